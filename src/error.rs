@@ -1,0 +1,206 @@
+//! The one error type of the crate.
+//!
+//! It is opaque on purpose: a message for people, a [kind](ErrorKind) and predicates for programs, the node that it
+//! happened on, and the cause in [`source`](std::error::Error::source). The types of the driver and the pool are in
+//! that chain, but never in a public variant, so that their next major version is not ours.
+
+use std::{error::Error as StdError, fmt, sync::Arc};
+
+use tokio_postgres::error::SqlState;
+
+/// A boxed cause.
+pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
+
+/// A `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What went wrong, where, and what to do about it.
+///
+/// Match on [`kind`](Self::kind) or ask a predicate such as [`is_conflict`](Self::is_conflict); the text is for
+/// people, names the node, the limit and the elapsed time where there are any, and may change in any release.
+/// [`Display`](fmt::Display) shows the message with the node; the cause is in `source()`, once, and
+/// [`report`](Self::report) writes the whole chain.
+///
+/// ```
+/// # fn handle(error: mainstem::Error) {
+/// if error.is_conflict() {
+///     // Somebody else was faster: read again, decide again, append again.
+/// } else if error.is_outcome_unknown() {
+///     // The answer was lost: the same append, with the same event ids, tells whether it was written.
+/// }
+/// # }
+/// ```
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    node: Option<Arc<str>>,
+    conflict: Option<Conflict>,
+    source: Option<Cause>,
+}
+
+/// The kinds of [`Error`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// A setting, a URL or the environment is wrong; the call cannot succeed until a person changes it.
+    Configuration,
+    /// An append's condition does not hold any more: an event that matches it has been appended since.
+    /// Nothing was written. Read again and decide again.
+    Conflict,
+    /// The server answered with an error that has no kind of its own; see [`Error::sqlstate`].
+    Database,
+    /// The value handed in cannot be stored or searched for. Nothing was sent, or nothing was written.
+    InvalidInput,
+    /// The log does not hold the event that a condition or position refers to: it was restored, or lost in a
+    /// failover. What was read before is not the history of this log.
+    LogDiverged,
+    /// The answer to a write was lost: it is whole or not there at all, and only the log knows which.
+    OutcomeUnknown,
+    /// A write was asked of a read-only connection.
+    ReadOnly,
+    /// The tables are missing, too old, or not ours.
+    Schema,
+    /// A limit on time ran out. Nothing was written.
+    Timeout,
+    /// No node that qualifies can be reached.
+    Unavailable,
+}
+
+/// The event that broke an append's condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Conflict {
+    /// The position of the first event that broke it.
+    pub position: u64,
+    /// The type of that event.
+    pub event_type: String,
+}
+
+impl Error {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), node: None, conflict: None, source: None }))
+    }
+
+    pub(crate) fn configuration(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::Configuration, message)
+    }
+
+    pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidInput, message)
+    }
+
+    pub(crate) fn with_source(mut self, source: impl Into<Cause>) -> Self {
+        self.0.source = Some(source.into());
+        self
+    }
+
+    pub(crate) fn with_node(mut self, node: impl Into<Arc<str>>) -> Self {
+        self.0.node = Some(node.into());
+        self
+    }
+
+    pub(crate) fn with_conflict(mut self, conflict: Conflict) -> Self {
+        self.0.conflict = Some(conflict);
+        self
+    }
+
+    /// What kind of error this is.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The name of the node that it happened on, as [`Router`](crate::Router) names it: `host:port`.
+    #[must_use]
+    pub fn node(&self) -> Option<&str> {
+        self.0.node.as_deref()
+    }
+
+    /// The event that broke the condition, when this is a conflict.
+    #[must_use]
+    pub fn conflict(&self) -> Option<&Conflict> {
+        self.0.conflict.as_ref()
+    }
+
+    /// The five characters of PostgreSQL's SQLSTATE, when a server's answer is the cause.
+    #[must_use]
+    pub fn sqlstate(&self) -> Option<&str> {
+        self.db_state().map(SqlState::code)
+    }
+
+    /// Whether an append lost the race for its boundary. Read again and decide again.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        self.0.kind == ErrorKind::Conflict
+    }
+
+    /// Whether a limit on time ran out before anything was written.
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        self.0.kind == ErrorKind::Timeout
+    }
+
+    /// Whether a write may or may not have happened.
+    #[must_use]
+    pub fn is_outcome_unknown(&self) -> bool {
+        self.0.kind == ErrorKind::OutcomeUnknown
+    }
+
+    /// Whether the very same call may succeed if it is made again a little later.
+    ///
+    /// True for an unreachable node, for a limit on time, and for an unknown outcome (an append is told apart from
+    /// its repeat by the ids of its events). False for a conflict: that one needs a new decision, not a new try.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.0.kind, ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable)
+    }
+
+    /// The message and every cause below it, in one line.
+    #[must_use]
+    pub fn report(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) = cause {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
+    }
+
+    fn db_state(&self) -> Option<&SqlState> {
+        let mut cause: Option<&(dyn StdError + 'static)> = self.source();
+        while let Some(error) = cause {
+            if let Some(driver) = error.downcast_ref::<tokio_postgres::Error>() {
+                return driver.code();
+            }
+            cause = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.message)?;
+        match self.node() {
+            Some(node) => write!(f, " (node {node})"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_ref().map(|source| &**source as &(dyn StdError + 'static))
+    }
+}
