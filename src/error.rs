@@ -19,7 +19,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// Match on [`kind`](Self::kind) or ask a predicate such as [`is_conflict`](Self::is_conflict); the text is for
 /// people, names the node, the limit and the elapsed time where there are any, and may change in any release.
 /// [`Display`](fmt::Display) shows the message with the node; the cause is in `source()`, once, and
-/// [`report`](Self::report) writes the whole chain.
+/// [`report`](Self::report) writes the whole chain. Cloning is cheap: one `Arc`.
 ///
 /// ```
 /// # fn handle(error: mainstem::Error) {
@@ -30,15 +30,16 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// }
 /// # }
 /// ```
-pub struct Error(Box<Inner>);
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Inner {
     kind: ErrorKind,
     message: String,
     node: Option<Arc<str>>,
     conflict: Option<Conflict>,
-    source: Option<Cause>,
+    source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
 /// The kinds of [`Error`].
@@ -81,7 +82,13 @@ pub struct Conflict {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), node: None, conflict: None, source: None }))
+        Self(Arc::new(Inner {
+            kind,
+            message: message.into(),
+            node: None,
+            conflict: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
@@ -93,18 +100,34 @@ impl Error {
     }
 
     pub(crate) fn with_source(mut self, source: impl Into<Cause>) -> Self {
-        self.0.source = Some(source.into());
+        self.inner().source = Some(Arc::from(source.into()));
         self
     }
 
     pub(crate) fn with_node(mut self, node: impl Into<Arc<str>>) -> Self {
-        self.0.node = Some(node.into());
+        self.inner().node = Some(node.into());
         self
     }
 
     pub(crate) fn with_conflict(mut self, conflict: Conflict) -> Self {
-        self.0.conflict = Some(conflict);
+        self.inner().conflict = Some(conflict);
         self
+    }
+
+    /// The same error, seen from higher up: what it was about stays, kind and message are new.
+    pub(crate) fn reworded(mut self, kind: ErrorKind, message: impl Into<String>) -> Self {
+        let inner = self.inner();
+        (inner.kind, inner.message) = (kind, message.into());
+        self
+    }
+
+    /// The name of the constraint that was broken, when the server told one.
+    pub(crate) fn constraint(&self) -> Option<&str> {
+        self.driver_error()?.as_db_error()?.constraint()
+    }
+
+    fn inner(&mut self) -> &mut Inner {
+        Arc::make_mut(&mut self.0)
     }
 
     /// What kind of error this is.
@@ -128,7 +151,7 @@ impl Error {
     /// The five characters of PostgreSQL's SQLSTATE, when a server's answer is the cause.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
-        self.db_state().map(SqlState::code)
+        self.driver_error()?.code().map(SqlState::code)
     }
 
     /// Whether an append lost the race for its boundary. Read again and decide again.
@@ -155,7 +178,10 @@ impl Error {
     /// its repeat by the ids of its events). False for a conflict: that one needs a new decision, not a new try.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable)
+        matches!(
+            self.0.kind,
+            ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable
+        )
     }
 
     /// The message and every cause below it, in one line.
@@ -171,11 +197,11 @@ impl Error {
         text
     }
 
-    fn db_state(&self) -> Option<&SqlState> {
+    fn driver_error(&self) -> Option<&tokio_postgres::Error> {
         let mut cause: Option<&(dyn StdError + 'static)> = self.source();
         while let Some(error) = cause {
             if let Some(driver) = error.downcast_ref::<tokio_postgres::Error>() {
-                return driver.code();
+                return Some(driver);
             }
             cause = error.source();
         }

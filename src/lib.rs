@@ -1,5 +1,9 @@
 //! Primary/replica-aware connection routing for PostgreSQL, and an event store built on it.
 
 mod error;
+mod router;
+mod scope;
 
 pub use error::{Conflict, Error, ErrorKind, Result};
+pub use router::{Client, Role, Router, RouterBuilder};
+pub use scope::{Consistency, current_consistency};

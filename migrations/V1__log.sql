@@ -1,0 +1,43 @@
+-- The log: one table, one total order.
+--
+-- The names are the defaults: the schema "mainstem" and the log "events". The library puts in others, quoted, by
+-- replacing exactly the texts "mainstem" and "events at the start of a quoted identifier, and 'mainstem' as a literal.
+
+DO $body$
+BEGIN
+    -- CREATE SCHEMA IF NOT EXISTS asks for the right to create one even if it is there.
+    IF NOT EXISTS (SELECT FROM pg_namespace WHERE nspname = 'mainstem') THEN
+        CREATE SCHEMA "mainstem";
+    END IF;
+END
+$body$;
+
+CREATE TABLE "mainstem"."events" (
+    -- 1, 2, 3 … without a gap, in the order of commit. The primary key is the second fence behind the log's lock.
+    position    bigint      NOT NULL CONSTRAINT "events_pkey" PRIMARY KEY CHECK (position > 0),
+    -- Made by the client: it tells a repeated append from a new one, and one history from another.
+    id          uuid        NOT NULL CONSTRAINT "events_id" UNIQUE,
+    type        text        COLLATE "C" NOT NULL,
+    tags        text[]      COLLATE "C" NOT NULL,
+    payload     jsonb       NOT NULL,
+    metadata    jsonb       NOT NULL,
+    occurred_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL
+);
+
+CREATE INDEX "events_type" ON "mainstem"."events" (type, position);
+
+-- fastupdate = off: with a pending list, every search also reads the list, and some unlucky append flushes it.
+CREATE INDEX "events_tags" ON "mainstem"."events" USING gin (tags) WITH (fastupdate = off);
+CREATE INDEX "events_payload" ON "mainstem"."events" USING gin (payload jsonb_path_ops) WITH (fastupdate = off);
+
+-- Append-only, whoever asks.
+CREATE FUNCTION "mainstem"."events_refuse_change"() RETURNS trigger LANGUAGE plpgsql AS $body$
+BEGIN
+    RAISE EXCEPTION '% on %.% refused: the log is append-only', TG_OP, TG_TABLE_SCHEMA, TG_TABLE_NAME
+        USING ERRCODE = 'restrict_violation';
+END
+$body$;
+
+CREATE TRIGGER "events_append_only" BEFORE UPDATE OR DELETE OR TRUNCATE ON "mainstem"."events"
+    FOR EACH STATEMENT EXECUTE FUNCTION "mainstem"."events_refuse_change"();

@@ -1,0 +1,385 @@
+//! The router's settings.
+
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+
+use bb8_postgres::PostgresConnectionManager;
+use tokio_postgres::{
+    Config, Socket,
+    config::Host,
+    tls::{MakeTlsConnect, TlsConnect},
+};
+
+use super::{
+    Inner, Role, Router,
+    borrowed::BorrowedPool,
+    check,
+    manager::{ConnectFailures, Manager},
+    node::{Node, Pool},
+    state::State,
+};
+use crate::error::{Error, Result};
+
+/// The settings of a [`Router`]; every default is safe.
+///
+/// ```no_run
+/// # async fn run() -> mainstem::Result<()> {
+/// use std::time::Duration;
+///
+/// let router = mainstem::Router::builder()
+///     .primary("postgres://app:secret@10.0.0.1/shop")
+///     .replicas(["postgres://app:secret@10.0.0.2/shop", "postgres://app:secret@10.0.0.3/shop"])
+///     .max_connections(20)
+///     .acquire_timeout(Duration::from_secs(2))
+///     .connect()
+///     .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a builder does nothing until `connect` or `build`"]
+pub struct RouterBuilder {
+    sources: Vec<(Role, Source)>,
+    max_connections: u32,
+    statement_cache_capacity: usize,
+    require_replicas: bool,
+    limits: Limits,
+}
+
+/// The limits on time.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    pub(super) acquire_timeout: Duration,
+    pub(super) call_timeout: Duration,
+    pub(super) connect_timeout: Duration,
+}
+
+enum Source {
+    Url(String),
+    Pool(Box<dyn BorrowedPool>),
+}
+
+impl Default for RouterBuilder {
+    fn default() -> Self {
+        Self {
+            sources: Vec::new(),
+            max_connections: 10,
+            statement_cache_capacity: 100,
+            require_replicas: false,
+            limits: Limits {
+                acquire_timeout: Duration::from_secs(5),
+                call_timeout: Duration::from_secs(30),
+                connect_timeout: Duration::from_secs(2),
+            },
+        }
+    }
+}
+
+impl RouterBuilder {
+    /// The primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
+    pub fn primary(mut self, url: impl Into<String>) -> Self {
+        self.sources.push((Role::Primary, Source::Url(url.into())));
+        self
+    }
+
+    /// A streaming replica of that primary. Call it once for each.
+    pub fn replica(mut self, url: impl Into<String>) -> Self {
+        self.sources.push((Role::Replica, Source::Url(url.into())));
+        self
+    }
+
+    /// Several streaming replicas.
+    pub fn replicas<I>(self, urls: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        urls.into_iter().fold(self, Self::replica)
+    }
+
+    /// An existing pool as the primary.
+    ///
+    /// The router uses it as it is: its size, TLS and time-outs stay yours, statements are prepared for each call, and
+    /// its errors are less exact, since bb8 tells nobody why it cannot connect.
+    pub fn primary_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
+    where
+        Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        Tls::Stream: Send + Sync,
+        Tls::TlsConnect: Send,
+        <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        self.sources.push((Role::Primary, Source::Pool(Box::new(pool))));
+        self
+    }
+
+    /// An existing pool as a replica; see [`primary_pool`](Self::primary_pool).
+    pub fn replica_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
+    where
+        Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        Tls::Stream: Send + Sync,
+        Tls::TlsConnect: Send,
+        <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
+        self.sources.push((Role::Replica, Source::Pool(Box::new(pool))));
+        self
+    }
+
+    /// The most connections to each node. Defaults to 10, as bb8's own.
+    ///
+    /// Too few and calls queue up here; too many and they queue up inside the server, where each also costs memory
+    /// and a process. The sum over all instances of the application must stay below the server's `max_connections`.
+    pub fn max_connections(mut self, connections: u32) -> Self {
+        self.max_connections = connections;
+        self
+    }
+
+    /// How long opening one connection may take, from the first packet to the end of the log-in, and how long one node
+    /// may keep a call waiting while another can be asked. Defaults to 2 s.
+    ///
+    /// Too short and a distant or busy server counts as down; too long and a silent one holds calls up.
+    pub fn connect_timeout(mut self, limit: Duration) -> Self {
+        self.limits.connect_timeout = limit;
+        self
+    }
+
+    /// How long a call may wait for a connection, over all nodes. Defaults to 5 s.
+    ///
+    /// Too short and a burst becomes errors; too long and callers wait for what their own users have given up.
+    pub fn acquire_timeout(mut self, limit: Duration) -> Self {
+        self.limits.acquire_timeout = limit;
+        self
+    }
+
+    /// How long one call may take, waiting for its connection included where the call gets it itself. Defaults to
+    /// 30 s.
+    ///
+    /// Too short and slow reads fail and cost a connection each; too long and a server that stopped answering holds
+    /// its callers as long.
+    pub fn call_timeout(mut self, limit: Duration) -> Self {
+        self.limits.call_timeout = limit;
+        self
+    }
+
+    /// The most prepared statements that a connection keeps. Defaults to 100; 0 keeps none.
+    ///
+    /// Too few and calls pay a second round trip to prepare; too many and each connection holds their plans in the
+    /// server's memory, about 10 to 100 kB each.
+    pub fn statement_cache_capacity(mut self, statements: usize) -> Self {
+        self.statement_cache_capacity = statements;
+        self
+    }
+
+    /// Whether [`connect`](Self::connect) fails when a replica cannot be reached. Defaults to `false`: a replica's
+    /// outage must not keep the application from starting, it is logged and used as soon as it answers.
+    ///
+    /// A replica that answers but is not one, or refuses the log-in, is an error in any case.
+    pub fn require_replicas(mut self, require: bool) -> Self {
+        self.require_replicas = require;
+        self
+    }
+
+    /// Builds the router and asks every node whether it is what the settings say: it accepts the log-in, runs
+    /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a setting is wrong or a node is not what it
+    /// should be, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the primary (or with
+    /// [`require_replicas`](Self::require_replicas) a replica) cannot be reached.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes what it opened.
+    pub async fn connect(self) -> Result<Router> {
+        let require_replicas = self.require_replicas;
+        let router = self.build()?;
+        check::nodes(&router, require_replicas).await?;
+        Ok(router)
+    }
+
+    /// Builds the router without asking anybody: connections are opened by the first calls.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a setting is wrong.
+    ///
+    /// # Panics
+    ///
+    /// Outside of a tokio runtime.
+    pub fn build(self) -> Result<Router> {
+        self.check_settings()?;
+        let Self { mut sources, max_connections, statement_cache_capacity, limits, .. } = self;
+        sources.sort_by_key(|(role, _)| *role != Role::Primary);
+        let state = Arc::new(State::new(sources.iter().map(|(role, _)| *role)));
+        let mut nodes = Vec::with_capacity(sources.len());
+        for (index, (role, source)) in sources.into_iter().enumerate() {
+            let (name, pool) = match source {
+                Source::Pool(pool) => {
+                    let name = match role {
+                        Role::Primary => "primary pool".to_owned(),
+                        Role::Replica => format!("replica pool {index}"),
+                    };
+                    (name, Pool::Borrowed(pool))
+                }
+                Source::Url(url) => {
+                    let (name, config) = parse(&url, role, limits.connect_timeout)?;
+                    let failures = Arc::new(ConnectFailures::new());
+                    let manager = Manager::new(
+                        config,
+                        role,
+                        limits.connect_timeout,
+                        statement_cache_capacity,
+                        Arc::clone(&failures),
+                    );
+                    (
+                        name,
+                        Pool::Own {
+                            pool: own_pool(manager, max_connections),
+                            size: max_connections,
+                            failures,
+                        },
+                    )
+                }
+            };
+            nodes.push(Node::new(index, name.into(), role, pool, Arc::clone(&state)));
+        }
+        Ok(Router { inner: Arc::new(Inner { nodes, state, limits }) })
+    }
+
+    fn check_settings(&self) -> Result<()> {
+        let primaries = self.sources.iter().filter(|(role, _)| *role == Role::Primary).count();
+        if primaries != 1 {
+            let message =
+                format!("a router has exactly one primary, but the settings name {primaries}");
+            return Err(Error::configuration(message));
+        }
+        if self.max_connections == 0 {
+            return Err(Error::configuration(
+                "max_connections is 0: no call could ever get a connection",
+            ));
+        }
+        let Limits { acquire_timeout, call_timeout, connect_timeout } = self.limits;
+        let limits = [
+            ("acquire_timeout", acquire_timeout),
+            ("call_timeout", call_timeout),
+            ("connect_timeout", connect_timeout),
+        ];
+        match limits.iter().find(|(_, limit)| limit.is_zero()) {
+            Some((name, _)) => {
+                Err(Error::configuration(format!("{name} is 0: every call would fail at once")))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Without the URLs: they hold passwords.
+impl fmt::Debug for RouterBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RouterBuilder")
+            .field("roles", &self.sources.iter().map(|(role, _)| role).collect::<Vec<_>>())
+            .field("max_connections", &self.max_connections)
+            .field("statement_cache_capacity", &self.statement_cache_capacity)
+            .field("require_replicas", &self.require_replicas)
+            .field("limits", &self.limits)
+            .finish()
+    }
+}
+
+fn own_pool(manager: Manager, max_connections: u32) -> bb8::Pool<Manager> {
+    // The limits are ours (`node::acquire`), which also says why: bb8's own would wait in silence. It must not be
+    // shorter than any of ours, and needs an end.
+    let never = Duration::from_secs(24 * 60 * 60);
+    bb8::Pool::builder()
+        .max_size(max_connections)
+        .connection_timeout(never)
+        .retry_connection(false)
+        .test_on_check_out(false)
+        .build_unchecked(manager)
+}
+
+/// The name and the driver's settings of one node.
+fn parse(url: &str, role: Role, connect_timeout: Duration) -> Result<(String, Config)> {
+    // The URL holds a password: neither it nor a part of it is in the message.
+    let mut config = Config::from_str(url).map_err(|error| {
+        Error::configuration(format!("the URL of a {role} cannot be read")).with_source(error)
+    })?;
+    let host = match config.get_hosts() {
+        [Host::Tcp(host)] => host.clone(),
+        #[cfg(unix)]
+        [Host::Unix(path)] => path.display().to_string(),
+        [] => return Err(Error::configuration(format!("the URL of a {role} names no host"))),
+        several => {
+            let message =
+                format!("the URL of a {role} names {} hosts: give each node a URL", several.len());
+            return Err(Error::configuration(message));
+        }
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(connect_timeout);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("mainstem");
+    }
+    if role == Role::Replica {
+        // A standby refuses writes by itself, until it is promoted: then this does.
+        let options = config.get_options().unwrap_or_default();
+        let options = format!("{options} -c default_transaction_read_only=on");
+        config.options(options.trim_start());
+    }
+    Ok((format!("{host}:{port}"), config))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    fn configuration_error(builder: RouterBuilder) -> String {
+        let error = builder.build().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        assert!(!error.report().contains("secret"), "{}", error.report());
+        error.report()
+    }
+
+    const PRIMARY: &str = "postgres://app:secret@localhost:1/shop";
+
+    #[tokio::test]
+    async fn wrong_settings_are_refused_with_what_is_wrong() {
+        let cases = [
+            (Router::builder(), "names 0"),
+            (Router::builder().primary(PRIMARY).primary(PRIMARY), "names 2"),
+            (Router::builder().primary("postgres://app:secret@/shop"), "no host"),
+            (Router::builder().primary("postgres://app:secret@a,b/shop"), "2 hosts"),
+            (Router::builder().primary("postgres://app:secret@host:port/shop"), "cannot be read"),
+            (Router::builder().primary(PRIMARY).max_connections(0), "max_connections is 0"),
+            (
+                Router::builder().primary(PRIMARY).connect_timeout(Duration::ZERO),
+                "connect_timeout is 0",
+            ),
+        ];
+        for (builder, part) in cases {
+            let report = configuration_error(builder);
+            assert!(report.contains(part), "{report:?} does not say {part:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn passwords_are_in_no_debug_output() {
+        let builder = Router::builder().primary(PRIMARY).replica(PRIMARY);
+        assert!(!format!("{builder:?}").contains("secret"));
+        assert!(!format!("{:?}", builder.build().unwrap()).contains("secret"));
+    }
+
+    #[test]
+    fn a_replica_is_read_only_besides_its_own_options() {
+        let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
+        let (name, config) = parse(url, Role::Replica, Duration::from_secs(1)).unwrap();
+        assert_eq!(name, "localhost:5432");
+        assert_eq!(
+            config.get_options(),
+            Some("-c work_mem=1MB -c default_transaction_read_only=on")
+        );
+        let (_, config) = parse(url, Role::Primary, Duration::from_secs(1)).unwrap();
+        assert_eq!(config.get_options(), Some("-c work_mem=1MB"));
+    }
+}

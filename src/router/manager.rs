@@ -1,0 +1,105 @@
+//! How bb8 opens and judges our connections.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bb8::ManageConnection;
+use tokio::{sync::watch, time::timeout};
+use tokio_postgres::Config;
+
+use super::{
+    Role,
+    connection::{Connection, Recovery},
+    failure,
+};
+use crate::error::{Error, ErrorKind};
+
+/// The manager of one node's pool.
+#[derive(Debug)]
+pub(super) struct Manager {
+    config: Config,
+    role: Role,
+    connect_timeout: Duration,
+    statement_capacity: usize,
+    failures: Arc<ConnectFailures>,
+}
+
+/// The connect errors of one node. bb8 wakes nobody when connecting fails: whoever waits for a connection watches this
+/// instead of waiting out the pool's whole limit, and learns why.
+#[derive(Debug)]
+pub(super) struct ConnectFailures {
+    count: watch::Sender<u64>,
+    last: Mutex<Option<Arc<Error>>>,
+}
+
+impl Manager {
+    pub(super) fn new(
+        config: Config,
+        role: Role,
+        connect_timeout: Duration,
+        statement_capacity: usize,
+        failures: Arc<ConnectFailures>,
+    ) -> Self {
+        Self { config, role, connect_timeout, statement_capacity, failures }
+    }
+
+    async fn open(&self) -> Result<Box<Connection>, Error> {
+        // One limit around the socket *and* the start-up: the driver's own connect_timeout ends with the socket, and a
+        // server that accepts and then says nothing would keep this slot for ever.
+        let opening = Connection::open(&self.config, self.statement_capacity);
+        let connection = match timeout(self.connect_timeout, opening).await {
+            Ok(opened) => opened.map_err(failure::on_connect)?,
+            Err(_) => {
+                let limit = self.connect_timeout;
+                let message = format!("no connection within the connect timeout of {limit:?}");
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+        };
+        match (self.role, connection.recovery()) {
+            (Role::Primary, Recovery::Yes) => Err(failure::wrong_role(Role::Primary)),
+            (Role::Replica, Recovery::No) => Err(failure::wrong_role(Role::Replica)),
+            _ => Ok(Box::new(connection)),
+        }
+    }
+}
+
+impl ManageConnection for Manager {
+    /// Boxed, since the pool moves it about.
+    type Connection = Box<Connection>;
+    type Error = Error;
+
+    async fn connect(&self) -> Result<Box<Connection>, Error> {
+        self.open().await.inspect_err(|error| self.failures.record(error))
+    }
+
+    async fn is_valid(&self, _: &mut Box<Connection>) -> Result<(), Error> {
+        // Never called: a test on check-out is a round trip for every call, and is outdated when it returns.
+        Ok(())
+    }
+
+    fn has_broken(&self, connection: &mut Box<Connection>) -> bool {
+        connection.is_spent()
+    }
+}
+
+impl ConnectFailures {
+    pub(super) fn new() -> Self {
+        Self { count: watch::Sender::new(0), last: Mutex::new(None) }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
+        self.count.subscribe()
+    }
+
+    /// The last connect error, if connecting ever failed.
+    pub(super) fn last(&self) -> Option<Arc<Error>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn record(&self, error: &Error) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error.clone()));
+        self.count.send_modify(|count| *count += 1);
+    }
+}

@@ -1,0 +1,220 @@
+//! Which node serves a call, and the connection to it.
+//!
+//! A [`Router`] holds one pool per node. It knows nothing of events: whoever asks it for a connection says what they
+//! can live with, a [`Consistency`], or lets the scope say it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `core` | the decisions, pure: no I/O, no clock |
+//! | `state` | the core behind its lock, with a clock |
+//! | `builder`, `check` | settings, and what is verified before the first call |
+//! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
+//! | `lease`, `failure`, `deadline` | a connection in use: limits, and what errors mean |
+//! | `client` | the raw connection for any SQL |
+
+mod borrowed;
+mod builder;
+mod check;
+mod client;
+mod connection;
+mod core;
+mod deadline;
+mod failure;
+mod lease;
+mod manager;
+mod node;
+mod state;
+mod statements;
+
+use std::{future::Future, sync::Arc};
+
+use self::{
+    builder::Limits,
+    node::Node,
+    state::{State, Want},
+};
+pub use self::{builder::RouterBuilder, client::Client, core::Role};
+pub(crate) use self::{deadline::Deadline, failure::Effect, lease::Lease};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    scope::{Consistency, current_consistency},
+};
+
+/// The pools of a primary and its replicas, and the choice between them.
+///
+/// Cloning is cheap, and all clones share the pools. Connections are opened when they are needed.
+///
+/// ```no_run
+/// # async fn run() -> mainstem::Result<()> {
+/// use mainstem::{Router, with_eventual_consistency};
+///
+/// let router = Router::builder()
+///     .primary("postgres://app:secret@10.0.0.1/shop")
+///     .replica("postgres://app:secret@10.0.0.2/shop")
+///     .connect()
+///     .await?;
+///
+/// // Outside of any scope: the primary.
+/// let client = router.client().await?;
+/// client.execute("INSERT INTO visits VALUES (now())", &[]).await?;
+///
+/// // In an eventual scope: a replica.
+/// let visits = with_eventual_consistency(async {
+///     let client = router.client().await?;
+///     client.query("SELECT * FROM visits", &[]).await
+/// })
+/// .await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Router {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    nodes: Vec<Arc<Node>>,
+    state: Arc<State>,
+    limits: Limits,
+}
+
+impl Router {
+    /// A builder with every setting at its default.
+    pub fn builder() -> RouterBuilder {
+        RouterBuilder::default()
+    }
+
+    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`].
+    ///
+    /// The scope is read when this method is called, not when its future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] when no node that qualifies can be reached, and [`ErrorKind::Timeout`] when none of
+    /// their connections becomes free, both within the [acquire timeout](RouterBuilder::acquire_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub fn client(&self) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
+        self.client_at(current_consistency())
+    }
+
+    /// A connection that satisfies `consistency`, whatever the scope says.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub fn client_at(
+        &self,
+        consistency: Consistency,
+    ) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
+        let router = self.clone();
+        async move {
+            let limits = &router.inner.limits;
+            let deadline = Deadline::after(limits.acquire_timeout);
+            let lease = router.lease(want(&consistency), deadline, &mut Vec::new()).await?;
+            Ok(Client::new(lease, limits.call_timeout))
+        }
+    }
+
+    /// The limit of one call, as the builder set it.
+    pub(crate) fn call_timeout(&self) -> std::time::Duration {
+        self.inner.limits.call_timeout
+    }
+
+    /// A connection to the primary.
+    pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
+        self.lease(Want::Primary, self.acquire_within(deadline), &mut Vec::new()).await
+    }
+
+    /// Runs a read where `consistency` allows it; if the node is lost on the way, once on each other one that
+    /// qualifies.
+    pub(crate) async fn read<T, F, Fut>(
+        &self,
+        consistency: &Consistency,
+        deadline: Deadline,
+        read: F,
+    ) -> Result<T>
+    where
+        F: Fn(Lease) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let mut tried = Vec::new();
+        loop {
+            let lease =
+                self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await?;
+            let replica = lease.node().role() == Role::Replica;
+            match read(lease).await {
+                Err(error)
+                    if replica && error.kind() == ErrorKind::Unavailable && !deadline.is_over() =>
+                {
+                    tracing::debug!(error = %error, "a replica was lost during a read; trying another node");
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
+    async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
+        let Inner { nodes, state, limits } = &*self.inner;
+        let mut errors: Vec<Error> = Vec::new();
+        while let Some(choice) = state.choose(want, tried, |node| nodes[node].load()) {
+            tried.push(choice.node);
+            // While somebody else can be asked, nobody gets all of the time.
+            let others = want != Want::Primary && tried.len() < nodes.len();
+            let until =
+                if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
+            match nodes[choice.node].lease(until, deadline).await {
+                Ok(lease) => {
+                    tracing::trace!(node = %lease.node().name(), reason = ?choice.reason, "routed");
+                    return Ok(lease);
+                }
+                Err(error) => errors.push(error),
+            }
+            if deadline.is_over() {
+                break;
+            }
+        }
+        Err(none_left(errors))
+    }
+
+    /// The time for getting a connection: part of the call's own, and never more than the router's limit.
+    fn acquire_within(&self, deadline: Deadline) -> Deadline {
+        Deadline::after(deadline.remaining().min(self.inner.limits.acquire_timeout))
+    }
+}
+
+fn want(consistency: &Consistency) -> Want {
+    match consistency {
+        Consistency::Strong => Want::Primary,
+        Consistency::Eventual => Want::AnyReplica,
+    }
+}
+
+/// One error for all nodes that were asked: the only one as it is, several by name and reason.
+fn none_left(mut errors: Vec<Error>) -> Error {
+    if errors.len() <= 1 {
+        let nobody = || {
+            Error::new(
+                ErrorKind::Unavailable,
+                "every node that qualifies was lost during this call",
+            )
+        };
+        return errors.pop().unwrap_or_else(nobody);
+    }
+    let kind = if errors.iter().all(Error::is_timeout) {
+        ErrorKind::Timeout
+    } else {
+        ErrorKind::Unavailable
+    };
+    let reasons: Vec<String> = errors.iter().map(Error::report).collect();
+    let message = format!("none of {} nodes can serve: {}", reasons.len(), reasons.join("; "));
+    Error::new(kind, message)
+}

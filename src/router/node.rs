@@ -1,0 +1,191 @@
+//! One node of the cluster: its name, its role, its pool.
+
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::{Either, poll_immediate, select};
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Deadline, Role,
+    borrowed::{BorrowedConnection, BorrowedPool},
+    lease::{Held, Lease},
+    manager::{ConnectFailures, Manager},
+    state::{Observation, State},
+};
+use crate::error::{Error, ErrorKind};
+
+/// A node. Everything that a call counts or learns about it is here or in the shared [`State`].
+#[derive(Debug)]
+pub(crate) struct Node {
+    index: usize,
+    name: Arc<str>,
+    role: Role,
+    pool: Pool,
+    in_flight: AtomicUsize,
+    /// Set by a failure, so that the calls that go well don't have to take the state's lock to say so.
+    suspect: AtomicBool,
+    state: Arc<State>,
+}
+
+#[derive(Debug)]
+pub(super) enum Pool {
+    Own { pool: bb8::Pool<Manager>, size: u32, failures: Arc<ConnectFailures> },
+    Borrowed(Box<dyn BorrowedPool>),
+}
+
+impl Node {
+    pub(super) fn new(
+        index: usize,
+        name: Arc<str>,
+        role: Role,
+        pool: Pool,
+        state: Arc<State>,
+    ) -> Arc<Self> {
+        let (in_flight, suspect) = (AtomicUsize::new(0), AtomicBool::new(false));
+        Arc::new(Self { index, name, role, pool, in_flight, suspect, state })
+    }
+
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The number of calls that this node serves at this moment.
+    pub(super) fn load(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn in_flight(&self) -> &AtomicUsize {
+        &self.in_flight
+    }
+
+    pub(super) fn answered(&self) {
+        if self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed) {
+            self.state.observe(self.index, Observation::Answered);
+        }
+    }
+
+    pub(super) fn failed(&self) {
+        self.suspect.store(true, Ordering::Relaxed);
+        self.state.observe(self.index, Observation::Failed);
+    }
+
+    /// A connection of this node that is ready to be used, until `until` at the latest.
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        until: Instant,
+        deadline: Deadline,
+    ) -> Result<Lease, Error> {
+        let held = match &self.pool {
+            Pool::Own { pool, size, failures } => {
+                acquire(pool, *size, failures, until, deadline).await.map(Held::Own)
+            }
+            Pool::Borrowed(pool) => borrow(&**pool, until, deadline).await.map(Held::borrowed),
+        };
+        match held {
+            Ok(held) => Ok(Lease::new(held, Arc::clone(self))),
+            Err(error) => {
+                // A full pool is busy, not broken.
+                if error.kind() != ErrorKind::Timeout {
+                    self.failed();
+                }
+                Err(if error.node().is_none() {
+                    error.with_node(Arc::clone(&self.name))
+                } else {
+                    error
+                })
+            }
+        }
+    }
+}
+
+async fn acquire(
+    pool: &bb8::Pool<Manager>,
+    size: u32,
+    failures: &ConnectFailures,
+    until: Instant,
+    deadline: Deadline,
+) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
+    loop {
+        let mut get = pin!(pool.get_owned());
+        // Most calls end here; the others also watch the clock and the connect errors.
+        let got = match poll_immediate(get.as_mut()).await {
+            Some(got) => got,
+            None => {
+                let mut failed = failures.subscribe();
+                loop {
+                    match timeout_at(until, select(get.as_mut(), pin!(failed.changed()))).await {
+                        Ok(Either::Left((got, _))) => break got,
+                        // Some other connection may still come back, but if there is none, nobody will wake us.
+                        Ok(Either::Right(_)) => {
+                            if pool.state().connections == 0
+                                && let Some(error) = failures.last()
+                            {
+                                return Err(Error::clone(&error));
+                            }
+                        }
+                        Err(_) => return Err(exhausted(size, failures, deadline)),
+                    }
+                }
+            }
+        };
+        match got {
+            // Closed by the server while it lay in the pool: dropping it makes room for a new one.
+            Ok(connection) if connection.is_spent() => {}
+            Ok(connection) => return Ok(connection),
+            Err(bb8::RunError::User(error)) => return Err(error),
+            Err(bb8::RunError::TimedOut) => return Err(exhausted(size, failures, deadline)),
+        }
+    }
+}
+
+fn exhausted(size: u32, failures: &ConnectFailures, deadline: Deadline) -> Error {
+    let waited = rounded(deadline.elapsed());
+    let message =
+        format!("no connection became free within {waited:?}: the pool's limit is {size}");
+    let error = Error::new(ErrorKind::Timeout, message);
+    match failures.last() {
+        Some(last) => error.with_source(Error::clone(&last)),
+        None => error,
+    }
+}
+
+async fn borrow(
+    pool: &dyn BorrowedPool,
+    until: Instant,
+    deadline: Deadline,
+) -> Result<Box<dyn BorrowedConnection>, Error> {
+    loop {
+        match timeout_at(until, pool.get()).await {
+            Ok(Ok(connection)) if connection.client().is_closed() => {}
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(cause)) => {
+                let message = "the pool that was handed to the router gave no connection";
+                return Err(Error::new(ErrorKind::Unavailable, message).with_source(cause));
+            }
+            Err(_) => {
+                // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one.
+                let waited = rounded(deadline.elapsed());
+                let message = format!(
+                    "the pool that was handed to the router gave no connection within {waited:?}"
+                );
+                return Err(Error::new(ErrorKind::Unavailable, message));
+            }
+        }
+    }
+}
+
+/// For people: nobody wants nanoseconds.
+fn rounded(duration: Duration) -> Duration {
+    Duration::from_millis(duration.as_millis().try_into().unwrap_or(u64::MAX))
+}

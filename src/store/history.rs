@@ -1,0 +1,102 @@
+//! What a query has read.
+
+use std::{ops::Deref, sync::Arc};
+
+use super::{AppendCondition, condition::After, condition::Guard};
+use crate::{Event, Filter, Mark, Role};
+
+/// All events of a filter, in the order of the log, with the log's head at the moment of the read.
+///
+/// It dereferences to the slice of its events.
+///
+/// ```
+/// # use mainstem::{Event, History};
+/// fn copies(history: &History) -> i64 {
+///     history.iter().map(|event| if event.event_type() == "CopyAdded" { 1 } else { -1 }).sum()
+/// }
+/// ```
+#[derive(Clone, Debug)]
+pub struct History<S = Filter> {
+    pub(super) selection: S,
+    pub(super) events: Vec<Event>,
+    pub(super) head: Option<Mark>,
+    pub(super) node: Arc<str>,
+    pub(super) role: Role,
+}
+
+impl<S> History<S> {
+    /// The events, lowest position first.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The events themselves.
+    #[must_use]
+    pub fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+
+    /// The last event of the whole log in the snapshot that these events were read in, whether it matched or not.
+    /// `None` when the log was empty.
+    #[must_use]
+    pub fn head(&self) -> Option<Mark> {
+        self.head
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn selection(&self) -> &S {
+        &self.selection
+    }
+
+    /// The name of the node that served the read.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The role of that node.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+}
+
+impl History {
+    /// The condition that vouches for this read: no event that matches the filter has been appended since.
+    ///
+    /// It holds for a read from a replica too: positions are in commit order, so a replica is the log up to some
+    /// position, and the primary looks at everything behind it. Only complete reads have this method; what a bound has
+    /// hidden nobody can vouch for.
+    pub fn unchanged(&self) -> AppendCondition {
+        let after = self.head.map_or(After::Position(0), After::Mark);
+        AppendCondition { guard: Some(Guard { filter: self.selection.clone(), after }) }
+    }
+}
+
+impl<S> Deref for History<S> {
+    type Target = [Event];
+
+    fn deref(&self) -> &[Event] {
+        &self.events
+    }
+}
+
+impl<S> IntoIterator for History<S> {
+    type Item = Event;
+    type IntoIter = std::vec::IntoIter<Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events.into_iter()
+    }
+}
+
+impl<'a, S> IntoIterator for &'a History<S> {
+    type Item = &'a Event;
+    type IntoIter = std::slice::Iter<'a, Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events.iter()
+    }
+}

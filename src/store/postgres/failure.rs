@@ -1,0 +1,34 @@
+//! What the server's errors mean to the store.
+
+use super::LogName;
+use crate::error::{Error, ErrorKind};
+
+/// Gives an error of the router the kind that it has for the log.
+pub(super) fn classify(error: Error, name: &LogName) -> Error {
+    if error.kind() != ErrorKind::Database {
+        return error;
+    }
+    let Some(state) = error.sqlstate().map(str::to_owned) else { return error };
+    match state.as_str() {
+        // An undefined table, function or schema.
+        "42P01" | "42883" | "3F000" => error.reworded(
+            ErrorKind::Schema,
+            format!(
+                "the log {name} is not there, or too old; run its migrations: `PostgresEventStore::migrate` with the \
+                 feature `migrations`, or the files in `migrations/` with any tool"
+            ),
+        ),
+        // What the guards of the client let through and the server can't hold, and what a constraint of the user's
+        // refuses. The log's own primary key is no matter of data: somebody writes without the log's lock.
+        "23505" if error.constraint().is_some_and(|constraint| constraint == format!("{}_pkey", name.log())) => error
+            .reworded(
+                ErrorKind::Database,
+                format!("somebody inserts into {name} without its append procedure; nothing was written"),
+            ),
+        state if matches!(&state[..2], "22" | "23" | "54") => {
+            let message = format!("the server refuses the data: {error}");
+            error.reworded(ErrorKind::InvalidInput, message)
+        }
+        _ => error,
+    }
+}

@@ -1,0 +1,108 @@
+//! A filter as SQL: the text has the filter's shape, the values are bound.
+
+use std::fmt::Write as _;
+
+use tokio_postgres::types::ToSql;
+
+use super::wire::{JsonText, Micros};
+use crate::{
+    Filter,
+    filter::{Bounds, FilterItem, PredicateGroup, Selection, Side},
+};
+
+/// A parameter of a statement.
+pub(super) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+/// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
+pub(super) fn selection<'a, S: Selection + ?Sized>(selection: &'a S, params: &mut Vec<Param<'a>>) -> String {
+    let mut sql = filter(selection.filter(), params);
+    let mut bound = |comparison: &str, param: Param<'a>| {
+        params.push(param);
+        let _ = write!(sql, " AND e.{comparison} ${}", params.len());
+    };
+    match selection.bounds() {
+        Bounds::Unbounded => {}
+        Bounds::AfterPosition(position) => bound("position >", Box::new(position)),
+        Bounds::Occurred { from, until } => {
+            if let Some(from) = from {
+                bound("occurred_at >=", Box::new(Micros(from)));
+            }
+            if let Some(until) = until {
+                bound("occurred_at <=", Box::new(Micros(until)));
+            }
+        }
+    }
+    sql
+}
+
+/// The condition without bounds.
+pub(super) fn filter<'a>(filter: &'a Filter, params: &mut Vec<Param<'a>>) -> String {
+    let Some(items) = filter.items() else { return "true".to_owned() };
+    let items: Vec<String> = items.map(|one| item(one, params)).collect();
+    format!("({})", items.join(" OR "))
+}
+
+fn item<'a>(item: &'a FilterItem, params: &mut Vec<Param<'a>>) -> String {
+    let mut bind = |comparison: &str, param: Param<'a>| {
+        params.push(param);
+        comparison.replace('$', &format!("${}", params.len()))
+    };
+    let mut all = Vec::new();
+    if item.types().len() > 0 {
+        all.push(bind("e.type = ANY ($)", Box::new(item.types().collect::<Vec<_>>())));
+    }
+    if item.tags().len() > 0 {
+        all.push(bind("e.tags @> $", Box::new(item.tags().collect::<Vec<_>>())));
+    }
+    if let Some(group) = item.predicates() {
+        let contained: Vec<String> = group
+            .fragments()
+            .map(|fragment| {
+                let comparison = match fragment.side() {
+                    Side::Payload => "e.payload @> $",
+                    Side::Metadata => "e.metadata @> $",
+                };
+                bind(comparison, Box::new(JsonText(fragment.json())))
+            })
+            .collect();
+        all.push(match group {
+            PredicateGroup::AnyOf(_) => format!("({})", contained.join(" OR ")),
+            PredicateGroup::AllOf(_) => contained.join(" AND "),
+        });
+    }
+    format!("({})", all.join(" AND "))
+}
+
+/// The filter as data, for the append procedure; `migrations/V2__append.sql` says what it looks like.
+pub(super) fn items_json(filter: &Filter) -> String {
+    let Some(items) = filter.items() else { return "[{}]".to_owned() };
+    let items: Vec<String> = items.map(item_json).collect();
+    format!("[{}]", items.join(","))
+}
+
+fn item_json(item: &FilterItem) -> String {
+    let mut parts = Vec::new();
+    if item.types().len() > 0 {
+        parts.push(format!("\"types\":{}", texts_json(item.types())));
+    }
+    if item.tags().len() > 0 {
+        parts.push(format!("\"tags\":{}", texts_json(item.tags())));
+    }
+    if let Some(group) = item.predicates() {
+        let predicates = group.fragments().map(|fragment| match fragment.side() {
+            Side::Payload => format!("{{\"payload\":{}}}", fragment.json()),
+            Side::Metadata => format!("{{\"metadata\":{}}}", fragment.json()),
+        });
+        let predicates: Vec<String> = predicates.collect();
+        parts.push(match group {
+            PredicateGroup::AnyOf(_) => format!("\"groups\":[[{}]]", predicates.join(",")),
+            PredicateGroup::AllOf(_) => format!("\"groups\":[[{}]]", predicates.join("],[")),
+        });
+    }
+    format!("{{{}}}", parts.join(","))
+}
+
+fn texts_json<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let texts: Vec<String> = texts.map(|text| serde_json::Value::from(text).to_string()).collect();
+    format!("[{}]", texts.join(","))
+}

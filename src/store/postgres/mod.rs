@@ -1,0 +1,111 @@
+//! The log in PostgreSQL.
+//!
+//! `names` puts the user's names into the SQL, `filter_sql` turns filters into conditions, `wire` turns values into
+//! bytes and back, `append` and `query` are the two calls, `migrate` makes the tables, `failure` says what the
+//! server's errors mean here.
+
+mod append;
+mod failure;
+mod filter_sql;
+#[cfg(feature = "migrations")]
+mod migrate;
+mod names;
+mod query;
+mod wire;
+
+use std::sync::Arc;
+
+#[cfg(feature = "migrations")]
+pub use self::migrate::Migrated;
+pub use self::{
+    append::{Append, Appended},
+    names::LogName,
+    query::Query,
+};
+use super::AppendCondition;
+use crate::{NewEvent, Router, filter::Selection, scope::current_consistency};
+
+/// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
+///
+/// Cloning is cheap. The tables are made by [`migrate`](Self::migrate) (feature `migrations`) or by running the files
+/// in `migrations/`.
+///
+/// ```no_run
+/// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+/// use mainstem::{Filter, NewEvent, PostgresEventStore, Predicate, with_eventual_consistency, with_strong_consistency};
+/// use serde_json::json;
+///
+/// let store = PostgresEventStore::new(&router);
+/// let copy = Filter::matching()
+///     .any_type_of(["BookLent", "BookReturned"])
+///     .and_any_predicate_of([Predicate::payload("BookID", "b-1")])
+///     .finish()?;
+///
+/// // A command reads, decides and writes on the primary.
+/// with_strong_consistency(async {
+///     let history = store.query(&copy).await?;
+///     if history.last().is_none_or(|event| event.event_type() == "BookReturned") {
+///         let lent = NewEvent::new("BookLent", &json!({"BookID": "b-1", "ReaderID": "r-7"}))?;
+///         store.append([lent], history.unchanged()).await?;
+///     }
+///     mainstem::Result::Ok(())
+/// })
+/// .await?;
+///
+/// // A query reads from a replica.
+/// let history = with_eventual_consistency(async { store.query(&copy).await }).await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct PostgresEventStore {
+    router: Router,
+    log: Arc<Log>,
+}
+
+/// A log's names, and the statements that hold them.
+#[derive(Debug)]
+struct Log {
+    name: LogName,
+    append: String,
+    judge: String,
+    query: String,
+}
+
+impl PostgresEventStore {
+    /// The store of the log `mainstem.events`. Nothing is sent.
+    #[must_use]
+    pub fn new(router: &Router) -> Self {
+        Self::with_name(router, LogName::default())
+    }
+
+    /// The store of a log of another name. Nothing is sent.
+    #[must_use]
+    pub fn with_name(router: &Router, name: LogName) -> Self {
+        let log = Log {
+            append: name.put_into(include_str!("sql/append.sql")),
+            judge: name.put_into(include_str!("sql/judge.sql")),
+            query: name.put_into(include_str!("sql/query.sql")),
+            name,
+        };
+        Self { router: router.clone(), log: Arc::new(log) }
+    }
+
+    /// The log's name.
+    #[must_use]
+    pub fn name(&self) -> &LogName {
+        &self.log.name
+    }
+
+    /// Appends events, all or none, if the condition still holds. Await what it returns; see [`Append`].
+    pub fn append(&self, events: impl IntoIterator<Item = NewEvent>, condition: AppendCondition) -> Append {
+        Append::new(self.clone(), events.into_iter().collect(), condition)
+    }
+
+    /// Reads all events that match a filter, where the scope says. Await what it returns; see [`Query`].
+    ///
+    /// The scope is read when this method is called.
+    pub fn query<S: Selection + Clone>(&self, selection: &S) -> Query<S> {
+        Query::new(self.clone(), selection.clone(), current_consistency())
+    }
+}

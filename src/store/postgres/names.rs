@@ -1,0 +1,160 @@
+//! The names of a log in the database.
+
+use std::fmt;
+
+use crate::error::{Error, Result};
+
+/// What the migrations and the statements call things: replaced by the user's names.
+const DEFAULT_SCHEMA: &str = "mainstem";
+const DEFAULT_LOG: &str = "events";
+
+/// The longest name that we derive from a log's adds this.
+const LONGEST_SUFFIX: &str = "_refuse_change";
+
+/// PostgreSQL cuts longer identifiers off without a word.
+const IDENTIFIER_BYTES: usize = 63;
+
+/// The schema and the name of a log; several logs can live in one database.
+///
+/// The default is `mainstem.events`. Everything else that belongs to the log (indexes, the append procedure, the
+/// history of its migrations) is in the same schema, under names that begin with the log's.
+///
+/// ```
+/// # use mainstem::LogName;
+/// let name = LogName::new("lending", "library log")?;
+/// assert_eq!(name.to_string(), r#""lending"."library log""#);
+/// assert!(LogName::new("lending", "").is_err());
+/// # Ok::<(), mainstem::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogName {
+    schema: String,
+    log: String,
+}
+
+impl LogName {
+    /// The longest name of a log, in bytes: 49, so that the longest name derived from it still fits PostgreSQL's 63.
+    pub const MAX_LOG_LEN: usize = IDENTIFIER_BYTES - LONGEST_SUFFIX.len();
+
+    /// The longest name of a schema, in bytes: 63.
+    pub const MAX_SCHEMA_LEN: usize = IDENTIFIER_BYTES;
+
+    /// A log by its schema and name. They are quoted, so case and spaces count.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when a name is empty, too long, or contains a control
+    /// character, `'` or `$` (which could end the text that it is put into).
+    pub fn new(schema: impl Into<String>, log: impl Into<String>) -> Result<Self> {
+        let name = Self { schema: schema.into(), log: log.into() };
+        check("schema", &name.schema, Self::MAX_SCHEMA_LEN)?;
+        check("log", &name.log, Self::MAX_LOG_LEN)?;
+        Ok(name)
+    }
+
+    /// The schema.
+    #[must_use]
+    pub fn schema(&self) -> &str {
+        &self.schema
+    }
+
+    /// The name of the log within its schema.
+    #[must_use]
+    pub fn log(&self) -> &str {
+        &self.log
+    }
+
+    /// `sql`, written with the default names, with these names.
+    pub(super) fn put_into(&self, sql: &str) -> String {
+        let (schema, log) = (escaped(&self.schema), escaped(&self.log));
+        // One pass, so that a name which looks like a default one is not replaced again.
+        let mut rest = sql;
+        let mut text = String::with_capacity(sql.len() + 256);
+        while let Some(at) = rest.find(['"', '\'']) {
+            text.push_str(&rest[..=at]);
+            rest = &rest[at + 1..];
+            if let Some(after) = rest.strip_prefix(DEFAULT_SCHEMA)
+                && after.starts_with(['"', '\''])
+            {
+                text.push_str(&schema);
+                rest = after;
+            } else if let Some(after) = rest.strip_prefix(DEFAULT_LOG)
+                && text.ends_with('"')
+                && after.starts_with(['"', '_'])
+            {
+                text.push_str(&log);
+                rest = after;
+            } else {
+                continue;
+            }
+            // The closing quote is not an opening one.
+            if let Some(end) = rest.find(['"', '\'']) {
+                text.push_str(&rest[..=end]);
+                rest = &rest[end + 1..];
+            }
+        }
+        text + rest
+    }
+}
+
+impl Default for LogName {
+    fn default() -> Self {
+        Self { schema: DEFAULT_SCHEMA.to_owned(), log: DEFAULT_LOG.to_owned() }
+    }
+}
+
+/// Quoted, as it is used in SQL.
+impl fmt::Display for LogName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\".\"{}\"", escaped(&self.schema), escaped(&self.log))
+    }
+}
+
+fn check(what: &str, name: &str, limit: usize) -> Result<()> {
+    let problem = if name.is_empty() {
+        "is empty".to_owned()
+    } else if name.len() > limit {
+        format!("has {} bytes, more than the limit of {limit}", name.len())
+    } else if let Some(c) = name.chars().find(|&c| c.is_control() || c == '\'' || c == '$') {
+        format!("contains {c:?}")
+    } else {
+        return Ok(());
+    };
+    Err(Error::invalid_input(format!("the name of the {what}, {name:?}, {problem}")))
+}
+
+fn escaped(name: &str) -> String {
+    name.replace('"', "\"\"")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_go_into_identifiers_and_literals_and_nowhere_else() {
+        let name = LogName::new("events", r#"my "mainstem" log"#).unwrap();
+        let sql = r#"SELECT "mainstem"."events", "events_type", '"mainstem"."events"', 'mainstem', 'events', "eventual""#;
+        let expected = r#"SELECT "events"."my ""mainstem"" log", "my ""mainstem"" log_type", '"events"."my ""mainstem"" log"', 'events', 'events', "eventual""#;
+        assert_eq!(name.put_into(sql), expected);
+        assert_eq!(LogName::default().put_into(sql), sql);
+    }
+
+    #[test]
+    fn names_that_cannot_be_are_refused_with_the_reason() {
+        let long = "x".repeat(50);
+        for (schema, log, part) in [
+            ("", "events", "schema"),
+            ("s", "", "is empty"),
+            ("s", &*long, "50 bytes"),
+            ("s", "a'b", "'"),
+            ("s", "a$body$", "$"),
+            ("s\0", "events", "\\0"),
+            ("s\n", "events", "\\n"),
+        ] {
+            let message = LogName::new(schema, log).unwrap_err().to_string();
+            assert!(message.contains(part), "{message:?} does not say {part:?}");
+        }
+        assert!(LogName::new("x".repeat(63), "x".repeat(49)).is_ok());
+    }
+}

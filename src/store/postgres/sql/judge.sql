@@ -1,0 +1,13 @@
+-- Before the lock: is there an event behind $1 that matches, and is what was read still this log's history? The search
+-- is fenced by OFFSET 0, or the planner would walk the primary key to find the first match, through the whole log if
+-- there is none.
+WITH head AS MATERIALIZED (
+    SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
+), broken AS (
+    SELECT e.position, e.type FROM "mainstem"."events" e WHERE e.position > $1 AND /* filter */ OFFSET 0
+)
+SELECT head.position, head.id,
+       (SELECT e.id FROM "mainstem"."events" e WHERE e.position = $1),
+       broken.position, broken.type
+FROM head LEFT JOIN broken ON true
+ORDER BY broken.position LIMIT 1

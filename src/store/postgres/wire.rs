@@ -1,0 +1,138 @@
+//! How values travel to the server and back.
+
+use std::{error::Error as StdError, time::SystemTime};
+
+use bytes::{BufMut, BytesMut};
+use tokio_postgres::{
+    Row,
+    types::{FromSql, IsNull, ToSql, Type, to_sql_checked},
+};
+use uuid::Uuid;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    event::{
+        Event, EventId, Mark,
+        time::{floor_micros, from_micros},
+    },
+    json::Json,
+};
+
+/// The seconds from 1970, where our microseconds begin, to 2000, where PostgreSQL's do.
+const POSTGRES_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
+
+type Failure = Box<dyn StdError + Sync + Send>;
+
+/// JSON text that goes to and comes from `jsonb` as it is: the server parses it, so nobody else has to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct JsonText<'a>(pub(super) &'a str);
+
+/// The version of the binary format of `jsonb`: text behind this byte.
+const JSONB_VERSION: u8 = 1;
+
+impl ToSql for JsonText<'_> {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+        out.put_u8(JSONB_VERSION);
+        out.put_slice(self.0.as_bytes());
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for JsonText<'a> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
+        match raw.split_first() {
+            Some((&JSONB_VERSION, text)) => Ok(Self(std::str::from_utf8(text)?)),
+            _ => Err("an unknown version of jsonb's binary format".into()),
+        }
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::JSONB
+    }
+}
+
+/// A time in microseconds since 1970, as `timestamptz`.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Micros(pub(super) i64);
+
+impl ToSql for Micros {
+    fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
+        out.put_i64(self.0 - POSTGRES_EPOCH_MICROS);
+        Ok(IsNull::No)
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+
+    to_sql_checked!();
+}
+
+impl<'a> FromSql<'a> for Micros {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
+        Ok(Self(i64::from_be_bytes(raw.try_into()?).saturating_add(POSTGRES_EPOCH_MICROS)))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        *ty == Type::TIMESTAMPTZ
+    }
+}
+
+impl Micros {
+    pub(super) fn of(time: SystemTime) -> Self {
+        Self(floor_micros(time))
+    }
+
+    fn time(self) -> Result<SystemTime, Failure> {
+        from_micros(self.0).ok_or_else(|| format!("{} µs since 1970 is beyond this platform's clock", self.0).into())
+    }
+}
+
+/// Positions are `bigint`, and never negative.
+pub(super) fn position(value: i64) -> Result<u64, Failure> {
+    u64::try_from(value).map_err(|_| format!("{value} is not a position").into())
+}
+
+/// Positions beyond `bigint` are beyond every log.
+pub(super) fn position_param(position: u64) -> i64 {
+    i64::try_from(position).unwrap_or(i64::MAX)
+}
+
+/// A mark from two columns that are both there or both not.
+pub(super) fn mark(row: &Row, first: usize) -> Result<Option<Mark>, Failure> {
+    let at: Option<i64> = row.try_get(first)?;
+    let id: Option<Uuid> = row.try_get(first + 1)?;
+    Ok(match (at, id) {
+        (Some(at), Some(id)) => Some(Mark::new(position(at)?, EventId::from(id))),
+        _ => None,
+    })
+}
+
+/// The event in the columns from `first` on, or `None` where the outer join found none.
+pub(super) fn event(row: &Row, first: usize) -> Result<Option<Event>, Failure> {
+    let Some(mark) = mark(row, first)? else { return Ok(None) };
+    let tags: Vec<&str> = row.try_get(first + 3)?;
+    let json = |column| row.try_get::<_, JsonText<'_>>(column).map(|json| Json::from_stored(json.0));
+    Ok(Some(Event {
+        position: mark.position(),
+        id: mark.id(),
+        event_type: row.try_get::<_, &str>(first + 2)?.into(),
+        tags: tags.into_iter().map(Into::into).collect(),
+        payload: json(first + 4)?,
+        metadata: json(first + 5)?,
+        occurred_at: row.try_get::<_, Micros>(first + 6)?.time()?,
+        recorded_at: row.try_get::<_, Micros>(first + 7)?.time()?,
+    }))
+}
+
+/// A row that is not what the statement promises: somebody changed the tables, or the statement's file.
+pub(super) fn unreadable(cause: Failure) -> Error {
+    Error::new(ErrorKind::Schema, "the server's answer cannot be read: are these the tables of this version?")
+        .with_source(cause)
+}
