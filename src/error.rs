@@ -81,7 +81,13 @@ pub struct Conflict {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), node: None, conflict: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            node: None,
+            conflict: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
@@ -155,7 +161,10 @@ impl Error {
     /// its repeat by the ids of its events). False for a conflict: that one needs a new decision, not a new try.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable)
+        matches!(
+            self.0.kind,
+            ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable
+        )
     }
 
     /// The message and every cause below it, in one line.
