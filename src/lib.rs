@@ -3,6 +3,8 @@
 mod error;
 mod router;
 mod scope;
+#[cfg(all(feature = "testing", unix))]
+pub mod testing;
 
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use router::{Client, Role, Router, RouterBuilder};

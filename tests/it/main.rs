@@ -1,1 +1,4 @@
 //! The integration tests: one binary, one file per topic.
+
+mod local_cluster;
+mod support;

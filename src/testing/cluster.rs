@@ -1,0 +1,269 @@
+//! The cluster: its nodes, who of them is the primary, and its end.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+use tokio_postgres::types::PgLsn;
+
+use crate::{Error, ErrorKind, Result};
+
+use super::{
+    builder::ClusterBuilder, database::TestDatabase, node::Node, programs::Programs,
+    server::Environment, settings::Settings, sql, watchdog::Watchdog,
+};
+
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
+
+/// A PostgreSQL primary with streaming replicas on this machine, for tests.
+///
+/// See the [module](super) for how to use it. Dropped, it ends its servers and removes its folder, in about a tenth of
+/// a second, during which it blocks the thread. It may also stay in a `static`: a small shell process sees when the
+/// test process is gone, however that came, and does the same.
+pub struct LocalCluster {
+    nodes: Vec<Node>,
+    shared: Arc<Shared>,
+    watchdog: Watchdog,
+}
+
+/// What the nodes know of each other.
+pub(super) struct Shared {
+    pub(super) folder: PathBuf,
+    pub(super) environment: Environment,
+    pub(super) settings: Settings,
+    ports: Vec<AtomicU16>,
+    primary: AtomicUsize,
+    pub(super) databases: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(
+        folder: PathBuf,
+        environment: Environment,
+        settings: Settings,
+        nodes: usize,
+    ) -> Self {
+        Self {
+            folder,
+            environment,
+            settings,
+            ports: (0..nodes).map(|_| AtomicU16::new(0)).collect(),
+            primary: AtomicUsize::new(0),
+            databases: AtomicU64::new(0),
+        }
+    }
+
+    /// 0 until the node was started for the first time.
+    pub(super) fn port(&self, node: usize) -> u16 {
+        self.ports[node].load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_port(&self, node: usize, port: u16) {
+        self.ports[node].store(port, Ordering::SeqCst);
+    }
+
+    pub(super) fn primary(&self) -> usize {
+        self.primary.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_primary(&self, node: usize) {
+        self.primary.store(node, Ordering::SeqCst);
+    }
+
+    pub(super) fn primary_url(&self) -> String {
+        format!(
+            "postgres://mainstem:{}@127.0.0.1:{}/postgres",
+            self.environment.password,
+            self.port(self.primary())
+        )
+    }
+}
+
+impl LocalCluster {
+    /// A cluster with one replica and default settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`ClusterBuilder::start`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`ClusterBuilder::start`].
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// For a cluster with other settings.
+    #[must_use]
+    pub fn builder() -> ClusterBuilder {
+        ClusterBuilder::default()
+    }
+
+    pub(super) fn new(shared: Shared, watchdog: Watchdog, nodes: usize) -> Self {
+        let shared = Arc::new(shared);
+        Self {
+            nodes: (0..nodes).map(|index| Node::new(index, &shared)).collect(),
+            shared,
+            watchdog,
+        }
+    }
+
+    pub(super) async fn create(&self) -> Result<()> {
+        self.primary().create_primary().await?;
+        try_join_all(self.replicas().map(Node::create_replica)).await?;
+        self.wait_until_caught_up().await
+    }
+
+    /// The node that is the primary now: the one that was [promoted](Node::promote) last, at first `node_1`.
+    ///
+    /// It is remembered, not asked for, so that there is an answer also while it is stopped, and while an old primary
+    /// runs beside it. A promotion by other means than [`Node::promote`] goes unnoticed.
+    #[must_use]
+    pub fn primary(&self) -> &Node {
+        &self.nodes[self.shared.primary()]
+    }
+
+    /// All nodes but the [primary](Self::primary), in the order of their names: the replicas, and after a promotion
+    /// the old primary.
+    pub fn replicas(&self) -> impl Iterator<Item = &Node> {
+        let primary = self.shared.primary();
+        self.nodes.iter().filter(move |node| node.index != primary)
+    }
+
+    /// One of the [replicas](Self::replicas), from 0. After a promotion the same number may mean another node: keep
+    /// the `&Node` that you have.
+    ///
+    /// # Panics
+    ///
+    /// If the cluster has no such replica.
+    #[must_use]
+    pub fn replica(&self, index: usize) -> &Node {
+        self.replicas().nth(index).unwrap_or_else(|| {
+            panic!(
+                "there is no replica {index} in a cluster with {} nodes, counted from 0",
+                self.nodes.len()
+            )
+        })
+    }
+
+    /// All nodes, in the order of their names.
+    #[must_use]
+    pub fn nodes(&self) -> &[Node] {
+        &self.nodes
+    }
+
+    /// The programs that its servers run.
+    #[must_use]
+    pub fn programs(&self) -> &Programs {
+        &self.shared.environment.programs
+    }
+
+    /// The temporary folder with all that belongs to the cluster.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        &self.shared.folder
+    }
+
+    /// Waits until every replica that runs has applied all that was committed on the primary before this call.
+    ///
+    /// A frozen node and an old primary that still takes itself for one are left out. Writes one small record to the
+    /// primary's log, because the end of a record is the one position that a replica is sure to reach.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout) after 30 seconds, with the position of each node; for instance if a replica's
+    /// replay is paused. [`Unavailable`](ErrorKind::Unavailable) if a node does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn wait_until_caught_up(&self) -> Result<()> {
+        // Not waiting for a synchronous replica, which may be the one that is paused.
+        let mark = "BEGIN; SET LOCAL synchronous_commit = local; \
+                    SELECT pg_logical_emit_message(true, 'mainstem', ''); COMMIT";
+        let row = self.primary().ask(mark).await?;
+        let target = lsn(&row, 0)
+            .ok_or_else(|| Error::new(ErrorKind::Database, "the primary returned no position"))?;
+        let behind = async || {
+            let mut behind = Vec::new();
+            for node in self.replicas().filter(|node| node.is_running() && !node.is_frozen()) {
+                let row = node
+                    .ask(
+                        "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(), pg_get_wal_replay_pause_state() \
+                         WHERE pg_is_in_recovery()",
+                    )
+                    .await?;
+                if !row.is_empty() && lsn(&row, 0).is_none_or(|replayed| replayed < target) {
+                    let text = |index: usize| row[index].as_deref().unwrap_or("nothing").to_owned();
+                    behind.push(format!(
+                        "{} has received {} and replayed {} ({})",
+                        node.name(),
+                        text(1),
+                        text(0),
+                        text(2)
+                    ));
+                }
+            }
+            Ok(behind)
+        };
+        let what = format!("the replay of {target} on every replica");
+        let result = sql::wait_until(&what, self.primary().name(), CATCH_UP_LIMIT, async || {
+            Ok(behind().await?.is_empty())
+        })
+        .await;
+        match result {
+            Err(error) if error.is_timeout() => {
+                let behind = behind().await?.join(", ");
+                Err(Error::new(ErrorKind::Timeout, format!("{error}: {behind}")))
+            }
+            result => result,
+        }
+    }
+
+    /// A new, empty database for one test, which the replicas that run have already.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait_until_caught_up`](Self::wait_until_caught_up), and if the primary cannot create it.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the database may exist until the end of the cluster.
+    pub async fn database(&self) -> Result<TestDatabase<'_>> {
+        TestDatabase::create(self).await
+    }
+
+    pub(super) fn next_database_number(&self) -> u64 {
+        self.shared.databases.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+impl Drop for LocalCluster {
+    fn drop(&mut self) {
+        let finished = self.watchdog.finish();
+        self.nodes.iter().for_each(Node::end);
+        if let Err(error) = finished.and_then(|()| self.watchdog.remove_folder()) {
+            tracing::warn!(folder = %self.folder().display(), %error, "could not clean up after a test cluster");
+        }
+    }
+}
+
+impl fmt::Debug for LocalCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCluster")
+            .field("nodes", &self.nodes)
+            .field("folder", &self.folder())
+            .finish_non_exhaustive()
+    }
+}
+
+fn lsn(row: &[Option<String>], column: usize) -> Option<PgLsn> {
+    row.get(column)?.as_deref()?.parse().ok()
+}

@@ -1,0 +1,58 @@
+//! A database for one test.
+
+use crate::Result;
+
+use super::cluster::LocalCluster;
+
+/// A database of a [`LocalCluster`] that one test has for itself, from [`LocalCluster::database`].
+///
+/// It stays until the end of the cluster, unless [`drop`](Self::drop) is called.
+#[derive(Debug)]
+pub struct TestDatabase<'a> {
+    cluster: &'a LocalCluster,
+    name: String,
+}
+
+impl<'a> TestDatabase<'a> {
+    pub(super) async fn create(cluster: &'a LocalCluster) -> Result<Self> {
+        let name = format!("test_{}", cluster.next_database_number());
+        cluster.primary().ask(&format!("CREATE DATABASE {name}")).await?;
+        cluster.wait_until_caught_up().await?;
+        Ok(Self { cluster, name })
+    }
+
+    /// Its name: `test_1` and so on.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its URL on the node that is the primary now.
+    #[must_use]
+    pub fn primary_url(&self) -> String {
+        self.cluster.primary().url_for(&self.name)
+    }
+
+    /// Its URLs on the nodes that are not, in the order of [`LocalCluster::replicas`].
+    #[must_use]
+    pub fn replica_urls(&self) -> Vec<String> {
+        self.cluster.replicas().map(|node| node.url_for(&self.name)).collect()
+    }
+
+    /// Removes it, and ends the sessions that use it, also those on replicas.
+    ///
+    /// # Errors
+    ///
+    /// If the primary does not answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the database may be left.
+    pub async fn drop(self) -> Result<()> {
+        self.cluster
+            .primary()
+            .ask(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
+            .await
+            .map(drop)
+    }
+}

@@ -1,0 +1,92 @@
+//! A replicated PostgreSQL cluster for integration tests, without containers (feature `testing`).
+//!
+//! [`LocalCluster`] starts a primary with streaming replicas from the PostgreSQL programs on the machine, in a
+//! temporary folder, in one to two seconds. These are real servers: they can be stopped, killed, frozen, promoted; a
+//! replica's replay can be paused or delayed. So what an application does when a replica lags, or when the primary is
+//! lost, is something a test can show.
+//!
+//! One cluster serves all tests of a binary, with a database for each test. A test that hurts nodes starts a cluster
+//! of its own.
+//!
+//! ```no_run
+//! use mainstem::testing::{LocalCluster, TestDatabase};
+//! use tokio::sync::OnceCell;
+//!
+//! async fn cluster() -> &'static LocalCluster {
+//!     static CLUSTER: OnceCell<LocalCluster> = OnceCell::const_new();
+//!     CLUSTER.get_or_init(async || LocalCluster::start().await.expect("a cluster")).await
+//! }
+//!
+//! # const _: &str = stringify!(
+//! #[tokio::test]
+//! # );
+//! async fn a_replica_has_what_was_written() -> mainstem::Result<()> {
+//!     let database = cluster().await.database().await?;
+//!     // … write to database.primary_url() …
+//!     cluster().await.wait_until_caught_up().await?;
+//!     // … read from database.replica_urls()[0] …
+//!     database.drop().await
+//! }
+//!
+//! # const _: &str = stringify!(
+//! #[tokio::test]
+//! # );
+//! async fn the_application_survives_a_failover() -> mainstem::Result<()> {
+//!     let cluster = LocalCluster::builder().replicas(2).start().await?;
+//!     let (old, new) = (cluster.primary(), cluster.replica(0));
+//!     old.kill().await?;
+//!     new.promote().await?;
+//!     old.rejoin().await?;
+//!     assert_eq!(cluster.primary().name(), new.name());
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Programs
+//!
+//! It needs `initdb`, `postgres`, `pg_basebackup` and `pg_rewind` of PostgreSQL 15 to 19, from the folder that the
+//! environment variable `MAINSTEM_PG_BIN` names, from `PATH`, or from the usual places of Debian, Red Hat, Homebrew and
+//! Postgres.app ([`Programs::find`]). In a checkout of this crate, `scripts/setup` finds or installs them, and prints
+//! the folder: `MAINSTEM_PG_BIN=$(scripts/setup 18) cargo test`. What it downloads is found by that variable only.
+//!
+//! # Access
+//!
+//! Each node listens on 127.0.0.1 only, on a free port, and asks for a password (scram-sha-256) that is made anew for
+//! each cluster and is part of the URLs. The user `mainstem` is a superuser. Databases have the locale C and the
+//! encoding UTF8.
+//!
+//! PostgreSQL refuses to run as root. When tests do, as in many containers, the servers run as the user `postgres`, or
+//! else `nobody`, who must be able to get to the programs and to the folder for temporary files.
+//!
+//! # The end
+//!
+//! Nothing is left running, whether the cluster is dropped, a test panics, the cluster lies in a `static`, or the test
+//! process is killed: a shell process holds the other end of a pipe, and when that closes, it ends the servers and
+//! removes the folder. Only who kills this shell too, or the machine, leaves a folder `mainstem-…` behind.
+//!
+//! # Runtimes
+//!
+//! The cluster holds no task and no connection: each test may have its own tokio runtime, as `#[tokio::test]` gives it
+//! one. The runtime needs I/O and time enabled.
+
+mod account;
+mod builder;
+mod cluster;
+mod create;
+mod database;
+mod node;
+mod ports;
+mod processes;
+mod programs;
+mod roles;
+mod server;
+mod settings;
+mod sql;
+mod watchdog;
+
+pub use builder::ClusterBuilder;
+pub use cluster::LocalCluster;
+pub use database::TestDatabase;
+pub use node::Node;
+pub use programs::Programs;
+pub use roles::Rejoined;

@@ -1,0 +1,429 @@
+//! One node: its server's life.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::time::Instant;
+
+use crate::{Error, ErrorKind, Result};
+
+use super::{
+    cluster::Shared,
+    ports, processes,
+    server::{Server, tail},
+    settings::Upstream,
+    sql,
+};
+
+/// For a start, with crash recovery, on a slow machine.
+const START_LIMIT: Duration = Duration::from_secs(60);
+/// For a fast shutdown, which waits until the replicas have all of the log.
+const STOP_LIMIT: Duration = Duration::from_secs(30);
+/// For signals to take effect.
+const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
+const POLL: Duration = Duration::from_millis(3);
+/// How often the first start takes another port because somebody was faster.
+const PORT_TRIES: usize = 20;
+
+/// One server of a [`LocalCluster`](super::LocalCluster): a handle to look at it, and to do to it what happens to
+/// servers.
+///
+/// Its name and its port stay the same for the life of the cluster, whatever role it has. The methods that change it
+/// wait for each other.
+pub struct Node {
+    pub(super) index: usize,
+    name: String,
+    /// Holds the node's configuration, its log, and `data`.
+    pub(super) folder: PathBuf,
+    pub(super) shared: Arc<Shared>,
+    server: Mutex<Option<Server>>,
+    frozen: AtomicBool,
+    pub(super) delay: Mutex<Duration>,
+    /// One change at a time.
+    pub(super) change: tokio::sync::Mutex<()>,
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic elsewhere leaves the process handle as valid as it was, and it is needed to end the process.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Node {
+    pub(super) fn new(index: usize, shared: &Arc<Shared>) -> Self {
+        // Neither "primary" nor "replica": the name has to stay true when roles change.
+        let name = format!("node_{}", index + 1);
+        Self {
+            index,
+            folder: shared.folder.join(&name),
+            name,
+            shared: Arc::clone(shared),
+            server: Mutex::new(None),
+            frozen: AtomicBool::new(false),
+            delay: Mutex::new(Duration::ZERO),
+            change: tokio::sync::Mutex::new(()),
+        }
+    }
+
+    /// `node_1` for the first primary, `node_2` and so on for its replicas. It is also the server's `cluster_name`,
+    /// and, for a replica, its `application_name` and the name of its replication slot.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The port on 127.0.0.1.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.shared.port(self.index)
+    }
+
+    /// The URL of the database `postgres`, with the password of the superuser `mainstem`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_for("postgres")
+    }
+
+    /// The URL of another database. The name goes into the URL as it is: percent-encode what a URL cannot hold.
+    #[must_use]
+    pub fn url_for(&self, database: &str) -> String {
+        format!(
+            "postgres://mainstem:{}@127.0.0.1:{}/{database}",
+            self.shared.environment.password,
+            self.port()
+        )
+    }
+
+    /// The folder with the server's data.
+    #[must_use]
+    pub fn data_folder(&self) -> PathBuf {
+        self.folder.join("data")
+    }
+
+    /// The process id of the running server's postmaster.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        let mut server = lock(&self.server);
+        let server = server.as_mut()?;
+        server.exit_status().is_none().then(|| server.pid())
+    }
+
+    /// Whether the server runs, frozen or not.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        self.pid().is_some()
+    }
+
+    /// Whether the server is [frozen](Self::freeze).
+    #[must_use]
+    pub fn is_frozen(&self) -> bool {
+        self.frozen.load(Ordering::SeqCst) && self.is_running()
+    }
+
+    /// All that the server has written to its log, over all of its starts.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if the file cannot be read.
+    pub fn log(&self) -> Result<String> {
+        let bytes = fs::read(self.log_file()).map_err(|error| {
+            Error::new(ErrorKind::Unavailable, "cannot read the server's log")
+                .with_node(self.name())
+                .with_source(error)
+        })?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// Starts the server after [`stop`](Self::stop) or [`kill`](Self::kill), on the same port, and waits until it
+    /// accepts connections. Does nothing if it runs.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if the server ends, [`Timeout`](ErrorKind::Timeout) if it is not ready
+    /// after a minute; both with the end of its log. Somebody else may have taken the port meanwhile: that is
+    /// unlikely, and in the log.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the server may have been started all the same, and goes on starting.
+    pub async fn start(&self) -> Result<()> {
+        let _change = self.change.lock().await;
+        self.launch().await
+    }
+
+    /// Stops the server with a fast shutdown: sessions are ended, a checkpoint is written, and a primary waits until
+    /// its replicas have all of its log. Does nothing if it does not run; a frozen one is thawed first.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout) if it still runs after 30 seconds, perhaps because a replica is frozen.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the shutdown may have been asked for, and goes on.
+    pub async fn stop(&self) -> Result<()> {
+        let _change = self.change.lock().await;
+        self.shut_down().await
+    }
+
+    /// [`stop`](Self::stop) and [`start`](Self::start).
+    ///
+    /// # Errors
+    ///
+    /// As those two.
+    ///
+    /// # Cancel safety
+    ///
+    /// As those two; the server may be left stopped.
+    pub async fn restart(&self) -> Result<()> {
+        let _change = self.change.lock().await;
+        self.shut_down().await?;
+        self.launch().await
+    }
+
+    /// Kills the server and all its children at once with SIGKILL, as a crash would. Afterwards its port is free. Does
+    /// nothing if it does not run; a frozen one is killed too.
+    ///
+    /// Without [`durable`](super::ClusterBuilder::durable) this loses nothing either: what a process has written, the
+    /// operating system has.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout) if a process is still there after 10 seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the server may be dead or stopped half way: call it again.
+    pub async fn kill(&self) -> Result<()> {
+        let _change = self.change.lock().await;
+        let Some(pid) = self.pid() else { return Ok(()) };
+        // Stopped first: a child that is born while the others are killed would be missed.
+        let tree = self.stop_tree(pid).await?;
+        self.signal("KILL", &tree)?;
+        self.until("the end of its processes", |snapshot| {
+            tree.iter().all(|pid| snapshot.is_gone(*pid)) && !self.is_running()
+        })
+        .await?;
+        self.frozen.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Freezes the server and all its children with SIGSTOP: connections stay open and are accepted, but nothing is
+    /// ever answered, as when a machine hangs. Children that are born meanwhile are frozen too.
+    ///
+    /// It is not a network that swallows packets: the kernel still answers for the sockets, so a connect succeeds
+    /// until the queue of the listening socket is full, and a dead peer is told apart by the lack of an answer only.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if the server does not run, [`Timeout`](ErrorKind::Timeout) if a
+    /// process cannot be stopped within 10 seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, some processes may be stopped: call [`thaw`](Self::thaw) or this again.
+    pub async fn freeze(&self) -> Result<()> {
+        let _change = self.change.lock().await;
+        let pid = self.running_pid()?;
+        self.frozen.store(true, Ordering::SeqCst);
+        self.stop_tree(pid).await.map(drop)
+    }
+
+    /// Lets a [frozen](Self::freeze) server go on.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](ErrorKind::Unavailable) if the server does not run.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped before it has begun, nothing has happened; once begun, it does not pause.
+    pub async fn thaw(&self) -> Result<()> {
+        let _change = self.change.lock().await;
+        let pid = self.running_pid()?;
+        self.resume_tree(pid)
+    }
+
+    /// Starts the server, the first time with a port of its choice.
+    pub(super) async fn launch(&self) -> Result<()> {
+        if self.is_running() {
+            return Ok(());
+        }
+        self.frozen.store(false, Ordering::SeqCst);
+        let first_start = self.port() == 0;
+        let mut tries = 0;
+        loop {
+            if first_start {
+                self.shared.set_port(self.index, ports::free_port()?);
+            }
+            tries += 1;
+            match self.try_launch().await {
+                Err(error)
+                    if first_start
+                        && tries < PORT_TRIES
+                        && error.to_string().contains("could not bind") => {}
+                result => return result,
+            }
+        }
+    }
+
+    async fn try_launch(&self) -> Result<()> {
+        let environment = &self.shared.environment;
+        let data = self.data_folder();
+        let log_start = fs::metadata(self.log_file()).map_or(0, |metadata| metadata.len());
+        let mut command = environment.command("postgres", &data);
+        command.arg("-D").arg(&data);
+        for (name, value) in [
+            ("config_file", self.config_file().to_string_lossy().into_owned()),
+            ("listen_addresses", "127.0.0.1".to_owned()),
+            ("port", self.port().to_string()),
+            ("unix_socket_directories", String::new()),
+            ("cluster_name", self.name.clone()),
+        ] {
+            command.arg("-c").arg(format!("{name}={value}"));
+        }
+        // In its place before the first pause: whoever drops this future leaves it to the cluster.
+        *lock(&self.server) = Some(Server::spawn(command, &data, &self.log_file())?);
+        let deadline = Instant::now() + START_LIMIT;
+        loop {
+            let state =
+                lock(&self.server).as_mut().map(|server| (server.exit_status(), server.is_ready()));
+            match state {
+                Some((None, true)) => return Ok(()),
+                Some((None, false)) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
+                Some((None, false)) => {
+                    let message = format!("the server is not ready after {START_LIMIT:?}");
+                    return Err(self.start_error(ErrorKind::Timeout, &message, log_start));
+                }
+                Some((Some(status), _)) => {
+                    let message = format!("the server ended with {status}");
+                    return Err(self.start_error(ErrorKind::Unavailable, &message, log_start));
+                }
+                None => {
+                    return Err(self.start_error(
+                        ErrorKind::Unavailable,
+                        "the server is gone",
+                        log_start,
+                    ));
+                }
+            }
+        }
+    }
+
+    fn start_error(&self, kind: ErrorKind, message: &str, log_start: u64) -> Error {
+        let log = self.log().unwrap_or_default();
+        let since_start =
+            usize::try_from(log_start).ok().and_then(|start| log.get(start..)).unwrap_or(&log);
+        Error::new(kind, format!("{message}; its log ends with:\n{}\n", tail(since_start)))
+            .with_node(self.name())
+    }
+
+    pub(super) async fn shut_down(&self) -> Result<()> {
+        let Some(pid) = self.pid() else { return Ok(()) };
+        if self.is_frozen() {
+            self.resume_tree(pid)?;
+        }
+        self.signal("INT", &[pid])?;
+        sql::wait_until("the end of the server", self.name(), STOP_LIMIT, async || {
+            Ok(!self.is_running())
+        })
+        .await
+    }
+
+    fn running_pid(&self) -> Result<u32> {
+        self.pid().ok_or_else(|| {
+            Error::new(ErrorKind::Unavailable, "the server does not run; start() it first")
+                .with_node(self.name())
+        })
+    }
+
+    fn resume_tree(&self, pid: u32) -> Result<()> {
+        let tree = self.snapshot()?.tree(pid);
+        self.signal("CONT", &tree)?;
+        self.frozen.store(false, Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// Stops a process and all its descendants, and returns them.
+    async fn stop_tree(&self, pid: u32) -> Result<Vec<u32>> {
+        let mut known = Vec::new();
+        let deadline = Instant::now() + SIGNAL_LIMIT;
+        loop {
+            let snapshot = self.snapshot()?;
+            let tree = snapshot.tree(pid);
+            // Twice the same, all stopped: the list is no instant, and may have missed one that was just born.
+            if tree == known && tree.iter().all(|pid| snapshot.is_stopped(*pid)) {
+                return Ok(tree);
+            }
+            if Instant::now() > deadline {
+                let message = format!("not all processes could be stopped within {SIGNAL_LIMIT:?}");
+                return Err(Error::new(ErrorKind::Timeout, message).with_node(self.name()));
+            }
+            self.signal("STOP", &tree)?;
+            known = tree;
+            tokio::time::sleep(POLL).await;
+        }
+    }
+
+    async fn until(&self, what: &str, check: impl Fn(&processes::Snapshot) -> bool) -> Result<()> {
+        sql::wait_until(what, self.name(), SIGNAL_LIMIT, async || Ok(check(&self.snapshot()?)))
+            .await
+    }
+
+    fn snapshot(&self) -> Result<processes::Snapshot> {
+        processes::Snapshot::take().map_err(|error| {
+            Error::configuration("cannot list the processes of this machine").with_source(error)
+        })
+    }
+
+    fn signal(&self, signal: &str, pids: &[u32]) -> Result<()> {
+        processes::send(signal, pids).map_err(|error| {
+            Error::configuration(format!("cannot send {signal} through sh; is it in PATH?"))
+                .with_node(self.name())
+                .with_source(error)
+        })
+    }
+
+    /// For the end of the cluster, when the watchdog has done its work or has failed to.
+    pub(super) fn end(&self) {
+        let Some(mut server) = lock(&self.server).take() else { return };
+        if let Err(error) = server.end() {
+            tracing::warn!(node = self.name, %error, "could not end a server of a test cluster");
+        }
+    }
+
+    pub(super) fn write_config(&self, upstream: Option<&Upstream>) -> Result<()> {
+        self.write_file(&self.config_file(), &self.shared.settings.render(upstream))
+    }
+
+    pub(super) fn write_file(&self, path: &Path, text: &str) -> Result<()> {
+        fs::write(path, text).map_err(|error| {
+            Error::configuration(format!("cannot write {}", path.display())).with_source(error)
+        })?;
+        self.shared.environment.account.give(path)
+    }
+
+    /// Not in the data folder: a base backup and pg_rewind copy whatever is in there from another node.
+    pub(super) fn config_file(&self) -> PathBuf {
+        self.folder.join("postgresql.conf")
+    }
+
+    fn log_file(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+}
+
+impl fmt::Debug for Node {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Node")
+            .field("name", &self.name)
+            .field("port", &self.port())
+            .finish_non_exhaustive()
+    }
+}
