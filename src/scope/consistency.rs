@@ -38,7 +38,7 @@ impl fmt::Display for Consistency {
 
 /// The level of the scope that this code runs in, and [`Consistency::Strong`] where there is none.
 ///
-/// It costs about a nanosecond: one thread-local variable is read, and nothing is locked, allocated or hashed.
+/// It costs a few nanoseconds: one thread-local variable is read, and nothing is locked, allocated or hashed.
 ///
 /// ```
 /// use mainstem::{Consistency, current_consistency, with_eventual_consistency};

@@ -96,8 +96,8 @@ tokio::task_local! {
 ///
 /// # Cost
 ///
-/// Entering a scope and reading its level take a few nanoseconds and no allocation. An item costs an allocation when
-/// it is added and a hash for each nested scope with items that is looked through when it is read.
+/// Reading the level takes a few nanoseconds and entering a scope some tens, both without an allocation. An item costs
+/// allocations when it is added, and a hash for each nested scope with items that is looked through when it is read.
 #[derive(Clone, Default)]
 pub struct Scope {
     consistency: Consistency,

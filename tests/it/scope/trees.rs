@@ -208,7 +208,7 @@ fn check(mut builder: Builder) {
         .build()
         .unwrap();
     let config = Config {
-        cases: 400,
+        cases: 1000,
         failure_persistence: None,
         max_shrink_time: 60_000,
         ..Config::default()
