@@ -8,4 +8,7 @@ pub mod testing;
 
 pub use error::{Conflict, Error, ErrorKind, Result};
 pub use router::{Client, Role, Router, RouterBuilder};
-pub use scope::{Consistency, current_consistency};
+pub use scope::{
+    Consistency, Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
+    with_strong_consistency,
+};
