@@ -15,14 +15,16 @@ $body$;
 CREATE TABLE "mainstem"."events" (
     -- 1, 2, 3 … without a gap, in the order of commit. The primary key is the second fence behind the log's lock.
     position    bigint      NOT NULL CONSTRAINT "events_pkey" PRIMARY KEY CHECK (position > 0),
+    occurred_at timestamptz NOT NULL,
+    recorded_at timestamptz NOT NULL,
+    -- How many events of the same append come after this one: it tells a repeated append from a part of one.
+    following   int4        NOT NULL CHECK (following >= 0),
     -- Made by the client: it tells a repeated append from a new one, and one history from another.
     id          uuid        NOT NULL CONSTRAINT "events_id" UNIQUE,
     type        text        COLLATE "C" NOT NULL,
     tags        text[]      COLLATE "C" NOT NULL,
     payload     jsonb       NOT NULL,
-    metadata    jsonb       NOT NULL,
-    occurred_at timestamptz NOT NULL,
-    recorded_at timestamptz NOT NULL
+    metadata    jsonb       NOT NULL
 );
 
 CREATE INDEX "events_type" ON "mainstem"."events" (type, position);

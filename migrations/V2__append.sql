@@ -36,6 +36,7 @@ CREATE PROCEDURE "mainstem"."events_append"(
 DECLARE
     -- Events that are judged one by one under the lock: about a millisecond's worth.
     near CONSTANT  bigint := 1000;
+    amount         int4   := cardinality(new_ids);
     head_position  bigint;
     head_id        uuid;
     found_id       uuid;
@@ -69,11 +70,14 @@ BEGIN
             SELECT count(*) INTO found_amount
                 FROM generate_subscripts(new_ids, 1) AS n
                 JOIN "mainstem"."events" e ON e.position = events_append."position" + n - 1
-                WHERE e.id = new_ids[n] AND e.type = new_types[n]
+                WHERE e.id = new_ids[n] AND e.following = amount - n AND e.type = new_types[n]
                   AND e.tags = new_tags[coalesce(new_tag_ends[n - 1], 0) + 1 : new_tag_ends[n]]
                   AND e.payload = new_payloads[n] AND e.metadata = new_metadata[n]
                   AND e.occurred_at = coalesce(new_occurred_at[n], e.occurred_at);
-            IF found_amount <> cardinality(new_ids) THEN
+            IF found_amount <> amount OR EXISTS (
+                SELECT FROM "mainstem"."events" e
+                WHERE e.position = events_append."position" - 1 AND e.following > 0)
+            THEN
                 outcome := 'reused';
                 EXIT judge;
             END IF;
@@ -127,8 +131,8 @@ BEGIN
         END IF;
 
         recorded := clock_timestamp();
-        INSERT INTO "mainstem"."events" (position, id, type, tags, payload, metadata, occurred_at, recorded_at)
-            SELECT head_position + n, new_ids[n], new_types[n],
+        INSERT INTO "mainstem"."events" (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at)
+            SELECT head_position + n, amount - n, new_ids[n], new_types[n],
                    new_tags[coalesce(new_tag_ends[n - 1], 0) + 1 : new_tag_ends[n]],
                    new_payloads[n], new_metadata[n], coalesce(new_occurred_at[n], recorded), recorded
             FROM generate_subscripts(new_ids, 1) AS n;

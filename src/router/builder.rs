@@ -229,14 +229,7 @@ impl RouterBuilder {
                         statement_cache_capacity,
                         Arc::clone(&failures),
                     );
-                    (
-                        name,
-                        Pool::Own {
-                            pool: own_pool(manager, max_connections),
-                            size: max_connections,
-                            failures,
-                        },
-                    )
+                    (name, Pool::Own { pool: own_pool(manager, max_connections), size: max_connections, failures })
                 }
             };
             nodes.push(Node::new(index, name.into(), role, pool, Arc::clone(&state)));
@@ -247,14 +240,11 @@ impl RouterBuilder {
     fn check_settings(&self) -> Result<()> {
         let primaries = self.sources.iter().filter(|(role, _)| *role == Role::Primary).count();
         if primaries != 1 {
-            let message =
-                format!("a router has exactly one primary, but the settings name {primaries}");
+            let message = format!("a router has exactly one primary, but the settings name {primaries}");
             return Err(Error::configuration(message));
         }
         if self.max_connections == 0 {
-            return Err(Error::configuration(
-                "max_connections is 0: no call could ever get a connection",
-            ));
+            return Err(Error::configuration("max_connections is 0: no call could ever get a connection"));
         }
         let Limits { acquire_timeout, call_timeout, connect_timeout } = self.limits;
         let limits = [
@@ -263,9 +253,7 @@ impl RouterBuilder {
             ("connect_timeout", connect_timeout),
         ];
         match limits.iter().find(|(_, limit)| limit.is_zero()) {
-            Some((name, _)) => {
-                Err(Error::configuration(format!("{name} is 0: every call would fail at once")))
-            }
+            Some((name, _)) => Err(Error::configuration(format!("{name} is 0: every call would fail at once"))),
             None => Ok(()),
         }
     }
@@ -299,17 +287,15 @@ fn own_pool(manager: Manager, max_connections: u32) -> bb8::Pool<Manager> {
 /// The name and the driver's settings of one node.
 fn parse(url: &str, role: Role, connect_timeout: Duration) -> Result<(String, Config)> {
     // The URL holds a password: neither it nor a part of it is in the message.
-    let mut config = Config::from_str(url).map_err(|error| {
-        Error::configuration(format!("the URL of a {role} cannot be read")).with_source(error)
-    })?;
+    let mut config = Config::from_str(url)
+        .map_err(|error| Error::configuration(format!("the URL of a {role} cannot be read")).with_source(error))?;
     let host = match config.get_hosts() {
         [Host::Tcp(host)] => host.clone(),
         #[cfg(unix)]
         [Host::Unix(path)] => path.display().to_string(),
         [] => return Err(Error::configuration(format!("the URL of a {role} names no host"))),
         several => {
-            let message =
-                format!("the URL of a {role} names {} hosts: give each node a URL", several.len());
+            let message = format!("the URL of a {role} names {} hosts: give each node a URL", several.len());
             return Err(Error::configuration(message));
         }
     };
@@ -352,10 +338,7 @@ mod tests {
             (Router::builder().primary("postgres://app:secret@a,b/shop"), "2 hosts"),
             (Router::builder().primary("postgres://app:secret@host:port/shop"), "cannot be read"),
             (Router::builder().primary(PRIMARY).max_connections(0), "max_connections is 0"),
-            (
-                Router::builder().primary(PRIMARY).connect_timeout(Duration::ZERO),
-                "connect_timeout is 0",
-            ),
+            (Router::builder().primary(PRIMARY).connect_timeout(Duration::ZERO), "connect_timeout is 0"),
         ];
         for (builder, part) in cases {
             let report = configuration_error(builder);
@@ -375,10 +358,7 @@ mod tests {
         let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
         let (name, config) = parse(url, Role::Replica, Duration::from_secs(1)).unwrap();
         assert_eq!(name, "localhost:5432");
-        assert_eq!(
-            config.get_options(),
-            Some("-c work_mem=1MB -c default_transaction_read_only=on")
-        );
+        assert_eq!(config.get_options(), Some("-c work_mem=1MB -c default_transaction_read_only=on"));
         let (_, config) = parse(url, Role::Primary, Duration::from_secs(1)).unwrap();
         assert_eq!(config.get_options(), Some("-c work_mem=1MB"));
     }

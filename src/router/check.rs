@@ -42,10 +42,7 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
         let Some(system_identifier) = system_identifier else { continue };
         let (first, first_identifier) = cluster.get_or_insert((node, system_identifier));
         if *first_identifier != system_identifier {
-            let message = format!(
-                "not of the same cluster as {}: their system identifiers differ",
-                first.name()
-            );
+            let message = format!("not of the same cluster as {}: their system identifiers differ", first.name());
             return Err(Error::configuration(message).with_node(node.name().clone()));
         }
     }
@@ -56,9 +53,7 @@ async fn ask(node: &std::sync::Arc<Node>, deadline: Deadline) -> Result<Identity
     let lease = node.lease(deadline.at(), deadline).await?;
     let sql = "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int4 / 10000";
     let rows = lease.query(Effect::Read, deadline, sql, &[]).await?;
-    let row = rows
-        .first()
-        .ok_or_else(|| Error::new(ErrorKind::Database, "the server did not say who it is"))?;
+    let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server did not say who it is"))?;
     let (in_recovery, version) = (row.get(0), row.get(1));
     let sql = "SELECT system_identifier FROM pg_control_system()";
     let system_identifier = match lease.query(Effect::Read, deadline, sql, &[]).await {
@@ -74,9 +69,7 @@ fn judge(node: &Node, identity: Identity) -> Result<Identity> {
     let named = |error: Error| Err(error.with_node(node.name().clone()));
     if identity.version < OLDEST_VERSION {
         let version = identity.version;
-        let message = format!(
-            "the server is PostgreSQL {version}; version {OLDEST_VERSION} or newer is needed"
-        );
+        let message = format!("the server is PostgreSQL {version}; version {OLDEST_VERSION} or newer is needed");
         return named(Error::configuration(message));
     }
     if identity.in_recovery != (node.role() == Role::Replica) {

@@ -87,9 +87,7 @@ impl Client {
         let mut rows = self.query(sql, params).await?;
         match (rows.pop(), rows.len()) {
             (Some(row), 0) => Ok(row),
-            (last, more) => {
-                Err(self.wrong_count("exactly one row", more + usize::from(last.is_some())))
-            }
+            (last, more) => Err(self.wrong_count("exactly one row", more + usize::from(last.is_some()))),
         }
     }
 
@@ -102,11 +100,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// See [`Client`].
-    pub async fn query_opt(
-        &self,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<Row>> {
+    pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
         let mut rows = self.query(sql, params).await?;
         match (rows.pop(), rows.len()) {
             (row, 0) => Ok(row),

@@ -41,8 +41,7 @@ impl Connection {
             loop {
                 let message = poll_fn(|cx| {
                     let message = connection.poll_message(cx);
-                    reported
-                        .store(encode(connection.parameter("in_hot_standby")), Ordering::Release);
+                    reported.store(encode(connection.parameter("in_hot_standby")), Ordering::Release);
                     message
                 });
                 match message.await {
@@ -51,10 +50,7 @@ impl Connection {
                     }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
-                        tracing::debug!(
-                            error = &error as &dyn std::error::Error,
-                            "connection lost"
-                        );
+                        tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
                         return;
                     }
                     None => return,

@@ -18,13 +18,8 @@ pub(crate) enum Effect {
 pub(super) fn on_connect(error: DriverError) -> Error {
     let Some(db) = error.as_db_error() else {
         // Without an answer from the server it is the network, unless the driver itself refuses the settings.
-        let network =
-            std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>());
-        let kind = if network || error.is_closed() {
-            ErrorKind::Unavailable
-        } else {
-            ErrorKind::Configuration
-        };
+        let network = std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>());
+        let kind = if network || error.is_closed() { ErrorKind::Unavailable } else { ErrorKind::Configuration };
         return Error::new(kind, "cannot connect").with_source(error);
     };
     let kind = match db.code() {
@@ -34,8 +29,7 @@ pub(super) fn on_connect(error: DriverError) -> Error {
         | &SqlState::INSUFFICIENT_PRIVILEGE => ErrorKind::Configuration,
         _ => ErrorKind::Unavailable,
     };
-    Error::new(kind, format!("the server refused the connection: {}", db.message()))
-        .with_source(error)
+    Error::new(kind, format!("the server refused the connection: {}", db.message())).with_source(error)
 }
 
 /// A node does not play the role that the settings give it.
@@ -54,9 +48,7 @@ pub(super) fn wrong_role(expected: Role) -> Error {
 /// A statement failed, or its answer was lost.
 pub(crate) fn on_call(error: DriverError, effect: Effect) -> Error {
     let Some(db) = error.as_db_error() else {
-        if error.is_closed()
-            || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>())
-        {
+        if error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>()) {
             return interrupted(effect, "the connection was lost").with_source(error);
         }
         return Error::new(ErrorKind::Database, "the driver refused the call").with_source(error);

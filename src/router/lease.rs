@@ -85,12 +85,7 @@ impl Lease {
     /// # Errors
     ///
     /// What the server or the network said, in this crate's terms, with the node's name.
-    pub(crate) async fn call<T, F>(
-        &self,
-        effect: Effect,
-        deadline: Deadline,
-        call: F,
-    ) -> Result<T, Error>
+    pub(crate) async fn call<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
@@ -98,10 +93,7 @@ impl Lease {
         let named = |error: Error| error.with_node(Arc::clone(self.node.name()));
         if held.client().is_closed() {
             self.node.failed();
-            return Err(named(Error::new(
-                ErrorKind::Unavailable,
-                "the connection was lost before the call",
-            )));
+            return Err(named(Error::new(ErrorKind::Unavailable, "the connection was lost before the call")));
         }
         held.pending().fetch_add(1, Ordering::AcqRel);
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
@@ -164,9 +156,7 @@ impl Lease {
     /// server refuses it before it executes anything, so even a write may be sent again.
     fn is_outdated(&self, sql: &str, error: &Error) -> bool {
         match self.held() {
-            Held::Own(connection)
-                if error.sqlstate() == Some(SqlState::FEATURE_NOT_SUPPORTED.code()) =>
-            {
+            Held::Own(connection) if error.sqlstate() == Some(SqlState::FEATURE_NOT_SUPPORTED.code()) => {
                 connection.forget(sql)
             }
             _ => false,
@@ -253,9 +243,6 @@ impl Drop for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease")
-            .field("node", self.node.name())
-            .field("own", &self.is_own())
-            .finish_non_exhaustive()
+        f.debug_struct("Lease").field("node", self.node.name()).field("own", &self.is_own()).finish_non_exhaustive()
     }
 }

@@ -110,10 +110,7 @@ impl Router {
     /// # Cancel safety
     ///
     /// Dropping the future leaves nothing behind.
-    pub fn client_at(
-        &self,
-        consistency: Consistency,
-    ) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
+    pub fn client_at(&self, consistency: Consistency) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
         let router = self.clone();
         async move {
             let limits = &router.inner.limits;
@@ -135,25 +132,17 @@ impl Router {
 
     /// Runs a read where `consistency` allows it; if the node is lost on the way, once on each other one that
     /// qualifies.
-    pub(crate) async fn read<T, F, Fut>(
-        &self,
-        consistency: &Consistency,
-        deadline: Deadline,
-        read: F,
-    ) -> Result<T>
+    pub(crate) async fn read<T, F, Fut>(&self, consistency: &Consistency, deadline: Deadline, read: F) -> Result<T>
     where
         F: Fn(Lease) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
         let mut tried = Vec::new();
         loop {
-            let lease =
-                self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await?;
+            let lease = self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await?;
             let replica = lease.node().role() == Role::Replica;
             match read(lease).await {
-                Err(error)
-                    if replica && error.kind() == ErrorKind::Unavailable && !deadline.is_over() =>
-                {
+                Err(error) if replica && error.kind() == ErrorKind::Unavailable && !deadline.is_over() => {
                     tracing::debug!(error = %error, "a replica was lost during a read; trying another node");
                 }
                 outcome => return outcome,
@@ -169,8 +158,7 @@ impl Router {
             tried.push(choice.node);
             // While somebody else can be asked, nobody gets all of the time.
             let others = want != Want::Primary && tried.len() < nodes.len();
-            let until =
-                if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
+            let until = if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
             match nodes[choice.node].lease(until, deadline).await {
                 Ok(lease) => {
                     tracing::trace!(node = %lease.node().name(), reason = ?choice.reason, "routed");
@@ -201,19 +189,10 @@ fn want(consistency: &Consistency) -> Want {
 /// One error for all nodes that were asked: the only one as it is, several by name and reason.
 fn none_left(mut errors: Vec<Error>) -> Error {
     if errors.len() <= 1 {
-        let nobody = || {
-            Error::new(
-                ErrorKind::Unavailable,
-                "every node that qualifies was lost during this call",
-            )
-        };
+        let nobody = || Error::new(ErrorKind::Unavailable, "every node that qualifies was lost during this call");
         return errors.pop().unwrap_or_else(nobody);
     }
-    let kind = if errors.iter().all(Error::is_timeout) {
-        ErrorKind::Timeout
-    } else {
-        ErrorKind::Unavailable
-    };
+    let kind = if errors.iter().all(Error::is_timeout) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
     let reasons: Vec<String> = errors.iter().map(Error::report).collect();
     let message = format!("none of {} nodes can serve: {}", reasons.len(), reasons.join("; "));
     Error::new(kind, message)

@@ -41,13 +41,7 @@ pub(super) enum Pool {
 }
 
 impl Node {
-    pub(super) fn new(
-        index: usize,
-        name: Arc<str>,
-        role: Role,
-        pool: Pool,
-        state: Arc<State>,
-    ) -> Arc<Self> {
+    pub(super) fn new(index: usize, name: Arc<str>, role: Role, pool: Pool, state: Arc<State>) -> Arc<Self> {
         let (in_flight, suspect) = (AtomicUsize::new(0), AtomicBool::new(false));
         Arc::new(Self { index, name, role, pool, in_flight, suspect, state })
     }
@@ -81,15 +75,9 @@ impl Node {
     }
 
     /// A connection of this node that is ready to be used, until `until` at the latest.
-    pub(super) async fn lease(
-        self: &Arc<Self>,
-        until: Instant,
-        deadline: Deadline,
-    ) -> Result<Lease, Error> {
+    pub(super) async fn lease(self: &Arc<Self>, until: Instant, deadline: Deadline) -> Result<Lease, Error> {
         let held = match &self.pool {
-            Pool::Own { pool, size, failures } => {
-                acquire(pool, *size, failures, until, deadline).await.map(Held::Own)
-            }
+            Pool::Own { pool, size, failures } => acquire(pool, *size, failures, until, deadline).await.map(Held::Own),
             Pool::Borrowed(pool) => borrow(&**pool, until, deadline).await.map(Held::borrowed),
         };
         match held {
@@ -99,11 +87,7 @@ impl Node {
                 if error.kind() != ErrorKind::Timeout {
                     self.failed();
                 }
-                Err(if error.node().is_none() {
-                    error.with_node(Arc::clone(&self.name))
-                } else {
-                    error
-                })
+                Err(if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error })
             }
         }
     }
@@ -151,8 +135,7 @@ async fn acquire(
 
 fn exhausted(size: u32, failures: &ConnectFailures, deadline: Deadline) -> Error {
     let waited = rounded(deadline.elapsed());
-    let message =
-        format!("no connection became free within {waited:?}: the pool's limit is {size}");
+    let message = format!("no connection became free within {waited:?}: the pool's limit is {size}");
     let error = Error::new(ErrorKind::Timeout, message);
     match failures.last() {
         Some(last) => error.with_source(Error::clone(&last)),
@@ -176,9 +159,7 @@ async fn borrow(
             Err(_) => {
                 // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one.
                 let waited = rounded(deadline.elapsed());
-                let message = format!(
-                    "the pool that was handed to the router gave no connection within {waited:?}"
-                );
+                let message = format!("the pool that was handed to the router gave no connection within {waited:?}");
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
         }

@@ -22,11 +22,7 @@ pub(super) struct State {
 impl State {
     pub(super) fn new(roles: impl IntoIterator<Item = Role>) -> Self {
         let seed = RandomState::new().hash_one(0_u8);
-        Self {
-            core: Mutex::new(Core::new(roles)),
-            epoch: Instant::now(),
-            random: AtomicU64::new(seed),
-        }
+        Self { core: Mutex::new(Core::new(roles)), epoch: Instant::now(), random: AtomicU64::new(seed) }
     }
 
     pub(super) fn observe(&self, node: usize, observation: Observation) {
@@ -34,17 +30,9 @@ impl State {
         self.core.lock().unwrap_or_else(PoisonError::into_inner).observe(node, observation, now);
     }
 
-    pub(super) fn choose(
-        &self,
-        want: Want,
-        tried: &[usize],
-        load: impl Fn(usize) -> usize,
-    ) -> Option<Choice> {
+    pub(super) fn choose(&self, want: Want, tried: &[usize], load: impl Fn(usize) -> usize) -> Option<Choice> {
         let (now, random) = (self.now(), self.random());
-        self.core
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .choose(want, tried, load, random, now)
+        self.core.lock().unwrap_or_else(PoisonError::into_inner).choose(want, tried, load, random, now)
     }
 
     fn now(&self) -> Duration {

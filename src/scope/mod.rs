@@ -25,8 +25,7 @@ pub use task_local_extensions::Extensions;
 use self::items::Items;
 pub use self::{
     consistency::{
-        Consistency, current_consistency, with_consistency, with_eventual_consistency,
-        with_strong_consistency,
+        Consistency, current_consistency, with_consistency, with_eventual_consistency, with_strong_consistency,
     },
     scoped::{InScope, Scoped},
 };

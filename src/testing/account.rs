@@ -32,15 +32,16 @@ impl Account {
     /// library has no other portable way to ask.
     pub(super) fn for_owner_of(folder: &Path) -> Result<Self> {
         let metadata = fs::metadata(folder).map_err(|error| {
-            Error::configuration(format!("cannot look at the new folder {}", folder.display()))
-                .with_source(error)
+            Error::configuration(format!("cannot look at the new folder {}", folder.display())).with_source(error)
         })?;
         if metadata.uid() != 0 {
             return Ok(Self::Ours);
         }
         let users = fs::read_to_string("/etc/passwd").map_err(|error| {
-            Error::configuration("cannot read /etc/passwd to find a user that may run PostgreSQL; run as another user than root")
-                .with_source(error)
+            Error::configuration(
+                "cannot read /etc/passwd to find a user that may run PostgreSQL; run as another user than root",
+            )
+            .with_source(error)
         })?;
         Self::unprivileged(&users).ok_or_else(|| {
             Error::configuration(
@@ -73,8 +74,7 @@ impl Account {
     pub(super) fn give(&self, path: &Path) -> Result<()> {
         let Self::Other { name, uid, gid } = self else { return Ok(()) };
         chown(path, Some(*uid), Some(*gid)).map_err(|error| {
-            Error::configuration(format!("cannot give {} to user {name}", path.display()))
-                .with_source(error)
+            Error::configuration(format!("cannot give {} to user {name}", path.display())).with_source(error)
         })
     }
 
@@ -94,15 +94,13 @@ impl Account {
     pub(super) fn check_programs(&self, programs: &Programs) -> Result<()> {
         let Self::Other { name, .. } = self else { return Ok(()) };
         let postgres = programs.program("postgres");
-        self.check_way_to(&postgres).and_then(|()| self.check(&postgres, READ_AND_EXECUTE)).map_err(
-            |obstacle| {
-                Error::configuration(format!(
-                    "the servers run as user {name}, who cannot execute {}: {obstacle}; \
+        self.check_way_to(&postgres).and_then(|()| self.check(&postgres, READ_AND_EXECUTE)).map_err(|obstacle| {
+            Error::configuration(format!(
+                "the servers run as user {name}, who cannot execute {}: {obstacle}; \
                  put the programs where everybody can read them, and set {VARIABLE} to that folder",
-                    postgres.display()
-                ))
-            },
-        )
+                postgres.display()
+            ))
+        })
     }
 
     fn check_way_to(&self, path: &Path) -> Result<(), String> {
@@ -113,8 +111,7 @@ impl Account {
     /// Access lists beyond the mode bits are not looked at: they are rare on the folders in question.
     fn check(&self, path: &Path, bits: u32) -> Result<(), String> {
         let Self::Other { uid, gid, .. } = self else { return Ok(()) };
-        let metadata =
-            fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let shift = match () {
             () if metadata.uid() == *uid => 6,
             () if metadata.gid() == *gid => 3,
@@ -157,16 +154,12 @@ mod tests {
         fs::create_dir(&inner).unwrap();
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
         // Nobody's id, so that neither the owner's nor the group's bits apply.
-        let account =
-            Account::Other { name: "somebody".to_owned(), uid: 4_000_001, gid: 4_000_001 };
+        let account = Account::Other { name: "somebody".to_owned(), uid: 4_000_001, gid: 4_000_001 };
         fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o711)).unwrap();
         account.check_parent(&inner).unwrap();
         fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o710)).unwrap();
         let text = account.check_parent(&inner).unwrap_err().to_string();
-        assert!(
-            text.contains("somebody") && text.contains("710") && text.contains("TMPDIR"),
-            "{text}"
-        );
+        assert!(text.contains("somebody") && text.contains("710") && text.contains("TMPDIR"), "{text}");
         Account::Ours.check_parent(&inner).unwrap();
     }
 }

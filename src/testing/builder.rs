@@ -82,10 +82,7 @@ impl ClusterBuilder {
     pub async fn start(self) -> Result<LocalCluster> {
         const MOST: usize = 9;
         if self.replicas > MOST {
-            return Err(Error::configuration(format!(
-                "{} replicas are too many; use at most {MOST}",
-                self.replicas
-            )));
+            return Err(Error::configuration(format!("{} replicas are too many; use at most {MOST}", self.replicas)));
         }
         self.settings.check()?;
         let programs = match (&self.programs, self.version) {
@@ -101,10 +98,7 @@ impl ClusterBuilder {
             )));
         }
         let folder = tempfile::Builder::new().prefix("mainstem-").tempdir().map_err(|error| {
-            Error::configuration(
-                "cannot create a temporary folder; is TMPDIR a folder that exists?",
-            )
-            .with_source(error)
+            Error::configuration("cannot create a temporary folder; is TMPDIR a folder that exists?").with_source(error)
         })?;
         let account = Account::for_owner_of(folder.path())?;
         account.check_programs(&programs)?;
@@ -117,11 +111,7 @@ impl ClusterBuilder {
         let folder = folder.keep();
         let environment = Environment { programs, account, password: ports::random_text()? };
         let nodes = self.replicas + 1;
-        let cluster = LocalCluster::new(
-            Shared::new(folder, environment, self.settings, nodes),
-            watchdog,
-            nodes,
-        );
+        let cluster = LocalCluster::new(Shared::new(folder, environment, self.settings, nodes), watchdog, nodes);
         cluster.create().await?;
         Ok(cluster)
     }

@@ -16,8 +16,8 @@ use tokio_postgres::types::PgLsn;
 use crate::{Error, ErrorKind, Result};
 
 use super::{
-    builder::ClusterBuilder, database::TestDatabase, node::Node, programs::Programs,
-    server::Environment, settings::Settings, sql, watchdog::Watchdog,
+    builder::ClusterBuilder, database::TestDatabase, node::Node, programs::Programs, server::Environment,
+    settings::Settings, sql, watchdog::Watchdog,
 };
 
 const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
@@ -44,12 +44,7 @@ pub(super) struct Shared {
 }
 
 impl Shared {
-    pub(super) fn new(
-        folder: PathBuf,
-        environment: Environment,
-        settings: Settings,
-        nodes: usize,
-    ) -> Self {
+    pub(super) fn new(folder: PathBuf, environment: Environment, settings: Settings, nodes: usize) -> Self {
         Self {
             folder,
             environment,
@@ -78,11 +73,7 @@ impl Shared {
     }
 
     pub(super) fn primary_url(&self) -> String {
-        format!(
-            "postgres://mainstem:{}@127.0.0.1:{}/postgres",
-            self.environment.password,
-            self.port(self.primary())
-        )
+        format!("postgres://mainstem:{}@127.0.0.1:{}/postgres", self.environment.password, self.port(self.primary()))
     }
 }
 
@@ -108,11 +99,7 @@ impl LocalCluster {
 
     pub(super) fn new(shared: Shared, watchdog: Watchdog, nodes: usize) -> Self {
         let shared = Arc::new(shared);
-        Self {
-            nodes: (0..nodes).map(|index| Node::new(index, &shared)).collect(),
-            shared,
-            watchdog,
-        }
+        Self { nodes: (0..nodes).map(|index| Node::new(index, &shared)).collect(), shared, watchdog }
     }
 
     pub(super) async fn create(&self) -> Result<()> {
@@ -146,10 +133,7 @@ impl LocalCluster {
     #[must_use]
     pub fn replica(&self, index: usize) -> &Node {
         self.replicas().nth(index).unwrap_or_else(|| {
-            panic!(
-                "there is no replica {index} in a cluster with {} nodes, counted from 0",
-                self.nodes.len()
-            )
+            panic!("there is no replica {index} in a cluster with {} nodes, counted from 0", self.nodes.len())
         })
     }
 
@@ -189,8 +173,7 @@ impl LocalCluster {
         let mark = "BEGIN; SET LOCAL synchronous_commit = local; \
                     SELECT pg_logical_emit_message(true, 'mainstem', ''); COMMIT";
         let row = self.primary().ask(mark).await?;
-        let target = lsn(&row, 0)
-            .ok_or_else(|| Error::new(ErrorKind::Database, "the primary returned no position"))?;
+        let target = lsn(&row, 0).ok_or_else(|| Error::new(ErrorKind::Database, "the primary returned no position"))?;
         let behind = async || {
             let mut behind = Vec::new();
             for node in self.replicas().filter(|node| node.is_running() && !node.is_frozen()) {
@@ -214,10 +197,9 @@ impl LocalCluster {
             Ok(behind)
         };
         let what = format!("the replay of {target} on every replica");
-        let result = sql::wait_until(&what, self.primary().name(), CATCH_UP_LIMIT, async || {
-            Ok(behind().await?.is_empty())
-        })
-        .await;
+        let result =
+            sql::wait_until(&what, self.primary().name(), CATCH_UP_LIMIT, async || Ok(behind().await?.is_empty()))
+                .await;
         match result {
             Err(error) if error.is_timeout() => {
                 let behind = behind().await?.join(", ");

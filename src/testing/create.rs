@@ -103,21 +103,15 @@ impl Node {
     }
 
     pub(super) fn upstream(&self) -> Upstream {
-        Upstream {
-            conninfo: self.conninfo(true),
-            slot: self.name().to_owned(),
-            delay: *lock(&self.delay),
-        }
+        Upstream { conninfo: self.conninfo(true), slot: self.name().to_owned(), delay: *lock(&self.delay) }
     }
 
     /// The programs get the password in their environment instead, where `ps` does not show it.
     fn conninfo(&self, with_password: bool) -> String {
         let shared = &self.shared;
         let name = self.name();
-        let mut text = format!(
-            "host=127.0.0.1 port={} user=mainstem application_name={name}",
-            shared.port(shared.primary())
-        );
+        let mut text =
+            format!("host=127.0.0.1 port={} user=mainstem application_name={name}", shared.port(shared.primary()));
         if with_password {
             text.push_str(" password=");
             text.push_str(&shared.environment.password);
@@ -127,8 +121,7 @@ impl Node {
 
     fn create_folder(&self) -> Result<()> {
         fs::create_dir(&self.folder).map_err(|error| {
-            Error::configuration(format!("cannot create {}", self.folder.display()))
-                .with_source(error)
+            Error::configuration(format!("cannot create {}", self.folder.display())).with_source(error)
         })?;
         self.shared.environment.account.give(&self.folder)
     }

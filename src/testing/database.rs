@@ -49,10 +49,6 @@ impl<'a> TestDatabase<'a> {
     ///
     /// When the future is dropped, the database may be left.
     pub async fn drop(self) -> Result<()> {
-        self.cluster
-            .primary()
-            .ask(&format!("DROP DATABASE {} WITH (FORCE)", self.name))
-            .await
-            .map(drop)
+        self.cluster.primary().ask(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.map(drop)
     }
 }

@@ -93,11 +93,7 @@ impl Node {
     /// The URL of another database. The name goes into the URL as it is: percent-encode what a URL cannot hold.
     #[must_use]
     pub fn url_for(&self, database: &str) -> String {
-        format!(
-            "postgres://mainstem:{}@127.0.0.1:{}/{database}",
-            self.shared.environment.password,
-            self.port()
-        )
+        format!("postgres://mainstem:{}@127.0.0.1:{}/{database}", self.shared.environment.password, self.port())
     }
 
     /// The folder with the server's data.
@@ -133,9 +129,7 @@ impl Node {
     /// [`Unavailable`](ErrorKind::Unavailable) if the file cannot be read.
     pub fn log(&self) -> Result<String> {
         let bytes = fs::read(self.log_file()).map_err(|error| {
-            Error::new(ErrorKind::Unavailable, "cannot read the server's log")
-                .with_node(self.name())
-                .with_source(error)
+            Error::new(ErrorKind::Unavailable, "cannot read the server's log").with_node(self.name()).with_source(error)
         })?;
         Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
@@ -264,10 +258,7 @@ impl Node {
             }
             tries += 1;
             match self.try_launch().await {
-                Err(error)
-                    if first_start
-                        && tries < PORT_TRIES
-                        && error.to_string().contains("could not bind") => {}
+                Err(error) if first_start && tries < PORT_TRIES && error.to_string().contains("could not bind") => {}
                 result => return result,
             }
         }
@@ -292,8 +283,7 @@ impl Node {
         *lock(&self.server) = Some(Server::spawn(command, &data, &self.log_file())?);
         let deadline = Instant::now() + START_LIMIT;
         loop {
-            let state =
-                lock(&self.server).as_mut().map(|server| (server.exit_status(), server.is_ready()));
+            let state = lock(&self.server).as_mut().map(|server| (server.exit_status(), server.is_ready()));
             match state {
                 Some((None, true)) => return Ok(()),
                 Some((None, false)) if Instant::now() < deadline => tokio::time::sleep(POLL).await,
@@ -306,11 +296,7 @@ impl Node {
                     return Err(self.start_error(ErrorKind::Unavailable, &message, log_start));
                 }
                 None => {
-                    return Err(self.start_error(
-                        ErrorKind::Unavailable,
-                        "the server is gone",
-                        log_start,
-                    ));
+                    return Err(self.start_error(ErrorKind::Unavailable, "the server is gone", log_start));
                 }
             }
         }
@@ -318,10 +304,8 @@ impl Node {
 
     fn start_error(&self, kind: ErrorKind, message: &str, log_start: u64) -> Error {
         let log = self.log().unwrap_or_default();
-        let since_start =
-            usize::try_from(log_start).ok().and_then(|start| log.get(start..)).unwrap_or(&log);
-        Error::new(kind, format!("{message}; its log ends with:\n{}\n", tail(since_start)))
-            .with_node(self.name())
+        let since_start = usize::try_from(log_start).ok().and_then(|start| log.get(start..)).unwrap_or(&log);
+        Error::new(kind, format!("{message}; its log ends with:\n{}\n", tail(since_start))).with_node(self.name())
     }
 
     pub(super) async fn shut_down(&self) -> Result<()> {
@@ -330,16 +314,12 @@ impl Node {
             self.resume_tree(pid)?;
         }
         self.signal("INT", &[pid])?;
-        sql::wait_until("the end of the server", self.name(), STOP_LIMIT, async || {
-            Ok(!self.is_running())
-        })
-        .await
+        sql::wait_until("the end of the server", self.name(), STOP_LIMIT, async || Ok(!self.is_running())).await
     }
 
     fn running_pid(&self) -> Result<u32> {
         self.pid().ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "the server does not run; start() it first")
-                .with_node(self.name())
+            Error::new(ErrorKind::Unavailable, "the server does not run; start() it first").with_node(self.name())
         })
     }
 
@@ -372,14 +352,12 @@ impl Node {
     }
 
     async fn until(&self, what: &str, check: impl Fn(&processes::Snapshot) -> bool) -> Result<()> {
-        sql::wait_until(what, self.name(), SIGNAL_LIMIT, async || Ok(check(&self.snapshot()?)))
-            .await
+        sql::wait_until(what, self.name(), SIGNAL_LIMIT, async || Ok(check(&self.snapshot()?))).await
     }
 
     fn snapshot(&self) -> Result<processes::Snapshot> {
-        processes::Snapshot::take().map_err(|error| {
-            Error::configuration("cannot list the processes of this machine").with_source(error)
-        })
+        processes::Snapshot::take()
+            .map_err(|error| Error::configuration("cannot list the processes of this machine").with_source(error))
     }
 
     fn signal(&self, signal: &str, pids: &[u32]) -> Result<()> {
@@ -403,9 +381,8 @@ impl Node {
     }
 
     pub(super) fn write_file(&self, path: &Path, text: &str) -> Result<()> {
-        fs::write(path, text).map_err(|error| {
-            Error::configuration(format!("cannot write {}", path.display())).with_source(error)
-        })?;
+        fs::write(path, text)
+            .map_err(|error| Error::configuration(format!("cannot write {}", path.display())).with_source(error))?;
         self.shared.environment.account.give(path)
     }
 
@@ -421,9 +398,6 @@ impl Node {
 
 impl fmt::Debug for Node {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Node")
-            .field("name", &self.name)
-            .field("port", &self.port())
-            .finish_non_exhaustive()
+        f.debug_struct("Node").field("name", &self.name).field("port", &self.port()).finish_non_exhaustive()
     }
 }

@@ -16,8 +16,7 @@ const TRIES: usize = 200;
 /// Below the range from which the kernel takes the ports of outgoing connections. In there, a stopped server's port
 /// could go to any client, and a client that keeps on connecting to a stopped server can even get connected to itself.
 pub(super) fn free_port() -> Result<u16> {
-    let range =
-        port_range(fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().as_deref());
+    let range = port_range(fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().as_deref());
     for _ in 0..TRIES {
         let [high, low] = random()?;
         let port = range.start + u16::from_be_bytes([high, low]) % (range.end - range.start);
@@ -25,11 +24,7 @@ pub(super) fn free_port() -> Result<u16> {
             return Ok(port);
         }
     }
-    let message = format!(
-        "no free port on 127.0.0.1 from {} to {} in {TRIES} tries",
-        range.start,
-        range.end - 1
-    );
+    let message = format!("no free port on 127.0.0.1 from {} to {} in {TRIES} tries", range.start, range.end - 1);
     Err(Error::new(ErrorKind::Unavailable, message))
 }
 
@@ -40,8 +35,7 @@ pub(super) fn random_text() -> Result<String> {
 
 fn port_range(outgoing: Option<&str>) -> Range<u16> {
     const USUAL: Range<u16> = 15_000..32_000;
-    let first_outgoing =
-        outgoing.and_then(|text| text.split_whitespace().next()?.parse::<u16>().ok());
+    let first_outgoing = outgoing.and_then(|text| text.split_whitespace().next()?.parse::<u16>().ok());
     match first_outgoing {
         Some(first) if first < USUAL.start => 2_000..first.max(3_000),
         Some(first) => USUAL.start..first.clamp(USUAL.start + 1_000, USUAL.end),

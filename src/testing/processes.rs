@@ -41,9 +41,7 @@ impl Snapshot {
         let mut tree = vec![root];
         let mut next = 0;
         while let Some(&parent) = tree.get(next) {
-            tree.extend(
-                self.0.iter().filter(|(_, process)| process.parent == parent).map(|(pid, _)| *pid),
-            );
+            tree.extend(self.0.iter().filter(|(_, process)| process.parent == parent).map(|(pid, _)| *pid));
             next += 1;
         }
         tree
@@ -62,12 +60,7 @@ impl Snapshot {
 /// Sends a signal. Processes that are gone meanwhile are no error: what became of the others shows in a [`Snapshot`].
 pub(super) fn send(signal: &str, pids: &[u32]) -> io::Result<()> {
     Command::new("sh")
-        .args([
-            "-c",
-            "signal=$1; shift; for pid; do kill -s \"$signal\" \"$pid\"; done; :",
-            "sh",
-            signal,
-        ])
+        .args(["-c", "signal=$1; shift; for pid; do kill -s \"$signal\" \"$pid\"; done; :", "sh", signal])
         .args(pids.iter().map(u32::to_string))
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -101,8 +94,7 @@ fn parse_stat(text: &str) -> Option<Process> {
 }
 
 fn from_ps() -> io::Result<HashMap<u32, Process>> {
-    let output =
-        Command::new("ps").args(["-A", "-o", "pid=,ppid=,stat="]).stdin(Stdio::null()).output()?;
+    let output = Command::new("ps").args(["-A", "-o", "pid=,ppid=,stat="]).stdin(Stdio::null()).output()?;
     Ok(String::from_utf8_lossy(&output.stdout).lines().filter_map(parse_ps).collect())
 }
 
@@ -125,8 +117,7 @@ mod tests {
 
     #[test]
     fn both_sources_know_this_process_and_its_child() {
-        let mut child =
-            Command::new("sh").args(["-c", "read _"]).stdin(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new("sh").args(["-c", "read _"]).stdin(Stdio::piped()).spawn().unwrap();
         for processes in [from_proc(), from_ps()] {
             let snapshot = Snapshot(processes.unwrap());
             assert!(snapshot.tree(std::process::id()).contains(&child.id()));

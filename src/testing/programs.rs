@@ -109,9 +109,7 @@ impl Search<fn(&Path) -> io::Result<String>> {
         Self {
             // Set but empty is how a script says "not set".
             variable: env::var_os(VARIABLE).filter(|value| !value.is_empty()).map(PathBuf::from),
-            path: env::var_os("PATH")
-                .map(|path| env::split_paths(&path).collect())
-                .unwrap_or_default(),
+            path: env::var_os("PATH").map(|path| env::split_paths(&path).collect()).unwrap_or_default(),
             root: PathBuf::from("/"),
             ask_version,
         }
@@ -127,8 +125,7 @@ impl<A: Fn(&Path) -> io::Result<String>> Search<A> {
                 Ok(programs) => format!("it has version {}", programs.version),
                 Err(reason) => reason,
             };
-            let wanted =
-                wanted.map(|version| format!(" for version {version}")).unwrap_or_default();
+            let wanted = wanted.map(|version| format!(" for version {version}")).unwrap_or_default();
             return Err(Error::configuration(format!(
                 "{VARIABLE} is {}, which is not usable{wanted}: {reason}; set it to a folder that has {}, or unset it",
                 folder.display(),
@@ -139,16 +136,13 @@ impl<A: Fn(&Path) -> io::Result<String>> Search<A> {
         for folder in self.folders() {
             match examine(&folder, &self.ask_version) {
                 Ok(programs) if fits(&programs) => return Ok(programs),
-                Ok(programs) => {
-                    seen.push(format!("version {} in {}", programs.version, folder.display()))
-                }
+                Ok(programs) => seen.push(format!("version {} in {}", programs.version, folder.display())),
                 // A folder of PATH that has nothing to do with PostgreSQL is not worth a word.
                 Err(_) if !NEEDED.iter().any(|name| folder.join(name).exists()) => {}
                 Err(reason) => seen.push(format!("{} ({reason})", folder.display())),
             }
         }
-        let wanted =
-            wanted.map_or_else(|| format!("{OLDEST} to {NEWEST}"), |version| version.to_string());
+        let wanted = wanted.map_or_else(|| format!("{OLDEST} to {NEWEST}"), |version| version.to_string());
         let seen = if seen.is_empty() { "nothing".to_owned() } else { seen.join(", ") };
         Err(Error::configuration(format!(
             "no PostgreSQL programs of version {wanted} on this machine; found: {seen}; \
@@ -186,31 +180,21 @@ impl<A: Fn(&Path) -> io::Result<String>> Search<A> {
 fn expand(pattern: &Path) -> Vec<PathBuf> {
     let text = pattern.to_string_lossy();
     let Some((parent, rest)) = text.split_once("/*/") else { return vec![pattern.to_path_buf()] };
-    let mut folders: Vec<PathBuf> = fs::read_dir(parent)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| entry.path().join(rest))
-        .collect();
+    let mut folders: Vec<PathBuf> =
+        fs::read_dir(parent).into_iter().flatten().flatten().map(|entry| entry.path().join(rest)).collect();
     folders.sort();
     folders.reverse();
     folders
 }
 
-fn examine(
-    folder: &Path,
-    ask_version: &impl Fn(&Path) -> io::Result<String>,
-) -> Result<Programs, String> {
-    let missing: Vec<&str> =
-        NEEDED.into_iter().filter(|name| !folder.join(name).is_file()).collect();
+fn examine(folder: &Path, ask_version: &impl Fn(&Path) -> io::Result<String>) -> Result<Programs, String> {
+    let missing: Vec<&str> = NEEDED.into_iter().filter(|name| !folder.join(name).is_file()).collect();
     if !missing.is_empty() {
         return Err(format!("{} missing", missing.join(", ")));
     }
     let postgres = folder.join("postgres");
-    let text = ask_version(&postgres)
-        .map_err(|error| format!("{} --version: {error}", postgres.display()))?;
-    let version = parse_version(&text)
-        .ok_or_else(|| format!("{} --version printed {text:?}", postgres.display()))?;
+    let text = ask_version(&postgres).map_err(|error| format!("{} --version: {error}", postgres.display()))?;
+    let version = parse_version(&text).ok_or_else(|| format!("{} --version printed {text:?}", postgres.display()))?;
     if !(OLDEST..=NEWEST).contains(&version) {
         return Err(format!("version {version}, and {OLDEST} to {NEWEST} are supported"));
     }

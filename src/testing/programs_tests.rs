@@ -83,10 +83,7 @@ fn a_wrong_variable_is_an_error_and_nothing_else_is_tried() {
     let error = machine.first(None).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     let text = error.to_string();
-    assert!(
-        text.contains("MAINSTEM_PG_BIN") && text.contains("initdb") && text.contains("nowhere"),
-        "{text}"
-    );
+    assert!(text.contains("MAINSTEM_PG_BIN") && text.contains("initdb") && text.contains("nowhere"), "{text}");
     machine.variable = Some(machine.install("pg16", "16.14"));
     let text = machine.first(Some(18)).unwrap_err().to_string();
     assert!(text.contains("for version 18") && text.contains("it has version 16"), "{text}");
@@ -102,13 +99,7 @@ fn other_versions_are_refused_and_the_error_says_what_was_found_where() {
     let error = machine.first(Some(17)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     let text = error.to_string();
-    for part in [
-        "old/bin (version 13",
-        "new/bin (version 20",
-        "version 15 in",
-        "pg_rewind missing",
-        "scripts/setup",
-    ] {
+    for part in ["old/bin (version 13", "new/bin (version 20", "version 15 in", "pg_rewind missing", "scripts/setup"] {
         assert!(text.contains(part), "{part} is not in: {text}");
     }
 }
@@ -116,12 +107,7 @@ fn other_versions_are_refused_and_the_error_says_what_was_found_where() {
 #[test]
 fn nothing_found_says_what_to_do() {
     let text = Machine::new().first(None).unwrap_err().to_string();
-    assert!(
-        text.contains("found: nothing")
-            && text.contains("scripts/setup")
-            && text.contains(VARIABLE),
-        "{text}"
-    );
+    assert!(text.contains("found: nothing") && text.contains("scripts/setup") && text.contains(VARIABLE), "{text}");
 }
 
 #[test]

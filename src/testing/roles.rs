@@ -53,10 +53,7 @@ impl Node {
         self.ask("SELECT pg_wal_replay_pause()").await?;
         // Until then, the record at hand is still applied.
         let paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
-        sql::wait_until("the pause of replay", self.name(), LIMIT, async || {
-            self.ask_bool(paused).await
-        })
-        .await
+        sql::wait_until("the pause of replay", self.name(), LIMIT, async || self.ask_bool(paused).await).await
     }
 
     /// Goes on applying the primary's log.
@@ -87,8 +84,7 @@ impl Node {
     pub async fn delay_replay(&self, delay: Duration) -> Result<()> {
         let _change = self.change.lock().await;
         if self.index == self.shared.primary() {
-            return Err(Error::configuration("a primary replays nothing that could be delayed")
-                .with_node(self.name()));
+            return Err(Error::configuration("a primary replays nothing that could be delayed").with_node(self.name()));
         }
         *lock(&self.delay) = delay;
         self.write_config(Some(&self.upstream()))?;
@@ -98,8 +94,7 @@ impl Node {
             "SELECT setting = '{}' FROM pg_settings WHERE name = 'recovery_min_apply_delay'",
             delay.as_millis()
         );
-        sql::wait_until("the new delay", self.name(), LIMIT, async || self.ask_bool(&applied).await)
-            .await
+        sql::wait_until("the new delay", self.name(), LIMIT, async || self.ask_bool(&applied).await).await
     }
 
     /// Makes this replica a primary, and waits until it is one: it ends replay of what it has received, and begins a
@@ -121,8 +116,7 @@ impl Node {
         let _change = self.change.lock().await;
         self.ask("SELECT pg_promote(false)").await?;
         let what = "the end of recovery";
-        sql::wait_until(what, self.name(), LIMIT, async || Ok(!self.is_in_recovery().await?))
-            .await?;
+        sql::wait_until(what, self.name(), LIMIT, async || Ok(!self.is_in_recovery().await?)).await?;
         *lock(&self.delay) = Duration::ZERO;
         self.write_config(None)?;
         self.shared.set_primary(self.index);
@@ -145,10 +139,8 @@ impl Node {
     pub async fn rejoin(&self) -> Result<Rejoined> {
         let _change = self.change.lock().await;
         if self.index == self.shared.primary() {
-            return Err(Error::configuration(
-                "the current primary cannot rejoin itself; promote() another node first",
-            )
-            .with_node(self.name()));
+            return Err(Error::configuration("the current primary cannot rejoin itself; promote() another node first")
+                .with_node(self.name()));
         }
         *lock(&self.delay) = Duration::ZERO;
         let primary = self.shared.primary_url();
@@ -174,10 +166,8 @@ impl Node {
             self.name()
         );
         let what = "the stream from the primary";
-        sql::wait_until(what, self.name(), LIMIT, async || {
-            sql::ask_bool(&primary, self.name(), &streaming).await
-        })
-        .await?;
+        sql::wait_until(what, self.name(), LIMIT, async || sql::ask_bool(&primary, self.name(), &streaming).await)
+            .await?;
         Ok(rejoined)
     }
 

@@ -27,8 +27,7 @@ impl Environment {
     pub(super) fn command(&self, program: &str, folder: &Path) -> Command {
         let mut command = Command::new(self.programs.program(program));
         // PGDATA, PGPORT, PGOPTIONS and the like would change what the programs do.
-        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG"))
-        {
+        for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
             command.env_remove(name);
         }
         command
@@ -48,21 +47,14 @@ impl Environment {
         let output = command.kill_on_drop(true).output();
         let output = tokio::time::timeout(limit, output)
             .await
-            .map_err(|_| {
-                Error::new(ErrorKind::Timeout, format!("{program} has not ended after {limit:?}"))
-            })?
-            .map_err(|error| {
-                Error::configuration(format!("cannot run {program}")).with_source(error)
-            })?;
+            .map_err(|_| Error::new(ErrorKind::Timeout, format!("{program} has not ended after {limit:?}")))?
+            .map_err(|error| Error::configuration(format!("cannot run {program}")).with_source(error))?;
         if output.status.success() {
             return Ok(());
         }
         let text = [output.stdout, output.stderr].concat();
         let text = String::from_utf8_lossy(&text);
-        Err(Error::new(
-            ErrorKind::Unavailable,
-            format!("{program} failed with {}: {}", output.status, tail(&text)),
-        ))
+        Err(Error::new(ErrorKind::Unavailable, format!("{program} failed with {}: {}", output.status, tail(&text))))
     }
 }
 
@@ -76,8 +68,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn spawn(mut command: Command, data: &Path, log: &Path) -> Result<Self> {
         let unusable = |error: io::Error| {
-            Error::configuration(format!("cannot start a server in {}", data.display()))
-                .with_source(error)
+            Error::configuration(format!("cannot start a server in {}", data.display())).with_source(error)
         };
         let log = OpenOptions::new().create(true).append(true).open(log).map_err(unusable)?;
         command.stdout(log.try_clone().map_err(unusable)?).stderr(log);

@@ -58,9 +58,7 @@ pub(super) struct Upstream {
 impl Settings {
     pub(super) fn check(&self) -> Result<()> {
         for (name, value) in &self.custom {
-            let plain = |character: char| {
-                character.is_ascii_alphanumeric() || matches!(character, '_' | '.')
-            };
+            let plain = |character: char| character.is_ascii_alphanumeric() || matches!(character, '_' | '.');
             if name.is_empty() || !name.chars().all(plain) {
                 return Err(Error::configuration(format!(
                     "{name:?} is no name of a PostgreSQL setting; pass one such as work_mem"
@@ -72,9 +70,7 @@ impl Settings {
                 )));
             }
             if value.contains(['\n', '\r', '\0']) {
-                return Err(Error::configuration(format!(
-                    "the value of {name} has more than one line: {value:?}"
-                )));
+                return Err(Error::configuration(format!("the value of {name} has more than one line: {value:?}")));
             }
         }
         Ok(())
@@ -111,9 +107,7 @@ mod tests {
 
     #[test]
     fn what_would_break_the_file_or_the_harness_is_refused() {
-        for (name, value) in
-            [("", "1"), ("a b", "1"), ("x=1\ny", "1"), ("work_mem", "1\nport = 1"), ("Port", "1")]
-        {
+        for (name, value) in [("", "1"), ("a b", "1"), ("x=1\ny", "1"), ("work_mem", "1\nport = 1"), ("Port", "1")] {
             settings(name, value).check().unwrap_err();
         }
         settings("synchronous_standby_names", "ANY 1 (*)").check().unwrap();
@@ -123,8 +117,7 @@ mod tests {
     #[test]
     fn values_are_quoted_and_the_users_come_last() {
         let text = settings("fsync", r"it's \n").render(None);
-        let (ours, users) =
-            (text.find("fsync = 'off'").unwrap(), text.find(r"fsync = 'it''s \\n'").unwrap());
+        let (ours, users) = (text.find("fsync = 'off'").unwrap(), text.find(r"fsync = 'it''s \\n'").unwrap());
         assert!(ours < users, "{text}");
     }
 }

@@ -18,15 +18,12 @@ pub(super) async fn ask(url: &str, node: &str, statement: &str) -> Result<Vec<Op
     let answer = async {
         let client = connect(url, node).await?;
         let messages = client.simple_query(statement).await.map_err(|error| {
-            Error::new(ErrorKind::Database, format!("{statement:?} failed"))
-                .with_node(node)
-                .with_source(error)
+            Error::new(ErrorKind::Database, format!("{statement:?} failed")).with_node(node).with_source(error)
         })?;
         Ok(messages.iter().find_map(first_row).unwrap_or_default())
     };
     timeout(LIMIT, answer).await.map_err(|_| {
-        Error::new(ErrorKind::Timeout, format!("{statement:?} was not answered within {LIMIT:?}"))
-            .with_node(node)
+        Error::new(ErrorKind::Timeout, format!("{statement:?} was not answered within {LIMIT:?}")).with_node(node)
     })?
 }
 
@@ -37,12 +34,7 @@ pub(super) async fn ask_bool(url: &str, node: &str, statement: &str) -> Result<b
 }
 
 /// Asks again and again until the answer is yes.
-pub(super) async fn wait_until<F>(
-    what: &str,
-    node: &str,
-    limit: Duration,
-    mut check: impl FnMut() -> F,
-) -> Result<()>
+pub(super) async fn wait_until<F>(what: &str, node: &str, limit: Duration, mut check: impl FnMut() -> F) -> Result<()>
 where
     F: Future<Output = Result<bool>>,
 {
@@ -58,9 +50,9 @@ where
 }
 
 async fn connect(url: &str, node: &str) -> Result<Client> {
-    let (client, connection) = tokio_postgres::connect(url, NoTls).await.map_err(|error| {
-        Error::new(ErrorKind::Unavailable, "cannot connect").with_node(node).with_source(error)
-    })?;
+    let (client, connection) = tokio_postgres::connect(url, NoTls)
+        .await
+        .map_err(|error| Error::new(ErrorKind::Unavailable, "cannot connect").with_node(node).with_source(error))?;
     // It ends with the client. What goes wrong on it is what the statement reports.
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)

@@ -39,10 +39,8 @@ impl Watchdog {
             .process_group(0);
         account.apply(&mut command);
         let shell = command.spawn().map_err(|error| {
-            Error::configuration(
-                "cannot start sh, which would end the servers if this process dies; is it in PATH?",
-            )
-            .with_source(error)
+            Error::configuration("cannot start sh, which would end the servers if this process dies; is it in PATH?")
+                .with_source(error)
         })?;
         Ok(Self { shell, folder: folder.to_path_buf() })
     }

@@ -19,10 +19,7 @@ async fn number(client: &Client, sql: &str) -> i64 {
 async fn replicas_stream_what_the_primary_commits() {
     let database = support::database().await;
     let primary = connect(&database.primary_url()).await;
-    primary
-        .batch_execute("CREATE TABLE t (n bigint); INSERT INTO t VALUES (1), (2)")
-        .await
-        .unwrap();
+    primary.batch_execute("CREATE TABLE t (n bigint); INSERT INTO t VALUES (1), (2)").await.unwrap();
     support::cluster().await.wait_until_caught_up().await.unwrap();
     let urls = database.replica_urls();
     assert_eq!(urls.len(), 2);
@@ -41,8 +38,7 @@ async fn every_version_on_this_machine_works() {
             let builder = LocalCluster::builder().replicas(replicas).programs(programs.folder());
             let cluster = support::started(builder).await;
             let replica = connect(&cluster.replica(replicas - 1).url()).await;
-            let version =
-                number(&replica, "SELECT current_setting('server_version_num')::bigint").await;
+            let version = number(&replica, "SELECT current_setting('server_version_num')::bigint").await;
             assert_eq!(version / 10_000, i64::from(programs.version()));
         }
     }

@@ -17,8 +17,8 @@ use std::{
 use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
 use mainstem::{
     Consistency::{self, Eventual, Strong},
-    Extensions, InScope, Scope, Scoped, current_consistency, with_consistency,
-    with_eventual_consistency, with_strong_consistency,
+    Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
+    with_strong_consistency,
 };
 use task_local_extensions::{get_local_item, with_extensions};
 use tokio::{
@@ -149,15 +149,13 @@ async fn tasks_and_threads_inherit_by_an_adapter_only() {
 fn an_executor_that_is_driven_inside_a_scope_gives_it_to_all_its_tasks() {
     let local = LocalSet::new();
     let stranger = local.spawn_local(level());
-    let seen =
-        current_thread().block_on(with_eventual_consistency(local.run_until(async move {
-            (stranger.await.unwrap(), spawn_local(level()).await.unwrap())
-        })));
+    let seen = current_thread().block_on(with_eventual_consistency(
+        local.run_until(async move { (stranger.await.unwrap(), spawn_local(level()).await.unwrap()) }),
+    ));
     assert_eq!(seen, (Eventual, Eventual));
 
     let scope = Scope::new().with_consistency(Eventual);
-    let nested =
-        scope.run_sync(|| current_thread().block_on(async { tokio::spawn(level()).await }));
+    let nested = scope.run_sync(|| current_thread().block_on(async { tokio::spawn(level()).await }));
     assert_eq!(nested.unwrap(), Eventual);
 }
 

@@ -118,8 +118,7 @@ impl Core {
             // Never a replica, and never refused because of an old failure: there is nobody else to ask.
             return primary.map(|node| Choice { node, reason: Reason::Primary });
         }
-        let up =
-            open(Role::Replica).filter(|(_, node)| node.health.is_up(now)).map(|(index, _)| index);
+        let up = open(Role::Replica).filter(|(_, node)| node.health.is_up(now)).map(|(index, _)| index);
         let replica = less_loaded_of_two(&up.collect::<Vec<_>>(), load, random);
         let replica = replica.map(|node| Choice { node, reason: Reason::Replica });
         let fallback = || {
@@ -134,11 +133,7 @@ impl Core {
     }
 }
 
-fn less_loaded_of_two(
-    nodes: &[usize],
-    load: impl Fn(usize) -> usize,
-    random: u64,
-) -> Option<usize> {
+fn less_loaded_of_two(nodes: &[usize], load: impl Fn(usize) -> usize, random: u64) -> Option<usize> {
     let count = nodes.len() as u64;
     if count == 0 {
         return None;

@@ -134,7 +134,8 @@ mod tests {
     #[test]
     fn names_go_into_identifiers_and_literals_and_nowhere_else() {
         let name = LogName::new("events", r#"my "mainstem" log"#).unwrap();
-        let sql = r#"SELECT "mainstem"."events", "events_type", '"mainstem"."events"', 'mainstem', 'events', "eventual""#;
+        let sql =
+            r#"SELECT "mainstem"."events", "events_type", '"mainstem"."events"', 'mainstem', 'events', "eventual""#;
         let expected = r#"SELECT "events"."my ""mainstem"" log", "my ""mainstem"" log_type", '"events"."my ""mainstem"" log"', 'events', 'events', "eventual""#;
         assert_eq!(name.put_into(sql), expected);
         assert_eq!(LogName::default().put_into(sql), sql);

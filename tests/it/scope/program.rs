@@ -5,8 +5,7 @@ use std::pin::Pin;
 use futures_util::FutureExt;
 use mainstem::{
     Consistency::{self, Eventual, Strong},
-    Extensions, InScope, Scope, current_consistency, with_eventual_consistency,
-    with_strong_consistency,
+    Extensions, InScope, Scope, current_consistency, with_eventual_consistency, with_strong_consistency,
 };
 use proptest::{collection::vec, prelude::*};
 
@@ -26,11 +25,7 @@ pub(super) struct Expected {
 impl Expected {
     pub(super) fn observed() -> Self {
         let scope = Scope::current();
-        Self {
-            level: current_consistency(),
-            a: scope.get().map(|A(a)| *a),
-            b: scope.get().map(|B(b)| *b),
-        }
+        Self { level: current_consistency(), a: scope.get().map(|A(a)| *a), b: scope.get().map(|B(b)| *b) }
     }
 }
 

@@ -91,9 +91,7 @@ fn run(block: Block, expected: Expected, context: Context) -> Task {
 }
 
 async fn step(node: Node, expected: &Expected, context: &Context) {
-    let inside = |setting: &Setting, block| {
-        setting.wrap(run(block, setting.model(expected), context.clone()))
-    };
+    let inside = |setting: &Setting, block| setting.wrap(run(block, setting.model(expected), context.clone()));
     let here = |block| run(block, expected.clone(), context.clone());
     // A task of its own ends its panics, and must end by itself: nobody cancels it when its parent is cancelled.
     let in_task = Context { may_panic: true, may_hang: false, ..context.clone() };
@@ -207,12 +205,7 @@ fn check(mut builder: Builder) {
         .on_thread_stop(move || stopped.observe(&Expected::default(), "stopped thread"))
         .build()
         .unwrap();
-    let config = Config {
-        cases: 1000,
-        failure_persistence: None,
-        max_shrink_time: 60_000,
-        ..Config::default()
-    };
+    let config = Config { cases: 1000, failure_persistence: None, max_shrink_time: 60_000, ..Config::default() };
     let outcome = TestRunner::new(config).run(&program(), |block| {
         let context = Context::default();
         let log = Arc::clone(&context.log);

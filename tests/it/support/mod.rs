@@ -1,6 +1,9 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
-use mainstem::testing::{LocalCluster, TestDatabase};
+use mainstem::{
+    NewEvent, PostgresEventStore, Router,
+    testing::{LocalCluster, TestDatabase},
+};
 use tokio::sync::OnceCell;
 
 /// A primary and two replicas, started by the first test that asks. It ends with the process.
@@ -17,9 +20,28 @@ pub(crate) async fn database() -> TestDatabase<'static> {
 /// Starts a cluster and says how long that took.
 pub(crate) async fn started(builder: mainstem::testing::ClusterBuilder) -> LocalCluster {
     let start = std::time::Instant::now();
-    let cluster =
-        builder.start().await.unwrap_or_else(|error| panic!("no cluster: {}", error.report()));
+    let cluster = builder.start().await.unwrap_or_else(|error| panic!("no cluster: {}", error.report()));
     let (version, nodes) = (cluster.programs().version(), cluster.nodes().len());
     eprintln!("PostgreSQL {version}, {nodes} nodes: started in {:?}", start.elapsed());
     cluster
+}
+
+/// A router over every node of the shared cluster, for one database of it.
+pub(crate) async fn router(database: &TestDatabase<'_>) -> Router {
+    let builder = Router::builder().primary(database.primary_url()).replicas(database.replica_urls());
+    builder.connect().await.unwrap_or_else(|error| panic!("no router: {}", error.report()))
+}
+
+/// A migrated log on a fresh database of the shared cluster.
+pub(crate) async fn store() -> (TestDatabase<'static>, Router, PostgresEventStore) {
+    let database = database().await;
+    let router = router(&database).await;
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap_or_else(|error| panic!("no log: {}", error.report()));
+    (database, router, store)
+}
+
+/// An event with a payload.
+pub(crate) fn event(event_type: &str, payload: serde_json::Value) -> NewEvent {
+    NewEvent::new(event_type, &payload).expect("an event")
 }
