@@ -5,7 +5,6 @@ mod trees;
 
 use std::{
     future::{pending, ready},
-    marker::PhantomPinned,
     panic::resume_unwind,
     rc::Rc,
     sync::{
@@ -256,11 +255,6 @@ fn auto_traits_are_those_of_the_future() {
     }
     impl<T> NotSend<()> for T {}
     impl<T: Send> NotSend<u8> for T {}
-    trait NotUnpin<A> {
-        fn holds() {}
-    }
-    impl<T> NotUnpin<()> for T {}
-    impl<T: Unpin> NotUnpin<u8> for T {}
 
     fn scope<T: Send + Sync + Clone + Default + std::fmt::Debug + 'static>() {}
     fn level<T: Send + Sync + Clone + Default + std::fmt::Debug + Eq + 'static>() {}
@@ -269,5 +263,4 @@ fn auto_traits_are_those_of_the_future() {
     level::<Consistency>();
     future::<Scoped<std::future::Ready<u8>>>();
     <Scoped<std::future::Ready<Rc<u8>>> as NotSend<_>>::holds();
-    <Scoped<PhantomPinned> as NotUnpin<_>>::holds();
 }
