@@ -13,7 +13,11 @@ use std::{
     },
 };
 
-use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::join,
+    stream::{self, FuturesUnordered},
+};
 use mainstem::{
     Consistency::{self, Eventual, Strong},
     Extensions, InScope, Scope, Scoped, current_consistency, with_consistency,
@@ -158,6 +162,18 @@ fn an_executor_that_is_driven_inside_a_scope_gives_it_to_all_its_tasks() {
     let nested =
         scope.run_sync(|| current_thread().block_on(async { tokio::spawn(level()).await }));
     assert_eq!(nested.unwrap(), Eventual);
+}
+
+#[tokio::test]
+async fn what_is_made_inside_and_polled_outside_loses_the_scope() {
+    let eventual = Scope::new().with_consistency(Eventual);
+    assert_eq!(eventual.run_sync(level).await, Strong);
+    let stream = eventual.run(async { stream::iter(0..4).map(|_| level()).buffered(2) }).await;
+    assert_eq!(stream.collect::<Vec<_>>().await, [Strong, Strong, Strong, Strong]);
+    let stream = stream::iter(0..4).map(|_| eventual.run(level())).buffered(2);
+    assert_eq!(stream.collect::<Vec<_>>().await, [Eventual, Eventual, Eventual, Eventual]);
+    let inside = stream::iter(0..2).map(|_| level()).buffered(2).collect::<Vec<_>>();
+    assert_eq!(eventual.run(inside).await, [Eventual, Eventual]);
 }
 
 #[tokio::test]
