@@ -131,8 +131,8 @@ impl Scope {
     ///
     /// Give it a type of its own: `Tenant(String)`, not `String`, which anybody could shadow.
     ///
-    /// A shadowed item lives as long as a scope in which it was set, or one derived from that. So don't add an item in each
-    /// generation of a task that spawns its successor in its own scope: that chain never gets shorter.
+    /// A shadowed item lives as long as a scope in which it was set, or one derived from that. So don't add an item in
+    /// each generation of a task that spawns its successor in its own scope: that chain never gets shorter.
     #[must_use]
     pub fn with_item<T: Send + Sync + 'static>(mut self, item: T) -> Self {
         self.items.change(|own| drop(own.insert(item)));

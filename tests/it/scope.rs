@@ -5,7 +5,6 @@ mod trees;
 
 use std::{
     future::{pending, ready},
-    marker::PhantomPinned,
     panic::resume_unwind,
     rc::Rc,
     sync::{
@@ -14,7 +13,11 @@ use std::{
     },
 };
 
-use futures_util::{StreamExt, future::join, stream::FuturesUnordered};
+use futures_util::{
+    StreamExt,
+    future::join,
+    stream::{self, FuturesUnordered},
+};
 use mainstem::{
     Consistency::{self, Eventual, Strong},
     Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
@@ -160,6 +163,18 @@ fn an_executor_that_is_driven_inside_a_scope_gives_it_to_all_its_tasks() {
 }
 
 #[tokio::test]
+async fn what_is_made_inside_and_polled_outside_loses_the_scope() {
+    let eventual = Scope::new().with_consistency(Eventual);
+    assert_eq!(eventual.run_sync(level).await, Strong);
+    let stream = eventual.run(async { stream::iter(0..4).map(|_| level()).buffered(2) }).await;
+    assert_eq!(stream.collect::<Vec<_>>().await, [Strong, Strong, Strong, Strong]);
+    let stream = stream::iter(0..4).map(|_| eventual.run(level())).buffered(2);
+    assert_eq!(stream.collect::<Vec<_>>().await, [Eventual, Eventual, Eventual, Eventual]);
+    let inside = stream::iter(0..2).map(|_| level()).buffered(2).collect::<Vec<_>>();
+    assert_eq!(eventual.run(inside).await, [Eventual, Eventual]);
+}
+
+#[tokio::test]
 async fn an_adapter_captures_when_it_is_called() {
     let eventual = Scope::new().with_consistency(Eventual).with_item(1_u8);
     let seen = async || (level().await, Scope::current().get::<u8>().copied());
@@ -254,11 +269,6 @@ fn auto_traits_are_those_of_the_future() {
     }
     impl<T> NotSend<()> for T {}
     impl<T: Send> NotSend<u8> for T {}
-    trait NotUnpin<A> {
-        fn holds() {}
-    }
-    impl<T> NotUnpin<()> for T {}
-    impl<T: Unpin> NotUnpin<u8> for T {}
 
     fn scope<T: Send + Sync + Clone + Default + std::fmt::Debug + 'static>() {}
     fn level<T: Send + Sync + Clone + Default + std::fmt::Debug + Eq + 'static>() {}
@@ -267,5 +277,4 @@ fn auto_traits_are_those_of_the_future() {
     level::<Consistency>();
     future::<Scoped<std::future::Ready<u8>>>();
     <Scoped<std::future::Ready<Rc<u8>>> as NotSend<_>>::holds();
-    <Scoped<PhantomPinned> as NotUnpin<_>>::holds();
 }

@@ -14,12 +14,19 @@ struct A(u8);
 #[derive(Debug, PartialEq)]
 struct B(u8);
 
-/// What the model says of a point in a program; the default is what it says outside all scopes.
-#[derive(Clone, Debug, Default, PartialEq)]
+/// What the model says of a point in a program.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) struct Expected {
     pub(super) level: Consistency,
     a: Option<u8>,
     b: Option<u8>,
+}
+
+impl Default for Expected {
+    /// Outside all scopes.
+    fn default() -> Self {
+        Self { level: Strong, a: None, b: None }
+    }
 }
 
 impl Expected {
