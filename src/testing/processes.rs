@@ -36,7 +36,7 @@ impl Snapshot {
         Ok(Self(processes))
     }
 
-    /// This process and all that descend from it.
+    /// This process and all that descend from it, in the order of their numbers.
     pub(super) fn tree(&self, root: u32) -> Vec<u32> {
         let mut tree = vec![root];
         let mut next = 0;
@@ -46,6 +46,7 @@ impl Snapshot {
             );
             next += 1;
         }
+        tree.sort_unstable();
         tree
     }
 
