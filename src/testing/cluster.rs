@@ -72,6 +72,10 @@ impl Shared {
         self.primary.store(node, Ordering::SeqCst);
     }
 
+    pub(super) fn primary_data_folder(&self) -> PathBuf {
+        self.folder.join(Node::name_of(self.primary())).join("data")
+    }
+
     pub(super) fn primary_url(&self) -> String {
         format!("postgres://mainstem:{}@127.0.0.1:{}/postgres", self.environment.password, self.port(self.primary()))
     }
@@ -103,8 +107,16 @@ impl LocalCluster {
     }
 
     pub(super) async fn create(&self) -> Result<()> {
-        self.primary().create_primary().await?;
-        try_join_all(self.replicas().map(Node::create_replica)).await?;
+        let primary = self.primary();
+        primary.initdb().await?;
+        try_join_all(self.replicas().map(Node::copy_primary)).await?;
+        primary.launch().await?;
+        try_join_all(self.replicas().map(async |replica| {
+            replica.create_slot().await?;
+            replica.follow()?;
+            replica.launch().await
+        }))
+        .await?;
         self.wait_until_caught_up().await
     }
 

@@ -6,6 +6,7 @@ use crate::{Error, Result};
 
 use super::{
     node::{Node, lock},
+    ports, scram,
     settings::Upstream,
     sql,
 };
@@ -18,11 +19,14 @@ impl Node {
     ///
     /// A copy of one made earlier would save half a second, but all copies have the same system identifier, and then
     /// nobody could test that servers of different clusters are told apart.
-    pub(super) async fn create_primary(&self) -> Result<()> {
+    pub(super) async fn initdb(&self) -> Result<()> {
         self.create_folder()?;
         let environment = &self.shared.environment;
         let password_file = self.folder.join("password");
-        self.write_file(&password_file, &environment.password)?;
+        self.write_file(
+            &password_file,
+            &scram::verifier(&environment.password, &ports::random::<16>()?),
+        )?;
         let mut command = environment.command("initdb", &self.folder);
         command.arg("--pgdata").arg(self.data_folder()).arg("--pwfile").arg(&password_file).args([
             "--username=mainstem",
@@ -37,17 +41,17 @@ impl Node {
             command.arg("--no-sync");
         }
         environment.run(command, LIMIT).await?;
-        self.write_config(None)?;
-        self.launch().await
+        self.write_config(None)
     }
 
-    /// Makes this node a replica of the current primary by a base backup, and starts it.
-    pub(super) async fn create_replica(&self) -> Result<()> {
+    /// Makes this node a replica of the current primary, which has not been started yet: a copy of its files is a whole
+    /// backup then, and takes a fifth of the time of a base backup.
+    pub(super) async fn copy_primary(&self) -> Result<()> {
         self.create_folder()?;
-        self.create_slot().await?;
-        self.base_backup().await?;
-        self.follow()?;
-        self.launch().await
+        let environment = &self.shared.environment;
+        let mut command = environment.command_at("cp".into(), &self.folder);
+        command.arg("-Rp").arg(self.shared.primary_data_folder()).arg(self.data_folder());
+        environment.run(command, LIMIT).await
     }
 
     pub(super) async fn base_backup(&self) -> Result<()> {

@@ -57,8 +57,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Node {
     pub(super) fn new(index: usize, shared: &Arc<Shared>) -> Self {
-        // Neither "primary" nor "replica": the name has to stay true when roles change.
-        let name = format!("node_{}", index + 1);
+        let name = Self::name_of(index);
         Self {
             index,
             folder: shared.folder.join(&name),
@@ -69,6 +68,11 @@ impl Node {
             delay: Mutex::new(Duration::ZERO),
             change: tokio::sync::Mutex::new(()),
         }
+    }
+
+    /// Neither "primary" nor "replica": the name has to stay true when roles change.
+    pub(super) fn name_of(index: usize) -> String {
+        format!("node_{}", index + 1)
     }
 
     /// `node_1` for the first primary, `node_2` and so on for its replicas. It is also the server's `cluster_name`,

@@ -28,7 +28,7 @@ pub(super) fn free_port() -> Result<u16> {
     Err(Error::new(ErrorKind::Unavailable, message))
 }
 
-/// Random bytes from the system, as hexadecimal digits.
+/// Random bytes from the system, as hexadecimal digits: those need no escape in a URL, a file or a connection string.
 pub(super) fn random_text() -> Result<String> {
     Ok(random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }
@@ -43,7 +43,8 @@ fn port_range(outgoing: Option<&str>) -> Range<u16> {
     }
 }
 
-fn random<const N: usize>() -> Result<[u8; N]> {
+/// Random bytes from the system.
+pub(super) fn random<const N: usize>() -> Result<[u8; N]> {
     let mut bytes = [0; N];
     File::open("/dev/urandom")
         .and_then(|mut file| file.read_exact(&mut bytes))

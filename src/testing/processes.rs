@@ -36,7 +36,7 @@ impl Snapshot {
         Ok(Self(processes))
     }
 
-    /// This process and all that descend from it.
+    /// This process and all that descend from it, in the order of their numbers.
     pub(super) fn tree(&self, root: u32) -> Vec<u32> {
         let mut tree = vec![root];
         let mut next = 0;
@@ -44,6 +44,7 @@ impl Snapshot {
             tree.extend(self.0.iter().filter(|(_, process)| process.parent == parent).map(|(pid, _)| *pid));
             next += 1;
         }
+        tree.sort_unstable();
         tree
     }
 

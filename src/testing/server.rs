@@ -25,7 +25,12 @@ pub(super) struct Environment {
 impl Environment {
     /// A program of PostgreSQL, to be run in this folder: the watchdog knows the cluster's processes by that.
     pub(super) fn command(&self, program: &str, folder: &Path) -> Command {
-        let mut command = Command::new(self.programs.program(program));
+        self.command_at(self.programs.program(program), folder)
+    }
+
+    /// The same for a program of the system.
+    pub(super) fn command_at(&self, program: PathBuf, folder: &Path) -> Command {
+        let mut command = Command::new(program);
         // PGDATA, PGPORT, PGOPTIONS and the like would change what the programs do.
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("PG")) {
             command.env_remove(name);
