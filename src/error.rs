@@ -81,7 +81,13 @@ pub struct Conflict {
 
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Box::new(Inner { kind, message: message.into(), node: None, conflict: None, source: None }))
+        Self(Box::new(Inner {
+            kind,
+            message: message.into(),
+            node: None,
+            conflict: None,
+            source: None,
+        }))
     }
 
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
@@ -99,6 +105,12 @@ impl Error {
 
     pub(crate) fn with_node(mut self, node: impl Into<Arc<str>>) -> Self {
         self.0.node = Some(node.into());
+        self
+    }
+
+    /// Says where it happened, in front of the message.
+    pub(crate) fn within(mut self, place: &str) -> Self {
+        self.0.message = format!("{place}: {}", self.0.message);
         self
     }
 
@@ -155,7 +167,10 @@ impl Error {
     /// its repeat by the ids of its events). False for a conflict: that one needs a new decision, not a new try.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable)
+        matches!(
+            self.0.kind,
+            ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable
+        )
     }
 
     /// The message and every cause below it, in one line.
