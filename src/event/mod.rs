@@ -10,8 +10,5 @@ pub(crate) mod time;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use self::text::{check_tag, check_type};
 pub use self::{id::EventId, mark::Mark, new::NewEvent, recorded::Event};
-pub(crate) use self::{
-    new::validate_all,
-    text::{check_tag, check_type},
-};

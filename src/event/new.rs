@@ -157,6 +157,15 @@ impl NewEvent {
         self.check().map_err(|what| Error::invalid_input(format!("{self}: {what}")))
     }
 
+    /// Checks all events of an append; the error says which one by its index, from 0.
+    pub(crate) fn validate_all(events: &[Self]) -> Result<()> {
+        events.iter().enumerate().try_for_each(|(index, event)| {
+            event
+                .check()
+                .map_err(|what| Error::invalid_input(format!("events[{index}], {event}: {what}")))
+        })
+    }
+
     fn check(&self) -> Result<(), String> {
         check_type(&self.event_type)?;
         if self.id.is_nil() {
@@ -212,6 +221,7 @@ impl NewEvent {
     }
 
     /// The tags, in order, each once.
+    #[must_use]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tags.iter().map(|tag| &**tag)
     }
@@ -244,15 +254,6 @@ impl std::fmt::Display for NewEvent {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "event of type {}", quoted(&self.event_type))
     }
-}
-
-/// Checks all events of an append; the error says which one by its index, from 0.
-pub(crate) fn validate_all(events: &[NewEvent]) -> Result<()> {
-    events.iter().enumerate().try_for_each(|(index, event)| {
-        event
-            .check()
-            .map_err(|what| Error::invalid_input(format!("events[{index}], {event}: {what}")))
-    })
 }
 
 fn json<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<Json> {

@@ -65,6 +65,7 @@ impl Event {
     }
 
     /// The tags, in order, each once.
+    #[must_use]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tags.iter().map(|tag| &**tag)
     }

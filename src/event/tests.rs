@@ -104,9 +104,9 @@ fn what_the_database_would_refuse_is_refused_before() {
 #[test]
 fn the_error_of_an_append_names_the_event() {
     let events = [event(), event().with_tag("")];
-    let error = validate_all(&events).unwrap_err();
+    let error = NewEvent::validate_all(&events).unwrap_err();
     assert_eq!(error.to_string(), "events[1], event of type \"BookLent\": a tag is empty");
-    validate_all(&events[..1]).unwrap();
+    NewEvent::validate_all(&events[..1]).unwrap();
 }
 
 #[test]

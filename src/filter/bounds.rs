@@ -22,7 +22,8 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PositionBoundedFilter {
     filter: Filter,
-    after_position: i64,
+    /// Not above what `bigint` can hold.
+    after_position: u64,
 }
 
 /// The events of a filter that occurred in a span of time, both ends included.
@@ -63,7 +64,7 @@ pub enum Bounds {
     /// All of them.
     Unbounded,
     /// Those with a higher position.
-    AfterPosition(i64),
+    AfterPosition(u64),
     /// Those that occurred in this time, in microseconds since 1970.
     #[non_exhaustive]
     Occurred {
@@ -116,7 +117,7 @@ impl PositionBoundedFilter {
     /// The position that the events are behind.
     #[must_use]
     pub fn position(&self) -> u64 {
-        self.after_position.unsigned_abs()
+        self.after_position
     }
 
     /// Replaces the bound.
@@ -128,7 +129,7 @@ impl PositionBoundedFilter {
     /// Whether an event matches the filter and is behind the position.
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
-        self.bounds().admit(&Subject::from(event)) && self.filter.matches(event)
+        Subject::from(event).is_selected_by(self)
     }
 
     /// The digest of filter and bound. For a snapshot take that of the [filter](Self::filter), which stays the same.
@@ -160,7 +161,7 @@ impl TimeBoundedFilter {
     /// Whether an event matches the filter and occurred in the span of time.
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
-        self.bounds().admit(&Subject::from(event)) && self.filter.matches(event)
+        Subject::from(event).is_selected_by(self)
     }
 
     /// The digest of filter and bounds.
@@ -223,12 +224,12 @@ impl Selection for TimeBoundedFilter {
 }
 
 impl Bounds {
-    pub(crate) fn admit(self, subject: &Subject<'_>) -> bool {
+    pub(super) fn admit(self, subject: &Subject<'_>) -> bool {
         match self {
             Self::Unbounded => true,
             // What has no position yet will be behind every event that there is.
             Self::AfterPosition(after) => {
-                subject.position().is_none_or(|position| position > after.unsigned_abs())
+                subject.position().is_none_or(|position| position > after)
             }
             Self::Occurred { from, until } => {
                 let occurred_at = subject.occurred_micros();
@@ -240,8 +241,8 @@ impl Bounds {
 }
 
 /// A position that `bigint` can hold. No event is behind a higher one either.
-fn clamped(position: u64) -> i64 {
-    i64::try_from(position).unwrap_or(i64::MAX)
+fn clamped(position: u64) -> u64 {
+    position.min(i64::MAX.unsigned_abs())
 }
 
 /// The first microsecond of a lower bound. A bound beyond all events stays beyond them, where it can still be sent.

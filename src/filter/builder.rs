@@ -1,5 +1,7 @@
 //! The grammar of filters, checked by the compiler.
 
+use std::sync::Arc;
+
 use super::{Filter, Predicate, item::Draft};
 use crate::{Error, Result};
 
@@ -209,7 +211,7 @@ pub(super) fn from_drafts(drafts: Vec<Draft>) -> Result<Filter> {
             .map_err(|what| Error::invalid_input(format!("item {index} of the filter: {what}")))
     };
     let items = drafts.into_iter().enumerate().map(item).collect::<Result<_>>()?;
-    Filter { items: Some(items) }.limited()
+    Filter { items: Some(Arc::new(items)) }.limited()
 }
 
 fn texts<T: Into<Box<str>>>(texts: impl IntoIterator<Item = T>) -> Option<Vec<Box<str>>> {

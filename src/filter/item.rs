@@ -29,11 +29,13 @@ pub enum PredicateGroup {
 
 impl FilterItem {
     /// The types, of which the event must have one; empty when it may have any.
+    #[must_use]
     pub fn types(&self) -> impl ExactSizeIterator<Item = &str> {
         self.types.iter().map(|event_type| &**event_type)
     }
 
     /// The tags, all of which the event must have; empty when it may have any.
+    #[must_use]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tags.iter().map(|tag| &**tag)
     }
@@ -51,6 +53,7 @@ impl FilterItem {
 
 impl PredicateGroup {
     /// What is to be contained, each once.
+    #[must_use]
     pub fn fragments(&self) -> impl ExactSizeIterator<Item = &Fragment> {
         let (Self::AnyOf(fragments) | Self::AllOf(fragments)) = self;
         fragments.iter()

@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use super::{Filter, FilterItem, Fragment, PredicateGroup, Side};
+use super::{Filter, FilterItem, Fragment, PredicateGroup, Selection, Side};
 use crate::{
     Event, Json, NewEvent,
     event::time::floor_micros,
@@ -43,18 +43,23 @@ impl<'a> Subject<'a> {
         Self { event, payload: OnceCell::new(), metadata: OnceCell::new() }
     }
 
-    pub(crate) fn position(&self) -> Option<u64> {
+    pub(super) fn position(&self) -> Option<u64> {
         match self.event {
             Source::Recorded(event) => Some(event.position()),
             Source::New(_) => None,
         }
     }
 
-    pub(crate) fn occurred_micros(&self) -> i64 {
+    pub(super) fn occurred_micros(&self) -> i64 {
         floor_micros(match self.event {
             Source::Recorded(event) => event.occurred_at(),
             Source::New(event) => event.occurred_at(),
         })
+    }
+
+    /// Whether a read of this selection would give the event.
+    pub(crate) fn is_selected_by(&self, selection: &impl Selection) -> bool {
+        selection.bounds().admit(self) && selection.filter().matches_subject(self)
     }
 
     fn event_type(&self) -> &'a str {

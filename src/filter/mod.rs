@@ -14,7 +14,7 @@ mod wire;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 pub(crate) use self::matches::Subject;
 pub use self::{
@@ -94,8 +94,8 @@ use crate::{Error, Event, Result};
 /// 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// `None`: any event.
-    items: Option<BTreeSet<FilterItem>>,
+    /// `None`: any event. Shared, because reads, conditions and waiting appends each keep the filter.
+    items: Option<Arc<BTreeSet<FilterItem>>>,
 }
 
 impl Filter {
@@ -144,7 +144,7 @@ impl Filter {
         for filter in filters {
             union.items = match (union.items, filter.items) {
                 (Some(mut items), Some(more)) => {
-                    items.extend(more);
+                    Arc::make_mut(&mut items).extend(Arc::unwrap_or_clone(more));
                     Some(items)
                 }
                 _ => None,
@@ -156,7 +156,7 @@ impl Filter {
     /// The items, each once, in their canonical order; `None` when any event matches.
     #[must_use]
     pub fn items(&self) -> Option<impl ExactSizeIterator<Item = &FilterItem>> {
-        self.items.as_ref().map(BTreeSet::iter)
+        self.items.as_ref().map(|items| items.iter())
     }
 
     /// Whether an event matches: the same answer as the database gives.

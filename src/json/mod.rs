@@ -51,7 +51,8 @@ pub struct Json(Arc<str>);
 impl Json {
     /// The longest text, in bytes: 16 MiB.
     ///
-    /// Whatever is in it, PostgreSQL's binary form of such a document stays below the 256 MB that `jsonb` allows for
+    /// It holds for the text as it is given and for the text with all numbers written out, since PostgreSQL turns
+    /// the seven bytes of `1e99999` into a hundred thousand. Whatever is in it, PostgreSQL's binary form of such a document stays below the 256 MB that `jsonb` allows for
     /// one value, and an append of it below the server's limit on messages. Larger things belong in a store for
     /// files, with a reference in the event.
     pub const MAX_LEN: usize = 16 * 1024 * 1024;
@@ -81,6 +82,8 @@ impl Json {
     }
 
     /// Turns a value into JSON text.
+    ///
+    /// This is `serde_json`'s work, and so is that a float without a JSON form (NaN, the infinities) becomes `null`.
     ///
     /// # Errors
     ///

@@ -71,7 +71,7 @@ impl fmt::Display for Decimal<'_> {
         }
         // How many digits stand before the decimal point.
         let point = count.saturating_add(self.exponent);
-        if point > 21 || point < -5 {
+        if !(-5..=21).contains(&point) {
             self.digits().try_for_each(|digit| f.write_char(digit.into()))?;
             return write!(f, "e{}", self.exponent);
         }
@@ -108,6 +108,19 @@ pub(super) fn refuse(text: &str) -> Option<&'static str> {
     None
 }
 
+/// How many bytes the server writes for a number: it knows no exponents.
+pub(super) fn written_out_len(text: &str) -> usize {
+    let parts = Parts::new(text);
+    let value = Decimal::new(text);
+    let before = value.digit_count().saturating_add(value.exponent).max(1);
+    let after = match len(parts.fraction) - parts.exponent {
+        scale if scale > 0 => scale.saturating_add(1),
+        _ => 0,
+    };
+    let sign = i64::from(value.negative);
+    usize::try_from(before.saturating_add(after).saturating_add(sign)).unwrap_or(usize::MAX)
+}
+
 /// The pieces of a number's text.
 struct Parts<'a> {
     negative: bool,
@@ -123,8 +136,8 @@ impl<'a> Parts<'a> {
         let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
         // Half of the range leaves room for the arithmetic; so long an exponent is refused anyway.
         let limit = i64::MAX / 2;
-        let exponent =
-            exponent.parse().unwrap_or(if exponent.starts_with('-') { -limit } else { limit });
+        let beyond = if exponent.starts_with('-') { -limit } else { limit };
+        let exponent = exponent.parse().unwrap_or(beyond);
         Self { negative, integer, fraction, exponent: exponent.clamp(-limit, limit) }
     }
 }

@@ -6,7 +6,7 @@ use super::{Json, number, quoted, value::Value};
 
 /// Parses a document that is about to be written or searched for.
 pub(crate) fn checked(text: &str) -> Result<Value<'_>, Refused> {
-    Parser { text, at: 0, depth: 0, stored: false }.document()
+    Parser { text, at: 0, depth: 0, stored: false, written_out: text.len() }.document()
 }
 
 /// Parses a document that came from the server.
@@ -14,7 +14,7 @@ pub(crate) fn checked(text: &str) -> Result<Value<'_>, Refused> {
 /// What is nested too deep for us stays text, and so does a text that is no JSON at all, which no `jsonb` column can
 /// give: it equals itself and contains nothing.
 pub(super) fn stored(text: &str) -> Value<'_> {
-    Parser { text, at: 0, depth: 0, stored: true }
+    Parser { text, at: 0, depth: 0, stored: true, written_out: 0 }
         .document()
         .unwrap_or(Value::TooDeep(Cow::Borrowed(text)))
 }
@@ -59,6 +59,9 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     stored: bool,
+    /// The length of the text with its numbers written out. A few exponents can stand for gigabytes, which would be
+    /// stored, and then no read could ever get past that event.
+    written_out: usize,
 }
 
 impl<'a> Parser<'a> {
@@ -178,12 +181,27 @@ impl<'a> Parser<'a> {
             self.digits()?;
         }
         let number = &self.text[start..self.at];
-        if !self.stored
-            && let Some(what) = number::refuse(number)
-        {
-            return Err(Refused { what, at: start, path: Vec::new() });
+        if !self.stored {
+            self.check_number(number).map_err(|what| Refused {
+                what,
+                at: start,
+                path: Vec::new(),
+            })?;
         }
         Ok(Value::Number(number.into()))
+    }
+
+    fn check_number(&mut self, number: &str) -> Result<(), &'static str> {
+        if let Some(what) = number::refuse(number) {
+            return Err(what);
+        }
+        self.written_out += number::written_out_len(number).saturating_sub(number.len());
+        if self.written_out > Json::MAX_LEN {
+            return Err(
+                "with its numbers written out, as PostgreSQL does, it is longer than the limit of 16777216 bytes",
+            );
+        }
+        Ok(())
     }
 
     fn digits(&mut self) -> Result<(), Refused> {

@@ -143,6 +143,33 @@ fn the_longest_document_is_documented() {
     );
 }
 
+/// Seven bytes each, and a log that nobody can read any more.
+#[test]
+fn numbers_count_as_they_are_written_out() {
+    let many = |count: usize| format!("[{}1]", "1e131071,".repeat(count));
+    json(&many(127));
+    let refused = refusal(&many(128));
+    assert!(refused.contains("path $[127]: with its numbers written out"), "{refused}");
+    let lengths = [
+        ("1", 1),
+        ("-12.50", 6),
+        ("1e3", 4),
+        ("-1e3", 5),
+        ("1.5e1", 2),
+        ("1.50e1", 4),
+        ("1e-3", 5),
+        ("12e-1", 3),
+        ("0e5", 1),
+        ("0e-2", 4),
+        ("-0.00", 4),
+        ("100e-2", 4),
+        ("0.01e1", 3),
+    ];
+    for (number, length) in lengths {
+        assert_eq!(number::written_out_len(number), length, "{number}");
+    }
+}
+
 /// Somebody else may have put deeper documents into the table. They can be matched and compared all the same, and
 /// neither stack nor patience runs out.
 #[test]
@@ -353,11 +380,11 @@ proptest! {
         let sign = if negative { "-" } else { "" };
         let point = if fraction.is_empty() { "" } else { "." };
         let text = format!("{sign}{integer}{point}{fraction}e{exponent}");
-        let canonical = super::number::Decimal::new(&text).to_string();
+        let canonical = number::Decimal::new(&text).to_string();
         prop_assert_eq!(json(&text), json(&canonical));
         // As an independent witness: the nearest floats are the same.
         prop_assert_eq!(text.parse::<f64>().unwrap(), canonical.parse::<f64>().unwrap(), "{} {}", text, canonical);
-        let again = super::number::Decimal::new(&canonical).to_string();
+        let again = number::Decimal::new(&canonical).to_string();
         prop_assert_eq!(again, canonical);
     }
 }
