@@ -23,10 +23,7 @@ impl Node {
         self.create_folder()?;
         let environment = &self.shared.environment;
         let password_file = self.folder.join("password");
-        self.write_file(
-            &password_file,
-            &scram::verifier(&environment.password, &ports::random::<16>()?),
-        )?;
+        self.write_file(&password_file, &scram::verifier(&environment.password, &ports::random::<16>()?))?;
         let mut command = environment.command("initdb", &self.folder);
         command.arg("--pgdata").arg(self.data_folder()).arg("--pwfile").arg(&password_file).args([
             "--username=mainstem",

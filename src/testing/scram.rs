@@ -20,8 +20,7 @@ pub(super) fn verifier(password: &str, salt: &[u8]) -> String {
 fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut block = [0; BLOCK];
     block[..key.len()].copy_from_slice(key);
-    let inner =
-        Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(message).finalize();
+    let inner = Sha256::new().chain_update(block.map(|byte| byte ^ 0x36)).chain_update(message).finalize();
     Sha256::new().chain_update(block.map(|byte| byte ^ 0x5c)).chain_update(inner).finalize().into()
 }
 
@@ -45,8 +44,7 @@ mod tests {
 
     #[test]
     fn hmac_agrees_with_rfc_4231() {
-        let hex =
-            |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let hex = |bytes: [u8; 32]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
         assert_eq!(
             hex(hmac(&[0x0b; 20], b"Hi There")),
             "b0344c61d8db38535ca8afceaf0bf12b881dc200c9833da726e9376c2e32cff7"
@@ -59,9 +57,7 @@ mod tests {
 
     #[test]
     fn base64_agrees_with_rfc_4648() {
-        for (bytes, text) in
-            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
-        {
+        for (bytes, text) in [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")] {
             assert_eq!(base64(bytes.as_bytes()), text);
         }
     }

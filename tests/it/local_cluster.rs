@@ -50,19 +50,13 @@ async fn sum(node: &Node) -> i64 {
 async fn replicas_stream_what_the_primary_commits() {
     let database = support::database().await;
     let primary = connect(&database.primary_url()).await;
-    primary
-        .batch_execute("CREATE TABLE t (n bigint); INSERT INTO t VALUES (1), (2)")
-        .await
-        .unwrap();
+    primary.batch_execute("CREATE TABLE t (n bigint); INSERT INTO t VALUES (1), (2)").await.unwrap();
     support::cluster().await.wait_until_caught_up().await.unwrap();
     let urls = database.replica_urls();
     assert_eq!(urls.len(), 2);
     for url in urls {
         let replica = connect(&url).await;
-        let row = replica
-            .query_one("SELECT sum(n)::bigint, pg_is_in_recovery() FROM t", &[])
-            .await
-            .unwrap();
+        let row = replica.query_one("SELECT sum(n)::bigint, pg_is_in_recovery() FROM t", &[]).await.unwrap();
         assert_eq!((row.get(0), row.get(1)), (3_i64, true));
     }
     for replica in support::cluster().await.replicas() {
@@ -78,19 +72,14 @@ async fn each_test_has_a_database_for_itself_on_all_nodes() {
     assert_ne!(one.name(), other.name());
     connect(&one.primary_url()).await.batch_execute("CREATE TABLE only_here ()").await.unwrap();
     let sql = "SELECT to_regclass('only_here') IS NULL";
-    assert!(
-        connect(&other.primary_url()).await.query_one(sql, &[]).await.unwrap().get::<_, bool>(0)
-    );
+    assert!(connect(&other.primary_url()).await.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
     for url in other.replica_urls() {
         connect(&url).await;
     }
     let (name, node) = (one.name().to_owned(), support::cluster().await.primary());
     let open = connect(&one.primary_url()).await;
     one.drop().await.unwrap();
-    assert_eq!(
-        number(node, &format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'")).await,
-        0
-    );
+    assert_eq!(number(node, &format!("SELECT count(*) FROM pg_database WHERE datname = '{name}'")).await, 0);
     open.batch_execute("SELECT 1").await.unwrap_err();
     other.drop().await.unwrap();
 }
@@ -123,8 +112,7 @@ async fn a_wrong_password_is_refused() {
 
 #[tokio::test]
 async fn settings_reach_every_node_and_a_wrong_one_shows_the_servers_words() {
-    let builder =
-        LocalCluster::builder().setting("synchronous_standby_names", "node_2").durable(true);
+    let builder = LocalCluster::builder().setting("synchronous_standby_names", "node_2").durable(true);
     let cluster = started(builder).await;
     for node in cluster.nodes() {
         let sql = "SELECT count(*) FROM pg_settings WHERE name = 'fsync' AND setting = 'on'";
@@ -265,10 +253,7 @@ async fn a_frozen_server_answers_nothing_until_it_is_thawed() {
     assert!(replica.is_running() && replica.is_frozen());
     let mute = Duration::from_millis(500);
     let url = replica.url();
-    assert!(
-        timeout(mute, tokio_postgres::connect(&url, NoTls)).await.is_err(),
-        "a new session was answered"
-    );
+    assert!(timeout(mute, tokio_postgres::connect(&url, NoTls)).await.is_err(), "a new session was answered");
     let query = client.batch_execute("SELECT 1");
     tokio::pin!(query);
     assert!(timeout(mute, &mut query).await.is_err(), "an old session was answered");
@@ -372,24 +357,17 @@ async fn until(mut check: impl AsyncFnMut() -> bool) {
 /// The processes of a server.
 fn children(node: &Node) -> Vec<u32> {
     let postmaster = node.pid().expect("a running server");
-    let output =
-        std::process::Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
+    let output = std::process::Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let pairs = text.lines().filter_map(|line| {
         let mut fields = line.split_whitespace().filter_map(|field| field.parse::<u32>().ok());
         Some((fields.next()?, fields.next()?))
     });
-    pairs
-        .filter(|(pid, parent)| [*pid, *parent].contains(&postmaster))
-        .map(|(pid, _)| pid)
-        .collect()
+    pairs.filter(|(pid, parent)| [*pid, *parent].contains(&postmaster)).map(|(pid, _)| pid).collect()
 }
 
 fn is_alive(pid: u32) -> bool {
-    let output = std::process::Command::new("ps")
-        .args(["-o", "stat=", "-p", &pid.to_string()])
-        .output()
-        .unwrap();
+    let output = std::process::Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
     let state = String::from_utf8(output.stdout).unwrap();
     // A zombie waits for a parent that may never ask.
     !state.trim().is_empty() && !state.starts_with('Z')

@@ -1,0 +1,51 @@
+//! A place in the log.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::EventId;
+
+/// A place in the log: a position, and the id of the event that is there.
+///
+/// The position alone would do, if a log never lost an event. After a failover that lost acknowledged events, or a
+/// restore to a point in time, positions are used again, for other events; the id tells. So whatever goes on from a
+/// place that was read before (an append condition, a checkpoint, a snapshot) holds a mark, and the store answers
+/// [`LogDiverged`](crate::ErrorKind::LogDiverged) instead of going on when another event is there, or none.
+///
+/// A log without events has no mark.
+///
+/// It serialises as `{"position": 17, "id": "…"}`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Mark {
+    position: u64,
+    id: EventId,
+}
+
+impl Mark {
+    /// The mark of the event `id` at `position`.
+    #[must_use]
+    pub fn new(position: u64, id: EventId) -> Self {
+        Self { position, id }
+    }
+
+    /// The position.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The id of the event at that position.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+}
+
+impl fmt::Display for Mark {
+    /// `17 (0198…)`, for messages.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.position, self.id)
+    }
+}

@@ -1,0 +1,116 @@
+//! An event of the log.
+
+use std::time::SystemTime;
+
+use serde::Deserialize;
+
+use super::{EventId, Mark};
+use crate::{Json, Result};
+
+/// An event of the log.
+///
+/// ```
+/// # use std::time::SystemTime;
+/// # use mainstem::NewEvent;
+/// # let event = NewEvent::new("BookLent", &serde_json::json!({"BookID": "b-1"}))?.into_recorded(1, SystemTime::now());
+/// #[derive(serde::Deserialize)]
+/// struct BookLent<'a> {
+///     #[serde(rename = "BookID")]
+///     book_id: &'a str,
+/// }
+///
+/// let lent: BookLent = event.decode()?;
+/// assert_eq!(lent.book_id, "b-1");
+/// # Ok::<(), mainstem::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    pub(crate) position: u64,
+    pub(crate) id: EventId,
+    pub(crate) event_type: Box<str>,
+    /// In order, each once.
+    pub(crate) tags: Box<[Box<str>]>,
+    pub(crate) payload: Json,
+    pub(crate) metadata: Json,
+    /// In whole microseconds.
+    pub(crate) occurred_at: SystemTime,
+    /// In whole microseconds.
+    pub(crate) recorded_at: SystemTime,
+}
+
+impl Event {
+    /// The position in the log. The first event has position 1 or higher, every later one a higher position than all
+    /// before, and whoever has seen a position will never see an event appear below it.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The id that the client gave it.
+    #[must_use]
+    pub fn id(&self) -> EventId {
+        self.id
+    }
+
+    /// Position and id: the handle to go on from here.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        Mark::new(self.position, self.id)
+    }
+
+    /// The type.
+    #[must_use]
+    pub fn event_type(&self) -> &str {
+        &self.event_type
+    }
+
+    /// The tags, in order, each once.
+    #[must_use]
+    pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.tags.iter().map(|tag| &**tag)
+    }
+
+    /// Whether it has this tag.
+    #[must_use]
+    pub fn has_tag(&self, tag: &str) -> bool {
+        self.tags.binary_search_by(|candidate| (**candidate).cmp(tag)).is_ok()
+    }
+
+    /// The payload.
+    #[must_use]
+    pub fn payload(&self) -> &Json {
+        &self.payload
+    }
+
+    /// The metadata.
+    #[must_use]
+    pub fn metadata(&self) -> &Json {
+        &self.metadata
+    }
+
+    /// When it occurred, as the client that appended it says.
+    #[must_use]
+    pub fn occurred_at(&self) -> SystemTime {
+        self.occurred_at
+    }
+
+    /// When it was appended, by the clock of the log's primary. Clocks step back: the order of events is their
+    /// [position](Self::position).
+    #[must_use]
+    pub fn recorded_at(&self) -> SystemTime {
+        self.recorded_at
+    }
+
+    /// Deserialises the payload into a type of yours, which may borrow from it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming position and type, when the payload does not have the
+    /// shape of `T`; the source says where.
+    pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
+        self.payload.decode().map_err(|error| {
+            let event_type = crate::json::quoted(&self.event_type);
+            error.within(&format!("payload of the event of type {event_type} at position {}", self.position))
+        })
+    }
+}

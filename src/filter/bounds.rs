@@ -1,0 +1,243 @@
+//! A part of what a filter matches.
+
+use std::time::SystemTime;
+
+use super::{Filter, FilterDigest, Subject};
+use crate::{
+    Event,
+    event::time::{MAX_MICROS, MIN_MICROS, ceil_micros, floor_micros, from_micros},
+};
+
+/// The events of a filter that are behind a position.
+///
+/// For reading on from where a snapshot or an earlier read ended. The bound can be set anew.
+///
+/// ```
+/// # use mainstem::Filter;
+/// let filter = Filter::any_event();
+/// let news = filter.clone().after_position(17);
+/// let later = news.clone().after_position(20);
+/// assert_eq!(later.filter(), &filter);
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PositionBoundedFilter {
+    filter: Filter,
+    /// Not above what `bigint` can hold.
+    after_position: u64,
+}
+
+/// The events of a filter that occurred in a span of time, both ends included.
+///
+/// It is the time that the appending client gave, [`Event::occurred_at`], and it does not follow the order of the
+/// log. So it is for reading only: neither a condition nor a snapshot can be made of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct TimeBoundedFilter {
+    filter: Filter,
+    from: Option<i64>,
+    until: Option<i64>,
+}
+
+/// What a read takes: a [`Filter`], a [`PositionBoundedFilter`] or a [`TimeBoundedFilter`].
+pub trait Selection: sealed::Sealed + Send + Sync {
+    /// Which events.
+    fn filter(&self) -> &Filter;
+
+    /// Which part of them.
+    fn bounds(&self) -> Bounds;
+}
+
+mod sealed {
+    #[expect(unnameable_types, reason = "nobody else shall implement `Selection`: a store must know all of its bounds")]
+    pub trait Sealed {}
+    impl Sealed for super::Filter {}
+    impl Sealed for super::PositionBoundedFilter {}
+    impl Sealed for super::TimeBoundedFilter {}
+}
+
+/// Which part of a filter's events a [`Selection`] asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Bounds {
+    /// All of them.
+    Unbounded,
+    /// Those with a higher position.
+    AfterPosition(u64),
+    /// Those that occurred in this time, in microseconds since 1970.
+    #[non_exhaustive]
+    Occurred {
+        /// Not before this.
+        from: Option<i64>,
+        /// Not after this.
+        until: Option<i64>,
+    },
+}
+
+impl Filter {
+    /// Only events with a higher position than this one.
+    #[must_use]
+    pub fn after_position(self, position: u64) -> PositionBoundedFilter {
+        PositionBoundedFilter { filter: self, after_position: clamped(position) }
+    }
+
+    /// Only events that occurred at this time or later.
+    #[must_use]
+    pub fn occurred_from(self, from: SystemTime) -> TimeBoundedFilter {
+        TimeBoundedFilter { filter: self, from: Some(lower(from)), until: None }
+    }
+
+    /// Only events that occurred at this time or earlier.
+    #[must_use]
+    pub fn occurred_until(self, until: SystemTime) -> TimeBoundedFilter {
+        TimeBoundedFilter { filter: self, from: None, until: Some(upper(until)) }
+    }
+
+    /// Only events that occurred between these times, both included; none when they are the wrong way round.
+    #[must_use]
+    pub fn occurred_between(self, from: SystemTime, until: SystemTime) -> TimeBoundedFilter {
+        TimeBoundedFilter { filter: self, from: Some(lower(from)), until: Some(upper(until)) }
+    }
+}
+
+impl PositionBoundedFilter {
+    /// The filter without the bound.
+    #[must_use]
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// The filter without the bound.
+    #[must_use]
+    pub fn into_filter(self) -> Filter {
+        self.filter
+    }
+
+    /// The position that the events are behind.
+    #[must_use]
+    pub fn position(&self) -> u64 {
+        self.after_position
+    }
+
+    /// Replaces the bound.
+    #[must_use]
+    pub fn after_position(self, position: u64) -> Self {
+        self.filter.after_position(position)
+    }
+
+    /// Whether an event matches the filter and is behind the position.
+    #[must_use]
+    pub fn matches(&self, event: &Event) -> bool {
+        Subject::from(event).is_selected_by(self)
+    }
+
+    /// The digest of filter and bound. For a snapshot take that of the [filter](Self::filter), which stays the same.
+    #[must_use]
+    pub fn digest(&self) -> FilterDigest {
+        FilterDigest::of(self)
+    }
+}
+
+impl TimeBoundedFilter {
+    /// The filter without the bounds.
+    #[must_use]
+    pub fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    /// The earliest time, in whole microseconds.
+    #[must_use]
+    pub fn from(&self) -> Option<SystemTime> {
+        self.from.and_then(from_micros)
+    }
+
+    /// The latest time, in whole microseconds.
+    #[must_use]
+    pub fn until(&self) -> Option<SystemTime> {
+        self.until.and_then(from_micros)
+    }
+
+    /// Whether an event matches the filter and occurred in the span of time.
+    #[must_use]
+    pub fn matches(&self, event: &Event) -> bool {
+        Subject::from(event).is_selected_by(self)
+    }
+
+    /// The digest of filter and bounds.
+    #[must_use]
+    pub fn digest(&self) -> FilterDigest {
+        FilterDigest::of(self)
+    }
+
+    pub(super) fn micros(&self) -> (Option<i64>, Option<i64>) {
+        (self.from, self.until)
+    }
+
+    /// From bounds in microseconds, of which there must be one, and which must be ones that a time can give.
+    pub(super) fn from_micros(filter: Filter, from: Option<i64>, until: Option<i64>) -> Result<Self, String> {
+        if from.is_none() && until.is_none() {
+            return Err("neither occurred_from nor occurred_until is given".into());
+        }
+        let range = MIN_MICROS - 1..=MAX_MICROS + 1;
+        match [from, until].into_iter().flatten().find(|bound| !range.contains(bound)) {
+            Some(bound) => Err(format!("{bound} microseconds are before 4714 BC, which PostgreSQL cannot store")),
+            None => Ok(Self { filter, from, until }),
+        }
+    }
+}
+
+impl Selection for Filter {
+    fn filter(&self) -> &Filter {
+        self
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::Unbounded
+    }
+}
+
+impl Selection for PositionBoundedFilter {
+    fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::AfterPosition(self.after_position)
+    }
+}
+
+impl Selection for TimeBoundedFilter {
+    fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    fn bounds(&self) -> Bounds {
+        Bounds::Occurred { from: self.from, until: self.until }
+    }
+}
+
+impl Bounds {
+    pub(super) fn admit(self, subject: &Subject<'_>) -> bool {
+        match self {
+            Self::Unbounded => true,
+            // What has no position yet will be behind every event that there is.
+            Self::AfterPosition(after) => subject.position().is_none_or(|position| position > after),
+            Self::Occurred { from, until } => {
+                let occurred_at = subject.occurred_micros();
+                from.is_none_or(|from| from <= occurred_at) && until.is_none_or(|until| occurred_at <= until)
+            }
+        }
+    }
+}
+
+/// A position that `bigint` can hold. No event is behind a higher one either.
+fn clamped(position: u64) -> u64 {
+    position.min(i64::MAX.unsigned_abs())
+}
+
+/// The first microsecond of a lower bound. A bound beyond all events stays beyond them, where it can still be sent.
+fn lower(from: SystemTime) -> i64 {
+    ceil_micros(from).clamp(MIN_MICROS - 1, MAX_MICROS + 1)
+}
+
+fn upper(until: SystemTime) -> i64 {
+    floor_micros(until).clamp(MIN_MICROS - 1, MAX_MICROS + 1)
+}

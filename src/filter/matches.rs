@@ -1,0 +1,106 @@
+//! The one function that says whether an event matches.
+
+use std::cell::OnceCell;
+
+use super::{Filter, FilterItem, Fragment, PredicateGroup, Selection, Side};
+use crate::{
+    Event, Json, NewEvent,
+    event::time::floor_micros,
+    json::{Value, contains},
+};
+
+/// An event that filters are asked about: recorded, or about to be.
+///
+/// Its JSON is parsed when a predicate first looks at it, and then kept: make one subject per event and ask all
+/// filters about it.
+#[derive(Debug)]
+pub(crate) struct Subject<'a> {
+    event: Source<'a>,
+    payload: OnceCell<Value<'a>>,
+    metadata: OnceCell<Value<'a>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source<'a> {
+    Recorded(&'a Event),
+    New(&'a NewEvent),
+}
+
+impl<'a> From<&'a Event> for Subject<'a> {
+    fn from(event: &'a Event) -> Self {
+        Self::new(Source::Recorded(event))
+    }
+}
+
+impl<'a> From<&'a NewEvent> for Subject<'a> {
+    fn from(event: &'a NewEvent) -> Self {
+        Self::new(Source::New(event))
+    }
+}
+
+impl<'a> Subject<'a> {
+    fn new(event: Source<'a>) -> Self {
+        Self { event, payload: OnceCell::new(), metadata: OnceCell::new() }
+    }
+
+    pub(super) fn position(&self) -> Option<u64> {
+        match self.event {
+            Source::Recorded(event) => Some(event.position()),
+            Source::New(_) => None,
+        }
+    }
+
+    pub(super) fn occurred_micros(&self) -> i64 {
+        floor_micros(match self.event {
+            Source::Recorded(event) => event.occurred_at(),
+            Source::New(event) => event.occurred_at(),
+        })
+    }
+
+    /// Whether a read of this selection would give the event.
+    pub(crate) fn is_selected_by(&self, selection: &impl Selection) -> bool {
+        selection.bounds().admit(self) && selection.filter().matches_subject(self)
+    }
+
+    fn event_type(&self) -> &'a str {
+        match self.event {
+            Source::Recorded(event) => event.event_type(),
+            Source::New(event) => event.event_type(),
+        }
+    }
+
+    fn has_tag(&self, tag: &str) -> bool {
+        match self.event {
+            Source::Recorded(event) => event.has_tag(tag),
+            Source::New(event) => event.has_tag(tag),
+        }
+    }
+
+    fn contains(&self, fragment: &Fragment) -> bool {
+        let (cell, json): (_, &'a Json) = match (fragment.side(), self.event) {
+            (Side::Payload, Source::Recorded(event)) => (&self.payload, event.payload()),
+            (Side::Payload, Source::New(event)) => (&self.payload, event.payload()),
+            (Side::Metadata, Source::Recorded(event)) => (&self.metadata, event.metadata()),
+            (Side::Metadata, Source::New(event)) => (&self.metadata, event.metadata()),
+        };
+        contains(cell.get_or_init(|| json.value()), fragment.value())
+    }
+}
+
+impl Filter {
+    /// Whether the event matches; the cheap parts are asked first.
+    pub(crate) fn matches_subject(&self, subject: &Subject<'_>) -> bool {
+        self.items.as_ref().is_none_or(|items| items.iter().any(|item| item.matches(subject)))
+    }
+}
+
+impl FilterItem {
+    fn matches(&self, subject: &Subject<'_>) -> bool {
+        self.has_type(subject.event_type())
+            && self.tags().all(|tag| subject.has_tag(tag))
+            && self.predicates().is_none_or(|predicates| match predicates {
+                PredicateGroup::AnyOf(fragments) => fragments.iter().any(|fragment| subject.contains(fragment)),
+                PredicateGroup::AllOf(fragments) => fragments.iter().all(|fragment| subject.contains(fragment)),
+            })
+    }
+}

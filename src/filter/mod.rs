@@ -1,0 +1,190 @@
+//! Filters: which events of the log belong to a decision, a projection, a stream.
+//!
+//! Pure code. The PostgreSQL store turns a filter into SQL, the memory store and the group commit ask
+//! [`matches`](Filter::matches), and both mean the same events.
+
+mod bounds;
+mod builder;
+mod canonical;
+mod item;
+mod matches;
+mod predicate;
+mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::{collections::BTreeSet, sync::Arc};
+
+pub(crate) use self::matches::Subject;
+pub use self::{
+    bounds::{Bounds, PositionBoundedFilter, Selection, TimeBoundedFilter},
+    builder::{FilterBuilder, Matching},
+    canonical::FilterDigest,
+    item::{FilterItem, PredicateGroup},
+    predicate::{Fragment, JsonPath, Predicate, Side},
+};
+use crate::{Error, Event, Result};
+
+/// Which events: every one, or those that match at least one item.
+///
+/// An item asks for up to three things, and an event matches it when it has all of them: one of the types, all of
+/// the tags, and any or all of the predicates. This is the query of the Dynamic Consistency Boundary specification
+/// (query items, types OR, tags AND), plus predicates on the JSON of payload and metadata.
+///
+/// ```
+/// use mainstem::{Filter, Predicate};
+///
+/// let everything = Filter::any_event();
+///
+/// let lending = Filter::matching()
+///     .any_type_of(["BookLent", "BookReturned"])
+///     .and_any_predicate_of([Predicate::payload("BookID", "b-1"), Predicate::payload("ReaderID", "r-7")])
+///     .or_matching()
+///     .all_tags_of(["reader:r-7", "contract"])
+///     .finish()?;
+///
+/// // What is the same is equal, in whatever order it was written.
+/// let types = |types: [&str; 2]| Filter::matching().any_type_of(types).finish();
+/// assert_eq!(types(["BookLent", "BookReturned"])?, types(["BookReturned", "BookLent"])?);
+/// # Ok::<(), mainstem::Error>(())
+/// ```
+///
+/// # Bounds
+///
+/// A filter says *which* events; a read may ask for a part of them, and then has another type: from a position on
+/// ([`after_position`](Self::after_position), a [`PositionBoundedFilter`]), or of a time
+/// ([`occurred_from`](Self::occurred_from) and its siblings, a [`TimeBoundedFilter`]). An append condition takes
+/// the filter without bounds, because an event that a bound hides would break the decision unseen. A position bound
+/// can be set anew, for the next read of the same filter; a time bound closes the filter:
+///
+/// ```compile_fail,E0599
+/// # use std::time::SystemTime;
+/// # use mainstem::Filter;
+/// Filter::any_event().after_position(17).occurred_from(SystemTime::now());
+/// ```
+/// ```compile_fail,E0599
+/// # use std::time::SystemTime;
+/// # use mainstem::Filter;
+/// Filter::any_event().occurred_from(SystemTime::now()).after_position(17);
+/// ```
+///
+/// # What is refused
+///
+/// What would silently widen a filter, and with it the boundary that an append is guarded by: an empty list, an
+/// empty type, tag or path, a predicate that every object fulfils. To mean every event, say
+/// [`any_event`](Self::any_event). Types and tags that no event can have are refused too.
+///
+/// # As JSON
+///
+/// Names are those of the methods; other fields are refused, and what is refused by
+/// [`finish`](FilterBuilder::finish) is refused here. It goes with `serde_json` only, as [`Json`](crate::Json) does.
+///
+/// ```
+/// # use mainstem::{Filter, Predicate};
+/// let filter: Filter = serde_json::from_str(r#"{"matching": [
+///     {"any_type_of": ["BookLent"], "any_predicate_of": [{"payload": {"BookID": "b-1"}}]},
+///     {"all_tags_of": ["reader:r-7"], "all_predicates_of": [{"metadata": {"tenant": 1}}]}
+/// ]}"#)?;
+/// assert_eq!(serde_json::to_string(&Filter::any_event())?, r#"{"matching":"any_event"}"#);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// The bounded types add `"after_position": 17`, or `"occurred_from"` and `"occurred_until"` in microseconds since
+/// 1970.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Filter {
+    /// `None`: any event. Shared, because reads, conditions and waiting appends each keep the filter.
+    items: Option<Arc<BTreeSet<FilterItem>>>,
+}
+
+impl Filter {
+    /// The longest filter, in bytes of its canonical form (its types, tags and predicates, and a little for each):
+    /// 1 MiB.
+    ///
+    /// A filter travels to the server with every read and every append that it guards, and is kept while that
+    /// waits. One of this size has tens of thousands of keys; ask for a wider one (a type, a common tag) instead.
+    pub const MAX_LEN: usize = 1024 * 1024;
+
+    /// Every event of the log.
+    #[must_use]
+    pub fn any_event() -> Self {
+        Self { items: None }
+    }
+
+    /// Begins a filter with its first item; [`FilterBuilder`] shows the grammar.
+    pub fn matching() -> Matching {
+        Matching::first()
+    }
+
+    /// The events of any of these filters.
+    ///
+    /// For the boundary of a decision that is made of several parts, each with its own filter.
+    ///
+    /// ```
+    /// # use mainstem::Filter;
+    /// let course = Filter::matching().all_tags_of(["course:1"]).finish()?;
+    /// let student = Filter::matching().all_tags_of(["student:2"]).finish()?;
+    /// let both = Filter::matching().all_tags_of(["student:2"]).or_matching().all_tags_of(["course:1"]).finish()?;
+    /// assert_eq!(Filter::union([course, student])?, both);
+    /// # Ok::<(), mainstem::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no filter, or when the union is longer than
+    /// [`MAX_LEN`](Self::MAX_LEN).
+    pub fn union(filters: impl IntoIterator<Item = Self>) -> Result<Self> {
+        let mut filters = filters.into_iter();
+        let Some(mut union) = filters.next() else {
+            return Err(Error::invalid_input("a union of no filters matches nothing; give it at least one"));
+        };
+        for filter in filters {
+            union.items = match (union.items, filter.items) {
+                (Some(mut items), Some(more)) => {
+                    Arc::make_mut(&mut items).extend(Arc::unwrap_or_clone(more));
+                    Some(items)
+                }
+                _ => None,
+            };
+        }
+        union.limited()
+    }
+
+    /// The items, each once, in their canonical order; `None` when any event matches.
+    #[must_use]
+    pub fn items(&self) -> Option<impl ExactSizeIterator<Item = &FilterItem>> {
+        self.items.as_ref().map(|items| items.iter())
+    }
+
+    /// Whether an event matches: the same answer as the database gives.
+    ///
+    /// Types and tags are compared byte by byte. A predicate is PostgreSQL's `jsonb` containment, `@>`: see
+    /// [`Predicate`].
+    ///
+    /// ```
+    /// # use std::time::SystemTime;
+    /// # use mainstem::{Filter, NewEvent, Predicate};
+    /// # use serde_json::json;
+    /// let filter = Filter::matching().all_predicates_of([Predicate::payload("pages", 120)]).finish()?;
+    /// let event = |payload| NewEvent::new("BookAdded", &payload).map(|event| event.into_recorded(1, SystemTime::now()));
+    /// assert!(filter.matches(&event(json!({"pages": 120.0, "BookID": "b-1"}))?));
+    /// assert!(!filter.matches(&event(json!({"pages": "120"}))?));
+    /// # Ok::<(), mainstem::Error>(())
+    /// ```
+    #[must_use]
+    pub fn matches(&self, event: &Event) -> bool {
+        self.matches_subject(&Subject::from(event))
+    }
+
+    fn limited(self) -> Result<Self> {
+        match self.canonical_len() {
+            len if len > Self::MAX_LEN => Err(Error::invalid_input(format!(
+                "the filter has {len} bytes, more than the limit of {}; match a common tag or type instead of so many \
+                 keys",
+                Self::MAX_LEN
+            ))),
+            _ => Ok(self),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! JSON numbers as PostgreSQL's `numeric` compares them: by value, exactly.
+
+use std::fmt::{self, Write as _};
+
+/// `numeric` holds this many digits before the decimal point …
+const MAX_INTEGER_DIGITS: i64 = 131_072;
+/// … and this many after it, trailing zeros included.
+const MAX_SCALE: i64 = 16_383;
+/// The server refuses a larger exponent as malformed, whatever the digits are.
+const MAX_EXPONENT: i64 = (i32::MAX / 2) as i64;
+
+/// A JSON number as sign × digits × 10^exponent, with no zero at either end of the digits, so that every value has
+/// exactly one form. The digits are `high` followed by `low`: it borrows from a text that may have a point between.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Decimal<'a> {
+    negative: bool,
+    high: &'a str,
+    low: &'a str,
+    exponent: i64,
+}
+
+impl<'a> Decimal<'a> {
+    /// Reads a text that follows JSON's grammar of numbers.
+    pub(super) fn new(text: &'a str) -> Self {
+        let parts = Parts::new(text);
+        let (mut high, mut low) = (parts.integer, parts.fraction.trim_end_matches('0'));
+        // Saturation can only be reached by stored text that no server wrote.
+        let mut exponent = parts.exponent.saturating_sub(len(low));
+        if low.is_empty() {
+            high = high.trim_end_matches('0');
+            exponent = parts.exponent.saturating_add(len(parts.integer) - len(high));
+        }
+        high = high.trim_start_matches('0');
+        if high.is_empty() {
+            low = low.trim_start_matches('0');
+        }
+        if high.is_empty() && low.is_empty() {
+            // There is one zero: neither its sign nor its exponent counts.
+            return Self { negative: false, high: "", low: "", exponent: 0 };
+        }
+        Self { negative: parts.negative, high, low, exponent }
+    }
+
+    fn digits(&self) -> impl Iterator<Item = u8> + 'a {
+        self.high.bytes().chain(self.low.bytes())
+    }
+
+    fn digit_count(&self) -> i64 {
+        len(self.high) + len(self.low)
+    }
+}
+
+impl PartialEq for Decimal<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.negative == other.negative
+            && self.exponent == other.exponent
+            && self.digit_count() == other.digit_count()
+            && self.digits().eq(other.digits())
+    }
+}
+
+/// The canonical text: equal numbers have the same one. Plain while that is short, with an exponent beyond.
+impl fmt::Display for Decimal<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = self.digit_count();
+        if count == 0 {
+            return f.write_char('0');
+        }
+        if self.negative {
+            f.write_char('-')?;
+        }
+        // How many digits stand before the decimal point.
+        let point = count.saturating_add(self.exponent);
+        if !(-5..=21).contains(&point) {
+            self.digits().try_for_each(|digit| f.write_char(digit.into()))?;
+            return write!(f, "e{}", self.exponent);
+        }
+        if point <= 0 {
+            f.write_str("0.")?;
+            (point..0).try_for_each(|_| f.write_char('0'))?;
+        }
+        for (index, digit) in (0..).zip(self.digits()) {
+            if index == point && index > 0 {
+                f.write_char('.')?;
+            }
+            f.write_char(digit.into())?;
+        }
+        (count..point).try_for_each(|_| f.write_char('0'))
+    }
+}
+
+/// What is wrong with a number, when `numeric` cannot hold it.
+pub(super) fn refuse(text: &str) -> Option<&'static str> {
+    let parts = Parts::new(text);
+    let value = Decimal::new(text);
+    if parts.exponent.abs() >= MAX_EXPONENT || value.digit_count().saturating_add(value.exponent) > MAX_INTEGER_DIGITS {
+        return Some("the number has more than 131072 digits before the decimal point, which PostgreSQL cannot store");
+    }
+    if len(parts.fraction) - parts.exponent > MAX_SCALE {
+        return Some("the number has more than 16383 digits after the decimal point, which PostgreSQL cannot store");
+    }
+    None
+}
+
+/// How many bytes the server writes for a number: it knows no exponents.
+pub(super) fn written_out_len(text: &str) -> usize {
+    let parts = Parts::new(text);
+    let value = Decimal::new(text);
+    let before = value.digit_count().saturating_add(value.exponent).max(1);
+    let after = match len(parts.fraction) - parts.exponent {
+        scale if scale > 0 => scale.saturating_add(1),
+        _ => 0,
+    };
+    let sign = i64::from(value.negative);
+    usize::try_from(before.saturating_add(after).saturating_add(sign)).unwrap_or(usize::MAX)
+}
+
+/// The pieces of a number's text.
+struct Parts<'a> {
+    negative: bool,
+    integer: &'a str,
+    fraction: &'a str,
+    exponent: i64,
+}
+
+impl<'a> Parts<'a> {
+    fn new(text: &'a str) -> Self {
+        let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
+        let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
+        let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+        // Half of the range leaves room for the arithmetic; so long an exponent is refused anyway.
+        let limit = i64::MAX / 2;
+        let beyond = if exponent.starts_with('-') { -limit } else { limit };
+        let exponent = exponent.parse().unwrap_or(beyond);
+        Self { negative, integer, fraction, exponent: exponent.clamp(-limit, limit) }
+    }
+}
+
+fn len(digits: &str) -> i64 {
+    i64::try_from(digits.len()).unwrap_or(i64::MAX / 4)
+}
