@@ -332,8 +332,8 @@ mod tests {
     #[tokio::test]
     async fn wrong_settings_are_refused_with_what_is_wrong() {
         let cases = [
-            (Router::builder(), "names 0"),
-            (Router::builder().primary(PRIMARY).primary(PRIMARY), "names 2"),
+            (Router::builder(), "settings name 0"),
+            (Router::builder().primary(PRIMARY).primary(PRIMARY), "settings name 2"),
             (Router::builder().primary("postgres://app:secret@/shop"), "no host"),
             (Router::builder().primary("postgres://app:secret@a,b/shop"), "2 hosts"),
             (Router::builder().primary("postgres://app:secret@host:port/shop"), "cannot be read"),

@@ -14,7 +14,6 @@ use super::{
 use crate::{
     AppendCondition, Mark, NewEvent,
     error::{Conflict, Error, ErrorKind, Result},
-    event::validate_all,
     router::{Deadline, Effect, Lease},
     store::condition::{After, Guard},
 };
@@ -96,7 +95,7 @@ fn check(events: &[NewEvent]) -> Result<()> {
     if events.is_empty() {
         return Err(Error::invalid_input("there are no events to append"));
     }
-    validate_all(events)?;
+    NewEvent::validate_all(events)?;
     let mut ids = HashSet::with_capacity(events.len());
     match events.iter().find(|event| !ids.insert(event.id())) {
         Some(twice) => Err(Error::invalid_input(format!("two events of the append have the id {}", twice.id()))),

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use tokio_postgres::types::ToSql;
 
-use super::wire::{JsonText, Micros};
+use super::wire::{JsonText, Micros, position_param};
 use crate::{
     Filter,
     filter::{Bounds, FilterItem, PredicateGroup, Selection, Side},
@@ -22,7 +22,7 @@ pub(super) fn selection<'a, S: Selection + ?Sized>(selection: &'a S, params: &mu
     };
     match selection.bounds() {
         Bounds::Unbounded => {}
-        Bounds::AfterPosition(position) => bound("position >", Box::new(position)),
+        Bounds::AfterPosition(position) => bound("position >", Box::new(position_param(position))),
         Bounds::Occurred { from, until } => {
             if let Some(from) = from {
                 bound("occurred_at >=", Box::new(Micros(from)));
