@@ -1,8 +1,10 @@
 //! The integration tests: one binary, one file per topic.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
+mod borrowed_pools;
 mod contention;
 mod local_cluster;
+mod router;
 mod scope;
 mod store;
 mod support;
