@@ -1,4 +1,75 @@
 //! Primary/replica-aware connection routing for PostgreSQL, and an event store built on it.
+//!
+//! A command handler reads, checks and writes: it must see the newest state, so it goes to the primary. A query endpoint
+//! only reads: it can go to a streaming replica. With Mainstem the handler says which of the two it is, once, and
+//! everything that it calls is routed accordingly:
+//!
+//! ```no_run
+//! # async fn run() -> mainstem::Result<()> {
+//! use mainstem::{
+//!     Filter, NewEvent, PostgresEventStore, Router, with_eventual_consistency, with_strong_consistency,
+//! };
+//! use serde_json::json;
+//!
+//! let router = Router::builder()
+//!     .primary("postgres://app:secret@10.0.0.1/shop")
+//!     .replica("postgres://app:secret@10.0.0.2/shop")
+//!     .connect()
+//!     .await?;
+//! let store = PostgresEventStore::new(&router);
+//! let name = Filter::matching().any_type_of(["NameTaken"]).and_all_tags_of(["name:ada"]).finish()?;
+//!
+//! // A command handler reads, decides and writes on the primary. If somebody else takes the name in between, the
+//! // append fails with a conflict, and nothing is written.
+//! with_strong_consistency(async {
+//!     let history = store.query(&name).await?;
+//!     if history.is_empty() {
+//!         let taken = NewEvent::new("NameTaken", &json!({"by": "user-1"}))?.with_tag("name:ada");
+//!         store.append([taken], history.unchanged()).await?;
+//!     }
+//!     mainstem::Result::Ok(())
+//! })
+//! .await?;
+//!
+//! // A query endpoint reads from a replica.
+//! let history = with_eventual_consistency(async { store.query(&name).await }).await?;
+//! println!("{} events, served by {}", history.len(), history.node());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # The parts
+//!
+//! Each stands on those before it, and none knows of those behind it.
+//!
+//! - **Scopes**: [`with_strong_consistency`], [`with_eventual_consistency`], [`with_consistency`] and [`Scope`] carry the
+//!   level through a task. Outside of any scope everything is strong.
+//! - **Router**: [`Router`] holds a pool for the primary and one for each replica. It also serves any other SQL, through
+//!   [`Router::client`].
+//! - **Event store**: [`PostgresEventStore`] is one log in one total order. It is read by [`Filter`] and appended to under
+//!   an [`AppendCondition`]: what was read is unchanged. That is a dynamic consistency boundary: the filter of the decision,
+//!   not the stream of an entity, is what must not have changed.
+//!
+#![cfg_attr(
+    feature = "testing",
+    doc = "- **Testing**: [`testing::LocalCluster`] is a real primary with streaming replicas, for your tests too."
+)]
+#![cfg_attr(
+    not(feature = "testing"),
+    doc = "- **Testing**: `testing::LocalCluster` (feature `testing`) is a real primary with streaming replicas, for your tests too."
+)]
+//!
+//! # Features
+//!
+//! | feature | what it adds |
+//! |---|---|
+//! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
+//! | `testing` | the module `testing` (Unix only) |
+//! | `testing` + `testcontainers` | reserved for the same cluster from containers |
+//!
+//! Errors are of one type, [`Error`]: a [kind](ErrorKind), predicates, the node, the cause. Why things are as they are is
+//! in `docs/design.md`.
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod error;
 mod event;
@@ -25,3 +96,9 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{Append, AppendCondition, Appended, History, LogName, PostgresEventStore, Query};
+/// The driver, for the types that [`Client`] takes and returns.
+pub use tokio_postgres;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

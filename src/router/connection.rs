@@ -9,32 +9,30 @@ use futures_util::future::poll_fn;
 use tokio::task::AbortHandle;
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Statement};
 
-use super::statements::StatementCache;
+use super::{Role, statements::StatementCache};
 
 /// A connection as our pools keep it.
 #[derive(Debug)]
 pub(super) struct Connection {
     client: Client,
+    role: Role,
     statements: Mutex<StatementCache>,
-    recovery: Arc<AtomicU8>,
+    in_hot_standby: Arc<AtomicU8>,
     pending: AtomicUsize,
     driver: AbortHandle,
 }
 
-/// What the server has reported about itself in the parameter `in_hot_standby`, without being asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Recovery {
-    Unknown,
-    No,
-    Yes,
-}
+/// The values of the parameter `in_hot_standby`, which servers report without being asked. A proxy may keep it.
+const UNKNOWN: u8 = 0;
+const OFF: u8 = 1;
+const ON: u8 = 2;
 
 impl Connection {
-    /// Connects and hands the socket to a task of its own.
-    pub(super) async fn open(config: &Config, statement_capacity: usize) -> Result<Self, Error> {
+    /// Connects to a node of this role, and hands the socket to a task of its own.
+    pub(super) async fn open(config: &Config, role: Role, statement_capacity: usize) -> Result<Self, Error> {
         let (client, mut connection) = config.connect(NoTls).await?;
-        let recovery = Arc::new(AtomicU8::new(encode(connection.parameter("in_hot_standby"))));
-        let reported = Arc::clone(&recovery);
+        let in_hot_standby = Arc::new(AtomicU8::new(encode(connection.parameter("in_hot_standby"))));
+        let reported = Arc::clone(&in_hot_standby);
         // bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes
         // have arrived: after a promotion the first answer brings the change, before the query itself resolves.
         let driver = tokio::spawn(async move {
@@ -59,8 +57,9 @@ impl Connection {
         });
         Ok(Self {
             client,
+            role,
             statements: Mutex::new(StatementCache::new(statement_capacity)),
-            recovery,
+            in_hot_standby,
             pending: AtomicUsize::new(0),
             driver: driver.abort_handle(),
         })
@@ -79,18 +78,18 @@ impl Connection {
         &self.pending
     }
 
-    pub(super) fn recovery(&self) -> Recovery {
-        match self.recovery.load(Ordering::Acquire) {
-            1 => Recovery::No,
-            2 => Recovery::Yes,
-            _ => Recovery::Unknown,
+    /// Whether the server has told, at connecting or in its last answer, that it plays another role than it should.
+    pub(super) fn has_wrong_role(&self) -> bool {
+        match self.role {
+            Role::Primary => self.in_hot_standby.load(Ordering::Acquire) == ON,
+            Role::Replica => self.in_hot_standby.load(Ordering::Acquire) == OFF,
         }
     }
 
-    /// Whether nobody may use this connection again: it is closed, or somebody gave up waiting for an answer, and the
-    /// next user would get in line behind it.
+    /// Whether nobody may use this connection again: it is closed, or to a node that was promoted or demoted, or
+    /// somebody gave up waiting for an answer, and the next user would get in line behind it.
     pub(super) fn is_spent(&self) -> bool {
-        self.client.is_closed() || self.pending.load(Ordering::Acquire) > 0
+        self.client.is_closed() || self.pending.load(Ordering::Acquire) > 0 || self.has_wrong_role()
     }
 
     pub(super) fn cached(&self, sql: &str) -> Option<Statement> {
@@ -119,8 +118,8 @@ impl Drop for Connection {
 
 fn encode(in_hot_standby: Option<&str>) -> u8 {
     match in_hot_standby {
-        Some("off") => 1,
-        Some("on") => 2,
-        _ => 0,
+        Some("off") => OFF,
+        Some("on") => ON,
+        _ => UNKNOWN,
     }
 }

@@ -9,11 +9,7 @@ use bb8::ManageConnection;
 use tokio::{sync::watch, time::timeout};
 use tokio_postgres::Config;
 
-use super::{
-    Role,
-    connection::{Connection, Recovery},
-    failure,
-};
+use super::{Role, connection::Connection, failure};
 use crate::error::{Error, ErrorKind};
 
 /// The manager of one node's pool.
@@ -48,7 +44,7 @@ impl Manager {
     async fn open(&self) -> Result<Box<Connection>, Error> {
         // One limit around the socket *and* the start-up: the driver's own connect_timeout ends with the socket, and a
         // server that accepts and then says nothing would keep this slot for ever.
-        let opening = Connection::open(&self.config, self.statement_capacity);
+        let opening = Connection::open(&self.config, self.role, self.statement_capacity);
         let connection = match timeout(self.connect_timeout, opening).await {
             Ok(opened) => opened.map_err(failure::on_connect)?,
             Err(_) => {
@@ -57,11 +53,10 @@ impl Manager {
                 return Err(Error::new(ErrorKind::Unavailable, message));
             }
         };
-        match (self.role, connection.recovery()) {
-            (Role::Primary, Recovery::Yes) => Err(failure::wrong_role(Role::Primary)),
-            (Role::Replica, Recovery::No) => Err(failure::wrong_role(Role::Replica)),
-            _ => Ok(Box::new(connection)),
+        if connection.has_wrong_role() {
+            return Err(failure::wrong_role(self.role));
         }
+        Ok(Box::new(connection))
     }
 }
 
