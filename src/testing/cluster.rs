@@ -105,7 +105,6 @@ impl LocalCluster {
     }
 
     /// For a cluster with other settings.
-    #[must_use]
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::default()
     }
