@@ -89,6 +89,7 @@ mod roles;
 mod scram;
 mod server;
 mod settings;
+mod signals;
 mod sql;
 mod watchdog;
 

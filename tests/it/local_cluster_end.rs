@@ -5,6 +5,7 @@
 use std::{
     env,
     io::{BufRead, BufReader},
+    os::unix::{fs::MetadataExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::OnceLock,
@@ -25,6 +26,7 @@ fn nothing_is_left_when_the_process_is_killed() {
         let cluster = runtime.block_on(LocalCluster::start()).unwrap();
         // Frozen processes do not notice by themselves that their server is gone.
         runtime.block_on(cluster.replica(0).freeze()).unwrap();
+        let _stubborn = start_stubborn_process(&cluster.primary().data_folder());
         report(&cluster);
         thread::park_timeout(LIMIT);
         return;
@@ -106,16 +108,28 @@ fn nothing_is_left_of_a_start_that_is_given_up() {
 }
 
 fn runtime() -> tokio::runtime::Runtime {
-    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+    tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime")
 }
 
 fn pids(cluster: &LocalCluster) -> Vec<u32> {
     cluster.nodes().iter().filter_map(Node::pid).collect()
 }
 
+/// A process of a server, as an archive command would be, which does not obey and ends by itself only after a minute.
+fn start_stubborn_process(data: &Path) -> Child {
+    let owner = std::fs::metadata(data).expect("a data folder");
+    let script =
+        "trap '' HUP INT QUIT TERM; i=0; while [ $i -lt 60 ]; do sleep 1; i=$((i + 1)); done";
+    let mut command = Command::new("sh");
+    command.args(["-c", script]).current_dir(data).uid(owner.uid()).gid(owner.gid());
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("a process of the servers' user")
+}
+
 /// The id of the server's segment of System V shared memory, which outlives a server that is killed.
 fn shared_memory(node: &Node) -> Option<String> {
-    let text = std::fs::read_to_string(node.data_folder().join("postmaster.pid")).unwrap();
+    let text = std::fs::read_to_string(node.data_folder().join("postmaster.pid"))
+        .expect("a file of a server that was started");
     text.lines().nth(6)?.split_whitespace().nth(1).map(str::to_owned)
 }
 
@@ -132,7 +146,7 @@ fn report(cluster: &LocalCluster) {
 }
 
 fn again(test: &str) -> Command {
-    let mut command = Command::new(env::current_exe().unwrap());
+    let mut command = Command::new(env::current_exe().expect("this program"));
     command
         .args(["--exact", &format!("local_cluster_end::{test}"), "--nocapture"])
         .env(PART, "second");
@@ -148,12 +162,23 @@ struct Second {
 
 impl Second {
     fn start(test: &str) -> Self {
-        let mut process = again(test).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let mut process = again(test)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the second process");
+        let mut lines = BufReader::new(process.stdout.take().expect("its output"))
+            .lines()
+            .map(|line| line.expect("a line"));
         lines.by_ref().find(|line| line == "report").expect("a report: does the test's name fit?");
-        let folder = PathBuf::from(lines.next().unwrap());
-        let pids = lines.next().unwrap().split(' ').map(|pid| pid.parse().unwrap()).collect();
-        let segments = lines.next().unwrap().split(' ').map(str::to_owned).collect();
+        let folder = PathBuf::from(lines.next().expect("a folder"));
+        let pids = lines
+            .next()
+            .expect("process ids")
+            .split(' ')
+            .map(|pid| pid.parse().expect("a process id"))
+            .collect();
+        let segments = lines.next().expect("shared memory").split(' ').map(str::to_owned).collect();
         // The rest has to be read, or the second process breaks on its closed output.
         thread::spawn(move || lines.for_each(drop));
         Self { process, folder, pids, segments }
@@ -162,7 +187,7 @@ impl Second {
     fn finish(&mut self) -> ExitStatus {
         let deadline = Instant::now() + LIMIT;
         loop {
-            if let Some(status) = self.process.try_wait().unwrap() {
+            if let Some(status) = self.process.try_wait().expect("its status") {
                 return status;
             }
             assert!(Instant::now() < deadline, "the second process does not end");
@@ -211,14 +236,18 @@ impl Drop for Second {
 fn tempfile_for_everybody() -> PathBuf {
     use std::os::unix::fs::PermissionsExt;
     let place = env::temp_dir().join(format!("mainstem-test-{}", std::process::id()));
-    std::fs::create_dir(&place).unwrap();
-    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o1777)).unwrap();
+    std::fs::create_dir(&place).expect("a new folder");
+    std::fs::set_permissions(&place, std::fs::Permissions::from_mode(0o1777))
+        .expect("its permissions");
     place
 }
 
 fn is_alive(pid: u32) -> bool {
-    let output = Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
-    let state = String::from_utf8(output.stdout).unwrap();
+    let output = Command::new("ps")
+        .args(["-o", "stat=", "-p", &pid.to_string()])
+        .output()
+        .expect("the output of ps");
+    let state = String::from_utf8(output.stdout).expect("text");
     // A zombie waits for a parent that may never ask.
     !state.trim().is_empty() && !state.starts_with('Z')
 }
