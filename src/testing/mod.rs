@@ -1,7 +1,7 @@
 //! A replicated PostgreSQL cluster for integration tests, without containers (feature `testing`).
 //!
 //! [`LocalCluster`] starts a primary with streaming replicas from the PostgreSQL programs on the machine, in a
-//! temporary folder, in one to two seconds. These are real servers: they can be stopped, killed, frozen, promoted; a
+//! temporary folder, in about a second. These are real servers: they can be stopped, killed, frozen, promoted; a
 //! replica's replay can be paused or delayed. So what an application does when a replica lags, or when the primary is
 //! lost, is something a test can show.
 //!
@@ -49,6 +49,12 @@
 //! Postgres.app ([`Programs::find`]). In a checkout of this crate, `scripts/setup` finds or installs them, and prints
 //! the folder: `MAINSTEM_PG_BIN=$(scripts/setup 18) cargo test`. What it downloads is found by that variable only.
 //!
+//! # Files
+//!
+//! All is in one temporary folder `mainstem-…`: in the folder that `TMPDIR` names, if it is set; otherwise in memory, in
+//! `/dev/shm`, if that has 2 GB to spare; otherwise in `/tmp`. On a disk, a start takes up to three times as long. A new
+//! node has 40 MB, and up to half a gigabyte of log while a replica is stopped.
+//!
 //! # Access
 //!
 //! Each node listens on 127.0.0.1 only, on a free port, and asks for a password (scram-sha-256) that is made anew for
@@ -74,6 +80,7 @@ mod builder;
 mod cluster;
 mod create;
 mod database;
+mod folder;
 mod node;
 mod ports;
 mod processes;
@@ -82,6 +89,7 @@ mod roles;
 mod scram;
 mod server;
 mod settings;
+mod signals;
 mod sql;
 mod watchdog;
 

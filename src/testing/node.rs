@@ -16,7 +16,7 @@ use crate::{Error, ErrorKind, Result};
 
 use super::{
     cluster::Shared,
-    ports, processes,
+    ports,
     server::{Server, tail},
     settings::Upstream,
     sql,
@@ -26,8 +26,6 @@ use super::{
 const START_LIMIT: Duration = Duration::from_secs(60);
 /// For a fast shutdown, which waits until the replicas have all of the log.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
-/// For signals to take effect.
-const SIGNAL_LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(3);
 /// How often the first start takes another port because somebody was faster.
 const PORT_TRIES: usize = 20;
@@ -44,7 +42,7 @@ pub struct Node {
     pub(super) folder: PathBuf,
     pub(super) shared: Arc<Shared>,
     server: Mutex<Option<Server>>,
-    frozen: AtomicBool,
+    pub(super) frozen: AtomicBool,
     pub(super) delay: Mutex<Duration>,
     /// One change at a time.
     pub(super) change: tokio::sync::Mutex<()>,
@@ -185,69 +183,6 @@ impl Node {
         self.launch().await
     }
 
-    /// Kills the server and all its children at once with SIGKILL, as a crash would. Afterwards its port is free. Does
-    /// nothing if it does not run; a frozen one is killed too.
-    ///
-    /// Without [`durable`](super::ClusterBuilder::durable) this loses nothing either: what a process has written, the
-    /// operating system has.
-    ///
-    /// # Errors
-    ///
-    /// [`Timeout`](ErrorKind::Timeout) if a process is still there after 10 seconds.
-    ///
-    /// # Cancel safety
-    ///
-    /// When the future is dropped, the server may be dead or stopped half way: call it again.
-    pub async fn kill(&self) -> Result<()> {
-        let _change = self.change.lock().await;
-        let Some(pid) = self.pid() else { return Ok(()) };
-        // Stopped first: a child that is born while the others are killed would be missed.
-        let tree = self.stop_tree(pid).await?;
-        self.signal("KILL", &tree)?;
-        self.until("the end of its processes", |snapshot| {
-            tree.iter().all(|pid| snapshot.is_gone(*pid)) && !self.is_running()
-        })
-        .await?;
-        self.frozen.store(false, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Freezes the server and all its children with SIGSTOP: connections stay open and are accepted, but nothing is
-    /// ever answered, as when a machine hangs. Children that are born meanwhile are frozen too.
-    ///
-    /// It is not a network that swallows packets: the kernel still answers for the sockets, so a connect succeeds
-    /// until the queue of the listening socket is full, and a dead peer is told apart by the lack of an answer only.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`](ErrorKind::Unavailable) if the server does not run, [`Timeout`](ErrorKind::Timeout) if a
-    /// process cannot be stopped within 10 seconds.
-    ///
-    /// # Cancel safety
-    ///
-    /// When the future is dropped, some processes may be stopped: call [`thaw`](Self::thaw) or this again.
-    pub async fn freeze(&self) -> Result<()> {
-        let _change = self.change.lock().await;
-        let pid = self.running_pid()?;
-        self.frozen.store(true, Ordering::SeqCst);
-        self.stop_tree(pid).await.map(drop)
-    }
-
-    /// Lets a [frozen](Self::freeze) server go on.
-    ///
-    /// # Errors
-    ///
-    /// [`Unavailable`](ErrorKind::Unavailable) if the server does not run.
-    ///
-    /// # Cancel safety
-    ///
-    /// When the future is dropped before it has begun, nothing has happened; once begun, it does not pause.
-    pub async fn thaw(&self) -> Result<()> {
-        let _change = self.change.lock().await;
-        let pid = self.running_pid()?;
-        self.resume_tree(pid)
-    }
-
     /// Starts the server, the first time with a port of its choice.
     pub(super) async fn launch(&self) -> Result<()> {
         if self.is_running() {
@@ -319,57 +254,6 @@ impl Node {
         }
         self.signal("INT", &[pid])?;
         sql::wait_until("the end of the server", self.name(), STOP_LIMIT, async || Ok(!self.is_running())).await
-    }
-
-    fn running_pid(&self) -> Result<u32> {
-        self.pid().ok_or_else(|| {
-            Error::new(ErrorKind::Unavailable, "the server does not run; start() it first").with_node(self.name())
-        })
-    }
-
-    fn resume_tree(&self, pid: u32) -> Result<()> {
-        let tree = self.snapshot()?.tree(pid);
-        self.signal("CONT", &tree)?;
-        self.frozen.store(false, Ordering::SeqCst);
-        Ok(())
-    }
-
-    /// Stops a process and all its descendants, and returns them.
-    async fn stop_tree(&self, pid: u32) -> Result<Vec<u32>> {
-        let mut known = Vec::new();
-        let deadline = Instant::now() + SIGNAL_LIMIT;
-        loop {
-            let snapshot = self.snapshot()?;
-            let tree = snapshot.tree(pid);
-            // Twice the same, all stopped: the list is no instant, and may have missed one that was just born.
-            if tree == known && tree.iter().all(|pid| snapshot.is_stopped(*pid)) {
-                return Ok(tree);
-            }
-            if Instant::now() > deadline {
-                let message = format!("not all processes could be stopped within {SIGNAL_LIMIT:?}");
-                return Err(Error::new(ErrorKind::Timeout, message).with_node(self.name()));
-            }
-            self.signal("STOP", &tree)?;
-            known = tree;
-            tokio::time::sleep(POLL).await;
-        }
-    }
-
-    async fn until(&self, what: &str, check: impl Fn(&processes::Snapshot) -> bool) -> Result<()> {
-        sql::wait_until(what, self.name(), SIGNAL_LIMIT, async || Ok(check(&self.snapshot()?))).await
-    }
-
-    fn snapshot(&self) -> Result<processes::Snapshot> {
-        processes::Snapshot::take()
-            .map_err(|error| Error::configuration("cannot list the processes of this machine").with_source(error))
-    }
-
-    fn signal(&self, signal: &str, pids: &[u32]) -> Result<()> {
-        processes::send(signal, pids).map_err(|error| {
-            Error::configuration(format!("cannot send {signal} through sh; is it in PATH?"))
-                .with_node(self.name())
-                .with_source(error)
-        })
     }
 
     /// For the end of the cluster, when the watchdog has done its work or has failed to.

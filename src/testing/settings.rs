@@ -14,6 +14,8 @@ wal_level = replica
 hot_standby = on
 # A replica that is stopped for good must not fill the disk of the primary.
 max_slot_wal_keep_size = '512MB'
+# The files may lie in memory.
+max_wal_size = '256MB'
 # pg_rewind needs the log since the nodes parted.
 wal_keep_size = '128MB'
 # A replica is back as soon as its primary is: the default is five seconds.

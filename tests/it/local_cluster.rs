@@ -34,7 +34,7 @@ async fn number(node: &Node, sql: &str) -> i64 {
 async fn with_table(replicas: usize) -> LocalCluster {
     let cluster = started(LocalCluster::builder().replicas(replicas)).await;
     execute(cluster.primary(), "CREATE TABLE t (n bigint)").await;
-    cluster.wait_until_caught_up().await.unwrap();
+    cluster.wait_until_caught_up().await.expect("the table on all nodes");
     cluster
 }
 
@@ -357,8 +357,8 @@ async fn until(mut check: impl AsyncFnMut() -> bool) {
 /// The processes of a server.
 fn children(node: &Node) -> Vec<u32> {
     let postmaster = node.pid().expect("a running server");
-    let output = std::process::Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let output = std::process::Command::new("ps").args(["-A", "-o", "pid=,ppid="]).output().expect("the output of ps");
+    let text = String::from_utf8(output.stdout).expect("the output of ps");
     let pairs = text.lines().filter_map(|line| {
         let mut fields = line.split_whitespace().filter_map(|field| field.parse::<u32>().ok());
         Some((fields.next()?, fields.next()?))
@@ -367,8 +367,11 @@ fn children(node: &Node) -> Vec<u32> {
 }
 
 fn is_alive(pid: u32) -> bool {
-    let output = std::process::Command::new("ps").args(["-o", "stat=", "-p", &pid.to_string()]).output().unwrap();
-    let state = String::from_utf8(output.stdout).unwrap();
+    let output = std::process::Command::new("ps")
+        .args(["-o", "stat=", "-p", &pid.to_string()])
+        .output()
+        .expect("the output of ps");
+    let state = String::from_utf8(output.stdout).expect("the output of ps");
     // A zombie waits for a parent that may never ask.
     !state.trim().is_empty() && !state.starts_with('Z')
 }

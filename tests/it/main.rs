@@ -4,6 +4,7 @@
 mod borrowed_pools;
 mod contention;
 mod local_cluster;
+mod local_cluster_end;
 mod router;
 mod scope;
 mod store;
