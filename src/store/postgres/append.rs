@@ -9,7 +9,7 @@ use uuid::Uuid;
 use super::{
     PostgresEventStore, failure, filter_sql,
     query::FILTER,
-    wire::{self, JsonText, Micros},
+    wire::{self, JsonText, Micros, Unreadable},
 };
 use crate::{
     AppendCondition, Mark, NewEvent,
@@ -184,7 +184,7 @@ async fn call(
 }
 
 fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Outcome> {
-    let read = |row: &Row| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+    let read = |row: &Row| -> Result<_, Unreadable> {
         let outcome: &str = row.try_get(0)?;
         let position: Option<i64> = row.try_get(1)?;
         let event_type: Option<String> = row.try_get(2)?;
@@ -222,7 +222,7 @@ async fn judge(
     let sql = store.log.judge.replace(FILTER, &filter);
     let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
     let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
-    let read = |row: &Row| -> Result<_, Box<dyn std::error::Error + Send + Sync>> {
+    let read = |row: &Row| -> Result<_, Unreadable> {
         let there: Option<Uuid> = row.try_get(2)?;
         let broken_at: Option<i64> = row.try_get(3)?;
         let broken_type: Option<String> = row.try_get(4)?;

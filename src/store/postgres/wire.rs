@@ -21,6 +21,20 @@ use crate::{
 /// The seconds from 1970, where our microseconds begin, to 2000, where PostgreSQL's do.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
 
+/// Why a value of the server's answer cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unreadable {
+    #[error("a column is not what it should be")]
+    Column(#[from] tokio_postgres::Error),
+    #[error("an unknown version of jsonb's binary format")]
+    JsonbVersion,
+    #[error("{0} is not a position")]
+    Position(i64),
+    #[error("{0} microseconds since 1970 are beyond this platform's clock")]
+    Time(i64),
+}
+
+/// What the driver's traits call an error.
 type Failure = Box<dyn StdError + Sync + Send>;
 
 /// JSON text that goes to and comes from `jsonb` as it is: the server parses it, so nobody else has to.
@@ -48,7 +62,7 @@ impl<'a> FromSql<'a> for JsonText<'a> {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Failure> {
         match raw.split_first() {
             Some((&JSONB_VERSION, text)) => Ok(Self(std::str::from_utf8(text)?)),
-            _ => Err("an unknown version of jsonb's binary format".into()),
+            _ => Err(Unreadable::JsonbVersion.into()),
         }
     }
 
@@ -89,14 +103,14 @@ impl Micros {
         Self(floor_micros(time))
     }
 
-    fn time(self) -> Result<SystemTime, Failure> {
-        from_micros(self.0).ok_or_else(|| format!("{} µs since 1970 is beyond this platform's clock", self.0).into())
+    fn time(self) -> Result<SystemTime, Unreadable> {
+        from_micros(self.0).ok_or(Unreadable::Time(self.0))
     }
 }
 
 /// Positions are `bigint`, and never negative.
-pub(super) fn position(value: i64) -> Result<u64, Failure> {
-    u64::try_from(value).map_err(|_| format!("{value} is not a position").into())
+pub(super) fn position(value: i64) -> Result<u64, Unreadable> {
+    u64::try_from(value).map_err(|_| Unreadable::Position(value))
 }
 
 /// Positions beyond `bigint` are beyond every log.
@@ -105,7 +119,7 @@ pub(super) fn position_param(position: u64) -> i64 {
 }
 
 /// A mark from two columns that are both there or both not.
-pub(super) fn mark(row: &Row, first: usize) -> Result<Option<Mark>, Failure> {
+pub(super) fn mark(row: &Row, first: usize) -> Result<Option<Mark>, Unreadable> {
     let at: Option<i64> = row.try_get(first)?;
     let id: Option<Uuid> = row.try_get(first + 1)?;
     Ok(match (at, id) {
@@ -115,7 +129,7 @@ pub(super) fn mark(row: &Row, first: usize) -> Result<Option<Mark>, Failure> {
 }
 
 /// The event in the columns from `first` on, or `None` where the outer join found none.
-pub(super) fn event(row: &Row, first: usize) -> Result<Option<Event>, Failure> {
+pub(super) fn event(row: &Row, first: usize) -> Result<Option<Event>, Unreadable> {
     let Some(mark) = mark(row, first)? else { return Ok(None) };
     let tags: Vec<&str> = row.try_get(first + 3)?;
     let json = |column| row.try_get::<_, JsonText<'_>>(column).map(|json| Json::from_stored(json.0));
@@ -132,7 +146,7 @@ pub(super) fn event(row: &Row, first: usize) -> Result<Option<Event>, Failure> {
 }
 
 /// A row that is not what the statement promises: somebody changed the tables, or the statement's file.
-pub(super) fn unreadable(cause: Failure) -> Error {
+pub(super) fn unreadable(cause: Unreadable) -> Error {
     Error::new(ErrorKind::Schema, "the server's answer cannot be read: are these the tables of this version?")
         .with_source(cause)
 }
