@@ -173,11 +173,6 @@ impl Fragment {
         &self.json
     }
 
-    /// The same as [`Json`], which needs no check any more.
-    pub(crate) fn to_json(&self) -> Json {
-        Json::from_stored(Arc::clone(&self.json))
-    }
-
     pub(crate) fn value(&self) -> &Value<'static> {
         &self.value
     }
