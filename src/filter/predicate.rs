@@ -9,10 +9,7 @@ use std::{
 
 use serde::Serialize;
 
-use crate::{
-    Json,
-    json::{Value, checked},
-};
+use crate::json::{Value, checked};
 
 /// A condition on the JSON of an event: its payload, or its metadata, contains this.
 ///
