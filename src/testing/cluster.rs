@@ -166,6 +166,19 @@ impl LocalCluster {
         &self.shared.folder
     }
 
+    /// [`wait_until_caught_up_within`](Self::wait_until_caught_up_within) 30 seconds.
+    ///
+    /// # Errors
+    ///
+    /// As that.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that.
+    pub async fn wait_until_caught_up(&self) -> Result<()> {
+        self.wait_until_caught_up_within(CATCH_UP_LIMIT).await
+    }
+
     /// Waits until every replica that runs has applied all that was committed on the primary before this call.
     ///
     /// A frozen node and an old primary that still takes itself for one are left out. Writes one small record to the
@@ -173,13 +186,13 @@ impl LocalCluster {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout) after 30 seconds, with the position of each node; for instance if a replica's
+    /// [`Timeout`](ErrorKind::Timeout) after the limit, with the position of each node; for instance if a replica's
     /// replay is paused. [`Unavailable`](ErrorKind::Unavailable) if a node does not answer.
     ///
     /// # Cancel safety
     ///
     /// Nothing is lost when the future is dropped.
-    pub async fn wait_until_caught_up(&self) -> Result<()> {
+    pub async fn wait_until_caught_up_within(&self, limit: Duration) -> Result<()> {
         // Not waiting for a synchronous replica, which may be the one that is paused.
         let mark = "BEGIN; SET LOCAL synchronous_commit = local; \
                     SELECT pg_logical_emit_message(true, 'mainstem', ''); COMMIT";
@@ -209,8 +222,7 @@ impl LocalCluster {
         };
         let what = format!("the replay of {target} on every replica");
         let result =
-            sql::wait_until(&what, self.primary().name(), CATCH_UP_LIMIT, async || Ok(behind().await?.is_empty()))
-                .await;
+            sql::wait_until(&what, self.primary().name(), limit, async || Ok(behind().await?.is_empty())).await;
         match result {
             Err(error) if error.is_timeout() => {
                 let behind = behind().await?.join(", ");

@@ -26,9 +26,10 @@ fn nothing_is_left_when_the_process_is_killed() {
         let cluster = runtime.block_on(LocalCluster::start()).unwrap();
         // Frozen processes do not notice by themselves that their server is gone.
         runtime.block_on(cluster.replica(0).freeze()).unwrap();
-        let _stubborn = start_stubborn_process(&cluster.primary().data_folder());
+        let mut stubborn = start_stubborn_process(&cluster.primary().data_folder());
         report(&cluster);
         thread::park_timeout(LIMIT);
+        stubborn.wait().unwrap();
         return;
     }
     let mut second = Second::start("nothing_is_left_when_the_process_is_killed");
