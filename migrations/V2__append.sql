@@ -49,7 +49,11 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state',
                   HINT = 'set default_transaction_isolation to ''read committed'' for the role that appends';
     END IF;
-    PERFORM set_config('lock_timeout', lock_timeout_ms::text, true), set_config('jit', 'off', true);
+    -- Every statement here takes a few rows by an index, whatever the arguments are. So its plan can be made once: the
+    -- planner would otherwise plan the search for the ids each time, which takes longer than the search. Made while the
+    -- log is nearly empty, that plan must not be a scan of the whole table.
+    PERFORM set_config('lock_timeout', lock_timeout_ms::text, true), set_config('jit', 'off', true),
+            set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true);
 
     -- One lock per log. The table's oid, moved into the range of int4, beside a number of our own.
     PERFORM pg_advisory_xact_lock(1296651085, (('"mainstem"."events"'::regclass)::oid::bigint - 2147483648)::int4);
