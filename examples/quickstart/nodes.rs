@@ -23,7 +23,9 @@ impl Nodes {
         };
         match (variable(PRIMARY)?, variable(REPLICAS)?) {
             (Some(primary), Some(urls)) => {
-                let replicas = urls.split(',').map(|url| url.trim().to_owned()).collect();
+                let replicas: Vec<_> = urls.split(',').map(|url| url.trim().to_owned()).collect();
+                check_url(PRIMARY, &primary)?;
+                replicas.iter().try_for_each(|url| check_url(REPLICAS, url))?;
                 Ok(Self { primary, replicas, own: None })
             }
             (None, None) => {
@@ -91,5 +93,16 @@ fn variable(name: &str) -> Outcome<Option<String>> {
         Err(VarError::NotPresent) => Ok(None),
         // Without its text, which may hold a password.
         Err(VarError::NotUnicode(_)) => Err(format!("{name} is not valid UTF-8; set it to a URL").into()),
+    }
+}
+
+/// Keeps passwords out of messages, which may name what the driver takes for the host or for an option.
+fn check_url(name: &str, url: &str) -> Outcome {
+    if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
+        Err(format!("what {name} holds does not begin with postgres:// or postgresql://; set it to a URL").into())
+    } else if url.matches('@').count() > 1 {
+        Err(format!("{name} has an @ too many; write %40 for one in a name or password").into())
+    } else {
+        Ok(())
     }
 }
