@@ -5,6 +5,7 @@ mod borrowed_pools;
 mod contention;
 mod local_cluster;
 mod local_cluster_end;
+mod quickstart;
 mod router;
 mod scope;
 mod store;
