@@ -155,18 +155,8 @@ async fn call(
     let after_position = wire::position_param(after.position());
     let after_id: Option<Uuid> = after.mark().map(|mark| mark.id().into());
     let lock_timeout = lock_timeout_ms(deadline);
-    let params: [&(dyn ToSql + Sync); 10] = [
-        &ids,
-        &types,
-        &tags,
-        &payloads,
-        &metadata,
-        &occurred_at,
-        &items,
-        &after_position,
-        &after_id,
-        &lock_timeout,
-    ];
+    let params: [&(dyn ToSql + Sync); 10] =
+        [&ids, &types, &tags, &payloads, &metadata, &occurred_at, &items, &after_position, &after_id, &lock_timeout];
     let rows = lease.query(Effect::Write, deadline, &store.log.append, &params).await.map_err(cancelled)?;
     let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
     judged(row, events, after).map_err(|error| match error.node() {
@@ -246,7 +236,8 @@ fn cancelled(error: Error) -> Error {
     if error.sqlstate() != Some(SqlState::QUERY_CANCELED.code()) {
         return error;
     }
-    let message = format!("the server was told to cancel the append, perhaps when it had committed: {}", error.message());
+    let message =
+        format!("the server was told to cancel the append, perhaps when it had committed: {}", error.message());
     error.reworded(ErrorKind::OutcomeUnknown, message)
 }
 

@@ -59,7 +59,17 @@ impl PostgresEventStore {
         let name = self.name().clone();
         let mut lease = self.router.lease_primary(deadline).await?;
         let applied = lease.exclusive(deadline, async |client| run(client, &name).await).await;
-        applied.map_err(|error| failure::classify(error, self.name()))
+        applied.map_err(|error| {
+            let error = failure::classify(error, self.name());
+            match error.kind() {
+                // No data of the user's is in this, whatever the server said.
+                ErrorKind::Database | ErrorKind::InvalidInput => {
+                    let message = format!("the migrations of {} stopped: {}", self.name(), error.message());
+                    error.reworded(ErrorKind::Schema, message)
+                }
+                _ => error,
+            }
+        })
     }
 }
 
@@ -128,7 +138,9 @@ fn explained(error: refinery::Error, name: &LogName) -> Error {
         ),
         Kind::MissingVersion(missing) if FILES.iter().any(|(file, _)| *file == missing.to_string()) => (
             ErrorKind::Schema,
-            format!("the history of {name} has later migrations than {missing}, but not that; restore what was removed"),
+            format!(
+                "the history of {name} has later migrations than {missing}, but not that; restore what was removed"
+            ),
         ),
         Kind::MissingVersion(newer) => (
             ErrorKind::Schema,

@@ -44,11 +44,17 @@ impl LogName {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when a name is empty, too long, or contains a control
-    /// character, `'`, `$` or `\` (which could end the text that it is put into).
+    /// character, `'`, `$` or `\` (which could end the text that it is put into), and when the schema's begins with
+    /// `pg_`, as those of the server do.
     pub fn new(schema: impl Into<String>, log: impl Into<String>) -> Result<Self> {
         let name = Self { schema: schema.into(), log: log.into() };
         check("schema", &name.schema, Self::MAX_SCHEMA_LEN)?;
         check("log", &name.log, Self::MAX_LOG_LEN)?;
+        if name.schema.starts_with("pg_") {
+            let message =
+                format!("the name of the schema, {:?}, begins with pg_, which the server reserves", name.schema);
+            return Err(Error::invalid_input(message));
+        }
         Ok(name)
     }
 
@@ -161,6 +167,7 @@ mod tests {
             ("s", "a$body$", "$"),
             ("a\\", "events", "\\\\"),
             ("s\0", "events", "\\0"),
+            ("pg_s", "events", "pg_, which"),
             ("s\n", "events", "\\n"),
         ] {
             let message = LogName::new(schema, log).unwrap_err().to_string();
