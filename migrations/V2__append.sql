@@ -3,6 +3,9 @@
 -- It is a procedure because it commits by itself: the lock is free before the client's next message is due, so that no
 -- slow or dead client ever holds it. It must be called outside of a transaction block.
 --
+-- A procedure that commits cannot fix its search_path, and a function or operator of another schema in the caller's
+-- path is preferred to a polymorphic one of pg_catalog. So whatever takes "any" array or element here is qualified.
+--
 -- outcome     meaning                                                                 position, type
 -- appended    written                                                                 the first new position
 -- repeated    these very events are there already: an earlier try had succeeded       their first position
@@ -13,9 +16,8 @@
 CREATE PROCEDURE "mainstem"."events_append"(
     IN new_ids         uuid[],
     IN new_types       text[],
-    -- The tags of all events, one after the other, and for each event where its own end.
-    IN new_tags        text[],
-    IN new_tag_ends    int4[],
+    -- Of each event a JSON array of texts. Slices of one text array would be quadratic in the number of events.
+    IN new_tags        jsonb[],
     IN new_payloads    jsonb[],
     IN new_metadata    jsonb[],
     -- NULL for "when it is recorded".
@@ -36,7 +38,7 @@ CREATE PROCEDURE "mainstem"."events_append"(
 DECLARE
     -- Events that are judged one by one under the lock: about a millisecond's worth.
     near CONSTANT  bigint := 1000;
-    amount         int4   := cardinality(new_ids);
+    amount         int4   := pg_catalog.cardinality(new_ids);
     head_position  bigint;
     head_id        uuid;
     found_id       uuid;
@@ -68,19 +70,19 @@ BEGIN
     <<judge>>
     BEGIN
         -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
-        SELECT count(*), min(e.position) INTO found_amount, events_append."position"
+        SELECT count(*), min(e.position) INTO found_amount, "events_append"."position"
             FROM "mainstem"."events" e WHERE e.id = ANY (new_ids);
         IF found_amount > 0 THEN
             SELECT count(*) INTO found_amount
-                FROM generate_subscripts(new_ids, 1) AS n
-                JOIN "mainstem"."events" e ON e.position = events_append."position" + n - 1
-                WHERE e.id = new_ids[n] AND e.following = amount - n AND e.type = new_types[n]
-                  AND e.tags = new_tags[coalesce(new_tag_ends[n - 1], 0) + 1 : new_tag_ends[n]]
-                  AND e.payload = new_payloads[n] AND e.metadata = new_metadata[n]
-                  AND e.occurred_at = coalesce(new_occurred_at[n], e.occurred_at);
+                FROM unnest(new_ids, new_types, new_tags, new_payloads, new_metadata, new_occurred_at) WITH ORDINALITY
+                    AS n(id, type, tags, payload, metadata, occurred_at, index)
+                JOIN "mainstem"."events" e ON e.position = "events_append"."position" + n.index - 1
+                WHERE e.id = n.id AND e.following = amount - n.index AND e.type = n.type
+                  AND pg_catalog.to_jsonb(e.tags) = n.tags AND e.payload = n.payload AND e.metadata = n.metadata
+                  AND e.occurred_at = coalesce(n.occurred_at, e.occurred_at);
             IF found_amount <> amount OR EXISTS (
                 SELECT FROM "mainstem"."events" e
-                WHERE e.position = events_append."position" - 1 AND e.following > 0)
+                WHERE e.position = "events_append"."position" - 1 AND e.following > 0)
             THEN
                 outcome := 'reused';
                 EXIT judge;
@@ -114,13 +116,13 @@ BEGIN
             END IF;
             -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk
             -- the few entries at the end of the primary key.
-            SELECT e.position, e.type INTO events_append."position", events_append.type
+            SELECT e.position, e.type INTO "events_append"."position", "events_append".type
                 FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > after_position
                       ORDER BY l.position LIMIT 1000) AS e
                 WHERE EXISTS (
                     SELECT FROM jsonb_array_elements(items) AS i(item)
                     WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
-                      AND (i.item -> 'tags' IS NULL OR to_jsonb(e.tags) @> (i.item -> 'tags'))
+                      AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
                       AND NOT EXISTS (
                           SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
                           WHERE NOT EXISTS (
@@ -136,10 +138,11 @@ BEGIN
 
         recorded := clock_timestamp();
         INSERT INTO "mainstem"."events" (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at)
-            SELECT head_position + n, amount - n, new_ids[n], new_types[n],
-                   new_tags[coalesce(new_tag_ends[n - 1], 0) + 1 : new_tag_ends[n]],
-                   new_payloads[n], new_metadata[n], coalesce(new_occurred_at[n], recorded), recorded
-            FROM generate_subscripts(new_ids, 1) AS n;
+            SELECT head_position + n.index, amount - n.index, n.id, n.type,
+                   ARRAY(SELECT jsonb_array_elements_text(n.tags)),
+                   n.payload, n.metadata, coalesce(n.occurred_at, recorded), recorded
+            FROM unnest(new_ids, new_types, new_tags, new_payloads, new_metadata, new_occurred_at) WITH ORDINALITY
+                AS n(id, type, tags, payload, metadata, occurred_at, index);
         outcome := 'appended';
         "position" := head_position + 1;
     END;

@@ -122,6 +122,11 @@ impl Error {
         self
     }
 
+    /// The message alone, without the node.
+    pub(crate) fn message(&self) -> &str {
+        &self.0.message
+    }
+
     /// The name of the constraint that was broken, when the server told one.
     pub(crate) fn constraint(&self) -> Option<&str> {
         self.driver_error()?.as_db_error()?.constraint()

@@ -109,7 +109,7 @@ async fn sabotage(router: &Router, changes: &[(&str, &str)]) {
 }
 
 const LOCK: (&str, &str) = ("PERFORM pg_advisory_xact_lock(", "PERFORM abs(1) WHERE (0, 0) = (");
-const FROM_SEQUENCE: (&str, &str) = ("SELECT head_position + n,", "SELECT nextval('drawn'),");
+const FROM_SEQUENCE: (&str, &str) = ("SELECT head_position + n.index,", "SELECT nextval('drawn'),");
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn each_version_of_a_boundary_has_one_winner_who_saw_its_predecessor() {

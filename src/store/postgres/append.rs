@@ -3,12 +3,11 @@
 use std::{collections::HashSet, future::IntoFuture, ops::RangeInclusive, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use uuid::Uuid;
 
 use super::{
     PostgresEventStore, failure, filter_sql,
-    query::FILTER,
     wire::{self, JsonText, Micros, Unreadable},
 };
 use crate::{
@@ -145,14 +144,8 @@ async fn call(
 ) -> Result<Outcome> {
     let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
     let types: Vec<&str> = events.iter().map(NewEvent::event_type).collect();
-    let tags: Vec<&str> = events.iter().flat_map(NewEvent::tags).collect();
-    let tag_ends: Vec<i32> = events
-        .iter()
-        .scan(0_i32, |end, event| {
-            *end = end.saturating_add(i32::try_from(event.tags().len()).unwrap_or(i32::MAX));
-            Some(*end)
-        })
-        .collect();
+    let tags: Vec<String> = events.iter().map(|event| filter_sql::texts_json(event.tags())).collect();
+    let tags: Vec<JsonText<'_>> = tags.iter().map(|tags| JsonText(tags)).collect();
     let payloads: Vec<JsonText<'_>> = events.iter().map(|event| JsonText(event.payload().as_str())).collect();
     let metadata: Vec<JsonText<'_>> = events.iter().map(|event| JsonText(event.metadata().as_str())).collect();
     let occurred_at: Vec<Micros> = events.iter().map(|event| Micros::of(event.occurred_at())).collect();
@@ -162,20 +155,9 @@ async fn call(
     let after_position = wire::position_param(after.position());
     let after_id: Option<Uuid> = after.mark().map(|mark| mark.id().into());
     let lock_timeout = lock_timeout_ms(deadline);
-    let params: [&(dyn ToSql + Sync); 11] = [
-        &ids,
-        &types,
-        &tags,
-        &tag_ends,
-        &payloads,
-        &metadata,
-        &occurred_at,
-        &items,
-        &after_position,
-        &after_id,
-        &lock_timeout,
-    ];
-    let rows = lease.query(Effect::Write, deadline, &store.log.append, &params).await?;
+    let params: [&(dyn ToSql + Sync); 10] =
+        [&ids, &types, &tags, &payloads, &metadata, &occurred_at, &items, &after_position, &after_id, &lock_timeout];
+    let rows = lease.query(Effect::Write, deadline, &store.log.append, &params).await.map_err(cancelled)?;
     let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
     judged(row, events, after).map_err(|error| match error.node() {
         Some(_) => error,
@@ -219,7 +201,7 @@ async fn judge(
     let position = wire::position_param(after.position());
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position)];
     let filter = filter_sql::filter(&guard.filter, &mut params);
-    let sql = store.log.judge.replace(FILTER, &filter);
+    let sql = store.log.judge.with(&filter);
     let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
     let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
     let read = |row: &Row| -> Result<_, Unreadable> {
@@ -247,6 +229,16 @@ async fn judge(
 fn lock_timeout_ms(deadline: Deadline) -> i32 {
     let limit = deadline.remaining().mul_f64(0.8).as_millis();
     i32::try_from(limit).unwrap_or(i32::MAX).max(1)
+}
+
+/// A cancel can arrive behind the procedure's COMMIT, and then the error tells nothing about what was written.
+fn cancelled(error: Error) -> Error {
+    if error.sqlstate() != Some(SqlState::QUERY_CANCELED.code()) {
+        return error;
+    }
+    let message =
+        format!("the server was told to cancel the append, perhaps when it had committed: {}", error.message());
+    error.reworded(ErrorKind::OutcomeUnknown, message)
 }
 
 fn conflict(position: u64, event_type: String) -> Error {

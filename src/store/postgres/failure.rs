@@ -26,8 +26,23 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
                 format!("somebody inserts into {name} without its append procedure; nothing was written"),
             ),
         state if matches!(&state[..2], "22" | "23" | "54") => {
-            let message = format!("the server refuses the data: {error}");
+            let message = format!("the server refuses the data: {}", error.message());
             error.reworded(ErrorKind::InvalidInput, message)
+        }
+        "25000" => error.reworded(
+            ErrorKind::Configuration,
+            format!(
+                "appends to {name} need READ COMMITTED, and this role or database has another default; ALTER ROLE or \
+                 ALTER DATABASE … SET default_transaction_isolation TO 'read committed'"
+            ),
+        ),
+        "42501" => {
+            let message = format!(
+                "this role may not: {}; a reader of {name} needs USAGE on its schema and SELECT on its table, who appends \
+                 also INSERT and EXECUTE on its append procedure, and who migrates CREATE on the schema",
+                error.message()
+            );
+            error.reworded(ErrorKind::Configuration, message)
         }
         _ => error,
     }

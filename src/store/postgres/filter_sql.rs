@@ -52,7 +52,7 @@ fn item<'a>(item: &'a FilterItem, params: &mut Vec<Param<'a>>) -> String {
         all.push(bind("e.type = ANY ($)", Box::new(item.types().collect::<Vec<_>>())));
     }
     if item.tags().len() > 0 {
-        all.push(bind("e.tags @> $", Box::new(item.tags().collect::<Vec<_>>())));
+        all.push(bind("e.tags OPERATOR(pg_catalog.@>) $", Box::new(item.tags().collect::<Vec<_>>())));
     }
     if let Some(group) = item.predicates() {
         let contained: Vec<String> = group
@@ -102,7 +102,8 @@ fn item_json(item: &FilterItem) -> String {
     format!("{{{}}}", parts.join(","))
 }
 
-fn texts_json<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+/// Texts as a JSON array.
+pub(super) fn texts_json<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let texts: Vec<String> = texts.map(|text| serde_json::Value::from(text).to_string()).collect();
     format!("[{}]", texts.join(","))
 }

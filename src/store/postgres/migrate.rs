@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use refinery::{Migration, Runner};
+use refinery::{Migration, Runner, error::Kind};
+use tokio_postgres::{Client, error::SqlState};
 
 use super::{LogName, PostgresEventStore, failure};
 use crate::{
@@ -16,8 +17,13 @@ const FILES: [(&str, &str); 2] = [
     ("V2__append", include_str!("../../../migrations/V2__append.sql")),
 ];
 
-/// The first half of the advisory lock's key; the second is the log's name.
+/// The first half of the advisory lock's key; the second is the schema's name, since the first log in it creates it.
 const LOCK_CLASS: i32 = 1_296_651_086;
+
+/// Where the history's table goes in the statement that checks it.
+const HISTORY: &str = "/* history */";
+
+const DENIED: SqlState = SqlState::INSUFFICIENT_PRIVILEGE;
 
 /// Migrations are few and short on an empty log; on a long one an index takes its time.
 const LIMIT: Duration = Duration::from_secs(15 * 60);
@@ -34,13 +40,16 @@ impl PostgresEventStore {
     /// Creates the log's schema, tables and procedures, or brings them up to this version.
     ///
     /// Every instance of an application may call it at start: an advisory lock lets one work while the others wait, and
-    /// then find nothing to do. What was run is recorded in a table beside the log, `<log>_migrations`.
+    /// then find nothing to do. What was run is recorded in a table beside the log, `<log>_migrations`. Its role needs
+    /// the right to create in the schema, also when there is nothing to do, and in the database, if the schema is not
+    /// there yet.
     ///
     /// # Errors
     ///
     /// [`Schema`](ErrorKind::Schema) when a migration fails or what was run before is not what this version would have
-    /// run, [`Unavailable`](ErrorKind::Unavailable) when the primary cannot be reached, and
-    /// [`Timeout`](ErrorKind::Timeout) after 15 minutes.
+    /// run, [`Configuration`](ErrorKind::Configuration) when this role may not create,
+    /// [`Unavailable`](ErrorKind::Unavailable) when the primary cannot be reached or is lost, and
+    /// [`Timeout`](ErrorKind::Timeout) after 15 minutes. Whatever the error, calling it again goes on where it stopped.
     ///
     /// # Cancel safety
     ///
@@ -50,33 +59,115 @@ impl PostgresEventStore {
         let name = self.name().clone();
         let mut lease = self.router.lease_primary(deadline).await?;
         let applied = lease.exclusive(deadline, async |client| run(client, &name).await).await;
-        applied.map_err(|error| failure::classify(error, self.name()))
+        applied.map_err(|error| {
+            let error = failure::classify(error, self.name());
+            match error.kind() {
+                // No data of the user's is in this, whatever the server said.
+                ErrorKind::Database | ErrorKind::InvalidInput => {
+                    let message = format!("the migrations of {} stopped: {}", self.name(), error.message());
+                    error.reworded(ErrorKind::Schema, message)
+                }
+                _ => error,
+            }
+        })
     }
 }
 
-async fn run(client: &mut tokio_postgres::Client, name: &LogName) -> Result<Migrated, Cause> {
-    let lock = format!("{name}");
+async fn run(client: &mut Client, name: &LogName) -> Result<Migrated, Cause> {
     // The session's lock: each migration is a transaction of its own.
-    client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&LOCK_CLASS, &lock]).await?;
+    client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&LOCK_CLASS, &name.schema()]).await?;
     let outcome = run_locked(client, name).await;
-    client.execute("SELECT pg_advisory_unlock($1, hashtext($2))", &[&LOCK_CLASS, &lock]).await?;
-    outcome
+    let unlocked = client.execute("SELECT pg_advisory_unlock($1, hashtext($2))", &[&LOCK_CLASS, &name.schema()]).await;
+    let migrated = outcome?;
+    unlocked?;
+    Ok(migrated)
 }
 
-async fn run_locked(client: &mut tokio_postgres::Client, name: &LogName) -> Result<Migrated, Cause> {
+async fn run_locked(client: &mut Client, name: &LogName) -> Result<Migrated, Cause> {
     // The history is in the log's schema, and comes before the first migration.
     let there = client.query_opt("SELECT FROM pg_namespace WHERE nspname = $1", &[&name.schema()]).await?;
     if there.is_none() {
         client.batch_execute(&name.put_into(r#"CREATE SCHEMA "mainstem""#)).await?;
     }
+    let history = name.put_into(r#""mainstem"."events_migrations""#);
+    check_history(client, &history).await?;
     let migrations = FILES.map(|(file, sql)| Migration::unapplied(file, &name.put_into(sql)));
     let migrations = migrations.into_iter().collect::<Result<Vec<_>, _>>()?;
     let mut runner = Runner::new(&migrations);
-    runner.set_migration_table_name(name.put_into(r#""mainstem"."events_migrations""#));
-    let report = runner.run_async(client).await.map_err(explained)?;
+    runner.set_migration_table_name(&history);
+    let report = runner.run_async(client).await.map_err(|error| explained(error, name))?;
     Ok(Migrated { applied: report.applied_migrations().iter().map(ToString::to_string).collect() })
 }
 
-fn explained(error: refinery::Error) -> Error {
-    Error::new(ErrorKind::Schema, "the migrations of the log stopped").with_source(error)
+/// refinery panics on a history that it cannot read.
+async fn check_history(client: &Client, history: &str) -> Result<(), Cause> {
+    let there = client.query_one("SELECT to_regclass($1) IS NOT NULL", &[&history]).await?;
+    if !there.try_get::<_, bool>(0)? {
+        return Ok(());
+    }
+    let sql = include_str!("sql/history.sql").replace(HISTORY, history);
+    let unreadable = || {
+        let message = format!(
+            "the table {history} is no history of migrations that can be read; undo what was changed in it, or give \
+             the log another name"
+        );
+        Error::new(ErrorKind::Schema, message)
+    };
+    match client.query(&sql, &[]).await {
+        Ok(wrong) if wrong.is_empty() => Ok(()),
+        Ok(_) => Err(unreadable().into()),
+        // Another table has other columns.
+        Err(error) if error.code().is_some_and(|state| state.code().starts_with("42") && *state != DENIED) => {
+            Err(unreadable().with_source(error).into())
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// What stopped the migrations, and what to do about it.
+fn explained(error: refinery::Error, name: &LogName) -> Error {
+    let (kind, message) = match error.kind() {
+        Kind::DivergentVersion(applied, ours) => (
+            ErrorKind::Schema,
+            format!(
+                "the history of {name} says that {applied} was run with another content than this version's; if the \
+                 log is what this version's migrations make, set its checksum to {} in the table of the history, \
+                 otherwise restore what was changed",
+                ours.checksum()
+            ),
+        ),
+        Kind::MissingVersion(missing) if FILES.iter().any(|(file, _)| *file == missing.to_string()) => (
+            ErrorKind::Schema,
+            format!(
+                "the history of {name} has later migrations than {missing}, but not that; restore what was removed"
+            ),
+        ),
+        Kind::MissingVersion(newer) => (
+            ErrorKind::Schema,
+            format!("{name} was migrated by a newer version, which has {newer}; run at least that version here"),
+        ),
+        Kind::Connection(what, cause) => {
+            let Some(driver) = cause.downcast_ref::<tokio_postgres::Error>() else {
+                return Error::new(ErrorKind::Schema, format!("the migrations of {name} stopped")).with_source(error);
+            };
+            let why = driver.as_db_error().map_or_else(|| driver.to_string(), |db| db.message().to_owned());
+            let message = format!("the migrations of {name} stopped: {what}: {why}");
+            match driver.code() {
+                Some(&(SqlState::DUPLICATE_TABLE | SqlState::DUPLICATE_FUNCTION)) => (
+                    ErrorKind::Schema,
+                    format!(
+                        "{message}; if another tool has run the files of `migrations/`, go on with that tool, otherwise \
+                         give the log another name"
+                    ),
+                ),
+                Some(&DENIED) => (ErrorKind::Database, message),
+                Some(&(SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED)) => (ErrorKind::Timeout, message),
+                Some(state) if !state.code().starts_with("57P") => (ErrorKind::Schema, message),
+                // The server went away, and said so or not.
+                _ => (ErrorKind::Unavailable, message),
+            }
+        }
+        _ => (ErrorKind::Schema, format!("the migrations of {name} stopped")),
+    };
+    Error::new(kind, message).with_source(error)
 }

@@ -68,8 +68,27 @@ pub struct PostgresEventStore {
 struct Log {
     name: LogName,
     append: String,
-    judge: String,
-    query: String,
+    judge: FilterStatement,
+    query: FilterStatement,
+}
+
+/// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
+/// that place.
+#[derive(Debug)]
+struct FilterStatement {
+    before: String,
+    behind: String,
+}
+
+impl FilterStatement {
+    fn new(name: &LogName, sql: &str) -> Self {
+        let (before, behind) = sql.split_once("/* filter */").unwrap_or((sql, ""));
+        Self { before: name.put_into(before), behind: name.put_into(behind) }
+    }
+
+    fn with(&self, condition: &str) -> String {
+        [&self.before, condition, &self.behind].concat()
+    }
 }
 
 impl PostgresEventStore {
@@ -84,8 +103,8 @@ impl PostgresEventStore {
     pub fn with_name(router: &Router, name: LogName) -> Self {
         let log = Log {
             append: name.put_into(include_str!("sql/append.sql")),
-            judge: name.put_into(include_str!("sql/judge.sql")),
-            query: name.put_into(include_str!("sql/query.sql")),
+            judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
+            query: FilterStatement::new(&name, include_str!("sql/query.sql")),
             name,
         };
         Self { router: router.clone(), log: Arc::new(log) }

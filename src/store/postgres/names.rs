@@ -44,11 +44,17 @@ impl LogName {
     /// # Errors
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when a name is empty, too long, or contains a control
-    /// character, `'` or `$` (which could end the text that it is put into).
+    /// character, `'`, `$` or `\` (which could end the text that it is put into), and when the schema's begins with
+    /// `pg_`, as those of the server do.
     pub fn new(schema: impl Into<String>, log: impl Into<String>) -> Result<Self> {
         let name = Self { schema: schema.into(), log: log.into() };
         check("schema", &name.schema, Self::MAX_SCHEMA_LEN)?;
         check("log", &name.log, Self::MAX_LOG_LEN)?;
+        if name.schema.starts_with("pg_") {
+            let message =
+                format!("the name of the schema, {:?}, begins with pg_, which the server reserves", name.schema);
+            return Err(Error::invalid_input(message));
+        }
         Ok(name)
     }
 
@@ -76,7 +82,8 @@ impl LogName {
             if let Some(after) = rest.strip_prefix(DEFAULT_SCHEMA)
                 && after.starts_with(['"', '\''])
             {
-                text.push_str(&schema);
+                // As a literal it is the name itself, not an identifier.
+                text.push_str(if after.starts_with('\'') { &self.schema } else { &schema });
                 rest = after;
             } else if let Some(after) = rest.strip_prefix(DEFAULT_LOG)
                 && text.ends_with('"')
@@ -115,7 +122,7 @@ fn check(what: &str, name: &str, limit: usize) -> Result<()> {
         "is empty".to_owned()
     } else if name.len() > limit {
         format!("has {} bytes, more than the limit of {limit}", name.len())
-    } else if let Some(c) = name.chars().find(|&c| c.is_control() || c == '\'' || c == '$') {
+    } else if let Some(c) = name.chars().find(|&c| c.is_control() || matches!(c, '\'' | '$' | '\\')) {
         format!("contains {c:?}")
     } else {
         return Ok(());
@@ -142,6 +149,14 @@ mod tests {
     }
 
     #[test]
+    fn a_schema_in_a_literal_is_not_quoted_as_an_identifier() {
+        let name = LogName::new(r#"a "b""#, "events").unwrap();
+        let sql = r#"WHERE nspname = 'mainstem' AND oid = '"mainstem"."events"'::regclass"#;
+        let expected = r#"WHERE nspname = 'a "b"' AND oid = '"a ""b"""."events"'::regclass"#;
+        assert_eq!(name.put_into(sql), expected);
+    }
+
+    #[test]
     fn names_that_cannot_be_are_refused_with_the_reason() {
         let long = "x".repeat(50);
         for (schema, log, part) in [
@@ -150,7 +165,9 @@ mod tests {
             ("s", &*long, "50 bytes"),
             ("s", "a'b", "'"),
             ("s", "a$body$", "$"),
+            ("a\\", "events", "\\\\"),
             ("s\0", "events", "\\0"),
+            ("pg_s", "events", "pg_, which"),
             ("s\n", "events", "\\n"),
         ] {
             let message = LogName::new(schema, log).unwrap_err().to_string();

@@ -13,9 +13,6 @@ use crate::{
     router::{Deadline, Effect, Lease},
 };
 
-/// Where the condition goes in the statement.
-pub(super) const FILTER: &str = "/* filter */";
-
 /// A query that is about to be made: await it, after changing where and how long if need be.
 ///
 /// ```no_run
@@ -97,7 +94,7 @@ async fn read<S: Selection>(
 ) -> Result<History<()>> {
     let mut params = Vec::new();
     let filter = filter_sql::selection(&*selection, &mut params);
-    let sql = store.log.query.replace(FILTER, &filter);
+    let sql = store.log.query.with(&filter);
     let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
     let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
     let head = match rows.first() {

@@ -45,3 +45,22 @@ pub(crate) async fn store() -> (TestDatabase<'static>, Router, PostgresEventStor
 pub(crate) fn event(event_type: &str, payload: serde_json::Value) -> NewEvent {
     NewEvent::new(event_type, &payload).expect("an event")
 }
+
+/// Waits until this many sessions of a database are as `condition` on `pg_stat_activity` says.
+pub(crate) async fn sessions(database: &TestDatabase<'_>, condition: &str, count: i64) {
+    let router = Router::builder().primary(database.primary_url()).connect().await.expect("a router");
+    let client = router.client().await.expect("a connection");
+    let sql = format!(
+        "SELECT count(*) FROM pg_stat_activity \
+         WHERE datname = current_database() AND pid <> pg_backend_pid() AND {condition}"
+    );
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    loop {
+        let found: i64 = client.query_one(&sql, &[]).await.expect("a count").get(0);
+        if found == count {
+            return;
+        }
+        assert!(tokio::time::Instant::now() < deadline, "{found} sessions, not {count}, with {condition}");
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
