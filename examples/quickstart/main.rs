@@ -4,7 +4,8 @@
 //!
 //! It starts a cluster of its own from the PostgreSQL programs on this machine (`scripts/quickstart` installs them if
 //! need be), or uses one that runs: MAINSTEM_PRIMARY_URL, and MAINSTEM_REPLICA_URLS separated by commas. There it
-//! writes to the schema `mainstem_quickstart` only, and pauses replay on the first replica for a moment, if it may.
+//! writes to the schema `mainstem_quickstart` only, and pauses replay on the first replica for a moment, if it
+//! may. Who kills it in that moment resumes replay there by `SELECT pg_wal_replay_resume()`.
 //!
 //! A line says what happened, on which node, and how long that took. What is shown is also checked: the end is
 //! `quickstart: ok`, or the reason why not and status 1. `library.rs` holds the commands and queries.
@@ -20,7 +21,8 @@ use std::{
 
 use library::{Library, Refusal};
 use mainstem::{
-    ErrorKind, History, LogName, PostgresEventStore, Role, Router, with_eventual_consistency, with_strong_consistency,
+    Conflict, ErrorKind, History, LogName, PostgresEventStore, Role, Router, with_eventual_consistency,
+    with_strong_consistency,
 };
 use nodes::Nodes;
 use tokio::time::{sleep, timeout};
@@ -98,8 +100,7 @@ async fn two_want_the_same(library: &Library, report: &mut Report) -> Outcome {
     check("the event in conflict", (conflict.position, &*conflict.event_type), (done.position, "CopyLent"))?;
     let what = format!("{grace} and {hedy} ask for {copy} at once: {winner} gets it, at position {}", done.position);
     report.served(Role::Primary, &done.history, &what)?;
-    let what = format!("{loser} is told: conflict with {} at position {}", conflict.event_type, conflict.position);
-    report.line("primary", &what);
+    report.line("primary", &format!("{loser} is told: {}", told(conflict)));
 
     // After a conflict: read again, decide again.
     let rule = rule(with_strong_consistency(async { library.lend(copy, loser).await }).await)?;
@@ -147,8 +148,10 @@ async fn while_paused(library: &Library, report: &mut Report) -> Outcome {
         Err(error) => return Err(error.into()),
         Ok(_) => return Err("a decision on the past was written".into()),
     };
-    check("the position of the conflict", error.conflict().map(|event| event.position), Some(done.position))?;
-    report.line("primary", &format!("returning {copy} once more, as seen on the replica, is refused: {error}"));
+    let Some(conflict) = error.conflict() else { return Err(error.into()) };
+    check("the event in conflict", (conflict.position, &*conflict.event_type), (done.position, "CopyReturned"))?;
+    let what = format!("{copy} is returned again, as the replica shows it; refused: {}", told(conflict));
+    report.line("primary", &what);
     Ok(())
 }
 
@@ -174,6 +177,10 @@ async fn wait_for<T>(what: &str, mut ask: impl AsyncFnMut() -> Outcome<Option<T>
         sleep(Duration::from_millis(2)).await;
     }
     Err(format!("{what} took more than {LIMIT:?}").into())
+}
+
+fn told(conflict: &Conflict) -> String {
+    format!("conflict with {} at position {}", conflict.event_type, conflict.position)
 }
 
 /// The rule that has refused a command.
