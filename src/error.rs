@@ -6,7 +6,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{DbError, SqlState};
 
 /// A boxed cause.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
@@ -78,6 +78,12 @@ pub struct Conflict {
     pub position: u64,
     /// The type of that event.
     pub event_type: String,
+}
+
+impl fmt::Display for Conflict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an event of type {:?} at position {}", self.event_type, self.position)
+    }
 }
 
 impl Error {
@@ -187,14 +193,21 @@ impl Error {
         matches!(self.0.kind, ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable)
     }
 
-    /// The message and every cause below it, in one line.
+    /// The message and every cause below it that adds to it, in one line.
     #[must_use]
     pub fn report(&self) -> String {
         let mut text = self.to_string();
         let mut cause = self.source();
         while let Some(error) = cause {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
+            let more = match error.downcast_ref::<DbError>() {
+                Some(answer) => answer.message().to_owned(),
+                None => error.to_string(),
+            };
+            // The driver's wrapper around a server's answer says "db error", and most messages quote that answer.
+            if more != "db error" && !text.contains(&more) {
+                text.push_str(": ");
+                text.push_str(&more);
+            }
             cause = error.source();
         }
         text

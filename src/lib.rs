@@ -99,6 +99,6 @@ pub use store::{Append, AppendCondition, Appended, History, LogName, PostgresEve
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;
 
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "migrations"))]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -220,7 +220,11 @@ impl RouterBuilder {
                     (name, Pool::Borrowed(pool))
                 }
                 Source::Url(url) => {
-                    let (name, config) = parse(&url, role, limits.connect_timeout)?;
+                    let what = match role {
+                        Role::Primary => "the primary".to_owned(),
+                        Role::Replica => format!("replica {index}"),
+                    };
+                    let (name, config) = parse(&url, &what, role, limits.connect_timeout)?;
                     let failures = Arc::new(ConnectFailures::new());
                     let manager = Manager::new(
                         config,
@@ -284,20 +288,30 @@ fn own_pool(manager: Manager, max_connections: u32) -> bb8::Pool<Manager> {
         .build_unchecked(manager)
 }
 
-/// The name and the driver's settings of one node.
-fn parse(url: &str, role: Role, connect_timeout: Duration) -> Result<(String, Config)> {
-    // The URL holds a password: neither it nor a part of it is in the message.
-    let mut config = Config::from_str(url)
-        .map_err(|error| Error::configuration(format!("the URL of a {role} cannot be read")).with_source(error))?;
+/// The name and the driver's settings of one node, which the errors call `what`.
+///
+/// The text holds a password: neither it nor a part of it may be in a message, and the driver's own errors quote it.
+fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration) -> Result<(String, Config)> {
+    let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
+    let after_scheme = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    if after_scheme.is_none() && url.contains("://") {
+        return refused("begins with something else than postgres:// or postgresql://");
+    }
+    // The driver takes the first @ for the end of the password, and the rest of it for the host, which errors name.
+    if after_scheme.is_some_and(|rest| rest.split('?').next().unwrap_or(rest).matches('@').count() > 1) {
+        return refused("has an @ too many: write %40 for one in the name or the password");
+    }
+    let Ok(mut config) = Config::from_str(url) else {
+        return refused(
+            "cannot be read: write postgres://user:password@host:port/database, and %-codes for special characters",
+        );
+    };
     let host = match config.get_hosts() {
         [Host::Tcp(host)] => host.clone(),
         #[cfg(unix)]
         [Host::Unix(path)] => path.display().to_string(),
-        [] => return Err(Error::configuration(format!("the URL of a {role} names no host"))),
-        several => {
-            let message = format!("the URL of a {role} names {} hosts: give each node a URL", several.len());
-            return Err(Error::configuration(message));
-        }
+        [] => return refused("names no host"),
+        several => return refused(&format!("names {} hosts: give each node a URL", several.len())),
     };
     let port = config.get_ports().first().copied().unwrap_or(5432);
     if config.get_connect_timeout().is_none() {
@@ -337,6 +351,14 @@ mod tests {
             (Router::builder().primary("postgres://app:secret@/shop"), "no host"),
             (Router::builder().primary("postgres://app:secret@a,b/shop"), "2 hosts"),
             (Router::builder().primary("postgres://app:secret@host:port/shop"), "cannot be read"),
+            (Router::builder().primary("jdbc:postgres://app:secret@host/shop?ssl=off"), "postgres://"),
+            (Router::builder().primary("password=my secret=x host=a"), "cannot be read"),
+            (Router::builder().primary("postgres://app:s@secret@host/shop"), "%40"),
+            (Router::builder().primary("postgres://app:s@se/secret@host/shop"), "%40"),
+            (
+                Router::builder().primary(PRIMARY).replica(PRIMARY).replica("postgres://a,b/x"),
+                "replica 2 names 2 hosts",
+            ),
             (Router::builder().primary(PRIMARY).max_connections(0), "max_connections is 0"),
             (Router::builder().primary(PRIMARY).connect_timeout(Duration::ZERO), "connect_timeout is 0"),
         ];
@@ -356,10 +378,10 @@ mod tests {
     #[test]
     fn a_replica_is_read_only_besides_its_own_options() {
         let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
-        let (name, config) = parse(url, Role::Replica, Duration::from_secs(1)).unwrap();
+        let (name, config) = parse(url, "it", Role::Replica, Duration::from_secs(1)).unwrap();
         assert_eq!(name, "localhost:5432");
         assert_eq!(config.get_options(), Some("-c work_mem=1MB -c default_transaction_read_only=on"));
-        let (_, config) = parse(url, Role::Primary, Duration::from_secs(1)).unwrap();
+        let (_, config) = parse(url, "it", Role::Primary, Duration::from_secs(1)).unwrap();
         assert_eq!(config.get_options(), Some("-c work_mem=1MB"));
     }
 }
