@@ -301,10 +301,15 @@ fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration) -> Result
     if after_scheme.is_some_and(|rest| rest.split('?').next().unwrap_or(rest).matches('@').count() > 1) {
         return refused("has an @ too many: write %40 for one in the name or the password");
     }
-    let Ok(mut config) = Config::from_str(url) else {
-        return refused(
-            "cannot be read: write postgres://user:password@host:port/database, and %-codes for special characters",
-        );
+    let mut config = match Config::from_str(url) {
+        Ok(config) => config,
+        Err(error) => {
+            let shape = "write postgres://user:password@host:port/database, and %-codes for special characters";
+            return refused(&match wrong_option(&error) {
+                Some(option) => format!("has an invalid {option}"),
+                None => format!("cannot be read: {shape}"),
+            });
+        }
     };
     let host = match config.get_hosts() {
         [Host::Tcp(host)] => host.clone(),
@@ -329,6 +334,14 @@ fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration) -> Result
     Ok((format!("{host}:{port}"), config))
 }
 
+/// The option whose value the driver does not take, if it is one that the driver knows: anything else may be a part of
+/// the password that was taken for an option.
+fn wrong_option(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let text = std::error::Error::source(error)?.to_string();
+    let known = ["port", "connect_timeout", "sslmode", "target_session_attrs", "channel_binding", "keepalives"];
+    known.into_iter().find(|option| text == format!("invalid value for option `{option}`"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,7 +363,7 @@ mod tests {
             (Router::builder().primary(PRIMARY).primary(PRIMARY), "settings name 2"),
             (Router::builder().primary("postgres://app:secret@/shop"), "no host"),
             (Router::builder().primary("postgres://app:secret@a,b/shop"), "2 hosts"),
-            (Router::builder().primary("postgres://app:secret@host:port/shop"), "cannot be read"),
+            (Router::builder().primary("postgres://app:secret@host:port/shop"), "invalid port"),
             (Router::builder().primary("jdbc:postgres://app:secret@host/shop?ssl=off"), "postgres://"),
             (Router::builder().primary("password=my secret=x host=a"), "cannot be read"),
             (Router::builder().primary("postgres://app:s@secret@host/shop"), "%40"),
