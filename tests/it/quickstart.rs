@@ -180,7 +180,7 @@ async fn bad_settings_end_with_one_message_that_says_what_to_do() {
         ("another scheme", two(&format!("jdbc:{nobody}?ssl=off"), replica), vec![PRIMARY, "postgres://"]),
         ("not UTF-8", vec![(PRIMARY, utf8), (REPLICAS, replica.into())], vec![PRIMARY, "UTF-8"]),
         ("no port", two(&app("db:port/shop"), replica), vec!["URL of the primary", "port", PRIMARY]),
-        ("no host", two(&app("/shop"), replica), vec!["a primary names no host", PRIMARY]),
+        ("no host", two(&app("/shop"), replica), vec!["the primary names no host", PRIMARY]),
         ("several hosts", two("postgres://a,b/shop", replica), vec!["names 2 hosts", PRIMARY]),
         ("an @ in the password", two(&app(&format!("{SECRET}@nowhere.invalid/a")), replica), vec![PRIMARY, "%40"]),
         ("unreachable primary", two(&nobody, replica), vec!["127.0.0.1:", "refused", PRIMARY]),
