@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `core` | the decisions, pure: no I/O, no clock |
 //! | `state` | the core behind its lock, with a clock |
-//! | `builder`, `check` | settings, and what is verified before the first call |
+//! | `builder`, `url`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
 //! | `lease`, `failure`, `deadline` | a connection in use: limits, and what errors mean |
 //! | `client` | the raw connection for any SQL |
@@ -25,6 +25,7 @@ mod manager;
 mod node;
 mod state;
 mod statements;
+mod url;
 
 use std::{future::Future, sync::Arc};
 
