@@ -2,7 +2,12 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
 mod contention;
+mod filter_sql;
+mod grants;
+mod hostile_text;
 mod local_cluster;
+mod migrations;
+mod procedure;
 mod scope;
 mod store;
 mod support;
