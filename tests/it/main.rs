@@ -3,8 +3,13 @@
 
 mod borrowed_pools;
 mod contention;
+mod filter_sql;
+mod grants;
+mod hostile_text;
 mod local_cluster;
 mod local_cluster_end;
+mod migrations;
+mod procedure;
 mod quickstart;
 mod router;
 mod scope;

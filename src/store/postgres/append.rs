@@ -29,8 +29,8 @@ use crate::{
 ///
 /// - [`Conflict`](ErrorKind::Conflict): the condition does not hold any more; [`Error::conflict`] says which event broke
 ///   it. Nothing was written.
-/// - [`InvalidInput`](ErrorKind::InvalidInput): an event cannot be stored, some of the ids are taken by other events, or
-///   there are none to append. Nothing was written.
+/// - [`InvalidInput`](ErrorKind::InvalidInput): an event cannot be stored, some of the ids are taken by other events,
+///   there are none to append, or [too much](Self::MAX_LEN). Nothing was written.
 /// - [`LogDiverged`](ErrorKind::LogDiverged): the log does not hold the event that the condition is based on. Nothing
 ///   was written.
 /// - [`Timeout`](ErrorKind::Timeout), [`Unavailable`](ErrorKind::Unavailable): nothing was written.
@@ -61,6 +61,12 @@ pub struct Appended {
 }
 
 impl Append {
+    /// The most text of one append, types, tags, payloads and metadata together, in bytes: 64 MiB.
+    ///
+    /// All of it is one message, written while the log is locked: a larger one would hold up every other append, and
+    /// beyond a gigabyte the server drops the connection without an answer.
+    pub const MAX_LEN: usize = 64 * 1024 * 1024;
+
     pub(super) fn new(store: PostgresEventStore, events: Vec<NewEvent>, condition: AppendCondition) -> Self {
         let timeout = store.router.call_timeout();
         Self { store, events, condition, timeout }
@@ -95,6 +101,18 @@ fn check(events: &[NewEvent]) -> Result<()> {
         return Err(Error::invalid_input("there are no events to append"));
     }
     NewEvent::validate_all(events)?;
+    let len = |event: &NewEvent| {
+        let tags: usize = event.tags().map(str::len).sum();
+        event.event_type().len() + tags + event.payload().as_str().len() + event.metadata().as_str().len()
+    };
+    let len: usize = events.iter().map(len).sum();
+    if len > Append::MAX_LEN {
+        return Err(Error::invalid_input(format!(
+            "the {} events have {len} bytes, more than the limit of {} for one append",
+            events.len(),
+            Append::MAX_LEN
+        )));
+    }
     let mut ids = HashSet::with_capacity(events.len());
     match events.iter().find(|event| !ids.insert(event.id())) {
         Some(twice) => Err(Error::invalid_input(format!("two events of the append have the id {}", twice.id()))),
@@ -202,8 +220,7 @@ async fn judge(
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position)];
     let filter = filter_sql::filter(&guard.filter, &mut params);
     let sql = store.log.judge.with(&filter);
-    let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
-    let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
+    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let read = |row: &Row| -> Result<_, Unreadable> {
         let there: Option<Uuid> = row.try_get(2)?;
         let broken_at: Option<i64> = row.try_get(3)?;

@@ -3,7 +3,6 @@
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio_postgres::types::ToSql;
 
 use super::{PostgresEventStore, failure, filter_sql, wire};
 use crate::{
@@ -95,8 +94,7 @@ async fn read<S: Selection>(
     let mut params = Vec::new();
     let filter = filter_sql::selection(&*selection, &mut params);
     let sql = store.log.query.with(&filter);
-    let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
-    let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
+    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let head = match rows.first() {
         Some(row) => wire::mark(row, 0).map_err(wire::unreadable)?,
         None => None,
