@@ -7,7 +7,7 @@
 //! ```no_run
 //! # async fn run() -> mainstem::Result<()> {
 //! use mainstem::{
-//!     Filter, NewEvent, PostgresEventStore, Router, with_eventual_consistency, with_strong_consistency,
+//!     EventStore, Filter, NewEvent, PostgresEventStore, Router, with_eventual_consistency, with_strong_consistency,
 //! };
 //! use serde_json::json;
 //!
@@ -95,7 +95,10 @@ pub use scope::{
 };
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
-pub use store::{Append, AppendCondition, Appended, History, LogName, PostgresEventStore, Query};
+pub use store::{
+    Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, History, LogName,
+    MemoryEventStore, PostgresEventStore, Query, QueryRequest,
+};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;
 

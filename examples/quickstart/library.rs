@@ -1,7 +1,7 @@
 //! A lending library: what happens in it, and what may happen next. Nothing here says which node to ask: the scope that
 //! a command or a query runs in does.
 
-use mainstem::{Error, Filter, History, NewEvent, PostgresEventStore};
+use mainstem::{Error, EventStore, Filter, History, NewEvent, PostgresEventStore};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
@@ -81,7 +81,7 @@ impl Library {
     /// Writes the event, unless one that the decision should have seen has come since.
     pub(crate) async fn carry_out(&self, Decision { event, history }: Decision) -> Result<Done, Refusal> {
         let appended = self.store.append([event], history.unchanged()).await?;
-        Ok(Done { position: *appended.positions.start(), history })
+        Ok(Done { position: appended.first_position(), history })
     }
 
     pub(crate) async fn take_back(&self, copy: &str) -> Result<Done, Refusal> {

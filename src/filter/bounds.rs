@@ -215,7 +215,7 @@ impl Selection for TimeBoundedFilter {
 }
 
 impl Bounds {
-    pub(super) fn admit(self, subject: &Subject<'_>) -> bool {
+    pub(crate) fn admit(self, subject: &Subject<'_>) -> bool {
         match self {
             Self::Unbounded => true,
             // What has no position yet will be behind every event that there is.

@@ -2,18 +2,31 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `contract` | the trait that every store implements, and what it gets and answers |
+//! | `append`, `query` | the two calls, as their users make them |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
+//! | `refusal` | why an append is refused, in the same words in every store |
+//! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
 
+mod append;
 mod condition;
+mod contract;
 mod history;
+mod memory;
 mod postgres;
+mod query;
+mod refusal;
 
 #[cfg(feature = "migrations")]
 pub use self::postgres::Migrated;
 pub use self::{
+    append::{Append, Appended},
     condition::AppendCondition,
+    contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
     history::History,
-    postgres::{Append, Appended, LogName, PostgresEventStore, Query},
+    memory::MemoryEventStore,
+    postgres::{LogName, PostgresEventStore},
+    query::Query,
 };

@@ -2,7 +2,7 @@
 //! `scripts/test-docker` runs it.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
-use mainstem::{AppendCondition, Filter, NewEvent, PostgresEventStore, Router};
+use mainstem::{AppendCondition, EventStore, Filter, NewEvent, PostgresEventStore, Router};
 use testcontainers_modules::{
     postgres::Postgres,
     testcontainers::{ContainerAsync, ImageExt, runners::AsyncRunner},

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bb8_postgres::PostgresConnectionManager;
-use mainstem::{Consistency, ErrorKind, Filter, PostgresEventStore, Role, Router, testing::LocalCluster};
+use mainstem::{Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router, testing::LocalCluster};
 use serde_json::json;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;

@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use mainstem::{Error, Filter, PostgresEventStore, Predicate, Router};
+use mainstem::{Error, EventStore, Filter, PostgresEventStore, Predicate, Router};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -55,7 +55,7 @@ async fn race(store: &PostgresEventStore) -> Outcome {
                 let history = store.query(&boundary(index)).await.unwrap();
                 let raced = event("Raced", json!({"boundary": format!("b{index}"), "seen": history.len()}));
                 let appended = store.append([raced], history.unchanged()).await;
-                tries.push(appended.map(|appended| (index, history.len(), *appended.positions.start())));
+                tries.push(appended.map(|appended| (index, history.len(), appended.first_position())));
             }
             tries
         });

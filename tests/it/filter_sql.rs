@@ -6,7 +6,9 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use mainstem::{AppendCondition, Event, Filter, NewEvent, PostgresEventStore, Predicate, Router, Selection};
+use mainstem::{
+    AppendCondition, Event, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router, Selection,
+};
 use proptest::{
     prelude::*,
     sample::select,

@@ -1,6 +1,8 @@
 //! What a role must be granted: to append, to read, to migrate. Each grant is needed, and all of them are enough.
 
-use mainstem::{AppendCondition, ErrorKind, Filter, LogName, PostgresEventStore, Router, testing::TestDatabase};
+use mainstem::{
+    AppendCondition, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Router, testing::TestDatabase,
+};
 use serde_json::json;
 
 use crate::support::{database, event, store};
@@ -47,7 +49,7 @@ async fn the_grants_for_appending_are_these_and_no_others() {
     let events = [event("A", json!({})).with_tag("t")];
     store.append(events.clone(), history.unchanged()).await.unwrap();
     // The repeat writes a record to the server's log as well.
-    assert!(store.append(events, history.unchanged()).await.unwrap().repeated);
+    assert!(store.append(events, history.unchanged()).await.unwrap().is_repeated());
     for condition in [history.unchanged(), AppendCondition::fail_if_events_match(filter.clone())] {
         assert!(store.append([event("A", json!({}))], condition).await.unwrap_err().is_conflict());
     }

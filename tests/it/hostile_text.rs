@@ -3,7 +3,9 @@
 
 use std::time::{Duration, SystemTime};
 
-use mainstem::{Append, AppendCondition, Error, ErrorKind, Filter, Json, NewEvent, PostgresEventStore, Predicate};
+use mainstem::{
+    Append, AppendCondition, Error, ErrorKind, EventStore, Filter, Json, NewEvent, PostgresEventStore, Predicate,
+};
 use serde_json::json;
 
 use crate::support::{broken_by, event, refuse_probes, store};
@@ -87,7 +89,7 @@ async fn hostile_text_is_stored_found_and_guarded_as_it_is() {
     let (_database, router, store) = store().await;
     let events: Vec<NewEvent> = HOSTILE.iter().flat_map(|text| hostile(text)).collect();
     store.append(events.clone(), AppendCondition::none()).await.unwrap();
-    assert!(store.append(events.clone(), AppendCondition::none()).await.unwrap().repeated);
+    assert!(store.append(events.clone(), AppendCondition::none()).await.unwrap().is_repeated());
     refuse_probes(&router).await;
     let log = store.query(&Filter::any_event()).await.unwrap();
     let recorded = events.into_iter().zip(1..).zip(&log);

@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, future::IntoFuture, process::Command, time::Dur
 
 use futures_util::future::join_all;
 use mainstem::{
-    AppendCondition, Error, ErrorKind, Filter, LogName, Migrated, PostgresEventStore, Router, testing::TestDatabase,
+    AppendCondition, Error, ErrorKind, EventStore, Filter, LogName, Migrated, PostgresEventStore, Router,
+    testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -128,10 +129,10 @@ async fn logs_have_any_name_and_nothing_to_do_with_each_other() {
         // The same id in every log, at the same position.
         let guard = AppendCondition::fail_if_events_match(Filter::any_event());
         let appended = store.append([once.clone()], guard.clone()).await;
-        assert_eq!(appended.unwrap_or_else(|error| panic!("{}", error.report())).positions, 1..=1);
+        assert_eq!(appended.unwrap_or_else(|error| panic!("{}", error.report())).first_position(), 1);
         assert!(store.append([event("B", json!({}))], guard.clone()).await.unwrap_err().is_conflict());
         assert!(store.append([event("B", json!({}))], guard.after_position(0)).await.unwrap_err().is_conflict());
-        assert!(store.append([once.clone()], AppendCondition::none()).await.unwrap().repeated);
+        assert!(store.append([once.clone()], AppendCondition::none()).await.unwrap().is_repeated());
         assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 1);
         let update = format!("DELETE FROM {}", store.name());
         assert!(router.client().await.unwrap().execute(&update, &[]).await.unwrap_err().to_string().contains("append"));
@@ -206,7 +207,7 @@ async fn a_lock_that_is_held_long_on_one_log_holds_up_no_other() {
     let error = append(&held, Duration::from_millis(300)).await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Timeout, Some("55P03")), "{error}");
     client.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(append(&held, LIMIT).await.unwrap().positions, 1..=1);
+    assert_eq!(append(&held, LIMIT).await.unwrap().first_position(), 1);
 }
 
 #[tokio::test]

@@ -3,7 +3,9 @@
 
 use std::{future::IntoFuture, time::Duration};
 
-use mainstem::{AppendCondition, Error, ErrorKind, Filter, PostgresEventStore, Router, testing::TestDatabase};
+use mainstem::{
+    AppendCondition, Error, ErrorKind, EventStore, Filter, PostgresEventStore, Router, testing::TestDatabase,
+};
 use serde_json::json;
 
 use crate::support::{cluster, event, sessions, store};
@@ -20,7 +22,7 @@ async fn with_one_connection(database: &TestDatabase<'_>) -> (Router, PostgresEv
 
 async fn append(store: &PostgresEventStore, payload: serde_json::Value) -> Result<u64, Error> {
     let append = store.append([event("A", json!({})), event("A", payload)], AppendCondition::none());
-    append.timeout(LIMIT).into_future().await.map(|appended| *appended.positions.start())
+    append.timeout(LIMIT).into_future().await.map(|appended| appended.first_position())
 }
 
 async fn set(database: &TestDatabase<'_>, router: &Router, setting: &str) {
@@ -147,12 +149,12 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
         let appended = store.append([tagged_event.clone()], history.unchanged()).await;
         let appended = appended.unwrap_or_else(|error| panic!("{setting}: {}", error.report()));
         appended_count += 1;
-        assert_eq!(appended.positions, appended_count..=appended_count, "{setting}");
+        assert_eq!(appended.first_position(), appended_count, "{setting}");
         assert!(
             store.append([event("A", json!({}))], history.unchanged()).await.unwrap_err().is_conflict(),
             "{setting}"
         );
-        assert!(store.append([tagged_event.clone()], history.unchanged()).await.unwrap().repeated, "{setting}");
+        assert!(store.append([tagged_event.clone()], history.unchanged()).await.unwrap().is_repeated(), "{setting}");
         let read = store.query(&tagged).await.unwrap();
         assert_eq!(read.len() as u64, appended_count, "{setting}");
         let last = read.last().unwrap();
@@ -233,7 +235,7 @@ async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
     let history = store.query(&all).await.unwrap();
     let tagged = event("A", json!({})).with_tag("t");
     store.append([tagged.clone()], history.unchanged()).await.unwrap();
-    assert!(store.append([tagged], history.unchanged()).await.unwrap().repeated);
+    assert!(store.append([tagged], history.unchanged()).await.unwrap().is_repeated());
     for condition in [history.unchanged(), AppendCondition::fail_if_events_match(all.clone())] {
         assert!(store.append([event("A", json!({}))], condition).await.unwrap_err().is_conflict());
     }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, Filter, PostgresEventStore, Role, Router, testing::LocalCluster,
-    with_eventual_consistency, with_strong_consistency,
+    AppendCondition, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router,
+    testing::LocalCluster, with_eventual_consistency, with_strong_consistency,
 };
 use serde_json::json;
 use tokio::{net::TcpListener, time::timeout};
@@ -338,6 +338,6 @@ async fn a_commit_whose_answer_is_lost_is_an_unknown_outcome_and_its_repeat_tell
     assert!(error.is_outcome_unknown(), "{}", error.report());
     cluster.primary().thaw().await.unwrap();
     let outcome = store.append([appended], AppendCondition::none()).await.unwrap();
-    assert_eq!(outcome.positions, 2..=2);
+    assert_eq!(outcome.first_position(), 2);
     assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 2);
 }

@@ -1,8 +1,8 @@
 //! Appending and reading: what is written, what is refused, and what a condition sees.
 
 use mainstem::{
-    AppendCondition, ErrorKind, Filter, History, Mark, NewEvent, PostgresEventStore, Predicate, Role, Scope,
-    with_eventual_consistency,
+    AppendCondition, ErrorKind, EventStore, Filter, History, Mark, NewEvent, PostgresEventStore, Predicate, Role,
+    Scope, with_eventual_consistency,
 };
 use serde_json::json;
 
@@ -13,10 +13,7 @@ fn of_type(event_type: &str) -> Filter {
 }
 
 async fn append(store: &PostgresEventStore, event_type: &str) -> Mark {
-    let event = event(event_type, json!({}));
-    let id = event.id();
-    let appended = store.append([event], AppendCondition::none()).await.unwrap();
-    Mark::new(*appended.positions.start(), id)
+    store.append([event(event_type, json!({}))], AppendCondition::none()).await.unwrap().last()
 }
 
 #[tokio::test]
@@ -28,7 +25,7 @@ async fn what_is_appended_is_read_as_it_was_with_positions_in_order() {
         .unwrap();
     let second = event("BookLent", json!({"BookID": "b-1"}));
     let appended = store.append([first.clone(), second.clone()], AppendCondition::none()).await.unwrap();
-    assert_eq!((appended.positions.clone(), appended.repeated), (1..=2, false));
+    assert_eq!((appended.positions(), appended.is_repeated()), (1..=2, false));
 
     let history = store.query(&Filter::any_event()).await.unwrap();
     let expected: Vec<_> = [first, second]
@@ -153,8 +150,12 @@ async fn a_repeated_append_returns_the_first_ones_positions_whatever_its_conditi
     let events = [event("A", json!({"n": 1})).with_tag("t"), event("A", json!({"n": 2}))];
     let first = store.append(events.clone(), history.unchanged()).await.unwrap();
     append(&store, "A").await;
-    let second = store.append(events, history.unchanged()).await.unwrap();
-    assert_eq!((second.positions, second.repeated), (first.positions, true));
+    let second = store.append(events.clone(), history.unchanged()).await.unwrap();
+    assert_eq!((second.positions(), second.is_repeated()), (first.positions(), true));
+    // Also when the condition is judged before the lock, where its own first events break it.
+    let none_at_all = AppendCondition::fail_if_events_match(of_type("A"));
+    let third = store.append(events, none_at_all).await.unwrap();
+    assert_eq!((third.positions(), third.is_repeated()), (first.positions(), true));
     assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 3);
 }
 

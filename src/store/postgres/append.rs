@@ -1,8 +1,7 @@
-//! Appending under a condition.
+//! Appending to the log in PostgreSQL.
 
-use std::{collections::HashSet, future::IntoFuture, ops::RangeInclusive, sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
 use tokio_postgres::{Row, error::SqlState, types::ToSql};
 use uuid::Uuid;
 
@@ -11,113 +10,21 @@ use super::{
     wire::{self, JsonText, Micros, Unreadable},
 };
 use crate::{
-    AppendCondition, Mark, NewEvent,
-    error::{Conflict, Error, ErrorKind, Result},
+    Mark, NewEvent,
+    error::{Error, ErrorKind, Result},
     router::{Deadline, Effect, Lease},
-    store::condition::{After, Guard},
+    store::{
+        AppendRequest, Appended,
+        condition::{After, Guard},
+        refusal,
+    },
 };
 
-/// An append that is about to be made: await it, after changing its limit if need be.
-///
-/// All events are written, at positions that follow each other, or none. The primary takes it whatever the scope says:
-/// there is nowhere else to write.
-///
-/// Repeating it is safe: a second append of the same events (the same ids, content and order) writes nothing and
-/// returns the positions of the first. That is what to do when the outcome is unknown.
-///
-/// # Errors
-///
-/// - [`Conflict`](ErrorKind::Conflict): the condition does not hold any more; [`Error::conflict`] says which event broke
-///   it. Nothing was written.
-/// - [`InvalidInput`](ErrorKind::InvalidInput): an event cannot be stored, some of the ids are taken by other events,
-///   there are none to append, or [too much](Self::MAX_LEN). Nothing was written.
-/// - [`LogDiverged`](ErrorKind::LogDiverged): the log does not hold the event that the condition is based on. Nothing
-///   was written.
-/// - [`Timeout`](ErrorKind::Timeout), [`Unavailable`](ErrorKind::Unavailable): nothing was written.
-/// - [`OutcomeUnknown`](ErrorKind::OutcomeUnknown): the answer was lost. Make the same append again.
-/// - [`Schema`](ErrorKind::Schema): the log's tables are not there.
-///
-/// # Cancel safety
-///
-/// Dropped before it is awaited, nothing happens. Dropped later, the events are written whole or not at all, and the same
-/// append, made again, tells.
-#[derive(Debug)]
-#[must_use = "an append does nothing until it is awaited"]
-pub struct Append {
-    store: PostgresEventStore,
-    events: Vec<NewEvent>,
-    condition: AppendCondition,
-    timeout: Duration,
-}
-
-/// What an append has written, or had written before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Appended {
-    /// The positions of the events, in their order.
-    pub positions: RangeInclusive<u64>,
-    /// Whether they had been there already: this append repeats an earlier one whose answer was lost.
-    pub repeated: bool,
-}
-
-impl Append {
-    /// The most text of one append, types, tags, payloads and metadata together, in bytes: 64 MiB.
-    ///
-    /// All of it is one message, written while the log is locked: a larger one would hold up every other append, and
-    /// beyond a gigabyte the server drops the connection without an answer.
-    pub const MAX_LEN: usize = 64 * 1024 * 1024;
-
-    pub(super) fn new(store: PostgresEventStore, events: Vec<NewEvent>, condition: AppendCondition) -> Self {
-        let timeout = store.router.call_timeout();
-        Self { store, events, condition, timeout }
-    }
-
-    /// Replaces the limit of this call, getting a connection and waiting for the log's lock included. Defaults to the
-    /// router's [`call_timeout`](crate::RouterBuilder::call_timeout).
-    pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = limit;
-        self
-    }
-}
-
-impl IntoFuture for Append {
-    type Output = Result<Appended>;
-    type IntoFuture = BoxFuture<'static, Self::Output>;
-
-    fn into_future(self) -> Self::IntoFuture {
-        Box::pin(async move {
-            check(&self.events)?;
-            let Self { store, events, condition, timeout } = self;
-            let deadline = Deadline::after(timeout);
-            let appended = append(&store, &events, condition.guard(), deadline).await;
-            appended.map_err(|error| failure::classify(error, store.name()))
-        })
-    }
-}
-
-/// What can be told before anything is sent.
-fn check(events: &[NewEvent]) -> Result<()> {
-    if events.is_empty() {
-        return Err(Error::invalid_input("there are no events to append"));
-    }
-    NewEvent::validate_all(events)?;
-    let len = |event: &NewEvent| {
-        let tags: usize = event.tags().map(str::len).sum();
-        event.event_type().len() + tags + event.payload().as_str().len() + event.metadata().as_str().len()
-    };
-    let len: usize = events.iter().map(len).sum();
-    if len > Append::MAX_LEN {
-        return Err(Error::invalid_input(format!(
-            "the {} events have {len} bytes, more than the limit of {} for one append",
-            events.len(),
-            Append::MAX_LEN
-        )));
-    }
-    let mut ids = HashSet::with_capacity(events.len());
-    match events.iter().find(|event| !ids.insert(event.id())) {
-        Some(twice) => Err(Error::invalid_input(format!("two events of the append have the id {}", twice.id()))),
-        None => Ok(()),
-    }
+/// Carries an append out.
+pub(super) async fn run(store: PostgresEventStore, request: AppendRequest, deadline: Deadline) -> Result<Appended> {
+    let AppendRequest { events, condition, .. } = request;
+    let appended = append(&store, &events, condition.guard(), deadline).await;
+    appended.map_err(|error| failure::classify(error, store.name()))
 }
 
 async fn append(
@@ -127,40 +34,34 @@ async fn append(
     deadline: Deadline,
 ) -> Result<Appended> {
     let lease = store.router.lease_primary(deadline).await?;
+    let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
     let mut after = guard.map(|guard| guard.after);
     loop {
-        // A condition that looks at the whole log is far by definition, unless the log is short: then the judgement
-        // before the lock is short, too.
+        // A condition on the whole log would be far, unless the log is short: then this judgement is short, too.
         if let (Some(guard), Some(After::Beginning)) = (guard, after) {
-            after = Some(judge(store, guard, After::Beginning, &lease, deadline).await?);
+            after = Some(judge(store, guard, After::Beginning, &ids, &lease, deadline).await?);
         }
-        match call(store, events, guard, after, &lease, deadline).await? {
-            Outcome::Appended(appended) => return Ok(appended),
-            Outcome::Far => {
-                let (Some(guard), Some(from)) = (guard, after) else {
-                    return Err(unknown_outcome("far, without a condition"));
-                };
-                after = Some(judge(store, guard, from, &lease, deadline).await?);
-            }
+        let outcome = call(store, events, &ids, guard, after, &lease, deadline).await?;
+        if let Some(appended) = outcome {
+            return Ok(appended.served_by(Arc::clone(lease.node().name())));
         }
+        let (Some(guard), Some(from)) = (guard, after) else {
+            return Err(unknown_outcome("far, without a condition"));
+        };
+        after = Some(judge(store, guard, from, &ids, &lease, deadline).await?);
     }
 }
 
-enum Outcome {
-    Appended(Appended),
-    Far,
-}
-
-/// The one statement that locks, judges and writes.
+/// The one statement that locks, judges and writes; `None` when the condition reaches too far back to be judged there.
 async fn call(
     store: &PostgresEventStore,
     events: &[NewEvent],
+    ids: &[Uuid],
     guard: Option<&Guard>,
     after: Option<After>,
     lease: &Lease,
     deadline: Deadline,
-) -> Result<Outcome> {
-    let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
+) -> Result<Option<Appended>> {
     let types: Vec<&str> = events.iter().map(NewEvent::event_type).collect();
     let tags: Vec<String> = events.iter().map(|event| filter_sql::texts_json(event.tags())).collect();
     let tags: Vec<JsonText<'_>> = tags.iter().map(|tags| JsonText(tags)).collect();
@@ -183,7 +84,7 @@ async fn call(
     })
 }
 
-fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Outcome> {
+fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Option<Appended>> {
     let read = |row: &Row| -> Result<_, Unreadable> {
         let outcome: &str = row.try_get(0)?;
         let position: Option<i64> = row.try_get(1)?;
@@ -192,32 +93,30 @@ fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Outcome> {
     };
     let (outcome, position, event_type) = read(row).map_err(wire::unreadable)?;
     match outcome.as_str() {
-        "appended" | "repeated" => {
-            let positions = position..=position + events.len() as u64 - 1;
-            Ok(Outcome::Appended(Appended { positions, repeated: outcome == "repeated" }))
-        }
-        "far" => Ok(Outcome::Far),
-        "conflict" => Err(conflict(position, event_type.unwrap_or_default())),
-        "diverged" => Err(diverged(after, position)),
-        "reused" => Err(Error::invalid_input(format!(
-            "the log holds an event with one of these ids, at position {position}, but not these events: ids are never \
-             used again, and an append is repeated whole and unchanged"
-        ))),
+        "appended" => Ok(Some(Appended::new(position, events))),
+        "repeated" => Ok(Some(Appended::new(position, events).as_repeated())),
+        "far" => Ok(None),
+        "conflict" => Err(refusal::conflict(position, event_type.unwrap_or_default())),
+        "diverged" => Err(refusal::diverged(after, position)),
+        "reused" => Err(refusal::reused(position)),
         other => Err(unknown_outcome(other)),
     }
 }
 
 /// Judges a condition that reaches far back, without the lock; what is returned is the log's head, from where on the
 /// lock's holder has to look.
+///
+/// If the events are there already, the condition says nothing: their first append may have broken it itself.
 async fn judge(
     store: &PostgresEventStore,
     guard: &Guard,
     after: After,
+    ids: &[Uuid],
     lease: &Lease,
     deadline: Deadline,
 ) -> Result<After> {
     let position = wire::position_param(after.position());
-    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position)];
+    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(ids)];
     let filter = filter_sql::filter(&guard.filter, &mut params);
     let sql = store.log.judge.with(&filter);
     let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
@@ -225,18 +124,22 @@ async fn judge(
         let there: Option<Uuid> = row.try_get(2)?;
         let broken_at: Option<i64> = row.try_get(3)?;
         let broken_type: Option<String> = row.try_get(4)?;
-        Ok((wire::mark(row, 0)?, there, broken_at.map(wire::position).transpose()?, broken_type))
+        let repeated: bool = row.try_get(5)?;
+        Ok((wire::mark(row, 0)?, there, broken_at.map(wire::position).transpose()?, broken_type, repeated))
     };
     let row = rows.first().map(read).transpose().map_err(wire::unreadable)?;
-    let (head, there, broken_at, broken_type) = row.unwrap_or_default();
+    let (head, there, broken_at, broken_type, repeated) = row.unwrap_or_default();
     let head_position = head.map_or(0, |mark: Mark| mark.position());
     let expected: Option<Uuid> = after.mark().map(|mark| mark.id().into());
-    let error = if after.position() > head_position || (expected.is_some() && expected != there) {
-        diverged(after, head_position)
+    let vouched = head.map_or(After::Position(0), After::Mark);
+    let error = if repeated {
+        return Ok(vouched);
+    } else if after.position() > head_position || (expected.is_some() && expected != there) {
+        refusal::diverged(after, head_position)
     } else if let (Some(position), Some(event_type)) = (broken_at, broken_type) {
-        conflict(position, event_type)
+        refusal::conflict(position, event_type)
     } else {
-        return Ok(head.map_or(After::Position(0), After::Mark));
+        return Ok(vouched);
     };
     Err(error.with_node(Arc::clone(lease.node().name())))
 }
@@ -256,25 +159,6 @@ fn cancelled(error: Error) -> Error {
     let message =
         format!("the server was told to cancel the append, perhaps when it had committed: {}", error.message());
     error.reworded(ErrorKind::OutcomeUnknown, message)
-}
-
-fn conflict(position: u64, event_type: String) -> Error {
-    let message = format!(
-        "the condition does not hold any more: an event of type {event_type:?} that matches it is at position {position}"
-    );
-    Error::new(ErrorKind::Conflict, message).with_conflict(Conflict { position, event_type })
-}
-
-fn diverged(after: After, head: u64) -> Error {
-    let expected = match after {
-        After::Mark(mark) => format!("the event {mark}"),
-        After::Beginning | After::Position(_) => format!("position {}", after.position()),
-    };
-    let message = format!(
-        "the log, which ends at position {head}, does not hold {expected} that the condition is based on: it was \
-         restored, or events were lost in a failover; read again"
-    );
-    Error::new(ErrorKind::LogDiverged, message)
 }
 
 fn unknown_outcome(what: &str) -> Error {

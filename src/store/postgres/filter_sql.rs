@@ -7,7 +7,7 @@ use tokio_postgres::types::ToSql;
 use super::wire::{JsonText, Micros, position_param};
 use crate::{
     Error, Filter, Result,
-    filter::{Bounds, FilterItem, PredicateGroup, Selection, Side},
+    filter::{Bounds, FilterItem, PredicateGroup, Side},
 };
 
 /// A parameter of a statement.
@@ -29,13 +29,13 @@ pub(super) fn bound<'a>(params: &'a [Param<'_>]) -> Result<Vec<&'a (dyn ToSql + 
 }
 
 /// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
-pub(super) fn selection<'a, S: Selection + ?Sized>(selection: &'a S, params: &mut Vec<Param<'a>>) -> String {
-    let mut sql = filter(selection.filter(), params);
+pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, params: &mut Vec<Param<'a>>) -> String {
+    let mut sql = filter(which, params);
     let mut bound = |comparison: &str, param: Param<'a>| {
         params.push(param);
         let _ = write!(sql, " AND e.{comparison} ${}", params.len());
     };
-    match selection.bounds() {
+    match bounds {
         Bounds::Unbounded => {}
         Bounds::AfterPosition(position) => bound("position >", Box::new(position_param(position))),
         Bounds::Occurred { from, until } => {

@@ -13,17 +13,13 @@ mod names;
 mod query;
 mod wire;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
 pub use self::migrate::Migrated;
-pub use self::{
-    append::{Append, Appended},
-    names::LogName,
-    query::Query,
-};
-use super::AppendCondition;
-use crate::{NewEvent, Router, filter::Selection, scope::current_consistency};
+pub use self::names::LogName;
+use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest};
+use crate::{Result, Router, router::Deadline};
 
 /// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
 ///
@@ -32,7 +28,9 @@ use crate::{NewEvent, Router, filter::Selection, scope::current_consistency};
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
-/// use mainstem::{Filter, NewEvent, PostgresEventStore, Predicate, with_eventual_consistency, with_strong_consistency};
+/// use mainstem::{
+///     EventStore, Filter, NewEvent, PostgresEventStore, Predicate, with_eventual_consistency, with_strong_consistency,
+/// };
 /// use serde_json::json;
 ///
 /// let store = PostgresEventStore::new(&router);
@@ -115,16 +113,22 @@ impl PostgresEventStore {
     pub fn name(&self) -> &LogName {
         &self.log.name
     }
+}
 
-    /// Appends events, all or none, if the condition still holds. Await what it returns; see [`Append`].
-    pub fn append(&self, events: impl IntoIterator<Item = NewEvent>, condition: AppendCondition) -> Append {
-        Append::new(self.clone(), events.into_iter().collect(), condition)
+impl PostgresEventStore {
+    fn deadline(&self, timeout: Option<Duration>) -> Deadline {
+        Deadline::after(timeout.unwrap_or_else(|| self.router.call_timeout()))
+    }
+}
+
+impl EventStore for PostgresEventStore {
+    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(append::run(self.clone(), request, deadline))
     }
 
-    /// Reads all events that match a filter, where the scope says. Await what it returns; see [`Query`].
-    ///
-    /// The scope is read when this method is called.
-    pub fn query<S: Selection + Clone>(&self, selection: &S) -> Query<S> {
-        Query::new(self.clone(), selection.clone(), current_consistency())
+    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::run(self.clone(), request, deadline))
     }
 }

@@ -1,7 +1,7 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
 use mainstem::{
-    AppendCondition, ErrorKind, NewEvent, PostgresEventStore, Router,
+    AppendCondition, ErrorKind, EventStore, NewEvent, PostgresEventStore, Router,
     testing::{LocalCluster, TestDatabase},
 };
 use tokio::sync::OnceCell;
