@@ -12,7 +12,7 @@ use super::{
     Inner, Role, Router,
     borrowed::BorrowedPool,
     check,
-    manager::{ConnectFailures, Manager},
+    manager::{ConnectFailures, FailureSink, Manager},
     node::{Node, Pool},
     state::State,
     url,
@@ -98,7 +98,9 @@ impl RouterBuilder {
     /// An existing pool as the primary.
     ///
     /// The router uses it as it is: its size, TLS and time-outs stay yours, statements are prepared for each call, and
-    /// its errors are less exact, since bb8 tells nobody why it cannot connect.
+    /// its errors are less exact, since bb8 tells nobody why it cannot connect. Nobody watches whether its server is
+    /// promoted or demoted later, so writes through a replica's pool are stopped only by the replica itself. A call that
+    /// was given up keeps its connection from the pool until the server has answered.
     pub fn primary_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
     where
         Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -233,7 +235,14 @@ impl RouterBuilder {
                         statement_cache_capacity,
                         Arc::clone(&failures),
                     );
-                    (name, Pool::Own { pool: own_pool(manager, max_connections), size: max_connections, failures })
+                    (
+                        name,
+                        Pool::Own {
+                            pool: own_pool(manager, max_connections, &failures),
+                            size: max_connections,
+                            failures,
+                        },
+                    )
                 }
             };
             nodes.push(Node::new(index, name.into(), role, pool, Arc::clone(&state)));
@@ -276,7 +285,7 @@ impl fmt::Debug for RouterBuilder {
     }
 }
 
-fn own_pool(manager: Manager, max_connections: u32) -> bb8::Pool<Manager> {
+fn own_pool(manager: Manager, max_connections: u32, failures: &Arc<ConnectFailures>) -> bb8::Pool<Manager> {
     // The limits are ours (`node::acquire`), which also says why: bb8's own would wait in silence. It must not be
     // shorter than any of ours, and needs an end.
     let never = Duration::from_secs(24 * 60 * 60);
@@ -285,6 +294,7 @@ fn own_pool(manager: Manager, max_connections: u32) -> bb8::Pool<Manager> {
         .connection_timeout(never)
         .retry_connection(false)
         .test_on_check_out(false)
+        .error_sink(Box::new(FailureSink(Arc::clone(failures))))
         .build_unchecked(manager)
 }
 

@@ -24,8 +24,10 @@ use crate::{
 ///   events, there are none to append, or [too much](Self::MAX_LEN). Nothing was written.
 /// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on.
 ///   Nothing was written.
-/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): nothing was written.
-/// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost. Make the same append again.
+/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): this try wrote nothing.
+/// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost, or the commit did not wait for its standby
+///   to the end. Make the same append again, until it is answered in another way: success, `Conflict` and
+///   `InvalidInput` settle it; `Timeout` and `Unavailable` do not, since the first try may still be under way.
 /// - [`Schema`](crate::ErrorKind::Schema): the log's tables are not there.
 ///
 /// # Cancel safety

@@ -123,18 +123,32 @@ async fn each_version_of_a_boundary_has_one_winner_who_saw_its_predecessor() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn mutation_without_lock_and_with_drawn_positions_the_oracle_finds_lost_conflicts() {
-    let (_database, router, store) = store().await;
-    router.client().await.unwrap().batch_execute("CREATE SEQUENCE drawn").await.unwrap();
-    sabotage(&router, &[LOCK, FROM_SEQUENCE]).await;
-    let outcome = race(&store).await;
-    assert!(outcome.anomalies.iter().any(|anomaly| anomaly.contains("had seen")), "{outcome:?}");
+    let mut anomalies = Vec::new();
+    for _ in 0..10 {
+        let (_database, router, store) = store().await;
+        router.client().await.unwrap().batch_execute("CREATE SEQUENCE drawn").await.unwrap();
+        sabotage(&router, &[LOCK, FROM_SEQUENCE]).await;
+        anomalies.append(&mut race(&store).await.anomalies);
+        if anomalies.iter().any(|anomaly| anomaly.contains("had seen")) {
+            return;
+        }
+    }
+    panic!("no lost conflict was found in ten races without the lock, only {anomalies:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn mutation_without_lock_the_primary_key_still_lets_no_conflict_through() {
-    let (_database, router, store) = store().await;
-    sabotage(&router, &[LOCK]).await;
-    let outcome = race(&store).await;
-    assert_eq!(outcome.anomalies, Vec::<String>::new());
-    assert!(outcome.unique_violations > 0, "the lock was still there: {outcome:?}");
+    // On a busy machine the racers of one race may happen to run one after the other.
+    let mut unique_violations = 0;
+    for _ in 0..10 {
+        let (_database, router, store) = store().await;
+        sabotage(&router, &[LOCK]).await;
+        let outcome = race(&store).await;
+        assert_eq!(outcome.anomalies, Vec::<String>::new());
+        unique_violations += outcome.unique_violations;
+        if unique_violations > 0 {
+            return;
+        }
+    }
+    panic!("no unique violation in ten races: was the lock still there?");
 }

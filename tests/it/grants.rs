@@ -12,7 +12,7 @@ const APPEND: [&str; 4] = [
     "USAGE ON SCHEMA mainstem",
     "SELECT ON mainstem.events",
     "INSERT ON mainstem.events",
-    "EXECUTE ON PROCEDURE mainstem.events_append",
+    "EXECUTE ON PROCEDURE mainstem.events_append_1",
 ];
 
 /// A role of this database alone that may nothing, and a router for it.
@@ -33,7 +33,7 @@ async fn run(admin: &Router, sql: &str) {
 async fn the_grants_for_appending_are_these_and_no_others() {
     let (database, admin, _store) = store().await;
     // A new procedure is everybody's; a careful administrator changes that.
-    run(&admin, "REVOKE ALL ON PROCEDURE mainstem.events_append FROM public").await;
+    run(&admin, "REVOKE ALL ON PROCEDURE mainstem.events_append_1 FROM public").await;
     let (role, router) = role(&database, &admin).await;
     let store = PostgresEventStore::new(&router);
     let filter = Filter::matching().any_type_of(["A"]).finish().unwrap();

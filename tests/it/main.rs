@@ -12,6 +12,7 @@ mod migrations;
 mod procedure;
 mod quickstart;
 mod router;
+mod router_faults;
 mod scope;
 mod store;
 mod support;

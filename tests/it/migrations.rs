@@ -164,7 +164,7 @@ async fn whole_names(router: &Router, logs: &[(&str, &str)]) {
             "_payload",
             "_migrations",
             "_migrations_pkey",
-            "_append",
+            "_append_1",
             "_refuse_change",
             "_append_only",
         ];
