@@ -1,6 +1,12 @@
 //! What goes wrong around a call: servers that fall silent, pools that cannot fill, sessions that stay dirty.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use mainstem::{
     AppendCondition, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router,
@@ -69,6 +75,29 @@ async fn a_read_whose_replica_dies_under_it_is_answered_by_another_node() {
     cluster.replica(0).kill().await.unwrap();
     let history = timeout(HANG, read).await.expect("no hang").unwrap().unwrap();
     assert_eq!(history.role(), Role::Primary);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_connected_to_is_not_asked_for_every_call() {
+    let database = database().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://nobody@{}/x", listener.local_addr().unwrap());
+    let connects = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connects);
+    // It hangs up on everybody.
+    let server = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            drop(socket);
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let router = Router::builder().primary(database.primary_url()).replica(url).build().unwrap();
+    for _ in 0..100 {
+        assert_eq!(router.client_at(Consistency::Eventual).await.unwrap().role(), Role::Primary);
+    }
+    let connects = connects.load(Ordering::Relaxed);
+    assert!((1..30).contains(&connects), "{connects} connects for 100 calls");
+    server.abort();
 }
 
 #[tokio::test]
