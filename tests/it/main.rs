@@ -3,6 +3,7 @@
 
 mod borrowed_pools;
 mod contention;
+mod event_store;
 mod local_cluster;
 mod local_cluster_end;
 mod quickstart;
