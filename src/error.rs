@@ -87,27 +87,49 @@ impl fmt::Display for Conflict {
     }
 }
 
+/// For the makers of stores: an error of their own, such as a server that does not answer.
+///
+/// What a store refuses has a constructor of its own, with the same words in every store:
+/// [`Guard::conflict`](crate::Guard::conflict), [`Guard::diverged`](crate::Guard::diverged) and
+/// [`AppendRequest::reused_ids`](crate::AppendRequest::reused_ids).
+///
+/// ```
+/// use mainstem::{Error, ErrorKind};
+///
+/// fn unreadable(cause: std::io::Error) -> Error {
+///     Error::new(ErrorKind::Unavailable, "the file of the log cannot be read").with_source(cause)
+/// }
+/// assert!(unreadable(std::io::ErrorKind::NotFound.into()).is_retryable());
+/// ```
 impl Error {
-    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+    /// An error of this kind. The message says what was wrong, where, and what to do.
+    #[must_use]
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self(Arc::new(Inner { kind, message: message.into(), node: None, conflict: None, source: None }))
     }
 
+    /// Adds the cause.
+    #[must_use]
+    pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.inner().source = Some(Arc::from(source.into()));
+        self
+    }
+
+    /// Adds the name of the node that it happened on.
+    #[must_use]
+    pub fn with_node(mut self, node: impl Into<Arc<str>>) -> Self {
+        self.inner().node = Some(node.into());
+        self
+    }
+}
+
+impl Error {
     pub(crate) fn configuration(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::Configuration, message)
     }
 
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidInput, message)
-    }
-
-    pub(crate) fn with_source(mut self, source: impl Into<Cause>) -> Self {
-        self.inner().source = Some(Arc::from(source.into()));
-        self
-    }
-
-    pub(crate) fn with_node(mut self, node: impl Into<Arc<str>>) -> Self {
-        self.inner().node = Some(node.into());
-        self
     }
 
     /// Says where it happened, in front of the message.

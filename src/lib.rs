@@ -52,11 +52,13 @@
 //!
 #![cfg_attr(
     feature = "testing",
-    doc = "- **Testing**: [`testing::LocalCluster`] is a real primary with streaming replicas, for your tests too."
+    doc = "- **Testing**: [`testing::LocalCluster`] is a real primary with streaming replicas, for your tests too, and \
+           [`testing::event_store`] holds the rules of [`EventStore`] as tests, for your stores too."
 )]
 #![cfg_attr(
     not(feature = "testing"),
-    doc = "- **Testing**: `testing::LocalCluster` (feature `testing`) is a real primary with streaming replicas, for your tests too."
+    doc = "- **Testing** (feature `testing`): `testing::LocalCluster` is a real primary with streaming replicas, for your \
+           tests too, and `testing::event_store` holds the rules of [`EventStore`] as tests, for your stores too."
 )]
 //!
 //! # Features
@@ -64,7 +66,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
-//! | `testing` | the module `testing` (Unix only) |
+//! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
 //!
 //! Errors are of one type, [`Error`]: a [kind](ErrorKind), predicates, the node, the cause. Why things are as they are is
@@ -78,7 +80,7 @@ mod json;
 mod router;
 mod scope;
 mod store;
-#[cfg(all(feature = "testing", unix))]
+#[cfg(feature = "testing")]
 pub mod testing;
 
 pub use error::{Conflict, Error, ErrorKind, Result};
@@ -96,7 +98,7 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{
-    Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, History, LogName,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, LogName,
     MemoryEventStore, PostgresEventStore, Query, QueryRequest,
 };
 /// The driver, for the types that [`Client`] takes and returns.

@@ -176,6 +176,19 @@ impl NewEvent {
         Ok(())
     }
 
+    /// Whether the log's event is this one: the same id, type, tags, payload, metadata and time. JSON is compared by value.
+    ///
+    /// Stores tell by it whether an append is a repeat.
+    #[must_use]
+    pub fn is_recorded_as(&self, recorded: &Event) -> bool {
+        self.id == recorded.id
+            && self.event_type == recorded.event_type
+            && self.tags.iter().eq(&recorded.tags)
+            && self.payload == recorded.payload
+            && self.metadata == recorded.metadata
+            && self.occurred_at == recorded.occurred_at
+    }
+
     /// The event as a log would hand it back.
     ///
     /// The store does this when it appends. It is public for the tests of code that decides on events.

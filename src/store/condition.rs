@@ -1,6 +1,7 @@
 //! What must still be true when an append is written.
 
-use crate::{Filter, Mark};
+use super::refusal;
+use crate::{Error, Filter, Mark};
 
 /// The condition of an append: that no event matching a filter has been appended after what was read.
 ///
@@ -26,19 +27,28 @@ pub struct AppendCondition {
     pub(super) guard: Option<Guard>,
 }
 
-/// The condition that there is one.
+/// For the makers of stores: what a store judges when an append has a condition.
+///
+/// First whether the log holds what the condition is based on: [`After`] says what, and if it does not, the answer is
+/// [`diverged`](Self::diverged). Then whether an event behind it matches the filter: if one does, the answer is
+/// [`conflict`](Self::conflict). Nothing may come between the judgement and the write, and the events of the append
+/// itself do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Guard {
-    pub(crate) filter: Filter,
-    pub(crate) after: After,
+#[non_exhaustive]
+pub struct Guard {
+    /// No event that matches this may be there,
+    pub filter: Filter,
+    /// behind this.
+    pub after: After,
 }
 
-/// From where on the guard looks.
+/// From where on a [`Guard`] looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum After {
+#[non_exhaustive]
+pub enum After {
     /// From the first event on.
     Beginning,
-    /// Behind this position, whatever event is there.
+    /// Behind this position, whatever event is there. It must not be beyond the log's head.
     Position(u64),
     /// Behind this event, which must be there.
     Mark(Mark),
@@ -81,13 +91,32 @@ impl AppendCondition {
         self
     }
 
-    pub(crate) fn guard(&self) -> Option<&Guard> {
+    /// For the makers of stores: what is to be judged, if anything is.
+    #[must_use]
+    pub fn guard(&self) -> Option<&Guard> {
         self.guard.as_ref()
     }
 }
 
+impl Guard {
+    /// The refusal when an event matches: the first one behind [`after`](Self::after), by its position and type.
+    #[must_use]
+    pub fn conflict(&self, position: u64, event_type: &str) -> Error {
+        refusal::conflict(position, event_type)
+    }
+
+    /// The refusal when the log, whose last event is at `head`, does not hold what [`after`](Self::after) says. An empty
+    /// log ends at 0.
+    #[must_use]
+    pub fn diverged(&self, head: u64) -> Error {
+        refusal::diverged(self.after, head)
+    }
+}
+
 impl After {
-    pub(crate) fn position(self) -> u64 {
+    /// Only events with a higher position count; 0 when all of them do.
+    #[must_use]
+    pub fn position(self) -> u64 {
         match self {
             Self::Beginning => 0,
             Self::Position(position) => position,
@@ -95,7 +124,9 @@ impl After {
         }
     }
 
-    pub(crate) fn mark(self) -> Option<Mark> {
+    /// The event that must be there.
+    #[must_use]
+    pub fn mark(self) -> Option<Mark> {
         match self {
             Self::Mark(mark) => Some(mark),
             Self::Beginning | Self::Position(_) => None,

@@ -2,8 +2,11 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Append, AppendCondition, Appended, Query};
-use crate::{Consistency, Event, Filter, Mark, NewEvent, Result, Role, filter::Bounds, filter::Selection};
+use super::{Append, AppendCondition, Appended, Query, refusal};
+use crate::{
+    Consistency, Error, Event, Filter, Mark, NewEvent, Result, Role,
+    filter::{Bounds, Selection, Subject},
+};
 
 /// A future on the heap, as a method of a trait object returns it.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -12,7 +15,9 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// [`append`](Self::append) and [`query`](Self::query) are for the users of a store. The two methods without a body are for
 /// its makers: each gets one call as data, and returns a future that owns all that it needs. So a store is a handle that is
-/// cheap to clone inside, and `dyn EventStore` is a type to hold: `Arc<dyn EventStore>` is itself a store.
+/// cheap to clone inside, and `dyn EventStore` is a type to hold: `Arc<dyn EventStore>`, `Box<dyn EventStore>` and
+/// `&dyn EventStore` are stores themselves. (Call the last one's methods as `(&store).query(…)`, since the bare object has no
+/// generic methods.)
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent};
@@ -33,6 +38,13 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// and no event ever appears below a position that was visible. An append is written whole or not at all, its events at
 /// positions that follow each other. With the feature `testing`, `testing::event_store` holds the rules as tests, for any
 /// store.
+///
+/// # Making a store
+///
+/// A store says what it is asked in the words of this crate: [`AppendCondition::guard`] is what an append's condition asks,
+/// [`Guard`](crate::Guard) and [`AppendRequest`] make the refusals, [`NewEvent::is_recorded_as`] tells a repeat,
+/// [`NewEvent::into_recorded`] makes the event that is read back, and [`Filter::matches`] and [`QueryRequest::selects`] are
+/// for stores that look at the events themselves. `examples/file_store.rs` is a store in a file, whole.
 pub trait EventStore: fmt::Debug + Send + Sync {
     /// Carries an append out. The events are checked already: see [`AppendRequest`].
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>>;
@@ -59,28 +71,22 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     }
 }
 
-/// The same methods on a trait object, which cannot have generic ones in the trait.
-impl<'s> dyn EventStore + 's {
-    /// See [`EventStore::append`].
-    pub fn append(&self, events: impl IntoIterator<Item = NewEvent>, condition: AppendCondition) -> Append<'_> {
-        Append::new(self, events.into_iter().collect(), condition)
-    }
+/// Makes a handle on a store a store, so that a trait object behind it has the methods that are not the object's own.
+macro_rules! forward {
+    ($($handle:ty),+) => { $(
+        impl<T: EventStore + ?Sized> EventStore for $handle {
+            fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+                (**self).run_append(request)
+            }
 
-    /// See [`EventStore::query`].
-    pub fn query<S: Selection + Clone>(&self, selection: &S) -> Query<'_, S> {
-        Query::new(self, selection.clone())
-    }
+            fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
+                (**self).run_query(request)
+            }
+        }
+    )+ };
 }
 
-impl<T: EventStore + ?Sized> EventStore for Arc<T> {
-    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
-        (**self).run_append(request)
-    }
-
-    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
-        (**self).run_query(request)
-    }
-}
+forward!(&T, Arc<T>, Box<T>);
 
 /// An append, as a store gets it: there is at least one event, each is [valid](NewEvent::validate), and no two have the
 /// same id.
@@ -93,6 +99,18 @@ pub struct AppendRequest {
     pub condition: AppendCondition,
     /// The limit that the caller has set; else the store's own.
     pub timeout: Option<Duration>,
+}
+
+impl AppendRequest {
+    /// For the makers of stores: the refusal when the log holds some of the ids, the first at `position`, and this is
+    /// not the repeat of an append.
+    ///
+    /// A repeat has all events of the first append, in its order, and each [is as it was](NewEvent::is_recorded_as): that
+    /// is answered with [`Appended::as_repeated`], whatever the condition says now.
+    #[must_use]
+    pub fn reused_ids(position: u64) -> Error {
+        refusal::reused(position)
+    }
 }
 
 /// A query, as a store gets it.
@@ -109,13 +127,27 @@ pub struct QueryRequest {
     pub timeout: Option<Duration>,
 }
 
+impl QueryRequest {
+    /// Whether the event is asked for: it matches the filter and is within the bounds.
+    #[must_use]
+    pub fn selects(&self, event: &Event) -> bool {
+        let subject = Subject::from(event);
+        self.bounds.admit(&subject) && self.filter.matches_subject(&subject)
+    }
+}
+
 /// What a store answers to a query.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Answer {
-    pub(super) events: Vec<Event>,
-    pub(super) head: Option<Mark>,
-    pub(super) node: Arc<str>,
-    pub(super) role: Role,
+    /// The events that were asked for, lowest position first.
+    pub events: Vec<Event>,
+    /// The last event of the whole log, in the same snapshot.
+    pub head: Option<Mark>,
+    /// The name of the node that has served.
+    pub node: Arc<str>,
+    /// What that node is.
+    pub role: Role,
 }
 
 impl Answer {

@@ -12,7 +12,7 @@ use super::{
     condition::{After, Guard},
     refusal,
 };
-use crate::{Event, EventId, NewEvent, Result, filter::Subject};
+use crate::{Event, EventId, NewEvent, Result};
 
 /// An event store in memory, under the same rules as [`PostgresEventStore`](crate::PostgresEventStore).
 ///
@@ -69,12 +69,8 @@ impl EventStore for MemoryEventStore {
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let log = Arc::clone(&self.log);
         Box::pin(async move {
-            let QueryRequest { filter, bounds, .. } = request;
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
-            let selected = log.events.iter().filter(|event| {
-                let subject = Subject::from(*event);
-                bounds.admit(&subject) && filter.matches_subject(&subject)
-            });
+            let selected = log.events.iter().filter(|event| request.selects(event));
             Ok(Answer::new(selected.cloned().collect(), log.events.last().map(Event::mark)))
         })
     }
@@ -99,7 +95,7 @@ impl Log {
         let same = events.iter().enumerate().all(|(index, event)| {
             let position = first + index as u64;
             let following = Some(events.len() - 1 - index);
-            self.following_at(position) == following && self.at(position).is_some_and(|it| is_same(it, event))
+            self.following_at(position) == following && self.at(position).is_some_and(|it| event.is_recorded_as(it))
         });
         if same && !is_a_part {
             Ok(Some(Appended::new(first, events).as_repeated()))
@@ -140,13 +136,4 @@ impl Log {
         }
         appended
     }
-}
-
-fn is_same(recorded: &Event, event: &NewEvent) -> bool {
-    recorded.id() == event.id()
-        && recorded.event_type() == event.event_type()
-        && recorded.tags().eq(event.tags())
-        && recorded.payload() == event.payload()
-        && recorded.metadata() == event.metadata()
-        && recorded.occurred_at() == event.occurred_at()
 }

@@ -23,7 +23,7 @@ mod refusal;
 pub use self::postgres::Migrated;
 pub use self::{
     append::{Append, Appended},
-    condition::AppendCondition,
+    condition::{After, AppendCondition, Guard},
     contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
     history::History,
     memory::MemoryEventStore,

@@ -75,27 +75,51 @@
 //! The cluster holds no task and no connection: each test may have its own tokio runtime, as `#[tokio::test]` gives it
 //! one. The runtime needs I/O and time enabled.
 
+#[cfg(unix)]
 mod account;
+#[cfg(unix)]
 mod builder;
+#[cfg(unix)]
 mod cluster;
+#[cfg(unix)]
 mod create;
+#[cfg(unix)]
 mod database;
+pub mod event_store;
+#[cfg(unix)]
 mod folder;
+#[cfg(unix)]
 mod node;
+#[cfg(unix)]
 mod ports;
+#[cfg(unix)]
 mod processes;
+#[cfg(unix)]
 mod programs;
+#[cfg(unix)]
 mod roles;
+#[cfg(unix)]
 mod scram;
+#[cfg(unix)]
 mod server;
+#[cfg(unix)]
 mod settings;
+#[cfg(unix)]
 mod signals;
+#[cfg(unix)]
 mod sql;
+#[cfg(unix)]
 mod watchdog;
 
+#[cfg(unix)]
 pub use builder::ClusterBuilder;
+#[cfg(unix)]
 pub use cluster::LocalCluster;
+#[cfg(unix)]
 pub use database::TestDatabase;
+#[cfg(unix)]
 pub use node::Node;
+#[cfg(unix)]
 pub use programs::Programs;
+#[cfg(unix)]
 pub use roles::Rejoined;

@@ -3,6 +3,7 @@
 
 mod borrowed_pools;
 mod contention;
+mod event_store;
 mod filter_sql;
 mod grants;
 mod hostile_text;

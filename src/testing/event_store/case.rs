@@ -1,0 +1,169 @@
+//! A case, and how it is run.
+
+use std::{any::Any, fmt, future::Future, panic::AssertUnwindSafe, pin::Pin, time::Duration};
+
+use tokio::runtime::{Builder, Runtime};
+
+use super::list::CASES;
+use crate::EventStore;
+
+/// The longest that a case may take. The slowest takes seconds on a busy machine; who takes a minute waits for nothing.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Threads of a case's runtime: enough for calls to run at the same time.
+const THREADS: usize = 4;
+
+pub(super) type Checking<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
+
+/// One rule of [`EventStore`], as a test for any store; [the module](super) shows how to run it.
+#[derive(Clone, Copy)]
+pub struct Case {
+    pub(super) topic: &'static str,
+    pub(super) name: &'static str,
+    pub(super) proves: &'static str,
+    pub(super) check: for<'a> fn(&'a dyn EventStore) -> Checking<'a>,
+}
+
+impl Case {
+    /// All cases, by topic.
+    #[must_use]
+    pub fn all() -> &'static [Self] {
+        CASES
+    }
+
+    /// The case of this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        CASES.iter().find(|case| case.name == name).copied()
+    }
+
+    /// What it belongs to: `append`, `condition`, `concurrency` and so on.
+    #[must_use]
+    pub fn topic(&self) -> &'static str {
+        self.topic
+    }
+
+    /// Its name, which is the rule in short, and the name of the test that the macro makes of it.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What a store that passes it has shown, in one line.
+    #[must_use]
+    pub fn proves(&self) -> &'static str {
+        self.proves
+    }
+
+    /// Checks the rule on a fresh and empty store, on the caller's runtime, which must be tokio's with its time enabled.
+    ///
+    /// On one thread the concurrent cases find less. There is no limit on time: the caller has to set one.
+    ///
+    /// # Panics
+    ///
+    /// When the store breaks the rule.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it ends the check. What the store has been asked for meanwhile goes on, as the store does it.
+    pub async fn check(&self, store: &dyn EventStore) {
+        (self.check)(store).await;
+    }
+
+    /// Makes a store and checks the rule on it, on a runtime of its own with four threads, within a minute.
+    ///
+    /// # Panics
+    ///
+    /// When the store breaks the rule, or is not through in time; also inside of another runtime, as tokio does.
+    pub fn run<S: EventStore>(&self, store: impl Future<Output = S>) {
+        let runtime = runtime();
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+            runtime.block_on(async {
+                let store = store.await;
+                if tokio::time::timeout(LIMIT, self.check(&store)).await.is_err() {
+                    panic!("{}: not through after {LIMIT:?}: some call of the store does not return", self.name);
+                }
+            });
+        }));
+        // A task that never ends must not keep the failure from being told.
+        runtime.shutdown_timeout(Duration::from_secs(1));
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    }
+
+    /// The same as [`run`](Self::run), but gives the failure back.
+    ///
+    /// # Errors
+    ///
+    /// When the store breaks the rule, or is not through in time.
+    ///
+    /// # Panics
+    ///
+    /// Inside of another runtime.
+    pub fn outcome<S: EventStore>(&self, store: impl Future<Output = S>) -> Result<(), Failure> {
+        let run = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(store)));
+        run.map_err(|panic| Failure { case: *self, message: message(&*panic) })
+    }
+}
+
+/// Runs all cases, each on a store of its own, and gives those that failed.
+///
+/// For a harness of your own; the macro makes a test of each case instead.
+///
+/// ```
+/// use mainstem::{MemoryEventStore, testing::event_store::failures};
+///
+/// assert!(failures(|| async { MemoryEventStore::new() }).is_empty());
+/// ```
+///
+/// # Panics
+///
+/// Inside of another runtime.
+#[must_use]
+pub fn failures<S: EventStore, F: Future<Output = S>>(store: impl Fn() -> F) -> Vec<Failure> {
+    CASES.iter().filter_map(|case| case.outcome(store()).err()).collect()
+}
+
+fn runtime() -> Runtime {
+    let runtime = Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    runtime.unwrap_or_else(|error| panic!("no runtime for the case: {error}"))
+}
+
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a message").to_owned()
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}::{}", self.topic, self.name)
+    }
+}
+
+/// A rule that a store has broken.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    case: Case,
+    message: String,
+}
+
+impl Failure {
+    /// The rule.
+    #[must_use]
+    pub fn case(&self) -> Case {
+        self.case
+    }
+
+    /// What the check has found.
+    #[must_use]
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} ({}): {}", self.case, self.case.proves, self.message)
+    }
+}

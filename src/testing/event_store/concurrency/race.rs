@@ -1,0 +1,89 @@
+//! Many racers, each of which reads, decides and appends, again and again.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::join_all;
+use tokio::sync::Barrier;
+
+use super::{
+    super::fixture::{Store, expect},
+    oracle::Oracle,
+};
+use crate::{AppendCondition, Appended, BoxFuture, Error, EventStore, Filter, Mark, NewEvent, Result};
+
+/// What a racer does in a round: it reads this, and appends that, if what it has read is unchanged.
+pub(super) struct Move {
+    pub(super) filter: Filter,
+    pub(super) events: Vec<NewEvent>,
+    /// Whether the append has a condition.
+    pub(super) guarded: bool,
+}
+
+/// What a racer has read.
+pub(super) struct Read {
+    pub(super) filter: Filter,
+    pub(super) events: Vec<Mark>,
+    pub(super) head: Option<Mark>,
+    /// The highest position that had been acknowledged, to anybody, when the read began.
+    pub(super) floor: u64,
+}
+
+/// What a racer has tried, and what it was told.
+pub(super) struct Attempt {
+    pub(super) filter: Filter,
+    /// The condition's, unless there was none.
+    pub(super) after: Option<u64>,
+    pub(super) events: Vec<NewEvent>,
+    pub(super) outcome: Result<Appended, Error>,
+}
+
+/// How often an append was written, and how often it was refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Score {
+    pub(super) won: usize,
+    pub(super) lost: usize,
+}
+
+/// Runs a race on an empty store, and has the oracle look at what became of it.
+pub(super) async fn run(store: Store<'_>, racers: usize, rounds: usize, plan: impl Fn(usize, usize) -> Move) -> Score {
+    let (all_have_read, acknowledged) = (Barrier::new(racers), AtomicU64::new(0));
+    let (all_have_read, acknowledged, plan) = (&all_have_read, &acknowledged, &plan);
+    let racing = (0..racers).map(|racer| async move {
+        let mut told = Vec::new();
+        for round in 0..rounds {
+            let Move { filter, events, guarded } = plan(racer, round);
+            let floor = acknowledged.load(Ordering::SeqCst);
+            let history = expect(elsewhere(store.query(&filter)).await, "a racer's query");
+            // In every other round all decide on the same state, so that they cannot miss each other.
+            if round % 2 == 0 {
+                all_have_read.wait().await;
+            }
+            let (after, condition) = if guarded {
+                (Some(history.head().map_or(0, |head| head.position())), history.unchanged())
+            } else {
+                (None, AppendCondition::none())
+            };
+            let outcome = elsewhere(store.append(events.clone(), condition)).await;
+            if let Ok(appended) = &outcome {
+                acknowledged.fetch_max(appended.last().position(), Ordering::SeqCst);
+            }
+            let (head, seen) = (history.head(), history.iter().map(crate::Event::mark).collect());
+            let read = Read { filter: filter.clone(), events: seen, head, floor };
+            told.push((read, Attempt { filter, after, events, outcome }));
+        }
+        told
+    });
+    let (reads, attempts) = join_all(racing).await.into_iter().flatten().unzip();
+    Oracle { reads, attempts }.judge(store).await
+}
+
+/// Runs a call as a task of its own, so that calls run at the same time and not only in turns.
+pub(super) async fn elsewhere<T: Send + 'static>(call: impl IntoFuture<Output = T, IntoFuture = BoxFuture<T>>) -> T {
+    match tokio::spawn(call.into_future()).await {
+        Ok(output) => output,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(error) => panic!("a call was cancelled: {error}"),
+        },
+    }
+}

@@ -1,0 +1,148 @@
+//! The specification of Dynamic Consistency Boundaries (dcb.events), clause by clause, and its leading example.
+//!
+//! Its words are in the names; ours are `Filter` for its query, `FilterItem` for its query item, and
+//! `AppendCondition::fail_if_events_match` with `after` for its append condition.
+
+use futures_util::future::join_all;
+use serde_json::json;
+
+use super::fixture::{
+    Store, append, append_if, append_one, event, expect, log, none_of, of_type, of_types, plain, positions, read,
+    refused, tagged, types, with_tags,
+};
+use crate::{ErrorKind, EventStore, Filter, Result};
+
+pub(super) async fn a_query_item_matches_one_of_its_types_and_all_of_its_tags(store: Store<'_>) {
+    let events = [
+        tagged("EventType1", ["tag1"]),
+        tagged("EventType2", ["tag1", "tag2"]),
+        tagged("EventType3", ["tag1", "tag2", "tag3"]),
+        plain("EventType2"),
+    ];
+    let first = append(store, events).await.first_position();
+    let both = Filter::matching().any_type_of(["EventType2", "EventType3"]).and_all_tags_of(["tag1", "tag2"]).finish();
+    let cases = [
+        (of_types(["EventType1", "EventType2"]), vec![0, 1, 3]),
+        (with_tags(["tag1", "tag2"]), vec![1, 2]),
+        (expect(both, "a filter"), vec![1, 2]),
+    ];
+    for (filter, expected) in cases {
+        let expected: Vec<u64> = expected.into_iter().map(|index: u64| first + index).collect();
+        assert_eq!(positions(&read(store, &filter).await), expected, "{filter:?}");
+    }
+}
+
+pub(super) async fn query_items_are_alternatives(store: Store<'_>) {
+    let events = [plain("EventType1"), tagged("EventType2", ["tag1"]), tagged("EventType3", ["tag1", "tag2"])];
+    append(store, events).await;
+    let either = Filter::matching()
+        .any_type_of(["EventType1"])
+        .or_matching()
+        .all_tags_of(["tag2"])
+        .or_matching()
+        .any_type_of(["EventType2"])
+        .and_all_tags_of(["tag2"])
+        .finish();
+    let either = expect(either, "a filter");
+    assert_eq!(types(&read(store, &either).await), ["EventType1", "EventType3"]);
+    refused(store, [plain("C")], none_of(&either), ErrorKind::Conflict).await;
+}
+
+pub(super) async fn the_query_of_all_events_matches_every_event(store: Store<'_>) {
+    append(store, [plain("A"), tagged("B", ["t"])]).await;
+    assert_eq!(types(&log(store).await), ["A", "B"]);
+    refused(store, [plain("C")], none_of(&Filter::any_event()), ErrorKind::Conflict).await;
+}
+
+pub(super) async fn reading_can_start_behind_a_position(store: Store<'_>) {
+    let first = append_one(store, "A").await.first_position();
+    append(store, [plain("B"), plain("A")]).await;
+    assert_eq!(types(&read(store, &Filter::any_event().after_position(first)).await), ["B", "A"]);
+    assert_eq!(types(&read(store, &of_type("A").after_position(first)).await), ["A"]);
+}
+
+pub(super) async fn sequence_positions_are_unique_and_increase(store: Store<'_>) {
+    for amount in 1..6 {
+        append(store, (0..amount).map(|_| plain("A"))).await;
+    }
+    let history = log(store).await;
+    assert_eq!(history.len(), 15);
+    assert!(history[0].position() >= 1, "positions begin at 1 or higher");
+    assert!(history.is_sorted_by(|a, b| a.position() < b.position()), "{:?}", positions(&history));
+}
+
+pub(super) async fn an_append_fails_if_any_event_matches_its_query(store: Store<'_>) {
+    let guard = none_of(&with_tags(["t"]));
+    append_if(store, [plain("A"), tagged("B", ["u"])], guard.clone()).await;
+    append(store, [tagged("A", ["t"])]).await;
+    refused(store, [plain("C"), plain("D")], guard, ErrorKind::Conflict).await;
+    assert_eq!(types(&log(store).await), ["A", "B", "A"], "an append is atomic");
+}
+
+pub(super) async fn events_up_to_after_are_ignored(store: Store<'_>) {
+    let first = append_one(store, "A").await.first_position();
+    append_if(store, [plain("B")], none_of(&of_type("A")).after_position(first)).await;
+    let second = append_one(store, "A").await.first_position();
+    refused(store, [plain("B")], none_of(&of_type("A")).after_position(first), ErrorKind::Conflict).await;
+    append_if(store, [plain("B")], none_of(&of_type("A")).after_position(second)).await;
+}
+
+pub(super) async fn after_may_be_higher_than_the_last_match(store: Store<'_>) {
+    append_one(store, "A").await;
+    let head = append(store, [plain("B"), plain("B")]).await.last();
+    append_if(store, [plain("C")], none_of(&of_type("A")).after_position(head.position())).await;
+    append_if(store, [plain("C")], none_of(&of_type("A")).after(head)).await;
+    append_if(store, [plain("C")], none_of(&of_type("Never")).after_position(head.position())).await;
+}
+
+pub(super) async fn tags_are_opaque_and_always_exposed(store: Store<'_>) {
+    append(store, [plain("A"), tagged("B", ["b:2", "a", "b:1", "a"])]).await;
+    let history = log(store).await;
+    let tags: Vec<Vec<&str>> = history.iter().map(|event| event.tags().collect()).collect();
+    assert_eq!(tags, [vec![], vec!["a", "b:1", "b:2"]], "each tag once, in order");
+    assert_eq!(read(store, &with_tags(["b"])).await.len(), 0, "a tag has no parts");
+    assert_eq!(types(&read(store, &with_tags(["b:1"])).await), ["B"]);
+}
+
+/// The leading example: a course has a capacity, and students subscribe until it is reached.
+pub(super) async fn a_course_is_never_overbooked(store: Store<'_>) {
+    const STUDENTS: usize = 12;
+    const CAPACITY: usize = 5;
+    append(store, [event("CourseDefined", json!({"capacity": CAPACITY})).with_tag("course:1")]).await;
+    let students = (0..STUDENTS).map(|student| async move {
+        let student = format!("student:{student}");
+        // Each conflict means that another one was written, so there are never more of them than seats.
+        for _ in 0..=CAPACITY {
+            match subscribe(store, &student).await {
+                Ok(subscribed) => return subscribed,
+                Err(error) => assert!(error.is_conflict(), "{}", error.report()),
+            }
+        }
+        panic!("{student} has had more conflicts than there are seats");
+    });
+    let subscribed = join_all(students).await.into_iter().filter(|subscribed| *subscribed).count();
+    let history = log(store).await;
+    assert_eq!((subscribed, history.len()), (CAPACITY, 1 + CAPACITY), "each seat is taken, by one student");
+    let again = expect(subscribe(store, "student:late").await, "a late student");
+    assert!(!again, "the course is full");
+}
+
+async fn subscribe(store: Store<'_>, student: &str) -> Result<bool> {
+    let boundary = Filter::matching()
+        .all_tags_of(["course:1"])
+        .or_matching()
+        .any_type_of(["Subscribed"])
+        .and_all_tags_of([student])
+        .finish()?;
+    let history = store.query(&boundary).await?;
+    let capacity = history.iter().filter(|event| event.event_type() == "CourseDefined").last().map(|event| {
+        let defined: std::collections::HashMap<String, usize> = expect(event.decode(), "the course");
+        defined["capacity"]
+    });
+    let taken = history.iter().filter(|event| event.event_type() == "Subscribed").count();
+    if capacity.is_none_or(|capacity| taken >= capacity) {
+        return Ok(false);
+    }
+    tokio::task::yield_now().await;
+    store.append([tagged("Subscribed", ["course:1", student])], history.unchanged()).await.map(|_| true)
+}

@@ -1,0 +1,139 @@
+//! The cases, listed once: the tests of the macro and [`Case::all`] both come from here.
+
+use super::case::Case;
+
+/// Calls `[a macro]` with the given tokens and all cases behind them.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event_store_cases {
+    ([$($callback:tt)+] $($given:tt)*) => { $($callback)+! { $($given)*
+        append {
+            events_are_read_as_they_were_written: "an event is read back with every field as it was appended",
+            positions_follow_the_order_of_the_appends: "positions increase, and those of one append follow each other",
+            an_append_is_whole_or_not_there: "an append that is refused, for whatever reason, writes nothing",
+            an_append_does_not_break_its_own_condition: "the events of the append itself do not count against it",
+            an_append_without_a_condition_is_written_whatever_the_log_holds: "without a condition there is no conflict",
+            an_append_that_is_never_awaited_writes_nothing: "a call does nothing before it is polled",
+        }
+        query {
+            an_empty_log_has_no_events_and_no_head: "an empty log is read as empty, not as an error",
+            each_shape_of_filter_reads_what_matches: "types, tags, predicates, items and their combinations select the right events, in order",
+            types_and_tags_are_compared_byte_by_byte: "no case, no accent, no space, no pattern and no beginning is taken for the same",
+            the_head_is_the_logs_last_event_whatever_was_asked_for: "the head comes with every read, also with an empty one",
+            a_position_bound_reads_what_is_behind_it: "a read goes on behind a position, which is not part of it",
+            a_time_bound_reads_what_occurred_in_it: "a span of time has both its ends, and is about when an event occurred",
+            a_long_read_is_complete: "thousands of events are read whole, in the order of the log",
+            a_strong_read_sees_every_append_that_was_acknowledged: "who has appended reads what was written",
+        }
+        condition {
+            an_unchanged_boundary_takes_the_append: "events that do not match the filter do not break it",
+            a_matching_event_behind_the_read_is_a_conflict: "one that matches does, and the conflict names the first",
+            a_read_of_an_empty_log_is_broken_by_the_first_match: "nothing read from an empty log is something to vouch for",
+            a_read_that_found_nothing_is_broken_by_the_first_match: "nothing found in a log with other events is, too",
+            a_condition_without_after_counts_every_event: "without `after` any match in the whole log is a conflict",
+            only_events_behind_after_count: "the event at `after` does not count, the next one does",
+            an_append_need_not_match_its_own_condition: "what is guarded and what is written are independent",
+            any_event_guards_the_whole_log: "the filter for any event is broken by any event",
+            each_shape_of_filter_guards_what_it_reads: "a condition is broken by exactly those events that its filter reads",
+            a_condition_from_far_back_is_judged_like_a_near_one: "1500 events in between change nothing",
+            a_condition_is_judged_anew_each_time: "a condition is a value: used again, it is judged again",
+        }
+        repeat {
+            a_repeated_append_returns_the_first_ones_positions: "the same append, made again, writes nothing and says where the events are",
+            a_repeat_is_answered_whatever_its_condition_says_now: "a repeat is recognised before its condition is judged",
+            an_event_of_the_same_value_is_the_same_event: "a repeat is told by the value of its JSON, not by the text",
+            ids_of_other_events_are_refused: "ids with other content, another order, a part or more are refused, whole",
+            a_refused_append_leaves_its_ids_free: "an append that was refused can be made again, for the first time",
+            an_abandoned_append_is_whole_or_not_there_and_can_be_made_again: "dropping an append half-way leaves no part, and a repeat settles it",
+        }
+        divergence {
+            another_event_at_the_position_has_diverged: "a condition based on an event that is not there is not a conflict but a lost history",
+            what_is_beyond_the_head_has_diverged: "`after` beyond the head never lets an append through",
+            an_empty_log_holds_nothing_to_go_on_from: "nor does any event or position in an empty log",
+            divergence_is_told_before_conflict: "the loss of history is told, even if there is a match as well",
+        }
+        limits {
+            the_longest_type_and_tags_are_stored_and_found: "the largest event that is allowed can be written and found",
+            hostile_text_is_only_text: "quotes, SQL, braces, patterns and control characters are stored and found, as data",
+            large_and_deep_json_is_kept: "megabytes, 127 levels and 20000 members are read back",
+            numbers_keep_every_digit: "numbers are decimals: read back and told apart beyond what a double holds",
+            times_are_kept_to_the_microsecond: "also before 1970 and far ahead",
+            a_thousand_events_are_one_append: "a large append is one append, and is repeated as one",
+            a_wide_filter_is_judged_whole: "filters of thousands of items read and guard to their last item",
+            an_append_that_ran_out_of_time_says_what_it_knows: "after a timeout nothing was written; if that is not known, the error says so",
+        }
+        concurrency {
+            each_version_of_a_boundary_has_one_winner: "of racers who have read the same, one wins, who has seen its predecessor",
+            a_narrow_and_a_wide_set_of_types_see_each_other: "no write skew between a set of types and one that contains it",
+            conditions_by_type_and_by_tag_see_each_other: "no write skew between a condition by type and one by tag",
+            conditions_see_appends_that_have_none: "an unconditional append breaks the conditions that it matches",
+            conditions_of_several_items_are_judged_as_one: "any item of a condition stops the append, at the same instant as all others",
+            conditions_of_every_shape_see_each_other: "conditions on types, tags, payload, metadata and everything race correctly",
+            boundaries_without_common_events_never_conflict: "there is no conflict without an event that matches",
+            appends_of_several_events_are_never_mixed_or_seen_in_part: "an append is one step, for its neighbours and for readers",
+            no_event_appears_below_one_that_was_seen: "who reads on from the last head misses nothing; what was read stays",
+            one_append_made_many_times_at_once_is_written_once: "a repeat is recognised while the first one is in flight",
+            a_name_is_taken_by_exactly_one: "a condition without a read before it lets one through",
+            nobody_wins_what_was_taken_before: "a condition that was broken before the race lets nobody through",
+        }
+        dcb {
+            a_query_item_matches_one_of_its_types_and_all_of_its_tags: "query item: types are alternatives, tags are not",
+            query_items_are_alternatives: "query: an event matches if one item does, as a whole",
+            the_query_of_all_events_matches_every_event: "query: all events",
+            reading_can_start_behind_a_position: "read: from a position on",
+            sequence_positions_are_unique_and_increase: "sequence position: unique and increasing",
+            an_append_fails_if_any_event_matches_its_query: "append: fails, as a whole, if an event matches the condition",
+            events_up_to_after_are_ignored: "append condition: events up to `after` are ignored",
+            after_may_be_higher_than_the_last_match: "append condition: `after` is the highest position known, matching or not",
+            tags_are_opaque_and_always_exposed: "tags: a set, read back, without meaning to the store",
+            a_course_is_never_overbooked: "its example: a decision over two entities, without a lock on either",
+        }
+    } };
+}
+
+macro_rules! list {
+    ($($topic:ident { $($name:ident: $proves:literal,)+ })+) => {
+        pub(super) const CASES: &[Case] = &[$($(Case {
+            topic: stringify!($topic),
+            name: stringify!($name),
+            proves: $proves,
+            check: |store| Box::pin(async move { super::$topic::$name(&store).await }),
+        },)+)+];
+    };
+}
+
+__event_store_cases! { [list] }
+
+/// One test for each case of [`event_store`](crate::testing::event_store), on stores that this expression makes.
+///
+/// The expression is evaluated anew for each test, and is a future of an empty store; the test runs it on a tokio runtime
+/// of its own. The tests are in modules named for their topics, so give them a module to be in.
+///
+/// ```
+/// # #[cfg(test)]
+/// mod my_store {
+///     mainstem::event_store_tests!(async { mainstem::MemoryEventStore::new() });
+/// }
+/// ```
+#[macro_export]
+macro_rules! event_store_tests {
+    ($store:expr $(,)?) => {
+        fn __fresh_event_store() -> impl ::core::future::Future<Output = impl $crate::EventStore> {
+            $store
+        }
+        $crate::__event_store_cases! { [$crate::__event_store_tests] }
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __event_store_tests {
+    ($($topic:ident { $($name:ident: $proves:literal,)+ })+) => { $(
+        mod $topic { $(
+            #[test]
+            fn $name() {
+                $crate::testing::event_store::__run(::core::stringify!($name), super::__fresh_event_store());
+            }
+        )+ }
+    )+ };
+}
