@@ -109,9 +109,10 @@ async fn one_refused_connect_fails_nobody_who_can_be_served_by_another_connectio
     client.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'p' CONNECTION LIMIT 1")).await.unwrap();
     let (scheme, rest) = (database.primary_url(), database.primary_url());
     let url = format!("{}://{role}:p@{}", scheme.split("://").next().unwrap(), rest.split('@').nth(1).unwrap());
-    let router = Router::builder().primary(url).max_connections(5).build().unwrap();
-    // A cold pool: of five connects at once the server takes one.
-    for _ in 0..5 {
+    let cold = || Router::builder().primary(url.clone()).max_connections(5).build().unwrap();
+    // Of five connects at once the server takes one, and refuses the others before that one is ready.
+    for _ in 0..3 {
+        let router = cold();
         let calls = (0..5).map(|_| async {
             let client = router.client().await?;
             client.query_one("SELECT 1", &[]).await.map(drop)
@@ -120,7 +121,11 @@ async fn one_refused_connect_fails_nobody_who_can_be_served_by_another_connectio
         for answer in answers {
             answer.unwrap_or_else(|error| panic!("{}", error.report()));
         }
+        drop(router);
+        // The limit is the role's: the next round begins when the server has noticed.
+        sessions(&database, &format!("usename = '{role}'"), 0).await;
     }
+    let router = cold();
     // The only connection is out, a connect is refused, and then the limit is lifted: who waits gets one.
     let held = router.client().await.unwrap();
     let waiting = tokio::spawn(router.client());
