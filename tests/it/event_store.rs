@@ -1,5 +1,9 @@
 //! The public suite for event stores, on the stores of this crate.
 
+mod broken;
+mod flawed;
+mod flaws;
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mainstem::{LogName, PostgresEventStore, testing::TestDatabase};
@@ -11,8 +15,25 @@ mod memory {
     mainstem::event_store_tests!(async { mainstem::MemoryEventStore::new() });
 }
 
+/// The example of a store that is not of this crate: it has nothing but the public API.
+#[path = "../../examples/file_store.rs"]
+#[expect(dead_code, unreachable_pub, reason = "it is a program of its own")]
+mod file_store;
+
+mod file {
+    mainstem::event_store_tests!(super::in_a_file());
+}
+
 mod postgres {
     mainstem::event_store_tests!(super::fresh_log());
+}
+
+async fn in_a_file() -> file_store::FileEventStore {
+    // Unlinked at once: it ends with the store.
+    let path = std::env::temp_dir().join(format!("mainstem-{}.jsonl", mainstem::EventId::new()));
+    let store = file_store::FileEventStore::open(&path).expect("a file");
+    std::fs::remove_file(path).expect("unlinking");
+    store
 }
 
 /// An empty log of its own, in one database for all: a new database for each case would cost more than the case.

@@ -52,15 +52,19 @@ pub(super) async fn an_append_is_whole_or_not_there(store: Store<'_>) {
     append(store, [taken.clone()]).await;
     let before = log(store).await;
     let three = || [plain("A"), plain("B"), plain("C")];
-    let conflicting = none_of(&of_type("Taken"));
-    refused(store, three(), conflicting, ErrorKind::Conflict).await;
-    let diverged = none_of(&of_type("Other")).after_position(before[0].position() + 1);
-    refused(store, three(), diverged, ErrorKind::LogDiverged).await;
     let with_taken_id = [plain("A"), plain("B"), plain("C").with_id(taken.id())];
-    refused(store, with_taken_id, AppendCondition::none(), ErrorKind::InvalidInput).await;
-    let after = log(store).await;
-    assert_eq!(types(&after), ["Taken"], "something was written by an append that was refused");
-    assert_eq!(after.head(), before.head());
+    let beyond = none_of(&of_type("Other")).after_position(before[0].position() + 1);
+    let cases = [
+        (three(), none_of(&of_type("Taken")), ErrorKind::Conflict),
+        (three(), beyond, ErrorKind::LogDiverged),
+        (with_taken_id, AppendCondition::none(), ErrorKind::InvalidInput),
+    ];
+    for (events, condition, kind) in cases {
+        refused(store, events, condition, kind).await;
+        let after = log(store).await;
+        assert_eq!(types(&after), ["Taken"], "something was written by an append that was refused as {kind:?}");
+        assert_eq!(after.head(), before.head());
+    }
 }
 
 pub(super) async fn an_append_does_not_break_its_own_condition(store: Store<'_>) {

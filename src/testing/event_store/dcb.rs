@@ -135,7 +135,7 @@ async fn subscribe(store: Store<'_>, student: &str) -> Result<bool> {
         .and_all_tags_of([student])
         .finish()?;
     let history = store.query(&boundary).await?;
-    let capacity = history.iter().filter(|event| event.event_type() == "CourseDefined").last().map(|event| {
+    let capacity = history.iter().rfind(|event| event.event_type() == "CourseDefined").map(|event| {
         let defined: std::collections::HashMap<String, usize> = expect(event.decode(), "the course");
         defined["capacity"]
     });

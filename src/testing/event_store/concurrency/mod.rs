@@ -80,8 +80,9 @@ pub(super) async fn conditions_see_appends_that_have_none(store: Store<'_>) {
 
 pub(super) async fn conditions_of_several_items_are_judged_as_one(store: Store<'_>) {
     contended(store, |racer, round| {
-        let course = format!("course:{}", racer % 3);
-        let student = format!("student:{}", (racer + round) % 3);
+        // Most conditions differ, and yet have an item in common.
+        let course = format!("course:{}", racer % 2);
+        let student = format!("student:{}", (racer / 2 + round) % 4);
         let filter = expect(
             Filter::matching()
                 .any_type_of(["Subscribed"])

@@ -20,15 +20,20 @@ pub(super) struct Oracle {
 /// How many broken rules a failure tells of.
 const TOLD: usize = 8;
 
+const LOST: &str = "lost conflict: ";
+const UNEXPECTED: &str = "unexpected error: ";
+
 impl Oracle {
     /// Fails with the rules that were broken; gives the score if none was.
     pub(super) async fn judge(&self, store: Store<'_>) -> Score {
         let log = Log::new(log(store).await);
         let mut broken = log.disorder();
-        broken.extend(self.attempts.iter().filter_map(|attempt| log.broken_by_attempt(attempt)));
+        broken.extend(self.attempts.iter().flat_map(|attempt| log.broken_by_attempt(attempt)));
         broken.extend(self.strangers(&log));
         let ends = self.attempts.iter().filter_map(|attempt| Some(attempt.outcome.as_ref().ok()?.last())).collect();
         broken.extend(self.reads.iter().filter_map(|read| log.broken_by_read(read, &ends)));
+        // The worst first; an error tells the least.
+        broken.sort_by_key(|rule| (!rule.starts_with(LOST), rule.starts_with(UNEXPECTED)));
         let told = broken.iter().take(TOLD).map(|rule| format!("\n- {rule}")).collect::<String>();
         assert!(broken.is_empty(), "{} of the race's answers break the rules:{told}", broken.len());
         let won = self.attempts.iter().filter(|attempt| attempt.outcome.is_ok()).count();
@@ -73,12 +78,13 @@ impl Log {
         broken
     }
 
-    fn broken_by_attempt(&self, attempt: &Attempt) -> Option<String> {
-        match &attempt.outcome {
-            Ok(appended) => self.missing(attempt, appended).or_else(|| self.lost_conflict(attempt, appended)),
-            Err(error) if error.is_conflict() => self.false_conflict(attempt, error).or_else(|| self.leftover(attempt)),
-            Err(error) => Some(format!("unexpected error: {}", error.report())),
-        }
+    fn broken_by_attempt(&self, attempt: &Attempt) -> Vec<String> {
+        let broken = match &attempt.outcome {
+            Ok(appended) => [self.lost_conflict(attempt), self.missing(attempt, appended)],
+            Err(error) if error.is_conflict() => [self.false_conflict(attempt, error), self.leftover(attempt)],
+            Err(error) => [Some(format!("{UNEXPECTED}{}", error.report())), None],
+        };
+        broken.into_iter().flatten().collect()
     }
 
     fn missing(&self, attempt: &Attempt, appended: &Appended) -> Option<String> {
@@ -91,13 +97,16 @@ impl Log {
         (!whole || !there).then(|| format!("an append was acknowledged at {positions:?}, but its events are not there"))
     }
 
-    /// The heart: an append that should have been refused.
-    fn lost_conflict(&self, attempt: &Attempt, appended: &Appended) -> Option<String> {
-        let (after, first) = (attempt.after?, appended.first_position());
+    /// The heart: an append that should have been refused. Its events count where they are, wherever it was told.
+    fn lost_conflict(&self, attempt: &Attempt) -> Option<String> {
+        let first = self.history[*self.by_id.get(&attempt.events.first()?.id())?].position();
+        let after = attempt.after?;
         let mut between = self.history.iter().filter(|event| event.position() > after && event.position() < first);
         let breaks = between.find(|event| attempt.filter.matches(event))?;
         let (at, filter) = (breaks.mark(), &attempt.filter);
-        Some(format!("the append at {first} was based on the log up to {after}, but {at} came between: {filter:?}"))
+        Some(format!(
+            "{LOST}the append at {first} was based on the log up to {after}, but {at} came between: {filter:?}"
+        ))
     }
 
     fn false_conflict(&self, attempt: &Attempt, error: &Error) -> Option<String> {

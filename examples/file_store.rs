@@ -1,0 +1,212 @@
+//! An event store of one's own: a file with a line of JSON for each append, for one process.
+//!
+//! `cargo run --example file_store` appends to `events.jsonl` in the folder for temporary files and prints what is there.
+//! The tests of this crate run the public suite on it.
+//!
+//! It shows what a store has to do, not how to do it fast: a query reads the whole file.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::{Read, Seek, SeekFrom, Write},
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use mainstem::{
+    After, Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, Event, EventId, EventStore,
+    Filter, Guard, Json, NewEvent, QueryRequest, Result,
+};
+use serde::{Deserialize, Serialize};
+
+/// A log in a file.
+#[derive(Clone, Debug)]
+pub struct FileEventStore {
+    /// Whoever holds the lock judges and writes with nobody between.
+    file: Arc<Mutex<File>>,
+}
+
+/// A line of the file: the events of one append. A line without its end was never acknowledged.
+#[derive(Serialize, Deserialize)]
+struct Line {
+    recorded_at: i64,
+    events: Vec<Stored>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    id: EventId,
+    event_type: String,
+    tags: Vec<String>,
+    payload: Json,
+    metadata: Json,
+    occurred_at: i64,
+}
+
+impl FileEventStore {
+    /// The log in this file, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// When the file can be neither opened nor made.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let file = OpenOptions::new().read(true).append(true).create(true).open(path);
+        let file = file.map_err(|error| unavailable("the file of the log cannot be opened", error))?;
+        Ok(Self { file: Arc::new(Mutex::new(file)) })
+    }
+}
+
+impl EventStore for FileEventStore {
+    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+        let file = Arc::clone(&self.file);
+        Box::pin(async move {
+            let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+            let log = Log::read(&mut file)?;
+            if let Some(appended) = log.repeated(&request.events)? {
+                return Ok(appended);
+            }
+            if let Some(guard) = request.condition.guard() {
+                log.judge(guard)?;
+            }
+            log.write(&mut file, &request.events)?;
+            Ok(Appended::new(log.head() + 1, &request.events))
+        })
+    }
+
+    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
+        let file = Arc::clone(&self.file);
+        Box::pin(async move {
+            let log = Log::read(&mut file.lock().unwrap_or_else(PoisonError::into_inner))?;
+            let head = log.events.last().map(Event::mark);
+            Ok(Answer::new(log.events.into_iter().filter(|event| request.selects(event)).collect(), head))
+        })
+    }
+}
+
+/// All that the file holds. The event at position `n` is at index `n - 1`.
+struct Log {
+    events: Vec<Event>,
+    /// For each append the position of its first event, and how many it has.
+    appends: Vec<(u64, usize)>,
+    /// Where the last whole line ends.
+    end: u64,
+}
+
+impl Log {
+    fn read(file: &mut File) -> Result<Self> {
+        let mut text = String::new();
+        let read = file.seek(SeekFrom::Start(0)).and_then(|_| file.read_to_string(&mut text));
+        read.map_err(|error| unavailable("the file of the log cannot be read", error))?;
+        let mut log = Self { events: Vec::new(), appends: Vec::new(), end: 0 };
+        for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+            log.take(line).map_err(|error| {
+                let message = format!("the file of the log is damaged at byte {}; restore it", log.end);
+                Error::new(ErrorKind::Schema, message).with_source(error)
+            })?;
+            log.end += line.len() as u64;
+        }
+        Ok(log)
+    }
+
+    fn take(&mut self, line: &str) -> Result<(), serde_json::Error> {
+        let Line { recorded_at, events } = serde_json::from_str(line)?;
+        self.appends.push((self.head() + 1, events.len()));
+        for stored in events {
+            let event = NewEvent::from_json(stored.event_type, stored.payload)
+                .with_id(stored.id)
+                .with_tags(stored.tags)
+                .with_metadata_json(stored.metadata)
+                .with_occurred_at(time(stored.occurred_at));
+            self.events.push(event.into_recorded(self.head() + 1, time(recorded_at)));
+        }
+        Ok(())
+    }
+
+    fn head(&self) -> u64 {
+        self.events.last().map_or(0, Event::position)
+    }
+
+    /// What the first of two equal appends was told. The ids are looked at before the condition: an append that is made
+    /// again has often broken its own.
+    fn repeated(&self, events: &[NewEvent]) -> Result<Option<Appended>> {
+        let taken = self.events.iter().find(|recorded| events.iter().any(|event| event.id() == recorded.id()));
+        let Some(first) = taken.map(Event::position) else { return Ok(None) };
+        let recorded = self.events.iter().skip_while(|recorded| recorded.position() < first);
+        let same = events.iter().zip(recorded).all(|(event, recorded)| event.is_recorded_as(recorded));
+        if same && self.appends.contains(&(first, events.len())) {
+            Ok(Some(Appended::new(first, events).as_repeated()))
+        } else {
+            Err(AppendRequest::reused_ids(first))
+        }
+    }
+
+    fn judge(&self, guard: &Guard) -> Result<()> {
+        let holds_after = match guard.after {
+            After::Mark(mark) => self.events.iter().any(|event| event.mark() == mark),
+            after => after.position() <= self.head(),
+        };
+        if !holds_after {
+            return Err(guard.diverged(self.head()));
+        }
+        let mut since = self.events.iter().filter(|event| event.position() > guard.after.position());
+        match since.find(|event| guard.filter.matches(event)) {
+            Some(event) => Err(guard.conflict(event.position(), event.event_type())),
+            None => Ok(()),
+        }
+    }
+
+    fn write(&self, file: &mut File, events: &[NewEvent]) -> Result<()> {
+        let events = events.iter().map(|event| Stored {
+            id: event.id(),
+            event_type: event.event_type().to_owned(),
+            tags: event.tags().map(str::to_owned).collect(),
+            payload: event.payload().clone(),
+            metadata: event.metadata().clone(),
+            occurred_at: micros(event.occurred_at()),
+        });
+        let line = Line { recorded_at: micros(SystemTime::now()), events: events.collect() };
+        let line = serde_json::to_string(&line)
+            .map_err(|error| Error::new(ErrorKind::InvalidInput, "an event is not JSON").with_source(error))?;
+        // Behind the last whole line: a process that died while it wrote has left half of one. From here on a failure
+        // leaves the question whether the line is in the file, and only the file knows.
+        let written = file.set_len(self.end).and_then(|()| writeln!(file, "{line}")).and_then(|()| file.sync_data());
+        written.map_err(|error| {
+            Error::new(ErrorKind::OutcomeUnknown, "the file of the log cannot be written").with_source(error)
+        })
+    }
+}
+
+fn unavailable(message: &str, error: std::io::Error) -> Error {
+    Error::new(ErrorKind::Unavailable, message).with_source(error)
+}
+
+/// Microseconds since 1970, which is what the times of events are cut to.
+fn micros(time: SystemTime) -> i64 {
+    let micros = |distance: Duration| i64::try_from(distance.as_micros()).unwrap_or(i64::MAX);
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => micros(since),
+        Err(before) => -micros(before.duration()),
+    }
+}
+
+fn time(micros: i64) -> SystemTime {
+    let distance = Duration::from_micros(micros.unsigned_abs());
+    if micros < 0 { SystemTime::UNIX_EPOCH - distance } else { SystemTime::UNIX_EPOCH + distance }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<()> {
+    let path = std::env::temp_dir().join("events.jsonl");
+    let store = FileEventStore::open(&path)?;
+    let started = Filter::matching().any_type_of(["Started"]).finish()?;
+    let history = store.query(&started).await?;
+    let event = NewEvent::new("Started", &serde_json::json!({"before": history.len()}))?;
+    match store.append([event], history.unchanged()).await {
+        Ok(appended) => println!("{} now has an event at {}", path.display(), appended.first_position()),
+        Err(error) if error.is_conflict() => println!("another call was faster: {error}"),
+        Err(error) => return Err(error),
+    }
+    let closed = NewEvent::new("Ended", &())?;
+    store.append([closed], AppendCondition::none()).await?;
+    Ok(())
+}

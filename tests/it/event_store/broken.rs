@@ -1,0 +1,63 @@
+//! The suite is worth what it catches: stores that are broken on purpose, one rule at a time.
+
+use mainstem::{
+    AppendCondition, ErrorKind, EventStore, Filter, NewEvent,
+    testing::event_store::{Case, Failure},
+};
+use serde_json::json;
+
+use super::{
+    flawed::{FlawedStore, NeverAsked},
+    flaws::{FLAWS, Flaw},
+};
+use crate::support::event;
+
+mod without_a_flaw {
+    mainstem::event_store_tests!(async { super::FlawedStore::new(None) });
+}
+
+fn outcome(case: &str, flaw: Flaw) -> Result<(), Failure> {
+    let case = Case::named(case).unwrap_or_else(|| panic!("there is no case {case}"));
+    case.outcome(async { FlawedStore::new(Some(flaw)) })
+}
+
+#[test]
+fn each_flaw_is_caught_by_the_cases_that_are_there_for_it() {
+    let mut missed = Vec::new();
+    for (flaw, cases) in FLAWS {
+        for case in *cases {
+            match outcome(case, *flaw) {
+                Ok(()) => missed.push(format!("{flaw:?} passes {case}")),
+                Err(failure) => println!("{flaw:?}: {failure}\n"),
+            }
+        }
+    }
+    assert_eq!(missed, Vec::<String>::new());
+}
+
+#[test]
+fn each_case_is_there_for_a_flaw() {
+    let caught: Vec<&str> = FLAWS.iter().flat_map(|(_, cases)| *cases).copied().collect();
+    let idle: Vec<_> = Case::all().iter().filter(|case| !caught.contains(&case.name())).collect();
+    assert!(idle.is_empty(), "no flaw shows that these cases can fail: {idle:?}");
+}
+
+#[tokio::test]
+async fn what_no_store_may_be_asked_is_refused_before() {
+    let valid = event("A", json!({}));
+    let twice = [valid.clone(), valid.clone()];
+    let long_type = NewEvent::new("x".repeat(256), &()).unwrap();
+    let cases: [(&str, Vec<NewEvent>); 5] = [
+        ("nothing", vec![]),
+        ("one id twice", twice.into()),
+        ("an empty type", vec![event("", json!({}))]),
+        ("an empty tag", vec![valid.clone().with_tag("")]),
+        ("a type that is too long", vec![valid, long_type]),
+    ];
+    for (what, events) in cases {
+        for condition in [AppendCondition::none(), AppendCondition::fail_if_events_match(Filter::any_event())] {
+            let error = NeverAsked.append(events.clone(), condition).await.expect_err(what);
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}");
+        }
+    }
+}

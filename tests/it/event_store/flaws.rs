@@ -1,0 +1,167 @@
+//! The ways in which a store is broken on purpose, and the cases that must notice.
+
+use mainstem::{Event, Filter, Json, NewEvent, PredicateGroup};
+
+macro_rules! flaws {
+    ($($flaw:ident => [$($case:ident),+];)+) => {
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub(super) enum Flaw { $($flaw,)+ }
+
+        /// Each flaw, with the cases that a store which has it must fail.
+        pub(super) const FLAWS: &[(Flaw, &[&str])] = &[$((Flaw::$flaw, &[$(stringify!($case)),+]),)+];
+    };
+}
+
+flaws! {
+    // Conditions.
+    IgnoresConditions => [
+        a_matching_event_behind_the_read_is_a_conflict, a_read_of_an_empty_log_is_broken_by_the_first_match,
+        a_read_that_found_nothing_is_broken_by_the_first_match, an_append_need_not_match_its_own_condition,
+        a_condition_is_judged_anew_each_time, an_append_fails_if_any_event_matches_its_query,
+        nobody_wins_what_was_taken_before, a_name_is_taken_by_exactly_one, a_course_is_never_overbooked
+    ];
+    ComparesTheLastMatch => [
+        an_unchanged_boundary_takes_the_append, after_may_be_higher_than_the_last_match, only_events_behind_after_count
+    ];
+    CountsTheEventAtAfter => [only_events_behind_after_count, events_up_to_after_are_ignored];
+    BeginsAtTheHead => [a_condition_without_after_counts_every_event, an_append_fails_if_any_event_matches_its_query];
+    LooksAtTheLastThousand => [a_condition_from_far_back_is_judged_like_a_near_one];
+    NamesTheLastMatch => [a_matching_event_behind_the_read_is_a_conflict, a_condition_without_after_counts_every_event];
+    BreaksOnAnyEvent => [an_unchanged_boundary_takes_the_append, boundaries_without_common_events_never_conflict];
+    CountsItsOwnEvents => [an_append_does_not_break_its_own_condition];
+    GuardsOnlyItsOwnKind => [an_append_need_not_match_its_own_condition, each_shape_of_filter_guards_what_it_reads];
+    OverlooksUnconditional => [conditions_see_appends_that_have_none, a_matching_event_behind_the_read_is_a_conflict];
+    FlattensItemsInConditions => [each_shape_of_filter_guards_what_it_reads];
+    IgnoresTheIdOfAfter => [another_event_at_the_position_has_diverged, divergence_is_told_before_conflict];
+    PassesBeyondTheHead => [what_is_beyond_the_head_has_diverged, an_empty_log_holds_nothing_to_go_on_from];
+    TellsConflictFirst => [divergence_is_told_before_conflict];
+    // Repeats.
+    WritesRepeatsAgain => [a_repeated_append_returns_the_first_ones_positions, ids_of_other_events_are_refused];
+    ComparesOnlyIds => [ids_of_other_events_are_refused];
+    TakesAPartForARepeat => [ids_of_other_events_are_refused];
+    JudgesBeforeRepeats => [a_repeat_is_answered_whatever_its_condition_says_now];
+    ComparesJsonAsText => [an_event_of_the_same_value_is_the_same_event];
+    KeepsIdsOfTheRefused => [a_refused_append_leaves_its_ids_free];
+    TakesEqualContentForRepeats => [an_append_without_a_condition_is_written_whatever_the_log_holds];
+    // What is written.
+    WritesWhenCalled => [an_append_that_is_never_awaited_writes_nothing];
+    WritesBeforeJudging => [an_append_is_whole_or_not_there];
+    WritesOneByOne => [
+        an_abandoned_append_is_whole_or_not_there_and_can_be_made_again,
+        appends_of_several_events_are_never_mixed_or_seen_in_part
+    ];
+    WritesAndSaysTimeout => [an_append_that_ran_out_of_time_says_what_it_knows];
+    LeavesGapsInAnAppend => [positions_follow_the_order_of_the_appends];
+    UsesOnePositionForAll => [sequence_positions_are_unique_and_increase, positions_follow_the_order_of_the_appends];
+    DropsMetadata => [events_are_read_as_they_were_written];
+    RoundsNumbers => [numbers_keep_every_digit];
+    KeepsMilliseconds => [times_are_kept_to_the_microsecond, events_are_read_as_they_were_written];
+    CutsLongText => [the_longest_type_and_tags_are_stored_and_found];
+    EscapesQuotes => [hostile_text_is_only_text];
+    SplitsTags => [tags_are_opaque_and_always_exposed];
+    TakesNoLargeEvents => [large_and_deep_json_is_kept];
+    TakesFewEvents => [a_thousand_events_are_one_append];
+    // What is read.
+    FailsOnAnEmptyLog => [an_empty_log_has_no_events_and_no_head];
+    LosesTheHeadOfAnEmptyRead => [the_head_is_the_logs_last_event_whatever_was_asked_for];
+    TakesTheLastMatchForTheHead => [the_head_is_the_logs_last_event_whatever_was_asked_for];
+    ReadsAtMostAThousand => [a_long_read_is_complete];
+    ReadsBackwards => [each_shape_of_filter_reads_what_matches, positions_follow_the_order_of_the_appends];
+    ReadsTheEventAtTheBound => [a_position_bound_reads_what_is_behind_it, reading_can_start_behind_a_position];
+    LeavesOutTheEndOfTime => [a_time_bound_reads_what_occurred_in_it];
+    ReadsWhatWasBefore => [a_strong_read_sees_every_append_that_was_acknowledged];
+    // Filters, read and guarded by.
+    FlattensItems => [
+        each_shape_of_filter_reads_what_matches, each_shape_of_filter_guards_what_it_reads, query_items_are_alternatives
+    ];
+    TakesAnyTagForAll => [
+        a_query_item_matches_one_of_its_types_and_all_of_its_tags, each_shape_of_filter_reads_what_matches
+    ];
+    MatchesNothingByAnyEvent => [any_event_guards_the_whole_log, the_query_of_all_events_matches_every_event];
+    IgnoresCase => [types_and_tags_are_compared_byte_by_byte];
+    ReadsAThousandItems => [a_wide_filter_is_judged_whole];
+    // Races.
+    JudgesThenWrites => [
+        each_version_of_a_boundary_has_one_winner, a_narrow_and_a_wide_set_of_types_see_each_other,
+        conditions_by_type_and_by_tag_see_each_other, conditions_of_several_items_are_judged_as_one,
+        conditions_of_every_shape_see_each_other, one_append_made_many_times_at_once_is_written_once,
+        a_name_is_taken_by_exactly_one, a_course_is_never_overbooked
+    ];
+    LocksByFilter => [
+        a_narrow_and_a_wide_set_of_types_see_each_other, conditions_by_type_and_by_tag_see_each_other,
+        conditions_of_several_items_are_judged_as_one, a_course_is_never_overbooked
+    ];
+    LocksOnlyConditions => [conditions_see_appends_that_have_none];
+    DrawsPositionsFirst => [no_event_appears_below_one_that_was_seen];
+}
+
+/// What is written of an event.
+pub(super) fn stored(flaw: Option<Flaw>, event: NewEvent) -> NewEvent {
+    let rebuilt = |text: &dyn Fn(&str) -> String, payload: Json| {
+        NewEvent::from_json(text(event.event_type()), payload)
+            .with_id(event.id())
+            .with_tags(event.tags().map(text))
+            .with_metadata_json(event.metadata().clone())
+            .with_occurred_at(event.occurred_at())
+    };
+    let payload = event.payload().clone();
+    match flaw {
+        Some(Flaw::DropsMetadata) => event.with_metadata_json(Json::default()),
+        Some(Flaw::RoundsNumbers) => {
+            let value: serde_json::Value = serde_json::from_str(payload.as_str()).unwrap_or_default();
+            rebuilt(&str::to_owned, Json::from_serialize(&value).expect("JSON"))
+        }
+        Some(Flaw::KeepsMilliseconds) => {
+            let micros = event.occurred_at().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+            let time = std::time::Duration::from_millis(u64::try_from(micros).expect("milliseconds"));
+            event.with_occurred_at(std::time::UNIX_EPOCH + time)
+        }
+        Some(Flaw::CutsLongText) => rebuilt(&|text| text.chars().take(100).collect(), payload),
+        Some(Flaw::EscapesQuotes) => rebuilt(&|text| text.replace('\'', "''"), payload),
+        Some(Flaw::SplitsTags) => {
+            let tags: Vec<String> = event.tags().flat_map(|tag| tag.split(':')).map(str::to_owned).collect();
+            event.with_tags(tags)
+        }
+        _ => event,
+    }
+}
+
+pub(super) fn matches(flaw: Option<Flaw>, filter: &Filter, event: &Event) -> bool {
+    let Some(mut items) = filter.items() else { return flaw != Some(Flaw::MatchesNothingByAnyEvent) };
+    match flaw {
+        Some(Flaw::FlattensItems) if items.len() > 1 => {
+            let items: Vec<_> = items.collect();
+            let types: Vec<&str> = items.iter().flat_map(|item| item.types()).collect();
+            let tags: Vec<&str> = items.iter().flat_map(|item| item.tags()).collect();
+            let predicates = items.iter().all(|item| item.predicates().is_none());
+            (types.is_empty() || types.contains(&event.event_type()))
+                && (tags.is_empty() || tags.iter().any(|tag| event.has_tag(tag)))
+                && (predicates || filter.matches(event))
+        }
+        Some(Flaw::TakesAnyTagForAll) => items.any(|item| {
+            let plain = !matches!(item.predicates(), Some(PredicateGroup::AnyOf(_) | PredicateGroup::AllOf(_)));
+            let typed = item.types().len() == 0 || item.types().any(|it| it == event.event_type());
+            let tagged = item.tags().len() == 0 || item.tags().any(|tag| event.has_tag(tag));
+            if plain { typed && tagged } else { filter.matches(event) }
+        }),
+        Some(Flaw::IgnoresCase) => {
+            let alike = |item: &mainstem::FilterItem| {
+                item.tags().len() == 0
+                    && item.predicates().is_none()
+                    && item.types().any(|it| it.eq_ignore_ascii_case(event.event_type()))
+            };
+            filter.matches(event) || items.any(alike)
+        }
+        Some(Flaw::ReadsAThousandItems) if items.len() > 1_000 => {
+            let read = items.take(1_000).flat_map(|item| item.tags()).any(|tag| event.has_tag(tag));
+            read && filter.matches(event)
+        }
+        _ => filter.matches(event),
+    }
+}
+
+/// All that an event says, but not its id.
+pub(super) fn as_text(event: &Event) -> String {
+    let tags: Vec<&str> = event.tags().collect();
+    format!("{} {tags:?} {} {}", event.event_type(), event.payload(), event.metadata())
+}
