@@ -264,6 +264,38 @@ async fn the_same_wrong_setting_on_every_node_is_a_wrong_setting() {
 }
 
 #[tokio::test]
+async fn a_session_that_the_server_ends_is_an_interruption() {
+    let database = database().await;
+    let router = router(&database).await;
+    let level_and_kind = [
+        (Consistency::Strong, ErrorKind::OutcomeUnknown),
+        // A replica cannot have written anything.
+        (Consistency::Eventual, ErrorKind::Unavailable),
+    ];
+    for (level, kind) in level_and_kind {
+        let client = router.client_at(level.clone()).await.unwrap();
+        // Of the same node.
+        let killer = async {
+            loop {
+                let killer = router.client_at(level.clone()).await.unwrap();
+                if killer.node() == client.node() {
+                    return killer;
+                }
+            }
+        };
+        let killer = timeout(HANG, killer).await.unwrap();
+        let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+        let kill = async {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            killer.query_one("SELECT pg_terminate_backend($1)", &[&pid]).await.unwrap();
+        };
+        let sleep = client.batch_execute("SELECT pg_sleep(60)");
+        let (outcome, ()) = timeout(HANG, async { tokio::join!(sleep, kill) }).await.expect("no hang");
+        assert_eq!(outcome.unwrap_err().kind(), kind);
+    }
+}
+
+#[tokio::test]
 async fn raw_sql_that_was_interrupted_may_have_written() {
     let database = database().await;
     let router = router(&database).await;
