@@ -43,3 +43,6 @@ $body$;
 
 CREATE TRIGGER "events_append_only" BEFORE UPDATE OR DELETE OR TRUNCATE ON "mainstem"."events"
     FOR EACH STATEMENT EXECUTE FUNCTION "mainstem"."events_refuse_change"();
+
+-- Also for sessions that replay other servers' changes (session_replication_role = replica).
+ALTER TABLE "mainstem"."events" ENABLE ALWAYS TRIGGER "events_append_only";

@@ -1,7 +1,8 @@
 -- The only way into the log: lock, judge, insert and commit in one statement whose arguments have fully arrived.
 --
 -- It is a procedure because it commits by itself: the lock is free before the client's next message is due, so that no
--- slow or dead client ever holds it. It must be called outside of a transaction block.
+-- slow or dead client ever holds it. It must be called outside of a transaction block. The number in its name is the
+-- version of its arguments: while instances of two versions of an application run, each finds its own.
 --
 -- A procedure that commits cannot fix its search_path, and a function or operator of another schema in the caller's
 -- path is preferred to a polymorphic one of pg_catalog. So whatever takes "any" array or element here is qualified.
@@ -13,7 +14,7 @@
 -- diverged    the log does not hold the event `after_id` at `after_position`          the log's head, or what is there
 -- far         too many events since `after_position` to look at under the lock        the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
-CREATE PROCEDURE "mainstem"."events_append"(
+CREATE PROCEDURE "mainstem"."events_append_1"(
     IN new_ids         uuid[],
     IN new_types       text[],
     -- Of each event a JSON array of texts. Slices of one text array would be quadratic in the number of events.
@@ -70,19 +71,19 @@ BEGIN
     <<judge>>
     BEGIN
         -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
-        SELECT count(*), min(e.position) INTO found_amount, "events_append"."position"
+        SELECT count(*), min(e.position) INTO found_amount, "events_append_1"."position"
             FROM "mainstem"."events" e WHERE e.id = ANY (new_ids);
         IF found_amount > 0 THEN
             SELECT count(*) INTO found_amount
                 FROM unnest(new_ids, new_types, new_tags, new_payloads, new_metadata, new_occurred_at) WITH ORDINALITY
                     AS n(id, type, tags, payload, metadata, occurred_at, index)
-                JOIN "mainstem"."events" e ON e.position = "events_append"."position" + n.index - 1
+                JOIN "mainstem"."events" e ON e.position = "events_append_1"."position" + n.index - 1
                 WHERE e.id = n.id AND e.following = amount - n.index AND e.type = n.type
                   AND pg_catalog.to_jsonb(e.tags) = n.tags AND e.payload = n.payload AND e.metadata = n.metadata
                   AND e.occurred_at = coalesce(n.occurred_at, e.occurred_at);
             IF found_amount <> amount OR EXISTS (
                 SELECT FROM "mainstem"."events" e
-                WHERE e.position = "events_append"."position" - 1 AND e.following > 0)
+                WHERE e.position = "events_append_1"."position" - 1 AND e.following > 0)
             THEN
                 outcome := 'reused';
                 EXIT judge;
@@ -116,7 +117,7 @@ BEGIN
             END IF;
             -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk
             -- the few entries at the end of the primary key.
-            SELECT e.position, e.type INTO "events_append"."position", "events_append".type
+            SELECT e.position, e.type INTO "events_append_1"."position", "events_append_1".type
                 FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > after_position
                       ORDER BY l.position LIMIT 1000) AS e
                 WHERE EXISTS (

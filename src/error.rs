@@ -64,7 +64,8 @@ pub enum ErrorKind {
     ReadOnly,
     /// The tables are missing, too old, or not ours.
     Schema,
-    /// A limit on time ran out. Nothing was written.
+    /// A limit on time ran out. This call has written nothing. (If it repeats one whose outcome is unknown, that one
+    /// may still be on its way.)
     Timeout,
     /// No node that qualifies can be reached.
     Unavailable,
@@ -155,6 +156,11 @@ impl Error {
         &self.0.message
     }
 
+    /// The function in the server that raised the error.
+    pub(crate) fn routine(&self) -> Option<&str> {
+        self.driver_error()?.as_db_error()?.routine()
+    }
+
     /// The name of the constraint that was broken, when the server told one.
     pub(crate) fn constraint(&self) -> Option<&str> {
         self.driver_error()?.as_db_error()?.constraint()
@@ -194,7 +200,7 @@ impl Error {
         self.0.kind == ErrorKind::Conflict
     }
 
-    /// Whether a limit on time ran out before anything was written.
+    /// Whether a limit on time ran out, and this call has written nothing.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.0.kind == ErrorKind::Timeout
@@ -208,8 +214,9 @@ impl Error {
 
     /// Whether the very same call may succeed if it is made again a little later.
     ///
-    /// True for an unreachable node, for a limit on time, and for an unknown outcome (an append is told apart from
-    /// its repeat by the ids of its events). False for a conflict: that one needs a new decision, not a new try.
+    /// True for an unreachable node, for a limit on time, and for an unknown outcome. An append is told apart from its
+    /// repeat by the ids of its events; SQL of your own has to be such that twice does no harm. False for a conflict:
+    /// that one needs a new decision, not a new try.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(self.0.kind, ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable)

@@ -1,11 +1,10 @@
 //! The router's settings.
 
-use std::{fmt, str::FromStr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use bb8_postgres::PostgresConnectionManager;
 use tokio_postgres::{
-    Config, Socket,
-    config::Host,
+    Socket,
     tls::{MakeTlsConnect, TlsConnect},
 };
 
@@ -13,9 +12,10 @@ use super::{
     Inner, Role, Router,
     borrowed::BorrowedPool,
     check,
-    manager::{ConnectFailures, Manager},
+    manager::{ConnectFailures, FailureSink, Manager},
     node::{Node, Pool},
     state::State,
+    url,
 };
 use crate::error::{Error, Result};
 
@@ -98,7 +98,9 @@ impl RouterBuilder {
     /// An existing pool as the primary.
     ///
     /// The router uses it as it is: its size, TLS and time-outs stay yours, statements are prepared for each call, and
-    /// its errors are less exact, since bb8 tells nobody why it cannot connect.
+    /// its errors are less exact, since bb8 tells nobody why it cannot connect. Nobody watches whether its server is
+    /// promoted or demoted later, so writes through a replica's pool are stopped only by the replica itself. A call that
+    /// was given up keeps its connection from the pool until the server has answered.
     pub fn primary_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
     where
         Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -224,7 +226,7 @@ impl RouterBuilder {
                         Role::Primary => "the primary".to_owned(),
                         Role::Replica => format!("replica {index}"),
                     };
-                    let (name, config) = parse(&url, &what, role, limits.connect_timeout)?;
+                    let (name, config) = url::parse(&url, &what, role, limits.connect_timeout)?;
                     let failures = Arc::new(ConnectFailures::new());
                     let manager = Manager::new(
                         config,
@@ -233,7 +235,14 @@ impl RouterBuilder {
                         statement_cache_capacity,
                         Arc::clone(&failures),
                     );
-                    (name, Pool::Own { pool: own_pool(manager, max_connections), size: max_connections, failures })
+                    (
+                        name,
+                        Pool::Own {
+                            pool: own_pool(manager, max_connections, &failures),
+                            size: max_connections,
+                            failures,
+                        },
+                    )
                 }
             };
             nodes.push(Node::new(index, name.into(), role, pool, Arc::clone(&state)));
@@ -276,7 +285,7 @@ impl fmt::Debug for RouterBuilder {
     }
 }
 
-fn own_pool(manager: Manager, max_connections: u32) -> bb8::Pool<Manager> {
+fn own_pool(manager: Manager, max_connections: u32, failures: &Arc<ConnectFailures>) -> bb8::Pool<Manager> {
     // The limits are ours (`node::acquire`), which also says why: bb8's own would wait in silence. It must not be
     // shorter than any of ours, and needs an end.
     let never = Duration::from_secs(24 * 60 * 60);
@@ -285,61 +294,8 @@ fn own_pool(manager: Manager, max_connections: u32) -> bb8::Pool<Manager> {
         .connection_timeout(never)
         .retry_connection(false)
         .test_on_check_out(false)
+        .error_sink(Box::new(FailureSink(Arc::clone(failures))))
         .build_unchecked(manager)
-}
-
-/// The name and the driver's settings of one node, which the errors call `what`.
-///
-/// The text holds a password: neither it nor a part of it may be in a message, and the driver's own errors quote it.
-fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration) -> Result<(String, Config)> {
-    let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
-    let after_scheme = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
-    if after_scheme.is_none() && url.contains("://") {
-        return refused("begins with something else than postgres:// or postgresql://");
-    }
-    // The driver takes the first @ for the end of the password, and the rest of it for the host, which errors name.
-    if after_scheme.is_some_and(|rest| rest.split('?').next().unwrap_or(rest).matches('@').count() > 1) {
-        return refused("has an @ too many: write %40 for one in the name or the password");
-    }
-    let mut config = match Config::from_str(url) {
-        Ok(config) => config,
-        Err(error) => {
-            let shape = "write postgres://user:password@host:port/database, and %-codes for special characters";
-            return refused(&match wrong_option(&error) {
-                Some(option) => format!("has an invalid {option}"),
-                None => format!("cannot be read: {shape}"),
-            });
-        }
-    };
-    let host = match config.get_hosts() {
-        [Host::Tcp(host)] => host.clone(),
-        #[cfg(unix)]
-        [Host::Unix(path)] => path.display().to_string(),
-        [] => return refused("names no host"),
-        several => return refused(&format!("names {} hosts: give each node a URL", several.len())),
-    };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
-    if config.get_connect_timeout().is_none() {
-        config.connect_timeout(connect_timeout);
-    }
-    if config.get_application_name().is_none() {
-        config.application_name("mainstem");
-    }
-    if role == Role::Replica {
-        // A standby refuses writes by itself, until it is promoted: then this does.
-        let options = config.get_options().unwrap_or_default();
-        let options = format!("{options} -c default_transaction_read_only=on");
-        config.options(options.trim_start());
-    }
-    Ok((format!("{host}:{port}"), config))
-}
-
-/// The option whose value the driver does not take, if it is one that the driver knows: anything else may be a part of
-/// the password that was taken for an option.
-fn wrong_option(error: &tokio_postgres::Error) -> Option<&'static str> {
-    let text = std::error::Error::source(error)?.to_string();
-    let known = ["port", "connect_timeout", "sslmode", "target_session_attrs", "channel_binding", "keepalives"];
-    known.into_iter().find(|option| text == format!("invalid value for option `{option}`"))
 }
 
 #[cfg(test)]
@@ -386,15 +342,5 @@ mod tests {
         let builder = Router::builder().primary(PRIMARY).replica(PRIMARY);
         assert!(!format!("{builder:?}").contains("secret"));
         assert!(!format!("{:?}", builder.build().unwrap()).contains("secret"));
-    }
-
-    #[test]
-    fn a_replica_is_read_only_besides_its_own_options() {
-        let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
-        let (name, config) = parse(url, "it", Role::Replica, Duration::from_secs(1)).unwrap();
-        assert_eq!(name, "localhost:5432");
-        assert_eq!(config.get_options(), Some("-c work_mem=1MB -c default_transaction_read_only=on"));
-        let (_, config) = parse(url, "it", Role::Primary, Duration::from_secs(1)).unwrap();
-        assert_eq!(config.get_options(), Some("-c work_mem=1MB"));
     }
 }

@@ -10,22 +10,22 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{Deadline, Role, failure::Effect, lease::Lease};
 use crate::error::{Error, ErrorKind, Result};
 
-/// What a user may have left behind in the session. `DISCARD ALL` would also throw away our prepared statements.
-const RESET: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
-
 /// A connection of the node that the call's [`Consistency`](crate::Consistency) asks for, for any SQL.
 ///
 /// It goes back to its pool when it is dropped. What it was used for is undone behind the last answer, before the next
-/// user's first statement: an open transaction, `SET`, temporary tables, `LISTEN`, advisory locks. (A connection from
-/// a pool that you handed to the router is only rolled back: the rest of its session is yours.)
+/// user's first statement: an open transaction, `SET`, cursors, temporary tables, `LISTEN`, advisory locks. What is not
+/// undone is `PREPARE` in SQL. (A connection from a pool that you handed to the router is only rolled back: the rest of
+/// its session is yours.)
 ///
 /// A replica's connection only reads: a write on it is refused with [`ErrorKind::ReadOnly`]. Beware of
 /// `pg_advisory_lock` there: a standby grants it, and nobody else sees it.
 ///
+/// `COPY` needs messages that these calls do not send; it fails and costs the connection.
+///
 /// # Cancel safety
 ///
-/// A call that is dropped before its answer came may have been executed. Its connection is closed, not reused.
+/// A call that is dropped before its answer came may have been executed. The server is told to cancel it, and the
+/// connection is closed, not reused. (A borrowed one is kept from its pool until the server has answered.)
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -40,11 +40,12 @@ pub struct Client {
     lease: Lease,
     limit: Duration,
     used: AtomicBool,
+    opened_transaction: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(lease: Lease, limit: Duration) -> Self {
-        Self { lease, limit, used: AtomicBool::new(false) }
+        Self { lease, limit, used: AtomicBool::new(false), opened_transaction: AtomicBool::new(false) }
     }
 
     /// The name of the node that serves: `host:port`.
@@ -63,15 +64,16 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// What the server said; on a lost connection or past the [call
-    /// timeout](crate::RouterBuilder::call_timeout) [`ErrorKind::OutcomeUnknown`] on the primary and
-    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] on a replica, which cannot have written anything.
+    /// What the server said. When it was interrupted, by the [call timeout](crate::RouterBuilder::call_timeout), a lost
+    /// connection, a cancel or one of the server's own limits on time: [`ErrorKind::OutcomeUnknown`] on the primary, and
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] on a replica, which cannot have written anything. (On a
+    /// borrowed pool nobody watches the role: there it is `OutcomeUnknown` in any case.)
     ///
     /// # Cancel safety
     ///
     /// See [`Client`].
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.lease.query(self.effect(), self.start(), sql, params).await
+        self.lease.query(self.effect(), self.start(sql), sql, params).await
     }
 
     /// Runs a statement that returns exactly one row.
@@ -118,7 +120,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
-        self.lease.execute(self.effect(), self.start(), sql, params).await
+        self.lease.execute(self.effect(), self.start(sql), sql, params).await
     }
 
     /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
@@ -131,19 +133,20 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.lease.call(self.effect(), self.start(), self.lease.client().batch_execute(sql)).await
+        self.lease.call(self.effect(), self.start(sql), self.lease.client().batch_execute(sql)).await
     }
 
-    fn start(&self) -> Deadline {
+    fn start(&self, sql: &str) -> Deadline {
         self.used.store(true, Ordering::Relaxed);
+        if may_open_transaction(sql) {
+            self.opened_transaction.store(true, Ordering::Relaxed);
+        }
         Deadline::after(self.limit)
     }
 
     fn effect(&self) -> Effect {
-        match self.role() {
-            Role::Primary => Effect::Write,
-            Role::Replica => Effect::Read,
-        }
+        // A borrowed connection to a replica that was promoted writes, and nobody notices.
+        if self.role() == Role::Replica && self.lease.is_own() { Effect::Read } else { Effect::Write }
     }
 
     fn wrong_count(&self, expected: &str, found: usize) -> Error {
@@ -155,7 +158,13 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if *self.used.get_mut() && !self.lease.is_abandoned() {
-            self.lease.send_behind(if self.lease.is_own() { RESET } else { "ROLLBACK" });
+            self.lease.leave(*self.opened_transaction.get_mut());
         }
     }
+}
+
+/// Whether one of these words is in it, without which no transaction can be opened.
+fn may_open_transaction(sql: &str) -> bool {
+    let contains = |word: &[u8]| sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
+    contains(b"begin") || contains(b"start")
 }

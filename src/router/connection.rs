@@ -1,15 +1,22 @@
 //! One connection of our own: the driver's client, the task that moves its bytes, and what we know about it.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicU8, AtomicUsize, Ordering},
+use std::{
+    pin::Pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
-use futures_util::future::poll_fn;
-use tokio::task::AbortHandle;
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, Statement};
+use futures_util::{FutureExt, StreamExt, future::poll_fn};
+use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryStream, Statement, error::DbError};
 
 use super::{Role, statements::StatementCache};
+
+/// How long telling the server to cancel may take. It is a connection of its own.
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection as our pools keep it.
 #[derive(Debug)]
@@ -17,35 +24,53 @@ pub(super) struct Connection {
     client: Client,
     role: Role,
     statements: Mutex<StatementCache>,
-    in_hot_standby: Arc<AtomicU8>,
+    told: Arc<Told>,
+    /// Calls whose answer has not come.
     pending: AtomicUsize,
+    /// Whether one of them must not be cancelled.
+    keep: AtomicBool,
+    reset: Mutex<Option<Reset>>,
     driver: AbortHandle,
 }
 
-/// The values of the parameter `in_hot_standby`, which servers report without being asked. A proxy may keep it.
+/// What the server tells without being asked.
+#[derive(Debug)]
+struct Told {
+    in_hot_standby: AtomicU8,
+    /// A commit did not wait for its standby to the end.
+    unreplicated: AtomicBool,
+}
+
+/// The parameter `in_hot_standby`. A proxy may keep it to itself.
 const UNKNOWN: u8 = 0;
 const OFF: u8 = 1;
 const ON: u8 = 2;
+
+/// The message that undoes what the last user left, and what became of it.
+enum Reset {
+    Sent(Pin<Box<SimpleQueryStream>>),
+    Failed,
+}
 
 impl Connection {
     /// Connects to a node of this role, and hands the socket to a task of its own.
     pub(super) async fn open(config: &Config, role: Role, statement_capacity: usize) -> Result<Self, Error> {
         let (client, mut connection) = config.connect(NoTls).await?;
-        let in_hot_standby = Arc::new(AtomicU8::new(encode(connection.parameter("in_hot_standby"))));
-        let reported = Arc::clone(&in_hot_standby);
+        let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
+        let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false) });
+        let listener = Arc::clone(&told);
         // bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes
         // have arrived: after a promotion the first answer brings the change, before the query itself resolves.
         let driver = tokio::spawn(async move {
             loop {
                 let message = poll_fn(|cx| {
                     let message = connection.poll_message(cx);
-                    reported.store(encode(connection.parameter("in_hot_standby")), Ordering::Release);
+                    let in_hot_standby = encode(connection.parameter("in_hot_standby"));
+                    listener.in_hot_standby.store(in_hot_standby, Ordering::Release);
                     message
                 });
                 match message.await {
-                    Some(Ok(AsyncMessage::Notice(notice))) => {
-                        tracing::debug!(code = notice.code().code(), "{}", notice.message());
-                    }
+                    Some(Ok(AsyncMessage::Notice(notice))) => listener.notice(&notice),
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
                         tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
@@ -59,8 +84,10 @@ impl Connection {
             client,
             role,
             statements: Mutex::new(StatementCache::new(statement_capacity)),
-            in_hot_standby,
+            told,
             pending: AtomicUsize::new(0),
+            keep: AtomicBool::new(false),
+            reset: Mutex::new(None),
             driver: driver.abort_handle(),
         })
     }
@@ -78,41 +105,126 @@ impl Connection {
         &self.pending
     }
 
+    pub(super) fn keep(&self, keep: bool) {
+        self.keep.store(keep, Ordering::Relaxed);
+    }
+
+    /// Whether a commit since the last question did not wait for its standby to the end.
+    pub(super) fn take_unreplicated(&self) -> bool {
+        self.told.unreplicated.swap(false, Ordering::AcqRel)
+    }
+
     /// Whether the server has told, at connecting or in its last answer, that it plays another role than it should.
     pub(super) fn has_wrong_role(&self) -> bool {
-        match self.role {
-            Role::Primary => self.in_hot_standby.load(Ordering::Acquire) == ON,
-            Role::Replica => self.in_hot_standby.load(Ordering::Acquire) == OFF,
-        }
+        let wrong = match self.role {
+            Role::Primary => ON,
+            Role::Replica => OFF,
+        };
+        self.told.in_hot_standby.load(Ordering::Acquire) == wrong
     }
 
     /// Whether nobody may use this connection again: it is closed, or to a node that was promoted or demoted, or
-    /// somebody gave up waiting for an answer, and the next user would get in line behind it.
+    /// somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
+    /// could not be undone.
     pub(super) fn is_spent(&self) -> bool {
-        self.client.is_closed() || self.pending.load(Ordering::Acquire) > 0 || self.has_wrong_role()
+        self.client.is_closed()
+            || self.pending.load(Ordering::Acquire) > 0
+            || self.has_wrong_role()
+            || self.reset_failed()
+    }
+
+    /// Sends `sql`, which undoes what a user has left, without waiting for the answer: the next user's first statement
+    /// gets in line behind it.
+    pub(super) fn reset_behind(&self, sql: &str) {
+        if self.reset_failed() {
+            return;
+        }
+        // The driver queues the message at the first poll.
+        *self.reset() = match self.client.simple_query_raw(sql).now_or_never() {
+            Some(Ok(answer)) => Some(Reset::Sent(Box::pin(answer))),
+            Some(Err(_)) | None => Some(Reset::Failed),
+        };
+    }
+
+    /// Whether the reset before this use has failed, as far as is known: its answer is here before the first one of the
+    /// use itself.
+    pub(super) fn reset_failed(&self) -> bool {
+        let mut reset = self.reset();
+        while let Some(Reset::Sent(answer)) = &mut *reset {
+            match answer.next().now_or_never() {
+                Some(Some(Ok(_))) => {}
+                Some(Some(Err(error))) => {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "a session could not be reset");
+                    *reset = Some(Reset::Failed);
+                }
+                Some(None) => *reset = None,
+                None => break,
+            }
+        }
+        matches!(*reset, Some(Reset::Failed))
     }
 
     pub(super) fn cached(&self, sql: &str) -> Option<Statement> {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner).get(sql)
+        self.statements().get(sql)
     }
 
     pub(super) fn cache(&self, sql: &str, statement: Statement) {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner).insert(sql, statement);
+        self.statements().insert(sql, statement);
     }
 
     /// Whether there was a statement to forget.
     pub(super) fn forget(&self, sql: &str) -> bool {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner).remove(sql)
+        self.statements().remove(sql)
+    }
+
+    pub(super) fn forget_all(&self) {
+        self.statements().clear();
+    }
+
+    fn reset(&self) -> MutexGuard<'_, Option<Reset>> {
+        self.reset.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn statements(&self) -> MutexGuard<'_, StatementCache> {
+        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Told {
+    fn notice(&self, notice: &DbError) {
+        // The function in the server, since the text is in the server's language.
+        if notice.routine() == Some("SyncRepWaitForLSN") {
+            self.unreplicated.store(true, Ordering::Release);
+        }
+        tracing::debug!(code = notice.code().code(), "{}", notice.message());
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
+        let abandoned = self.pending.load(Ordering::Acquire) > 0;
         // The driver's task waits for outstanding answers before it closes the socket: with a server that has gone
         // silent, for ever. Nobody waits for those answers any more.
-        if self.pending.load(Ordering::Acquire) > 0 {
+        if abandoned || self.reset().is_some() {
             self.driver.abort();
         }
+        // The server would go on working for nobody, and `max_connections` would be no limit to that.
+        if abandoned
+            && !self.keep.load(Ordering::Relaxed)
+            && let Ok(runtime) = Handle::try_current()
+        {
+            let token = self.client.cancel_token();
+            runtime.spawn(async move { timeout(CANCEL_LIMIT, token.cancel_query(NoTls)).await });
+        }
+    }
+}
+
+impl std::fmt::Debug for Reset {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Sent(_) => "Sent",
+            Self::Failed => "Failed",
+        })
     }
 }
 

@@ -1,6 +1,9 @@
 //! What the driver's errors mean.
 
-use tokio_postgres::{Error as DriverError, error::SqlState};
+use tokio_postgres::{
+    Error as DriverError,
+    error::{Severity, SqlState},
+};
 
 use super::{Deadline, Role};
 use crate::error::{Error, ErrorKind};
@@ -10,16 +13,18 @@ use crate::error::{Error, ErrorKind};
 pub(crate) enum Effect {
     /// Nothing, so an interrupted call has simply failed.
     Read,
-    /// Something, so an interrupted call may have happened.
+    /// Something, so an interrupted call may have happened, or the first half of it.
     Write,
+    /// Something, by one statement that waits for its lock before it does anything. The server is never told to cancel
+    /// it: while a commit waits for its standby, that would make it visible unreplicated.
+    Append,
 }
 
 /// A connection could not be opened.
 pub(super) fn on_connect(error: DriverError) -> Error {
     let Some(db) = error.as_db_error() else {
         // Without an answer from the server it is the network, unless the driver itself refuses the settings.
-        let network = std::error::Error::source(&error).is_some_and(|source| source.is::<std::io::Error>());
-        let kind = if network || error.is_closed() { ErrorKind::Unavailable } else { ErrorKind::Configuration };
+        let kind = if is_lost(&error) { ErrorKind::Unavailable } else { ErrorKind::Configuration };
         return Error::new(kind, "cannot connect").with_source(error);
     };
     let kind = match db.code() {
@@ -46,44 +51,73 @@ pub(super) fn wrong_role(expected: Role) -> Error {
 }
 
 /// A statement failed, or its answer was lost.
-pub(crate) fn on_call(error: DriverError, effect: Effect) -> Error {
+pub(super) fn on_call(error: DriverError, effect: Effect, role: Role) -> Error {
     let Some(db) = error.as_db_error() else {
-        if error.is_closed() || std::error::Error::source(&error).is_some_and(|s| s.is::<std::io::Error>()) {
+        if is_lost(&error) {
             return interrupted(effect, "the connection was lost").with_source(error);
         }
-        return Error::new(ErrorKind::Database, "the driver refused the call").with_source(error);
+        if is_out_of_step(&error) {
+            let message = "the server answered something else than a result; COPY does not go through this call";
+            return interrupted(effect, message).with_source(error);
+        }
+        // Before anything was sent: a parameter of another type or number than the statement has.
+        return Error::invalid_input("the statement does not take these parameters").with_source(error);
     };
     let message = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    match db.code() {
-        // The server is going away. It says so instead of an answer, perhaps after it has committed.
-        &SqlState::ADMIN_SHUTDOWN | &SqlState::CRASH_SHUTDOWN | &SqlState::CANNOT_CONNECT_NOW => {
-            interrupted(effect, message).with_source(error)
-        }
-        &SqlState::READ_ONLY_SQL_TRANSACTION => Error::new(
-            ErrorKind::ReadOnly,
-            format!("{message}: this connection only reads; ask for a strong one to write"),
-        )
-        .with_source(error),
-        &SqlState::LOCK_NOT_AVAILABLE | &SqlState::QUERY_CANCELED => {
-            Error::new(ErrorKind::Timeout, message).with_source(error)
-        }
-        _ => Error::new(ErrorKind::Database, message).with_source(error),
+    // The server ends the session. It says so instead of an answer, perhaps after it has committed.
+    if matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
+        return interrupted(effect, message).with_source(error);
     }
+    let kind = match (db.code(), effect) {
+        (&SqlState::READ_ONLY_SQL_TRANSACTION, _) => {
+            let message = match role {
+                Role::Primary => format!("{message}: the primary's role, database or transaction is set to only read"),
+                Role::Replica => format!("{message}: a replica only reads; ask for a strong connection to write"),
+            };
+            return Error::new(ErrorKind::ReadOnly, message).with_source(error);
+        }
+        (&SqlState::QUERY_CANCELED, Effect::Append | Effect::Write)
+        | (&SqlState::LOCK_NOT_AVAILABLE, Effect::Write) => ErrorKind::OutcomeUnknown,
+        (&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE, _) => ErrorKind::Timeout,
+        _ => ErrorKind::Database,
+    };
+    Error::new(kind, message).with_source(error)
 }
 
 /// The call's limit ran out while its answer was on the way.
-pub(crate) fn on_deadline(deadline: Deadline, effect: Effect) -> Error {
+pub(super) fn on_deadline(deadline: Deadline, effect: Effect) -> Error {
     let message = format!("no answer within the limit of {:?}", deadline.limit());
     match effect {
         Effect::Read => Error::new(ErrorKind::Timeout, message),
-        Effect::Write => Error::new(ErrorKind::OutcomeUnknown, message),
+        Effect::Append | Effect::Write => Error::new(ErrorKind::OutcomeUnknown, message),
     }
+}
+
+/// The commit is there, but what it was to wait for is not.
+pub(super) fn unreplicated() -> Error {
+    let message = "committed on the primary, but the wait for its synchronous standby was cancelled";
+    Error::new(ErrorKind::OutcomeUnknown, message)
+}
+
+/// The call was made in a session that another user had left in some state.
+pub(super) fn not_reset(effect: Effect) -> Error {
+    interrupted(effect, "what the last user of this connection had left in its session could not be undone")
+}
+
+/// Whether question and answer on this connection do not belong together any more.
+pub(super) fn is_out_of_step(error: &DriverError) -> bool {
+    // The driver has no other way to tell: its kinds are private.
+    error.to_string().starts_with("unexpected message")
+}
+
+fn is_lost(error: &DriverError) -> bool {
+    error.is_closed() || std::error::Error::source(error).is_some_and(|source| source.is::<std::io::Error>())
 }
 
 fn interrupted(effect: Effect, message: impl Into<String>) -> Error {
     let kind = match effect {
         Effect::Read => ErrorKind::Unavailable,
-        Effect::Write => ErrorKind::OutcomeUnknown,
+        Effect::Append | Effect::Write => ErrorKind::OutcomeUnknown,
     };
     Error::new(kind, message)
 }

@@ -7,12 +7,11 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
 };
 
 use futures_util::FutureExt;
-use tokio::time::{timeout, timeout_at};
-use tokio_postgres::{Client, Row, Statement, error::SqlState, types::ToSql};
+use tokio::time::timeout_at;
+use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
     Deadline,
@@ -23,8 +22,13 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 
-/// How long an abandoned statement on a borrowed connection may keep that connection from its pool.
-const SETTLE_LIMIT: Duration = Duration::from_secs(60);
+/// What a user may have left behind in the session. `DISCARD ALL` would also throw away our prepared statements.
+const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+                     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+
+/// The same after a transaction. Without one, the server would write a warning into its log.
+const ROLLBACK_AND_RESET: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
+                                  SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 /// A connection that belongs to one caller until it is dropped.
 pub(crate) struct Lease {
@@ -95,23 +99,42 @@ impl Lease {
             self.node.failed();
             return Err(named(Error::new(ErrorKind::Unavailable, "the connection was lost before the call")));
         }
+        if deadline.is_over() {
+            let message = format!("the limit of {:?} ran out before the call was sent", deadline.limit());
+            return Err(named(Error::new(ErrorKind::Timeout, message)));
+        }
         held.pending().fetch_add(1, Ordering::AcqRel);
+        if let Held::Own(connection) = held {
+            connection.keep(effect == Effect::Append);
+            connection.take_unreplicated();
+        }
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
-            // No failure of the node: the caller's limit may have been shorter than the statement is long.
+            self.node.was_silent();
             return Err(named(failure::on_deadline(deadline, effect)));
         };
-        held.pending().fetch_sub(1, Ordering::AcqRel);
+        if !outcome.as_ref().is_err_and(failure::is_out_of_step) {
+            held.pending().fetch_sub(1, Ordering::AcqRel);
+        }
+        if let Held::Own(connection) = held {
+            if connection.reset_failed() {
+                return Err(named(failure::not_reset(effect)));
+            }
+            if effect != Effect::Read && connection.take_unreplicated() {
+                return Err(named(failure::unreplicated()));
+            }
+        }
         match outcome {
             Ok(value) => {
                 self.node.answered();
                 Ok(value)
             }
             Err(error) => {
-                let error = failure::on_call(error, effect);
                 if held.client().is_closed() {
                     self.node.failed();
+                } else {
+                    self.node.answered();
                 }
-                Err(named(error))
+                Err(named(failure::on_call(error, effect, self.node.role())))
             }
         }
     }
@@ -124,14 +147,8 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
-        let statement = self.prepare(deadline, sql).await?;
-        match self.call(effect, deadline, self.client().query(&statement, params)).await {
-            Err(error) if self.is_outdated(sql, &error) => {
-                let statement = self.prepare(deadline, sql).await?;
-                self.call(effect, deadline, self.client().query(&statement, params)).await
-            }
-            outcome => outcome,
-        }
+        let run = |statement| async move { self.client().query(&statement, params).await };
+        self.prepared(effect, deadline, sql, run).await
     }
 
     /// One statement with parameters, prepared once per connection, for the number of rows that it changed.
@@ -142,22 +159,38 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Error> {
+        let run = |statement| async move { self.client().execute(&statement, params).await };
+        self.prepared(effect, deadline, sql, run).await
+    }
+
+    async fn prepared<T, F, Fut>(&self, effect: Effect, deadline: Deadline, sql: &str, run: F) -> Result<T, Error>
+    where
+        F: Fn(Statement) -> Fut,
+        Fut: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
         let statement = self.prepare(deadline, sql).await?;
-        match self.call(effect, deadline, self.client().execute(&statement, params)).await {
-            Err(error) if self.is_outdated(sql, &error) => {
-                let statement = self.prepare(deadline, sql).await?;
-                self.call(effect, deadline, self.client().execute(&statement, params)).await
-            }
-            outcome => outcome,
+        let error = match self.call(effect, deadline, run(statement)).await {
+            Err(error) if self.was_outdated(sql, &error) => error,
+            outcome => return outcome,
+        };
+        match self.prepare(deadline, sql).await {
+            Ok(statement) => self.call(effect, deadline, run(statement)).await,
+            // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
+            Err(_) => Err(error),
         }
     }
 
-    /// Whether `error` says that the schema has changed under our prepared statement, which is then forgotten. The
-    /// server refuses it before it executes anything, so even a write may be sent again.
-    fn is_outdated(&self, sql: &str, error: &Error) -> bool {
-        match self.held() {
-            Held::Own(connection) if error.sqlstate() == Some(SqlState::FEATURE_NOT_SUPPORTED.code()) => {
-                connection.forget(sql)
+    /// Whether `error` says that our prepared statement is of yesterday; it is then forgotten. The server refuses it
+    /// before it executes anything, so even a write may be sent again.
+    fn was_outdated(&self, sql: &str, error: &Error) -> bool {
+        let Held::Own(connection) = self.held() else { return false };
+        match error.sqlstate() {
+            // The schema has changed, and with it the columns of the result. Other things have this state, too.
+            Some("0A000") if error.routine() == Some("RevalidateCachedQuery") => connection.forget(sql),
+            // Somebody has thrown all statements of the session away.
+            Some("26000") => {
+                connection.forget_all();
+                true
             }
             _ => false,
         }
@@ -200,7 +233,7 @@ impl Lease {
         held.pending().fetch_sub(1, Ordering::AcqRel);
         outcome.map_err(|cause| {
             named(match cause.downcast::<tokio_postgres::Error>() {
-                Ok(error) => failure::on_call(*error, Effect::Read),
+                Ok(error) => failure::on_call(*error, Effect::Read, self.node.role()),
                 Err(cause) => match cause.downcast::<Error>() {
                     Ok(error) => *error,
                     Err(cause) => Error::new(ErrorKind::Database, "the work on a connection failed").with_source(cause),
@@ -209,10 +242,18 @@ impl Lease {
         })
     }
 
-    /// Sends `sql` without waiting for the answer: the next user's first statement gets in line behind it.
-    pub(super) fn send_behind(&self, sql: &str) {
-        // The driver queues the message at the first poll; what becomes of the answer is its affair.
-        let _ = self.client().batch_execute(sql).now_or_never();
+    /// Undoes what the user of this connection has left, behind the last answer.
+    pub(super) fn leave(&self, opened_transaction: bool) {
+        match self.held() {
+            Held::Own(connection) => {
+                connection.reset_behind(if opened_transaction { ROLLBACK_AND_RESET } else { RESET })
+            }
+            // The rest of a borrowed session is its owner's.
+            Held::Borrowed { connection, .. } if opened_transaction => {
+                let _ = connection.client().batch_execute("ROLLBACK").now_or_never();
+            }
+            Held::Borrowed { .. } => {}
+        }
     }
 
     pub(super) fn is_abandoned(&self) -> bool {
@@ -229,14 +270,12 @@ impl Drop for Lease {
     fn drop(&mut self) {
         self.node.in_flight().fetch_sub(1, Ordering::Relaxed);
         // Our own manager closes an abandoned connection. A borrowed pool would hand it out again, behind the
-        // statement that nobody waits for: so a task keeps it until the server has answered.
+        // statement that nobody waits for: so a task keeps it until the server has answered, or is gone.
         if let Some(Held::Borrowed { connection, pending }) = self.held.take()
             && pending.load(Ordering::Acquire) > 0
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(async move {
-                let _ = timeout(SETTLE_LIMIT, connection.client().batch_execute("ROLLBACK")).await;
-            });
+            runtime.spawn(async move { connection.client().batch_execute("ROLLBACK").await });
         }
     }
 }

@@ -1,7 +1,10 @@
 //! How bb8 opens and judges our connections.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -27,6 +30,8 @@ pub(super) struct Manager {
 #[derive(Debug)]
 pub(super) struct ConnectFailures {
     count: watch::Sender<u64>,
+    /// Connects that are under way: the pool does not count them.
+    opening: AtomicUsize,
     last: Mutex<Option<Arc<Error>>>,
 }
 
@@ -66,7 +71,8 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     async fn connect(&self) -> Result<Box<Connection>, Error> {
-        self.open().await.inspect_err(|error| self.failures.record(error))
+        let _opening = Opening::new(&self.failures.opening);
+        self.open().await
     }
 
     async fn is_valid(&self, _: &mut Box<Connection>) -> Result<(), Error> {
@@ -81,7 +87,7 @@ impl ManageConnection for Manager {
 
 impl ConnectFailures {
     pub(super) fn new() -> Self {
-        Self { count: watch::Sender::new(0), last: Mutex::new(None) }
+        Self { count: watch::Sender::new(0), opening: AtomicUsize::new(0), last: Mutex::new(None) }
     }
 
     pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
@@ -93,8 +99,43 @@ impl ConnectFailures {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// Whether a connect is under way.
+    pub(super) fn is_opening(&self) -> bool {
+        self.opening.load(Ordering::Acquire) > 0
+    }
+
     fn record(&self, error: &Error) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error.clone()));
         self.count.send_modify(|count| *count += 1);
+    }
+}
+
+/// One connect that is under way.
+struct Opening<'a>(&'a AtomicUsize);
+
+impl<'a> Opening<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::AcqRel);
+        Self(count)
+    }
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Where bb8 sends connect errors, after it has freed the connection's slot: whom this wakes can ask for a new one.
+#[derive(Debug)]
+pub(super) struct FailureSink(pub(super) Arc<ConnectFailures>);
+
+impl bb8::ErrorSink<Error> for FailureSink {
+    fn sink(&self, error: Error) {
+        self.0.record(&error);
+    }
+
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<Error>> {
+        Box::new(Self(Arc::clone(&self.0)))
     }
 }

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `core` | the decisions, pure: no I/O, no clock |
 //! | `state` | the core behind its lock, with a clock |
-//! | `builder`, `check` | settings, and what is verified before the first call |
+//! | `builder`, `url`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
 //! | `lease`, `failure`, `deadline` | a connection in use: limits, and what errors mean |
 //! | `client` | the raw connection for any SQL |
@@ -25,6 +25,7 @@ mod manager;
 mod node;
 mod state;
 mod statements;
+mod url;
 
 use std::{future::Future, sync::Arc};
 
@@ -188,12 +189,16 @@ fn want(consistency: &Consistency) -> Want {
 
 /// One error for all nodes that were asked: the only one as it is, several by name and reason.
 fn none_left(mut errors: Vec<Error>) -> Error {
-    if errors.len() <= 1 {
-        let nobody = || Error::new(ErrorKind::Unavailable, "every node that qualifies was lost during this call");
-        return errors.pop().unwrap_or_else(nobody);
+    let Some(last) = errors.pop() else {
+        return Error::new(ErrorKind::Unavailable, "every node that qualifies was lost during this call");
+    };
+    if errors.is_empty() {
+        return last;
     }
-    let kind = if errors.iter().all(Error::is_timeout) { ErrorKind::Timeout } else { ErrorKind::Unavailable };
+    let kind =
+        if errors.iter().all(|error| error.kind() == last.kind()) { last.kind() } else { ErrorKind::Unavailable };
+    errors.push(last.clone());
     let reasons: Vec<String> = errors.iter().map(Error::report).collect();
     let message = format!("none of {} nodes can serve: {}", reasons.len(), reasons.join("; "));
-    Error::new(kind, message)
+    Error::new(kind, message).with_source(last)
 }

@@ -4,7 +4,7 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -21,6 +21,12 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 
+/// So many calls in a row without an answer mean that the node is gone.
+const SILENT_CALLS: u32 = 3;
+
+/// How long one who waits leaves a failed connect alone before the next one.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+
 /// A node. Everything that a call counts or learns about it is here or in the shared [`State`].
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -31,6 +37,8 @@ pub(crate) struct Node {
     in_flight: AtomicUsize,
     /// Set by a failure, so that the calls that go well don't have to take the state's lock to say so.
     suspect: AtomicBool,
+    /// Calls in a row that got no answer in their time.
+    silent: AtomicU32,
     state: Arc<State>,
 }
 
@@ -42,8 +50,8 @@ pub(super) enum Pool {
 
 impl Node {
     pub(super) fn new(index: usize, name: Arc<str>, role: Role, pool: Pool, state: Arc<State>) -> Arc<Self> {
-        let (in_flight, suspect) = (AtomicUsize::new(0), AtomicBool::new(false));
-        Arc::new(Self { index, name, role, pool, in_flight, suspect, state })
+        let (in_flight, suspect, silent) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU32::new(0));
+        Arc::new(Self { index, name, role, pool, in_flight, suspect, silent, state })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -64,14 +72,26 @@ impl Node {
     }
 
     pub(super) fn answered(&self) {
-        if self.suspect.load(Ordering::Relaxed) && self.suspect.swap(false, Ordering::Relaxed) {
+        if self.silent.load(Ordering::Relaxed) > 0 {
+            self.silent.store(0, Ordering::Relaxed);
+        }
+        if self.suspect.load(Ordering::Acquire) && self.suspect.swap(false, Ordering::AcqRel) {
             self.state.observe(self.index, Observation::Answered);
         }
     }
 
     pub(super) fn failed(&self) {
-        self.suspect.store(true, Ordering::Relaxed);
         self.state.observe(self.index, Observation::Failed);
+        // After it, so that an answer which sees the mark also wipes out the failure.
+        self.suspect.store(true, Ordering::Release);
+    }
+
+    /// A call got no answer in its time. Its limit may have been shorter than the statement is long, so that it takes
+    /// several in a row to count as a failure of the node.
+    pub(super) fn was_silent(&self) {
+        if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CALLS {
+            self.failed();
+        }
     }
 
     /// A connection of this node that is ready to be used, until `until` at the latest.
@@ -100,28 +120,40 @@ async fn acquire(
     until: Instant,
     deadline: Deadline,
 ) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
-    loop {
+    let mut failed = failures.subscribe();
+    'ask: loop {
+        // What has failed before we asked is not our affair.
+        failed.mark_unchanged();
         let mut get = pin!(pool.get_owned());
         // Most calls end here; the others also watch the clock and the connect errors.
         let got = match poll_immediate(get.as_mut()).await {
             Some(got) => got,
-            None => {
-                let mut failed = failures.subscribe();
-                loop {
-                    match timeout_at(until, select(get.as_mut(), pin!(failed.changed()))).await {
-                        Ok(Either::Left((got, _))) => break got,
-                        // Some other connection may still come back, but if there is none, nobody will wake us.
-                        Ok(Either::Right(_)) => {
-                            if pool.state().connections == 0
-                                && let Some(error) = failures.last()
-                            {
-                                return Err(Error::clone(&error));
-                            }
+            None => loop {
+                match timeout_at(until, select(get.as_mut(), pin!(failed.changed()))).await {
+                    Ok(Either::Left((got, _))) => break got,
+                    Ok(Either::Right(_)) if failures.is_opening() => {}
+                    Ok(Either::Right(_)) => {
+                        if pool.state().connections == 0
+                            && let Some(error) = failures.last()
+                        {
+                            return Err(Error::clone(&error));
                         }
-                        Err(_) => return Err(exhausted(size, failures, deadline)),
+                        // Somebody may give a connection back. bb8 does not try to open one by itself: ask anew.
+                        match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
+                            Ok(got) => break got,
+                            Err(_) if Instant::now() < until => continue 'ask,
+                            Err(_) => return Err(exhausted(size, failures, deadline)),
+                        }
                     }
+                    // Not full, so it was connecting that took so long.
+                    Err(_) if pool.state().connections < size => {
+                        let waited = rounded(deadline.elapsed());
+                        let message = format!("no connection could be opened within {waited:?}");
+                        return Err(Error::new(ErrorKind::Unavailable, message));
+                    }
+                    Err(_) => return Err(exhausted(size, failures, deadline)),
                 }
-            }
+            },
         };
         match got {
             // Closed by the server while it lay in the pool: dropping it makes room for a new one.

@@ -47,6 +47,10 @@ impl<S: Clone> StatementCache<S> {
         self.entries.insert(sql.into(), Entry { statement, used: self.clock });
     }
 
+    pub(super) fn clear(&mut self) {
+        self.entries.clear();
+    }
+
     /// Whether it was there.
     pub(super) fn remove(&mut self, sql: &str) -> bool {
         self.entries.remove(sql).is_some()

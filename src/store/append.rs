@@ -21,11 +21,13 @@ use crate::{
 /// - [`Conflict`](crate::ErrorKind::Conflict): the condition does not hold any more; [`Error::conflict`] says which
 ///   event broke it. Nothing was written.
 /// - [`InvalidInput`](crate::ErrorKind::InvalidInput): an event cannot be stored, some of the ids are taken by other
-///   events, or there are none to append. Nothing was written.
+///   events, there are none to append, or [too much](Self::MAX_LEN). Nothing was written.
 /// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on.
 ///   Nothing was written.
-/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): nothing was written.
-/// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost. Make the same append again.
+/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): this try wrote nothing.
+/// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost, or the commit did not wait for its standby
+///   to the end. Make the same append again, until it is answered in another way: success, `Conflict` and
+///   `InvalidInput` settle it; `Timeout` and `Unavailable` do not, since the first try may still be under way.
 /// - [`Schema`](crate::ErrorKind::Schema): the log's tables are not there.
 ///
 /// # Cancel safety
@@ -37,6 +39,14 @@ use crate::{
 pub struct Append<'a> {
     store: &'a dyn EventStore,
     request: AppendRequest,
+}
+
+impl Append<'_> {
+    /// The most text of one append, types, tags, payloads and metadata together, in bytes: 64 MiB.
+    ///
+    /// All of it is one message, written while the log is locked: a larger one would hold up every other append, and
+    /// beyond a gigabyte PostgreSQL drops the connection without an answer.
+    pub const MAX_LEN: usize = 64 * 1024 * 1024;
 }
 
 impl<'a> Append<'a> {
@@ -71,6 +81,18 @@ fn check(events: &[NewEvent]) -> Result<()> {
         return Err(Error::invalid_input("there are no events to append"));
     }
     NewEvent::validate_all(events)?;
+    let len = |event: &NewEvent| {
+        let tags: usize = event.tags().map(str::len).sum();
+        event.event_type().len() + tags + event.payload().as_str().len() + event.metadata().as_str().len()
+    };
+    let len: usize = events.iter().map(len).sum();
+    if len > Append::MAX_LEN {
+        return Err(Error::invalid_input(format!(
+            "the {} events have {len} bytes, more than the limit of {} for one append",
+            events.len(),
+            Append::MAX_LEN
+        )));
+    }
     let mut ids = HashSet::with_capacity(events.len());
     match events.iter().find(|event| !ids.insert(event.id())) {
         Some(twice) => Err(Error::invalid_input(format!("two events of the append have the id {}", twice.id()))),

@@ -4,10 +4,16 @@
 mod borrowed_pools;
 mod contention;
 mod event_store;
+mod filter_sql;
+mod grants;
+mod hostile_text;
 mod local_cluster;
 mod local_cluster_end;
+mod migrations;
+mod procedure;
 mod quickstart;
 mod router;
+mod router_faults;
 mod scope;
 mod store;
 mod support;

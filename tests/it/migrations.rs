@@ -4,7 +4,8 @@ use std::{collections::BTreeSet, future::IntoFuture, process::Command, time::Dur
 
 use futures_util::future::join_all;
 use mainstem::{
-    AppendCondition, Error, ErrorKind, Filter, LogName, Migrated, PostgresEventStore, Router, testing::TestDatabase,
+    AppendCondition, Error, ErrorKind, EventStore, Filter, LogName, Migrated, PostgresEventStore, Router,
+    testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -131,7 +132,7 @@ async fn logs_have_any_name_and_nothing_to_do_with_each_other() {
         assert_eq!(appended.unwrap_or_else(|error| panic!("{}", error.report())).first_position(), 1);
         assert!(store.append([event("B", json!({}))], guard.clone()).await.unwrap_err().is_conflict());
         assert!(store.append([event("B", json!({}))], guard.after_position(0)).await.unwrap_err().is_conflict());
-        assert!(store.append([once.clone()], AppendCondition::none()).await.unwrap().repeated);
+        assert!(store.append([once.clone()], AppendCondition::none()).await.unwrap().is_repeated());
         assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 1);
         let update = format!("DELETE FROM {}", store.name());
         assert!(router.client().await.unwrap().execute(&update, &[]).await.unwrap_err().to_string().contains("append"));
@@ -163,7 +164,7 @@ async fn whole_names(router: &Router, logs: &[(&str, &str)]) {
             "_payload",
             "_migrations",
             "_migrations_pkey",
-            "_append",
+            "_append_1",
             "_refuse_change",
             "_append_only",
         ];

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use super::{
@@ -76,7 +76,7 @@ async fn call(
     let lock_timeout = lock_timeout_ms(deadline);
     let params: [&(dyn ToSql + Sync); 10] =
         [&ids, &types, &tags, &payloads, &metadata, &occurred_at, &items, &after_position, &after_id, &lock_timeout];
-    let rows = lease.query(Effect::Write, deadline, &store.log.append, &params).await.map_err(cancelled)?;
+    let rows = lease.query(Effect::Append, deadline, &store.log.append, &params).await?;
     let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
     judged(row, events, after).map_err(|error| match error.node() {
         Some(_) => error,
@@ -91,7 +91,7 @@ fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Option<Appende
         let event_type: Option<String> = row.try_get(2)?;
         Ok((outcome.to_owned(), wire::position(position.unwrap_or(0))?, event_type))
     };
-    let (outcome, position, event_type) = read(row).map_err(wire::unreadable)?;
+    let (outcome, position, event_type) = read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
     match outcome.as_str() {
         "appended" => Ok(Some(Appended::new(position, events))),
         "repeated" => Ok(Some(Appended::new(position, events).as_repeated())),
@@ -119,8 +119,7 @@ async fn judge(
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(ids)];
     let filter = filter_sql::filter(&guard.filter, &mut params);
     let sql = store.log.judge.with(&filter);
-    let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
-    let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
+    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let read = |row: &Row| -> Result<_, Unreadable> {
         let there: Option<Uuid> = row.try_get(2)?;
         let broken_at: Option<i64> = row.try_get(3)?;
@@ -152,17 +151,8 @@ fn lock_timeout_ms(deadline: Deadline) -> i32 {
     i32::try_from(limit).unwrap_or(i32::MAX).max(1)
 }
 
-/// A cancel can arrive behind the procedure's COMMIT, and then the error tells nothing about what was written.
-fn cancelled(error: Error) -> Error {
-    if error.sqlstate() != Some(SqlState::QUERY_CANCELED.code()) {
-        return error;
-    }
-    let message =
-        format!("the server was told to cancel the append, perhaps when it had committed: {}", error.message());
-    error.reworded(ErrorKind::OutcomeUnknown, message)
-}
-
+/// The procedure has run, and perhaps committed.
 fn unknown_outcome(what: &str) -> Error {
     let message = format!("the append procedure answered {what:?}, which this version does not know");
-    Error::new(ErrorKind::Schema, message)
+    Error::new(ErrorKind::OutcomeUnknown, message)
 }

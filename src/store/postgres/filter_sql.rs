@@ -6,12 +6,27 @@ use tokio_postgres::types::ToSql;
 
 use super::wire::{JsonText, Micros, position_param};
 use crate::{
-    Filter,
+    Error, Filter, Result,
     filter::{Bounds, FilterItem, PredicateGroup, Side},
 };
 
 /// A parameter of a statement.
 pub(super) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
+
+/// What the protocol can count.
+const MAX_PARAMS: usize = u16::MAX as usize;
+
+/// The parameters as the driver takes them, if there are not too many.
+pub(super) fn bound<'a>(params: &'a [Param<'_>]) -> Result<Vec<&'a (dyn ToSql + Sync)>> {
+    if params.len() > MAX_PARAMS {
+        return Err(Error::invalid_input(format!(
+            "the filter has {} parts, more than the {MAX_PARAMS} that a statement can bind; match a common tag or type \
+             instead of so many keys",
+            params.len()
+        )));
+    }
+    Ok(params.iter().map(|param| &**param as _).collect())
+}
 
 /// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
 pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, params: &mut Vec<Param<'a>>) -> String {

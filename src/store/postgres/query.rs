@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::types::ToSql;
-
 use super::{PostgresEventStore, failure, filter_sql, wire};
 use crate::{
     error::Result,
@@ -28,8 +26,7 @@ async fn read(
     let mut params = Vec::new();
     let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
     let sql = store.log.query.with(&filter);
-    let params: Vec<&(dyn ToSql + Sync)> = params.iter().map(|param| &**param as _).collect();
-    let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
+    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let head = match rows.first() {
         Some(row) => wire::mark(row, 0).map_err(wire::unreadable)?,
         None => None,

@@ -1,7 +1,7 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
 use mainstem::{
-    NewEvent, PostgresEventStore, Router,
+    AppendCondition, ErrorKind, EventStore, NewEvent, PostgresEventStore, Router,
     testing::{LocalCluster, TestDatabase},
 };
 use tokio::sync::OnceCell;
@@ -62,5 +62,27 @@ pub(crate) async fn sessions(database: &TestDatabase<'_>, condition: &str, count
         }
         assert!(tokio::time::Instant::now() < deadline, "{found} sessions, not {count}, with {condition}");
         tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+}
+
+/// Makes the log refuse events of the type `Probe`: what a guard says can then be asked without writing anything.
+pub(crate) async fn refuse_probes(router: &Router) {
+    let refuse = "ALTER TABLE mainstem.events ADD CHECK (type <> 'Probe')";
+    router.client().await.expect("a connection").batch_execute(refuse).await.expect("a constraint");
+}
+
+/// Position and type of the event that breaks a condition, on a log that refuses probes.
+pub(crate) async fn broken_by(
+    store: &PostgresEventStore,
+    condition: AppendCondition,
+) -> Result<Option<(u64, String)>, String> {
+    let error = match store.append([event("Probe", serde_json::json!({}))], condition).await {
+        Err(error) => error,
+        Ok(appended) => return Err(format!("the constraint let {appended:?} through")),
+    };
+    match error.conflict() {
+        Some(conflict) => Ok(Some((conflict.position, conflict.event_type.clone()))),
+        None if error.kind() == ErrorKind::InvalidInput && error.sqlstate() == Some("23514") => Ok(None),
+        None => Err(error.report()),
     }
 }

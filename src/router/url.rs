@@ -1,0 +1,77 @@
+//! The URL of a node: the driver's settings in it, and what must never leave it.
+
+use std::{str::FromStr, time::Duration};
+
+use tokio_postgres::{Config, config::Host};
+
+use super::Role;
+use crate::error::{Error, Result};
+
+/// The name and the driver's settings of one node, which the errors call `what`.
+///
+/// The text holds a password: neither it nor a part of it may be in a message, and the driver's own errors quote it.
+pub(super) fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration) -> Result<(String, Config)> {
+    let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
+    let after_scheme = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    if after_scheme.is_none() && url.contains("://") {
+        return refused("begins with something else than postgres:// or postgresql://");
+    }
+    // The driver takes the first @ for the end of the password, and the rest of it for the host, which errors name.
+    if after_scheme.is_some_and(|rest| rest.split('?').next().unwrap_or(rest).matches('@').count() > 1) {
+        return refused("has an @ too many: write %40 for one in the name or the password");
+    }
+    let mut config = match Config::from_str(url) {
+        Ok(config) => config,
+        Err(error) => {
+            let shape = "write postgres://user:password@host:port/database, and %-codes for special characters";
+            return refused(&match wrong_option(&error) {
+                Some(option) => format!("has an invalid {option}"),
+                None => format!("cannot be read: {shape}"),
+            });
+        }
+    };
+    let host = match config.get_hosts() {
+        [Host::Tcp(host)] => host.clone(),
+        #[cfg(unix)]
+        [Host::Unix(path)] => path.display().to_string(),
+        [] => return refused("names no host"),
+        several => return refused(&format!("names {} hosts: give each node a URL", several.len())),
+    };
+    let port = config.get_ports().first().copied().unwrap_or(5432);
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(connect_timeout);
+    }
+    if config.get_application_name().is_none() {
+        config.application_name("mainstem");
+    }
+    if role == Role::Replica {
+        // A standby refuses writes by itself, until it is promoted: then this does.
+        let options = config.get_options().unwrap_or_default();
+        let options = format!("{options} -c default_transaction_read_only=on");
+        config.options(options.trim_start());
+    }
+    Ok((format!("{host}:{port}"), config))
+}
+
+/// The option whose value the driver does not take, if it is one that the driver knows: anything else may be a part of
+/// the password that was taken for an option.
+fn wrong_option(error: &tokio_postgres::Error) -> Option<&'static str> {
+    let text = std::error::Error::source(error)?.to_string();
+    let known = ["port", "connect_timeout", "sslmode", "target_session_attrs", "channel_binding", "keepalives"];
+    known.into_iter().find(|option| text == format!("invalid value for option `{option}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_replica_is_read_only_besides_its_own_options() {
+        let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
+        let (name, config) = parse(url, "it", Role::Replica, Duration::from_secs(1)).unwrap();
+        assert_eq!(name, "localhost:5432");
+        assert_eq!(config.get_options(), Some("-c work_mem=1MB -c default_transaction_read_only=on"));
+        let (_, config) = parse(url, "it", Role::Primary, Duration::from_secs(1)).unwrap();
+        assert_eq!(config.get_options(), Some("-c work_mem=1MB"));
+    }
+}

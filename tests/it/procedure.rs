@@ -1,0 +1,279 @@
+//! The append procedure under settings, schemas and constraints that it did not make: each append is right or refused,
+//! and the log's lock is free afterwards.
+
+use std::{future::IntoFuture, time::Duration};
+
+use mainstem::{
+    AppendCondition, Error, ErrorKind, EventStore, Filter, PostgresEventStore, Router, testing::TestDatabase,
+};
+use serde_json::json;
+
+use crate::support::{cluster, event, sessions, store};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// A store with one connection: who leaves something on it is found out by the next call.
+async fn with_one_connection(database: &TestDatabase<'_>) -> (Router, PostgresEventStore) {
+    let builder = Router::builder().primary(database.primary_url()).max_connections(1);
+    let router = builder.connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    (router, store)
+}
+
+async fn append(store: &PostgresEventStore, payload: serde_json::Value) -> Result<u64, Error> {
+    let append = store.append([event("A", json!({})), event("A", payload)], AppendCondition::none());
+    append.timeout(LIMIT).into_future().await.map(|appended| appended.first_position())
+}
+
+async fn set(database: &TestDatabase<'_>, router: &Router, setting: &str) {
+    let sql = format!("ALTER DATABASE {} SET {setting}", database.name());
+    router.client().await.unwrap().batch_execute(&sql).await.unwrap();
+}
+
+async fn advisory_locks(router: &Router) -> i64 {
+    let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+               WHERE l.locktype = 'advisory' AND d.datname = current_database()";
+    router.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
+}
+
+/// Text that does not compress: the server would make an index entry of anything else.
+fn noise(len: usize) -> String {
+    let step = |seed: &mut u64| {
+        *seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        Some(char::from(b'0' + (*seed >> 58) as u8))
+    };
+    std::iter::repeat_n((), len).scan(1, |seed, ()| step(seed)).collect()
+}
+
+#[tokio::test]
+async fn what_a_constraint_of_the_users_refuses_is_not_written_and_holds_nothing_up() {
+    let (database, admin, _store) = store().await;
+    let (_router, store) = with_one_connection(&database).await;
+    assert_eq!(append(&store, json!({"serial": 1})).await.unwrap(), 1);
+    let incompressible = noise(6_000);
+    let cases = [
+        ("ADD CONSTRAINT mine CHECK (payload ->> 'bad' IS NULL)", json!({"bad": 1}), "23514", "mine"),
+        ("ADD CONSTRAINT mine EXCLUDE ((payload -> 'serial') WITH =)", json!({"serial": 1}), "23P01", "mine"),
+        (
+            "ADD extra text GENERATED ALWAYS AS (payload ->> 'serial') STORED, ADD CONSTRAINT mine UNIQUE (extra)",
+            json!({"serial": 1}),
+            "23505",
+            "mine",
+        ),
+        // This one speaks up only at the COMMIT.
+        (
+            "ADD extra text GENERATED ALWAYS AS (payload ->> 'serial') STORED, ADD CONSTRAINT mine UNIQUE (extra) DEFERRABLE INITIALLY DEFERRED",
+            json!({"serial": 1}),
+            "23505",
+            "mine",
+        ),
+        (
+            "ADD extra varchar(5) GENERATED ALWAYS AS (payload ->> 'name') STORED",
+            json!({"name": "longer"}),
+            "22001",
+            "too long",
+        ),
+        (
+            "ADD extra text GENERATED ALWAYS AS (payload ->> 'name') STORED, ADD CONSTRAINT mine UNIQUE (extra)",
+            json!({"name": incompressible}),
+            "54000",
+            "index row",
+        ),
+    ];
+    let mut length = 2;
+    for (change, payload, state, part) in cases {
+        let sql = format!("ALTER TABLE mainstem.events {change}");
+        admin.client().await.unwrap().batch_execute(&sql).await.unwrap();
+        let error = append(&store, payload).await.unwrap_err();
+        assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::InvalidInput, Some(state)), "{}", error.report());
+        let message = error.to_string();
+        assert!(message.contains(part) && message.matches("node").count() == 1, "{message}");
+        // The error is sent a moment before the transaction ends.
+        let freed = async { while advisory_locks(&admin).await > 0 {} };
+        tokio::time::timeout(LIMIT, freed).await.expect("the log's lock is free");
+        sessions(&database, "state <> 'idle' AND backend_type = 'client backend'", 0).await;
+        assert_eq!(append(&store, json!({})).await.unwrap(), length + 1, "{change}");
+        length += 2;
+        let undo = "ALTER TABLE mainstem.events DROP CONSTRAINT IF EXISTS mine, DROP IF EXISTS extra";
+        admin.client().await.unwrap().batch_execute(undo).await.unwrap();
+    }
+    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len() as u64, length);
+}
+
+#[tokio::test]
+async fn another_isolation_is_refused_with_what_to_do() {
+    let (database, admin, _store) = store().await;
+    for level in ["serializable", "repeatable read"] {
+        set(&database, &admin, &format!("default_transaction_isolation TO '{level}'")).await;
+        let (_router, store) = with_one_connection(&database).await;
+        let error = append(&store, json!({})).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+        assert!(error.to_string().contains("default_transaction_isolation TO 'read committed'"), "{error}");
+        // Reads and migrations do not care.
+        assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 0);
+        assert_eq!(store.migrate().await.unwrap().applied.len(), 0);
+        assert_eq!(advisory_locks(&admin).await, 0);
+    }
+}
+
+#[tokio::test]
+async fn settings_that_change_plans_and_literals_change_no_answer() {
+    let (database, admin, _store) = store().await;
+    let settings = [
+        "plan_cache_mode TO force_generic_plan",
+        "plan_cache_mode TO force_custom_plan",
+        "lock_timeout TO 0",
+        "statement_timeout TO '20s'",
+        "standard_conforming_strings TO off",
+        "enable_seqscan TO off",
+        "enable_indexscan TO off",
+        "jit_above_cost TO 0",
+        "search_path TO ''",
+        "DateStyle TO 'German'",
+        "TimeZone TO 'Asia/Kathmandu'",
+        "bytea_output TO escape",
+        "extra_float_digits TO -15",
+        "plpgsql.variable_conflict TO use_column",
+        "default_transaction_deferrable TO on",
+    ];
+    let tagged = Filter::matching().all_tags_of(["back\\slash"]).finish().unwrap();
+    let mut appended_count = 0;
+    for (number, setting) in settings.into_iter().enumerate() {
+        if setting.starts_with("standard_conforming_strings") && cluster().await.programs().version() >= 19 {
+            continue;
+        }
+        set(&database, &admin, setting).await;
+        let (_router, store) = with_one_connection(&database).await;
+        let tag = format!("only:{number}");
+        let own = Filter::matching().all_tags_of([&*tag]).finish().unwrap();
+        let history = store.query(&own).await.unwrap();
+        let tagged_event = event("A", json!({"at": "\\n"})).with_tags([&*tag, "back\\slash"]);
+        let appended = store.append([tagged_event.clone()], history.unchanged()).await;
+        let appended = appended.unwrap_or_else(|error| panic!("{setting}: {}", error.report()));
+        appended_count += 1;
+        assert_eq!(appended.first_position(), appended_count, "{setting}");
+        assert!(
+            store.append([event("A", json!({}))], history.unchanged()).await.unwrap_err().is_conflict(),
+            "{setting}"
+        );
+        assert!(store.append([tagged_event.clone()], history.unchanged()).await.unwrap().is_repeated(), "{setting}");
+        let read = store.query(&tagged).await.unwrap();
+        assert_eq!(read.len() as u64, appended_count, "{setting}");
+        let last = read.last().unwrap();
+        assert_eq!(*last, tagged_event.into_recorded(last.position(), last.recorded_at()), "{setting}");
+        let reset = format!("ALTER DATABASE {} RESET ALL", database.name());
+        admin.client().await.unwrap().batch_execute(&reset).await.unwrap();
+    }
+}
+
+/// A CALL by hand, of one event.
+const CALL: &str = "CALL mainstem.events_append_1(ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY['[]'::jsonb], \
+                    ARRAY['{}'::jsonb], ARRAY['{}'::jsonb], ARRAY[NULL::timestamptz], NULL, 0, NULL, 1000, \
+                    NULL, NULL, NULL)";
+
+#[tokio::test]
+async fn inside_a_transaction_it_fails_and_writes_nothing() {
+    let (_database, router, store) = store().await;
+    let client = router.client().await.unwrap();
+    let in_function = format!(
+        "CREATE FUNCTION by_function() RETURNS void LANGUAGE plpgsql AS $$ DECLARE o text; p bigint; t text; \
+         BEGIN {}; EXCEPTION WHEN invalid_transaction_termination THEN RAISE NOTICE 'caught'; END $$",
+        CALL.replace("NULL, NULL, NULL)", "o, p, t)")
+    );
+    client.batch_execute(&in_function).await.unwrap();
+    // In a block, in a string of several statements, and where somebody catches what it throws.
+    for sql in [format!("BEGIN; {CALL}; COMMIT"), format!("SELECT 1; {CALL}"), format!("{CALL}; SELECT 1")] {
+        let error = client.batch_execute(&sql).await.unwrap_err();
+        assert_eq!(error.sqlstate(), Some("2D000"), "{sql}: {}", error.report());
+        client.batch_execute("ROLLBACK").await.unwrap();
+    }
+    client.batch_execute("BEGIN; SELECT by_function()").await.unwrap();
+    assert_eq!(advisory_locks(&router).await, 0);
+    client.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 0);
+    client.batch_execute(CALL).await.unwrap();
+    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 1);
+}
+
+/// Whoever may create in a schema of the caller's path could otherwise answer for PostgreSQL: a function for just these
+/// types is preferred to one for any type.
+#[tokio::test]
+async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
+    let (database, admin, _store) = store().await;
+    let bait = |kind: &str, arguments: &str, returns: &str| {
+        format!(
+            "CREATE FUNCTION public.{kind}({arguments}) RETURNS {returns} LANGUAGE plpgsql AS \
+             $$ BEGIN RAISE EXCEPTION 'bait taken: {kind}'; END $$;"
+        )
+    };
+    let operator = |symbol: &str, name: &str, ty: &str| {
+        format!("CREATE OPERATOR public.{symbol} (LEFTARG = {ty}, RIGHTARG = {ty}, FUNCTION = public.{name});")
+    };
+    let mut sql = String::new();
+    for ty in ["uuid[]", "text[]", "jsonb[]", "timestamptz[]"] {
+        sql += &bait("cardinality", &format!("x {ty}"), "int4");
+        sql += &bait("unnest", &format!("x {ty}"), &format!("SETOF {}", &ty[..ty.len() - 2]));
+        sql += &bait("generate_subscripts", &format!("x {ty}, y int4"), "SETOF int4");
+    }
+    for ty in ["text[]", "text", "uuid", "jsonb"] {
+        sql += &bait("to_jsonb", &format!("x {ty}"), "jsonb");
+        sql += &bait("equals", &format!("x {ty}, y {ty}"), "bool");
+        sql += &operator("=", "equals", ty);
+        sql += &bait("contains", &format!("x {ty}, y {ty}"), "bool");
+        sql += &operator("@>", "contains", ty);
+        sql += &bait("count", &format!("x {ty}"), "int8");
+    }
+    sql += &bait("jsonb_array_elements", "x jsonb", "SETOF jsonb");
+    sql += &bait("jsonb_array_elements_text", "x jsonb", "SETOF text");
+    sql += &bait("set_config", "x varchar, y text, z bool", "text");
+    sql += &bait("current_setting", "x varchar", "text");
+    sql += &bait("pg_logical_emit_message", "x bool, y varchar, z varchar", "pg_lsn");
+    admin.client().await.unwrap().batch_execute(&sql).await.unwrap();
+    let taken = admin.client().await.unwrap().query("SELECT cardinality(ARRAY['a'])", &[]).await.unwrap_err();
+    assert!(taken.to_string().contains("bait taken"), "{taken}");
+
+    let (_router, store) = with_one_connection(&database).await;
+    let all = Filter::matching().any_type_of(["A"]).and_all_tags_of(["t"]).finish().unwrap();
+    let history = store.query(&all).await.unwrap();
+    let tagged = event("A", json!({})).with_tag("t");
+    store.append([tagged.clone()], history.unchanged()).await.unwrap();
+    assert!(store.append([tagged], history.unchanged()).await.unwrap().is_repeated());
+    for condition in [history.unchanged(), AppendCondition::fail_if_events_match(all.clone())] {
+        assert!(store.append([event("A", json!({}))], condition).await.unwrap_err().is_conflict());
+    }
+    assert_eq!(store.query(&all).await.unwrap().len(), 1);
+    assert_eq!(store.migrate().await.unwrap().applied.len(), 0);
+}
+
+/// `statement_timeout` and administrators cancel without asking whether the procedure has committed.
+#[tokio::test]
+async fn a_cancel_behind_the_commit_is_an_unknown_outcome() {
+    let (database, admin, _store) = store().await;
+    let commit = "    COMMIT;\nEND";
+    let sql = include_str!("../../migrations/V2__append.sql");
+    assert!(sql.contains(commit));
+    let sql = sql.replace(commit, "    COMMIT;\n    PERFORM pg_sleep(30);\nEND");
+    let sql = sql.replace("CREATE PROCEDURE", "CREATE OR REPLACE PROCEDURE");
+    admin.client().await.unwrap().batch_execute(&sql).await.unwrap();
+    set(&database, &admin, "statement_timeout TO '300ms'").await;
+    let (_router, store) = with_one_connection(&database).await;
+    let error = append(&store, json!({})).await.unwrap_err();
+    assert!(error.is_outcome_unknown() && error.is_retryable(), "{}", error.report());
+    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 2);
+}
+
+/// The wait for the lock counts into the append's limit, and leaves time for the answer.
+#[tokio::test]
+async fn who_waits_too_long_for_the_lock_knows_that_nothing_was_written() {
+    let (database, admin, _store) = store().await;
+    let (_router, store) = with_one_connection(&database).await;
+    let client = admin.client().await.unwrap();
+    // Not the log's lock, but one that its holder needs: the limit is the same.
+    client.batch_execute("BEGIN; LOCK TABLE mainstem.events IN SHARE MODE").await.unwrap();
+    let waiting = store.append([event("A", json!({}))], AppendCondition::none()).timeout(Duration::from_millis(400));
+    let error = waiting.await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Timeout, Some("55P03")), "{}", error.report());
+    assert_eq!(advisory_locks(&admin).await, 0);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(append(&store, json!({})).await.unwrap(), 1);
+}

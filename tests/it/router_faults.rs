@@ -1,0 +1,306 @@
+//! What goes wrong around a call: servers that fall silent, pools that cannot fill, sessions that stay dirty.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstem::{
+    AppendCondition, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router,
+    testing::LocalCluster,
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::support::{database, event, router, sessions, started};
+
+/// Far longer than anything here may take: what it ends would have hung.
+const HANG: Duration = Duration::from_secs(30);
+
+fn impatient(cluster: &LocalCluster) -> mainstem::RouterBuilder {
+    let replicas: Vec<_> = cluster.replicas().map(|node| node.url()).collect();
+    let builder = Router::builder().primary(cluster.primary().url()).replicas(replicas);
+    builder.connect_timeout(Duration::from_millis(300)).acquire_timeout(Duration::from_secs(3))
+}
+
+#[tokio::test]
+async fn a_replica_that_falls_silent_is_left_alone_and_used_again_when_it_answers() {
+    let cluster = started(LocalCluster::builder()).await;
+    let router = impatient(&cluster).call_timeout(Duration::from_millis(300)).connect().await.unwrap();
+    let ask = async || {
+        let client = router.client_at(Consistency::Eventual).await?;
+        client.query_one("SELECT 1", &[]).await.map(|_| client.role())
+    };
+    // Eight connections in the pool, each of which could keep a caller waiting.
+    let clients = (0..8).map(|_| router.client_at(Consistency::Eventual));
+    let clients = futures_util::future::try_join_all(clients).await.unwrap();
+    assert!(clients.iter().all(|client| client.role() == Role::Replica));
+    drop(clients);
+    cluster.replica(0).freeze().await.unwrap();
+    let mut unanswered = 0;
+    while ask().await.is_err() {
+        unanswered += 1;
+    }
+    assert!(unanswered <= 3, "{unanswered} calls got no answer before the node was left alone");
+    let given_up = async {
+        // Pooled connections are silent; then connecting is. Soon nobody asks it any more.
+        let mut in_a_row = 0;
+        while in_a_row < 20 {
+            in_a_row = if matches!(ask().await, Ok(Role::Primary)) { in_a_row + 1 } else { 0 };
+        }
+    };
+    timeout(HANG, given_up).await.expect("the primary serves");
+    cluster.replica(0).thaw().await.unwrap();
+    let back = async { while !matches!(ask().await, Ok(Role::Replica)) {} };
+    timeout(HANG, back).await.expect("the replica is used again");
+}
+
+#[tokio::test]
+async fn a_read_whose_replica_dies_under_it_is_answered_by_another_node() {
+    let cluster = started(LocalCluster::builder()).await;
+    let router = impatient(&cluster).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    let all = Filter::any_event();
+    let eventual = || store.query(&all).consistency(Consistency::Eventual);
+    assert_eq!(eventual().await.unwrap().role(), Role::Replica);
+    // The question is sent and the answer is waited for, when the server goes.
+    cluster.replica(0).freeze().await.unwrap();
+    let read = tokio::spawn(eventual().into_future());
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    cluster.replica(0).kill().await.unwrap();
+    let history = timeout(HANG, read).await.expect("no hang").unwrap().unwrap();
+    assert_eq!(history.role(), Role::Primary);
+}
+
+#[tokio::test]
+async fn a_node_that_cannot_be_connected_to_is_not_asked_for_every_call() {
+    let database = database().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("postgres://nobody@{}/x", listener.local_addr().unwrap());
+    let connects = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&connects);
+    // It hangs up on everybody.
+    let server = tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            drop(socket);
+            counter.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    let router = Router::builder().primary(database.primary_url()).replica(url).build().unwrap();
+    for _ in 0..100 {
+        assert_eq!(router.client_at(Consistency::Eventual).await.unwrap().role(), Role::Primary);
+    }
+    let connects = connects.load(Ordering::Relaxed);
+    assert!((1..30).contains(&connects), "{connects} connects for 100 calls");
+    server.abort();
+}
+
+#[tokio::test]
+async fn one_refused_connect_fails_nobody_who_can_be_served_by_another_connection() {
+    let database = database().await;
+    let admin = router(&database).await;
+    let role = format!("limited_{}", database.name());
+    let client = admin.client().await.unwrap();
+    client.batch_execute(&format!("CREATE ROLE {role} LOGIN PASSWORD 'p' CONNECTION LIMIT 1")).await.unwrap();
+    let (scheme, rest) = (database.primary_url(), database.primary_url());
+    let url = format!("{}://{role}:p@{}", scheme.split("://").next().unwrap(), rest.split('@').nth(1).unwrap());
+    let cold = || Router::builder().primary(url.clone()).max_connections(5).build().unwrap();
+    // Of five connects at once the server takes one, and refuses the others before that one is ready.
+    for _ in 0..3 {
+        let router = cold();
+        let calls = (0..5).map(|_| async {
+            let client = router.client().await?;
+            client.query_one("SELECT 1", &[]).await.map(drop)
+        });
+        let answers = timeout(HANG, futures_util::future::join_all(calls)).await.expect("no hang");
+        for answer in answers {
+            answer.unwrap_or_else(|error| panic!("{}", error.report()));
+        }
+        drop(router);
+        // The limit is the role's: the next round begins when the server has noticed.
+        sessions(&database, &format!("usename = '{role}'"), 0).await;
+    }
+    let router = cold();
+    // The only connection is out, a connect is refused, and then the limit is lifted: who waits gets one.
+    let held = router.client().await.unwrap();
+    let waiting = tokio::spawn(router.client());
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    client.batch_execute(&format!("ALTER ROLE {role} CONNECTION LIMIT 5")).await.unwrap();
+    timeout(HANG, waiting).await.expect("no hang").unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
+    drop(held);
+}
+
+#[tokio::test]
+async fn what_is_given_up_is_cancelled_on_the_server() {
+    let database = database().await;
+    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+    for _ in 0..10 {
+        let client = router.client().await.unwrap();
+        let _ = timeout(Duration::from_millis(20), client.query("SELECT pg_sleep(600)", &[])).await.unwrap_err();
+    }
+    sessions(&database, "state = 'active' AND query LIKE 'SELECT pg_sleep%'", 0).await;
+}
+
+#[tokio::test]
+async fn statements_that_somebody_threw_away_are_prepared_anew() {
+    let database = database().await;
+    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    for gone in ["DEALLOCATE ALL", "DISCARD ALL"] {
+        router.client().await.unwrap().batch_execute(gone).await.unwrap();
+        store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+        store.query(&Filter::any_event()).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn only_a_statement_that_never_ran_is_sent_again() {
+    let database = database().await;
+    let client = router(&database).await.client().await.unwrap();
+    let sql = "CREATE TABLE ran (); CREATE PROCEDURE run_once() LANGUAGE plpgsql AS \
+               $$BEGIN INSERT INTO ran DEFAULT VALUES; COMMIT; RAISE SQLSTATE '0A000'; END$$";
+    client.batch_execute(sql).await.unwrap();
+    client.execute("CALL run_once()", &[]).await.unwrap_err();
+    let ran: i64 = client.query_one("SELECT count(*) FROM ran", &[]).await.unwrap().get(0);
+    assert_eq!(ran, 1);
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_reset_is_not_handed_on() {
+    let tight = LocalCluster::builder().replicas(0).setting("max_locks_per_transaction", "10");
+    let cluster = started(tight.setting("max_connections", "20")).await;
+    let router = Router::builder().primary(cluster.primary().url()).max_connections(1).connect().await.unwrap();
+    let client = router.client().await.unwrap();
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    client.batch_execute("SET work_mem = '1MB'").await.unwrap();
+    // More tables than the server has locks for, so that they cannot be dropped in one transaction.
+    let tables = "DO $$BEGIN FOR i IN 1..2500 LOOP EXECUTE 'CREATE TEMP TABLE t' || i || ' ()'; \
+                  IF i % 100 = 0 THEN COMMIT; END IF; END LOOP; END$$";
+    client.batch_execute(tables).await.unwrap();
+    drop(client);
+    let cleaned = async {
+        loop {
+            let client = router.client().await.unwrap();
+            // An answer from the dirty session would be one too many: an error is allowed, work_mem is not.
+            let sql = "SELECT pg_backend_pid(), current_setting('work_mem')";
+            let Ok(row) = client.query_one(sql, &[]).await else { continue };
+            assert_ne!((row.get::<_, i32>(0), row.get::<_, &str>(1)), (pid, "1MB"));
+            return;
+        }
+    };
+    timeout(HANG, cleaned).await.expect("a clean session");
+}
+
+#[tokio::test]
+async fn nobodys_log_fills_with_warnings_of_ours() {
+    let cluster = started(LocalCluster::builder().replicas(0)).await;
+    let router = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
+    for _ in 0..5 {
+        router.client().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
+    }
+    let log = cluster.primary().log().unwrap();
+    assert!(!log.contains("there is no transaction in progress"), "{log}");
+}
+
+#[tokio::test]
+async fn a_copy_fails_by_itself_and_nobody_else() {
+    let database = database().await;
+    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+    let client = router.client().await.unwrap();
+    client.batch_execute("CREATE TABLE t (a int4)").await.unwrap();
+    let error = client.batch_execute("COPY t FROM STDIN").await.unwrap_err();
+    assert!(error.to_string().contains("COPY"), "{}", error.report());
+    drop(client);
+    for _ in 0..3 {
+        router.client().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn wrong_parameters_are_the_callers_affair() {
+    let database = database().await;
+    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+    let client = router.client().await.unwrap();
+    let pid: i32 = client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0);
+    let wrong_type = client.query("SELECT $1::int4", &[&"text"]).await.unwrap_err();
+    let wrong_count = client.query("SELECT $1::int4", &[]).await;
+    assert_eq!(wrong_type.kind(), ErrorKind::InvalidInput, "{}", wrong_type.report());
+    // The driver panics on a wrong count in some versions; where it answers, it is the caller's error, too.
+    assert!(wrong_count.is_err_and(|error| error.kind() == ErrorKind::InvalidInput));
+    drop(client);
+    let client = router.client().await.unwrap();
+    assert_eq!(client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get::<_, i32>(0), pid);
+}
+
+#[tokio::test]
+async fn with_no_time_left_nothing_is_sent() {
+    let database = database().await;
+    let router = router(&database).await;
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    for _ in 0..3 {
+        let append = store.append([event("A", json!({}))], AppendCondition::none()).timeout(Duration::ZERO);
+        let error = append.await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    }
+    assert!(store.query(&Filter::any_event()).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn the_same_wrong_setting_on_every_node_is_a_wrong_setting() {
+    let cluster = started(LocalCluster::builder()).await;
+    let wrong = |url: String| url.replacen("mainstem:", "mainstem:wrong", 1);
+    let builder = Router::builder().primary(wrong(cluster.primary().url())).replica(wrong(cluster.replica(0).url()));
+    let error = builder.build().unwrap().client_at(Consistency::Eventual).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+    assert_eq!((error.is_retryable(), error.sqlstate()), (false, Some("28P01")));
+}
+
+#[tokio::test]
+async fn raw_sql_that_was_interrupted_may_have_written() {
+    let database = database().await;
+    let router = router(&database).await;
+    let client = router.client().await.unwrap();
+    client.batch_execute("CREATE TABLE t (a int4)").await.unwrap();
+    client.batch_execute("SET statement_timeout = 200").await.unwrap();
+    let half = "INSERT INTO t VALUES (1); COMMIT; SELECT pg_sleep(60)";
+    let error = client.batch_execute(half).await.unwrap_err();
+    assert!(error.is_outcome_unknown(), "{}", error.report());
+    assert_eq!(client.query("SELECT * FROM t", &[]).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_commit_that_did_not_wait_for_its_standby_is_an_unknown_outcome() {
+    let cluster = started(LocalCluster::builder()).await;
+    let router = impatient(&cluster).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    let admin = router.client().await.unwrap();
+    for sql in ["ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+        admin.batch_execute(sql).await.unwrap();
+    }
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).freeze().await.unwrap();
+    let event = event("A", json!({}));
+    let append = tokio::spawn(store.append([event.clone()], AppendCondition::none()).into_future());
+    let waits = "wait_event = 'SyncRep'";
+    let cancel = format!("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE {waits}");
+    let cancelled = async { while admin.query_one(&cancel, &[]).await.unwrap().get::<_, i64>(0) == 0 {} };
+    timeout(HANG, cancelled).await.expect("the commit waits");
+    let error = timeout(HANG, append).await.expect("no hang").unwrap().unwrap_err();
+    assert!(error.is_outcome_unknown(), "{}", error.report());
+    // The repeat finds the events, and waits as the first try should have.
+    let repeat = store.append([event], AppendCondition::none()).into_future();
+    let mut repeat = std::pin::pin!(repeat);
+    timeout(Duration::from_millis(500), repeat.as_mut()).await.expect_err("it waits for the standby");
+    cluster.replica(0).thaw().await.unwrap();
+    assert!(timeout(HANG, repeat).await.expect("no hang").unwrap().is_repeated());
+}
