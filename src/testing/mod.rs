@@ -1,4 +1,7 @@
-//! A replicated PostgreSQL cluster for integration tests, without containers (feature `testing`).
+//! For tests: a replicated PostgreSQL cluster without containers, and the rules of event stores (feature `testing`).
+//!
+//! [`event_store`] holds the rules of [`EventStore`](crate::EventStore) as tests, for any store. The rest of this page is about
+//! the cluster, which is for Unix only.
 //!
 //! [`LocalCluster`] starts a primary with streaming replicas from the PostgreSQL programs on the machine, in a
 //! temporary folder, in about a second. These are real servers: they can be stopped, killed, frozen, promoted; a

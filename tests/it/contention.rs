@@ -36,8 +36,8 @@ const RACES: usize = 10;
 
 #[test]
 fn mutation_without_lock_and_with_drawn_positions_conflicts_are_lost() {
-    let races = (0..RACES).map(|_| race_without(&[LOCK, FROM_SEQUENCE]));
-    assert!(races.into_iter().any(|outcome| outcome.contains("\n- lost conflict: ")), "nobody lost a conflict");
+    let mut outcomes = (0..RACES).map(|_| race_without(&[LOCK, FROM_SEQUENCE]));
+    assert!(outcomes.any(|outcome| outcome.contains("\n- lost conflict: ")), "no lost conflict in {RACES} races");
 }
 
 #[test]
@@ -46,8 +46,8 @@ fn mutation_without_lock_the_primary_key_still_lets_no_conflict_through() {
         let outcome = race_without(&[LOCK]);
         let broken: Vec<&str> = outcome.lines().filter(|line| line.starts_with("- ")).collect();
         // The suite tells of errors last: there is nothing else.
-        let is_fenced = |line: &&str| line.starts_with("- unexpected error: ") && line.contains("_pkey");
-        assert!(broken.iter().all(is_fenced), "{outcome}");
+        let by_the_key = |line: &&str| line.starts_with("- unexpected error: ") && line.contains("_pkey");
+        assert!(broken.iter().all(by_the_key), "{outcome}");
         if !broken.is_empty() {
             return;
         }

@@ -6,7 +6,13 @@ mod flaws;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use mainstem::{LogName, PostgresEventStore, testing::TestDatabase};
+use mainstem::{
+    LogName, MemoryEventStore, PostgresEventStore,
+    testing::{
+        TestDatabase,
+        event_store::{Case, failures},
+    },
+};
 use tokio::sync::OnceCell;
 
 use crate::support;
@@ -47,4 +53,15 @@ pub(crate) async fn fresh_log() -> PostgresEventStore {
     let store = PostgresEventStore::with_name(&router, name);
     store.migrate().await.unwrap_or_else(|error| panic!("no log: {}", error.report()));
     store
+}
+
+#[test]
+fn without_the_macro_all_cases_run_and_failures_say_which_and_why() {
+    assert!(failures(|| async { MemoryEventStore::new() }).is_empty());
+    let failed = failures(|| async { flawed::FlawedStore::new(Some(flaws::Flaw::LosesTheHeadOfAnEmptyRead)) });
+    let head = "the_head_is_the_logs_last_event_whatever_was_asked_for";
+    let failure = failed.iter().find(|failure| failure.case().name() == head).expect("the failure");
+    assert!(failure.message().contains("head of a read by"), "{failure}");
+    assert!(failed.len() < Case::all().len() / 4, "the rest passes: {failed:?}");
+    assert!(Case::named("no_such_case").is_none());
 }

@@ -25,12 +25,6 @@ pub struct Case {
 }
 
 impl Case {
-    /// All cases, by topic.
-    #[must_use]
-    pub fn all() -> &'static [Self] {
-        CASES
-    }
-
     /// The case of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

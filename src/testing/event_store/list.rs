@@ -93,6 +93,18 @@ macro_rules! __event_store_cases {
 
 macro_rules! list {
     ($($topic:ident { $($name:ident: $proves:literal,)+ })+) => {
+        impl Case {
+            /// All cases, by topic:
+            ///
+            /// | case | what it proves |
+            /// |---|---|
+            $($(#[doc = concat!("| `", stringify!($topic), "::", stringify!($name), "` | ", $proves, " |")])+)+
+            #[must_use]
+            pub fn all() -> &'static [Self] {
+                CASES
+            }
+        }
+
         pub(super) const CASES: &[Case] = &[$($(Case {
             topic: stringify!($topic),
             name: stringify!($name),
@@ -110,10 +122,10 @@ __event_store_cases! { [list] }
 /// of its own. The tests are in modules named for their topics, so give them a module to be in.
 ///
 /// ```
-/// # #[cfg(test)]
 /// mod my_store {
 ///     mainstem::event_store_tests!(async { mainstem::MemoryEventStore::new() });
 /// }
+/// # fn main() {}
 /// ```
 #[macro_export]
 macro_rules! event_store_tests {

@@ -18,14 +18,13 @@
 //! its own, with four threads.
 //!
 //! ```
-//! # use mainstem::MemoryEventStore as MyStore;
-//! # #[cfg(test)]
 //! mod my_store {
-//!     use super::MyStore;
+//!     use mainstem::MemoryEventStore as MyStore;
 //!
 //!     // Evaluated anew for each test: an empty store, that no other test writes to.
 //!     mainstem::event_store_tests!(async { MyStore::new() });
 //! }
+//! # fn main() {}
 //! ```
 //!
 //! `cargo test my_store::concurrency` runs the cases of a topic, `cargo test a_course_is_never_overbooked` runs one. A store on
@@ -60,6 +59,11 @@
 //! at its place (no event that matches its condition came between), a conflict must have its event, a read must have been the
 //! log up to its head, and what was acknowledged before it began must be in it. Every event must have been acknowledged, and
 //! nothing of a refused append may be there.
+//!
+//! # The cases
+//!
+//! [`Case::all`] lists them, with a line for each that says what it proves; `docs/checklist.md` maps the behaviours that other
+//! event stores are tested for to them.
 //!
 //! # What is not asked of a store
 //!

@@ -61,3 +61,18 @@ async fn what_no_store_may_be_asked_is_refused_before() {
         }
     }
 }
+
+#[test]
+fn the_checklist_names_every_case_and_no_other() {
+    let page = include_str!("../../../docs/checklist.md");
+    let topics: Vec<&str> = Case::all().iter().map(Case::topic).collect();
+    let named: Vec<&str> = page
+        .split('`')
+        .filter(|text| text.split_once("::").is_some_and(|(topic, _)| topics.contains(&topic)))
+        .collect();
+    let cases: Vec<String> = Case::all().iter().map(|case| format!("{}::{}", case.topic(), case.name())).collect();
+    let unknown: Vec<_> = named.iter().filter(|name| !cases.iter().any(|case| case == *name)).collect();
+    assert!(unknown.is_empty(), "the page names cases that do not exist: {unknown:?}");
+    let missing: Vec<_> = cases.iter().filter(|case| !named.contains(&case.as_str())).collect();
+    assert!(missing.is_empty(), "the page does not name {missing:?}");
+}

@@ -166,7 +166,7 @@ impl FlawedStore {
         let there = match guard.after {
             After::Mark(mark) if !self.has(Flaw::IgnoresTheIdOfAfter) => {
                 let at = log.events.iter().find(|event| event.position() == mark.position());
-                at.map_or(self.has(Flaw::PassesBeyondTheHead), |event| event.id() == mark.id())
+                at.map_or_else(|| self.has(Flaw::PassesBeyondTheHead), |event| event.id() == mark.id())
             }
             after => after.position() <= log.head() || self.has(Flaw::PassesBeyondTheHead),
         };
@@ -193,9 +193,9 @@ impl FlawedStore {
         let own = own.iter().filter(|_| self.has(Flaw::CountsItsOwnEvents));
         let mut found = log.events.iter().filter(is_seen).chain(own).filter(breaks);
         let found = match self.flaw {
-            Some(Flaw::NamesTheLastMatch) => found.last(),
+            Some(Flaw::NamesTheLastMatch) => found.next_back(),
             // The version that was expected is compared with the one that is there.
-            Some(Flaw::ComparesTheLastMatch) => found.last().filter(|event| event.position() != after),
+            Some(Flaw::ComparesTheLastMatch) => found.next_back().filter(|event| event.position() != after),
             _ => found.next(),
         };
         found.map(|event| guard.conflict(event.position(), event.event_type()))
@@ -222,7 +222,7 @@ impl FlawedStore {
             log.unguarded.extend(events.iter().map(NewEvent::id));
         }
         log.appends.push(events.iter().map(NewEvent::id).collect());
-        let first = drawn.unwrap_or(log.head() + 1);
+        let first = drawn.unwrap_or_else(|| log.head() + 1);
         for (index, event) in events.iter().enumerate() {
             let position = match self.flaw {
                 Some(Flaw::LeavesGapsInAnAppend) => first + 2 * index as u64,
@@ -304,7 +304,7 @@ impl Log {
     }
 
     fn push(&mut self, events: &[NewEvent], at: Option<u64>, recorded_at: SystemTime) -> u64 {
-        let first = at.unwrap_or(self.head() + 1);
+        let first = at.unwrap_or_else(|| self.head() + 1);
         for (event, position) in events.iter().zip(first..) {
             self.events.push(event.clone().into_recorded(position, recorded_at));
         }
