@@ -75,6 +75,8 @@ impl Default for RouterBuilder {
 
 impl RouterBuilder {
     /// The primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
+    ///
+    /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
     pub fn primary(mut self, url: impl Into<String>) -> Self {
         self.sources.push((Role::Primary, Source::Url(url.into())));
         self

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime};
 
 use mainstem::{
-    Append, AppendCondition, Error, ErrorKind, EventStore, Filter, Json, NewEvent, PostgresEventStore, Predicate,
+    Append, AppendCondition, Error, ErrorKind, Event, EventStore, Filter, Json, NewEvent, PostgresEventStore, Predicate,
 };
 use serde_json::json;
 
@@ -101,19 +101,21 @@ async fn hostile_text_is_stored_found_and_guarded_as_it_is() {
         let first = 2 * index as u64 + 1;
         for (number, filter) in filters(text).into_iter().enumerate() {
             let position = first + u64::from(number == 5);
-            found(&store, &filter, Some(position)).await;
+            found(&store, &log, &filter, Some(position)).await;
         }
         for other in similar(text) {
             let filters = filters(&other);
             for number in [0, 1, 3, 5] {
-                found(&store, &filters[number], None).await;
+                found(&store, &log, &filters[number], None).await;
             }
         }
     }
 }
 
-/// Read, judged before the lock and judged under it: all say that this event alone matches, or none.
-async fn found(store: &PostgresEventStore, filter: &Filter, expected: Option<u64>) {
+/// Matched, read, judged before the lock and judged under it: all say that this event alone matches, or none.
+async fn found(store: &PostgresEventStore, log: &[Event], filter: &Filter, expected: Option<u64>) {
+    let matching: Vec<u64> = log.iter().filter(|event| filter.matches(event)).map(|event| event.position()).collect();
+    assert_eq!(matching, Vec::from_iter(expected), "{filter:?}");
     let read: Vec<u64> = store.query(filter).await.unwrap().iter().map(|event| event.position()).collect();
     assert_eq!(read, Vec::from_iter(expected), "{filter:?}");
     let guard = AppendCondition::fail_if_events_match(filter.clone());
@@ -216,14 +218,14 @@ async fn at_every_limit_an_event_is_stored_and_found() {
     }
     let start = Filter::matching;
     let of = |predicate| start().any_predicate_of([predicate]).finish().unwrap();
-    found(&store, &start().any_type_of([event_type]).and_all_tags_of(tags).finish().unwrap(), Some(1)).await;
-    found(&store, &of(Predicate::payload(&*long_key, 1)), Some(2)).await;
-    found(&store, &of(Predicate::payload(&long_key[1..], 1)), None).await;
-    found(&store, &of(Predicate::metadata(&*huge_key, 1)), Some(2)).await;
-    found(&store, &of(Predicate::payload("k", &huge_key)), Some(3)).await;
-    found(&store, &of(Predicate::payload("k", &huge_key[1..])), None).await;
-    found(&store, &of(Predicate::payload(vec!["k"; 126], [1])), Some(4)).await;
-    found(&store, &of(Predicate::payload(vec!["k"; 126], [2])), None).await;
+    found(&store, &log, &start().any_type_of([event_type]).and_all_tags_of(tags).finish().unwrap(), Some(1)).await;
+    found(&store, &log, &of(Predicate::payload(&*long_key, 1)), Some(2)).await;
+    found(&store, &log, &of(Predicate::payload(&long_key[1..], 1)), None).await;
+    found(&store, &log, &of(Predicate::metadata(&*huge_key, 1)), Some(2)).await;
+    found(&store, &log, &of(Predicate::payload("k", &huge_key)), Some(3)).await;
+    found(&store, &log, &of(Predicate::payload("k", &huge_key[1..])), None).await;
+    found(&store, &log, &of(Predicate::payload(vec!["k"; 126], [1])), Some(4)).await;
+    found(&store, &log, &of(Predicate::payload(vec!["k"; 126], [2])), None).await;
     let at = async |from, until| {
         let history = store.query(&Filter::any_event().occurred_between(from, until)).await.unwrap();
         history.iter().map(|event| event.position()).collect::<Vec<_>>()
@@ -257,7 +259,7 @@ async fn numbers_are_compared_as_the_decimals_that_they_are() {
         for (asked, expected) in [(&vec![*number], Some(position)), (same, Some(position)), (other, None)] {
             for asked in asked {
                 let filter = format!(r#"{{"matching":[{{"any_predicate_of":[{{"payload":{{"n":{asked}}}}}]}}]}}"#);
-                found(&store, &serde_json::from_str(&filter).unwrap(), expected).await;
+                found(&store, &log, &serde_json::from_str(&filter).unwrap(), expected).await;
             }
         }
     }
