@@ -121,38 +121,37 @@ async fn acquire(
     deadline: Deadline,
 ) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
     let mut failed = failures.subscribe();
-    'ask: loop {
+    loop {
         // What has failed before we asked is not our affair.
         failed.mark_unchanged();
         let mut get = pin!(pool.get_owned());
         // Most calls end here; the others also watch the clock and the connect errors.
         let got = match poll_immediate(get.as_mut()).await {
             Some(got) => got,
-            None => loop {
-                match timeout_at(until, select(get.as_mut(), pin!(failed.changed()))).await {
-                    Ok(Either::Left((got, _))) => break got,
-                    Ok(Either::Right(_)) if failures.is_opening() => {}
-                    Ok(Either::Right(_)) => {
-                        if pool.state().connections == 0
-                            && let Some(error) = failures.last()
-                        {
-                            return Err(Error::clone(&error));
-                        }
-                        // Somebody may give a connection back. bb8 does not try to open one by itself: ask anew.
-                        match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
-                            Ok(got) => break got,
-                            Err(_) if Instant::now() < until => continue 'ask,
-                            Err(_) => return Err(exhausted(size, failures, deadline)),
-                        }
+            None => match timeout_at(until, select(get.as_mut(), pin!(failed.changed()))).await {
+                Ok(Either::Left((got, _))) => got,
+                Ok(Either::Right(_)) => {
+                    // Neither a connection nor the hope for one: nobody would wake us.
+                    if !failures.is_opening()
+                        && pool.state().connections == 0
+                        && let Some(error) = failures.last()
+                    {
+                        return Err(Error::clone(&error));
                     }
-                    // Not full, so it was connecting that took so long.
-                    Err(_) if pool.state().connections < size => {
-                        let waited = rounded(deadline.elapsed());
-                        let message = format!("no connection could be opened within {waited:?}");
-                        return Err(Error::new(ErrorKind::Unavailable, message));
+                    // Somebody may give one back. bb8 does not try again to open one by itself: ask anew.
+                    match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
+                        Ok(got) => got,
+                        Err(_) if Instant::now() < until => continue,
+                        Err(_) => return Err(exhausted(size, failures, deadline)),
                     }
-                    Err(_) => return Err(exhausted(size, failures, deadline)),
                 }
+                // Not full, so it was connecting that took so long.
+                Err(_) if pool.state().connections < size => {
+                    let waited = rounded(deadline.elapsed());
+                    let message = format!("no connection could be opened within {waited:?}");
+                    return Err(Error::new(ErrorKind::Unavailable, message));
+                }
+                Err(_) => return Err(exhausted(size, failures, deadline)),
             },
         };
         match got {
