@@ -34,6 +34,8 @@ const ROLLBACK_AND_RESET: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION
 pub(crate) struct Lease {
     held: Option<Held>,
     node: Arc<Node>,
+    /// Whether the client was handed out for work that may take advisory locks.
+    exclusive: bool,
 }
 
 pub(super) enum Held {
@@ -72,7 +74,7 @@ impl Held {
 impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>) -> Self {
         node.in_flight().fetch_add(1, Ordering::Relaxed);
-        Self { held: Some(held), node }
+        Self { held: Some(held), node, exclusive: false }
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -226,6 +228,7 @@ impl Lease {
     ) -> Result<T, Error> {
         let node = Arc::clone(self.node.name());
         let named = |error: Error| error.with_node(Arc::clone(&node));
+        self.exclusive = true;
         let Some(held) = &mut self.held else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
         held.pending().fetch_add(1, Ordering::AcqRel);
         let outcome = timeout_at(deadline.at(), work(held.client_mut())).await;
@@ -275,7 +278,14 @@ impl Drop for Lease {
             && pending.load(Ordering::Acquire) > 0
             && let Ok(runtime) = tokio::runtime::Handle::try_current()
         {
-            runtime.spawn(async move { connection.client().batch_execute("ROLLBACK").await });
+            let exclusive = self.exclusive;
+            runtime.spawn(async move {
+                let client = connection.client();
+                let _ = client.batch_execute("ROLLBACK").await;
+                if exclusive {
+                    let _ = client.batch_execute("SELECT pg_catalog.pg_advisory_unlock_all()").await;
+                }
+            });
         }
     }
 }

@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::time::timeout;
 use tokio_postgres::NoTls;
 
-use crate::support::{cluster, database, event, started};
+use crate::support::{cluster, database, event, started, store};
 
 const HANG: Duration = Duration::from_secs(30);
 
@@ -86,4 +86,17 @@ async fn an_open_transaction_is_rolled_back_and_the_rest_of_the_session_is_left_
     let sql = "SELECT current_setting('work_mem'), (SELECT count(*) FROM pg_class WHERE relname = 'half_done')";
     let row = client.query_one(sql, &[]).await.unwrap();
     assert_eq!((row.get::<_, &str>(0), row.get::<_, i64>(1)), ("1MB", 0));
+}
+
+#[tokio::test]
+async fn a_migration_that_is_given_up_leaves_no_lock_behind() {
+    let (database, admin, store) = store().await;
+    let blocker = admin.client().await.unwrap();
+    blocker.batch_execute("BEGIN; LOCK TABLE mainstem.events_migrations").await.unwrap();
+    let router = Router::builder().primary_pool(pool(&database.primary_url(), 1).await).connect().await.unwrap();
+    let borrowed = PostgresEventStore::new(&router);
+    // It has the lock of all migrations, and waits for the table.
+    timeout(Duration::from_millis(500), borrowed.migrate()).await.expect_err("the table is locked");
+    blocker.batch_execute("ROLLBACK").await.unwrap();
+    timeout(HANG, store.migrate()).await.expect("the lock is free").unwrap();
 }
