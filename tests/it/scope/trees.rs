@@ -30,6 +30,9 @@ use tokio::{
 /// The longest that one program may take: they take milliseconds, and one that hangs must not hang the tests.
 const LIMIT: Duration = Duration::from_secs(10);
 
+/// Of every thread that runs a program: a deep one, unoptimised, needs more than the 2 MiB of a test's thread.
+const STACK: usize = 64 << 20;
+
 #[derive(Default)]
 struct Log {
     differences: Mutex<String>,
@@ -200,6 +203,7 @@ fn check(mut builder: Builder) {
     let (parked, stopped) = (threads.clone(), threads.clone());
     let runtime: Runtime = builder
         .enable_all()
+        .thread_stack_size(STACK)
         // Whatever a worker just polled, it is in no scope when it has nothing to do.
         .on_thread_park(move || parked.observe(&Expected::default(), "parked thread"))
         .on_thread_stop(move || stopped.observe(&Expected::default(), "stopped thread"))
@@ -241,12 +245,21 @@ fn check(mut builder: Builder) {
 
 #[test]
 fn observed_scopes_are_those_of_the_source_on_one_thread() {
-    check(Builder::new_current_thread());
+    with_deep_stack(|| check(Builder::new_current_thread()));
 }
 
 #[test]
 fn observed_scopes_are_those_of_the_source_on_many_threads() {
-    let mut builder = Builder::new_multi_thread();
-    builder.worker_threads(3);
-    check(builder);
+    with_deep_stack(|| {
+        let mut builder = Builder::new_multi_thread();
+        builder.worker_threads(3);
+        check(builder);
+    });
+}
+
+fn with_deep_stack(test: fn()) {
+    let thread = std::thread::Builder::new().stack_size(STACK).spawn(test).unwrap();
+    if let Err(panic) = thread.join() {
+        resume_unwind(panic);
+    }
 }
