@@ -15,7 +15,7 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
             ErrorKind::Schema,
             format!(
                 "the log {name} is not there, or too old; run its migrations: `PostgresEventStore::migrate` with the \
-                 feature `migrations`, or the files in `migrations/` with any tool"
+                 feature `migrations`, or the files in `migrations/` with any tool; a replica may be a moment behind them"
             ),
         ),
         // What the guards of the client let through and the server can't hold, and what a constraint of the user's
