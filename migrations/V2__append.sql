@@ -11,7 +11,7 @@
 -- appended    written                                                                 the first new position
 -- repeated    these very events are there already: an earlier try had succeeded       their first position
 -- conflict    an event after `after_position` matches one of the items                that event
--- diverged    the log does not hold the event `after_id` at `after_position`          the log's head, or what is there
+-- diverged    the log does not hold the event `after_id` at `after_position`          the log's head
 -- far         too many events since `after_position` to look at under the lock        the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
 CREATE PROCEDURE "mainstem"."events_append_1"(
@@ -37,7 +37,8 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     INOUT type         text
 ) LANGUAGE plpgsql AS $body$
 DECLARE
-    -- Events that are judged one by one under the lock: about a millisecond's worth.
+    -- Events that are judged one by one under the lock: about a millisecond's worth of small ones, and tens of them when
+    -- the condition looks into payloads of 20 kB.
     near CONSTANT  bigint := 1000;
     amount         int4   := pg_catalog.cardinality(new_ids);
     head_position  bigint;

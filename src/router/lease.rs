@@ -24,11 +24,7 @@ use crate::error::{Error, ErrorKind};
 
 /// What a user may have left behind in the session. `DISCARD ALL` would also throw away our prepared statements.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                     SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
-
-/// The same after a transaction. Without one, the server would write a warning into its log.
-const ROLLBACK_AND_RESET: &str = "ROLLBACK; CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
-                                  SELECT pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
+                     SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
 /// A connection that belongs to one caller until it is dropped.
 pub(crate) struct Lease {
@@ -248,9 +244,9 @@ impl Lease {
     /// Undoes what the user of this connection has left, behind the last answer.
     pub(super) fn leave(&self, opened_transaction: bool) {
         match self.held() {
-            Held::Own(connection) => {
-                connection.reset_behind(if opened_transaction { ROLLBACK_AND_RESET } else { RESET })
-            }
+            Held::Own(connection) if opened_transaction => connection.reset_behind(&format!("ROLLBACK; {RESET}")),
+            // Without a transaction, the server would write a warning about a ROLLBACK into its log.
+            Held::Own(connection) => connection.reset_behind(RESET),
             // The rest of a borrowed session is its owner's.
             Held::Borrowed { connection, .. } if opened_transaction => {
                 let _ = connection.client().batch_execute("ROLLBACK").now_or_never();

@@ -19,7 +19,7 @@ use crate::{Event, EventId, NewEvent, Result};
 /// For tests, and for programs whose log may end with them. Cloning is cheap, and all clones are the same log. Every
 /// read is strong, whatever the scope says, and nothing ever waits, so that limits have no effect.
 ///
-/// A query looks at every event of the log: a million of them take about a second.
+/// A query looks at every event of the log.
 #[derive(Clone, Default)]
 pub struct MemoryEventStore {
     log: Arc<RwLock<Log>>,

@@ -10,7 +10,7 @@ use super::{
     wire::{self, JsonText, Micros, Unreadable},
 };
 use crate::{
-    Mark, NewEvent,
+    NewEvent,
     error::{Error, ErrorKind, Result},
     router::{Deadline, Effect, Lease},
     store::{
@@ -106,7 +106,8 @@ fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Option<Appende
 /// Judges a condition that reaches far back, without the lock; what is returned is the log's head, from where on the
 /// lock's holder has to look.
 ///
-/// If the events are there already, the condition says nothing: their first append may have broken it itself.
+/// If the events are there already, the condition says nothing: their first append may have broken it itself. Whether
+/// the log holds what the condition is based on, the procedure has looked at before it said that it is far.
 async fn judge(
     store: &PostgresEventStore,
     guard: &Guard,
@@ -121,27 +122,19 @@ async fn judge(
     let sql = store.log.judge.with(&filter);
     let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let read = |row: &Row| -> Result<_, Unreadable> {
-        let there: Option<Uuid> = row.try_get(2)?;
-        let broken_at: Option<i64> = row.try_get(3)?;
-        let broken_type: Option<String> = row.try_get(4)?;
-        let repeated: bool = row.try_get(5)?;
-        Ok((wire::mark(row, 0)?, there, broken_at.map(wire::position).transpose()?, broken_type, repeated))
+        let broken_at: Option<i64> = row.try_get(2)?;
+        let broken_type: Option<String> = row.try_get(3)?;
+        let repeated: bool = row.try_get(4)?;
+        Ok((wire::mark(row, 0)?, broken_at.map(wire::position).transpose()?, broken_type, repeated))
     };
     let row = rows.first().map(read).transpose().map_err(wire::unreadable)?;
-    let (head, there, broken_at, broken_type, repeated) = row.unwrap_or_default();
-    let head_position = head.map_or(0, |mark: Mark| mark.position());
-    let expected: Option<Uuid> = after.mark().map(|mark| mark.id().into());
-    let vouched = head.map_or(After::Position(0), After::Mark);
-    let error = if repeated {
-        return Ok(vouched);
-    } else if after.position() > head_position || (expected.is_some() && expected != there) {
-        refusal::diverged(after, head_position)
-    } else if let (Some(position), Some(event_type)) = (broken_at, broken_type) {
-        refusal::conflict(position, event_type)
-    } else {
-        return Ok(vouched);
-    };
-    Err(error.with_node(Arc::clone(lease.node().name())))
+    let (head, broken_at, broken_type, repeated) = row.unwrap_or_default();
+    match (broken_at, broken_type) {
+        (Some(position), Some(event_type)) if !repeated => {
+            Err(refusal::conflict(position, event_type).with_node(Arc::clone(lease.node().name())))
+        }
+        _ => Ok(head.map_or(After::Position(0), After::Mark)),
+    }
 }
 
 /// The lock is waited for no longer than this, so that its error is there before the call's limit makes the outcome

@@ -1,14 +1,12 @@
--- Before the lock: is there an event behind $1 that matches, is what was read still this log's history, and are these
--- events ($2) there already, so that their own first append is what would be found? The search
--- is fenced by OFFSET 0, or the planner would walk the primary key to find the first match, through the whole log if
--- there is none.
+-- Before the lock: is there an event behind $1 that matches, and are these events ($2) there already, so that their own
+-- first append is what would be found? The search is fenced by OFFSET 0, or the planner would walk the primary key to find
+-- the first match, through the whole log if there is none.
 WITH head AS MATERIALIZED (
     SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
 ), broken AS (
     SELECT e.position, e.type FROM "mainstem"."events" e WHERE e.position > $1 AND /* filter */ OFFSET 0
 )
 SELECT head.position, head.id,
-       (SELECT e.id FROM "mainstem"."events" e WHERE e.position = $1),
        broken.position, broken.type,
        EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY ($2))
 FROM head LEFT JOIN broken ON true
