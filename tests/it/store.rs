@@ -42,9 +42,14 @@ async fn the_log_only_grows() {
     let (_database, router, store) = store().await;
     append(&store, "A").await;
     let client = router.client().await.unwrap();
-    for sql in ["UPDATE mainstem.events SET type = 'B'", "DELETE FROM mainstem.events", "TRUNCATE mainstem.events"] {
-        let error = client.execute(sql, &[]).await.unwrap_err();
-        assert!(error.to_string().contains("append-only"), "{sql}: {error}");
+    // Also for sessions whose ordinary triggers are off.
+    for role in ["origin", "replica"] {
+        client.batch_execute(&format!("SET session_replication_role = {role}")).await.unwrap();
+        for sql in ["UPDATE mainstem.events SET type = 'B'", "DELETE FROM mainstem.events", "TRUNCATE mainstem.events"]
+        {
+            let error = client.execute(sql, &[]).await.unwrap_err();
+            assert!(error.to_string().contains("append-only"), "{sql}: {error}");
+        }
     }
     assert_eq!(store.query(&of_type("A")).await.unwrap().len(), 1);
 }
