@@ -101,6 +101,34 @@ async fn a_node_that_cannot_be_connected_to_is_not_asked_for_every_call() {
 }
 
 #[tokio::test]
+async fn a_failed_connect_fails_nobody_while_another_is_under_way() {
+    let database = database().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (url, proxy) = (database.primary_url(), listener.local_addr().unwrap().to_string());
+    let target = url.split(['@', '/']).find(|part| part.starts_with("127.0.0.1:")).unwrap().to_owned();
+    let url = url.replacen(&target, &proxy, 1);
+    // It hangs up on the first, and lets the others through a while later.
+    let server = tokio::spawn(async move {
+        drop(listener.accept().await.unwrap());
+        while let Ok((mut client, _)) = listener.accept().await {
+            let target = target.clone();
+            tokio::spawn(async move {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
+                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+            });
+        }
+    });
+    let router = Router::builder().primary(url).max_connections(2).build().unwrap();
+    let (first, second) =
+        timeout(HANG, async { tokio::join!(router.client(), router.client()) }).await.expect("no hang");
+    for answer in [first, second] {
+        answer.unwrap_or_else(|error| panic!("{}", error.report()));
+    }
+    server.abort();
+}
+
+#[tokio::test]
 async fn one_refused_connect_fails_nobody_who_can_be_served_by_another_connection() {
     let database = database().await;
     let admin = router(&database).await;
