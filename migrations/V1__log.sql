@@ -23,11 +23,21 @@ CREATE TABLE "mainstem"."events" (
     id          uuid        NOT NULL CONSTRAINT "events_id" UNIQUE,
     type        text        COLLATE "C" NOT NULL,
     tags        text[]      COLLATE "C" NOT NULL,
-    payload     jsonb       NOT NULL,
-    metadata    jsonb       NOT NULL
+    metadata    jsonb       NOT NULL,
+    -- What happened, as JSON,
+    payload     jsonb,
+    -- or as bytes that only the application reads, and what they are.
+    bytes        bytea,
+    content_type text       COLLATE "C",
+    -- For those who also keep fixed streams: which one, and the event's place in it, 1, 2, 3 …
+    stream      text        COLLATE "C",
+    version     bigint      CHECK (version > 0),
+    CONSTRAINT "events_payload_kind" CHECK ((payload IS NULL) = (bytes IS NOT NULL) AND (bytes IS NULL) = (content_type IS NULL)),
+    CONSTRAINT "events_stream_place" CHECK ((stream IS NULL) = (version IS NULL))
 );
 
 CREATE INDEX "events_type" ON "mainstem"."events" (type, position);
+CREATE UNIQUE INDEX "events_stream" ON "mainstem"."events" (stream, version) WHERE stream IS NOT NULL;
 
 -- fastupdate = off: with a pending list, every search also reads the list, and some unlucky append flushes it.
 CREATE INDEX "events_tags" ON "mainstem"."events" USING gin (tags) WITH (fastupdate = off);

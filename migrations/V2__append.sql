@@ -1,5 +1,8 @@
 -- The only way into the log: lock, judge, insert and commit in one statement whose arguments have fully arrived.
 --
+-- It takes a batch: several appends, each with a condition of its own, each judged alone against the log and what the
+-- appends before it in the batch have written. One append is a batch of one.
+--
 -- It is a procedure because it commits by itself: the lock is free before the client's next message is due, so that no
 -- slow or dead client ever holds it. It must be called outside of a transaction block. The number in its name is the
 -- version of its arguments: while instances of two versions of an application run, each finds its own.
@@ -8,44 +11,81 @@
 -- path is preferred to a polymorphic one of pg_catalog. So whatever takes "any" array or element here is qualified.
 --
 -- outcome     meaning                                                                 position, type
--- appended    written                                                                 the first new position
+-- NULL        written, behind `head` and what the appends before it have written
 -- repeated    these very events are there already: an earlier try had succeeded       their first position
--- conflict    an event after `after_position` matches one of the items                that event
--- diverged    the log does not hold the event `after_id` at `after_position`          the log's head
--- far         too many events since `after_position` to look at under the lock        the log's head
+-- conflict    an event behind `after_positions` matches one of the items              that event
+-- overtaken   an event of an append before it in the batch does                       that event's number in the batch
+-- diverged    the log does not hold the event `after_ids` at `after_positions`        the log's head
+-- far         too many events since `after_positions` to look at under the lock       the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
+-- version     the stream's version is not the expected one                            the stream's version
 CREATE PROCEDURE "mainstem"."events_append_1"(
-    IN new_ids         uuid[],
-    IN new_types       text[],
-    -- Of each event a JSON array of texts. Slices of one text array would be quadratic in the number of events.
-    IN new_tags        jsonb[],
-    IN new_payloads    jsonb[],
-    IN new_metadata    jsonb[],
-    -- NULL for "when it is recorded".
-    IN new_occurred_at timestamptz[],
-    -- The condition: no event after `after_position` may match any of the items. NULL for none.
+    -- Of each event, in the order of the appends:
+    IN new_ids           uuid[],
+    IN new_types         text[],
+    -- an array of texts, as text: a slice of an array of arrays would be quadratic in the number of events;
+    IN new_tags          text[],
+    IN new_metadata      jsonb[],
+    IN new_payloads      jsonb[],
+    -- for those without a payload (NULL, when all have one);
+    IN new_bytes         bytea[],
+    IN new_content_types text[],
+    -- NULL for "when it is recorded";
+    IN new_occurred_at   timestamptz[],
+    -- which append it belongs to, from 1, and how many events of that append come after it.
+    IN new_appends       int4[],
+    IN new_following     int4[],
+    -- Of each append: the condition that no event behind `after_positions` may match any of the items. NULL for none.
     --   item = {"types": [text, …], "tags": [text, …], "groups": [[predicate, …], …]}, each part optional;
     --   a type matches one of the types, all tags must be there, and of each group one predicate must be contained:
     --   predicate = {"payload": document} or {"metadata": document}.
-    IN items           jsonb,
-    IN after_position  bigint,
-    IN after_id        uuid,
+    IN after_positions   bigint[],
+    IN after_ids         uuid[],
+    IN items             jsonb[],
+    -- Of each append: the stream that its events belong to, and the version that this must have before. NULL for none,
+    -- and for whatever it has (also altogether).
+    IN streams           text[],
+    IN stream_versions   bigint[],
+    -- What the conditions of a batch look for. An event that has none of an append's values at the places that these
+    -- numbers stand for cannot match its items: 0 its tags, -1 its type, -2 any event has it, null; n the n-th path.
+    IN key_appends       int4[],
+    IN key_places        int4[],
+    IN key_values        jsonb[],
+    -- Paths: arrays of texts, of which the first is 'payload' or 'metadata'.
+    IN paths             jsonb,
+    -- Which append's condition is broken by which event of an append before it; in the order of the appends.
+    IN edge_appends      int4[],
+    IN edge_events       int4[],
     -- How long to wait for the lock, in milliseconds.
-    IN lock_timeout_ms int4,
-    INOUT outcome      text,
-    INOUT "position"   bigint,
-    INOUT type         text
+    IN lock_timeout_ms   int4,
+    -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
+    -- written; and a place in the WAL that a replica must have replayed to show them.
+    INOUT head           bigint,
+    INOUT outcomes       text[],
+    INOUT positions      bigint[],
+    INOUT types          text[],
+    INOUT lsn            pg_lsn
 ) LANGUAGE plpgsql AS $body$
 DECLARE
-    -- Events that are judged one by one under the lock: about a millisecond's worth of small ones, and tens of them when
-    -- the condition looks into payloads of 20 kB.
+    -- Events that are judged under the lock, at most: about a millisecond's worth of small ones, and tens of them when the
+    -- conditions look into payloads of 20 kB.
     near CONSTANT  bigint := 1000;
+    count          int4   := pg_catalog.cardinality(after_positions);
     amount         int4   := pg_catalog.cardinality(new_ids);
-    head_position  bigint;
     head_id        uuid;
-    found_id       uuid;
-    found_amount   bigint;
+    since          bigint;
+    refused        bool   := false;
+    edge           int4   := 1;
+    first          bigint;
+    last_version   bigint;
+    place          int4;
+    -- The last version of each stream of the batch, and of each append.
+    known_streams  text[]   := '{}';
+    known_versions bigint[] := '{}';
+    last_versions  bigint[] := '{}';
     recorded       timestamptz;
+    done           text;
+    hit            record;
 BEGIN
     -- A snapshot from before the lock would not show what was committed while we waited for it.
     IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -56,100 +96,214 @@ BEGIN
     -- Every statement here takes a few rows by an index, whatever the arguments are. So its plan can be made once: the
     -- planner would otherwise plan the search for the ids each time, which takes longer than the search. Made while the
     -- log is nearly empty, that plan must not be a scan of the whole table.
-    PERFORM set_config('lock_timeout', lock_timeout_ms::text, true), set_config('jit', 'off', true),
-            set_config('plan_cache_mode', 'force_generic_plan', true), set_config('enable_seqscan', 'off', true);
+    -- (Assignments, since PERFORM would run the executor for each.)
+    done := set_config('lock_timeout', lock_timeout_ms::text, true) || set_config('jit', 'off', true)
+        || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true);
 
     -- One lock per log. The table's oid, moved into the range of int4, beside a number of our own.
-    PERFORM pg_advisory_xact_lock(1296651085, (('"mainstem"."events"'::regclass)::oid::bigint - 2147483648)::int4);
+    done := pg_advisory_xact_lock(1296651085, (('"mainstem"."events"'::regclass)::oid::bigint - 2147483648)::int4);
 
     -- From here on every statement sees all that was ever committed to this log. The head comes first: should anybody
     -- insert without the lock, the guard sees it or the primary key does.
-    SELECT e.position, e.id INTO head_position, head_id
-        FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1;
-    head_position := coalesce(head_position, 0);
-    outcome := NULL;
+    SELECT e.position, e.id INTO head, head_id FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1;
+    head := coalesce(head, 0);
+    outcomes := pg_catalog.array_fill(NULL::text, ARRAY[count]);
+    positions := pg_catalog.array_fill(NULL::bigint, ARRAY[count]);
+    types := outcomes;
 
-    <<judge>>
-    BEGIN
-        -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
-        SELECT count(*), min(e.position) INTO found_amount, "events_append_1"."position"
-            FROM "mainstem"."events" e WHERE e.id = ANY (new_ids);
-        IF found_amount > 0 THEN
-            SELECT count(*) INTO found_amount
-                FROM unnest(new_ids, new_types, new_tags, new_payloads, new_metadata, new_occurred_at) WITH ORDINALITY
-                    AS n(id, type, tags, payload, metadata, occurred_at, index)
-                JOIN "mainstem"."events" e ON e.position = "events_append_1"."position" + n.index - 1
-                WHERE e.id = n.id AND e.following = amount - n.index AND e.type = n.type
-                  AND pg_catalog.to_jsonb(e.tags) = n.tags AND e.payload = n.payload AND e.metadata = n.metadata
-                  AND e.occurred_at = coalesce(n.occurred_at, e.occurred_at);
-            IF found_amount <> amount OR EXISTS (
-                SELECT FROM "mainstem"."events" e
-                WHERE e.position = "events_append_1"."position" - 1 AND e.following > 0)
+    -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
+    IF EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY (new_ids)) THEN
+        FOR hit IN
+            SELECT n.append, min(e.position) AS position
+            FROM unnest(new_ids, new_appends) AS n(id, append) JOIN "mainstem"."events" e ON e.id = n.id
+            GROUP BY n.append
+        LOOP
+            first := hit.position;
+            SELECT count(*) = max(n.following) + 1 AND bool_and(coalesce(e.id = n.id AND e.following = n.following
+                    AND e.type = n.type AND e.tags OPERATOR(pg_catalog.=) n.tags::text[] AND e.metadata = n.metadata
+                    AND e.payload IS NOT DISTINCT FROM n.payload AND e.bytes IS NOT DISTINCT FROM n.bytes
+                    AND e.content_type IS NOT DISTINCT FROM n.content_type
+                    AND e.occurred_at = coalesce(n.occurred_at, e.occurred_at)
+                    AND e.stream IS NOT DISTINCT FROM streams[hit.append], false))
+                INTO refused
+                FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,
+                            new_occurred_at, new_appends, new_following) WITH ORDINALITY
+                    AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
+                LEFT JOIN "mainstem"."events" e
+                    ON e.position = first + (SELECT max(m.following) FROM unnest(new_appends, new_following)
+                                             AS m(append, following) WHERE m.append = hit.append) - n.following
+                WHERE n.append = hit.append;
+            positions[hit.append] := first;
+            IF refused AND NOT EXISTS (
+                SELECT FROM "mainstem"."events" e WHERE e.position = first - 1 AND e.following > 0)
             THEN
-                outcome := 'reused';
-                EXIT judge;
+                outcomes[hit.append] := 'repeated';
+            ELSE
+                outcomes[hit.append] := 'reused';
             END IF;
+            after_positions[hit.append] := NULL;
+        END LOOP;
+        refused := true;
+        IF 'repeated' = ANY (outcomes) THEN
             -- The first try may still be waiting for its standby, or its answer was lost in that wait. A record of our
             -- own makes this commit wait as well, so that "repeated" promises as much as "appended".
             PERFORM pg_logical_emit_message(true, 'mainstem', '');
-            outcome := 'repeated';
-            EXIT judge;
         END IF;
+    END IF;
 
-        IF items IS NOT NULL THEN
-            -- Is what the client has read still the history of this log?
-            IF after_position > head_position THEN
-                outcome := 'diverged';
-            ELSIF after_id IS NOT NULL THEN
-                found_id := head_id;
-                IF after_position < head_position THEN
-                    SELECT e.id INTO found_id FROM "mainstem"."events" e WHERE e.position = after_position;
-                END IF;
-                IF found_id IS DISTINCT FROM after_id THEN
-                    outcome := 'diverged';
-                END IF;
-            END IF;
-            IF outcome IS NULL AND head_position - after_position > near THEN
-                outcome := 'far';
-            END IF;
-            IF outcome IS NOT NULL THEN
-                "position" := head_position;
-                EXIT judge;
-            END IF;
-            -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk
-            -- the few entries at the end of the primary key.
-            SELECT e.position, e.type INTO "events_append_1"."position", "events_append_1".type
-                FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > after_position
-                      ORDER BY l.position LIMIT 1000) AS e
-                WHERE EXISTS (
-                    SELECT FROM jsonb_array_elements(items) AS i(item)
-                    WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
-                      AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
-                      AND NOT EXISTS (
-                          SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
-                          WHERE NOT EXISTS (
-                              SELECT FROM jsonb_array_elements(g.alternatives) AS p(predicate)
-                              WHERE e.payload @> (p.predicate -> 'payload')
-                                 OR e.metadata @> (p.predicate -> 'metadata'))))
-                ORDER BY e.position LIMIT 1;
-            IF FOUND THEN
-                outcome := 'conflict';
-                EXIT judge;
-            END IF;
+    -- Is what the clients have read still the history of this log, and is it near enough? Nothing is to be looked up, or
+    -- judged, for a single append that knows the head.
+    since := head;
+    IF count > 1 OR after_positions[1] <> head OR after_ids[1] <> head_id THEN
+        FOR hit IN
+            SELECT a.append, a.position <= head AND (a.id IS NULL OR a.id IS NOT DISTINCT FROM e.id) AS held
+            FROM unnest(after_positions, after_ids) WITH ORDINALITY AS a(position, id, append)
+            LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL
+            WHERE a.position > head OR head - a.position > near OR a.position IS NOT NULL AND a.id <> e.id
+        LOOP
+            refused := true;
+            outcomes[hit.append] := CASE WHEN hit.held THEN 'far' ELSE 'diverged' END;
+            positions[hit.append] := head;
+            after_positions[hit.append] := NULL;
+        END LOOP;
+        SELECT min(a.position) INTO since FROM pg_catalog.unnest(after_positions) AS a(position);
+    END IF;
+
+    -- Has an event come that one of the conditions forbids?
+    IF since < head AND count = 1 THEN
+        -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk the few
+        -- entries at the end of the primary key.
+        SELECT e.position, e.type INTO hit
+            FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > since ORDER BY l.position LIMIT 1000) AS e
+            WHERE EXISTS (
+                SELECT FROM jsonb_array_elements(items[1]) AS i(item)
+                WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
+                  AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
+                  AND NOT EXISTS (
+                      SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
+                      WHERE NOT EXISTS (
+                          SELECT FROM jsonb_array_elements(g.alternatives) AS p(predicate)
+                          WHERE e.payload @> (p.predicate -> 'payload')
+                             OR e.metadata @> (p.predicate -> 'metadata'))))
+            ORDER BY e.position LIMIT 1;
+        IF FOUND THEN
+            refused := true;
+            outcomes[1] := 'conflict';
+            positions[1] := hit.position;
+            types[1] := hit.type;
         END IF;
+    ELSIF since < head THEN
+        -- Every event against every condition would be quadratic. So what the conditions look for is joined with what
+        -- the events have, and only the pairs that have something in common are judged.
+        FOR hit IN
+            WITH event AS MATERIALIZED (
+                SELECT l.position, l.type, l.tags, l.payload, l.metadata
+                FROM "mainstem"."events" l WHERE l.position > since ORDER BY l.position LIMIT 1000
+            ), path AS MATERIALIZED (
+                SELECT p.place::int4 AS place, p.steps ->> 0 = 'payload' AS of_payload,
+                       ARRAY(SELECT jsonb_array_elements_text(p.steps - 0)) AS steps
+                FROM jsonb_array_elements(paths) WITH ORDINALITY AS p(steps, place)
+            ), has AS (
+                SELECT e.position, 0 AS place, pg_catalog.to_jsonb(t.tag) AS value
+                FROM event e CROSS JOIN pg_catalog.unnest(e.tags) AS t(tag)
+                UNION ALL
+                SELECT e.position, -1, pg_catalog.to_jsonb(e.type) FROM event e
+                UNION ALL
+                SELECT e.position, -2, 'null' FROM event e
+                UNION ALL
+                SELECT e.position, p.place, CASE WHEN p.of_payload THEN e.payload ELSE e.metadata END #> p.steps
+                FROM event e CROSS JOIN path p
+            ), pair AS (
+                SELECT DISTINCT k.append, has.position
+                FROM unnest(key_appends, key_places, key_values) AS k(append, place, value)
+                JOIN has ON has.place = k.place AND has.value = k.value
+            )
+            SELECT DISTINCT ON (a.append) a.append, e.position, e.type
+            FROM pair
+            JOIN unnest(after_positions, items) WITH ORDINALITY AS a(position, items, append) ON a.append = pair.append
+            JOIN event e ON e.position = pair.position
+            WHERE e.position > a.position
+              AND EXISTS (
+                  SELECT FROM jsonb_array_elements(a.items) AS i(item)
+                  WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
+                    AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
+                    AND NOT EXISTS (
+                        SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
+                        WHERE NOT EXISTS (
+                            SELECT FROM jsonb_array_elements(g.alternatives) AS p(predicate)
+                            WHERE e.payload @> (p.predicate -> 'payload')
+                               OR e.metadata @> (p.predicate -> 'metadata'))))
+            ORDER BY a.append, e.position
+        LOOP
+            refused := true;
+            outcomes[hit.append] := 'conflict';
+            positions[hit.append] := hit.position;
+            types[hit.append] := hit.type;
+        END LOOP;
+    END IF;
 
-        recorded := clock_timestamp();
-        INSERT INTO "mainstem"."events" (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at)
-            SELECT head_position + n.index, amount - n.index, n.id, n.type,
-                   ARRAY(SELECT jsonb_array_elements_text(n.tags)),
-                   n.payload, n.metadata, coalesce(n.occurred_at, recorded), recorded
-            FROM unnest(new_ids, new_types, new_tags, new_payloads, new_metadata, new_occurred_at) WITH ORDINALITY
-                AS n(id, type, tags, payload, metadata, occurred_at, index);
-        outcome := 'appended';
-        "position" := head_position + 1;
-    END;
+    -- What depends on the appends before it in the batch is settled in order.
+    IF edge_appends IS NOT NULL OR streams IS NOT NULL THEN
+        FOR append_number IN 1..count LOOP
+            WHILE edge_appends[edge] = append_number LOOP
+                IF outcomes[append_number] IS NULL AND outcomes[new_appends[edge_events[edge]]] IS NULL THEN
+                    refused := true;
+                    outcomes[append_number] := 'overtaken';
+                    positions[append_number] := edge_events[edge];
+                END IF;
+                edge := edge + 1;
+            END LOOP;
+            CONTINUE WHEN outcomes[append_number] IS NOT NULL OR streams[append_number] IS NULL;
+            place := pg_catalog.array_position(known_streams, streams[append_number]);
+            IF place IS NULL THEN
+                SELECT e.version INTO last_version FROM "mainstem"."events" e
+                    WHERE e.stream = streams[append_number] ORDER BY e.version DESC LIMIT 1;
+                place := pg_catalog.cardinality(known_streams) + 1;
+                known_streams[place] := streams[append_number];
+                known_versions[place] := coalesce(last_version, 0);
+            END IF;
+            IF stream_versions[append_number] <> known_versions[place] THEN
+                refused := true;
+                outcomes[append_number] := 'version';
+                positions[append_number] := known_versions[place];
+            ELSE
+                SELECT known_versions[place] + count(*) INTO last_version FROM pg_catalog.unnest(new_appends) AS n(append)
+                    WHERE n.append = append_number;
+                known_versions[place] := last_version;
+                last_versions[append_number] := known_versions[place];
+            END IF;
+        END LOOP;
+    END IF;
+
+    recorded := clock_timestamp();
+    IF amount = 1 AND NOT refused THEN
+        INSERT INTO "mainstem"."events" (position, following, id, type, tags, metadata, payload, bytes, content_type,
+                stream, version, occurred_at, recorded_at)
+            VALUES (head + 1, 0, new_ids[1], new_types[1], new_tags[1]::text[], new_metadata[1], new_payloads[1],
+                    new_bytes[1], new_content_types[1], streams[1], last_versions[1],
+                    coalesce(new_occurred_at[1], recorded), recorded);
+    ELSE
+    INSERT INTO "mainstem"."events" (position, following, id, type, tags, metadata, payload, bytes, content_type,
+            stream, version, occurred_at, recorded_at)
+        SELECT head + row_number() OVER (ORDER BY n.index), n.following, n.id, n.type, n.tags::text[], n.metadata,
+               n.payload, n.bytes, n.content_type, streams[n.append], last_versions[n.append] - n.following,
+               coalesce(n.occurred_at, recorded), recorded
+        FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,
+                    new_occurred_at, new_appends, new_following) WITH ORDINALITY
+            AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
+        WHERE NOT refused OR outcomes[n.append] IS NULL;
+    END IF;
+    IF NOT refused THEN
+        outcomes := NULL;
+        positions := NULL;
+        types := NULL;
+    END IF;
 
     -- Whatever the outcome, this frees the lock, before the client's next message is due.
     COMMIT;
+
+    -- Behind the commit, and what is flushed holds it. Without a flush it is what is inserted, which may be a little more.
+    lsn := CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn()
+                                                    ELSE pg_current_wal_flush_lsn() END;
 END
 $body$;

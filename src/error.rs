@@ -46,6 +46,8 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// The store has been [closed](crate::PostgresEventStore::close). Nothing was sent.
+    Closed,
     /// A setting, a URL or the environment is wrong; the call cannot succeed until a person changes it.
     Configuration,
     /// An append's condition does not hold any more: an event that matches it has been appended since.
@@ -60,6 +62,9 @@ pub enum ErrorKind {
     LogDiverged,
     /// The answer to a write was lost: it is whole or not there at all, and only the log knows which.
     OutcomeUnknown,
+    /// So many appends wait already that another one would only wait for its limit. Nothing was sent. Slow down, and
+    /// try again.
+    Overloaded,
     /// A write was asked of a read-only connection.
     ReadOnly,
     /// The tables are missing, too old, or not ours.
@@ -219,7 +224,10 @@ impl Error {
     /// that one needs a new decision, not a new try.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::OutcomeUnknown | ErrorKind::Timeout | ErrorKind::Unavailable)
+        matches!(
+            self.0.kind,
+            ErrorKind::OutcomeUnknown | ErrorKind::Overloaded | ErrorKind::Timeout | ErrorKind::Unavailable
+        )
     }
 
     /// The message and every cause below it that adds to it, in one line.

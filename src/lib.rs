@@ -99,7 +99,7 @@ pub use scope::{
 pub use store::Migrated;
 pub use store::{
     After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, LogName,
-    MemoryEventStore, PostgresEventStore, Query, QueryRequest,
+    MemoryEventStore, PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest,
 };
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;

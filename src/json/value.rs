@@ -34,7 +34,7 @@ impl<'a> Value<'a> {
         Self::Object(members)
     }
 
-    pub(super) fn is_container(&self) -> bool {
+    pub(crate) fn is_container(&self) -> bool {
         matches!(self, Self::Array(_) | Self::Object(_) | Self::TooDeep(_))
     }
 

@@ -7,10 +7,12 @@
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
 //! | `refusal` | why an append is refused, in the same words in every store |
+//! | `batch` | which appends go together, and which of them stand in each other's way |
 //! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
 
 mod append;
+mod batch;
 mod condition;
 mod contract;
 mod history;
@@ -27,6 +29,6 @@ pub use self::{
     contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
     history::History,
     memory::MemoryEventStore,
-    postgres::{LogName, PostgresEventStore},
+    postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
     query::Query,
 };

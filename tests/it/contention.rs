@@ -1,18 +1,19 @@
 //! The fences of the store in PostgreSQL, taken down one by one in the database, under the suite's races: the suite finds
 //! what comes through, and what the remaining fence still stops.
 
-use mainstem::{PostgresEventStore, Router, testing::event_store::Case};
+use mainstem::{Router, testing::event_store::Case};
 
-use crate::support::store;
+use crate::support::{Processes, store};
 
 /// How the race for a boundary ends in a log whose append procedure has lost these parts.
 fn race_without(parts: &[(&str, &str)]) -> String {
     let race = Case::named("each_version_of_a_boundary_has_one_winner").expect("the case");
     let outcome = race.outcome(async {
-        let (_database, router, store): (_, _, PostgresEventStore) = store().await;
+        let (_database, router, store) = store().await;
         router.client().await.unwrap().batch_execute("CREATE SEQUENCE drawn").await.unwrap();
         sabotage(&router, parts).await;
-        store
+        // The appends of one process follow each other anyway.
+        Processes::new(&router, &store, 4)
     });
     outcome.map_or_else(|failure| failure.message().to_owned(), |()| "nothing was noticed".to_owned())
 }
@@ -28,15 +29,16 @@ async fn sabotage(router: &Router, changes: &[(&str, &str)]) {
     router.client().await.unwrap().batch_execute(&sql).await.unwrap();
 }
 
-const LOCK: (&str, &str) = ("PERFORM pg_advisory_xact_lock(", "PERFORM abs(1) WHERE (0, 0) = (");
-const FROM_SEQUENCE: (&str, &str) = ("SELECT head_position + n.index,", "SELECT nextval('drawn'),");
+const LOCK: (&str, &str) = ("done := pg_advisory_xact_lock(", "done := concat(");
+const FROM_SEQUENCE: (&str, &str) = ("SELECT head + row_number() OVER (ORDER BY n.index),", "SELECT nextval('drawn'),");
+const FROM_SEQUENCE_ALONE: (&str, &str) = ("VALUES (head + 1,", "VALUES (nextval('drawn'),");
 
 /// On a busy machine the racers of one race may happen to run one after the other.
 const RACES: usize = 10;
 
 #[test]
 fn mutation_without_lock_and_with_drawn_positions_conflicts_are_lost() {
-    let mut outcomes = (0..RACES).map(|_| race_without(&[LOCK, FROM_SEQUENCE]));
+    let mut outcomes = (0..RACES).map(|_| race_without(&[LOCK, FROM_SEQUENCE, FROM_SEQUENCE_ALONE]));
     assert!(outcomes.any(|outcome| outcome.contains("\n- lost conflict: ")), "no lost conflict in {RACES} races");
 }
 
@@ -53,4 +55,15 @@ fn mutation_without_lock_the_primary_key_still_lets_no_conflict_through() {
         }
     }
     panic!("no unique violation in {RACES} races: was the lock still there?");
+}
+
+/// Appends of one process share their batches; those of several meet at the server.
+#[test]
+fn several_processes_race_by_the_same_rules() {
+    for case in Case::all().iter().filter(|case| ["concurrency", "repeat"].contains(&case.topic())) {
+        case.run(async {
+            let (_database, router, store) = store().await;
+            Processes::new(&router, &store, 3)
+        });
+    }
 }

@@ -163,6 +163,7 @@ async fn whole_names(router: &Router, logs: &[(&str, &str)]) {
             "_tags",
             "_payload",
             "_migrations",
+            "_stream",
             "_migrations_pkey",
             "_append_1",
             "_refuse_change",

@@ -172,18 +172,19 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
 }
 
 /// A CALL by hand, of one event.
-const CALL: &str = "CALL mainstem.events_append_1(ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY['[]'::jsonb], \
-                    ARRAY['{}'::jsonb], ARRAY['{}'::jsonb], ARRAY[NULL::timestamptz], NULL, 0, NULL, 1000, \
-                    NULL, NULL, NULL)";
+const CALL: &str = "CALL mainstem.events_append_1(ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY['{}'], ARRAY['{}'::jsonb], \
+                    ARRAY['{}'::jsonb], NULL, NULL, ARRAY[NULL::timestamptz], ARRAY[1], ARRAY[0], ARRAY[NULL::int8], \
+                    ARRAY[NULL::uuid], ARRAY[NULL::jsonb], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, \
+                    NULL, NULL, NULL, NULL, NULL)";
 
 #[tokio::test]
 async fn inside_a_transaction_it_fails_and_writes_nothing() {
     let (_database, router, store) = store().await;
     let client = router.client().await.unwrap();
     let in_function = format!(
-        "CREATE FUNCTION by_function() RETURNS void LANGUAGE plpgsql AS $$ DECLARE o text; p bigint; t text; \
+        "CREATE FUNCTION by_function() RETURNS void LANGUAGE plpgsql AS $$ DECLARE h bigint; o text[]; p bigint[]; t text[]; l pg_lsn; \
          BEGIN {}; EXCEPTION WHEN invalid_transaction_termination THEN RAISE NOTICE 'caught'; END $$",
-        CALL.replace("NULL, NULL, NULL)", "o, p, t)")
+        CALL.replace("1000, NULL, NULL, NULL, NULL, NULL)", "1000, h, o, p, t, l)")
     );
     client.batch_execute(&in_function).await.unwrap();
     // In a block, in a string of several statements, and where somebody catches what it throws.
@@ -215,7 +216,7 @@ async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
         format!("CREATE OPERATOR public.{symbol} (LEFTARG = {ty}, RIGHTARG = {ty}, FUNCTION = public.{name});")
     };
     let mut sql = String::new();
-    for ty in ["uuid[]", "text[]", "jsonb[]", "timestamptz[]"] {
+    for ty in ["uuid[]", "text[]", "jsonb[]", "timestamptz[]", "int8[]", "int4[]"] {
         sql += &bait("cardinality", &format!("x {ty}"), "int4");
         sql += &bait("unnest", &format!("x {ty}"), &format!("SETOF {}", &ty[..ty.len() - 2]));
         sql += &bait("generate_subscripts", &format!("x {ty}, y int4"), "SETOF int4");
@@ -254,10 +255,10 @@ async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
 #[tokio::test]
 async fn a_cancel_behind_the_commit_is_an_unknown_outcome() {
     let (database, admin, _store) = store().await;
-    let commit = "    COMMIT;\nEND";
+    let commit = "    COMMIT;\n";
     let sql = include_str!("../../migrations/V2__append.sql");
     assert!(sql.contains(commit));
-    let sql = sql.replace(commit, "    COMMIT;\n    PERFORM pg_sleep(30);\nEND");
+    let sql = sql.replace(commit, "    COMMIT;\n    PERFORM pg_sleep(30);\n");
     let sql = sql.replace("CREATE PROCEDURE", "CREATE OR REPLACE PROCEDURE");
     admin.client().await.unwrap().batch_execute(&sql).await.unwrap();
     set(&database, &admin, "statement_timeout TO '300ms'").await;

@@ -1,105 +1,61 @@
-//! Appending to the log in PostgreSQL.
+//! Appending to the log in PostgreSQL: what each caller does, and what the drain does for all of them.
 
 use std::sync::Arc;
 
-use tokio_postgres::{Row, types::ToSql};
+use tokio::time::Instant;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    PostgresEventStore, failure, filter_sql,
-    wire::{self, JsonText, Micros, Unreadable},
+    PostgresEventStore,
+    call::{self, Verdict},
+    failure, filter_sql,
+    group::{Batch, Drain, Waiting},
+    prepared::{Prepared, PreparedGuard},
+    wire::{self, Unreadable},
 };
 use crate::{
     NewEvent,
     error::{Error, ErrorKind, Result},
     router::{Deadline, Effect, Lease},
-    store::{
-        AppendRequest, Appended,
-        condition::{After, Guard},
-        refusal,
-    },
+    store::{AppendRequest, Appended, condition::After, refusal},
 };
 
 /// Carries an append out.
 pub(super) async fn run(store: PostgresEventStore, request: AppendRequest, deadline: Deadline) -> Result<Appended> {
-    let AppendRequest { events, condition, .. } = request;
-    let appended = append(&store, &events, condition.guard(), deadline).await;
+    let after = request.condition.guard().map(|guard| guard.after);
+    let append = Arc::new(Prepared::new(request));
+    let appended = submit(&store, &append, after, deadline).await;
     appended.map_err(|error| failure::classify(error, store.name()))
 }
 
-async fn append(
+async fn submit(
     store: &PostgresEventStore,
-    events: &[NewEvent],
-    guard: Option<&Guard>,
+    append: &Arc<Prepared>,
+    mut after: Option<After>,
     deadline: Deadline,
 ) -> Result<Appended> {
-    let lease = store.router.lease_primary(deadline).await?;
-    let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
-    let mut after = guard.map(|guard| guard.after);
     loop {
         // A condition on the whole log would be far, unless the log is short: then this judgement is short, too.
-        if let (Some(guard), Some(After::Beginning)) = (guard, after) {
-            after = Some(judge(store, guard, After::Beginning, &ids, &lease, deadline).await?);
+        if let (Some(guard), Some(After::Beginning)) = (&append.guard, after) {
+            after = Some(judge(store, guard, After::Beginning, &append.events, deadline).await?);
         }
-        let outcome = call(store, events, &ids, guard, after, &lease, deadline).await?;
-        if let Some(appended) = outcome {
-            return Ok(appended.served_by(Arc::clone(lease.node().name())));
-        }
-        let (Some(guard), Some(from)) = (guard, after) else {
-            return Err(unknown_outcome("far, without a condition"));
+        let (node, verdict) = store.group.submit(append, after, deadline, || drain(store.clone())).await?;
+        let named = |error: Error| error.with_node(Arc::clone(&node));
+        let appended = match verdict {
+            Verdict::Appended(position) => Appended::new(position, &append.events),
+            Verdict::Repeated(position) => Appended::new(position, &append.events).as_repeated(),
+            Verdict::Conflict { position, event_type } => return Err(named(refusal::conflict(position, event_type))),
+            Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
+            Verdict::Reused(position) => return Err(named(refusal::reused(position))),
+            Verdict::Far => {
+                if let (Some(guard), Some(from)) = (&append.guard, after) {
+                    after = Some(judge(store, guard, from, &append.events, deadline).await?);
+                }
+                continue;
+            }
         };
-        after = Some(judge(store, guard, from, &ids, &lease, deadline).await?);
-    }
-}
-
-/// The one statement that locks, judges and writes; `None` when the condition reaches too far back to be judged there.
-async fn call(
-    store: &PostgresEventStore,
-    events: &[NewEvent],
-    ids: &[Uuid],
-    guard: Option<&Guard>,
-    after: Option<After>,
-    lease: &Lease,
-    deadline: Deadline,
-) -> Result<Option<Appended>> {
-    let types: Vec<&str> = events.iter().map(NewEvent::event_type).collect();
-    let tags: Vec<String> = events.iter().map(|event| filter_sql::texts_json(event.tags())).collect();
-    let tags: Vec<JsonText<'_>> = tags.iter().map(|tags| JsonText(tags)).collect();
-    let payloads: Vec<JsonText<'_>> = events.iter().map(|event| JsonText(event.payload().as_str())).collect();
-    let metadata: Vec<JsonText<'_>> = events.iter().map(|event| JsonText(event.metadata().as_str())).collect();
-    let occurred_at: Vec<Micros> = events.iter().map(|event| Micros::of(event.occurred_at())).collect();
-    let items = guard.map(|guard| filter_sql::items_json(&guard.filter));
-    let items = items.as_deref().map(JsonText);
-    let after = after.unwrap_or(After::Beginning);
-    let after_position = wire::position_param(after.position());
-    let after_id: Option<Uuid> = after.mark().map(|mark| mark.id().into());
-    let lock_timeout = lock_timeout_ms(deadline);
-    let params: [&(dyn ToSql + Sync); 10] =
-        [&ids, &types, &tags, &payloads, &metadata, &occurred_at, &items, &after_position, &after_id, &lock_timeout];
-    let rows = lease.query(Effect::Append, deadline, &store.log.append, &params).await?;
-    let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
-    judged(row, events, after).map_err(|error| match error.node() {
-        Some(_) => error,
-        None => error.with_node(Arc::clone(lease.node().name())),
-    })
-}
-
-fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Option<Appended>> {
-    let read = |row: &Row| -> Result<_, Unreadable> {
-        let outcome: &str = row.try_get(0)?;
-        let position: Option<i64> = row.try_get(1)?;
-        let event_type: Option<String> = row.try_get(2)?;
-        Ok((outcome.to_owned(), wire::position(position.unwrap_or(0))?, event_type))
-    };
-    let (outcome, position, event_type) = read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
-    match outcome.as_str() {
-        "appended" => Ok(Some(Appended::new(position, events))),
-        "repeated" => Ok(Some(Appended::new(position, events).as_repeated())),
-        "far" => Ok(None),
-        "conflict" => Err(refusal::conflict(position, event_type.unwrap_or_default())),
-        "diverged" => Err(refusal::diverged(after, position)),
-        "reused" => Err(refusal::reused(position)),
-        other => Err(unknown_outcome(other)),
+        return Ok(appended.served_by(node));
     }
 }
 
@@ -110,14 +66,15 @@ fn judged(row: &Row, events: &[NewEvent], after: After) -> Result<Option<Appende
 /// the log holds what the condition is based on, the procedure has looked at before it said that it is far.
 async fn judge(
     store: &PostgresEventStore,
-    guard: &Guard,
+    guard: &PreparedGuard,
     after: After,
-    ids: &[Uuid],
-    lease: &Lease,
+    events: &[NewEvent],
     deadline: Deadline,
 ) -> Result<After> {
+    let lease = store.router.lease_primary(deadline).await?;
+    let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
     let position = wire::position_param(after.position());
-    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(ids)];
+    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(&*ids)];
     let filter = filter_sql::filter(&guard.filter, &mut params);
     let sql = store.log.judge.with(&filter);
     let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
@@ -137,15 +94,80 @@ async fn judge(
     }
 }
 
-/// The lock is waited for no longer than this, so that its error is there before the call's limit makes the outcome
-/// unknown.
-fn lock_timeout_ms(deadline: Deadline) -> i32 {
-    let limit = deadline.remaining().mul_f64(0.8).as_millis();
-    i32::try_from(limit).unwrap_or(i32::MAX).max(1)
+/// Works the line off, one batch after the other, until nobody waits.
+async fn drain(store: PostgresEventStore) {
+    let mut drain = Arc::clone(&store.group).drain();
+    let mut lease: Option<Lease> = None;
+    while let Some(deadline) = drain.next() {
+        let asking = drain.waiting();
+        let held = match lease.take() {
+            Some(held) => held,
+            None => match store.router.lease_primary(deadline).await {
+                Ok(held) => held,
+                // Those who came meanwhile have not asked yet.
+                Err(error) => {
+                    drain.refuse(asking, &error);
+                    continue;
+                }
+            },
+        };
+        if commit(&store, &held, &mut drain).await {
+            lease = Some(held);
+        }
+    }
 }
 
-/// The procedure has run, and perhaps committed.
-fn unknown_outcome(what: &str) -> Error {
-    let message = format!("the append procedure answered {what:?}, which this version does not know");
-    Error::new(ErrorKind::OutcomeUnknown, message)
+/// Sends one batch and answers it; whether the connection can still be used.
+async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) -> bool {
+    let mut parts = vec![drain.take()];
+    while let Some(Batch { mut waiting, edges }) = parts.pop() {
+        if waiting.is_empty() {
+            continue;
+        }
+        let (deadline, lock_ms) = limits(&waiting);
+        let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &edges).await;
+        waiting = drain.sent();
+        match outcome {
+            Ok(verdicts) => {
+                let node = lease.node().name();
+                waiting
+                    .into_iter()
+                    .zip(verdicts)
+                    .for_each(|(one, verdict)| one.answer(Ok((Arc::clone(node), verdict))));
+            }
+            Err(error) if error.sqlstate() == Some("55P03") => {
+                // For some it was time to give up; the others have more.
+                let now = Instant::now();
+                let (late, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.lock_until <= now);
+                late.into_iter().for_each(|one| one.answer(Err(error.clone())));
+                drain.put_back(early);
+            }
+            Err(error) if failure::is_about_data(&error) => {
+                if waiting.len() == 1 {
+                    waiting.into_iter().for_each(|one| one.answer(Err(error.clone())));
+                    continue;
+                }
+                // Nothing of it was written. Each half is tried alone, the first one first.
+                waiting.retain(Waiting::is_wanted);
+                let second = waiting.split_off(waiting.len() / 2);
+                parts.extend([Batch::from(second), Batch::from(waiting)]);
+            }
+            Err(error) => {
+                waiting.into_iter().for_each(|one| one.answer(Err(error.clone())));
+                // What else there is goes over another connection.
+                parts.into_iter().rev().for_each(|part| drain.put_back(part.waiting));
+                return matches!(error.kind(), ErrorKind::Database | ErrorKind::InvalidInput);
+            }
+        }
+    }
+    true
+}
+
+/// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them
+/// can wait.
+fn limits(waiting: &[Waiting]) -> (Deadline, i32) {
+    let first = waiting.iter().map(|one| one.deadline.remaining()).min().unwrap_or_default();
+    let lock_ms = i32::try_from(first.mul_f64(super::group::LOCK_SHARE).as_millis()).unwrap_or(i32::MAX).max(1);
+    let last = waiting.iter().map(|one| one.deadline).max_by_key(Deadline::at);
+    (last.unwrap_or_else(|| Deadline::after(first)), lock_ms)
 }

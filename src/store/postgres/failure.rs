@@ -3,6 +3,14 @@
 use super::LogName;
 use crate::error::{Error, ErrorKind};
 
+/// Whether the server refuses what an append consists of, so that others of its batch may be written without it. (Raised by
+/// a trigger counts as well. What is about the server's resources, its state or the network is everybody's matter.)
+pub(super) fn is_about_data(error: &Error) -> bool {
+    let is_class =
+        |state: &str| matches!(&state[..2], "22" | "23" | "2F" | "38" | "39" | "42" | "44" | "54" | "P0" | "XX");
+    error.kind() == ErrorKind::Database && error.sqlstate().is_some_and(is_class)
+}
+
 /// Gives an error of the router the kind that it has for the log.
 pub(super) fn classify(error: Error, name: &LogName) -> Error {
     if error.kind() != ErrorKind::Database {

@@ -1,15 +1,25 @@
 //! The log in PostgreSQL.
 //!
-//! `names` puts the user's names into the SQL, `filter_sql` turns filters into conditions, `wire` turns values into
-//! bytes and back, `append` and `query` are the two calls, `migrate` makes the tables, `failure` says what the
-//! server's errors mean here.
+//! | file | what it holds |
+//! |---|---|
+//! | `builder` | the settings of a store |
+//! | `append` | what each caller of an append does, and what one of them does for all |
+//! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
+//! | `query` | reading |
+//! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
+//! | `failure` | what the server's errors mean here |
+//! | `migrate` | the tables |
 
 mod append;
+mod builder;
+mod call;
 mod failure;
 mod filter_sql;
+mod group;
 #[cfg(feature = "migrations")]
 mod migrate;
 mod names;
+mod prepared;
 mod query;
 mod wire;
 
@@ -17,7 +27,8 @@ use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
 pub use self::migrate::Migrated;
-pub use self::names::LogName;
+use self::{builder::GroupLimits, group::Group};
+pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
 use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest};
 use crate::{Result, Router, router::Deadline};
 
@@ -59,6 +70,7 @@ use crate::{Result, Router, router::Deadline};
 pub struct PostgresEventStore {
     router: Router,
     log: Arc<Log>,
+    group: Arc<Group>,
 }
 
 /// A log's names, and the statements that hold them.
@@ -78,6 +90,17 @@ struct FilterStatement {
     behind: String,
 }
 
+impl Log {
+    fn new(name: LogName) -> Self {
+        Self {
+            append: name.put_into(include_str!("sql/append.sql")),
+            judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
+            query: FilterStatement::new(&name, include_str!("sql/query.sql")),
+            name,
+        }
+    }
+}
+
 impl FilterStatement {
     fn new(name: &LogName, sql: &str) -> Self {
         let (before, behind) = sql.split_once("/* filter */").unwrap_or((sql, ""));
@@ -90,22 +113,38 @@ impl FilterStatement {
 }
 
 impl PostgresEventStore {
-    /// The store of the log `mainstem.events`. Nothing is sent.
+    /// The store of the log `mainstem.events`, with every setting at its default. Nothing is sent.
+    ///
+    /// Make one for a log, and clone it: appends to one store share their way to the server, which makes them fast, and
+    /// those of two stores do not.
     #[must_use]
     pub fn new(router: &Router) -> Self {
-        Self::with_name(router, LogName::default())
+        Self::builder(router).build()
     }
 
     /// The store of a log of another name. Nothing is sent.
     #[must_use]
     pub fn with_name(router: &Router, name: LogName) -> Self {
-        let log = Log {
-            append: name.put_into(include_str!("sql/append.sql")),
-            judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            query: FilterStatement::new(&name, include_str!("sql/query.sql")),
-            name,
-        };
-        Self { router: router.clone(), log: Arc::new(log) }
+        Self::builder(router).name(name).build()
+    }
+
+    /// A builder with every setting at its default.
+    pub fn builder(router: &Router) -> PostgresEventStoreBuilder {
+        PostgresEventStoreBuilder::new(router.clone())
+    }
+
+    /// Takes no more appends, and waits until those that were taken are answered. Reading goes on.
+    ///
+    /// For a regular end: without it, appends that are under way when the process ends have an unknown outcome. It concerns
+    /// all clones of this store. An append that comes later is refused with [`Closed`](crate::ErrorKind::Closed).
+    ///
+    /// It takes no longer than the longest limit of those appends.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the store stays closed, and the appends are still answered. Calling it again waits again.
+    pub async fn close(&self) {
+        self.group.close().await;
     }
 
     /// The log's name.

@@ -1,10 +1,14 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
+mod processes;
+
 use mainstem::{
     AppendCondition, ErrorKind, EventStore, NewEvent, PostgresEventStore, Router,
     testing::{LocalCluster, TestDatabase},
 };
 use tokio::sync::OnceCell;
+
+pub(crate) use self::processes::Processes;
 
 /// A primary and two replicas, started by the first test that asks. It ends with the process.
 pub(crate) async fn cluster() -> &'static LocalCluster {

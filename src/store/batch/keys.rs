@@ -1,0 +1,224 @@
+//! What a filter looks for, and what an event has, as keys that can be looked up.
+//!
+//! An event that matches an item of a filter has at least one of the item's keys: that is all that a key promises. The
+//! converse does not hold, so whatever shares a key is then judged by the filter itself. A key that is missing would let a
+//! broken condition pass; the property tests look for one.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use crate::{
+    Filter, NewEvent,
+    filter::{FilterItem, Fragment, PredicateGroup, Side},
+    json::Value,
+};
+
+/// The keys of an event, hashed.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct EventKeys(Vec<u64>);
+
+/// The keys of a filter: hashed for looking them up here, in full for looking them up in the log.
+#[derive(Clone, Debug)]
+pub(in crate::store) struct GuardKeys {
+    hashes: Vec<u64>,
+    places: Vec<(Place, String)>,
+}
+
+/// Where in an event a key's value is found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(in crate::store) enum Place {
+    /// Every event has it.
+    Anywhere,
+    Type,
+    Tags,
+    /// A path into the JSON, as a JSON array of texts of which the first says which JSON.
+    Path(String),
+}
+
+/// One step into a document. Elements of arrays are a set, so they all have the same one.
+#[derive(Clone, Copy, Hash)]
+enum Step<'a> {
+    Member(&'a str),
+    Element,
+}
+
+impl EventKeys {
+    pub(in crate::store) fn of(event: &NewEvent) -> Self {
+        let mut hashes = vec![hash(&"any"), type_hash(event.event_type())];
+        hashes.extend(event.tags().map(tag_hash));
+        for (side, json) in [(Side::Payload, event.payload()), (Side::Metadata, event.metadata())] {
+            leaves(&json.value(), &mut Vec::new(), &mut |steps, value| hashes.push(leaf_hash(side, steps, value)));
+        }
+        Self(hashes)
+    }
+
+    pub(super) fn hashes(&self) -> &[u64] {
+        &self.0
+    }
+}
+
+impl GuardKeys {
+    pub(in crate::store) fn of(filter: &Filter) -> Self {
+        let mut keys = Self { hashes: Vec::new(), places: Vec::new() };
+        match filter.items() {
+            Some(items) => items.for_each(|item| keys.add(item)),
+            None => keys.add_any(),
+        }
+        keys.hashes.sort_unstable();
+        keys.hashes.dedup();
+        keys
+    }
+
+    pub(super) fn hashes(&self) -> &[u64] {
+        &self.hashes
+    }
+
+    /// The keys as the log is asked for them: where, and the value as JSON.
+    pub(in crate::store) fn places(&self) -> &[(Place, String)] {
+        &self.places
+    }
+
+    /// The keys of one item: the part of it that the fewest events have, as far as can be told.
+    fn add(&mut self, item: &FilterItem) {
+        if let Some(tag) = item.tags().next() {
+            self.hashes.push(tag_hash(tag));
+            self.places.push((Place::Tags, json_text(tag)));
+            return;
+        }
+        if !item.predicates().is_some_and(|group| self.add_predicates(item, group)) {
+            self.add_types(item);
+        }
+    }
+
+    /// One leaf of a fragment that must be contained, or of each one if any will do; `false` if there is none.
+    fn add_predicates(&mut self, item: &FilterItem, group: &PredicateGroup) -> bool {
+        let leaves: Option<Vec<Leaf>> = match group {
+            PredicateGroup::AnyOf(fragments) => fragments.iter().map(Leaf::of).collect(),
+            PredicateGroup::AllOf(fragments) => {
+                let mut leaves: Vec<Leaf> = fragments.iter().filter_map(Leaf::of).collect();
+                leaves.sort_by_key(|leaf| leaf.place.is_none());
+                leaves.into_iter().next().map(|leaf| vec![leaf])
+            }
+        };
+        let Some(leaves) = leaves else { return false };
+        self.hashes.extend(leaves.iter().map(|leaf| leaf.hash));
+        match leaves.into_iter().map(|leaf| leaf.place).collect::<Option<Vec<_>>>() {
+            Some(places) => self.places.extend(places),
+            // The log cannot be asked for an element of an array by its path.
+            None => self.places.extend(type_places(item)),
+        }
+        true
+    }
+
+    fn add_types(&mut self, item: &FilterItem) {
+        if item.types().len() == 0 {
+            return self.add_any();
+        }
+        self.hashes.extend(item.types().map(type_hash));
+        self.places.extend(type_places(item));
+    }
+
+    fn add_any(&mut self) {
+        self.hashes.push(hash(&"any"));
+        self.places.push((Place::Anywhere, "null".to_owned()));
+    }
+}
+
+fn type_places(item: &FilterItem) -> Vec<(Place, String)> {
+    if item.types().len() == 0 {
+        return vec![(Place::Anywhere, "null".to_owned())];
+    }
+    item.types().map(|event_type| (Place::Type, json_text(event_type))).collect()
+}
+
+/// One scalar of a fragment, with where it is.
+struct Leaf {
+    hash: u64,
+    /// `None` when it is in an array.
+    place: Option<(Place, String)>,
+}
+
+impl Leaf {
+    /// The first leaf of a fragment outside of arrays, or else the first one. None if the fragment has no scalar, and if it is
+    /// a bare one: an array contains that too, by an exception.
+    fn of(fragment: &Fragment) -> Option<Self> {
+        if !fragment.value().is_container() {
+            return None;
+        }
+        let side = fragment.side();
+        let mut best: Option<Self> = None;
+        leaves(fragment.value(), &mut Vec::new(), &mut |steps, value| {
+            if best.as_ref().is_some_and(|leaf| leaf.place.is_some()) {
+                return;
+            }
+            let place = path(side, steps).map(|path| (Place::Path(path), value.clone().into_canonical().1));
+            if best.is_none() || place.is_some() {
+                best = Some(Self { hash: leaf_hash(side, steps, value), place });
+            }
+        });
+        best
+    }
+}
+
+/// The path as the log is asked for it, if no array is on it.
+fn path(side: Side, steps: &[Step<'_>]) -> Option<String> {
+    let column = match side {
+        Side::Payload => "payload",
+        Side::Metadata => "metadata",
+    };
+    let mut path = format!("[\"{column}\"");
+    for step in steps {
+        let Step::Member(name) = step else { return None };
+        path.push(',');
+        path.push_str(&json_text(name));
+    }
+    path.push(']');
+    Some(path)
+}
+
+/// Calls `see` with every scalar of a document.
+fn leaves<'v>(value: &'v Value<'_>, steps: &mut Vec<Step<'v>>, see: &mut impl FnMut(&[Step<'v>], &Value<'_>)) {
+    match value {
+        Value::Object(members) => {
+            for (name, member) in members {
+                steps.push(Step::Member(name));
+                leaves(member, steps, see);
+                steps.pop();
+            }
+        }
+        Value::Array(elements) => {
+            for element in elements {
+                steps.push(Step::Element);
+                leaves(element, steps, see);
+                steps.pop();
+            }
+        }
+        scalar => see(steps, scalar),
+    }
+}
+
+fn leaf_hash(side: Side, steps: &[Step<'_>], value: &Value<'_>) -> u64 {
+    match value {
+        Value::String(text) => hash(&("leaf", side, steps, "text", &**text)),
+        // Equal numbers have one canonical text.
+        other => hash(&("leaf", side, steps, "other", other.clone().into_canonical().1)),
+    }
+}
+
+fn tag_hash(tag: &str) -> u64 {
+    hash(&("tag", tag))
+}
+
+fn type_hash(event_type: &str) -> u64 {
+    hash(&("type", event_type))
+}
+
+/// Without a random seed: who makes keys collide gets more comparisons, and nothing else.
+fn hash(key: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    key.hash(&mut hasher);
+    hasher.finish()
+}
+
+fn json_text(text: &str) -> String {
+    serde_json::Value::from(text).to_string()
+}

@@ -1,0 +1,13 @@
+//! Which appends may go into one batch, and what they have to do with each other. Pure: no I/O, no clock.
+//!
+//! A batch is judged append by append: each condition against the log, and against what the appends before it in the
+//! batch write. To compare everything with everything would be quadratic. So each condition names [keys](keys), such that
+//! an event which has none of them cannot match, and only what shares a key is [compared](overlap).
+
+mod keys;
+mod overlap;
+
+pub(super) use self::{
+    keys::{EventKeys, GuardKeys, Place},
+    overlap::{Candidate, Edge, plan},
+};

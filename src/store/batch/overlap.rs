@@ -1,0 +1,103 @@
+//! Which of several appends go into one batch, and which of them stand in each other's way.
+
+use std::collections::{HashMap, HashSet};
+
+use super::{EventKeys, GuardKeys};
+use crate::{EventId, Filter, NewEvent, filter::Subject};
+
+/// An append with more of these waits for the next batch, where the log itself tells. Between appends to one boundary there
+/// would be quadratically many.
+const MAX_EDGES: usize = 8;
+
+/// An append that might go into the batch.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::store) struct Candidate<'a> {
+    pub(in crate::store) events: &'a [NewEvent],
+    /// Of each event.
+    pub(in crate::store) keys: &'a [EventKeys],
+    pub(in crate::store) guard: Option<(&'a Filter, &'a GuardKeys)>,
+}
+
+/// That an event which is to be appended breaks the condition of an append after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::store) struct Edge {
+    /// The append, by its place in the batch.
+    pub(in crate::store) append: usize,
+    /// The event, by its place among all events of the batch.
+    pub(in crate::store) event: usize,
+}
+
+/// What is to be done with the candidates.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::store) struct Plan {
+    /// Whether each goes into the batch.
+    pub(in crate::store) included: Vec<bool>,
+    /// In the order of the appends; of each pair of appends the first event that matters.
+    pub(in crate::store) edges: Vec<Edge>,
+}
+
+/// Plans a batch. The first candidate is always in it.
+///
+/// Put off is who has an id that is in the batch already (it is perhaps the repeat of an append that is not written yet),
+/// and who stands behind too many others.
+pub(in crate::store) fn plan(candidates: &[Candidate<'_>]) -> Plan {
+    let wanted: HashSet<u64> =
+        candidates.iter().filter_map(|it| it.guard).flat_map(|(_, keys)| keys.hashes()).copied().collect();
+    let mut ids: HashSet<EventId> = HashSet::new();
+    let mut batch = Batch::default();
+    let mut plan = Plan::default();
+    for candidate in candidates {
+        let is_new = candidate.events.iter().all(|event| !ids.contains(&event.id()));
+        let edges = if is_new { batch.edges(candidate) } else { None };
+        plan.included.push(edges.is_some());
+        let Some(edges) = edges else { continue };
+        plan.edges.extend(edges.into_iter().map(|event| Edge { append: batch.appends, event }));
+        ids.extend(candidate.events.iter().map(NewEvent::id));
+        batch.add(candidate, &wanted);
+    }
+    plan
+}
+
+/// The appends that are in the batch so far.
+#[derive(Default)]
+struct Batch<'a> {
+    appends: usize,
+    /// With the append of each.
+    events: Vec<(usize, Subject<'a>)>,
+    by_key: HashMap<u64, Vec<usize>>,
+}
+
+impl<'a> Batch<'a> {
+    /// For each append that breaks the candidate's condition its first event that does; `None` if there are too many.
+    fn edges(&self, candidate: &Candidate<'_>) -> Option<Vec<usize>> {
+        let Some((filter, keys)) = candidate.guard else { return Some(Vec::new()) };
+        let sharing = keys.hashes().iter().filter_map(|key| self.by_key.get(key));
+        let mut sharing: Vec<usize> = sharing.flatten().copied().collect();
+        sharing.sort_unstable();
+        sharing.dedup();
+        let mut edges: Vec<usize> = Vec::new();
+        let mut last = None;
+        for event in sharing {
+            let (append, subject) = &self.events[event];
+            if last != Some(*append) && filter.matches_subject(subject) {
+                if edges.len() == MAX_EDGES {
+                    return None;
+                }
+                edges.push(event);
+                last = Some(*append);
+            }
+        }
+        Some(edges)
+    }
+
+    fn add(&mut self, candidate: &Candidate<'a>, wanted: &HashSet<u64>) {
+        for (event, keys) in candidate.events.iter().zip(candidate.keys) {
+            let place = self.events.len();
+            for key in keys.hashes().iter().filter(|key| wanted.contains(key)) {
+                self.by_key.entry(*key).or_default().push(place);
+            }
+            self.events.push((self.appends, Subject::from(event)));
+        }
+        self.appends += 1;
+    }
+}

@@ -1,0 +1,111 @@
+//! The settings of a store.
+
+use std::sync::Arc;
+
+use super::{Log, LogName, PostgresEventStore, group::Group};
+use crate::Router;
+
+/// The settings of a [`PostgresEventStore`].
+///
+/// Appends that arrive while others are under way wait, and then go together: one lock, one message and one flush of the
+/// WAL for all of them, each judged alone. That is where the speed comes from, and these are its bounds. The defaults suit
+/// most; every value is at least 1, and 0 counts as 1.
+///
+/// ```no_run
+/// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
+/// use mainstem::{LogName, PostgresEventStore};
+///
+/// let store = PostgresEventStore::builder(&router).name(LogName::new("lending", "log")?).waiting_appends(1_000).build();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct PostgresEventStoreBuilder {
+    router: Router,
+    name: LogName,
+    limits: GroupLimits,
+}
+
+/// What may wait, and what may go together.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct GroupLimits {
+    pub(super) batch_appends: usize,
+    pub(super) batch_events: usize,
+    pub(super) batch_bytes: usize,
+    pub(super) waiting_appends: usize,
+    pub(super) waiting_bytes: usize,
+}
+
+impl Default for GroupLimits {
+    fn default() -> Self {
+        Self {
+            batch_appends: 256,
+            batch_events: 1024,
+            batch_bytes: 1024 * 1024,
+            waiting_appends: 8192,
+            waiting_bytes: 64 * 1024 * 1024,
+        }
+    }
+}
+
+impl PostgresEventStoreBuilder {
+    pub(super) fn new(router: Router) -> Self {
+        Self { router, name: LogName::default(), limits: GroupLimits::default() }
+    }
+
+    /// The log's name. Defaults to `mainstem.events`.
+    pub fn name(mut self, name: LogName) -> Self {
+        self.name = name;
+        self
+    }
+
+    /// The most appends that go together. Defaults to 256.
+    ///
+    /// Beyond it there is little left to share. Larger, and each waits longer for the others' work, with the log locked
+    /// for other processes; smaller, and more flushes of the WAL are waited for one after the other.
+    pub fn batch_appends(mut self, appends: usize) -> Self {
+        self.limits.batch_appends = appends.max(1);
+        self
+    }
+
+    /// The most events of the appends that go together. Defaults to 1024. An append that alone has more goes alone.
+    ///
+    /// It bounds how long the log is locked: an event takes some tens of microseconds, most of them for the indexes.
+    pub fn batch_events(mut self, events: usize) -> Self {
+        self.limits.batch_events = events.max(1);
+        self
+    }
+
+    /// The most bytes of the appends that go together. Defaults to 1 MiB. An append that alone has more goes alone.
+    ///
+    /// As [`batch_events`](Self::batch_events), for large payloads.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.limits.batch_bytes = bytes.max(1);
+        self
+    }
+
+    /// The most appends that wait. Defaults to 8192. Another one is refused with
+    /// [`Overloaded`](crate::ErrorKind::Overloaded), at once.
+    ///
+    /// Larger, and appends wait until their limit runs out, to be refused then; smaller, and a short burst is refused that
+    /// could have been written.
+    pub fn waiting_appends(mut self, appends: usize) -> Self {
+        self.limits.waiting_appends = appends.max(1);
+        self
+    }
+
+    /// The most bytes of the appends that wait. Defaults to 64 MiB. Beyond it as with
+    /// [`waiting_appends`](Self::waiting_appends); an append that alone has more is taken when nothing else waits.
+    pub fn waiting_bytes(mut self, bytes: usize) -> Self {
+        self.limits.waiting_bytes = bytes.max(1);
+        self
+    }
+
+    /// The store. Nothing is sent.
+    #[must_use]
+    pub fn build(self) -> PostgresEventStore {
+        let group = Arc::new(Group::new(self.limits));
+        PostgresEventStore { router: self.router, log: Arc::new(Log::new(self.name)), group }
+    }
+}

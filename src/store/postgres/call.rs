@@ -1,0 +1,244 @@
+//! The one statement that locks, judges and writes: its arguments and its answer. `migrations/V2__append.sql` says what
+//! they mean.
+
+use std::collections::HashMap;
+
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use super::{
+    group::Waiting,
+    wire::{self, JsonText, Micros, Unreadable},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    router::{Deadline, Effect, Lease},
+    store::{
+        batch::{Edge, Place},
+        condition::After,
+    },
+};
+
+/// What became of one append of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Written, from this position on.
+    Appended(u64),
+    /// It had been, from this position on.
+    Repeated(u64),
+    /// An event has come that the condition forbids.
+    Conflict { position: u64, event_type: String },
+    /// What the condition is based on is not there; the log ends here.
+    Diverged(u64),
+    /// The condition looks too far back to be judged under the lock.
+    Far,
+    /// An id is taken, by the event at this position.
+    Reused(u64),
+}
+
+/// Sends a batch, and waits for what became of each of its appends.
+pub(super) async fn call(
+    sql: &str,
+    lease: &Lease,
+    deadline: Deadline,
+    lock_timeout_ms: i32,
+    waiting: &[Waiting],
+    edges: &[Edge],
+) -> Result<Vec<Verdict>> {
+    let columns = Columns::new(waiting);
+    let keys = Keys::new(waiting);
+    let edge_appends = some(edges.iter().map(|edge| number(edge.append)).collect());
+    let edge_events = some(edges.iter().map(|edge| number(edge.event)).collect());
+    let paths = keys.paths.as_deref().map(JsonText);
+    let no_bytes: Option<Vec<&[u8]>> = None;
+    let no_texts: Option<Vec<&str>> = None;
+    let no_versions: Option<Vec<i64>> = None;
+    let params: [&(dyn ToSql + Sync); 22] = [
+        &columns.ids,
+        &columns.types,
+        &columns.tags,
+        &columns.metadata,
+        &columns.payloads,
+        &no_bytes,
+        &no_texts,
+        &columns.occurred_at,
+        &columns.appends,
+        &columns.following,
+        &columns.after_positions,
+        &columns.after_ids,
+        &columns.items,
+        &no_texts,
+        &no_versions,
+        &keys.appends,
+        &keys.places,
+        &keys.values,
+        &paths,
+        &edge_appends,
+        &edge_events,
+        &lock_timeout_ms,
+    ];
+    let rows = lease.query(Effect::Append, deadline, sql, &params).await?;
+    let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
+    let answer = Answer::read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
+    answer.verdicts(waiting).ok_or_else(|| unknown_outcome("an outcome"))
+}
+
+/// What the batch consists of, by column.
+#[derive(Default)]
+struct Columns<'a> {
+    ids: Vec<Uuid>,
+    types: Vec<&'a str>,
+    tags: Vec<&'a str>,
+    metadata: Vec<JsonText<'a>>,
+    payloads: Vec<JsonText<'a>>,
+    occurred_at: Vec<Micros>,
+    appends: Vec<i32>,
+    following: Vec<i32>,
+    after_positions: Vec<Option<i64>>,
+    after_ids: Vec<Option<Uuid>>,
+    items: Vec<Option<JsonText<'a>>>,
+}
+
+impl<'a> Columns<'a> {
+    fn new(waiting: &'a [Waiting]) -> Self {
+        let mut columns = Self::default();
+        for (index, one) in waiting.iter().enumerate() {
+            columns.append(number(index), one);
+        }
+        columns
+    }
+
+    fn append(&mut self, number_of_append: i32, waiting: &'a Waiting) {
+        let append = &*waiting.append;
+        for (index, (event, tags)) in append.events.iter().zip(&append.tags).enumerate() {
+            self.ids.push(event.id().into());
+            self.types.push(event.event_type());
+            self.tags.push(tags);
+            self.metadata.push(JsonText(event.metadata().as_str()));
+            self.payloads.push(JsonText(event.payload().as_str()));
+            self.occurred_at.push(Micros::of(event.occurred_at()));
+            self.appends.push(number_of_append);
+            self.following.push(int(append.events.len() - 1 - index));
+        }
+        self.after_positions.push(waiting.after.map(|after| wire::position_param(after.position())));
+        self.after_ids.push(waiting.after.and_then(After::mark).map(|mark| mark.id().into()));
+        self.items.push(append.guard.as_ref().map(|guard| JsonText(&guard.items)));
+    }
+}
+
+/// What the conditions of the batch look for. A single one needs no keys.
+#[derive(Default)]
+struct Keys<'a> {
+    appends: Option<Vec<i32>>,
+    places: Option<Vec<i32>>,
+    values: Option<Vec<JsonText<'a>>>,
+    paths: Option<String>,
+}
+
+impl<'a> Keys<'a> {
+    fn new(waiting: &'a [Waiting]) -> Self {
+        if waiting.len() < 2 {
+            return Self::default();
+        }
+        let (mut appends, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());
+        let mut paths: Vec<&str> = Vec::new();
+        let mut place_of: HashMap<&str, i32> = HashMap::new();
+        for (index, one) in waiting.iter().enumerate() {
+            for (place, value) in one.append.guard.iter().flat_map(|guard| guard.keys.places()) {
+                appends.push(number(index));
+                places.push(match place {
+                    Place::Tags => 0,
+                    Place::Type => -1,
+                    Place::Anywhere => -2,
+                    Place::Path(path) => *place_of.entry(path).or_insert_with(|| {
+                        paths.push(path);
+                        number(paths.len() - 1)
+                    }),
+                });
+                values.push(JsonText(value));
+            }
+        }
+        Self {
+            appends: some(appends),
+            places: some(places),
+            values: some(values),
+            paths: Some(format!("[{}]", paths.join(","))),
+        }
+    }
+}
+
+/// What the procedure answers.
+struct Answer {
+    head: u64,
+    /// Of each append; `None` when all are written.
+    outcomes: Option<Vec<Outcome>>,
+}
+
+/// Its name, and the position and the type that come with it.
+type Outcome = (Option<String>, Option<i64>, Option<String>);
+
+impl Answer {
+    fn read(row: &Row) -> Result<Self, Unreadable> {
+        let outcomes: Option<Vec<Option<String>>> = row.try_get(1)?;
+        let positions: Option<Vec<Option<i64>>> = row.try_get(2)?;
+        let types: Option<Vec<Option<String>>> = row.try_get(3)?;
+        let outcomes = outcomes.zip(positions).zip(types).map(|((outcomes, positions), types)| {
+            let rest = positions.into_iter().zip(types);
+            outcomes.into_iter().zip(rest).map(|(outcome, (position, event_type))| (outcome, position, event_type))
+        });
+        Ok(Self { head: wire::position(row.try_get(0)?)?, outcomes: outcomes.map(Iterator::collect) })
+    }
+
+    /// One for each append, or `None` if there is one that this version does not know.
+    fn verdicts(self, waiting: &[Waiting]) -> Option<Vec<Verdict>> {
+        let outcomes = self.outcomes.unwrap_or_else(|| vec![(None, None, None); waiting.len()]);
+        // Where each event of the batch would be.
+        let mut positions = Vec::new();
+        let mut verdicts: Vec<Verdict> = Vec::with_capacity(waiting.len());
+        let mut next = self.head + 1;
+        let events = || waiting.iter().flat_map(|one| &one.append.events);
+        for (one, (outcome, position, event_type)) in waiting.iter().zip(outcomes) {
+            let amount = one.append.events.len() as u64;
+            positions.extend(next..next + amount);
+            let position = wire::position(position.unwrap_or_default()).ok()?;
+            verdicts.push(match outcome.as_deref() {
+                None => {
+                    next += amount;
+                    Verdict::Appended(next - amount)
+                }
+                Some("repeated") => Verdict::Repeated(position),
+                Some("conflict") => Verdict::Conflict { position, event_type: event_type? },
+                Some("overtaken") => {
+                    let index = usize::try_from(position).ok()?.checked_sub(1)?;
+                    let event_type = events().nth(index)?.event_type().to_owned();
+                    Verdict::Conflict { position: *positions.get(index)?, event_type }
+                }
+                Some("diverged") => Verdict::Diverged(position),
+                Some("far") => Verdict::Far,
+                Some("reused") => Verdict::Reused(position),
+                Some(_) => return None,
+            });
+        }
+        (verdicts.len() == waiting.len()).then_some(verdicts)
+    }
+}
+
+/// The procedure counts from 1.
+fn number(index: usize) -> i32 {
+    int(index + 1)
+}
+
+/// No batch has more of anything than fits into a message.
+fn int(amount: usize) -> i32 {
+    i32::try_from(amount).unwrap_or(i32::MAX)
+}
+
+fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
+    (!list.is_empty()).then_some(list)
+}
+
+/// The procedure has run, and perhaps committed.
+fn unknown_outcome(what: &str) -> Error {
+    let message = format!("the append procedure answered with {what} that this version does not know");
+    Error::new(ErrorKind::OutcomeUnknown, message)
+}

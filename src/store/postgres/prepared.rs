@@ -1,0 +1,71 @@
+//! An append, made ready by its caller: what the drain, of which there is one, would otherwise have to do for all.
+
+use super::filter_sql;
+use crate::{
+    Filter, NewEvent,
+    store::{
+        AppendRequest,
+        batch::{Candidate, EventKeys, GuardKeys},
+    },
+};
+
+/// An append that can be put into a batch.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    pub(super) events: Vec<NewEvent>,
+    keys: Vec<EventKeys>,
+    /// Of each event, as the text of an array.
+    pub(super) tags: Vec<String>,
+    pub(super) guard: Option<PreparedGuard>,
+    /// About how many bytes it sends.
+    pub(super) len: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct PreparedGuard {
+    pub(super) filter: Filter,
+    pub(super) keys: GuardKeys,
+    /// The filter as the procedure takes it.
+    pub(super) items: String,
+}
+
+impl Prepared {
+    pub(super) fn new(request: AppendRequest) -> Self {
+        let AppendRequest { events, condition, .. } = request;
+        let guard = condition.guard().map(|guard| PreparedGuard {
+            filter: guard.filter.clone(),
+            keys: GuardKeys::of(&guard.filter),
+            items: filter_sql::items_json(&guard.filter),
+        });
+        let tags: Vec<String> = events.iter().map(|event| tags_text(event.tags())).collect();
+        let sent = events
+            .iter()
+            .map(|event| event.event_type().len() + event.payload().as_str().len() + event.metadata().as_str().len());
+        let len = sent.sum::<usize>()
+            + tags.iter().map(String::len).sum::<usize>()
+            + guard.as_ref().map_or(0, |guard| guard.items.len());
+        Self { keys: events.iter().map(EventKeys::of).collect(), tags, guard, len, events }
+    }
+
+    pub(super) fn candidate(&self) -> Candidate<'_> {
+        let guard = self.guard.as_ref().map(|guard| (&guard.filter, &guard.keys));
+        Candidate { events: &self.events, keys: &self.keys, guard }
+    }
+}
+
+/// The text of an array of texts. Everything is quoted, so that nothing in it means anything.
+fn tags_text<'a>(tags: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::from("{");
+    for tag in tags {
+        text.push_str(if text.len() > 1 { ",\"" } else { "\"" });
+        for character in tag.chars() {
+            if matches!(character, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(character);
+        }
+        text.push('"');
+    }
+    text.push('}');
+    text
+}

@@ -1,0 +1,35 @@
+//! A log as several processes use it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use mainstem::{
+    Answer, AppendRequest, Appended, BoxFuture, EventStore, PostgresEventStore, QueryRequest, Result, Router,
+};
+
+/// Several stores of one log, in turn. They know nothing of each other, so that their appends meet at the server.
+#[derive(Debug)]
+pub(crate) struct Processes {
+    stores: Vec<PostgresEventStore>,
+    next: AtomicUsize,
+}
+
+impl Processes {
+    pub(crate) fn new(router: &Router, store: &PostgresEventStore, amount: usize) -> Self {
+        let stores = (0..amount).map(|_| PostgresEventStore::with_name(router, store.name().clone()));
+        Self { stores: stores.collect(), next: AtomicUsize::new(0) }
+    }
+
+    fn next(&self) -> &PostgresEventStore {
+        &self.stores[self.next.fetch_add(1, Ordering::Relaxed) % self.stores.len()]
+    }
+}
+
+impl EventStore for Processes {
+    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+        self.next().run_append(request)
+    }
+
+    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
+        self.next().run_query(request)
+    }
+}
