@@ -7,7 +7,7 @@ use crate::{Error, Result};
 use super::{
     account::Account,
     cluster::{LocalCluster, Shared},
-    folder, ports,
+    create, folder, ports,
     programs::Programs,
     server::Environment,
     settings::Settings,
@@ -21,12 +21,14 @@ pub struct ClusterBuilder {
     replicas: usize,
     programs: Option<PathBuf>,
     version: Option<u32>,
+    place: Option<PathBuf>,
+    saved: Option<PathBuf>,
     settings: Settings,
 }
 
 impl Default for ClusterBuilder {
     fn default() -> Self {
-        Self { replicas: 1, programs: None, version: None, settings: Settings::default() }
+        Self { replicas: 1, programs: None, version: None, place: None, saved: None, settings: Settings::default() }
     }
 }
 
@@ -69,6 +71,21 @@ impl ClusterBuilder {
         self
     }
 
+    /// The folder in which the cluster's own temporary folder is made, if it is not to be the usual one. It is there
+    /// already, and the user that the servers run as can write in it. For a benchmark that says which disk it measures.
+    pub fn place(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.place = Some(folder.into());
+        self
+    }
+
+    /// Begins with a copy of what [`Node::save`](super::Node::save) has put into a folder, and with the passwords of
+    /// then. Default: an empty database cluster. The programs must have the version that wrote it. What takes long to
+    /// make, such as the data of a benchmark, is so made once.
+    pub fn begin_with(mut self, folder: impl Into<PathBuf>) -> Self {
+        self.saved = Some(folder.into());
+        self
+    }
+
     /// Creates the servers in a temporary folder, starts them, and waits until the replicas follow the primary.
     ///
     /// # Errors
@@ -98,7 +115,11 @@ impl ClusterBuilder {
                 programs.version()
             )));
         }
-        let folder = folder::create(self.settings.durable)?;
+        let password = match &self.saved {
+            Some(saved) => create::saved_password(saved, &programs)?,
+            None => ports::random_text()?,
+        };
+        let folder = folder::create(self.settings.durable, self.place.as_deref())?;
         let account = Account::for_owner_of(folder.path())?;
         account.check_programs(&programs)?;
         if let Some(parent) = folder.path().parent() {
@@ -108,10 +129,10 @@ impl ClusterBuilder {
         let watchdog = Watchdog::start(folder.path(), &account)?;
         // From here on the watchdog removes it.
         let folder = folder.keep();
-        let environment = Environment { programs, account, password: ports::random_text()? };
+        let environment = Environment { programs, account, password };
         let nodes = self.replicas + 1;
         let cluster = LocalCluster::new(Shared::new(folder, environment, self.settings, nodes), watchdog, nodes);
-        cluster.create().await?;
+        cluster.create(self.saved.as_deref()).await?;
         Ok(cluster)
     }
 }

@@ -105,9 +105,12 @@ impl LocalCluster {
         Self { nodes: (0..nodes).map(|index| Node::new(index, &shared)).collect(), shared, watchdog }
     }
 
-    pub(super) async fn create(&self) -> Result<()> {
+    pub(super) async fn create(&self, saved: Option<&Path>) -> Result<()> {
         let primary = self.primary();
-        primary.initdb().await?;
+        match saved {
+            Some(saved) => primary.copy_saved(saved).await?,
+            None => primary.initdb().await?,
+        }
         try_join_all(self.replicas().map(Node::copy_primary)).await?;
         primary.launch().await?;
         try_join_all(self.replicas().map(async |replica| {

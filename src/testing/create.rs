@@ -1,18 +1,48 @@
 //! How a node comes to its data: by initdb, by a base backup, or by rewinding what it has.
 
-use std::{fs, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
 use crate::{Error, Result};
 
 use super::{
     node::{Node, lock},
-    ports, scram,
+    ports,
+    programs::Programs,
+    scram,
     settings::Upstream,
     sql,
 };
 
 /// For one run of initdb, pg_basebackup or pg_rewind.
 const LIMIT: Duration = Duration::from_secs(120);
+
+/// For one copy of a saved database cluster, which may have tens of gigabytes.
+const COPY_LIMIT: Duration = Duration::from_secs(30 * 60);
+
+/// The names of what is in a saved folder.
+const SAVED_DATA: &str = "data";
+const SAVED_PASSWORD: &str = "password";
+
+/// The password in a saved folder, if these programs can read the data in it.
+pub(super) fn saved_password(folder: &Path, programs: &Programs) -> Result<String> {
+    let read = |file: &Path| {
+        fs::read_to_string(file).map_err(|error| {
+            let message = format!("{} was not written by Node::save: cannot read {}", folder.display(), file.display());
+            Error::configuration(message).with_source(error)
+        })
+    };
+    let version = read(&folder.join(SAVED_DATA).join("PG_VERSION"))?;
+    if version.trim() != programs.version().to_string() {
+        return Err(Error::configuration(format!(
+            "the data in {} is of PostgreSQL {}, and the programs in {} have {}",
+            folder.display(),
+            version.trim(),
+            programs.folder().display(),
+            programs.version()
+        )));
+    }
+    read(&folder.join(SAVED_PASSWORD))
+}
 
 impl Node {
     /// Makes a new, empty database cluster here.
@@ -45,10 +75,52 @@ impl Node {
     /// backup then, and takes a fifth of the time of a base backup.
     pub(super) async fn copy_primary(&self) -> Result<()> {
         self.create_folder()?;
+        self.copy(&self.shared.primary_data_folder(), &self.data_folder()).await
+    }
+
+    /// Takes over the data of a database cluster that was saved.
+    pub(super) async fn copy_saved(&self, saved: &Path) -> Result<()> {
+        self.create_folder()?;
+        self.copy(&saved.join(SAVED_DATA), &self.data_folder()).await?;
+        self.write_config(None)
+    }
+
+    /// Puts the data of this node, which must be [stopped](Self::stop), and the cluster's password into a new folder.
+    /// [`ClusterBuilder::begin_with`](super::ClusterBuilder::begin_with) starts another cluster from it. Save a
+    /// primary: a replica's data would want to follow.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) if it runs, or if the folder is there already or cannot be
+    /// made; [`Unavailable`](crate::ErrorKind::Unavailable) or [`Timeout`](crate::ErrorKind::Timeout) if the data cannot
+    /// be copied, within half an hour. Then the folder is incomplete.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the folder is incomplete.
+    pub async fn save(&self, folder: &Path) -> Result<()> {
+        let _change = self.change.lock().await;
+        if self.is_running() {
+            return Err(
+                Error::configuration("a server that runs cannot be saved; stop it first").with_node(self.name())
+            );
+        }
+        let unusable =
+            |error| Error::configuration(format!("cannot save the cluster in {}", folder.display())).with_source(error);
+        fs::create_dir(folder).map_err(unusable)?;
+        self.shared.environment.account.give(folder)?;
+        self.copy(&self.data_folder(), &folder.join(SAVED_DATA)).await?;
+        let password = folder.join(SAVED_PASSWORD);
+        self.write_file(&password, "")?;
+        fs::set_permissions(&password, fs::Permissions::from_mode(0o600)).map_err(unusable)?;
+        self.write_file(&password, &self.shared.environment.password)
+    }
+
+    async fn copy(&self, from: &Path, to: &Path) -> Result<()> {
         let environment = &self.shared.environment;
         let mut command = environment.command_at("cp".into(), &self.folder);
-        command.arg("-Rp").arg(self.shared.primary_data_folder()).arg(self.data_folder());
-        environment.run(command, LIMIT).await
+        command.arg("-Rp").arg(from).arg(to);
+        environment.run(command, COPY_LIMIT).await
     }
 
     pub(super) async fn base_backup(&self) -> Result<()> {

@@ -17,14 +17,14 @@ const MEMORY: &str = "/dev/shm";
 /// unless told otherwise.
 const ROOM: u64 = 2 << 30;
 
-pub(super) fn create(durable: bool) -> Result<TempDir> {
-    let place = place(durable, env::var_os("TMPDIR").map(PathBuf::from), Path::new(MEMORY));
+pub(super) fn create(durable: bool, asked_for: Option<&Path>) -> Result<TempDir> {
+    let (place, advice) = match asked_for {
+        Some(asked_for) => (asked_for.to_path_buf(), "choose a place"),
+        None => (place(durable, env::var_os("TMPDIR").map(PathBuf::from), Path::new(MEMORY)), "set TMPDIR to a folder"),
+    };
     tempfile::Builder::new().prefix("mainstem-").tempdir_in(&place).map_err(|error| {
-        Error::configuration(format!(
-            "cannot create a folder in {}; set TMPDIR to a folder where that is possible",
-            place.display()
-        ))
-        .with_source(error)
+        Error::configuration(format!("cannot create a folder in {}; {advice} where that is possible", place.display()))
+            .with_source(error)
     })
 }
 

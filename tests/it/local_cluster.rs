@@ -1,6 +1,6 @@
 //! The cluster that all other tests stand on.
 
-use std::{net::TcpListener, time::Duration};
+use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, time::Duration};
 
 use mainstem::{
     ErrorKind,
@@ -326,11 +326,40 @@ async fn an_old_primary_that_cannot_be_rewound_gets_a_base_backup() {
     old.stop().await.unwrap();
     new.promote().await.unwrap();
     insert(&cluster, 1).await;
-    std::fs::remove_file(old.data_folder().join("global/pg_control")).unwrap();
+    fs::remove_file(old.data_folder().join("global/pg_control")).unwrap();
     assert_eq!(old.rejoin().await.unwrap(), Rejoined::BaseBackup);
     cluster.wait_until_caught_up().await.unwrap();
     assert_eq!(sum(old).await, 1);
     assert!(old.is_in_recovery().await.unwrap());
+}
+
+#[tokio::test]
+async fn a_cluster_begins_with_what_another_one_has_saved() {
+    let place = tempfile::tempdir().unwrap();
+    // Whoever the servers run as has to be able to write there.
+    fs::set_permissions(place.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    let saved = place.path().join("saved");
+    let first = with_table(0).await;
+    insert(&first, 7).await;
+    let error = first.primary().save(&saved).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    first.primary().stop().await.unwrap();
+    first.primary().save(&saved).await.unwrap();
+    drop(first);
+
+    for value in [1, 2] {
+        let later = started(LocalCluster::builder().place(place.path()).begin_with(&saved)).await;
+        assert_eq!(later.folder().parent(), Some(place.path()));
+        insert(&later, value).await;
+        later.wait_until_caught_up().await.unwrap();
+        assert_eq!(sum(later.replica(0)).await, 7 + value);
+    }
+
+    let error = LocalCluster::builder().begin_with(place.path()).start().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{error}");
+    fs::write(saved.join("data/PG_VERSION"), "9.6\n").unwrap();
+    let error = LocalCluster::builder().begin_with(&saved).start().await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Configuration && error.to_string().contains("9.6"), "{error}");
 }
 
 #[test]

@@ -1,0 +1,92 @@
+//! The command line.
+
+use std::{path::PathBuf, time::Duration};
+
+use crate::Outcome;
+
+pub(crate) const HELP: &str = "\
+cargo compare append|query|growth [OPTIONS]
+
+  --quick          100000 events and short rounds; the targets count on the full run
+  --events N       events in the log (default: 1000000; growth: 10000000, beside 10000)
+  --only A,B       only these figures
+  --seed N         what the events are made from (default: 1)
+  --folder PATH    where the servers' files lie, fixtures included (default: in cargo's target folder)
+";
+
+/// What is to be done.
+#[derive(Debug)]
+pub(crate) enum Command {
+    Append(Args),
+    /// A process of the figures `procs4_…`: it is told the rest through its standard input.
+    Worker,
+    Help,
+}
+
+/// The options.
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) quick: bool,
+    pub(crate) events: u64,
+    pub(crate) seed: u64,
+    pub(crate) folder: PathBuf,
+    only: Vec<String>,
+}
+
+impl Args {
+    /// Cargo adds `--bench`.
+    pub(crate) fn parse(args: impl Iterator<Item = String>) -> Outcome<Command> {
+        let mut args = args.filter(|arg| arg != "--bench");
+        let subcommand = args.next().unwrap_or_default();
+        let (names, default_events): (&[&str], u64) = match &*subcommand {
+            "append" => (crate::append::FIGURES, 1_000_000),
+            "worker" => return Ok(Command::Worker),
+            "help" | "--help" | "-h" | "" => return Ok(Command::Help),
+            other => return Err(format!("{other:?} is none of append, query and growth\n{HELP}").into()),
+        };
+        let mut quick = false;
+        let mut events = None;
+        let mut seed = 1;
+        let mut folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
+        let mut only: Vec<String> = Vec::new();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
+            match &*arg {
+                "--quick" => quick = true,
+                "--events" => events = Some(value()?.replace('_', "").parse()?),
+                "--seed" => seed = value()?.parse()?,
+                "--folder" => folder = PathBuf::from(value()?),
+                "--only" => only.extend(value()?.split(',').map(str::to_owned)),
+                "--help" | "-h" => return Ok(Command::Help),
+                other => return Err(format!("{other:?} is no option\n{HELP}").into()),
+            }
+        }
+        if let Some(unknown) = only.iter().find(|name| !names.contains(&&***name)) {
+            return Err(format!("{unknown:?} is no figure of {subcommand}; these are: {}", names.join(", ")).into());
+        }
+        let events = events.unwrap_or(if quick { 100_000 } else { default_events });
+        if events < 10_000 {
+            return Err(format!("--events {events}: too few to mean anything; use at least 10000").into());
+        }
+        let args = Self { quick, events, seed, folder, only };
+        Ok(match &*subcommand {
+            "append" => Command::Append(args),
+            _ => Command::Help,
+        })
+    }
+
+    /// Whether one of these figures is wanted.
+    pub(crate) fn wants(&self, names: &[&str]) -> bool {
+        self.only.is_empty() || names.iter().any(|name| self.only.iter().any(|only| only == name))
+    }
+
+    /// One of two, for a quick or a full run.
+    pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
+        if self.quick { quick } else { full }
+    }
+
+    /// The length of a round, in milliseconds for a quick or a full run.
+    pub(crate) fn span(&self, quick: u64, full: u64) -> Duration {
+        Duration::from_millis(self.pick(quick, full))
+    }
+}

@@ -1,0 +1,135 @@
+//! The store's side: guarded appends through its public API.
+
+use std::time::Duration;
+
+use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore, Router};
+
+use crate::{
+    Outcome,
+    library::{Boundary, Library},
+    load::LOG,
+    side::{Crew, Step, Worker},
+};
+
+/// A store on a pool of its own.
+pub(crate) async fn store(url: &str, connections: u32) -> Outcome<PostgresEventStore> {
+    let builder = Router::builder().primary(url).max_connections(connections).acquire_timeout(Duration::from_secs(30));
+    Ok(PostgresEventStore::new(&builder.connect().await?))
+}
+
+/// Tasks with a boundary each, the first of them with the boundary `first`.
+pub(crate) fn crew(
+    store: &PostgresEventStore,
+    library: &Library,
+    first: u64,
+    tasks: u64,
+    connections: u32,
+) -> Outcome<Crew<Guarded>> {
+    let workers = (first..first + tasks).map(|number| Guarded::new(store, library, number)).collect::<Outcome<_>>()?;
+    Ok(Crew { workers, connections: usize::try_from(connections)?, table: Some(LOG) })
+}
+
+/// A task that decides on its boundary again and again. Nobody else writes there, so what it knows after its own append
+/// is what it would read.
+pub(crate) struct Guarded {
+    store: PostgresEventStore,
+    library: Library,
+    boundary: Boundary,
+    filter: Filter,
+    condition: AppendCondition,
+    number: u64,
+}
+
+impl Guarded {
+    pub(crate) fn new(store: &PostgresEventStore, library: &Library, number: u64) -> Outcome<Self> {
+        let boundary = library.boundary(number);
+        let filter = boundary.filter()?;
+        let condition = AppendCondition::none();
+        Ok(Self { store: store.clone(), library: *library, boundary, filter, condition, number: 0 })
+    }
+}
+
+impl Worker for Guarded {
+    /// Others have written since its last round.
+    async fn begin(&mut self) -> Outcome {
+        self.condition = self.store.query(&self.filter).await?.unchanged();
+        Ok(())
+    }
+
+    async fn step(&mut self) -> Outcome<Step> {
+        self.number += 1;
+        let event = self.library.next(self.boundary, self.number).event()?;
+        let appended = self.store.append([event], self.condition.clone()).await?;
+        self.condition = still(&self.filter, appended.last());
+        Ok(Step::WRITTEN)
+    }
+}
+
+fn still(filter: &Filter, mark: Mark) -> AppendCondition {
+    AppendCondition::fail_if_events_match(filter.clone()).after(mark)
+}
+
+/// The task of `old_after_slowdown`: a caller that sends `after` 0 each time. Its condition holds, since no event has its
+/// ids; what it writes is of a type that it does not look at.
+pub(crate) struct FromZero {
+    store: PostgresEventStore,
+    library: Library,
+    number: u64,
+}
+
+impl FromZero {
+    async fn step(&mut self) -> Outcome<Step> {
+        self.number += 1;
+        let boundary = self.library.absent(self.number);
+        let event = self.library.aside(boundary, self.number).event()?;
+        let condition = AppendCondition::fail_if_events_match(boundary.filter()?).after_position(0);
+        self.store.append([event], condition).await?;
+        Ok(Step { counts: false, ..Step::WRITTEN })
+    }
+}
+
+/// The tasks of `old_after_slowdown`.
+pub(crate) enum Mixed {
+    Guarded(Guarded),
+    FromZero(FromZero),
+}
+
+impl Worker for Mixed {
+    async fn begin(&mut self) -> Outcome {
+        match self {
+            Self::Guarded(guarded) => guarded.begin().await,
+            Self::FromZero(_) => Ok(()),
+        }
+    }
+
+    async fn step(&mut self) -> Outcome<Step> {
+        match self {
+            Self::Guarded(guarded) => guarded.step().await,
+            Self::FromZero(from_zero) => from_zero.step().await,
+        }
+    }
+}
+
+/// The usual tasks, and one more that sends `after` 0.
+pub(crate) fn mixed(usual: Crew<Guarded>, store: &PostgresEventStore, library: &Library) -> Crew<Mixed> {
+    let mut workers: Vec<Mixed> = usual.workers.into_iter().map(Mixed::Guarded).collect();
+    workers.push(Mixed::FromZero(FromZero { store: store.clone(), library: *library, number: 0 }));
+    Crew { workers, connections: usual.connections, table: usual.table }
+}
+
+/// Checks that the guard guards: a decision on the past of a boundary is refused, and what is written is only what was
+/// decided on its present.
+pub(crate) async fn prove(store: &PostgresEventStore, library: &Library, number: u64) -> Outcome {
+    let boundary = library.boundary(number);
+    let history = store.query(&boundary.filter()?).await?;
+    if history.is_empty() {
+        return Err("the log has no event of a boundary of the fixture".into());
+    }
+    store.append([library.next(boundary, 1).event()?], history.unchanged()).await?;
+    let stale = store.append([library.next(boundary, 2).event()?], history.unchanged()).await;
+    match stale {
+        Err(error) if error.is_conflict() => Ok(()),
+        Err(error) => Err(error.into()),
+        Ok(_) => Err("a decision on the past was written: these appends are not guarded".into()),
+    }
+}

@@ -1,0 +1,144 @@
+//! Fills a new database with the events of a library.
+
+use std::pin::pin;
+
+use mainstem::{PostgresEventStore, Router};
+use tokio_postgres::{
+    Client,
+    binary_copy::BinaryCopyInWriter,
+    types::{ToSql, Type},
+};
+
+use crate::{Outcome, library::Library, progress::Progress, server, side::Table};
+
+/// Where the store writes.
+pub(crate) const LOG: Table = Table { name: "mainstem.events", position: "position" };
+
+const COLUMNS: [(&str, Type); 9] = [
+    ("position", Type::INT8),
+    ("occurred_at", Type::TIMESTAMPTZ),
+    ("recorded_at", Type::TIMESTAMPTZ),
+    ("following", Type::INT4),
+    ("id", Type::UUID),
+    ("type", Type::TEXT),
+    ("tags", Type::TEXT_ARRAY),
+    ("payload", Type::JSONB),
+    ("metadata", Type::JSONB),
+];
+
+/// Makes the log, and with `peers` the tables that it is compared with, with the same events. Indexes that no
+/// constraint stands on are dropped first and made anew at the end, by their own definitions.
+pub(crate) async fn load(url: &str, library: &Library, events: u64, peers: bool) -> Outcome {
+    let router = Router::builder().primary(url).connect().await?;
+    PostgresEventStore::new(&router).migrate().await?;
+    let client = server::connect(url).await?;
+    client.batch_execute("SET maintenance_work_mem = '1GB'; SET synchronous_commit = off").await?;
+    if peers {
+        client.batch_execute(include_str!("sql/peers.sql")).await?;
+    }
+    let indexes = drop_indexes(&client).await?;
+    copy(&client, library, events).await?;
+    let mut progress = Progress::new("fixture: tables and indexes", indexes.len() as u64 + 2);
+    if peers {
+        client.batch_execute(include_str!("sql/fill_peers.sql")).await?;
+    }
+    progress.step("tables");
+    for (name, definition) in &indexes {
+        client.batch_execute(definition).await?;
+        progress.step(name);
+    }
+    client.batch_execute("VACUUM (FREEZE, ANALYZE)").await?;
+    client.batch_execute("CHECKPOINT").await?;
+    progress.step("vacuum");
+    progress.finish();
+    Ok(())
+}
+
+/// Names and definitions of what was dropped.
+async fn drop_indexes(client: &Client) -> Outcome<Vec<(String, String)>> {
+    let sql = "SELECT format('%I.%I', schemaname, indexname), indexdef FROM pg_indexes \
+               WHERE schemaname IN ('mainstem', 'plain', 'origin') AND tablename = 'events' AND NOT EXISTS ( \
+                   SELECT FROM pg_constraint WHERE conindid = format('%I.%I', schemaname, indexname)::regclass) \
+               ORDER BY 1";
+    let mut dropped = Vec::new();
+    for row in client.query(sql, &[]).await? {
+        let (name, definition): (String, String) = (row.get(0), row.get(1));
+        client.batch_execute(&format!("DROP INDEX {name}")).await?;
+        dropped.push((name, definition));
+    }
+    Ok(dropped)
+}
+
+async fn copy(client: &Client, library: &Library, events: u64) -> Outcome {
+    let names = COLUMNS.map(|(name, _)| name).join(", ");
+    let sink = client.copy_in(&format!("COPY {} ({names}) FROM STDIN (FORMAT binary)", LOG.name)).await?;
+    let mut writer = pin!(BinaryCopyInWriter::new(sink, &COLUMNS.map(|(_, of)| of)));
+    let mut progress = Progress::new("fixture: events", events);
+    let tags: &[&str] = &[];
+    for position in 1..=events {
+        let draft = library.at(position);
+        let time = library.time_at(position);
+        let (payload, metadata) = (draft.payload_json()?, draft.metadata_json()?);
+        let row: [&(dyn ToSql + Sync); 9] = [
+            &i64::try_from(position)?,
+            &time,
+            &time,
+            &0_i32,
+            &library.id_at(position),
+            &draft.event_type,
+            &tags,
+            &JsonText(&payload),
+            &JsonText(&metadata),
+        ];
+        writer.as_mut().write(&row).await?;
+        if position.is_multiple_of(1000) {
+            progress.set(position, "");
+        }
+    }
+    let written = writer.as_mut().finish().await?;
+    progress.finish();
+    if written == events { Ok(()) } else { Err(format!("{written} of {events} events were loaded").into()) }
+}
+
+pub(crate) use json_text::JsonText;
+
+mod json_text {
+    use std::error::Error;
+
+    use bytes::{BufMut, BytesMut};
+    use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
+
+    /// JSON text as `jsonb`, without parsing it here.
+    #[derive(Clone, Copy, Debug)]
+    pub(crate) struct JsonText<'a>(pub(crate) &'a str);
+
+    /// The only version of its binary format so far: text behind this byte.
+    const VERSION: u8 = 1;
+
+    impl ToSql for JsonText<'_> {
+        fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Box<dyn Error + Sync + Send>> {
+            out.put_u8(VERSION);
+            out.put_slice(self.0.as_bytes());
+            Ok(IsNull::No)
+        }
+
+        fn accepts(of: &Type) -> bool {
+            *of == Type::JSONB
+        }
+
+        to_sql_checked!();
+    }
+
+    impl<'a> FromSql<'a> for JsonText<'a> {
+        fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+            match raw.split_first() {
+                Some((&VERSION, text)) => Ok(Self(std::str::from_utf8(text)?)),
+                _ => Err("an unknown version of jsonb's binary format".into()),
+            }
+        }
+
+        fn accepts(of: &Type) -> bool {
+            *of == Type::JSONB
+        }
+    }
+}

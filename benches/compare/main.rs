@@ -1,0 +1,82 @@
+//! The store beside plain SQL and beside its origin's SQL, in one run on one server.
+//!
+//!     cargo compare append
+//!
+//! which is short for `cargo bench --features migrations,testing --bench compare -- …`. `args` has the
+//! options.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `append` | the subcommand: which sides run, and the figures |
+//! | `guarded`, `insert`, `origin` | the sides: the store, a plain INSERT, the origin's statements |
+//! | `hot` | many tasks on one boundary, the store's and the origin's |
+//! | `procs` | the store in several processes |
+//! | `side`, `rounds`, `report` | how a side is driven, how sides take turns, what is printed |
+//! | `library` | the events, made from a seed |
+//! | `fixture`, `load`, `server`, `disk` | the server with its data, and what it stands on |
+
+mod append;
+mod args;
+mod disk;
+mod fixture;
+mod guarded;
+mod hot;
+mod insert;
+mod library;
+mod load;
+mod origin;
+mod procs;
+mod progress;
+mod report;
+mod rounds;
+mod server;
+mod side;
+
+use std::{error::Error, process::ExitCode};
+
+use args::{Args, Command};
+
+type Failure = Box<dyn Error + Send + Sync>;
+type Outcome<T = ()> = Result<T, Failure>;
+
+/// Threads of each process: the machine's other half is the server's.
+const THREADS: usize = 2;
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(THREADS).enable_all().build();
+    let outcome = match (Args::parse(std::env::args().skip(1)), runtime) {
+        (Ok(Command::Help), _) => {
+            print!("{}", args::HELP);
+            return ExitCode::SUCCESS;
+        }
+        (Ok(command), Ok(runtime)) => runtime.block_on(run(command)),
+        (Err(error), _) => Err(error),
+        (_, Err(error)) => Err(error.into()),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("compare: {}", chain(&*error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(command: Command) -> Outcome {
+    match command {
+        Command::Append(args) => append::run(&args).await,
+        Command::Worker => procs::work().await,
+        Command::Help => Ok(()),
+    }
+}
+
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

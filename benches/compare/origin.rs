@@ -1,0 +1,134 @@
+//! The origin's side: its two statements, with their literals in the text, sent as its driver sends them.
+
+use std::time::SystemTime;
+
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+use crate::{
+    Outcome,
+    library::{Boundary, DECISIVE, Draft, Library},
+    server,
+    side::{Crew, Step, Table, Worker},
+};
+
+pub(crate) const ORIGIN: Table = Table { name: "origin.events", position: "sequence_number" };
+
+/// One of its connections.
+pub(crate) struct Origin {
+    client: Client,
+}
+
+impl Origin {
+    pub(crate) async fn connect(url: &str) -> Outcome<Self> {
+        Ok(Self { client: server::connect(url).await? })
+    }
+
+    /// Its guarded append: the new position, or nothing when `expected` is not the last one of the boundary any more.
+    ///
+    /// A statement without arguments goes by the simple protocol. The origin does not ask for the position; here it is
+    /// free, and saves it a read before the next append. `before` goes in front, in the same message.
+    pub(crate) async fn append(
+        &self,
+        before: &str,
+        boundary: &Boundary,
+        expected: i64,
+        draft: &Draft,
+        behind: &str,
+    ) -> Outcome<Option<i64>> {
+        let now = utc(SystemTime::now())?;
+        let append = include_str!("sql/origin_append.sql")
+            .replace("{filter}", &filter(boundary))
+            .replace("{type}", draft.event_type)
+            .replace("{occurred_at}", &now)
+            .replace("{payload}", &draft.payload_json()?)
+            .replace("{metadata}", &draft.metadata_json()?)
+            .replace("{expected}", &expected.to_string());
+        let messages = self.client.simple_query(&[before, &append, behind].concat()).await?;
+        let mut written = None;
+        for message in &messages {
+            if let SimpleQueryMessage::Row(row) = message
+                && let Ok(Some(position)) = row.try_get("sequence_number")
+            {
+                written = Some(position.parse()?);
+            }
+        }
+        Ok(written)
+    }
+
+    /// Its query: prepared, executed once, and thrown away. Of the rows only the last one's position is needed here.
+    pub(crate) async fn last(&self, boundary: &Boundary, after: i64) -> Outcome<i64> {
+        let mut filter = filter(boundary);
+        if after > 0 {
+            filter.push_str(&format!(" AND sequence_number > {after}"));
+        }
+        let sql = include_str!("sql/origin_read.sql").replace("{filter}", &filter);
+        let statement = self.client.prepare(&sql).await?;
+        let rows = self.client.query(&statement, &[]).await?;
+        Ok(rows.last().map_or(after, |row| row.get(4)))
+    }
+}
+
+/// The shape that the origin's builder gives to four types and any of two predicates.
+fn filter(boundary: &Boundary) -> String {
+    let types = DECISIVE.map(|name| format!("\"event_type\" = '{name}'")).join(" OR ");
+    let (book, reader) = (boundary.book, boundary.reader);
+    format!(r#"(({types}) AND (payload @> '{{"BookID": "{book}"}}' OR payload @> '{{"ReaderID": "{reader}"}}'))"#)
+}
+
+/// As a literal, to the microsecond.
+fn utc(time: SystemTime) -> Outcome<String> {
+    let since = time.duration_since(SystemTime::UNIX_EPOCH)?;
+    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
+    // Years that begin in March, in eras of 400, as the calendar repeats.
+    let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month < 3);
+    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+    Ok(format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since.subsec_micros()))
+}
+
+/// A task with a boundary of its own.
+pub(crate) struct Appender {
+    origin: Origin,
+    library: Library,
+    boundary: Boundary,
+    expected: i64,
+    number: u64,
+}
+
+pub(crate) async fn crew(url: &str, library: &Library, first: u64, connections: u64) -> Outcome<Crew<Appender>> {
+    let mut workers = Vec::new();
+    for number in first..first + connections {
+        let origin = Origin::connect(url).await?;
+        let boundary = library.boundary(number);
+        let expected = origin.last(&boundary, 0).await?;
+        workers.push(Appender { origin, library: *library, boundary, expected, number: 0 });
+    }
+    Ok(Crew { connections: workers.len(), workers, table: Some(ORIGIN) })
+}
+
+impl Worker for Appender {
+    async fn step(&mut self) -> Outcome<Step> {
+        self.number += 1;
+        let draft = self.library.next(self.boundary, self.number);
+        let written = self.origin.append("", &self.boundary, self.expected, &draft, "").await?;
+        self.expected = written.ok_or("the origin's guard refused an append that nobody was in the way of")?;
+        Ok(Step::WRITTEN)
+    }
+}
+
+/// Checks that this guard, too, refuses a decision on the past.
+pub(crate) async fn prove(url: &str, library: &Library, number: u64) -> Outcome {
+    let origin = Origin::connect(url).await?;
+    let boundary = library.boundary(number);
+    let known = origin.last(&boundary, 0).await?;
+    let first = origin.append("", &boundary, known, &library.next(boundary, 1), "").await?;
+    let stale = origin.append("", &boundary, known, &library.next(boundary, 2), "").await?;
+    match (first, stale) {
+        (Some(_), None) if known > 0 => Ok(()),
+        other => Err(format!("the origin's statement does not guard: {other:?} after {known}").into()),
+    }
+}

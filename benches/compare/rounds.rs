@@ -1,0 +1,105 @@
+//! Sides take turns, round after round, so that what changes in the meantime (the disk, the neighbours) changes for all.
+
+use std::time::Duration;
+
+use tokio_postgres::Client;
+
+use crate::{
+    Outcome,
+    progress::Progress,
+    side::{Sample, Side, Table},
+};
+
+/// How often and how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plan {
+    pub(crate) rounds: usize,
+    pub(crate) span: Duration,
+}
+
+/// One side, and what its rounds have given.
+pub(crate) struct Lane {
+    pub(crate) name: &'static str,
+    side: Box<dyn Side>,
+    pub(crate) samples: Vec<Sample>,
+}
+
+impl Lane {
+    pub(crate) fn new(name: &'static str, side: impl Side + 'static) -> Self {
+        Self { name, side: Box::new(side), samples: Vec::new() }
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.side.connections()
+    }
+
+    /// A figure of each round, in their order.
+    pub(crate) fn each(&self, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
+        self.samples.iter().map(figure).collect()
+    }
+}
+
+/// One round that does not count, then `plan.rounds` of each side. Who begins changes from round to round.
+///
+/// After each round, the table must have exactly the rows that the side says it has written.
+pub(crate) async fn take_turns(what: &str, lanes: &mut [Lane], plan: Plan, control: &Client) -> Outcome {
+    control.batch_execute("CHECKPOINT").await?;
+    let mut progress = Progress::new(what, ((plan.rounds + 1) * lanes.len()) as u64);
+    for round in 0..=plan.rounds {
+        for turn in 0..lanes.len() {
+            let index = (round + turn) % lanes.len();
+            let Some(lane) = lanes.get_mut(index) else { continue };
+            let table = lane.side.table();
+            let before = head(control, table).await?;
+            let ran = lane.side.run(plan.span).await;
+            let sample = ran.map_err(|error| format!("{}: {}", lane.name, crate::chain(&*error)))?;
+            check(control, table, before, &sample).await.map_err(|error| format!("{}: {error}", lane.name))?;
+            if sample.done == 0 {
+                return Err(format!("{}: nothing was done in a round of {:?}", lane.name, plan.span).into());
+            }
+            if round > 0 {
+                lane.samples.push(sample);
+            }
+            progress.step(lane.name);
+        }
+    }
+    progress.finish();
+    Ok(())
+}
+
+async fn head(control: &Client, table: Option<Table>) -> Outcome<i64> {
+    let Some(Table { name, position }) = table else { return Ok(0) };
+    let sql = format!("SELECT coalesce(max({position}), 0) FROM {name}");
+    Ok(control.query_one(&sql, &[]).await?.get(0))
+}
+
+async fn check(control: &Client, table: Option<Table>, before: i64, sample: &Sample) -> Outcome {
+    let Some(Table { name, position }) = table else { return Ok(()) };
+    let sql = format!("SELECT count(*) FROM {name} WHERE {position} > $1");
+    let there: i64 = control.query_one(&sql, &[&before]).await?.get(0);
+    if u64::try_from(there)? == sample.written {
+        return Ok(());
+    }
+    Err(format!("{} writes were acknowledged in a round, and {there} rows are there", sample.written).into())
+}
+
+/// The middle one, or the mean of the two in the middle.
+pub(crate) fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    match (values.len() % 2, values.get(middle.wrapping_sub(1)), values.get(middle)) {
+        (0, Some(below), Some(above)) => f64::midpoint(*below, *above),
+        (_, _, Some(value)) => *value,
+        _ => f64::NAN,
+    }
+}
+
+/// The median over the rounds of what `combine` makes of the two sides' figures of the same round.
+pub(crate) fn paired(
+    one: &Lane,
+    other: &Lane,
+    figure: impl Fn(&Sample) -> f64 + Copy,
+    combine: impl Fn(f64, f64) -> f64,
+) -> f64 {
+    median(one.each(figure).into_iter().zip(other.each(figure)).map(|(one, other)| combine(one, other)).collect())
+}

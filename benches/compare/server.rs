@@ -1,0 +1,67 @@
+//! The server that is measured, and connections to it.
+
+use std::{path::Path, process::Command};
+
+use mainstem::testing::LocalCluster;
+use tokio_postgres::{Client, NoTls};
+
+use crate::{Outcome, args::Args, disk, fixture};
+
+/// More than the defaults of a test cluster: those of a small server that is used for this. No checkpoint falls into a
+/// run, whose first writes of each page would hit whoever comes next.
+const SETTINGS: [(&str, &str); 5] = [
+    ("shared_buffers", "1GB"),
+    ("max_wal_size", "16GB"),
+    ("checkpoint_timeout", "1h"),
+    ("max_slot_wal_keep_size", "-1"),
+    ("max_connections", "300"),
+];
+
+/// Starts a durable cluster with the data of a fixture.
+pub(crate) async fn start(args: &Args, saved: &Path, replicas: usize, more: &[(&str, &str)]) -> Outcome<LocalCluster> {
+    eprintln!("copying the fixture, and starting 1 + {replicas} servers …");
+    let builder =
+        LocalCluster::builder().replicas(replicas).durable(true).place(fixture::place(args)?).begin_with(saved);
+    let settings = SETTINGS.iter().chain(more);
+    let builder = settings.fold(builder, |builder, (name, value)| builder.setting(*name, *value));
+    let cluster = builder.start().await?;
+    // What the copy has left to be written must not be written during the first rounds.
+    let _ = Command::new("sync").status();
+    Ok(cluster)
+}
+
+/// A connection whose driver runs on this runtime until the client is dropped.
+pub(crate) async fn connect(url: &str) -> Outcome<Client> {
+    let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+    tokio::spawn(async move { drop(connection.await) });
+    Ok(client)
+}
+
+/// Prints what the figures stand on.
+pub(crate) async fn print_facts(args: &Args, cluster: &LocalCluster, client: &Client) -> Outcome {
+    let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
+    let cpus = std::thread::available_parallelism()?;
+    println!("server      {}", version.split(" on ").next().unwrap_or_default());
+    println!("machine     {cpus} CPUs; {} threads in each client process", crate::THREADS);
+    println!("disk        {}", disk::fdatasync(cluster.programs(), &args.folder).await?);
+    let names = ["fsync", "full_page_writes", "synchronous_commit", "wal_sync_method", "shared_buffers", "jit"];
+    println!("settings    {}", shown(client, &names).await?);
+    println!("events      {} of a lending library, seed {}", args.events, args.seed);
+    for (name, expected) in [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on")] {
+        let found: String = client.query_one(&format!("SHOW {name}"), &[]).await?.get(0);
+        if found != expected {
+            return Err(format!("{name} is {found}: the server would not be durable").into());
+        }
+    }
+    Ok(())
+}
+
+/// Settings as the server has them.
+pub(crate) async fn shown(client: &Client, names: &[&str]) -> Outcome<String> {
+    let mut all = Vec::new();
+    for name in names {
+        let value: String = client.query_one(&format!("SHOW {name}"), &[]).await?.get(0);
+        all.push(format!("{name}={value}"));
+    }
+    Ok(all.join(" "))
+}
