@@ -1,118 +1,24 @@
 //! A filter means the same three times: in the one matching function, in the statements that read and judge by index,
 //! and in the procedure that judges under the lock. Random filters are put to all three, over one log of random events.
 
-use std::{
-    cell::Cell,
-    time::{Duration, SystemTime},
-};
+use std::cell::Cell;
 
-use mainstem::{
-    AppendCondition, Event, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router, Selection,
-};
+use mainstem::{AppendCondition, Event, EventStore, Filter, PostgresEventStore, Router, Selection};
 use proptest::{
     prelude::*,
-    sample::select,
     strategy::ValueTree,
     test_runner::{Config, TestRunner},
 };
-use serde_json::{Value, json};
 use tokio::runtime::{Builder, Runtime};
 
-use crate::support::{broken_by, event, refuse_probes, store};
+use crate::support::{
+    broken_by,
+    random::{filter, micros, new_event},
+    refuse_probes, store,
+};
 
 const EVENTS: usize = 150;
 const FILTERS: u32 = 200;
-
-/// Few, so that filters and events meet, and each would break a statement that it is spliced into.
-const TEXTS: [&str; 12] = [
-    "A",
-    "B",
-    "O'Reilly",
-    "{A,B}",
-    "NULL",
-    "$1",
-    "a\\b\"",
-    "%_",
-    "'; DROP TABLE events; --",
-    "\"}' or true --",
-    "😀\u{301}\u{202e}",
-    "\u{ffff}\n\t",
-];
-
-fn text() -> impl Strategy<Value = String> {
-    prop_oneof![3 => select(&TEXTS[..3]), 1 => select(&TEXTS[..])].prop_map(str::to_owned)
-}
-
-fn document() -> impl Strategy<Value = Value> {
-    let scalar = prop_oneof![
-        3 => select(vec![json!(1), json!(1.0), json!("1"), json!(true), json!(null), json!(-0.0), json!(1e30), json!([]), json!({})]),
-        2 => text().prop_map(Value::from),
-    ];
-    let inner = scalar.prop_recursive(2, 6, 3, |inner| {
-        prop_oneof![
-            prop::collection::vec(inner.clone(), 1..3).prop_map(Value::from),
-            prop::collection::btree_map(text(), inner, 1..3).prop_map(|members| json!(members)),
-        ]
-    });
-    let object = prop::collection::btree_map(text(), inner.clone(), 1..4).prop_map(|members| json!(members));
-    prop_oneof![4 => object, 1 => inner]
-}
-
-fn new_event() -> impl Strategy<Value = NewEvent> {
-    (text(), prop::collection::vec(text(), 0..4), document(), document(), 0..20_u64).prop_map(
-        |(event_type, tags, payload, metadata, occurred)| {
-            let event = event(&event_type, payload).with_tags(tags).with_occurred_at(micros(occurred));
-            event.with_metadata(&metadata).unwrap()
-        },
-    )
-}
-
-fn micros(micros: u64) -> SystemTime {
-    SystemTime::UNIX_EPOCH + Duration::from_micros(micros)
-}
-
-fn predicate() -> impl Strategy<Value = Predicate> {
-    let asks = document().prop_filter("asks for something", |json| *json != json!([]) && *json != json!({}));
-    let contains = (any::<bool>(), asks).prop_map(|(payload, json)| match payload {
-        true => Predicate::payload_contains(&json),
-        false => Predicate::metadata_contains(&json),
-    });
-    let at =
-        (any::<bool>(), prop::collection::vec(text(), 1..3), document()).prop_map(
-            |(payload, path, json)| match payload {
-                true => Predicate::payload(path, json),
-                false => Predicate::metadata(path, json),
-            },
-        );
-    prop_oneof![contains, at]
-}
-
-/// As the JSON form, because its parts can be left out at run time.
-fn item() -> impl Strategy<Value = Filter> {
-    let texts = || prop::collection::vec(text(), 1..4);
-    let tags = || prop::collection::vec(text(), 1..3);
-    let predicates = || prop::collection::vec(predicate(), 1..4);
-    let start = Filter::matching;
-    prop_oneof![
-        1 => texts().prop_map(move |types| start().any_type_of(types).finish()),
-        1 => tags().prop_map(move |tags| start().all_tags_of(tags).finish()),
-        2 => predicates().prop_map(move |list| start().any_predicate_of(list).finish()),
-        2 => predicates().prop_map(move |list| start().all_predicates_of(list).finish()),
-        1 => (texts(), tags()).prop_map(move |(types, tags)| start().any_type_of(types).and_all_tags_of(tags).finish()),
-        2 => (texts(), predicates())
-            .prop_map(move |(types, list)| start().any_type_of(types).and_any_predicate_of(list).finish()),
-        2 => (tags(), predicates())
-            .prop_map(move |(tags, list)| start().all_tags_of(tags).and_all_predicates_of(list).finish()),
-    ]
-    .prop_map(Result::unwrap)
-}
-
-fn filter() -> impl Strategy<Value = Filter> {
-    prop_oneof![
-        1 => Just(Filter::any_event()),
-        20 => prop::collection::vec(item(), 1..4).prop_map(|items| Filter::union(items).unwrap()),
-    ]
-}
 
 /// A filter, and where to look: behind a position, and in a span of time whose ends may be open or the wrong way round.
 fn question() -> impl Strategy<Value = (Filter, u64, [u64; 2])> {

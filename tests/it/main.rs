@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one file per topic.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
+mod batches;
 mod borrowed_pools;
 mod contention;
 mod event_store;
@@ -17,3 +18,4 @@ mod router_faults;
 mod scope;
 mod store;
 mod support;
+mod waiting;

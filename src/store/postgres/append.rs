@@ -111,9 +111,20 @@ async fn drain(store: PostgresEventStore) {
                 }
             },
         };
+        gather(&drain).await;
         if commit(&store, &held, &mut drain).await {
             lease = Some(held);
         }
+    }
+}
+
+/// Lets those who have just got their answers ask again before the next batch leaves: without it, the first of them would go
+/// alone, and the others wait for a whole commit.
+async fn gather(drain: &Drain) {
+    let mut waiting = 0;
+    while waiting < drain.waiting() {
+        waiting = drain.waiting();
+        tokio::task::yield_now().await;
     }
 }
 

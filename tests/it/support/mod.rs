@@ -1,6 +1,8 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
+mod lock;
 mod processes;
+pub(crate) mod random;
 
 use mainstem::{
     AppendCondition, ErrorKind, EventStore, NewEvent, PostgresEventStore, Router,
@@ -8,7 +10,7 @@ use mainstem::{
 };
 use tokio::sync::OnceCell;
 
-pub(crate) use self::processes::Processes;
+pub(crate) use self::{lock::LogLock, processes::Processes};
 
 /// A primary and two replicas, started by the first test that asks. It ends with the process.
 pub(crate) async fn cluster() -> &'static LocalCluster {

@@ -1,0 +1,220 @@
+//! Appends that go together: each is judged as if it were alone, and none of them harms another.
+
+use std::{cell::Cell, future::IntoFuture};
+
+use futures_util::future::join_all;
+use mainstem::{
+    AppendCondition, Error, ErrorKind, Event, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router,
+};
+use proptest::{
+    prelude::*,
+    strategy::ValueTree,
+    test_runner::{Config, TestRunner},
+};
+use serde_json::json;
+
+use crate::support::{
+    LogLock, event,
+    random::{filter, new_event},
+    store,
+};
+
+/// The results of appends that are made at the same time, in their order. The first goes alone, the others together.
+async fn together(
+    router: &Router,
+    store: &PostgresEventStore,
+    appends: Vec<(Vec<NewEvent>, AppendCondition)>,
+) -> Vec<Result<(u64, bool), Error>> {
+    let lock = LogLock::take(router).await;
+    let first = tokio::spawn(store.append([event("First", json!({}))], AppendCondition::none()).into_future());
+    LogLock::is_waited_for(router).await;
+    let calls = appends.into_iter().map(|(events, condition)| {
+        let store = store.clone();
+        tokio::spawn(async move { store.append(events, condition).await })
+    });
+    let calls: Vec<_> = calls.collect();
+    // They are in line as soon as they were polled once.
+    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    lock.release().await;
+    first.await.unwrap().unwrap();
+    let results = join_all(calls).await.into_iter().map(Result::unwrap);
+    results.map(|result| result.map(|appended| (appended.first_position(), appended.is_repeated()))).collect()
+}
+
+/// Counts the calls of the procedure.
+async fn calls(router: &Router) -> i64 {
+    let client = router.client().await.unwrap();
+    client.query_one("SELECT count(DISTINCT xmin::text) FROM mainstem.events", &[]).await.unwrap().get(0)
+}
+
+fn boundary(name: &str) -> Filter {
+    Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().unwrap()
+}
+
+fn in_boundary(name: &str) -> Vec<NewEvent> {
+    vec![event("A", json!({"b": name}))]
+}
+
+fn unless(filter: &Filter) -> AppendCondition {
+    AppendCondition::fail_if_events_match(filter.clone()).after_position(0)
+}
+
+#[tokio::test]
+async fn appends_that_arrive_together_are_one_transaction() {
+    let (_database, router, store) = store().await;
+    let appends = (0..40).map(|n| (in_boundary(&n.to_string()), unless(&boundary(&n.to_string()))));
+    let results = together(&router, &store, appends.collect()).await;
+    let mut positions: Vec<u64> = results.into_iter().map(|result| result.unwrap().0).collect();
+    positions.sort_unstable();
+    assert_eq!(positions, (2..=41).collect::<Vec<_>>());
+    // The first alone, and the rest.
+    assert_eq!(calls(&router).await, 2);
+}
+
+#[tokio::test]
+async fn of_appends_to_one_boundary_that_arrive_together_one_wins() {
+    let (_database, router, store) = store().await;
+    let hot = boundary("hot");
+    // More than an append may have edges.
+    let appends = (0..30).map(|_| (in_boundary("hot"), unless(&hot)));
+    let results = together(&router, &store, appends.collect()).await;
+    let (won, lost): (Vec<_>, Vec<_>) = results.into_iter().partition(Result::is_ok);
+    assert_eq!(won.len(), 1);
+    for error in lost.into_iter().filter_map(Result::err) {
+        assert_eq!(error.conflict().map(|it| (it.position, &*it.event_type)), Some((2, "A")), "{}", error.report());
+    }
+    assert_eq!(store.query(&hot).await.unwrap().len(), 1);
+}
+
+/// Whoever is refused does not count: what stands behind it is judged as if it had not been there.
+#[tokio::test]
+async fn an_append_that_is_refused_stands_in_nobodys_way() {
+    let (_database, router, store) = store().await;
+    store.append(in_boundary("old"), AppendCondition::none()).await.unwrap();
+    let both = Filter::union([boundary("old"), boundary("new")]).unwrap();
+    let appends = vec![
+        // Broken by the log.
+        (in_boundary("new"), unless(&boundary("old"))),
+        // Would be broken by the one before.
+        (in_boundary("new"), unless(&boundary("new"))),
+        // Is broken by the one before.
+        (in_boundary("third"), unless(&boundary("new"))),
+        (in_boundary("third"), AppendCondition::none()),
+        (in_boundary("fourth"), unless(&both)),
+    ];
+    let results = together(&router, &store, appends).await;
+    let shown: Vec<_> = results
+        .iter()
+        .map(|result| match result {
+            Ok((position, _)) => format!("at {position}"),
+            Err(error) => format!("broken by {}", error.conflict().expect("a conflict").position),
+        })
+        .collect();
+    assert_eq!(shown, ["broken by 1", "at 3", "broken by 3", "at 4", "broken by 1"]);
+}
+
+#[tokio::test]
+async fn what_only_the_server_can_refuse_harms_nobody_else() {
+    let (_database, router, store) = store().await;
+    let client = router.client().await.unwrap();
+    client
+        .batch_execute(
+            "ALTER TABLE mainstem.events ADD CHECK (payload -> 'bad' IS NULL); \
+             CREATE FUNCTION picky() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
+                 IF NEW.type = 'Raised' THEN RAISE EXCEPTION 'not this one'; END IF; RETURN NEW; END $$; \
+             CREATE TRIGGER picky BEFORE INSERT ON mainstem.events FOR EACH ROW EXECUTE FUNCTION picky()",
+        )
+        .await
+        .unwrap();
+    drop(client);
+    let append = |n: usize| match n % 5 {
+        1 => vec![event("A", json!({"bad": n}))],
+        3 => vec![event("Raised", json!({})), event("A", json!({}))],
+        _ => vec![event("A", json!({"n": n})), event("B", json!({}))],
+    };
+    let results = together(&router, &store, (0..30).map(|n| (append(n), AppendCondition::none())).collect()).await;
+    for (n, result) in results.iter().enumerate() {
+        match (n % 5, result) {
+            (1, Err(error)) => {
+                assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::InvalidInput, Some("23514")), "{n}");
+            }
+            (3, Err(error)) => {
+                assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Database, Some("P0001")), "{n}");
+            }
+            (0 | 2 | 4, Ok(_)) => {}
+            (_, result) => panic!("{n}: {result:?}"),
+        }
+    }
+    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 1 + 18 * 2);
+}
+
+/// The same ids twice in one batch would be a unique violation for all.
+#[tokio::test]
+async fn an_append_that_is_made_twice_at_the_same_time_is_written_once() {
+    let (_database, router, store) = store().await;
+    let twice = vec![event("A", json!({})), event("B", json!({}))];
+    let part = vec![twice[1].clone()];
+    let other = in_boundary("other");
+    let appends = vec![
+        (twice.clone(), unless(&Filter::matching().any_type_of(["A", "B"]).finish().unwrap())),
+        (twice.clone(), unless(&Filter::matching().any_type_of(["A", "B"]).finish().unwrap())),
+        (part, AppendCondition::none()),
+        (other, AppendCondition::none()),
+    ];
+    let results = together(&router, &store, appends).await;
+    let [Ok(first), Ok(second), Err(part), Ok(_)] = &results[..] else { panic!("{results:?}") };
+    assert_eq!((first.0, [first.1, second.1]), (second.0, [false, true]));
+    assert_eq!(part.kind(), ErrorKind::InvalidInput, "{}", part.report());
+}
+
+/// The batch judges by a join of keys, a single append by looking at every event: here both are asked, in every shape.
+#[test]
+fn a_batch_judges_like_the_one_matching_function() {
+    const FILTERS: usize = 60;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let events = prop::collection::vec(new_event(), 40).new_tree(&mut TestRunner::default()).unwrap().current();
+    let (_database, router, store) = runtime.block_on(store());
+    runtime.block_on(store.append(events, AppendCondition::none()).into_future()).unwrap();
+    let guards = prop::collection::vec((filter(), new_event(), 0..45_u64), FILTERS);
+    let config = Config { cases: 12, failure_persistence: None, ..Config::default() };
+    let tally = [Cell::new(0), Cell::new(0)];
+    let run = TestRunner::new(config).run(&guards, |guards| {
+        let (log, results) = runtime.block_on(async {
+            let head = store.query(&Filter::any_event()).await.unwrap().len() as u64;
+            let condition = |filter: &Filter, back: u64| {
+                AppendCondition::fail_if_events_match(filter.clone()).after_position(head.saturating_sub(back))
+            };
+            let appends = guards.iter().map(|(filter, event, back)| {
+                // A new id for each: the generator's are used again when it looks for a smaller case.
+                (vec![event.clone().with_id(mainstem::EventId::new())], condition(filter, *back))
+            });
+            let results = together(&router, &store, appends.collect()).await;
+            (store.query(&Filter::any_event()).await.unwrap().into_events(), (head, results))
+        });
+        let (head, results) = results;
+        for ((filter, _, back), result) in guards.iter().zip(results) {
+            let counter = &tally[usize::from(result.is_ok())];
+            counter.set(counter.get() + 1);
+            let after = head.saturating_sub(*back);
+            let breaks = |event: &&Event| event.position() > after && filter.matches(event);
+            match result {
+                Ok((position, _)) => {
+                    let broken = log.iter().take_while(|event| event.position() < position).find(breaks);
+                    prop_assert!(broken.is_none(), "written at {position}, behind {broken:?}: {filter:?}");
+                }
+                Err(error) => {
+                    let found = error.conflict().map(|conflict| conflict.position);
+                    let expected = log.iter().find(breaks).map(Event::position);
+                    prop_assert!(found.is_some() && found == expected, "{found:?} {expected:?}: {}", error.report());
+                }
+            }
+        }
+        Ok(())
+    });
+    run.unwrap();
+    let [conflicts, written] = tally.map(Cell::into_inner);
+    assert!(
+        conflicts > FILTERS && written > FILTERS,
+        "hardly anything was asked: {conflicts} conflicts, {written} written"
+    );
+}

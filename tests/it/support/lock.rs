@@ -1,0 +1,35 @@
+//! The log's lock, in the hands of a test.
+
+use std::time::Duration;
+
+use mainstem::{Client, Router};
+use tokio::time::{Instant, sleep};
+
+/// The lock of the log `mainstem.events`: whoever appends waits.
+pub(crate) struct LogLock(Client);
+
+impl LogLock {
+    pub(crate) async fn take(router: &Router) -> Self {
+        let client = router.client().await.unwrap();
+        let lock = "BEGIN; SELECT pg_advisory_xact_lock(1296651085, \
+                    (('mainstem.events'::regclass)::oid::bigint - 2147483648)::int4)";
+        client.batch_execute(lock).await.unwrap();
+        Self(client)
+    }
+
+    pub(crate) async fn release(self) {
+        self.0.batch_execute("ROLLBACK").await.unwrap();
+    }
+
+    /// Waits until somebody waits for it.
+    pub(crate) async fn is_waited_for(router: &Router) {
+        let client = router.client().await.unwrap();
+        let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                   WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()";
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            assert!(Instant::now() < deadline, "nobody waits for the lock");
+            sleep(Duration::from_millis(2)).await;
+        }
+    }
+}

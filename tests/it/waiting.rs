@@ -1,0 +1,207 @@
+//! Appends that wait for their turn: how many may, for how long, and what becomes of them when somebody gives up.
+
+use std::{future::IntoFuture, time::Duration};
+
+use mainstem::{AppendCondition, Error, ErrorKind, EventStore, Filter, PostgresEventStore};
+use serde_json::json;
+use tokio::{runtime::Builder, task::JoinHandle, time::timeout};
+
+use crate::support::{LogLock, event, router, store};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+type Result = std::result::Result<u64, Error>;
+
+/// An append of one event on a task of its own, which has been polled when this returns.
+async fn start(store: &PostgresEventStore, event_type: &str, limit: Duration) -> JoinHandle<Result> {
+    let append = store.append([event(event_type, json!({}))], AppendCondition::none()).timeout(limit).into_future();
+    let task = tokio::spawn(async { append.await.map(|appended| appended.first_position()) });
+    tokio::task::yield_now().await;
+    task
+}
+
+async fn types(store: &PostgresEventStore) -> Vec<String> {
+    let history = store.query(&Filter::any_event()).await.unwrap();
+    history.iter().map(|event| event.event_type().to_owned()).collect()
+}
+
+#[tokio::test]
+async fn who_gives_up_before_its_turn_is_not_written_and_loses_nobody() {
+    let (_database, router, store) = store().await;
+    let lock = LogLock::take(&router).await;
+    let first = start(&store, "Sent", LIMIT).await;
+    LogLock::is_waited_for(&router).await;
+    let given_up = start(&store, "GivenUp", LIMIT).await;
+    let kept = start(&store, "Kept", LIMIT).await;
+    given_up.abort();
+    assert!(given_up.await.unwrap_err().is_cancelled());
+    lock.release().await;
+    assert_eq!((first.await.unwrap().unwrap(), kept.await.unwrap().unwrap()), (1, 2));
+    assert_eq!(types(&store).await, ["Sent", "Kept"]);
+}
+
+/// What is under way goes on, for the others of its batch; only its own caller does not hear of it.
+#[tokio::test]
+async fn who_gives_up_after_it_was_sent_is_written_whole() {
+    let (_database, router, store) = store().await;
+    let lock = LogLock::take(&router).await;
+    let sent = start(&store, "Sent", LIMIT).await;
+    LogLock::is_waited_for(&router).await;
+    let next = start(&store, "Next", LIMIT).await;
+    sent.abort();
+    assert!(sent.await.unwrap_err().is_cancelled());
+    lock.release().await;
+    assert_eq!(next.await.unwrap().unwrap(), 2);
+    assert_eq!(types(&store).await, ["Sent", "Next"]);
+}
+
+#[tokio::test]
+async fn a_limit_that_runs_out_before_the_turn_says_that_nothing_was_sent() {
+    let (_database, router, store) = store().await;
+    let lock = LogLock::take(&router).await;
+    let first = start(&store, "Sent", LIMIT).await;
+    LogLock::is_waited_for(&router).await;
+    let error = start(&store, "Late", Duration::from_millis(50)).await.await.unwrap().unwrap_err();
+    assert!(error.is_timeout() && error.to_string().contains("before the append was sent"), "{error}");
+    lock.release().await;
+    first.await.unwrap().unwrap();
+    assert_eq!(types(&store).await, ["Sent"]);
+}
+
+/// The lock is waited for as long as the first of a batch can wait; the others go on waiting.
+#[tokio::test]
+async fn a_short_limit_shortens_nobody_elses() {
+    let (_database, router, store) = store().await;
+    let lock = LogLock::take(&router).await;
+    let first = start(&store, "Sent", LIMIT).await;
+    LogLock::is_waited_for(&router).await;
+    let (short, long) = (start(&store, "Short", LIMIT).await, start(&store, "Long", LIMIT).await);
+    lock.release().await;
+    first.await.unwrap().unwrap();
+    short.await.unwrap().unwrap();
+    long.await.unwrap().unwrap();
+
+    // Now both are in the batch that waits for the lock itself.
+    let lock = LogLock::take(&router).await;
+    let short = start(&store, "Short", Duration::from_millis(300)).await;
+    let long = start(&store, "Long", LIMIT).await;
+    let error = short.await.unwrap().unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Timeout, Some("55P03")), "{}", error.report());
+    lock.release().await;
+    assert_eq!(long.await.unwrap().unwrap(), 4);
+}
+
+#[tokio::test]
+async fn beyond_the_bounds_an_append_is_refused_at_once() {
+    let (database, router, _store) = store().await;
+    let _keep = &database;
+    for by_bytes in [false, true] {
+        let builder = PostgresEventStore::builder(&router);
+        let store = if by_bytes { builder.waiting_bytes(25) } else { builder.waiting_appends(2) }.build();
+        let before = types(&store).await.len() as u64;
+        let lock = LogLock::take(&router).await;
+        let sent = start(&store, "Sent", LIMIT).await;
+        LogLock::is_waited_for(&router).await;
+        let waiting = [start(&store, "Waits", LIMIT).await, start(&store, "Waits", LIMIT).await];
+        let error = start(&store, "Refused", LIMIT).await.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Overloaded, "{}", error.report());
+        let part = if by_bytes { "limits are 8192 and 25" } else { "limits are 2" };
+        assert!(error.is_retryable() && error.to_string().contains(part), "{error}");
+        // Whoever has given up makes room.
+        let [given_up, kept] = waiting;
+        given_up.abort();
+        given_up.await.unwrap_err();
+        let late = start(&store, "Late", LIMIT).await;
+        lock.release().await;
+        assert_eq!(sent.await.unwrap().unwrap(), before + 1);
+        assert_eq!((kept.await.unwrap().unwrap(), late.await.unwrap().unwrap()), (before + 2, before + 3));
+    }
+}
+
+#[tokio::test]
+async fn closing_answers_what_was_taken_and_takes_no_more() {
+    let (_database, router, store) = store().await;
+    let lock = LogLock::take(&router).await;
+    let first = start(&store, "Sent", LIMIT).await;
+    LogLock::is_waited_for(&router).await;
+    let waiting = start(&store, "Waits", LIMIT).await;
+    let closing = tokio::spawn({
+        let store = store.clone();
+        async move { store.close().await }
+    });
+    tokio::time::sleep(Duration::from_millis(20)).await;
+    let error = start(&store, "Late", LIMIT).await.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Closed, "{}", error.report());
+    assert!(!closing.is_finished() && !error.is_retryable());
+    lock.release().await;
+    closing.await.unwrap();
+    assert!(first.is_finished() && waiting.is_finished() || timeout(LIMIT, waiting).await.unwrap().unwrap().is_ok());
+    assert_eq!(types(&store).await, ["Sent", "Waits"]);
+    store.close().await;
+}
+
+/// The drain runs on the runtime of whoever came first. When that ends, the others are not left alone.
+#[test]
+fn a_runtime_that_ends_leaves_nobody_waiting() {
+    let here = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (_database, router, store) = here.block_on(store());
+    let lock = here.block_on(LogLock::take(&router));
+    let there = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    // Its connections must outlive the other runtime, or they would be what ends.
+    let sent = there.spawn({
+        let store = store.clone();
+        async move { start(&store, "Sent", LIMIT).await.await }
+    });
+    here.block_on(LogLock::is_waited_for(&router));
+    let waiting = here.block_on(async { start(&store, "Waits", LIMIT).await });
+    there.shutdown_background();
+    assert!(here.block_on(sent).unwrap_err().is_cancelled());
+    here.block_on(async {
+        // The first append may be written or not; its connection's runtime is gone, and the lock with it in time.
+        lock.release().await;
+        let position = timeout(LIMIT, waiting).await.expect("an answer").unwrap().unwrap();
+        let types = types(&store).await;
+        assert_eq!(types.last().map(String::as_str), Some("Waits"), "{types:?}");
+        assert_eq!(types.len() as u64, position);
+    });
+}
+
+/// Those who wait on another runtime than the drain's have the same outcome as it, if they were in its batch.
+#[test]
+fn who_was_in_the_batch_of_a_runtime_that_ends_learns_that_nobody_knows() {
+    let here = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let (database, admin, _) = here.block_on(store());
+    let there = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let own = there.block_on(router(&database));
+    let store = PostgresEventStore::new(&own);
+    let lock = here.block_on(LogLock::take(&admin));
+    let first = there.spawn({
+        let store = store.clone();
+        async move { start(&store, "First", LIMIT).await.await }
+    });
+    here.block_on(LogLock::is_waited_for(&admin));
+    let together = here.block_on(async { start(&store, "Together", LIMIT).await });
+    here.block_on(lock.release());
+    here.block_on(first).unwrap().unwrap().unwrap();
+    here.block_on(together).unwrap().unwrap();
+
+    let lock = here.block_on(LogLock::take(&admin));
+    let driver = there.spawn({
+        let store = store.clone();
+        async move { start(&store, "Driver", LIMIT).await.await }
+    });
+    let together = here.block_on(async {
+        // Before the drain takes the batch, if it can be done: both outcomes are right, but nobody may hang.
+        start(&store, "Together", LIMIT).await
+    });
+    here.block_on(LogLock::is_waited_for(&admin));
+    there.shutdown_background();
+    assert!(here.block_on(driver).is_err());
+    here.block_on(lock.release());
+    match here.block_on(async { timeout(LIMIT, together).await }).expect("an answer").unwrap() {
+        Ok(_) => {}
+        Err(error) => {
+            assert!(error.is_outcome_unknown() || error.kind() == ErrorKind::Unavailable, "{}", error.report())
+        }
+    }
+}
