@@ -15,7 +15,7 @@ use std::{
 
 use mainstem::{
     After, Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, Event, EventId, EventStore,
-    Filter, Guard, Json, NewEvent, QueryRequest, Result,
+    Filter, Guard, Json, NewEvent, Payload, QueryRequest, Result,
 };
 use serde::{Deserialize, Serialize};
 
@@ -38,9 +38,15 @@ struct Stored {
     id: EventId,
     event_type: String,
     tags: Vec<String>,
-    payload: Json,
+    payload: StoredPayload,
     metadata: Json,
     occurred_at: i64,
+}
+
+#[derive(Serialize, Deserialize)]
+enum StoredPayload {
+    Json(Json),
+    Bytes(String, Vec<u8>),
 }
 
 impl FileEventStore {
@@ -112,7 +118,11 @@ impl Log {
         let Line { recorded_at, events } = serde_json::from_str(line)?;
         self.appends.push((self.head() + 1, events.len()));
         for stored in events {
-            let event = NewEvent::from_json(stored.event_type, stored.payload)
+            let payload = match stored.payload {
+                StoredPayload::Json(json) => Payload::Json(json),
+                StoredPayload::Bytes(content_type, bytes) => Payload::bytes(content_type, bytes),
+            };
+            let event = NewEvent::from_payload(stored.event_type, payload)
                 .with_id(stored.id)
                 .with_tags(stored.tags)
                 .with_metadata_json(stored.metadata)
@@ -156,15 +166,21 @@ impl Log {
     }
 
     fn write(&self, file: &mut File, events: &[NewEvent]) -> Result<()> {
+        let recorded_at = SystemTime::now();
         let events = events.iter().map(|event| Stored {
             id: event.id(),
             event_type: event.event_type().to_owned(),
             tags: event.tags().map(str::to_owned).collect(),
-            payload: event.payload().clone(),
+            payload: match event.payload() {
+                Payload::Json(json) => StoredPayload::Json(json.clone()),
+                Payload::Bytes { content_type, bytes } => {
+                    StoredPayload::Bytes(content_type.to_string(), bytes.to_vec())
+                }
+            },
             metadata: event.metadata().clone(),
-            occurred_at: micros(event.occurred_at()),
+            occurred_at: micros(event.occurred_at().unwrap_or(recorded_at)),
         });
-        let line = Line { recorded_at: micros(SystemTime::now()), events: events.collect() };
+        let line = Line { recorded_at: micros(recorded_at), events: events.collect() };
         let line = serde_json::to_string(&line)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "an event is not JSON").with_source(error))?;
         // Behind the last whole line: a process that died while it wrote has left half of one. From here on a failure

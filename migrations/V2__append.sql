@@ -70,6 +70,8 @@ DECLARE
     -- Events that are judged under the lock, at most: about a millisecond's worth of small ones, and tens of them when the
     -- conditions look into payloads of 20 kB.
     near CONSTANT  bigint := 1000;
+    -- What says where an event comes from is no part of what it is: a repeat may come from elsewhere.
+    context_ids CONSTANT text[] := '{MessageID,CausationID,CorrelationID}';
     count          int4   := pg_catalog.cardinality(after_positions);
     amount         int4   := pg_catalog.cardinality(new_ids);
     head_id        uuid;
@@ -120,10 +122,13 @@ BEGIN
         LOOP
             first := hit.position;
             SELECT count(*) = max(n.following) + 1 AND bool_and(coalesce(e.id = n.id AND e.following = n.following
-                    AND e.type = n.type AND e.tags OPERATOR(pg_catalog.=) n.tags::text[] AND e.metadata = n.metadata
+                    AND e.type = n.type AND e.tags OPERATOR(pg_catalog.=) n.tags::text[]
+                    AND (e.metadata = n.metadata
+                         OR CASE WHEN jsonb_typeof(e.metadata) = 'object' AND jsonb_typeof(n.metadata) = 'object'
+                                 THEN e.metadata - context_ids = n.metadata - context_ids END)
                     AND e.payload IS NOT DISTINCT FROM n.payload AND e.bytes IS NOT DISTINCT FROM n.bytes
                     AND e.content_type IS NOT DISTINCT FROM n.content_type
-                    AND e.occurred_at = coalesce(n.occurred_at, e.occurred_at)
+                    AND e.occurred_at = coalesce(n.occurred_at, e.recorded_at)
                     AND e.stream IS NOT DISTINCT FROM streams[hit.append], false))
                 INTO refused
                 FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,

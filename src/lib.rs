@@ -84,7 +84,7 @@ mod store;
 pub mod testing;
 
 pub use error::{Conflict, Error, ErrorKind, Result};
-pub use event::{Event, EventId, Mark, NewEvent};
+pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload};
 pub use filter::{
     Bounds, Filter, FilterBuilder, FilterDigest, FilterItem, Fragment, JsonPath, Matching, PositionBoundedFilter,
     Predicate, PredicateGroup, Selection, Side, TimeBoundedFilter,

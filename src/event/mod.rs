@@ -1,8 +1,10 @@
 //! Events: what is appended, what is read, and the handles on it.
 
+mod context;
 mod id;
 mod mark;
 mod new;
+mod payload;
 mod recorded;
 mod text;
 pub(crate) mod time;
@@ -11,4 +13,4 @@ pub(crate) mod time;
 mod tests;
 
 pub(crate) use self::text::{check_tag, check_type};
-pub use self::{id::EventId, mark::Mark, new::NewEvent, recorded::Event};
+pub use self::{context::EventContext, id::EventId, mark::Mark, new::NewEvent, payload::Payload, recorded::Event};

@@ -1,11 +1,12 @@
 //! An event that is to be appended.
 
-use std::{collections::BTreeSet, time::SystemTime};
+use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
 use serde::Serialize;
 
 use super::{
-    Event, EventId, check_tag, check_type,
+    Event, EventId, Payload, check_tag, check_type,
+    context::{NewMetadata, same_apart_from_ids},
     time::{MAX_MICROS, MIN_MICROS, floor_micros, from_micros},
 };
 use crate::{Error, Json, Result, json::quoted};
@@ -26,8 +27,9 @@ use crate::{Error, Json, Result, json::quoted};
 ///
 /// let event = NewEvent::new("BookLent", &BookLent { book_id: "b-1" })?
 ///     .with_tags(["book:b-1", "reader:r-7"])
-///     .with_metadata(&serde_json::json!({"correlation": "c-3"}))?;
-/// assert_eq!(event.payload().as_str(), r#"{"BookID":"b-1"}"#);
+///     .with_metadata(&serde_json::json!({"user": "ada"}))?
+///     .with_correlation_id("c-3");
+/// assert_eq!(event.payload().to_string(), r#"{"BookID":"b-1"}"#);
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 ///
@@ -39,9 +41,10 @@ pub struct NewEvent {
     id: EventId,
     event_type: Box<str>,
     tags: BTreeSet<Box<str>>,
-    payload: Json,
-    metadata: Json,
-    occurred_at: SystemTime,
+    payload: Payload,
+    pub(super) metadata: NewMetadata,
+    /// `None` for when it is recorded.
+    occurred_at: Option<SystemTime>,
 }
 
 impl NewEvent {
@@ -81,13 +84,30 @@ impl NewEvent {
 
     /// An event of a type, with a payload that is JSON already. The rest is as with [`new`](Self::new).
     pub fn from_json(event_type: impl Into<Box<str>>, payload: Json) -> Self {
+        Self::from_payload(event_type, Payload::Json(payload))
+    }
+
+    /// An event of a type, with a payload of bytes that only the application reads, and what they are, such as `image/png`.
+    /// The rest is as with [`new`](Self::new).
+    ///
+    /// They are kept as they are, up to [16 MiB](Payload::MAX_BYTES_LEN); see [`Payload`].
+    pub fn from_bytes(
+        event_type: impl Into<Box<str>>,
+        content_type: impl Into<Arc<str>>,
+        bytes: impl Into<Arc<[u8]>>,
+    ) -> Self {
+        Self::from_payload(event_type, Payload::bytes(content_type, bytes))
+    }
+
+    /// An event of a type, with a payload of either kind. The rest is as with [`new`](Self::new).
+    pub fn from_payload(event_type: impl Into<Box<str>>, payload: Payload) -> Self {
         Self {
             id: EventId::new(),
             event_type: event_type.into(),
             tags: BTreeSet::new(),
             payload,
-            metadata: Json::default(),
-            occurred_at: microseconds(SystemTime::now()),
+            metadata: NewMetadata::default(),
+            occurred_at: Some(microseconds(SystemTime::now())),
         }
     }
 
@@ -112,7 +132,8 @@ impl NewEvent {
         self
     }
 
-    /// Replaces the metadata by a value that is serialised now.
+    /// Replaces the metadata by a value that is serialised now. The ids that it was given apart
+    /// ([`with_correlation_id`](Self::with_correlation_id) and its siblings) stay.
     ///
     /// # Errors
     ///
@@ -125,9 +146,9 @@ impl NewEvent {
         }
     }
 
-    /// Replaces the metadata by what is JSON already.
+    /// Replaces the metadata by what is JSON already. The rest is as with [`with_metadata`](Self::with_metadata).
     pub fn with_metadata_json(mut self, metadata: Json) -> Self {
-        self.metadata = metadata;
+        self.metadata.replace(metadata);
         self
     }
 
@@ -136,7 +157,15 @@ impl NewEvent {
     /// The log holds whole microseconds, so the rest is cut off here, towards the past: the time that is read back
     /// is the one that [`occurred_at`](Self::occurred_at) shows now.
     pub fn with_occurred_at(mut self, time: SystemTime) -> Self {
-        self.occurred_at = microseconds(time);
+        self.occurred_at = Some(microseconds(time));
+        self
+    }
+
+    /// Leaves it to the store's clock when the event occurred: at the time at which it is [recorded](Event::recorded_at).
+    ///
+    /// For programs whose clocks are not to be trusted, or are many. A repeated append finds the time of the first one.
+    pub fn occurred_when_recorded(mut self) -> Self {
+        self.occurred_at = None;
         self
     }
 
@@ -148,8 +177,10 @@ impl NewEvent {
     ///
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the event's type and the field, when the type or a
     /// tag is empty, contains a NUL character or is [too](Self::MAX_TYPE_LEN) [long](Self::MAX_TAG_LEN), when there
-    /// are [too many](Self::MAX_TAGS) tags, when the id is the nil UUID, or when the time is before 4714 BC or after
-    /// the year 294246.
+    /// are [too many](Self::MAX_TAGS) tags, when the id is the nil UUID, when the time is before 4714 BC or after
+    /// the year 294246, when bytes are [too long](Payload::MAX_BYTES_LEN) or their content type is empty,
+    /// [too long](Payload::MAX_CONTENT_TYPE_LEN) or not printable ASCII, or when the metadata cannot take the ids of
+    /// messages, for the reasons that [`EventContext`](super::EventContext) gives.
     pub fn validate(&self) -> Result<()> {
         self.check().map_err(|what| Error::invalid_input(format!("{self}: {what}")))
     }
@@ -170,13 +201,19 @@ impl NewEvent {
             return Err(format!("it has {} tags, more than the limit of {}", self.tags.len(), Self::MAX_TAGS));
         }
         self.tags.iter().try_for_each(|tag| check_tag(tag))?;
-        if !(MIN_MICROS..=MAX_MICROS).contains(&floor_micros(self.occurred_at)) {
+        self.payload.check()?;
+        if let Some(problem) = &self.metadata.problem {
+            return Err(problem.to_string());
+        }
+        if self.occurred_at.is_some_and(|time| !(MIN_MICROS..=MAX_MICROS).contains(&floor_micros(time))) {
             return Err("occurred_at is outside of what PostgreSQL can store: 4714 BC to the year 294246".into());
         }
         Ok(())
     }
 
-    /// Whether the log's event is this one: the same id, type, tags, payload, metadata and time. JSON is compared by value.
+    /// Whether the log's event is this one: the same id, type, tags, payload, metadata and time. JSON is compared by value,
+    /// the [ids of messages](super::EventContext) in the metadata don't count, and the time is that of the recording if this
+    /// event left it [to that](Self::occurred_when_recorded).
     ///
     /// Stores tell by it whether an append is a repeat.
     #[must_use]
@@ -185,8 +222,8 @@ impl NewEvent {
             && self.event_type == recorded.event_type
             && self.tags.iter().eq(&recorded.tags)
             && self.payload == recorded.payload
-            && self.metadata == recorded.metadata
-            && self.occurred_at == recorded.occurred_at
+            && same_apart_from_ids(self.metadata(), &recorded.metadata)
+            && self.occurred_at.unwrap_or(recorded.recorded_at) == recorded.occurred_at
     }
 
     /// The event as a log would hand it back.
@@ -194,15 +231,16 @@ impl NewEvent {
     /// The store does this when it appends. It is public for the tests of code that decides on events.
     #[must_use]
     pub fn into_recorded(self, position: u64, recorded_at: SystemTime) -> Event {
+        let recorded_at = microseconds(recorded_at);
         Event {
             position,
             id: self.id,
             event_type: self.event_type,
             tags: self.tags.into_iter().collect(),
             payload: self.payload,
-            metadata: self.metadata,
-            occurred_at: self.occurred_at,
-            recorded_at: microseconds(recorded_at),
+            metadata: self.metadata.into_whole(),
+            occurred_at: self.occurred_at.unwrap_or(recorded_at),
+            recorded_at,
         }
     }
 }
@@ -229,19 +267,19 @@ impl NewEvent {
 
     /// The payload.
     #[must_use]
-    pub fn payload(&self) -> &Json {
+    pub fn payload(&self) -> &Payload {
         &self.payload
     }
 
-    /// The metadata.
+    /// The metadata, with the ids of messages in it.
     #[must_use]
     pub fn metadata(&self) -> &Json {
-        &self.metadata
+        self.metadata.whole()
     }
 
-    /// When it occurred, in whole microseconds.
+    /// When it occurred, in whole microseconds; `None` for [when it is recorded](Self::occurred_when_recorded).
     #[must_use]
-    pub fn occurred_at(&self) -> SystemTime {
+    pub fn occurred_at(&self) -> Option<SystemTime> {
         self.occurred_at
     }
 

@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use super::{EventId, Mark};
+use super::{EventId, Mark, Payload};
 use crate::{Json, Result};
 
 /// An event of the log.
@@ -30,7 +30,7 @@ pub struct Event {
     pub(crate) event_type: Box<str>,
     /// In order, each once.
     pub(crate) tags: Box<[Box<str>]>,
-    pub(crate) payload: Json,
+    pub(crate) payload: Payload,
     pub(crate) metadata: Json,
     /// In whole microseconds.
     pub(crate) occurred_at: SystemTime,
@@ -78,7 +78,7 @@ impl Event {
 
     /// The payload.
     #[must_use]
-    pub fn payload(&self) -> &Json {
+    pub fn payload(&self) -> &Payload {
         &self.payload
     }
 
@@ -88,7 +88,8 @@ impl Event {
         &self.metadata
     }
 
-    /// When it occurred, as the client that appended it says.
+    /// When it occurred, as the client that appended it says; or when it was recorded, if that left it
+    /// [to the store](crate::NewEvent::occurred_when_recorded).
     #[must_use]
     pub fn occurred_at(&self) -> SystemTime {
         self.occurred_at
@@ -105,8 +106,8 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming position and type, when the payload does not have the
-    /// shape of `T`; the source says where.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming position and type, when the payload is
+    /// [bytes](Payload::Bytes), or does not have the shape of `T`; then the source says where.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         self.payload.decode().map_err(|error| {
             let event_type = crate::json::quoted(&self.event_type);

@@ -28,8 +28,9 @@ fn a_plain_event_is_valid_and_has_defaults() {
     assert_eq!(event.metadata(), &Json::default());
     assert_eq!(event.metadata().as_str(), "{}");
     assert_eq!(event.tags().len(), 0);
-    assert!(before <= floor_micros(event.occurred_at()));
-    assert!(event.occurred_at() <= SystemTime::now());
+    let occurred_at = event.occurred_at().unwrap();
+    assert!(before <= floor_micros(occurred_at));
+    assert!(occurred_at <= SystemTime::now());
     assert_ne!(event.id(), self::event().id());
 }
 
@@ -97,6 +98,91 @@ fn what_the_database_would_refuse_is_refused_before() {
 }
 
 #[test]
+fn bytes_have_a_content_type_and_limits() {
+    let bytes = |content_type: &str, len: usize| NewEvent::from_bytes("Scanned", content_type, vec![0; len]);
+    bytes("a", Payload::MAX_BYTES_LEN).validate().unwrap();
+    let too_long = refusal(&bytes("a", Payload::MAX_BYTES_LEN + 1));
+    assert!(too_long.starts_with("event of type \"Scanned\": the payload of 16777217 bytes is longer"), "{too_long}");
+    let longest = "x".repeat(Payload::MAX_CONTENT_TYPE_LEN);
+    bytes(&longest, 0).validate().unwrap();
+    assert!(refusal(&bytes(&(longest + "x"), 0)).contains("longer than the limit of 255 bytes"));
+    assert!(refusal(&bytes("", 0)).contains("the content type is empty"));
+    for text in ["a\0", "a\nb", "\u{7f}", "é"] {
+        assert!(refusal(&bytes(text, 0)).contains("is not printable ASCII"), "{text:?}");
+    }
+    let scanned = NewEvent::from_bytes("Scanned", "text/html", *b"<b>").into_recorded(4, SystemTime::now());
+    let error = scanned.decode::<String>().unwrap_err();
+    let expected = "payload of the event of type \"Scanned\" at position 4: 3 bytes of \"text/html\" are opaque, not JSON to decode";
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidInput, expected.into()));
+    assert_eq!((scanned.payload().as_bytes(), scanned.payload().as_json()), (Some(("text/html", &b"<b>"[..])), None));
+    assert_eq!(format!("{:?}", scanned.payload()), "3 bytes of \"text/html\"");
+}
+
+#[test]
+fn ids_of_messages_are_members_of_the_metadata_in_any_order_of_calls() {
+    let text = |event: &NewEvent| {
+        event.validate().unwrap();
+        event.metadata().as_str().to_owned()
+    };
+    let json = |text: &str| Json::from_text(text).unwrap();
+    let with_ids = event().with_correlation_id("c\"1").with_message_id(7).with_causation_id(Uuid::nil());
+    let ids = r#""MessageID":"7","CausationID":"00000000-0000-0000-0000-000000000000","CorrelationID":"c\"1""#;
+    assert_eq!(text(&with_ids), format!("{{{ids}}}"));
+    assert_eq!(
+        text(&with_ids.clone().with_metadata_json(json(r#" {"a": {} } "#))),
+        format!(r#" {{"a": {{}} ,{ids}}}"#)
+    );
+    assert_eq!(with_ids.correlation_id().unwrap(), "c\"1");
+    assert_eq!(text(&with_ids.with_message_id(8)), format!("{{{}}}", ids.replace('7', "8")));
+
+    // A second one of another value is a contradiction, whoever came first.
+    let own = json(r#"{"CorrelationID": "mine", "CausationID": null}"#);
+    let owned = event().with_metadata_json(own.clone());
+    assert_eq!((owned.correlation_id().as_deref(), owned.causation_id()), (Some("mine"), None));
+    assert_eq!(owned.clone().with_correlation_id("mine").metadata(), &own);
+    let refused = refusal(&owned.clone().with_correlation_id("other"));
+    assert!(refused.contains("the metadata has a CorrelationID of its own, which is not \"other\""), "{refused}");
+    assert!(refusal(&event().with_causation_id("x").with_metadata_json(own)).contains("a CausationID of its own"));
+
+    let list = event().with_metadata_json(json("[]"));
+    assert!(
+        refusal(&list.clone().with_message_id("x")).contains("is not an object, so it has no place for the MessageID")
+    );
+    // What has no place is left out only when nobody asked for it by name.
+    let scope = EventContext::new().with_message_id("scope").with_correlation_id("scope").with_causation_id("scope");
+    for (mut event, expected) in [
+        (list, "[]".to_owned()),
+        (owned, r#"{"CorrelationID": "mine", "CausationID": null,"MessageID":"scope"}"#.to_owned()),
+        (
+            event().with_message_id("mine"),
+            r#"{"MessageID":"mine","CausationID":"scope","CorrelationID":"scope"}"#.into(),
+        ),
+    ] {
+        event.take_context(&scope);
+        assert_eq!(text(&event), expected);
+    }
+
+    assert!(refusal(&event().with_message_id("")).contains("the MessageID is empty"));
+    assert!(refusal(&event().with_message_id("a\0")).contains("contains a NUL"));
+    event().with_message_id("x".repeat(EventContext::MAX_ID_LEN)).validate().unwrap();
+    assert!(refusal(&event().with_message_id("x".repeat(256))).contains("longer than the limit of 255 bytes"));
+}
+
+#[test]
+fn the_ids_of_messages_make_no_other_event() {
+    let made = |metadata: &str| {
+        event().with_id(EventId::from(Uuid::max())).with_metadata_json(Json::from_text(metadata).unwrap())
+    };
+    let recorded = |event: NewEvent| event.occurred_when_recorded().into_recorded(1, SystemTime::now());
+    let same = |new: &str, old: &str| made(new).occurred_when_recorded().is_recorded_as(&recorded(made(old)));
+    assert!(same(r#"{"a":1}"#, r#"{"a":1.0,"MessageID":"x","CausationID":{},"CorrelationID":null}"#));
+    assert!(same(r#"{"a":1,"MessageID":"x"}"#, r#"{"MessageID":"y","a":1}"#));
+    assert!(!same(r#"{"a":1,"MessageID":"x"}"#, r#"{"MessageID":"x","a":2}"#));
+    assert!(!same(r#"{"MessageId":"x"}"#, "{}"));
+    assert!(!same(r#"["MessageID"]"#, "[]") && same("[1]", "[1.0]"));
+}
+
+#[test]
 fn the_error_of_an_append_names_the_event() {
     let events = [event(), event().with_tag("")];
     let error = NewEvent::validate_all(&events).unwrap_err();
@@ -136,7 +222,13 @@ fn recording_keeps_everything() {
     assert_eq!(event.mark(), Mark::new(3, new.id()));
     assert_eq!((event.position(), event.id(), event.event_type()), (3, new.id(), "BookLent"));
     assert_eq!((event.payload(), event.metadata()), (new.payload(), new.metadata()));
-    assert_eq!(event.occurred_at(), new.occurred_at());
+    assert_eq!(Some(event.occurred_at()), new.occurred_at());
+    assert!(new.is_recorded_as(&event));
+    let left_to_the_store = new.occurred_when_recorded();
+    assert!(!left_to_the_store.is_recorded_as(&event));
+    let event = left_to_the_store.clone().into_recorded(3, recorded_at);
+    assert_eq!(event.occurred_at(), event.recorded_at());
+    assert!(left_to_the_store.is_recorded_as(&event));
     assert_eq!(event.recorded_at(), SystemTime::UNIX_EPOCH + Duration::from_micros(1));
 }
 
@@ -148,7 +240,7 @@ proptest! {
             0.. => SystemTime::UNIX_EPOCH + distance,
             _ => SystemTime::UNIX_EPOCH - distance,
         };
-        let kept = event().with_occurred_at(time).occurred_at();
+        let kept = event().with_occurred_at(time).occurred_at().unwrap();
         prop_assert_eq!(from_micros(floor_micros(kept)).unwrap(), kept);
         prop_assert!(kept <= time);
         prop_assert!(time.duration_since(kept).unwrap() < Duration::from_micros(1));

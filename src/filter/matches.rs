@@ -1,10 +1,10 @@
 //! The one function that says whether an event matches.
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, time::SystemTime};
 
 use super::{Filter, FilterItem, Fragment, PredicateGroup, Selection, Side};
 use crate::{
-    Event, Json, NewEvent,
+    Event, Json, NewEvent, Payload,
     event::time::floor_micros,
     json::{Value, contains},
 };
@@ -16,7 +16,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Subject<'a> {
     event: Source<'a>,
-    payload: OnceCell<Value<'a>>,
+    /// `None` when it is opaque.
+    payload: OnceCell<Option<Value<'a>>>,
     metadata: OnceCell<Value<'a>>,
 }
 
@@ -53,7 +54,7 @@ impl<'a> Subject<'a> {
     pub(super) fn occurred_micros(&self) -> i64 {
         floor_micros(match self.event {
             Source::Recorded(event) => event.occurred_at(),
-            Source::New(event) => event.occurred_at(),
+            Source::New(event) => event.occurred_at().unwrap_or_else(SystemTime::now),
         })
     }
 
@@ -77,13 +78,15 @@ impl<'a> Subject<'a> {
     }
 
     fn contains(&self, fragment: &Fragment) -> bool {
-        let (cell, json): (_, &'a Json) = match (fragment.side(), self.event) {
-            (Side::Payload, Source::Recorded(event)) => (&self.payload, event.payload()),
-            (Side::Payload, Source::New(event)) => (&self.payload, event.payload()),
-            (Side::Metadata, Source::Recorded(event)) => (&self.metadata, event.metadata()),
-            (Side::Metadata, Source::New(event)) => (&self.metadata, event.metadata()),
+        let (payload, metadata): (&'a Payload, &'a Json) = match self.event {
+            Source::Recorded(event) => (event.payload(), event.metadata()),
+            Source::New(event) => (event.payload(), event.metadata()),
         };
-        contains(cell.get_or_init(|| json.value()), fragment.value())
+        let value = match fragment.side() {
+            Side::Payload => self.payload.get_or_init(|| payload.value()).as_ref(),
+            Side::Metadata => Some(self.metadata.get_or_init(|| metadata.value())),
+        };
+        value.is_some_and(|value| contains(value, fragment.value()))
     }
 }
 

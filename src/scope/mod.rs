@@ -202,6 +202,11 @@ impl Scope {
     }
 }
 
+/// The innermost item of this type in the current scope.
+pub(crate) fn current_item<T: Clone + Send + Sync + 'static>() -> Option<T> {
+    CURRENT.try_with(|scope| scope.get::<T>().cloned()).ok().flatten()
+}
+
 impl fmt::Debug for Scope {
     /// The items are left out: a scope ends up in logs, and an item may be a secret.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,8 +4,9 @@ use std::{collections::HashSet, future::IntoFuture, ops::RangeInclusive, sync::A
 
 use super::{AppendCondition, AppendRequest, BoxFuture, EventStore};
 use crate::{
-    Mark, NewEvent,
+    EventContext, Mark, NewEvent,
     error::{Error, Result},
+    scope::current_item,
 };
 
 /// An append that is about to be made: await it, after changing its limit if need be.
@@ -42,7 +43,7 @@ pub struct Append<'a> {
 }
 
 impl Append<'_> {
-    /// The most text of one append, types, tags, payloads and metadata together, in bytes: 64 MiB.
+    /// The most of one append, types, tags, payloads and metadata together, in bytes: 64 MiB.
     ///
     /// All of it is one message, written while the log is locked: a larger one would hold up every other append, and
     /// beyond a gigabyte PostgreSQL drops the connection without an answer.
@@ -51,6 +52,10 @@ impl Append<'_> {
 
 impl<'a> Append<'a> {
     pub(super) fn new(store: &'a dyn EventStore, events: Vec<NewEvent>, condition: AppendCondition) -> Self {
+        let mut events = events;
+        if let Some(context) = current_item::<EventContext>() {
+            events.iter_mut().for_each(|event| event.take_context(&context));
+        }
         Self { store, request: AppendRequest { events, condition, timeout: None } }
     }
 
@@ -83,7 +88,7 @@ fn check(events: &[NewEvent]) -> Result<()> {
     NewEvent::validate_all(events)?;
     let len = |event: &NewEvent| {
         let tags: usize = event.tags().map(str::len).sum();
-        event.event_type().len() + tags + event.payload().as_str().len() + event.metadata().as_str().len()
+        event.event_type().len() + tags + event.payload().len() + event.metadata().as_str().len()
     };
     let len: usize = events.iter().map(len).sum();
     if len > Append::MAX_LEN {

@@ -255,7 +255,7 @@ async fn numbers_are_compared_as_the_decimals_that_they_are() {
     refuse_probes(&router).await;
     let log = store.query(&Filter::any_event()).await.unwrap();
     for ((number, same, other), position) in numbers.iter().zip(1..) {
-        assert_eq!(*log[position as usize - 1].payload(), json(number));
+        assert_eq!(*log[position as usize - 1].payload(), mainstem::Payload::Json(json(number)));
         for (asked, expected) in [(&vec![*number], Some(position)), (same, Some(position)), (other, None)] {
             for asked in asked {
                 let filter = format!(r#"{{"matching":[{{"any_predicate_of":[{{"payload":{{"n":{asked}}}}}]}}]}}"#);

@@ -114,7 +114,7 @@ proptest! {
 
     #[test]
     fn an_event_matches_alike_before_and_after_it_is_recorded(filter in filters(), event in events()) {
-        let new = NewEvent::from_json(event.event_type(), event.payload().clone())
+        let new = NewEvent::from_payload(event.event_type(), event.payload().clone())
             .with_tags(event.tags())
             .with_metadata_json(event.metadata().clone())
             .with_occurred_at(event.occurred_at());

@@ -24,7 +24,7 @@ impl ModelItem {
             && self.tags.iter().all(|wanted| tags.contains(&wanted.as_str()))
             && self.predicates.as_ref().is_none_or(|(all, predicates)| {
                 let fulfilled = |(metadata, fragment): &(bool, Value)| {
-                    let json = if *metadata { event.metadata() } else { event.payload() };
+                    let json = if *metadata { event.metadata() } else { event.payload().as_json().unwrap() };
                     model_contains(&json.decode().unwrap(), fragment)
                 };
                 if *all { predicates.iter().all(fulfilled) } else { predicates.iter().any(fulfilled) }

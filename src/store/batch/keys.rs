@@ -45,8 +45,10 @@ impl EventKeys {
     pub(in crate::store) fn of(event: &NewEvent) -> Self {
         let mut hashes = vec![hash(&"any"), type_hash(event.event_type())];
         hashes.extend(event.tags().map(tag_hash));
-        for (side, json) in [(Side::Payload, event.payload()), (Side::Metadata, event.metadata())] {
-            leaves(&json.value(), &mut Vec::new(), &mut |steps, value| hashes.push(leaf_hash(side, steps, value)));
+        let metadata = Some(event.metadata().value());
+        for (side, value) in [(Side::Payload, event.payload().value()), (Side::Metadata, metadata)] {
+            let Some(value) = value else { continue };
+            leaves(&value, &mut Vec::new(), &mut |steps, value| hashes.push(leaf_hash(side, steps, value)));
         }
         Self(hashes)
     }

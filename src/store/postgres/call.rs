@@ -50,7 +50,6 @@ pub(super) async fn call(
     let edge_appends = some(edges.iter().map(|edge| number(edge.append)).collect());
     let edge_events = some(edges.iter().map(|edge| number(edge.event)).collect());
     let paths = keys.paths.as_deref().map(JsonText);
-    let no_bytes: Option<Vec<&[u8]>> = None;
     let no_texts: Option<Vec<&str>> = None;
     let no_versions: Option<Vec<i64>> = None;
     let params: [&(dyn ToSql + Sync); 22] = [
@@ -59,8 +58,8 @@ pub(super) async fn call(
         &columns.tags,
         &columns.metadata,
         &columns.payloads,
-        &no_bytes,
-        &no_texts,
+        &columns.bytes,
+        &columns.content_types,
         &columns.occurred_at,
         &columns.appends,
         &columns.following,
@@ -90,8 +89,11 @@ struct Columns<'a> {
     types: Vec<&'a str>,
     tags: Vec<&'a str>,
     metadata: Vec<JsonText<'a>>,
-    payloads: Vec<JsonText<'a>>,
-    occurred_at: Vec<Micros>,
+    payloads: Vec<Option<JsonText<'a>>>,
+    /// `None` when no event of the batch is bytes.
+    bytes: Option<Vec<Option<&'a [u8]>>>,
+    content_types: Option<Vec<Option<&'a str>>>,
+    occurred_at: Vec<Option<Micros>>,
     appends: Vec<i32>,
     following: Vec<i32>,
     after_positions: Vec<Option<i64>>,
@@ -105,6 +107,11 @@ impl<'a> Columns<'a> {
         for (index, one) in waiting.iter().enumerate() {
             columns.append(number(index), one);
         }
+        if columns.payloads.iter().any(Option::is_none) {
+            let opaque = || waiting.iter().flat_map(|one| &one.append.events).map(|event| event.payload().as_bytes());
+            columns.bytes = Some(opaque().map(|payload| payload.map(|(_, bytes)| bytes)).collect());
+            columns.content_types = Some(opaque().map(|payload| payload.map(|(what, _)| what)).collect());
+        }
         columns
     }
 
@@ -115,8 +122,8 @@ impl<'a> Columns<'a> {
             self.types.push(event.event_type());
             self.tags.push(tags);
             self.metadata.push(JsonText(event.metadata().as_str()));
-            self.payloads.push(JsonText(event.payload().as_str()));
-            self.occurred_at.push(Micros::of(event.occurred_at()));
+            self.payloads.push(event.payload().as_json().map(|json| JsonText(json.as_str())));
+            self.occurred_at.push(event.occurred_at().map(Micros::of));
             self.appends.push(number_of_append);
             self.following.push(int(append.events.len() - 1 - index));
         }

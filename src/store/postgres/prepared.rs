@@ -40,7 +40,7 @@ impl Prepared {
         let tags: Vec<String> = events.iter().map(|event| tags_text(event.tags())).collect();
         let sent = events
             .iter()
-            .map(|event| event.event_type().len() + event.payload().as_str().len() + event.metadata().as_str().len());
+            .map(|event| event.event_type().len() + event.payload().len() + event.metadata().as_str().len());
         let len = sent.sum::<usize>()
             + tags.iter().map(String::len).sum::<usize>()
             + guard.as_ref().map_or(0, |guard| guard.items.len());

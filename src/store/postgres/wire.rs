@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     error::{Error, ErrorKind, Result},
     event::{
-        Event, EventId, Mark,
+        Event, EventId, Mark, Payload,
         time::{floor_micros, from_micros},
     },
     json::Json,
@@ -138,7 +138,10 @@ pub(super) fn event(row: &Row, first: usize) -> Result<Option<Event>, Unreadable
         id: mark.id(),
         event_type: row.try_get::<_, &str>(first + 2)?.into(),
         tags: tags.into_iter().map(Into::into).collect(),
-        payload: json(first + 4)?,
+        payload: match row.try_get::<_, Option<&str>>(first + 8)? {
+            None => Payload::Json(json(first + 4)?),
+            Some(content_type) => Payload::bytes(content_type, row.try_get::<_, &[u8]>(first + 9)?),
+        },
         metadata: json(first + 5)?,
         occurred_at: row.try_get::<_, Micros>(first + 6)?.time()?,
         recorded_at: row.try_get::<_, Micros>(first + 7)?.time()?,

@@ -9,6 +9,9 @@ macro_rules! __event_store_cases {
     ([$($callback:tt)+] $($given:tt)*) => { $($callback)+! { $($given)*
         append {
             events_are_read_as_they_were_written: "an event is read back with every field as it was appended",
+            opaque_bytes_are_read_as_they_were_written: "a payload may be bytes with a content type, whatever is in them",
+            an_event_may_occur_when_it_is_recorded: "the client may leave the time to the store's clock",
+            ids_of_messages_are_in_the_metadata: "where an event comes from is read back, from the scope of the call too",
             positions_follow_the_order_of_the_appends: "positions increase, and those of one append follow each other",
             an_append_is_whole_or_not_there: "an append that is refused, for whatever reason, writes nothing",
             an_append_does_not_break_its_own_condition: "the events of the append itself do not count against it",
@@ -18,6 +21,7 @@ macro_rules! __event_store_cases {
         query {
             an_empty_log_has_no_events_and_no_head: "an empty log is read as empty, not as an error",
             each_shape_of_filter_reads_what_matches: "types, tags, predicates, items and their combinations select the right events, in order",
+            predicates_never_match_opaque_bytes: "bytes are not looked into, even if they are JSON; the rest of the event is",
             types_and_tags_are_compared_byte_by_byte: "no case, no accent, no space, no pattern and no beginning is taken for the same",
             the_head_is_the_logs_last_event_whatever_was_asked_for: "the head comes with every read, also with an empty one",
             a_position_bound_reads_what_is_behind_it: "a read goes on behind a position, which is not part of it",
@@ -42,6 +46,8 @@ macro_rules! __event_store_cases {
             a_repeated_append_returns_the_first_ones_positions: "the same append, made again, writes nothing and says where the events are",
             a_repeat_is_answered_whatever_its_condition_says_now: "a repeat is recognised before its condition is judged",
             an_event_of_the_same_value_is_the_same_event: "a repeat is told by the value of its JSON, not by the text",
+            opaque_bytes_are_compared_byte_by_byte: "nor by the content type alone, nor as JSON",
+            a_repeat_from_elsewhere_is_the_same_event: "the ids of messages don't count when a repeat is told, the rest of the metadata does",
             ids_of_other_events_are_refused: "ids with other content, another order, a part or more are refused, whole",
             a_refused_append_leaves_its_ids_free: "an append that was refused can be made again, for the first time",
             an_abandoned_append_is_whole_or_not_there_and_can_be_made_again: "dropping an append half-way leaves no part, and a repeat settles it",

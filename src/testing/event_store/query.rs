@@ -6,11 +6,12 @@ use serde_json::json;
 
 use super::{
     fixture::{
-        Store, append, append_one, event, log, of_type, of_types, plain, positions, read, tagged, types, with_tags,
+        Store, append, append_if, append_one, event, expect, log, none_of, of_type, of_types, plain, positions, read,
+        refused, tagged, types, with_predicate, with_tags,
     },
     shapes,
 };
-use crate::{Filter, Role};
+use crate::{ErrorKind, Filter, Json, NewEvent, Predicate, Role};
 
 pub(super) async fn an_empty_log_has_no_events_and_no_head(store: Store<'_>) {
     for filter in [Filter::any_event(), of_type("A"), with_tags(["t"])] {
@@ -112,6 +113,38 @@ pub(super) async fn a_strong_read_sees_every_append_that_was_acknowledged(store:
         assert_eq!(history.len(), amount, "a read after the acknowledged append at {:?}", appended.positions());
         assert_eq!(history.head(), Some(appended.last()));
         assert_eq!(history.role(), Role::Primary, "a strong read is the primary's");
+    }
+}
+
+pub(super) async fn predicates_never_match_opaque_bytes(store: Store<'_>) {
+    let text = r#"{"BookID": "b-1", "n": [1]}"#;
+    let opaque = NewEvent::from_bytes("Added", "application/json", text.as_bytes()).with_tag("book:1");
+    let opaque = expect(opaque.with_metadata(&json!({"user": "ada"})), "metadata of the test");
+    let looks = expect(Json::from_text(text), "JSON of the test");
+    let json_at = append(store, [NewEvent::from_json("Other", looks)]).await.first_position();
+    let opaque_at = append(store, [opaque]).await.first_position();
+    let by_payload = Predicate::payload("BookID", "b-1");
+    let by_metadata = Predicate::metadata("user", "ada");
+    let matching = Filter::matching;
+    let filters = [
+        (vec![json_at], Ok(with_predicate(by_payload.clone()))),
+        (vec![json_at], Ok(with_predicate(Predicate::payload_contains(&json!({"n": [1]}))))),
+        (vec![], Ok(with_predicate(Predicate::payload_contains(&json!(text))))),
+        (vec![], matching().any_type_of(["Added"]).and_any_predicate_of([by_payload.clone()]).finish()),
+        (vec![], matching().all_predicates_of([by_payload.clone(), by_metadata.clone()]).finish()),
+        (vec![json_at, opaque_at], matching().any_predicate_of([by_payload, by_metadata.clone()]).finish()),
+        (vec![opaque_at], Ok(with_predicate(by_metadata))),
+        (vec![opaque_at], Ok(of_type("Added"))),
+        (vec![opaque_at], Ok(with_tags(["book:1"]))),
+    ];
+    for (expected, filter) in filters {
+        let filter = expect(filter, "a filter of the test");
+        assert_eq!(positions(&read(store, &filter).await), expected, "by {filter:?}");
+        let behind = none_of(&filter).after_position(json_at);
+        match expected.contains(&opaque_at) {
+            true => _ = refused(store, [plain("Probe")], behind, ErrorKind::Conflict).await,
+            false => _ = append_if(store, [plain("Probe")], behind).await,
+        }
     }
 }
 

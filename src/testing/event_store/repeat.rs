@@ -7,7 +7,7 @@ use serde_json::json;
 use super::fixture::{
     Store, append, append_if, append_one, event, expect, log, none_of, of_type, plain, read, refused, with_tags,
 };
-use crate::{AppendCondition, ErrorKind, EventId, EventStore, Json, Mark, NewEvent};
+use crate::{AppendCondition, ErrorKind, EventContext, EventId, EventStore, Json, Mark, NewEvent, Scope};
 
 pub(super) async fn a_repeated_append_returns_the_first_ones_positions(store: Store<'_>) {
     append_one(store, "Before").await;
@@ -65,7 +65,8 @@ pub(super) async fn ids_of_other_events_are_refused(store: Store<'_>) {
     append(store, [alone.clone()]).await;
     let before = log(store).await;
     let new = plain("C");
-    let as_first = |event: NewEvent| event.with_id(first.id()).with_occurred_at(first.occurred_at());
+    let at = first.occurred_at().unwrap_or(std::time::UNIX_EPOCH);
+    let as_first = |event: NewEvent| event.with_id(first.id()).with_occurred_at(at);
     let cases = [
         ("the first part of an append", vec![first.clone()]),
         ("the second part of an append", vec![second.clone()]),
@@ -81,10 +82,7 @@ pub(super) async fn ids_of_other_events_are_refused(store: Store<'_>) {
             "metadata where there was none",
             vec![expect(first.clone().with_metadata(&json!({"m": 1})), "metadata of the test"), second.clone()],
         ),
-        (
-            "another time",
-            vec![first.clone().with_occurred_at(first.occurred_at() + Duration::from_secs(1)), second.clone()],
-        ),
+        ("another time", vec![first.clone().with_occurred_at(at + Duration::from_secs(1)), second.clone()]),
     ];
     for (what, events) in cases {
         let error = match store.append(events, AppendCondition::none()).await {
@@ -94,6 +92,60 @@ pub(super) async fn ids_of_other_events_are_refused(store: Store<'_>) {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {error}");
     }
     assert_eq!(log(store).await.events(), before.events());
+}
+
+pub(super) async fn opaque_bytes_are_compared_byte_by_byte(store: Store<'_>) {
+    let id = EventId::new();
+    let made = |content_type: &str, bytes: &[u8]| {
+        NewEvent::from_bytes("A", content_type, bytes).with_id(id).with_occurred_at(std::time::SystemTime::UNIX_EPOCH)
+    };
+    let first = append(store, [made("text/plain", b"{}")]).await;
+    let again = append(store, [made("text/plain", b"{}")]).await;
+    assert_eq!((again.positions(), again.is_repeated()), (first.positions(), true));
+    let json =
+        NewEvent::from_json("A", Json::default()).with_id(id).with_occurred_at(std::time::SystemTime::UNIX_EPOCH);
+    let others = [
+        ("other bytes", made("text/plain", b"{]")),
+        ("more bytes", made("text/plain", b"{} ")),
+        ("another content type", made("text/html", b"{}")),
+        ("JSON of the same text", json),
+    ];
+    for (what, event) in others {
+        match store.append([event], AppendCondition::none()).await {
+            Ok(appended) => panic!("{what}: taken, at {:?}", appended.positions()),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {error}"),
+        }
+    }
+    assert_eq!(log(store).await.len(), 1);
+}
+
+pub(super) async fn a_repeat_from_elsewhere_is_the_same_event(store: Store<'_>) {
+    let made = expect(plain("A").with_metadata(&json!({"user": "ada"})), "metadata of the test");
+    let from = |id: &str| Scope::current().with_item(EventContext::new().with_correlation_id(id).with_message_id(id));
+    let first = from("first").run(async { append(store, [made.clone()]).await }).await;
+    // Made again by another request, by nobody in particular, and with ids of its own.
+    let again = [
+        from("second").run(async { append(store, [made.clone()]).await }).await,
+        append(store, [made.clone()]).await,
+        append(store, [made.clone().with_correlation_id("third").with_causation_id("third")]).await,
+    ];
+    for again in again {
+        assert_eq!((again.positions(), again.is_repeated()), (first.positions(), true));
+    }
+    let history = log(store).await;
+    let [recorded] = history.events() else { panic!("{} events instead of one", history.len()) };
+    let ids = [recorded.message_id(), recorded.causation_id(), recorded.correlation_id()];
+    assert_eq!(ids.map(|id| id.map(String::from)), [Some("first".into()), None, Some("first".into())]);
+    // The rest of the metadata does count.
+    let other = expect(made.with_metadata(&json!({"user": "bob"})), "metadata of the test");
+    refused(store, [other], AppendCondition::none(), ErrorKind::InvalidInput).await;
+    // Where it is no object, nothing of it is an id.
+    let list = |text: &str| plain("B").with_metadata_json(expect(Json::from_text(text), "JSON of the test"));
+    let of_one = list(r#"["MessageID"]"#);
+    append(store, [of_one.clone()]).await;
+    let of_none = of_one.clone().with_metadata_json(expect(Json::from_text("[]"), "JSON of the test"));
+    refused(store, [of_none], AppendCondition::none(), ErrorKind::InvalidInput).await;
+    assert!(append(store, [of_one]).await.is_repeated());
 }
 
 pub(super) async fn a_refused_append_leaves_its_ids_free(store: Store<'_>) {

@@ -1,7 +1,7 @@
 //! The suite is worth what it catches: stores that are broken on purpose, one rule at a time.
 
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, Filter, NewEvent,
+    AppendCondition, ErrorKind, EventStore, Filter, NewEvent, Payload,
     testing::event_store::{Case, Failure},
 };
 use serde_json::json;
@@ -47,7 +47,13 @@ async fn what_no_store_may_be_asked_is_refused_before() {
     let valid = event("A", json!({}));
     let twice = [valid.clone(), valid.clone()];
     let long_type = NewEvent::new("x".repeat(256), &()).unwrap();
-    let cases: [(&str, Vec<NewEvent>); 5] = [
+    let bytes: std::sync::Arc<[u8]> = vec![0; Payload::MAX_BYTES_LEN].into();
+    let too_much = (0..5).map(|_| NewEvent::from_bytes("A", "a", bytes.clone())).collect();
+    let no_place = valid.clone().with_metadata_json(mainstem::Json::from_text("[]").unwrap()).with_message_id("m");
+    let cases: [(&str, Vec<NewEvent>); 8] = [
+        ("more than 64 MiB, of bytes", too_much),
+        ("no content type", vec![NewEvent::from_bytes("A", "", *b"")]),
+        ("an id that has no place", vec![no_place]),
         ("nothing", vec![]),
         ("one id twice", twice.into()),
         ("an empty type", vec![event("", json!({}))]),

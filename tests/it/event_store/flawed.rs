@@ -13,7 +13,7 @@ use mainstem::{
     Guard, NewEvent, QueryRequest, Result,
 };
 
-use super::flaws::{Flaw, as_text, matches, stored};
+use super::flaws::{Flaw, as_text, comes_from_the_same, matches, stored};
 
 #[derive(Clone, Debug)]
 pub(super) struct FlawedStore {
@@ -98,7 +98,10 @@ impl FlawedStore {
     }
 
     fn judge_in(&self, log: &Log, request: &AppendRequest) -> Result<Option<Appended>> {
-        let large = request.events.iter().any(|event| event.payload().as_str().len() > 1024 * 1024);
+        let large = request
+            .events
+            .iter()
+            .any(|event| event.payload().as_json().is_some_and(|json| json.as_str().len() > 1024 * 1024));
         if (self.has(Flaw::TakesNoLargeEvents) && large)
             || (self.has(Flaw::TakesFewEvents) && request.events.len() > 500)
         {
@@ -134,7 +137,13 @@ impl FlawedStore {
         let same = log.events[index..].iter().zip(events).all(|(recorded, event)| match self.flaw {
             Some(Flaw::ComparesOnlyIds) => event.id() == recorded.id(),
             Some(Flaw::ComparesJsonAsText) => {
-                event.is_recorded_as(recorded) && event.payload().as_str() == recorded.payload().as_str()
+                event.is_recorded_as(recorded) && event.payload().to_string() == recorded.payload().to_string()
+            }
+            Some(Flaw::ComparesBytesByLength) => {
+                event.id() == recorded.id() && event.payload().to_string() == recorded.payload().to_string()
+            }
+            Some(Flaw::ComparesWhereEventsComeFrom) => {
+                event.is_recorded_as(recorded) && comes_from_the_same(event, recorded)
             }
             _ => stored(self.flaw, event.clone()).is_recorded_as(recorded),
         });

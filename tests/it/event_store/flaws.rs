@@ -1,6 +1,6 @@
 //! The ways in which a store is broken on purpose, and the cases that must notice.
 
-use mainstem::{Event, Filter, Json, NewEvent, PredicateGroup};
+use mainstem::{Event, Filter, Json, NewEvent, Payload, PredicateGroup};
 
 macro_rules! flaws {
     ($($flaw:ident => [$($case:ident),+];)+) => {
@@ -41,6 +41,8 @@ flaws! {
     TakesAPartForARepeat => [ids_of_other_events_are_refused];
     JudgesBeforeRepeats => [a_repeat_is_answered_whatever_its_condition_says_now];
     ComparesJsonAsText => [an_event_of_the_same_value_is_the_same_event];
+    ComparesBytesByLength => [opaque_bytes_are_compared_byte_by_byte];
+    ComparesWhereEventsComeFrom => [a_repeat_from_elsewhere_is_the_same_event];
     KeepsIdsOfTheRefused => [a_refused_append_leaves_its_ids_free];
     TakesEqualContentForRepeats => [an_append_without_a_condition_is_written_whatever_the_log_holds];
     // What is written.
@@ -53,7 +55,9 @@ flaws! {
     WritesAndSaysTimeout => [an_append_that_ran_out_of_time_says_what_it_knows];
     LeavesGapsInAnAppend => [positions_follow_the_order_of_the_appends];
     UsesOnePositionForAll => [sequence_positions_are_unique_and_increase, positions_follow_the_order_of_the_appends];
-    DropsMetadata => [events_are_read_as_they_were_written];
+    DropsMetadata => [events_are_read_as_they_were_written, ids_of_messages_are_in_the_metadata];
+    KeepsBytesAsText => [opaque_bytes_are_read_as_they_were_written];
+    OccursWhenItIsMade => [an_event_may_occur_when_it_is_recorded];
     RoundsNumbers => [numbers_keep_every_digit];
     KeepsMilliseconds => [times_are_kept_to_the_microsecond, events_are_read_as_they_were_written];
     CutsLongText => [the_longest_type_and_tags_are_stored_and_found];
@@ -78,6 +82,7 @@ flaws! {
         a_query_item_matches_one_of_its_types_and_all_of_its_tags, each_shape_of_filter_reads_what_matches
     ];
     MatchesNothingByAnyEvent => [any_event_guards_the_whole_log, the_query_of_all_events_matches_every_event];
+    LooksIntoBytes => [predicates_never_match_opaque_bytes];
     IgnoresCase => [types_and_tags_are_compared_byte_by_byte];
     ReadsAThousandItems => [a_wide_filter_is_judged_whole];
     // Races.
@@ -97,26 +102,41 @@ flaws! {
 
 /// What is written of an event.
 pub(super) fn stored(flaw: Option<Flaw>, event: NewEvent) -> NewEvent {
-    let rebuilt = |text: &dyn Fn(&str) -> String, payload: Json| {
-        NewEvent::from_json(text(event.event_type()), payload)
+    let rebuilt = |text: &dyn Fn(&str) -> String, payload: Payload| {
+        let rebuilt = NewEvent::from_payload(text(event.event_type()), payload)
             .with_id(event.id())
             .with_tags(event.tags().map(text))
-            .with_metadata_json(event.metadata().clone())
-            .with_occurred_at(event.occurred_at())
+            .with_metadata_json(event.metadata().clone());
+        match event.occurred_at() {
+            Some(time) => rebuilt.with_occurred_at(time),
+            None => rebuilt.occurred_when_recorded(),
+        }
     };
     let payload = event.payload().clone();
     match flaw {
         Some(Flaw::DropsMetadata) => event.with_metadata_json(Json::default()),
         Some(Flaw::RoundsNumbers) => {
-            let value: serde_json::Value = serde_json::from_str(payload.as_str()).unwrap_or_default();
-            rebuilt(&str::to_owned, Json::from_serialize(&value).expect("JSON"))
+            let text = payload.as_json().map(Json::as_str).unwrap_or_default();
+            let value: serde_json::Value = serde_json::from_str(text).unwrap_or_default();
+            rebuilt(&str::to_owned, Json::from_serialize(&value).expect("JSON").into())
         }
         Some(Flaw::KeepsMilliseconds) => {
-            let micros = event.occurred_at().duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis());
+            let time = event.occurred_at().unwrap_or(std::time::UNIX_EPOCH);
+            let micros = time.duration_since(std::time::UNIX_EPOCH).map_or(0, |since| since.as_millis());
             let time = std::time::Duration::from_millis(u64::try_from(micros).expect("milliseconds"));
             event.with_occurred_at(std::time::UNIX_EPOCH + time)
         }
         Some(Flaw::CutsLongText) => rebuilt(&|text| text.chars().take(100).collect(), payload),
+        Some(Flaw::KeepsBytesAsText) => match payload.as_bytes() {
+            Some((content_type, bytes)) => {
+                let text = String::from_utf8_lossy(bytes).into_owned();
+                rebuilt(&str::to_owned, Payload::bytes(content_type, text.into_bytes()))
+            }
+            None => event,
+        },
+        Some(Flaw::OccursWhenItIsMade) if event.occurred_at().is_none() => {
+            event.with_occurred_at(std::time::SystemTime::now())
+        }
         Some(Flaw::EscapesQuotes) => rebuilt(&|text| text.replace('\'', "''"), payload),
         Some(Flaw::SplitsTags) => {
             let tags: Vec<String> = event.tags().flat_map(|tag| tag.split(':')).map(str::to_owned).collect();
@@ -127,6 +147,13 @@ pub(super) fn stored(flaw: Option<Flaw>, event: NewEvent) -> NewEvent {
 }
 
 pub(super) fn matches(flaw: Option<Flaw>, filter: &Filter, event: &Event) -> bool {
+    if let (Some(Flaw::LooksIntoBytes), Some((_, bytes))) = (flaw, event.payload().as_bytes()) {
+        let text = String::from_utf8_lossy(bytes).into_owned();
+        let Ok(json) = Json::from_text(text) else { return filter.matches(event) };
+        let seen = NewEvent::from_json(event.event_type(), json).with_tags(event.tags().map(str::to_owned));
+        let seen = seen.with_metadata_json(event.metadata().clone());
+        return filter.matches(&seen.into_recorded(event.position(), event.recorded_at()));
+    }
     let Some(mut items) = filter.items() else { return flaw != Some(Flaw::MatchesNothingByAnyEvent) };
     match flaw {
         Some(Flaw::FlattensItems) if items.len() > 1 => {
@@ -158,6 +185,13 @@ pub(super) fn matches(flaw: Option<Flaw>, filter: &Filter, event: &Event) -> boo
         }
         _ => filter.matches(event),
     }
+}
+
+/// Whether the ids of messages are the same.
+pub(super) fn comes_from_the_same(event: &NewEvent, recorded: &Event) -> bool {
+    event.message_id() == recorded.message_id()
+        && event.causation_id() == recorded.causation_id()
+        && event.correlation_id() == recorded.correlation_id()
 }
 
 /// All that an event says, but not its id.

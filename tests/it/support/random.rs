@@ -44,9 +44,15 @@ fn document() -> impl Strategy<Value = Value> {
 }
 
 pub(crate) fn new_event() -> impl Strategy<Value = NewEvent> {
-    (text(), prop::collection::vec(text(), 0..4), document(), document(), 0..20_u64).prop_map(
-        |(event_type, tags, payload, metadata, occurred)| {
-            let event = event(&event_type, payload).with_tags(tags).with_occurred_at(micros(occurred));
+    let opaque = prop::bool::weighted(0.2);
+    (text(), prop::collection::vec(text(), 0..4), document(), document(), 0..20_u64, opaque).prop_map(
+        |(event_type, tags, payload, metadata, occurred, opaque)| {
+            let event = match opaque {
+                // Just what a predicate would match, if it looked.
+                true => NewEvent::from_bytes(event_type, "application/json", payload.to_string().into_bytes()),
+                false => event(&event_type, payload),
+            };
+            let event = event.with_tags(tags).with_occurred_at(micros(occurred));
             event.with_metadata(&metadata).unwrap()
         },
     )

@@ -3,6 +3,7 @@ WITH head AS MATERIALIZED (
     SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
 )
 SELECT head.position, head.id,
-       e.position, e.id, e.type, e.tags, e.payload, e.metadata, e.occurred_at, e.recorded_at
+       e.position, e.id, e.type, e.tags, e.payload, e.metadata, e.occurred_at, e.recorded_at,
+       e.content_type, e.bytes
 FROM head LEFT JOIN "mainstem"."events" e ON /* filter */
 ORDER BY e.position
