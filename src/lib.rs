@@ -101,6 +101,10 @@ pub use store::{
     After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, LogName,
     MemoryEventStore, PostgresEventStore, Query, QueryRequest,
 };
+pub use store::{
+    DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
+    ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;
 

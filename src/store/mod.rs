@@ -7,6 +7,7 @@
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
 //! | `refusal` | why an append is refused, in the same words in every store |
+//! | `snapshot` | states of projections: a trait of its own, beside the log |
 //! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
 
@@ -18,6 +19,7 @@ mod memory;
 mod postgres;
 mod query;
 mod refusal;
+mod snapshot;
 
 #[cfg(feature = "migrations")]
 pub use self::postgres::Migrated;
@@ -29,4 +31,8 @@ pub use self::{
     memory::MemoryEventStore,
     postgres::{LogName, PostgresEventStore},
     query::Query,
+    snapshot::{
+        DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
+        ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+    },
 };

@@ -15,5 +15,6 @@ mod quickstart;
 mod router;
 mod router_faults;
 mod scope;
+mod snapshots;
 mod store;
 mod support;

@@ -1,7 +1,7 @@
 //! The log in PostgreSQL.
 //!
 //! `names` puts the user's names into the SQL, `filter_sql` turns filters into conditions, `wire` turns values into
-//! bytes and back, `append` and `query` are the two calls, `migrate` makes the tables, `failure` says what the
+//! bytes and back, `append`, `query` and `snapshot` are the calls, `migrate` makes the tables, `failure` says what the
 //! server's errors mean here.
 
 mod append;
@@ -11,6 +11,7 @@ mod filter_sql;
 mod migrate;
 mod names;
 mod query;
+mod snapshot;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -68,6 +69,7 @@ struct Log {
     append: String,
     judge: FilterStatement,
     query: FilterStatement,
+    snapshots: snapshot::Statements,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -103,6 +105,7 @@ impl PostgresEventStore {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
             query: FilterStatement::new(&name, include_str!("sql/query.sql")),
+            snapshots: snapshot::Statements::new(&name),
             name,
         };
         Self { router: router.clone(), log: Arc::new(log) }
