@@ -15,6 +15,7 @@ mod quickstart;
 mod router;
 mod router_faults;
 mod scope;
+mod snapshot_store;
 mod snapshots;
 mod store;
 mod support;

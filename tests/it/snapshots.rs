@@ -1,4 +1,5 @@
-//! What only snapshots in PostgreSQL do; what every store with snapshots does is in `mainstem::testing::snapshot_store`.
+//! What only snapshots in PostgreSQL do; what every store with snapshots does is in
+//! `mainstem::testing::event_store::snapshots`.
 
 use std::{future::IntoFuture, time::Duration};
 

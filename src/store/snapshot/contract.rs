@@ -45,7 +45,7 @@ use crate::{
 /// and never saved. One of a lower position never replaces one of a higher, except that of another history, which any
 /// valid one replaces. A log without events has no mark, and its projections nothing to save.
 ///
-/// With the feature `testing`, `testing::snapshot_store` holds the rules as tests, for any store.
+/// With the feature `testing`, `testing::event_store::snapshots` holds the rules as tests, for any store.
 ///
 /// # Making a store
 ///
