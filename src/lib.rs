@@ -49,6 +49,8 @@
 //! - **Event store**: [`PostgresEventStore`] is one log in one total order. It is read by [`Filter`] and appended to under
 //!   an [`AppendCondition`]: what was read is unchanged. That is a dynamic consistency boundary: the filter of the decision,
 //!   not the stream of an entity, is what must not have changed.
+//! - **Snapshots**: [`SnapshotStore`] keeps states of projections, so that [`project`](SnapshotStore::project) reads only
+//!   what has come since.
 //!
 #![cfg_attr(
     feature = "testing",

@@ -56,6 +56,23 @@ use crate::{Result, Router, router::Deadline};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Grants
+///
+/// What a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
+/// lacks one fails with [`Configuration`](crate::ErrorKind::Configuration).
+///
+/// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
+/// |---|---|---|---|
+/// | query | `SELECT` | | |
+/// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1`, which everybody has by default |
+/// | load snapshots, project | `SELECT` | `SELECT` | |
+/// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
+/// | delete snapshots | | `SELECT`, `DELETE` | |
+/// | migrate | | | `CREATE` on the schema, or on the database if it is not there |
+///
+/// A role that may not save can [project](crate::SnapshotStore::project) all the same: only its saves fail, or are turned
+/// [off](crate::Project::without_saving).
 #[derive(Clone, Debug)]
 pub struct PostgresEventStore {
     router: Router,
