@@ -8,6 +8,7 @@
 //! | `history` | what a query has read, and the condition that vouches for it |
 //! | `refusal` | why an append is refused, in the same words in every store |
 //! | `batch` | which appends go together, and which of them stand in each other's way |
+//! | `snapshot` | states of projections: a trait of its own, beside the log |
 //! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
 
@@ -20,6 +21,7 @@ mod memory;
 mod postgres;
 mod query;
 mod refusal;
+mod snapshot;
 
 #[cfg(feature = "migrations")]
 pub use self::postgres::Migrated;
@@ -31,4 +33,8 @@ pub use self::{
     memory::MemoryEventStore,
     postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
     query::Query,
+    snapshot::{
+        DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
+        ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+    },
 };

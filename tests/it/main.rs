@@ -16,6 +16,8 @@ mod quickstart;
 mod router;
 mod router_faults;
 mod scope;
+mod snapshot_store;
+mod snapshots;
 mod store;
 mod support;
 mod waiting;
