@@ -11,6 +11,7 @@ mod hostile_text;
 mod local_cluster;
 mod local_cluster_end;
 mod migrations;
+mod plans;
 mod procedure;
 mod quickstart;
 mod router;
