@@ -100,8 +100,8 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, LogName,
-    MemoryEventStore, PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, Import,
+    Imported, LogName, MemoryEventStore, PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest,
 };
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `contract` | the trait that every store implements, and what it gets and answers |
 //! | `append`, `query` | the two calls, as their users make them |
+//! | `import` | appending more than goes into one append |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
 //! | `refusal` | why an append is refused, in the same words in every store |
@@ -17,6 +18,7 @@ mod batch;
 mod condition;
 mod contract;
 mod history;
+mod import;
 mod memory;
 mod postgres;
 mod query;
@@ -30,6 +32,7 @@ pub use self::{
     condition::{After, AppendCondition, Guard},
     contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
     history::History,
+    import::{Import, Imported},
     memory::MemoryEventStore,
     postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
     query::Query,

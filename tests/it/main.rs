@@ -8,6 +8,7 @@ mod event_store;
 mod filter_sql;
 mod grants;
 mod hostile_text;
+mod import;
 mod local_cluster;
 mod local_cluster_end;
 mod migrations;
