@@ -12,7 +12,7 @@ mod predicate;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 

@@ -2,7 +2,7 @@
 
 mod identity;
 mod matching;
-mod model;
+pub(crate) mod model;
 
 use std::time::{Duration, SystemTime};
 

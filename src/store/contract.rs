@@ -2,7 +2,7 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Append, AppendCondition, Appended, Query, refusal};
+use super::{Append, AppendCondition, Appended, Import, Query, refusal};
 use crate::{
     Consistency, Error, Event, Filter, Mark, NewEvent, Result, Role,
     filter::{Bounds, Selection, Subject},
@@ -58,6 +58,16 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         Self: Sized,
     {
         Append::new(self, events.into_iter().collect(), condition)
+    }
+
+    /// Appends more events than go into one append, in chunks. Await what it returns; see [`Import`].
+    fn import<'a, I>(&'a self, events: I, condition: AppendCondition) -> Import<'a>
+    where
+        Self: Sized,
+        I: IntoIterator<Item = NewEvent>,
+        I::IntoIter: Send + 'a,
+    {
+        Import::new(self, Box::new(events.into_iter()), condition)
     }
 
     /// Reads all events that match, where the scope says. Await what it returns; see [`Query`].

@@ -1,5 +1,7 @@
 //! A log in memory.
 
+mod snapshot;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -8,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest,
+    Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest, Snapshot,
     condition::{After, Guard},
     refusal,
 };
@@ -32,6 +34,7 @@ struct Log {
     /// How many events of the same append follow each event.
     following: Vec<usize>,
     positions: HashMap<EventId, u64>,
+    snapshots: HashMap<snapshot::Key, Snapshot>,
 }
 
 impl MemoryEventStore {

@@ -4,10 +4,12 @@
 //! |---|---|
 //! | `contract` | the trait that every store implements, and what it gets and answers |
 //! | `append`, `query` | the two calls, as their users make them |
+//! | `import` | appending more than goes into one append |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
 //! | `refusal` | why an append is refused, in the same words in every store |
 //! | `batch` | which appends go together, and which of them stand in each other's way |
+//! | `snapshot` | states of projections: a trait of its own, beside the log |
 //! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
 
@@ -16,10 +18,12 @@ mod batch;
 mod condition;
 mod contract;
 mod history;
+mod import;
 mod memory;
 mod postgres;
 mod query;
 mod refusal;
+mod snapshot;
 
 #[cfg(feature = "migrations")]
 pub use self::postgres::Migrated;
@@ -28,7 +32,12 @@ pub use self::{
     condition::{After, AppendCondition, Guard},
     contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
     history::History,
+    import::{Import, Imported},
     memory::MemoryEventStore,
     postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
     query::Query,
+    snapshot::{
+        DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
+        ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+    },
 };

@@ -5,7 +5,7 @@
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
-//! | `query` | reading |
+//! | `query`, `snapshot` | reading, and the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
 //! | `migrate` | the tables |
@@ -21,6 +21,7 @@ mod migrate;
 mod names;
 mod prepared;
 mod query;
+mod snapshot;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -66,6 +67,23 @@ use crate::{Result, Router, router::Deadline};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Grants
+///
+/// What a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
+/// lacks one fails with [`Configuration`](crate::ErrorKind::Configuration).
+///
+/// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
+/// |---|---|---|---|
+/// | query | `SELECT` | | |
+/// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1`, which everybody has by default |
+/// | load snapshots, project | `SELECT` | `SELECT` | |
+/// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
+/// | delete snapshots | | `SELECT`, `DELETE` | |
+/// | migrate | | | `CREATE` on the schema, or on the database if it is not there |
+///
+/// A role that may not save can [project](crate::SnapshotStore::project) all the same: only its saves fail, or are turned
+/// [off](crate::Project::without_saving).
 #[derive(Clone, Debug)]
 pub struct PostgresEventStore {
     router: Router,
@@ -80,6 +98,7 @@ struct Log {
     append: String,
     judge: FilterStatement,
     query: FilterStatement,
+    snapshots: snapshot::Statements,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -96,6 +115,7 @@ impl Log {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
             query: FilterStatement::new(&name, include_str!("sql/query.sql")),
+            snapshots: snapshot::Statements::new(&name),
             name,
         }
     }

@@ -103,7 +103,7 @@ impl Micros {
         Self(floor_micros(time))
     }
 
-    fn time(self) -> Result<SystemTime, Unreadable> {
+    pub(super) fn time(self) -> Result<SystemTime, Unreadable> {
         from_micros(self.0).ok_or(Unreadable::Time(self.0))
     }
 }

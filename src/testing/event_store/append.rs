@@ -83,6 +83,8 @@ pub(super) async fn ids_of_messages_are_in_the_metadata(store: Store<'_>) {
     let call = scope.run_sync(|| store.append(events, AppendCondition::none()));
     expect(call.await, "an append from a scope");
     append(store, [plain("A").with_message_id("m-1")]).await;
+    let import = scope.run_sync(|| store.import([plain("I")], AppendCondition::none()));
+    expect(import.await, "an import from a scope");
     let history = log(store).await;
     let metadata: Vec<_> = history.iter().map(Event::metadata).collect();
     let expected = [
@@ -91,12 +93,13 @@ pub(super) async fn ids_of_messages_are_in_the_metadata(store: Store<'_>) {
         json!({"CorrelationID": 7, "CausationID": "cause"}),
         json!([1]),
         json!({"MessageID": "m-1"}),
+        json!({"CorrelationID": "scope \"1\"", "CausationID": "cause"}),
     ];
     let expected = expected.map(|value| expect(Json::from_serialize(&value), "metadata of the test"));
     assert_eq!(metadata, expected.iter().collect::<Vec<_>>());
     assert_eq!(history[0].correlation_id().as_deref(), Some("scope \"1\""));
     let caused = with_predicate(Predicate::metadata(EventContext::CAUSATION_ID, "cause"));
-    assert_eq!(read(store, &caused).await.len(), 3);
+    assert_eq!(read(store, &caused).await.len(), 4);
 }
 
 fn list_of_one() -> Json {
