@@ -59,11 +59,13 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     -- How long to wait for the lock, in milliseconds.
     IN lock_timeout_ms   int4,
     -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
-    -- written; and a place in the WAL that a replica must have replayed to show them.
+    -- written; the version of each append's last event, or NULL when none goes to a stream; and a place in the WAL that a
+    -- replica must have replayed to show them.
     INOUT head           bigint,
     INOUT outcomes       text[],
     INOUT positions      bigint[],
     INOUT types          text[],
+    INOUT versions       bigint[],
     INOUT lsn            pg_lsn
 ) LANGUAGE plpgsql AS $body$
 DECLARE
@@ -80,11 +82,12 @@ DECLARE
     edge           int4   := 1;
     first          bigint;
     last_version   bigint;
+    size           int4;
+    next_event     int4   := 1;
     place          int4;
-    -- The last version of each stream of the batch, and of each append.
+    -- The last version of each stream of the batch.
     known_streams  text[]   := '{}';
     known_versions bigint[] := '{}';
-    last_versions  bigint[] := '{}';
     recorded       timestamptz;
     done           text;
     hit            record;
@@ -112,6 +115,7 @@ BEGIN
     outcomes := pg_catalog.array_fill(NULL::text, ARRAY[count]);
     positions := pg_catalog.array_fill(NULL::bigint, ARRAY[count]);
     types := outcomes;
+    versions := CASE WHEN streams IS NOT NULL THEN positions END;
 
     -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
     IF EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY (new_ids)) THEN
@@ -129,8 +133,8 @@ BEGIN
                     AND e.payload IS NOT DISTINCT FROM n.payload AND e.bytes IS NOT DISTINCT FROM n.bytes
                     AND e.content_type IS NOT DISTINCT FROM n.content_type
                     AND e.occurred_at = coalesce(n.occurred_at, e.recorded_at)
-                    AND e.stream IS NOT DISTINCT FROM streams[hit.append], false))
-                INTO refused
+                    AND e.stream IS NOT DISTINCT FROM streams[hit.append], false)), max(e.version)
+                INTO refused, last_version
                 FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,
                             new_occurred_at, new_appends, new_following) WITH ORDINALITY
                     AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
@@ -143,6 +147,9 @@ BEGIN
                 SELECT FROM "mainstem"."events" e WHERE e.position = first - 1 AND e.following > 0)
             THEN
                 outcomes[hit.append] := 'repeated';
+                IF streams IS NOT NULL THEN
+                    versions[hit.append] := last_version;
+                END IF;
             ELSE
                 outcomes[hit.append] := 'reused';
             END IF;
@@ -250,6 +257,8 @@ BEGIN
     -- What depends on the appends before it in the batch is settled in order.
     IF edge_appends IS NOT NULL OR streams IS NOT NULL THEN
         FOR append_number IN 1..count LOOP
+            size := new_following[next_event] + 1;
+            next_event := next_event + size;
             WHILE edge_appends[edge] = append_number LOOP
                 IF outcomes[append_number] IS NULL AND outcomes[new_appends[edge_events[edge]]] IS NULL THEN
                     refused := true;
@@ -272,10 +281,8 @@ BEGIN
                 outcomes[append_number] := 'version';
                 positions[append_number] := known_versions[place];
             ELSE
-                SELECT known_versions[place] + count(*) INTO last_version FROM pg_catalog.unnest(new_appends) AS n(append)
-                    WHERE n.append = append_number;
-                known_versions[place] := last_version;
-                last_versions[append_number] := known_versions[place];
+                known_versions[place] := known_versions[place] + size;
+                versions[append_number] := known_versions[place];
             END IF;
         END LOOP;
     END IF;
@@ -285,13 +292,13 @@ BEGIN
         INSERT INTO "mainstem"."events" (position, following, id, type, tags, metadata, payload, bytes, content_type,
                 stream, version, occurred_at, recorded_at)
             VALUES (head + 1, 0, new_ids[1], new_types[1], new_tags[1]::text[], new_metadata[1], new_payloads[1],
-                    new_bytes[1], new_content_types[1], streams[1], last_versions[1],
+                    new_bytes[1], new_content_types[1], streams[1], versions[1],
                     coalesce(new_occurred_at[1], recorded), recorded);
     ELSE
     INSERT INTO "mainstem"."events" (position, following, id, type, tags, metadata, payload, bytes, content_type,
             stream, version, occurred_at, recorded_at)
         SELECT head + row_number() OVER (ORDER BY n.index), n.following, n.id, n.type, n.tags::text[], n.metadata,
-               n.payload, n.bytes, n.content_type, streams[n.append], last_versions[n.append] - n.following,
+               n.payload, n.bytes, n.content_type, streams[n.append], versions[n.append] - n.following,
                coalesce(n.occurred_at, recorded), recorded
         FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,
                     new_occurred_at, new_appends, new_following) WITH ORDINALITY

@@ -39,6 +39,7 @@ struct Inner {
     message: String,
     node: Option<Arc<str>>,
     conflict: Option<Conflict>,
+    version_mismatch: Option<VersionMismatch>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -50,7 +51,8 @@ pub enum ErrorKind {
     Closed,
     /// A setting, a URL or the environment is wrong; the call cannot succeed until a person changes it.
     Configuration,
-    /// An append's condition does not hold any more: an event that matches it has been appended since.
+    /// An append's condition does not hold any more: an event that matches it has been appended since
+    /// ([`Error::conflict`]); or its stream has another version than expected ([`Error::version_mismatch`]).
     /// Nothing was written. Read again and decide again.
     Conflict,
     /// The server answered with an error that has no kind of its own; see [`Error::sqlstate`].
@@ -86,6 +88,18 @@ pub struct Conflict {
     pub event_type: String,
 }
 
+/// The version of a fixed stream that was not as an append expected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct VersionMismatch {
+    /// The id of the stream.
+    pub stream: String,
+    /// The version that was expected; 0 for a stream without events.
+    pub expected: u64,
+    /// The version of its last event; 0 when it has none.
+    pub actual: u64,
+}
+
 impl fmt::Display for Conflict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "an event of type {:?} at position {}", self.event_type, self.position)
@@ -95,7 +109,8 @@ impl fmt::Display for Conflict {
 /// For the makers of stores: an error of their own, such as a server that does not answer.
 ///
 /// What a store refuses has a constructor of its own, with the same words in every store:
-/// [`Guard::conflict`](crate::Guard::conflict), [`Guard::diverged`](crate::Guard::diverged) and
+/// [`Guard::conflict`](crate::Guard::conflict), [`Guard::diverged`](crate::Guard::diverged),
+/// [`StreamAppend::judge`](crate::StreamAppend::judge) and
 /// [`AppendRequest::reused_ids`](crate::AppendRequest::reused_ids).
 ///
 /// ```
@@ -110,7 +125,8 @@ impl Error {
     /// An error of this kind. The message says what was wrong, where, and what to do.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self(Arc::new(Inner { kind, message: message.into(), node: None, conflict: None, source: None }))
+        let (message, node, conflict, version_mismatch, source) = (message.into(), None, None, None, None);
+        Self(Arc::new(Inner { kind, message, node, conflict, version_mismatch, source }))
     }
 
     /// Adds the cause.
@@ -146,6 +162,11 @@ impl Error {
 
     pub(crate) fn with_conflict(mut self, conflict: Conflict) -> Self {
         self.inner().conflict = Some(conflict);
+        self
+    }
+
+    pub(crate) fn with_version_mismatch(mut self, mismatch: VersionMismatch) -> Self {
+        self.inner().version_mismatch = Some(mismatch);
         self
     }
 
@@ -187,10 +208,16 @@ impl Error {
         self.0.node.as_deref()
     }
 
-    /// The event that broke the condition, when this is a conflict.
+    /// The event that broke the condition, when this is a conflict with one.
     #[must_use]
     pub fn conflict(&self) -> Option<&Conflict> {
         self.0.conflict.as_ref()
+    }
+
+    /// The stream that has another version than expected, when this is a conflict with that.
+    #[must_use]
+    pub fn version_mismatch(&self) -> Option<&VersionMismatch> {
+        self.0.version_mismatch.as_ref()
     }
 
     /// The five characters of PostgreSQL's SQLSTATE, when a server's answer is the cause.

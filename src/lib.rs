@@ -85,8 +85,8 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
-pub use error::{Conflict, Error, ErrorKind, Result};
-pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload};
+pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
+pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{
     Bounds, Filter, FilterBuilder, FilterDigest, FilterItem, Fragment, JsonPath, Matching, PositionBoundedFilter,
     Predicate, PredicateGroup, Selection, Side, TimeBoundedFilter,
@@ -100,8 +100,9 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, Import,
-    Imported, LogName, MemoryEventStore, PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, ExpectedVersion, Guard,
+    History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName, MemoryEventStore,
+    PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest, StreamAppend,
 };
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,

@@ -5,6 +5,7 @@ mod id;
 mod mark;
 mod new;
 mod payload;
+mod place;
 mod recorded;
 mod text;
 pub(crate) mod time;
@@ -12,5 +13,8 @@ pub(crate) mod time;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::text::{check_tag, check_type};
-pub use self::{context::EventContext, id::EventId, mark::Mark, new::NewEvent, payload::Payload, recorded::Event};
+pub(crate) use self::text::{check_stream, check_tag, check_type};
+pub use self::{
+    context::EventContext, id::EventId, mark::Mark, new::NewEvent, payload::Payload, place::StreamPlace,
+    recorded::Event,
+};

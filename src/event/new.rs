@@ -228,7 +228,7 @@ impl NewEvent {
 
     /// The event as a log would hand it back.
     ///
-    /// The store does this when it appends. It is public for the tests of code that decides on events.
+    /// The store does this when it appends, and then puts it [into its stream](Event::in_stream), if it has one. It is public for the tests of code that decides on events.
     #[must_use]
     pub fn into_recorded(self, position: u64, recorded_at: SystemTime) -> Event {
         let recorded_at = microseconds(recorded_at);
@@ -241,6 +241,7 @@ impl NewEvent {
             metadata: self.metadata.into_whole(),
             occurred_at: self.occurred_at.unwrap_or(recorded_at),
             recorded_at,
+            stream: None,
         }
     }
 }

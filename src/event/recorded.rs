@@ -4,7 +4,7 @@ use std::time::SystemTime;
 
 use serde::Deserialize;
 
-use super::{EventId, Mark, Payload};
+use super::{EventId, Mark, Payload, StreamPlace};
 use crate::{Json, Result};
 
 /// An event of the log.
@@ -36,6 +36,7 @@ pub struct Event {
     pub(crate) occurred_at: SystemTime,
     /// In whole microseconds.
     pub(crate) recorded_at: SystemTime,
+    pub(crate) stream: Option<StreamPlace>,
 }
 
 impl Event {

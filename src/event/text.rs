@@ -1,6 +1,6 @@
-//! The rules for event types and tags, the same for events and for filters.
+//! The rules for event types, tags and the ids of streams, the same wherever they are given.
 
-use super::NewEvent;
+use super::{NewEvent, StreamPlace};
 use crate::json::quoted;
 
 /// What is wrong with an event type.
@@ -11,6 +11,11 @@ pub(crate) fn check_type(event_type: &str) -> Result<(), String> {
 /// What is wrong with a tag.
 pub(crate) fn check_tag(tag: &str) -> Result<(), String> {
     check("tag", tag, NewEvent::MAX_TAG_LEN)
+}
+
+/// What is wrong with the id of a stream.
+pub(crate) fn check_stream(id: &str) -> Result<(), String> {
+    check("stream id", id, StreamPlace::MAX_ID_LEN)
 }
 
 fn check(what: &str, text: &str, limit: usize) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, future::IntoFuture, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{AppendCondition, AppendRequest, BoxFuture, EventStore};
+use super::{AppendCondition, AppendRequest, BoxFuture, EventStore, ExpectedVersion, StreamAppend};
 use crate::{
     EventContext, Mark, NewEvent,
     error::{Error, Result},
@@ -20,8 +20,9 @@ use crate::{
 /// # Errors
 ///
 /// - [`Conflict`](crate::ErrorKind::Conflict): the condition does not hold any more; [`Error::conflict`] says which
-///   event broke it. Nothing was written.
-/// - [`InvalidInput`](crate::ErrorKind::InvalidInput): an event cannot be stored, some of the ids are taken by other
+///   event broke it. Or the stream that it goes [to](Self::to_stream) has another version than expected;
+///   [`Error::version_mismatch`] says which. Nothing was written.
+/// - [`InvalidInput`](crate::ErrorKind::InvalidInput): an event cannot be stored, the id of the stream is none, some of the ids are taken by other
 ///   events, there are none to append, or [too much](Self::MAX_LEN). Nothing was written.
 /// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on.
 ///   Nothing was written.
@@ -56,7 +57,17 @@ impl<'a> Append<'a> {
         if let Some(context) = current_item::<EventContext>() {
             events.iter_mut().for_each(|event| event.take_context(&context));
         }
-        Self { store, request: AppendRequest { events, condition, timeout: None } }
+        Self { store, request: AppendRequest { events, condition, stream: None, timeout: None } }
+    }
+
+    /// Makes the events the next ones of a fixed stream, if that has the version that is expected.
+    ///
+    /// The id is any text of 1 to [255 bytes](crate::StreamPlace::MAX_ID_LEN) without a NUL character, compared byte by
+    /// byte. A stream begins with its first event, at version 1. An append goes to one stream at most; its condition holds
+    /// besides, and is judged first. See [`ExpectedVersion`] for an example.
+    pub fn to_stream(mut self, id: impl Into<Arc<str>>, expected: ExpectedVersion) -> Self {
+        self.request.stream = Some(StreamAppend::new(id.into(), expected));
+        self
     }
 
     /// Replaces the limit of this call, getting a connection and waiting for the log's lock included. Defaults to the
@@ -73,7 +84,8 @@ impl IntoFuture for Append<'_> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        match check(&self.request.events) {
+        let checked = check(&self.request.events);
+        match checked.and_then(|()| self.request.stream.as_ref().map_or(Ok(()), StreamAppend::check)) {
             Ok(()) => self.store.run_append(self.request),
             Err(error) => Box::pin(async { Err(error) }),
         }
@@ -112,6 +124,7 @@ pub(super) fn check(events: &[NewEvent]) -> Result<()> {
 pub struct Appended {
     first_position: u64,
     last: Mark,
+    first_version: Option<u64>,
     repeated: bool,
     node: Arc<str>,
 }
@@ -126,7 +139,14 @@ impl Appended {
     pub fn new(first_position: u64, events: &[NewEvent]) -> Self {
         let Some(last) = events.last() else { panic!("an append has at least one event") };
         let last = Mark::new(first_position + (events.len() as u64 - 1), last.id());
-        Self { first_position, last, repeated: false, node: "local".into() }
+        Self { first_position, last, first_version: None, repeated: false, node: "local".into() }
+    }
+
+    /// For the makers of stores: the first of them has this version of the stream that they went to.
+    #[must_use]
+    pub fn in_stream(mut self, first_version: u64) -> Self {
+        self.first_version = Some(first_version);
+        self
     }
 
     /// For the makers of stores: they had been there already.
@@ -153,6 +173,13 @@ impl Appended {
     #[must_use]
     pub fn positions(&self) -> RangeInclusive<u64> {
         self.first_position..=self.last.position()
+    }
+
+    /// The versions of the events in the stream that they were appended [to](Append::to_stream), if they were to one.
+    #[must_use]
+    pub fn stream_versions(&self) -> Option<RangeInclusive<u64>> {
+        let first = self.first_version?;
+        Some(first..=first + (self.last.position() - self.first_position))
     }
 
     /// Position and id of the last event.

@@ -140,7 +140,7 @@ impl<'a> Import<'a> {
             events.iter_mut().for_each(|event| event.take_context(context));
         }
         let checked = append::check(&events);
-        let request = AppendRequest { events, condition: self.condition.clone(), timeout: self.timeout };
+        let request = AppendRequest { events, condition: self.condition.clone(), stream: None, timeout: self.timeout };
         let appended = checked.map(|()| self.store.run_append(request));
         async move { appended?.await }
     }

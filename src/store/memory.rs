@@ -10,11 +10,11 @@ use std::{
 };
 
 use super::{
-    Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest, Snapshot,
+    Answer, AppendRequest, Appended, BoxFuture, EventStore, LoadAnswer, LoadRequest, QueryRequest, Snapshot,
     condition::{After, Guard},
     refusal,
 };
-use crate::{Event, EventId, NewEvent, Result};
+use crate::{Event, EventId, Result};
 
 /// An event store in memory, under the same rules as [`PostgresEventStore`](crate::PostgresEventStore).
 ///
@@ -34,6 +34,8 @@ struct Log {
     /// How many events of the same append follow each event.
     following: Vec<usize>,
     positions: HashMap<EventId, u64>,
+    /// Of each fixed stream the positions of its events: the one of version `n` is at index `n - 1`.
+    streams: HashMap<Arc<str>, Vec<u64>>,
     snapshots: HashMap<snapshot::Key, Snapshot>,
 }
 
@@ -56,16 +58,27 @@ impl EventStore for MemoryEventStore {
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
         let log = Arc::clone(&self.log);
         Box::pin(async move {
-            let AppendRequest { events, condition, .. } = request;
             // One lock for judging and writing. Nothing in here panics half-way: a poisoned log is still whole.
             let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
-            if let Some(appended) = log.repeated(&events)? {
+            if let Some(appended) = log.repeated(&request)? {
                 return Ok(appended);
             }
-            if let Some(guard) = condition.guard() {
+            if let Some(guard) = request.condition.guard() {
                 log.judge(guard)?;
             }
-            Ok(log.write(events))
+            if let Some(stream) = &request.stream {
+                stream.judge(log.version(&stream.id))?;
+            }
+            Ok(log.write(request))
+        })
+    }
+
+    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+        let log = Arc::clone(&self.log);
+        Box::pin(async move {
+            let log = log.read().unwrap_or_else(PoisonError::into_inner);
+            let positions = log.streams.get(&*request.stream).map(Vec::as_slice).unwrap_or_default();
+            Ok(request.answer_from(positions.iter().filter_map(|position| log.at(*position))))
         })
     }
 
@@ -90,21 +103,27 @@ impl Log {
     }
 
     /// The first result of an append that is made again; an error if only some of its ids are there, or other content.
-    fn repeated(&self, events: &[NewEvent]) -> Result<Option<Appended>> {
+    fn repeated(&self, request: &AppendRequest) -> Result<Option<Appended>> {
+        let events = &request.events;
         let Some(first) = events.iter().filter_map(|event| self.positions.get(&event.id())).min().copied() else {
             return Ok(None);
         };
         let is_a_part = first > 1 && self.following_at(first - 1) > Some(0);
-        let same = events.iter().enumerate().all(|(index, event)| {
-            let position = first + index as u64;
-            let following = Some(events.len() - 1 - index);
-            self.following_at(position) == following && self.at(position).is_some_and(|it| event.is_recorded_as(it))
-        });
-        if same && !is_a_part {
-            Ok(Some(Appended::new(first, events).as_repeated()))
+        let is_whole = (first..)
+            .zip((0..events.len()).rev())
+            .all(|(position, following)| self.following_at(position) == Some(following));
+        let recorded = (first..).map_while(|position| self.at(position));
+        if is_whole && !is_a_part && request.is_recorded_as(recorded) {
+            let appended = Appended::new(first, events).as_repeated();
+            let place = self.at(first).and_then(Event::stream);
+            Ok(Some(place.map_or(appended.clone(), |place| appended.in_stream(place.version()))))
         } else {
             Err(refusal::reused(first))
         }
+    }
+
+    fn version(&self, stream: &str) -> u64 {
+        self.streams.get(stream).map_or(0, |positions| positions.len() as u64)
     }
 
     fn following_at(&self, position: u64) -> Option<usize> {
@@ -127,15 +146,24 @@ impl Log {
         broken.map_or(Ok(()), |event| Err(refusal::conflict(event.position(), event.event_type())))
     }
 
-    fn write(&mut self, events: Vec<NewEvent>) -> Appended {
+    fn write(&mut self, request: AppendRequest) -> Appended {
+        let AppendRequest { events, stream, .. } = request;
         let first = self.head() + 1;
-        let appended = Appended::new(first, &events);
+        let mut appended = Appended::new(first, &events);
+        if let Some(stream) = &stream {
+            appended = appended.in_stream(self.version(&stream.id) + 1);
+        }
         let recorded_at = SystemTime::now();
         let amount = events.len();
         for (index, (event, position)) in events.into_iter().zip(first..).enumerate() {
             self.positions.insert(event.id(), position);
             self.following.push(amount - 1 - index);
-            self.events.push(event.into_recorded(position, recorded_at));
+            let mut event = event.into_recorded(position, recorded_at);
+            if let Some(stream) = &stream {
+                event = event.in_stream(Arc::clone(&stream.id), self.version(&stream.id) + 1);
+                self.streams.entry(Arc::clone(&stream.id)).or_default().push(position);
+            }
+            self.events.push(event);
         }
         appended
     }

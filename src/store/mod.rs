@@ -5,6 +5,7 @@
 //! | `contract` | the trait that every store implements, and what it gets and answers |
 //! | `append`, `query` | the two calls, as their users make them |
 //! | `import` | appending more than goes into one append |
+//! | `expected`, `load` | fixed streams: appending to them, and loading them |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
 //! | `refusal` | why an append is refused, in the same words in every store |
@@ -17,8 +18,10 @@ mod append;
 mod batch;
 mod condition;
 mod contract;
+mod expected;
 mod history;
 mod import;
+mod load;
 mod memory;
 mod postgres;
 mod query;
@@ -31,8 +34,10 @@ pub use self::{
     append::{Append, Appended},
     condition::{After, AppendCondition, Guard},
     contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
+    expected::{ExpectedVersion, StreamAppend},
     history::History,
     import::{Import, Imported},
+    load::{LoadAnswer, LoadRequest, LoadStream, LoadedStream},
     memory::MemoryEventStore,
     postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
     query::Query,

@@ -1,13 +1,28 @@
 //! Why a store refuses an append, in the same words in every store.
 
 use super::condition::After;
-use crate::error::{Conflict, Error, ErrorKind};
+use crate::{
+    error::{Conflict, Error, ErrorKind, VersionMismatch},
+    json::quoted,
+};
 
 /// An event that matches the condition has come.
 pub(super) fn conflict(position: u64, event_type: impl Into<String>) -> Error {
     let conflict = Conflict { position, event_type: event_type.into() };
     let message = format!("the condition does not hold any more: {conflict} matches it");
     Error::new(ErrorKind::Conflict, message).with_conflict(conflict)
+}
+
+/// The stream has another version.
+pub(super) fn version(stream: &str, expected: u64, actual: u64) -> Error {
+    let name = quoted(stream);
+    let message = match (expected, actual) {
+        (0, _) => format!("the stream {name} is there already, at version {actual}"),
+        (_, 0) => format!("there is no stream {name}, which was expected at version {expected}"),
+        _ => format!("the stream {name} is at version {actual}, and not at {expected} as expected"),
+    };
+    let mismatch = VersionMismatch { stream: stream.into(), expected, actual };
+    Error::new(ErrorKind::Conflict, message).with_version_mismatch(mismatch)
 }
 
 /// What the condition is based on is not in the log, which ends at `head`.

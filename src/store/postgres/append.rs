@@ -42,11 +42,12 @@ async fn submit(
         }
         let (node, verdict) = store.group.submit(append, after, deadline, || drain(store.clone())).await?;
         let named = |error: Error| error.with_node(Arc::clone(&node));
-        let appended = match verdict {
-            Verdict::Appended(position) => Appended::new(position, &append.events),
-            Verdict::Repeated(position) => Appended::new(position, &append.events).as_repeated(),
+        let done = match verdict {
+            Verdict::Appended { position, version } => appended(append, position, version),
+            Verdict::Repeated { position, version } => appended(append, position, version).as_repeated(),
             Verdict::Conflict { position, event_type } => return Err(named(refusal::conflict(position, event_type))),
             Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
+            Verdict::Version(actual) => return Err(named(version_mismatch(append, actual)?)),
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
             Verdict::Far => {
                 if let (Some(guard), Some(from)) = (&append.guard, after) {
@@ -55,8 +56,22 @@ async fn submit(
                 continue;
             }
         };
-        return Ok(appended.served_by(node));
+        return Ok(done.served_by(node));
     }
+}
+
+fn appended(append: &Prepared, position: u64, last_version: Option<u64>) -> Appended {
+    let appended = Appended::new(position, &append.events);
+    match last_version {
+        Some(last) => appended.in_stream(last.saturating_sub(append.events.len() as u64) + 1),
+        None => appended,
+    }
+}
+
+/// The refusal for the stream's version; the answer makes no sense if there is none.
+fn version_mismatch(append: &Prepared, actual: u64) -> Result<Error> {
+    let judged = append.stream.as_ref().map_or(Ok(()), |stream| stream.judge(actual));
+    judged.err().ok_or_else(|| call::unknown_outcome("a version"))
 }
 
 /// Judges a condition that reaches far back, without the lock; what is returned is the log's head, from where on the

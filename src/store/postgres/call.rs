@@ -14,6 +14,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     router::{Deadline, Effect, Lease},
     store::{
+        StreamAppend,
         batch::{Edge, Place},
         condition::After,
     },
@@ -22,16 +23,18 @@ use crate::{
 /// What became of one append of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
-    /// Written, from this position on.
-    Appended(u64),
-    /// It had been, from this position on.
-    Repeated(u64),
+    /// Written, from this position on; its last event has this version, if it went to a stream.
+    Appended { position: u64, version: Option<u64> },
+    /// It had been, there.
+    Repeated { position: u64, version: Option<u64> },
     /// An event has come that the condition forbids.
     Conflict { position: u64, event_type: String },
     /// What the condition is based on is not there; the log ends here.
     Diverged(u64),
     /// The condition looks too far back to be judged under the lock.
     Far,
+    /// The stream has this version, and not the expected one.
+    Version(u64),
     /// An id is taken, by the event at this position.
     Reused(u64),
 }
@@ -50,8 +53,6 @@ pub(super) async fn call(
     let edge_appends = some(edges.iter().map(|edge| number(edge.append)).collect());
     let edge_events = some(edges.iter().map(|edge| number(edge.event)).collect());
     let paths = keys.paths.as_deref().map(JsonText);
-    let no_texts: Option<Vec<&str>> = None;
-    let no_versions: Option<Vec<i64>> = None;
     let params: [&(dyn ToSql + Sync); 22] = [
         &columns.ids,
         &columns.types,
@@ -66,8 +67,8 @@ pub(super) async fn call(
         &columns.after_positions,
         &columns.after_ids,
         &columns.items,
-        &no_texts,
-        &no_versions,
+        &columns.streams,
+        &columns.stream_versions,
         &keys.appends,
         &keys.places,
         &keys.values,
@@ -99,6 +100,9 @@ struct Columns<'a> {
     after_positions: Vec<Option<i64>>,
     after_ids: Vec<Option<Uuid>>,
     items: Vec<Option<JsonText<'a>>>,
+    /// `None` when no append of the batch goes to one.
+    streams: Option<Vec<Option<&'a str>>>,
+    stream_versions: Option<Vec<Option<i64>>>,
 }
 
 impl<'a> Columns<'a> {
@@ -111,6 +115,12 @@ impl<'a> Columns<'a> {
             let opaque = || waiting.iter().flat_map(|one| &one.append.events).map(|event| event.payload().as_bytes());
             columns.bytes = Some(opaque().map(|payload| payload.map(|(_, bytes)| bytes)).collect());
             columns.content_types = Some(opaque().map(|payload| payload.map(|(what, _)| what)).collect());
+        }
+        if waiting.iter().any(|one| one.append.stream.is_some()) {
+            let streams = || waiting.iter().map(|one| one.append.stream.as_ref());
+            columns.streams = Some(streams().map(|stream| stream.map(|it| &*it.id)).collect());
+            let version = |stream: &StreamAppend| stream.expected.version().map(wire::position_param);
+            columns.stream_versions = Some(streams().map(|stream| stream.and_then(version)).collect());
         }
         columns
     }
@@ -179,6 +189,8 @@ struct Answer {
     head: u64,
     /// Of each append; `None` when all are written.
     outcomes: Option<Vec<Outcome>>,
+    /// The version of each append's last event, if any went to a stream.
+    versions: Option<Vec<Option<i64>>>,
 }
 
 /// Its name, and the position and the type that come with it.
@@ -193,7 +205,11 @@ impl Answer {
             let rest = positions.into_iter().zip(types);
             outcomes.into_iter().zip(rest).map(|(outcome, (position, event_type))| (outcome, position, event_type))
         });
-        Ok(Self { head: wire::position(row.try_get(0)?)?, outcomes: outcomes.map(Iterator::collect) })
+        Ok(Self {
+            head: wire::position(row.try_get(0)?)?,
+            outcomes: outcomes.map(Iterator::collect),
+            versions: row.try_get(4)?,
+        })
     }
 
     /// One for each append, or `None` if there is one that this version does not know.
@@ -203,17 +219,19 @@ impl Answer {
         let mut positions = Vec::new();
         let mut verdicts: Vec<Verdict> = Vec::with_capacity(waiting.len());
         let mut next = self.head + 1;
+        let versions = self.versions.unwrap_or_else(|| vec![None; waiting.len()]);
         let events = || waiting.iter().flat_map(|one| &one.append.events);
-        for (one, (outcome, position, event_type)) in waiting.iter().zip(outcomes) {
+        for ((one, (outcome, position, event_type)), version) in waiting.iter().zip(outcomes).zip(versions) {
             let amount = one.append.events.len() as u64;
             positions.extend(next..next + amount);
             let position = wire::position(position.unwrap_or_default()).ok()?;
+            let version = version.map(wire::position).transpose().ok()?;
             verdicts.push(match outcome.as_deref() {
                 None => {
                     next += amount;
-                    Verdict::Appended(next - amount)
+                    Verdict::Appended { position: next - amount, version }
                 }
-                Some("repeated") => Verdict::Repeated(position),
+                Some("repeated") => Verdict::Repeated { position, version },
                 Some("conflict") => Verdict::Conflict { position, event_type: event_type? },
                 Some("overtaken") => {
                     let index = usize::try_from(position).ok()?.checked_sub(1)?;
@@ -222,6 +240,7 @@ impl Answer {
                 }
                 Some("diverged") => Verdict::Diverged(position),
                 Some("far") => Verdict::Far,
+                Some("version") => Verdict::Version(position),
                 Some("reused") => Verdict::Reused(position),
                 Some(_) => return None,
             });
@@ -245,7 +264,7 @@ fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
 }
 
 /// The procedure has run, and perhaps committed.
-fn unknown_outcome(what: &str) -> Error {
+pub(super) fn unknown_outcome(what: &str) -> Error {
     let message = format!("the append procedure answered with {what} that this version does not know");
     Error::new(ErrorKind::OutcomeUnknown, message)
 }

@@ -27,8 +27,8 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
             ),
         ),
         // What the guards of the client let through and the server can't hold, and what a constraint of the user's
-        // refuses. The log's own primary key is no matter of data: somebody writes without the log's lock.
-        "23505" if error.constraint().is_some_and(|constraint| constraint == format!("{}_pkey", name.log())) => error
+        // refuses. The log's own primary key and its streams' versions are no matter of data: somebody writes without the log's lock.
+        "23505" if error.constraint().is_some_and(|constraint| [format!("{}_pkey", name.log()), format!("{}_stream", name.log())].iter().any(|own| own == constraint)) => error
             .reworded(
                 ErrorKind::Database,
                 format!("somebody inserts into {name} without its append procedure; nothing was written"),

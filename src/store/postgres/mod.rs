@@ -5,6 +5,7 @@
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
+//! | `load` | reading a fixed stream |
 //! | `query`, `snapshot` | reading, and the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
@@ -16,6 +17,7 @@ mod call;
 mod failure;
 mod filter_sql;
 mod group;
+mod load;
 #[cfg(feature = "migrations")]
 mod migrate;
 mod names;
@@ -30,7 +32,7 @@ use std::{sync::Arc, time::Duration};
 pub use self::migrate::Migrated;
 use self::{builder::GroupLimits, group::Group};
 pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
-use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest};
+use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, LoadAnswer, LoadRequest, QueryRequest};
 use crate::{Result, Router, router::Deadline};
 
 /// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
@@ -98,6 +100,8 @@ struct Log {
     append: String,
     judge: FilterStatement,
     query: FilterStatement,
+    /// From the first event on, and from the last.
+    load_stream: [String; 2],
     snapshots: snapshot::Statements,
 }
 
@@ -115,6 +119,10 @@ impl Log {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
             query: FilterStatement::new(&name, include_str!("sql/query.sql")),
+            load_stream: ["", " DESC"].map(|order| {
+                let parts = include_str!("sql/load_stream.sql").split("/* order */");
+                parts.map(|part| name.put_into(part)).collect::<Vec<_>>().join(order)
+            }),
             snapshots: snapshot::Statements::new(&name),
             name,
         }
@@ -189,5 +197,10 @@ impl EventStore for PostgresEventStore {
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let deadline = self.deadline(request.timeout);
         Box::pin(query::run(self.clone(), request, deadline))
+    }
+
+    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(load::run(self.clone(), request, deadline))
     }
 }

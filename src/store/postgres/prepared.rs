@@ -4,7 +4,7 @@ use super::filter_sql;
 use crate::{
     Filter, NewEvent,
     store::{
-        AppendRequest,
+        AppendRequest, StreamAppend,
         batch::{Candidate, EventKeys, GuardKeys},
     },
 };
@@ -17,6 +17,7 @@ pub(super) struct Prepared {
     /// Of each event, as the text of an array.
     pub(super) tags: Vec<String>,
     pub(super) guard: Option<PreparedGuard>,
+    pub(super) stream: Option<StreamAppend>,
     /// About how many bytes it sends.
     pub(super) len: usize,
 }
@@ -31,7 +32,7 @@ pub(super) struct PreparedGuard {
 
 impl Prepared {
     pub(super) fn new(request: AppendRequest) -> Self {
-        let AppendRequest { events, condition, .. } = request;
+        let AppendRequest { events, condition, stream, .. } = request;
         let guard = condition.guard().map(|guard| PreparedGuard {
             filter: guard.filter.clone(),
             keys: GuardKeys::of(&guard.filter),
@@ -44,7 +45,7 @@ impl Prepared {
         let len = sent.sum::<usize>()
             + tags.iter().map(String::len).sum::<usize>()
             + guard.as_ref().map_or(0, |guard| guard.items.len());
-        Self { keys: events.iter().map(EventKeys::of).collect(), tags, guard, len, events }
+        Self { keys: events.iter().map(EventKeys::of).collect(), tags, guard, stream, len, events }
     }
 
     pub(super) fn candidate(&self) -> Candidate<'_> {

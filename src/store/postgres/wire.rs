@@ -12,7 +12,7 @@ use uuid::Uuid;
 use crate::{
     error::{Error, ErrorKind, Result},
     event::{
-        Event, EventId, Mark, Payload,
+        Event, EventId, Mark, Payload, StreamPlace,
         time::{floor_micros, from_micros},
     },
     json::Json,
@@ -108,7 +108,7 @@ impl Micros {
     }
 }
 
-/// Positions are `bigint`, and never negative.
+/// Positions and versions are `bigint`, and never negative.
 pub(super) fn position(value: i64) -> Result<u64, Unreadable> {
     u64::try_from(value).map_err(|_| Unreadable::Position(value))
 }
@@ -145,6 +145,10 @@ pub(super) fn event(row: &Row, first: usize) -> Result<Option<Event>, Unreadable
         metadata: json(first + 5)?,
         occurred_at: row.try_get::<_, Micros>(first + 6)?.time()?,
         recorded_at: row.try_get::<_, Micros>(first + 7)?.time()?,
+        stream: match row.try_get::<_, Option<&str>>(first + 10)? {
+            None => None,
+            Some(id) => Some(StreamPlace::new(id, position(row.try_get(first + 11)?)?)),
+        },
     }))
 }
 

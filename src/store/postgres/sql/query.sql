@@ -4,6 +4,6 @@ WITH head AS MATERIALIZED (
 )
 SELECT head.position, head.id,
        e.position, e.id, e.type, e.tags, e.payload, e.metadata, e.occurred_at, e.recorded_at,
-       e.content_type, e.bytes
+       e.content_type, e.bytes, e.stream, e.version
 FROM head LEFT JOIN "mainstem"."events" e ON /* filter */
 ORDER BY e.position

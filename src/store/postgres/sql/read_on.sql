@@ -6,6 +6,6 @@ WITH head AS MATERIALIZED (
 )
 SELECT head.position, head.id, held.held,
        e.position, e.id, e.type, e.tags, e.payload, e.metadata, e.occurred_at, e.recorded_at,
-       e.content_type, e.bytes
+       e.content_type, e.bytes, e.stream, e.version
 FROM head CROSS JOIN held LEFT JOIN "mainstem"."events" e ON e.position > $1 AND /* filter */
 ORDER BY e.position

@@ -1,0 +1,256 @@
+//! Loading a fixed stream: the call, what a store gets of it, and what it gives.
+
+use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
+
+use super::{BoxFuture, EventStore};
+use crate::{Consistency, Error, Event, Result, Role, event::check_stream, scope::current_consistency};
+
+/// The load of a fixed stream that is about to be made: await it, after changing its part, its order, where and how long if
+/// need be.
+///
+/// A stream that nobody has appended to is empty, at version 0, and not an error.
+///
+/// ```no_run
+/// # async fn run(store: mainstem::PostgresEventStore) -> mainstem::Result<()> {
+/// use mainstem::EventStore;
+///
+/// let account = store.load_stream("account-1").await?;
+/// println!("{} events, version {}", account.len(), account.version());
+/// let news = store.load_stream("account-1").after_version(account.version()).await?;
+/// let last_ten = store.load_stream("account-1").newest_first().limit(10).await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the id cannot be that of a stream: it is empty, has more than
+/// [255 bytes](crate::StreamPlace::MAX_ID_LEN), or contains a NUL character. The rest is as for a
+/// [query](crate::Query).
+///
+/// # Cancel safety
+///
+/// Dropping it has no effect on the log. The connection is closed, since its answer is still to come.
+#[derive(Debug)]
+#[must_use = "a load does nothing until it is awaited"]
+pub struct LoadStream<'a> {
+    store: &'a dyn EventStore,
+    request: LoadRequest,
+}
+
+impl<'a> LoadStream<'a> {
+    pub(super) fn new(store: &'a dyn EventStore, stream: Arc<str>) -> Self {
+        let consistency = current_consistency();
+        let (after_version, before_version, limit) = (0, None, None);
+        let request = LoadRequest {
+            stream,
+            after_version,
+            before_version,
+            limit,
+            newest_first: false,
+            consistency,
+            timeout: None,
+        };
+        Self { store, request }
+    }
+
+    /// Only events with a higher version, whatever the order. 0 for all, as without it.
+    pub fn after_version(mut self, version: u64) -> Self {
+        self.request.after_version = version;
+        self
+    }
+
+    /// Only events with a lower version, whatever the order.
+    pub fn before_version(mut self, version: u64) -> Self {
+        self.request.before_version = Some(version);
+        self
+    }
+
+    /// Only this many, the first ones in the order; none for 0.
+    pub fn limit(mut self, events: u64) -> Self {
+        self.request.limit = Some(events);
+        self
+    }
+
+    /// From the last event towards the first.
+    pub fn newest_first(mut self) -> Self {
+        self.request.newest_first = true;
+        self
+    }
+
+    /// Replaces the level that the scope has given.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.request.consistency = consistency;
+        self
+    }
+
+    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL
+    /// is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.request.timeout = Some(limit);
+        self
+    }
+}
+
+/// The future owns all that it needs: it may be spawned.
+impl IntoFuture for LoadStream<'_> {
+    type Output = Result<LoadedStream>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        if let Err(what) = check_stream(&self.request.stream) {
+            return Box::pin(async { Err(Error::invalid_input(what)) });
+        }
+        let id = Arc::clone(&self.request.stream);
+        let answer = self.store.run_load(self.request);
+        Box::pin(async move {
+            let LoadAnswer { events, version, node, role } = answer.await?;
+            Ok(LoadedStream { id, events, version, node, role })
+        })
+    }
+}
+
+/// A load, as a store gets it. The id is checked already.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoadRequest {
+    /// The id of the stream.
+    pub stream: Arc<str>,
+    /// Only events with a higher version.
+    pub after_version: u64,
+    /// Only events with a lower version.
+    pub before_version: Option<u64>,
+    /// How many of these at most, the first ones in the order.
+    pub limit: Option<u64>,
+    /// Whether the highest version comes first.
+    pub newest_first: bool,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// The limit on time that the caller has set; else the store's own.
+    pub timeout: Option<Duration>,
+}
+
+impl LoadRequest {
+    /// The answer, out of all events of the log in its order, or of this stream in the order of its versions.
+    #[must_use]
+    pub fn answer_from<'a>(&self, log: impl DoubleEndedIterator<Item = &'a Event> + Clone) -> LoadAnswer {
+        let version_of = |event: &Event| event.stream().filter(|it| it.id() == &*self.stream).map(|it| it.version());
+        let last = log.clone().rev().find_map(version_of);
+        let is_in =
+            |version: u64| version > self.after_version && self.before_version.is_none_or(|before| version < before);
+        let found = log.filter(|event| version_of(event).is_some_and(is_in));
+        let limit = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let events = match self.newest_first {
+            true => found.rev().take(limit).cloned().collect(),
+            false => found.take(limit).cloned().collect(),
+        };
+        LoadAnswer::new(events, last.unwrap_or_default())
+    }
+}
+
+/// What a store answers to a load.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoadAnswer {
+    /// The events that were asked for, in the order that was asked for.
+    pub events: Vec<Event>,
+    /// The version of the stream's last event, in the same snapshot; 0 when it has none.
+    pub version: u64,
+    /// The name of the node that has served.
+    pub node: Arc<str>,
+    /// What that node is.
+    pub role: Role,
+}
+
+impl LoadAnswer {
+    /// The events that were asked for, in the order that was asked for, and the version of the stream's last event in the
+    /// same snapshot, 0 when it has none.
+    #[must_use]
+    pub fn new(events: Vec<Event>, version: u64) -> Self {
+        Self { events, version, node: "local".into(), role: Role::Primary }
+    }
+
+    /// Says which node has served. Without it, it is a primary named `local`.
+    #[must_use]
+    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
+        (self.node, self.role) = (node.into(), role);
+        self
+    }
+}
+
+/// Events of a fixed stream, in the order that was asked for, with the stream's version at the moment of the read.
+///
+/// It dereferences to the slice of its events.
+#[derive(Clone, Debug)]
+pub struct LoadedStream {
+    id: Arc<str>,
+    events: Vec<Event>,
+    version: u64,
+    node: Arc<str>,
+    role: Role,
+}
+
+impl LoadedStream {
+    /// The id of the stream.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The version of the stream's last event in the snapshot that these events were read in, whether it is among them or
+    /// not; 0 for a stream without events. It is what the next append expects.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The events.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The events themselves.
+    #[must_use]
+    pub fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+
+    /// The name of the node that served the read.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The role of that node.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+}
+
+impl Deref for LoadedStream {
+    type Target = [Event];
+
+    fn deref(&self) -> &[Event] {
+        &self.events
+    }
+}
+
+impl IntoIterator for LoadedStream {
+    type Item = Event;
+    type IntoIter = std::vec::IntoIter<Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events.into_iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a LoadedStream {
+    type Item = &'a Event;
+    type IntoIter = std::slice::Iter<'a, Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events.iter()
+    }
+}
