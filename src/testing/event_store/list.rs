@@ -20,7 +20,7 @@ macro_rules! __event_store_cases {
             each_shape_of_filter_reads_what_matches: "types, tags, predicates, items and their combinations select the right events, in order",
             types_and_tags_are_compared_byte_by_byte: "no case, no accent, no space, no pattern and no beginning is taken for the same",
             the_head_is_the_logs_last_event_whatever_was_asked_for: "the head comes with every read, also with an empty one",
-            a_position_bound_reads_what_is_behind_it: "a read goes on behind a position, which is not part of it",
+            a_position_bound_reads_what_is_behind_it: "a read begins behind a position, which is not part of it, and ends with one that is",
             a_time_bound_reads_what_occurred_in_it: "a span of time has both its ends, and is about when an event occurred",
             a_long_read_is_complete: "thousands of events are read whole, in the order of the log",
             a_strong_read_sees_every_append_that_was_acknowledged: "who has appended reads what was written",

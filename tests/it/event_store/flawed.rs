@@ -277,18 +277,21 @@ impl FlawedStore {
                 SystemTime::UNIX_EPOCH.checked_add(distance)
             }
         };
-        match bounds {
-            Bounds::AfterPosition(after) if self.has(Flaw::ReadsTheEventAtTheBound) => event.position() >= after,
-            Bounds::AfterPosition(after) => event.position() > after,
-            Bounds::Occurred { from, until, .. } => {
-                let (from, until) = (from.and_then(time), until.and_then(time));
-                let excluded = self.has(Flaw::LeavesOutTheEndOfTime) && until == Some(event.occurred_at());
-                !excluded
-                    && from.is_none_or(|from| from <= event.occurred_at())
-                    && until.is_none_or(|until| event.occurred_at() <= until)
-            }
-            _ => true,
-        }
+        let behind = |after| match self.flaw {
+            Some(Flaw::ReadsTheEventAtTheBound) => event.position() >= after,
+            _ => event.position() > after,
+        };
+        let up_to = |until| match self.flaw {
+            Some(Flaw::LeavesOutTheLastPosition) => event.position() < until,
+            _ => event.position() <= until,
+        };
+        let (from, until) = (bounds.occurred_from.and_then(time), bounds.occurred_until.and_then(time));
+        let excluded = self.has(Flaw::LeavesOutTheEndOfTime) && until == Some(event.occurred_at());
+        bounds.after.is_none_or(behind)
+            && bounds.until.is_none_or(up_to)
+            && !excluded
+            && from.is_none_or(|from| from <= event.occurred_at())
+            && until.is_none_or(|until| event.occurred_at() <= until)
     }
 }
 

@@ -67,6 +67,7 @@ flaws! {
     TakesTheLastMatchForTheHead => [the_head_is_the_logs_last_event_whatever_was_asked_for];
     ReadsAtMostAThousand => [a_long_read_is_complete];
     ReadsBackwards => [each_shape_of_filter_reads_what_matches, positions_follow_the_order_of_the_appends];
+    LeavesOutTheLastPosition => [a_position_bound_reads_what_is_behind_it];
     ReadsTheEventAtTheBound => [a_position_bound_reads_what_is_behind_it, reading_can_start_behind_a_position];
     LeavesOutTheEndOfTime => [a_time_bound_reads_what_occurred_in_it];
     ReadsWhatWasBefore => [a_strong_read_sees_every_append_that_was_acknowledged];
