@@ -98,8 +98,9 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, LogName,
-    MemoryEventStore, PostgresEventStore, Query, QueryRequest,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
+    Guard, History, LogName, Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore, Query,
+    QueryRequest, Served, StreamEnd,
 };
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;

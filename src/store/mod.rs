@@ -3,9 +3,11 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `contract` | the trait that every store implements, and what it gets and answers |
-//! | `append`, `query` | the two calls, as their users make them |
+//! | `request` | a query as a store gets it, and what helps to answer it |
+//! | `append`, `query`, `lookup` | the calls, as their users make them |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
+//! | `page`, `stream` | what is read in part, and event by event |
 //! | `refusal` | why an append is refused, in the same words in every store |
 //! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
@@ -14,19 +16,27 @@ mod append;
 mod condition;
 mod contract;
 mod history;
+mod lookup;
 mod memory;
+mod page;
 mod postgres;
 mod query;
 mod refusal;
+mod request;
+mod stream;
 
 #[cfg(feature = "migrations")]
 pub use self::postgres::Migrated;
 pub use self::{
     append::{Append, Appended},
     condition::{After, AppendCondition, Guard},
-    contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
+    contract::{Answer, AppendRequest, BoxFuture, EventStore},
     history::History,
+    lookup::{Lookup, Served},
     memory::MemoryEventStore,
+    page::Page,
     postgres::{LogName, PostgresEventStore},
-    query::Query,
+    query::{PageQuery, Query},
+    request::{Order, QueryRequest},
+    stream::{BoxStream, EventStream, PageStream, StreamEnd},
 };

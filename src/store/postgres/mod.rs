@@ -1,8 +1,8 @@
 //! The log in PostgreSQL.
 //!
 //! `names` puts the user's names into the SQL, `filter_sql` turns filters into conditions, `wire` turns values into
-//! bytes and back, `append` and `query` are the two calls, `migrate` makes the tables, `failure` says what the
-//! server's errors mean here.
+//! bytes and back, `read_sql` puts the statements that read together, `append`, `query` and `stream` are the calls,
+//! `migrate` makes the tables, `failure` says what the server's errors mean here.
 
 mod append;
 mod failure;
@@ -11,6 +11,8 @@ mod filter_sql;
 mod migrate;
 mod names;
 mod query;
+mod read_sql;
+mod stream;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -18,7 +20,8 @@ use std::{sync::Arc, time::Duration};
 #[cfg(feature = "migrations")]
 pub use self::migrate::Migrated;
 pub use self::names::LogName;
-use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest};
+use self::read_sql::ReadSql;
+use super::{Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, QueryRequest, Served};
 use crate::{Result, Router, router::Deadline};
 
 /// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
@@ -67,7 +70,7 @@ struct Log {
     name: LogName,
     append: String,
     judge: FilterStatement,
-    query: FilterStatement,
+    read: ReadSql,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -102,7 +105,7 @@ impl PostgresEventStore {
         let log = Log {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            query: FilterStatement::new(&name, include_str!("sql/query.sql")),
+            read: ReadSql::new(&name),
             name,
         };
         Self { router: router.clone(), log: Arc::new(log) }
@@ -130,5 +133,19 @@ impl EventStore for PostgresEventStore {
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let deadline = self.deadline(request.timeout);
         Box::pin(query::run(self.clone(), request, deadline))
+    }
+
+    fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::count(self.clone(), request, deadline))
+    }
+
+    fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::exists(self.clone(), request, deadline))
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        stream::run(self.clone(), request)
     }
 }

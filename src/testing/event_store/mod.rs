@@ -80,9 +80,11 @@ mod divergence;
 mod fixture;
 mod limits;
 mod list;
+mod page;
 mod query;
 mod repeat;
 mod shapes;
+mod stream;
 
 use std::future::Future;
 
