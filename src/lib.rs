@@ -100,8 +100,9 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, Import,
-    Imported, LogName, MemoryEventStore, PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
+    Guard, History, Import, Imported, LogName, Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream,
+    PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest, Served, StreamEnd,
 };
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,

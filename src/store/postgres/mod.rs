@@ -5,7 +5,8 @@
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
-//! | `query`, `snapshot` | reading, and the states of projections |
+//! | `query`, `stream`, `read_sql` | reading, and the statements that read |
+//! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
 //! | `migrate` | the tables |
@@ -21,16 +22,18 @@ mod migrate;
 mod names;
 mod prepared;
 mod query;
+mod read_sql;
 mod snapshot;
+mod stream;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
 pub use self::migrate::Migrated;
-use self::{builder::GroupLimits, group::Group};
+use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
 pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
-use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest};
+use super::{Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, QueryRequest, Served};
 use crate::{Result, Router, router::Deadline};
 
 /// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
@@ -97,8 +100,8 @@ struct Log {
     name: LogName,
     append: String,
     judge: FilterStatement,
-    query: FilterStatement,
     snapshots: snapshot::Statements,
+    read: ReadSql,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -114,7 +117,7 @@ impl Log {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            query: FilterStatement::new(&name, include_str!("sql/query.sql")),
+            read: ReadSql::new(&name),
             snapshots: snapshot::Statements::new(&name),
             name,
         }
@@ -189,5 +192,19 @@ impl EventStore for PostgresEventStore {
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let deadline = self.deadline(request.timeout);
         Box::pin(query::run(self.clone(), request, deadline))
+    }
+
+    fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::count(self.clone(), request, deadline))
+    }
+
+    fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::exists(self.clone(), request, deadline))
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        stream::run(self.clone(), request)
     }
 }
