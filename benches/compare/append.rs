@@ -1,7 +1,6 @@
 //! `compare append`: guarded appends beside plain INSERTs and beside the origin's guarded statement.
 
 use mainstem::{PostgresEventStore, testing::LocalCluster};
-use tokio_postgres::Client;
 
 use crate::{
     Outcome,
@@ -11,7 +10,7 @@ use crate::{
     library::Library,
     origin, procs,
     report::{Report, print_lanes, print_title},
-    rounds::{Lane, Plan, paired, take_turns},
+    rounds::{Control, Lane, Plan, paired, take_turns},
     server,
     side::Sample,
 };
@@ -84,7 +83,7 @@ struct Bench<'a> {
     url: String,
     library: Library,
     store: PostgresEventStore,
-    control: Client,
+    control: Control,
 }
 
 /// Connections of the store's pool, and of every side that is compared with it.
@@ -95,7 +94,7 @@ impl<'a> Bench<'a> {
         let url = cluster.primary().url_for(DATABASE);
         let library = Library::new(args.seed, args.events);
         let store = guarded::store(&url, CONNECTIONS).await?;
-        let control = server::connect(&url).await?;
+        let control = Control::connect(&url).await?;
         Ok(Self { args, url, library, store, control })
     }
 
@@ -116,10 +115,15 @@ impl<'a> Bench<'a> {
             Lane::new(
                 "guarded append, 1 task",
                 guarded::crew(&self.store, &self.library, boundaries::ONE_WRITER, 1, 1)?,
+                &self.control,
             ),
-            Lane::new("INSERT", insert::crew(&self.url, &self.library, boundaries::ONE_WRITER, 1).await?),
+            Lane::new(
+                "INSERT",
+                insert::crew(&self.url, &self.library, boundaries::ONE_WRITER, 1).await?,
+                &self.control,
+            ),
         ];
-        take_turns("one writer", &mut lanes, plan, &self.control).await?;
+        take_turns("one writer", &mut lanes, plan).await?;
         print_lanes("one writer", &lanes);
         let [ours, insert] = &lanes;
         let p50 = |sample: &Sample| sample.percentile(50);
@@ -143,22 +147,27 @@ impl<'a> Bench<'a> {
         let mut lanes = vec![Lane::new(
             "guarded append, 32 tasks",
             guarded::crew(store, library, boundaries::TASKS_32, 32, CONNECTIONS)?,
+            control,
         )];
         if args.wants(&[vs_insert, vs_insert_256]) {
-            lanes.push(Lane::new("INSERT", insert::crew(url, library, boundaries::TASKS_32, 32).await?));
+            lanes.push(Lane::new("INSERT", insert::crew(url, library, boundaries::TASKS_32, 32).await?, control));
         }
         if args.wants(&[vs_insert_256]) {
             let crew = guarded::crew(store, library, boundaries::TASKS_256, 256, CONNECTIONS)?;
-            lanes.push(Lane::new("guarded append, 256 tasks", crew));
+            lanes.push(Lane::new("guarded append, 256 tasks", crew, control));
         }
         if args.wants(&[vs_origin]) {
-            lanes.push(Lane::new("origin's statement", origin::crew(url, library, boundaries::TASKS_32, 32).await?));
+            lanes.push(Lane::new(
+                "origin's statement",
+                origin::crew(url, library, boundaries::TASKS_32, 32).await?,
+                control,
+            ));
         }
         if args.wants(&[slowdown]) {
             let usual = guarded::crew(store, library, boundaries::MIXED, 32, CONNECTIONS)?;
-            lanes.push(Lane::new("… and one with after 0", guarded::mixed(usual, store, library)));
+            lanes.push(Lane::new("… and one with after 0", guarded::mixed(usual, store, library), control));
         }
-        take_turns("tasks", &mut lanes, plan, control).await?;
+        take_turns("tasks", &mut lanes, plan).await?;
         print_lanes("tasks with a boundary each", &lanes);
         let lane = |name: &str| lanes.iter().find(|lane| lane.name == name);
         let ratio = |one: &str, other: &str| -> Option<f64> {
@@ -186,10 +195,10 @@ impl<'a> Bench<'a> {
         let Self { args, url, library, store, control } = self;
         let plan = Plan { rounds: args.pick(5, 7), span: args.span(500, 3000) };
         let mut lanes = [
-            Lane::new("read and guarded append", hot::ours(store, library, boundaries::HOT, 32, CONNECTIONS)?),
-            Lane::new("origin's, with a lock", hot::theirs(url, library, boundaries::HOT, 32).await?),
+            Lane::new("read and guarded append", hot::ours(store, library, boundaries::HOT, 32, CONNECTIONS)?, control),
+            Lane::new("origin's, with a lock", hot::theirs(url, library, boundaries::HOT, 32).await?, control),
         ];
-        take_turns("hot boundary", &mut lanes, plan, control).await?;
+        take_turns("hot boundary", &mut lanes, plan).await?;
         print_lanes("32 tasks on one boundary, trying again after each conflict", &lanes);
         let [ours, theirs] = &lanes;
         if lanes.iter().any(|lane| lane.samples.iter().all(|sample| sample.conflicts == 0)) {
@@ -213,10 +222,11 @@ impl<'a> Bench<'a> {
             Lane::new(
                 "guarded, 4 × 16 tasks",
                 procs::Procs::start(url, of, boundaries::PROCS, PROCESSES, TASKS).await?,
+                control,
             ),
-            Lane::new("INSERT", insert::crew(url, library, boundaries::PROCS, PROCESSES * TASKS).await?),
+            Lane::new("INSERT", insert::crew(url, library, boundaries::PROCS, PROCESSES * TASKS).await?, control),
         ];
-        take_turns(name, &mut lanes, plan, control).await?;
+        take_turns(name, &mut lanes, plan).await?;
         print_lanes("4 processes", &lanes);
         let [ours, insert] = &lanes;
         let value = paired(ours, insert, Sample::per_second, |ours, insert| ours / insert);

@@ -69,36 +69,53 @@ fn still(filter: &Filter, mark: Mark) -> AppendCondition {
     AppendCondition::fail_if_events_match(filter.clone()).after(mark)
 }
 
-/// The task of `old_after_slowdown`: a caller that sends `after` 0 each time. Its condition holds, since no event has its
-/// ids; what it writes is of a type that it does not look at.
-pub(crate) struct FromZero {
+/// A task whose condition holds since no event has its ids. What it writes is of a type that it does not look at.
+pub(crate) struct Aside {
     store: PostgresEventStore,
     library: Library,
     number: u64,
+    condition: fn(Filter) -> AppendCondition,
+    counts: bool,
 }
 
-impl FromZero {
+impl Aside {
+    pub(crate) const ABSENT: fn(Filter) -> AppendCondition = AppendCondition::fail_if_events_match;
+    pub(crate) const UNGUARDED: fn(Filter) -> AppendCondition = |_| AppendCondition::none();
+    const FROM_ZERO: fn(Filter) -> AppendCondition =
+        |filter| AppendCondition::fail_if_events_match(filter).after_position(0);
+}
+
+impl Worker for Aside {
     async fn step(&mut self) -> Outcome<Step> {
         self.number += 1;
         let boundary = self.library.absent(self.number);
         let event = self.library.aside(boundary, self.number).event()?;
-        let condition = AppendCondition::fail_if_events_match(boundary.filter()?).after_position(0);
-        self.store.append([event], condition).await?;
-        Ok(Step { counts: false, ..Step::WRITTEN })
+        self.store.append([event], (self.condition)(boundary.filter()?)).await?;
+        Ok(Step { counts: self.counts, ..Step::WRITTEN })
     }
+}
+
+/// One such task.
+pub(crate) fn aside(
+    store: &PostgresEventStore,
+    library: &Library,
+    condition: fn(Filter) -> AppendCondition,
+) -> Crew<Aside> {
+    let worker = Aside { store: store.clone(), library: *library, number: 0, condition, counts: true };
+    Crew { workers: vec![worker], connections: 1, table: Some(LOG) }
 }
 
 /// The tasks of `old_after_slowdown`.
 pub(crate) enum Mixed {
     Guarded(Guarded),
-    FromZero(FromZero),
+    FromZero(Aside),
 }
 
 impl Worker for Mixed {
     async fn begin(&mut self) -> Outcome {
         match self {
             Self::Guarded(guarded) => guarded.begin().await,
-            Self::FromZero(_) => Ok(()),
+            Self::FromZero(from_zero) => from_zero.begin().await,
         }
     }
 
@@ -113,7 +130,9 @@ impl Worker for Mixed {
 /// The usual tasks, and one more that sends `after` 0.
 pub(crate) fn mixed(usual: Crew<Guarded>, store: &PostgresEventStore, library: &Library) -> Crew<Mixed> {
     let mut workers: Vec<Mixed> = usual.workers.into_iter().map(Mixed::Guarded).collect();
-    workers.push(Mixed::FromZero(FromZero { store: store.clone(), library: *library, number: 0 }));
+    let condition = Aside::FROM_ZERO;
+    let old = Aside { store: store.clone(), library: *library, number: 0, condition, counts: false };
+    workers.push(Mixed::FromZero(old));
     Crew { workers, connections: usual.connections, table: usual.table }
 }
 
