@@ -69,7 +69,9 @@ pub(crate) async fn take_turns(what: &str, lanes: &mut [Lane], plan: Plan) -> Ou
     let mut progress = Progress::new(what, ((plan.rounds + 1) * lanes.len()) as u64);
     for round in 0..=plan.rounds {
         for turn in 0..lanes.len() {
-            let index = (round + turn) % lanes.len();
+            // Forwards and backwards: nobody always follows the same neighbour.
+            let place = if round % 2 == 0 { turn } else { lanes.len() - 1 - turn };
+            let index = (round / 2 + place) % lanes.len();
             let Some(lane) = lanes.get_mut(index) else { continue };
             let table = lane.side.table();
             let before = head(&lane.control, table).await?;
