@@ -65,7 +65,7 @@ async fn append(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Ou
         Ok(Lane::new(name, guarded::crew(&log.store, &log.library, 0, 1, 1)?, &log.control))
     };
     let mut lanes = [lane("guarded append, long log", long)?, lane("guarded append, short log", short)?];
-    let plan = Plan { rounds: args.pick(8, 20), span: args.span(500, 1000) };
+    let plan = Plan { rounds: args.pick(24, 80), span: args.span(100, 150) };
     take_turns("appends", &mut lanes, plan).await?;
     print_lanes("one writer", &lanes);
     let [long, short] = &lanes;
@@ -84,7 +84,7 @@ async fn query(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Out
     }
     let lane = |name, log: &Log| Lane::new(name, reads::ours(&log.store, &log.library), &log.control);
     let mut lanes = [lane("query, long log", long), lane("query, short log", short)];
-    let plan = Plan { rounds: args.pick(7, 11), span: args.span(500, 2000) };
+    let plan = Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) };
     take_turns("queries", &mut lanes, plan).await?;
     print_lanes("one reader, 4 types and 2 predicates", &lanes);
     let [long, short] = &lanes;

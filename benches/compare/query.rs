@@ -62,7 +62,7 @@ async fn compare(args: &Args, url: &str, library: &Library, control: &Control, r
         Lane::new("bare SQL", reads::bare(bare, library), control),
         Lane::new("origin's query", reads::origin(origin, library), control),
     ];
-    let plan = Plan { rounds: args.pick(7, 11), span: args.span(500, 2000) };
+    let plan = Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) };
     take_turns("query", &mut lanes, plan).await?;
     print_lanes("one reader, 4 types and 2 predicates", &lanes);
     let [ours, bare, origin] = &lanes;
