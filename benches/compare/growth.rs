@@ -6,7 +6,7 @@ use crate::{
     Outcome,
     args::Args,
     fixture::{self, Database},
-    guarded::{self, Aside},
+    guarded::{self, Ask},
     library::Library,
     reads,
     report::{Report, print_lanes, print_title},
@@ -101,12 +101,17 @@ async fn absent(args: &Args, long: &Log, report: &mut Report) -> Outcome {
     }
     let url = format!("{}?options=-c%20plan_cache_mode%3Dforce_generic_plan%20-c%20synchronous_commit%3Doff", long.url);
     let store = guarded::store(&url, 1).await?;
-    let lane = |name, condition| Lane::new(name, guarded::aside(&store, &long.library, condition), &long.control);
-    let mut lanes = [lane("guard for an absent id", Aside::ABSENT), lane("append without a guard", Aside::UNGUARDED)];
+    let lane = |name, ask| Lane::new(name, guarded::aside(&store, &long.library, ask), &long.control);
+    let mut lanes = [
+        lane("guard for absent ids", Ask::Absent),
+        lane("append without a guard", Ask::Nothing),
+        // No figure, but what a search that stops at an empty index hides.
+        lane("guard for present ids", Ask::Present),
+    ];
     let plan = Plan { rounds: args.pick(7, 15), span: args.span(300, 1000) };
     take_turns("absent guard", &mut lanes, plan).await?;
     print_lanes("one writer, plan_cache_mode=force_generic_plan synchronous_commit=off", &lanes);
-    let [guarded, unguarded] = &lanes;
+    let [guarded, unguarded, _] = &lanes;
     let value = paired(guarded, unguarded, P50, |guarded, unguarded| (guarded - unguarded) / 1000.0);
     report.figure(name, value, "p50 of an append guarded by an absent id, without after, − of one without a guard");
     Ok(())

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore, Router};
+use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore, Predicate, Router};
 
 use crate::{
     Outcome,
@@ -69,20 +69,48 @@ fn still(filter: &Filter, mark: Mark) -> AppendCondition {
     AppendCondition::fail_if_events_match(filter.clone()).after(mark)
 }
 
-/// A task whose condition holds since no event has its ids. What it writes is of a type that it does not look at.
+/// What the condition of an [`Aside`] asks for.
+#[derive(Clone, Copy)]
+pub(crate) enum Ask {
+    Nothing,
+    /// Ids that no event has.
+    Absent,
+    /// Ids that some events have, but of none of the types: the index on payloads finds them, and none of them counts.
+    Present,
+    /// As `Absent`, with `after` 0.
+    FromZero,
+}
+
+/// Types that no event has.
+const UNKNOWN: [&str; 4] = ["BookCopyLost", "BookCopyReserved", "BookCopySold", "BookCopyStolen"];
+
+/// A task whose condition holds since no event matches it. What it writes is of a type that it does not look at.
 pub(crate) struct Aside {
     store: PostgresEventStore,
     library: Library,
+    ask: Ask,
     number: u64,
-    condition: fn(Filter) -> AppendCondition,
-    counts: bool,
 }
 
 impl Aside {
-    pub(crate) const ABSENT: fn(Filter) -> AppendCondition = AppendCondition::fail_if_events_match;
-    pub(crate) const UNGUARDED: fn(Filter) -> AppendCondition = |_| AppendCondition::none();
-    const FROM_ZERO: fn(Filter) -> AppendCondition =
-        |filter| AppendCondition::fail_if_events_match(filter).after_position(0);
+    fn new(store: &PostgresEventStore, library: &Library, ask: Ask) -> Self {
+        // Numbers of its own, or the events of another one would have the ids that are to be absent.
+        Self { store: store.clone(), library: *library, ask, number: (ask as u64) << 32 }
+    }
+
+    fn condition(&self, absent: Boundary) -> Outcome<AppendCondition> {
+        Ok(match self.ask {
+            Ask::Nothing => AppendCondition::none(),
+            Ask::Absent => AppendCondition::fail_if_events_match(absent.filter()?),
+            Ask::FromZero => AppendCondition::fail_if_events_match(absent.filter()?).after_position(0),
+            Ask::Present => {
+                let there = self.library.boundary(self.number);
+                let ids = [Predicate::payload("BookID", there.book), Predicate::payload("ReaderID", there.reader)];
+                let filter = Filter::matching().any_type_of(UNKNOWN).and_any_predicate_of(ids).finish()?;
+                AppendCondition::fail_if_events_match(filter)
+            }
+        })
+    }
 }
 
 impl Worker for Aside {
@@ -90,19 +118,14 @@ impl Worker for Aside {
         self.number += 1;
         let boundary = self.library.absent(self.number);
         let event = self.library.aside(boundary, self.number).event()?;
-        self.store.append([event], (self.condition)(boundary.filter()?)).await?;
-        Ok(Step { counts: self.counts, ..Step::WRITTEN })
+        self.store.append([event], self.condition(boundary)?).await?;
+        Ok(Step { counts: !matches!(self.ask, Ask::FromZero), ..Step::WRITTEN })
     }
 }
 
 /// One such task.
-pub(crate) fn aside(
-    store: &PostgresEventStore,
-    library: &Library,
-    condition: fn(Filter) -> AppendCondition,
-) -> Crew<Aside> {
-    let worker = Aside { store: store.clone(), library: *library, number: 0, condition, counts: true };
-    Crew { workers: vec![worker], connections: 1, table: Some(LOG) }
+pub(crate) fn aside(store: &PostgresEventStore, library: &Library, ask: Ask) -> Crew<Aside> {
+    Crew { workers: vec![Aside::new(store, library, ask)], connections: 1, table: Some(LOG) }
 }
 
 /// The tasks of `old_after_slowdown`.
@@ -130,8 +153,7 @@ impl Worker for Mixed {
 /// The usual tasks, and one more that sends `after` 0.
 pub(crate) fn mixed(usual: Crew<Guarded>, store: &PostgresEventStore, library: &Library) -> Crew<Mixed> {
     let mut workers: Vec<Mixed> = usual.workers.into_iter().map(Mixed::Guarded).collect();
-    let condition = Aside::FROM_ZERO;
-    let old = Aside { store: store.clone(), library: *library, number: 0, condition, counts: false };
+    let old = Aside::new(store, library, Ask::FromZero);
     workers.push(Mixed::FromZero(old));
     Crew { workers, connections: usual.connections, table: usual.table }
 }
