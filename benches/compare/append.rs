@@ -143,7 +143,7 @@ impl<'a> Bench<'a> {
         }
         let [vs_insert, vs_insert_256, vs_origin, slowdown] = TASKS;
         let Self { args, url, library, store, control } = self;
-        let plan = Plan { rounds: args.pick(5, 11), span: args.span(500, 2000) };
+        let plan = Plan { rounds: args.pick(5, 11), span: args.span(400, 2000) };
         let mut lanes = vec![Lane::new(
             "guarded append, 32 tasks",
             guarded::crew(store, library, boundaries::TASKS_32, 32, CONNECTIONS)?,
@@ -193,7 +193,7 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         let Self { args, url, library, store, control } = self;
-        let plan = Plan { rounds: args.pick(5, 11), span: args.span(500, 2000) };
+        let plan = Plan { rounds: args.pick(5, 11), span: args.span(400, 2000) };
         let mut lanes = [
             Lane::new("read and guarded append", hot::ours(store, library, boundaries::HOT, 32, CONNECTIONS)?, control),
             Lane::new("origin's, with a lock", hot::theirs(url, library, boundaries::HOT, 32).await?, control),
@@ -216,7 +216,7 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         let Self { args, url, library, control, .. } = self;
-        let plan = Plan { rounds: args.pick(5, 11), span: args.span(500, 2000) };
+        let plan = Plan { rounds: args.pick(5, 11), span: args.span(400, 2000) };
         let of = (args.seed, args.events);
         let mut lanes = [
             Lane::new(
