@@ -13,9 +13,10 @@ use crate::{
     rounds::{Control, Lane, Plan, paired, take_turns},
     server,
     side::Sample,
+    streams,
 };
 
-pub(crate) const FIGURES: &[&str] = &["append_growth", "query_growth", "absent_guard_ms"];
+pub(crate) const FIGURES: &[&str] = &["append_growth", "query_growth", "absent_guard_ms", "stream_rss_mib"];
 
 /// The length of the short log.
 const SHORT: u64 = 10_000;
@@ -47,6 +48,15 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     println!("compared    with {SHORT} events");
     guarded::prove(&long.store, &long.library, 100).await?;
     let mut report = Report::new("growth");
+    // First, while this process is as small as it gets.
+    if args.wants(&["stream_rss_mib"]) {
+        let growth = streams::growth(&long.store, args.events).await?;
+        report.figure(
+            "stream_rss_mib",
+            growth,
+            format!("growth of the process in MiB while it streams {} events", args.events),
+        );
+    }
     append(args, &long, &short, &mut report).await?;
     query(args, &long, &short, &mut report).await?;
     absent(args, &long, &mut report).await?;

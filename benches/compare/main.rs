@@ -9,7 +9,7 @@
 //! |---|---|
 //! | `append`, `query`, `growth` | the subcommands: which sides run, and the figures |
 //! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
-//! | `reads` | the readers among them |
+//! | `reads`, `streams` | the readers among them |
 //! | `hot` | many tasks on one boundary, the store's and the origin's |
 //! | `procs` | the store in several processes |
 //! | `side`, `rounds`, `report` | how a side is driven, how sides take turns, what is printed |
@@ -37,6 +37,7 @@ mod report;
 mod rounds;
 mod server;
 mod side;
+mod streams;
 
 use std::{error::Error, process::ExitCode};
 

@@ -19,9 +19,11 @@ use crate::{
     rounds::{Control, Lane, Plan, median, paired, take_turns},
     server,
     side::Sample,
+    streams,
 };
 
-pub(crate) const FIGURES: &[&str] = &["query_vs_bare", "query_vs_origin", "query_p99_under_appends"];
+pub(crate) const FIGURES: &[&str] =
+    &["query_vs_bare", "query_vs_origin", "stream_vs_copy", "stream_rss_mib", "query_p99_under_appends"];
 
 /// Decisions that all sides must agree on before anything is measured.
 const COMPARED: usize = 50;
@@ -40,6 +42,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     server::print_facts(args, &cluster, &control).await?;
     let mut report = Report::new("query");
     compare(args, &url, &library, &control, &mut report).await?;
+    stream(args, &url, &control, &mut report).await?;
     under_appends(args, &url, &library, &control, &mut report).await?;
     report.print(args, FIGURES);
     Ok(())
@@ -98,6 +101,34 @@ async fn agree(store: &PostgresEventStore, bare: &Bare, origin: &Origin, library
         all += ours.len();
     }
     println!("results     {} events a query; all sides find the same in {COMPARED} queries", all / COMPARED);
+    Ok(())
+}
+
+async fn stream(args: &Args, url: &str, control: &Control, report: &mut Report) -> Outcome {
+    let [vs_copy, rss] = ["stream_vs_copy", "stream_rss_mib"];
+    let store = guarded::store(url, 1).await?;
+    // Before the rounds: what they leave to the allocator would hide growth.
+    if args.wants(&[rss]) {
+        let growth = streams::growth(&store, args.events).await?;
+        report.figure(rss, growth, format!("growth of the process in MiB while it streams {} events", args.events));
+    }
+    if !args.wants(&[vs_copy]) {
+        return Ok(());
+    }
+    let copied = streams::Copied { client: server::connect(url).await?, events: args.events };
+    let mut lanes = [
+        Lane::new("stream of all events", streams::Streamed(store), control),
+        Lane::new("COPY, binary", copied, control),
+    ];
+    take_turns("stream", &mut lanes, Plan { rounds: args.pick(5, 7), span: Duration::ZERO }).await?;
+    print_lanes("all events, one by one", &lanes);
+    let [stream, copy] = &lanes;
+    let value = paired(stream, copy, Sample::per_second, |stream, copy| stream / copy);
+    report.figure(
+        vs_copy,
+        value,
+        "events per second: stream ÷ COPY (the same SELECT) TO STDOUT (FORMAT binary), drained",
+    );
     Ok(())
 }
 
