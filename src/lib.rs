@@ -100,9 +100,10 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, ExpectedVersion, Guard,
-    History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName, MemoryEventStore,
-    PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest, StreamAppend,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
+    ExpectedVersion, Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName,
+    Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore, PostgresEventStoreBuilder, Query,
+    QueryRequest, Served, StreamAppend, StreamEnd,
 };
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,

@@ -2,8 +2,8 @@
 
 use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
-use super::{BoxFuture, EventStore};
-use crate::{Consistency, Error, Event, Result, Role, event::check_stream, scope::current_consistency};
+use super::{BoxFuture, EventStore, Order, QueryRequest};
+use crate::{Consistency, Error, Event, Filter, Result, Role, event::check_stream, scope::current_consistency};
 
 /// The load of a fixed stream that is about to be made: await it, after changing its part, its order, where and how long if
 /// need be.
@@ -47,7 +47,7 @@ impl<'a> LoadStream<'a> {
             after_version,
             before_version,
             limit,
-            newest_first: false,
+            order: Order::OldestFirst,
             consistency,
             timeout: None,
         };
@@ -74,7 +74,7 @@ impl<'a> LoadStream<'a> {
 
     /// From the last event towards the first.
     pub fn newest_first(mut self) -> Self {
-        self.request.newest_first = true;
+        self.request.order = Order::NewestFirst;
         self
     }
 
@@ -122,8 +122,8 @@ pub struct LoadRequest {
     pub before_version: Option<u64>,
     /// How many of these at most, the first ones in the order.
     pub limit: Option<u64>,
-    /// Whether the highest version comes first.
-    pub newest_first: bool,
+    /// Which of these come first.
+    pub order: Order,
     /// How fresh.
     pub consistency: Consistency,
     /// The limit on time that the caller has set; else the store's own.
@@ -140,11 +140,18 @@ impl LoadRequest {
             |version: u64| version > self.after_version && self.before_version.is_none_or(|before| version < before);
         let found = log.filter(|event| version_of(event).is_some_and(is_in));
         let limit = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
-        let events = match self.newest_first {
-            true => found.rev().take(limit).cloned().collect(),
-            false => found.take(limit).cloned().collect(),
+        let events = match self.order {
+            Order::OldestFirst => found.take(limit).cloned().collect(),
+            Order::NewestFirst => found.rev().take(limit).cloned().collect(),
         };
         LoadAnswer::new(events, last.unwrap_or_default())
+    }
+
+    /// The query that reads the whole log.
+    pub(super) fn of_everything(&self) -> QueryRequest {
+        let mut query = QueryRequest::new(&Filter::any_event());
+        (query.consistency, query.timeout) = (self.consistency.clone(), self.timeout);
+        query
     }
 }
 

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Answer, AppendRequest, Appended, BoxFuture, EventStore, LoadAnswer, LoadRequest, QueryRequest, Snapshot,
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Snapshot,
     condition::{After, Guard},
     refusal,
 };
@@ -21,7 +21,7 @@ use crate::{Event, EventId, Result};
 /// For tests, and for programs whose log may end with them. Cloning is cheap, and all clones are the same log. Every
 /// read is strong, whatever the scope says, and nothing ever waits, so that limits have no effect.
 ///
-/// A query looks at every event of the log.
+/// A query looks at every event behind its bound on positions.
 #[derive(Clone, Default)]
 pub struct MemoryEventStore {
     log: Arc<RwLock<Log>>,
@@ -86,9 +86,14 @@ impl EventStore for MemoryEventStore {
         let log = Arc::clone(&self.log);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
-            let selected = log.events.iter().filter(|event| request.selects(event));
-            Ok(Answer::new(selected.cloned().collect(), log.events.last().map(Event::mark)))
+            let behind = request.bounds.after.map_or(0, |after| usize::try_from(after).unwrap_or(usize::MAX));
+            let events = request.select_from(log.events.get(behind..).unwrap_or_default().iter());
+            Ok(Answer::new(events, log.events.last().map(Event::mark)))
         })
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        request.in_pages(self.clone())
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{PostgresEventStore, failure, wire};
+use super::{
+    PostgresEventStore, failure,
+    wire::{self, Line},
+};
 use crate::{
     error::Result,
     router::{Deadline, Effect, Lease},
@@ -26,13 +29,14 @@ async fn load(
     let after = wire::position_param(request.after_version);
     let before = request.before_version.map_or(i64::MAX, wire::position_param);
     let limit = request.limit.map(wire::position_param);
-    let sql = &store.log.load_stream[usize::from(request.newest_first)];
+    let sql = store.log.read.load(request.order);
     let rows = lease.query(Effect::Read, deadline, sql, &[&&*request.stream, &after, &before, &limit]).await?;
-    let version = match rows.first() {
-        Some(row) => row.try_get(0).map_err(Into::into).and_then(wire::position).map_err(wire::unreadable)?,
-        None => 0,
-    };
-    let events = rows.iter().filter_map(|row| wire::event(row, 1).transpose());
-    let events = events.collect::<Result<Vec<_>, _>>().map_err(wire::unreadable)?;
+    let (mut version, mut events) = (0, Vec::with_capacity(rows.len().saturating_sub(1)));
+    for row in &rows {
+        match wire::line(row).map_err(wire::unreadable)? {
+            Line::Head(_) => version = wire::version(row).map_err(wire::unreadable)?,
+            Line::Event(event) => events.push(event),
+        }
+    }
     Ok(LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.node().role()))
 }

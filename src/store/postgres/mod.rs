@@ -5,8 +5,8 @@
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
-//! | `load` | reading a fixed stream |
-//! | `query`, `snapshot` | reading, and the states of projections |
+//! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
+//! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
 //! | `migrate` | the tables |
@@ -23,16 +23,20 @@ mod migrate;
 mod names;
 mod prepared;
 mod query;
+mod read_sql;
 mod snapshot;
+mod stream;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
 pub use self::migrate::Migrated;
-use self::{builder::GroupLimits, group::Group};
+use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
 pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
-use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, LoadAnswer, LoadRequest, QueryRequest};
+use super::{
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
+};
 use crate::{Result, Router, router::Deadline};
 
 /// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
@@ -99,10 +103,8 @@ struct Log {
     name: LogName,
     append: String,
     judge: FilterStatement,
-    query: FilterStatement,
-    /// From the first event on, and from the last.
-    load_stream: [String; 2],
     snapshots: snapshot::Statements,
+    read: ReadSql,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -118,11 +120,7 @@ impl Log {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            query: FilterStatement::new(&name, include_str!("sql/query.sql")),
-            load_stream: ["", " DESC"].map(|order| {
-                let parts = include_str!("sql/load_stream.sql").split("/* order */");
-                parts.map(|part| name.put_into(part)).collect::<Vec<_>>().join(order)
-            }),
+            read: ReadSql::new(&name),
             snapshots: snapshot::Statements::new(&name),
             name,
         }
@@ -202,5 +200,19 @@ impl EventStore for PostgresEventStore {
     fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
         let deadline = self.deadline(request.timeout);
         Box::pin(load::run(self.clone(), request, deadline))
+    }
+
+    fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::count(self.clone(), request, deadline))
+    }
+
+    fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::exists(self.clone(), request, deadline))
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        stream::run(self.clone(), request)
     }
 }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{
     PostgresEventStore, failure, filter_sql,
     names::LogName,
-    wire::{self, Micros, Unreadable},
+    wire::{self, Line, Micros, Unreadable},
 };
 use crate::{
     Json, Mark, Role,
@@ -189,16 +189,22 @@ async fn read_on(
     let filter = filter_sql::filter(&request.filter, &mut params);
     let sql = store.log.snapshots.read_on.with(&filter);
     let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
-    let first = rows.first().map(|row| -> Result<_, Unreadable> { Ok((wire::mark(row, 0)?, row.try_get(2)?)) });
-    let (head, held) = first.transpose().map_err(wire::unreadable)?.unwrap_or((None, false));
+    let (mut head, mut held, mut events) = (None, false, Vec::with_capacity(rows.len().saturating_sub(1)));
+    for row in &rows {
+        match wire::line(row).map_err(wire::unreadable)? {
+            Line::Head(mark) => {
+                head = Some(mark);
+                held = row.try_get(12).map_err(|error| wire::unreadable(error.into()))?;
+            }
+            Line::Event(event) => events.push(event),
+        }
+    }
     let node = lease.node();
-    let end = head.map_or(0, |head| head.position());
+    let end = head.map_or(0, |head: Mark| head.position());
     let behind = node.role() == Role::Replica && end < request.mark.position();
     if !held && !behind {
         return Err(request.diverged(end).with_node(Arc::clone(node.name())));
     }
-    let events = rows.iter().filter_map(|row| wire::event(row, 3).transpose());
-    let events = events.collect::<Result<Vec<_>, _>>().map_err(wire::unreadable)?;
     Ok(Answer::new(events, head).served_by(Arc::clone(node.name()), node.role()))
 }
 

@@ -10,7 +10,6 @@ use super::{
 };
 use crate::{
     Consistency, Error, ErrorKind, Event, Json, Mark, Result,
-    filter::Bounds,
     router::Deadline,
     scope::current_consistency,
     store::{Answer, QueryRequest},
@@ -211,10 +210,9 @@ impl Call<'_> {
             }
         };
         let request = QueryRequest {
-            filter: self.key.filter().clone(),
-            bounds: Bounds::Unbounded,
             consistency: self.consistency.clone(),
             timeout: remaining(),
+            ..QueryRequest::new(self.key.filter())
         };
         Ok(Start::Beginning(found, self.store.run_query(request).await?))
     }

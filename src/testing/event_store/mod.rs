@@ -82,10 +82,12 @@ mod divergence;
 mod fixture;
 mod limits;
 mod list;
+mod page;
 mod query;
 mod repeat;
 mod shapes;
 pub mod snapshots;
+mod stream;
 
 use std::future::Future;
 
