@@ -15,7 +15,7 @@ use std::{
 
 use mainstem::{
     After, Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, Event, EventId, EventStore,
-    Filter, Guard, Json, NewEvent, Payload, QueryRequest, Result,
+    Filter, Guard, Json, NewEvent, Payload, QueryRequest, Result, StreamPlace,
 };
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +30,8 @@ pub struct FileEventStore {
 #[derive(Serialize, Deserialize)]
 struct Line {
     recorded_at: i64,
+    /// The fixed stream that they are in, and the version of the first of them.
+    stream: Option<(String, u64)>,
     events: Vec<Stored>,
 }
 
@@ -68,14 +70,21 @@ impl EventStore for FileEventStore {
         Box::pin(async move {
             let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
             let log = Log::read(&mut file)?;
-            if let Some(appended) = log.repeated(&request.events)? {
+            if let Some(appended) = log.repeated(&request)? {
                 return Ok(appended);
             }
             if let Some(guard) = request.condition.guard() {
                 log.judge(guard)?;
             }
-            log.write(&mut file, &request.events)?;
-            Ok(Appended::new(log.head() + 1, &request.events))
+            let appended = Appended::new(log.head() + 1, &request.events);
+            let Some(stream) = &request.stream else {
+                log.write(&mut file, &request.events, None)?;
+                return Ok(appended);
+            };
+            let version = log.version(&stream.id);
+            stream.judge(version)?;
+            log.write(&mut file, &request.events, Some((stream.id.to_string(), version + 1)))?;
+            Ok(appended.in_stream(version + 1))
         })
     }
 
@@ -115,9 +124,9 @@ impl Log {
     }
 
     fn take(&mut self, line: &str) -> Result<(), serde_json::Error> {
-        let Line { recorded_at, events } = serde_json::from_str(line)?;
+        let Line { recorded_at, stream, events } = serde_json::from_str(line)?;
         self.appends.push((self.head() + 1, events.len()));
-        for stored in events {
+        for (index, stored) in (0..).zip(events) {
             let payload = match stored.payload {
                 StoredPayload::Json(json) => Payload::Json(json),
                 StoredPayload::Bytes(content_type, bytes) => Payload::bytes(content_type, bytes),
@@ -127,7 +136,11 @@ impl Log {
                 .with_tags(stored.tags)
                 .with_metadata_json(stored.metadata)
                 .with_occurred_at(time(stored.occurred_at));
-            self.events.push(event.into_recorded(self.head() + 1, time(recorded_at)));
+            let event = event.into_recorded(self.head() + 1, time(recorded_at));
+            self.events.push(match &stream {
+                Some((id, first)) => event.in_stream(id.as_str(), first + index),
+                None => event,
+            });
         }
         Ok(())
     }
@@ -138,16 +151,22 @@ impl Log {
 
     /// What the first of two equal appends was told. The ids are looked at before the condition: an append that is made
     /// again has often broken its own.
-    fn repeated(&self, events: &[NewEvent]) -> Result<Option<Appended>> {
+    fn repeated(&self, request: &AppendRequest) -> Result<Option<Appended>> {
+        let events = &request.events;
         let taken = self.events.iter().find(|recorded| events.iter().any(|event| event.id() == recorded.id()));
-        let Some(first) = taken.map(Event::position) else { return Ok(None) };
+        let Some(taken) = taken else { return Ok(None) };
+        let first = taken.position();
         let recorded = self.events.iter().skip_while(|recorded| recorded.position() < first);
-        let same = events.iter().zip(recorded).all(|(event, recorded)| event.is_recorded_as(recorded));
-        if same && self.appends.contains(&(first, events.len())) {
-            Ok(Some(Appended::new(first, events).as_repeated()))
-        } else {
-            Err(AppendRequest::reused_ids(first))
+        if !request.is_recorded_as(recorded) || !self.appends.contains(&(first, events.len())) {
+            return Err(AppendRequest::reused_ids(first));
         }
+        let version = taken.stream().map(StreamPlace::version);
+        Ok(Some(Appended::new(first, events).as_repeated().in_stream(version)))
+    }
+
+    fn version(&self, stream: &str) -> u64 {
+        let places = self.events.iter().rev().filter_map(Event::stream);
+        places.filter(|place| place.id() == stream).map(StreamPlace::version).next().unwrap_or(0)
     }
 
     fn judge(&self, guard: &Guard) -> Result<()> {
@@ -165,7 +184,7 @@ impl Log {
         }
     }
 
-    fn write(&self, file: &mut File, events: &[NewEvent]) -> Result<()> {
+    fn write(&self, file: &mut File, events: &[NewEvent], stream: Option<(String, u64)>) -> Result<()> {
         let recorded_at = SystemTime::now();
         let events = events.iter().map(|event| Stored {
             id: event.id(),
@@ -180,7 +199,7 @@ impl Log {
             metadata: event.metadata().clone(),
             occurred_at: micros(event.occurred_at().unwrap_or(recorded_at)),
         });
-        let line = Line { recorded_at: micros(recorded_at), events: events.collect() };
+        let line = Line { recorded_at: micros(recorded_at), stream, events: events.collect() };
         let line = serde_json::to_string(&line)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "an event is not JSON").with_source(error))?;
         // Behind the last whole line: a process that died while it wrote has left half of one. From here on a failure

@@ -142,10 +142,10 @@ impl Appended {
         Self { first_position, last, first_version: None, repeated: false, node: "local".into() }
     }
 
-    /// For the makers of stores: the first of them has this version of the stream that they went to.
+    /// For the makers of stores: the first of them has this version of the stream that they went to, if they went to one.
     #[must_use]
-    pub fn in_stream(mut self, first_version: u64) -> Self {
-        self.first_version = Some(first_version);
+    pub fn in_stream(mut self, first_version: impl Into<Option<u64>>) -> Self {
+        self.first_version = first_version.into();
         self
     }
 

@@ -14,7 +14,7 @@ use super::{
     condition::{After, Guard},
     refusal,
 };
-use crate::{Event, EventId, Result};
+use crate::{Event, EventId, Result, StreamPlace};
 
 /// An event store in memory, under the same rules as [`PostgresEventStore`](crate::PostgresEventStore).
 ///
@@ -119,9 +119,8 @@ impl Log {
             .all(|(position, following)| self.following_at(position) == Some(following));
         let recorded = (first..).map_while(|position| self.at(position));
         if is_whole && !is_a_part && request.is_recorded_as(recorded) {
-            let appended = Appended::new(first, events).as_repeated();
-            let place = self.at(first).and_then(Event::stream);
-            Ok(Some(place.map_or(appended.clone(), |place| appended.in_stream(place.version()))))
+            let version = self.at(first).and_then(Event::stream).map(StreamPlace::version);
+            Ok(Some(Appended::new(first, events).as_repeated().in_stream(version)))
         } else {
             Err(refusal::reused(first))
         }
@@ -154,10 +153,8 @@ impl Log {
     fn write(&mut self, request: AppendRequest) -> Appended {
         let AppendRequest { events, stream, .. } = request;
         let first = self.head() + 1;
-        let mut appended = Appended::new(first, &events);
-        if let Some(stream) = &stream {
-            appended = appended.in_stream(self.version(&stream.id) + 1);
-        }
+        let version = stream.as_ref().map(|stream| self.version(&stream.id) + 1);
+        let appended = Appended::new(first, &events).in_stream(version);
         let recorded_at = SystemTime::now();
         let amount = events.len();
         for (index, (event, position)) in events.into_iter().zip(first..).enumerate() {

@@ -3,6 +3,7 @@
 mod broken;
 mod flawed;
 mod flawed_reads;
+mod flawed_streams;
 mod flaws;
 mod odd;
 

@@ -6,6 +6,7 @@ mod borrowed_pools;
 mod contention;
 mod event_store;
 mod filter_sql;
+mod fixed_streams;
 mod grants;
 mod hostile_text;
 mod import;

@@ -4,7 +4,8 @@
 use std::{future::IntoFuture, time::Duration};
 
 use mainstem::{
-    AppendCondition, Error, ErrorKind, EventStore, Filter, PostgresEventStore, Router, testing::TestDatabase,
+    AppendCondition, Error, ErrorKind, EventStore, ExpectedVersion, Filter, PostgresEventStore, Router,
+    testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -153,7 +154,8 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
         let own = Filter::matching().all_tags_of([&*tag]).finish().unwrap();
         let history = store.query(&own).await.unwrap();
         let tagged_event = event("A", json!({"at": "\\n"})).with_tags([&*tag, "back\\slash"]);
-        let appended = store.append([tagged_event.clone()], history.unchanged()).await;
+        let append = store.append([tagged_event.clone()], history.unchanged());
+        let appended = append.to_stream("back\\slash", ExpectedVersion::Exact(appended_count)).await;
         let appended = appended.unwrap_or_else(|error| panic!("{setting}: {}", error.report()));
         appended_count += 1;
         assert_eq!(appended.first_position(), appended_count, "{setting}");
@@ -161,11 +163,16 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
             store.append([event("A", json!({}))], history.unchanged()).await.unwrap_err().is_conflict(),
             "{setting}"
         );
-        assert!(store.append([tagged_event.clone()], history.unchanged()).await.unwrap().is_repeated(), "{setting}");
+        let again = store.append([tagged_event.clone()], history.unchanged());
+        let again = again.to_stream("back\\slash", ExpectedVersion::NoStream).await.unwrap();
+        assert!(again.is_repeated() && again.stream_versions() == appended.stream_versions(), "{setting}");
         let read = store.query(&tagged).await.unwrap();
         assert_eq!(read.len() as u64, appended_count, "{setting}");
         let last = read.last().unwrap();
-        assert_eq!(*last, tagged_event.into_recorded(last.position(), last.recorded_at()), "{setting}");
+        let expected = tagged_event.into_recorded(last.position(), last.recorded_at());
+        assert_eq!(*last, expected.in_stream("back\\slash", appended_count), "{setting}");
+        let stream = store.load_stream("back\\slash").newest_first().limit(1).await.unwrap();
+        assert_eq!((stream.events(), stream.version()), (std::slice::from_ref(last), appended_count), "{setting}");
         let reset = format!("ALTER DATABASE {} RESET ALL", database.name());
         admin.client().await.unwrap().batch_execute(&reset).await.unwrap();
     }
@@ -229,6 +236,8 @@ async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
         sql += &operator("@>", "contains", ty);
         sql += &bait("count", &format!("x {ty}"), "int8");
     }
+    sql += &bait("array_position", "x text[], y text", "int4");
+    sql += &bait("array_fill", "x int8, y int4[]", "int8[]");
     sql += &bait("jsonb_array_elements", "x jsonb", "SETOF jsonb");
     sql += &bait("jsonb_array_elements_text", "x jsonb", "SETOF text");
     sql += &bait("set_config", "x varchar, y text, z bool", "text");
@@ -242,8 +251,10 @@ async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
     let all = Filter::matching().any_type_of(["A"]).and_all_tags_of(["t"]).finish().unwrap();
     let history = store.query(&all).await.unwrap();
     let tagged = event("A", json!({})).with_tag("t");
-    store.append([tagged.clone()], history.unchanged()).await.unwrap();
-    assert!(store.append([tagged], history.unchanged()).await.unwrap().is_repeated());
+    let append = |events| store.append(events, history.unchanged()).to_stream("s", ExpectedVersion::NoStream);
+    append([tagged.clone()]).await.unwrap();
+    assert!(append([tagged]).await.unwrap().is_repeated());
+    assert_eq!(store.load_stream("s").await.unwrap().version(), 1);
     for condition in [history.unchanged(), AppendCondition::fail_if_events_match(all.clone())] {
         assert!(store.append([event("A", json!({}))], condition).await.unwrap_err().is_conflict());
     }

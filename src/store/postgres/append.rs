@@ -61,11 +61,8 @@ async fn submit(
 }
 
 fn appended(append: &Prepared, position: u64, last_version: Option<u64>) -> Appended {
-    let appended = Appended::new(position, &append.events);
-    match last_version {
-        Some(last) => appended.in_stream(last.saturating_sub(append.events.len() as u64) + 1),
-        None => appended,
-    }
+    let before_last = append.events.len() as u64 - 1;
+    Appended::new(position, &append.events).in_stream(last_version.map(|last| last.saturating_sub(before_last)))
 }
 
 /// The refusal for the stream's version; the answer makes no sense if there is none.

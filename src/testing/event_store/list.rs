@@ -84,6 +84,18 @@ macro_rules! __event_store_cases {
             a_wide_filter_is_judged_whole: "filters of thousands of items read and guard to their last item",
             an_append_that_ran_out_of_time_says_what_it_knows: "after a timeout nothing was written; if that is not known, the error says so",
         }
+        fixed_streams {
+            versions_begin_at_one_and_have_no_gaps: "an append to a stream counts on, also with others in between",
+            a_stream_is_begun_only_once: "who expects no stream is refused where one is, with its version",
+            an_exact_version_is_neither_higher_nor_lower: "another version is refused, with expected and actual, and writes nothing",
+            any_version_is_as_expected: "without an expectation there is no mismatch",
+            a_stream_is_loaded_whole_or_in_part: "from a version on, up to one, a few, from the end; an unknown stream is empty",
+            streams_are_told_apart_byte_by_byte: "ids are only text, up to the longest",
+            a_repeat_finds_its_versions_whatever_is_expected: "a repeat is recognised before versions are judged; another stream is another append",
+            a_condition_and_a_stream_hold_both: "the condition is judged first, the version besides",
+            each_version_of_a_stream_has_one_winner: "of racers who expect the same version, one wins",
+            appends_at_any_version_share_a_stream_without_gaps: "versions stay contiguous under concurrent appends",
+        }
         concurrency {
             each_version_of_a_boundary_has_one_winner: "of racers who have read the same, one wins, who has seen its predecessor",
             a_narrow_and_a_wide_set_of_types_see_each_other: "no write skew between a set of types and one that contains it",

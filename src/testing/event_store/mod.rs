@@ -79,6 +79,7 @@ mod concurrency;
 mod condition;
 mod dcb;
 mod divergence;
+mod fixed_streams;
 mod fixture;
 mod limits;
 mod list;

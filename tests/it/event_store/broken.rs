@@ -1,7 +1,7 @@
 //! The suite is worth what it catches: stores that are broken on purpose, one rule at a time.
 
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, Filter, NewEvent, Payload,
+    AppendCondition, ErrorKind, EventStore, ExpectedVersion, Filter, NewEvent, Payload, StreamPlace,
     testing::event_store::{Case, Failure},
 };
 use serde_json::json;
@@ -66,6 +66,19 @@ async fn what_no_store_may_be_asked_is_refused_before() {
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}");
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_no_id_of_a_stream_is_refused_before() {
+    for id in ["", "a\0b", &"x".repeat(StreamPlace::MAX_ID_LEN + 1)] {
+        let append = NeverAsked.append([event("A", json!({}))], AppendCondition::none());
+        let error = append.to_stream(id, ExpectedVersion::Any).await.expect_err(id);
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{id:?}");
+        assert!(error.to_string().contains("stream id"), "{error}");
+        assert_eq!(NeverAsked.load_stream(id).await.expect_err(id).kind(), ErrorKind::InvalidInput, "{id:?}");
+    }
+    let nothing = NeverAsked.append([], AppendCondition::none()).to_stream("s", ExpectedVersion::Exact(1));
+    assert_eq!(nothing.await.expect_err("nothing").kind(), ErrorKind::InvalidInput);
 }
 
 #[test]

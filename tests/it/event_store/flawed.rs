@@ -10,7 +10,7 @@ use std::{
 
 use mainstem::{
     After, Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, ErrorKind, Event, EventId, EventStore, Filter,
-    Guard, NewEvent, QueryRequest, Result, Served,
+    Guard, LoadAnswer, LoadRequest, NewEvent, QueryRequest, Result, Served, StreamPlace,
 };
 
 use super::flaws::{Flaw, as_text, comes_from_the_same, matches, stored};
@@ -31,6 +31,8 @@ pub(super) struct Log {
     unguarded: Vec<EventId>,
     refused: Vec<EventId>,
     drawn: u64,
+    /// By the id of the first event, the versions that were drawn too early.
+    pub(super) numbered: HashMap<EventId, u64>,
     pub(super) before: Vec<Event>,
 }
 
@@ -59,6 +61,11 @@ impl FlawedStore {
             None => None,
         };
         if drawn.is_some() {
+            self.others_run().await;
+        }
+        if let (Some(Flaw::NumbersThenWrites), Some(stream)) = (self.flaw, &request.stream) {
+            let version = self.version(&self.log(), &stream.id);
+            self.log().numbered.insert(request.events[0].id(), version);
             self.others_run().await;
         }
         if let Some(appended) = self.judge(&request)? {
@@ -110,13 +117,21 @@ impl FlawedStore {
         if self.has(Flaw::JudgesBeforeRepeats) {
             self.judge_condition(log, request)?;
         }
-        if let Some(appended) = self.repeated(log, &request.events)? {
+        if self.has(Flaw::JudgesVersionsBeforeRepeats) {
+            self.judge_stream(log, request)?;
+        }
+        if let Some(appended) = self.repeated(log, request)? {
             return Ok(Some(appended));
         }
-        self.judge_condition(log, request).map(|()| None)
+        if self.has(Flaw::TellsVersionsFirst) {
+            self.judge_stream(log, request)?;
+        }
+        self.judge_condition(log, request)?;
+        self.judge_stream(log, request).map(|()| None)
     }
 
-    fn repeated(&self, log: &Log, events: &[NewEvent]) -> Result<Option<Appended>> {
+    fn repeated(&self, log: &Log, request: &AppendRequest) -> Result<Option<Appended>> {
+        let events = &request.events;
         if self.has(Flaw::WritesRepeatsAgain) {
             return Ok(None);
         }
@@ -149,8 +164,11 @@ impl FlawedStore {
         });
         let ids: Vec<_> = events.iter().map(NewEvent::id).collect();
         let whole = log.appends.contains(&ids) || self.has(Flaw::TakesAPartForARepeat);
-        match same && whole {
-            true => Ok(Some(Appended::new(first, events).as_repeated())),
+        match same && whole && self.is_in_its_stream(&log.events[index], request) {
+            true => {
+                let version = log.events[index].stream().map(StreamPlace::version);
+                Ok(Some(Appended::new(first, events).as_repeated().in_stream(version)))
+            }
             false => Err(AppendRequest::reused_ids(first)),
         }
     }
@@ -240,7 +258,7 @@ impl FlawedStore {
             };
             log.push(std::slice::from_ref(event), Some(position), SystemTime::now());
         }
-        Appended::new(first, &request.events)
+        self.place(log, request, Appended::new(first, &request.events))
     }
 
     fn lock(&self, key: &str) -> Arc<tokio::sync::Mutex<()>> {
@@ -289,6 +307,11 @@ impl EventStore for FlawedStore {
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let store = self.clone();
         Box::pin(async move { store.read(&request) })
+    }
+
+    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+        let store = self.clone();
+        Box::pin(async move { Ok(store.load(&request)) })
     }
 
     fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {

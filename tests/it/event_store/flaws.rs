@@ -94,6 +94,21 @@ flaws! {
     StreamsOnePage => [a_long_stream_is_complete];
     StreamsWhatWasThereWhenItWasMade => [the_end_of_a_stream_vouches_for_all_of_it];
     StreamsTheLastMatchAsTheHead => [a_stream_is_the_read_event_by_event];
+    // Fixed streams.
+    IgnoresExpectedVersions => [
+        a_stream_is_begun_only_once, an_exact_version_is_neither_higher_nor_lower, each_version_of_a_stream_has_one_winner,
+        a_condition_and_a_stream_hold_both
+    ];
+    TakesAHigherVersion => [an_exact_version_is_neither_higher_nor_lower];
+    TakesAnyForNone => [any_version_is_as_expected];
+    CountsVersionsOfTheLog => [versions_begin_at_one_and_have_no_gaps];
+    IgnoresTheCaseOfStreams => [streams_are_told_apart_byte_by_byte];
+    LoadsTheEventAtTheVersion => [a_stream_is_loaded_whole_or_in_part];
+    LoadsTheFirstBackwards => [a_stream_is_loaded_whole_or_in_part];
+    ForgetsTheStreamOfARepeat => [a_repeat_finds_its_versions_whatever_is_expected];
+    JudgesVersionsBeforeRepeats => [a_repeat_finds_its_versions_whatever_is_expected];
+    TellsVersionsFirst => [a_condition_and_a_stream_hold_both];
+    NumbersThenWrites => [appends_at_any_version_share_a_stream_without_gaps];
     // Filters, read and guarded by.
     FlattensItems => [
         each_shape_of_filter_reads_what_matches, each_shape_of_filter_guards_what_it_reads, query_items_are_alternatives
@@ -109,7 +124,7 @@ flaws! {
     JudgesThenWrites => [
         each_version_of_a_boundary_has_one_winner, a_narrow_and_a_wide_set_of_types_see_each_other,
         conditions_by_type_and_by_tag_see_each_other, conditions_of_several_items_are_judged_as_one,
-        conditions_of_every_shape_see_each_other, one_append_made_many_times_at_once_is_written_once,
+        conditions_of_every_shape_see_each_other, each_version_of_a_stream_has_one_winner, one_append_made_many_times_at_once_is_written_once,
         a_name_is_taken_by_exactly_one, a_course_is_never_overbooked
     ];
     LocksByFilter => [

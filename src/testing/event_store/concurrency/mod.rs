@@ -1,7 +1,7 @@
 //! What holds when many append and read at the same time.
 
 mod oracle;
-mod race;
+pub(super) mod race;
 
 use std::sync::atomic::{AtomicBool, Ordering};
 

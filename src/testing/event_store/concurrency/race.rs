@@ -78,7 +78,9 @@ pub(super) async fn run(store: Store<'_>, racers: usize, rounds: usize, plan: im
 }
 
 /// Runs a call as a task of its own, so that calls run at the same time and not only in turns.
-pub(super) async fn elsewhere<T: Send + 'static>(call: impl IntoFuture<Output = T, IntoFuture = BoxFuture<T>>) -> T {
+pub(in crate::testing::event_store) async fn elsewhere<T: Send + 'static>(
+    call: impl IntoFuture<Output = T, IntoFuture = BoxFuture<T>>,
+) -> T {
     match tokio::spawn(call.into_future()).await {
         Ok(output) => output,
         Err(error) => match error.try_into_panic() {
