@@ -217,11 +217,11 @@ BEGIN
                 FROM jsonb_array_elements(paths) WITH ORDINALITY AS p(steps, place)
             ), has AS (
                 SELECT e.position, 0 AS place, pg_catalog.to_jsonb(t.tag) AS value
-                FROM event e CROSS JOIN pg_catalog.unnest(e.tags) AS t(tag)
+                FROM event e CROSS JOIN pg_catalog.unnest(e.tags) AS t(tag) WHERE 0 = ANY (key_places)
                 UNION ALL
-                SELECT e.position, -1, pg_catalog.to_jsonb(e.type) FROM event e
+                SELECT e.position, -1, pg_catalog.to_jsonb(e.type) FROM event e WHERE -1 = ANY (key_places)
                 UNION ALL
-                SELECT e.position, -2, 'null' FROM event e
+                SELECT e.position, -2, 'null' FROM event e WHERE -2 = ANY (key_places)
                 UNION ALL
                 SELECT e.position, p.place, CASE WHEN p.of_payload THEN e.payload ELSE e.metadata END #> p.steps
                 FROM event e CROSS JOIN path p

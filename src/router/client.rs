@@ -7,7 +7,7 @@ use std::{
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Deadline, Role, failure::Effect, lease::Lease};
+use super::{Deadline, Role, connection::Planning, failure::Effect, lease::Lease};
 use crate::error::{Error, ErrorKind, Result};
 
 /// A connection of the node that the call's [`Consistency`](crate::Consistency) asks for, for any SQL.
@@ -45,6 +45,7 @@ pub struct Client {
 
 impl Client {
     pub(super) fn new(lease: Lease, limit: Duration) -> Self {
+        lease.plan(Planning::ByTheServer);
         Self { lease, limit, used: AtomicBool::new(false), opened_transaction: AtomicBool::new(false) }
     }
 

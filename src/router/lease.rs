@@ -16,6 +16,7 @@ use tokio_postgres::{Client, Row, Statement, types::ToSql};
 use super::{
     Deadline,
     borrowed::BorrowedConnection,
+    connection::Planning,
     failure::{self, Effect},
     manager::Manager,
     node::Node,
@@ -146,8 +147,24 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
+        // An append brings settings of its own.
+        if effect != Effect::Append {
+            self.plan(Planning::ByTheServer);
+        }
         let run = |statement| async move { self.client().query(&statement, params).await };
         self.prepared(effect, deadline, sql, run).await
+    }
+
+    /// One read, prepared and [planned once](Planning::Once) per connection, if the connection is our own.
+    pub(crate) async fn query_planned_once(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        self.plan(Planning::Once);
+        let run = |statement| async move { self.client().query(&statement, params).await };
+        self.prepared(Effect::Read, deadline, sql, run).await
     }
 
     /// One statement with parameters, prepared once per connection, for the number of rows that it changed.
@@ -158,6 +175,7 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Error> {
+        self.plan(Planning::ByTheServer);
         let run = |statement| async move { self.client().execute(&statement, params).await };
         self.prepared(effect, deadline, sql, run).await
     }
@@ -169,6 +187,7 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Rows, Error> {
+        self.plan(Planning::ByTheServer);
         let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
         let rows = self.prepared(Effect::Read, deadline, sql, run).await?;
         // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
@@ -261,6 +280,13 @@ impl Lease {
         self.held().client()
     }
 
+    /// How the next statements are planned. The session of a borrowed connection is its owner's.
+    pub(super) fn plan(&self, planning: Planning) {
+        if let Held::Own(connection) = self.held() {
+            connection.plan(planning);
+        }
+    }
+
     /// Hands the driver's client out for work that needs it alone. If it is given up, the connection is not used again.
     #[cfg(feature = "migrations")]
     pub(crate) async fn exclusive<T>(
@@ -271,6 +297,7 @@ impl Lease {
         let node = Arc::clone(self.node.name());
         let named = |error: Error| error.with_node(Arc::clone(&node));
         self.exclusive = true;
+        self.plan(Planning::ByTheServer);
         let Some(held) = &mut self.held else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
         held.pending().fetch_add(1, Ordering::AcqRel);
         let outcome = timeout_at(deadline.at(), work(held.client_mut())).await;

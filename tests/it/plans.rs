@@ -110,3 +110,42 @@ async fn a_part_is_found_by_the_index_that_fits() {
         assert!(plan.contains("CTE Scan on found (actual rows=1"), "existence of what is everywhere:\n{plan}");
     }
 }
+
+/// Reads that leave the planner no choice are planned once per connection; whoever uses the connection next is not.
+#[tokio::test]
+async fn a_raw_connection_plans_as_its_settings_say() {
+    let (database, admin, _store) = crate::support::store().await;
+    let client = admin.client().await.unwrap();
+    client
+        .batch_execute(&format!("ALTER DATABASE {} SET plan_cache_mode TO force_custom_plan", database.name()))
+        .await
+        .unwrap();
+    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    let tagged = Filter::matching().all_tags_of(["t"]).finish().unwrap();
+    for _ in 0..2 {
+        store.query(&tagged).await.unwrap();
+        let client = router.client().await.unwrap();
+        // By each of the ways to send something.
+        client
+            .batch_execute("CREATE TEMP TABLE seen AS SELECT current_setting('plan_cache_mode') AS mode")
+            .await
+            .unwrap();
+        let seen: String = client.query_one("SELECT mode FROM seen", &[]).await.unwrap().get(0);
+        let sql = "SELECT current_setting('plan_cache_mode') || ' ' || current_setting('enable_seqscan')";
+        let now: String = client.query_one(sql, &[]).await.unwrap().get(0);
+        assert_eq!((&*seen, &*now), ("force_custom_plan", "force_custom_plan on"));
+        drop(client);
+        store.query(&tagged).await.unwrap();
+        store.count(&tagged).await.unwrap();
+    }
+    // And it is planned once: the server's own statistics of prepared statements say so.
+    store.query(&tagged).await.unwrap();
+    store.query(&tagged).await.unwrap();
+    let client = router.client().await.unwrap();
+    let sql = "SELECT sum(generic_plans)::int8, sum(custom_plans)::int8 FROM pg_prepared_statements \
+               WHERE statement LIKE '%e.position + 0%'";
+    let row = client.query_one(sql, &[]).await.unwrap();
+    let (generic, custom): (i64, i64) = (row.get(0), row.get(1));
+    assert!(generic >= 6 && custom == 0, "{generic} generic plans, {custom} custom ones");
+}

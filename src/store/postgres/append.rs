@@ -17,6 +17,7 @@ use super::{
 use crate::{
     NewEvent,
     error::{Error, ErrorKind, Result},
+    filter::Bounds,
     router::{Deadline, Effect, Lease},
     store::{AppendRequest, Appended, condition::After, refusal},
 };
@@ -85,9 +86,10 @@ async fn judge(
 ) -> Result<After> {
     let lease = store.router.lease_primary(deadline).await?;
     let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
-    let position = wire::position_param(after.position());
-    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(&*ids)];
-    let filter = filter_sql::filter(&guard.filter, &mut params);
+    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(&*ids)];
+    // A bound that lets everything through could still tempt the planner to use the primary key for it.
+    let after = (after.position() > 0).then_some(after.position());
+    let filter = filter_sql::selection(&guard.filter, Bounds { after, ..Bounds::default() }, &mut params);
     let sql = store.log.judge.with(&filter);
     let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let read = |row: &Row| -> Result<_, Unreadable> {

@@ -30,7 +30,10 @@ async fn read(
     deadline: Deadline,
 ) -> Result<Answer> {
     let statement = store.log.read.query(&request, First::Head);
-    let rows = lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?;
+    let rows = match statement.planned_once {
+        true => lease.query_planned_once(deadline, &statement.sql, &statement.params()?).await?,
+        false => lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?,
+    };
     let (mut head, mut events) = (None, Vec::with_capacity(rows.len().saturating_sub(1)));
     for row in &rows {
         match wire::line(row).map_err(wire::unreadable)? {

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     Result,
+    filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
     store::{Order, QueryRequest},
 };
 
@@ -17,6 +18,7 @@ use crate::{
 pub(super) struct ReadSql {
     query: Template,
     found: Template,
+    found_contained: Template,
     found_few: Template,
     found_of_types: Template,
     count: Template,
@@ -40,6 +42,8 @@ enum Piece {
 #[derive(Default)]
 pub(super) struct Statement<'a> {
     pub(super) sql: String,
+    /// Whether any values have the same best plan.
+    pub(super) planned_once: bool,
     params: Vec<Param<'a>>,
 }
 
@@ -77,6 +81,7 @@ impl ReadSql {
         Self {
             query: Template::new(name, include_str!("sql/query.sql")),
             found: Template::new(name, include_str!("sql/found.sql")),
+            found_contained: Template::new(name, include_str!("sql/found_contained.sql")),
             found_few: Template::new(name, include_str!("sql/found_few.sql")),
             found_of_types: Template::new(name, include_str!("sql/found_of_types.sql")),
             count: Template::new(name, include_str!("sql/count.sql")),
@@ -102,6 +107,7 @@ impl ReadSql {
             Order::OldestFirst => "",
             Order::NewestFirst => " DESC",
         };
+        let planned_once = is_contained(request);
         let found = match types_only(request) {
             Some(types) if request.limit.is_some() => {
                 let types = bind(Box::new(types));
@@ -116,7 +122,11 @@ impl ReadSql {
             _ => {
                 let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
                 let few = request.limit.is_some() && request.filter.items().is_some();
-                let found = if few { &self.found_few } else { &self.found };
+                let found = match few {
+                    true => &self.found_few,
+                    false if planned_once => &self.found_contained,
+                    false => &self.found,
+                };
                 found.with(|place| match place {
                     "filter" => &filter,
                     "order" => order,
@@ -125,7 +135,7 @@ impl ReadSql {
             }
         };
         let sql = self.query.with(|place| if place == "head" { &head } else { &found });
-        Statement { sql, params }
+        Statement { sql, planned_once, params }
     }
 
     /// What loads a fixed stream.
@@ -148,7 +158,7 @@ impl ReadSql {
     fn filtered<'a>(template: &Template, request: &'a QueryRequest) -> Statement<'a> {
         let mut params = Vec::new();
         let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
-        Statement { sql: template.with(|_| &filter), params }
+        Statement { sql: template.with(|_| &filter), planned_once: false, params }
     }
 }
 
@@ -157,6 +167,23 @@ impl Statement<'_> {
     pub(super) fn params(&self) -> Result<Vec<&(dyn ToSql + Sync)>> {
         filter_sql::bound(&self.params)
     }
+}
+
+/// Whether all that is asked for contains one of a few things, and there are no bounds: then the indexes on what is contained
+/// are the best way to it, whatever it is. (Of many things the server would think that they are most of the log, and of types
+/// alone it must know how many events have them.)
+fn is_contained(request: &QueryRequest) -> bool {
+    const FEW: usize = 8;
+    let in_payload = |fragment: &Fragment| fragment.side() == Side::Payload;
+    // How many searches an item takes. What is in the metadata has no index.
+    let searches = |item: &FilterItem| match item.predicates() {
+        _ if item.tags().len() > 0 => 1,
+        Some(PredicateGroup::AnyOf(any)) if any.iter().all(in_payload) => any.len(),
+        Some(PredicateGroup::AllOf(all)) if all.iter().any(in_payload) => 1,
+        _ => FEW + 1,
+    };
+    let whole = request.limit.is_none() && request.bounds == Bounds::default();
+    whole && request.filter.items().is_some_and(|items| items.map(searches).sum::<usize>() <= FEW)
 }
 
 /// All types of a filter that asks for nothing else.

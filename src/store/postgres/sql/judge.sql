@@ -1,13 +1,13 @@
--- Before the lock: is there an event behind $1 that matches, and are these events ($2) there already, so that their own
+-- Before the lock: is there an event that matches, and are these events ($1) there already, so that their own
 -- first append is what would be found? The search is fenced by OFFSET 0, or the planner would walk the primary key to find
 -- the first match, through the whole log if there is none.
 WITH head AS MATERIALIZED (
     SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
 ), broken AS (
-    SELECT e.position, e.type FROM "mainstem"."events" e WHERE e.position > $1 AND /* filter */ OFFSET 0
+    SELECT e.position, e.type FROM "mainstem"."events" e WHERE /* filter */ OFFSET 0
 )
 SELECT head.position, head.id,
        broken.position, broken.type,
-       EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY ($2))
+       EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY ($1))
 FROM head LEFT JOIN broken ON true
 ORDER BY broken.position LIMIT 1
