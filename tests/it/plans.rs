@@ -14,9 +14,10 @@ async fn store(cluster: &LocalCluster) -> (Router, PostgresEventStore) {
     let store = PostgresEventStore::new(&router);
     store.migrate().await.unwrap();
     let fill = "INSERT INTO mainstem.events
-                    (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at)
+                    (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at, stream, version)
                 SELECT n, 0, gen_random_uuid(), 'Type' || n % 5, ARRAY['tag:' || n % 900, 'common'],
-                       jsonb_build_object('key', n % 900, 'text', md5(n::text)), '{}', now(), now()
+                       jsonb_build_object('key', n % 900, 'text', md5(n::text)), '{}', now(), now(),
+                       CASE n % 2 WHEN 0 THEN 'long' ELSE 'short:' || n END, CASE n % 2 WHEN 0 THEN n / 2 ELSE 1 END
                 FROM generate_series(1, 60000) n";
     let client = router.client().await.unwrap();
     client.execute(fill, &[]).await.unwrap();
@@ -148,4 +149,27 @@ async fn a_raw_connection_plans_as_its_settings_say() {
     let row = client.query_one(sql, &[]).await.unwrap();
     let (generic, custom): (i64, i64) = (row.get(0), row.get(1));
     assert!(generic >= 6 && custom == 0, "{generic} generic plans, {custom} custom ones");
+}
+
+#[tokio::test]
+async fn a_stream_is_loaded_from_its_end_of_its_index() {
+    let cluster = started(LocalCluster::builder().replicas(0).setting("track_activity_query_size", "16kB")).await;
+    let (_router, store) = store(&cluster).await;
+    let long = || store.load_stream("long");
+    let cases = [
+        (long().limit(3), "('long', 0, 9223372036854775807, 3)", 3),
+        (long().newest_first().limit(3), "('long', 0, 9223372036854775807, 3)", 3),
+        (long().after_version(29_998), "('long', 29998, 9223372036854775807, NULL)", 2),
+        (long().newest_first().before_version(3), "('long', 0, 3, NULL)", 2),
+        (store.load_stream("none"), "('none', 0, 9223372036854775807, NULL)", 0),
+    ];
+    for (load, values, found) in cases {
+        assert_eq!(timeout(HANG, load).await.expect("no hang").unwrap().len(), found, "{values}");
+        for plan in plans(&cluster, values).await {
+            assert_eq!(plan.matches(" events_stream").count(), 2, "{values}:\n{plan}");
+            assert!(!plan.contains("Seq Scan") && !plan.contains("events_pkey"), "{values}:\n{plan}");
+            // The few of a limit are not looked for among all.
+            assert!(values.ends_with("NULL)") || !plan.contains("Sort"), "{values}:\n{plan}");
+        }
+    }
 }
