@@ -5,6 +5,7 @@ mod batches;
 mod borrowed_pools;
 mod contention;
 mod event_store;
+mod failing;
 mod filter_sql;
 mod grants;
 mod hostile_text;
