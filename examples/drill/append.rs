@@ -92,7 +92,10 @@ async fn watch(
     let killing = async {
         sleep(Duration::from_secs(args.seconds).mul_f64(0.4)).await;
         eprintln!("the primary is killed with -9 and started again");
-        trouble.kill_primary(cluster).await
+        let dead = Instant::now();
+        trouble.kill_primary(cluster).await?;
+        eprintln!("the primary is back after {} ms", dead.elapsed().as_millis());
+        Outcome::Ok(())
     };
     let mut killing = std::pin::pin!(killing);
     let mut killed = None;
