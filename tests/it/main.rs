@@ -13,6 +13,7 @@ mod local_cluster_end;
 mod migrations;
 mod procedure;
 mod quickstart;
+mod races;
 mod router;
 mod router_faults;
 mod scope;
