@@ -164,7 +164,8 @@ async fn append_amid<T: Send + 'static>(
 ) -> T {
     let gate = Gate::close(router).await;
     let call = tokio::spawn(call);
-    until("the scan's halt", async || waiting(router).await == 1).await;
+    until("the scan's halt", async || call.is_finished() || waiting(router).await == 1).await;
+    assert!(!call.is_finished(), "the scan was not halted: is the policy still asked?");
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     gate.open().await;
     call.await.unwrap()
