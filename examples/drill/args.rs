@@ -58,7 +58,7 @@ impl Command {
                 _ => return Err(format!("there is no option {option:?}\n\n{HELP}").into()),
             }
         }
-        let processes = processes.unwrap_or(4.min(writers));
+        let processes = processes.unwrap_or_else(|| 4.min(writers));
         if processes > writers {
             return Err(format!("{processes} processes are more than {writers} writers").into());
         }

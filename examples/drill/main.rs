@@ -45,12 +45,14 @@ type Outcome<T = ()> = Result<T, Failure>;
 const UNDECIDED: u8 = 2;
 
 fn main() -> ExitCode {
-    match Command::parse(std::env::args().skip(1)).and_then(run) {
-        Ok(status) => status,
-        Err(error) => {
+    match std::panic::catch_unwind(|| Command::parse(std::env::args().skip(1)).and_then(run)) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
             eprintln!("drill: {}", chain(&*error));
             ExitCode::from(UNDECIDED)
         }
+        // It has been told of already.
+        Err(_) => ExitCode::from(UNDECIDED),
     }
 }
 

@@ -209,7 +209,7 @@ impl Oracle<'_> {
         // What it had read tells the version, unless the last match was out of its sight.
         let version = match read {
             None => Some(0),
-            Some(read) => read.positions.last().copied().or((read.from == 0).then_some(0)),
+            Some(read) => read.positions.last().copied().or_else(|| (read.from == 0).then_some(0)),
         };
         let length = entry.events.len() as u64;
         let changes = !self.matching(filter, first - 1, first + length - 1).is_empty();
