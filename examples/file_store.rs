@@ -78,7 +78,7 @@ impl EventStore for FileEventStore {
         Box::pin(async move {
             let log = Log::read(&mut file.lock().unwrap_or_else(PoisonError::into_inner))?;
             let head = log.events.last().map(Event::mark);
-            Ok(Answer::new(log.events.into_iter().filter(|event| request.selects(event)).collect(), head))
+            Ok(Answer::new(request.select_from(log.events.iter()), head))
         })
     }
 }

@@ -49,6 +49,8 @@
 //! - **Event store**: [`PostgresEventStore`] is one log in one total order. It is read by [`Filter`] and appended to under
 //!   an [`AppendCondition`]: what was read is unchanged. That is a dynamic consistency boundary: the filter of the decision,
 //!   not the stream of an entity, is what must not have changed.
+//! - **Snapshots**: [`SnapshotStore`] keeps states of projections, so that [`project`](SnapshotStore::project) reads only
+//!   what has come since.
 //!
 #![cfg_attr(
     feature = "testing",
@@ -98,8 +100,13 @@ pub use scope::{
 #[cfg(feature = "migrations")]
 pub use store::Migrated;
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, EventStore, Guard, History, LogName,
-    MemoryEventStore, PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
+    Guard, History, Import, Imported, LogName, Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream,
+    PostgresEventStore, PostgresEventStoreBuilder, Query, QueryRequest, Served, StreamEnd,
+};
+pub use store::{
+    DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
+    ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
 };
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;

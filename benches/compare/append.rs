@@ -1,7 +1,6 @@
 //! `compare append`: guarded appends beside plain INSERTs and beside the origin's guarded statement.
 
 use mainstem::{PostgresEventStore, testing::LocalCluster};
-use tokio_postgres::Client;
 
 use crate::{
     Outcome,
@@ -11,7 +10,7 @@ use crate::{
     library::Library,
     origin, procs,
     report::{Report, print_lanes, print_title},
-    rounds::{Lane, Plan, paired, take_turns},
+    rounds::{Control, Lane, Plan, paired, take_turns},
     server,
     side::Sample,
 };
@@ -84,7 +83,7 @@ struct Bench<'a> {
     url: String,
     library: Library,
     store: PostgresEventStore,
-    control: Client,
+    control: Control,
 }
 
 /// Connections of the store's pool, and of every side that is compared with it.
@@ -95,7 +94,7 @@ impl<'a> Bench<'a> {
         let url = cluster.primary().url_for(DATABASE);
         let library = Library::new(args.seed, args.events);
         let store = guarded::store(&url, CONNECTIONS).await?;
-        let control = server::connect(&url).await?;
+        let control = Control::connect(&url).await?;
         Ok(Self { args, url, library, store, control })
     }
 
@@ -111,15 +110,20 @@ impl<'a> Bench<'a> {
         if !self.args.wants(&ONE_WRITER) {
             return Ok(());
         }
-        let plan = Plan { rounds: self.args.pick(6, 20), span: self.args.span(400, 1000) };
+        let plan = Plan { rounds: self.args.pick(24, 80), span: self.args.span(100, 150) };
         let mut lanes = [
             Lane::new(
                 "guarded append, 1 task",
                 guarded::crew(&self.store, &self.library, boundaries::ONE_WRITER, 1, 1)?,
+                &self.control,
             ),
-            Lane::new("INSERT", insert::crew(&self.url, &self.library, boundaries::ONE_WRITER, 1).await?),
+            Lane::new(
+                "INSERT",
+                insert::crew(&self.url, &self.library, boundaries::ONE_WRITER, 1).await?,
+                &self.control,
+            ),
         ];
-        take_turns("one writer", &mut lanes, plan, &self.control).await?;
+        take_turns("one writer", &mut lanes, plan).await?;
         print_lanes("one writer", &lanes);
         let [ours, insert] = &lanes;
         let p50 = |sample: &Sample| sample.percentile(50);
@@ -139,26 +143,31 @@ impl<'a> Bench<'a> {
         }
         let [vs_insert, vs_insert_256, vs_origin, slowdown] = TASKS;
         let Self { args, url, library, store, control } = self;
-        let plan = Plan { rounds: args.pick(5, 7), span: args.span(500, 3000) };
+        let plan = Plan { rounds: args.pick(5, 11), span: args.span(400, 2000) };
         let mut lanes = vec![Lane::new(
             "guarded append, 32 tasks",
             guarded::crew(store, library, boundaries::TASKS_32, 32, CONNECTIONS)?,
+            control,
         )];
         if args.wants(&[vs_insert, vs_insert_256]) {
-            lanes.push(Lane::new("INSERT", insert::crew(url, library, boundaries::TASKS_32, 32).await?));
+            lanes.push(Lane::new("INSERT", insert::crew(url, library, boundaries::TASKS_32, 32).await?, control));
         }
         if args.wants(&[vs_insert_256]) {
             let crew = guarded::crew(store, library, boundaries::TASKS_256, 256, CONNECTIONS)?;
-            lanes.push(Lane::new("guarded append, 256 tasks", crew));
+            lanes.push(Lane::new("guarded append, 256 tasks", crew, control));
         }
         if args.wants(&[vs_origin]) {
-            lanes.push(Lane::new("origin's statement", origin::crew(url, library, boundaries::TASKS_32, 32).await?));
+            lanes.push(Lane::new(
+                "origin's statement",
+                origin::crew(url, library, boundaries::TASKS_32, 32).await?,
+                control,
+            ));
         }
         if args.wants(&[slowdown]) {
             let usual = guarded::crew(store, library, boundaries::MIXED, 32, CONNECTIONS)?;
-            lanes.push(Lane::new("… and one with after 0", guarded::mixed(usual, store, library)));
+            lanes.push(Lane::new("… and one with after 0", guarded::mixed(usual, store, library), control));
         }
-        take_turns("tasks", &mut lanes, plan, control).await?;
+        take_turns("tasks", &mut lanes, plan).await?;
         print_lanes("tasks with a boundary each", &lanes);
         let lane = |name: &str| lanes.iter().find(|lane| lane.name == name);
         let ratio = |one: &str, other: &str| -> Option<f64> {
@@ -184,12 +193,12 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         let Self { args, url, library, store, control } = self;
-        let plan = Plan { rounds: args.pick(5, 7), span: args.span(500, 3000) };
+        let plan = Plan { rounds: args.pick(5, 11), span: args.span(400, 2000) };
         let mut lanes = [
-            Lane::new("read and guarded append", hot::ours(store, library, boundaries::HOT, 32, CONNECTIONS)?),
-            Lane::new("origin's, with a lock", hot::theirs(url, library, boundaries::HOT, 32).await?),
+            Lane::new("read and guarded append", hot::ours(store, library, boundaries::HOT, 32, CONNECTIONS)?, control),
+            Lane::new("origin's, with a lock", hot::theirs(url, library, boundaries::HOT, 32).await?, control),
         ];
-        take_turns("hot boundary", &mut lanes, plan, control).await?;
+        take_turns("hot boundary", &mut lanes, plan).await?;
         print_lanes("32 tasks on one boundary, trying again after each conflict", &lanes);
         let [ours, theirs] = &lanes;
         if lanes.iter().any(|lane| lane.samples.iter().all(|sample| sample.conflicts == 0)) {
@@ -207,16 +216,17 @@ impl<'a> Bench<'a> {
             return Ok(());
         }
         let Self { args, url, library, control, .. } = self;
-        let plan = Plan { rounds: args.pick(5, 7), span: args.span(500, 3000) };
+        let plan = Plan { rounds: args.pick(5, 11), span: args.span(400, 2000) };
         let of = (args.seed, args.events);
         let mut lanes = [
             Lane::new(
                 "guarded, 4 × 16 tasks",
                 procs::Procs::start(url, of, boundaries::PROCS, PROCESSES, TASKS).await?,
+                control,
             ),
-            Lane::new("INSERT", insert::crew(url, library, boundaries::PROCS, PROCESSES * TASKS).await?),
+            Lane::new("INSERT", insert::crew(url, library, boundaries::PROCS, PROCESSES * TASKS).await?, control),
         ];
-        take_turns(name, &mut lanes, plan, control).await?;
+        take_turns(name, &mut lanes, plan).await?;
         print_lanes("4 processes", &lanes);
         let [ours, insert] = &lanes;
         let value = paired(ours, insert, Sample::per_second, |ours, insert| ours / insert);

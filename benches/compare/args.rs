@@ -18,6 +18,8 @@ cargo compare append|query|growth [OPTIONS]
 #[derive(Debug)]
 pub(crate) enum Command {
     Append(Args),
+    Query(Args),
+    Growth(Args),
     /// A process of the figures `procs4_…`: it is told the rest through its standard input.
     Worker,
     Help,
@@ -40,6 +42,8 @@ impl Args {
         let subcommand = args.next().unwrap_or_default();
         let (names, default_events): (&[&str], u64) = match &*subcommand {
             "append" => (crate::append::FIGURES, 1_000_000),
+            "query" => (crate::query::FIGURES, 1_000_000),
+            "growth" => (crate::growth::FIGURES, 10_000_000),
             "worker" => return Ok(Command::Worker),
             "help" | "--help" | "-h" | "" => return Ok(Command::Help),
             other => return Err(format!("{other:?} is none of append, query and growth\n{HELP}").into()),
@@ -71,7 +75,8 @@ impl Args {
         let args = Self { quick, events, seed, folder, only };
         Ok(match &*subcommand {
             "append" => Command::Append(args),
-            _ => Command::Help,
+            "query" => Command::Query(args),
+            _ => Command::Growth(args),
         })
     }
 

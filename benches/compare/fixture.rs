@@ -60,7 +60,7 @@ pub(crate) async fn saved(args: &Args, kind: &str, databases: &[Database]) -> Ou
     eprintln!("making the fixture {}, which is kept for later runs", saved.display());
     let start = Instant::now();
     let builder = LocalCluster::builder().replicas(0).place(&place);
-    let settings = [("shared_buffers", "1GB"), ("max_wal_size", "2GB"), ("autovacuum", "off")];
+    let settings = [("shared_buffers", "1GB"), ("max_wal_size", "512MB"), ("autovacuum", "off")];
     let builder = settings.into_iter().fold(builder, |builder, (name, value)| builder.setting(name, value));
     let cluster = builder.start().await?;
     for database in databases {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore, Router};
+use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore, Predicate, Router};
 
 use crate::{
     Outcome,
@@ -69,36 +69,76 @@ fn still(filter: &Filter, mark: Mark) -> AppendCondition {
     AppendCondition::fail_if_events_match(filter.clone()).after(mark)
 }
 
-/// The task of `old_after_slowdown`: a caller that sends `after` 0 each time. Its condition holds, since no event has its
-/// ids; what it writes is of a type that it does not look at.
-pub(crate) struct FromZero {
+/// What the condition of an [`Aside`] asks for.
+#[derive(Clone, Copy)]
+pub(crate) enum Ask {
+    Nothing,
+    /// Ids that no event has.
+    Absent,
+    /// Ids that some events have, but of none of the types: the index on payloads finds them, and none of them counts.
+    Present,
+    /// As `Absent`, with `after` 0.
+    FromZero,
+}
+
+/// Types that no event has.
+const UNKNOWN: [&str; 4] = ["BookCopyLost", "BookCopyReserved", "BookCopySold", "BookCopyStolen"];
+
+/// A task whose condition holds since no event matches it. What it writes is of a type that it does not look at.
+pub(crate) struct Aside {
     store: PostgresEventStore,
     library: Library,
+    ask: Ask,
     number: u64,
 }
 
-impl FromZero {
+impl Aside {
+    fn new(store: &PostgresEventStore, library: &Library, ask: Ask) -> Self {
+        // Numbers of its own, or the events of another one would have the ids that are to be absent.
+        Self { store: store.clone(), library: *library, ask, number: (ask as u64) << 32 }
+    }
+
+    fn condition(&self, absent: Boundary) -> Outcome<AppendCondition> {
+        Ok(match self.ask {
+            Ask::Nothing => AppendCondition::none(),
+            Ask::Absent => AppendCondition::fail_if_events_match(absent.filter()?),
+            Ask::FromZero => AppendCondition::fail_if_events_match(absent.filter()?).after_position(0),
+            Ask::Present => {
+                let there = self.library.boundary(self.number);
+                let ids = [Predicate::payload("BookID", there.book), Predicate::payload("ReaderID", there.reader)];
+                let filter = Filter::matching().any_type_of(UNKNOWN).and_any_predicate_of(ids).finish()?;
+                AppendCondition::fail_if_events_match(filter)
+            }
+        })
+    }
+}
+
+impl Worker for Aside {
     async fn step(&mut self) -> Outcome<Step> {
         self.number += 1;
         let boundary = self.library.absent(self.number);
         let event = self.library.aside(boundary, self.number).event()?;
-        let condition = AppendCondition::fail_if_events_match(boundary.filter()?).after_position(0);
-        self.store.append([event], condition).await?;
-        Ok(Step { counts: false, ..Step::WRITTEN })
+        self.store.append([event], self.condition(boundary)?).await?;
+        Ok(Step { counts: !matches!(self.ask, Ask::FromZero), ..Step::WRITTEN })
     }
+}
+
+/// One such task.
+pub(crate) fn aside(store: &PostgresEventStore, library: &Library, ask: Ask) -> Crew<Aside> {
+    Crew { workers: vec![Aside::new(store, library, ask)], connections: 1, table: Some(LOG) }
 }
 
 /// The tasks of `old_after_slowdown`.
 pub(crate) enum Mixed {
     Guarded(Guarded),
-    FromZero(FromZero),
+    FromZero(Aside),
 }
 
 impl Worker for Mixed {
     async fn begin(&mut self) -> Outcome {
         match self {
             Self::Guarded(guarded) => guarded.begin().await,
-            Self::FromZero(_) => Ok(()),
+            Self::FromZero(from_zero) => from_zero.begin().await,
         }
     }
 
@@ -113,7 +153,8 @@ impl Worker for Mixed {
 /// The usual tasks, and one more that sends `after` 0.
 pub(crate) fn mixed(usual: Crew<Guarded>, store: &PostgresEventStore, library: &Library) -> Crew<Mixed> {
     let mut workers: Vec<Mixed> = usual.workers.into_iter().map(Mixed::Guarded).collect();
-    workers.push(Mixed::FromZero(FromZero { store: store.clone(), library: *library, number: 0 }));
+    let old = Aside::new(store, library, Ask::FromZero);
+    workers.push(Mixed::FromZero(old));
     Crew { workers, connections: usual.connections, table: usual.table }
 }
 

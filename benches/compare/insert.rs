@@ -4,8 +4,8 @@ use tokio_postgres::{Client, Statement};
 
 use crate::{
     Outcome,
+    json_text::JsonText,
     library::{Boundary, Library},
-    load::JsonText,
     server,
     side::{Crew, Step, Table, Worker},
 };

@@ -104,10 +104,15 @@ impl Library {
         Self { seed, books: (events / EVENTS_PER_BOOK).max(1), readers: (events / EVENTS_PER_READER).max(1) }
     }
 
-    /// One of the decisions that events of the log match. No two numbers below the number of books share a copy or a
-    /// reader.
+    /// One of the decisions that events of the log match. No two numbers below [`boundaries`](Self::boundaries)
+    /// share a copy or a reader.
     pub(crate) fn boundary(&self, number: u64) -> Boundary {
         Boundary { book: self.id(1, number % self.books), reader: self.id(2, number % self.readers) }
+    }
+
+    /// How many decisions there are that have nothing in common.
+    pub(crate) fn boundaries(&self) -> u64 {
+        self.books.min(self.readers)
     }
 
     /// A decision that no event of the log matches.

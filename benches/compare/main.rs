@@ -1,14 +1,15 @@
 //! The store beside plain SQL and beside its origin's SQL, in one run on one server.
 //!
-//!     cargo compare append
+//!     cargo compare append|query|growth
 //!
-//! which is short for `cargo bench --features migrations,testing --bench compare -- …`. `args` has the
-//! options.
+//! which is short for `cargo bench --features migrations,testing --bench compare -- …`; `docs/benchmarks.md` says what is
+//! measured and how. `args` has the options.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `append` | the subcommand: which sides run, and the figures |
-//! | `guarded`, `insert`, `origin` | the sides: the store, a plain INSERT, the origin's statements |
+//! | `append`, `query`, `growth` | the subcommands: which sides run, and the figures |
+//! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
+//! | `reads`, `streams` | the readers among them |
 //! | `hot` | many tasks on one boundary, the store's and the origin's |
 //! | `procs` | the store in several processes |
 //! | `side`, `rounds`, `report` | how a side is driven, how sides take turns, what is printed |
@@ -17,20 +18,26 @@
 
 mod append;
 mod args;
+mod bare;
 mod disk;
 mod fixture;
+mod growth;
 mod guarded;
 mod hot;
 mod insert;
+mod json_text;
 mod library;
 mod load;
 mod origin;
 mod procs;
 mod progress;
+mod query;
+mod reads;
 mod report;
 mod rounds;
 mod server;
 mod side;
+mod streams;
 
 use std::{error::Error, process::ExitCode};
 
@@ -65,6 +72,8 @@ fn main() -> ExitCode {
 async fn run(command: Command) -> Outcome {
     match command {
         Command::Append(args) => append::run(&args).await,
+        Command::Query(args) => query::run(&args).await,
+        Command::Growth(args) => growth::run(&args).await,
         Command::Worker => procs::work().await,
         Command::Help => Ok(()),
     }

@@ -2,10 +2,11 @@
 
 use std::time::SystemTime;
 
-use tokio_postgres::{Client, SimpleQueryMessage};
+use tokio_postgres::{Client, Row, SimpleQueryMessage};
 
 use crate::{
     Outcome,
+    json_text::JsonText,
     library::{Boundary, DECISIVE, Draft, Library},
     server,
     side::{Crew, Step, Table, Worker},
@@ -55,8 +56,8 @@ impl Origin {
         Ok(written)
     }
 
-    /// Its query: prepared, executed once, and thrown away. Of the rows only the last one's position is needed here.
-    pub(crate) async fn last(&self, boundary: &Boundary, after: i64) -> Outcome<i64> {
+    /// Its query: prepared, executed once, and thrown away.
+    pub(crate) async fn read(&self, boundary: &Boundary, after: i64) -> Outcome<Vec<Recorded>> {
         let mut filter = filter(boundary);
         if after > 0 {
             filter.push_str(&format!(" AND sequence_number > {after}"));
@@ -64,8 +65,34 @@ impl Origin {
         let sql = include_str!("sql/origin_read.sql").replace("{filter}", &filter);
         let statement = self.client.prepare(&sql).await?;
         let rows = self.client.query(&statement, &[]).await?;
-        Ok(rows.last().map_or(after, |row| row.get(4)))
+        rows.iter().map(recorded).collect()
     }
+
+    /// The last position of a boundary, as its callers know it from a read.
+    pub(crate) async fn last(&self, boundary: &Boundary, after: i64) -> Outcome<i64> {
+        Ok(self.read(boundary, after).await?.last().map_or(after, |event| event.position))
+    }
+}
+
+/// An event with all that the origin's has.
+#[derive(Debug)]
+#[expect(dead_code, reason = "what is decoded is what is measured")]
+pub(crate) struct Recorded {
+    event_type: String,
+    occurred_at: SystemTime,
+    payload: String,
+    metadata: String,
+    pub(crate) position: i64,
+}
+
+fn recorded(row: &Row) -> Outcome<Recorded> {
+    Ok(Recorded {
+        event_type: row.try_get(0)?,
+        occurred_at: row.try_get(1)?,
+        payload: row.try_get::<_, JsonText<'_>>(2)?.0.to_owned(),
+        metadata: row.try_get::<_, JsonText<'_>>(3)?.0.to_owned(),
+        position: row.try_get(4)?,
+    })
 }
 
 /// The shape that the origin's builder gives to four types and any of two predicates.

@@ -1,12 +1,13 @@
 //! Sides take turns, round after round, so that what changes in the meantime (the disk, the neighbours) changes for all.
 
-use std::time::Duration;
+use std::{ops::Deref, sync::Arc, time::Duration};
 
 use tokio_postgres::Client;
 
 use crate::{
     Outcome,
     progress::Progress,
+    server,
     side::{Sample, Side, Table},
 };
 
@@ -17,16 +18,35 @@ pub(crate) struct Plan {
     pub(crate) span: Duration,
 }
 
+/// A connection that looks at what the sides have done.
+#[derive(Clone)]
+pub(crate) struct Control(Arc<Client>);
+
+impl Control {
+    pub(crate) async fn connect(url: &str) -> Outcome<Self> {
+        Ok(Self(Arc::new(server::connect(url).await?)))
+    }
+}
+
+impl Deref for Control {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.0
+    }
+}
+
 /// One side, and what its rounds have given.
 pub(crate) struct Lane {
     pub(crate) name: &'static str,
     side: Box<dyn Side>,
+    control: Control,
     pub(crate) samples: Vec<Sample>,
 }
 
 impl Lane {
-    pub(crate) fn new(name: &'static str, side: impl Side + 'static) -> Self {
-        Self { name, side: Box::new(side), samples: Vec::new() }
+    pub(crate) fn new(name: &'static str, side: impl Side + 'static, control: &Control) -> Self {
+        Self { name, side: Box::new(side), control: control.clone(), samples: Vec::new() }
     }
 
     pub(crate) fn connections(&self) -> usize {
@@ -42,18 +62,22 @@ impl Lane {
 /// One round that does not count, then `plan.rounds` of each side. Who begins changes from round to round.
 ///
 /// After each round, the table must have exactly the rows that the side says it has written.
-pub(crate) async fn take_turns(what: &str, lanes: &mut [Lane], plan: Plan, control: &Client) -> Outcome {
-    control.batch_execute("CHECKPOINT").await?;
+pub(crate) async fn take_turns(what: &str, lanes: &mut [Lane], plan: Plan) -> Outcome {
+    if let Some(lane) = lanes.first() {
+        lane.control.batch_execute("CHECKPOINT").await?;
+    }
     let mut progress = Progress::new(what, ((plan.rounds + 1) * lanes.len()) as u64);
     for round in 0..=plan.rounds {
         for turn in 0..lanes.len() {
-            let index = (round + turn) % lanes.len();
+            // Forwards and backwards: nobody always follows the same neighbour.
+            let place = if round % 2 == 0 { turn } else { lanes.len() - 1 - turn };
+            let index = (round / 2 + place) % lanes.len();
             let Some(lane) = lanes.get_mut(index) else { continue };
             let table = lane.side.table();
-            let before = head(control, table).await?;
+            let before = head(&lane.control, table).await?;
             let ran = lane.side.run(plan.span).await;
             let sample = ran.map_err(|error| format!("{}: {}", lane.name, crate::chain(&*error)))?;
-            check(control, table, before, &sample).await.map_err(|error| format!("{}: {error}", lane.name))?;
+            check(&lane.control, table, before, &sample).await.map_err(|error| format!("{}: {error}", lane.name))?;
             if sample.done == 0 {
                 return Err(format!("{}: nothing was done in a round of {:?}", lane.name, plan.span).into());
             }

@@ -5,7 +5,7 @@ use std::{path::Path, process::Command};
 use mainstem::testing::LocalCluster;
 use tokio_postgres::{Client, NoTls};
 
-use crate::{Outcome, args::Args, disk, fixture};
+use crate::{Outcome, args::Args, disk, fixture, library::Library};
 
 /// More than the defaults of a test cluster: those of a small server that is used for this. No checkpoint falls into a
 /// run, whose first writes of each page would hit whoever comes next.
@@ -16,6 +16,9 @@ const SETTINGS: [(&str, &str); 5] = [
     ("max_slot_wal_keep_size", "-1"),
     ("max_connections", "300"),
 ];
+
+/// Events of which the length is told.
+const SAMPLE: u64 = 1000;
 
 /// Starts a durable cluster with the data of a fixture.
 pub(crate) async fn start(args: &Args, saved: &Path, replicas: usize, more: &[(&str, &str)]) -> Outcome<LocalCluster> {
@@ -46,7 +49,13 @@ pub(crate) async fn print_facts(args: &Args, cluster: &LocalCluster, client: &Cl
     println!("disk        {}", disk::fdatasync(cluster.programs(), &args.folder).await?);
     let names = ["fsync", "full_page_writes", "synchronous_commit", "wal_sync_method", "shared_buffers", "jit"];
     println!("settings    {}", shown(client, &names).await?);
-    println!("events      {} of a lending library, seed {}", args.events, args.seed);
+    let library = Library::new(args.seed, args.events);
+    let lengths = (1..=SAMPLE).map(|position| library.at(position).payload_json().map(|json| json.len() as u64));
+    let length = lengths.sum::<Outcome<u64>>()? / SAMPLE;
+    println!(
+        "events      {} of a lending library, seed {}, payloads of {length} bytes of JSON",
+        args.events, args.seed
+    );
     for (name, expected) in [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on")] {
         let found: String = client.query_one(&format!("SHOW {name}"), &[]).await?.get(0);
         if found != expected {

@@ -87,6 +87,7 @@ pub(crate) struct Step {
 }
 
 impl Step {
+    pub(crate) const READ: Self = Self { counts: true, written: 0, conflicts: 0 };
     pub(crate) const WRITTEN: Self = Self { counts: true, written: 1, conflicts: 0 };
 }
 

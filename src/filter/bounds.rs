@@ -8,9 +8,10 @@ use crate::{
     event::time::{MAX_MICROS, MIN_MICROS, ceil_micros, floor_micros, from_micros},
 };
 
-/// The events of a filter that are behind a position.
+/// The events of a filter in a part of the log: behind a position, up to and including one, or both.
 ///
-/// For reading on from where a snapshot or an earlier read ended. The bound can be set anew.
+/// For reading on from where a snapshot or an earlier read ended, and for reading what was there then. Each bound can be
+/// set anew.
 ///
 /// ```
 /// # use mainstem::Filter;
@@ -18,12 +19,15 @@ use crate::{
 /// let news = filter.clone().after_position(17);
 /// let later = news.clone().after_position(20);
 /// assert_eq!(later.filter(), &filter);
+/// let between = news.until_position(30);
+/// assert_eq!((between.after(), between.until()), (17, Some(30)));
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PositionBoundedFilter {
     filter: Filter,
-    /// Not above what `bigint` can hold.
-    after_position: u64,
+    /// Not above what `bigint` can hold, as is the other one.
+    after: u64,
+    until: Option<u64>,
 }
 
 /// The events of a filter that occurred in a span of time, both ends included.
@@ -38,7 +42,7 @@ pub struct TimeBoundedFilter {
 }
 
 /// What a read takes: a [`Filter`], a [`PositionBoundedFilter`] or a [`TimeBoundedFilter`].
-pub trait Selection: sealed::Sealed + Send + Sync {
+pub trait Selection: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
     /// Which events.
     fn filter(&self) -> &Filter;
 
@@ -54,29 +58,32 @@ mod sealed {
     impl Sealed for super::TimeBoundedFilter {}
 }
 
-/// Which part of a filter's events a [`Selection`] asks for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// Which part of a filter's events a [`Selection`] asks for: those within all of these. A bound that is not there lets
+/// everything through, and none are within bounds that are the wrong way round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Bounds {
-    /// All of them.
-    Unbounded,
-    /// Those with a higher position.
-    AfterPosition(u64),
-    /// Those that occurred in this time, in microseconds since 1970.
-    #[non_exhaustive]
-    Occurred {
-        /// Not before this.
-        from: Option<i64>,
-        /// Not after this.
-        until: Option<i64>,
-    },
+pub struct Bounds {
+    /// Behind this position.
+    pub after: Option<u64>,
+    /// Not behind this position.
+    pub until: Option<u64>,
+    /// Not having occurred before this, in microseconds since 1970.
+    pub occurred_from: Option<i64>,
+    /// Not having occurred after this, in microseconds since 1970.
+    pub occurred_until: Option<i64>,
 }
 
 impl Filter {
     /// Only events with a higher position than this one.
     #[must_use]
     pub fn after_position(self, position: u64) -> PositionBoundedFilter {
-        PositionBoundedFilter { filter: self, after_position: clamped(position) }
+        PositionBoundedFilter { filter: self, after: clamped(position), until: None }
+    }
+
+    /// Only events with this position or a lower one.
+    #[must_use]
+    pub fn until_position(self, position: u64) -> PositionBoundedFilter {
+        PositionBoundedFilter { filter: self, after: 0, until: Some(clamped(position)) }
     }
 
     /// Only events that occurred at this time or later.
@@ -99,37 +106,49 @@ impl Filter {
 }
 
 impl PositionBoundedFilter {
-    /// The filter without the bound.
+    /// The filter without the bounds.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// The filter without the bound.
+    /// The filter without the bounds.
     #[must_use]
     pub fn into_filter(self) -> Filter {
         self.filter
     }
 
-    /// The position that the events are behind.
+    /// The position that the events are behind; 0 without such a bound, since all are behind that.
     #[must_use]
-    pub fn position(&self) -> u64 {
-        self.after_position
+    pub fn after(&self) -> u64 {
+        self.after
     }
 
-    /// Replaces the bound.
+    /// The last position that an event may have.
+    #[must_use]
+    pub fn until(&self) -> Option<u64> {
+        self.until
+    }
+
+    /// Replaces the position that the events are behind.
     #[must_use]
     pub fn after_position(self, position: u64) -> Self {
-        self.filter.after_position(position)
+        Self { after: clamped(position), ..self }
     }
 
-    /// Whether an event matches the filter and is behind the position.
+    /// Replaces the last position that an event may have.
+    #[must_use]
+    pub fn until_position(self, position: u64) -> Self {
+        Self { until: Some(clamped(position)), ..self }
+    }
+
+    /// Whether an event matches the filter and is at one of the positions.
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         Subject::from(event).is_selected_by(self)
     }
 
-    /// The digest of filter and bound. For a snapshot take that of the [filter](Self::filter), which stays the same.
+    /// The digest of filter and bounds. For a snapshot take that of the [filter](Self::filter), which stays the same.
     #[must_use]
     pub fn digest(&self) -> FilterDigest {
         FilterDigest::of(self)
@@ -190,7 +209,7 @@ impl Selection for Filter {
     }
 
     fn bounds(&self) -> Bounds {
-        Bounds::Unbounded
+        Bounds::default()
     }
 }
 
@@ -200,7 +219,7 @@ impl Selection for PositionBoundedFilter {
     }
 
     fn bounds(&self) -> Bounds {
-        Bounds::AfterPosition(self.after_position)
+        Bounds { after: Some(self.after), until: self.until, ..Bounds::default() }
     }
 }
 
@@ -210,21 +229,23 @@ impl Selection for TimeBoundedFilter {
     }
 
     fn bounds(&self) -> Bounds {
-        Bounds::Occurred { from: self.from, until: self.until }
+        Bounds { occurred_from: self.from, occurred_until: self.until, ..Bounds::default() }
     }
 }
 
 impl Bounds {
     pub(crate) fn admit(self, subject: &Subject<'_>) -> bool {
-        match self {
-            Self::Unbounded => true,
-            // What has no position yet will be behind every event that there is.
-            Self::AfterPosition(after) => subject.position().is_none_or(|position| position > after),
-            Self::Occurred { from, until } => {
+        let Self { after, until, occurred_from, occurred_until } = self;
+        // What has no position yet may get any.
+        let is_there = subject.position().is_none_or(|position| {
+            after.is_none_or(|after| position > after) && until.is_none_or(|until| position <= until)
+        });
+        is_there
+            && (occurred_from.is_none() && occurred_until.is_none() || {
                 let occurred_at = subject.occurred_micros();
-                from.is_none_or(|from| from <= occurred_at) && until.is_none_or(|until| occurred_at <= until)
-            }
-        }
+                occurred_from.is_none_or(|from| from <= occurred_at)
+                    && occurred_until.is_none_or(|until| occurred_at <= until)
+            })
     }
 }
 

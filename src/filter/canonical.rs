@@ -77,24 +77,27 @@ pub(super) fn encode(selection: &impl Selection, out: &mut impl FnMut(&[u8])) {
             items.for_each(|part| item(part, out));
         }
     }
-    match selection.bounds() {
-        Bounds::Unbounded => out(b"-"),
-        Bounds::AfterPosition(after) => {
-            out(b"p");
-            out(&after.to_be_bytes());
-        }
-        Bounds::Occurred { from, until } => {
-            out(b"t");
-            for bound in [from, until] {
-                match bound {
-                    None => out(b"-"),
-                    Some(micros) => {
-                        out(b"=");
-                        out(&micros.to_be_bytes());
-                    }
+    let Bounds { after, until, occurred_from, occurred_until } = selection.bounds();
+    if occurred_from.is_some() || occurred_until.is_some() {
+        out(b"t");
+        for bound in [occurred_from, occurred_until] {
+            match bound {
+                None => out(b"-"),
+                Some(micros) => {
+                    out(b"=");
+                    out(&micros.to_be_bytes());
                 }
             }
         }
+    } else if let Some(until) = until {
+        out(b"P");
+        out(&after.unwrap_or(0).to_be_bytes());
+        out(&until.to_be_bytes());
+    } else if let Some(after) = after {
+        out(b"p");
+        out(&after.to_be_bytes());
+    } else {
+        out(b"-");
     }
 }
 

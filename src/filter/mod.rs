@@ -12,7 +12,7 @@ mod predicate;
 mod wire;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -52,8 +52,8 @@ use crate::{Error, Event, Result};
 ///
 /// # Bounds
 ///
-/// A filter says *which* events; a read may ask for a part of them, and then has another type: from a position on
-/// ([`after_position`](Self::after_position), a [`PositionBoundedFilter`]), or of a time
+/// A filter says *which* events; a read may ask for a part of them, and then has another type: of some positions
+/// ([`after_position`](Self::after_position), [`until_position`](Self::until_position), a [`PositionBoundedFilter`]), or of a time
 /// ([`occurred_from`](Self::occurred_from) and its siblings, a [`TimeBoundedFilter`]). An append condition takes
 /// the filter without bounds, because an event that a bound hides would break the decision unseen. A position bound
 /// can be set anew, for the next read of the same filter; a time bound closes the filter:
@@ -90,7 +90,7 @@ use crate::{Error, Event, Result};
 /// # Ok::<(), serde_json::Error>(())
 /// ```
 ///
-/// The bounded types add `"after_position": 17`, or `"occurred_from"` and `"occurred_until"` in microseconds since
+/// The bounded types add `"after_position": 17` and `"until_position": 30`, or `"occurred_from"` and `"occurred_until"` in microseconds since
 /// 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {

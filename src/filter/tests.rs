@@ -2,7 +2,7 @@
 
 mod identity;
 mod matching;
-mod model;
+pub(crate) mod model;
 
 use std::time::{Duration, SystemTime};
 
@@ -186,12 +186,20 @@ fn unions() {
 
 #[test]
 fn bounds_are_kept_replaced_and_clamped() {
+    let positions = |after, until| Bounds { after: Some(after), until, ..Bounds::default() };
+    let occurred = |from, until| Bounds { occurred_from: from, occurred_until: until, ..Bounds::default() };
     let filter = of_types(["A"]);
     let bounded = filter.clone().after_position(7).after_position(3);
-    assert_eq!((bounded.position(), bounded.bounds()), (3, Bounds::AfterPosition(3)));
+    assert_eq!((bounded.after(), bounded.bounds()), (3, positions(3, None)));
+    let both = bounded.clone().until_position(9).until_position(5);
+    assert_eq!((both.after(), both.until(), both.bounds()), (3, Some(5), positions(3, Some(5))));
+    assert_eq!(both.clone().after_position(4).bounds(), positions(4, Some(5)));
+    assert_eq!(filter.clone().until_position(5).after_position(3), both);
     assert_eq!(bounded.into_filter(), filter);
-    assert_eq!(filter.clone().after_position(u64::MAX).bounds(), Bounds::AfterPosition(i64::MAX.unsigned_abs()));
-    assert_eq!(filter.bounds(), Bounds::Unbounded);
+    let last = i64::MAX.unsigned_abs();
+    let clamped = filter.clone().after_position(u64::MAX).until_position(u64::MAX);
+    assert_eq!(clamped.bounds(), positions(last, Some(last)));
+    assert_eq!(filter.bounds(), Bounds::default());
 
     // Events have whole microseconds: a bound inside of one must not let it in.
     let inside = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500);
@@ -208,7 +216,7 @@ fn bounds_are_kept_replaced_and_clamped() {
     let early = SystemTime::UNIX_EPOCH - Duration::from_secs(1 << 60);
     let (low, high) = (-210_866_803_200_000_000, i64::MAX);
     let clamped = filter.clone().occurred_between(early, far);
-    assert_eq!(clamped.bounds(), Bounds::Occurred { from: Some(low), until: Some(high) });
+    assert_eq!(clamped.bounds(), occurred(Some(low), Some(high)));
     let clamped = filter.occurred_between(far, early);
-    assert_eq!(clamped.bounds(), Bounds::Occurred { from: Some(high), until: Some(low) });
+    assert_eq!(clamped.bounds(), occurred(Some(high), Some(low)));
 }

@@ -27,7 +27,10 @@ struct Plain {
 #[serde(deny_unknown_fields)]
 struct PositionBounded {
     matching: Items,
-    after_position: u64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    after_position: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    until_position: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -174,14 +177,23 @@ impl<'de> Deserialize<'de> for Filter {
 
 impl Serialize for PositionBoundedFilter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        PositionBounded { matching: Items(self.filter().clone()), after_position: self.position() }
+        let (after, until) = (self.after(), self.until());
+        // One of them is always there: it tells this type from a filter without bounds.
+        let after_position = (after > 0 || until.is_none()).then_some(after);
+        PositionBounded { matching: Items(self.filter().clone()), after_position, until_position: until }
             .serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for PositionBoundedFilter {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        PositionBounded::deserialize(deserializer).map(|wire| wire.matching.0.after_position(wire.after_position))
+        let PositionBounded { matching: Items(filter), after_position, until_position } =
+            PositionBounded::deserialize(deserializer)?;
+        match (after_position, until_position) {
+            (after, Some(until)) => Ok(filter.until_position(until).after_position(after.unwrap_or(0))),
+            (Some(after), None) => Ok(filter.after_position(after)),
+            (None, None) => Err(de::Error::custom("neither after_position nor until_position is given")),
+        }
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     failure::{self, Effect},
     manager::Manager,
     node::Node,
+    rows::Rows,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -159,6 +160,51 @@ impl Lease {
     ) -> Result<u64, Error> {
         let run = |statement| async move { self.client().execute(&statement, params).await };
         self.prepared(effect, deadline, sql, run).await
+    }
+
+    /// Starts a statement that only reads, and whose rows are [taken](Self::rows) one by one.
+    pub(crate) async fn start(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Rows, Error> {
+        let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
+        let rows = self.prepared(Effect::Read, deadline, sql, run).await?;
+        // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
+        self.held().pending().fetch_add(1, Ordering::AcqRel);
+        Ok(Rows::new(rows))
+    }
+
+    /// The next rows of a statement that was [started](Self::start) here: those that are there, `most` at most, or those that
+    /// come first until the deadline. None at the end.
+    pub(crate) async fn rows(&self, rows: &mut Rows, deadline: Deadline, most: usize) -> Result<Vec<Row>, Error> {
+        let (held, was_over) = (self.held(), rows.is_over());
+        let named = |error: Error| error.with_node(Arc::clone(self.node.name()));
+        let Ok(outcome) = timeout_at(deadline.at(), rows.next(most)).await else {
+            self.node.was_silent();
+            return Err(named(failure::on_deadline(deadline, Effect::Read)));
+        };
+        if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
+            held.pending().fetch_sub(1, Ordering::AcqRel);
+        }
+        match outcome {
+            Ok(found) => {
+                self.node.answered();
+                Ok(found)
+            }
+            Err(error) => {
+                if held.client().is_closed() {
+                    self.node.failed();
+                }
+                Err(named(failure::on_call(error, Effect::Read, self.node.role())))
+            }
+        }
+    }
+
+    /// Whether the connection was lost while nobody used it.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.client().is_closed()
     }
 
     async fn prepared<T, F, Fut>(&self, effect: Effect, deadline: Deadline, sql: &str, run: F) -> Result<T, Error>

@@ -9,7 +9,7 @@
 //! | `state` | the core behind its lock, with a clock |
 //! | `builder`, `url`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
-//! | `lease`, `failure`, `deadline` | a connection in use: limits, and what errors mean |
+//! | `lease`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
 //! | `client` | the raw connection for any SQL |
 
 mod borrowed;
@@ -23,6 +23,7 @@ mod failure;
 mod lease;
 mod manager;
 mod node;
+mod rows;
 mod state;
 mod statements;
 mod url;
@@ -35,7 +36,7 @@ use self::{
     state::{State, Want},
 };
 pub use self::{builder::RouterBuilder, client::Client, core::Role};
-pub(crate) use self::{deadline::Deadline, failure::Effect, lease::Lease};
+pub(crate) use self::{deadline::Deadline, failure::Effect, lease::Lease, rows::Rows};
 use crate::{
     error::{Error, ErrorKind, Result},
     scope::{Consistency, current_consistency},
@@ -149,6 +150,17 @@ impl Router {
                 outcome => return outcome,
             }
         }
+    }
+
+    /// A connection that `consistency` allows, of a node that is not in `tried`, where the node is then the last one. For a
+    /// read that goes on elsewhere when its node is lost.
+    pub(crate) async fn lease_at(
+        &self,
+        consistency: &Consistency,
+        deadline: Deadline,
+        tried: &mut Vec<usize>,
+    ) -> Result<Lease> {
+        self.lease(want(consistency), self.acquire_within(deadline), tried).await
     }
 
     /// A connection of the best node that is not in `tried`, and adds those that it asked to it.

@@ -75,16 +75,18 @@ impl IntoFuture for Append<'_> {
     }
 }
 
+/// About how many bytes an event takes.
+pub(super) fn len(event: &NewEvent) -> usize {
+    let tags: usize = event.tags().map(str::len).sum();
+    event.event_type().len() + tags + event.payload().as_str().len() + event.metadata().as_str().len()
+}
+
 /// What can be told before a store is asked.
-fn check(events: &[NewEvent]) -> Result<()> {
+pub(super) fn check(events: &[NewEvent]) -> Result<()> {
     if events.is_empty() {
         return Err(Error::invalid_input("there are no events to append"));
     }
     NewEvent::validate_all(events)?;
-    let len = |event: &NewEvent| {
-        let tags: usize = event.tags().map(str::len).sum();
-        event.event_type().len() + tags + event.payload().as_str().len() + event.metadata().as_str().len()
-    };
     let len: usize = events.iter().map(len).sum();
     if len > Append::MAX_LEN {
         return Err(Error::invalid_input(format!(

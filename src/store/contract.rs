@@ -2,20 +2,23 @@
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
-use super::{Append, AppendCondition, Appended, Query, refusal};
-use crate::{
-    Consistency, Error, Event, Filter, Mark, NewEvent, Result, Role,
-    filter::{Bounds, Selection, Subject},
+use futures_util::stream;
+
+use super::{
+    Append, AppendCondition, Appended, BoxStream, EventStream, Import, Lookup, Query, QueryRequest, Served, lookup,
+    refusal,
 };
+use crate::{Error, Event, Mark, NewEvent, Result, Role, filter::Selection};
 
 /// A future on the heap, as a method of a trait object returns it.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A log of events: appended to under a condition, read by filter.
 ///
-/// [`append`](Self::append) and [`query`](Self::query) are for the users of a store. The two methods without a body are for
-/// its makers: each gets one call as data, and returns a future that owns all that it needs. So a store is a handle that is
-/// cheap to clone inside, and `dyn EventStore` is a type to hold: `Arc<dyn EventStore>`, `Box<dyn EventStore>` and
+/// [`append`](Self::append), [`query`](Self::query) and those behind it are for the users of a store. The methods that begin
+/// with `run` are for its makers: each gets one call as data, and returns a future or a stream that owns all that it needs.
+/// Two of them every store writes; the others are made of these, and are there for stores that can do better. So a store is
+/// a handle that is cheap to clone inside, and `dyn EventStore` is a type to hold: `Arc<dyn EventStore>`, `Box<dyn EventStore>` and
 /// `&dyn EventStore` are stores themselves. (Call the last one's methods as `(&store).query(…)`, since the bare object has no
 /// generic methods.)
 ///
@@ -43,14 +46,44 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// A store says what it is asked in the words of this crate: [`AppendCondition::guard`] is what an append's condition asks,
 /// [`Guard`](crate::Guard) and [`AppendRequest`] make the refusals, [`NewEvent::is_recorded_as`] tells a repeat,
-/// [`NewEvent::into_recorded`] makes the event that is read back, and [`Filter::matches`] and [`QueryRequest::selects`] are
-/// for stores that look at the events themselves. `examples/file_store.rs` is a store in a file, whole.
+/// [`NewEvent::into_recorded`] makes the event that is read back, and [`Filter::matches`](crate::Filter::matches),
+/// [`QueryRequest::selects`] and [`QueryRequest::select_from`] are for stores that look at the events themselves. `examples/file_store.rs` is a store in a file, whole.
 pub trait EventStore: fmt::Debug + Send + Sync {
     /// Carries an append out. The events are checked already: see [`AppendRequest`].
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>>;
 
     /// Carries a query out.
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>>;
+
+    /// Counts what a query would read. Made of [`run_query`](Self::run_query) unless the store can do better.
+    fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+        let answer = self.run_query(request);
+        Box::pin(async move {
+            let Answer { events, node, role, .. } = answer.await?;
+            Ok(Served::new(events.len() as u64).served_by(node, role))
+        })
+    }
+
+    /// Whether a query would read anything. Made of [`run_query`](Self::run_query), with a limit of 1, unless the store can
+    /// do better.
+    fn run_exists(&self, mut request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+        request.limit = Some(1);
+        let answer = self.run_query(request);
+        Box::pin(async move {
+            let Answer { events, node, role, .. } = answer.await?;
+            Ok(Served::new(!events.is_empty()).served_by(node, role))
+        })
+    }
+
+    /// Carries a query out, answer by answer: all of them together are what [`run_query`](Self::run_query) would answer when
+    /// the first one is asked for, and each has the head of that moment. There is at least one, which may be empty; after an
+    /// error nothing more is asked for.
+    ///
+    /// Unless the store does better it is one answer, with everything in it. [`QueryRequest::in_pages`] makes one that holds
+    /// little at a time.
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        Box::pin(stream::once(self.run_query(request)))
+    }
 
     /// Appends events, all or none, if the condition still holds. Await what it returns; see [`Append`].
     fn append(&self, events: impl IntoIterator<Item = NewEvent>, condition: AppendCondition) -> Append<'_>
@@ -60,14 +93,65 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         Append::new(self, events.into_iter().collect(), condition)
     }
 
+    /// Appends more events than go into one append, in chunks. Await what it returns; see [`Import`].
+    fn import<'a, I>(&'a self, events: I, condition: AppendCondition) -> Import<'a>
+    where
+        Self: Sized,
+        I: IntoIterator<Item = NewEvent>,
+        I::IntoIter: Send + 'a,
+    {
+        Import::new(self, Box::new(events.into_iter()), condition)
+    }
+
     /// Reads all events that match, where the scope says. Await what it returns; see [`Query`].
     ///
     /// The scope is read when this method is called.
-    fn query<S: Selection + Clone>(&self, selection: &S) -> Query<'_, S>
+    fn query<S: Selection>(&self, selection: &S) -> Query<'_, S>
     where
         Self: Sized,
     {
         Query::new(self, selection.clone())
+    }
+
+    /// Reads all events that match, one by one, where the scope says; see [`EventStream`]. Begin with
+    /// [`query`](Self::query) and end with [`Query::stream`] to change where and how long first.
+    ///
+    /// The scope is read when this method is called.
+    fn stream<S: Selection>(&self, selection: &S) -> EventStream<S>
+    where
+        Self: Sized,
+    {
+        self.query(selection).stream()
+    }
+
+    /// The last event that matches, if any does, where the scope says. Await what it returns; see [`Lookup`].
+    ///
+    /// The scope is read when this method is called.
+    fn last<S: Selection>(&self, selection: &S) -> Lookup<'_, Option<Event>>
+    where
+        Self: Sized,
+    {
+        lookup::last(self, selection)
+    }
+
+    /// How many events match, where the scope says. Await what it returns; see [`Lookup`].
+    ///
+    /// The scope is read when this method is called.
+    fn count<S: Selection>(&self, selection: &S) -> Lookup<'_, u64>
+    where
+        Self: Sized,
+    {
+        lookup::count(self, selection)
+    }
+
+    /// Whether any event matches, where the scope says. Await what it returns; see [`Lookup`].
+    ///
+    /// The scope is read when this method is called.
+    fn exists<S: Selection>(&self, selection: &S) -> Lookup<'_, bool>
+    where
+        Self: Sized,
+    {
+        lookup::exists(self, selection)
     }
 }
 
@@ -81,6 +165,18 @@ macro_rules! forward {
 
             fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
                 (**self).run_query(request)
+            }
+
+            fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+                (**self).run_count(request)
+            }
+
+            fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+                (**self).run_exists(request)
+            }
+
+            fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+                (**self).run_stream(request)
             }
         }
     )+ };
@@ -113,34 +209,11 @@ impl AppendRequest {
     }
 }
 
-/// A query, as a store gets it.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub struct QueryRequest {
-    /// Which events.
-    pub filter: Filter,
-    /// Which part of them.
-    pub bounds: Bounds,
-    /// How fresh.
-    pub consistency: Consistency,
-    /// The limit that the caller has set; else the store's own.
-    pub timeout: Option<Duration>,
-}
-
-impl QueryRequest {
-    /// Whether the event is asked for: it matches the filter and is within the bounds.
-    #[must_use]
-    pub fn selects(&self, event: &Event) -> bool {
-        let subject = Subject::from(event);
-        self.bounds.admit(&subject) && self.filter.matches_subject(&subject)
-    }
-}
-
 /// What a store answers to a query.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The events that were asked for, lowest position first.
+    /// The events that were asked for, in the order that was asked for.
     pub events: Vec<Event>,
     /// The last event of the whole log, in the same snapshot.
     pub head: Option<Mark>,
@@ -151,7 +224,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The events that were asked for, lowest position first, and the last event of the whole log in the same snapshot,
+    /// The events that were asked for, in the order that was asked for, and the last event of the whole log in the same snapshot,
     /// `None` when the log is empty.
     #[must_use]
     pub fn new(events: Vec<Event>, head: Option<Mark>) -> Self {

@@ -1,5 +1,7 @@
 //! A log in memory.
 
+mod snapshot;
+
 use std::{
     collections::HashMap,
     fmt,
@@ -8,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest,
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, QueryRequest, Snapshot,
     condition::{After, Guard},
     refusal,
 };
@@ -19,7 +21,7 @@ use crate::{Event, EventId, NewEvent, Result};
 /// For tests, and for programs whose log may end with them. Cloning is cheap, and all clones are the same log. Every
 /// read is strong, whatever the scope says, and nothing ever waits, so that limits have no effect.
 ///
-/// A query looks at every event of the log.
+/// A query looks at every event behind its bound on positions.
 #[derive(Clone, Default)]
 pub struct MemoryEventStore {
     log: Arc<RwLock<Log>>,
@@ -32,6 +34,7 @@ struct Log {
     /// How many events of the same append follow each event.
     following: Vec<usize>,
     positions: HashMap<EventId, u64>,
+    snapshots: HashMap<snapshot::Key, Snapshot>,
 }
 
 impl MemoryEventStore {
@@ -70,9 +73,14 @@ impl EventStore for MemoryEventStore {
         let log = Arc::clone(&self.log);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
-            let selected = log.events.iter().filter(|event| request.selects(event));
-            Ok(Answer::new(selected.cloned().collect(), log.events.last().map(Event::mark)))
+            let behind = request.bounds.after.map_or(0, |after| usize::try_from(after).unwrap_or(usize::MAX));
+            let events = request.select_from(log.events.get(behind..).unwrap_or_default().iter());
+            Ok(Answer::new(events, log.events.last().map(Event::mark)))
         })
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        request.in_pages(self.clone())
     }
 }
 

@@ -3,11 +3,15 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `contract` | the trait that every store implements, and what it gets and answers |
-//! | `append`, `query` | the two calls, as their users make them |
+//! | `request` | a query as a store gets it, and what helps to answer it |
+//! | `append`, `query`, `lookup` | the calls, as their users make them |
+//! | `import` | appending more than goes into one append |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
+//! | `page`, `stream` | what is read in part, and event by event |
 //! | `refusal` | why an append is refused, in the same words in every store |
 //! | `batch` | which appends go together, and which of them stand in each other's way |
+//! | `snapshot` | states of projections: a trait of its own, beside the log |
 //! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
 
@@ -16,19 +20,34 @@ mod batch;
 mod condition;
 mod contract;
 mod history;
+mod import;
+mod lookup;
 mod memory;
+mod page;
 mod postgres;
 mod query;
 mod refusal;
+mod request;
+mod snapshot;
+mod stream;
 
 #[cfg(feature = "migrations")]
 pub use self::postgres::Migrated;
 pub use self::{
     append::{Append, Appended},
     condition::{After, AppendCondition, Guard},
-    contract::{Answer, AppendRequest, BoxFuture, EventStore, QueryRequest},
+    contract::{Answer, AppendRequest, BoxFuture, EventStore},
     history::History,
+    import::{Import, Imported},
+    lookup::{Lookup, Served},
     memory::MemoryEventStore,
+    page::Page,
     postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
-    query::Query,
+    query::{PageQuery, Query},
+    request::{Order, QueryRequest},
+    snapshot::{
+        DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
+        ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+    },
+    stream::{BoxStream, EventStream, PageStream, StreamEnd},
 };

@@ -1,9 +1,9 @@
-//! Reading by filter: the call.
+//! Reading by filter: the calls.
 
 use std::{future::IntoFuture, time::Duration};
 
-use super::{Answer, BoxFuture, EventStore, History, QueryRequest};
-use crate::{Consistency, Filter, Result, filter::Selection, scope::current_consistency};
+use super::{Answer, BoxFuture, EventStore, EventStream, History, Order, Page, PageStream, QueryRequest};
+use crate::{Consistency, Filter, Result, filter::Selection};
 
 /// A query that is about to be made: await it, after changing where and how long if need be.
 ///
@@ -14,6 +14,10 @@ use crate::{Consistency, Filter, Result, filter::Selection, scope::current_consi
 ///
 /// let history = store.query(&filter).consistency(Consistency::Eventual).timeout(Duration::from_secs(1)).await?;
 /// println!("{} events from {}", history.len(), history.node());
+///
+/// // Only some of them, or from the end: that is a page, which vouches for nothing.
+/// let page = store.query(&filter).newest_first().limit(10).await?;
+/// println!("the last {}, back to {:?}", page.len(), page.last_read());
 /// # Ok(())
 /// # }
 /// ```
@@ -30,43 +34,132 @@ use crate::{Consistency, Filter, Result, filter::Selection, scope::current_consi
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is awaited"]
 pub struct Query<'a, S = Filter> {
-    store: &'a dyn EventStore,
+    call: Call<'a>,
     selection: S,
-    consistency: Consistency,
-    timeout: Option<Duration>,
 }
 
-impl<'a, S> Query<'a, S> {
+/// A query for a part of what matches, or from the end: await it, for a [`Page`].
+///
+/// [`Query::limit`] and [`Query::newest_first`] make it. Errors and cancelling are as for [`Query`].
+#[derive(Debug)]
+#[must_use = "a query does nothing until it is awaited"]
+pub struct PageQuery<'a, S = Filter> {
+    call: Call<'a>,
+    selection: S,
+}
+
+/// A store, and what it is about to be asked.
+#[derive(Debug)]
+pub(super) struct Call<'a> {
+    pub(super) store: &'a dyn EventStore,
+    pub(super) request: QueryRequest,
+}
+
+impl<'a> Call<'a> {
+    /// At the level of the current scope.
+    pub(super) fn new(store: &'a dyn EventStore, selection: &impl Selection) -> Self {
+        Self { store, request: QueryRequest::new(selection) }
+    }
+}
+
+impl<'a, S: Selection> Query<'a, S> {
     pub(super) fn new(store: &'a dyn EventStore, selection: S) -> Self {
-        Self { store, selection, consistency: current_consistency(), timeout: None }
+        Self { call: Call::new(store, &selection), selection }
     }
 
     /// Replaces the level that the scope has given.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
-        self.consistency = consistency;
+        self.call.request.consistency = consistency;
         self
     }
 
     /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL
     /// is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    ///
+    /// For a [stream](Self::stream) it is the limit of each wait for events, and never counts the time in which nobody
+    /// asks for one.
     pub fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = Some(limit);
+        self.call.request.timeout = Some(limit);
         self
+    }
+
+    /// Only this many, the first that there are.
+    ///
+    /// In PostgreSQL a limited read of [any event](Filter::any_event), and one by nothing but types, looks at no more
+    /// than it returns (of each type). With tags or predicates it finds all that match first, by their index.
+    pub fn limit(self, events: u64) -> PageQuery<'a, S> {
+        self.page().limit(events)
+    }
+
+    /// From the end of the log towards its beginning.
+    pub fn newest_first(self) -> PageQuery<'a, S> {
+        self.page().newest_first()
+    }
+
+    /// The events one by one, without holding them all: see [`EventStream`].
+    pub fn stream(self) -> EventStream<S> {
+        EventStream::new(self.call.store.run_stream(self.call.request), self.selection)
+    }
+
+    fn page(self) -> PageQuery<'a, S> {
+        PageQuery { call: self.call, selection: self.selection }
+    }
+}
+
+impl<S: Selection> PageQuery<'_, S> {
+    /// Replaces the level that the scope has given.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.call.request.consistency = consistency;
+        self
+    }
+
+    /// Replaces the limit on time; see [`Query::timeout`].
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.call.request.timeout = Some(limit);
+        self
+    }
+
+    /// Only this many; see [`Query::limit`].
+    pub fn limit(mut self, events: u64) -> Self {
+        self.call.request.limit = Some(events);
+        self
+    }
+
+    /// From the end of the log towards its beginning.
+    pub fn newest_first(mut self) -> Self {
+        self.call.request.order = Order::NewestFirst;
+        self
+    }
+
+    /// The events one by one, without holding them all: see [`PageStream`].
+    pub fn stream(self) -> PageStream<S> {
+        PageStream::new(EventStream::new(self.call.store.run_stream(self.call.request), self.selection))
     }
 }
 
 /// The future owns all that it needs: it may be spawned.
-impl<S: Selection + 'static> IntoFuture for Query<'_, S> {
+impl<S: Selection> IntoFuture for Query<'_, S> {
     type Output = Result<History<S>>;
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { store, selection, consistency, timeout } = self;
-        let (filter, bounds) = (selection.filter().clone(), selection.bounds());
-        let answer = store.run_query(QueryRequest { filter, bounds, consistency, timeout });
+        let Self { call, selection } = self;
+        let answer = call.store.run_query(call.request);
         Box::pin(async move {
             let Answer { events, head, node, role } = answer.await?;
             Ok(History { selection, events, head, node, role })
         })
+    }
+}
+
+/// The future owns all that it needs: it may be spawned.
+impl<S: Selection> IntoFuture for PageQuery<'_, S> {
+    type Output = Result<Page<S>>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let Self { call, selection } = self;
+        let answer = call.store.run_query(call.request);
+        Box::pin(async move { Ok(Page::new(answer.await?, selection)) })
     }
 }

@@ -2,7 +2,9 @@
 
 mod broken;
 mod flawed;
+mod flawed_reads;
 mod flaws;
+mod odd;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

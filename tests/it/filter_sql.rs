@@ -3,6 +3,7 @@
 
 use std::cell::Cell;
 
+use futures_util::TryStreamExt;
 use mainstem::{AppendCondition, Event, EventStore, Filter, PostgresEventStore, Router, Selection};
 use proptest::{
     prelude::*,
@@ -49,6 +50,8 @@ async fn ask(
     read(store, log, &filter, |event| filter.matches(event)).await?;
     let behind = filter.clone().after_position(after);
     read(store, log, &behind, |event| behind.matches(event)).await?;
+    let between = behind.until_position(after + EVENTS as u64 / 3);
+    read(store, log, &between, |event| between.matches(event)).await?;
     let (from, until) = (micros(from), micros(until));
     for span in [
         filter.clone().occurred_from(from),
@@ -74,7 +77,7 @@ async fn judge_nothing_under_the_lock(router: &Router) {
     router.client().await.unwrap().batch_execute(&sql).await.unwrap();
 }
 
-async fn read<S: Selection + Clone + 'static>(
+async fn read<S: Selection>(
     store: &PostgresEventStore,
     log: &[Event],
     selection: &S,
@@ -84,9 +87,25 @@ async fn read<S: Selection + Clone + 'static>(
     let positions = |events: Vec<&Event>| events.into_iter().map(Event::position).collect::<Vec<_>>();
     let found = positions(found.iter().collect());
     let expected = positions(log.iter().filter(|event| matches(event)).collect());
-    match found == expected {
+    // The same question in the other ways that have statements of their own.
+    let reported = |error: mainstem::Error| error.report();
+    let last = store.query(selection).newest_first().limit(3).await.map_err(reported)?;
+    let last_expected: Vec<u64> = expected.iter().rev().take(3).copied().collect();
+    let counted = store.count(selection).await.map_err(reported)?.into_inner();
+    let exists = store.exists(selection).await.map_err(reported)?.into_inner();
+    let streamed: Vec<Event> = store.stream(selection).try_collect().await.map_err(reported)?;
+    let last = positions(last.iter().collect());
+    let streamed = positions(streamed.iter().collect());
+    let alike = last == last_expected
+        && counted == expected.len() as u64
+        && exists != expected.is_empty()
+        && streamed == expected;
+    match found == expected && alike {
         true => Ok(()),
-        false => Err(format!("read {:?}: PostgreSQL finds {found:?}, we {expected:?}", selection.bounds())),
+        false => Err(format!(
+            "read {:?}: PostgreSQL finds {found:?}, the last {last:?}, {counted}, {exists}, {streamed:?}; we {expected:?}",
+            selection.bounds()
+        )),
     }
 }
 

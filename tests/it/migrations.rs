@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, future::IntoFuture, process::Command, time::Dur
 
 use futures_util::future::join_all;
 use mainstem::{
-    AppendCondition, Error, ErrorKind, EventStore, Filter, LogName, Migrated, PostgresEventStore, Router,
-    testing::TestDatabase,
+    AppendCondition, Error, ErrorKind, EventStore, Filter, LogName, Migrated, PostgresEventStore, Router, Saved,
+    SnapshotKey, SnapshotStore, testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -32,7 +32,7 @@ async fn instance(database: &TestDatabase<'_>) -> Router {
 async fn a_fresh_database_gets_all_and_a_second_run_nothing() {
     let database = database().await;
     let store = PostgresEventStore::new(&router(&database).await);
-    assert_eq!(migrate(&store).await, ["V1__log", "V2__append"]);
+    assert_eq!(migrate(&store).await, ["V1__log", "V2__append", "V3__snapshots"]);
     assert_eq!(migrate(&store).await, [] as [&str; 0]);
 }
 
@@ -44,9 +44,9 @@ async fn of_eight_instances_at_once_one_migrates_and_all_can_append() {
     let migrated = join_all(stores.iter().map(PostgresEventStore::migrate)).await;
     let mut applied: Vec<String> = migrated.into_iter().flat_map(|migrated| migrated.unwrap().applied).collect();
     applied.sort();
-    assert_eq!(applied, ["V1__log", "V2__append"]);
+    assert_eq!(applied, ["V1__log", "V2__append", "V3__snapshots"]);
     let history = "SELECT count(*) FROM mainstem.events_migrations";
-    assert_eq!(routers[0].client().await.unwrap().query_one(history, &[]).await.unwrap().get::<_, i64>(0), 2);
+    assert_eq!(routers[0].client().await.unwrap().query_one(history, &[]).await.unwrap().get::<_, i64>(0), 3);
     for store in stores {
         store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     }
@@ -59,7 +59,7 @@ async fn eight_logs_of_one_new_schema_can_be_made_at_once() {
     let stores: Vec<_> =
         routers.iter().zip('a'..).map(|(router, log)| named(router, "shared", &log.to_string())).collect();
     for migrated in join_all(stores.iter().map(PostgresEventStore::migrate)).await {
-        assert_eq!(migrated.unwrap_or_else(|error| panic!("{}", error.report())).applied.len(), 2);
+        assert_eq!(migrated.unwrap_or_else(|error| panic!("{}", error.report())).applied.len(), 3);
     }
 }
 
@@ -82,7 +82,7 @@ async fn schema_of(database: &TestDatabase<'_>) -> Vec<String> {
 async fn psql_and_the_library_make_the_same_schema() {
     let (by_library, _router, _store) = store().await;
     let by_psql = database().await;
-    for file in ["V1__log.sql", "V2__append.sql"] {
+    for file in ["V1__log.sql", "V2__append.sql", "V3__snapshots.sql"] {
         let file = format!("{}/migrations/{file}", env!("CARGO_MANIFEST_DIR"));
         run(&by_psql, "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file, "--dbname"]).await;
     }
@@ -124,7 +124,7 @@ async fn logs_have_any_name_and_nothing_to_do_with_each_other() {
     let once = event("A", json!({"n": 1})).with_tag("t");
     for (schema, log) in names {
         let store = named(&router, schema, log);
-        assert_eq!(migrate(&store).await.len(), 2, "{}", store.name());
+        assert_eq!(migrate(&store).await.len(), 3, "{}", store.name());
         assert_eq!(migrate(&store).await.len(), 0, "{}", store.name());
         // The same id in every log, at the same position.
         let guard = AppendCondition::fail_if_events_match(Filter::any_event());
@@ -134,10 +134,21 @@ async fn logs_have_any_name_and_nothing_to_do_with_each_other() {
         assert!(store.append([event("B", json!({}))], guard.after_position(0)).await.unwrap_err().is_conflict());
         assert!(store.append([once.clone()], AppendCondition::none()).await.unwrap().is_repeated());
         assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 1);
+        only_its_own_snapshot(&store).await;
         let update = format!("DELETE FROM {}", store.name());
         assert!(router.client().await.unwrap().execute(&update, &[]).await.unwrap_err().to_string().contains("append"));
     }
     whole_names(&router, &names).await;
+}
+
+/// A snapshot under a key that every log has.
+async fn only_its_own_snapshot(store: &PostgresEventStore) {
+    let key = SnapshotKey::new("p", 1, &Filter::any_event());
+    assert!(store.load_snapshot(&key).await.unwrap().is_none(), "{}", store.name());
+    let head = store.query(&Filter::any_event()).await.unwrap().head().unwrap();
+    let name = store.name().to_string();
+    assert_eq!(store.save_snapshot(&key, head, &name).await.unwrap(), Saved::Stored);
+    assert_eq!(store.load_snapshot(&key).await.unwrap().unwrap().decode::<String>().unwrap(), name);
 }
 
 /// PostgreSQL cuts long names off without a word, and then two of them are the same.
@@ -168,6 +179,8 @@ async fn whole_names(router: &Router, logs: &[(&str, &str)]) {
             "_append_1",
             "_refuse_change",
             "_append_only",
+            "_snapshots",
+            "_snapshots_key",
         ];
         let of_schema = logs.iter().filter(|(of, _)| *of == schema);
         let mut expected: Vec<String> =
@@ -250,7 +263,8 @@ async fn a_history_that_was_changed_is_refused_with_what_to_do() {
         ("ALTER TABLE mainstem.events_migrations DROP COLUMN checksum", "can be read"),
         ("ALTER TABLE mainstem.events_migrations ALTER version TYPE int8", "can be read"),
         ("DELETE FROM mainstem.events_migrations WHERE version = 1", "V1__log"),
-        ("DELETE FROM mainstem.events_migrations WHERE version = 2", "another tool"),
+        ("DELETE FROM mainstem.events_migrations WHERE version = 2", "V2__append"),
+        ("DELETE FROM mainstem.events_migrations WHERE version = 3", "another tool"),
         ("DELETE FROM mainstem.events_migrations", "another tool"),
         (
             "INSERT INTO mainstem.events_migrations SELECT 99, 'future', applied_on, checksum \
@@ -297,7 +311,7 @@ async fn goes_on_with_the_second(database: &TestDatabase<'_>, blocker: &mainstem
     let again = tokio::spawn(async move { again.migrate().await });
     blocker.batch_execute("ROLLBACK").await.unwrap();
     let migrated = tokio::time::timeout(LIMIT, again).await.expect("the lock is not free").unwrap().unwrap();
-    assert_eq!(migrated.applied, ["V2__append"]);
+    assert_eq!(migrated.applied, ["V2__append", "V3__snapshots"]);
 }
 
 #[tokio::test]
@@ -332,4 +346,33 @@ async fn a_half_made_log_says_what_to_do() {
     assert_eq!(error.kind(), ErrorKind::Schema, "{}", error.report());
     assert!(error.to_string().contains("migrations"), "{error}");
     assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn a_log_of_the_version_before_snapshots_works_and_is_brought_up() {
+    let database = database().await;
+    let router = router(&database).await;
+    let store = PostgresEventStore::new(&router);
+    let client = router.client().await.unwrap();
+    migrate(&store).await;
+    // As that version has left it: its files, in its history.
+    let undo = "DROP TABLE mainstem.events_snapshots; DELETE FROM mainstem.events_migrations WHERE version = 3";
+    client.batch_execute(undo).await.unwrap();
+    let all = Filter::any_event();
+    let mark = store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap().last();
+    let key = SnapshotKey::new("p", 1, &all);
+    let projected = store.project(&key, 0, |_, _| Ok(())).await.map(|projected| projected.into_state());
+    let failures = [
+        store.save_snapshot(&key, mark, &1).await.unwrap_err(),
+        store.load_snapshot(&key).await.unwrap_err(),
+        store.delete_snapshot(&key).await.unwrap_err(),
+        projected.unwrap_err(),
+    ];
+    for error in failures {
+        assert_eq!(error.kind(), ErrorKind::Schema, "{}", error.report());
+        assert!(error.to_string().contains("migrations"), "{error}");
+    }
+    assert_eq!(migrate(&store).await, ["V3__snapshots"]);
+    assert_eq!(store.save_snapshot(&key, mark, &1).await.unwrap(), Saved::Stored);
+    assert_eq!(store.query(&all).await.unwrap().len(), 1);
 }

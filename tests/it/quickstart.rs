@@ -108,7 +108,7 @@ async fn on_a_cluster_that_runs_it_pauses_replay_resumes_it_and_can_be_repeated(
     let cluster = support::started(LocalCluster::builder().replicas(2)).await;
     let database = cluster.database().await.unwrap();
     let primary = database.primary_url();
-    for migrations in ["2 migrations", "0 migrations"] {
+    for migrations in ["3 migrations", "0 migrations"] {
         let lines = lines(&run_on(&primary, &database.replica_urls().join(" , ")).await, &[password(&primary)]);
         assert!(has(&lines, &[migrations]), "{lines:#?}");
         assert!(has(&lines, &["who has copy-1? still ada"]) && !has(&lines, &["skipped"]), "{lines:#?}");

@@ -153,7 +153,7 @@ fn a_runtime_that_ends_leaves_nobody_waiting() {
         async move { start(&store, "Sent", LIMIT).await.await }
     });
     here.block_on(LogLock::is_waited_for(&router));
-    let waiting = here.block_on(async { start(&store, "Waits", LIMIT).await });
+    let waiting = here.block_on(start(&store, "Waits", LIMIT));
     there.shutdown_background();
     assert!(here.block_on(sent).unwrap_err().is_cancelled());
     here.block_on(async {
@@ -180,7 +180,7 @@ fn who_was_in_the_batch_of_a_runtime_that_ends_learns_that_nobody_knows() {
         async move { start(&store, "First", LIMIT).await.await }
     });
     here.block_on(LogLock::is_waited_for(&admin));
-    let together = here.block_on(async { start(&store, "Together", LIMIT).await });
+    let together = here.block_on(start(&store, "Together", LIMIT));
     here.block_on(lock.release());
     here.block_on(first).unwrap().unwrap().unwrap();
     here.block_on(together).unwrap().unwrap();
@@ -190,10 +190,8 @@ fn who_was_in_the_batch_of_a_runtime_that_ends_learns_that_nobody_knows() {
         let store = store.clone();
         async move { start(&store, "Driver", LIMIT).await.await }
     });
-    let together = here.block_on(async {
-        // Before the drain takes the batch, if it can be done: both outcomes are right, but nobody may hang.
-        start(&store, "Together", LIMIT).await
-    });
+    // Perhaps before the drain takes its batch, perhaps after: either outcome is right, but nobody may hang.
+    let together = here.block_on(start(&store, "Together", LIMIT));
     here.block_on(LogLock::is_waited_for(&admin));
     there.shutdown_background();
     assert!(here.block_on(driver).is_err());

@@ -112,8 +112,12 @@ fn json_that_is_no_filter_is_refused() {
     assert!(error.to_string().contains("item 0 of the filter: any_type_of: a type is empty"), "{error}");
 
     let position = |json| serde_json::from_str::<PositionBoundedFilter>(json);
-    assert_eq!(position(r#"{"matching":"any_event","after_position":1}"#).unwrap().position(), 1);
+    assert_eq!(position(r#"{"matching":"any_event","after_position":1}"#).unwrap().after(), 1);
+    let until = Filter::any_event().until_position(2);
+    assert_eq!(position(r#"{"matching":"any_event","until_position":2}"#).unwrap(), until);
+    assert_eq!(position(r#"{"matching":"any_event","after_position":0,"until_position":2}"#).unwrap(), until);
     assert!(position(r#"{"matching":"any_event"}"#).is_err());
+    assert!(position(r#"{"matching":"any_event","until_position":-1}"#).is_err());
     assert!(position(r#"{"matching":"any_event","after_position":-1}"#).is_err());
     assert!(position(r#"{"matching":"any_event","after_position":1,"occurred_from":1}"#).is_err());
 
@@ -136,6 +140,9 @@ proptest! {
         let bounded = filter.clone().after_position(position);
         let text = serde_json::to_string(&bounded).unwrap();
         prop_assert_eq!(serde_json::from_str::<PositionBoundedFilter>(&text).unwrap(), bounded);
+        let bounded = filter.clone().after_position(position).until_position(from.into());
+        let text = serde_json::to_string(&bounded).unwrap();
+        prop_assert_eq!(serde_json::from_str::<PositionBoundedFilter>(&text).unwrap(), bounded);
 
         let bounded = filter.occurred_between(time(from.into()), time(until.into()));
         let text = serde_json::to_string(&bounded).unwrap();
@@ -146,6 +153,10 @@ proptest! {
     fn digests_are_equal_exactly_when_filters_are(left in filters(), right in filters()) {
         prop_assert_eq!(left == right, left.digest() == right.digest());
         prop_assert_ne!(left.digest(), left.clone().after_position(0).digest());
+        prop_assert_ne!(left.clone().after_position(1).digest(), left.clone().until_position(1).digest());
+        let between = left.clone().after_position(1).until_position(2);
+        prop_assert_ne!(between.digest(), left.clone().after_position(2).until_position(1).digest());
+        prop_assert_ne!(between.digest(), left.clone().after_position(1).digest());
         prop_assert_ne!(left.clone().occurred_from(time(0)).digest(), left.occurred_until(time(0)).digest());
     }
 

@@ -72,6 +72,10 @@ fn bounds_include_times_and_exclude_the_position() {
     assert!(any().after_position(9).matches(&event));
     assert!(!any().after_position(10).matches(&event));
     assert!(!any().after_position(u64::MAX).matches(&event));
+    assert!(any().until_position(10).matches(&event));
+    assert!(!any().until_position(9).matches(&event));
+    assert!(any().after_position(9).until_position(10).matches(&event));
+    assert!(!any().after_position(10).until_position(9).matches(&event));
     let nano = Duration::from_nanos(1);
     assert!(any().occurred_from(time(50)).matches(&event));
     assert!(!any().occurred_from(time(50) + nano).matches(&event));
@@ -106,6 +110,10 @@ proptest! {
         let matches = filter.matches(&event);
         let occurred_at = event.occurred_at();
         prop_assert_eq!(filter.clone().after_position(low).matches(&event), matches && event.position() > low);
+        prop_assert_eq!(filter.clone().until_position(high).matches(&event), matches && event.position() <= high);
+        let between = filter.clone().after_position(low).until_position(high);
+        let is_between = event.position() > low && event.position() <= high;
+        prop_assert_eq!(between.matches(&event), matches && is_between);
         prop_assert_eq!(filter.clone().occurred_from(time(low)).matches(&event), matches && occurred_at >= time(low));
         prop_assert_eq!(filter.clone().occurred_until(time(high)).matches(&event), matches && occurred_at <= time(high));
         let between = filter.occurred_between(time(low), time(high)).matches(&event);

@@ -177,7 +177,7 @@ pub(super) fn items() -> impl Strategy<Value = Vec<ModelItem>> {
     prop::collection::vec(item(), 1..4)
 }
 
-pub(super) fn filters() -> impl Strategy<Value = Filter> {
+pub(crate) fn filters() -> impl Strategy<Value = Filter> {
     prop_oneof![
         1 => Just(Filter::any_event()),
         9 => items().prop_map(|items| Filter::union(items.iter().map(ModelItem::to_filter)).unwrap()),
@@ -185,14 +185,17 @@ pub(super) fn filters() -> impl Strategy<Value = Filter> {
 }
 
 pub(super) fn events() -> impl Strategy<Value = Event> {
+    (new_events(), 1..100_u64).prop_map(|(event, position)| event.into_recorded(position, SystemTime::now()))
+}
+
+pub(crate) fn new_events() -> impl Strategy<Value = NewEvent> {
     let payload = || prop_oneof![3 => object(), 1 => json()];
-    (name(), prop::collection::vec(name(), 0..5), payload(), payload(), 0..100_u64, 1..100_u64).prop_map(
-        |(event_type, tags, payload, metadata, occurred_at, position)| {
+    (name(), prop::collection::vec(name(), 0..5), payload(), payload(), 0..100_u64).prop_map(
+        |(event_type, tags, payload, metadata, occurred_at)| {
             NewEvent::from_json(event_type, Json::from_serialize(&payload).unwrap())
                 .with_tags(tags)
                 .with_metadata_json(Json::from_serialize(&metadata).unwrap())
                 .with_occurred_at(time(occurred_at))
-                .into_recorded(position, SystemTime::now())
         },
     )
 }

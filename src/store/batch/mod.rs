@@ -7,6 +7,9 @@
 mod keys;
 mod overlap;
 
+#[cfg(test)]
+mod tests;
+
 pub(super) use self::{
     keys::{EventKeys, GuardKeys, Place},
     overlap::{Candidate, Edge, plan},

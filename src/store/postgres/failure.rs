@@ -47,8 +47,10 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
         "42501" => {
             let message = format!(
                 "this role may not: {}; a reader of {name} needs USAGE on its schema and SELECT on its table, who appends \
-                 also INSERT and EXECUTE on its append procedure, and who migrates CREATE on the schema",
-                error.message()
+                 also INSERT and EXECUTE on its append procedure, and who migrates CREATE on the schema; for the snapshots in \
+                 {}_snapshots a reader needs SELECT, who saves also INSERT and UPDATE, who deletes DELETE",
+                error.message(),
+                name.log()
             );
             error.reworded(ErrorKind::Configuration, message)
         }

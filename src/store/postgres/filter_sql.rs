@@ -31,21 +31,29 @@ pub(super) fn bound<'a>(params: &'a [Param<'_>]) -> Result<Vec<&'a (dyn ToSql + 
 /// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
 pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, params: &mut Vec<Param<'a>>) -> String {
     let mut sql = filter(which, params);
-    let mut bound = |comparison: &str, param: Param<'a>| {
+    sql.push_str(&within(bounds, params));
+    sql
+}
+
+/// What the bounds ask for besides, as ` AND …`.
+pub(super) fn within(bounds: Bounds, params: &mut Vec<Param<'_>>) -> String {
+    let mut sql = String::new();
+    let mut bound = |comparison: &str, param| {
         params.push(param);
         let _ = write!(sql, " AND e.{comparison} ${}", params.len());
     };
-    match bounds {
-        Bounds::Unbounded => {}
-        Bounds::AfterPosition(position) => bound("position >", Box::new(position_param(position))),
-        Bounds::Occurred { from, until } => {
-            if let Some(from) = from {
-                bound("occurred_at >=", Box::new(Micros(from)));
-            }
-            if let Some(until) = until {
-                bound("occurred_at <=", Box::new(Micros(until)));
-            }
-        }
+    // All are behind 0.
+    if let Some(after) = bounds.after.filter(|after| *after > 0) {
+        bound("position >", Box::new(position_param(after)));
+    }
+    if let Some(until) = bounds.until {
+        bound("position <=", Box::new(position_param(until)));
+    }
+    if let Some(from) = bounds.occurred_from {
+        bound("occurred_at >=", Box::new(Micros(from)));
+    }
+    if let Some(until) = bounds.occurred_until {
+        bound("occurred_at <=", Box::new(Micros(until)));
     }
     sql
 }

@@ -12,9 +12,10 @@ use crate::{
 };
 
 /// The files in `migrations/`, in their order.
-const FILES: [(&str, &str); 2] = [
+const FILES: [(&str, &str); 3] = [
     ("V1__log", include_str!("../../../migrations/V1__log.sql")),
     ("V2__append", include_str!("../../../migrations/V2__append.sql")),
+    ("V3__snapshots", include_str!("../../../migrations/V3__snapshots.sql")),
 ];
 
 /// The first half of the advisory lock's key; the second is the schema's name, since the first log in it creates it.

@@ -5,7 +5,8 @@
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
-//! | `query` | reading |
+//! | `query`, `stream`, `read_sql` | reading, and the statements that read |
+//! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
 //! | `migrate` | the tables |
@@ -21,15 +22,18 @@ mod migrate;
 mod names;
 mod prepared;
 mod query;
+mod read_sql;
+mod snapshot;
+mod stream;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
 pub use self::migrate::Migrated;
-use self::{builder::GroupLimits, group::Group};
+use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
 pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
-use super::{Answer, AppendRequest, Appended, BoxFuture, EventStore, QueryRequest};
+use super::{Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, QueryRequest, Served};
 use crate::{Result, Router, router::Deadline};
 
 /// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
@@ -66,6 +70,23 @@ use crate::{Result, Router, router::Deadline};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # Grants
+///
+/// What a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
+/// lacks one fails with [`Configuration`](crate::ErrorKind::Configuration).
+///
+/// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
+/// |---|---|---|---|
+/// | query | `SELECT` | | |
+/// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1`, which everybody has by default |
+/// | load snapshots, project | `SELECT` | `SELECT` | |
+/// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
+/// | delete snapshots | | `SELECT`, `DELETE` | |
+/// | migrate | | | `CREATE` on the schema, or on the database if it is not there |
+///
+/// A role that may not save can [project](crate::SnapshotStore::project) all the same: only its saves fail, or are turned
+/// [off](crate::Project::without_saving).
 #[derive(Clone, Debug)]
 pub struct PostgresEventStore {
     router: Router,
@@ -79,7 +100,8 @@ struct Log {
     name: LogName,
     append: String,
     judge: FilterStatement,
-    query: FilterStatement,
+    snapshots: snapshot::Statements,
+    read: ReadSql,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -95,7 +117,8 @@ impl Log {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            query: FilterStatement::new(&name, include_str!("sql/query.sql")),
+            read: ReadSql::new(&name),
+            snapshots: snapshot::Statements::new(&name),
             name,
         }
     }
@@ -169,5 +192,19 @@ impl EventStore for PostgresEventStore {
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let deadline = self.deadline(request.timeout);
         Box::pin(query::run(self.clone(), request, deadline))
+    }
+
+    fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::count(self.clone(), request, deadline))
+    }
+
+    fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(query::exists(self.clone(), request, deadline))
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        stream::run(self.clone(), request)
     }
 }

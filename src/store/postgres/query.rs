@@ -1,12 +1,18 @@
-//! Reading from the log in PostgreSQL.
+//! Reading from the log in PostgreSQL at once: events, their number, their existence.
 
 use std::sync::Arc;
 
-use super::{PostgresEventStore, failure, filter_sql, wire};
+use tokio_postgres::types::FromSqlOwned;
+
+use super::{
+    PostgresEventStore, failure,
+    read_sql::{First, Statement},
+    wire::{self, Line},
+};
 use crate::{
     error::Result,
     router::{Deadline, Effect, Lease},
-    store::{Answer, QueryRequest},
+    store::{Answer, QueryRequest, Served},
 };
 
 /// Carries a query out, on a node that its level allows.
@@ -23,15 +29,46 @@ async fn read(
     lease: Lease,
     deadline: Deadline,
 ) -> Result<Answer> {
-    let mut params = Vec::new();
-    let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
-    let sql = store.log.query.with(&filter);
-    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
-    let head = match rows.first() {
-        Some(row) => wire::mark(row, 0).map_err(wire::unreadable)?,
-        None => None,
-    };
-    let events = rows.iter().filter_map(|row| wire::event(row, 2).transpose());
-    let events = events.collect::<Result<Vec<_>, _>>().map_err(wire::unreadable)?;
+    let statement = store.log.read.query(&request, First::Head);
+    let rows = lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?;
+    let (mut head, mut events) = (None, Vec::with_capacity(rows.len().saturating_sub(1)));
+    for row in &rows {
+        match wire::line(row).map_err(wire::unreadable)? {
+            Line::Head(mark) => head = Some(mark),
+            Line::Event(event) => events.push(event),
+        }
+    }
     Ok(Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.node().role()))
+}
+
+pub(super) async fn count(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Served<u64>> {
+    let served = ask(&store, &request, deadline, |store, request| store.log.read.count(request)).await?;
+    let counted = wire::position(*served).map_err(wire::unreadable)?;
+    Ok(Served::new(counted).served_by(served.node(), served.role()))
+}
+
+pub(super) async fn exists(
+    store: PostgresEventStore,
+    request: QueryRequest,
+    deadline: Deadline,
+) -> Result<Served<bool>> {
+    ask(&store, &request, deadline, |store, request| store.log.read.exists(request)).await
+}
+
+/// Asks for one value.
+async fn ask<T: FromSqlOwned>(
+    store: &PostgresEventStore,
+    request: &QueryRequest,
+    deadline: Deadline,
+    statement: for<'a> fn(&PostgresEventStore, &'a QueryRequest) -> Statement<'a>,
+) -> Result<Served<T>> {
+    let ask = |lease: Lease| async move {
+        let statement = statement(store, request);
+        let rows = lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?;
+        let value = rows.first().map(|row| row.try_get::<_, T>(0)).transpose();
+        let value = value.map_err(|error| wire::unreadable(error.into()))?.ok_or_else(wire::no_row)?;
+        Ok(Served::new(value).served_by(Arc::clone(lease.node().name()), lease.node().role()))
+    };
+    let served = store.router.read(&request.consistency, deadline, ask).await;
+    served.map_err(|error| failure::classify(error, store.name()))
 }

@@ -103,7 +103,7 @@ impl Micros {
         Self(floor_micros(time))
     }
 
-    fn time(self) -> Result<SystemTime, Unreadable> {
+    pub(super) fn time(self) -> Result<SystemTime, Unreadable> {
         from_micros(self.0).ok_or(Unreadable::Time(self.0))
     }
 }
@@ -128,21 +128,35 @@ pub(super) fn mark(row: &Row, first: usize) -> Result<Option<Mark>, Unreadable> 
     })
 }
 
-/// The event in the columns from `first` on, or `None` where the outer join found none.
-pub(super) fn event(row: &Row, first: usize) -> Result<Option<Event>, Unreadable> {
-    let Some(mark) = mark(row, first)? else { return Ok(None) };
-    let tags: Vec<&str> = row.try_get(first + 3)?;
+/// A row of a statement that reads.
+#[derive(Debug)]
+pub(super) enum Line {
+    /// The event that the log ends with, or ended with.
+    Head(Mark),
+    Event(Event),
+}
+
+/// What is in a row: an event, unless it has no type.
+pub(super) fn line(row: &Row) -> Result<Line, Unreadable> {
+    let mark = Mark::new(position(row.try_get(0)?)?, EventId::from(row.try_get::<_, Uuid>(1)?));
+    let Some(event_type) = row.try_get::<_, Option<&str>>(2)? else { return Ok(Line::Head(mark)) };
+    let tags: Vec<&str> = row.try_get(3)?;
     let json = |column| row.try_get::<_, JsonText<'_>>(column).map(|json| Json::from_stored(json.0));
-    Ok(Some(Event {
+    Ok(Line::Event(Event {
         position: mark.position(),
         id: mark.id(),
-        event_type: row.try_get::<_, &str>(first + 2)?.into(),
+        event_type: event_type.into(),
         tags: tags.into_iter().map(Into::into).collect(),
-        payload: json(first + 4)?,
-        metadata: json(first + 5)?,
-        occurred_at: row.try_get::<_, Micros>(first + 6)?.time()?,
-        recorded_at: row.try_get::<_, Micros>(first + 7)?.time()?,
+        payload: json(4)?,
+        metadata: json(5)?,
+        occurred_at: row.try_get::<_, Micros>(6)?.time()?,
+        recorded_at: row.try_get::<_, Micros>(7)?.time()?,
     }))
+}
+
+/// A row is missing, or is where it should not be.
+pub(super) fn no_row() -> Error {
+    Error::new(ErrorKind::Schema, "the server's answer does not have the rows that the statement promises")
 }
 
 /// A row that is not what the statement promises: somebody changed the tables, or the statement's file.

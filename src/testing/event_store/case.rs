@@ -70,20 +70,7 @@ impl Case {
     ///
     /// When the store breaks the rule, or is not through in time; also inside of another runtime, as tokio does.
     pub fn run<S: EventStore>(&self, store: impl Future<Output = S>) {
-        let runtime = runtime();
-        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
-            runtime.block_on(async {
-                let store = store.await;
-                if tokio::time::timeout(LIMIT, self.check(&store)).await.is_err() {
-                    panic!("{}: not through after {LIMIT:?}: some call of the store does not return", self.name);
-                }
-            });
-        }));
-        // A task that never ends must not keep the failure from being told.
-        runtime.shutdown_timeout(Duration::from_secs(1));
-        if let Err(panic) = outcome {
-            std::panic::resume_unwind(panic);
-        }
+        run_check(self.name, store, async |store| self.check(store).await);
     }
 
     /// The same as [`run`](Self::run), but gives the failure back.
@@ -96,8 +83,7 @@ impl Case {
     ///
     /// Inside of another runtime.
     pub fn outcome<S: EventStore>(&self, store: impl Future<Output = S>) -> Result<(), Failure> {
-        let run = std::panic::catch_unwind(AssertUnwindSafe(|| self.run(store)));
-        run.map_err(|panic| Failure { case: *self, message: message(&*panic) })
+        caught(|| self.run(store)).map_err(|message| Failure { case: *self, message })
     }
 }
 
@@ -117,6 +103,29 @@ impl Case {
 #[must_use]
 pub fn failures<S: EventStore, F: Future<Output = S>>(store: impl Fn() -> F) -> Vec<Failure> {
     CASES.iter().filter_map(|case| case.outcome(store()).err()).collect()
+}
+
+/// Makes a store and checks it, on a runtime of its own, within the limit.
+pub(super) fn run_check<S>(name: &str, store: impl Future<Output = S>, check: impl AsyncFnOnce(&S)) {
+    let runtime = runtime();
+    let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
+        runtime.block_on(async {
+            let store = store.await;
+            if tokio::time::timeout(LIMIT, check(&store)).await.is_err() {
+                panic!("{name}: not through after {LIMIT:?}: some call of the store does not return");
+            }
+        });
+    }));
+    // A task that never ends must not keep the failure from being told.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    if let Err(panic) = outcome {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// The message of the panic, if it panics.
+pub(super) fn caught(run: impl FnOnce()) -> Result<(), String> {
+    std::panic::catch_unwind(AssertUnwindSafe(run)).map_err(|panic| message(&*panic))
 }
 
 fn runtime() -> Runtime {

@@ -88,7 +88,7 @@ pub(super) async fn refused(
     }
 }
 
-pub(super) async fn read<S: Selection + Clone + 'static>(store: Store<'_>, selection: &S) -> History<S> {
+pub(super) async fn read<S: Selection>(store: Store<'_>, selection: &S) -> History<S> {
     expect(store.query(selection).await, "a query should have been answered")
 }
 

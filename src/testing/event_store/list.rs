@@ -20,10 +20,26 @@ macro_rules! __event_store_cases {
             each_shape_of_filter_reads_what_matches: "types, tags, predicates, items and their combinations select the right events, in order",
             types_and_tags_are_compared_byte_by_byte: "no case, no accent, no space, no pattern and no beginning is taken for the same",
             the_head_is_the_logs_last_event_whatever_was_asked_for: "the head comes with every read, also with an empty one",
-            a_position_bound_reads_what_is_behind_it: "a read goes on behind a position, which is not part of it",
+            a_position_bound_reads_what_is_behind_it: "a read begins behind a position, which is not part of it, and ends with one that is",
             a_time_bound_reads_what_occurred_in_it: "a span of time has both its ends, and is about when an event occurred",
             a_long_read_is_complete: "thousands of events are read whole, in the order of the log",
             a_strong_read_sees_every_append_that_was_acknowledged: "who has appended reads what was written",
+        }
+        page {
+            a_limit_reads_the_first_that_match: "a limited read is the beginning of the whole one",
+            newest_first_is_the_same_read_backwards: "from the end, it is the whole one the other way round",
+            pages_behind_each_other_are_the_whole: "reading on behind the last event that was read misses and repeats nothing",
+            the_last_match_is_the_last_of_the_read: "the last match, if there is one",
+            a_count_is_that_of_the_read: "a count is the number of events that a read gives",
+            existence_is_that_of_the_read: "an event exists if a read gives one",
+        }
+        stream {
+            a_stream_is_the_read_event_by_event: "a stream gives what a read gives, and the head at its end only",
+            a_long_stream_is_complete: "thousands of events are streamed whole, in the order of the log",
+            a_part_is_streamed_in_its_order: "a limited stream, and one from the end, give what such a read gives",
+            a_stream_ends_at_the_head_of_its_start: "what is appended while it runs is not in it",
+            the_end_of_a_stream_vouches_for_all_of_it: "its condition is broken by what was appended since it began",
+            a_stream_among_appends_is_the_log_up_to_its_head: "many appends at the same time change nothing of that",
         }
         condition {
             an_unchanged_boundary_takes_the_append: "events that do not match the filter do not break it",

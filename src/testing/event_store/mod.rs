@@ -65,6 +65,8 @@
 //! [`Case::all`] lists them, with a line for each that says what it proves; `docs/checklist.md` maps the behaviours that other
 //! event stores are tested for to them.
 //!
+//! Snapshots are a trait of its own, and so is their [suite](snapshots).
+//!
 //! # What is not asked of a store
 //!
 //! Gaps between the positions of different appends are allowed. Appends of nothing, events that are not valid and two events
@@ -80,9 +82,12 @@ mod divergence;
 mod fixture;
 mod limits;
 mod list;
+mod page;
 mod query;
 mod repeat;
 mod shapes;
+pub mod snapshots;
+mod stream;
 
 use std::future::Future;
 

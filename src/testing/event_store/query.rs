@@ -61,6 +61,21 @@ pub(super) async fn a_position_bound_reads_what_is_behind_it(store: Store<'_>) {
         let history = read(store, &of_type("A").after_position(bound)).await;
         assert_eq!(positions(&history), expected, "behind {bound}");
     }
+    let a = || of_type("A");
+    let cases = [
+        ("until the first", a().until_position(at[0]), vec![at[0]]),
+        ("until before the first", a().until_position(at[0] - 1), vec![]),
+        ("until another type's", a().until_position(at[3]), vec![at[0], at[2]]),
+        ("until the head", a().until_position(at[4]), vec![at[0], at[2], at[4]]),
+        ("until what is not there yet", a().until_position(u64::MAX), vec![at[0], at[2], at[4]]),
+        ("between", a().after_position(at[0]).until_position(at[2]), vec![at[2]]),
+        ("between the same", a().after_position(at[2]).until_position(at[2]), vec![]),
+        ("the wrong way round", a().after_position(at[4]).until_position(at[0]), vec![]),
+        ("of any event", Filter::any_event().after_position(at[1]).until_position(at[3]), vec![at[2], at[3]]),
+    ];
+    for (what, selection, expected) in cases {
+        assert_eq!(positions(&read(store, &selection).await), expected, "{what}");
+    }
 }
 
 pub(super) async fn a_time_bound_reads_what_occurred_in_it(store: Store<'_>) {

@@ -9,29 +9,29 @@ use std::{
 };
 
 use mainstem::{
-    After, Answer, AppendRequest, Appended, Bounds, BoxFuture, Error, ErrorKind, Event, EventId, EventStore, Filter,
-    Guard, NewEvent, QueryRequest, Result,
+    After, Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, ErrorKind, Event, EventId, EventStore, Filter,
+    Guard, NewEvent, QueryRequest, Result, Served,
 };
 
 use super::flaws::{Flaw, as_text, matches, stored};
 
 #[derive(Clone, Debug)]
 pub(super) struct FlawedStore {
-    flaw: Option<Flaw>,
+    pub(super) flaw: Option<Flaw>,
     log: Arc<Mutex<Log>>,
     /// Locks that are held while others run: for the flaws that take too few of them.
     locks: Arc<Mutex<HashMap<String, Arc<tokio::sync::Mutex<()>>>>>,
 }
 
 #[derive(Debug, Default)]
-struct Log {
-    events: Vec<Event>,
+pub(super) struct Log {
+    pub(super) events: Vec<Event>,
     /// The ids of each append.
     appends: Vec<Vec<EventId>>,
     unguarded: Vec<EventId>,
     refused: Vec<EventId>,
     drawn: u64,
-    before: Vec<Event>,
+    pub(super) before: Vec<Event>,
 }
 
 impl FlawedStore {
@@ -39,11 +39,11 @@ impl FlawedStore {
         Self { flaw, log: Arc::default(), locks: Arc::default() }
     }
 
-    fn has(&self, flaw: Flaw) -> bool {
+    pub(super) fn has(&self, flaw: Flaw) -> bool {
         self.flaw == Some(flaw)
     }
 
-    fn log(&self) -> MutexGuard<'_, Log> {
+    pub(super) fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().expect("no panic while it is held")
     }
 
@@ -245,51 +245,6 @@ impl FlawedStore {
         }
         tokio::time::sleep(Duration::from_micros(200)).await;
     }
-
-    fn query(self, request: QueryRequest) -> Result<Answer> {
-        let log = self.log();
-        if self.has(Flaw::FailsOnAnEmptyLog) && log.events.is_empty() {
-            return Err(Error::new(ErrorKind::Schema, "there is no log yet"));
-        }
-        let events = if self.has(Flaw::ReadsWhatWasBefore) { &log.before } else { &log.events };
-        let selected = events.iter().filter(|event| self.within(request.bounds, event));
-        let selected = selected.filter(|event| matches(self.flaw, &request.filter, event));
-        let mut selected: Vec<Event> = selected.cloned().collect();
-        match self.flaw {
-            Some(Flaw::ReadsAtMostAThousand) => selected.truncate(1_000),
-            Some(Flaw::ReadsBackwards) => selected.reverse(),
-            _ => {}
-        }
-        let head = match self.flaw {
-            Some(Flaw::LosesTheHeadOfAnEmptyRead) if selected.is_empty() => None,
-            Some(Flaw::TakesTheLastMatchForTheHead) => selected.last().map(Event::mark),
-            _ => events.last().map(Event::mark),
-        };
-        Ok(Answer::new(selected, head))
-    }
-
-    fn within(&self, bounds: Bounds, event: &Event) -> bool {
-        let time = |micros: i64| {
-            let distance = Duration::from_micros(micros.unsigned_abs());
-            if micros < 0 {
-                SystemTime::UNIX_EPOCH.checked_sub(distance)
-            } else {
-                SystemTime::UNIX_EPOCH.checked_add(distance)
-            }
-        };
-        match bounds {
-            Bounds::AfterPosition(after) if self.has(Flaw::ReadsTheEventAtTheBound) => event.position() >= after,
-            Bounds::AfterPosition(after) => event.position() > after,
-            Bounds::Occurred { from, until, .. } => {
-                let (from, until) = (from.and_then(time), until.and_then(time));
-                let excluded = self.has(Flaw::LeavesOutTheEndOfTime) && until == Some(event.occurred_at());
-                !excluded
-                    && from.is_none_or(|from| from <= event.occurred_at())
-                    && until.is_none_or(|until| event.occurred_at() <= until)
-            }
-            _ => true,
-        }
-    }
 }
 
 impl Log {
@@ -325,14 +280,27 @@ impl EventStore for FlawedStore {
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let store = self.clone();
         Box::pin(async move {
-            if !store.has(Flaw::TakesANewerHead) {
-                return store.query(request);
+            let mut answer = store.read(&request)?;
+            if store.has(Flaw::TakesANewerHead) {
+                store.others_run().await;
+                answer.head = store.log().events.last().map(Event::mark);
             }
-            let read = store.clone().query(request)?;
-            store.others_run().await;
-            let head = store.log().events.last().map(Event::mark);
-            Ok(Answer::new(read.events, head))
+            Ok(answer)
         })
+    }
+
+    fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+        let store = self.clone();
+        Box::pin(async move { store.count(request) })
+    }
+
+    fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+        let store = self.clone();
+        Box::pin(async move { store.exists(request) })
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        self.pages(request)
     }
 }
 

@@ -70,9 +70,29 @@ flaws! {
     TakesTheLastMatchForTheHead => [the_head_is_the_logs_last_event_whatever_was_asked_for];
     ReadsAtMostAThousand => [a_long_read_is_complete];
     ReadsBackwards => [each_shape_of_filter_reads_what_matches, positions_follow_the_order_of_the_appends];
-    ReadsTheEventAtTheBound => [a_position_bound_reads_what_is_behind_it, reading_can_start_behind_a_position];
+    LeavesOutTheLastPosition => [a_position_bound_reads_what_is_behind_it];
+    ReadsTheEventAtTheBound => [
+        a_position_bound_reads_what_is_behind_it, reading_can_start_behind_a_position,
+        pages_behind_each_other_are_the_whole
+    ];
     LeavesOutTheEndOfTime => [a_time_bound_reads_what_occurred_in_it];
     ReadsWhatWasBefore => [a_strong_read_sees_every_append_that_was_acknowledged];
+    // What is read in part, counted and streamed.
+    IgnoresTheLimit => [a_limit_reads_the_first_that_match];
+    LimitsBeforeItReverses => [newest_first_is_the_same_read_backwards, the_last_match_is_the_last_of_the_read];
+    IgnoresTheOrder => [newest_first_is_the_same_read_backwards, a_part_is_streamed_in_its_order];
+    LimitsBeforeItFilters => [a_limit_reads_the_first_that_match, the_last_match_is_the_last_of_the_read];
+    CountsTheWholeLog => [a_count_is_that_of_the_read];
+    CountsWithoutBounds => [a_count_is_that_of_the_read];
+    FindsWhatIsBeyondTheBounds => [existence_is_that_of_the_read];
+    FindsAnythingInALog => [existence_is_that_of_the_read];
+    StreamsToTheHeadOfItsEnd => [
+        a_stream_ends_at_the_head_of_its_start, a_stream_among_appends_is_the_log_up_to_its_head
+    ];
+    StreamsAPageTwice => [a_long_stream_is_complete, a_part_is_streamed_in_its_order];
+    StreamsOnePage => [a_long_stream_is_complete];
+    StreamsWhatWasThereWhenItWasMade => [the_end_of_a_stream_vouches_for_all_of_it];
+    StreamsTheLastMatchAsTheHead => [a_stream_is_the_read_event_by_event];
     // Filters, read and guarded by.
     FlattensItems => [
         each_shape_of_filter_reads_what_matches, each_shape_of_filter_guards_what_it_reads, query_items_are_alternatives

@@ -1,8 +1,10 @@
--- The log's head comes with every row: it is read in the snapshot that the events are read in, also if there are none.
+-- The log's head comes first, in the snapshot that the events are read in: a row without a type. An append of rows keeps
+-- their order; it would not if it ran in parallel, but nothing is parallel that reads from the expression `head`.
 WITH head AS MATERIALIZED (
-    SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
+    SELECT position, id FROM "mainstem"."events" /* head */
 )
-SELECT head.position, head.id,
-       e.position, e.id, e.type, e.tags, e.payload, e.metadata, e.occurred_at, e.recorded_at
-FROM head LEFT JOIN "mainstem"."events" e ON /* filter */
-ORDER BY e.position
+SELECT position, id, NULL::text, NULL::text[], NULL::jsonb, NULL::jsonb, NULL::timestamptz, NULL::timestamptz FROM head
+UNION ALL (
+SELECT e.position, e.id, e.type, e.tags, e.payload, e.metadata, e.occurred_at, e.recorded_at
+FROM /* found */
+)

@@ -1,0 +1,128 @@
+//! `compare growth`: the same on a long log and on a short one, side by side on one server.
+
+use mainstem::PostgresEventStore;
+
+use crate::{
+    Outcome,
+    args::Args,
+    fixture::{self, Database},
+    guarded::{self, Ask},
+    library::Library,
+    reads,
+    report::{Report, print_lanes, print_title},
+    rounds::{Control, Lane, Plan, paired, take_turns},
+    server,
+    side::Sample,
+    streams,
+};
+
+pub(crate) const FIGURES: &[&str] = &["append_growth", "query_growth", "absent_guard_ms", "stream_rss_mib"];
+
+/// The length of the short log.
+const SHORT: u64 = 10_000;
+
+/// One of the two logs.
+struct Log {
+    url: String,
+    library: Library,
+    store: PostgresEventStore,
+    control: Control,
+}
+
+pub(crate) async fn run(args: &Args) -> Outcome {
+    print_title("growth", args);
+    if args.events <= SHORT {
+        return Err(format!("--events {}: use more than the {SHORT} of the short log", args.events).into());
+    }
+    let short = Database { name: "short", events: SHORT, peers: false };
+    let long = Database { name: "long", events: args.events, peers: false };
+    let saved = fixture::saved(args, "growth", &[short, long]).await?;
+    let cluster = server::start(args, &saved, 0, &[]).await?;
+    let open = async |Database { name, events, .. }: Database| {
+        let url = cluster.primary().url_for(name);
+        let (store, control) = (guarded::store(&url, 1).await?, Control::connect(&url).await?);
+        Outcome::Ok(Log { library: Library::new(args.seed, events), store, control, url })
+    };
+    let (short, long) = (open(short).await?, open(long).await?);
+    server::print_facts(args, &cluster, &long.control).await?;
+    println!("compared    with {SHORT} events");
+    guarded::prove(&long.store, &long.library, 100).await?;
+    let mut report = Report::new("growth");
+    // First, while this process is as small as it gets.
+    if args.wants(&["stream_rss_mib"]) {
+        let growth = streams::growth(&long.store, args.events).await?;
+        report.figure(
+            "stream_rss_mib",
+            growth,
+            format!("growth of the process in MiB while it streams {} events", args.events),
+        );
+    }
+    append(args, &long, &short, &mut report).await?;
+    query(args, &long, &short, &mut report).await?;
+    absent(args, &long, &mut report).await?;
+    report.print(args, FIGURES);
+    Ok(())
+}
+
+const P50: fn(&Sample) -> f64 = |sample| sample.percentile(50);
+
+async fn append(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Outcome {
+    let name = "append_growth";
+    if !args.wants(&[name]) {
+        return Ok(());
+    }
+    let lane = |name, log: &Log| -> Outcome<Lane> {
+        Ok(Lane::new(name, guarded::crew(&log.store, &log.library, 0, 1, 1)?, &log.control))
+    };
+    let mut lanes = [lane("guarded append, long log", long)?, lane("guarded append, short log", short)?];
+    let plan = Plan { rounds: args.pick(24, 80), span: args.span(100, 150) };
+    take_turns("appends", &mut lanes, plan).await?;
+    print_lanes("one writer", &lanes);
+    let [long, short] = &lanes;
+    report.figure(
+        name,
+        paired(long, short, P50, |long, short| long / short),
+        "p50 of a guarded append: long ÷ short log",
+    );
+    Ok(())
+}
+
+async fn query(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Outcome {
+    let name = "query_growth";
+    if !args.wants(&[name]) {
+        return Ok(());
+    }
+    let lane = |name, log: &Log| Lane::new(name, reads::ours(&log.store, &log.library), &log.control);
+    let mut lanes = [lane("query, long log", long), lane("query, short log", short)];
+    let plan = Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) };
+    take_turns("queries", &mut lanes, plan).await?;
+    print_lanes("one reader, 4 types and 2 predicates", &lanes);
+    let [long, short] = &lanes;
+    report.figure(name, paired(long, short, P50, |long, short| long / short), "p50 of a query: long ÷ short log");
+    Ok(())
+}
+
+/// What the guard costs is what the append takes longer than one without a guard. The commit is not waited for here: it
+/// is none of the guard's, and its noise is larger than the guard.
+async fn absent(args: &Args, long: &Log, report: &mut Report) -> Outcome {
+    let name = "absent_guard_ms";
+    if !args.wants(&[name]) {
+        return Ok(());
+    }
+    let url = format!("{}?options=-c%20plan_cache_mode%3Dforce_generic_plan%20-c%20synchronous_commit%3Doff", long.url);
+    let store = guarded::store(&url, 1).await?;
+    let lane = |name, ask| Lane::new(name, guarded::aside(&store, &long.library, ask), &long.control);
+    let mut lanes = [
+        lane("guard for absent ids", Ask::Absent),
+        lane("append without a guard", Ask::Nothing),
+        // No figure, but what a search that stops at an empty index hides.
+        lane("guard for present ids", Ask::Present),
+    ];
+    let plan = Plan { rounds: args.pick(7, 15), span: args.span(300, 1000) };
+    take_turns("absent guard", &mut lanes, plan).await?;
+    print_lanes("one writer, plan_cache_mode=force_generic_plan synchronous_commit=off", &lanes);
+    let [guarded, unguarded, _] = &lanes;
+    let value = paired(guarded, unguarded, P50, |guarded, unguarded| (guarded - unguarded) / 1000.0);
+    report.figure(name, value, "p50 of an append guarded by an absent id, without after, − of one without a guard");
+    Ok(())
+}

@@ -1,0 +1,62 @@
+//! The rows of a statement, as they come.
+
+use std::{fmt, pin::Pin, task::Poll};
+
+use futures_util::{Stream, future::poll_fn};
+use tokio_postgres::{Row, RowStream};
+
+/// The rows of a statement that may still be running. The server waits for whoever reads them: the driver keeps no more than
+/// it has read from the socket at once.
+///
+/// It belongs to the [`Lease`](super::Lease) that has started it. Until its end is reached, that is a connection whose answer
+/// is to come: given back before, it is closed, and the server told to cancel.
+pub(crate) struct Rows {
+    stream: Option<Pin<Box<RowStream>>>,
+    /// What came behind rows that were not handed out yet.
+    failed: Option<tokio_postgres::Error>,
+}
+
+impl Rows {
+    pub(super) fn new(stream: RowStream) -> Self {
+        Self { stream: Some(Box::pin(stream)), failed: None }
+    }
+
+    /// Whether the server's answer is complete, be it an error.
+    pub(super) fn is_over(&self) -> bool {
+        self.stream.is_none()
+    }
+
+    /// The rows that are there, `most` at most, waiting for the first only; none at the end.
+    pub(super) async fn next(&mut self, most: usize) -> Result<Vec<Row>, tokio_postgres::Error> {
+        poll_fn(|cx| {
+            if let Some(error) = self.failed.take() {
+                return Poll::Ready(Err(error));
+            }
+            let mut rows = Vec::new();
+            while rows.len() < most {
+                let Some(stream) = &mut self.stream else { break };
+                match stream.as_mut().poll_next(cx) {
+                    Poll::Ready(Some(Ok(row))) => rows.push(row),
+                    Poll::Ready(Some(Err(error))) => {
+                        self.stream = None;
+                        if rows.is_empty() {
+                            return Poll::Ready(Err(error));
+                        }
+                        self.failed = Some(error);
+                    }
+                    Poll::Ready(None) => self.stream = None,
+                    Poll::Pending if rows.is_empty() => return Poll::Pending,
+                    Poll::Pending => break,
+                }
+            }
+            Poll::Ready(Ok(rows))
+        })
+        .await
+    }
+}
+
+impl fmt::Debug for Rows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Rows").field("is_over", &self.is_over()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,177 @@
+//! Appending more events than go into one append.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use super::{Append, AppendCondition, AppendRequest, Appended, EventStore, append};
+use crate::{Error, Mark, NewEvent, Result};
+
+/// An import that is about to be made: await it, after changing its parts if need be.
+///
+/// It appends the events in chunks, one after the other: each is written whole or not at all, and the log is locked for no
+/// longer than for one of them. Other appends get their turn in between, so that the positions of an import have gaps. For a
+/// stall of the log and all or nothing, [`append`](EventStore::append) them at once, up to [`Append::MAX_LEN`].
+///
+/// ```
+/// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mainstem::Result<()> {
+/// # let store = MemoryEventStore::new();
+/// let old = (0..5_000).map(|n| NewEvent::new("Migrated", &n)).collect::<Result<Vec<_>, _>>()?;
+/// let imported = store
+///     .import(old, AppendCondition::none())
+///     .on_progress(|progress| println!("{} events, up to position {}", progress.events, progress.last.position()))
+///     .await?;
+/// assert_eq!((imported.events, imported.chunks), (5_000, 5));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// The condition holds for the whole import: for the first chunk as it is given, and for each later one from the chunk before
+/// on, whose own events don't count.
+///
+/// # Errors
+///
+/// As an [`Append`] of the chunk that failed; the message says how many events are in the log before it.
+///
+/// Whatever the error, make the same import again, with the same events (their ids included) in the same chunks: what is in
+/// the log already is recognised, and the import goes on behind it. With a condition that goes only if nothing matched in
+/// between.
+///
+/// # Cancel safety
+///
+/// Dropped, the chunks that were answered are in the log, and the one that is under way whole or not at all. The same
+/// import, made again, goes on.
+#[must_use = "an import does nothing until it is awaited"]
+pub struct Import<'a> {
+    store: &'a dyn EventStore,
+    events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
+    condition: AppendCondition,
+    chunk: usize,
+    timeout: Option<Duration>,
+    on_progress: Box<dyn FnMut(Imported) + Send + 'a>,
+}
+
+/// How far an [`Import`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Imported {
+    /// So many events are in the log, those included that an earlier try had written.
+    pub events: u64,
+    /// So many of them were there already.
+    pub repeated: u64,
+    /// In so many chunks.
+    pub chunks: u64,
+    /// The last of them.
+    pub last: Mark,
+}
+
+impl<'a> Import<'a> {
+    /// The events of a chunk, unless [`chunk`](Self::chunk) says otherwise: 1000.
+    pub const DEFAULT_CHUNK: usize = 1000;
+
+    pub(super) fn new(
+        store: &'a dyn EventStore,
+        events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
+        condition: AppendCondition,
+    ) -> Self {
+        let (chunk, on_progress) = (Self::DEFAULT_CHUNK, Box::new(|_| {}));
+        Self { store, events, condition, chunk, timeout: None, on_progress }
+    }
+
+    /// Replaces the most events of a chunk; 0 counts as 1. Defaults to [`DEFAULT_CHUNK`](Self::DEFAULT_CHUNK). A chunk has
+    /// fewer if it would exceed [`Append::MAX_LEN`].
+    ///
+    /// An event takes some tens of microseconds while the log is locked, so a chunk of 1000 makes other appends wait for some
+    /// tens of milliseconds. Larger, and they wait longer; smaller, and the import waits for more flushes of the WAL.
+    pub fn chunk(mut self, events: usize) -> Self {
+        self.chunk = events.max(1);
+        self
+    }
+
+    /// Replaces the limit of each chunk. Defaults to the store's own for an append.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Calls this behind each chunk.
+    pub fn on_progress(mut self, call: impl FnMut(Imported) + Send + 'a) -> Self {
+        self.on_progress = Box::new(call);
+        self
+    }
+
+    async fn run(mut self) -> Result<Imported> {
+        let mut events = std::mem::replace(&mut self.events, Box::new(std::iter::empty())).peekable();
+        let mut imported: Option<Imported> = None;
+        loop {
+            let chunk = next_chunk(&mut events, self.chunk);
+            if chunk.is_empty() {
+                return imported.ok_or_else(|| Error::invalid_input("there are no events to import"));
+            }
+            let amount = chunk.len() as u64;
+            let appended = self.append(chunk).await.map_err(|error| match imported {
+                Some(so_far) => {
+                    error.within(&format!("behind {} imported events, up to {}", so_far.events, so_far.last))
+                }
+                None => error.within("before the first event was imported"),
+            })?;
+            self.condition = self.condition.after(appended.last());
+            let before = imported.map_or((0, 0, 0), |it| (it.events, it.repeated, it.chunks));
+            let so_far = Imported {
+                events: before.0 + amount,
+                repeated: before.1 + if appended.is_repeated() { amount } else { 0 },
+                chunks: before.2 + 1,
+                last: appended.last(),
+            };
+            (self.on_progress)(so_far);
+            imported = Some(so_far);
+        }
+    }
+
+    fn append(&self, events: Vec<NewEvent>) -> impl Future<Output = Result<Appended>> + Send + use<> {
+        let checked = append::check(&events);
+        let request = AppendRequest { events, condition: self.condition.clone(), timeout: self.timeout };
+        let appended = checked.map(|()| self.store.run_append(request));
+        async move { appended?.await }
+    }
+}
+
+/// As many as the chunk may have, and at least one if there is any.
+fn next_chunk(events: &mut std::iter::Peekable<impl Iterator<Item = NewEvent>>, most: usize) -> Vec<NewEvent> {
+    let mut chunk = Vec::new();
+    let mut len = 0;
+    while chunk.len() < most
+        && let Some(event) = events.next_if(|event| {
+            len += append::len(event);
+            chunk.is_empty() || len <= Append::MAX_LEN
+        })
+    {
+        chunk.push(event);
+    }
+    chunk
+}
+
+impl<'a> IntoFuture for Import<'a> {
+    type Output = Result<Imported>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl fmt::Debug for Import<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Import")
+            .field("store", &self.store)
+            .field("condition", &self.condition)
+            .field("chunk", &self.chunk)
+            .field("timeout", &self.timeout)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,123 @@
+//! Questions about the events of a filter that have one short answer: the last one, how many, whether there is any.
+
+use std::{fmt, future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
+
+use super::{Answer, BoxFuture, EventStore, Order, QueryRequest, query::Call};
+use crate::{Consistency, Event, Result, Role, filter::Selection};
+
+/// A question that is about to be asked: await it, after changing where and how long if need be.
+///
+/// [`EventStore::last`], [`EventStore::count`] and [`EventStore::exists`] make it. Errors and cancelling are as for
+/// [`Query`](crate::Query).
+#[must_use = "a question is not asked until it is awaited"]
+pub struct Lookup<'a, T> {
+    call: Call<'a>,
+    run: Run<T>,
+}
+
+/// Which of a store's methods answers it.
+type Run<T> = fn(&dyn EventStore, QueryRequest) -> BoxFuture<Result<Served<T>>>;
+
+/// A short answer, and who gave it. It dereferences to the answer.
+#[derive(Clone, Debug)]
+pub struct Served<T> {
+    value: T,
+    node: Arc<str>,
+    role: Role,
+}
+
+impl<'a, T> Lookup<'a, T> {
+    fn new(store: &'a dyn EventStore, selection: &impl Selection, run: Run<T>) -> Self {
+        Self { call: Call::new(store, selection), run }
+    }
+
+    /// Replaces the level that the scope has given.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.call.request.consistency = consistency;
+        self
+    }
+
+    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL
+    /// is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.call.request.timeout = Some(limit);
+        self
+    }
+}
+
+pub(super) fn last<'a>(store: &'a dyn EventStore, selection: &impl Selection) -> Lookup<'a, Option<Event>> {
+    Lookup::new(store, selection, |store, mut request| {
+        (request.order, request.limit) = (Order::NewestFirst, Some(1));
+        let answer = store.run_query(request);
+        Box::pin(async move {
+            let Answer { mut events, node, role, .. } = answer.await?;
+            Ok(Served::new(events.pop()).served_by(node, role))
+        })
+    })
+}
+
+pub(super) fn count<'a>(store: &'a dyn EventStore, selection: &impl Selection) -> Lookup<'a, u64> {
+    Lookup::new(store, selection, |store, request| store.run_count(request))
+}
+
+pub(super) fn exists<'a>(store: &'a dyn EventStore, selection: &impl Selection) -> Lookup<'a, bool> {
+    Lookup::new(store, selection, |store, request| store.run_exists(request))
+}
+
+impl<T> Served<T> {
+    /// For the makers of stores: an answer of a primary named `local`, unless [`served_by`](Self::served_by) says
+    /// otherwise.
+    #[must_use]
+    pub fn new(value: T) -> Self {
+        Self { value, node: "local".into(), role: Role::Primary }
+    }
+
+    /// Says which node has served.
+    #[must_use]
+    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
+        (self.node, self.role) = (node.into(), role);
+        self
+    }
+
+    /// The answer itself.
+    #[must_use]
+    pub fn into_inner(self) -> T {
+        self.value
+    }
+
+    /// The name of the node that served it.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The role of that node.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+}
+
+impl<T> Deref for Served<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.value
+    }
+}
+
+/// The future owns all that it needs: it may be spawned.
+impl<T: Send + 'static> IntoFuture for Lookup<'_, T> {
+    type Output = Result<Served<T>>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        (self.run)(self.call.store, self.call.request)
+    }
+}
+
+impl<T> fmt::Debug for Lookup<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lookup").field("call", &self.call).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,80 @@
+//! Snapshots in memory.
+
+use std::{
+    collections::hash_map::Entry,
+    sync::{Arc, PoisonError},
+    time::SystemTime,
+};
+
+use super::{Log, MemoryEventStore};
+use crate::{
+    Event, FilterDigest, Mark, Result,
+    store::{
+        Answer, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, ReadOnRequest, SaveSnapshotRequest, Saved,
+        Snapshot, SnapshotKey, SnapshotStore,
+    },
+};
+
+/// Projection, version and filter.
+pub(super) type Key = (String, u32, FilterDigest);
+
+fn map_key(key: &SnapshotKey) -> Key {
+    (key.projection().to_owned(), key.version(), key.digest())
+}
+
+impl Log {
+    fn holds(&self, mark: Mark) -> bool {
+        self.at(mark.position()).is_some_and(|event| event.id() == mark.id())
+    }
+}
+
+impl SnapshotStore for MemoryEventStore {
+    fn run_save_snapshot(&self, request: SaveSnapshotRequest) -> BoxFuture<Result<Saved>> {
+        let log = Arc::clone(&self.log);
+        Box::pin(async move {
+            let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
+            // Once is enough: this log never loses an event, so that what was held is held for good.
+            if !log.holds(request.mark) {
+                return Err(request.diverged(log.head()));
+            }
+            let snapshot = Snapshot::new(request.mark, request.state, SystemTime::now());
+            match log.snapshots.entry(map_key(&request.key)) {
+                Entry::Occupied(entry) if entry.get().mark().position() > request.mark.position() => {
+                    return Ok(Saved::Outdated);
+                }
+                Entry::Occupied(mut entry) => _ = entry.insert(snapshot),
+                Entry::Vacant(entry) => _ = entry.insert(snapshot),
+            }
+            Ok(Saved::Stored)
+        })
+    }
+
+    fn run_load_snapshot(&self, request: LoadSnapshotRequest) -> BoxFuture<Result<Option<Snapshot>>> {
+        let log = Arc::clone(&self.log);
+        Box::pin(async move {
+            let log = log.read().unwrap_or_else(PoisonError::into_inner);
+            Ok(log.snapshots.get(&map_key(&request.key)).cloned())
+        })
+    }
+
+    fn run_delete_snapshot(&self, request: DeleteSnapshotRequest) -> BoxFuture<Result<bool>> {
+        let log = Arc::clone(&self.log);
+        Box::pin(async move {
+            let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
+            Ok(log.snapshots.remove(&map_key(&request.key)).is_some())
+        })
+    }
+
+    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
+        let log = Arc::clone(&self.log);
+        Box::pin(async move {
+            let log = log.read().unwrap_or_else(PoisonError::into_inner);
+            if !log.holds(request.mark) {
+                return Err(request.diverged(log.head()));
+            }
+            let since = usize::try_from(request.mark.position()).unwrap_or(usize::MAX);
+            let selected = log.events.iter().skip(since).filter(|event| request.filter.matches(event));
+            Ok(Answer::new(selected.cloned().collect(), log.events.last().map(Event::mark)))
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! What a query for a part of the events has read.
+
+use std::{ops::Deref, sync::Arc};
+
+use super::Answer;
+use crate::{Event, Filter, Mark, Role};
+
+/// Some events of a filter, in the order that was asked for.
+///
+/// It dereferences to the slice of its events. It has no [`unchanged`](crate::History::unchanged): what the limit has left
+/// out nobody has looked at. To go on, bound the filter by the last event that was read:
+///
+/// ```
+/// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mainstem::Result<()> {
+/// # let store = MemoryEventStore::new();
+/// # let events = (0..5).map(|_| NewEvent::new("A", &())).collect::<Result<Vec<_>, _>>()?;
+/// # store.append(events, AppendCondition::none()).await?;
+/// let mut rest = Filter::any_event().after_position(0);
+/// let mut pages = 0;
+/// while let Some(last) = store.query(&rest).limit(2).await?.last_read() {
+///     rest = rest.after_position(last.position());
+///     pages += 1;
+/// }
+/// assert_eq!(pages, 3);
+/// # Ok(())
+/// # }
+/// ```
+///
+/// ```compile_fail,E0599
+/// # async fn run(store: mainstem::MemoryEventStore, filter: mainstem::Filter) -> mainstem::Result<()> {
+/// # use mainstem::EventStore;
+/// store.query(&filter).limit(10).await?.unchanged();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Page<S = Filter> {
+    selection: S,
+    events: Vec<Event>,
+    node: Arc<str>,
+    role: Role,
+}
+
+impl<S> Page<S> {
+    pub(super) fn new(answer: Answer, selection: S) -> Self {
+        let Answer { events, node, role, .. } = answer;
+        Self { selection, events, node, role }
+    }
+
+    /// The events, in the order that was asked for.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The events themselves.
+    #[must_use]
+    pub fn into_events(self) -> Vec<Event> {
+        self.events
+    }
+
+    /// The last event that was read: of those that are [newest first](crate::Query::newest_first) the oldest. `None`
+    /// when there is none.
+    #[must_use]
+    pub fn last_read(&self) -> Option<Mark> {
+        self.events.last().map(Event::mark)
+    }
+
+    /// What was asked for.
+    #[must_use]
+    pub fn selection(&self) -> &S {
+        &self.selection
+    }
+
+    /// The name of the node that served the read.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The role of that node.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+}
+
+impl<S> Deref for Page<S> {
+    type Target = [Event];
+
+    fn deref(&self) -> &[Event] {
+        &self.events
+    }
+}
+
+impl<S> IntoIterator for Page<S> {
+    type Item = Event;
+    type IntoIter = std::vec::IntoIter<Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events.into_iter()
+    }
+}
+
+impl<'a, S> IntoIterator for &'a Page<S> {
+    type Item = &'a Event;
+    type IntoIter = std::slice::Iter<'a, Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.events.iter()
+    }
+}

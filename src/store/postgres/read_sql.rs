@@ -1,0 +1,161 @@
+//! The statements that read, out of their parts: one text for each shape of a question, all values bound.
+
+use tokio_postgres::types::ToSql;
+
+use super::{
+    LogName,
+    filter_sql::{self, Param},
+    wire::position_param,
+};
+use crate::{
+    Result,
+    store::{Order, QueryRequest},
+};
+
+/// The texts, with the log's names.
+#[derive(Debug)]
+pub(super) struct ReadSql {
+    query: Template,
+    found: Template,
+    found_few: Template,
+    found_of_types: Template,
+    count: Template,
+    exists: Template,
+}
+
+/// SQL with places for what a question asks, each a comment with its name. It is split before the names are put in: they may
+/// look like such a place.
+#[derive(Debug)]
+struct Template(Vec<Piece>);
+
+#[derive(Debug)]
+enum Piece {
+    Text(String),
+    Place(&'static str),
+}
+
+/// A statement and its parameters.
+#[derive(Default)]
+pub(super) struct Statement<'a> {
+    pub(super) sql: String,
+    params: Vec<Param<'a>>,
+}
+
+/// Which row comes first.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum First {
+    /// The log's last event.
+    Head,
+    /// The event at this position, if it is there.
+    At(u64),
+}
+
+impl Template {
+    fn new(name: &LogName, sql: &'static str) -> Self {
+        let mut pieces = Vec::new();
+        for part in sql.split("/*") {
+            let (place, text) = part.split_once("*/").map_or((None, part), |(place, text)| (Some(place), text));
+            pieces.extend(place.map(|place| Piece::Place(place.trim())));
+            pieces.push(Piece::Text(name.put_into(text)));
+        }
+        Self(pieces)
+    }
+
+    fn with<'a>(&'a self, fill: impl Fn(&str) -> &'a str) -> String {
+        let piece = |piece: &'a Piece| match piece {
+            Piece::Text(text) => text,
+            Piece::Place(place) => fill(place),
+        };
+        self.0.iter().map(piece).collect()
+    }
+}
+
+impl ReadSql {
+    pub(super) fn new(name: &LogName) -> Self {
+        Self {
+            query: Template::new(name, include_str!("sql/query.sql")),
+            found: Template::new(name, include_str!("sql/found.sql")),
+            found_few: Template::new(name, include_str!("sql/found_few.sql")),
+            found_of_types: Template::new(name, include_str!("sql/found_of_types.sql")),
+            count: Template::new(name, include_str!("sql/count.sql")),
+            exists: Template::new(name, include_str!("sql/exists.sql")),
+        }
+    }
+
+    /// The first row, and behind it the events that are asked for, in their order and within their limit.
+    pub(super) fn query<'a>(&self, request: &'a QueryRequest, first: First) -> Statement<'a> {
+        let mut params: Vec<Param<'a>> = Vec::new();
+        let mut bind = |param: Param<'a>| {
+            params.push(param);
+            format!("${}", params.len())
+        };
+        let head = match first {
+            First::Head => "ORDER BY position DESC LIMIT 1".to_owned(),
+            First::At(position) => format!("WHERE position = {}", bind(Box::new(position_param(position)))),
+        };
+        let limit = request.limit.map(|limit| format!(" LIMIT {}", bind(Box::new(position_param(limit)))));
+        let limit = limit.as_deref().unwrap_or_default();
+        let order = match request.order {
+            Order::OldestFirst => "",
+            Order::NewestFirst => " DESC",
+        };
+        let found = match types_only(request) {
+            Some(types) if request.limit.is_some() => {
+                let types = bind(Box::new(types));
+                let bounds = filter_sql::within(request.bounds, &mut params);
+                self.found_of_types.with(|place| match place {
+                    "types" => &types,
+                    "bounds" => &bounds,
+                    "order" => order,
+                    _ => limit,
+                })
+            }
+            _ => {
+                let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
+                let few = request.limit.is_some() && request.filter.items().is_some();
+                let found = if few { &self.found_few } else { &self.found };
+                found.with(|place| match place {
+                    "filter" => &filter,
+                    "order" => order,
+                    _ => limit,
+                })
+            }
+        };
+        let sql = self.query.with(|place| if place == "head" { &head } else { &found });
+        Statement { sql, params }
+    }
+
+    pub(super) fn count<'a>(&self, request: &'a QueryRequest) -> Statement<'a> {
+        Self::filtered(&self.count, request)
+    }
+
+    pub(super) fn exists<'a>(&self, request: &'a QueryRequest) -> Statement<'a> {
+        Self::filtered(&self.exists, request)
+    }
+
+    fn filtered<'a>(template: &Template, request: &'a QueryRequest) -> Statement<'a> {
+        let mut params = Vec::new();
+        let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
+        Statement { sql: template.with(|_| &filter), params }
+    }
+}
+
+impl Statement<'_> {
+    /// The parameters as the driver takes them, if there are not too many.
+    pub(super) fn params(&self) -> Result<Vec<&(dyn ToSql + Sync)>> {
+        filter_sql::bound(&self.params)
+    }
+}
+
+/// All types of a filter that asks for nothing else.
+fn types_only(request: &QueryRequest) -> Option<Vec<&str>> {
+    let items: Vec<_> = request.filter.items()?.collect();
+    if items.iter().any(|item| item.tags().len() > 0 || item.predicates().is_some()) {
+        return None;
+    }
+    let mut types: Vec<&str> = items.iter().flat_map(|item| item.types()).collect();
+    // An event must come once, whatever the number of items that it matches.
+    types.sort_unstable();
+    types.dedup();
+    Some(types)
+}

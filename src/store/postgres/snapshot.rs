@@ -1,0 +1,213 @@
+//! Snapshots in PostgreSQL.
+
+use std::sync::Arc;
+
+use tokio_postgres::Row;
+use uuid::Uuid;
+
+use super::{
+    PostgresEventStore, failure, filter_sql,
+    names::LogName,
+    wire::{self, Line, Micros, Unreadable},
+};
+use crate::{
+    Json, Mark, Role,
+    error::{Error, ErrorKind, Result},
+    router::{Deadline, Effect, Lease},
+    store::{
+        Answer, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, ReadOnRequest, SaveSnapshotRequest, Saved,
+        Snapshot, SnapshotKey, SnapshotStore,
+    },
+};
+
+/// The statements.
+#[derive(Debug)]
+pub(super) struct Statements {
+    save: String,
+    load: String,
+    delete: String,
+    in_flight: String,
+    read_on: super::FilterStatement,
+}
+
+impl Statements {
+    pub(super) fn new(name: &LogName) -> Self {
+        Self {
+            save: name.put_into(include_str!("sql/save_snapshot.sql")),
+            load: name.put_into(include_str!("sql/load_snapshot.sql")),
+            delete: name.put_into(include_str!("sql/delete_snapshot.sql")),
+            in_flight: name.put_into(include_str!("sql/in_flight.sql")),
+            read_on: super::FilterStatement::new(name, include_str!("sql/read_on.sql")),
+        }
+    }
+}
+
+impl SnapshotStore for PostgresEventStore {
+    fn run_save_snapshot(&self, request: SaveSnapshotRequest) -> BoxFuture<Result<Saved>> {
+        let (store, deadline) = (self.clone(), self.deadline(request.timeout));
+        Box::pin(async move {
+            let saved = save(&store, &request, deadline).await;
+            saved.map_err(|error| failure::classify(error, store.name()))
+        })
+    }
+
+    fn run_load_snapshot(&self, request: LoadSnapshotRequest) -> BoxFuture<Result<Option<Snapshot>>> {
+        let (store, deadline) = (self.clone(), self.deadline(request.timeout));
+        Box::pin(async move {
+            let request = Arc::new(request);
+            let load = |lease| load(store.clone(), Arc::clone(&request), lease, deadline);
+            let loaded = store.router.read(&request.consistency, deadline, load).await;
+            loaded.map_err(|error| failure::classify(error, store.name()))
+        })
+    }
+
+    fn run_delete_snapshot(&self, request: DeleteSnapshotRequest) -> BoxFuture<Result<bool>> {
+        let (store, deadline) = (self.clone(), self.deadline(request.timeout));
+        Box::pin(async move {
+            let deleted = delete(&store, &request.key, deadline).await;
+            deleted.map_err(|error| failure::classify(error, store.name()))
+        })
+    }
+
+    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
+        let (store, deadline) = (self.clone(), self.deadline(request.timeout));
+        Box::pin(async move {
+            let request = Arc::new(request);
+            let read = |lease| read_on(store.clone(), Arc::clone(&request), lease, deadline);
+            let answer = store.router.read(&request.consistency, deadline, read).await;
+            answer.map_err(|error| failure::classify(error, store.name()))
+        })
+    }
+}
+
+/// What the statement says: the mark is there, the snapshot is saved, and the log's head.
+struct Judged {
+    held: bool,
+    saved: bool,
+    head: u64,
+}
+
+async fn save(store: &PostgresEventStore, request: &SaveSnapshotRequest, deadline: Deadline) -> Result<Saved> {
+    let lease = store.router.lease_primary(deadline).await?;
+    let mut judged = try_save(store, request, &lease, deadline).await?;
+    // A replica can be ahead: it shows a commit that still waits for its standby here. That append holds the log's lock.
+    if !judged.held && request.mark.position() > judged.head {
+        lease.query(Effect::Read, deadline, &store.log.snapshots.in_flight, &[]).await?;
+        judged = try_save(store, request, &lease, deadline).await?;
+    }
+    match judged {
+        Judged { held: true, saved: true, .. } => Ok(Saved::Stored),
+        Judged { held: true, saved: false, .. } => Ok(Saved::Outdated),
+        Judged { head, .. } => Err(request.diverged(head).with_node(Arc::clone(lease.node().name()))),
+    }
+}
+
+async fn try_save(
+    store: &PostgresEventStore,
+    request: &SaveSnapshotRequest,
+    lease: &Lease,
+    deadline: Deadline,
+) -> Result<Judged> {
+    let SaveSnapshotRequest { key, mark, state, .. } = request;
+    let (position, id) = bound(*mark);
+    let (version, digest) = (i64::from(key.version()), key.digest());
+    let rows = lease
+        .query(
+            Effect::Write,
+            deadline,
+            &store.log.snapshots.save,
+            &[&key.projection(), &version, &&digest.as_bytes()[..], &position, &id, &state.as_str()],
+        )
+        .await?;
+    let read = |row: &Row| -> Result<_, Unreadable> {
+        let head: Option<i64> = row.try_get(2)?;
+        Ok(Judged { held: row.try_get(0)?, saved: row.try_get(1)?, head: wire::position(head.unwrap_or(0))? })
+    };
+    // It has been executed, and perhaps saved.
+    let unknown = || Error::new(ErrorKind::OutcomeUnknown, "the answer to the save cannot be read");
+    let row = rows.first().ok_or_else(unknown)?;
+    read(row).map_err(|cause| unknown().with_source(cause))
+}
+
+async fn load(
+    store: PostgresEventStore,
+    request: Arc<LoadSnapshotRequest>,
+    lease: Lease,
+    deadline: Deadline,
+) -> Result<Option<Snapshot>> {
+    let key = &request.key;
+    let (version, digest) = (i64::from(key.version()), key.digest());
+    let rows = lease
+        .query(
+            Effect::Read,
+            deadline,
+            &store.log.snapshots.load,
+            &[&key.projection(), &version, &&digest.as_bytes()[..]],
+        )
+        .await?;
+    let Some(row) = rows.first() else { return Ok(None) };
+    let read = || -> Result<_, Unreadable> {
+        let (held, head): (bool, Option<i64>) = (row.try_get(2)?, row.try_get(5)?);
+        let state: Option<&str> = row.try_get(3)?;
+        let saved_at = row.try_get::<_, Micros>(4)?.time()?;
+        Ok((wire::mark(row, 0)?, state.filter(|_| held), saved_at, wire::position(head.unwrap_or(0))?))
+    };
+    let node = lease.node();
+    match read().map_err(wire::unreadable)? {
+        (Some(mark), Some(state), saved_at, _) => {
+            let snapshot = Snapshot::new(mark, Json::from_stored(state), saved_at);
+            Ok(Some(snapshot.served_by(Arc::clone(node.name()), node.role())))
+        }
+        (Some(mark), None, _, head) => Err(request.diverged(mark, head).with_node(Arc::clone(node.name()))),
+        // The columns are not null.
+        (None, ..) => Ok(None),
+    }
+}
+
+async fn delete(store: &PostgresEventStore, key: &SnapshotKey, deadline: Deadline) -> Result<bool> {
+    let lease = store.router.lease_primary(deadline).await?;
+    let (version, digest) = (i64::from(key.version()), key.digest());
+    let deleted = lease
+        .execute(
+            Effect::Write,
+            deadline,
+            &store.log.snapshots.delete,
+            &[&key.projection(), &version, &&digest.as_bytes()[..]],
+        )
+        .await?;
+    Ok(deleted > 0)
+}
+
+async fn read_on(
+    store: PostgresEventStore,
+    request: Arc<ReadOnRequest>,
+    lease: Lease,
+    deadline: Deadline,
+) -> Result<Answer> {
+    let (position, id) = bound(request.mark);
+    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(id)];
+    let filter = filter_sql::filter(&request.filter, &mut params);
+    let sql = store.log.snapshots.read_on.with(&filter);
+    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
+    let (mut head, mut held, mut events) = (None, false, Vec::with_capacity(rows.len().saturating_sub(1)));
+    for row in &rows {
+        match wire::line(row).map_err(wire::unreadable)? {
+            Line::Head(mark) => {
+                head = Some(mark);
+                held = row.try_get(8).map_err(|error| wire::unreadable(error.into()))?;
+            }
+            Line::Event(event) => events.push(event),
+        }
+    }
+    let node = lease.node();
+    let end = head.map_or(0, |head: Mark| head.position());
+    let behind = node.role() == Role::Replica && end < request.mark.position();
+    if !held && !behind {
+        return Err(request.diverged(end).with_node(Arc::clone(node.name())));
+    }
+    Ok(Answer::new(events, head).served_by(Arc::clone(node.name()), node.role()))
+}
+
+fn bound(mark: Mark) -> (i64, Uuid) {
+    (wire::position_param(mark.position()), mark.id().into())
+}

@@ -1,0 +1,1 @@
+"mainstem"."events" e WHERE /* filter */ ORDER BY e.position/* order *//* limit */

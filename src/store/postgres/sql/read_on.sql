@@ -1,0 +1,12 @@
+-- What has come behind the event ($1, $2), and whether that is in the log, of one moment; the head is as in query.sql.
+WITH head AS MATERIALIZED (
+    SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
+)
+SELECT position, id, NULL::text, NULL::text[], NULL::jsonb, NULL::jsonb, NULL::timestamptz, NULL::timestamptz,
+       EXISTS (SELECT FROM "mainstem"."events" e WHERE e.position = $1 AND e.id = $2)
+FROM head
+UNION ALL (
+SELECT e.position, e.id, e.type, e.tags, e.payload, e.metadata, e.occurred_at, e.recorded_at, NULL
+FROM "mainstem"."events" e WHERE e.position > $1 AND /* filter */
+ORDER BY e.position
+)

@@ -1,0 +1,192 @@
+//! Reading from the log in PostgreSQL event by event.
+
+use std::{sync::Arc, time::Duration};
+
+use futures_util::stream::try_unfold;
+use tokio_postgres::Row;
+
+use super::{
+    PostgresEventStore, failure,
+    read_sql::First,
+    wire::{self, Line},
+};
+use crate::{
+    Event, Mark, Role,
+    error::{Error, ErrorKind, Result},
+    router::{Deadline, Lease, Rows},
+    store::{Answer, BoxStream, QueryRequest},
+};
+
+/// Rows that are decoded at a time.
+const BATCH: usize = 256;
+
+/// Events of one statement when any event is asked for, since the primary key finds the next ones as fast as the first: so
+/// many that the round trip between two statements does not count, and so few that no snapshot is kept for long.
+const PIECE: u64 = 10_000;
+
+/// The answers, each with the events that were there when it was asked for. The first one has none: it has the head.
+pub(super) fn run(store: PostgresEventStore, request: QueryRequest) -> BoxStream<Result<Answer>> {
+    let limit = request.timeout.unwrap_or_else(|| store.router.call_timeout());
+    let (head, tried, over) = (None, Vec::new(), false);
+    let reading = Reading { store, rest: request, limit, head, tried, lease: None, running: None, over };
+    Box::pin(try_unfold(reading, async |mut reading| match reading.next().await {
+        Ok(answer) => Ok(answer.map(|answer| (answer, reading))),
+        Err(error) => Err(failure::classify(error, reading.store.name())),
+    }))
+}
+
+struct Reading {
+    store: PostgresEventStore,
+    /// What is still to be read.
+    rest: QueryRequest,
+    /// That of each wait.
+    limit: Duration,
+    /// The log's, when the stream began, once that is known.
+    head: Option<Option<Mark>>,
+    /// The nodes that were asked since an event came; that of the lease is the last one.
+    tried: Vec<usize>,
+    lease: Option<Lease>,
+    running: Option<Running>,
+    over: bool,
+}
+
+/// A statement that was started on the lease.
+struct Running {
+    rows: Rows,
+    /// How many events it may still give, when it reads but a piece.
+    left: Option<u64>,
+    /// Whether there can be events behind those that it has given.
+    more: bool,
+}
+
+impl Reading {
+    /// The next answer; `None` when everything is read.
+    async fn next(&mut self) -> Result<Option<Answer>> {
+        let mut lost: Option<Error> = None;
+        loop {
+            let error = match self.try_next().await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            // Dropped in the middle of an answer, the connection is closed.
+            self.running = None;
+            let Some(lease) = self.lease.take() else {
+                return Err(match lost {
+                    Some(lost) => error.with_source(lost),
+                    None => error,
+                });
+            };
+            // A replica that is gone, or not as far as the one before, or whose recovery would not wait for us. The next
+            // node goes on behind what was read.
+            let may_go_on = error.kind() == ErrorKind::Unavailable || error.sqlstate() == Some("40001");
+            if lease.node().role() != Role::Replica || !may_go_on {
+                return Err(error);
+            }
+            tracing::debug!(error = %error, "a replica was lost during a stream; trying another node");
+            lost = Some(error);
+        }
+    }
+
+    async fn try_next(&mut self) -> Result<Option<Answer>> {
+        while !self.over {
+            let deadline = Deadline::after(self.limit);
+            let (Some(lease), Some(running)) = (&self.lease, &mut self.running) else {
+                let is_first = self.head.is_none();
+                self.start(deadline).await?;
+                if is_first {
+                    return Ok(self.answer(Vec::new()));
+                }
+                continue;
+            };
+            let rows = lease.rows(&mut running.rows, deadline, BATCH).await?;
+            if rows.is_empty() {
+                let was_piece = running.left == Some(0);
+                self.over = !was_piece || !running.more;
+                self.running = None;
+                continue;
+            }
+            let events = rows.iter().map(event).collect::<Result<Vec<_>>>()?;
+            running.left = running.left.map(|left| left.saturating_sub(events.len() as u64));
+            running.more = self.rest.go_on_behind(&events);
+            self.tried.drain(..self.tried.len().saturating_sub(1));
+            return Ok(self.answer(events));
+        }
+        self.lease = None;
+        Ok(None)
+    }
+
+    /// Starts a statement for what is still to be read, and looks at its first row.
+    async fn start(&mut self, deadline: Deadline) -> Result<()> {
+        if self.lease.as_ref().is_some_and(Lease::is_closed) {
+            // Between two pieces, while nobody used it: no reason to leave the node alone.
+            self.tried.clear();
+            self.lease = None;
+        }
+        if self.lease.is_none() {
+            let Self { store, rest, tried, .. } = self;
+            self.lease = Some(store.router.lease_at(&rest.consistency, deadline, tried).await?);
+        }
+        let Some(lease) = &self.lease else { return Ok(()) };
+        let mut request = self.rest.clone();
+        let is_piece = request.filter.items().is_none();
+        if is_piece {
+            request.limit = Some(request.limit.map_or(PIECE, |limit| limit.min(PIECE)));
+        }
+        let left = request.limit.filter(|_| is_piece);
+        let first = self.head.flatten().map_or(First::Head, |head| First::At(head.position()));
+        let statement = self.store.log.read.query(&request, first);
+        let mut rows = lease.start(deadline, &statement.sql, &statement.params()?).await?;
+        let found = lease.rows(&mut rows, deadline, 1).await?;
+        let found = match found.first().map(wire::line).transpose().map_err(wire::unreadable)? {
+            Some(Line::Head(found)) => Some(found),
+            Some(Line::Event(_)) | None => None,
+        };
+        match (self.head, found) {
+            (None, Some(head)) => {
+                self.head = Some(Some(head));
+                self.rest.end_at(head);
+            }
+            (None, None) => {
+                self.head = Some(None);
+                self.over = true;
+            }
+            (Some(head), found) if head == found => {}
+            (Some(Some(head)), found) => return Err(gone(head, found, lease)),
+            (Some(None), _) => self.over = true,
+        }
+        let more = self.rest.limit != Some(0);
+        self.running = Some(Running { rows, left, more });
+        Ok(())
+    }
+
+    fn answer(&self, events: Vec<Event>) -> Option<Answer> {
+        let node = self.lease.as_ref()?.node();
+        let answer = Answer::new(events, self.head.flatten());
+        Some(answer.served_by(Arc::clone(node.name()), node.role()))
+    }
+}
+
+fn event(row: &Row) -> Result<Event> {
+    match wire::line(row).map_err(wire::unreadable)? {
+        Line::Event(event) => Ok(event),
+        Line::Head(_) => Err(wire::no_row()),
+    }
+}
+
+/// The node does not hold the event that was the log's head when the stream began.
+fn gone(head: Mark, found: Option<Mark>, lease: &Lease) -> Error {
+    let error = match (found, lease.node().role()) {
+        (None, Role::Replica) => Error::new(
+            ErrorKind::Unavailable,
+            format!("the replica has not got as far as the event {head}, where the log ended when the stream began"),
+        ),
+        _ => Error::new(
+            ErrorKind::LogDiverged,
+            format!(
+                "the log does not hold the event {head} any more, where it ended when the stream began: it was restored, or \
+                 events were lost in a failover; read again"
+            ),
+        ),
+    };
+    error.with_node(Arc::clone(lease.node().name()))
+}

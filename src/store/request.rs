@@ -1,0 +1,142 @@
+//! A query, as a store gets it, and what helps a store to answer it.
+
+use std::time::Duration;
+
+use futures_util::stream::try_unfold;
+
+use super::{Answer, BoxStream, EventStore};
+use crate::{
+    Consistency, Error, ErrorKind, Event, Filter, Mark, Result,
+    filter::{Bounds, Selection, Subject},
+    scope::current_consistency,
+};
+
+/// The events of one page of [`QueryRequest::in_pages`].
+const PAGE: u64 = 1_000;
+
+/// In which direction the log is read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Order {
+    /// Lowest position first.
+    #[default]
+    OldestFirst,
+    /// Highest position first.
+    NewestFirst,
+}
+
+/// A query, as a store gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct QueryRequest {
+    /// Which events.
+    pub filter: Filter,
+    /// Which part of them.
+    pub bounds: Bounds,
+    /// Which of these come first.
+    pub order: Order,
+    /// How many of these at most, the first ones in the order. Not set when they are counted.
+    pub limit: Option<u64>,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// The limit that the caller has set; else the store's own.
+    pub timeout: Option<Duration>,
+}
+
+impl QueryRequest {
+    /// For all events of the selection, at the level of the current scope.
+    pub(super) fn new(selection: &impl Selection) -> Self {
+        Self {
+            filter: selection.filter().clone(),
+            bounds: selection.bounds(),
+            order: Order::OldestFirst,
+            limit: None,
+            consistency: current_consistency(),
+            timeout: None,
+        }
+    }
+
+    /// Whether the event is asked for, apart from the limit: it matches the filter and is within the bounds.
+    #[must_use]
+    pub fn selects(&self, event: &Event) -> bool {
+        let subject = Subject::from(event);
+        self.bounds.admit(&subject) && self.filter.matches_subject(&subject)
+    }
+
+    /// The events that are asked for, in their order and no more than the limit, out of events in the order of the log.
+    #[must_use]
+    pub fn select_from<'a>(&self, log: impl DoubleEndedIterator<Item = &'a Event>) -> Vec<Event> {
+        let limit = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
+        let selected = log.filter(|event| self.selects(event));
+        match self.order {
+            Order::OldestFirst => selected.take(limit).cloned().collect(),
+            Order::NewestFirst => selected.rev().take(limit).cloned().collect(),
+        }
+    }
+
+    /// A [stream](EventStore::run_stream) that is made of [queries](EventStore::run_query), each for the next thousand
+    /// events behind those before.
+    ///
+    /// It holds one page at a time. Each page is a search of its own: it is for stores that find the events behind a
+    /// position without looking at all before it.
+    #[must_use]
+    pub fn in_pages(self, store: impl EventStore + 'static) -> BoxStream<Result<Answer>> {
+        let pages = Pages { store, rest: self, head: None, over: false };
+        Box::pin(try_unfold(pages, async |pages| pages.next().await))
+    }
+
+    /// Takes what was read, up to its last event, out of what is asked for. Whether there can be more.
+    pub(super) fn go_on_behind(&mut self, read: &[Event]) -> bool {
+        if let Some(last) = read.last().map(Event::position) {
+            match self.order {
+                Order::OldestFirst => self.bounds.after = Some(last),
+                Order::NewestFirst => self.bounds.until = Some(last - 1),
+            }
+        }
+        self.limit = self.limit.map(|limit| limit.saturating_sub(read.len() as u64));
+        let Bounds { after, until, .. } = self.bounds;
+        self.limit != Some(0) && until.is_none_or(|until| after.unwrap_or(0) < until)
+    }
+
+    /// Leaves out what has been appended behind this head.
+    pub(super) fn end_at(&mut self, head: Mark) {
+        let head = head.position();
+        self.bounds.until = Some(self.bounds.until.map_or(head, |until| until.min(head)));
+    }
+}
+
+struct Pages<E> {
+    store: E,
+    rest: QueryRequest,
+    /// That of the first page.
+    head: Option<Option<Mark>>,
+    over: bool,
+}
+
+impl<E: EventStore> Pages<E> {
+    async fn next(mut self) -> Result<Option<(Answer, Self)>> {
+        if self.over {
+            return Ok(None);
+        }
+        let mut page = self.rest.clone();
+        let amount = page.limit.map_or(PAGE, |limit| limit.min(PAGE));
+        page.limit = Some(amount);
+        let mut answer = self.store.run_query(page).await?;
+        match (self.head, answer.head) {
+            (None, head) => {
+                self.head = Some(head);
+                if let Some(head) = head {
+                    self.rest.end_at(head);
+                }
+            }
+            (Some(first), head) if head.map(|head| head.position()) < first.map(|first| first.position()) => {
+                let message = "the log ends before the place where it ended when the stream began";
+                return Err(Error::new(ErrorKind::Unavailable, message).with_node(answer.node));
+            }
+            (Some(first), _) => answer.head = first,
+        }
+        let is_full = answer.events.len() as u64 == amount;
+        self.over = !self.rest.go_on_behind(&answer.events) || !is_full || answer.head.is_none();
+        Ok(Some((answer, self)))
+    }
+}

@@ -1,0 +1,227 @@
+//! What every store with snapshots does.
+
+use std::{sync::Arc, time::Duration};
+
+use serde::Serialize;
+
+use super::{DeleteSnapshot, LoadSnapshot, Project, SaveSnapshot, Saved, Snapshot, SnapshotKey};
+use crate::{
+    Consistency, Error, ErrorKind, Event, Filter, Json, Mark, Result,
+    store::{Answer, BoxFuture, EventStore},
+};
+
+/// An event store that also keeps states of projections: snapshots.
+///
+/// A snapshot is a cache. It saves reading events again, and may be lost or deleted at any time without harm; so nothing
+/// belongs into one that is not in the log. [`project`](Self::project) is all that most users need: it loads the snapshot,
+/// reads what has come since, and saves from time to time.
+///
+/// ```
+/// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent, SnapshotKey, SnapshotStore};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mainstem::Result<()> {
+/// # let store = MemoryEventStore::new();
+/// # store.append([NewEvent::new("Lent", &())?], AppendCondition::none()).await?;
+/// let filter = Filter::matching().any_type_of(["Lent", "Returned"]).finish()?;
+/// let key = SnapshotKey::new("lent books", 1, &filter);
+/// let lent = store
+///     .project(&key, 0_i64, |lent, event| {
+///         *lent += if event.event_type() == "Lent" { 1 } else { -1 };
+///         Ok(())
+///     })
+///     .await?;
+/// if *lent.state() < 3 {
+///     // What the decision is based on is the state, the snapshot included.
+///     store.append([NewEvent::new("Lent", &())?], lent.unchanged()).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # The rules
+///
+/// A snapshot has a [`Mark`]: the log's last event when its state was computed. The store that is asked to save or load one
+/// looks whether its log holds that event, in the same step: a snapshot that goes with another history is never handed out
+/// and never saved. One of a lower position never replaces one of a higher, except that of another history, which any
+/// valid one replaces. A log without events has no mark, and its projections nothing to save.
+///
+/// With the feature `testing`, `testing::event_store::snapshots` holds the rules as tests, for any store.
+///
+/// # Making a store
+///
+/// The four methods without a body are for makers of stores, as those of [`EventStore`] are. A store need not have
+/// snapshots, so this is a trait of its own. `dyn SnapshotStore` is a type to hold, as `dyn EventStore` is.
+pub trait SnapshotStore: EventStore {
+    /// Carries a save out, on the primary. The key is [valid](SnapshotKey::validate).
+    ///
+    /// If the log does not hold the mark, it answers [`SaveSnapshotRequest::diverged`].
+    fn run_save_snapshot(&self, request: SaveSnapshotRequest) -> BoxFuture<Result<Saved>>;
+
+    /// Carries a load out. The key is valid. There may be none.
+    ///
+    /// If the log does not hold the snapshot's mark, in the same moment, it answers [`LoadSnapshotRequest::diverged`].
+    fn run_load_snapshot(&self, request: LoadSnapshotRequest) -> BoxFuture<Result<Option<Snapshot>>>;
+
+    /// Carries a deletion out, on the primary; whether there was a snapshot. The key is valid.
+    fn run_delete_snapshot(&self, request: DeleteSnapshotRequest) -> BoxFuture<Result<bool>>;
+
+    /// Reads on from a snapshot: the events that match and are behind its mark, and the log's head in the same moment.
+    ///
+    /// If the log holds another event at the mark, it answers [`ReadOnRequest::diverged`], since the history may have been
+    /// lost after the snapshot was loaded. If the log ends before it, it does so too, unless a replica is asked: that may
+    /// just be behind the node which served the snapshot, and answers with no events and its head.
+    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>>;
+
+    /// Saves the state that was computed from all events of the key's filter up to `mark`, which is the log's
+    /// [head](crate::History::head) at the read. Await what it returns; see [`SaveSnapshot`].
+    ///
+    /// The state is serialised when this method is called.
+    fn save_snapshot<T: Serialize + ?Sized>(&self, key: &SnapshotKey, mark: Mark, state: &T) -> SaveSnapshot<'_>
+    where
+        Self: Sized,
+    {
+        SaveSnapshot::new(self, key.clone(), mark, Json::from_serialize(state))
+    }
+
+    /// Loads the snapshot, where the scope says. Await what it returns; see [`LoadSnapshot`].
+    ///
+    /// The scope is read when this method is called.
+    fn load_snapshot(&self, key: &SnapshotKey) -> LoadSnapshot<'_>
+    where
+        Self: Sized,
+    {
+        LoadSnapshot::new(self, key.clone())
+    }
+
+    /// Deletes the snapshot, if there is one. Await what it returns; see [`DeleteSnapshot`].
+    fn delete_snapshot(&self, key: &SnapshotKey) -> DeleteSnapshot<'_>
+    where
+        Self: Sized,
+    {
+        DeleteSnapshot::new(self, key.clone())
+    }
+
+    /// Computes the state of a projection: from its snapshot, if there is one, and the events that have come since, and
+    /// saves a new snapshot when it is due. Await what it returns; see [`Project`].
+    ///
+    /// `initial` is the state before the first event, and `apply` changes a state by one event.
+    ///
+    /// The scope is read when this method is called: it says where snapshot and events are read.
+    fn project<S, F>(&self, key: &SnapshotKey, initial: S, apply: F) -> Project<'_, S, F>
+    where
+        Self: Sized,
+        F: FnMut(&mut S, &Event) -> Result<()>,
+    {
+        Project::new(self, key.clone(), initial, apply)
+    }
+}
+
+/// Makes a handle on a store a store, as in [`EventStore`].
+macro_rules! forward {
+    ($($handle:ty),+) => { $(
+        impl<T: SnapshotStore + ?Sized> SnapshotStore for $handle {
+            fn run_save_snapshot(&self, request: SaveSnapshotRequest) -> BoxFuture<Result<Saved>> {
+                (**self).run_save_snapshot(request)
+            }
+
+            fn run_load_snapshot(&self, request: LoadSnapshotRequest) -> BoxFuture<Result<Option<Snapshot>>> {
+                (**self).run_load_snapshot(request)
+            }
+
+            fn run_delete_snapshot(&self, request: DeleteSnapshotRequest) -> BoxFuture<Result<bool>> {
+                (**self).run_delete_snapshot(request)
+            }
+
+            fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
+                (**self).run_read_on(request)
+            }
+        }
+    )+ };
+}
+
+forward!(&T, Arc<T>, Box<T>);
+
+/// A save, as a store gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SaveSnapshotRequest {
+    /// Of what.
+    pub key: SnapshotKey,
+    /// Up to where.
+    pub mark: Mark,
+    /// The state there.
+    pub state: Json,
+    /// The limit that the caller has set; else the store's own.
+    pub timeout: Option<Duration>,
+}
+
+/// A load, as a store gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct LoadSnapshotRequest {
+    /// Of what.
+    pub key: SnapshotKey,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// The limit that the caller has set; else the store's own.
+    pub timeout: Option<Duration>,
+}
+
+/// A deletion, as a store gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct DeleteSnapshotRequest {
+    /// Of what.
+    pub key: SnapshotKey,
+    /// The limit that the caller has set; else the store's own.
+    pub timeout: Option<Duration>,
+}
+
+/// A read of what has come since a snapshot, as a store gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReadOnRequest {
+    /// Which events,
+    pub filter: Filter,
+    /// behind which, that must be there.
+    pub mark: Mark,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// The limit that the caller has set; else the store's own.
+    pub timeout: Option<Duration>,
+}
+
+impl SaveSnapshotRequest {
+    /// The refusal when the log, whose last event is at `head`, does not hold the mark. An empty log ends at 0.
+    #[must_use]
+    pub fn diverged(&self, head: u64) -> Error {
+        let key = &self.key;
+        diverged(head, self.mark, format_args!("the new snapshot of {key} was computed from; read again"))
+    }
+}
+
+impl LoadSnapshotRequest {
+    /// The refusal when the log, whose last event is at `head`, does not hold the `mark` of the snapshot. An empty log ends
+    /// at 0.
+    #[must_use]
+    pub fn diverged(&self, mark: Mark, head: u64) -> Error {
+        let what = format_args!("the snapshot of {} was computed from; save a new one, or delete it", self.key);
+        diverged(head, mark, what)
+    }
+}
+
+impl ReadOnRequest {
+    /// The refusal when the log, whose last event is at `head`, does not hold the mark. An empty log ends at 0.
+    #[must_use]
+    pub fn diverged(&self, head: u64) -> Error {
+        diverged(head, self.mark, format_args!("the read was to go on from; read from the beginning"))
+    }
+}
+
+fn diverged(head: u64, mark: Mark, what: std::fmt::Arguments<'_>) -> Error {
+    let message = format!(
+        "the log, which ends at position {head}, does not hold the event {mark} that {what}: the log was restored, or \
+         events were lost in a failover"
+    );
+    Error::new(ErrorKind::LogDiverged, message)
+}

@@ -1,0 +1,274 @@
+//! Load, read on, apply, save.
+
+use std::{future::Future, future::IntoFuture, pin::Pin, time::Duration};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    LoadOutcome, LoadSnapshotRequest, Projected, ReadOnRequest, SaveOutcome, SaveSnapshotRequest, SnapshotKey,
+    SnapshotStore,
+};
+use crate::{
+    Consistency, Error, ErrorKind, Event, Json, Mark, Result,
+    router::Deadline,
+    scope::current_consistency,
+    store::{Answer, QueryRequest},
+};
+
+const SAVE_EVERY: usize = 100;
+
+const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A projection that is about to be computed: await it, after changing where, how long, and how often it saves if need be.
+///
+/// It loads the [snapshot](SnapshotKey), reads what has come since, applies it, and saves a new snapshot when
+/// [enough](Self::save_every) has come: two reads instead of one that grows with the log. Without a snapshot it reads all
+/// events. The answer has the state, and [vouches](Projected::unchanged) for it.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use mainstem::{Filter, PostgresEventStore, SaveOutcome, SnapshotKey, SnapshotStore, with_eventual_consistency};
+/// # async fn run(store: PostgresEventStore, filter: Filter) -> mainstem::Result<()> {
+/// #[derive(Default, serde::Serialize, serde::Deserialize)]
+/// struct Shelf {
+///     books: u64,
+/// }
+///
+/// let key = SnapshotKey::new("shelf", 1, &filter);
+/// let shelf = with_eventual_consistency(async {
+///     let shelf = store.project(&key, Shelf::default(), |shelf, event| {
+///         shelf.books += u64::from(event.event_type() == "BookAdded");
+///         Ok(())
+///     });
+///     shelf.save_every(500).save_timeout(Duration::from_millis(200)).await
+/// })
+/// .await?;
+/// println!("{} books, {} events read", shelf.state().books, shelf.applied());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # What goes wrong with a snapshot
+///
+/// A snapshot is a cache, so a bad one costs time and no answer. One that does not decode as the state's type, or whose
+/// event is not in the log any more, is passed over: all events are read, [`Projected::loaded`] says why, a warning is
+/// logged, and the next snapshot takes its place. A save that fails is in [`Projected::saved`] and in a warning, and
+/// nowhere else. But when the store cannot be asked for the snapshot (the table is missing, the role may not read it, no
+/// node answers), the call fails: reading the whole log each time would only hide it.
+///
+/// # Saving
+///
+/// The primary takes the snapshot, wherever it was read. It is saved before the call returns, since a task that goes on
+/// behind the answer is one whose failure nobody sees. So one call in many takes longer, by a write on the primary, and by
+/// [a limit of its own](Self::save_timeout) at most. Who cannot wait at all turns saving [off](Self::without_saving), and
+/// computes the projection somewhere else from time to time with it on.
+///
+/// # Errors
+///
+/// As [`LoadSnapshot`](crate::LoadSnapshot) and [`Query`](crate::Query), but for `LogDiverged`; and whatever `apply`
+/// returns, whose error ends the call: the state is then of no use, and nothing is saved.
+///
+/// # Panics
+///
+/// When `apply` does.
+///
+/// # Cancel safety
+///
+/// Dropping it has no effect on the log. The snapshot is saved whole or not at all.
+#[must_use = "a projection does nothing until it is awaited"]
+pub struct Project<'a, S, F> {
+    call: Call<'a>,
+    initial: S,
+    apply: F,
+    save_every: Option<usize>,
+    save_timeout: Duration,
+}
+
+/// What the reads need.
+struct Call<'a> {
+    store: &'a dyn SnapshotStore,
+    key: SnapshotKey,
+    consistency: Consistency,
+    timeout: Option<Duration>,
+}
+
+/// What a state can be computed from.
+enum Start<S> {
+    Snapshot(S, Mark, Answer),
+    Beginning(LoadOutcome, Answer),
+}
+
+impl<'a, S, F> Project<'a, S, F> {
+    pub(super) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey, initial: S, apply: F) -> Self {
+        let call = Call { store, key, consistency: current_consistency(), timeout: None };
+        Self { call, initial, apply, save_every: Some(SAVE_EVERY), save_timeout: SAVE_TIMEOUT }
+    }
+
+    /// Replaces the level that the scope has given, for both reads.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.call.consistency = consistency;
+        self
+    }
+
+    /// Sets one limit for all reads together. Defaults to the store's own limit for each of them, which in PostgreSQL is the
+    /// router's [`call_timeout`](crate::RouterBuilder::call_timeout). The save has [another](Self::save_timeout).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.call.timeout = Some(limit);
+        self
+    }
+
+    /// Saves when at least so many events were applied since the last snapshot. Defaults to 100; 0 counts as 1.
+    ///
+    /// A snapshot saves the next calls the reading of these events, and costs a commit on the primary, with the whole state
+    /// in its log. Too low a number turns reads into writes, which all go to one node; too high a one lets every call read
+    /// and apply that many events again. A hundred events are one small answer, and a commit waits for a disk, perhaps for a
+    /// standby: so with one in a hundred, most calls are as fast as without saving. A large state, or few reads, ask for a
+    /// higher number; events that are slow to apply for a lower one.
+    ///
+    /// A snapshot that was of no use is replaced at once, whatever the number.
+    pub fn save_every(mut self, events: usize) -> Self {
+        self.save_every = Some(events);
+        self
+    }
+
+    /// Never saves: for roles that may only read, and where an answer must not wait for a write.
+    pub fn without_saving(mut self) -> Self {
+        self.save_every = None;
+        self
+    }
+
+    /// Replaces the limit of the save. Defaults to one second.
+    ///
+    /// The answer waits this long at most when the primary does not answer. When it is too short, no snapshot is ever saved,
+    /// each call reads more than the one before, and tries to save again.
+    pub fn save_timeout(mut self, limit: Duration) -> Self {
+        self.save_timeout = limit;
+        self
+    }
+}
+
+impl<'a, S, F> IntoFuture for Project<'a, S, F>
+where
+    S: Serialize + DeserializeOwned + Send + 'a,
+    F: FnMut(&mut S, &Event) -> Result<()> + Send + 'a,
+{
+    type Output = Result<Projected<S>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl<S, F> Project<'_, S, F>
+where
+    S: Serialize + DeserializeOwned + Send,
+    F: FnMut(&mut S, &Event) -> Result<()> + Send,
+{
+    async fn run(self) -> Result<Projected<S>> {
+        let Self { call, initial, mut apply, save_every, save_timeout } = self;
+        call.key.validate()?;
+        let (mut state, loaded, answer) = match call.start().await? {
+            Start::Snapshot(state, mark, answer) => (state, LoadOutcome::Used(mark), answer),
+            Start::Beginning(loaded, answer) => (initial, loaded, answer),
+        };
+        let Answer { events, mut head, node, role } = answer;
+        // The replica that was asked for the events may be behind the one that had the snapshot.
+        if let LoadOutcome::Used(mark) = loaded
+            && head.is_none_or(|head| head.position() < mark.position())
+        {
+            head = Some(mark);
+        }
+        for event in &events {
+            apply(&mut state, event)?;
+        }
+        let applied = events.len();
+        drop(events);
+        let unusable = matches!(loaded, LoadOutcome::Unusable(_));
+        let saved = match (head, save_every) {
+            (Some(head), Some(every)) if unusable || applied >= every.max(1) => {
+                // Serialised before the wait, so that the state need not be `Sync`.
+                let json = Json::from_serialize(&state);
+                call.save(head, json, save_timeout).await
+            }
+            _ => SaveOutcome::NotDue,
+        };
+        Ok(Projected { key: call.key, state, head, applied, loaded, saved, node, role })
+    }
+}
+
+impl Call<'_> {
+    async fn start<S: DeserializeOwned>(&self) -> Result<Start<S>> {
+        let deadline = self.timeout.map(Deadline::after);
+        let remaining = || deadline.map(|deadline| deadline.remaining());
+        let found = match self.resume(remaining).await? {
+            Ok(Some(start)) => return Ok(start),
+            Ok(None) => LoadOutcome::NotFound,
+            Err(error) => {
+                tracing::warn!(key = %self.key, error = %error.report(), "a snapshot is of no use; reading all events");
+                LoadOutcome::Unusable(error)
+            }
+        };
+        let request = QueryRequest {
+            consistency: self.consistency.clone(),
+            timeout: remaining(),
+            ..QueryRequest::new(self.key.filter())
+        };
+        Ok(Start::Beginning(found, self.store.run_query(request).await?))
+    }
+
+    /// The snapshot's state and what has come since; the inner error says why it cannot be used.
+    async fn resume<S: DeserializeOwned>(
+        &self,
+        remaining: impl Fn() -> Option<Duration>,
+    ) -> Result<Result<Option<Start<S>>, Error>> {
+        let load =
+            LoadSnapshotRequest { key: self.key.clone(), consistency: self.consistency.clone(), timeout: remaining() };
+        let snapshot = match self.store.run_load_snapshot(load).await {
+            Ok(Some(snapshot)) => snapshot,
+            Ok(None) => return Ok(Ok(None)),
+            Err(error) if error.kind() == ErrorKind::LogDiverged => return Ok(Err(error)),
+            Err(error) => return Err(error),
+        };
+        let state = match snapshot.decode() {
+            Ok(state) => state,
+            Err(error) => return Ok(Err(error.within(&format!("the snapshot of {}", self.key)))),
+        };
+        let mark = snapshot.mark();
+        drop(snapshot);
+        let read_on = ReadOnRequest {
+            filter: self.key.filter().clone(),
+            mark,
+            consistency: self.consistency.clone(),
+            timeout: remaining(),
+        };
+        match self.store.run_read_on(read_on).await {
+            Ok(answer) => Ok(Ok(Some(Start::Snapshot(state, mark, answer)))),
+            Err(error) if error.kind() == ErrorKind::LogDiverged => Ok(Err(error)),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn save(&self, mark: Mark, state: Result<Json>, limit: Duration) -> SaveOutcome {
+        let saved = match state {
+            Ok(state) => {
+                let request = SaveSnapshotRequest { key: self.key.clone(), mark, state, timeout: Some(limit) };
+                self.store.run_save_snapshot(request).await
+            }
+            Err(error) => Err(error.within(&format!("the state of {}", self.key))),
+        };
+        match saved {
+            Ok(saved) => SaveOutcome::Saved(saved),
+            Err(error) => {
+                tracing::warn!(key = %self.key, error = %error.report(), "a snapshot was not saved");
+                SaveOutcome::Failed(error)
+            }
+        }
+    }
+}
+
+impl<S: std::fmt::Debug, F> std::fmt::Debug for Project<'_, S, F> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Project").field("key", &self.call.key).field("initial", &self.initial).finish_non_exhaustive()
+    }
+}

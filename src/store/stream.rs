@@ -1,0 +1,269 @@
+//! Reading event by event.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::Stream;
+
+use super::{
+    Answer, AppendCondition,
+    condition::{After, Guard},
+};
+use crate::{Error, ErrorKind, Event, Filter, Mark, Role, error::Result, filter::Selection};
+
+/// A stream on the heap, as a method of a trait object returns it.
+pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
+
+/// The events of a filter, one by one, in the order of the log.
+///
+/// It reads the log as it is when the first event is asked for: events that are appended while it runs are not in it. An
+/// error is an item, after which there is none, and only when all has been read does [`end`](Self::end) say so. So who
+/// stops at an error, or early, holds nothing that vouches for a complete read.
+///
+/// ```
+/// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mainstem::Result<()> {
+/// # let store = MemoryEventStore::new();
+/// # store.append([NewEvent::new("CopyAdded", &())?], AppendCondition::none()).await?;
+/// let copies = Filter::matching().any_type_of(["CopyAdded", "CopyRemoved"]).finish()?;
+/// let mut stream = store.stream(&copies);
+/// let mut count = 0;
+/// while let Some(event) = stream.next().await {
+///     count += if event?.event_type() == "CopyAdded" { 1 } else { -1 };
+/// }
+/// if let Some(end) = stream.end() {
+///     let counted = NewEvent::new("CopiesCounted", &count)?;
+///     store.append([counted], end.unchanged()).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// It is also a [`Stream`](futures_util::Stream), for the adapters of that world, it is `Send + 'static`, and nothing is
+/// sent before it is polled.
+///
+/// # In PostgreSQL
+///
+/// It reads no faster than it is asked: the server waits for the consumer. A few hundred events are held at a time, and a
+/// connection is kept until the end. Every read by a filter is one statement, so that the search is made once; a consumer
+/// that takes hours keeps that statement's snapshot for hours, during which `VACUUM` of this database removes nothing (and a
+/// replica may cancel it). [Any event](Filter::any_event) is read in pieces of some thousand events, and keeps a snapshot
+/// for one piece only.
+///
+/// When a replica is lost in the middle, the stream goes on behind the last event on another node that qualifies and has the
+/// event that was the log's head at the start. A limit of time ([`Query::timeout`](crate::Query::timeout)) is that of each
+/// wait.
+///
+/// # Cancel safety
+///
+/// Dropping the stream, or the future of [`next`](Self::next), loses no event: the next call goes on. Dropping the stream
+/// before its end makes the server stop, and closes the connection.
+#[must_use = "a stream does nothing until it is polled"]
+pub struct EventStream<S = Filter> {
+    /// `None` once it has ended or failed.
+    answers: Option<BoxStream<Result<Answer>>>,
+    selection: S,
+    events: std::vec::IntoIter<Event>,
+    /// What has come with the first answer: the log's head, if the log is not empty.
+    head: Option<Option<Mark>>,
+    served: Option<(Arc<str>, Role)>,
+    end: Option<StreamEnd<S>>,
+}
+
+/// What an [`EventStream`] has at its end, and not before.
+#[derive(Clone, Debug)]
+pub struct StreamEnd<S = Filter> {
+    selection: S,
+    head: Option<Mark>,
+}
+
+impl<S: Selection> EventStream<S> {
+    pub(super) fn new(answers: BoxStream<Result<Answer>>, selection: S) -> Self {
+        let events = Vec::new().into_iter();
+        Self { answers: Some(answers), selection, events, head: None, served: None, end: None }
+    }
+
+    /// The next event; `None` after the last one, and after an error.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Query`](crate::Query); [`Timeout`](crate::ErrorKind::Timeout) when nothing came in time for this one. What
+    /// was read before stays good: a new stream can go on behind it.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// What the complete read gives; `None` as long as it is not complete.
+    pub fn end(&self) -> Option<&StreamEnd<S>> {
+        self.end.as_ref()
+    }
+
+    /// What was asked for.
+    pub fn selection(&self) -> &S {
+        &self.selection
+    }
+
+    /// The name of the node that serves; `None` before its first answer.
+    pub fn node(&self) -> Option<&str> {
+        self.served.as_ref().map(|(node, _)| &**node)
+    }
+
+    /// The role of that node.
+    pub fn role(&self) -> Option<Role> {
+        self.served.as_ref().map(|(_, role)| *role)
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        loop {
+            if let Some(event) = self.events.next() {
+                return Poll::Ready(Some(Ok(event)));
+            }
+            let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
+            match ready!(answers.as_mut().poll_next(cx)) {
+                Some(Ok(Answer { events, head, node, role })) => {
+                    self.head.get_or_insert(head);
+                    self.served = Some((node, role));
+                    self.events = events.into_iter();
+                }
+                Some(Err(error)) => {
+                    self.answers = None;
+                    return Poll::Ready(Some(Err(error)));
+                }
+                None => {
+                    self.answers = None;
+                    let Some(head) = self.head else {
+                        let message = "the store ended the stream without an answer";
+                        return Poll::Ready(Some(Err(Error::new(ErrorKind::Database, message))));
+                    };
+                    self.end = Some(StreamEnd { selection: self.selection.clone(), head });
+                    return Poll::Ready(None);
+                }
+            }
+        }
+    }
+}
+
+impl<S> StreamEnd<S> {
+    /// The last event of the whole log when the stream began, whether it matched or not. `None` when the log was empty.
+    #[must_use]
+    pub fn head(&self) -> Option<Mark> {
+        self.head
+    }
+}
+
+impl StreamEnd {
+    /// The condition that vouches for this read: no event that matches the filter has been appended since it began.
+    ///
+    /// As [`History::unchanged`](crate::History::unchanged): only the complete read of a whole filter has it.
+    ///
+    /// ```compile_fail,E0599
+    /// # async fn run(store: mainstem::MemoryEventStore, filter: mainstem::Filter) {
+    /// # use mainstem::EventStore;
+    /// let stream = store.stream(&filter.after_position(17));
+    /// stream.end().unwrap().unchanged();
+    /// # }
+    /// ```
+    pub fn unchanged(&self) -> AppendCondition {
+        let after = self.head.map_or(After::Position(0), After::Mark);
+        AppendCondition { guard: Some(Guard { filter: self.selection.clone(), after }) }
+    }
+}
+
+impl<S: Selection> Stream for EventStream<S> {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_event(cx)
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for EventStream<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventStream")
+            .field("selection", &self.selection)
+            .field("served", &self.served)
+            .field("end", &self.end)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Some events of a filter, one by one, in the order that was asked for.
+///
+/// As an [`EventStream`], but a limit or the order has made a part of the whole: it has no end that vouches for anything, only
+/// the last event that was read. Errors and cancelling are as there.
+#[must_use = "a stream does nothing until it is polled"]
+#[derive(Debug)]
+pub struct PageStream<S = Filter> {
+    events: EventStream<S>,
+    last_read: Option<Mark>,
+}
+
+impl<S: Selection> PageStream<S> {
+    pub(super) fn new(events: EventStream<S>) -> Self {
+        Self { events, last_read: None }
+    }
+
+    /// The next event; `None` after the last one, and after an error.
+    ///
+    /// # Errors
+    ///
+    /// As for [`EventStream::next`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future loses no event.
+    pub async fn next(&mut self) -> Option<Result<Event>> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// The last event that was read.
+    pub fn last_read(&self) -> Option<Mark> {
+        self.last_read
+    }
+
+    /// Whether all that was asked for has been read.
+    pub fn is_complete(&self) -> bool {
+        self.events.end.is_some()
+    }
+
+    /// What was asked for.
+    pub fn selection(&self) -> &S {
+        self.events.selection()
+    }
+
+    /// The name of the node that serves; `None` before its first answer.
+    pub fn node(&self) -> Option<&str> {
+        self.events.node()
+    }
+
+    /// The role of that node.
+    pub fn role(&self) -> Option<Role> {
+        self.events.role()
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
+        let event = ready!(self.events.poll_event(cx));
+        if let Some(Ok(event)) = &event {
+            self.last_read = Some(event.mark());
+        }
+        Poll::Ready(event)
+    }
+}
+
+impl<S: Selection> Stream for PageStream<S> {
+    type Item = Result<Event>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.poll_event(cx)
+    }
+}

@@ -1,0 +1,42 @@
+//! The rules of [`SnapshotStore`](crate::SnapshotStore) as tests, for any store that has snapshots (feature `testing`).
+//!
+//! They are used as those of [event stores](super) are, and go beside them: a store with snapshots is an event store, too.
+//!
+//! ```
+//! mod my_store {
+//!     use mainstem::MemoryEventStore as MyStore;
+//!
+//!     mainstem::event_store_tests!(async { MyStore::new() });
+//!
+//!     mod with_snapshots {
+//!         mainstem::snapshot_store_tests!(async { super::MyStore::new() });
+//!     }
+//! }
+//! # fn main() {}
+//! ```
+//!
+//! That a log loses events, so that a snapshot goes with another history than the log's, no store can be asked for: the
+//! suite shows that such a snapshot is not saved, and that nothing is read on from it, but not that it is refused at the
+//! load. Show that yourself, if your store can lose events.
+
+mod case;
+mod fixture;
+mod list;
+mod projections;
+#[expect(clippy::module_inception, reason = "the topic has the name of the trait's subject")]
+mod snapshots;
+
+use std::future::Future;
+
+pub use self::case::{Case, Failure, failures};
+
+/// What the tests of the macro call.
+///
+/// # Panics
+///
+/// As [`Case::run`] does.
+#[doc(hidden)]
+pub fn __run<S: crate::SnapshotStore>(name: &str, store: impl Future<Output = S>) {
+    let Some(case) = Case::named(name) else { panic!("there is no case {name}") };
+    case.run(store);
+}

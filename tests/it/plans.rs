@@ -1,0 +1,112 @@
+//! How reads of a part are planned: never by a walk through the log in the hope to meet a match soon.
+
+use std::time::Duration;
+
+use mainstem::{EventStore, Filter, PostgresEventStore, Predicate, Router, testing::LocalCluster};
+use tokio::time::timeout;
+
+use crate::support::started;
+
+const HANG: Duration = Duration::from_secs(60);
+
+async fn store(cluster: &LocalCluster) -> (Router, PostgresEventStore) {
+    let router = Router::builder().primary(cluster.primary().url()).max_connections(1).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    let fill = "INSERT INTO mainstem.events
+                    (position, following, id, type, tags, payload, metadata, occurred_at, recorded_at)
+                SELECT n, 0, gen_random_uuid(), 'Type' || n % 5, ARRAY['tag:' || n % 900, 'common'],
+                       jsonb_build_object('key', n % 900, 'text', md5(n::text)), '{}', now(), now()
+                FROM generate_series(1, 60000) n";
+    let client = router.client().await.unwrap();
+    client.execute(fill, &[]).await.unwrap();
+    client.batch_execute("ANALYZE mainstem.events").await.unwrap();
+    drop(client);
+    (router, store)
+}
+
+/// The plan of the statement that this connection has run last, with values as the server was sent them, in both ways of
+/// planning.
+async fn plans(cluster: &LocalCluster, values: &str) -> [String; 2] {
+    let router = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
+    let client = router.client().await.unwrap();
+    let last =
+        "SELECT query FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND query LIKE '%\"mainstem\".\"events\"%'
+                ORDER BY query_start DESC LIMIT 1";
+    let sql: String = client.query_one(last, &[]).await.unwrap().get(0);
+    client.batch_execute(&format!("SET jit = off; PREPARE asked AS {sql}")).await.unwrap();
+    let mut plans = Vec::new();
+    for mode in ["force_custom_plan", "force_generic_plan"] {
+        client.batch_execute(&format!("SET plan_cache_mode = {mode}")).await.unwrap();
+        let explain = format!("EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF) EXECUTE asked{values}");
+        let rows = client.query(&explain, &[]).await.unwrap();
+        plans.push(rows.iter().map(|row| row.get::<_, String>(0)).collect::<Vec<_>>().join("\n"));
+    }
+    plans.try_into().unwrap()
+}
+
+#[tokio::test]
+async fn a_part_is_found_by_the_index_that_fits() {
+    let cluster = started(LocalCluster::builder().replicas(0).setting("track_activity_query_size", "16kB")).await;
+    let (_router, store) = store(&cluster).await;
+    let tagged = |tag: &str| Filter::matching().all_tags_of([tag]).finish().unwrap();
+    let keyed = Filter::matching().any_predicate_of([Predicate::payload("key", 901)]).finish().unwrap();
+    let typed = |event_type: &str| Filter::matching().any_type_of([event_type, "Type4"]).finish().unwrap();
+    let ask = async |what: &str, filter: &Filter| {
+        let asked = async {
+            match what {
+                "last" => store.last(filter).await.map(|last| u64::from(last.is_some())),
+                "limit" => store.query(filter).limit(3).await.map(|page| page.len() as u64),
+                "exists" => store.exists(filter).await.map(|exists| u64::from(*exists)),
+                _ => store.count(filter).await.map(|count| *count),
+            }
+        };
+        timeout(HANG, asked).await.expect("no hang").unwrap()
+    };
+    let tags = |what: &str, tag: &str| match what {
+        "last" => format!("(1, '{{{tag}}}')"),
+        "limit" => format!("(3, '{{{tag}}}')"),
+        _ => format!("('{{{tag}}}')"),
+    };
+    for what in ["last", "limit", "exists", "count"] {
+        // None matches, and few do.
+        for (tag, found) in [("tag:none", 0), ("tag:7", 1)] {
+            assert_eq!(ask(what, &tagged(tag)).await.min(1), found, "{what} of {tag}");
+            for plan in plans(&cluster, &tags(what, tag)).await {
+                assert!(plan.contains("Bitmap Index Scan on events_tags"), "{what} of {tag}:\n{plan}");
+            }
+        }
+        assert_eq!(ask(what, &keyed).await, 0);
+        let value = r#"'{"key": 901}'"#;
+        let values = match what {
+            "last" => format!("(1, {value})"),
+            "limit" => format!("(3, {value})"),
+            _ => format!("({value})"),
+        };
+        for plan in plans(&cluster, &values).await {
+            assert!(plan.contains("Bitmap Index Scan on events_payload"), "{what} of a key:\n{plan}");
+        }
+    }
+    for event_type in ["Type3", "None"] {
+        assert_eq!(ask("limit", &typed(event_type)).await, 3);
+        for plan in plans(&cluster, &format!("(3, '{{{event_type},Type4}}')")).await {
+            assert!(plan.contains("Scan using events_type"), "a limit by type:\n{plan}");
+            assert!(!plan.contains("rows=12000"), "all of a type:\n{plan}");
+        }
+    }
+    assert_eq!(ask("last", &Filter::any_event()).await, 1);
+    for plan in plans(&cluster, "(1)").await {
+        assert!(plan.contains("Index Scan Backward using events_pkey on events e (actual rows=1"), "the last:\n{plan}");
+        assert!(!plan.contains("Sort"), "the last one of any:\n{plan}");
+    }
+    assert_eq!(ask("limit", &Filter::any_event()).await, 3);
+    for plan in plans(&cluster, "(3)").await {
+        assert!(plan.contains("Index Scan using events_pkey on events e (actual rows=3"), "the first three:\n{plan}");
+        assert!(!plan.contains("Sort"), "the first three of any:\n{plan}");
+    }
+    // What matches often is not gone through to its end for the first.
+    assert_eq!(ask("exists", &tagged("common")).await, 1);
+    for plan in plans(&cluster, "('{common}')").await {
+        assert!(plan.contains("CTE Scan on found (actual rows=1"), "existence of what is everywhere:\n{plan}");
+    }
+}
