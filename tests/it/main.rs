@@ -17,6 +17,7 @@ mod migrations;
 mod plans;
 mod procedure;
 mod quickstart;
+mod races;
 mod router;
 mod router_faults;
 mod scope;
