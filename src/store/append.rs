@@ -17,6 +17,18 @@ use crate::{
 /// Repeating it is safe: a second append of the same events (the same ids, content and order) writes nothing and
 /// returns the positions of the first. That is what to do when the outcome is unknown.
 ///
+/// # Together with others
+///
+/// Appends that arrive while another is under way may be written together (in PostgreSQL they are). Each is judged as if it
+/// came alone and in its turn, and none is refused for another's fault.
+///
+/// # Writes of your own
+///
+/// There is no way to put other statements into an append's transaction: the log is locked while it runs, and everybody would
+/// wait for them. Append what has happened first. Then write what follows from it, from a projection that keeps the position
+/// up to which it has come in the same transaction as its own rows: if it fails between the two, it goes on there. What has to
+/// be right before the append (a unique name, say) is a condition on events.
+///
 /// # Errors
 ///
 /// - [`Conflict`](crate::ErrorKind::Conflict): the condition does not hold any more; [`Error::conflict`] says which
@@ -27,6 +39,8 @@ use crate::{
 /// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on.
 ///   Nothing was written.
 /// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): this try wrote nothing.
+/// - [`Overloaded`](crate::ErrorKind::Overloaded): too many wait already. Nothing was sent.
+/// - [`Closed`](crate::ErrorKind::Closed): the store has been closed. Nothing was sent.
 /// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost, or the commit did not wait for its standby
 ///   to the end. Make the same append again, until it is answered in another way: success, `Conflict` and
 ///   `InvalidInput` settle it; `Timeout` and `Unavailable` do not, since the first try may still be under way.
@@ -34,8 +48,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is awaited, nothing happens. Dropped later, the events are written whole or not at all, and the
-/// same append, made again, tells.
+/// Dropped before it is awaited, nothing happens, and in PostgreSQL nothing is written either as long as it waits for its turn.
+/// Dropped later, the events are written whole or not at all, and the same append, made again, tells.
 #[derive(Debug)]
 #[must_use = "an append does nothing until it is awaited"]
 pub struct Append<'a> {

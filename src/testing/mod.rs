@@ -89,6 +89,7 @@ mod create;
 #[cfg(unix)]
 mod database;
 pub mod event_store;
+mod failing;
 #[cfg(unix)]
 mod folder;
 #[cfg(unix)]
@@ -120,6 +121,7 @@ pub use builder::ClusterBuilder;
 pub use cluster::LocalCluster;
 #[cfg(unix)]
 pub use database::TestDatabase;
+pub use failing::{AppendFault, FailingEventStore};
 #[cfg(unix)]
 pub use node::Node;
 #[cfg(unix)]

@@ -19,7 +19,7 @@ fn race_without(parts: &[(&str, &str)]) -> String {
 }
 
 /// Replaces a part of the append procedure in the database of this test.
-async fn sabotage(router: &Router, changes: &[(&str, &str)]) {
+pub(crate) async fn sabotage(router: &Router, changes: &[(&str, &str)]) {
     let mut sql = include_str!("../../migrations/V2__append.sql").to_owned();
     for (part, replacement) in changes {
         assert!(sql.contains(part), "the procedure has no {part:?} any more: adapt the mutation");
@@ -29,9 +29,10 @@ async fn sabotage(router: &Router, changes: &[(&str, &str)]) {
     router.client().await.unwrap().batch_execute(&sql).await.unwrap();
 }
 
-const LOCK: (&str, &str) = ("done := pg_advisory_xact_lock(", "done := concat(");
-const FROM_SEQUENCE: (&str, &str) = ("SELECT head + row_number() OVER (ORDER BY n.index),", "SELECT nextval('drawn'),");
-const FROM_SEQUENCE_ALONE: (&str, &str) = ("VALUES (head + 1,", "VALUES (nextval('drawn'),");
+pub(crate) const LOCK: (&str, &str) = ("done := pg_advisory_xact_lock(", "done := concat(");
+pub(crate) const FROM_SEQUENCE: (&str, &str) =
+    ("SELECT head + row_number() OVER (ORDER BY n.index),", "SELECT nextval('drawn'),");
+pub(crate) const FROM_SEQUENCE_ALONE: (&str, &str) = ("VALUES (head + 1,", "VALUES (nextval('drawn'),");
 
 /// On a busy machine the racers of one race may happen to run one after the other.
 const RACES: usize = 10;
@@ -42,10 +43,38 @@ fn mutation_without_lock_and_with_drawn_positions_conflicts_are_lost() {
     assert!(outcomes.any(|outcome| outcome.contains("\n- lost conflict: ")), "no lost conflict in {RACES} races");
 }
 
+/// The lock is waited for in the statement that judges, in the snapshot from before the wait.
+const LOCK_IN_THE_GUARD: [(&str, &str); 4] = [
+    LOCK,
+    // It has to run in any case, since the head was read without the lock.
+    ("IF since < head AND count = 1 THEN", "IF since <= head AND count = 1 THEN"),
+    ("ELSIF since < head THEN", "ELSIF since <= head THEN"),
+    (
+        "WHERE l.position > since",
+        "WHERE (SELECT pg_advisory_xact_lock(1296651085, 1)) IS NOT NULL AND l.position > since",
+    ),
+];
+
+#[test]
+fn mutation_with_the_lock_in_the_guard_statement_and_drawn_positions_conflicts_are_lost() {
+    let changes = [&LOCK_IN_THE_GUARD[..], &[FROM_SEQUENCE, FROM_SEQUENCE_ALONE]].concat();
+    let mut outcomes = (0..RACES).map(|_| race_without(&changes));
+    assert!(outcomes.any(|outcome| outcome.contains("\n- lost conflict: ")), "no lost conflict in {RACES} races");
+}
+
+#[test]
+fn mutation_with_the_lock_in_the_guard_statement_the_primary_key_still_lets_no_conflict_through() {
+    only_unique_violations_without(&LOCK_IN_THE_GUARD);
+}
+
 #[test]
 fn mutation_without_lock_the_primary_key_still_lets_no_conflict_through() {
+    only_unique_violations_without(&[LOCK]);
+}
+
+fn only_unique_violations_without(parts: &[(&str, &str)]) {
     for _ in 0..RACES {
-        let outcome = race_without(&[LOCK]);
+        let outcome = race_without(parts);
         let broken: Vec<&str> = outcome.lines().filter(|line| line.starts_with("- ")).collect();
         // The suite tells of errors last: there is nothing else.
         let by_the_key = |line: &&str| line.starts_with("- unexpected error: ") && line.contains("_pkey");

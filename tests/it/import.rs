@@ -1,15 +1,12 @@
 //! Imports: more events than go into one append.
 
-use std::{
-    future::IntoFuture,
-    sync::atomic::{AtomicUsize, Ordering},
-};
+use std::future::IntoFuture;
 
 use futures_util::FutureExt;
 
 use mainstem::{
-    Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, EventStore, Filter,
-    Imported, MemoryEventStore, NewEvent, QueryRequest, Result,
+    Append, AppendCondition, Error, ErrorKind, EventStore, Filter, Imported, MemoryEventStore, NewEvent,
+    testing::{AppendFault, FailingEventStore},
 };
 use serde_json::json;
 
@@ -27,36 +24,6 @@ async fn numbers(store: &impl EventStore) -> Vec<u64> {
 
 fn no_other(filter: &str) -> AppendCondition {
     AppendCondition::fail_if_events_match(Filter::matching().any_type_of([filter]).finish().unwrap())
-}
-
-/// A store that fails at one of its appends, before or behind the write.
-#[derive(Debug)]
-struct Fails {
-    store: MemoryEventStore,
-    appends: AtomicUsize,
-    at: usize,
-    behind: bool,
-}
-
-impl EventStore for Fails {
-    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
-        let fails = self.appends.fetch_add(1, Ordering::Relaxed) + 1 == self.at;
-        let written = (!fails || self.behind).then(|| self.store.run_append(request));
-        Box::pin(async move {
-            let appended = match written {
-                Some(written) => Some(written.await?),
-                None => None,
-            };
-            match appended {
-                Some(appended) if !fails => Ok(appended),
-                _ => Err(Error::new(ErrorKind::OutcomeUnknown, "as the test wants it")),
-            }
-        })
-    }
-
-    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
-        self.store.run_query(request)
-    }
 }
 
 #[tokio::test]
@@ -78,14 +45,18 @@ async fn everything_is_written_in_order_and_in_chunks() {
 #[tokio::test]
 async fn an_import_that_failed_goes_on_when_it_is_made_again() {
     for (at, behind) in [(1, false), (1, true), (3, false), (3, true)] {
-        let store = Fails { store: MemoryEventStore::new(), appends: AtomicUsize::new(0), at, behind };
+        let store = FailingEventStore::new(MemoryEventStore::new());
+        (1..at).for_each(|_| store.pass_next_append());
+        let lost = Error::new(ErrorKind::OutcomeUnknown, "as the test wants it");
+        store.fail_next_append(if behind { AppendFault::Behind(lost) } else { AppendFault::Before(lost) });
         let events = numbered(50);
         let import = || store.import(events.clone(), AppendCondition::none()).chunk(10);
         let error = import().await.unwrap_err();
         let so_far = if at == 1 { "before the first event" } else { "behind 20 imported events" };
         assert!(error.is_outcome_unknown() && error.to_string().contains(so_far), "{error}");
         let imported = import().await.unwrap();
-        let repeated = (at - 1 + usize::from(behind)) as u64 * 10;
+        let repeated = (at - 1 + u64::from(behind)) * 10;
+        assert_eq!(store.planned(), 0);
         assert_eq!((imported.events, imported.repeated), (50, repeated));
         assert_eq!(numbers(&store).await, (0..50).collect::<Vec<_>>());
     }

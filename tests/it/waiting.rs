@@ -75,20 +75,21 @@ async fn a_short_limit_shortens_nobody_elses() {
     let lock = LogLock::take(&router).await;
     let first = start(&store, "Sent", LIMIT).await;
     LogLock::is_waited_for(&router).await;
-    let (short, long) = (start(&store, "Short", LIMIT).await, start(&store, "Long", LIMIT).await);
+    // Behind the first append, and before the next two, which then wait for the lock in one batch.
+    let between = tokio::spawn({
+        let router = router.clone();
+        async move { LogLock::take(&router).await }
+    });
+    LogLock::is_waited_for_by(&router, 2).await;
+    let (short, long) = (start(&store, "Short", Duration::from_secs(1)).await, start(&store, "Long", LIMIT).await);
     lock.release().await;
     first.await.unwrap().unwrap();
-    short.await.unwrap().unwrap();
-    long.await.unwrap().unwrap();
-
-    // Now both are in the batch that waits for the lock itself.
-    let lock = LogLock::take(&router).await;
-    let short = start(&store, "Short", Duration::from_millis(300)).await;
-    let long = start(&store, "Long", LIMIT).await;
+    let between = between.await.unwrap();
     let error = short.await.unwrap().unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Timeout, Some("55P03")), "{}", error.report());
-    lock.release().await;
-    assert_eq!(long.await.unwrap().unwrap(), 4);
+    assert!(!long.is_finished());
+    between.release().await;
+    assert_eq!(long.await.unwrap().unwrap(), 2);
 }
 
 #[tokio::test]

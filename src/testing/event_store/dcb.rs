@@ -3,14 +3,20 @@
 //! Its words are in the names; ours are `Filter` for its query, `FilterItem` for its query item, and
 //! `AppendCondition::fail_if_events_match` with `after` for its append condition.
 
-use futures_util::future::join_all;
+use std::{
+    collections::BTreeMap,
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use futures_util::future::{join, join_all};
 use serde_json::json;
 
+use super::concurrency::elsewhere;
 use super::fixture::{
     Store, append, append_if, append_one, event, expect, log, none_of, of_type, of_types, plain, positions, read,
     refused, tagged, types, with_tags,
 };
-use crate::{ErrorKind, EventStore, Filter, Result};
+use crate::{AppendCondition, ErrorKind, Event, EventId, EventStore, Filter, Result};
 
 pub(super) async fn a_query_item_matches_one_of_its_types_and_all_of_its_tags(store: Store<'_>) {
     let events = [
@@ -102,6 +108,105 @@ pub(super) async fn tags_are_opaque_and_always_exposed(store: Store<'_>) {
     assert_eq!(tags, [vec![], vec!["a", "b:1", "b:2"]], "each tag once, in order");
     assert_eq!(read(store, &with_tags(["b"])).await.len(), 0, "a tag has no parts");
     assert_eq!(types(&read(store, &with_tags(["b:1"])).await), ["B"]);
+}
+
+// The checks of the specification's public suite follow: its virtual users are tasks here.
+
+const USERS: usize = 16;
+const ROUNDS: usize = 8;
+
+/// Consistency: each event tells which query its writer made, and the last match that it saw.
+pub(super) async fn each_event_saw_the_last_match_before_it(store: Store<'_>) {
+    let queries = || {
+        let narrow = Filter::matching().any_type_of(["A"]).and_all_tags_of(["t:0"]).finish();
+        let either = Filter::matching().any_type_of(["B"]).or_matching().all_tags_of(["t:0", "t:1"]).finish();
+        let queries = [of_type("A"), of_types(["A", "B"]), with_tags(["t:0"]), with_tags(["t:1"])];
+        queries.into_iter().chain([expect(narrow, "a filter"), expect(either, "a filter")]).collect::<Vec<_>>()
+    };
+    let users = (0..USERS).map(|user| async move {
+        let (mut won, mut lost) = (0, 0);
+        for round in 0..ROUNDS {
+            let index = (user * 5 + round * 7) % 6;
+            let query = queries().swap_remove(index);
+            let history = expect(elsewhere(store.query(&query)).await, "a user's query");
+            let saw = history.last().map_or(0, Event::position);
+            let written = event(["A", "B"][(user + round) % 2], json!({"query": index, "saw": saw}));
+            let written = written.with_tags([format!("t:{}", user % 2), format!("t:{}", round % 3)]);
+            match elsewhere(store.append([written], history.unchanged())).await {
+                Ok(_) => won += 1,
+                Err(error) if error.is_conflict() => lost += 1,
+                Err(error) => panic!("a user's append: {}", error.report()),
+            }
+        }
+        (won, lost)
+    });
+    let scores = join_all(users).await;
+    let (won, lost) = scores.into_iter().fold((0, 0), |all, one| (all.0 + one.0, all.1 + one.1));
+    assert!(won >= ROUNDS && lost > 0, "{won} appends and {lost} conflicts are no contention");
+    let (log, queries) = (log(store).await, queries());
+    assert_eq!(log.len(), won, "as many events as appends that were acknowledged");
+    for (index, written) in log.iter().enumerate() {
+        let told: std::collections::HashMap<String, u64> = expect(written.decode(), "what a user saw");
+        let query = &queries[usize::try_from(told["query"]).unwrap_or_default()];
+        let last = log[..index].iter().rfind(|event| query.matches(event)).map_or(0, Event::position);
+        assert_eq!(
+            told["saw"],
+            last,
+            "the writer of {} has not seen the last match before it: {query:?}",
+            written.mark()
+        );
+    }
+}
+
+/// Monotonic: the tail of the log, read again and again while others append.
+pub(super) async fn the_tail_of_the_log_never_reorders(store: Store<'_>) {
+    let done = AtomicBool::new(false);
+    let writing = async {
+        let users = (0..USERS).map(|user| async move {
+            for round in 0..ROUNDS {
+                let events: Vec<_> = (0..1 + (user + round) % 3).map(|_| plain("A")).collect();
+                expect(elsewhere(store.append(events, AppendCondition::none())).await, "a user's append");
+            }
+        });
+        join_all(users).await;
+        done.store(true, Ordering::SeqCst);
+    };
+    let reading = async {
+        let mut seen: BTreeMap<u64, EventId> = BTreeMap::new();
+        loop {
+            // Asked before the read, so that there is a read behind the last append.
+            let is_last = done.load(Ordering::SeqCst);
+            let last = seen.keys().last().copied().unwrap_or_default();
+            let from = last.saturating_sub(20);
+            let tail = expect(elsewhere(store.query(&Filter::any_event().after_position(from))).await, "the tail");
+            let now: BTreeMap<u64, EventId> = tail.iter().map(|event| (event.position(), event.id())).collect();
+            let (before, again) = (seen.range(from + 1..), now.range(..=last));
+            assert!(before.eq(again), "the tail behind {from} is not what it was up to {last}");
+            seen.extend(now);
+            if is_last {
+                return seen;
+            }
+        }
+    };
+    let ((), seen) = join(writing, reading).await;
+    let whole = positions(&log(store).await);
+    assert_eq!(seen.into_keys().collect::<Vec<_>>(), whole, "the tails together are not the log");
+}
+
+/// Parallel writes: each user has queries of his own.
+pub(super) async fn unrelated_appends_do_not_fail(store: Store<'_>) {
+    let users = (0..USERS).map(|user| async move {
+        let own = format!("user:{user}");
+        for round in 0..ROUNDS {
+            let query = if round % 2 == 0 { with_tags([&own]) } else { of_type(&own) };
+            let history = expect(elsewhere(store.query(&query)).await, "a user's query");
+            assert_eq!(history.len(), round, "{own} sees what was his");
+            let appended = elsewhere(store.append([tagged(&own, [&own])], history.unchanged())).await;
+            expect(appended, "an append that has nothing in common with the others");
+        }
+    });
+    join_all(users).await;
+    assert_eq!(log(store).await.len(), USERS * ROUNDS);
 }
 
 /// The leading example: a course has a capacity, and students subscribe until it is reached.

@@ -103,6 +103,7 @@ macro_rules! __event_store_cases {
             conditions_see_appends_that_have_none: "an unconditional append breaks the conditions that it matches",
             conditions_of_several_items_are_judged_as_one: "any item of a condition stops the append, at the same instant as all others",
             conditions_of_every_shape_see_each_other: "conditions on types, tags, payload, metadata and everything race correctly",
+            staggered_readers_miss_nothing_below_their_head: "who reads between the commits of others has all events up to the head, and no newer head",
             boundaries_without_common_events_never_conflict: "there is no conflict without an event that matches",
             appends_of_several_events_are_never_mixed_or_seen_in_part: "an append is one step, for its neighbours and for readers",
             no_event_appears_below_one_that_was_seen: "who reads on from the last head misses nothing; what was read stays",
@@ -120,6 +121,9 @@ macro_rules! __event_store_cases {
             events_up_to_after_are_ignored: "append condition: events up to `after` are ignored",
             after_may_be_higher_than_the_last_match: "append condition: `after` is the highest position known, matching or not",
             tags_are_opaque_and_always_exposed: "tags: a set, read back, without meaning to the store",
+            each_event_saw_the_last_match_before_it: "its public suite, consistency: under random queries each writer saw its predecessor",
+            the_tail_of_the_log_never_reorders: "its public suite, monotonic: what the tail has shown stays as it was",
+            unrelated_appends_do_not_fail: "its public suite, parallel writes: there is no conflict between unrelated conditions",
             a_course_is_never_overbooked: "its example: a decision over two entities, without a lock on either",
         }
     } };

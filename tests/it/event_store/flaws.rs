@@ -27,7 +27,10 @@ flaws! {
     BeginsAtTheHead => [a_condition_without_after_counts_every_event, an_append_fails_if_any_event_matches_its_query];
     LooksAtTheLastThousand => [a_condition_from_far_back_is_judged_like_a_near_one];
     NamesTheLastMatch => [a_matching_event_behind_the_read_is_a_conflict, a_condition_without_after_counts_every_event];
-    BreaksOnAnyEvent => [an_unchanged_boundary_takes_the_append, boundaries_without_common_events_never_conflict];
+    BreaksOnAnyEvent => [
+        an_unchanged_boundary_takes_the_append, boundaries_without_common_events_never_conflict,
+        unrelated_appends_do_not_fail
+    ];
     CountsItsOwnEvents => [an_append_does_not_break_its_own_condition];
     GuardsOnlyItsOwnKind => [an_append_need_not_match_its_own_condition, each_shape_of_filter_guards_what_it_reads];
     OverlooksUnconditional => [conditions_see_appends_that_have_none, a_matching_event_behind_the_read_is_a_conflict];
@@ -124,15 +127,18 @@ flaws! {
     JudgesThenWrites => [
         each_version_of_a_boundary_has_one_winner, a_narrow_and_a_wide_set_of_types_see_each_other,
         conditions_by_type_and_by_tag_see_each_other, conditions_of_several_items_are_judged_as_one,
-        conditions_of_every_shape_see_each_other, each_version_of_a_stream_has_one_winner, one_append_made_many_times_at_once_is_written_once,
-        a_name_is_taken_by_exactly_one, a_course_is_never_overbooked
+        conditions_of_every_shape_see_each_other, each_version_of_a_stream_has_one_winner,
+        one_append_made_many_times_at_once_is_written_once,
+        a_name_is_taken_by_exactly_one, a_course_is_never_overbooked, each_event_saw_the_last_match_before_it
     ];
     LocksByFilter => [
         a_narrow_and_a_wide_set_of_types_see_each_other, conditions_by_type_and_by_tag_see_each_other,
-        conditions_of_several_items_are_judged_as_one, a_course_is_never_overbooked
+        conditions_of_several_items_are_judged_as_one, a_course_is_never_overbooked,
+        each_event_saw_the_last_match_before_it
     ];
     LocksOnlyConditions => [conditions_see_appends_that_have_none];
-    DrawsPositionsFirst => [no_event_appears_below_one_that_was_seen];
+    DrawsPositionsFirst => [no_event_appears_below_one_that_was_seen, the_tail_of_the_log_never_reorders];
+    TakesANewerHead => [staggered_readers_miss_nothing_below_their_head, each_event_saw_the_last_match_before_it];
 }
 
 /// What is written of an event.

@@ -23,12 +23,17 @@ impl LogLock {
 
     /// Waits until somebody waits for it.
     pub(crate) async fn is_waited_for(router: &Router) {
+        Self::is_waited_for_by(router, 1).await;
+    }
+
+    /// Waits until so many wait for it.
+    pub(crate) async fn is_waited_for_by(router: &Router, amount: i64) {
         let client = router.client().await.unwrap();
         let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
                    WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()";
         let deadline = Instant::now() + Duration::from_secs(10);
-        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {
-            assert!(Instant::now() < deadline, "nobody waits for the lock");
+        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) < amount {
+            assert!(Instant::now() < deadline, "fewer than {amount} wait for the lock");
             sleep(Duration::from_millis(2)).await;
         }
     }

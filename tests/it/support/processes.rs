@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mainstem::{
-    Answer, AppendRequest, Appended, BoxFuture, EventStore, PostgresEventStore, QueryRequest, Result, Router,
+    Answer, AppendRequest, Appended, BoxFuture, EventStore, LoadAnswer, LoadRequest, PostgresEventStore, QueryRequest,
+    Result, Router,
 };
 
 /// Several stores of one log, in turn. They know nothing of each other, so that their appends meet at the server.
@@ -31,5 +32,9 @@ impl EventStore for Processes {
 
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         self.next().run_query(request)
+    }
+
+    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+        self.next().run_load(request)
     }
 }

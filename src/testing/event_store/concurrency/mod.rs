@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use futures_util::future::{join_all, join3};
 use serde_json::json;
 
-use self::race::{Move, elsewhere};
+pub(super) use self::race::elsewhere;
+use self::race::{Move, Start};
 use super::fixture::{
     Store, append_if, append_one, event, expect, log, none_of, of_type, of_types, plain, positions, tagged,
     with_predicate, with_tags,
@@ -113,6 +114,15 @@ pub(super) async fn conditions_of_every_shape_see_each_other(store: Store<'_>) {
         guarded(filter, vec![written, plain("Filler")])
     })
     .await;
+}
+
+pub(super) async fn staggered_readers_miss_nothing_below_their_head(store: Store<'_>) {
+    let score = race::run_from(store, Start::Staggered, RACERS, ROUNDS, |racer, round| {
+        let course = format!("course:{}", (racer + round) % 2);
+        guarded(with_tags([&course]), vec![tagged("A", [&course]), plain("Filler")])
+    });
+    let score = score.await;
+    assert!(score.won >= ROUNDS && score.lost > 0, "racers who start one after the other still meet: {score:?}");
 }
 
 pub(super) async fn boundaries_without_common_events_never_conflict(store: Store<'_>) {

@@ -1,6 +1,9 @@
 //! Many racers, each of which reads, decides and appends, again and again.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
@@ -44,18 +47,40 @@ pub(super) struct Score {
     pub(super) lost: usize,
 }
 
+/// When racers read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Start {
+    /// In every other round all decide on the same state, so that they cannot miss each other.
+    Together,
+    /// One after the other, so that reads fall between the commits of others, and during them.
+    Staggered,
+}
+
 /// Runs a race on an empty store, and has the oracle look at what became of it.
 pub(super) async fn run(store: Store<'_>, racers: usize, rounds: usize, plan: impl Fn(usize, usize) -> Move) -> Score {
+    run_from(store, Start::Together, racers, rounds, plan).await
+}
+
+pub(super) async fn run_from(
+    store: Store<'_>,
+    start: Start,
+    racers: usize,
+    rounds: usize,
+    plan: impl Fn(usize, usize) -> Move,
+) -> Score {
     let (all_have_read, acknowledged) = (Barrier::new(racers), AtomicU64::new(0));
     let (all_have_read, acknowledged, plan) = (&all_have_read, &acknowledged, &plan);
     let racing = (0..racers).map(|racer| async move {
         let mut told = Vec::new();
         for round in 0..rounds {
             let Move { filter, events, guarded } = plan(racer, round);
+            if start == Start::Staggered {
+                let turn = u64::try_from((racer + round) % racers).unwrap_or_default();
+                tokio::time::sleep(Duration::from_micros(250 * turn)).await;
+            }
             let floor = acknowledged.load(Ordering::SeqCst);
             let history = expect(elsewhere(store.query(&filter)).await, "a racer's query");
-            // In every other round all decide on the same state, so that they cannot miss each other.
-            if round % 2 == 0 {
+            if start == Start::Together && round % 2 == 0 {
                 all_have_read.wait().await;
             }
             let (after, condition) = if guarded {
@@ -78,7 +103,7 @@ pub(super) async fn run(store: Store<'_>, racers: usize, rounds: usize, plan: im
 }
 
 /// Runs a call as a task of its own, so that calls run at the same time and not only in turns.
-pub(in crate::testing::event_store) async fn elsewhere<T: Send + 'static>(
+pub(in super::super) async fn elsewhere<T: Send + 'static>(
     call: impl IntoFuture<Output = T, IntoFuture = BoxFuture<T>>,
 ) -> T {
     match tokio::spawn(call.into_future()).await {

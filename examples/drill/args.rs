@@ -1,0 +1,98 @@
+//! The options.
+
+use crate::{Failure, Outcome};
+
+const HELP: &str = "\
+drill append [--writers N] [--processes N] [--seconds N] [--seed N] [--break NAME|list]
+
+  --writers N     how many append at the same time, 1 to 64                                  (default: 32)
+  --processes N   processes that they are spread over, 1 to 16, no more than writers         (default: 4, or fewer)
+  --seconds N     how long they go on, 3 to 3600                                             (default: 20)
+  --seed N        what they choose by; the order in which it happens is the servers'         (default: by the clock)
+  --break NAME    break the append procedure in this way first: the drill must find out. `list` prints the names.
+                  Only in a build with the feature __faults.
+
+Status 0: every rule held. 1: some did not, and are named. 2: nothing can be said, for the reason on standard error.
+";
+
+pub(crate) enum Command {
+    Append(Args),
+    /// One of the processes that `append` starts.
+    Writers,
+    Print(String),
+}
+
+#[derive(Debug)]
+pub(crate) struct Args {
+    pub(crate) writers: u64,
+    pub(crate) processes: u64,
+    pub(crate) seconds: u64,
+    pub(crate) seed: u64,
+    pub(crate) fault: Option<String>,
+}
+
+impl Command {
+    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
+        match words.next().as_deref() {
+            Some("append") => {}
+            Some("writers") => return Ok(Self::Writers),
+            Some("help" | "--help" | "-h") => return Ok(Self::Print(HELP.to_owned())),
+            Some(other) => return Err(format!("there is no drill {other:?}\n\n{HELP}").into()),
+            None => return Err(format!("say which drill\n\n{HELP}").into()),
+        }
+        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+        let (mut writers, mut processes, mut seconds) = (32, None, 20);
+        let (mut seed, mut fault) = (clock.subsec_nanos().into(), None);
+        while let Some(option) = words.next() {
+            let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
+            match &*option {
+                "--writers" => writers = number(&option, &value()?, 1, 64)?,
+                "--processes" => processes = Some(number(&option, &value()?, 1, 16)?),
+                "--seconds" => seconds = number(&option, &value()?, 3, 3600)?,
+                "--seed" => seed = number(&option, &value()?, 0, u64::MAX)?,
+                "--break" => match value()? {
+                    list if list == "list" => return names().map(Self::Print),
+                    name => fault = Some(known(name)?),
+                },
+                "--help" | "-h" => return Ok(Self::Print(HELP.to_owned())),
+                _ => return Err(format!("there is no option {option:?}\n\n{HELP}").into()),
+            }
+        }
+        let processes = processes.unwrap_or_else(|| 4.min(writers));
+        if processes > writers {
+            return Err(format!("{processes} processes are more than {writers} writers").into());
+        }
+        Ok(Self::Append(Args { writers, processes, seconds, seed, fault }))
+    }
+}
+
+fn number(option: &str, text: &str, least: u64, most: u64) -> Outcome<u64> {
+    let number = text.parse().ok().filter(|number| (least..=most).contains(number));
+    number.ok_or_else(|| format!("{option} is a number from {least} to {most}, not {text:?}").into())
+}
+
+#[cfg(feature = "__faults")]
+fn names() -> Outcome<String> {
+    Ok(crate::faults::FAULTS.iter().map(|fault| format!("{}\n", fault.name)).collect())
+}
+
+#[cfg(feature = "__faults")]
+fn known(name: String) -> Outcome<String> {
+    match crate::faults::FAULTS.iter().any(|fault| fault.name == name) {
+        true => Ok(name),
+        false => Err(format!("there is no fault {name:?}; `--break list` prints the names").into()),
+    }
+}
+
+#[cfg(not(feature = "__faults"))]
+const NO_FAULTS: &str = "this build has no faults to break the log with: build it with --features testing,__faults";
+
+#[cfg(not(feature = "__faults"))]
+fn names() -> Outcome<String> {
+    Err(NO_FAULTS.into())
+}
+
+#[cfg(not(feature = "__faults"))]
+fn known(_name: String) -> Outcome<String> {
+    Err(NO_FAULTS.into())
+}

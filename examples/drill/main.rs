@@ -1,0 +1,87 @@
+//! The drill: histories of contended appends on real servers, judged after the fact.
+//!
+//!     cargo run --release --features testing --example drill -- append --writers 32 --seconds 20
+//!
+//! It starts a primary with a replica on a disk, and writers in several processes, each with a store of its own. They read,
+//! decide and append under conditions that overlap, while connections are killed, the primary is killed and restarted, and
+//! an old transaction is open in another database. One reader polls the primary, one the replica. Afterwards the whole log
+//! is held against what everybody tried and was told: `oracle` has the rules.
+//!
+//! The last line of standard output is `drill append: anomalies=0 appends=N conflicts=N`, with status 0. With broken rules
+//! their names come before it, and the status is 1. Whatever keeps the drill from showing anything (no contention, a server
+//! that does not come back, an answer that nobody can explain) is told on standard error, with status 2.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `args` | the options |
+//! | `append` | the subcommand, from the start of the cluster to the verdict |
+//! | `database` | the log, made by the files in `migrations/` |
+//! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
+//! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
+//! | `readers`, `trouble` | who reads and what breaks meanwhile |
+//! | `journal`, `oracle` | what was tried and told, and what must hold of it |
+
+mod append;
+mod args;
+mod database;
+#[cfg(feature = "__faults")]
+mod faults;
+mod journal;
+mod oracle;
+mod plan;
+mod processes;
+mod readers;
+mod trouble;
+mod writer;
+
+use std::{error::Error, process::ExitCode};
+
+use args::Command;
+
+type Failure = Box<dyn Error + Send + Sync>;
+type Outcome<T = ()> = Result<T, Failure>;
+
+/// What cannot be said of the log: something else went wrong.
+const UNDECIDED: u8 = 2;
+
+fn main() -> ExitCode {
+    match std::panic::catch_unwind(|| Command::parse(std::env::args().skip(1)).and_then(run)) {
+        Ok(Ok(status)) => status,
+        Ok(Err(error)) => {
+            eprintln!("drill: {}", chain(&*error));
+            ExitCode::from(UNDECIDED)
+        }
+        // It has been told of already.
+        Err(_) => ExitCode::from(UNDECIDED),
+    }
+}
+
+fn run(command: Command) -> Outcome<ExitCode> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+    let status = match command {
+        Command::Append(args) => runtime.block_on(append::run(&args)),
+        Command::Writers => runtime.block_on(writer::work()).map(|()| ExitCode::SUCCESS),
+        Command::Print(text) => {
+            print!("{text}");
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    // A thread that waits for standard input must not keep the process.
+    runtime.shutdown_background();
+    status
+}
+
+/// An error with its causes.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    if let Some(error) = error.downcast_ref::<mainstem::Error>() {
+        return error.report();
+    }
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        source = error.source();
+    }
+    text
+}

@@ -1,0 +1,248 @@
+//! A process of writers: each reads, decides and appends, until the time is over, and keeps a journal.
+
+use std::{
+    io::Write as _,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstem::{
+    AppendCondition, Consistency, Error, Event, EventStore, Filter, Mark, NewEvent, PostgresEventStore, Router,
+};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
+    time::{Instant, sleep, timeout},
+};
+
+use crate::{
+    Failure, Outcome,
+    journal::{Answer, Condition, Entry, Read, Written},
+    plan::{self, Dice, Subject},
+};
+
+/// The first line of a process's standard input. What it prints is a [`Count`] a second.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(crate) struct Task {
+    pub(crate) primary: String,
+    pub(crate) replica: String,
+    pub(crate) journal: PathBuf,
+    pub(crate) seed: u64,
+    /// The numbers of its writers.
+    pub(crate) writers: std::ops::Range<u64>,
+    pub(crate) seconds: u64,
+}
+
+/// What a process has done so far.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) struct Count {
+    pub(crate) appends: u64,
+    pub(crate) conflicts: u64,
+    /// Tries without an answer.
+    pub(crate) lost: u64,
+}
+
+/// For one call. Shorter than an outage, so that some outcomes are unknown for this reason, too.
+const CALL: Duration = Duration::from_secs(5);
+
+/// How long an unknown outcome is asked for after the end.
+pub(crate) const SETTLE: Duration = Duration::from_secs(60);
+
+/// How far back most reads begin: the log is long, and what a decision has to know is the drill's business.
+const RECENT: u64 = 400;
+
+#[derive(Clone)]
+struct Shared {
+    store: PostgresEventStore,
+    journal: Arc<Mutex<std::io::BufWriter<std::fs::File>>>,
+    appends: Arc<AtomicU64>,
+    conflicts: Arc<AtomicU64>,
+    lost: Arc<AtomicU64>,
+    end: Instant,
+}
+
+/// The life of a process.
+pub(crate) async fn work() -> Outcome {
+    let mut input = BufReader::new(tokio::io::stdin()).lines();
+    let first = input.next_line().await?.ok_or("writers are started by `drill append` only")?;
+    let task: Task = serde_json::from_str(&first)?;
+    // With the one who started it, this ends, too.
+    tokio::spawn(async move {
+        while let Ok(Some(_)) = input.next_line().await {}
+        std::process::exit(1);
+    });
+    let amount = u32::try_from(task.writers.end - task.writers.start)?;
+    let router = Router::builder().primary(&task.primary).replica(&task.replica).max_connections(amount.min(8) + 2);
+    let shared = Shared {
+        store: PostgresEventStore::new(&router.call_timeout(CALL).connect().await?),
+        journal: Arc::new(Mutex::new(std::io::BufWriter::new(std::fs::File::create(&task.journal)?))),
+        appends: Arc::default(),
+        conflicts: Arc::default(),
+        lost: Arc::default(),
+        end: Instant::now() + Duration::from_secs(task.seconds),
+    };
+    let writers: Vec<_> =
+        task.writers.clone().map(|writer| tokio::spawn(run(shared.clone(), task.seed, writer))).collect();
+    let all = async {
+        for writer in writers {
+            writer.await??;
+        }
+        Ok::<_, Failure>(())
+    };
+    tokio::pin!(all);
+    loop {
+        let ended = timeout(Duration::from_secs(1), &mut all).await;
+        let done = ended.is_ok();
+        if let Ok(outcome) = ended {
+            outcome?;
+            shared.journal.lock().map_err(|_| "a writer panicked")?.flush()?;
+        }
+        let [appends, conflicts, lost] =
+            [&shared.appends, &shared.conflicts, &shared.lost].map(|count| count.load(Ordering::Relaxed));
+        let line = serde_json::to_string(&Count { appends, conflicts, lost })? + "\n";
+        let mut output = tokio::io::stdout();
+        output.write_all(line.as_bytes()).await?;
+        output.flush().await?;
+        if done {
+            return Ok(());
+        }
+    }
+}
+
+/// One writer.
+async fn run(shared: Shared, seed: u64, writer: u64) -> Outcome {
+    let mut dice = Dice::new(seed, writer);
+    let mut head = 0_u64;
+    // An earlier read, for decisions that come too late.
+    let mut old: Option<(Subject, Condition)> = None;
+    while Instant::now() < shared.end {
+        let subject = Subject::roll(&mut dice);
+        let (events, condition) = match (dice.roll(16), old.take()) {
+            (0 | 1, _) => (subject.events(&mut dice), None),
+            (2, _) => {
+                let (filter, events) = plan::claim(&mut dice)?;
+                (events, Some(Condition { filter, after: None, read: None }))
+            }
+            (3 | 4, Some((subject, condition))) => (subject.events(&mut dice), Some(condition)),
+            _ => {
+                let filter = subject.boundary(&mut dice)?;
+                // A decision may be made on a replica's past: the append tells.
+                let level = if dice.one_in(6) { Consistency::Eventual } else { Consistency::Strong };
+                let from = if dice.one_in(24) { 0 } else { head.saturating_sub(RECENT) };
+                let Some(condition) = shared.read(filter, from, level).await? else { continue };
+                head = condition.after.map_or(0, |mark| mark.position());
+                old = Some((subject, condition.clone()));
+                (subject.events(&mut dice), Some(condition))
+            }
+        };
+        shared.append(writer, events, condition, &mut dice).await?;
+    }
+    Ok(())
+}
+
+impl Shared {
+    /// Reads the matching events behind a position. `None` when nobody answers.
+    async fn read(&self, filter: Filter, from: u64, consistency: Consistency) -> Outcome<Option<Condition>> {
+        let news = filter.clone().after_position(from);
+        loop {
+            match self.store.query(&news).consistency(consistency.clone()).await {
+                Ok(history) => {
+                    let positions = history.iter().map(Event::position).collect();
+                    let read = Some(Read { from, positions });
+                    return Ok(Some(Condition { filter, after: history.head(), read }));
+                }
+                Err(error) if error.is_retryable() && Instant::now() < self.end => pause().await,
+                Err(error) if error.is_retryable() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    async fn append(
+        &self,
+        writer: u64,
+        events: Vec<Written>,
+        condition: Option<Condition>,
+        dice: &mut Dice,
+    ) -> Outcome {
+        let new = events.iter().map(Written::event).collect::<mainstem::Result<Vec<_>>>()?;
+        let mut lost = 0;
+        if dice.one_in(20) {
+            // Given up half-way, and then made again.
+            let limit = Duration::from_micros(dice.roll(3_000));
+            let _ = timeout(limit, self.store.append(new.clone(), sent(condition.as_ref())).into_future()).await;
+        }
+        let mut answers = Vec::new();
+        if dice.one_in(20) {
+            let ((one, lost_by_one), (other, lost_by_other)) =
+                tokio::join!(self.settle(&new, condition.as_ref()), self.settle(&new, condition.as_ref()));
+            answers.extend([one, other]);
+            lost += lost_by_one + lost_by_other;
+        } else {
+            let (answer, tries) = self.settle(&new, condition.as_ref()).await;
+            answers.push(answer);
+            lost += tries;
+        }
+        if dice.one_in(12) {
+            let (answer, tries) = self.settle(&new, condition.as_ref()).await;
+            answers.push(answer);
+            lost += tries;
+        }
+        let entry = Entry { writer, events, condition, answers, lost };
+        let count = match (entry.acknowledged().is_some(), entry.refused()) {
+            (true, _) => &self.appends,
+            (_, true) => &self.conflicts,
+            _ => &self.lost,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
+        self.lost.fetch_add(lost, Ordering::Relaxed);
+        let line = serde_json::to_string(&entry)? + "\n";
+        Ok(self.journal.lock().map_err(|_| "a writer panicked")?.write_all(line.as_bytes())?)
+    }
+
+    /// Makes the same append until it is answered; also how often it was not.
+    async fn settle(&self, events: &[NewEvent], condition: Option<&Condition>) -> (Answer, u64) {
+        for lost in 0.. {
+            let outcome = self.store.append(events.to_vec(), sent(condition)).await;
+            let answer = match outcome {
+                Ok(appended) => Answer::Appended {
+                    first: appended.first_position(),
+                    last: appended.last().position(),
+                    repeated: appended.is_repeated(),
+                },
+                Err(error) if error.is_retryable() && Instant::now() < self.end + SETTLE => {
+                    pause().await;
+                    continue;
+                }
+                Err(error) if error.is_retryable() => Answer::None(error.report()),
+                Err(error) => told(&error),
+            };
+            return (answer, lost);
+        }
+        unreachable!("the loop ends by its limit")
+    }
+}
+
+fn told(error: &Error) -> Answer {
+    match error.conflict() {
+        Some(conflict) => Answer::Conflict { position: conflict.position, event_type: conflict.event_type.clone() },
+        None => Answer::Other(error.report()),
+    }
+}
+
+fn sent(condition: Option<&Condition>) -> AppendCondition {
+    let Some(Condition { filter, after, .. }) = condition else { return AppendCondition::none() };
+    let condition = AppendCondition::fail_if_events_match(filter.clone());
+    match after {
+        Some(mark) => condition.after(Mark::new(mark.position(), mark.id())),
+        None => condition,
+    }
+}
+
+async fn pause() {
+    sleep(Duration::from_millis(20)).await;
+}

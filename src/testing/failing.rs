@@ -1,0 +1,160 @@
+//! A store that fails when it is told to.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures_util::stream;
+
+use crate::{
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, EventStore, LoadAnswer, LoadRequest, QueryRequest,
+    Result, Served,
+};
+
+/// A store that fails when it is told to, and is another store the rest of the time.
+///
+/// For the tests of what an application does when its store fails: does it try again, does it give up, does it append twice?
+/// The append that matters most is the one whose answer is lost, and no database does that on demand.
+///
+/// ```
+/// use mainstem::{
+///     AppendCondition, Error, ErrorKind, EventStore, MemoryEventStore, NewEvent,
+///     testing::{AppendFault, FailingEventStore},
+/// };
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mainstem::Result<()> {
+/// let store = FailingEventStore::new(MemoryEventStore::new());
+/// store.fail_next_append(AppendFault::Behind(Error::new(ErrorKind::OutcomeUnknown, "the answer was lost")));
+///
+/// let event = NewEvent::new("CopyLent", &serde_json::json!({"copy": 7}))?;
+/// assert!(store.append([event.clone()], AppendCondition::none()).await.unwrap_err().is_outcome_unknown());
+/// // It had been written, and the same append tells.
+/// assert!(store.append([event], AppendCondition::none()).await?.is_repeated());
+/// # Ok(())
+/// # }
+/// ```
+///
+/// Each fault is for one call: faults of appends come in their order, and so do those of reads. Cloning is cheap if it is for
+/// the store within, and all clones share the faults.
+#[derive(Clone, Debug)]
+pub struct FailingEventStore<S> {
+    store: S,
+    faults: Arc<Mutex<Faults>>,
+}
+
+#[derive(Debug, Default)]
+struct Faults {
+    appends: VecDeque<Option<AppendFault>>,
+    reads: VecDeque<Option<Error>>,
+}
+
+/// How an append of a [`FailingEventStore`] fails.
+///
+/// The errors are what the application would see: [`Error::new`] makes most, and
+/// [`Guard::conflict`](crate::Guard::conflict) a conflict.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum AppendFault {
+    /// Nothing is written.
+    Before(Error),
+    /// It is written, and the answer is lost. If the store refuses it, that is the answer.
+    Behind(Error),
+}
+
+impl<S> FailingEventStore<S> {
+    /// A store that does not fail yet.
+    #[must_use]
+    pub fn new(store: S) -> Self {
+        Self { store, faults: Arc::default() }
+    }
+
+    /// Lets an append fail: the next one, or the one behind those for which something is said already.
+    pub fn fail_next_append(&self, fault: AppendFault) {
+        self.faults().appends.push_back(Some(fault));
+    }
+
+    /// Lets an append pass, before the next fault.
+    pub fn pass_next_append(&self) {
+        self.faults().appends.push_back(None);
+    }
+
+    /// Lets a read fail (a query, a stream, a count, an existence, the load of a fixed stream): the next one, or the one behind those for which something
+    /// is said already.
+    pub fn fail_next_read(&self, error: Error) {
+        self.faults().reads.push_back(Some(error));
+    }
+
+    /// Lets a read pass, before the next fault.
+    pub fn pass_next_read(&self) {
+        self.faults().reads.push_back(None);
+    }
+
+    /// For how many calls something is said that have not come: 0 when the application has met all that was planned.
+    #[must_use]
+    pub fn planned(&self) -> usize {
+        let faults = self.faults();
+        faults.appends.len() + faults.reads.len()
+    }
+
+    fn faults(&self) -> MutexGuard<'_, Faults> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn next_read(&self) -> Option<Error> {
+        self.faults().reads.pop_front().flatten()
+    }
+}
+
+impl<S: EventStore> EventStore for FailingEventStore<S> {
+    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+        let fault = self.faults().appends.pop_front().flatten();
+        match fault {
+            None => self.store.run_append(request),
+            Some(AppendFault::Before(error)) => Box::pin(async { Err(error) }),
+            Some(AppendFault::Behind(error)) => {
+                let appended = self.store.run_append(request);
+                Box::pin(async {
+                    appended.await?;
+                    Err(error)
+                })
+            }
+        }
+    }
+
+    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
+        match self.next_read() {
+            None => self.store.run_query(request),
+            Some(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
+        match self.next_read() {
+            None => self.store.run_load(request),
+            Some(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
+        match self.next_read() {
+            None => self.store.run_count(request),
+            Some(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
+        match self.next_read() {
+            None => self.store.run_exists(request),
+            Some(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
+        match self.next_read() {
+            None => self.store.run_stream(request),
+            Some(error) => Box::pin(stream::once(async { Err(error) })),
+        }
+    }
+}

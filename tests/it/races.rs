@@ -1,0 +1,201 @@
+//! The races that other event stores on PostgreSQL have lost, each held at the very moment that matters. Where a defence is
+//! in the append procedure, a `mutation` takes it away in the database of the test: then the race must be lost.
+
+use std::{
+    future::{Future, IntoFuture},
+    time::Duration,
+};
+
+use mainstem::{
+    AppendCondition, Client, Consistency, Error, EventStore, Filter, PostgresEventStore, Router, testing::TestDatabase,
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use crate::{
+    contention::{FROM_SEQUENCE, FROM_SEQUENCE_ALONE, LOCK, sabotage},
+    support::{cluster, event, store},
+};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A place on the way of the database where tests stop somebody: whoever calls `halt` waits until this is dropped.
+struct Gate(Client);
+
+impl Gate {
+    const HALT: &str = "CREATE FUNCTION halt() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN \
+        PERFORM pg_advisory_lock_shared(77); PERFORM pg_advisory_unlock_shared(77); RETURN true; END $$;";
+
+    async fn close(router: &Router) -> Self {
+        let client = router.client().await.unwrap();
+        client.batch_execute("SELECT pg_advisory_lock(77)").await.unwrap();
+        Self(client)
+    }
+
+    async fn open(self) {
+        self.0.batch_execute("SELECT pg_advisory_unlock(77)").await.unwrap();
+    }
+}
+
+/// How many sessions of this database wait for an advisory lock.
+async fn waiting(router: &Router) -> i64 {
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    router.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
+}
+
+async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + LIMIT;
+    while !check().await {
+        assert!(Instant::now() < deadline, "{what} has not happened within {LIMIT:?}");
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn run(router: &Router, sql: &str) {
+    router.client().await.unwrap().batch_execute(sql).await.unwrap();
+}
+
+fn either(one: &str, other: &str) -> Filter {
+    Filter::matching().all_tags_of([one]).or_matching().all_tags_of([other]).finish().unwrap()
+}
+
+/// One append is in flight, at the lower position, while another one comes; then somebody reads a boundary that both are
+/// in, and decides when they are through.
+async fn decide_beside_one_in_flight(router: &Router) -> Result<(), Error> {
+    let halt = "CREATE FUNCTION halt_row() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN PERFORM halt(); RETURN NEW; END $$; \
+                CREATE TRIGGER slow BEFORE INSERT ON mainstem.events FOR EACH ROW WHEN (NEW.type = 'Slow') \
+                EXECUTE FUNCTION halt_row()";
+    run(router, &[Gate::HALT, halt].concat()).await;
+    // Each of them is a process of its own to the server.
+    let [slow, quick, deciding] = [(); 3].map(|()| PostgresEventStore::new(router));
+    let gate = Gate::close(router).await;
+    let first = event("Slow", json!({})).with_tag("course:1");
+    let first = tokio::spawn(slow.append([first], AppendCondition::none()).into_future());
+    until("the slow append's wait", async || waiting(router).await == 1).await;
+    let second = event("Quick", json!({})).with_tag("student:2");
+    let second = tokio::spawn(quick.append([second], AppendCondition::none()).into_future());
+    until("the end or the wait of the quick append", async || second.is_finished() || waiting(router).await == 2).await;
+    let history = deciding.query(&either("course:1", "student:2")).await.unwrap();
+    gate.open().await;
+    first.await.unwrap().unwrap();
+    second.await.unwrap().unwrap();
+    let decision = event("Decided", json!({}));
+    deciding.append([decision], history.unchanged()).await.map(drop)
+}
+
+#[tokio::test]
+async fn an_or_boundary_sees_the_lower_position_that_was_in_flight() {
+    let (_database, router, _store) = store().await;
+    let error = decide_beside_one_in_flight(&router).await.unwrap_err();
+    assert_eq!(error.conflict().map(|it| (it.position, &*it.event_type)), Some((1, "Slow")), "{}", error.report());
+}
+
+#[tokio::test]
+async fn mutation_with_drawn_positions_and_no_lock_the_one_in_flight_is_missed() {
+    let (_database, router, _store) = store().await;
+    run(&router, "CREATE SEQUENCE drawn").await;
+    sabotage(&router, &[LOCK, FROM_SEQUENCE, FROM_SEQUENCE_ALONE]).await;
+    decide_beside_one_in_flight(&router).await.expect("the race is lost without the lock");
+}
+
+/// Somebody writes in another database, and does not commit. Meanwhile a boundary is broken.
+async fn decide_beside_an_old_transaction(
+    database: &TestDatabase<'_>,
+    store: &PostgresEventStore,
+) -> Result<(), Error> {
+    let elsewhere = crate::support::database().await;
+    assert_ne!(elsewhere.name(), database.name());
+    let other = Router::builder().primary(elsewhere.primary_url()).connect().await.unwrap();
+    let old = other.client().await.unwrap();
+    old.batch_execute("CREATE TABLE t (x int); BEGIN; INSERT INTO t VALUES (1)").await.unwrap();
+    let filter = Filter::matching().any_type_of(["A"]).finish().unwrap();
+    let before = store.query(&filter).await.unwrap();
+    let appended = store.append([event("A", json!({}))], before.unchanged()).await.unwrap();
+    // Everybody sees it, also those who go on from a position.
+    assert_eq!(store.query(&filter).await.unwrap().head(), Some(appended.last()));
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let news = store.query(&filter.clone().after_position(0)).consistency(Consistency::Eventual).await.unwrap();
+    assert_eq!((news.len(), news.head()), (1, Some(appended.last())));
+    let outcome = store.append([event("A", json!({}))], before.unchanged()).await.map(drop);
+    old.batch_execute("COMMIT").await.unwrap();
+    outcome
+}
+
+#[tokio::test]
+async fn an_old_transaction_in_another_database_hides_nothing() {
+    let (database, _router, store) = store().await;
+    let error = decide_beside_an_old_transaction(&database, &store).await.unwrap_err();
+    assert_eq!(error.conflict().map(|conflict| conflict.position), Some(1), "{}", error.report());
+}
+
+#[tokio::test]
+async fn mutation_with_a_horizon_of_transaction_ids_the_conflict_is_hidden() {
+    let (database, router, store) = store().await;
+    let horizon =
+        "WHERE l.position > since AND l.xmin::text::bigint < pg_snapshot_xmin(pg_current_snapshot())::text::bigint";
+    sabotage(&router, &[("WHERE l.position > since", horizon)]).await;
+    decide_beside_an_old_transaction(&database, &store)
+        .await
+        .expect("the conflict is hidden behind the old transaction");
+}
+
+/// A store whose scans of the log stop at the first event, while the gate is closed. Superusers know no such policies.
+async fn slow_reader(database: &TestDatabase<'_>, admin: &Router) -> PostgresEventStore {
+    let role = format!("slow_{}", database.name());
+    let sql = format!(
+        "{} ALTER TABLE mainstem.events ENABLE ROW LEVEL SECURITY; \
+         CREATE POLICY slow ON mainstem.events USING (position <> 1 OR halt()) WITH CHECK (true); \
+         CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT USAGE ON SCHEMA mainstem TO {role}; \
+         GRANT SELECT, INSERT ON mainstem.events TO {role}",
+        Gate::HALT
+    );
+    run(admin, &sql).await;
+    let url = database.primary_url();
+    let (_, host) = url.split_once('@').unwrap();
+    let router = Router::builder().primary(format!("postgres://{role}:secret@{host}")).connect().await.unwrap();
+    PostgresEventStore::new(&router)
+}
+
+/// An append of the type `A` comes while a call of another store's is in the middle of its scan.
+async fn append_amid<T: Send + 'static>(
+    router: &Router,
+    store: &PostgresEventStore,
+    call: impl Future<Output = T> + Send + 'static,
+) -> T {
+    let gate = Gate::close(router).await;
+    let call = tokio::spawn(call);
+    until("the scan's halt", async || call.is_finished() || waiting(router).await == 1).await;
+    assert!(!call.is_finished(), "the scan was not halted: is the policy still asked?");
+    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    gate.open().await;
+    call.await.unwrap()
+}
+
+#[tokio::test]
+async fn the_head_of_a_read_is_of_the_snapshot_of_its_scan() {
+    let (database, router, store) = store().await;
+    let begun = store.append([event("A", json!({})), event("B", json!({}))], AppendCondition::none()).await.unwrap();
+    let slow = slow_reader(&database, &router).await;
+    let filter = Filter::matching().any_type_of(["A"]).finish().unwrap();
+    let history = append_amid(&router, &store, slow.query(&filter).into_future()).await.unwrap();
+    assert_eq!((history.len(), history.head()), (1, Some(begun.last())), "what came during the scan is not in it");
+    let error = slow.append([event("C", json!({}))], history.unchanged()).await.unwrap_err();
+    assert_eq!(error.conflict().map(|conflict| conflict.position), Some(3), "{}", error.report());
+}
+
+#[tokio::test]
+async fn a_condition_that_was_judged_before_the_lock_is_judged_on_from_there() {
+    let (database, router, store) = store().await;
+    store.append([event("B", json!({})), event("B", json!({}))], AppendCondition::none()).await.unwrap();
+    let slow = slow_reader(&database, &router).await;
+    // Without `after` it is judged by the index first; the policy makes that look at the first event, too.
+    let condition = AppendCondition::fail_if_events_match(either_type_or_tag());
+    let append = slow.append([event("C", json!({}))], condition).into_future();
+    let error = append_amid(&router, &store, append).await.unwrap_err();
+    assert_eq!(error.conflict().map(|conflict| conflict.position), Some(3), "{}", error.report());
+}
+
+/// What no index alone can answer.
+fn either_type_or_tag() -> Filter {
+    Filter::matching().any_type_of(["A"]).or_matching().all_tags_of(["never"]).finish().unwrap()
+}
