@@ -127,6 +127,11 @@ impl Router {
         self.inner.limits.call_timeout
     }
 
+    /// The most connections to the primary, unless that is known to the owner of its pool alone.
+    pub(crate) fn primary_size(&self) -> Option<u32> {
+        self.inner.nodes.iter().find(|node| node.role() == Role::Primary)?.size()
+    }
+
     /// A connection to the primary.
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
         self.lease(Want::Primary, self.acquire_within(deadline), &mut Vec::new()).await

@@ -62,6 +62,14 @@ impl Node {
         self.role
     }
 
+    /// The most connections, if they are our own.
+    pub(super) fn size(&self) -> Option<u32> {
+        match &self.pool {
+            Pool::Own { size, .. } => Some(*size),
+            Pool::Borrowed(_) => None,
+        }
+    }
+
     /// The number of calls that this node serves at this moment.
     pub(super) fn load(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)

@@ -6,7 +6,7 @@ use mainstem::{AppendCondition, Error, ErrorKind, EventStore, Filter, PostgresEv
 use serde_json::json;
 use tokio::{runtime::Builder, task::JoinHandle, time::timeout};
 
-use crate::support::{LogLock, event, router, store};
+use crate::support::{LogLock, event, router, sessions, store};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -206,4 +206,30 @@ fn who_was_in_the_batch_of_a_runtime_that_ends_learns_that_nobody_knows() {
             assert!(error.is_outcome_unknown() || error.kind() == ErrorKind::Unavailable, "{}", error.report())
         }
     }
+}
+
+/// Conditions that reach far back are judged on connections of their own, and not on all of them.
+#[tokio::test]
+async fn who_judges_far_back_leaves_a_connection_to_those_who_append() {
+    let (database, admin, _) = store().await;
+    let router = Router::builder().primary(database.primary_url()).max_connections(4).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    let free = || AppendCondition::fail_if_events_match(Filter::matching().any_type_of(["Taken"]).finish().unwrap());
+    let client = admin.client().await.unwrap();
+    client.batch_execute("BEGIN; LOCK TABLE mainstem.events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let far = (0..10).map(|_| {
+        let append = store.append([event("Far", json!({}))], free()).timeout(LIMIT).into_future();
+        tokio::spawn(append)
+    });
+    let far: Vec<_> = far.collect();
+    sessions(&database, "wait_event_type = 'Lock' AND query LIKE '%broken%'", 2).await;
+    let plain = start(&store, "Plain", LIMIT).await;
+    sessions(&database, "wait_event_type = 'Lock' AND query LIKE 'CALL%'", 1).await;
+    sessions(&database, "wait_event_type = 'Lock' AND query LIKE '%broken%'", 2).await;
+    client.batch_execute("ROLLBACK").await.unwrap();
+    plain.await.unwrap().unwrap();
+    for append in far {
+        append.await.unwrap().unwrap();
+    }
+    assert_eq!(types(&store).await.len(), 11);
 }

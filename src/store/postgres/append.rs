@@ -84,6 +84,7 @@ async fn judge(
     events: &[NewEvent],
     deadline: Deadline,
 ) -> Result<After> {
+    let _right = store.group.judge(deadline).await?;
     let lease = store.router.lease_primary(deadline).await?;
     let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(&*ids)];

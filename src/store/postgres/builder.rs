@@ -27,6 +27,9 @@ pub struct PostgresEventStoreBuilder {
     limits: GroupLimits,
 }
 
+/// So many judge before the lock at a time, in a pool whose size we don't know.
+const JUDGES: usize = 4;
+
 /// What may wait, and what may go together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupLimits {
@@ -105,7 +108,9 @@ impl PostgresEventStoreBuilder {
     /// The store. Nothing is sent.
     #[must_use]
     pub fn build(self) -> PostgresEventStore {
-        let group = Arc::new(Group::new(self.limits));
+        // Half of the connections, so that appends and reads get theirs.
+        let judges = self.router.primary_size().map_or(JUDGES, |size| size as usize / 2);
+        let group = Arc::new(Group::new(self.limits, judges));
         PostgresEventStore { router: self.router, log: Arc::new(Log::new(self.name)), group }
     }
 }

@@ -14,7 +14,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Notify, oneshot},
+    sync::{Notify, Semaphore, SemaphorePermit, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -45,6 +45,9 @@ pub(super) struct Group {
     limits: GroupLimits,
     queue: Mutex<Queue>,
     idle: Notify,
+    /// Who judges a long way back takes a connection for a while. Without a bound, many of them would take all, and the drain
+    /// would get none.
+    judges: Semaphore,
 }
 
 #[derive(Debug, Default)]
@@ -97,8 +100,23 @@ impl Drop for Caller {
 }
 
 impl Group {
-    pub(super) fn new(limits: GroupLimits) -> Self {
-        Self { limits, queue: Mutex::default(), idle: Notify::new() }
+    pub(super) fn new(limits: GroupLimits, judges: usize) -> Self {
+        Self { limits, queue: Mutex::default(), idle: Notify::new(), judges: Semaphore::new(judges.max(1)) }
+    }
+
+    /// The right to judge before the lock, held until it is dropped.
+    pub(super) async fn judge(&self, deadline: Deadline) -> Result<Option<SemaphorePermit<'_>>> {
+        match timeout_at(deadline.at(), self.judges.acquire()).await {
+            Ok(permit) => Ok(permit.ok()),
+            Err(_) => {
+                let message = format!(
+                    "the limit of {:?} ran out before the condition was judged, behind others that reach as far back; \
+                     nothing was sent",
+                    deadline.limit()
+                );
+                Err(Error::new(ErrorKind::Timeout, message))
+            }
+        }
     }
 
     /// Gets in line, and waits for the answer. `drain` makes the future that works the line off.
