@@ -15,6 +15,7 @@
 -- repeated    these very events are there already: an earlier try had succeeded       their first position
 -- conflict    an event behind `after_positions` matches one of the items              that event
 -- overtaken   an event of an append before it in the batch does                       that event's number in the batch
+-- again       an event of one of those before it in the batch may, that `edge_events` does not name
 -- diverged    the log does not hold the event `after_ids` at `after_positions`        the log's head
 -- far         too many events since `after_positions` to look at under the lock       the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
@@ -39,9 +40,10 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     --   item = {"types": [text, …], "tags": [text, …], "groups": [[predicate, …], …]}, each part optional;
     --   a type matches one of the types, all tags must be there, and of each group one predicate must be contained:
     --   predicate = {"payload": document} or {"metadata": document}.
+    --   They are texts of JSON arrays, since most are never looked into: nothing behind `after_positions` has their keys.
     IN after_positions   bigint[],
     IN after_ids         uuid[],
-    IN items             jsonb[],
+    IN items             text[],
     -- Of each append: the stream that its events belong to, and the version that this must have before. NULL for none,
     -- and for whatever it has (also altogether).
     IN streams           text[],
@@ -53,7 +55,8 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     IN key_values        jsonb[],
     -- Paths: arrays of texts, of which the first is 'payload' or 'metadata'.
     IN paths             jsonb,
-    -- Which append's condition is broken by which event of an append before it; in the order of the appends.
+    -- Which append's condition is broken by which event of an append before it; in the order of the appends, and of the
+    -- events, with 0 at the end for "and perhaps by others".
     IN edge_appends      int4[],
     IN edge_events       int4[],
     -- How long to wait for the lock, in milliseconds.
@@ -78,6 +81,8 @@ DECLARE
     amount         int4   := pg_catalog.cardinality(new_ids);
     head_id        uuid;
     since          bigint;
+    unfit          bool;
+    item_list      jsonb;
     refused        bool   := false;
     edge           int4   := 1;
     first          bigint;
@@ -167,6 +172,11 @@ BEGIN
     -- judged, for a single append that knows the head.
     since := head;
     IF count > 1 OR after_positions[1] <> head OR after_ids[1] <> head_id THEN
+        SELECT min(a.position), bool_or(a.position > head OR head - a.position > near OR a.id <> e.id) INTO since, unfit
+            FROM unnest(after_positions, after_ids) AS a(position, id)
+            LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL;
+    END IF;
+    IF unfit THEN
         FOR hit IN
             SELECT a.append, a.position <= head AND (a.id IS NULL OR a.id IS NOT DISTINCT FROM e.id) AS held
             FROM unnest(after_positions, after_ids) WITH ORDINALITY AS a(position, id, append)
@@ -183,12 +193,13 @@ BEGIN
 
     -- Has an event come that one of the conditions forbids?
     IF since < head AND count = 1 THEN
+        item_list := items[1];
         -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk the few
         -- entries at the end of the primary key.
         SELECT e.position, e.type INTO hit
             FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > since ORDER BY l.position LIMIT 1000) AS e
             WHERE EXISTS (
-                SELECT FROM jsonb_array_elements(items[1]) AS i(item)
+                SELECT FROM jsonb_array_elements(item_list) AS i(item)
                 WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
                   AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
                   AND NOT EXISTS (
@@ -236,7 +247,7 @@ BEGIN
             JOIN event e ON e.position = pair.position
             WHERE e.position > a.position
               AND EXISTS (
-                  SELECT FROM jsonb_array_elements(a.items) AS i(item)
+                  SELECT FROM jsonb_array_elements(a.items::jsonb) AS i(item)
                   WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
                     AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
                     AND NOT EXISTS (
@@ -260,7 +271,10 @@ BEGIN
             size := new_following[next_event] + 1;
             next_event := next_event + size;
             WHILE edge_appends[edge] = append_number LOOP
-                IF outcomes[append_number] IS NULL AND outcomes[new_appends[edge_events[edge]]] IS NULL THEN
+                IF outcomes[append_number] IS NULL AND edge_events[edge] = 0 THEN
+                    refused := true;
+                    outcomes[append_number] := 'again';
+                ELSIF outcomes[append_number] IS NULL AND outcomes[new_appends[edge_events[edge]]] IS NULL THEN
                     refused := true;
                     outcomes[append_number] := 'overtaken';
                     positions[append_number] := edge_events[edge];

@@ -43,8 +43,8 @@ pub(crate) const FAULTS: &[Fault] = &[
     Fault {
         name: "flattened-items",
         changes: &[
-            ("jsonb_array_elements(items[1])", r#"jsonb_array_elements("mainstem".flattened(items[1]))"#),
-            ("jsonb_array_elements(a.items)", r#"jsonb_array_elements("mainstem".flattened(a.items))"#),
+            ("jsonb_array_elements(item_list)", r#"jsonb_array_elements("mainstem".flattened(item_list))"#),
+            ("jsonb_array_elements(a.items::jsonb)", r#"jsonb_array_elements("mainstem".flattened(a.items::jsonb))"#),
         ],
     },
 ];

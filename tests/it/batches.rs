@@ -113,6 +113,51 @@ async fn an_append_that_is_refused_stands_in_nobodys_way() {
     assert_eq!(shown, ["broken by 1", "at 3", "broken by 3", "at 4", "broken by 1"]);
 }
 
+/// An append is compared with a few of those before it. If none of these is written, nothing is known of the others.
+#[tokio::test]
+async fn behind_many_that_are_refused_an_append_is_judged_again() {
+    let (_database, router, store) = store().await;
+    store.append(in_boundary("old"), AppendCondition::none()).await.unwrap();
+    let refused = || (in_boundary("hot"), unless(&boundary("old")));
+    let last = || (in_boundary("last"), unless(&boundary("hot")));
+    for (written, expected) in [(false, true), (true, false)] {
+        let mut appends: Vec<_> = (0..20).map(|_| refused()).collect();
+        if written {
+            appends.push((in_boundary("hot"), AppendCondition::none()));
+        }
+        appends.push(last());
+        let results = together(&router, &store, appends).await;
+        assert!(results.iter().take(20).all(Result::is_err));
+        assert_eq!(results.last().is_some_and(Result::is_ok), expected, "{:?}", results.last());
+    }
+}
+
+/// A second batch is sent while the first is under way, if it is worth it, and both are settled.
+#[tokio::test]
+async fn many_appends_are_under_way_in_two_batches() {
+    let (_database, router, store) = store().await;
+    for (amount, batches) in [(60, 1), (200, 2)] {
+        let lock = LogLock::take(&router).await;
+        let first = tokio::spawn(store.append([event("First", json!({}))], AppendCondition::none()).into_future());
+        LogLock::is_waited_for(&router).await;
+        let appends = (0..amount).map(|n| {
+            let (store, name) = (store.clone(), format!("{amount} {n}"));
+            tokio::spawn(async move { store.append(in_boundary(&name), unless(&boundary(&name))).await })
+        });
+        let appends: Vec<_> = appends.collect();
+        LogLock::is_waited_for_by(&router, batches).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert_eq!(LogLock::waiting(&router).await, batches, "of {amount} appends");
+        lock.release().await;
+        first.await.unwrap().unwrap();
+        for append in join_all(appends).await {
+            append.unwrap().unwrap();
+        }
+    }
+    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 262);
+    store.close().await;
+}
+
 #[tokio::test]
 async fn what_only_the_server_can_refuse_harms_nobody_else() {
     let (_database, router, store) = store().await;

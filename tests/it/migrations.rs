@@ -178,6 +178,7 @@ async fn whole_names(router: &Router, logs: &[(&str, &str)]) {
             "_migrations_pkey",
             "_append_1",
             "_refuse_change",
+            "_merge_pending",
             "_append_only",
             "_snapshots",
             "_snapshots_key",

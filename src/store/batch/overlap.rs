@@ -5,8 +5,8 @@ use std::collections::{HashMap, HashSet};
 use super::{EventKeys, GuardKeys};
 use crate::{EventId, Filter, NewEvent, filter::Subject};
 
-/// An append with more of these waits for the next batch, where the log itself tells. Between appends to one boundary there
-/// would be quadratically many.
+/// An append has no more of these, since between appends to one boundary there would be quadratically many. If none of those
+/// that it stands behind is written, it goes again.
 const MAX_EDGES: usize = 8;
 
 /// An append that might go into the batch.
@@ -23,8 +23,9 @@ pub(in crate::store) struct Candidate<'a> {
 pub(in crate::store) struct Edge {
     /// The append, by its place in the batch.
     pub(in crate::store) append: usize,
-    /// The event, by its place among all events of the batch.
-    pub(in crate::store) event: usize,
+    /// The event, by its place among all events of the batch. `None` when there may be more behind the append's others: it
+    /// comes last.
+    pub(in crate::store) event: Option<usize>,
 }
 
 /// What is to be done with the candidates.
@@ -38,8 +39,7 @@ pub(in crate::store) struct Plan {
 
 /// Plans a batch. The first candidate is always in it.
 ///
-/// Put off is who has an id that is in the batch already (it is perhaps the repeat of an append that is not written yet),
-/// and who stands behind too many others.
+/// Put off is who has an id that is in the batch already: it is perhaps the repeat of an append that is not written yet.
 pub(in crate::store) fn plan(candidates: &[Candidate<'_>]) -> Plan {
     let wanted: HashSet<u64> =
         candidates.iter().filter_map(|it| it.guard).flat_map(|(_, keys)| keys.hashes()).copied().collect();
@@ -48,10 +48,11 @@ pub(in crate::store) fn plan(candidates: &[Candidate<'_>]) -> Plan {
     let mut plan = Plan::default();
     for candidate in candidates {
         let is_new = candidate.events.iter().all(|event| !ids.contains(&event.id()));
-        let edges = if is_new { batch.edges(candidate) } else { None };
-        plan.included.push(edges.is_some());
-        let Some(edges) = edges else { continue };
-        plan.edges.extend(edges.into_iter().map(|event| Edge { append: batch.appends, event }));
+        plan.included.push(is_new);
+        if !is_new {
+            continue;
+        }
+        plan.edges.extend(batch.edges(candidate));
         ids.extend(candidate.events.iter().map(NewEvent::id));
         batch.add(candidate, &wanted);
     }
@@ -68,26 +69,27 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// For each append that breaks the candidate's condition its first event that does; `None` if there are too many.
-    fn edges(&self, candidate: &Candidate<'_>) -> Option<Vec<usize>> {
-        let Some((filter, keys)) = candidate.guard else { return Some(Vec::new()) };
+    /// For each append that breaks the candidate's condition its first event that does, up to the limit.
+    fn edges(&self, candidate: &Candidate<'_>) -> Vec<Edge> {
+        let Some((filter, keys)) = candidate.guard else { return Vec::new() };
         let sharing = keys.hashes().iter().filter_map(|key| self.by_key.get(key));
         let mut sharing: Vec<usize> = sharing.flatten().copied().collect();
         sharing.sort_unstable();
         sharing.dedup();
-        let mut edges: Vec<usize> = Vec::new();
+        let mut edges: Vec<Edge> = Vec::new();
         let mut last = None;
         for event in sharing {
             let (append, subject) = &self.events[event];
+            if edges.len() == MAX_EDGES && last != Some(*append) {
+                edges.push(Edge { append: self.appends, event: None });
+                break;
+            }
             if last != Some(*append) && filter.matches_subject(subject) {
-                if edges.len() == MAX_EDGES {
-                    return None;
-                }
-                edges.push(event);
+                edges.push(Edge { append: self.appends, event: Some(event) });
                 last = Some(*append);
             }
         }
-        Some(edges)
+        edges
     }
 
     fn add(&mut self, candidate: &Candidate<'a>, wanted: &HashSet<u64>) {

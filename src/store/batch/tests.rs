@@ -53,18 +53,23 @@ fn an_append_has_an_edge_to_the_first_event_of_each_append_that_breaks_its_condi
     ];
     let plan = planned(&appends);
     assert_eq!(plan.included, [true; 4]);
-    let edge = |append, event| Edge { append, event };
+    let edge = |append, event| Edge { append, event: Some(event) };
     assert_eq!(plan.edges, [edge(1, 0), edge(2, 1), edge(2, 3)]);
 }
 
 #[test]
-fn who_stands_behind_too_many_waits_and_stands_in_nobodys_way() {
+fn who_stands_behind_many_others_has_a_few_edges_and_a_last_one_that_says_so() {
     let appends: Vec<Owned> =
         (0..20).map(|_| Owned::new(vec![event("A", &json!({"b": "hot"}))], Some(boundary("hot")))).collect();
     let plan = planned(&appends);
-    // The first nine: behind the ninth's eight edges nobody is let in, and they count no further.
-    assert_eq!(plan.included, (0..20).map(|n| n < 9).collect::<Vec<_>>());
-    assert_eq!(plan.edges.len(), (0..9).sum::<usize>());
+    assert_eq!(plan.included, [true; 20]);
+    let edges_of = |append| plan.edges.iter().filter(|edge| edge.append == append).map(|edge| edge.event).collect();
+    for append in 0..20 {
+        let behind: Vec<Option<usize>> = edges_of(append);
+        let expected = (0..append.min(8)).map(Some).chain((append > 8).then_some(None));
+        assert_eq!(behind, expected.collect::<Vec<_>>(), "of append {append}");
+    }
+    assert!(plan.edges.is_sorted_by_key(|edge| edge.append));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use super::{
     call::{self, Verdict},
     failure, filter_sql,
     group::{Batch, Drain, Waiting},
+    merge,
     prepared::{Prepared, PreparedGuard},
     wire::{self, Unreadable},
 };
@@ -50,6 +51,8 @@ async fn submit(
             Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
             Verdict::Version(actual) => return Err(named(version_mismatch(append, actual)?)),
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
+            // In line again: by then it is in the log who was written.
+            Verdict::Again => continue,
             Verdict::Far => {
                 if let (Some(guard), Some(from)) = (&append.guard, after) {
                     after = Some(judge(store, guard, from, &append.events, deadline).await?);
@@ -119,6 +122,7 @@ async fn drain(store: PostgresEventStore) {
             Some(held) => held,
             None => match store.router.lease_primary(deadline).await {
                 Ok(held) => held,
+                Err(_) if drain.leave() => return,
                 // Those who came meanwhile have not asked yet.
                 Err(error) => {
                     drain.refuse(asking, &error);
@@ -156,6 +160,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         match outcome {
             Ok(verdicts) => {
                 let node = lease.node().name();
+                merge::appended(store, written(&waiting, &verdicts));
                 waiting
                     .into_iter()
                     .zip(verdicts)
@@ -187,6 +192,12 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         }
     }
     true
+}
+
+/// How many events of a batch were written.
+fn written(waiting: &[Waiting], verdicts: &[Verdict]) -> usize {
+    let appends = waiting.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Appended { .. }));
+    appends.map(|(one, _)| one.append.events.len()).sum()
 }
 
 /// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them

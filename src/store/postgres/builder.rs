@@ -30,6 +30,10 @@ pub struct PostgresEventStoreBuilder {
 /// So many judge before the lock at a time, in a pool whose size we don't know.
 const JUDGES: usize = 4;
 
+/// So many batches are under way at a time: one holds the log's lock, and the next is read by the server meanwhile. A third
+/// would only wait longer.
+const DRAINS: usize = 2;
+
 /// What may wait, and what may go together.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct GroupLimits {
@@ -43,7 +47,7 @@ pub(super) struct GroupLimits {
 impl Default for GroupLimits {
     fn default() -> Self {
         Self {
-            batch_appends: 256,
+            batch_appends: 128,
             batch_events: 1024,
             batch_bytes: 1024 * 1024,
             waiting_appends: 8192,
@@ -63,10 +67,11 @@ impl PostgresEventStoreBuilder {
         self
     }
 
-    /// The most appends that go together. Defaults to 256.
+    /// The most appends that go together. Defaults to 128.
     ///
-    /// Beyond it there is little left to share. Larger, and each waits longer for the others' work, with the log locked
-    /// for other processes; smaller, and more flushes of the WAL are waited for one after the other.
+    /// Beyond it there is little left to share, and a second batch is sent while the first is under way. Larger, and each
+    /// waits longer for the others' work, with the log locked for other processes; smaller, and more flushes of the WAL
+    /// are waited for one after the other.
     pub fn batch_appends(mut self, appends: usize) -> Self {
         self.limits.batch_appends = appends.max(1);
         self
@@ -109,8 +114,16 @@ impl PostgresEventStoreBuilder {
     #[must_use]
     pub fn build(self) -> PostgresEventStore {
         // Half of the connections, so that appends and reads get theirs.
-        let judges = self.router.primary_size().map_or(JUDGES, |size| size as usize / 2);
-        let group = Arc::new(Group::new(self.limits, judges));
-        PostgresEventStore { router: self.router, log: Arc::new(Log::new(self.name)), group }
+        let size = self.router.primary_size().map(|size| size as usize);
+        let judges = size.map_or(JUDGES, |size| size / 2);
+        let drains = size.map_or(DRAINS, |size| DRAINS.min(size / 2)).max(1);
+        let group = Arc::new(Group::new(self.limits, drains, judges));
+        PostgresEventStore {
+            router: self.router,
+            log: Arc::new(Log::new(self.name)),
+            group,
+            unmerged: Arc::default(),
+            seen: Arc::default(),
+        }
     }
 }

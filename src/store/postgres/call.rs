@@ -33,6 +33,8 @@ pub(super) enum Verdict {
     Diverged(u64),
     /// The condition looks too far back to be judged under the lock.
     Far,
+    /// It stood behind too many others in its batch, and none that was looked at is written.
+    Again,
     /// The stream has this version, and not the expected one.
     Version(u64),
     /// An id is taken, by the event at this position.
@@ -51,7 +53,7 @@ pub(super) async fn call(
     let columns = Columns::new(waiting);
     let keys = Keys::new(waiting);
     let edge_appends = some(edges.iter().map(|edge| number(edge.append)).collect());
-    let edge_events = some(edges.iter().map(|edge| number(edge.event)).collect());
+    let edge_events = some(edges.iter().map(|edge| edge.event.map_or(0, number)).collect());
     let paths = keys.paths.as_deref().map(JsonText);
     let params: [&(dyn ToSql + Sync); 22] = [
         &columns.ids,
@@ -99,7 +101,7 @@ struct Columns<'a> {
     following: Vec<i32>,
     after_positions: Vec<Option<i64>>,
     after_ids: Vec<Option<Uuid>>,
-    items: Vec<Option<JsonText<'a>>>,
+    items: Vec<Option<&'a str>>,
     /// `None` when no append of the batch goes to one.
     streams: Option<Vec<Option<&'a str>>>,
     stream_versions: Option<Vec<Option<i64>>>,
@@ -139,7 +141,7 @@ impl<'a> Columns<'a> {
         }
         self.after_positions.push(waiting.after.map(|after| wire::position_param(after.position())));
         self.after_ids.push(waiting.after.and_then(After::mark).map(|mark| mark.id().into()));
-        self.items.push(append.guard.as_ref().map(|guard| JsonText(&guard.items)));
+        self.items.push(append.guard.as_ref().map(|guard| &*guard.items));
     }
 }
 
@@ -240,6 +242,7 @@ impl Answer {
                 }
                 Some("diverged") => Verdict::Diverged(position),
                 Some("far") => Verdict::Far,
+                Some("again") => Verdict::Again,
                 Some("version") => Verdict::Version(position),
                 Some("reused") => Verdict::Reused(position),
                 Some(_) => return None,

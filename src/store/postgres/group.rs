@@ -1,8 +1,11 @@
 //! Group commit: appends that arrive while one is under way go together into the next call.
 //!
-//! There is no task that lives as long as the store. Whoever finds nobody at work spawns the drain, on their own runtime,
+//! There is no task that lives as long as the store. Whoever finds nobody at work spawns a drain, on their own runtime,
 //! and it ends when nobody waits any more. If that runtime shuts down, whoever has not been sent yet is sent home, and
 //! comes again; whoever has been gets an unknown outcome.
+//!
+//! While one drain waits for its answer, a second one sends what has come meanwhile, if that is enough to be worth a flush
+//! of its own: the server reads it while the first still holds the lock.
 
 use std::{
     collections::VecDeque,
@@ -32,6 +35,10 @@ use crate::{
 /// More than can be sent together is looked at for a batch, since some may have to be put off.
 const LOOK_AHEAD: usize = 2;
 
+/// A drain beside another one is worth it for this part of a full batch. For less, two flushes of the WAL would cost more
+/// than is won by not waiting for the first one's answer.
+const WORTH_A_DRAIN: usize = 2;
+
 /// The share of a call's limit that is spent waiting for the log's lock, so that its error is there before the limit makes
 /// the outcome unknown.
 pub(super) const LOCK_SHARE: f64 = 0.8;
@@ -43,6 +50,8 @@ pub(super) type Answered = (Arc<str>, Verdict);
 #[derive(Debug)]
 pub(super) struct Group {
     limits: GroupLimits,
+    /// The most drains at a time.
+    most_drains: usize,
     queue: Mutex<Queue>,
     idle: Notify,
     /// Who judges a long way back takes a connection for a while. Without a bound, many of them would take all, and the drain
@@ -54,8 +63,8 @@ pub(super) struct Group {
 struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// Whether somebody takes them out.
-    draining: bool,
+    /// How many take them out.
+    drains: usize,
     closed: bool,
 }
 
@@ -100,8 +109,9 @@ impl Drop for Caller {
 }
 
 impl Group {
-    pub(super) fn new(limits: GroupLimits, judges: usize) -> Self {
-        Self { limits, queue: Mutex::default(), idle: Notify::new(), judges: Semaphore::new(judges.max(1)) }
+    pub(super) fn new(limits: GroupLimits, most_drains: usize, judges: usize) -> Self {
+        let judges = Semaphore::new(judges.max(1));
+        Self { limits, most_drains, queue: Mutex::default(), idle: Notify::new(), judges }
     }
 
     /// The right to judge before the lock, held until it is dropped.
@@ -177,7 +187,9 @@ impl Group {
         }
         queue.bytes += waiting.append.len;
         queue.waiting.push_back(waiting);
-        Ok(!std::mem::replace(&mut queue.draining, true))
+        let needed = queue.drains == 0 || queue.drains < self.most_drains && queue.is_worth_a_drain(&self.limits);
+        queue.drains += usize::from(needed);
+        Ok(needed)
     }
 
     /// Takes no more appends, and waits until those that were taken are answered. Each has its limit, so this ends.
@@ -187,7 +199,7 @@ impl Group {
             {
                 let mut queue = self.queue();
                 queue.closed = true;
-                if !queue.draining {
+                if queue.drains == 0 {
                     return;
                 }
             }
@@ -195,7 +207,7 @@ impl Group {
         }
     }
 
-    /// What a drain must hold while it works.
+    /// What a drain must hold while it works; one for each [`enqueue`](Self::enqueue) that asked for it.
     pub(super) fn drain(self: Arc<Self>) -> Drain {
         Drain { group: self, sent: Vec::new(), over: false }
     }
@@ -212,6 +224,12 @@ impl Queue {
             || !self.waiting.is_empty() && self.bytes + next.append.len > limits.waiting_bytes
     }
 
+    /// Whether enough wait for a drain beside another one.
+    fn is_worth_a_drain(&self, limits: &GroupLimits) -> bool {
+        self.waiting.len() >= limits.batch_appends.div_ceil(WORTH_A_DRAIN)
+            || self.bytes >= limits.batch_bytes.div_ceil(WORTH_A_DRAIN)
+    }
+
     fn forget_the_given_up(&mut self) {
         self.waiting.retain(|waiting| !waiting.stage.is(GIVEN_UP) && waiting.is_wanted());
         self.bytes = self.waiting.iter().map(|waiting| waiting.append.len).sum();
@@ -224,13 +242,13 @@ impl Queue {
     }
 }
 
-/// The right to work the line off; there is one at a time.
+/// The right to work the line off.
 #[derive(Debug)]
 pub(super) struct Drain {
     group: Arc<Group>,
     /// Those whose answer is under way. If this is dropped before it came, nobody will ever know.
     sent: Vec<Waiting>,
-    /// Whether it has ended because nobody waits.
+    /// Whether it has ended because it is not needed any more.
     over: bool,
 }
 
@@ -242,18 +260,29 @@ pub(super) struct Batch {
 }
 
 impl Drain {
-    /// When the last of those who wait gives up; `None`, and the drain is over, when nobody waits.
+    /// When the last of those who wait gives up; `None`, and the drain is over, when nobody waits, or so few that they may
+    /// wait for another drain.
     pub(super) fn next(&mut self) -> Option<Deadline> {
         let mut queue = self.group.queue();
         queue.forget_the_given_up();
+        let others_do = queue.drains > 1 && !queue.is_worth_a_drain(&self.group.limits);
         let last = queue.waiting.iter().map(|waiting| waiting.deadline).max_by_key(Deadline::at);
-        if last.is_none() {
-            queue.draining = false;
+        if others_do || last.is_none() {
+            queue.drains -= 1;
             self.over = true;
             drop(queue);
             self.group.idle.notify_waiters();
+            return None;
         }
         last
+    }
+
+    /// Leaves the line to another drain; whether there is one.
+    pub(super) fn leave(&mut self) -> bool {
+        let mut queue = self.group.queue();
+        self.over = queue.drains > 1;
+        queue.drains -= usize::from(self.over);
+        self.over
     }
 
     /// How many wait now.
@@ -339,8 +368,9 @@ impl Drop for Drain {
         }
         let left = {
             let mut queue = self.group.queue();
-            queue.draining = false;
-            let amount = queue.waiting.len();
+            queue.drains -= 1;
+            // Another drain, perhaps of another runtime, goes on with them.
+            let amount = if queue.drains == 0 { queue.waiting.len() } else { 0 };
             queue.remove_first(amount)
         };
         // They learn of it by losing their answer, and come again.

@@ -6,6 +6,7 @@
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
+//! | `merge` | what appends leave to be done beside them |
 //! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
@@ -18,6 +19,7 @@ mod failure;
 mod filter_sql;
 mod group;
 mod load;
+mod merge;
 #[cfg(feature = "migrations")]
 mod migrate;
 mod names;
@@ -32,7 +34,7 @@ use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
 pub use self::migrate::Migrated;
-use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
+use self::{builder::GroupLimits, group::Group, merge::Unmerged, query::Seen, read_sql::ReadSql};
 pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
@@ -95,6 +97,8 @@ pub struct PostgresEventStore {
     router: Router,
     log: Arc<Log>,
     group: Arc<Group>,
+    unmerged: Arc<Unmerged>,
+    seen: Arc<Seen>,
 }
 
 /// A log's names, and the statements that hold them.
@@ -102,6 +106,7 @@ pub struct PostgresEventStore {
 struct Log {
     name: LogName,
     append: String,
+    merge: String,
     judge: FilterStatement,
     snapshots: snapshot::Statements,
     read: ReadSql,
@@ -119,6 +124,7 @@ impl Log {
     fn new(name: LogName) -> Self {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
+            merge: name.put_into(include_str!("sql/merge.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
             read: ReadSql::new(&name),
             snapshots: snapshot::Statements::new(&name),

@@ -1,18 +1,22 @@
 //! Reading from the log in PostgreSQL at once: events, their number, their existence.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio_postgres::types::FromSqlOwned;
 
 use super::{
     PostgresEventStore, failure,
-    read_sql::{First, Statement},
+    read_sql::{First, NEAR, Statement},
     wire::{self, Line},
 };
 use crate::{
+    Mark,
     error::Result,
     router::{Deadline, Effect, Lease},
-    store::{Answer, QueryRequest, Served},
+    store::{Answer, Order, QueryRequest, Served},
 };
 
 /// Carries a query out, on a node that its level allows.
@@ -29,7 +33,19 @@ async fn read(
     lease: Lease,
     deadline: Deadline,
 ) -> Result<Answer> {
-    let statement = store.log.read.query(&request, First::Head);
+    if let Some(after) = store.seen.is_near(&request) {
+        let answer = answer(&lease, &store.log.read.near(&request, after), deadline).await?;
+        store.seen.head(answer.head);
+        if answer.head.is_none_or(|head| head.position() <= after.saturating_add(NEAR)) {
+            return Ok(answer);
+        }
+    }
+    let answer = answer(&lease, &store.log.read.query(&request, First::Head), deadline).await?;
+    store.seen.head(answer.head);
+    Ok(answer)
+}
+
+async fn answer(lease: &Lease, statement: &Statement<'_>, deadline: Deadline) -> Result<Answer> {
     let rows = match statement.planned_once {
         true => lease.query_planned_once(deadline, &statement.sql, &statement.params()?).await?,
         false => lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?,
@@ -42,6 +58,24 @@ async fn read(
         }
     }
     Ok(Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.node().role()))
+}
+
+/// Where the log has been seen to end. It may end further on by now, or have lost what was seen: this only chooses between
+/// statements that give the same answer.
+#[derive(Debug, Default)]
+pub(super) struct Seen(AtomicU64);
+
+impl Seen {
+    pub(super) fn head(&self, head: Option<Mark>) {
+        self.0.fetch_max(head.map_or(0, |head| head.position()), Ordering::Relaxed);
+    }
+
+    /// Behind which position all is asked for, if few events seem to be there.
+    fn is_near(&self, request: &QueryRequest) -> Option<u64> {
+        let whole = request.limit.is_none() && request.order == Order::OldestFirst;
+        let head = self.0.load(Ordering::Relaxed);
+        request.bounds.after.filter(|after| whole && head > 0 && head.saturating_sub(*after) <= NEAR)
+    }
 }
 
 pub(super) async fn count(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Served<u64>> {

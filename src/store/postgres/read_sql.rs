@@ -20,6 +20,7 @@ pub(super) struct ReadSql {
     found: Template,
     found_contained: Template,
     found_few: Template,
+    found_near: Template,
     found_of_types: Template,
     count: Template,
     exists: Template,
@@ -37,6 +38,10 @@ enum Piece {
     Text(String),
     Place(&'static str),
 }
+
+/// So many events are looked at one by one rather than searched by an index, and without planning the search each time. It is
+/// the number in `found_near.sql`.
+pub(super) const NEAR: u64 = 256;
 
 /// A statement and its parameters.
 #[derive(Default)]
@@ -83,6 +88,7 @@ impl ReadSql {
             found: Template::new(name, include_str!("sql/found.sql")),
             found_contained: Template::new(name, include_str!("sql/found_contained.sql")),
             found_few: Template::new(name, include_str!("sql/found_few.sql")),
+            found_near: Template::new(name, include_str!("sql/found_near.sql")),
             found_of_types: Template::new(name, include_str!("sql/found_of_types.sql")),
             count: Template::new(name, include_str!("sql/count.sql")),
             exists: Template::new(name, include_str!("sql/exists.sql")),
@@ -136,6 +142,17 @@ impl ReadSql {
         };
         let sql = self.query.with(|place| if place == "head" { &head } else { &found });
         Statement { sql, planned_once, params }
+    }
+
+    /// The head, and behind it what is asked for of the first [`NEAR`] events behind `after`, oldest first.
+    pub(super) fn near<'a>(&self, request: &'a QueryRequest, after: u64) -> Statement<'a> {
+        let mut params: Vec<Param<'a>> = vec![Box::new(position_param(after))];
+        let bounds = Bounds { after: None, ..request.bounds };
+        let filter = filter_sql::selection(&request.filter, bounds, &mut params);
+        let found = self.found_near.with(|place| if place == "after" { "$1" } else { &filter });
+        let head = "ORDER BY position DESC LIMIT 1";
+        let sql = self.query.with(|place| if place == "head" { head } else { &found });
+        Statement { sql, planned_once: true, params }
     }
 
     /// What loads a fixed stream.

@@ -28,13 +28,17 @@ impl LogLock {
 
     /// Waits until so many wait for it.
     pub(crate) async fn is_waited_for_by(router: &Router, amount: i64) {
-        let client = router.client().await.unwrap();
-        let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
-                   WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()";
         let deadline = Instant::now() + Duration::from_secs(10);
-        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) < amount {
+        while Self::waiting(router).await < amount {
             assert!(Instant::now() < deadline, "fewer than {amount} wait for the lock");
             sleep(Duration::from_millis(2)).await;
         }
+    }
+
+    /// How many wait for it.
+    pub(crate) async fn waiting(router: &Router) -> i64 {
+        let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
+                   WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()";
+        router.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
     }
 }

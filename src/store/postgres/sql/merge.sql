@@ -1,0 +1,1 @@
+SELECT "mainstem"."events_merge_pending"()
