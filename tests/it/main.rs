@@ -3,6 +3,7 @@
 
 mod batches;
 mod borrowed_pools;
+mod boundaries;
 mod contention;
 mod event_store;
 mod failing;

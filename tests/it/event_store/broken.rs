@@ -1,7 +1,7 @@
 //! The suite is worth what it catches: stores that are broken on purpose, one rule at a time.
 
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, ExpectedVersion, Filter, NewEvent, Payload, StreamPlace,
+    AppendCondition, ErrorKind, EventId, EventStore, ExpectedVersion, Filter, Mark, NewEvent, Payload, StreamPlace,
     testing::event_store::{Case, Failure},
 };
 use serde_json::json;
@@ -64,6 +64,19 @@ async fn what_no_store_may_be_asked_is_refused_before() {
         for condition in [AppendCondition::none(), AppendCondition::fail_if_events_match(Filter::any_event())] {
             let error = NeverAsked.append(events.clone(), condition).await.expect_err(what);
             assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_after_without_a_filter_is_refused_before() {
+    let after = || AppendCondition::none().after(Mark::new(1, EventId::new()));
+    for condition in [after(), AppendCondition::none().after_position(0)] {
+        let append = NeverAsked.append([event("A", json!({}))], condition.clone()).await;
+        let import = NeverAsked.import([event("A", json!({}))], condition).await;
+        for error in [append.expect_err("an append"), import.expect_err("an import")] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("would guard nothing"), "{error}");
         }
     }
 }
