@@ -173,6 +173,13 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
                 assert!(rows <= FEW + 3 * matches, "round {round}: a condition {name} took {rows} rows: {filter:?}");
             }
         }
+        // Any event breaks this one: the next one does.
+        let any = AppendCondition::fail_if_events_match(Filter::any_event());
+        for (condition, position) in [(any.clone(), 1), (any.after_position(10), 11)] {
+            let (result, rows) = log.rows(log.append(condition)).await;
+            assert_eq!(result.unwrap_err().conflict().map(|conflict| conflict.position), Some(position));
+            assert!(rows <= FEW, "round {round}: a condition on any event took {rows} rows");
+        }
         let appends = |n: usize| {
             let filter = by_predicate(&format!("nobody{n}"));
             (
