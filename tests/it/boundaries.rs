@@ -1,8 +1,6 @@
 //! Conditions on something else than what was read.
 
-use mainstem::{
-    AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore, SnapshotKey, SnapshotStore,
-};
+use mainstem::{AppendCondition, Filter, MemoryEventStore, NewEvent, PostgresEventStore, SnapshotKey, SnapshotStore};
 use serde_json::json;
 
 use crate::support::{self, event};

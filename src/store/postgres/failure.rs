@@ -23,16 +23,21 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
             ErrorKind::Schema,
             format!(
                 "the log {name} is not there, or too old; run its migrations: `PostgresEventStore::migrate` with the \
-                 feature `migrations`, or the files in `migrations/` with any tool; a replica may be a moment behind them"
+                 feature `migrations`, or the files in `migrations/` with any tool"
             ),
         ),
         // What the guards of the client let through and the server can't hold, and what a constraint of the user's
         // refuses. The log's own primary key and its streams' versions are no matter of data: somebody writes without the log's lock.
-        "23505" if error.constraint().is_some_and(|constraint| [format!("{}_pkey", name.log()), format!("{}_stream", name.log())].iter().any(|own| own == constraint)) => error
-            .reworded(
+        "23505"
+            if error.constraint().is_some_and(|constraint| {
+                [format!("{}_pkey", name.log()), format!("{}_stream", name.log())].iter().any(|own| own == constraint)
+            }) =>
+        {
+            error.reworded(
                 ErrorKind::Database,
                 format!("somebody inserts into {name} without its append procedure; nothing was written"),
-            ),
+            )
+        }
         state if matches!(&state[..2], "22" | "23" | "54") => {
             let message = format!("the server refuses the data: {}", error.message());
             error.reworded(ErrorKind::InvalidInput, message)
