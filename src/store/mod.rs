@@ -35,7 +35,7 @@ mod snapshot;
 mod stream;
 
 #[cfg(feature = "migrations")]
-pub use self::postgres::Migrated;
+pub use self::postgres::{Migrate, Migrated};
 pub use self::{
     append::{Append, Appended},
     condition::{After, AppendCondition, Guard},

@@ -41,7 +41,7 @@ async fn of_eight_instances_at_once_one_migrates_and_all_can_append() {
     let database = database().await;
     let routers = join_all((0..8).map(|_| instance(&database))).await;
     let stores: Vec<_> = routers.iter().map(PostgresEventStore::new).collect();
-    let migrated = join_all(stores.iter().map(PostgresEventStore::migrate)).await;
+    let migrated = join_all(stores.iter().map(|store| store.migrate().into_future())).await;
     let mut applied: Vec<String> = migrated.into_iter().flat_map(|migrated| migrated.unwrap().applied).collect();
     applied.sort();
     assert_eq!(applied, ["V1__log", "V2__append", "V3__snapshots"]);
@@ -58,7 +58,7 @@ async fn eight_logs_of_one_new_schema_can_be_made_at_once() {
     let routers = join_all((0..8).map(|_| instance(&database))).await;
     let stores: Vec<_> =
         routers.iter().zip('a'..).map(|(router, log)| named(router, "shared", &log.to_string())).collect();
-    for migrated in join_all(stores.iter().map(PostgresEventStore::migrate)).await {
+    for migrated in join_all(stores.iter().map(|store| store.migrate().into_future())).await {
         assert_eq!(migrated.unwrap_or_else(|error| panic!("{}", error.report())).applied.len(), 3);
     }
 }
@@ -334,6 +334,37 @@ async fn after_a_migration_whose_session_was_ended_the_next_goes_on() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
     assert!(error.report().contains("V2__append"), "{}", error.report());
     goes_on_with_the_second(&database, &blocker).await;
+}
+
+/// As an instance that migrates has it.
+const SCHEMA_LOCK: &str = "SELECT pg_advisory_lock(1296651086, hashtext('mainstem'))";
+
+#[tokio::test]
+async fn who_waits_for_another_that_migrates_waits_within_the_limit() {
+    let (_database, router, store) = store().await;
+    let other = router.client().await.unwrap();
+    other.batch_execute(SCHEMA_LOCK).await.unwrap();
+    let migrate = store.migrate().timeout(Duration::from_millis(300));
+    let error = tokio::time::timeout(LIMIT, migrate).await.expect("it ends").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    assert!(error.to_string().contains("migrations") && error.to_string().contains("300ms"), "{error}");
+}
+
+#[tokio::test]
+async fn who_waits_for_another_that_migrates_is_not_waited_for_in_turn() {
+    let (database, router, store) = store().await;
+    let other = router.client().await.unwrap();
+    other.batch_execute(SCHEMA_LOCK).await.unwrap();
+    let waiting = tokio::spawn(async move { store.migrate().await });
+    sessions(&database, "query LIKE '%pg_try_advisory_lock%'", 1).await;
+    // Waits for the snapshots of all who have one.
+    let index = "CREATE INDEX CONCURRENTLY later ON mainstem.events (occurred_at)";
+    other.batch_execute(index).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    drop(other);
+    assert_eq!(
+        tokio::time::timeout(LIMIT, waiting).await.expect("the lock is free").unwrap().unwrap().applied.len(),
+        0
+    );
 }
 
 #[tokio::test]

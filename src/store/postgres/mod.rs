@@ -9,8 +9,10 @@
 //! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
-//! | `migrate` | the tables |
+//! | `migrate`, `alone` | the tables, and who may change them at a time |
 
+#[cfg(feature = "migrations")]
+mod alone;
 mod append;
 mod builder;
 mod call;
@@ -31,7 +33,7 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
-pub use self::migrate::Migrated;
+pub use self::migrate::{Migrate, Migrated};
 use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
 pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
 use super::{
