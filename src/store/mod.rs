@@ -47,7 +47,9 @@ pub use self::{
     lookup::{Lookup, Served},
     memory::MemoryEventStore,
     page::Page,
-    postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
+    postgres::{
+        CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore, PostgresEventStoreBuilder,
+    },
     query::{PageQuery, Query},
     request::{Order, QueryRequest},
     snapshot::{

@@ -12,7 +12,7 @@ use mainstem::{
 };
 use serde_json::json;
 
-use crate::support::{LogLock, event, started};
+use crate::support::{LogLock, event, rows, started};
 
 /// Long enough that a walk through it is cheap in the planner's eyes and is not in ours.
 const EVENTS: u64 = 1_000_000;
@@ -46,29 +46,7 @@ impl<'a> LongLog<'a> {
 
     /// How many rows a call takes from the log and its indexes.
     async fn rows<T>(&self, call: impl IntoFuture<Output = T>) -> (T, i64) {
-        let before = self.counted().await;
-        let output = call.into_future().await;
-        (output, self.counted().await - before)
-    }
-
-    async fn counted(&self) -> i64 {
-        // It tells what it has counted when it is idle next; the reset behind a raw statement makes it idle again.
-        let client = self.router.client().await.unwrap();
-        client.query("SELECT pg_stat_force_next_flush()", &[]).await.unwrap();
-        drop(client);
-        let sql = "SELECT (seq_tup_read + coalesce(idx_tup_fetch, 0))::int8 \
-                       + (SELECT sum(idx_tup_read)::int8 FROM pg_stat_user_indexes WHERE relname = 'events') \
-                   FROM pg_stat_user_tables WHERE relname = 'events'";
-        // Until two answers in a row are the same.
-        let mut last = -1;
-        loop {
-            let count = self.admin.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0);
-            if count == last {
-                return count;
-            }
-            last = count;
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        rows(&self.admin, &self.router, call).await
     }
 
     async fn append(&self, condition: AppendCondition) -> Result<u64, mainstem::Error> {

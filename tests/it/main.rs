@@ -13,6 +13,7 @@ mod fixed_streams;
 mod grants;
 mod hostile_text;
 mod import;
+mod indexes;
 mod local_cluster;
 mod local_cluster_end;
 mod long_log;

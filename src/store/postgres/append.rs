@@ -90,7 +90,8 @@ async fn judge(
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(&*ids)];
     // A bound that lets everything through could still tempt the planner to use the primary key for it.
     let after = (after.position() > 0).then_some(after.position());
-    let mut filter = filter_sql::selection(&guard.filter, Bounds { after, ..Bounds::default() }, &mut params);
+    let mut filter =
+        filter_sql::selection(&guard.filter, Bounds { after, ..Bounds::default() }, &store.log.keys, &mut params);
     if guard.filter.items().is_none() {
         // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
         filter.push_str(" ORDER BY e.position LIMIT 1");

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Log, LogName, PostgresEventStore, group::Group};
+use super::{HotKey, Log, LogName, PostgresEventStore, group::Group};
 use crate::Router;
 
 /// The settings of a [`PostgresEventStore`].
@@ -24,6 +24,7 @@ use crate::Router;
 pub struct PostgresEventStoreBuilder {
     router: Router,
     name: LogName,
+    keys: Vec<HotKey>,
     limits: GroupLimits,
 }
 
@@ -54,12 +55,23 @@ impl Default for GroupLimits {
 
 impl PostgresEventStoreBuilder {
     pub(super) fn new(router: Router) -> Self {
-        Self { router, name: LogName::default(), limits: GroupLimits::default() }
+        Self { router, name: LogName::default(), keys: Vec::new(), limits: GroupLimits::default() }
     }
 
     /// The log's name. Defaults to `mainstem.events`.
     pub fn name(mut self, name: LogName) -> Self {
         self.name = name;
+        self
+    }
+
+    /// Members of payload or metadata that have an index of their own. None by default.
+    ///
+    /// Reads and conditions that ask for one of them then ask in the words of its index, which
+    /// [`create_index`](PostgresEventStore::create_index) builds: build it first, then declare its key. A key that is declared
+    /// without its index makes reads between positions look at all events there; an index whose key is not declared
+    /// costs what it always does, and is of no use.
+    pub fn hot_keys(mut self, keys: impl IntoIterator<Item = HotKey>) -> Self {
+        self.keys.extend(keys);
         self
     }
 
@@ -111,6 +123,6 @@ impl PostgresEventStoreBuilder {
         // Half of the connections, so that appends and reads get theirs.
         let judges = self.router.primary_size().map_or(JUDGES, |size| size as usize / 2);
         let group = Arc::new(Group::new(self.limits, judges));
-        PostgresEventStore { router: self.router, log: Arc::new(Log::new(self.name)), group }
+        PostgresEventStore { router: self.router, log: Arc::new(Log::new(self.name, self.keys.into())), group }
     }
 }

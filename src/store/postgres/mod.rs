@@ -9,9 +9,9 @@
 //! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
+//! | `hot_key`, `index` | the indexes that are there by choice |
 //! | `migrate`, `alone` | the tables, and who may change them at a time |
 
-#[cfg(feature = "migrations")]
 mod alone;
 mod append;
 mod builder;
@@ -19,6 +19,8 @@ mod call;
 mod failure;
 mod filter_sql;
 mod group;
+mod hot_key;
+mod index;
 mod load;
 #[cfg(feature = "migrations")]
 mod migrate;
@@ -35,7 +37,12 @@ use std::{sync::Arc, time::Duration};
 #[cfg(feature = "migrations")]
 pub use self::migrate::{Migrate, Migrated};
 use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
-pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
+pub use self::{
+    builder::PostgresEventStoreBuilder,
+    hot_key::HotKey,
+    index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
+    names::LogName,
+};
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
 };
@@ -89,6 +96,7 @@ use crate::{Result, Router, router::Deadline};
 /// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
 /// | delete snapshots | | `SELECT`, `DELETE` | |
 /// | migrate | | | `CREATE` on the schema, or on the database if it is not there |
+/// | build and drop [indexes](LogIndex) | ownership, which who migrates has | | |
 ///
 /// A role that may not save can [project](crate::SnapshotStore::project) all the same: only its saves fail, or are turned
 /// [off](crate::Project::without_saving).
@@ -107,6 +115,7 @@ struct Log {
     judge: FilterStatement,
     snapshots: snapshot::Statements,
     read: ReadSql,
+    keys: Arc<[HotKey]>,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -118,12 +127,13 @@ struct FilterStatement {
 }
 
 impl Log {
-    fn new(name: LogName) -> Self {
+    fn new(name: LogName, keys: Arc<[HotKey]>) -> Self {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            read: ReadSql::new(&name),
+            read: ReadSql::new(&name, Arc::clone(&keys)),
             snapshots: snapshot::Statements::new(&name),
+            keys,
             name,
         }
     }
