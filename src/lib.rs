@@ -103,7 +103,7 @@ pub use store::{
     Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore, PostgresEventStoreBuilder, Query,
     QueryRequest, Served, StreamAppend, StreamEnd,
 };
-pub use store::{CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
+pub use store::{Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
     ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,

@@ -48,7 +48,8 @@ pub use self::{
     memory::MemoryEventStore,
     page::Page,
     postgres::{
-        CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore, PostgresEventStoreBuilder,
+        Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore,
+        PostgresEventStoreBuilder,
     },
     query::{PageQuery, Query},
     request::{Order, QueryRequest},

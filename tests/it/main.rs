@@ -5,6 +5,7 @@ mod batches;
 mod behind;
 mod borrowed_pools;
 mod boundaries;
+mod check;
 mod contention;
 mod event_store;
 mod failing;

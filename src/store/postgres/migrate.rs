@@ -5,7 +5,7 @@ use std::{future::IntoFuture, time::Duration};
 use refinery::{Migration, Runner, error::Kind};
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{LogName, PostgresEventStore, alone::alone, failure};
+use super::{LogName, PostgresEventStore, alone::alone, check, failure};
 use crate::{
     error::{Cause, Error, ErrorKind, Result},
     router::Deadline,
@@ -91,22 +91,45 @@ impl IntoFuture for Migrate<'_> {
 }
 
 async fn run(store: PostgresEventStore, deadline: Deadline) -> Result<Migrated> {
+    let error = match run_alone(&store, deadline).await {
+        Ok(migrated) => return Ok(migrated),
+        Err(error) => failure::classify(error, store.name()),
+    };
+    let stopped = format!("the migrations of {} stopped", store.name());
+    Err(match error.kind() {
+        ErrorKind::Schema if is_taken(error.sqlstate()) => compared(&store, error, deadline).await,
+        // No data of the user's is in this, whatever the server said.
+        ErrorKind::Database | ErrorKind::InvalidInput => {
+            let message = format!("{stopped}: {}", error.message());
+            error.reworded(ErrorKind::Schema, message)
+        }
+        ErrorKind::Timeout => error.within(&stopped),
+        _ => error,
+    })
+}
+
+async fn run_alone(store: &PostgresEventStore, deadline: Deadline) -> Result<Migrated> {
     let name = store.name().clone();
     let mut lease = store.router.lease_primary(deadline).await?;
     let work = async |client: &mut Client| alone(client, &name, async |client| run_locked(client, &name).await).await;
-    lease.exclusive(deadline, work).await.map_err(|error| {
-        let error = failure::classify(error, &name);
-        let stopped = format!("the migrations of {name} stopped");
-        match error.kind() {
-            // No data of the user's is in this, whatever the server said.
-            ErrorKind::Database | ErrorKind::InvalidInput => {
-                let message = format!("{stopped}: {}", error.message());
-                error.reworded(ErrorKind::Schema, message)
-            }
-            ErrorKind::Timeout => error.within(&stopped),
-            _ => error,
+    lease.exclusive(deadline, work).await
+}
+
+/// Something of the log's name is there, and the history knows nothing of it.
+fn is_taken(state: Option<&str>) -> bool {
+    [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_FUNCTION].iter().any(|taken| Some(taken.code()) == state)
+}
+
+/// Says what is wrong with what is there.
+async fn compared(store: &PostgresEventStore, error: Error, deadline: Deadline) -> Error {
+    let Ok(lease) = store.router.lease_primary(deadline).await else { return error };
+    match check::faults(store, &lease, deadline).await {
+        Ok(faults) if !faults.is_empty() => {
+            let message = format!("{}; what is there: {}", error.message(), check::not_ours(store, &faults));
+            error.reworded(ErrorKind::Schema, message)
         }
-    })
+        _ => error,
+    }
 }
 
 async fn run_locked(client: &mut Client, name: &LogName) -> Result<Migrated, Cause> {
@@ -179,7 +202,7 @@ fn explained(error: refinery::Error, name: &LogName) -> Error {
             let why = driver.as_db_error().map_or_else(|| driver.to_string(), |db| db.message().to_owned());
             let message = format!("the migrations of {name} stopped: {what}: {why}");
             match driver.code() {
-                Some(&(SqlState::DUPLICATE_TABLE | SqlState::DUPLICATE_FUNCTION)) => (
+                state if is_taken(state.map(SqlState::code)) => (
                     ErrorKind::Schema,
                     format!(
                         "{message}; if another tool has run the files of `migrations/`, go on with that tool, otherwise \

@@ -11,11 +11,13 @@
 //! | `failure` | what the server's errors mean here |
 //! | `hot_key`, `index` | the indexes that are there by choice |
 //! | `migrate`, `alone` | the tables, and who may change them at a time |
+//! | `check` | whether the tables are what this version needs |
 
 mod alone;
 mod append;
 mod builder;
 mod call;
+mod check;
 mod failure;
 mod filter_sql;
 mod group;
@@ -39,6 +41,7 @@ pub use self::migrate::{Migrate, Migrated};
 use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
 pub use self::{
     builder::PostgresEventStoreBuilder,
+    check::Check,
     hot_key::HotKey,
     index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
     names::LogName,
