@@ -97,13 +97,13 @@ pub use scope::{
     Consistency, Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
     with_strong_consistency,
 };
+pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
 pub use store::{
     After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
     ExpectedVersion, Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName,
     Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore, PostgresEventStoreBuilder, Query,
     QueryRequest, Served, StreamAppend, StreamEnd,
 };
-pub use store::{Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
     ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,

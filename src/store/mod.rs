@@ -48,7 +48,7 @@ pub use self::{
     memory::MemoryEventStore,
     page::Page,
     postgres::{
-        Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore,
+        Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore,
         PostgresEventStoreBuilder,
     },
     query::{PageQuery, Query},

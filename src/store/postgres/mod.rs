@@ -11,8 +11,10 @@
 //! | `failure` | what the server's errors mean here |
 //! | `hot_key`, `index` | the indexes that are there by choice |
 //! | `migrate`, `alone` | the tables, and who may change them at a time |
+//! | `access` | what roles may do |
 //! | `check` | whether the tables are what this version needs |
 
+mod access;
 mod alone;
 mod append;
 mod builder;
@@ -38,14 +40,15 @@ use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
 pub use self::migrate::{Migrate, Migrated};
-use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
 pub use self::{
+    access::Access,
     builder::PostgresEventStoreBuilder,
     check::Check,
     hot_key::HotKey,
     index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
     names::LogName,
 };
+use self::{builder::GroupLimits, group::Group, read_sql::ReadSql};
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
 };
@@ -88,7 +91,7 @@ use crate::{Result, Router, router::Deadline};
 ///
 /// # Grants
 ///
-/// What a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
+/// [`LogName::grants`] gives roles what they need: a reader, a writer, a migrator. In detail, this is what a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
 /// lacks one fails with [`Configuration`](crate::ErrorKind::Configuration).
 ///
 /// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
