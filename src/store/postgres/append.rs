@@ -27,7 +27,7 @@ pub(super) async fn run(store: PostgresEventStore, request: AppendRequest, deadl
     let after = request.condition.guard().map(|guard| guard.after);
     let append = Arc::new(Prepared::new(request));
     let appended = submit(&store, &append, after, deadline).await;
-    appended.map_err(|error| failure::classify(error, store.name()))
+    appended.map_err(|error| failure::on_append(error, deadline, store.name()))
 }
 
 async fn submit(
