@@ -108,3 +108,31 @@ fn the_checklist_names_every_case_and_no_other() {
     let missing: Vec<_> = cases.iter().filter(|case| !named.contains(&case.as_str())).collect();
     assert!(missing.is_empty(), "the page does not name {missing:?}");
 }
+
+/// The pages name tests of `tests/it` as `file::test`.
+#[test]
+fn the_pages_name_tests_that_exist() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for page in ["docs/checklist.md", "README.md"] {
+        let text = std::fs::read_to_string(format!("{root}/{page}")).expect("the page");
+        for name in text.split('`') {
+            let Some((file, test)) = name.rsplit_once("::").filter(|(file, _)| !file.contains("::")) else { continue };
+            let Ok(source) = std::fs::read_to_string(format!("{root}/tests/it/{file}.rs")) else { continue };
+            // A topic of a suite may have the name of a file.
+            let of_snapshots = include_str!("../../../src/testing/event_store/snapshots/list.rs");
+            let is_case = Case::all().iter().any(|case| case.topic() == file && case.name() == test)
+                || of_snapshots.contains(&format!(" {test}: "));
+            let is_test = ["fn", "mod"]
+                .iter()
+                .any(|item| [";", "(", " {"].iter().any(|end| source.contains(&format!("{item} {test}{end}"))));
+            named += 1;
+            if !is_case && !is_test {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "there are no such tests: {missing:?}");
+    assert!(named > 50, "the pages name {named} tests");
+}
