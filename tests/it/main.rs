@@ -19,6 +19,7 @@ mod local_cluster;
 mod local_cluster_end;
 mod long_log;
 mod migrations;
+mod migrations_waiting;
 mod plans;
 mod procedure;
 mod quickstart;
