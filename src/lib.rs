@@ -97,8 +97,7 @@ pub use scope::{
     Consistency, Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
     with_strong_consistency,
 };
-#[cfg(feature = "migrations")]
-pub use store::Migrated;
+pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
 pub use store::{
     After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
     ExpectedVersion, Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName,
@@ -109,6 +108,8 @@ pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
     ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
 };
+#[cfg(feature = "migrations")]
+pub use store::{Migrate, Migrated};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;
 

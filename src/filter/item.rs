@@ -46,6 +46,13 @@ impl FilterItem {
         self.predicates.as_ref()
     }
 
+    /// The item without these of its types; `None` when it has no other.
+    pub(super) fn without_types<T: AsRef<str>>(&self, types: &[T]) -> Option<Self> {
+        let mut item = self.clone();
+        item.types.retain(|of_item| !types.iter().any(|event_type| event_type.as_ref() == &**of_item));
+        (!item.types.is_empty()).then_some(item)
+    }
+
     pub(super) fn has_type(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.contains(event_type)
     }

@@ -151,6 +151,36 @@ impl Filter {
         union.limited()
     }
 
+    /// The same filter, without events of these types.
+    ///
+    /// For a boundary that is narrower than what was read: see [`History::unchanged_for`](crate::History::unchanged_for).
+    ///
+    /// ```
+    /// # use mainstem::Filter;
+    /// let all = Filter::matching().any_type_of(["CopyLent", "CopyRated"]).finish()?;
+    /// assert_eq!(all.without_types(["CopyRated"])?, Filter::matching().any_type_of(["CopyLent"]).finish()?);
+    /// # Ok::<(), mainstem::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when an item asks for events of any type, since a filter says what an
+    /// event has, and not what it does not have; and when nothing is left.
+    pub fn without_types<T: AsRef<str>>(&self, types: impl IntoIterator<Item = T>) -> Result<Self> {
+        let types: Vec<T> = types.into_iter().collect();
+        let all = self.items.iter().flat_map(|items| items.iter());
+        if self.items.is_none() || all.clone().any(|item| item.types().len() == 0) {
+            return Err(Error::invalid_input(
+                "of any type, some cannot be left out; list the types that the filter is to match",
+            ));
+        }
+        let left: BTreeSet<FilterItem> = all.filter_map(|item| item.without_types(&types)).collect();
+        if left.is_empty() {
+            return Err(Error::invalid_input("without these types the filter matches nothing"));
+        }
+        Ok(Self { items: Some(Arc::new(left)) })
+    }
+
     /// The items, each once, in their canonical order; `None` when any event matches.
     #[must_use]
     pub fn items(&self) -> Option<impl ExactSizeIterator<Item = &FilterItem>> {

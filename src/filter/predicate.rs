@@ -60,6 +60,13 @@ pub struct Fragment {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JsonPath(Vec<Box<str>>);
 
+impl JsonPath {
+    /// From the outside in.
+    pub(crate) fn keys(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.0.iter().map(|key| &**key)
+    }
+}
+
 impl From<&str> for JsonPath {
     fn from(key: &str) -> Self {
         Self(vec![key.into()])

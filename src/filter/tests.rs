@@ -220,3 +220,20 @@ fn bounds_are_kept_replaced_and_clamped() {
     let clamped = filter.occurred_between(far, early);
     assert_eq!(clamped.bounds(), occurred(Some(high), Some(low)));
 }
+
+#[test]
+fn types_are_left_out_of_every_item_and_nothing_else() {
+    let start = Filter::matching;
+    let two = start().any_type_of(["A", "B"]).and_all_tags_of(["t"]).or_matching().any_type_of(["B", "C"]).finish();
+    let left = start().any_type_of(["A"]).and_all_tags_of(["t"]).or_matching().any_type_of(["C"]).finish();
+    assert_eq!(two.clone().unwrap().without_types(["B"]).unwrap(), left.unwrap());
+    // An item that has lost its last type must not become one for any type.
+    let first = start().any_type_of(["A"]).and_all_tags_of(["t"]).finish().unwrap();
+    assert_eq!(two.unwrap().without_types(["B", "C"]).unwrap(), first);
+    assert_eq!(first.without_types(["X"]).unwrap(), first);
+    assert!(refusal(first.without_types(["A"])).contains("matches nothing"));
+    let any_type = Filter::union([first, start().all_tags_of(["t"]).finish().unwrap()]).unwrap();
+    for filter in [Filter::any_event(), any_type] {
+        assert!(refusal(filter.without_types(["A"])).contains("of any type"));
+    }
+}

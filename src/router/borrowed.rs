@@ -20,7 +20,6 @@ pub(super) trait BorrowedPool: fmt::Debug + Send + Sync {
 pub(super) trait BorrowedConnection: Send + Sync {
     fn client(&self) -> &Client;
 
-    #[cfg(feature = "migrations")]
     fn client_mut(&mut self) -> &mut Client;
 }
 
@@ -50,7 +49,6 @@ where
         self
     }
 
-    #[cfg(feature = "migrations")]
     fn client_mut(&mut self) -> &mut Client {
         self
     }

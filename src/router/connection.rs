@@ -108,7 +108,6 @@ impl Connection {
         &self.client
     }
 
-    #[cfg(feature = "migrations")]
     pub(super) fn client_mut(&mut self) -> &mut Client {
         &mut self.client
     }

@@ -104,6 +104,16 @@ pub(super) fn not_reset(effect: Effect) -> Error {
     interrupted(effect, "what the last user of this connection had left in its session could not be undone")
 }
 
+/// Whether a read that has failed so on a replica may well succeed on another node: the replica is gone, its recovery would not
+/// wait for the read, or it has not replayed yet what was created on the primary a moment ago.
+pub(crate) fn may_go_elsewhere(error: &Error) -> bool {
+    const CONFLICT_WITH_RECOVERY: &str = "40001";
+    // A schema, a table, a column, a function.
+    const NOT_THERE: [&str; 4] = ["3F000", "42P01", "42703", "42883"];
+    let of_this_node = |state| state == CONFLICT_WITH_RECOVERY || NOT_THERE.contains(&state);
+    error.kind() == ErrorKind::Unavailable || error.sqlstate().is_some_and(of_this_node)
+}
+
 /// Whether question and answer on this connection do not belong together any more.
 pub(super) fn is_out_of_step(error: &DriverError) -> bool {
     // The driver has no other way to tell: its kinds are private.

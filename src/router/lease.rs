@@ -53,7 +53,6 @@ impl Held {
         }
     }
 
-    #[cfg(feature = "migrations")]
     fn client_mut(&mut self) -> &mut Client {
         match self {
             Self::Own(connection) => connection.client_mut(),
@@ -288,7 +287,6 @@ impl Lease {
     }
 
     /// Hands the driver's client out for work that needs it alone. If it is given up, the connection is not used again.
-    #[cfg(feature = "migrations")]
     pub(crate) async fn exclusive<T>(
         &mut self,
         deadline: Deadline,

@@ -36,7 +36,12 @@ use self::{
     state::{State, Want},
 };
 pub use self::{builder::RouterBuilder, client::Client, core::Role};
-pub(crate) use self::{deadline::Deadline, failure::Effect, lease::Lease, rows::Rows};
+pub(crate) use self::{
+    deadline::Deadline,
+    failure::{Effect, may_go_elsewhere},
+    lease::Lease,
+    rows::Rows,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     scope::{Consistency, current_consistency},
@@ -137,8 +142,8 @@ impl Router {
         self.lease(Want::Primary, self.acquire_within(deadline), &mut Vec::new()).await
     }
 
-    /// Runs a read where `consistency` allows it; if the node is lost on the way, once on each other one that
-    /// qualifies.
+    /// Runs a read where `consistency` allows it; if the node is lost on the way, or has not got as far as it must, once on
+    /// each other one that qualifies.
     pub(crate) async fn read<T, F, Fut>(&self, consistency: &Consistency, deadline: Deadline, read: F) -> Result<T>
     where
         F: Fn(Lease) -> Fut,
@@ -149,8 +154,8 @@ impl Router {
             let lease = self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await?;
             let replica = lease.node().role() == Role::Replica;
             match read(lease).await {
-                Err(error) if replica && error.kind() == ErrorKind::Unavailable && !deadline.is_over() => {
-                    tracing::debug!(error = %error, "a replica was lost during a read; trying another node");
+                Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
+                    tracing::debug!(error = %error, "a replica could not serve a read; trying another node");
                 }
                 outcome => return outcome,
             }

@@ -35,7 +35,8 @@ use crate::{
 ///   event broke it. Or the stream that it goes [to](Self::to_stream) has another version than expected;
 ///   [`Error::version_mismatch`] says which. Nothing was written.
 /// - [`InvalidInput`](crate::ErrorKind::InvalidInput): an event cannot be stored, the id of the stream is none, some of the ids are taken by other
-///   events, there are none to append, or [too much](Self::MAX_LEN). Nothing was written.
+///   events, there are none to append, or [too much](Self::MAX_LEN), or the condition has an `after` and no filter. Nothing was
+///   written.
 /// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on.
 ///   Nothing was written.
 /// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): this try wrote nothing.
@@ -98,7 +99,7 @@ impl IntoFuture for Append<'_> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let checked = check(&self.request.events);
+        let checked = self.request.condition.check().and_then(|()| check(&self.request.events));
         match checked.and_then(|()| self.request.stream.as_ref().map_or(Ok(()), StreamAppend::check)) {
             Ok(()) => self.store.run_append(self.request),
             Err(error) => Box::pin(async { Err(error) }),

@@ -1,7 +1,7 @@
 //! What must still be true when an append is written.
 
 use super::refusal;
-use crate::{Error, Filter, Mark};
+use crate::{Error, Filter, Mark, Result};
 
 /// The condition of an append: that no event matching a filter has been appended after what was read.
 ///
@@ -25,6 +25,8 @@ use crate::{Error, Filter, Mark};
 #[must_use = "a condition does nothing until an append takes it"]
 pub struct AppendCondition {
     pub(super) guard: Option<Guard>,
+    /// Something was said about from where on to look, but not for what.
+    after_nothing: bool,
 }
 
 /// For the makers of stores: what a store judges when an append has a condition.
@@ -57,20 +59,23 @@ pub enum After {
 impl AppendCondition {
     /// No condition: the events are written whatever else is in the log.
     pub fn none() -> Self {
-        Self { guard: None }
+        Self { guard: None, after_nothing: false }
     }
 
     /// No event may match `filter`: none at all, unless [`after`](Self::after) says from where on.
     pub fn fail_if_events_match(filter: Filter) -> Self {
-        Self { guard: Some(Guard { filter, after: After::Beginning }) }
+        Self { guard: Some(Guard { filter, after: After::Beginning }), after_nothing: false }
     }
 
     /// Only events behind this one count: the highest that the decision knew of, which is the log's head at the time of
     /// the read, not the last event that matched.
     ///
     /// If another event is at its position, or none, the append fails with
-    /// [`LogDiverged`](crate::ErrorKind::LogDiverged): what the decision was made of is not this log's history. Without
-    /// a filter, as in [`none`](Self::none), it changes nothing.
+    /// [`LogDiverged`](crate::ErrorKind::LogDiverged): what the decision was made of is not this log's history.
+    ///
+    /// An append with [`none`](Self::none) behind something is refused with
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): there is no filter, so it would guard nothing. To refuse whatever
+    /// has come since, say [`Filter::any_event`].
     pub fn after(self, mark: Mark) -> Self {
         self.behind(After::Mark(mark))
     }
@@ -84,11 +89,35 @@ impl AppendCondition {
         self.behind(After::Position(position))
     }
 
+    /// What vouches for a read whose log ended there.
+    pub(super) fn since(head: Option<Mark>, filter: Filter) -> Self {
+        Self::fail_if_events_match(filter).behind(head.map_or(After::Position(0), After::Mark))
+    }
+
     fn behind(mut self, after: After) -> Self {
-        if let Some(guard) = &mut self.guard {
-            guard.after = after;
+        match &mut self.guard {
+            Some(guard) => guard.after = after,
+            None => self.after_nothing = true,
         }
         self
+    }
+
+    /// For the next append of several that are one: from its predecessor on, whose own events don't count.
+    pub(super) fn go_on_behind(&mut self, mark: Mark) {
+        if let Some(guard) = &mut self.guard {
+            guard.after = After::Mark(mark);
+        }
+    }
+
+    /// What can be told before a store is asked.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.after_nothing {
+            true => Err(Error::invalid_input(
+                "the condition says behind what, but not what may not be there, so it would guard nothing; begin it with \
+                 AppendCondition::fail_if_events_match",
+            )),
+            false => Ok(()),
+        }
     }
 
     /// For the makers of stores: what is to be judged, if anything is.

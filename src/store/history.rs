@@ -2,7 +2,7 @@
 
 use std::{ops::Deref, sync::Arc};
 
-use super::{AppendCondition, condition::After, condition::Guard};
+use super::AppendCondition;
 use crate::{Event, Filter, Mark, Role};
 
 /// All events of a filter, in the order of the log, with the log's head at the moment of the read.
@@ -70,8 +70,32 @@ impl History {
     /// position, and the primary looks at everything behind it. Only complete reads have this method; what a bound has
     /// hidden nobody can vouch for.
     pub fn unchanged(&self) -> AppendCondition {
-        let after = self.head.map_or(After::Position(0), After::Mark);
-        AppendCondition { guard: Some(Guard { filter: self.selection.clone(), after }) }
+        AppendCondition::since(self.head, self.selection.clone())
+    }
+
+    /// The condition that no event which matches `filter` has been appended since this read, whatever was read.
+    ///
+    /// It is for who knows that not all that was read matters for the decision, or that more does. A narrower filter lets
+    /// through what does not matter ([`Filter::without_types`]); a wider one refuses also what was not read. Of events
+    /// that were not read only those count that have come since: what they were before, the decision has not seen, and this
+    /// does not say.
+    ///
+    /// ```
+    /// # use mainstem::{EventStore, Filter, MemoryEventStore, NewEvent};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> mainstem::Result<()> {
+    /// # let store = MemoryEventStore::new();
+    /// let copy = Filter::matching().any_type_of(["CopyLent", "CopyReturned", "CopyRated"]).and_all_tags_of(["copy:7"]).finish()?;
+    /// let history = store.query(&copy).await?;
+    /// // A rating that comes in between changes nothing about who has the book.
+    /// let decisive = copy.without_types(["CopyRated"])?;
+    /// let lent = NewEvent::new("CopyLent", &())?.with_tag("copy:7");
+    /// store.append([lent], history.unchanged_for(decisive)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn unchanged_for(&self, filter: Filter) -> AppendCondition {
+        AppendCondition::since(self.head, filter)
     }
 }
 

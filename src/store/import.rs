@@ -122,7 +122,7 @@ impl<'a> Import<'a> {
                 }
                 None => error.within("before the first event was imported"),
             })?;
-            self.condition = self.condition.after(appended.last());
+            self.condition.go_on_behind(appended.last());
             let before = imported.map_or((0, 0, 0), |it| (it.events, it.repeated, it.chunks));
             let so_far = Imported {
                 events: before.0 + amount,
@@ -139,7 +139,7 @@ impl<'a> Import<'a> {
         if let Some(context) = &self.context {
             events.iter_mut().for_each(|event| event.take_context(context));
         }
-        let checked = append::check(&events);
+        let checked = self.condition.check().and_then(|()| append::check(&events));
         let request = AppendRequest { events, condition: self.condition.clone(), stream: None, timeout: self.timeout };
         let appended = checked.map(|()| self.store.run_append(request));
         async move { appended?.await }

@@ -35,7 +35,7 @@ mod snapshot;
 mod stream;
 
 #[cfg(feature = "migrations")]
-pub use self::postgres::Migrated;
+pub use self::postgres::{Migrate, Migrated};
 pub use self::{
     append::{Append, Appended},
     condition::{After, AppendCondition, Guard},
@@ -47,7 +47,10 @@ pub use self::{
     lookup::{Lookup, Served},
     memory::MemoryEventStore,
     page::Page,
-    postgres::{LogName, PostgresEventStore, PostgresEventStoreBuilder},
+    postgres::{
+        Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore,
+        PostgresEventStoreBuilder,
+    },
     query::{PageQuery, Query},
     request::{Order, QueryRequest},
     snapshot::{

@@ -10,10 +10,7 @@ use std::{
 
 use futures_util::Stream;
 
-use super::{
-    Answer, AppendCondition,
-    condition::{After, Guard},
-};
+use super::{Answer, AppendCondition};
 use crate::{Error, ErrorKind, Event, Filter, Mark, Role, error::Result, filter::Selection};
 
 /// A stream on the heap, as a method of a trait object returns it.
@@ -174,8 +171,13 @@ impl StreamEnd {
     /// # }
     /// ```
     pub fn unchanged(&self) -> AppendCondition {
-        let after = self.head.map_or(After::Position(0), After::Mark);
-        AppendCondition { guard: Some(Guard { filter: self.selection.clone(), after }) }
+        AppendCondition::since(self.head, self.selection.clone())
+    }
+
+    /// The same for another filter than the one that was read: see
+    /// [`History::unchanged_for`](crate::History::unchanged_for).
+    pub fn unchanged_for(&self, filter: Filter) -> AppendCondition {
+        AppendCondition::since(self.head, filter)
     }
 }
 

@@ -4,7 +4,10 @@
 use std::cell::Cell;
 
 use futures_util::TryStreamExt;
-use mainstem::{AppendCondition, Event, EventStore, Filter, PostgresEventStore, Router, Selection};
+use mainstem::{
+    AppendCondition, Event, EventStore, Filter, HotKey, IndexCreated, LogIndex, PostgresEventStore, Router, Selection,
+    testing::TestDatabase,
+};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -15,7 +18,7 @@ use tokio::runtime::{Builder, Runtime};
 use crate::support::{
     broken_by,
     random::{filter, micros, new_event},
-    refuse_probes, store,
+    refuse_probes, router, store,
 };
 
 const EVENTS: usize = 150;
@@ -129,7 +132,7 @@ async fn judge(
 fn the_three_readings_of_a_filter_agree() {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let events = prop::collection::vec(new_event(), EVENTS).new_tree(&mut TestRunner::default()).unwrap().current();
-    let (_database, router, store) = runtime.block_on(store());
+    let (database, router, store) = runtime.block_on(store());
     let log = runtime.block_on(async {
         store.append(events.clone(), AppendCondition::none()).await.unwrap();
         refuse_probes(&router).await;
@@ -146,6 +149,22 @@ fn the_three_readings_of_a_filter_agree() {
         }
         compare(&runtime, &store, &log, far);
     }
+    let by_hot_keys = runtime.block_on(with_hot_keys(&database, &store));
+    compare(&runtime, &by_hot_keys, &log, true);
+}
+
+/// A store of the same log that finds what it can by the indexes of hot keys, and has no other on payloads.
+async fn with_hot_keys(database: &TestDatabase<'_>, store: &PostgresEventStore) -> PostgresEventStore {
+    let admin = router(database).await;
+    let force = format!("ALTER DATABASE {} SET enable_seqscan = off", database.name());
+    admin.client().await.unwrap().batch_execute(&force).await.unwrap();
+    assert!(store.drop_index(&LogIndex::payload()).await.unwrap());
+    let keys = ["A", "B", "O'Reilly"].into_iter().flat_map(|key| [HotKey::payload(key), HotKey::metadata(key)]);
+    let keys: Vec<HotKey> = keys.chain([HotKey::payload(["A", "B"])]).collect::<Result<_, _>>().unwrap();
+    for key in &keys {
+        assert_eq!(store.create_index(&LogIndex::key(key.clone())).await.unwrap(), IndexCreated::New, "{key}");
+    }
+    PostgresEventStore::builder(&router(database).await).hot_keys(keys).build()
 }
 
 fn compare(runtime: &Runtime, store: &PostgresEventStore, log: &[Event], far: bool) {

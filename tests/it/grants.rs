@@ -1,8 +1,9 @@
 //! What a role must be granted: to append, to read, to migrate. Each grant is needed, and all of them are enough.
 
 use mainstem::{
-    AppendCondition, Error, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Router, SaveOutcome, Saved,
-    SnapshotKey, SnapshotStore, testing::TestDatabase,
+    Access, AppendCondition, Consistency, Error, ErrorKind, EventStore, ExpectedVersion, Filter, HotKey, IndexCreated,
+    LogIndex, LogName, PostgresEventStore, Role, Router, SaveOutcome, Saved, SnapshotKey, SnapshotStore,
+    testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -147,4 +148,109 @@ async fn who_migrates_must_own_the_schema_or_be_let_in() {
     assert_eq!(of("other").migrate().await.unwrap().applied.len(), 3);
     run(&admin, &format!("GRANT CREATE ON DATABASE {} TO {role}", database.name())).await;
     assert_eq!(of("new").migrate().await.unwrap().applied.len(), 3);
+}
+
+/// What each of the roles may not, as SQL; whoever may more has the statements of his own before them.
+const FOR_NOBODY: [&str; 3] =
+    ["UPDATE mainstem.events SET type = 'B'", "DELETE FROM mainstem.events", "TRUNCATE mainstem.events"];
+const FOR_THE_OWNER: [&str; 6] = [
+    "DROP TRIGGER events_append_only ON mainstem.events",
+    "ALTER TABLE mainstem.events DISABLE TRIGGER ALL",
+    "DROP TABLE mainstem.events_snapshots",
+    "CREATE TABLE mainstem.other ()",
+    "CREATE INDEX other ON mainstem.events (recorded_at)",
+    "INSERT INTO mainstem.events_migrations VALUES (9, 'x', 'x', 'x')",
+];
+const FOR_WRITERS: [&str; 2] =
+    ["INSERT INTO mainstem.events (position) VALUES (99)", "DELETE FROM mainstem.events_snapshots"];
+
+async fn all_refused(router: &Router, statements: &[&str], role: &str) {
+    for sql in statements {
+        let error = router.client().await.unwrap().batch_execute(sql).await.expect_err(sql);
+        assert_eq!(error.sqlstate(), Some("42501"), "{role}: {sql}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn a_migrator_a_writer_and_a_reader_may_what_they_are_for_and_no_more() {
+    let database = database().await;
+    let admin = crate::support::router(&database).await;
+    let name = LogName::default();
+    // A quote and a space must not matter.
+    let router = async |what: &str| {
+        let role = format!("{what} \"{}\"", database.name());
+        let create = format!("CREATE ROLE \"{}\" LOGIN PASSWORD 'secret'", role.replace('"', "\"\""));
+        run(&admin, &create).await;
+        let at = |url: String| {
+            let (_, host) = url.split_once('@').unwrap();
+            let user: String = role.bytes().map(|byte| format!("%{byte:02x}")).collect();
+            format!("postgres://{user}:secret@{host}")
+        };
+        crate::support::cluster().await.wait_until_caught_up().await.unwrap();
+        let builder = Router::builder().primary(at(database.primary_url()));
+        let router = builder.replicas(database.replica_urls().into_iter().map(at)).connect().await.unwrap();
+        (role, router)
+    };
+    let grant = async |access, role: &str| run(&admin, &name.grants(access, role).unwrap()).await;
+    let (migrator, by_migrator) = router("migrator").await;
+    let (writer, by_writer) = router("writer").await;
+    let (reader, by_reader) = router("reader").await;
+    let stores = [&by_migrator, &by_writer, &by_reader].map(PostgresEventStore::new);
+    let [migrating, writing, reading] = &stores;
+
+    grant(Access::Migrator, &migrator).await;
+    assert_eq!(writing.migrate().await.unwrap_err().kind(), ErrorKind::Configuration);
+    assert_eq!(migrating.migrate().await.unwrap().applied.len(), 3);
+    run(&by_migrator, "REVOKE ALL ON PROCEDURE mainstem.events_append_1 FROM public").await;
+    grant(Access::Writer, &writer).await;
+    grant(Access::Reader, &reader).await;
+    assert_eq!(migrating.create_index(&LogIndex::metadata()).await.unwrap(), IndexCreated::New);
+    assert_eq!(migrating.migrate().await.unwrap().applied.len(), 0);
+
+    let all = Filter::any_event();
+    let none = Filter::matching().any_type_of(["B"]).finish().unwrap();
+    let key = SnapshotKey::new("p", 1, &all);
+    for store in [migrating, writing] {
+        let append = store.append([event("A", json!({}))], AppendCondition::fail_if_events_match(none.clone()));
+        let last = append.to_stream("s", ExpectedVersion::Any).await.unwrap().last();
+        assert_eq!(store.save_snapshot(&key, last, &1).await.unwrap(), Saved::Stored);
+        assert!(store.delete_snapshot(&key).await.unwrap());
+        assert_eq!(store.save_snapshot(&key, last, &1).await.unwrap(), Saved::Stored);
+    }
+    crate::support::cluster().await.wait_until_caught_up().await.unwrap();
+    for store in &stores {
+        store.check().await.unwrap();
+        for (level, role) in [(Consistency::Strong, Role::Primary), (Consistency::Eventual, Role::Replica)] {
+            let history = store.query(&all).consistency(level.clone()).await.unwrap();
+            assert_eq!((history.len(), history.role()), (2, role));
+            assert_eq!(*store.count(&all).consistency(level.clone()).await.unwrap(), 2);
+            assert_eq!(store.load_stream("s").consistency(level.clone()).await.unwrap().version(), 2);
+            assert!(store.load_snapshot(&key).consistency(level).await.unwrap().is_some());
+        }
+        let mut stream = store.stream(&all);
+        while let Some(event) = stream.next().await {
+            event.unwrap();
+        }
+    }
+
+    let append = reading.append([event("A", json!({}))], AppendCondition::none()).await;
+    assert_eq!(append.unwrap_err().kind(), ErrorKind::Configuration);
+    all_refused(&by_reader, &FOR_WRITERS, &reader).await;
+    for (router, store, role) in [(&by_writer, writing, &writer), (&by_reader, reading, &reader)] {
+        all_refused(router, &FOR_NOBODY, role).await;
+        all_refused(router, &FOR_THE_OWNER, role).await;
+        let errors = [
+            store.migrate().await.map(drop).unwrap_err(),
+            store.create_index(&LogIndex::key(HotKey::payload("a").unwrap())).await.map(drop).unwrap_err(),
+            store.drop_index(&LogIndex::metadata()).await.map(drop).unwrap_err(),
+        ];
+        for error in errors {
+            assert_eq!(error.kind(), ErrorKind::Configuration, "{role}: {}", error.report());
+        }
+    }
+    // The owner could take the defence away, and not by accident.
+    for sql in FOR_NOBODY {
+        let error = by_migrator.client().await.unwrap().execute(sql, &[]).await.unwrap_err();
+        assert!(error.to_string().contains("append-only"), "{sql}: {error}");
+    }
 }

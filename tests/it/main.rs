@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
 mod batches;
+mod behind;
 mod borrowed_pools;
+mod boundaries;
+mod check;
 mod contention;
 mod event_store;
 mod failing;
@@ -11,11 +14,13 @@ mod fixed_streams;
 mod grants;
 mod hostile_text;
 mod import;
+mod indexes;
 mod local_cluster;
 mod local_cluster_end;
 mod long_log;
 mod merging;
 mod migrations;
+mod migrations_waiting;
 mod near_reads;
 mod plans;
 mod procedure;

@@ -1,18 +1,17 @@
-//! The migrations: run once, by many, by other tools, under any name, and after an accident.
+//! The migrations: run once, by many, by other tools, and under any name.
 
 use std::{collections::BTreeSet, future::IntoFuture, process::Command, time::Duration};
 
 use futures_util::future::join_all;
 use mainstem::{
-    AppendCondition, Error, ErrorKind, EventStore, Filter, LogName, Migrated, PostgresEventStore, Router, Saved,
-    SnapshotKey, SnapshotStore, testing::TestDatabase,
+    AppendCondition, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Router, Saved, SnapshotKey,
+    SnapshotStore, testing::TestDatabase,
 };
 use serde_json::json;
 
-use crate::support::{cluster, database, event, router, sessions, store};
+use crate::support::{cluster, database, event, router, store};
 
 const V1: &str = include_str!("../../migrations/V1__log.sql");
-const V2: &str = include_str!("../../migrations/V2__append.sql");
 const LIMIT: Duration = Duration::from_secs(30);
 
 fn named(router: &Router, schema: &str, log: &str) -> PostgresEventStore {
@@ -24,7 +23,7 @@ async fn migrate(store: &PostgresEventStore) -> Vec<String> {
 }
 
 /// A router with a connection of its own, which counts as another instance of the application.
-async fn instance(database: &TestDatabase<'_>) -> Router {
+pub(crate) async fn instance(database: &TestDatabase<'_>) -> Router {
     Router::builder().primary(database.primary_url()).connect().await.unwrap()
 }
 
@@ -41,7 +40,7 @@ async fn of_eight_instances_at_once_one_migrates_and_all_can_append() {
     let database = database().await;
     let routers = join_all((0..8).map(|_| instance(&database))).await;
     let stores: Vec<_> = routers.iter().map(PostgresEventStore::new).collect();
-    let migrated = join_all(stores.iter().map(PostgresEventStore::migrate)).await;
+    let migrated = join_all(stores.iter().map(|store| store.migrate().into_future())).await;
     let mut applied: Vec<String> = migrated.into_iter().flat_map(|migrated| migrated.unwrap().applied).collect();
     applied.sort();
     assert_eq!(applied, ["V1__log", "V2__append", "V3__snapshots"]);
@@ -58,7 +57,7 @@ async fn eight_logs_of_one_new_schema_can_be_made_at_once() {
     let routers = join_all((0..8).map(|_| instance(&database))).await;
     let stores: Vec<_> =
         routers.iter().zip('a'..).map(|(router, log)| named(router, "shared", &log.to_string())).collect();
-    for migrated in join_all(stores.iter().map(PostgresEventStore::migrate)).await {
+    for migrated in join_all(stores.iter().map(|store| store.migrate().into_future())).await {
         assert_eq!(migrated.unwrap_or_else(|error| panic!("{}", error.report())).applied.len(), 3);
     }
 }
@@ -291,50 +290,6 @@ async fn a_history_that_was_changed_is_refused_with_what_to_do() {
     let sql = "UPDATE mainstem.events_migrations SET checksum = $1 WHERE version = 1";
     client.execute(sql, &[&checksum]).await.unwrap();
     assert_eq!(migrate(&store).await.len(), 0);
-}
-
-/// Begins a migration that gets as far as its second file, and stops there.
-async fn stuck(
-    database: &TestDatabase<'_>,
-) -> (Router, mainstem::Client, tokio::task::JoinHandle<Result<Migrated, Error>>) {
-    let router = instance(database).await;
-    let blocker = router.client().await.unwrap();
-    blocker.batch_execute("CREATE SCHEMA mainstem").await.unwrap();
-    blocker.batch_execute(&format!("BEGIN; {V2}")).await.unwrap();
-    let store = PostgresEventStore::new(&router);
-    let migrating = tokio::spawn(async move { store.migrate().await });
-    sessions(database, "wait_event = 'transactionid'", 1).await;
-    (router, blocker, migrating)
-}
-
-async fn goes_on_with_the_second(database: &TestDatabase<'_>, blocker: &mainstem::Client) {
-    let again = PostgresEventStore::new(&instance(database).await);
-    let again = tokio::spawn(async move { again.migrate().await });
-    blocker.batch_execute("ROLLBACK").await.unwrap();
-    let migrated = tokio::time::timeout(LIMIT, again).await.expect("the lock is not free").unwrap().unwrap();
-    assert_eq!(migrated.applied, ["V2__append", "V3__snapshots"]);
-}
-
-#[tokio::test]
-async fn after_a_migration_that_was_dropped_midway_the_next_goes_on() {
-    let database = database().await;
-    let (_router, blocker, migrating) = stuck(&database).await;
-    migrating.abort();
-    assert!(migrating.await.unwrap_err().is_cancelled());
-    goes_on_with_the_second(&database, &blocker).await;
-}
-
-#[tokio::test]
-async fn after_a_migration_whose_session_was_ended_the_next_goes_on() {
-    let database = database().await;
-    let (router, blocker, migrating) = stuck(&database).await;
-    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'transactionid' \
-               AND datname = current_database()";
-    router.client().await.unwrap().batch_execute(end).await.unwrap();
-    let error = migrating.await.unwrap().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
-    assert!(error.report().contains("V2__append"), "{}", error.report());
-    goes_on_with_the_second(&database, &blocker).await;
 }
 
 #[tokio::test]

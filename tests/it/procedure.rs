@@ -290,6 +290,7 @@ async fn who_waits_too_long_for_the_lock_knows_that_nothing_was_written() {
     let waiting = store.append([event("A", json!({}))], AppendCondition::none()).timeout(Duration::from_millis(400));
     let error = waiting.await.unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Timeout, Some("55P03")), "{}", error.report());
+    assert!(error.to_string().contains("the lock of the log") && error.to_string().contains("400ms"), "{error}");
     lock_is_free(&admin).await;
     client.batch_execute("ROLLBACK").await.unwrap();
     assert_eq!(append(&store, json!({})).await.unwrap(), 1);

@@ -1,7 +1,7 @@
 //! What only the store in PostgreSQL does; what every store does is in `mainstem::testing::event_store`.
 
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, Filter, History, Mark, PostgresEventStore, Role, Scope,
+    AppendCondition, ErrorKind, EventStore, Filter, History, Mark, PostgresEventStore, Role, Router, Scope,
     with_eventual_consistency,
 };
 use serde_json::json;
@@ -94,4 +94,14 @@ async fn the_scope_counts_where_the_method_is_called_not_where_the_future_is_pol
     let from_outside = with_eventual_consistency(async { outside.await }).await.unwrap();
     assert_eq!(from_outside.role(), Role::Primary);
     assert_eq!(inside.await.unwrap().role(), Role::Replica);
+}
+
+#[tokio::test]
+async fn without_replicas_the_primary_serves_eventual_reads() {
+    let (database, _router, _store) = store().await;
+    let alone = Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    let store = PostgresEventStore::new(&alone);
+    append(&store, "A").await;
+    let history = with_eventual_consistency(async { store.query(&of_type("A")).await }).await.unwrap();
+    assert_eq!((history.len(), history.role()), (1, Role::Primary));
 }

@@ -28,7 +28,7 @@ pub(super) async fn run(store: PostgresEventStore, request: AppendRequest, deadl
     let after = request.condition.guard().map(|guard| guard.after);
     let append = Arc::new(Prepared::new(request));
     let appended = submit(&store, &append, after, deadline).await;
-    appended.map_err(|error| failure::classify(error, store.name()))
+    appended.map_err(|error| failure::on_append(error, deadline, store.name()))
 }
 
 async fn submit(
@@ -93,7 +93,12 @@ async fn judge(
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(&*ids)];
     // A bound that lets everything through could still tempt the planner to use the primary key for it.
     let after = (after.position() > 0).then_some(after.position());
-    let filter = filter_sql::selection(&guard.filter, Bounds { after, ..Bounds::default() }, &mut params);
+    let mut filter =
+        filter_sql::selection(&guard.filter, Bounds { after, ..Bounds::default() }, &store.log.keys, &mut params);
+    if guard.filter.items().is_none() {
+        // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
+        filter.push_str(" ORDER BY e.position LIMIT 1");
+    }
     let sql = store.log.judge.with(&filter);
     let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let read = |row: &Row| -> Result<_, Unreadable> {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Log, LogName, PostgresEventStore, group::Group};
+use super::{HotKey, Log, LogName, PostgresEventStore, group::Group};
 use crate::Router;
 
 /// The settings of a [`PostgresEventStore`].
@@ -10,6 +10,10 @@ use crate::Router;
 /// Appends that arrive while others are under way wait, and then go together: one lock, one message and one flush of the
 /// WAL for all of them, each judged alone. That is where the speed comes from, and these are its bounds. The defaults suit
 /// most; every value is at least 1, and 0 counts as 1.
+///
+/// There is no time to set. A batch leaves as soon as the one before it is answered, so nobody waits in the hope that others
+/// come, and how long an append may wait altogether is its own [limit](crate::Append::timeout), of which a fifth is kept for
+/// the answer. How long the log is locked follows from what a batch may hold.
 ///
 /// ```no_run
 /// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -24,6 +28,7 @@ use crate::Router;
 pub struct PostgresEventStoreBuilder {
     router: Router,
     name: LogName,
+    keys: Vec<HotKey>,
     limits: GroupLimits,
 }
 
@@ -58,12 +63,23 @@ impl Default for GroupLimits {
 
 impl PostgresEventStoreBuilder {
     pub(super) fn new(router: Router) -> Self {
-        Self { router, name: LogName::default(), limits: GroupLimits::default() }
+        Self { router, name: LogName::default(), keys: Vec::new(), limits: GroupLimits::default() }
     }
 
     /// The log's name. Defaults to `mainstem.events`.
     pub fn name(mut self, name: LogName) -> Self {
         self.name = name;
+        self
+    }
+
+    /// Members of payload or metadata that have an index of their own. None by default.
+    ///
+    /// Reads and conditions that ask for one of them then ask in the words of its index, which
+    /// [`create_index`](PostgresEventStore::create_index) builds: build it first, then declare its key. A key that is declared
+    /// without its index makes reads between positions look at all events there; an index whose key is not declared
+    /// costs what it always does, and is of no use.
+    pub fn hot_keys(mut self, keys: impl IntoIterator<Item = HotKey>) -> Self {
+        self.keys.extend(keys);
         self
     }
 
@@ -120,7 +136,7 @@ impl PostgresEventStoreBuilder {
         let group = Arc::new(Group::new(self.limits, drains, judges));
         PostgresEventStore {
             router: self.router,
-            log: Arc::new(Log::new(self.name)),
+            log: Arc::new(Log::new(self.name, self.keys.into())),
             group,
             unmerged: Arc::default(),
             seen: Arc::default(),

@@ -1,7 +1,10 @@
 //! What the server's errors mean to the store.
 
 use super::LogName;
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    router::Deadline,
+};
 
 /// Whether the server refuses what an append consists of, so that others of its batch may be written without it. (Raised by
 /// a trigger counts as well. What is about the server's resources, its state or the network is everybody's matter.)
@@ -9,6 +12,20 @@ pub(super) fn is_about_data(error: &Error) -> bool {
     let is_class =
         |state: &str| matches!(&state[..2], "22" | "23" | "2F" | "38" | "39" | "42" | "44" | "54" | "P0" | "XX");
     error.kind() == ErrorKind::Database && error.sqlstate().is_some_and(is_class)
+}
+
+/// An append that waited for a lock until there was just time for the answer: says which limit that was.
+pub(super) fn on_append(error: Error, deadline: Deadline, name: &LogName) -> Error {
+    if error.sqlstate() != Some("55P03") {
+        return classify(error, name);
+    }
+    let message = format!(
+        "the lock of the log {name}, or one that its holder has to wait for, was not free in time: {:?} of the limit of \
+         {:?} have passed, and the rest was kept for the answer; nothing was written",
+        deadline.elapsed(),
+        deadline.limit()
+    );
+    error.reworded(ErrorKind::Timeout, message)
 }
 
 /// Gives an error of the router the kind that it has for the log.
@@ -23,16 +40,21 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
             ErrorKind::Schema,
             format!(
                 "the log {name} is not there, or too old; run its migrations: `PostgresEventStore::migrate` with the \
-                 feature `migrations`, or the files in `migrations/` with any tool; a replica may be a moment behind them"
+                 feature `migrations`, or the files in `migrations/` with any tool"
             ),
         ),
         // What the guards of the client let through and the server can't hold, and what a constraint of the user's
         // refuses. The log's own primary key and its streams' versions are no matter of data: somebody writes without the log's lock.
-        "23505" if error.constraint().is_some_and(|constraint| [format!("{}_pkey", name.log()), format!("{}_stream", name.log())].iter().any(|own| own == constraint)) => error
-            .reworded(
+        "23505"
+            if error.constraint().is_some_and(|constraint| {
+                [format!("{}_pkey", name.log()), format!("{}_stream", name.log())].iter().any(|own| own == constraint)
+            }) =>
+        {
+            error.reworded(
                 ErrorKind::Database,
                 format!("somebody inserts into {name} without its append procedure; nothing was written"),
-            ),
+            )
+        }
         state if matches!(&state[..2], "22" | "23" | "54") => {
             let message = format!("the server refuses the data: {}", error.message());
             error.reworded(ErrorKind::InvalidInput, message)

@@ -4,10 +4,13 @@ use std::fmt::Write as _;
 
 use tokio_postgres::types::ToSql;
 
-use super::wire::{JsonText, Micros, position_param};
+use super::{
+    hot_key::HotKey,
+    wire::{JsonText, Micros, position_param},
+};
 use crate::{
     Error, Filter, Result,
-    filter::{Bounds, FilterItem, PredicateGroup, Side},
+    filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
 };
 
 /// A parameter of a statement.
@@ -29,10 +32,17 @@ pub(super) fn bound<'a>(params: &'a [Param<'_>]) -> Result<Vec<&'a (dyn ToSql + 
 }
 
 /// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
-pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, params: &mut Vec<Param<'a>>) -> String {
-    let mut sql = filter(which, params);
+pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
+    let is_bounded = bounds.after.is_some_and(|after| after > 0) || bounds.until.is_some();
+    let mut sql = filter(which, Indexes { keys, is_bounded, on_types: true }, params);
     sql.push_str(&within(bounds, params));
     sql
+}
+
+/// The condition of a statement that is planned once, without bounds: everything is to be found by what it contains. Without
+/// the values the planner takes a few types for a few events, and would read all their entries, perhaps most of the log's.
+pub(super) fn contained<'a>(which: &'a Filter, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
+    filter(which, Indexes { keys, is_bounded: false, on_types: false }, params)
 }
 
 /// What the bounds ask for besides, as ` AND …`.
@@ -58,21 +68,50 @@ pub(super) fn within(bounds: Bounds, params: &mut Vec<Param<'_>>) -> String {
     sql
 }
 
+/// What a statement may be found by, besides what is contained.
+#[derive(Clone, Copy)]
+pub(super) struct Indexes<'k> {
+    /// The keys that have an index with the position,
+    pub(super) keys: &'k [HotKey],
+    /// and whether the statement also asks for positions.
+    pub(super) is_bounded: bool,
+    /// Whether types may be looked up.
+    pub(super) on_types: bool,
+}
+
+impl Indexes<'_> {
+    /// Adds to a containment of `$` what follows from it, and what the keys' indexes can be asked for.
+    fn equal(self, fragment: &Fragment, contained: &str) -> String {
+        let keys = || self.keys.iter().filter(|key| key.is_in(fragment));
+        let equal =
+            keys().map(|key| format!(" AND {} = {}", key.sql(&format!("e.{}", key.column())), key.sql("$::jsonb")));
+        let equal: String = equal.collect();
+        match (equal.is_empty(), self.is_bounded && keys().any(|key| key.is_all_of(fragment))) {
+            (true, _) => contained.to_owned(),
+            (false, false) => format!("({contained}{equal})"),
+            // No index on what is contained may be used for it: without the value, the planner takes every value for rare, and
+            // would prefer that one, with all that is outside of the bounds.
+            (false, true) => format!("(({contained}) IS TRUE{equal})"),
+        }
+    }
+}
+
 /// The condition without bounds.
-pub(super) fn filter<'a>(filter: &'a Filter, params: &mut Vec<Param<'a>>) -> String {
+pub(super) fn filter<'a>(filter: &'a Filter, indexes: Indexes<'_>, params: &mut Vec<Param<'a>>) -> String {
     let Some(items) = filter.items() else { return "true".to_owned() };
-    let items: Vec<String> = items.map(|one| item(one, params)).collect();
+    let items: Vec<String> = items.map(|one| item(one, indexes, params)).collect();
     format!("({})", items.join(" OR "))
 }
 
-fn item<'a>(item: &'a FilterItem, params: &mut Vec<Param<'a>>) -> String {
+fn item<'a>(item: &'a FilterItem, indexes: Indexes<'_>, params: &mut Vec<Param<'a>>) -> String {
     let mut bind = |comparison: &str, param: Param<'a>| {
         params.push(param);
         comparison.replace('$', &format!("${}", params.len()))
     };
     let mut all = Vec::new();
     if item.types().len() > 0 {
-        all.push(bind("e.type = ANY ($)", Box::new(item.types().collect::<Vec<_>>())));
+        let comparison = if indexes.on_types { "e.type = ANY ($)" } else { "(e.type = ANY ($)) IS TRUE" };
+        all.push(bind(comparison, Box::new(item.types().collect::<Vec<_>>())));
     }
     if item.tags().len() > 0 {
         all.push(bind("e.tags OPERATOR(pg_catalog.@>) $", Box::new(item.tags().collect::<Vec<_>>())));
@@ -81,11 +120,11 @@ fn item<'a>(item: &'a FilterItem, params: &mut Vec<Param<'a>>) -> String {
         let contained: Vec<String> = group
             .fragments()
             .map(|fragment| {
-                let comparison = match fragment.side() {
+                let contained = match fragment.side() {
                     Side::Payload => "e.payload @> $",
                     Side::Metadata => "e.metadata @> $",
                 };
-                bind(comparison, Box::new(JsonText(fragment.json())))
+                bind(&indexes.equal(fragment, contained), Box::new(JsonText(fragment.json())))
             })
             .collect();
         all.push(match group {

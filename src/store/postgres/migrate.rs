@@ -1,14 +1,15 @@
 //! Making and upgrading a log's tables from the application.
 
-use std::time::Duration;
+use std::{future::IntoFuture, time::Duration};
 
 use refinery::{Migration, Runner, error::Kind};
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{LogName, PostgresEventStore, failure};
+use super::{LogName, PostgresEventStore, alone::alone, check, failure};
 use crate::{
     error::{Cause, Error, ErrorKind, Result},
     router::Deadline,
+    store::BoxFuture,
 };
 
 /// The files in `migrations/`, in their order.
@@ -18,16 +19,10 @@ const FILES: [(&str, &str); 3] = [
     ("V3__snapshots", include_str!("../../../migrations/V3__snapshots.sql")),
 ];
 
-/// The first half of the advisory lock's key; the second is the schema's name, since the first log in it creates it.
-const LOCK_CLASS: i32 = 1_296_651_086;
-
 /// Where the history's table goes in the statement that checks it.
 const HISTORY: &str = "/* history */";
 
 const DENIED: SqlState = SqlState::INSUFFICIENT_PRIVILEGE;
-
-/// Migrations are few and short on an empty log; on a long one an index takes its time.
-const LIMIT: Duration = Duration::from_secs(15 * 60);
 
 /// What [`PostgresEventStore::migrate`] has done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,51 +32,104 @@ pub struct Migrated {
     pub applied: Vec<String>,
 }
 
+/// The migration of a log that is about to be made: await it, after changing its limit if need be.
+///
+/// # Errors
+///
+/// [`Schema`](ErrorKind::Schema) when a migration fails or what was run before is not what this version would have
+/// run, [`Configuration`](ErrorKind::Configuration) when this role may not create,
+/// [`Unavailable`](ErrorKind::Unavailable) when the primary cannot be reached or is lost, and
+/// [`Timeout`](ErrorKind::Timeout) when the limit runs out. Whatever the error, calling it again goes on where it stopped.
+///
+/// # Cancel safety
+///
+/// Each migration is a transaction: dropped, the log is left between two of them, and the next call goes on there.
+#[derive(Debug)]
+#[must_use = "nothing is migrated until it is awaited"]
+pub struct Migrate<'a> {
+    store: &'a PostgresEventStore,
+    limit: Duration,
+}
+
+impl Migrate<'_> {
+    /// The limit, unless [`timeout`](Self::timeout) sets another: 15 minutes.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
+
+    /// Replaces the limit, waiting for another instance that migrates included. Defaults to
+    /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    ///
+    /// Migrations are few and short on an empty log; on a long one an index takes its time, and the changelog says which
+    /// does. Too small, and such a migration is rolled back each time, at its whole cost; too large, and an instance that
+    /// waits for one that hangs starts late.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+}
+
 impl PostgresEventStore {
-    /// Creates the log's schema, tables and procedures, or brings them up to this version.
+    /// Creates the log's schema, tables and procedures, or brings them up to this version. Await what it returns; see
+    /// [`Migrate`].
     ///
     /// Every instance of an application may call it at start: an advisory lock lets one work while the others wait, and
     /// then find nothing to do. What was run is recorded in a table beside the log, `<log>_migrations`. Its role needs
     /// the right to create in the schema, also when there is nothing to do, and in the database, if the schema is not
     /// there yet.
-    ///
-    /// # Errors
-    ///
-    /// [`Schema`](ErrorKind::Schema) when a migration fails or what was run before is not what this version would have
-    /// run, [`Configuration`](ErrorKind::Configuration) when this role may not create,
-    /// [`Unavailable`](ErrorKind::Unavailable) when the primary cannot be reached or is lost, and
-    /// [`Timeout`](ErrorKind::Timeout) after 15 minutes. Whatever the error, calling it again goes on where it stopped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Each migration is a transaction: dropped, the log is left between two of them, and the next call goes on there.
-    pub async fn migrate(&self) -> Result<Migrated> {
-        let deadline = Deadline::after(LIMIT);
-        let name = self.name().clone();
-        let mut lease = self.router.lease_primary(deadline).await?;
-        let applied = lease.exclusive(deadline, async |client| run(client, &name).await).await;
-        applied.map_err(|error| {
-            let error = failure::classify(error, self.name());
-            match error.kind() {
-                // No data of the user's is in this, whatever the server said.
-                ErrorKind::Database | ErrorKind::InvalidInput => {
-                    let message = format!("the migrations of {} stopped: {}", self.name(), error.message());
-                    error.reworded(ErrorKind::Schema, message)
-                }
-                _ => error,
-            }
-        })
+    pub fn migrate(&self) -> Migrate<'_> {
+        Migrate { store: self, limit: Migrate::DEFAULT_TIMEOUT }
     }
 }
 
-async fn run(client: &mut Client, name: &LogName) -> Result<Migrated, Cause> {
-    // The session's lock: each migration is a transaction of its own.
-    client.execute("SELECT pg_advisory_lock($1, hashtext($2))", &[&LOCK_CLASS, &name.schema()]).await?;
-    let outcome = run_locked(client, name).await;
-    let unlocked = client.execute("SELECT pg_advisory_unlock($1, hashtext($2))", &[&LOCK_CLASS, &name.schema()]).await;
-    let migrated = outcome?;
-    unlocked?;
-    Ok(migrated)
+/// The future owns all that it needs: it may be spawned.
+impl IntoFuture for Migrate<'_> {
+    type Output = Result<Migrated>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(run(self.store.clone(), Deadline::after(self.limit)))
+    }
+}
+
+async fn run(store: PostgresEventStore, deadline: Deadline) -> Result<Migrated> {
+    let error = match run_alone(&store, deadline).await {
+        Ok(migrated) => return Ok(migrated),
+        Err(error) => failure::classify(error, store.name()),
+    };
+    let stopped = format!("the migrations of {} stopped", store.name());
+    Err(match error.kind() {
+        ErrorKind::Schema if is_taken(error.sqlstate()) => compared(&store, error, deadline).await,
+        // No data of the user's is in this, whatever the server said.
+        ErrorKind::Database | ErrorKind::InvalidInput => {
+            let message = format!("{stopped}: {}", error.message());
+            error.reworded(ErrorKind::Schema, message)
+        }
+        ErrorKind::Timeout => error.within(&stopped),
+        _ => error,
+    })
+}
+
+async fn run_alone(store: &PostgresEventStore, deadline: Deadline) -> Result<Migrated> {
+    let name = store.name().clone();
+    let mut lease = store.router.lease_primary(deadline).await?;
+    let work = async |client: &mut Client| alone(client, &name, async |client| run_locked(client, &name).await).await;
+    lease.exclusive(deadline, work).await
+}
+
+/// Something of the log's name is there, and the history knows nothing of it.
+fn is_taken(state: Option<&str>) -> bool {
+    [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_FUNCTION].iter().any(|taken| Some(taken.code()) == state)
+}
+
+/// Says what is wrong with what is there.
+async fn compared(store: &PostgresEventStore, error: Error, deadline: Deadline) -> Error {
+    let Ok(lease) = store.router.lease_primary(deadline).await else { return error };
+    match check::faults(store, &lease, deadline).await {
+        Ok(faults) if !faults.is_empty() => {
+            let message = format!("{}; what is there: {}", error.message(), check::not_ours(store, &faults));
+            error.reworded(ErrorKind::Schema, message)
+        }
+        _ => error,
+    }
 }
 
 async fn run_locked(client: &mut Client, name: &LogName) -> Result<Migrated, Cause> {
@@ -154,7 +202,7 @@ fn explained(error: refinery::Error, name: &LogName) -> Error {
             let why = driver.as_db_error().map_or_else(|| driver.to_string(), |db| db.message().to_owned());
             let message = format!("the migrations of {name} stopped: {what}: {why}");
             match driver.code() {
-                Some(&(SqlState::DUPLICATE_TABLE | SqlState::DUPLICATE_FUNCTION)) => (
+                state if is_taken(state.map(SqlState::code)) => (
                     ErrorKind::Schema,
                     format!(
                         "{message}; if another tool has run the files of `migrations/`, go on with that tool, otherwise \

@@ -10,14 +10,22 @@
 //! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
-//! | `migrate` | the tables |
+//! | `hot_key`, `index` | the indexes that are there by choice |
+//! | `migrate`, `alone` | the tables, and who may change them at a time |
+//! | `access` | what roles may do |
+//! | `check` | whether the tables are what this version needs |
 
+mod access;
+mod alone;
 mod append;
 mod builder;
 mod call;
+mod check;
 mod failure;
 mod filter_sql;
 mod group;
+mod hot_key;
+mod index;
 mod load;
 mod merge;
 #[cfg(feature = "migrations")]
@@ -33,9 +41,16 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 #[cfg(feature = "migrations")]
-pub use self::migrate::Migrated;
+pub use self::migrate::{Migrate, Migrated};
+pub use self::{
+    access::Access,
+    builder::PostgresEventStoreBuilder,
+    check::Check,
+    hot_key::HotKey,
+    index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
+    names::LogName,
+};
 use self::{builder::GroupLimits, group::Group, merge::Unmerged, query::Seen, read_sql::ReadSql};
-pub use self::{builder::PostgresEventStoreBuilder, names::LogName};
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
 };
@@ -78,7 +93,7 @@ use crate::{Result, Router, router::Deadline};
 ///
 /// # Grants
 ///
-/// What a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
+/// [`LogName::grants`] gives roles what they need: a reader, a writer, a migrator. In detail, this is what a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
 /// lacks one fails with [`Configuration`](crate::ErrorKind::Configuration).
 ///
 /// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
@@ -89,6 +104,7 @@ use crate::{Result, Router, router::Deadline};
 /// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
 /// | delete snapshots | | `SELECT`, `DELETE` | |
 /// | migrate | | | `CREATE` on the schema, or on the database if it is not there |
+/// | build and drop [indexes](LogIndex) | ownership, which who migrates has | | |
 ///
 /// A role that may not save can [project](crate::SnapshotStore::project) all the same: only its saves fail, or are turned
 /// [off](crate::Project::without_saving).
@@ -110,6 +126,7 @@ struct Log {
     judge: FilterStatement,
     snapshots: snapshot::Statements,
     read: ReadSql,
+    keys: Arc<[HotKey]>,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -121,13 +138,14 @@ struct FilterStatement {
 }
 
 impl Log {
-    fn new(name: LogName) -> Self {
+    fn new(name: LogName, keys: Arc<[HotKey]>) -> Self {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             merge: name.put_into(include_str!("sql/merge.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            read: ReadSql::new(&name),
+            read: ReadSql::new(&name, Arc::clone(&keys)),
             snapshots: snapshot::Statements::new(&name),
+            keys,
             name,
         }
     }

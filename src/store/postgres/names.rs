@@ -9,7 +9,7 @@ const DEFAULT_SCHEMA: &str = "mainstem";
 const DEFAULT_LOG: &str = "events";
 
 /// The longest name that we derive from a log's adds this.
-const LONGEST_SUFFIX: &str = "_refuse_change";
+pub(super) const LONGEST_SUFFIX: &str = "_refuse_change";
 
 /// PostgreSQL cuts longer identifiers off without a word.
 const IDENTIFIER_BYTES: usize = 63;
@@ -68,6 +68,16 @@ impl LogName {
     #[must_use]
     pub fn log(&self) -> &str {
         &self.log
+    }
+
+    /// The quoted name of what belongs to the log under this suffix, without the schema.
+    pub(super) fn with_suffix(&self, suffix: &str) -> String {
+        format!("\"{}{suffix}\"", escaped(&self.log))
+    }
+
+    /// The same, in full.
+    pub(super) fn full_with_suffix(&self, suffix: &str) -> String {
+        format!("\"{}\".{}", escaped(&self.schema), self.with_suffix(suffix))
     }
 
     /// `sql`, written with the default names, with these names.

@@ -1,9 +1,11 @@
 //! The statements that read, out of their parts: one text for each shape of a question, all values bound.
 
+use std::sync::Arc;
+
 use tokio_postgres::types::ToSql;
 
 use super::{
-    LogName,
+    HotKey, LogName,
     filter_sql::{self, Param},
     wire::position_param,
 };
@@ -26,12 +28,13 @@ pub(super) struct ReadSql {
     exists: Template,
     /// From the first event on, and from the last.
     load: [String; 2],
+    keys: Arc<[HotKey]>,
 }
 
 /// SQL with places for what a question asks, each a comment with its name. It is split before the names are put in: they may
 /// look like such a place.
 #[derive(Debug)]
-struct Template(Vec<Piece>);
+pub(super) struct Template(Vec<Piece>);
 
 #[derive(Debug)]
 enum Piece {
@@ -62,7 +65,7 @@ pub(super) enum First {
 }
 
 impl Template {
-    fn new(name: &LogName, sql: &'static str) -> Self {
+    pub(super) fn new(name: &LogName, sql: &'static str) -> Self {
         let mut pieces = Vec::new();
         for part in sql.split("/*") {
             let (place, text) = part.split_once("*/").map_or((None, part), |(place, text)| (Some(place), text));
@@ -72,7 +75,7 @@ impl Template {
         Self(pieces)
     }
 
-    fn with<'a>(&'a self, fill: impl Fn(&str) -> &'a str) -> String {
+    pub(super) fn with<'a>(&'a self, fill: impl Fn(&str) -> &'a str) -> String {
         let piece = |piece: &'a Piece| match piece {
             Piece::Text(text) => text,
             Piece::Place(place) => fill(place),
@@ -82,8 +85,9 @@ impl Template {
 }
 
 impl ReadSql {
-    pub(super) fn new(name: &LogName) -> Self {
+    pub(super) fn new(name: &LogName, keys: Arc<[HotKey]>) -> Self {
         Self {
+            keys,
             query: Template::new(name, include_str!("sql/query.sql")),
             found: Template::new(name, include_str!("sql/found.sql")),
             found_contained: Template::new(name, include_str!("sql/found_contained.sql")),
@@ -126,7 +130,10 @@ impl ReadSql {
                 })
             }
             _ => {
-                let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
+                let filter = match planned_once {
+                    true => filter_sql::contained(&request.filter, &self.keys, &mut params),
+                    false => filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params),
+                };
                 let few = request.limit.is_some() && request.filter.items().is_some();
                 let found = match few {
                     true => &self.found_few,
@@ -148,7 +155,7 @@ impl ReadSql {
     pub(super) fn near<'a>(&self, request: &'a QueryRequest, after: u64) -> Statement<'a> {
         let mut params: Vec<Param<'a>> = vec![Box::new(position_param(after))];
         let bounds = Bounds { after: None, ..request.bounds };
-        let filter = filter_sql::selection(&request.filter, bounds, &mut params);
+        let filter = filter_sql::selection(&request.filter, bounds, &[], &mut params);
         let found = self.found_near.with(|place| if place == "after" { "$1" } else { &filter });
         let head = "ORDER BY position DESC LIMIT 1";
         let sql = self.query.with(|place| if place == "head" { head } else { &found });
@@ -165,16 +172,16 @@ impl ReadSql {
     }
 
     pub(super) fn count<'a>(&self, request: &'a QueryRequest) -> Statement<'a> {
-        Self::filtered(&self.count, request)
+        self.filtered(&self.count, request)
     }
 
     pub(super) fn exists<'a>(&self, request: &'a QueryRequest) -> Statement<'a> {
-        Self::filtered(&self.exists, request)
+        self.filtered(&self.exists, request)
     }
 
-    fn filtered<'a>(template: &Template, request: &'a QueryRequest) -> Statement<'a> {
+    fn filtered<'a>(&self, template: &Template, request: &'a QueryRequest) -> Statement<'a> {
         let mut params = Vec::new();
-        let filter = filter_sql::selection(&request.filter, request.bounds, &mut params);
+        let filter = filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params);
         Statement { sql: template.with(|_| &filter), planned_once: false, params }
     }
 }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     Event, Mark, Role,
     error::{Error, ErrorKind, Result},
-    router::{Deadline, Lease, Rows},
+    router::{Deadline, Lease, Rows, may_go_elsewhere},
     store::{Answer, BoxStream, QueryRequest},
 };
 
@@ -76,13 +76,11 @@ impl Reading {
                     None => error,
                 });
             };
-            // A replica that is gone, or not as far as the one before, or whose recovery would not wait for us. The next
-            // node goes on behind what was read.
-            let may_go_on = error.kind() == ErrorKind::Unavailable || error.sqlstate() == Some("40001");
-            if lease.node().role() != Role::Replica || !may_go_on {
+            // The next node goes on behind what was read.
+            if lease.node().role() != Role::Replica || !may_go_elsewhere(&error) {
                 return Err(error);
             }
-            tracing::debug!(error = %error, "a replica was lost during a stream; trying another node");
+            tracing::debug!(error = %error, "a replica could not serve a stream; trying another node");
             lost = Some(error);
         }
     }

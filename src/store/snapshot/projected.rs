@@ -3,10 +3,7 @@
 use std::sync::Arc;
 
 use super::{Saved, SnapshotKey};
-use crate::{
-    AppendCondition, Error, Mark, Role,
-    store::condition::{After, Guard},
-};
+use crate::{AppendCondition, Error, Filter, Mark, Role};
 
 /// The state of a projection, and how it was come by.
 #[derive(Clone, Debug)]
@@ -46,8 +43,12 @@ impl<S> Projected<S> {
     /// It goes for a state from a replica, too, as [`History::unchanged`](crate::History::unchanged) does: snapshot and
     /// events together are all that matched.
     pub fn unchanged(&self) -> AppendCondition {
-        let after = self.head.map_or(After::Position(0), After::Mark);
-        AppendCondition { guard: Some(Guard { filter: self.key.filter().clone(), after }) }
+        AppendCondition::since(self.head, self.key.filter().clone())
+    }
+
+    /// The same for another filter than the projection's: see [`History::unchanged_for`](crate::History::unchanged_for).
+    pub fn unchanged_for(&self, filter: Filter) -> AppendCondition {
+        AppendCondition::since(self.head, filter)
     }
 
     /// How many events were read and applied now, the snapshot's not counted.

@@ -1,7 +1,7 @@
 //! The suite is worth what it catches: stores that are broken on purpose, one rule at a time.
 
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, ExpectedVersion, Filter, NewEvent, Payload, StreamPlace,
+    AppendCondition, ErrorKind, EventId, EventStore, ExpectedVersion, Filter, Mark, NewEvent, Payload, StreamPlace,
     testing::event_store::{Case, Failure},
 };
 use serde_json::json;
@@ -69,6 +69,19 @@ async fn what_no_store_may_be_asked_is_refused_before() {
 }
 
 #[tokio::test]
+async fn an_after_without_a_filter_is_refused_before() {
+    let after = || AppendCondition::none().after(Mark::new(1, EventId::new()));
+    for condition in [after(), AppendCondition::none().after_position(0)] {
+        let append = NeverAsked.append([event("A", json!({}))], condition.clone()).await;
+        let import = NeverAsked.import([event("A", json!({}))], condition).await;
+        for error in [append.expect_err("an append"), import.expect_err("an import")] {
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("would guard nothing"), "{error}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_is_no_id_of_a_stream_is_refused_before() {
     for id in ["", "a\0b", &"x".repeat(StreamPlace::MAX_ID_LEN + 1)] {
         let append = NeverAsked.append([event("A", json!({}))], AppendCondition::none());
@@ -94,4 +107,32 @@ fn the_checklist_names_every_case_and_no_other() {
     assert!(unknown.is_empty(), "the page names cases that do not exist: {unknown:?}");
     let missing: Vec<_> = cases.iter().filter(|case| !named.contains(&case.as_str())).collect();
     assert!(missing.is_empty(), "the page does not name {missing:?}");
+}
+
+/// The pages name tests of `tests/it` as `file::test`.
+#[test]
+fn the_pages_name_tests_that_exist() {
+    let root = env!("CARGO_MANIFEST_DIR");
+    let mut named = 0;
+    let mut missing = Vec::new();
+    for page in ["docs/checklist.md", "README.md"] {
+        let text = std::fs::read_to_string(format!("{root}/{page}")).expect("the page");
+        for name in text.split('`') {
+            let Some((file, test)) = name.rsplit_once("::").filter(|(file, _)| !file.contains("::")) else { continue };
+            let Ok(source) = std::fs::read_to_string(format!("{root}/tests/it/{file}.rs")) else { continue };
+            // A topic of a suite may have the name of a file.
+            let of_snapshots = include_str!("../../../src/testing/event_store/snapshots/list.rs");
+            let is_case = Case::all().iter().any(|case| case.topic() == file && case.name() == test)
+                || of_snapshots.contains(&format!(" {test}: "));
+            let is_test = ["fn", "mod"]
+                .iter()
+                .any(|item| [";", "(", " {"].iter().any(|end| source.contains(&format!("{item} {test}{end}"))));
+            named += 1;
+            if !is_case && !is_test {
+                missing.push(format!("{page}: {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "there are no such tests: {missing:?}");
+    assert!(named > 50, "the pages name {named} tests");
 }

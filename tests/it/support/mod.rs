@@ -3,6 +3,7 @@
 mod lock;
 mod processes;
 pub(crate) mod random;
+mod rows;
 
 use mainstem::{
     AppendCondition, ErrorKind, EventStore, NewEvent, PostgresEventStore, Router,
@@ -10,7 +11,7 @@ use mainstem::{
 };
 use tokio::sync::OnceCell;
 
-pub(crate) use self::{lock::LogLock, processes::Processes};
+pub(crate) use self::{lock::LogLock, processes::Processes, rows::rows};
 
 /// A primary and two replicas, started by the first test that asks. It ends with the process.
 pub(crate) async fn cluster() -> &'static LocalCluster {

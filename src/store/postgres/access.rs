@@ -1,0 +1,88 @@
+//! What roles of the database may do with a log.
+
+use super::{LogName, read_sql::Template};
+use crate::error::{Error, Result};
+
+/// What a role may do with a log, and nothing beyond it.
+///
+/// | | reads | appends, saves snapshots | makes and changes tables, builds indexes |
+/// |---|---|---|---|
+/// | [`Reader`](Self::Reader) | yes | | |
+/// | [`Writer`](Self::Writer) | yes | yes | |
+/// | [`Migrator`](Self::Migrator) | yes | yes | yes |
+///
+/// Nobody may update, delete or truncate events: the log refuses it, whatever is granted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Access {
+    /// For what shows things: queries, projections (which then save nothing), consumers.
+    Reader,
+    /// For what decides things.
+    Writer,
+    /// For what installs and upgrades. It owns what it makes, so all migrations of a log are one role's.
+    Migrator,
+}
+
+impl LogName {
+    /// The SQL that gives a role this access to the log, for an administrator to look at and to run, with any tool.
+    ///
+    /// The migrator's comes first, and is run before its first [migration](crate::PostgresEventStore::migrate); it makes the
+    /// schema, if it is not there, and needs the right to do so. The others' come behind the migration, and again behind
+    /// each one that makes something new. The role itself must be there.
+    ///
+    /// ```
+    /// # use mainstem::{Access, LogName};
+    /// # async fn run(admin: mainstem::Router) -> mainstem::Result<()> {
+    /// let sql = LogName::default().grants(Access::Writer, "library_app")?;
+    /// admin.client().await?.batch_execute(&sql).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when this is no name of a role: empty, of more than 63 bytes, or with a
+    /// NUL character.
+    pub fn grants(&self, access: Access, role: &str) -> Result<String> {
+        if role.is_empty() || role.len() > Self::MAX_SCHEMA_LEN || role.contains('\0') {
+            let limit = Self::MAX_SCHEMA_LEN;
+            let message = format!("the name of the role, {role:?}, has not 1 to {limit} bytes without a NUL character");
+            return Err(Error::invalid_input(message));
+        }
+        let role = format!("\"{}\"", role.replace('"', "\"\""));
+        let sql = match access {
+            Access::Reader => include_str!("sql/grant_reader.sql"),
+            Access::Writer => include_str!("sql/grant_writer.sql"),
+            Access::Migrator => include_str!("sql/grant_migrator.sql"),
+        };
+        Ok(Template::new(self, sql).with(|_| &role))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ErrorKind;
+
+    #[test]
+    fn names_are_quoted_whatever_they_look_like() {
+        let name = LogName::new("a /* role */", "b\"").unwrap();
+        let sql = name.grants(Access::Reader, "r\"; DROP TABLE t; --").unwrap();
+        assert!(
+            sql.ends_with(
+                r#"GRANT SELECT ON "a /* role */"."b""", "a /* role */"."b""_snapshots" TO "r""; DROP TABLE t; --";
+"#
+            ),
+            "{sql}"
+        );
+    }
+
+    #[test]
+    fn what_is_no_name_of_a_role_is_refused() {
+        for role in ["", "a\0", &*"x".repeat(64)] {
+            let error = LogName::default().grants(Access::Reader, role).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        assert!(LogName::default().grants(Access::Reader, &"x".repeat(63)).is_ok());
+    }
+}

@@ -1,0 +1,105 @@
+//! Whether the tables are what this version needs.
+
+use std::{future::IntoFuture, sync::Arc, time::Duration};
+
+use tokio_postgres::types::ToSql;
+
+use super::{LogIndex, PostgresEventStore, failure, wire};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    router::{Deadline, Effect, Lease},
+    store::BoxFuture,
+};
+
+const APPEND: &str = "_append_1";
+
+/// A check of the log's tables that is about to be made: await it, after changing its limit if need be.
+///
+/// # Errors
+///
+/// [`Schema`](ErrorKind::Schema) when something is not as it must be: the message says what, all of it.
+/// [`Configuration`](ErrorKind::Configuration) when this role may not use the schema,
+/// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout) when the primary does not answer.
+///
+/// # Cancel safety
+///
+/// It only reads.
+#[derive(Debug)]
+#[must_use = "nothing is checked until it is awaited"]
+pub struct Check<'a> {
+    store: &'a PostgresEventStore,
+    limit: Option<Duration>,
+}
+
+impl Check<'_> {
+    /// Replaces the limit of this call, getting a connection included. Defaults to the router's
+    /// [`call_timeout`](crate::RouterBuilder::call_timeout).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limit = Some(limit);
+        self
+    }
+}
+
+impl PostgresEventStore {
+    /// Looks whether the log's tables are what this version needs, and says exactly what is not. Await what it returns; see
+    /// [`Check`].
+    ///
+    /// For the start of an application whose tables another tool makes, or a person. Missing tables, columns, indexes,
+    /// constraints, triggers and procedures are told, and those that are not as they must be: types, collations, what may be
+    /// null, indexes of no use, a procedure of another version, a trigger that does not refuse changes, row-level security
+    /// that would hide events from a condition, and declared [hot keys](crate::HotKey) without their index. What else
+    /// there is, columns with a default, constraints, triggers and indexes of your own, is your matter. Only catalogs are
+    /// read, on the primary: no grant is needed but `USAGE` on the schema.
+    ///
+    /// ```no_run
+    /// # async fn run(store: mainstem::PostgresEventStore) -> mainstem::Result<()> {
+    /// store.check().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn check(&self) -> Check<'_> {
+        Check { store: self, limit: None }
+    }
+}
+
+/// The future owns all that it needs: it may be spawned.
+impl IntoFuture for Check<'_> {
+    type Output = Result<()>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let (store, deadline) = (self.store.clone(), self.store.deadline(self.limit));
+        Box::pin(async move {
+            let lease = store.router.lease_primary(deadline).await?;
+            let faults = faults(&store, &lease, deadline).await;
+            match faults.map_err(|error| failure::classify(error, store.name()))? {
+                none if none.is_empty() => Ok(()),
+                faults => {
+                    let error = Error::new(ErrorKind::Schema, not_ours(&store, &faults));
+                    Err(error.with_node(Arc::clone(lease.node().name())))
+                }
+            }
+        })
+    }
+}
+
+/// What is wrong, for an error.
+pub(super) fn not_ours(store: &PostgresEventStore, faults: &[String]) -> String {
+    format!("the log {} is not what this version needs: {}", store.name(), faults.join("; "))
+}
+
+/// Everything that is not as it must be.
+pub(super) async fn faults(store: &PostgresEventStore, lease: &Lease, deadline: Deadline) -> Result<Vec<String>> {
+    let name = store.name();
+    let migration = name.put_into(include_str!("../../../migrations/V2__append.sql"));
+    let body = migration.split("$body$").nth(1).unwrap_or_default();
+    let [procedure, any_version] = [APPEND, "_append_"].map(|suffix| format!("{}{suffix}", name.log()));
+    let keys = || store.log.keys.iter().cloned().map(LogIndex::key);
+    let indexes: Vec<String> = keys().map(|index| name.full_with_suffix(&index.suffix())).collect();
+    let shown: Vec<String> = keys().map(|index| index.to_string()).collect();
+    let params: [&(dyn ToSql + Sync); 5] = [&body, &procedure, &any_version, &indexes, &shown];
+    let sql = name.put_into(include_str!("sql/check.sql"));
+    let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
+    let faults = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
+    faults.map_err(|error| wire::unreadable(error.into()))
+}

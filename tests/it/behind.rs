@@ -1,0 +1,76 @@
+//! Reads on replicas that are not as far as they must be, or that have something else to do: another node serves them.
+
+use std::{future::IntoFuture, time::Duration};
+
+use mainstem::{
+    AppendCondition, Consistency, ErrorKind, EventStore, ExpectedVersion, Filter, PostgresEventStore, Role, Router,
+    SnapshotKey, SnapshotStore, testing::LocalCluster,
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::support::{event, started, store};
+
+const HANG: Duration = Duration::from_secs(60);
+
+/// Who serves each kind of read, or what they fail with.
+async fn served(store: &PostgresEventStore) -> Vec<Result<Role, ErrorKind>> {
+    let all = Filter::any_event();
+    let level = Consistency::Eventual;
+    let stream = async {
+        let mut stream = store.query(&all).consistency(level.clone()).stream();
+        while let Some(event) = stream.next().await {
+            event?;
+        }
+        mainstem::Result::Ok(stream.role().unwrap())
+    };
+    let key = SnapshotKey::new("p", 1, &all);
+    let project = store.project(&key, 0, |_, _| Ok(())).consistency(level.clone()).without_saving();
+    let reads = vec![
+        timeout(HANG, store.query(&all).consistency(level.clone()).into_future()).await.unwrap().map(|it| it.role()),
+        store.query(&all).limit(1).consistency(level.clone()).await.map(|page| page.role()),
+        store.count(&all).consistency(level.clone()).await.map(|count| count.role()),
+        store.exists(&all).consistency(level.clone()).await.map(|exists| exists.role()),
+        store.last(&all).consistency(level.clone()).await.map(|last| last.role()),
+        store.load_stream("s").consistency(level.clone()).await.map(|loaded| loaded.role()),
+        stream.await,
+        project.await.map(|projected| projected.role()),
+    ];
+    reads.into_iter().map(|served| served.map_err(|error| error.kind())).collect()
+}
+
+#[tokio::test]
+async fn right_after_the_first_migration_reads_do_not_fail_on_replicas_that_have_not_seen_it() {
+    let cluster = started(LocalCluster::builder().replicas(1)).await;
+    let builder = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url());
+    let store = PostgresEventStore::new(&builder.connect().await.unwrap());
+    cluster.wait_until_caught_up().await.unwrap();
+    // Before it there is no log anywhere, and that is said.
+    assert_eq!(served(&store).await, [Err(ErrorKind::Schema); 8]);
+    cluster.replica(0).pause_replay().await.unwrap();
+    store.migrate().await.unwrap();
+    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    assert_eq!(served(&store).await, [Ok(Role::Primary); 8]);
+    cluster.replica(0).resume_replay().await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    assert_eq!(served(&store).await, [Ok(Role::Replica); 8]);
+}
+
+#[tokio::test]
+async fn a_read_that_is_in_the_way_of_a_replicas_recovery_goes_elsewhere() {
+    let (_database, router, store) = store().await;
+    let append = store.append([event("A", json!({}))], AppendCondition::none());
+    append.to_stream("s", ExpectedVersion::Any).await.unwrap();
+    // As a replica cancels a read whose rows its recovery is about to remove. The real thing needs luck.
+    let in_the_way = "CREATE FUNCTION mainstem.in_the_way() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
+            IF pg_is_in_recovery() THEN
+                RAISE 'canceling statement due to conflict with recovery' USING ERRCODE = 'serialization_failure';
+            END IF;
+            RETURN true;
+        END $$;
+        ALTER TABLE mainstem.events RENAME TO kept;
+        CREATE VIEW mainstem.events AS SELECT * FROM mainstem.kept WHERE mainstem.in_the_way();";
+    router.client().await.unwrap().batch_execute(in_the_way).await.unwrap();
+    crate::support::cluster().await.wait_until_caught_up().await.unwrap();
+    assert_eq!(served(&store).await, [Ok(Role::Primary); 8]);
+}
