@@ -150,8 +150,14 @@ impl Connection {
         let once = planning == Planning::Once;
         if self.planned_once.swap(once, Ordering::Relaxed) != once {
             let sql = match planning {
-                Planning::ByTheServer => "RESET plan_cache_mode; RESET enable_seqscan",
-                Planning::Once => "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off",
+                Planning::ByTheServer => {
+                    "RESET plan_cache_mode; RESET enable_seqscan; RESET max_parallel_workers_per_gather"
+                }
+                // Such a plan takes every value for frequent, and would start workers for a few rows.
+                Planning::Once => {
+                    "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
+                     SET max_parallel_workers_per_gather = 0"
+                }
             };
             let _ = self.client.simple_query_raw(sql).now_or_never();
         }

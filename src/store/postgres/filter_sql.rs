@@ -34,15 +34,9 @@ pub(super) fn bound<'a>(params: &'a [Param<'_>]) -> Result<Vec<&'a (dyn ToSql + 
 /// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
 pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
     let is_bounded = bounds.after.is_some_and(|after| after > 0) || bounds.until.is_some();
-    let mut sql = filter(which, Indexes { keys, is_bounded, on_types: true }, params);
+    let mut sql = filter(which, HotKeys { keys, is_bounded }, params);
     sql.push_str(&within(bounds, params));
     sql
-}
-
-/// The condition of a statement that is planned once, without bounds: everything is to be found by what it contains. Without
-/// the values the planner takes a few types for a few events, and would read all their entries, perhaps most of the log's.
-pub(super) fn contained<'a>(which: &'a Filter, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
-    filter(which, Indexes { keys, is_bounded: false, on_types: false }, params)
 }
 
 /// What the bounds ask for besides, as ` AND …`.
@@ -68,18 +62,14 @@ pub(super) fn within(bounds: Bounds, params: &mut Vec<Param<'_>>) -> String {
     sql
 }
 
-/// What a statement may be found by, besides what is contained.
+/// The keys that have an index with the position, and whether the statement also asks for positions.
 #[derive(Clone, Copy)]
-pub(super) struct Indexes<'k> {
-    /// The keys that have an index with the position,
+pub(super) struct HotKeys<'k> {
     pub(super) keys: &'k [HotKey],
-    /// and whether the statement also asks for positions.
     pub(super) is_bounded: bool,
-    /// Whether types may be looked up.
-    pub(super) on_types: bool,
 }
 
-impl Indexes<'_> {
+impl HotKeys<'_> {
     /// Adds to a containment of `$` what follows from it, and what the keys' indexes can be asked for.
     fn equal(self, fragment: &Fragment, contained: &str) -> String {
         let keys = || self.keys.iter().filter(|key| key.is_in(fragment));
@@ -97,21 +87,20 @@ impl Indexes<'_> {
 }
 
 /// The condition without bounds.
-pub(super) fn filter<'a>(filter: &'a Filter, indexes: Indexes<'_>, params: &mut Vec<Param<'a>>) -> String {
+pub(super) fn filter<'a>(filter: &'a Filter, keys: HotKeys<'_>, params: &mut Vec<Param<'a>>) -> String {
     let Some(items) = filter.items() else { return "true".to_owned() };
-    let items: Vec<String> = items.map(|one| item(one, indexes, params)).collect();
+    let items: Vec<String> = items.map(|one| item(one, keys, params)).collect();
     format!("({})", items.join(" OR "))
 }
 
-fn item<'a>(item: &'a FilterItem, indexes: Indexes<'_>, params: &mut Vec<Param<'a>>) -> String {
+fn item<'a>(item: &'a FilterItem, keys: HotKeys<'_>, params: &mut Vec<Param<'a>>) -> String {
     let mut bind = |comparison: &str, param: Param<'a>| {
         params.push(param);
         comparison.replace('$', &format!("${}", params.len()))
     };
     let mut all = Vec::new();
     if item.types().len() > 0 {
-        let comparison = if indexes.on_types { "e.type = ANY ($)" } else { "(e.type = ANY ($)) IS TRUE" };
-        all.push(bind(comparison, Box::new(item.types().collect::<Vec<_>>())));
+        all.push(bind("e.type = ANY ($)", Box::new(item.types().collect::<Vec<_>>())));
     }
     if item.tags().len() > 0 {
         all.push(bind("e.tags OPERATOR(pg_catalog.@>) $", Box::new(item.tags().collect::<Vec<_>>())));
@@ -124,7 +113,7 @@ fn item<'a>(item: &'a FilterItem, indexes: Indexes<'_>, params: &mut Vec<Param<'
                     Side::Payload => "e.payload @> $",
                     Side::Metadata => "e.metadata @> $",
                 };
-                bind(&indexes.equal(fragment, contained), Box::new(JsonText(fragment.json())))
+                bind(&keys.equal(fragment, contained), Box::new(JsonText(fragment.json())))
             })
             .collect();
         all.push(match group {
