@@ -90,8 +90,8 @@ const FAULTS: &[(&str, &str, &str)] = &[
     ),
     (
         "ALTER INDEX mainstem.events_tags SET (fastupdate = on)",
-        "the index \"mainstem\".\"events_tags\" has a pending list: \
-         ALTER INDEX \"mainstem\".\"events_tags\" SET (fastupdate = off)",
+        "the index \"mainstem\".\"events_tags\" lacks a setting: \
+         ALTER INDEX \"mainstem\".\"events_tags\" SET (fastupdate=off)",
         "ALTER INDEX mainstem.events_tags SET (fastupdate = off)",
     ),
     (

@@ -23,16 +23,16 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
     ('"mainstem"."events_snapshots"', 'id', 'uuid', true, false),
     ('"mainstem"."events_snapshots"', 'state', 'json', true, false),
     ('"mainstem"."events_snapshots"', 'saved_at', 'timestamp with time zone', true, false)
-), wanted_index (of, name, method, columns, is_unique, is_for, is_required) AS (VALUES
-    ('"mainstem"."events"', '"mainstem"."events_pkey"', 'btree', '{position}', true, NULL, true),
-    ('"mainstem"."events"', '"mainstem"."events_id"', 'btree', '{id}', true, NULL, true),
-    ('"mainstem"."events"', '"mainstem"."events_type"', 'btree', '{type,position}', false, NULL, true),
-    ('"mainstem"."events"', '"mainstem"."events_stream"', 'btree', '{stream,version}', true, 'stream IS NOT NULL', true),
-    ('"mainstem"."events"', '"mainstem"."events_tags"', 'gin', '{tags}', false, NULL, true),
-    ('"mainstem"."events"', '"mainstem"."events_payload"', 'gin', '{payload}', false, NULL, false),
-    ('"mainstem"."events"', '"mainstem"."events_metadata"', 'gin', '{metadata}', false, NULL, false),
+), wanted_index (of, name, method, columns, is_unique, is_for, options, is_required) AS (VALUES
+    ('"mainstem"."events"', '"mainstem"."events_pkey"', 'btree', '{position}', true, NULL, '{}', true),
+    ('"mainstem"."events"', '"mainstem"."events_id"', 'btree', '{id}', true, NULL, '{}', true),
+    ('"mainstem"."events"', '"mainstem"."events_type"', 'btree', '{type,position}', false, NULL, '{}', true),
+    ('"mainstem"."events"', '"mainstem"."events_stream"', 'btree', '{stream,version}', true, 'stream IS NOT NULL', '{}', true),
+    ('"mainstem"."events"', '"mainstem"."events_tags"', 'gin', '{tags}', false, NULL, '{fastupdate=off}', true),
+    ('"mainstem"."events"', '"mainstem"."events_payload"', 'gin', '{payload}', false, NULL, '{fastupdate=off}', false),
+    ('"mainstem"."events"', '"mainstem"."events_metadata"', 'gin', '{metadata}', false, NULL, '{fastupdate=off}', false),
     ('"mainstem"."events_snapshots"', '"mainstem"."events_snapshots_key"', 'btree', '{projection,version,filter}', true, NULL,
-     true)
+     '{}', true)
 ), there (of, oid, relkind, relpersistence, relrowsecurity, relnamespace) AS (
     SELECT w.of, c.oid, c.relkind, c.relpersistence, c.relrowsecurity, c.relnamespace
     FROM (SELECT DISTINCT of FROM wanted_column) AS w
@@ -84,8 +84,9 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
                                                       WHERE k.n <= i.indnkeyatts ORDER BY k.n)
                         OR pg_get_expr(i.indpred, i.indrelid, true) IS DISTINCT FROM w.is_for THEN
                        format('the index %s is %s', w.name, pg_get_indexdef(i.indexrelid))
-                   WHEN w.method = 'gin' AND NOT coalesce('fastupdate=off' = ANY (c.reloptions), false) THEN
-                       format('the index %s has a pending list: ALTER INDEX %s SET (fastupdate = off)', w.name, w.name)
+                   WHEN NOT w.options::text[] <@ coalesce(c.reloptions, '{}') THEN
+                       format('the index %s lacks a setting: ALTER INDEX %s SET (%s)', w.name, w.name,
+                              array_to_string(w.options::text[], ', '))
               END
     FROM wanted_index w
     JOIN there t ON t.of = w.of AND t.oid IS NOT NULL
