@@ -203,6 +203,7 @@ async fn a_migrator_a_writer_and_a_reader_may_what_they_are_for_and_no_more() {
     assert_eq!(migrating.migrate().await.unwrap().applied.len(), 3);
     run(&by_migrator, "REVOKE ALL ON PROCEDURE mainstem.events_append_1 FROM public").await;
     grant(Access::Writer, &writer).await;
+    assert_eq!(reading.check().await.unwrap_err().kind(), ErrorKind::Configuration);
     grant(Access::Reader, &reader).await;
     assert_eq!(migrating.create_index(&LogIndex::metadata()).await.unwrap(), IndexCreated::New);
     assert_eq!(migrating.migrate().await.unwrap().applied.len(), 0);

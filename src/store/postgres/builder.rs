@@ -11,7 +11,7 @@ use crate::Router;
 /// WAL for all of them, each judged alone. That is where the speed comes from, and these are its bounds. The defaults suit
 /// most; every value is at least 1, and 0 counts as 1.
 ///
-/// There is no time to set. A batch leaves as soon as the one before it is answered, so nobody waits in the hope that others
+/// There is no time to set. A batch leaves as soon as those under way make room, so nobody waits in the hope that others
 /// come, and how long an append may wait altogether is its own [limit](crate::Append::timeout), of which a fifth is kept for
 /// the answer. How long the log is locked follows from what a batch may hold.
 ///

@@ -74,7 +74,8 @@ impl PostgresEventStore {
     /// Every instance of an application may call it at start: an advisory lock lets one work while the others wait, and
     /// then find nothing to do. What was run is recorded in a table beside the log, `<log>_migrations`. Its role needs
     /// the right to create in the schema, also when there is nothing to do, and in the database, if the schema is not
-    /// there yet.
+    /// there yet. An application whose role has no such right leaves it to one that has, and [checks](Self::check) at its
+    /// start what that one has made.
     pub fn migrate(&self) -> Migrate<'_> {
         Migrate { store: self, limit: Migrate::DEFAULT_TIMEOUT }
     }
