@@ -240,14 +240,18 @@ BEGIN
                 SELECT DISTINCT k.append, has.position
                 FROM unnest(key_appends, key_places, key_values) AS k(append, place, value)
                 JOIN has ON has.place = k.place AND has.value = k.value
+            ), guard AS MATERIALIZED (
+                SELECT a.append, a.position, a.items::jsonb AS items
+                FROM unnest(after_positions, items) WITH ORDINALITY AS a(position, items, append)
+                WHERE a.append IN (SELECT p.append FROM pair p)
             )
             SELECT DISTINCT ON (a.append) a.append, e.position, e.type
             FROM pair
-            JOIN unnest(after_positions, items) WITH ORDINALITY AS a(position, items, append) ON a.append = pair.append
+            JOIN guard a ON a.append = pair.append
             JOIN event e ON e.position = pair.position
             WHERE e.position > a.position
               AND EXISTS (
-                  SELECT FROM jsonb_array_elements(a.items::jsonb) AS i(item)
+                  SELECT FROM jsonb_array_elements(a.items) AS i(item)
                   WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
                     AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
                     AND NOT EXISTS (

@@ -44,7 +44,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "flattened-items",
         changes: &[
             ("jsonb_array_elements(item_list)", r#"jsonb_array_elements("mainstem".flattened(item_list))"#),
-            ("jsonb_array_elements(a.items::jsonb)", r#"jsonb_array_elements("mainstem".flattened(a.items::jsonb))"#),
+            ("jsonb_array_elements(a.items)", r#"jsonb_array_elements("mainstem".flattened(a.items))"#),
         ],
     },
 ];

@@ -7,6 +7,7 @@ mod borrowed_pools;
 mod boundaries;
 mod check;
 mod contention;
+mod drains;
 mod event_store;
 mod failing;
 mod filter_sql;

@@ -1,6 +1,6 @@
 //! Appending to the log in PostgreSQL: what each caller does, and what the drain does for all of them.
 
-use std::sync::Arc;
+use std::{future::Future, sync::Arc};
 
 use tokio::time::Instant;
 use tokio_postgres::Row;
@@ -42,7 +42,7 @@ async fn submit(
         if let (Some(guard), Some(After::Beginning)) = (&append.guard, after) {
             after = Some(judge(store, guard, After::Beginning, &append.events, deadline).await?);
         }
-        let (node, verdict) = store.group.submit(append, after, deadline, || drain(store.clone())).await?;
+        let (node, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
         let named = |error: Error| error.with_node(Arc::clone(&node));
         let done = match verdict {
             Verdict::Appended { position, version } => appended(append, position, version),
@@ -51,7 +51,7 @@ async fn submit(
             Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
             Verdict::Version(actual) => return Err(named(version_mismatch(append, actual)?)),
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
-            // In line again: by then it is in the log who was written.
+            // The drain keeps those.
             Verdict::Again => continue,
             Verdict::Far => {
                 if let (Some(guard), Some(from)) = (&append.guard, after) {
@@ -118,11 +118,14 @@ async fn judge(
 }
 
 /// Works the line off, one batch after the other, until nobody waits.
-async fn drain(store: PostgresEventStore) {
-    let mut drain = Arc::clone(&store.group).drain();
+fn drains(store: &PostgresEventStore) -> impl Future<Output = ()> + Send + 'static {
+    drain(store.clone(), Arc::clone(&store.group).drain())
+}
+
+async fn drain(store: PostgresEventStore, mut drain: Drain) {
     let mut lease: Option<Lease> = None;
     while let Some(deadline) = drain.next() {
-        let asking = drain.waiting();
+        let asking = drain.next_number();
         let held = match lease.take() {
             Some(held) => held,
             None => match store.router.lease_primary(deadline).await {
@@ -135,10 +138,12 @@ async fn drain(store: PostgresEventStore) {
                 }
             },
         };
+        drain.connected(true);
+        store.unmerged.room(deadline).await;
         gather(&drain).await;
-        if commit(&store, &held, &mut drain).await {
-            lease = Some(held);
-        }
+        let usable = commit(&store, &held, &mut drain).await;
+        drain.connected(usable);
+        lease = usable.then_some(held);
     }
 }
 
@@ -166,10 +171,11 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             Ok(verdicts) => {
                 let node = lease.node().name();
                 merge::appended(store, written(&waiting, &verdicts));
-                waiting
-                    .into_iter()
-                    .zip(verdicts)
-                    .for_each(|(one, verdict)| one.answer(Ok((Arc::clone(node), verdict))));
+                let answers = waiting.into_iter().zip(verdicts);
+                let (again, answers): (Vec<_>, Vec<_>) = answers.partition(|(_, verdict)| *verdict == Verdict::Again);
+                answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((Arc::clone(node), verdict))));
+                // They are the first of the next batch, and stand behind nobody there: or it would have no end.
+                drain.put_back(again.into_iter().map(|(one, _)| one).collect());
             }
             Err(error) if error.sqlstate() == Some("55P03") => {
                 // For some it was time to give up; the others have more.

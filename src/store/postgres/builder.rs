@@ -132,7 +132,7 @@ impl PostgresEventStoreBuilder {
         // Half of the connections, so that appends and reads get theirs.
         let size = self.router.primary_size().map(|size| size as usize);
         let judges = size.map_or(JUDGES, |size| size / 2);
-        let drains = size.map_or(DRAINS, |size| DRAINS.min(size / 2)).max(1);
+        let drains = size.map_or(DRAINS, |size| DRAINS.min(size / 4)).max(1);
         let group = Arc::new(Group::new(self.limits, drains, judges));
         PostgresEventStore {
             router: self.router,

@@ -63,14 +63,21 @@ pub(super) struct Group {
 struct Queue {
     waiting: VecDeque<Waiting>,
     bytes: usize,
-    /// How many take them out.
+    /// The number of the next one that gets in line.
+    next: u64,
+    /// How many take them out,
     drains: usize,
+    /// and how many of these have a connection.
+    connected: usize,
+    /// Whether a drain beside another one got no connection, since that one began its last batch.
+    no_more: bool,
     closed: bool,
 }
 
 /// One append that waits for its answer.
 #[derive(Debug)]
 pub(super) struct Waiting {
+    number: u64,
     pub(super) append: Arc<Prepared>,
     /// Behind what the condition looks.
     pub(super) after: Option<After>,
@@ -146,7 +153,7 @@ impl Group {
             let (answer, answered) = oneshot::channel();
             let append = Arc::clone(append);
             let lock_until = deadline.at();
-            let waiting = Waiting { append, after, deadline, lock_until, stage: Arc::clone(&stage), answer };
+            let waiting = Waiting { number: 0, append, after, deadline, lock_until, stage: Arc::clone(&stage), answer };
             if self.enqueue(waiting)? {
                 tokio::spawn(drain());
             }
@@ -167,7 +174,7 @@ impl Group {
     }
 
     /// Whether the caller has to see to it that somebody drains.
-    fn enqueue(&self, waiting: Waiting) -> Result<bool> {
+    fn enqueue(&self, mut waiting: Waiting) -> Result<bool> {
         let mut queue = self.queue();
         if queue.closed {
             return Err(Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent"));
@@ -186,8 +193,11 @@ impl Group {
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
         queue.bytes += waiting.append.len;
+        waiting.number = queue.next;
+        queue.next += 1;
         queue.waiting.push_back(waiting);
-        let needed = queue.drains == 0 || queue.drains < self.most_drains && queue.is_worth_a_drain(&self.limits);
+        let more = queue.drains < self.most_drains && !queue.no_more && queue.is_worth_a_drain(&self.limits);
+        let needed = queue.drains == 0 || more;
         queue.drains += usize::from(needed);
         Ok(needed)
     }
@@ -207,9 +217,10 @@ impl Group {
         }
     }
 
-    /// What a drain must hold while it works; one for each [`enqueue`](Self::enqueue) that asked for it.
+    /// What a drain must hold while it works; one for each [`enqueue`](Self::enqueue) that asked for it. It is made before the
+    /// drain is spawned, so that one whose runtime ends before it has begun is not counted for ever.
     pub(super) fn drain(self: Arc<Self>) -> Drain {
-        Drain { group: self, sent: Vec::new(), over: false }
+        Drain { group: self, sent: Vec::new(), connected: false, over: false }
     }
 
     fn queue(&self) -> MutexGuard<'_, Queue> {
@@ -248,6 +259,8 @@ pub(super) struct Drain {
     group: Arc<Group>,
     /// Those whose answer is under way. If this is dropped before it came, nobody will ever know.
     sent: Vec<Waiting>,
+    /// Whether it has a connection.
+    connected: bool,
     /// Whether it has ended because it is not needed any more.
     over: bool,
 }
@@ -263,26 +276,54 @@ impl Drain {
     /// When the last of those who wait gives up; `None`, and the drain is over, when nobody waits, or so few that they may
     /// wait for another drain.
     pub(super) fn next(&mut self) -> Option<Deadline> {
-        let mut queue = self.group.queue();
+        let group = Arc::clone(&self.group);
+        let mut queue = group.queue();
         queue.forget_the_given_up();
-        let others_do = queue.drains > 1 && !queue.is_worth_a_drain(&self.group.limits);
+        queue.no_more &= !self.connected;
         let last = queue.waiting.iter().map(|waiting| waiting.deadline).max_by_key(Deadline::at);
+        let others_do = self.others_can(&queue) && !queue.is_worth_a_drain(&group.limits);
         if others_do || last.is_none() {
-            queue.drains -= 1;
-            self.over = true;
+            self.end(&mut queue);
             drop(queue);
-            self.group.idle.notify_waiters();
+            group.idle.notify_waiters();
             return None;
         }
         last
     }
 
-    /// Leaves the line to another drain; whether there is one.
+    /// Whether another drain has a connection, and so will look at the line again.
+    fn others_can(&self, queue: &Queue) -> bool {
+        queue.connected > usize::from(self.connected)
+    }
+
+    fn end(&mut self, queue: &mut Queue) {
+        queue.drains -= 1;
+        queue.connected -= usize::from(std::mem::take(&mut self.connected));
+        self.over = true;
+    }
+
+    /// Notes that it has a connection, or has none any more.
+    pub(super) fn connected(&mut self, connected: bool) {
+        let group = Arc::clone(&self.group);
+        let mut queue = group.queue();
+        queue.connected -= usize::from(std::mem::replace(&mut self.connected, connected));
+        queue.connected += usize::from(connected);
+    }
+
+    /// Leaves the line to another drain, having got no connection; whether there is one that has.
     pub(super) fn leave(&mut self) -> bool {
-        let mut queue = self.group.queue();
-        self.over = queue.drains > 1;
-        queue.drains -= usize::from(self.over);
+        let group = Arc::clone(&self.group);
+        let mut queue = group.queue();
+        if self.others_can(&queue) {
+            queue.no_more = true;
+            self.end(&mut queue);
+        }
         self.over
+    }
+
+    /// The number of whoever gets in line next.
+    pub(super) fn next_number(&self) -> u64 {
+        self.group.queue().next
     }
 
     /// How many wait now.
@@ -290,9 +331,17 @@ impl Drain {
         self.group.queue().waiting.len()
     }
 
-    /// The first so many that wait cannot be sent.
-    pub(super) fn refuse(&self, amount: usize, error: &Error) {
-        let refused = self.group.queue().remove_first(amount);
+    /// Those who got in line before this number cannot be sent.
+    pub(super) fn refuse(&self, number: u64, error: &Error) {
+        let refused = {
+            let mut queue = self.group.queue();
+            let amount = queue.waiting.len();
+            let (refused, kept): (Vec<_>, Vec<_>) =
+                queue.remove_first(amount).into_iter().partition(|waiting| waiting.number < number);
+            queue.bytes = kept.iter().map(|waiting| waiting.append.len).sum();
+            queue.waiting = kept.into();
+            refused
+        };
         refused.into_iter().for_each(|waiting| waiting.answer(Err(error.clone())));
     }
 
@@ -300,7 +349,8 @@ impl Drain {
     pub(super) fn take(&self) -> Batch {
         let limits = &self.group.limits;
         let mut candidates = self.candidates();
-        candidates.retain(|waiting| waiting.stage.step(QUEUED, SENT));
+        // Who is gone is not taken, since who is put off would have the right to be sent again.
+        candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
         let mut plan = batch::plan(&candidates.iter().map(Waiting::candidate).collect::<Vec<_>>());
         let mut amount = 0;
         for included in &mut plan.included {
@@ -367,8 +417,9 @@ impl Drop for Drain {
             return;
         }
         let left = {
-            let mut queue = self.group.queue();
-            queue.drains -= 1;
+            let group = Arc::clone(&self.group);
+            let mut queue = group.queue();
+            self.end(&mut queue);
             // Another drain, perhaps of another runtime, goes on with them.
             let amount = if queue.drains == 0 { queue.waiting.len() } else { 0 };
             queue.remove_first(amount)

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, sleep, timeout_at},
+};
 
 use super::PostgresEventStore;
 use crate::{
@@ -23,19 +26,33 @@ use crate::{
 /// more, and reads are slower; fewer, and there is less to share.
 const MANY: usize = 1024;
 
+/// With so many, appends wait for the merge that is under way: PostgreSQL merges until the list is empty, so it would never end
+/// while more came than it merges, and the list would grow without a limit.
+const TOO_MANY: usize = 8 * MANY;
+
+/// They wait for so long at most, each batch: whoever holds up the merge must not hold up the log.
+const ROOM: Duration = Duration::from_secs(1);
+
 /// Fewer are merged after this long, so that the list of a log which rests is empty.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// While another process merges, this one looks again after this long: that one may have been past our entries.
+const AGAIN: Duration = Duration::from_millis(100);
 
 /// A merge takes milliseconds. What it has merged when it is given up stays merged.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How much was appended through this store since the last merge.
+/// How much was appended through this store and is not merged yet.
 #[derive(Debug, Default)]
 pub(super) struct Unmerged {
     events: AtomicUsize,
     many: Notify,
     /// Whether a task waits for the next merge, or merges. It ends when nothing is left.
     merging: AtomicBool,
+    /// At the end of each merge.
+    merged: Notify,
+    /// Whether the store was closed: nothing is waited for any more.
+    closed: AtomicBool,
 }
 
 /// The right to merge; there is one for each store.
@@ -52,25 +69,53 @@ impl Unmerged {
         }
         (!self.merging.swap(true, Ordering::AcqRel)).then(|| Merging(Arc::clone(self)))
     }
+
+    /// Waits while too much is not merged, and somebody is at it.
+    pub(super) async fn room(&self, deadline: Deadline) {
+        let until = deadline.at().min(Instant::now() + ROOM);
+        loop {
+            let merged = self.merged.notified();
+            let full = self.events.load(Ordering::Acquire) >= TOO_MANY && self.merging.load(Ordering::Acquire);
+            if !full || timeout_at(until, merged).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// The store is closed: the task of the next merge does not wait for more.
+    pub(super) fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        self.many.notify_one();
+    }
 }
 
 impl Merging {
-    /// Waits until it is time, and then takes what is there.
-    async fn due(&self) {
-        if self.0.events.load(Ordering::Acquire) < MANY {
-            let _ = timeout(PATIENCE, self.0.many.notified()).await;
+    /// Waits until it is time; how many events there are then, or `None` when the store was closed.
+    async fn due(&self) -> Option<usize> {
+        let until = Instant::now() + PATIENCE;
+        loop {
+            if self.0.closed.load(Ordering::Acquire) {
+                return None;
+            }
+            let events = self.0.events.load(Ordering::Acquire);
+            if events >= MANY || timeout_at(until, self.0.many.notified()).await.is_err() {
+                return Some(events);
+            }
         }
-        self.0.events.store(0, Ordering::Release);
     }
 
-    fn is_done(&self) -> bool {
-        self.0.events.load(Ordering::Acquire) == 0
+    /// So many were merged; whether there are more by now.
+    fn merged(&self, events: usize) -> bool {
+        let left = self.0.events.fetch_sub(events, Ordering::AcqRel) - events;
+        self.0.merged.notify_waiters();
+        left > 0
     }
 }
 
 impl Drop for Merging {
     fn drop(&mut self) {
         self.0.merging.store(false, Ordering::Release);
+        self.0.merged.notify_waiters();
     }
 }
 
@@ -82,29 +127,40 @@ pub(super) fn appended(store: &PostgresEventStore, events: usize) {
 }
 
 async fn run(store: PostgresEventStore, merging: Merging) {
-    loop {
-        merging.due().await;
-        if let Err(error) = merge(&store).await {
+    let mut began = Instant::now();
+    while let Some(events) = merging.due().await {
+        match merge(&store).await {
+            Ok(true) => {
+                // What comes between this and the end waits for the next append.
+                if !merging.merged(events) {
+                    return;
+                }
+                began = Instant::now();
+            }
+            Ok(false) if began.elapsed() < LIMIT => sleep(AGAIN).await,
             // The lists have a limit of their own, so this costs time and nothing else. The next append tries again.
-            tracing::debug!(error = %error.report(), "the lists of the indexes were not merged");
-            return;
-        }
-        // What comes between this and the end waits for the next append.
-        if merging.is_done() {
-            return;
+            outcome => {
+                if let Err(error) = outcome {
+                    tracing::warn!(error = %error.report(), log = %store.name(), "the lists of the indexes were not merged");
+                }
+                merging.merged(events);
+                return;
+            }
         }
     }
 }
 
-async fn merge(store: &PostgresEventStore) -> Result<()> {
+/// Whether it was done; not if somebody else is at it.
+async fn merge(store: &PostgresEventStore) -> Result<bool> {
     let deadline = Deadline::after(LIMIT);
     let lease = store.router.lease_primary(deadline).await?;
-    lease.query(Effect::Read, deadline, &store.log.merge, &[]).await.map(drop)
+    let rows = lease.query(Effect::Read, deadline, &store.log.merge, &[]).await?;
+    Ok(rows.first().is_some_and(|row| row.try_get::<_, Option<i64>>(0).is_ok_and(|pages| pages.is_some())))
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::Instant;
+    use tokio::time::timeout;
 
     use super::*;
 
@@ -113,19 +169,52 @@ mod tests {
         let unmerged = Arc::new(Unmerged::default());
         let merging = unmerged.add(1).expect("nobody is at work");
         let start = Instant::now();
-        merging.due().await;
+        assert_eq!(merging.due().await, Some(1));
         assert_eq!(start.elapsed(), PATIENCE);
-        assert!(merging.is_done());
+        assert!(!merging.merged(1));
 
         assert!(unmerged.add(MANY - 1).is_none(), "somebody is at work");
         assert!(unmerged.add(1).is_none());
-        assert!(!merging.is_done(), "what came meanwhile counts");
         let start = Instant::now();
-        merging.due().await;
+        assert_eq!(merging.due().await, Some(MANY));
         assert_eq!(start.elapsed(), Duration::ZERO);
+        assert!(unmerged.add(3).is_none());
+        assert!(merging.merged(MANY), "what came meanwhile is left");
+
+        // That there were many once does not make these many.
+        let start = Instant::now();
+        assert_eq!(merging.due().await, Some(3));
+        assert_eq!(start.elapsed(), PATIENCE);
 
         drop(merging);
         assert!(unmerged.add(0).is_none(), "nothing was appended");
-        assert!(unmerged.add(1).is_some(), "the next one goes on");
+        let merging = unmerged.add(1).expect("the next one goes on");
+        unmerged.close();
+        assert_eq!(merging.due().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn appends_wait_for_a_merge_that_falls_behind_and_not_for_long() {
+        let unmerged = Arc::new(Unmerged::default());
+        let deadline = || Deadline::after(Duration::from_secs(60));
+        let room = async |unmerged: &Unmerged| {
+            let start = Instant::now();
+            unmerged.room(deadline()).await;
+            start.elapsed()
+        };
+        let merging = unmerged.add(TOO_MANY - 1).expect("nobody is at work");
+        assert_eq!(room(&unmerged).await, Duration::ZERO);
+        assert!(unmerged.add(1).is_none());
+        assert_eq!(room(&unmerged).await, ROOM);
+        let waiting = tokio::spawn({
+            let unmerged = Arc::clone(&unmerged);
+            async move { timeout(ROOM / 2, unmerged.room(deadline())).await }
+        });
+        sleep(ROOM / 4).await;
+        assert!(merging.merged(MANY));
+        assert_eq!(waiting.await.expect("it ends"), Ok(()));
+        unmerged.add(MANY);
+        drop(merging);
+        assert_eq!(room(&unmerged).await, Duration::ZERO, "nobody is at work");
     }
 }

@@ -99,7 +99,7 @@ use crate::{Result, Router, router::Deadline};
 /// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
 /// |---|---|---|---|
 /// | query | `SELECT` | | |
-/// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1`, which everybody has by default |
+/// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1` and, to be fast, on the function `mainstem.events_merge_pending`, which everybody has by default |
 /// | load snapshots, project | `SELECT` | `SELECT` | |
 /// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
 /// | delete snapshots | | `SELECT`, `DELETE` | |
@@ -195,6 +195,7 @@ impl PostgresEventStore {
     /// Dropped, the store stays closed, and the appends are still answered. Calling it again waits again.
     pub async fn close(&self) {
         self.group.close().await;
+        self.unmerged.close();
     }
 
     /// The log's name.

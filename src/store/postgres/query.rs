@@ -109,3 +109,23 @@ async fn ask<T: FromSqlOwned>(
     let served = store.router.read(&request.consistency, deadline, ask).await;
     served.map_err(|error| failure::classify(error, store.name()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Filter;
+
+    #[test]
+    fn few_events_behind_a_position_are_near() {
+        let seen = Seen::default();
+        let request = |after| QueryRequest::new(&Filter::any_event().after_position(after));
+        assert_eq!(seen.is_near(&request(5)), None, "nothing has been seen");
+        seen.0.store(1000, Ordering::Relaxed);
+        assert_eq!(seen.is_near(&request(1000 - NEAR)), Some(1000 - NEAR));
+        assert_eq!(seen.is_near(&request(5000)), Some(5000));
+        assert_eq!(seen.is_near(&request(999 - NEAR)), None);
+        assert_eq!(seen.is_near(&QueryRequest::new(&Filter::any_event())), None);
+        assert_eq!(seen.is_near(&QueryRequest { limit: Some(1), ..request(1000) }), None);
+        assert_eq!(seen.is_near(&QueryRequest { order: Order::NewestFirst, ..request(1000) }), None);
+    }
+}

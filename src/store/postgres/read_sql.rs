@@ -42,8 +42,7 @@ enum Piece {
     Place(&'static str),
 }
 
-/// So many events are looked at one by one rather than searched by an index, and without planning the search each time. It is
-/// the number in `found_near.sql`.
+/// So many events are looked at one by one rather than searched by an index, and without planning the search each time.
 pub(super) const NEAR: u64 = 256;
 
 /// A statement and its parameters.
@@ -150,10 +149,15 @@ impl ReadSql {
 
     /// The head, and behind it what is asked for of the first [`NEAR`] events behind `after`, oldest first.
     pub(super) fn near<'a>(&self, request: &'a QueryRequest, after: u64) -> Statement<'a> {
-        let mut params: Vec<Param<'a>> = vec![Box::new(position_param(after))];
+        let until = position_param(after.saturating_add(NEAR));
+        let mut params: Vec<Param<'a>> = vec![Box::new(position_param(after)), Box::new(until)];
         let bounds = Bounds { after: None, ..request.bounds };
         let filter = filter_sql::selection(&request.filter, bounds, &[], &mut params);
-        let found = self.found_near.with(|place| if place == "after" { "$1" } else { &filter });
+        let found = self.found_near.with(|place| match place {
+            "after" => "$1",
+            "until" => "$2",
+            _ => &filter,
+        });
         let head = "ORDER BY position DESC LIMIT 1";
         let sql = self.query.with(|place| if place == "head" { head } else { &found });
         Statement { sql, planned_once: true, params }

@@ -1,4 +1,3 @@
--- The few events behind a position that is near the log's end, by the primary key, whatever the filter is. If there are more, the
--- head tells.
-(SELECT * FROM "mainstem"."events" e WHERE e.position > /* after */ ORDER BY e.position LIMIT 256) e
-WHERE /* filter */ ORDER BY e.position
+-- The few events behind a position that is near the log's end, looked at one by one, whatever the filter is. Bounded at both
+-- ends, so that no plan reads more of them; if there are more, the head tells.
+"mainstem"."events" e WHERE e.position > /* after */ AND e.position <= /* until */ AND (/* filter */) IS TRUE ORDER BY e.position

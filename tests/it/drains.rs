@@ -1,0 +1,176 @@
+//! Those who work the line of appends off: one, or two for many appends, each in a task that may end at any moment.
+
+use std::{
+    future::IntoFuture,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::join_all};
+use mainstem::{AppendCondition, Appended, Error, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router};
+use serde_json::json;
+use tokio::{
+    runtime::{Builder, Runtime},
+    task::JoinHandle,
+    time::{Instant, sleep, timeout},
+};
+
+use crate::support::{LogLock, event, store};
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+fn boundary(name: &str) -> Filter {
+    Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().unwrap()
+}
+
+fn in_boundary(name: &str) -> [NewEvent; 1] {
+    [event("A", json!({"b": name}))]
+}
+
+fn unless(name: &str) -> AppendCondition {
+    AppendCondition::fail_if_events_match(boundary(name)).after_position(0)
+}
+
+/// An append on a task of its own.
+fn append(store: &PostgresEventStore, name: &str, condition: AppendCondition) -> JoinHandle<Result<Appended, Error>> {
+    let append = store.append(in_boundary(name), condition).timeout(LIMIT).into_future();
+    tokio::spawn(append)
+}
+
+fn two_threads() -> Runtime {
+    Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
+}
+
+/// An append whose runtime ends before the drain that it has spawned was ever polled.
+fn append_on_a_runtime_that_ends(store: &PostgresEventStore) {
+    let runtime = Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let mut append = Box::pin(store.append(in_boundary("given up"), AppendCondition::none()).into_future());
+        assert!(append.as_mut().now_or_never().is_none());
+    });
+}
+
+#[test]
+fn a_drain_that_never_ran_is_replaced() {
+    let runtime = two_threads();
+    let (_database, _admin, store) = runtime.block_on(store());
+    append_on_a_runtime_that_ends(&store);
+    runtime.block_on(async {
+        append(&store, "next", AppendCondition::none()).await.unwrap().unwrap();
+        timeout(LIMIT, store.close()).await.expect("nothing is under way");
+    });
+}
+
+#[test]
+fn a_second_drain_that_never_ran_strands_nobody() {
+    let runtime = two_threads();
+    let (_database, admin, store) = runtime.block_on(store());
+    let (lock, first, many) = runtime.block_on(async {
+        let lock = LogLock::take(&admin).await;
+        let first = append(&store, "first", AppendCondition::none());
+        LogLock::is_waited_for(&admin).await;
+        // The next one makes it worth a second drain.
+        let many: Vec<_> = (0..63).map(|_| append(&store, "waits", AppendCondition::none())).collect();
+        sleep(Duration::from_millis(50)).await;
+        (lock, first, many)
+    });
+    append_on_a_runtime_that_ends(&store);
+    runtime.block_on(async {
+        lock.release().await;
+        first.await.unwrap().unwrap();
+        for append in join_all(many).await {
+            append.unwrap().unwrap();
+        }
+    });
+}
+
+/// The first drain has a connection, and the second waits for one behind others.
+#[tokio::test]
+async fn a_drain_leaves_the_line_to_none_that_has_no_connection() {
+    let (database, admin, _) = store().await;
+    let builder = Router::builder().primary(database.primary_url()).max_connections(8);
+    let router = builder.acquire_timeout(Duration::from_secs(3)).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    let mut others = Vec::new();
+    for _ in 0..7 {
+        others.push(router.client().await.unwrap());
+    }
+    let lock = LogLock::take(&admin).await;
+    let first = append(&store, "first", AppendCondition::none());
+    LogLock::is_waited_for(&admin).await;
+    let before_the_second = tokio::spawn({
+        let router = router.clone();
+        async move { router.client().await }
+    });
+    sleep(Duration::from_millis(20)).await;
+    let many: Vec<_> = (0..70).map(|_| append(&store, "many", AppendCondition::none())).collect();
+    sleep(Duration::from_millis(50)).await;
+    // The batch of the many is held up as well.
+    let next_lock = tokio::spawn({
+        let admin = admin.clone();
+        async move { LogLock::take(&admin).await }
+    });
+    LogLock::is_waited_for_by(&admin, 2).await;
+    lock.release().await;
+    let next_lock = next_lock.await.unwrap();
+    first.await.unwrap().unwrap();
+    LogLock::is_waited_for(&admin).await;
+    let few: Vec<_> = (0..10).map(|_| append(&store, "few", AppendCondition::none())).collect();
+    sleep(Duration::from_millis(50)).await;
+    next_lock.release().await;
+    let start = Instant::now();
+    for append in join_all(many.into_iter().chain(few)).await {
+        append.unwrap().unwrap();
+    }
+    assert!(start.elapsed() < Duration::from_secs(2), "they waited for the second drain: {:?}", start.elapsed());
+    drop((before_the_second, others));
+}
+
+/// Who is judged again keeps its place in the line, so the store that closes meanwhile still answers it.
+#[tokio::test]
+async fn who_is_judged_again_is_answered_by_a_store_that_closes() {
+    let (_database, router, store) = store().await;
+    store.append(in_boundary("old"), AppendCondition::none()).await.unwrap();
+    let lock = LogLock::take(&router).await;
+    let first = append(&store, "first", AppendCondition::none());
+    LogLock::is_waited_for(&router).await;
+    let refused: Vec<_> = (0..20).map(|_| append(&store, "hot", unless("old"))).collect();
+    let last = append(&store, "last", unless("hot"));
+    sleep(Duration::from_millis(20)).await;
+    let closing = tokio::spawn({
+        let store = store.clone();
+        async move { store.close().await }
+    });
+    sleep(Duration::from_millis(20)).await;
+    lock.release().await;
+    first.await.unwrap().unwrap();
+    assert!(join_all(refused).await.into_iter().all(|append| append.unwrap().is_err()));
+    last.await.unwrap().unwrap();
+    closing.await.unwrap();
+}
+
+#[tokio::test]
+async fn who_is_judged_again_is_not_overtaken_for_ever() {
+    let (_database, _router, store) = store().await;
+    store.append(in_boundary("old"), AppendCondition::none()).await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let busy = (0..30).map(|_| {
+        let (store, over) = (store.clone(), Arc::clone(&over));
+        tokio::spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                assert!(store.append(in_boundary("hot"), unless("old")).await.is_err());
+            }
+        })
+    });
+    let busy: Vec<_> = busy.collect();
+    sleep(Duration::from_millis(100)).await;
+    let last = append(&store, "last", unless("hot")).await.unwrap();
+    over.store(true, Ordering::Relaxed);
+    for task in busy {
+        task.await.unwrap();
+    }
+    last.unwrap();
+}
