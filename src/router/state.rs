@@ -9,8 +9,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-pub(super) use super::core::{Choice, Observation, Want};
-use super::{Role, core::Core};
+pub(super) use super::simple::{Choice, Observation, Want};
+use super::{Role, simple::Core};
 
 #[derive(Debug)]
 pub(super) struct State {
