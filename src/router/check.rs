@@ -50,7 +50,7 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
 }
 
 async fn ask(node: &std::sync::Arc<Node>, deadline: Deadline) -> Result<Identity> {
-    let lease = node.lease(deadline.at(), deadline).await?;
+    let lease = node.lease(None, deadline.at(), deadline).await?;
     let sql = "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int4 / 10000";
     let rows = lease.query(Effect::Read, deadline, sql, &[]).await?;
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server did not say who it is"))?;

@@ -104,6 +104,12 @@ pub(super) fn not_reset(effect: Effect) -> Error {
     interrupted(effect, "what the last user of this connection had left in its session could not be undone")
 }
 
+/// Whether a replica has cancelled a query because it was in the way of the replay. (On a primary this state means
+/// something else.)
+pub(super) fn is_recovery_conflict(error: &DriverError) -> bool {
+    error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
+}
+
 /// Whether question and answer on this connection do not belong together any more.
 pub(super) fn is_out_of_step(error: &DriverError) -> bool {
     // The driver has no other way to tell: its kinds are private.

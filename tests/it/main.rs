@@ -21,6 +21,7 @@ mod quickstart;
 mod races;
 mod router;
 mod router_faults;
+mod router_shield;
 mod scope;
 mod snapshot_store;
 mod snapshots;

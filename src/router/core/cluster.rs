@@ -71,6 +71,11 @@ impl Cluster {
         self.wishes.pop_front()
     }
 
+    /// The role that a node plays.
+    pub(in crate::router) fn role(&self, node: usize) -> Option<Role> {
+        self.nodes.get(node).map(NodeState::role)
+    }
+
     /// When this node should be asked how it is.
     pub(in crate::router) fn next_probe(&self, node: usize) -> Duration {
         self.nodes.get(node).map_or(Duration::MAX, |node| node.next_probe)

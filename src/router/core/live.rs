@@ -74,17 +74,19 @@ impl NodeLive {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// An answer came, after this time.
-    pub(in crate::router) fn answered(&self, now: Duration, latency: Duration) {
+    /// An answer came.
+    pub(in crate::router) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call took so long.
+    pub(in crate::router) fn measured(&self, now: Duration, latency: Duration) {
         let sample = nanos(latency).clamp(1, CEILING);
         let (old, before) = (self.latency(now), self.latency.load(Ordering::Relaxed));
-        let new = if old == 0 {
-            sample
-        } else if sample > old {
+        let new = if sample > old {
             // Up fast, since the next calls are about to go there, but one slow statement must not look like a slow
-            // node: it doubles the estimate at most, or brings back what it was when it was last measured.
-            sample.min(before.max(2 * old.max(FLOOR)))
+            // node: it is at most twice what was measured before.
+            sample.min(2 * before.max(FLOOR))
         } else {
             old - (old - sample) / 8
         };
@@ -162,12 +164,12 @@ mod tests {
         let live = live();
         let node = live.node(0);
         for call in 0..20 {
-            node.answered(MS * call, MS);
+            node.measured(MS * call, MS);
         }
-        node.answered(20 * MS, 20 * MS);
+        node.measured(20 * MS, 20 * MS);
         assert!(node.latency(20 * MS) <= 2_000_000);
-        node.answered(21 * MS, 20 * MS);
-        node.answered(22 * MS, 20 * MS);
+        node.measured(21 * MS, 20 * MS);
+        node.measured(22 * MS, 20 * MS);
         assert!(node.latency(22 * MS) >= 7_000_000);
     }
 
@@ -175,18 +177,18 @@ mod tests {
     fn what_is_not_measured_fades_to_as_good_as_the_other_and_no_further() {
         let live = live();
         let (slow, fast) = (live.node(0), live.node(1));
-        slow.answered(Duration::ZERO, 20 * MS);
+        (0..9).for_each(|_| slow.measured(Duration::ZERO, 20 * MS));
         let mut last = u64::MAX;
         for second in 0..100 {
             let now = Duration::from_secs(second);
-            fast.answered(now, MS);
+            fast.measured(now, MS);
             let (slow, fast) = slow.latencies(fast, now);
             assert!(slow <= last && slow >= fast, "{slow} and {fast} after {second} s");
             last = slow;
         }
         assert_eq!(last, 1_000_000);
         // It was not better, and is found out by one call.
-        slow.answered(Duration::from_secs(100), 20 * MS);
+        slow.measured(Duration::from_secs(100), 20 * MS);
         assert_eq!(slow.latency(Duration::from_secs(100)), 20_000_000);
     }
 

@@ -250,7 +250,8 @@ impl Client {
         let server = &world.servers[node];
         self.connected[node] = Some(server.boot);
         self.told_role(world, node, at)?;
-        self.live.node(node).answered(duration(at), duration(at - call.sent_at));
+        self.live.node(node).answered();
+        self.live.node(node).measured(duration(at), duration(at - call.sent_at));
         if self.cluster.table().is_answer_news(node, duration(at)) {
             self.observe(node, Observation::Answered, at)?;
         }

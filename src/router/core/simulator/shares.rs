@@ -86,7 +86,7 @@ impl Load {
         {
             self.answers.pop();
             self.live.node(node).leave();
-            self.live.node(node).answered(duration(at), duration(takes));
+            self.live.node(node).measured(duration(at), duration(takes));
         }
     }
 }
