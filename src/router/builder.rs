@@ -15,6 +15,7 @@ use super::{
     core::MOST_NODES,
     manager::{Configs, ConnectFailures, FailureSink, Manager},
     node::{Node, Pool},
+    probe,
     settings::{ReplicaOptions, Routing},
     state::{NodeHandle, State},
     url,
@@ -152,9 +153,9 @@ impl RouterBuilder {
     /// An existing pool as the primary.
     ///
     /// The router uses it as it is: its size, TLS and time-outs stay yours, statements are prepared for each call, and
-    /// its errors are less exact, since bb8 tells nobody why it cannot connect. Nobody watches whether its server is
-    /// promoted or demoted later, so writes through a replica's pool are stopped only by the replica itself. A call that
-    /// was given up keeps its connection from the pool until the server has answered.
+    /// its errors are less exact, since bb8 tells nobody why it cannot connect. That its server was promoted or demoted
+    /// is known after the next [probe](Self::probe_interval) only, so writes through a replica's pool are stopped only by
+    /// the replica itself. A call that was given up keeps its connection from the pool until the server has answered.
     pub fn primary_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
     where
         Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -188,7 +189,8 @@ impl RouterBuilder {
     }
 
     /// How long opening one connection may take, from the first packet to the end of the log-in, and how long one node
-    /// may keep a call waiting while another can be asked. Defaults to 2 s.
+    /// may keep a call waiting while another can be asked, and how long a [probe](Self::probe_interval) may take. Defaults
+    /// to 2 s.
     ///
     /// Too short and a distant or busy server counts as down; too long and a silent one holds calls up.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
@@ -251,7 +253,8 @@ impl RouterBuilder {
         Ok(router)
     }
 
-    /// Builds the router without asking anybody: connections are opened by the first calls.
+    /// Builds the router without asking anybody: connections are opened by the first calls and
+    /// probes.
     ///
     /// # Errors
     ///
@@ -286,9 +289,12 @@ impl RouterBuilder {
                     Pool::Own { pool, size: max_connections, failures }
                 }
             };
-            Node::new(config.name, pool, handle)
+            Node::new(config.name, config.role, pool, handle)
         });
-        Ok(Router { inner: Arc::new(Inner { nodes: nodes.collect(), state, limits }) })
+        let nodes: Vec<_> = nodes.collect();
+        let probed = nodes.iter().filter(|_| routing.is_probing()).cloned();
+        let probes = probed.map(|node| tokio::spawn(probe::run(node, limits.connect_timeout)).abort_handle()).collect();
+        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
     }
 
     fn check_settings(&self) -> Result<()> {

@@ -3,10 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::FutureExt;
@@ -15,10 +12,9 @@ use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
     Deadline, Role,
-    borrowed::BorrowedConnection,
     connection::Planning,
     failure::{self, Effect},
-    manager::Manager,
+    held::Held,
     node::Node,
     rows::Rows,
     state::InFlight,
@@ -41,39 +37,6 @@ pub(crate) struct Lease {
     exclusive: bool,
 }
 
-pub(super) enum Held {
-    Own(bb8::PooledConnection<'static, Manager>),
-    Borrowed { connection: Box<dyn BorrowedConnection>, pending: AtomicUsize },
-}
-
-impl Held {
-    pub(super) fn borrowed(connection: Box<dyn BorrowedConnection>) -> Self {
-        Self::Borrowed { connection, pending: AtomicUsize::new(0) }
-    }
-
-    fn client(&self) -> &Client {
-        match self {
-            Self::Own(connection) => connection.client(),
-            Self::Borrowed { connection, .. } => connection.client(),
-        }
-    }
-
-    #[cfg(feature = "migrations")]
-    fn client_mut(&mut self) -> &mut Client {
-        match self {
-            Self::Own(connection) => connection.client_mut(),
-            Self::Borrowed { connection, .. } => connection.client_mut(),
-        }
-    }
-
-    fn pending(&self) -> &AtomicUsize {
-        match self {
-            Self::Own(connection) => connection.pending(),
-            Self::Borrowed { pending, .. } => pending,
-        }
-    }
-}
-
 impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
         let role = match &held {
@@ -85,6 +48,11 @@ impl Lease {
 
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    /// Gives the connection up: nobody uses it again.
+    pub(super) fn discard(self) {
+        self.held().pending().fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -161,6 +129,7 @@ impl Lease {
     fn note_role(&self) {
         if let Held::Own(connection) = self.held()
             && let Some(role) = connection.other_role()
+            && self.node.role() != role
         {
             self.node.handle().told_role(role);
         }

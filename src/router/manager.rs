@@ -56,25 +56,38 @@ impl Manager {
     async fn open(&self) -> Result<Box<Connection>, Error> {
         // One limit around the socket *and* the start-up: the driver's own connect_timeout ends with the socket, and a
         // server that accepts and then says nothing would keep this slot for ever.
+        match timeout(self.connect_timeout, self.open_as_what_it_is()).await {
+            Ok(opened) => opened.map(Box::new),
+            Err(_) => {
+                let limit = self.connect_timeout;
+                let message = format!("no connection within the connect timeout of {limit:?}");
+                Err(Error::new(ErrorKind::Unavailable, message))
+            }
+        }
+    }
+
+    /// A connection that fits the role of the node. If the node has another one than is believed, that is told, and it is
+    /// connected to anew.
+    async fn open_as_what_it_is(&self) -> Result<Connection, Error> {
+        let first = self.open_once().await?;
+        let Some(told) = first.other_role() else { return Ok(first) };
+        self.node.told_role(told);
+        drop(first);
+        let second = self.open_once().await?;
+        match second.other_role() {
+            None => Ok(second),
+            Some(_) => Err(Error::new(ErrorKind::Unavailable, "its role changes from one connection to the next")),
+        }
+    }
+
+    async fn open_once(&self) -> Result<Connection, Error> {
         let (role, generation) = self.node.standing();
         let config = match role {
             Role::Primary => &self.configs.primary,
             Role::Replica => &self.configs.replica,
         };
         let opening = Connection::open(config, self.node.clone(), (role, generation), self.statement_capacity);
-        let connection = match timeout(self.connect_timeout, opening).await {
-            Ok(opened) => opened.map_err(failure::on_connect)?,
-            Err(_) => {
-                let limit = self.connect_timeout;
-                let message = format!("no connection within the connect timeout of {limit:?}");
-                return Err(Error::new(ErrorKind::Unavailable, message));
-            }
-        };
-        if let Some(told) = connection.other_role() {
-            self.node.told_role(told);
-            return Err(failure::wrong_role(role));
-        }
-        Ok(Box::new(connection))
+        opening.await.map_err(failure::on_connect)
     }
 }
 

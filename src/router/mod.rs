@@ -10,7 +10,8 @@
 //! | `route` | from a decision to a connection, or to an error |
 //! | `builder`, `settings`, `url`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
-//! | `lease`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `probe` | a task per node that asks how it is |
+//! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
 //! | `client` | the raw connection for any SQL |
 
 mod borrowed;
@@ -18,13 +19,14 @@ mod builder;
 mod check;
 mod client;
 mod connection;
-#[allow(dead_code, unused_imports, reason = "levels with a bound come with the probes")]
 mod core;
 mod deadline;
 mod failure;
+mod held;
 mod lease;
 mod manager;
 mod node;
+mod probe;
 mod route;
 mod rows;
 mod settings;
@@ -33,6 +35,8 @@ mod statements;
 mod url;
 
 use std::{future::Future, sync::Arc};
+
+use tokio::task::AbortHandle;
 
 use self::{builder::Limits, core::Want, node::Node, route::want, state::State};
 pub use self::{
@@ -51,7 +55,8 @@ use crate::{
 
 /// The pools of a primary and its replicas, and the choice between them.
 ///
-/// Cloning is cheap, and all clones share the pools. Connections are opened when they are needed.
+/// Cloning is cheap, and all clones share the pools. Connections are opened when they are needed;
+/// the first one to each node by the router itself, which asks it how it is ([`RouterBuilder::probe_interval`]).
 ///
 /// ```no_run
 /// # async fn run() -> mainstem::Result<()> {
@@ -86,6 +91,14 @@ struct Inner {
     nodes: Vec<Arc<Node>>,
     state: Arc<State>,
     limits: Limits,
+    probes: Vec<AbortHandle>,
+}
+
+/// The router's own tasks end with it.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.probes.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Router {

@@ -8,7 +8,8 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Deadline, Role,
     borrowed::{BorrowedConnection, BorrowedPool},
-    lease::{Held, Lease},
+    held::Held,
+    lease::Lease,
     manager::{ConnectFailures, Manager},
     state::{InFlight, NodeHandle},
 };
@@ -21,6 +22,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Node {
     name: Arc<str>,
+    configured_role: Role,
     pool: Pool,
     handle: NodeHandle,
 }
@@ -32,12 +34,17 @@ pub(super) enum Pool {
 }
 
 impl Node {
-    pub(super) fn new(name: Arc<str>, pool: Pool, handle: NodeHandle) -> Arc<Self> {
-        Arc::new(Self { name, pool, handle })
+    pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Arc<Self> {
+        Arc::new(Self { name, configured_role, pool, handle })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    /// The role that the settings give it.
+    pub(super) fn configured_role(&self) -> Role {
+        self.configured_role
     }
 
     /// The role that it plays now.

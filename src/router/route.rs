@@ -59,7 +59,14 @@ impl Router {
         let started = Instant::now();
         let lease = node.lease(Some(in_flight), until, deadline).await?;
         if want == Want::Strong && lease.role() != Role::Primary {
+            // The next connection tells whether it still is a replica; this one learns nothing while nobody uses it.
+            lease.discard();
             let message = "it was the primary, and has become a replica; no other node is known to take writes";
+            return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
+        }
+        // It may have waited for the connection.
+        if matches!(want, Want::Bounded(_)) && lease.role() == Role::Replica && !node.handle().is_fresh(want) {
+            let message = "it was fresh enough, but is not known to be any more";
             return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
         }
         tracing::trace!(node = %node.name(), ?want, reason = ?route.reason, waited = ?started.elapsed(), "routed");
@@ -122,6 +129,7 @@ pub(super) fn want(consistency: &Consistency) -> Want {
     match consistency {
         Consistency::Strong => Want::Strong,
         Consistency::Eventual => Want::Eventual,
+        Consistency::Bounded(longest) => Want::Bounded(*longest),
     }
 }
 

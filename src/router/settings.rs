@@ -19,6 +19,7 @@ pub(super) struct Routing {
     max_replica_lag: Duration,
     slow_start: Duration,
     max_ejected_percent: u8,
+    probe_interval: Option<Duration>,
 }
 
 /// What is special about one replica; see [`RouterBuilder::replica_with`].
@@ -78,6 +79,7 @@ impl Default for Routing {
             max_replica_lag: Duration::from_secs(60),
             slow_start: Duration::from_secs(5),
             max_ejected_percent: 50,
+            probe_interval: Some(Duration::from_millis(500)),
         }
     }
 }
@@ -159,11 +161,32 @@ impl RouterBuilder {
     }
 }
 
+impl RouterBuilder {
+    /// The time between two questions to a node how it is: its role, its timeline, how far it is. Defaults to 500 ms;
+    /// `None` asks nobody. A node that is out of service is asked more often, and one that has just changed at once.
+    ///
+    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing. Too short
+    /// and many instances of an application are a load; too long and failovers are noticed late, and reads with a
+    /// [bound](crate::Consistency::Bounded) below some of these intervals find no replica that is known to be that fresh.
+    /// Without it there are none, a new primary is not found, and calls find out whether a node is back.
+    pub fn probe_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.routing.probe_interval = interval.into();
+        self
+    }
+}
+
 impl Routing {
+    pub(super) fn is_probing(&self) -> bool {
+        self.probe_interval.is_some()
+    }
+
     pub(super) fn check(&self) -> Result<()> {
         if self.fallback_concurrency == Some(0) || self.fallback_rate == Some(0) {
             let message = "a fallback of 0 reads is no fallback: say so by Fallback::Never";
             return Err(Error::configuration(message));
+        }
+        if self.probe_interval == Some(Duration::ZERO) {
+            return Err(Error::configuration("probe_interval is 0: give None to ask nobody"));
         }
         if self.max_ejected_percent > 100 {
             let percent = self.max_ejected_percent;
@@ -189,7 +212,7 @@ impl Routing {
             fallback: self.fallback,
             max_lag: self.max_replica_lag,
             slow_start: self.slow_start,
-            probe_interval: None,
+            probe_interval: self.probe_interval,
             max_ejected_percent: self.max_ejected_percent,
         }
     }

@@ -17,7 +17,8 @@ use tokio::sync::Notify;
 use super::{
     Role, RouterSnapshot,
     core::{
-        Budget, Cluster, Config, Decision, Exclusion, Live, NodeSet, Observation, STEP, Table, Want, Wish, Writer, mix,
+        Budget, Cluster, Config, Decision, Exclusion, Live, NodeSet, Observation, Report, STEP, Table, Want, Wish,
+        Writer, mix,
     },
 };
 
@@ -27,6 +28,8 @@ pub(super) struct State {
     table: ArcSwap<Table>,
     live: Live,
     standings: Box<[AtomicU64]>,
+    /// Told when a node is to be asked at once.
+    wished: Box<[Notify]>,
     epoch: Instant,
     random: AtomicU64,
     /// A place in the budget of the fallback is free, or a replica is back.
@@ -51,12 +54,14 @@ impl State {
     pub(super) fn new(config: Config, capacities: Vec<Option<u32>>, budget: Budget) -> Self {
         let seed = RandomState::new().hash_one(0_u8);
         let standings = config.nodes.iter().map(|node| AtomicU64::new(encode(node.role, 0))).collect();
+        let wished = config.nodes.iter().map(|_| Notify::new()).collect();
         let cluster = Cluster::new(config, seed);
         Self {
             table: ArcSwap::new(Arc::clone(cluster.table())),
             cluster: Mutex::new(cluster),
             live: Live::new(capacities, budget),
             standings,
+            wished,
             epoch: Instant::now(),
             random: AtomicU64::new(seed),
             changed: Notify::new(),
@@ -98,7 +103,7 @@ impl State {
                         standing.store(encode(role, generation), Ordering::Release);
                     }
                 }
-                Wish::Probe { .. } => {}
+                Wish::Probe { node } => self.wished.get(node).into_iter().for_each(Notify::notify_one),
             }
         }
         drop(cluster);
@@ -135,6 +140,27 @@ impl NodeHandle {
         self.state.table.load().writer() != Writer::One(self.index)
     }
 
+    /// Whether it is still known to satisfy this level.
+    pub(super) fn is_fresh(&self, want: Want) -> bool {
+        self.state.table.load().is_fresh(self.index, want, self.now())
+    }
+
+    pub(super) fn now(&self) -> Duration {
+        self.state.now()
+    }
+
+    pub(super) fn until_next_probe(&self) -> Duration {
+        self.state.cluster().next_probe(self.index).saturating_sub(self.now())
+    }
+
+    /// Waits until it is to be asked at once.
+    pub(super) async fn probe_wished(&self) {
+        match self.state.wished.get(self.index) {
+            Some(wished) => wished.notified().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Counts one more call.
     pub(super) fn enter(&self, is_fallback: bool) -> InFlight {
         self.state.live.node(self.index).enter();
@@ -167,6 +193,10 @@ impl NodeHandle {
 
     pub(super) fn was_silent(&self) {
         self.state.observe(self.index, Observation::Silent { answers: self.answers() });
+    }
+
+    pub(super) fn probed(&self, report: Report) {
+        self.state.observe(self.index, Observation::Probed(report));
     }
 
     pub(super) fn told_role(&self, role: Role) {

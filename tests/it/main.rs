@@ -20,6 +20,7 @@ mod procedure;
 mod quickstart;
 mod races;
 mod router;
+mod router_failover;
 mod router_faults;
 mod router_shield;
 mod scope;

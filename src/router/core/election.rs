@@ -28,10 +28,11 @@ pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> 
         return writable().next().map_or(Writer::Nobody, |(index, _)| Writer::One(index));
     }
     let mut newest_ones = writable().filter(|(_, node)| node.timeline().is_some() && node.timeline() == newest);
-    match (newest_ones.next(), newest_ones.next()) {
-        (Some((first, _)), Some((second, _))) if !flawed!(FirstOfTwo) => return Writer::SplitBrain(first, second),
-        (Some((one, _)), _) => return Writer::One(one),
-        (None, _) => {}
+    if let Some((one, node)) = newest_ones.next() {
+        return match newest_ones.find(|(_, other)| !node.is_same_server(other)) {
+            Some((other, _)) if !flawed!(FirstOfTwo) => Writer::SplitBrain(one, other),
+            _ => Writer::One(one),
+        };
     }
     let older = writable().find(|(_, node)| node.timeline().is_some());
     // Before a node has told its timeline, what the settings say is all there is to go by. One that has just become

@@ -28,6 +28,7 @@ pub(super) struct NodeState {
     timeline: Option<u32>,
     has_told_timeline: bool,
     system: Option<u64>,
+    instance: Option<u64>,
     is_foreign: bool,
     /// Where it is: of a replica, what it has replayed; of a primary, what it has flushed.
     place: Option<Lsn>,
@@ -49,6 +50,7 @@ impl NodeState {
             timeline: None,
             has_told_timeline: false,
             system: None,
+            instance: None,
             is_foreign: false,
             place: None,
             received: None,
@@ -84,6 +86,11 @@ impl NodeState {
 
     pub(super) fn system(&self) -> Option<u64> {
         self.system
+    }
+
+    /// Whether both are the same server under two addresses.
+    pub(super) fn is_same_server(&self, other: &Self) -> bool {
+        self.instance.is_some() && self.instance == other.instance
     }
 
     pub(super) fn place(&self) -> Option<Lsn> {
@@ -137,6 +144,7 @@ impl NodeState {
         self.timeline = report.timeline.or(self.timeline);
         self.has_told_timeline |= self.timeline.is_some();
         self.system = report.system.or(self.system);
+        self.instance = report.instance;
         (self.place, self.received, self.is_receiving) = match report.standing {
             Standing::Primary { flush } => (flush, None, None),
             Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),

@@ -31,6 +31,8 @@ pub(in crate::router) struct Report {
     /// The same on all nodes of a cluster.
     pub(in crate::router) system: Option<u64>,
     pub(in crate::router) timeline: Option<u32>,
+    /// When the server was started, by its own clock: two addresses that lead to one server say the same.
+    pub(in crate::router) instance: Option<u64>,
     pub(in crate::router) standing: Standing,
 }
 

@@ -98,7 +98,7 @@ pub enum NodeCondition {
     },
     /// It belongs to another cluster.
     Foreign,
-    /// It takes writes, but a newer primary has replaced it, or another one is as new.
+    /// It takes writes, but is not the primary: a newer one has replaced it, or another one is as new.
     Fenced,
     /// It is further behind than eventual reads may be.
     Lagging,

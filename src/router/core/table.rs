@@ -16,6 +16,7 @@ pub(in crate::router) enum Want {
     /// A replica.
     Eventual,
     /// A node that has this place of this timeline.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the level for users comes with tokens"))]
     AtLeast { timeline: u32, lsn: Lsn },
     /// A node that holds everything that was acknowledged longer ago than this.
     Bounded(Duration),
@@ -93,7 +94,7 @@ impl fmt::Display for Exclusion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ejected(cause) => cause.fmt(f),
-            Self::Fenced => f.pad("a newer primary has replaced it"),
+            Self::Fenced => f.pad("it takes writes, but is not the primary"),
             Self::Foreign => f.pad("it belongs to another cluster"),
             Self::Lagging => f.pad("it lags too far behind"),
             Self::NotFresh => f.pad("it is not known to be fresh enough"),
@@ -160,7 +161,7 @@ impl Table {
     }
 
     /// Whether reads of this level may be served by this replica, as far as its place goes.
-    pub(super) fn is_fresh(&self, node: usize, want: Want, now: Duration) -> bool {
+    pub(in crate::router) fn is_fresh(&self, node: usize, want: Want, now: Duration) -> bool {
         let Some(entry) = self.entries.get(node) else { return false };
         match want {
             Want::Strong => false,

@@ -59,7 +59,8 @@ impl Core {
     }
 
     fn report(&mut self, node: usize, sent_at: Duration, timeline: u32, standing: Standing) {
-        let report = Report { sent_at, system: Some(1), timeline: Some(timeline), standing };
+        let report =
+            Report { sent_at, system: Some(1), timeline: Some(timeline), instance: Some(node as u64), standing };
         self.cluster.observe(node, Observation::Probed(report), sent_at);
     }
 
@@ -197,6 +198,17 @@ fn two_on_one_timeline_are_both_named() {
     assert_eq!(core.cluster.snapshot(&core.live, NOW).primary, split);
     core.report(2, NOW + SECOND, 2, replica(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn two_addresses_of_one_server_are_no_split_brain() {
+    let mut core = Core::replicas(1);
+    core.report(0, NOW, 1, primary(100));
+    let standing = primary(100);
+    let twin = Report { sent_at: NOW, system: Some(1), timeline: Some(1), instance: Some(0), standing };
+    core.cluster.observe(1, Observation::Probed(twin), NOW);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback), "it is no replica");
 }
 
 #[test]
