@@ -1,6 +1,10 @@
 //! One node of the cluster: its name, its role, its pool.
 
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use futures_util::future::{Either, poll_immediate, select};
 use tokio::time::{Instant, timeout_at};
@@ -25,6 +29,9 @@ pub(crate) struct Node {
     configured_role: Role,
     pool: Pool,
     handle: NodeHandle,
+    /// Whether its server keeps its control data to itself, so that nobody asks for it a second time: each refusal is a
+    /// line in the server's log.
+    hides_control_data: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -35,7 +42,8 @@ pub(super) enum Pool {
 
 impl Node {
     pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Arc<Self> {
-        Arc::new(Self { name, configured_role, pool, handle })
+        let hides_control_data = AtomicBool::new(false);
+        Arc::new(Self { name, configured_role, pool, handle, hides_control_data })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -45,6 +53,10 @@ impl Node {
     /// The role that the settings give it.
     pub(super) fn configured_role(&self) -> Role {
         self.configured_role
+    }
+
+    pub(super) fn hides_control_data(&self) -> &AtomicBool {
+        &self.hides_control_data
     }
 
     /// The role that it plays now.

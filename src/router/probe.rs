@@ -4,7 +4,10 @@
 //! nobody says without being asked. A probe takes a connection of the node's pool like a call, so it needs no place of its
 //! own at the server, and a pool that cannot serve calls is noticed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use tokio::time::{sleep, timeout};
 use tokio_postgres::{Row, types::PgLsn};
@@ -18,6 +21,8 @@ use crate::error::{Error, ErrorKind, Result};
 
 const PROBE: &str = include_str!("probe.sql");
 const PROBE_HIDDEN: &str = include_str!("probe_hidden.sql");
+
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
 /// The least time between two probes of a node, however much there is to ask.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
@@ -48,8 +53,11 @@ pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> 
     let lease = node.lease(None, deadline.at(), deadline).await?;
     // Before the question: what is acknowledged while it is answered may be missing in the answer.
     let sent_at = node.handle().now();
-    let rows = match lease.query(Effect::Read, deadline, PROBE, &[]).await {
-        Err(error) if error.kind() == ErrorKind::Database => {
+    let hides = node.hides_control_data();
+    let sql = if hides.load(Ordering::Relaxed) { PROBE_HIDDEN } else { PROBE };
+    let rows = match lease.query(Effect::Read, deadline, sql, &[]).await {
+        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
+            hides.store(true, Ordering::Relaxed);
             lease.query(Effect::Read, deadline, PROBE_HIDDEN, &[]).await?
         }
         answer => answer?,

@@ -222,3 +222,34 @@ impl Drop for InFlight {
 fn encode(role: Role, generation: u32) -> u64 {
     u64::from(generation) << 1 | u64::from(role == Role::Primary)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{current_consistency, router::core::NodeConfig, with_eventual_consistency};
+
+    #[tokio::test]
+    async fn a_decision_with_clock_and_scope_takes_no_time() {
+        let node = |role| NodeConfig { name: "node".into(), role, weight: 1, is_near: true };
+        let config = Config {
+            nodes: [Role::Primary, Role::Replica, Role::Replica].map(node).into(),
+            fallback: crate::Fallback::Protect,
+            max_lag: Duration::from_secs(60),
+            slow_start: Duration::from_secs(5),
+            probe_interval: None,
+            max_ejected_percent: 50,
+        };
+        let state = State::new(config, vec![Some(10); 3], Budget::unlimited());
+        let rounds = if cfg!(debug_assertions) { 10_000 } else { 3_000_000 };
+        let decide = async || {
+            let started = Instant::now();
+            for _ in 0..rounds {
+                let want = crate::router::want(&current_consistency());
+                assert!(matches!(std::hint::black_box(state.choose(want, &[])), Decision::Route(_)));
+            }
+            started.elapsed().as_nanos() as f64 / f64::from(rounds)
+        };
+        println!("strong: decision_ns={:.1}", decide().await);
+        println!("eventual: decision_ns={:.1}", with_eventual_consistency(decide()).await);
+    }
+}

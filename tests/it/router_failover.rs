@@ -137,6 +137,26 @@ async fn a_node_that_is_back_is_noticed_without_a_call() {
 }
 
 #[tokio::test]
+async fn a_server_that_hides_its_control_data_is_asked_for_the_rest_and_for_that_once() {
+    let cluster = started(LocalCluster::builder().replicas(0)).await;
+    let admin = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
+    let hide = "CREATE ROLE plain LOGIN PASSWORD 'p';
+                REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC";
+    admin.client().await.unwrap().batch_execute(hide).await.unwrap();
+    let url = cluster.primary().url();
+    let (_, address) = url.split_once('@').unwrap();
+    let builder = Router::builder().primary(format!("postgres://plain:p@{address}"));
+    let router = builder.probe_interval(Duration::from_millis(20)).connect().await.unwrap();
+    let place = router.snapshot().nodes[0].lsn;
+    admin.client().await.unwrap().batch_execute("CREATE TABLE t ()").await.unwrap();
+    known(&router, 0, |node| node.lsn > place).await;
+    let node = &router.snapshot().nodes[0];
+    assert_eq!((node.system_identifier, node.timeline), (None, Some(1)));
+    let log = cluster.primary().log().unwrap();
+    assert_eq!(log.matches("permission denied for function pg_control_system").count(), 1, "{log}");
+}
+
+#[tokio::test]
 async fn nobody_asks_any_more_when_the_router_is_gone() {
     let cluster = started(LocalCluster::builder().replicas(0)).await;
     let router = asking(&cluster).await;
