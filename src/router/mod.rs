@@ -107,7 +107,8 @@ impl Router {
         RouterBuilder::default()
     }
 
-    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`].
+    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`] or
+    /// [`Consistency::Bounded`].
     ///
     /// The scope is read when this method is called, not when its future is first polled.
     ///
@@ -188,7 +189,7 @@ impl Router {
         let mut tried = Vec::new();
         loop {
             let lease = self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await?;
-            let replica = lease.node().role() == Role::Replica;
+            let replica = lease.role() == Role::Replica;
             match read(lease).await {
                 Err(error) if replica && error.kind() == ErrorKind::Unavailable && !deadline.is_over() => {
                     tracing::debug!(error = %error, "a replica was lost during a read; trying another node");
