@@ -69,8 +69,14 @@ pub enum ErrorKind {
     Overloaded,
     /// A write was asked of a read-only connection.
     ReadOnly,
+    /// No replica can serve the read, and the primary has [taken over](crate::RouterBuilder::fallback) as many as it may.
+    /// The message names each node's reason.
+    ReplicasUnavailable,
     /// The tables are missing, too old, or not ours.
     Schema,
+    /// Two nodes take writes, and neither timeline is the newer one: whichever served, writes would be lost. Nothing was
+    /// sent. The message names both; stop one of them.
+    SplitBrain,
     /// A limit on time ran out. This call has written nothing. (If it repeats one whose outcome is unknown, that one
     /// may still be on its way.)
     Timeout,
@@ -246,14 +252,18 @@ impl Error {
 
     /// Whether the very same call may succeed if it is made again a little later.
     ///
-    /// True for an unreachable node, for a limit on time, and for an unknown outcome. An append is told apart from its
+    /// True for unreachable nodes, for limits on time and load, and for an unknown outcome. An append is told apart from its
     /// repeat by the ids of its events; SQL of your own has to be such that twice does no harm. False for a conflict:
     /// that one needs a new decision, not a new try.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         matches!(
             self.0.kind,
-            ErrorKind::OutcomeUnknown | ErrorKind::Overloaded | ErrorKind::Timeout | ErrorKind::Unavailable
+            ErrorKind::OutcomeUnknown
+                | ErrorKind::Overloaded
+                | ErrorKind::ReplicasUnavailable
+                | ErrorKind::Timeout
+                | ErrorKind::Unavailable
         )
     }
 

@@ -92,7 +92,10 @@ pub use filter::{
     Predicate, PredicateGroup, Selection, Side, TimeBoundedFilter,
 };
 pub use json::Json;
-pub use router::{Client, Role, Router, RouterBuilder};
+pub use router::{
+    Client, EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions,
+    Role, Router, RouterBuilder, RouterSnapshot,
+};
 pub use scope::{
     Consistency, Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
     with_strong_consistency,

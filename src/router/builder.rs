@@ -12,9 +12,12 @@ use super::{
     Inner, Role, Router,
     borrowed::BorrowedPool,
     check,
-    manager::{ConnectFailures, FailureSink, Manager},
+    core::MOST_NODES,
+    manager::{Configs, ConnectFailures, FailureSink, Manager},
     node::{Node, Pool},
-    state::State,
+    probe,
+    settings::{ReplicaOptions, Routing},
+    state::{NodeHandle, State},
     url,
 };
 use crate::error::{Error, Result};
@@ -37,11 +40,12 @@ use crate::error::{Error, Result};
 /// ```
 #[must_use = "a builder does nothing until `connect` or `build`"]
 pub struct RouterBuilder {
-    sources: Vec<(Role, Source)>,
+    sources: Vec<(Role, Source, ReplicaOptions)>,
     max_connections: u32,
     statement_cache_capacity: usize,
     require_replicas: bool,
     limits: Limits,
+    pub(super) routing: Routing,
 }
 
 /// The limits on time.
@@ -50,11 +54,53 @@ pub(super) struct Limits {
     pub(super) acquire_timeout: Duration,
     pub(super) call_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) fallback_wait: Duration,
 }
 
 enum Source {
     Url(String),
     Pool(Box<dyn BorrowedPool>),
+}
+
+/// A source with its name, and without its secrets.
+enum Parsed {
+    Url(Arc<str>, Box<Configs>),
+    Pool(Arc<str>, Box<dyn BorrowedPool>),
+}
+
+impl Source {
+    fn parse(self, index: usize, role: Role, connect_timeout: Duration) -> Result<Parsed> {
+        let what = match role {
+            Role::Primary => "the primary".to_owned(),
+            Role::Replica => format!("replica {index}"),
+        };
+        match self {
+            Self::Url(url) => {
+                let (name, primary) = url::parse(&url, &what, Role::Primary, connect_timeout)?;
+                let (_, replica) = url::parse(&url, &what, Role::Replica, connect_timeout)?;
+                Ok(Parsed::Url(name.into(), Box::new(Configs { primary, replica })))
+            }
+            Self::Pool(pool) => {
+                let name = match role {
+                    Role::Primary => "primary pool".to_owned(),
+                    Role::Replica => format!("replica pool {index}"),
+                };
+                Ok(Parsed::Pool(name.into(), pool))
+            }
+        }
+    }
+}
+
+impl Parsed {
+    fn name(&self) -> Arc<str> {
+        match self {
+            Self::Url(name, _) | Self::Pool(name, _) => Arc::clone(name),
+        }
+    }
+
+    fn capacity(&self, max_connections: u32) -> Option<u32> {
+        matches!(self, Self::Url(..)).then_some(max_connections)
+    }
 }
 
 impl Default for RouterBuilder {
@@ -68,7 +114,9 @@ impl Default for RouterBuilder {
                 acquire_timeout: Duration::from_secs(5),
                 call_timeout: Duration::from_secs(30),
                 connect_timeout: Duration::from_secs(2),
+                fallback_wait: Duration::ZERO,
             },
+            routing: Routing::default(),
         }
     }
 }
@@ -78,13 +126,18 @@ impl RouterBuilder {
     ///
     /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
     pub fn primary(mut self, url: impl Into<String>) -> Self {
-        self.sources.push((Role::Primary, Source::Url(url.into())));
+        self.sources.push((Role::Primary, Source::Url(url.into()), ReplicaOptions::new()));
         self
     }
 
     /// A streaming replica of that primary. Call it once for each.
-    pub fn replica(mut self, url: impl Into<String>) -> Self {
-        self.sources.push((Role::Replica, Source::Url(url.into())));
+    pub fn replica(self, url: impl Into<String>) -> Self {
+        self.replica_with(url, ReplicaOptions::new())
+    }
+
+    /// A streaming replica of that primary with a weight or a zone of its own.
+    pub fn replica_with(mut self, url: impl Into<String>, options: ReplicaOptions) -> Self {
+        self.sources.push((Role::Replica, Source::Url(url.into()), options));
         self
     }
 
@@ -100,9 +153,9 @@ impl RouterBuilder {
     /// An existing pool as the primary.
     ///
     /// The router uses it as it is: its size, TLS and time-outs stay yours, statements are prepared for each call, and
-    /// its errors are less exact, since bb8 tells nobody why it cannot connect. Nobody watches whether its server is
-    /// promoted or demoted later, so writes through a replica's pool are stopped only by the replica itself. A call that
-    /// was given up keeps its connection from the pool until the server has answered.
+    /// its errors are less exact, since bb8 tells nobody why it cannot connect. That its server was promoted or demoted
+    /// is known after the next [probe](Self::probe_interval) only, so writes through a replica's pool are stopped only by
+    /// the replica itself. A call that was given up keeps its connection from the pool until the server has answered.
     pub fn primary_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
     where
         Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
@@ -110,7 +163,7 @@ impl RouterBuilder {
         Tls::TlsConnect: Send,
         <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        self.sources.push((Role::Primary, Source::Pool(Box::new(pool))));
+        self.sources.push((Role::Primary, Source::Pool(Box::new(pool)), ReplicaOptions::new()));
         self
     }
 
@@ -122,7 +175,7 @@ impl RouterBuilder {
         Tls::TlsConnect: Send,
         <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
     {
-        self.sources.push((Role::Replica, Source::Pool(Box::new(pool))));
+        self.sources.push((Role::Replica, Source::Pool(Box::new(pool)), ReplicaOptions::new()));
         self
     }
 
@@ -136,7 +189,8 @@ impl RouterBuilder {
     }
 
     /// How long opening one connection may take, from the first packet to the end of the log-in, and how long one node
-    /// may keep a call waiting while another can be asked. Defaults to 2 s.
+    /// may keep a call waiting while another can be asked, and how long a [probe](Self::probe_interval) may take. Defaults
+    /// to 2 s.
     ///
     /// Too short and a distant or busy server counts as down; too long and a silent one holds calls up.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
@@ -199,7 +253,8 @@ impl RouterBuilder {
         Ok(router)
     }
 
-    /// Builds the router without asking anybody: connections are opened by the first calls.
+    /// Builds the router without asking anybody: connections are opened by the first calls and
+    /// probes.
     ///
     /// # Errors
     ///
@@ -210,58 +265,53 @@ impl RouterBuilder {
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Router> {
         self.check_settings()?;
-        let Self { mut sources, max_connections, statement_cache_capacity, limits, .. } = self;
-        sources.sort_by_key(|(role, _)| *role != Role::Primary);
-        let state = Arc::new(State::new(sources.iter().map(|(role, _)| *role)));
-        let mut nodes = Vec::with_capacity(sources.len());
-        for (index, (role, source)) in sources.into_iter().enumerate() {
-            let (name, pool) = match source {
-                Source::Pool(pool) => {
-                    let name = match role {
-                        Role::Primary => "primary pool".to_owned(),
-                        Role::Replica => format!("replica pool {index}"),
-                    };
-                    (name, Pool::Borrowed(pool))
-                }
-                Source::Url(url) => {
-                    let what = match role {
-                        Role::Primary => "the primary".to_owned(),
-                        Role::Replica => format!("replica {index}"),
-                    };
-                    let (name, config) = url::parse(&url, &what, role, limits.connect_timeout)?;
+        let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
+        limits.fallback_wait = routing.fallback_wait;
+        sources.sort_by_key(|(role, ..)| *role != Role::Primary);
+        let mut parsed = Vec::with_capacity(sources.len());
+        for (index, (role, source, options)) in sources.into_iter().enumerate() {
+            let source = source.parse(index, role, limits.connect_timeout)?;
+            parsed.push((routing.node(source.name(), role, &options)?, source));
+        }
+        let capacities = parsed.iter().map(|(_, source)| source.capacity(max_connections)).collect();
+        let configs = parsed.iter().map(|(config, _)| config.clone()).collect();
+        let state = Arc::new(State::new(routing.cluster(configs), capacities, routing.budget(max_connections)));
+        let nodes = parsed.into_iter().enumerate().map(|(index, (config, source))| {
+            let handle = NodeHandle::new(Arc::clone(&state), index);
+            let pool = match source {
+                Parsed::Pool(_, pool) => Pool::Borrowed(pool),
+                Parsed::Url(_, config) => {
                     let failures = Arc::new(ConnectFailures::new());
-                    let manager = Manager::new(
-                        config,
-                        role,
-                        limits.connect_timeout,
-                        statement_cache_capacity,
-                        Arc::clone(&failures),
-                    );
-                    (
-                        name,
-                        Pool::Own {
-                            pool: own_pool(manager, max_connections, &failures),
-                            size: max_connections,
-                            failures,
-                        },
-                    )
+                    let (handle, connect_timeout) = (handle.clone(), limits.connect_timeout);
+                    let manager =
+                        Manager::new(*config, handle, connect_timeout, statement_cache_capacity, Arc::clone(&failures));
+                    let pool = own_pool(manager, max_connections, &failures);
+                    Pool::Own { pool, size: max_connections, failures }
                 }
             };
-            nodes.push(Node::new(index, name.into(), role, pool, Arc::clone(&state)));
-        }
-        Ok(Router { inner: Arc::new(Inner { nodes, state, limits }) })
+            Node::new(config.name, config.role, pool, handle)
+        });
+        let nodes: Vec<_> = nodes.collect();
+        let probed = nodes.iter().filter(|_| routing.is_probing()).cloned();
+        let probes = probed.map(|node| tokio::spawn(probe::run(node, limits.connect_timeout)).abort_handle()).collect();
+        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
     }
 
     fn check_settings(&self) -> Result<()> {
-        let primaries = self.sources.iter().filter(|(role, _)| *role == Role::Primary).count();
+        let primaries = self.sources.iter().filter(|(role, ..)| *role == Role::Primary).count();
         if primaries != 1 {
             let message = format!("a router has exactly one primary, but the settings name {primaries}");
             return Err(Error::configuration(message));
         }
+        if self.sources.len() > MOST_NODES {
+            let count = self.sources.len();
+            return Err(Error::configuration(format!("a router has at most {MOST_NODES} nodes, and not {count}")));
+        }
+        self.routing.check()?;
         if self.max_connections == 0 {
             return Err(Error::configuration("max_connections is 0: no call could ever get a connection"));
         }
-        let Limits { acquire_timeout, call_timeout, connect_timeout } = self.limits;
+        let Limits { acquire_timeout, call_timeout, connect_timeout, .. } = self.limits;
         let limits = [
             ("acquire_timeout", acquire_timeout),
             ("call_timeout", call_timeout),
@@ -278,11 +328,12 @@ impl RouterBuilder {
 impl fmt::Debug for RouterBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RouterBuilder")
-            .field("roles", &self.sources.iter().map(|(role, _)| role).collect::<Vec<_>>())
+            .field("roles", &self.sources.iter().map(|(role, ..)| role).collect::<Vec<_>>())
             .field("max_connections", &self.max_connections)
             .field("statement_cache_capacity", &self.statement_cache_capacity)
             .field("require_replicas", &self.require_replicas)
             .field("limits", &self.limits)
+            .field("routing", &self.routing)
             .finish()
     }
 }

@@ -55,10 +55,10 @@ impl Client {
         self.lease.node().name()
     }
 
-    /// The role of that node.
+    /// The role of that node when it gave the connection.
     #[must_use]
     pub fn role(&self) -> Role {
-        self.lease.node().role()
+        self.lease.role()
     }
 
     /// Runs a statement and returns its rows. The statement is prepared once per connection.

@@ -13,7 +13,7 @@ use futures_util::{FutureExt, StreamExt, future::poll_fn};
 use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryStream, Statement, error::DbError};
 
-use super::{Role, statements::StatementCache};
+use super::{Role, state::NodeHandle, statements::StatementCache};
 
 /// How long telling the server to cancel may take. It is a connection of its own.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -22,7 +22,10 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct Connection {
     client: Client,
+    node: NodeHandle,
+    /// What the node was when this was opened.
     role: Role,
+    generation: u32,
     statements: Mutex<StatementCache>,
     told: Arc<Told>,
     /// Calls whose answer has not come.
@@ -64,8 +67,13 @@ enum Reset {
 }
 
 impl Connection {
-    /// Connects to a node of this role, and hands the socket to a task of its own.
-    pub(super) async fn open(config: &Config, role: Role, statement_capacity: usize) -> Result<Self, Error> {
+    /// Connects to a node that is believed to be this, and hands the socket to a task of its own.
+    pub(super) async fn open(
+        config: &Config,
+        node: NodeHandle,
+        (role, generation): (Role, u32),
+        statement_capacity: usize,
+    ) -> Result<Self, Error> {
         let (client, mut connection) = config.connect(NoTls).await?;
         let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
         let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false) });
@@ -93,7 +101,9 @@ impl Connection {
         });
         Ok(Self {
             client,
+            node,
             role,
+            generation,
             statements: Mutex::new(StatementCache::new(statement_capacity)),
             told,
             pending: AtomicUsize::new(0),
@@ -125,22 +135,28 @@ impl Connection {
         self.told.unreplicated.swap(false, Ordering::AcqRel)
     }
 
-    /// Whether the server has told, at connecting or in its last answer, that it plays another role than it should.
-    pub(super) fn has_wrong_role(&self) -> bool {
-        let wrong = match self.role {
-            Role::Primary => ON,
-            Role::Replica => OFF,
-        };
-        self.told.in_hot_standby.load(Ordering::Acquire) == wrong
+    /// The role that the node played when this was opened.
+    pub(super) fn role(&self) -> Role {
+        self.role
     }
 
-    /// Whether nobody may use this connection again: it is closed, or to a node that was promoted or demoted, or
-    /// somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
+    /// The other role, if the server has told, at connecting or in its last answer, that it plays that one now.
+    pub(super) fn other_role(&self) -> Option<Role> {
+        match (self.role, self.told.in_hot_standby.load(Ordering::Acquire)) {
+            (Role::Primary, ON) => Some(Role::Replica),
+            (Role::Replica, OFF) => Some(Role::Primary),
+            _ => None,
+        }
+    }
+
+    /// Whether nobody may use this connection again: it is closed, or to what a node was before it was promoted or
+    /// demoted, or somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
     /// could not be undone.
     pub(super) fn is_spent(&self) -> bool {
         self.client.is_closed()
             || self.pending.load(Ordering::Acquire) > 0
-            || self.has_wrong_role()
+            || self.other_role().is_some()
+            || self.node.standing().1 != self.generation
             || self.reset_failed()
     }
 

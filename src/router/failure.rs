@@ -114,6 +114,12 @@ pub(crate) fn may_go_elsewhere(error: &Error) -> bool {
     error.kind() == ErrorKind::Unavailable || error.sqlstate().is_some_and(of_this_node)
 }
 
+/// Whether a replica has cancelled a query because it was in the way of the replay. (On a primary this state means
+/// something else.)
+pub(super) fn is_recovery_conflict(error: &DriverError) -> bool {
+    error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
+}
+
 /// Whether question and answer on this connection do not belong together any more.
 pub(super) fn is_out_of_step(error: &DriverError) -> bool {
     // The driver has no other way to tell: its kinds are private.

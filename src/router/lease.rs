@@ -3,24 +3,21 @@
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::FutureExt;
-use tokio::time::timeout_at;
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
-    Deadline,
-    borrowed::BorrowedConnection,
+    Deadline, Role,
     connection::Planning,
     failure::{self, Effect},
-    manager::Manager,
+    held::Held,
     node::Node,
     rows::Rows,
+    state::InFlight,
 };
 use crate::error::{Error, ErrorKind};
 
@@ -32,46 +29,30 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
 pub(crate) struct Lease {
     held: Option<Held>,
     node: Arc<Node>,
+    /// The role that the node played when it gave the connection.
+    role: Role,
+    /// What it counts as while it is used for a user.
+    in_flight: Option<InFlight>,
     /// Whether the client was handed out for work that may take advisory locks.
     exclusive: bool,
 }
 
-pub(super) enum Held {
-    Own(bb8::PooledConnection<'static, Manager>),
-    Borrowed { connection: Box<dyn BorrowedConnection>, pending: AtomicUsize },
-}
-
-impl Held {
-    pub(super) fn borrowed(connection: Box<dyn BorrowedConnection>) -> Self {
-        Self::Borrowed { connection, pending: AtomicUsize::new(0) }
-    }
-
-    fn client(&self) -> &Client {
-        match self {
-            Self::Own(connection) => connection.client(),
-            Self::Borrowed { connection, .. } => connection.client(),
-        }
-    }
-
-    fn client_mut(&mut self) -> &mut Client {
-        match self {
-            Self::Own(connection) => connection.client_mut(),
-            Self::Borrowed { connection, .. } => connection.client_mut(),
-        }
-    }
-
-    fn pending(&self) -> &AtomicUsize {
-        match self {
-            Self::Own(connection) => connection.pending(),
-            Self::Borrowed { pending, .. } => pending,
-        }
-    }
-}
-
 impl Lease {
-    pub(super) fn new(held: Held, node: Arc<Node>) -> Self {
-        node.in_flight().fetch_add(1, Ordering::Relaxed);
-        Self { held: Some(held), node, exclusive: false }
+    pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
+        let role = match &held {
+            Held::Own(connection) => connection.role(),
+            Held::Borrowed { .. } => node.role(),
+        };
+        Self { held: Some(held), node, role, in_flight, exclusive: false }
+    }
+
+    pub(super) fn role(&self) -> Role {
+        self.role
+    }
+
+    /// Gives the connection up: nobody uses it again.
+    pub(super) fn discard(self) {
+        self.held().pending().fetch_add(1, Ordering::AcqRel);
     }
 
     pub(crate) fn node(&self) -> &Arc<Node> {
@@ -95,20 +76,25 @@ impl Lease {
         let held = self.held();
         let named = |error: Error| error.with_node(Arc::clone(self.node.name()));
         if held.client().is_closed() {
-            self.node.failed();
+            self.node.handle().lost();
             return Err(named(Error::new(ErrorKind::Unavailable, "the connection was lost before the call")));
         }
         if deadline.is_over() {
             let message = format!("the limit of {:?} ran out before the call was sent", deadline.limit());
             return Err(named(Error::new(ErrorKind::Timeout, message)));
         }
+        if effect != Effect::Read && self.role == Role::Primary && self.node.handle().is_fenced() {
+            let message = "another node has become the primary, or nobody knows which one is; nothing was sent";
+            return Err(named(Error::new(ErrorKind::Unavailable, message)));
+        }
+        let started = Instant::now();
         held.pending().fetch_add(1, Ordering::AcqRel);
         if let Held::Own(connection) = held {
             connection.keep(effect == Effect::Append);
             connection.take_unreplicated();
         }
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
-            self.node.was_silent();
+            self.node.handle().was_silent();
             return Err(named(failure::on_deadline(deadline, effect)));
         };
         if !outcome.as_ref().is_err_and(failure::is_out_of_step) {
@@ -122,19 +108,42 @@ impl Lease {
                 return Err(named(failure::unreplicated()));
             }
         }
+        self.note_role();
         match outcome {
             Ok(value) => {
-                self.node.answered();
+                self.answered(started);
                 Ok(value)
             }
             Err(error) => {
-                if held.client().is_closed() {
-                    self.node.failed();
-                } else {
-                    self.node.answered();
-                }
-                Err(named(failure::on_call(error, effect, self.node.role())))
+                self.note_failure(&error, started);
+                Err(named(failure::on_call(error, effect, self.role)))
             }
+        }
+    }
+
+    fn answered(&self, started: Instant) {
+        self.node.handle().answered(self.in_flight.is_some().then(|| started.elapsed()));
+    }
+
+    /// The first answer after a promotion also tells of it.
+    fn note_role(&self) {
+        if let Held::Own(connection) = self.held()
+            && let Some(role) = connection.other_role()
+            && self.node.role() != role
+        {
+            self.node.handle().told_role(role);
+        }
+    }
+
+    /// Tells what an error says about the node.
+    fn note_failure(&self, error: &tokio_postgres::Error, started: Instant) {
+        let handle = self.node.handle();
+        if self.held().client().is_closed() {
+            handle.lost();
+        } else if self.role == Role::Replica && failure::is_recovery_conflict(error) {
+            handle.call_failed();
+        } else {
+            self.answered(started);
         }
     }
 
@@ -200,24 +209,18 @@ impl Lease {
         let (held, was_over) = (self.held(), rows.is_over());
         let named = |error: Error| error.with_node(Arc::clone(self.node.name()));
         let Ok(outcome) = timeout_at(deadline.at(), rows.next(most)).await else {
-            self.node.was_silent();
+            self.node.handle().was_silent();
             return Err(named(failure::on_deadline(deadline, Effect::Read)));
         };
         if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
-        match outcome {
-            Ok(found) => {
-                self.node.answered();
-                Ok(found)
+        outcome.map_err(|error| {
+            if held.client().is_closed() {
+                self.node.handle().lost();
             }
-            Err(error) => {
-                if held.client().is_closed() {
-                    self.node.failed();
-                }
-                Err(named(failure::on_call(error, Effect::Read, self.node.role())))
-            }
-        }
+            named(failure::on_call(error, Effect::Read, self.role))
+        })
     }
 
     /// Whether the connection was lost while nobody used it.
@@ -303,7 +306,7 @@ impl Lease {
         held.pending().fetch_sub(1, Ordering::AcqRel);
         outcome.map_err(|cause| {
             named(match cause.downcast::<tokio_postgres::Error>() {
-                Ok(error) => failure::on_call(*error, Effect::Read, self.node.role()),
+                Ok(error) => failure::on_call(*error, Effect::Read, self.role),
                 Err(cause) => match cause.downcast::<Error>() {
                     Ok(error) => *error,
                     Err(cause) => Error::new(ErrorKind::Database, "the work on a connection failed").with_source(cause),
@@ -338,7 +341,6 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        self.node.in_flight().fetch_sub(1, Ordering::Relaxed);
         // Our own manager closes an abandoned connection. A borrowed pool would hand it out again, behind the
         // statement that nobody waits for: so a task keeps it until the server has answered, or is gone.
         if let Some(Held::Borrowed { connection, pending }) = self.held.take()

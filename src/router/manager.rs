@@ -12,17 +12,24 @@ use bb8::ManageConnection;
 use tokio::{sync::watch, time::timeout};
 use tokio_postgres::Config;
 
-use super::{Role, connection::Connection, failure};
+use super::{Role, connection::Connection, failure, state::NodeHandle};
 use crate::error::{Error, ErrorKind};
 
 /// The manager of one node's pool.
 #[derive(Debug)]
 pub(super) struct Manager {
-    config: Config,
-    role: Role,
+    configs: Configs,
+    node: NodeHandle,
     connect_timeout: Duration,
     statement_capacity: usize,
     failures: Arc<ConnectFailures>,
+}
+
+/// How to connect to a node, depending on the role that it plays.
+#[derive(Debug)]
+pub(super) struct Configs {
+    pub(super) primary: Config,
+    pub(super) replica: Config,
 }
 
 /// The connect errors of one node. bb8 wakes nobody when connecting fails: whoever waits for a connection watches this
@@ -37,31 +44,50 @@ pub(super) struct ConnectFailures {
 
 impl Manager {
     pub(super) fn new(
-        config: Config,
-        role: Role,
+        configs: Configs,
+        node: NodeHandle,
         connect_timeout: Duration,
         statement_capacity: usize,
         failures: Arc<ConnectFailures>,
     ) -> Self {
-        Self { config, role, connect_timeout, statement_capacity, failures }
+        Self { configs, node, connect_timeout, statement_capacity, failures }
     }
 
     async fn open(&self) -> Result<Box<Connection>, Error> {
         // One limit around the socket *and* the start-up: the driver's own connect_timeout ends with the socket, and a
         // server that accepts and then says nothing would keep this slot for ever.
-        let opening = Connection::open(&self.config, self.role, self.statement_capacity);
-        let connection = match timeout(self.connect_timeout, opening).await {
-            Ok(opened) => opened.map_err(failure::on_connect)?,
+        match timeout(self.connect_timeout, self.open_as_what_it_is()).await {
+            Ok(opened) => opened.map(Box::new),
             Err(_) => {
                 let limit = self.connect_timeout;
                 let message = format!("no connection within the connect timeout of {limit:?}");
-                return Err(Error::new(ErrorKind::Unavailable, message));
+                Err(Error::new(ErrorKind::Unavailable, message))
             }
-        };
-        if connection.has_wrong_role() {
-            return Err(failure::wrong_role(self.role));
         }
-        Ok(Box::new(connection))
+    }
+
+    /// A connection that fits the role of the node. If the node has another one than is believed, that is told, and it is
+    /// connected to anew.
+    async fn open_as_what_it_is(&self) -> Result<Connection, Error> {
+        let first = self.open_once().await?;
+        let Some(told) = first.other_role() else { return Ok(first) };
+        self.node.told_role(told);
+        drop(first);
+        let second = self.open_once().await?;
+        match second.other_role() {
+            None => Ok(second),
+            Some(_) => Err(Error::new(ErrorKind::Unavailable, "its role changes from one connection to the next")),
+        }
+    }
+
+    async fn open_once(&self) -> Result<Connection, Error> {
+        let (role, generation) = self.node.standing();
+        let config = match role {
+            Role::Primary => &self.configs.primary,
+            Role::Replica => &self.configs.replica,
+        };
+        let opening = Connection::open(config, self.node.clone(), (role, generation), self.statement_capacity);
+        opening.await.map_err(failure::on_connect)
     }
 }
 

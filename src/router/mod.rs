@@ -6,10 +6,12 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `core` | the decisions, pure: no I/O, no clock |
-//! | `state` | the core behind its lock, with a clock |
-//! | `builder`, `url`, `check` | settings, and what is verified before the first call |
+//! | `state` | the core with a clock, a lock, and its counters |
+//! | `route` | from a decision to a connection, or to an error |
+//! | `builder`, `settings`, `url`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
-//! | `lease`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `probe` | a task per node that asks how it is |
+//! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
 //! | `client` | the raw connection for any SQL |
 
 mod borrowed;
@@ -20,22 +22,31 @@ mod connection;
 mod core;
 mod deadline;
 mod failure;
+mod held;
 mod lease;
 mod manager;
 mod node;
+mod probe;
+mod route;
 mod rows;
+mod settings;
 mod state;
 mod statements;
 mod url;
 
 use std::{future::Future, sync::Arc};
 
-use self::{
-    builder::Limits,
-    node::Node,
-    state::{State, Want},
+use tokio::task::AbortHandle;
+
+use self::{builder::Limits, core::Want, node::Node, route::want, state::State};
+pub use self::{
+    builder::RouterBuilder,
+    client::Client,
+    core::{
+        EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
+    },
+    settings::ReplicaOptions,
 };
-pub use self::{builder::RouterBuilder, client::Client, core::Role};
 pub(crate) use self::{
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
@@ -43,13 +54,14 @@ pub(crate) use self::{
     rows::Rows,
 };
 use crate::{
-    error::{Error, ErrorKind, Result},
+    error::Result,
     scope::{Consistency, current_consistency},
 };
 
 /// The pools of a primary and its replicas, and the choice between them.
 ///
-/// Cloning is cheap, and all clones share the pools. Connections are opened when they are needed.
+/// Cloning is cheap, and all clones share the pools. Connections are opened when they are needed;
+/// the first one to each node by the router itself, which asks it how it is ([`RouterBuilder::probe_interval`]).
 ///
 /// ```no_run
 /// # async fn run() -> mainstem::Result<()> {
@@ -84,6 +96,14 @@ struct Inner {
     nodes: Vec<Arc<Node>>,
     state: Arc<State>,
     limits: Limits,
+    probes: Vec<AbortHandle>,
+}
+
+/// The router's own tasks end with it.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.probes.iter().for_each(AbortHandle::abort);
+    }
 }
 
 impl Router {
@@ -92,7 +112,8 @@ impl Router {
         RouterBuilder::default()
     }
 
-    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`].
+    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`] or
+    /// [`Consistency::Bounded`].
     ///
     /// The scope is read when this method is called, not when its future is first polled.
     ///
@@ -100,6 +121,8 @@ impl Router {
     ///
     /// [`ErrorKind::Unavailable`] when no node that qualifies can be reached, and [`ErrorKind::Timeout`] when none of
     /// their connections becomes free, both within the [acquire timeout](RouterBuilder::acquire_timeout).
+    /// [`ErrorKind::ReplicasUnavailable`] when no replica qualifies and the primary may not
+    /// [serve for them](RouterBuilder::fallback), and [`ErrorKind::SplitBrain`] when two nodes take writes.
     ///
     /// # Cancel safety
     ///
@@ -127,6 +150,25 @@ impl Router {
         }
     }
 
+    /// What the router knows at this moment: which node takes writes, and of each node its role, timeline and lag, whether
+    /// it serves and why not, how much it has to do.
+    ///
+    /// For dashboards and health checks; it takes the lock that news takes, so don't ask for every call.
+    ///
+    /// ```no_run
+    /// # fn run(router: mainstem::Router) {
+    /// use mainstem::{NodeCondition, PrimaryState};
+    ///
+    /// let snapshot = router.snapshot();
+    /// let ready = matches!(snapshot.primary, PrimaryState::Known(_))
+    ///     && snapshot.nodes.iter().any(|node| node.state == NodeCondition::Serving);
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn snapshot(&self) -> RouterSnapshot {
+        self.inner.state.snapshot()
+    }
+
     /// The limit of one call, as the builder set it.
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         self.inner.limits.call_timeout
@@ -134,12 +176,12 @@ impl Router {
 
     /// The most connections to the primary, unless that is known to the owner of its pool alone.
     pub(crate) fn primary_size(&self) -> Option<u32> {
-        self.inner.nodes.iter().find(|node| node.role() == Role::Primary)?.size()
+        self.inner.nodes.first()?.size()
     }
 
     /// A connection to the primary.
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
-        self.lease(Want::Primary, self.acquire_within(deadline), &mut Vec::new()).await
+        self.lease(Want::Strong, self.acquire_within(deadline), &mut Vec::new()).await
     }
 
     /// Runs a read where `consistency` allows it; if the node is lost on the way, or has not got as far as it must, once on
@@ -152,7 +194,7 @@ impl Router {
         let mut tried = Vec::new();
         loop {
             let lease = self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await?;
-            let replica = lease.node().role() == Role::Replica;
+            let replica = lease.role() == Role::Replica;
             match read(lease).await {
                 Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tracing::debug!(error = %error, "a replica could not serve a read; trying another node");
@@ -173,54 +215,8 @@ impl Router {
         self.lease(want(consistency), self.acquire_within(deadline), tried).await
     }
 
-    /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
-    async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
-        let Inner { nodes, state, limits } = &*self.inner;
-        let mut errors: Vec<Error> = Vec::new();
-        while let Some(choice) = state.choose(want, tried, |node| nodes[node].load()) {
-            tried.push(choice.node);
-            // While somebody else can be asked, nobody gets all of the time.
-            let others = want != Want::Primary && tried.len() < nodes.len();
-            let until = if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
-            match nodes[choice.node].lease(until, deadline).await {
-                Ok(lease) => {
-                    tracing::trace!(node = %lease.node().name(), reason = ?choice.reason, "routed");
-                    return Ok(lease);
-                }
-                Err(error) => errors.push(error),
-            }
-            if deadline.is_over() {
-                break;
-            }
-        }
-        Err(none_left(errors))
-    }
-
     /// The time for getting a connection: part of the call's own, and never more than the router's limit.
     fn acquire_within(&self, deadline: Deadline) -> Deadline {
         Deadline::after(deadline.remaining().min(self.inner.limits.acquire_timeout))
     }
-}
-
-fn want(consistency: &Consistency) -> Want {
-    match consistency {
-        Consistency::Strong => Want::Primary,
-        Consistency::Eventual => Want::AnyReplica,
-    }
-}
-
-/// One error for all nodes that were asked: the only one as it is, several by name and reason.
-fn none_left(mut errors: Vec<Error>) -> Error {
-    let Some(last) = errors.pop() else {
-        return Error::new(ErrorKind::Unavailable, "every node that qualifies was lost during this call");
-    };
-    if errors.is_empty() {
-        return last;
-    }
-    let kind =
-        if errors.iter().all(|error| error.kind() == last.kind()) { last.kind() } else { ErrorKind::Unavailable };
-    errors.push(last.clone());
-    let reasons: Vec<String> = errors.iter().map(Error::report).collect();
-    let message = format!("none of {} nodes can serve: {}", reasons.len(), reasons.join("; "));
-    Error::new(kind, message).with_source(last)
 }

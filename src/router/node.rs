@@ -2,10 +2,7 @@
 
 use std::{
     pin::pin,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering},
-    },
+    sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
@@ -15,31 +12,26 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Deadline, Role,
     borrowed::{BorrowedConnection, BorrowedPool},
-    lease::{Held, Lease},
+    held::Held,
+    lease::Lease,
     manager::{ConnectFailures, Manager},
-    state::{Observation, State},
+    state::{InFlight, NodeHandle},
 };
 use crate::error::{Error, ErrorKind};
-
-/// So many calls in a row without an answer mean that the node is gone.
-const SILENT_CALLS: u32 = 3;
 
 /// How long one who waits leaves a failed connect alone before the next one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
-/// A node. Everything that a call counts or learns about it is here or in the shared [`State`].
+/// A node: its pool, and what the [`State`](super::state::State) knows of it.
 #[derive(Debug)]
 pub(crate) struct Node {
-    index: usize,
     name: Arc<str>,
-    role: Role,
+    configured_role: Role,
     pool: Pool,
-    in_flight: AtomicUsize,
-    /// Set by a failure, so that the calls that go well don't have to take the state's lock to say so.
-    suspect: AtomicBool,
-    /// Calls in a row that got no answer in their time.
-    silent: AtomicU32,
-    state: Arc<State>,
+    handle: NodeHandle,
+    /// Whether its server keeps its control data to itself, so that nobody asks for it a second time: each refusal is a
+    /// line in the server's log.
+    hides_control_data: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -49,17 +41,27 @@ pub(super) enum Pool {
 }
 
 impl Node {
-    pub(super) fn new(index: usize, name: Arc<str>, role: Role, pool: Pool, state: Arc<State>) -> Arc<Self> {
-        let (in_flight, suspect, silent) = (AtomicUsize::new(0), AtomicBool::new(false), AtomicU32::new(0));
-        Arc::new(Self { index, name, role, pool, in_flight, suspect, silent, state })
+    pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Arc<Self> {
+        let hides_control_data = AtomicBool::new(false);
+        Arc::new(Self { name, configured_role, pool, handle, hides_control_data })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
+    /// The role that the settings give it.
+    pub(super) fn configured_role(&self) -> Role {
+        self.configured_role
+    }
+
+    pub(super) fn hides_control_data(&self) -> &AtomicBool {
+        &self.hides_control_data
+    }
+
+    /// The role that it plays now.
     pub(crate) fn role(&self) -> Role {
-        self.role
+        self.handle.standing().0
     }
 
     /// The most connections, if they are our own.
@@ -70,50 +72,27 @@ impl Node {
         }
     }
 
-    /// The number of calls that this node serves at this moment.
-    pub(super) fn load(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
-    }
-
-    pub(super) fn in_flight(&self) -> &AtomicUsize {
-        &self.in_flight
-    }
-
-    pub(super) fn answered(&self) {
-        if self.silent.load(Ordering::Relaxed) > 0 {
-            self.silent.store(0, Ordering::Relaxed);
-        }
-        if self.suspect.load(Ordering::Acquire) && self.suspect.swap(false, Ordering::AcqRel) {
-            self.state.observe(self.index, Observation::Answered);
-        }
-    }
-
-    pub(super) fn failed(&self) {
-        self.state.observe(self.index, Observation::Failed);
-        // After it, so that an answer which sees the mark also wipes out the failure.
-        self.suspect.store(true, Ordering::Release);
-    }
-
-    /// A call got no answer in its time. Its limit may have been shorter than the statement is long, so that it takes
-    /// several in a row to count as a failure of the node.
-    pub(super) fn was_silent(&self) {
-        if self.silent.fetch_add(1, Ordering::Relaxed) + 1 >= SILENT_CALLS {
-            self.failed();
-        }
+    pub(super) fn handle(&self) -> &NodeHandle {
+        &self.handle
     }
 
     /// A connection of this node that is ready to be used, until `until` at the latest.
-    pub(super) async fn lease(self: &Arc<Self>, until: Instant, deadline: Deadline) -> Result<Lease, Error> {
+    pub(super) async fn lease(
+        self: &Arc<Self>,
+        in_flight: Option<InFlight>,
+        until: Instant,
+        deadline: Deadline,
+    ) -> Result<Lease, Error> {
         let held = match &self.pool {
             Pool::Own { pool, size, failures } => acquire(pool, *size, failures, until, deadline).await.map(Held::Own),
             Pool::Borrowed(pool) => borrow(&**pool, until, deadline).await.map(Held::borrowed),
         };
         match held {
-            Ok(held) => Ok(Lease::new(held, Arc::clone(self))),
+            Ok(held) => Ok(Lease::new(held, Arc::clone(self), in_flight)),
             Err(error) => {
                 // A full pool is busy, not broken.
                 if error.kind() != ErrorKind::Timeout {
-                    self.failed();
+                    self.handle.connect_failed();
                 }
                 Err(if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error })
             }

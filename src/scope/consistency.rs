@@ -1,6 +1,6 @@
 //! How fresh a read has to be, and the functions that say so for everything inside a future.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::{CURRENT, Scope, Scoped};
 
@@ -25,6 +25,13 @@ pub enum Consistency {
     Strong,
     /// Sees a state of the past that the primary has left behind, usually milliseconds ago: a replica may answer.
     Eventual,
+    /// Sees every write that was acknowledged longer ago than this: a replica answers that is known to be that fresh, and
+    /// the primary, within [its limits](crate::RouterBuilder::fallback), where there is none.
+    ///
+    /// It holds at the moment when a connection is got for the read. What is known comes from asking the nodes, so a bound
+    /// below two or three [intervals](crate::RouterBuilder::probe_interval) of that leaves the primary only. A commit
+    /// under `synchronous_commit = off` may be missing for three times `wal_writer_delay` longer.
+    Bounded(Duration),
 }
 
 impl fmt::Display for Consistency {
@@ -32,6 +39,7 @@ impl fmt::Display for Consistency {
         f.pad(match self {
             Self::Strong => "strong",
             Self::Eventual => "eventual",
+            Self::Bounded(_) => "bounded",
         })
     }
 }

@@ -10,7 +10,9 @@ use crate::support::started;
 const HANG: Duration = Duration::from_secs(60);
 
 async fn store(cluster: &LocalCluster) -> (Router, PostgresEventStore) {
-    let router = Router::builder().primary(cluster.primary().url()).max_connections(1).connect().await.unwrap();
+    // Of its one connection the last statement is looked at: a probe would be that.
+    let builder = Router::builder().primary(cluster.primary().url()).max_connections(1).probe_interval(None);
+    let router = builder.connect().await.unwrap();
     let store = PostgresEventStore::new(&router);
     store.migrate().await.unwrap();
     let fill = "INSERT INTO mainstem.events

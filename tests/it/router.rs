@@ -124,25 +124,6 @@ async fn with_the_primary_killed_strong_calls_fail_typed_and_in_time_while_event
 }
 
 #[tokio::test]
-async fn a_replica_that_was_promoted_serves_no_reads_of_the_cluster_it_left() {
-    let cluster = started(LocalCluster::builder()).await;
-    let router = short_tempered(&cluster).await;
-    let read = async || {
-        let client = router.client_at(Consistency::Eventual).await.unwrap();
-        (client.role(), is_in_recovery(&client).await)
-    };
-    let primary = cluster.primary();
-    assert_eq!(read().await, (Role::Replica, true));
-    cluster.replica(0).promote().await.unwrap();
-    // The first answer after the promotion still comes from it, and tells.
-    let _ = read().await;
-    for _ in 0..20 {
-        assert_eq!(read().await, (Role::Primary, false));
-    }
-    assert_eq!(router.client().await.unwrap().node(), format!("127.0.0.1:{}", primary.port()));
-}
-
-#[tokio::test]
 async fn a_node_is_what_the_settings_say_or_connect_fails_and_says_what_is_wrong() {
     let database = database().await;
     let (primary, replica) = (database.primary_url(), database.replica_urls().remove(0));

@@ -1,37 +1,225 @@
-//! When a node that failed is tried again.
+//! When a node is taken out of service, and when it comes back.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-/// The first pause after a failure: long enough to spare a restarting server a storm of connects, short enough that
-/// nobody notices it.
-const FIRST_PAUSE: Duration = Duration::from_millis(100);
+use super::random::Random;
 
-/// The longest pause: what a recovered node waits at most until it is used again.
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// So many calls or probes in a row without an answer mean that the node is gone. One call may just be longer than its
+/// limit.
+const SILENT_IN_A_ROW: u32 = 3;
 
-/// Failures in a row, and the pause that follows them.
+/// So many calls must have failed in a [window](WINDOW), and more than were answered, to make a node an outlier.
+const FAILED_CALLS: u32 = 5;
+const WINDOW: Duration = Duration::from_secs(10);
+
+/// The first pause of a node that cannot be reached: long enough to spare a restarting server a storm of connects,
+/// short enough that nobody notices it. Of one that answers, but with errors: long enough for what ails it to pass.
+const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
+const FAILING_PAUSE: Duration = Duration::from_secs(1);
+
+/// The longest pauses: what a node that has recovered waits at most until it is used again.
+const LONGEST_UNREACHABLE: Duration = Duration::from_secs(5);
+const LONGEST_FAILING: Duration = Duration::from_secs(30);
+
+/// A node that was in service for so long begins with the first pause again.
+const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
+
+/// Why a node was taken out of service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum EjectionCause {
+    /// Most of its calls fail: connections are lost, or it cancels queries.
+    Failing,
+    /// It accepts calls and answers none.
+    Silent,
+    /// No connection to it can be opened.
+    Unreachable,
+}
+
+impl EjectionCause {
+    /// Whether the node cannot serve in any case, so that keeping it in service helps nobody.
+    pub(super) fn is_certain(self) -> bool {
+        self != Self::Failing
+    }
+}
+
+impl fmt::Display for EjectionCause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Failing => "most of its calls fail",
+            Self::Silent => "it does not answer",
+            Self::Unreachable => "it cannot be reached",
+        })
+    }
+}
+
+/// A time out of service.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ejection {
+    pub(super) cause: EjectionCause,
+    pub(super) since: Duration,
+    /// Whatever it answers, it does not come back before.
+    pub(super) until: Duration,
+    /// When a call may try it, if nobody else has found out how it is.
+    pub(super) trial_from: Duration,
+    /// Failed attempts to reach it again.
+    failed: u32,
+}
+
 #[derive(Debug, Default)]
 pub(super) struct Health {
-    failures: u32,
-    down_until: Option<Duration>,
+    ejection: Option<Ejection>,
+    /// Ejections in short order.
+    strikes: u32,
+    /// When it came back into service the last time.
+    admitted_at: Option<Duration>,
+    silent: Streak,
+    failed: Window,
+}
+
+/// Events in a row, without an answer in between.
+#[derive(Debug, Default)]
+struct Streak {
+    length: u32,
+    answers: u32,
+}
+
+#[derive(Debug, Default)]
+struct Window {
+    since: Duration,
+    failed: u32,
+    answers: u32,
 }
 
 impl Health {
-    pub(super) fn succeed(&mut self) {
-        *self = Self::default();
+    pub(super) fn ejection(&self) -> Option<&Ejection> {
+        self.ejection.as_ref()
     }
 
-    /// Counts once per pause: a hundred calls that fail on one dead node are one failure of it.
-    pub(super) fn fail(&mut self, now: Duration) {
-        if self.down_until.is_some_and(|until| now < until) {
+    /// When it came back into service, if it was ever out of it.
+    pub(super) fn admitted_at(&self) -> Option<Duration> {
+        self.admitted_at
+    }
+
+    /// One more call or probe got no answer in its time; `answers` is how many the node has given to others so far.
+    /// Whether that was one too many.
+    pub(super) fn was_silent(&mut self, answers: u32) -> bool {
+        if self.silent.answers != answers {
+            self.silent = Streak { length: 0, answers };
+        }
+        self.silent.length += 1;
+        self.silent.length >= SILENT_IN_A_ROW
+    }
+
+    /// One more call failed, and the node is to blame. Whether that was one too many.
+    pub(super) fn call_failed(&mut self, answers: u32, now: Duration) -> bool {
+        let window = &mut self.failed;
+        if window.failed == 0 || now.saturating_sub(window.since) > WINDOW {
+            *window = Window { since: now, failed: 0, answers };
+        }
+        window.failed += 1;
+        window.failed >= FAILED_CALLS && window.failed > answers.wrapping_sub(window.answers)
+    }
+
+    /// Takes the node out of service, or notes that it is still as it was. Counts once per outage: a hundred calls that
+    /// fail on one dead node are one failure of it. `patience` is how long the probes have for it before a call may try.
+    pub(super) fn eject(&mut self, cause: EjectionCause, now: Duration, patience: Duration, random: &mut Random) {
+        if let Some(ejection) = &mut self.ejection {
+            // Calls that were under way say nothing new. But a try after the pause has failed.
+            if now >= ejection.until {
+                ejection.failed += 1;
+                ejection.trial_from = now + patience + pause(cause, ejection.failed, random);
+            }
             return;
         }
-        let pause = FIRST_PAUSE.saturating_mul(1 << self.failures.min(16)).min(LONGEST_PAUSE);
-        self.failures += 1;
-        self.down_until = Some(now + pause);
+        if self.admitted_at.is_none_or(|at| now.saturating_sub(at) >= FORGIVEN_AFTER) {
+            self.strikes = 0;
+        }
+        let until = now + pause(cause, self.strikes, random);
+        self.strikes += 1;
+        self.ejection = Some(Ejection { cause, since: now, until, trial_from: until + patience, failed: 0 });
     }
 
-    pub(super) fn is_up(&self, now: Duration) -> bool {
-        self.down_until.is_none_or(|until| now >= until)
+    /// The node has answered. Whether that brings it back into service.
+    pub(super) fn answered(&mut self, now: Duration) -> bool {
+        self.silent.length = 0;
+        if flawed!(NeverReadmit) || self.ejection.is_none_or(|ejection| now < ejection.until) {
+            return false;
+        }
+        self.admit(now);
+        true
+    }
+
+    /// Brings it back without a proof.
+    pub(super) fn admit(&mut self, now: Duration) {
+        self.ejection = None;
+        self.admitted_at = Some(now);
+        self.silent.length = 0;
+        self.failed = Window::default();
+    }
+
+    /// When to ask it again: often while it is out of service, since users wait for it.
+    pub(super) fn probe_pause(&self, interval: Duration) -> Duration {
+        match self.ejection {
+            Some(ejection) => interval.min(UNREACHABLE_PAUSE.saturating_mul(1 << ejection.failed.min(8))),
+            None => interval,
+        }
+    }
+}
+
+/// Longer with each repetition, up to the longest, and up to a quarter longer by chance: routers that lost a node
+/// together don't come back to it together.
+fn pause(cause: EjectionCause, repetition: u32, random: &mut Random) -> Duration {
+    let (first, longest) = match cause {
+        EjectionCause::Failing => (FAILING_PAUSE, LONGEST_FAILING),
+        EjectionCause::Silent | EjectionCause::Unreachable => (UNREACHABLE_PAUSE, LONGEST_UNREACHABLE),
+    };
+    let pause = first.saturating_mul(1 << repetition.min(16)).min(longest);
+    pause + pause * (random.below(256) as u32) / 1024
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    fn eject(health: &mut Health, now: Duration) -> Duration {
+        health.eject(EjectionCause::Unreachable, now, Duration::ZERO, &mut Random::new(1));
+        health.ejection().unwrap().until - now
+    }
+
+    #[test]
+    fn a_flapping_node_rests_longer_each_time_and_one_that_holds_is_forgiven() {
+        let (mut health, mut now, mut last) = (Health::default(), Duration::from_secs(60), Duration::ZERO);
+        for _ in 0..20 {
+            let pause = eject(&mut health, now);
+            // The same outage, told twice.
+            assert_eq!(eject(&mut health, now), pause);
+            assert!(pause * 5 / 4 >= last && pause <= LONGEST_UNREACHABLE * 5 / 4, "{pause:?} after {last:?}");
+            assert!(!health.answered(now + pause - MS), "an answer does not shorten it");
+            (last, now) = (pause, now + pause);
+            assert!(health.answered(now));
+        }
+        assert!(last >= LONGEST_UNREACHABLE);
+        assert!(eject(&mut health, now + FORGIVEN_AFTER) < 2 * UNREACHABLE_PAUSE);
+    }
+
+    #[test]
+    fn only_silence_without_an_answer_in_between_counts() {
+        let mut health = Health::default();
+        let told: Vec<bool> = [1, 1, 2, 2, 2].map(|answers| health.was_silent(answers)).into();
+        assert_eq!(told, [false, false, false, false, true]);
+    }
+
+    #[test]
+    fn only_more_failures_than_answers_make_an_outlier() {
+        let failing = |answers_between: u32| {
+            let mut health = Health::default();
+            (0..50).any(|call| health.call_failed(call * answers_between, MS * call))
+        };
+        assert_eq!([0, 1, 2].map(failing), [true, true, false]);
+        let mut health = Health::default();
+        assert!(!(0..50).any(|call| health.call_failed(0, WINDOW * call)), "one in a while is none");
     }
 }

@@ -1,15 +1,76 @@
-//! The decisions, without I/O, clock or task: `now` and observations come in, a node goes out.
+//! The decisions, without I/O, clock, task or lock: `now` and observations come in, a node goes out.
 //!
-//! It knows nodes by their index, and only what it has been told. That makes every decision a function that a test can
-//! call a million times, and keeps the questions "what should happen" and "how is it done" in different folders.
+//! It has two halves. The control plane, [`Cluster`], takes in one observation after the other (a call failed, a probe
+//! was answered, a connection was told that its server was promoted) and makes an immutable [`Table`] of what it knows.
+//! The data plane, [`Table::choose`], is a function of that table, the [live counters](Live), the time and a random number.
+//! So each call decides without waiting for anybody, and a test can decide a million times.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `cluster`, `node`, `observation` | the control plane, what it knows of a node, what it is told and wishes for |
+//! | `election` | which node takes writes: timelines, fencing, split brain |
+//! | `health` | ejection and the way back |
+//! | `history` | how old a replica is |
+//! | `table`, `choose` | the data plane |
+//! | `live`, `budget` | what calls count while they run |
+//! | `snapshot` | all of it for people |
+//! | `set`, `lsn`, `random` | sets of nodes, places in the log, randomness from a seed |
+//! | `simulator`, `flaw` | a cluster that fails in every way, and the rules broken on purpose (tests) |
 
+/// Whether this rule is broken on purpose: never, except in unit tests.
+#[cfg(test)]
+macro_rules! flawed {
+    ($flaw:ident) => {
+        $crate::router::core::flaw::is_on($crate::router::core::flaw::Flaw::$flaw)
+    };
+}
+
+#[cfg(not(test))]
+macro_rules! flawed {
+    ($flaw:ident) => {
+        false
+    };
+}
+
+mod budget;
+mod choose;
+mod cluster;
+mod election;
+#[cfg(test)]
+mod flaw;
 mod health;
+mod history;
+mod live;
+mod lsn;
+mod node;
+mod observation;
+mod random;
+mod set;
+#[cfg(test)]
+mod simulator;
+mod snapshot;
+mod table;
 #[cfg(test)]
 mod tests;
 
-use std::{fmt, time::Duration};
+use std::fmt;
 
-use health::Health;
+pub(super) use self::{
+    budget::Budget,
+    cluster::{Cluster, Config},
+    election::Writer,
+    live::Live,
+    node::NodeConfig,
+    observation::{Observation, Report, Standing, Wish},
+    random::{STEP, mix},
+    set::{MOST_NODES, NodeSet},
+    table::{Decision, Exclusion, Reason, Refusal, Route, Table, Want},
+};
+pub use self::{
+    health::EjectionCause,
+    lsn::Lsn,
+    snapshot::{FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, RouterSnapshot},
+};
 
 /// The role of a node in the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -30,118 +91,21 @@ impl fmt::Display for Role {
     }
 }
 
-/// What the caller can live with, as far as choosing a node goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Want {
-    Primary,
-    AnyReplica,
-}
-
-/// Why a node was chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Reason {
-    /// The level asks for the primary.
-    Primary,
-    /// A replica that is up.
-    Replica,
-    /// No replica is left, so the primary has to serve.
-    Fallback,
-    /// Everything that is up was tried: perhaps a node that was down is back.
-    LastResort,
-}
-
-/// What happened on a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Observation {
-    Answered,
-    Failed,
-}
-
-/// A choice and its reason.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Choice {
-    pub(super) node: usize,
-    pub(super) reason: Reason,
-}
-
-/// The state of all nodes.
-#[derive(Debug)]
-pub(super) struct Core {
-    nodes: Vec<NodeState>,
-}
-
-#[derive(Debug)]
-struct NodeState {
-    role: Role,
-    health: Health,
-}
-
-impl Core {
-    pub(super) fn new(roles: impl IntoIterator<Item = Role>) -> Self {
-        let nodes = roles.into_iter().map(|role| NodeState { role, health: Health::default() });
-        Self { nodes: nodes.collect() }
-    }
-
-    /// Takes in what happened. `now` is the time since any fixed moment.
-    pub(super) fn observe(&mut self, node: usize, observation: Observation, now: Duration) {
-        let Some(node) = self.nodes.get_mut(node) else { return };
-        match observation {
-            Observation::Answered => node.health.succeed(),
-            Observation::Failed => node.health.fail(now),
-        }
-    }
-
-    /// Whether a node is believed to be up.
-    pub(super) fn is_up(&self, node: usize, now: Duration) -> bool {
-        self.nodes.get(node).is_some_and(|node| node.health.is_up(now))
-    }
-
-    /// The next node to try, given those that this call has tried already, or `None` when all were.
-    ///
-    /// `load` is the number of calls that a node serves at this moment and `random` any number: of two replicas picked
-    /// at random the less loaded one is taken. Random alone piles up on one, and least-loaded alone sends every
-    /// caller to the node that just came back (Mitzenmacher, The Power of Two Choices, 1996).
-    pub(super) fn choose(
-        &self,
-        want: Want,
-        tried: &[usize],
-        load: impl Fn(usize) -> usize,
-        random: u64,
-        now: Duration,
-    ) -> Option<Choice> {
-        let open = |role: Role| {
-            let nodes = self.nodes.iter().enumerate();
-            nodes.filter(move |(index, node)| node.role == role && !tried.contains(index))
-        };
-        let primary = open(Role::Primary).map(|(index, _)| index).next();
-        if want == Want::Primary {
-            // Never a replica, and never refused because of an old failure: there is nobody else to ask.
-            return primary.map(|node| Choice { node, reason: Reason::Primary });
-        }
-        let up = open(Role::Replica).filter(|(_, node)| node.health.is_up(now)).map(|(index, _)| index);
-        let replica = less_loaded_of_two(&up.collect::<Vec<_>>(), load, random);
-        let replica = replica.map(|node| Choice { node, reason: Reason::Replica });
-        let fallback = || {
-            let primary = primary.filter(|&node| self.is_up(node, now));
-            primary.map(|node| Choice { node, reason: Reason::Fallback })
-        };
-        let last_resort = || {
-            let down = open(Role::Replica).map(|(index, _)| index).next();
-            down.or(primary).map(|node| Choice { node, reason: Reason::LastResort })
-        };
-        replica.or_else(fallback).or_else(last_resort)
-    }
-}
-
-fn less_loaded_of_two(nodes: &[usize], load: impl Fn(usize) -> usize, random: u64) -> Option<usize> {
-    let count = nodes.len() as u64;
-    if count == 0 {
-        return None;
-    }
-    let first = (random % count) as usize;
-    // The second is another one, so that two nodes are always compared with each other.
-    let step = 1 + (random / count) % (count - 1).max(1);
-    let second = ((first as u64 + step) % count) as usize;
-    let (first, second) = (nodes[first], nodes[second]);
-    Some(if load(second) < load(first) { second } else { first })
+/// What the primary does for reads that no replica can serve.
+///
+/// The replicas are there because the primary could not do their work besides its own. When they all are gone, lag or
+/// cancel, their load arrives at the primary at once, and takes the writes down with it: so by default a limited part of
+/// it is let through. It is your choice, since only you know what the primary can bear.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Fallback {
+    /// It serves as many of them as its budget allows. The others wait a while for a place in it, and then fail with
+    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable).
+    #[default]
+    Protect,
+    /// It serves them all: for a primary that can bear the load of everybody, or where an error is worse than a slow
+    /// write.
+    Unlimited,
+    /// It serves none of them: a read without a replica fails at once.
+    Never,
 }

@@ -1,0 +1,98 @@
+//! How much of the replicas' work the primary takes over when they are gone.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::live::nanos;
+
+/// The fallback's limits: so many calls at once, and so many in a second.
+///
+/// Two numbers and no queue: who does not get a place waits outside, for a while, or goes away.
+#[derive(Debug)]
+pub(in crate::router) struct Budget {
+    at_once: u32,
+    /// The time between two calls at the highest rate; 0 without a limit.
+    interval: u64,
+    /// So much may the calls be ahead of that rate: a second's worth of them.
+    burst: u64,
+    taken: AtomicU32,
+    /// When the last call would have been due if all came at the highest rate (Generic Cell Rate Algorithm).
+    due: AtomicU64,
+}
+
+impl Budget {
+    pub(in crate::router) fn new(at_once: u32, per_second: Option<u32>) -> Self {
+        let interval = per_second.map_or(0, |rate| 1_000_000_000 / u64::from(rate.max(1)));
+        let burst = 1_000_000_000_u64.saturating_sub(interval);
+        Self { at_once, interval, burst, taken: AtomicU32::new(0), due: AtomicU64::new(0) }
+    }
+
+    /// For a router that need not protect its primary, or never falls back to it.
+    pub(in crate::router) fn unlimited() -> Self {
+        Self::new(u32::MAX, None)
+    }
+
+    /// Takes a place, which has to be [given back](Self::give_back).
+    pub(in crate::router) fn take(&self, now: Duration) -> bool {
+        let at_once = if flawed!(NoBudget) { u32::MAX } else { self.at_once };
+        let one_more = |taken: u32| (taken < at_once).then_some(taken + 1);
+        if self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_err() {
+            return false;
+        }
+        let now = nanos(now);
+        let next = |due: u64| (due <= now.saturating_add(self.burst)).then(|| due.max(now) + self.interval);
+        if self.interval > 0
+            && !flawed!(NoRate)
+            && self.due.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).is_err()
+        {
+            self.give_back();
+            return false;
+        }
+        true
+    }
+
+    pub(in crate::router) fn give_back(&self) {
+        self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// How many places are taken.
+    pub(in crate::router) fn taken(&self) -> u32 {
+        self.taken.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::router) fn at_once(&self) -> u32 {
+        self.at_once
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_more_at_once_than_there_are_places() {
+        let budget = Budget::new(2, None);
+        assert!(budget.take(Duration::ZERO) && budget.take(Duration::ZERO) && !budget.take(Duration::ZERO));
+        budget.give_back();
+        assert!(budget.take(Duration::ZERO) && !budget.take(Duration::ZERO));
+    }
+
+    #[test]
+    fn no_more_in_a_second_than_the_rate_and_a_second_of_it_in_one_go() {
+        let budget = Budget::new(1000, Some(10));
+        let granted = |from: u64, to: u64| {
+            let taken = (from..to).filter(|&ms| {
+                let taken = budget.take(Duration::from_millis(ms));
+                if taken {
+                    budget.give_back();
+                }
+                taken
+            });
+            taken.count()
+        };
+        assert_eq!(granted(5000, 5001) + granted(5001, 5010), 10);
+        assert!((109..=110).contains(&granted(6000, 16_000)));
+    }
+}

@@ -1,0 +1,304 @@
+//! The state of the cluster: it takes in what was seen, and makes [tables](Table) to choose from.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use super::{
+    Fallback, Role,
+    election::{Writer, elect},
+    health::EjectionCause,
+    history::History,
+    lsn::Lsn,
+    node::{NodeConfig, NodeState},
+    observation::{Observation, Report, Standing, Wish},
+    random::Random,
+    set::NodeSet,
+    table::{EjectionEntry, Entry, Table},
+};
+
+/// What the settings say about the cluster.
+#[derive(Clone, Debug)]
+pub(in crate::router) struct Config {
+    /// At most [`MOST_NODES`](super::MOST_NODES).
+    pub(in crate::router) nodes: Vec<NodeConfig>,
+    pub(in crate::router) fallback: Fallback,
+    /// Replicas that are known to be further behind don't serve eventual reads.
+    pub(in crate::router) max_lag: Duration,
+    /// How long the share of a node grows that has come back.
+    pub(in crate::router) slow_start: Duration,
+    /// The time between two probes of a node, `None` without probes.
+    pub(in crate::router) probe_interval: Option<Duration>,
+    /// Of the replicas, no more than this share is out of service because others do better.
+    pub(in crate::router) max_ejected_percent: u8,
+}
+
+/// How long probes have to find out about an ejected node, before a call may try it.
+const PATIENCE: Duration = Duration::from_millis(1500);
+
+/// All that is known, and the newest table of it.
+#[derive(Debug)]
+pub(in crate::router) struct Cluster {
+    pub(super) config: Config,
+    pub(super) nodes: Vec<NodeState>,
+    pub(super) history: History,
+    pub(super) newest: Option<u32>,
+    system: Option<u64>,
+    writer: Writer,
+    random: Random,
+    /// Time does not go back here, whatever the clock says.
+    now: Duration,
+    wishes: VecDeque<Wish>,
+    table: Arc<Table>,
+}
+
+impl Cluster {
+    /// `seed` decides on pauses and their jitter.
+    pub(in crate::router) fn new(config: Config, seed: u64) -> Self {
+        let nodes: Vec<_> = config.nodes.iter().cloned().map(NodeState::new).collect();
+        let writer = elect(&nodes, None, config.probe_interval.is_some());
+        let (history, random) = (History::default(), Random::new(seed));
+        let table = table(&config, &nodes, &history, writer, None);
+        let (newest, system, now, wishes) = (None, None, Duration::ZERO, VecDeque::new());
+        Self { config, nodes, history, newest, system, writer, random, now, wishes, table: Arc::new(table) }
+    }
+
+    /// The newest table.
+    pub(in crate::router) fn table(&self) -> &Arc<Table> {
+        &self.table
+    }
+
+    /// What should be done, oldest first.
+    pub(in crate::router) fn next_wish(&mut self) -> Option<Wish> {
+        self.wishes.pop_front()
+    }
+
+    /// The role that a node plays.
+    pub(in crate::router) fn role(&self, node: usize) -> Option<Role> {
+        self.nodes.get(node).map(NodeState::role)
+    }
+
+    /// When this node should be asked how it is.
+    pub(in crate::router) fn next_probe(&self, node: usize) -> Duration {
+        self.nodes.get(node).map_or(Duration::MAX, |node| node.next_probe)
+    }
+
+    /// Takes in what happened on a node. Of a node that is not in the settings nothing is believed.
+    pub(in crate::router) fn observe(&mut self, index: usize, observation: Observation, now: Duration) {
+        self.now = self.now.max(now);
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index) else { return };
+        let generation = node.generation();
+        match observation {
+            Observation::Answered => _ = node.health.answered(now),
+            Observation::CallFailed { answers } => {
+                if node.health.call_failed(answers, now) {
+                    self.eject(index, EjectionCause::Failing);
+                }
+            }
+            Observation::ConnectFailed => {
+                node.lost(now);
+                self.eject(index, EjectionCause::Unreachable);
+            }
+            Observation::Lost { answers } => {
+                node.lost(now);
+                if node.health.call_failed(answers, now) {
+                    self.eject(index, EjectionCause::Failing);
+                }
+                self.wish_probe(index);
+            }
+            Observation::Silent { answers } => {
+                if node.health.was_silent(answers) {
+                    self.eject(index, EjectionCause::Silent);
+                }
+            }
+            Observation::Role(role) => {
+                if node.told_role(role, now) {
+                    self.wish_probe(index);
+                }
+            }
+            Observation::Probed(report) => self.probed(index, &report),
+        }
+        self.schedule(index, &observation);
+        if let Some(node) = self.nodes.get(index)
+            && node.generation() != generation
+        {
+            self.wishes.push_back(Wish::Drain { node: index, generation: node.generation() });
+        }
+        self.rebuild();
+    }
+
+    fn probed(&mut self, index: usize, report: &Report) {
+        let now = self.now;
+        let Some(node) = self.nodes.get_mut(index) else { return };
+        node.health.answered(now);
+        let counts = node.report(report);
+        self.identify();
+        // Even an answer that was overtaken tells that there is such a timeline.
+        let of_ours = report.system.is_none() || report.system == self.system || flawed!(NoIdentity);
+        if of_ours && report.timeline > self.newest {
+            self.newest = report.timeline;
+            self.history.clear();
+        }
+        if !counts {
+            return;
+        }
+        if let Standing::Primary { flush: Some(flush) } = report.standing
+            && self.settle() == Writer::One(index)
+            && self.nodes.get(index).and_then(NodeState::timeline) == self.newest
+        {
+            self.history.add(if flawed!(ReceivedAt) { now } else { report.sent_at }, flush);
+        }
+    }
+
+    /// Tells the nodes of this cluster from those of others. The primary of the settings says which one it is; until it
+    /// has, whoever was heard first.
+    fn identify(&mut self) {
+        let told = self.nodes.iter().find(|node| node.expected() == Role::Primary).and_then(NodeState::system);
+        let anybody = || self.nodes.iter().find_map(NodeState::system);
+        self.system = told.or(self.system).or_else(anybody);
+        for node in &mut self.nodes {
+            let is_foreign = node.system().is_some() && node.system() != self.system;
+            node.set_foreign(is_foreign);
+        }
+    }
+
+    fn settle(&mut self) -> Writer {
+        let writer = elect(&self.nodes, self.newest, self.config.probe_interval.is_some());
+        if writer != self.writer {
+            // What was measured against one primary says nothing about another one.
+            self.writer = writer;
+            self.history.clear();
+        }
+        writer
+    }
+
+    fn eject(&mut self, index: usize, cause: EjectionCause) {
+        if !cause.is_certain() && !self.may_eject(index) {
+            return;
+        }
+        let patience = self.config.probe_interval.map_or(Duration::ZERO, |interval| interval + PATIENCE);
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.health.eject(cause, self.now, patience, &mut self.random);
+        }
+    }
+
+    /// Whether one more may go because the others do better. Somebody has to serve, and when most of them fail, it is
+    /// not the node that is to blame.
+    fn may_eject(&self, index: usize) -> bool {
+        let replicas = || self.nodes.iter().filter(|node| node.is_member() && node.role() == Role::Replica);
+        let (all, ejected) = (replicas().count(), replicas().filter(|node| node.is_ejected()).count());
+        let is_replica = self.nodes.get(index).is_some_and(|node| node.role() == Role::Replica);
+        let most = all * usize::from(self.config.max_ejected_percent) / 100;
+        is_replica && (flawed!(EjectAll) || (ejected < most && ejected + 1 < all))
+    }
+
+    fn wish_probe(&mut self, index: usize) {
+        if let Some(node) = self.nodes.get_mut(index) {
+            node.next_probe = self.now;
+            self.wishes.push_back(Wish::Probe { node: index });
+        }
+    }
+
+    /// After a probe the next one has its time. A tenth of it is chance, so that probes don't go in step.
+    fn schedule(&mut self, index: usize, observation: &Observation) {
+        let is_outcome =
+            matches!(observation, Observation::Probed(_) | Observation::ConnectFailed | Observation::Silent { .. });
+        let (Some(interval), Some(node)) = (self.config.probe_interval, self.nodes.get_mut(index)) else { return };
+        if is_outcome && node.next_probe <= self.now {
+            let pause = node.health.probe_pause(interval);
+            node.next_probe = self.now + pause + pause * (self.random.below(128) as u32) / 1280;
+        }
+    }
+
+    fn rebuild(&mut self) {
+        self.readmit_when_nobody_serves();
+        let writer = self.settle();
+        self.table = Arc::new(table(&self.config, &self.nodes, &self.history, writer, self.newest));
+    }
+
+    /// Outliers are only worse than others: without the others, they serve.
+    fn readmit_when_nobody_serves(&mut self) {
+        let now = self.now;
+        let is_replica = |node: &NodeState| node.is_member() && node.role() == Role::Replica;
+        if flawed!(EjectAll) || self.nodes.iter().any(|node| is_replica(node) && !node.is_ejected()) {
+            return;
+        }
+        for node in self.nodes.iter_mut().filter(|node| is_replica(node)) {
+            if node.health.ejection().is_some_and(|ejection| !ejection.cause.is_certain()) {
+                node.health.admit(now);
+            }
+        }
+    }
+}
+
+/// What there is to choose from.
+fn table(config: &Config, nodes: &[NodeState], history: &History, writer: Writer, newest: Option<u32>) -> Table {
+    let which = |test: &dyn Fn(&NodeState) -> bool| -> NodeSet {
+        nodes.iter().enumerate().filter(|(_, node)| test(node)).map(|(index, _)| index).collect()
+    };
+    let replicas = which(&|node| node.is_member() && (node.role() == Role::Replica || flawed!(ReadPromoted)));
+    let replicas = match writer {
+        Writer::One(node) => replicas - NodeSet::one(node),
+        _ => replicas,
+    };
+    let ejected = which(&|node| node.is_ejected());
+    Table {
+        writer,
+        timeline: newest,
+        replicas,
+        serving: replicas - ejected,
+        current: which(&|node| node.timeline().is_none() || node.timeline() >= newest),
+        in_time: which(&|node| !is_lagging(node, newest, history, config.max_lag)),
+        near: which(&|node| node.config().is_near),
+        ejected,
+        foreign: which(&|node| !node.is_member()),
+        fallback: config.fallback,
+        slow_start: config.slow_start,
+        entries: nodes.iter().map(|node| entry(node, newest, history, writer)).collect(),
+    }
+}
+
+fn entry(node: &NodeState, newest: Option<u32>, history: &History, writer: Writer) -> Entry {
+    let comparable = matches!(writer, Writer::One(_));
+    let place = node.timeline().filter(|_| comparable).zip(node.place());
+    Entry {
+        weight: node.config().weight,
+        admitted_at: node.health.admitted_at(),
+        ejection: node.health.ejection().map(|ejection| EjectionEntry {
+            cause: ejection.cause,
+            until: ejection.until,
+            trial_from: ejection.trial_from,
+        }),
+        place,
+        fresh_as_of: place.and_then(|_| fresh_as_of(node, newest, history)),
+    }
+}
+
+/// The moment before which everything that was acknowledged is on this replica.
+pub(super) fn fresh_as_of(node: &NodeState, newest: Option<u32>, history: &History) -> Option<Duration> {
+    let is_current = node.timeline().is_some() && node.timeline() == newest;
+    let replay = node.place().filter(|_| is_current)?;
+    if flawed!(FreshByReceiver) && Some(replay) >= node.received() {
+        return history.last().map(|(at, _)| at);
+    }
+    if flawed!(InvertedLag) {
+        let (_, flush) = history.last()?;
+        return history.as_of(Lsn::new(flush.get() + flush.get().saturating_sub(replay.get())));
+    }
+    history.as_of(replay)
+}
+
+/// Whether it is known to be further behind than that. What is not known is not held against it: an eventual read asks
+/// for no proof.
+fn is_lagging(node: &NodeState, newest: Option<u32>, history: &History, max_lag: Duration) -> bool {
+    lag(node, newest, history).is_some_and(|lag| lag > max_lag)
+}
+
+/// How far behind the primary it is, as of when that was asked last: at least so much, when it is behind everything that
+/// is remembered.
+pub(super) fn lag(node: &NodeState, newest: Option<u32>, history: &History) -> Option<Duration> {
+    let (last, _) = history.last()?;
+    if node.role() != Role::Replica || node.timeline() != newest || node.place().is_none() {
+        return None;
+    }
+    Some(fresh_as_of(node, newest, history).map_or_else(|| history.span(), |at| last.saturating_sub(at)))
+}

@@ -1,0 +1,58 @@
+//! Which node takes writes, from what the nodes have said of themselves.
+
+use super::{Role, node::NodeState};
+
+/// The outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Writer {
+    One(usize),
+    /// Two nodes take writes, and neither timeline is the newer one: whoever is chosen, writes are lost.
+    SplitBrain(usize, usize),
+    /// Only this node takes writes, but a newer timeline than its own has been seen: it has been replaced, and what is
+    /// written there is lost.
+    Fenced(usize),
+    /// Nobody takes writes, as far as is known.
+    Nobody,
+}
+
+/// `newest` is the newest timeline that was ever seen in this cluster, and not only now: a fence that is forgotten when the
+/// new primary is down is none.
+pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> Writer {
+    let newest = if flawed!(ForgetNewest) {
+        nodes.iter().filter(|node| node.is_member() && !node.is_ejected()).filter_map(NodeState::timeline).max()
+    } else {
+        newest
+    };
+    let writable = || nodes.iter().enumerate().filter(|(_, node)| node.is_member() && node.role() == Role::Primary);
+    if flawed!(AnyWritable) {
+        return writable().next().map_or(Writer::Nobody, |(index, _)| Writer::One(index));
+    }
+    let mut newest_ones = writable().filter(|(_, node)| node.timeline().is_some() && node.timeline() == newest);
+    if let Some((one, node)) = newest_ones.next() {
+        return match newest_ones.find(|(_, other)| !node.is_same_server(other)) {
+            Some((other, _)) if !flawed!(FirstOfTwo) => Writer::SplitBrain(one, other),
+            _ => Writer::One(one),
+        };
+    }
+    let older = writable().find(|(_, node)| node.timeline().is_some());
+    // Before a node has told its timeline, what the settings say is all there is to go by. One that has just become
+    // something else is asked at once, and until then takes no writes where others have told theirs.
+    let configured = |node: &NodeState| node.expected() == Role::Primary;
+    let mut unknown = writable().filter(|(_, node)| {
+        node.timeline().is_none() && !node.is_unsettled() && (newest.is_none() || configured(node))
+    });
+    match (older, unknown.next(), unknown.next()) {
+        (Some((old, _)), _, _) => Writer::Fenced(old),
+        (None, Some((one, _)), None) => Writer::One(one),
+        (None, Some((first, one)), Some((second, two))) => match (configured(one), configured(two)) {
+            (true, _) => Writer::One(first),
+            (_, true) => Writer::One(second),
+            _ => Writer::SplitBrain(first, second),
+        },
+        (None, None, _) => {
+            // Without probes only its own connections could tell that it is back.
+            let settings = nodes.iter().position(|node| configured(node) && node.is_member());
+            settings.filter(|_| !probing).map_or(Writer::Nobody, Writer::One)
+        }
+    }
+}

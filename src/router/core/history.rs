@@ -1,0 +1,104 @@
+//! Where the primary was, and when: that turns a replica's place in the log into an age.
+//!
+//! A replica that has replayed what the primary had flushed at some moment holds every commit acknowledged before it, so
+//! it is no older than that moment. No heartbeat is written for that, and no clock but ours is read: a primary that
+//! writes nothing flushes nothing new, so its replicas stay fresh; a replica that is cut off stays where it is, and the
+//! primary leaves it behind. (The age of the last replayed transaction says the opposite in both cases.)
+//!
+//! A commit under `synchronous_commit = off` is acknowledged before it is flushed: such a one may be missing although
+//! it is older, by three times `wal_writer_delay` at most.
+
+use std::{collections::VecDeque, time::Duration};
+
+use super::lsn::Lsn;
+
+/// The most moments that are kept. Asked twice a second, that is four minutes: who is further behind than that is far
+/// behind.
+const MOST: usize = 512;
+
+/// Flush places of one primary on one timeline, each with the moment before which they were reached.
+#[derive(Debug, Default)]
+pub(super) struct History {
+    moments: VecDeque<(Duration, Lsn)>,
+}
+
+impl History {
+    /// Takes in that the primary, when it was asked at `sent_at`, had flushed its log up to `flush`.
+    ///
+    /// `sent_at` and not the time of the answer: a commit that was acknowledged in between may be missing in it.
+    pub(super) fn add(&mut self, sent_at: Duration, flush: Lsn) {
+        if let Some((last_at, last)) = self.moments.back_mut() {
+            // An answer that was overtaken by a later one tells nothing new.
+            if sent_at < *last_at || flush < *last {
+                return;
+            }
+            // Of the moments at one place only the latest counts: an idle primary must not look like a lagging replica.
+            if flush == *last {
+                *last_at = sent_at;
+                return;
+            }
+        }
+        if self.moments.len() == MOST {
+            self.moments.pop_front();
+        }
+        self.moments.push_back((sent_at, flush));
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.moments.clear();
+    }
+
+    /// The latest moment before which everything was acknowledged that is before `replay`.
+    pub(super) fn as_of(&self, replay: Lsn) -> Option<Duration> {
+        let passed = self.moments.partition_point(|(_, flush)| *flush <= replay);
+        self.moments.get(passed.checked_sub(1)?).map(|(at, _)| *at)
+    }
+
+    /// When the primary was asked last, and where it was.
+    pub(super) fn last(&self) -> Option<(Duration, Lsn)> {
+        self.moments.back().copied()
+    }
+
+    /// The time from the first moment to the last.
+    pub(super) fn span(&self) -> Duration {
+        match (self.moments.front(), self.moments.back()) {
+            (Some((first, _)), Some((last, _))) => last.saturating_sub(*first),
+            _ => Duration::ZERO,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_idle_primary_leaves_nobody_behind_and_a_busy_one_who_stands_still() {
+        let mut history = History::default();
+        assert_eq!(history.as_of(Lsn::new(5)), None);
+        for second in 0..100 {
+            history.add(secs(second), Lsn::new(7));
+        }
+        assert_eq!(history.as_of(Lsn::new(7)), Some(secs(99)));
+        assert_eq!(history.as_of(Lsn::new(6)), None, "nobody knows how old that is");
+        for second in 100..200 {
+            history.add(secs(second), Lsn::new(second));
+        }
+        assert_eq!(history.as_of(Lsn::new(7)), Some(secs(99)));
+        assert_eq!(history.as_of(Lsn::new(150)), Some(secs(150)));
+        assert_eq!(history.as_of(Lsn::new(9999)), Some(secs(199)), "no later than it was asked");
+    }
+
+    #[test]
+    fn an_answer_that_was_overtaken_changes_nothing() {
+        let mut history = History::default();
+        history.add(secs(5), Lsn::new(50));
+        history.add(secs(4), Lsn::new(60));
+        history.add(secs(6), Lsn::new(40));
+        assert_eq!((history.last(), history.as_of(Lsn::new(60))), (Some((secs(5), Lsn::new(50))), Some(secs(5))));
+    }
+}

@@ -1,0 +1,201 @@
+//! What calls count while they run: the only state of the router that the hot path writes.
+
+use std::{
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use super::budget::Budget;
+
+/// Without a measurement for so long, an estimate of latency is halved: what was slow is tried again a few seconds
+/// later, by a few calls.
+const HALF_LIFE: u64 = 1_000_000_000;
+
+/// Nobody can tell latencies below this one apart: 100 µs.
+const FLOOR: u64 = 100_000;
+
+/// No latency counts as a longer one: 10 s. (It also keeps the products of a comparison within 64 bits.)
+const CEILING: u64 = 10_000_000_000;
+
+/// The counters of all nodes, and of the fallback.
+#[derive(Debug)]
+pub(in crate::router) struct Live {
+    nodes: Box<[NodeLive]>,
+    budget: Budget,
+}
+
+/// The counters of one node. Relaxed everywhere: they are estimates, and nothing else is ordered by them. A cache line
+/// each, so that two nodes' calls don't wait for each other.
+#[derive(Debug)]
+#[repr(align(64))]
+pub(in crate::router) struct NodeLive {
+    /// Calls that wait for a connection or use one.
+    in_flight: AtomicU32,
+    /// Connections: who comes when they all are taken waits.
+    capacity: u32,
+    answers: AtomicU32,
+    /// In nanoseconds; 0 before the first measurement.
+    latency: AtomicU64,
+    measured_at: AtomicU64,
+    /// No call may try an ejected node before.
+    next_trial: AtomicU64,
+}
+
+impl Live {
+    /// `capacities` are the sizes of the pools, `None` where only its owner knows.
+    pub(in crate::router) fn new(capacities: impl IntoIterator<Item = Option<u32>>, budget: Budget) -> Self {
+        let nodes = capacities.into_iter().map(|capacity| NodeLive {
+            in_flight: AtomicU32::new(0),
+            capacity: capacity.unwrap_or(u32::MAX),
+            answers: AtomicU32::new(0),
+            latency: AtomicU64::new(0),
+            measured_at: AtomicU64::new(0),
+            next_trial: AtomicU64::new(0),
+        });
+        Self { nodes: nodes.collect(), budget }
+    }
+
+    pub(in crate::router) fn node(&self, node: usize) -> &NodeLive {
+        &self.nodes[node]
+    }
+
+    pub(in crate::router) fn budget(&self) -> &Budget {
+        &self.budget
+    }
+}
+
+impl NodeLive {
+    /// A call is on its way to this node. It [leaves](Self::leave) when it is through.
+    pub(in crate::router) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(in crate::router) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// An answer came.
+    pub(in crate::router) fn answered(&self) {
+        self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call took so long.
+    pub(in crate::router) fn measured(&self, now: Duration, latency: Duration) {
+        let sample = nanos(latency).clamp(1, CEILING);
+        let (old, before) = (self.latency(now), self.latency.load(Ordering::Relaxed));
+        let new = if sample > old {
+            // Up fast, since the next calls are about to go there, but one slow statement must not look like a slow
+            // node: it is at most twice what was measured before.
+            sample.min(2 * before.max(FLOOR))
+        } else {
+            old - (old - sample) / 8
+        };
+        self.latency.store(new, Ordering::Relaxed);
+        self.measured_at.store(nanos(now), Ordering::Relaxed);
+    }
+
+    pub(in crate::router) fn in_flight(&self) -> u32 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(in crate::router) fn capacity(&self) -> u32 {
+        self.capacity
+    }
+
+    pub(in crate::router) fn is_full(&self) -> bool {
+        self.in_flight() >= self.capacity
+    }
+
+    /// Answers since the beginning, with an overflow.
+    pub(in crate::router) fn answers(&self) -> u32 {
+        self.answers.load(Ordering::Relaxed)
+    }
+
+    /// The smoothed latency in nanoseconds, less what it has faded since it was measured; 0 when it is not known.
+    pub(in crate::router) fn latency(&self, now: Duration) -> u64 {
+        let measured = self.latency.load(Ordering::Relaxed);
+        let age = nanos(now).saturating_sub(self.measured_at.load(Ordering::Relaxed));
+        let halved = measured.checked_shr((age / HALF_LIFE) as u32).unwrap_or(0);
+        // Between two halvings in a straight line.
+        halved - (halved / 2) * (age % HALF_LIFE) / HALF_LIFE
+    }
+
+    /// The latencies of two nodes, as they are to be compared. Fading makes an estimate as good as the other one, and
+    /// never better: only measuring can do that. One that was never measured is as good as the other.
+    pub(super) fn latencies(&self, other: &Self, now: Duration) -> (u64, u64) {
+        let at_best = |node: &Self, faded: u64, others: u64| match node.latency.load(Ordering::Relaxed) {
+            0 => others,
+            measured => faded.max(measured.min(others)),
+        };
+        let (own, others) = (self.latency(now), other.latency(now));
+        (at_best(self, own, others).max(FLOOR), at_best(other, others, own).max(FLOOR))
+    }
+
+    /// Whether this call may try an ejected node: one at a time may, the next one `pause` later. It need not say what
+    /// became of it, since a call that is dropped says nothing.
+    pub(super) fn claim_trial(&self, from: Duration, now: Duration, pause: Duration) -> bool {
+        let next = self.next_trial.load(Ordering::Relaxed);
+        let (now, from) = (nanos(now), nanos(from));
+        now >= from
+            && now >= next
+            && self
+                .next_trial
+                .compare_exchange(next, now.saturating_add(nanos(pause)), Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+}
+
+pub(super) fn nanos(duration: Duration) -> u64 {
+    duration.as_nanos().try_into().unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn live() -> Live {
+        Live::new([Some(2), None], Budget::unlimited())
+    }
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn one_slow_statement_is_no_slow_node_and_three_are() {
+        let live = live();
+        let node = live.node(0);
+        for call in 0..20 {
+            node.measured(MS * call, MS);
+        }
+        node.measured(20 * MS, 20 * MS);
+        assert!(node.latency(20 * MS) <= 2_000_000);
+        node.measured(21 * MS, 20 * MS);
+        node.measured(22 * MS, 20 * MS);
+        assert!(node.latency(22 * MS) >= 7_000_000);
+    }
+
+    #[test]
+    fn what_is_not_measured_fades_to_as_good_as_the_other_and_no_further() {
+        let live = live();
+        let (slow, fast) = (live.node(0), live.node(1));
+        (0..9).for_each(|_| slow.measured(Duration::ZERO, 20 * MS));
+        let mut last = u64::MAX;
+        for second in 0..100 {
+            let now = Duration::from_secs(second);
+            fast.measured(now, MS);
+            let (slow, fast) = slow.latencies(fast, now);
+            assert!(slow <= last && slow >= fast, "{slow} and {fast} after {second} s");
+            last = slow;
+        }
+        assert_eq!(last, 1_000_000);
+        // It was not better, and is found out by one call.
+        slow.measured(Duration::from_secs(100), 20 * MS);
+        assert_eq!(slow.latency(Duration::from_secs(100)), 20_000_000);
+    }
+
+    #[test]
+    fn of_many_calls_one_tries_an_ejected_node() {
+        let live = live();
+        let tried = |now| (0..9).filter(|_| live.node(0).claim_trial(5 * MS, now, 10 * MS)).count();
+        assert_eq!([4, 5, 14, 15].map(|now| tried(now * MS)), [0, 1, 0, 1]);
+    }
+}

@@ -1,0 +1,173 @@
+//! What the core knows about one node.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Role,
+    health::Health,
+    lsn::Lsn,
+    observation::{Report, Standing},
+};
+
+/// What the settings say about a node.
+#[derive(Clone, Debug)]
+pub(in crate::router) struct NodeConfig {
+    pub(in crate::router) name: Arc<str>,
+    pub(in crate::router) role: Role,
+    pub(in crate::router) weight: u32,
+    /// Whether it is in the router's own zone, or zones are of no importance.
+    pub(in crate::router) is_near: bool,
+}
+
+/// What has been seen of it.
+#[derive(Debug)]
+pub(super) struct NodeState {
+    config: NodeConfig,
+    pub(super) health: Health,
+    role: Option<Role>,
+    timeline: Option<u32>,
+    has_told_timeline: bool,
+    system: Option<u64>,
+    instance: Option<u64>,
+    is_foreign: bool,
+    /// Where it is: of a replica, what it has replayed; of a primary, what it has flushed.
+    place: Option<Lsn>,
+    received: Option<Lsn>,
+    is_receiving: Option<bool>,
+    /// Nothing that was asked before this moment says anything any more.
+    not_before: Duration,
+    /// Counts up when it becomes something else, so that connections to what it was can be told.
+    generation: u32,
+    pub(super) next_probe: Duration,
+}
+
+impl NodeState {
+    pub(super) fn new(config: NodeConfig) -> Self {
+        Self {
+            config,
+            health: Health::default(),
+            role: None,
+            timeline: None,
+            has_told_timeline: false,
+            system: None,
+            instance: None,
+            is_foreign: false,
+            place: None,
+            received: None,
+            is_receiving: None,
+            not_before: Duration::ZERO,
+            generation: 0,
+            next_probe: Duration::ZERO,
+        }
+    }
+
+    pub(super) fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
+    /// The role that the settings give it.
+    pub(super) fn expected(&self) -> Role {
+        self.config.role
+    }
+
+    /// The role that it plays; that of the settings until it has told.
+    pub(super) fn role(&self) -> Role {
+        self.role.unwrap_or(self.config.role)
+    }
+
+    pub(super) fn timeline(&self) -> Option<u32> {
+        self.timeline
+    }
+
+    /// Whether it had a timeline that is outdated since it has become something else.
+    pub(super) fn is_unsettled(&self) -> bool {
+        self.timeline.is_none() && self.has_told_timeline
+    }
+
+    pub(super) fn system(&self) -> Option<u64> {
+        self.system
+    }
+
+    /// Whether both are the same server under two addresses.
+    pub(super) fn is_same_server(&self, other: &Self) -> bool {
+        self.instance.is_some() && self.instance == other.instance
+    }
+
+    pub(super) fn place(&self) -> Option<Lsn> {
+        self.place
+    }
+
+    pub(super) fn received(&self) -> Option<Lsn> {
+        self.received
+    }
+
+    pub(super) fn is_receiving(&self) -> Option<bool> {
+        self.is_receiving
+    }
+
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Whether it belongs to this cluster, as far as is known.
+    pub(super) fn is_member(&self) -> bool {
+        !self.is_foreign || flawed!(NoIdentity)
+    }
+
+    pub(super) fn is_ejected(&self) -> bool {
+        self.health.ejection().is_some()
+    }
+
+    /// Takes in the role that a connection was told. Whether that was news.
+    pub(super) fn told_role(&mut self, role: Role, now: Duration) -> bool {
+        if self.role() == role {
+            self.role = Some(role);
+            return false;
+        }
+        self.become_other(Some(role), now);
+        true
+    }
+
+    /// Takes in an answer to a probe. Whether it counted; one that was overtaken by other news does not.
+    pub(super) fn report(&mut self, report: &Report) -> bool {
+        if report.sent_at < self.not_before {
+            return false;
+        }
+        let role = report.standing.role();
+        let is_other = (self.role.is_some() && self.role != Some(role))
+            || (self.timeline.is_some() && report.timeline.is_some() && self.timeline != report.timeline)
+            || (self.system.is_some() && report.system.is_some() && self.system != report.system);
+        if is_other || role != self.role() {
+            self.become_other(Some(role), self.not_before);
+        }
+        self.role = Some(role);
+        self.timeline = report.timeline.or(self.timeline);
+        self.has_told_timeline |= self.timeline.is_some();
+        self.system = report.system.or(self.system);
+        self.instance = report.instance;
+        (self.place, self.received, self.is_receiving) = match report.standing {
+            Standing::Primary { flush } => (flush, None, None),
+            Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),
+        };
+        true
+    }
+
+    /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so nothing
+    /// of that is known until it is asked again. What it was does not change by that: a timeline is never unlearnt.
+    pub(super) fn lost(&mut self, now: Duration) {
+        self.place = self.place.filter(|_| flawed!(KeepPlace));
+        self.not_before = self.not_before.max(now);
+    }
+
+    pub(super) fn set_foreign(&mut self, is_foreign: bool) {
+        self.is_foreign = is_foreign;
+    }
+
+    fn become_other(&mut self, role: Option<Role>, now: Duration) {
+        self.generation += 1;
+        self.role = role;
+        self.timeline = None;
+        self.place = None;
+        self.not_before = self.not_before.max(now);
+    }
+}

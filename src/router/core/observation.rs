@@ -1,0 +1,61 @@
+//! What the core is told, and what it wishes for in return.
+
+use std::time::Duration;
+
+use super::{Role, lsn::Lsn};
+
+/// What happened on a node. `answers` is how many calls it has answered so far.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Observation {
+    /// A call was answered. Only worth telling of a node that is out of service.
+    Answered,
+    /// A call failed for which the node is to blame: it was cancelled in favour of the replay.
+    CallFailed { answers: u32 },
+    /// No connection could be opened.
+    ConnectFailed,
+    /// A connection was lost.
+    Lost { answers: u32 },
+    /// A probe was answered.
+    Probed(Report),
+    /// A connection was told the node's role.
+    Role(Role),
+    /// A call or a probe got no answer in its time.
+    Silent { answers: u32 },
+}
+
+/// What a node says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) struct Report {
+    /// When it was asked.
+    pub(in crate::router) sent_at: Duration,
+    /// The same on all nodes of a cluster.
+    pub(in crate::router) system: Option<u64>,
+    pub(in crate::router) timeline: Option<u32>,
+    /// When the server was started, by its own clock: two addresses that lead to one server say the same.
+    pub(in crate::router) instance: Option<u64>,
+    pub(in crate::router) standing: Standing,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Standing {
+    Primary { flush: Option<Lsn> },
+    Replica { replay: Option<Lsn>, received: Option<Lsn>, is_receiving: Option<bool> },
+}
+
+impl Standing {
+    pub(in crate::router) fn role(self) -> Role {
+        match self {
+            Self::Primary { .. } => Role::Primary,
+            Self::Replica { .. } => Role::Replica,
+        }
+    }
+}
+
+/// What the shell should do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Wish {
+    /// Close the connections that were opened before the node was of this generation: they are to what it was.
+    Drain { node: usize, generation: u32 },
+    /// Ask the node now, and not when its time comes.
+    Probe { node: usize },
+}

@@ -1,0 +1,126 @@
+//! What the router has been told so far, kept in the simplest way, and what follows from it.
+
+use super::{
+    super::{Role, observation::Report, table::Table},
+    world::Time,
+};
+
+/// A rule that was broken, and how.
+#[derive(Debug)]
+pub(super) struct Violation {
+    pub(super) rule: Rule,
+    pub(super) what: String,
+}
+
+/// What must hold whatever happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rule {
+    /// A strong call goes to the one writable node of the newest timeline that was told of, or to nobody.
+    Strong,
+    /// What is called fresh is.
+    Fresh,
+    /// Outliers are never more than their share of the replicas, and never the last one.
+    NeverAll,
+    /// Who has recovered is used again.
+    UsedAgain,
+    /// The fallback stays within its budget.
+    Budget,
+    /// A node that is known, belongs to the cluster, and was not tried yet.
+    Known,
+    /// A read goes to a replica.
+    Replica,
+    /// A full node is not waited for while another one qualifies.
+    Full,
+}
+
+pub(super) fn broken(rule: Rule, what: impl Into<String>) -> Violation {
+    Violation { rule, what: what.into() }
+}
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    pub(super) role: Option<Role>,
+    pub(super) timeline: Option<u32>,
+    pub(super) is_foreign: bool,
+    /// It has become something else since it told its timeline.
+    is_unsettled: bool,
+    /// A report that was asked for before this moment tells of the past.
+    outdated_before: Time,
+}
+
+#[derive(Debug)]
+pub(super) struct Oracle {
+    pub(super) told: Vec<Told>,
+    newest: Option<u32>,
+}
+
+impl Oracle {
+    pub(super) fn new(count: usize) -> Self {
+        Self { told: vec![Told::default(); count], newest: None }
+    }
+
+    pub(super) fn reported(&mut self, node: usize, report: &Report) {
+        let told = &mut self.told[node];
+        // The simulator's cluster has this identifier.
+        let is_foreign = report.system != Some(1);
+        if !is_foreign {
+            self.newest = self.newest.max(report.timeline);
+        }
+        if report.sent_at.as_micros() as Time >= told.outdated_before {
+            told.is_foreign = is_foreign;
+            told.role = Some(report.standing.role());
+            told.timeline = report.timeline;
+            told.is_unsettled = false;
+        }
+    }
+
+    pub(super) fn role(&mut self, node: usize, role: Role, now: Time) {
+        let told = &mut self.told[node];
+        let settings = if node == 0 { Role::Primary } else { Role::Replica };
+        if told.role.unwrap_or(settings) != role {
+            told.is_unsettled |= told.timeline.take().is_some();
+            told.outdated_before = now;
+        }
+        told.role = Some(role);
+    }
+
+    pub(super) fn lost(&mut self, node: usize, now: Time) {
+        self.told[node].outdated_before = now;
+    }
+
+    /// Judges where a strong call goes.
+    pub(super) fn judge_strong(&self, node: usize) -> Result<(), Violation> {
+        let told = &self.told[node];
+        let wrong = |what: &str| Err(broken(Rule::Strong, format!("a strong call to node {node}: {what}: {self:?}")));
+        let takes_writes = |told: &Told| !told.is_foreign && told.role == Some(Role::Primary);
+        if told.is_foreign {
+            return wrong("it belongs to another cluster");
+        }
+        if told.role == Some(Role::Replica) {
+            return wrong("it is a replica");
+        }
+        match told.timeline {
+            Some(_) if told.timeline != self.newest => wrong("its timeline is not the newest"),
+            Some(_) => {
+                let others = self.told.iter().enumerate().filter(|(other, _)| *other != node);
+                let mut rivals = others.filter(|(_, told)| takes_writes(told) && told.timeline == self.newest);
+                if rivals.next().is_some() { wrong("it is not the only one") } else { Ok(()) }
+            }
+            // Nothing is known of it but the settings.
+            None if node == 0 && !told.is_unsettled => Ok(()),
+            None => wrong("its timeline is not known"),
+        }
+    }
+
+    /// Judges the ejections.
+    pub(super) fn judge_ejections(&self, table: &Table, most_percent: usize) -> Result<(), Violation> {
+        let entries = || table.replicas.filter_map(|node| table.entries[node].ejection);
+        let outliers = entries().filter(|ejection| !ejection.cause.is_certain()).count();
+        let replicas = table.replicas.len();
+        if outliers > 0 && (outliers * 100 > replicas * most_percent || entries().count() == replicas) {
+            // A replica that has left since makes the share of the others larger; it must not be made so by ejecting.
+            return Err(broken(Rule::NeverAll, format!("{outliers} outliers of {replicas} replicas are out")));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,187 @@
+//! What the router knows, for people, dashboards and health checks.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    EjectionCause, Fallback, Role,
+    cluster::{Cluster, fresh_as_of, lag},
+    election::Writer,
+    live::Live,
+    lsn::Lsn,
+    node::NodeState,
+    table::{Exclusion, Want},
+};
+
+/// What a [`Router`](crate::Router) knows at one moment; see [`Router::snapshot`](crate::Router::snapshot).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouterSnapshot {
+    /// Which node takes writes.
+    pub primary: PrimaryState,
+    /// The newest timeline that was ever seen; `None` when no node has told one.
+    pub timeline: Option<u32>,
+    /// All nodes of the settings, the primary of the settings first.
+    pub nodes: Vec<NodeSnapshot>,
+    /// The reads that the primary has taken over from the replicas.
+    pub fallback: FallbackSnapshot,
+}
+
+/// Which node takes writes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PrimaryState {
+    /// This one.
+    Known(Arc<str>),
+    /// Two nodes take writes, and neither timeline is the newer one. Strong calls are refused until one of them has been
+    /// stopped.
+    SplitBrain(Arc<str>, Arc<str>),
+    /// Only this node takes writes, but a newer timeline than its own has been seen. Strong calls are refused until the
+    /// primary of that one is found.
+    Fenced(Arc<str>),
+    /// No node is known to take writes.
+    Unknown,
+}
+
+/// One node of a [`RouterSnapshot`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NodeSnapshot {
+    /// Its name: `host:port`.
+    pub name: Arc<str>,
+    /// The role that it plays; that of the settings until it has told.
+    pub role: Role,
+    /// Whether it serves, and why not.
+    pub state: NodeCondition,
+    /// How often it has become something else, such as the primary.
+    pub generation: u32,
+    /// The cluster that it belongs to, when it has told.
+    pub system_identifier: Option<u64>,
+    /// Its timeline, when it has told.
+    pub timeline: Option<u32>,
+    /// What it has replayed; of the primary, what it has flushed.
+    pub lsn: Option<Lsn>,
+    /// How far it is behind the primary in bytes, as of when each was asked last.
+    pub lag_bytes: Option<u64>,
+    /// How far it was behind the primary when that was asked last. An idle primary's replicas are not behind, and one that
+    /// receives nothing falls behind only what the primary has written since.
+    pub lag: Option<Duration>,
+    /// Everything that was acknowledged longer ago than this is there. It grows until the node and the primary are asked
+    /// again.
+    pub staleness: Option<Duration>,
+    /// Whether it is connected to the node that it follows, when it tells.
+    pub is_receiving: Option<bool>,
+    /// Calls that wait for one of its connections or use one.
+    pub in_flight: u32,
+    /// Its connections at most; `None` when only the owner of the pool knows.
+    pub capacity: Option<u32>,
+    /// The smoothed time from a call to its answer, when it was measured.
+    pub latency: Option<Duration>,
+    /// Its weight among the replicas.
+    pub weight: u32,
+}
+
+/// Whether a node serves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NodeCondition {
+    /// It does.
+    Serving,
+    /// It has come back a moment ago, and its share still grows.
+    SlowStart,
+    /// It is out of service.
+    #[non_exhaustive]
+    Ejected {
+        /// Why.
+        cause: EjectionCause,
+        /// For how long it has been.
+        since: Duration,
+    },
+    /// It belongs to another cluster.
+    Foreign,
+    /// It takes writes, but is not the primary: a newer one has replaced it, or another one is as new.
+    Fenced,
+    /// It is further behind than eventual reads may be.
+    Lagging,
+    /// It has not followed the last failover yet.
+    OlderTimeline,
+}
+
+/// The reads that the primary has taken over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FallbackSnapshot {
+    /// The choice of the settings.
+    pub policy: Fallback,
+    /// Such reads at this moment.
+    pub in_flight: u32,
+    /// The most of them at once; `None` without a limit.
+    pub limit: Option<u32>,
+}
+
+impl Cluster {
+    /// What is known at `now`.
+    pub(in crate::router) fn snapshot(&self, live: &Live, now: Duration) -> RouterSnapshot {
+        let name =
+            |node: usize| self.nodes.get(node).map_or_else(|| "?".into(), |node| Arc::clone(&node.config().name));
+        let budget = live.budget();
+        RouterSnapshot {
+            primary: match self.table().writer {
+                Writer::One(node) => PrimaryState::Known(name(node)),
+                Writer::SplitBrain(one, other) => PrimaryState::SplitBrain(name(one), name(other)),
+                Writer::Fenced(node) => PrimaryState::Fenced(name(node)),
+                Writer::Nobody => PrimaryState::Unknown,
+            },
+            timeline: self.newest,
+            nodes: self.nodes.iter().enumerate().map(|(index, node)| self.node(index, node, live, now)).collect(),
+            fallback: FallbackSnapshot {
+                policy: self.config.fallback,
+                in_flight: budget.taken(),
+                limit: (budget.at_once() < u32::MAX).then_some(budget.at_once()),
+            },
+        }
+    }
+
+    fn node(&self, index: usize, node: &NodeState, live: &Live, now: Duration) -> NodeSnapshot {
+        let counters = live.node(index);
+        let flushed = self.history.last().map(|(_, flush)| flush);
+        let is_current_replica = node.role() == Role::Replica && node.timeline() == self.newest;
+        let lag_bytes = || Some(flushed?.get().saturating_sub(node.place()?.get()));
+        NodeSnapshot {
+            name: Arc::clone(&node.config().name),
+            role: node.role(),
+            state: self.state(index, node, now),
+            generation: node.generation(),
+            system_identifier: node.system(),
+            timeline: node.timeline(),
+            lsn: node.place(),
+            lag_bytes: is_current_replica.then(lag_bytes).flatten(),
+            lag: lag(node, self.newest, &self.history),
+            staleness: is_current_replica
+                .then(|| fresh_as_of(node, self.newest, &self.history))
+                .flatten()
+                .map(|at| now.saturating_sub(at)),
+            is_receiving: node.is_receiving(),
+            in_flight: counters.in_flight(),
+            capacity: (counters.capacity() < u32::MAX).then_some(counters.capacity()),
+            latency: Some(counters.latency(now)).filter(|&latency| latency > 0).map(Duration::from_nanos),
+            weight: node.config().weight,
+        }
+    }
+
+    fn state(&self, index: usize, node: &NodeState, now: Duration) -> NodeCondition {
+        let table = self.table();
+        if let Some(ejection) = node.health.ejection().filter(|_| node.is_member()) {
+            return NodeCondition::Ejected { cause: ejection.cause, since: now.saturating_sub(ejection.since) };
+        }
+        match table.exclusion(index, Want::Eventual, super::NodeSet::EMPTY, now) {
+            Some(Exclusion::Foreign) => NodeCondition::Foreign,
+            Some(Exclusion::Fenced) => NodeCondition::Fenced,
+            Some(Exclusion::Lagging) => NodeCondition::Lagging,
+            Some(Exclusion::OlderTimeline) => NodeCondition::OlderTimeline,
+            _ if node.health.admitted_at().is_some_and(|at| now.saturating_sub(at) < table.slow_start) => {
+                NodeCondition::SlowStart
+            }
+            _ => NodeCondition::Serving,
+        }
+    }
+}

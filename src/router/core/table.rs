@@ -1,0 +1,228 @@
+//! What is known of the cluster at one moment, ready to choose from.
+//!
+//! The control plane ([`Cluster`](super::cluster::Cluster)) makes a new one whenever something changes, and nobody
+//! changes one that is there. So a call can read it without a lock, and choosing is a function of it, the
+//! [live counters](Live), the time and a number.
+
+use std::{fmt, time::Duration};
+
+use super::{Fallback, election::Writer, health::EjectionCause, live::Live, lsn::Lsn, set::NodeSet};
+
+/// What the caller can live with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Want {
+    /// The primary.
+    Strong,
+    /// A replica.
+    Eventual,
+    /// A node that has this place of this timeline.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the level for users comes with tokens"))]
+    AtLeast { timeline: u32, lsn: Lsn },
+    /// A node that holds everything that was acknowledged longer ago than this.
+    Bounded(Duration),
+}
+
+/// The decision about one call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Decision {
+    Route(Route),
+    /// The primary could serve, but has taken over as many calls as it may.
+    WaitForBudget,
+    Refuse(Refusal),
+}
+
+/// A node and why it was chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) struct Route {
+    pub(in crate::router) node: usize,
+    pub(in crate::router) reason: Reason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::router) enum Reason {
+    /// The level asks for the primary.
+    Primary,
+    /// A replica that qualifies, near if any is.
+    Replica,
+    /// None that is near qualifies, or they all are full.
+    SpillOver,
+    /// All that qualify are full: this one is waited for.
+    Full,
+    /// No replica has followed the last failover yet: this one is on an older timeline.
+    OlderTimeline,
+    /// It is out of service, and this call finds out whether it still is.
+    Trial,
+    /// There are no replicas.
+    OnlyNode,
+    /// No replica qualifies. The call has a place in the budget of the fallback, and gives it back.
+    Fallback,
+    /// Nobody that is in service can serve: perhaps one that was out of it is back.
+    LastResort,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Refusal {
+    /// See [`Writer`].
+    SplitBrain(usize, usize),
+    Fenced(usize),
+    NoPrimary,
+    /// No replica qualifies, and the settings don't let the primary serve.
+    NoReplica,
+    /// The place is on a timeline that is not the present one: it may be lost, and no place can tell.
+    Unproven,
+    /// This call has tried every node that qualifies.
+    AllTried,
+}
+
+/// Why a node does not serve a read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum Exclusion {
+    Ejected(EjectionCause),
+    Fenced,
+    Foreign,
+    /// It is further behind than replicas may be.
+    Lagging,
+    /// It has not got that far, or is not known to have.
+    NotFresh,
+    OlderTimeline,
+    /// It is the primary.
+    Primary,
+    Tried,
+}
+
+impl fmt::Display for Exclusion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Ejected(cause) => cause.fmt(f),
+            Self::Fenced => f.pad("it takes writes, but is not the primary"),
+            Self::Foreign => f.pad("it belongs to another cluster"),
+            Self::Lagging => f.pad("it lags too far behind"),
+            Self::NotFresh => f.pad("it is not known to be fresh enough"),
+            Self::OlderTimeline => f.pad("it has not followed the last failover"),
+            Self::Primary => f.pad("it is the primary"),
+            Self::Tried => f.pad("this call has tried it"),
+        }
+    }
+}
+
+/// The cluster at one moment.
+#[derive(Debug)]
+pub(in crate::router) struct Table {
+    pub(super) writer: Writer,
+    /// The newest timeline that was ever seen.
+    pub(super) timeline: Option<u32>,
+    /// The nodes to read from, whatever their state.
+    pub(super) replicas: NodeSet,
+    /// Of these: in service,
+    pub(super) serving: NodeSet,
+    /// on the newest timeline, or perhaps so,
+    pub(super) current: NodeSet,
+    /// no further behind than replicas may be,
+    pub(super) in_time: NodeSet,
+    /// in the router's zone.
+    pub(super) near: NodeSet,
+    /// Nodes out of service, of any role.
+    pub(super) ejected: NodeSet,
+    pub(super) foreign: NodeSet,
+    pub(super) fallback: Fallback,
+    pub(super) slow_start: Duration,
+    pub(super) entries: Box<[Entry]>,
+}
+
+/// One node in it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Entry {
+    pub(super) weight: u32,
+    /// When it came back into service, while its share still grows.
+    pub(super) admitted_at: Option<Duration>,
+    pub(super) ejection: Option<EjectionEntry>,
+    /// The place that it has replayed, where it is known of which timeline.
+    pub(super) place: Option<(u32, Lsn)>,
+    /// Everything acknowledged before this moment is there.
+    pub(super) fresh_as_of: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct EjectionEntry {
+    pub(super) cause: EjectionCause,
+    pub(super) until: Duration,
+    pub(super) trial_from: Duration,
+}
+
+impl Table {
+    pub(in crate::router) fn writer(&self) -> Writer {
+        self.writer
+    }
+
+    /// Whether an answer of this node is news: it is out of service, and its time is over.
+    pub(in crate::router) fn is_answer_news(&self, node: usize, now: Duration) -> bool {
+        self.ejected.contains(node)
+            && self.entries.get(node).and_then(|entry| entry.ejection).is_some_and(|ejection| now >= ejection.until)
+    }
+
+    /// Whether reads of this level may be served by this replica, as far as its place goes.
+    pub(in crate::router) fn is_fresh(&self, node: usize, want: Want, now: Duration) -> bool {
+        let Some(entry) = self.entries.get(node) else { return false };
+        match want {
+            Want::Strong => false,
+            Want::Eventual => true,
+            Want::AtLeast { timeline, lsn } => entry.place.is_some_and(|(its_timeline, place)| {
+                (its_timeline == timeline || flawed!(FloorWithoutTimeline)) && place >= lsn
+            }),
+            Want::Bounded(longest) => {
+                entry.fresh_as_of.is_some_and(|at| flawed!(FrozenAge) || now.saturating_sub(at) <= longest)
+            }
+        }
+    }
+
+    /// Why this node does not serve a read of this level, or `None` if it would.
+    pub(in crate::router) fn exclusion(
+        &self,
+        node: usize,
+        want: Want,
+        tried: NodeSet,
+        now: Duration,
+    ) -> Option<Exclusion> {
+        let ejection = self.entries.get(node).and_then(|entry| entry.ejection);
+        if tried.contains(node) {
+            Some(Exclusion::Tried)
+        } else if self.foreign.contains(node) {
+            Some(Exclusion::Foreign)
+        } else if !self.replicas.contains(node) {
+            let is_writer = self.writer == Writer::One(node);
+            Some(if is_writer { Exclusion::Primary } else { Exclusion::Fenced })
+        } else if let Some(ejection) = ejection {
+            Some(Exclusion::Ejected(ejection.cause))
+        } else if !self.current.contains(node) {
+            Some(Exclusion::OlderTimeline)
+        } else if want == Want::Eventual && !self.in_time.contains(node) {
+            Some(Exclusion::Lagging)
+        } else {
+            (!self.is_fresh(node, want, now)).then_some(Exclusion::NotFresh)
+        }
+    }
+
+    /// The chance of this node to be picked, against that of others: its weight, and only a part of it while it is new.
+    /// A node that has just come back has cold caches, and looks idle.
+    pub(super) fn share(&self, node: usize, now: Duration) -> u64 {
+        let Some(entry) = self.entries.get(node) else { return 0 };
+        let full = u64::from(entry.weight) * FULL;
+        let Some(at) = entry.admitted_at else { return full };
+        let age = now.saturating_sub(at);
+        if age >= self.slow_start || flawed!(NoSlowStart) {
+            return full;
+        }
+        let percent = age.as_millis() * 100 / self.slow_start.as_millis().max(1);
+        (full * (percent as u64).max(SMALLEST_PERCENT) / 100).max(1)
+    }
+
+    pub(super) fn is_full(&self, node: usize, live: &Live) -> bool {
+        live.node(node).is_full() && !flawed!(IgnoreFull)
+    }
+}
+
+/// A weight of 1 in finer parts, so that a part of it is not 0.
+const FULL: u64 = 64;
+
+/// The share of a node that has just come back.
+const SMALLEST_PERCENT: u64 = 10;

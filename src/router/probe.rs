@@ -1,0 +1,94 @@
+//! Asking the nodes how they are: a task for each, as long as the router lives.
+//!
+//! Calls tell what they see, but nobody calls a node that is out of service, or an idle one; and how far a replica is
+//! nobody says without being asked. A probe takes a connection of the node's pool like a call, so it needs no place of its
+//! own at the server, and a pool that cannot serve calls is noticed.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
+
+use tokio::time::{sleep, timeout};
+use tokio_postgres::{Row, types::PgLsn};
+
+use super::{
+    Deadline, Effect, Lsn,
+    core::{Report, Standing},
+    node::Node,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+const PROBE: &str = include_str!("probe.sql");
+const PROBE_HIDDEN: &str = include_str!("probe_hidden.sql");
+
+const INSUFFICIENT_PRIVILEGE: &str = "42501";
+
+/// The least time between two probes of a node, however much there is to ask.
+const LEAST_PAUSE: Duration = Duration::from_millis(20);
+
+/// What a node has said.
+#[derive(Debug)]
+pub(super) struct Answer {
+    pub(super) report: Report,
+    /// Its major version.
+    pub(super) version: i32,
+}
+
+/// Asks this node again and again, each time for no longer than `limit`.
+pub(super) async fn run(node: Arc<Node>, limit: Duration) {
+    loop {
+        sleep(LEAST_PAUSE).await;
+        let pause = node.handle().until_next_probe();
+        // What ends it early is a wish to know at once.
+        let _ = timeout(pause, node.handle().probe_wished()).await;
+        if let Err(error) = ask(&node, Deadline::after(limit)).await {
+            tracing::debug!(node = %node.name(), error = %error.report(), "a probe got no answer");
+        }
+    }
+}
+
+/// Asks this node once, and tells the core what it says.
+pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
+    let lease = node.lease(None, deadline.at(), deadline).await?;
+    // Before the question: what is acknowledged while it is answered may be missing in the answer.
+    let sent_at = node.handle().now();
+    let hides = node.hides_control_data();
+    let sql = if hides.load(Ordering::Relaxed) { PROBE_HIDDEN } else { PROBE };
+    let rows = match lease.query(Effect::Read, deadline, sql, &[]).await {
+        Err(error) if error.sqlstate() == Some(INSUFFICIENT_PRIVILEGE) => {
+            hides.store(true, Ordering::Relaxed);
+            lease.query(Effect::Read, deadline, PROBE_HIDDEN, &[]).await?
+        }
+        answer => answer?,
+    };
+    let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server did not say who it is"))?;
+    let answer = read(row, sent_at).map_err(|error| error.with_node(Arc::clone(node.name())))?;
+    node.handle().probed(answer.report);
+    Ok(answer)
+}
+
+fn read(row: &Row, sent_at: Duration) -> Result<Answer> {
+    let unreadable = |error| Error::new(ErrorKind::Database, "a probe's answer cannot be read").with_source(error);
+    let lsn = |column: usize| {
+        let place: Option<PgLsn> = row.try_get(column).map_err(unreadable)?;
+        Ok::<_, Error>(place.map(|place| Lsn::new(place.into())))
+    };
+    let number = |column: usize| row.try_get::<_, Option<i64>>(column).map_err(unreadable);
+    let standing = match row.try_get(0).map_err(unreadable)? {
+        false => Standing::Primary { flush: lsn(3)? },
+        true => {
+            let is_receiving = row.try_get(5).map_err(unreadable)?;
+            Standing::Replica { replay: lsn(3)?, received: lsn(4)?, is_receiving: Some(is_receiving) }
+        }
+    };
+    let report = Report {
+        sent_at,
+        // An unsigned number that SQL shows as a signed one.
+        system: number(1)?.map(i64::cast_unsigned),
+        timeline: number(2)?.and_then(|timeline| timeline.try_into().ok()),
+        instance: number(6)?.map(i64::cast_unsigned),
+        standing,
+    };
+    Ok(Answer { report, version: row.try_get(7).map_err(unreadable)? })
+}

@@ -1,0 +1,150 @@
+//! From a decision to a connection, and what is said when there is none.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::time::{Instant, timeout_at};
+
+use super::{
+    Deadline, Inner, Lease, Role, Router,
+    core::{Decision, Reason, Refusal, Route, Want},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    scope::Consistency,
+};
+
+/// How long one who waits for the fallback leaves it alone.
+const NEXT_LOOK: Duration = Duration::from_millis(20);
+
+impl Router {
+    /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
+    pub(super) async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
+        let Inner { state, limits, .. } = &*self.inner;
+        let mut errors: Vec<Error> = Vec::new();
+        let mut waiting_until = None;
+        loop {
+            match state.choose(want, tried) {
+                Decision::Route(route) => match self.lease_of(route, want, deadline, tried).await {
+                    Ok(lease) => return Ok(lease),
+                    Err(error) => errors.push(error),
+                },
+                Decision::WaitForBudget => {
+                    let wait = || deadline.or_within(limits.fallback_wait);
+                    let until = *waiting_until.get_or_insert_with(wait);
+                    if Instant::now() >= until {
+                        let limit = state.budget().at_once();
+                        let why = format!("the primary serves as many reads for replicas as it may ({limit} at once)");
+                        return Err(self.replicas_unavailable(&why, want, tried, &errors));
+                    }
+                    // The rate's next turn comes by itself: nobody tells of it.
+                    let _ = timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed()).await;
+                    continue;
+                }
+                Decision::Refuse(refusal) => return Err(self.refused(refusal, want, tried, errors)),
+            }
+            if deadline.is_over() {
+                return Err(none_left(errors));
+            }
+        }
+    }
+
+    async fn lease_of(&self, route: Route, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
+        let Inner { nodes, limits, .. } = &*self.inner;
+        let node = &nodes[route.node];
+        let in_flight = node.handle().enter(route.reason == Reason::Fallback);
+        tried.push(route.node);
+        // While somebody else can be asked, nobody gets all of the time.
+        let others = want != Want::Strong && tried.len() < nodes.len();
+        let until = if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
+        let started = Instant::now();
+        let lease = node.lease(Some(in_flight), until, deadline).await?;
+        if want == Want::Strong && lease.role() != Role::Primary {
+            // The next connection tells whether it still is a replica; this one learns nothing while nobody uses it.
+            lease.discard();
+            let message = "it was the primary, and has become a replica; no other node is known to take writes";
+            return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
+        }
+        // It may have waited for the connection.
+        if matches!(want, Want::Bounded(_)) && lease.role() == Role::Replica && !node.handle().is_fresh(want) {
+            let message = "it was fresh enough, but is not known to be any more";
+            return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
+        }
+        tracing::trace!(node = %node.name(), ?want, reason = ?route.reason, waited = ?started.elapsed(), "routed");
+        Ok(lease)
+    }
+
+    fn refused(&self, refusal: Refusal, want: Want, tried: &[usize], errors: Vec<Error>) -> Error {
+        let name = |node: usize| &**self.inner.nodes[node].name();
+        match refusal {
+            Refusal::AllTried => none_left(errors),
+            Refusal::NoReplica => {
+                self.replicas_unavailable("the settings let the primary serve none of them", want, tried, &errors)
+            }
+            Refusal::SplitBrain(one, other) => {
+                let message = format!(
+                    "{} and {} both take writes on the same timeline: whichever served, writes would be lost; \
+                     stop one of them",
+                    name(one),
+                    name(other),
+                );
+                Error::new(ErrorKind::SplitBrain, message)
+            }
+            Refusal::Fenced(node) => {
+                let message = "a newer primary has replaced it, and is not among the nodes that can be reached";
+                Error::new(ErrorKind::Unavailable, message).with_node(name(node))
+            }
+            Refusal::NoPrimary => Error::new(ErrorKind::Unavailable, "no node is known to take writes"),
+            Refusal::Unproven => {
+                let message = "the place is on another timeline than the present one, so it cannot be told whether it \
+                               is in this history";
+                Error::new(ErrorKind::Unavailable, message)
+            }
+        }
+    }
+
+    fn replicas_unavailable(&self, why: &str, want: Want, tried: &[usize], errors: &[Error]) -> Error {
+        let nodes = self.inner.nodes.iter().enumerate();
+        let reasons = nodes.filter(|(index, node)| node.role() == Role::Replica || tried.contains(index));
+        let reasons: Vec<String> = reasons
+            .map(|(index, node)| {
+                let error = errors.iter().find(|error| error.node() == Some(&**node.name()));
+                match (error, self.inner.state.exclusion(index, want, tried)) {
+                    (Some(error), _) => error.report(),
+                    (None, Some(exclusion)) => format!("{}: {exclusion}", node.name()),
+                    (None, None) => format!("{}: it has just come back", node.name()),
+                }
+            })
+            .collect();
+        let message = format!("no replica can serve, and {why}; {}", reasons.join("; "));
+        let error = Error::new(ErrorKind::ReplicasUnavailable, message);
+        match errors.last() {
+            Some(last) => error.with_source(last.clone()),
+            None => error,
+        }
+    }
+}
+
+/// What a level means for the choice of a node.
+pub(super) fn want(consistency: &Consistency) -> Want {
+    match consistency {
+        Consistency::Strong => Want::Strong,
+        Consistency::Eventual => Want::Eventual,
+        Consistency::Bounded(longest) => Want::Bounded(*longest),
+    }
+}
+
+/// One error for all nodes that were asked: the only one as it is, several by name and reason.
+fn none_left(mut errors: Vec<Error>) -> Error {
+    let Some(last) = errors.pop() else {
+        return Error::new(ErrorKind::Unavailable, "every node that qualifies was lost during this call");
+    };
+    if errors.is_empty() {
+        return last;
+    }
+    let kind =
+        if errors.iter().all(|error| error.kind() == last.kind()) { last.kind() } else { ErrorKind::Unavailable };
+    errors.push(last.clone());
+    let reasons: Vec<String> = errors.iter().map(Error::report).collect();
+    let message = format!("none of {} nodes can serve: {}", reasons.len(), reasons.join("; "));
+    Error::new(kind, message).with_source(last)
+}
