@@ -19,14 +19,14 @@ use crate::{
 ///
 /// | index | there | serves | disk | WAL | without it |
 /// |---|---|---|---|---|---|
-/// | [`payload`](Self::payload) | by default | any predicate on payloads | 130 bytes | 620 bytes | such predicates look at the whole log; so do conditions on them that reach far back |
-/// | [`metadata`](Self::metadata) | if you build it | any predicate on metadata | 60 bytes | 2300 bytes | the same for metadata |
-/// | [`key`](Self::key) | if you build it | one member, together with a bound on positions | 40 bytes | 110 bytes | all events with its value are looked at, whatever their positions |
+/// | [`payload`](Self::payload) | by default | any predicate on payloads | 140 bytes | 630 bytes | such predicates look at the whole log; so do conditions on them that reach far back |
+/// | [`metadata`](Self::metadata) | if you build it | any predicate on metadata | 70 bytes | 300 bytes | the same for metadata |
+/// | [`key`](Self::key) | if you build it | one member, together with a bound on positions | 40 bytes | 140 bytes | all events with its value are looked at, whatever their positions |
 ///
 /// The bytes are what an event with a payload of 280 bytes in 8 members and metadata of 100 bytes in 3 adds on disk, and what its
-/// append adds to the WAL (and sends to each replica), counted by `docs/index_cost.sql` on PostgreSQL 15. Values that
-/// some hundreds of events share cost the most WAL: each time their list is written anew. So `metadata`, whose members here are
-/// such, costs more of it than the larger payload.
+/// append adds to the WAL (and sends to each replica), counted by `docs/index_cost.sql` on PostgreSQL 15. New entries wait in a
+/// list, and those that have a value in common are merged together; one by one, `metadata` would cost 2300 bytes of WAL, since
+/// the list of a value that some hundreds of events share is written anew each time.
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
