@@ -6,6 +6,7 @@ mod borrowed_pools;
 mod contention;
 mod event_store;
 mod failing;
+mod fault_proxy;
 mod filter_sql;
 mod fixed_streams;
 mod grants;
