@@ -24,6 +24,7 @@ mod router;
 mod router_failover;
 mod router_faults;
 mod router_shield;
+mod router_silence;
 mod scope;
 mod snapshot_store;
 mod snapshots;
