@@ -77,7 +77,11 @@ impl Shared {
     }
 
     pub(super) fn primary_url(&self) -> String {
-        format!("postgres://mainstem:{}@127.0.0.1:{}/postgres", self.environment.password, self.port(self.primary()))
+        self.url("postgres", self.port(self.primary()))
+    }
+
+    pub(super) fn url(&self, database: &str, port: u16) -> String {
+        format!("postgres://mainstem:{}@127.0.0.1:{port}/{database}", self.environment.password)
     }
 }
 

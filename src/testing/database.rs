@@ -2,7 +2,7 @@
 
 use crate::Result;
 
-use super::cluster::LocalCluster;
+use super::{cluster::LocalCluster, proxy::FaultProxy};
 
 /// A database of a [`LocalCluster`] that one test has for itself, from [`LocalCluster::database`].
 ///
@@ -37,6 +37,12 @@ impl<'a> TestDatabase<'a> {
     #[must_use]
     pub fn replica_urls(&self) -> Vec<String> {
         self.cluster.replicas().map(|node| node.url_for(&self.name)).collect()
+    }
+
+    /// Its URL through a [proxy](super::Node::proxy) in front of a node of this cluster: on that node.
+    #[must_use]
+    pub fn url_through(&self, proxy: &FaultProxy) -> String {
+        self.cluster.primary().shared.url(&self.name, proxy.port())
     }
 
     /// Removes it, and ends the sessions that use it, also those on replicas.

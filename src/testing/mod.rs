@@ -45,6 +45,11 @@
 //! }
 //! ```
 //!
+//! # Networks
+//!
+//! What a server does is only one half of what happens to an application. A [`FaultProxy`] in front of a node
+//! ([`Node::proxy`]) is for the other: it delays, throttles, falls silent, cuts, on demand and on real connections.
+//!
 //! # Programs
 //!
 //! It needs `initdb`, `postgres`, `pg_basebackup` and `pg_rewind` of PostgreSQL 15 to 19, from the folder that the
@@ -101,6 +106,8 @@ mod processes;
 #[cfg(unix)]
 mod programs;
 #[cfg(unix)]
+mod proxy;
+#[cfg(unix)]
 mod roles;
 #[cfg(unix)]
 mod scram;
@@ -126,5 +133,7 @@ pub use failing::{AppendFault, FailingEventStore};
 pub use node::Node;
 #[cfg(unix)]
 pub use programs::Programs;
+#[cfg(unix)]
+pub use proxy::{Direction, FaultProxy, ProxyCounts};
 #[cfg(unix)]
 pub use roles::Rejoined;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    net::Ipv4Addr,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -17,6 +18,7 @@ use crate::{Error, ErrorKind, Result};
 use super::{
     cluster::Shared,
     ports,
+    proxy::FaultProxy,
     server::{Server, tail},
     settings::Upstream,
     sql,
@@ -95,7 +97,22 @@ impl Node {
     /// The URL of another database. The name goes into the URL as it is: percent-encode what a URL cannot hold.
     #[must_use]
     pub fn url_for(&self, database: &str) -> String {
-        format!("postgres://mainstem:{}@127.0.0.1:{}/{database}", self.shared.environment.password, self.port())
+        self.shared.url(database, self.port())
+    }
+
+    /// A proxy in front of this node, for what a network does to connections. It stays in front of it over restarts.
+    ///
+    /// # Errors
+    ///
+    /// As [`FaultProxy::start`].
+    pub fn proxy(&self) -> Result<FaultProxy> {
+        FaultProxy::start((Ipv4Addr::LOCALHOST, self.port()))
+    }
+
+    /// The URL of the database `postgres` through a [proxy](Self::proxy) in front of a node of this cluster.
+    #[must_use]
+    pub fn url_through(&self, proxy: &FaultProxy) -> String {
+        self.shared.url("postgres", proxy.port())
     }
 
     /// The folder with the server's data.

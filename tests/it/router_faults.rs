@@ -1,21 +1,15 @@
 //! What goes wrong around a call: servers that fall silent, pools that cannot fill, sessions that stay dirty.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use mainstem::{
     AppendCondition, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router,
-    testing::LocalCluster,
+    testing::{Direction, FaultProxy, LocalCluster},
 };
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{database, event, router, sessions, started};
+use crate::support::{cluster, database, event, router, sessions, started};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(30);
@@ -80,52 +74,38 @@ async fn a_read_whose_replica_dies_under_it_is_answered_by_another_node() {
 #[tokio::test]
 async fn a_node_that_cannot_be_connected_to_is_not_asked_for_every_call() {
     let database = database().await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let url = format!("postgres://nobody@{}/x", listener.local_addr().unwrap());
-    let connects = Arc::new(AtomicUsize::new(0));
-    let counter = Arc::clone(&connects);
-    // It hangs up on everybody.
-    let server = tokio::spawn(async move {
-        while let Ok((socket, _)) = listener.accept().await {
-            drop(socket);
-            counter.fetch_add(1, Ordering::Relaxed);
-        }
-    });
-    let router = Router::builder().primary(database.primary_url()).replica(url).build().unwrap();
+    // Nobody is behind it: it hangs up on everybody.
+    let proxy = FaultProxy::start(([127, 0, 0, 1], 1)).unwrap();
+    let router = Router::builder().primary(database.primary_url()).replica(database.url_through(&proxy));
+    let router = router.build().unwrap();
     for _ in 0..100 {
         assert_eq!(router.client_at(Consistency::Eventual).await.unwrap().role(), Role::Primary);
     }
-    let connects = connects.load(Ordering::Relaxed);
+    let connects = proxy.counts().connections;
     assert!((1..30).contains(&connects), "{connects} connects for 100 calls");
-    server.abort();
 }
 
 #[tokio::test]
 async fn a_failed_connect_fails_nobody_while_another_is_under_way() {
     let database = database().await;
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let (url, proxy) = (database.primary_url(), listener.local_addr().unwrap().to_string());
-    let target = url.split(['@', '/']).find(|part| part.starts_with("127.0.0.1:")).unwrap().to_owned();
-    let url = url.replacen(&target, &proxy, 1);
-    // It hangs up on the first, and lets the others through a while later.
-    let server = tokio::spawn(async move {
-        drop(listener.accept().await.unwrap());
-        while let Ok((mut client, _)) = listener.accept().await {
-            let target = target.clone();
-            tokio::spawn(async move {
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                let mut server = tokio::net::TcpStream::connect(target).await.unwrap();
-                let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
-            });
+    let proxy = cluster().await.primary().proxy().unwrap();
+    let router = Router::builder().primary(database.url_through(&proxy)).max_connections(2).build().unwrap();
+    proxy.silence(Direction::Both);
+    let first = tokio::spawn(router.client());
+    let under_way = async {
+        while proxy.counts().connections == 0 {
+            tokio::time::sleep(Duration::from_millis(1)).await
         }
-    });
-    let router = Router::builder().primary(url).max_connections(2).build().unwrap();
-    let (first, second) =
-        timeout(HANG, async { tokio::join!(router.client(), router.client()) }).await.expect("no hang");
-    for answer in [first, second] {
-        answer.unwrap_or_else(|error| panic!("{}", error.report()));
+    };
+    timeout(HANG, under_way).await.expect("it connects");
+    proxy.refuse().unwrap();
+    let second = tokio::spawn(router.client());
+    // Long enough to be refused more than once.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    proxy.restore().unwrap();
+    for client in [first, second] {
+        timeout(HANG, client).await.expect("no hang").unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
     }
-    server.abort();
 }
 
 #[tokio::test]
