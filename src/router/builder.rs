@@ -15,7 +15,7 @@ use super::{
     core::MOST_NODES,
     manager::{Configs, ConnectFailures, FailureSink, Manager},
     node::{Node, Pool},
-    probe,
+    probe::Probes,
     settings::{ReplicaOptions, Routing},
     state::{NodeHandle, State},
     url,
@@ -292,8 +292,8 @@ impl RouterBuilder {
             Node::new(config.name, config.role, pool, handle)
         });
         let nodes: Vec<_> = nodes.collect();
-        let probed = nodes.iter().filter(|_| routing.is_probing()).cloned();
-        let probes = probed.map(|node| tokio::spawn(probe::run(node, limits.connect_timeout)).abort_handle()).collect();
+        let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
+        let probes = Probes::start(probed, limits.connect_timeout);
         Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
     }
 

@@ -35,6 +35,8 @@ pub(crate) struct Lease {
     in_flight: Option<InFlight>,
     /// Whether the client was handed out for work that may take advisory locks.
     exclusive: bool,
+    /// Whether the node must be the primary, also for what only reads.
+    must_lead: bool,
 }
 
 impl Lease {
@@ -43,10 +45,17 @@ impl Lease {
             Held::Own(connection) => connection.role(),
             Held::Borrowed { .. } => node.role(),
         };
-        Self { held: Some(held), node, role, in_flight, exclusive: false }
+        Self { held: Some(held), node, role, in_flight, exclusive: false, must_lead: false }
     }
 
-    pub(super) fn role(&self) -> Role {
+    /// For a strong call: nothing is sent once another node has become the primary.
+    pub(super) fn must_lead(mut self) -> Self {
+        self.must_lead = true;
+        self
+    }
+
+    /// The role that the node played when it gave the connection. It may play another one by now.
+    pub(crate) fn role(&self) -> Role {
         self.role
     }
 
@@ -83,7 +92,8 @@ impl Lease {
             let message = format!("the limit of {:?} ran out before the call was sent", deadline.limit());
             return Err(named(Error::new(ErrorKind::Timeout, message)));
         }
-        if effect != Effect::Read && self.role == Role::Primary && self.node.handle().is_fenced() {
+        let leads = self.must_lead || effect != Effect::Read;
+        if leads && self.role == Role::Primary && self.node.handle().is_fenced() {
             let message = "another node has become the primary, or nobody knows which one is; nothing was sent";
             return Err(named(Error::new(ErrorKind::Unavailable, message)));
         }

@@ -36,9 +36,7 @@ mod url;
 
 use std::{future::Future, sync::Arc};
 
-use tokio::task::AbortHandle;
-
-use self::{builder::Limits, core::Want, node::Node, route::want, state::State};
+use self::{builder::Limits, core::Want, node::Node, probe::Probes, route::want, state::State};
 pub use self::{
     builder::RouterBuilder,
     client::Client,
@@ -54,7 +52,7 @@ pub(crate) use self::{
     rows::Rows,
 };
 use crate::{
-    error::Result,
+    error::{Error, Result},
     scope::{Consistency, current_consistency},
 };
 
@@ -96,14 +94,7 @@ struct Inner {
     nodes: Vec<Arc<Node>>,
     state: Arc<State>,
     limits: Limits,
-    probes: Vec<AbortHandle>,
-}
-
-/// The router's own tasks end with it.
-impl Drop for Inner {
-    fn drop(&mut self) {
-        self.probes.iter().for_each(AbortHandle::abort);
-    }
+    probes: Probes,
 }
 
 impl Router {
@@ -119,10 +110,10 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`] when no node that qualifies can be reached, and [`ErrorKind::Timeout`] when none of
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when no node that qualifies can be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of
     /// their connections becomes free, both within the [acquire timeout](RouterBuilder::acquire_timeout).
-    /// [`ErrorKind::ReplicasUnavailable`] when no replica qualifies and the primary may not
-    /// [serve for them](RouterBuilder::fallback), and [`ErrorKind::SplitBrain`] when two nodes take writes.
+    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable) when no replica qualifies and the primary may not
+    /// [serve for them](RouterBuilder::fallback), and [`ErrorKind::SplitBrain`](crate::ErrorKind::SplitBrain) when two nodes take writes.
     ///
     /// # Cancel safety
     ///
@@ -192,12 +183,18 @@ impl Router {
         Fut: Future<Output = Result<T>>,
     {
         let mut tried = Vec::new();
+        let mut said: Option<Error> = None;
         loop {
-            let lease = self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await?;
+            let lease = match self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await {
+                Ok(lease) => lease,
+                // What a server has said tells more than that there is no other one.
+                Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
+            };
             let replica = lease.role() == Role::Replica;
             match read(lease).await {
                 Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tracing::debug!(error = %error, "a replica could not serve a read; trying another node");
+                    said = Some(error);
                 }
                 outcome => return outcome,
             }

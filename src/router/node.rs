@@ -84,15 +84,21 @@ impl Node {
         deadline: Deadline,
     ) -> Result<Lease, Error> {
         let held = match &self.pool {
-            Pool::Own { pool, size, failures } => acquire(pool, *size, failures, until, deadline).await.map(Held::Own),
+            Pool::Own { pool, size, failures } => {
+                let gone = || self.handle.gone();
+                acquire(pool, *size, failures, until, deadline, gone).await.map(Held::Own)
+            }
             Pool::Borrowed(pool) => borrow(&**pool, until, deadline).await.map(Held::borrowed),
         };
         match held {
             Ok(held) => Ok(Lease::new(held, Arc::clone(self), in_flight)),
             Err(error) => {
-                // A full pool is busy, not broken.
-                if error.kind() != ErrorKind::Timeout {
-                    self.handle.connect_failed();
+                match &self.pool {
+                    // A full pool is busy, not broken,
+                    Pool::Own { .. } if error.kind() == ErrorKind::Timeout => {}
+                    Pool::Own { .. } => self.handle.connect_failed(),
+                    // and of a borrowed one it cannot be told which it is, but by its answers.
+                    Pool::Borrowed(_) => self.handle.was_silent(),
                 }
                 Err(if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error })
             }
@@ -106,6 +112,7 @@ async fn acquire(
     failures: &ConnectFailures,
     until: Instant,
     deadline: Deadline,
+    gone: impl Fn(),
 ) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
     let mut failed = failures.subscribe();
     loop {
@@ -143,7 +150,7 @@ async fn acquire(
         };
         match got {
             // Closed by the server while it lay in the pool: dropping it makes room for a new one.
-            Ok(connection) if connection.is_spent() => {}
+            Ok(connection) if connection.is_spent() => gone(),
             Ok(connection) => return Ok(connection),
             Err(bb8::RunError::User(error)) => return Err(error),
             Err(bb8::RunError::TimedOut) => return Err(exhausted(size, failures, deadline)),

@@ -5,11 +5,16 @@
 //! own at the server, and a pool that cannot serve calls is noticed.
 
 use std::{
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
     time::Duration,
 };
 
-use tokio::time::{sleep, timeout};
+use arc_swap::ArcSwap;
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{sleep, timeout},
+};
 use tokio_postgres::{Row, types::PgLsn};
 
 use super::{
@@ -35,8 +40,49 @@ pub(super) struct Answer {
     pub(super) version: i32,
 }
 
+/// The tasks that ask, one for each node.
+#[derive(Debug)]
+pub(super) struct Probes {
+    nodes: Vec<Arc<Node>>,
+    limit: Duration,
+    tasks: ArcSwap<Vec<AbortHandle>>,
+    starting: Mutex<()>,
+}
+
+impl Probes {
+    /// Asks these nodes, each time for no longer than `limit`.
+    pub(super) fn start(nodes: Vec<Arc<Node>>, limit: Duration) -> Self {
+        let tasks = nodes.iter().map(|node| spawn(node, limit)).collect();
+        Self { nodes, limit, tasks: ArcSwap::from_pointee(tasks), starting: Mutex::new(()) }
+    }
+
+    /// Starts the tasks anew that have ended with their runtime, on that of whoever needs them.
+    pub(super) fn keep_asking(&self) {
+        if self.tasks.load().iter().any(AbortHandle::is_finished) && Handle::try_current().is_ok() {
+            let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+            let tasks = self.tasks.load_full();
+            let restarted = tasks.iter().zip(&self.nodes).map(|(task, node)| match task.is_finished() {
+                true => spawn(node, self.limit),
+                false => task.clone(),
+            });
+            self.tasks.store(Arc::new(restarted.collect()));
+        }
+    }
+}
+
+/// They end with the router.
+impl Drop for Probes {
+    fn drop(&mut self) {
+        self.tasks.load().iter().for_each(AbortHandle::abort);
+    }
+}
+
+fn spawn(node: &Arc<Node>, limit: Duration) -> AbortHandle {
+    tokio::spawn(run(Arc::clone(node), limit)).abort_handle()
+}
+
 /// Asks this node again and again, each time for no longer than `limit`.
-pub(super) async fn run(node: Arc<Node>, limit: Duration) {
+async fn run(node: Arc<Node>, limit: Duration) {
     loop {
         sleep(LEAST_PAUSE).await;
         let pause = node.handle().until_next_probe();

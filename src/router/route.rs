@@ -19,7 +19,8 @@ const NEXT_LOOK: Duration = Duration::from_millis(20);
 impl Router {
     /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
     pub(super) async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
-        let Inner { state, limits, .. } = &*self.inner;
+        let Inner { state, limits, probes, .. } = &*self.inner;
+        probes.keep_asking();
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
         loop {
@@ -64,13 +65,17 @@ impl Router {
             let message = "it was the primary, and has become a replica; no other node is known to take writes";
             return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
         }
-        // It may have waited for the connection.
+        // It may have waited for the connection, and this is no primary any more, whatever its session says.
+        if lease.role() == Role::Primary && node.handle().is_fenced() {
+            let message = "it was the primary, and another node has become it, or nobody knows which one it is";
+            return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
+        }
         if matches!(want, Want::Bounded(_)) && lease.role() == Role::Replica && !node.handle().is_fresh(want) {
             let message = "it was fresh enough, but is not known to be any more";
             return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
         }
         tracing::trace!(node = %node.name(), ?want, reason = ?route.reason, waited = ?started.elapsed(), "routed");
-        Ok(lease)
+        Ok(if want == Want::Strong { lease.must_lead() } else { lease })
     }
 
     fn refused(&self, refusal: Refusal, want: Want, tried: &[usize], errors: Vec<Error>) -> Error {

@@ -191,6 +191,11 @@ impl NodeHandle {
         self.state.observe(self.index, Observation::Lost { answers: self.answers() });
     }
 
+    /// Connections were closed while nobody used them, perhaps by a restart.
+    pub(super) fn gone(&self) {
+        self.state.observe(self.index, Observation::Gone);
+    }
+
     pub(super) fn was_silent(&self) {
         self.state.observe(self.index, Observation::Silent { answers: self.answers() });
     }

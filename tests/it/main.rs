@@ -29,6 +29,7 @@ mod procedure;
 mod quickstart;
 mod races;
 mod router;
+mod router_changes;
 mod router_failover;
 mod router_faults;
 mod router_shield;

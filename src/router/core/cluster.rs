@@ -98,6 +98,10 @@ impl Cluster {
                 node.lost(now);
                 self.eject(index, EjectionCause::Unreachable);
             }
+            Observation::Gone => {
+                node.lost(now);
+                self.wish_probe(index);
+            }
             Observation::Lost { answers } => {
                 node.lost(now);
                 if node.health.call_failed(answers, now) {

@@ -13,6 +13,9 @@ pub(in crate::router) enum Observation {
     CallFailed { answers: u32 },
     /// No connection could be opened.
     ConnectFailed,
+    /// A connection was closed that nobody used. That is no failure: servers may close idle connections. But the node may
+    /// have been restarted.
+    Gone,
     /// A connection was lost.
     Lost { answers: u32 },
     /// A probe was answered.

@@ -9,8 +9,9 @@ use uuid::Uuid;
 use super::{
     PostgresEventStore,
     call::{self, Verdict},
+    drain::{Batch, Drain, LOCK_SHARE},
     failure, filter_sql,
-    group::{Batch, Drain, Waiting},
+    group::Waiting,
     merge,
     prepared::{Prepared, PreparedGuard},
     wire::{self, Unreadable},
@@ -215,7 +216,7 @@ fn written(waiting: &[Waiting], verdicts: &[Verdict]) -> usize {
 /// can wait.
 fn limits(waiting: &[Waiting]) -> (Deadline, i32) {
     let first = waiting.iter().map(|one| one.deadline.remaining()).min().unwrap_or_default();
-    let lock_ms = i32::try_from(first.mul_f64(super::group::LOCK_SHARE).as_millis()).unwrap_or(i32::MAX).max(1);
+    let lock_ms = i32::try_from(first.mul_f64(LOCK_SHARE).as_millis()).unwrap_or(i32::MAX).max(1);
     let last = waiting.iter().map(|one| one.deadline).max_by_key(Deadline::at);
     (last.unwrap_or_else(|| Deadline::after(first)), lock_ms)
 }

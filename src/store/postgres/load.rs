@@ -38,5 +38,5 @@ async fn load(
             Line::Event(event) => events.push(event),
         }
     }
-    Ok(LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.node().role()))
+    Ok(LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role()))
 }

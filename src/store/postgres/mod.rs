@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
-//! | `group`, `prepared`, `call` | the line of those who wait, what they wait with, and the one statement that is sent |
+//! | `group`, `drain`, `prepared`, `call` | the line of those who wait, who works it off, what they wait with, and the one statement that is sent |
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
 //! | `merge` | what appends leave to be done beside them |
 //! | `snapshot` | the states of projections |
@@ -21,6 +21,7 @@ mod append;
 mod builder;
 mod call;
 mod check;
+mod drain;
 mod failure;
 mod filter_sql;
 mod group;

@@ -57,7 +57,7 @@ async fn answer(lease: &Lease, statement: &Statement<'_>, deadline: Deadline) ->
             Line::Event(event) => events.push(event),
         }
     }
-    Ok(Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.node().role()))
+    Ok(Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.role()))
 }
 
 /// Where the log has been seen to end. It may end further on by now, or have lost what was seen: this only chooses between
@@ -104,7 +104,7 @@ async fn ask<T: FromSqlOwned>(
         let rows = lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?;
         let value = rows.first().map(|row| row.try_get::<_, T>(0)).transpose();
         let value = value.map_err(|error| wire::unreadable(error.into()))?.ok_or_else(wire::no_row)?;
-        Ok(Served::new(value).served_by(Arc::clone(lease.node().name()), lease.node().role()))
+        Ok(Served::new(value).served_by(Arc::clone(lease.node().name()), lease.role()))
     };
     let served = store.router.read(&request.consistency, deadline, ask).await;
     served.map_err(|error| failure::classify(error, store.name()))

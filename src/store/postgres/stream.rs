@@ -77,7 +77,7 @@ impl Reading {
                 });
             };
             // The next node goes on behind what was read.
-            if lease.node().role() != Role::Replica || !may_go_elsewhere(&error) {
+            if lease.role() != Role::Replica || !may_go_elsewhere(&error) {
                 return Err(error);
             }
             tracing::debug!(error = %error, "a replica could not serve a stream; trying another node");
@@ -173,7 +173,7 @@ fn event(row: &Row) -> Result<Event> {
 
 /// The node does not hold the event that was the log's head when the stream began.
 fn gone(head: Mark, found: Option<Mark>, lease: &Lease) -> Error {
-    let error = match (found, lease.node().role()) {
+    let error = match (found, lease.role()) {
         (None, Role::Replica) => Error::new(
             ErrorKind::Unavailable,
             format!("the replica has not got as far as the event {head}, where the log ended when the stream began"),

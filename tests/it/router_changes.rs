@@ -1,0 +1,122 @@
+//! What the router does when the cluster changes at a bad moment: while a call waits, between two probes, under a runtime that
+//! ends.
+
+use std::time::Duration;
+
+use bb8_postgres::PostgresConnectionManager;
+use mainstem::{
+    AppendCondition, Consistency, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore, PrimaryState, Role,
+    Router, RouterBuilder, testing::LocalCluster,
+};
+use serde_json::json;
+use tokio::{
+    runtime::Runtime,
+    time::{Instant, sleep},
+};
+use tokio_postgres::NoTls;
+
+use crate::support::{event, started};
+
+const MS: Duration = Duration::from_millis(1);
+const LIMIT: Duration = Duration::from_secs(20);
+
+fn both(cluster: &LocalCluster) -> RouterBuilder {
+    Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url())
+}
+
+/// Waits until the router says this of itself.
+async fn until(router: &Router, what: impl Fn(&Router) -> bool) {
+    let start = Instant::now();
+    while !what(router) {
+        assert!(start.elapsed() < LIMIT, "{:?}", router.snapshot());
+        sleep(MS).await;
+    }
+}
+
+#[tokio::test]
+async fn a_strong_read_that_waited_for_the_old_primary_is_served_by_the_new_one() {
+    let cluster = started(LocalCluster::builder()).await;
+    let router = both(&cluster).probe_interval(50 * MS).max_connections(2).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    store.close().await;
+    cluster.wait_until_caught_up().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    let held = [router.client().await.unwrap(), router.client().await.unwrap()];
+    let reading = tokio::spawn({
+        let store = store.clone();
+        async move { store.query(&Filter::any_event()).await }
+    });
+    sleep(100 * MS).await;
+    cluster.replica(0).promote().await.unwrap();
+    let new = router.snapshot().nodes[1].name.clone();
+    until(&router, |router| router.snapshot().primary == PrimaryState::Known(new.clone())).await;
+    for _ in 0..5 {
+        store.append([event("B", json!({}))], AppendCondition::none()).await.unwrap();
+    }
+    drop(held);
+    let history = reading.await.unwrap().unwrap();
+    assert_eq!((history.len(), history.node()), (6, &*new));
+}
+
+/// It may come back with less than it had, until it has replayed that again. Nobody asks for 30 seconds.
+#[tokio::test]
+async fn a_replica_that_was_restarted_between_two_probes_is_not_known_to_be_fresh() {
+    let cluster = started(LocalCluster::builder()).await;
+    let router = both(&cluster).probe_interval(Duration::from_secs(30)).build().unwrap();
+    let bounded = || router.client_at(Consistency::Bounded(Duration::from_secs(15)));
+    cluster.wait_until_caught_up().await.unwrap();
+    until(&router, |router| router.snapshot().nodes[1].staleness.is_some()).await;
+    assert_eq!(bounded().await.unwrap().role(), Role::Replica);
+    cluster.replica(0).kill().await.unwrap();
+    cluster.replica(0).start().await.unwrap();
+    sleep(300 * MS).await;
+    // Whoever finds the closed connection knows no more than that.
+    assert_eq!(bounded().await.unwrap().role(), Role::Primary);
+}
+
+#[tokio::test]
+async fn a_borrowed_pool_that_is_busy_is_not_taken_for_a_dead_node() {
+    let cluster = started(LocalCluster::builder()).await;
+    let manager = PostgresConnectionManager::new_from_stringlike(cluster.replica(0).url(), NoTls).unwrap();
+    let pool = bb8::Pool::builder().max_size(1).build(manager).await.unwrap();
+    let builder = Router::builder().primary(cluster.primary().url()).replica_pool(pool);
+    let router = builder.connect_timeout(300 * MS).probe_interval(100 * MS).connect().await.unwrap();
+    let client = router.client_at(Consistency::Eventual).await.unwrap();
+    assert_eq!(client.role(), Role::Replica);
+    for _ in 0..20 {
+        sleep(100 * MS).await;
+        client.query_one("SELECT 1", &[]).await.unwrap();
+        let condition = router.snapshot().nodes[1].state;
+        assert!(matches!(condition, NodeCondition::Serving), "{condition:?}");
+    }
+}
+
+#[test]
+fn a_router_outlives_the_runtime_that_made_it() {
+    let runtime = Runtime::new().unwrap();
+    let cluster = runtime.block_on(started(LocalCluster::builder()));
+    let first = Runtime::new().unwrap();
+    let router = first.block_on(both(&cluster).probe_interval(50 * MS).connect()).unwrap();
+    drop(first);
+    runtime.block_on(async {
+        cluster.nodes()[0].stop().await.unwrap();
+        cluster.replica(0).promote().await.unwrap();
+        let start = Instant::now();
+        while let Err(error) = router.client().await {
+            assert!(start.elapsed() < LIMIT, "{}", error.report());
+            sleep(50 * MS).await;
+        }
+    });
+}
+
+#[tokio::test]
+async fn what_a_server_has_said_is_told_when_nobody_else_can_serve() {
+    let cluster = started(LocalCluster::builder()).await;
+    let router = both(&cluster).fallback(Fallback::Never).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    let error = store.query(&Filter::any_event()).consistency(Consistency::Eventual).await.unwrap_err();
+    assert_eq!(error.sqlstate(), Some("42P01"), "{}", error.report());
+    assert_eq!(error.kind(), mainstem::ErrorKind::Schema);
+}
