@@ -237,6 +237,9 @@ impl RouterBuilder {
     /// Builds the router and asks every node whether it is what the settings say: it accepts the log-in, runs
     /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others.
     ///
+    /// The settings may be older than the last failover: with [probes](Self::probe_interval), the roles may have changed if
+    /// one of the nodes is the primary now, and the old primary may be away.
+    ///
     /// # Errors
     ///
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a setting is wrong or a node is not what it

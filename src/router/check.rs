@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 
 use super::{
-    Deadline, Role, Router,
+    Deadline, Inner, Role, Router,
     core::Report,
     failure,
     node::Node,
@@ -15,19 +15,28 @@ use crate::error::{Error, ErrorKind, Result};
 const OLDEST_VERSION: i32 = 15;
 
 /// Asks all nodes at once. An unreachable replica is an error only if `require_replicas`.
+///
+/// The settings may be older than the last failover: where nodes are asked again and again, they may have changed their roles,
+/// if one of them is the primary now.
 pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()> {
-    let deadline = Deadline::after(router.inner.limits.acquire_timeout);
-    let nodes = &router.inner.nodes;
+    let Inner { nodes, limits, probes, .. } = &*router.inner;
+    let deadline = Deadline::after(limits.acquire_timeout);
     let answers = join_all(nodes.iter().map(|node| probe::ask(node, deadline))).await;
+    let leads = |node: &Node| node.role() == Role::Primary && !node.handle().is_fenced();
+    // Without an answer, the primary of the settings is only believed to be it.
+    let mut answered = nodes.iter().zip(&answers).filter_map(|(node, answer)| answer.is_ok().then_some(node));
+    let is_led = probes.are_running() && answered.any(|node| leads(node));
     let mut cluster = None;
     for (node, answer) in nodes.iter().zip(answers) {
-        let answer = answer.and_then(|answer| judge(node, answer));
+        let may_be = |role| role == node.configured_role() || is_led && (role == Role::Replica || leads(node));
+        let answer = answer.and_then(|answer| judge(node, answer, may_be));
         let system = match answer {
             Ok(report) => report.system,
             Err(error) => {
                 let outage = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable);
-                if node.configured_role() == Role::Replica && outage && !require_replicas {
-                    tracing::warn!(error = %error.report(), "a replica cannot be reached; it is used once it answers");
+                let dispensable = node.configured_role() == Role::Replica || is_led;
+                if dispensable && outage && !require_replicas {
+                    tracing::warn!(error = %error.report(), "a node cannot be reached; it is used once it answers");
                     continue;
                 }
                 return Err(error);
@@ -43,15 +52,14 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
     Ok(())
 }
 
-fn judge(node: &Node, Answer { report, version }: Answer) -> Result<Report> {
+fn judge(node: &Node, Answer { report, version }: Answer, may_be: impl Fn(Role) -> bool) -> Result<Report> {
     let named = |error: Error| Err(error.with_node(node.name().clone()));
     if version < OLDEST_VERSION {
         let message = format!("the server is PostgreSQL {version}; version {OLDEST_VERSION} or newer is needed");
         return named(Error::configuration(message));
     }
-    let expected = node.configured_role();
-    if report.standing.role() != expected {
-        return named(failure::wrong_role(expected));
+    if !may_be(report.standing.role()) {
+        return named(failure::wrong_role(node.configured_role()));
     }
     Ok(report)
 }

@@ -56,6 +56,11 @@ impl Probes {
         Self { nodes, limit, tasks: ArcSwap::from_pointee(tasks), starting: Mutex::new(()) }
     }
 
+    /// Whether nodes are asked at all.
+    pub(super) fn are_running(&self) -> bool {
+        !self.nodes.is_empty()
+    }
+
     /// Starts the tasks anew that have ended with their runtime, on that of whoever needs them.
     pub(super) fn keep_asking(&self) {
         if self.tasks.load().iter().any(AbortHandle::is_finished) && Handle::try_current().is_ok() {

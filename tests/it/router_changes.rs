@@ -120,3 +120,25 @@ async fn what_a_server_has_said_is_told_when_nobody_else_can_serve() {
     assert_eq!(error.sqlstate(), Some("42P01"), "{}", error.report());
     assert_eq!(error.kind(), mainstem::ErrorKind::Schema);
 }
+
+/// The settings of an application are older than the last failover.
+#[tokio::test]
+async fn an_application_starts_with_the_settings_of_yesterday() {
+    let cluster = started(LocalCluster::builder().replicas(2)).await;
+    let urls: Vec<String> = cluster.nodes().iter().map(|node| node.url()).collect();
+    let builder = || Router::builder().primary(&urls[0]).replica(&urls[1]).replica(&urls[2]);
+    cluster.replica(0).promote().await.unwrap();
+    let serves = async |what: &str| {
+        let router = builder().connect().await.unwrap_or_else(|error| panic!("{what}: {}", error.report()));
+        let client = router.client().await.unwrap();
+        assert_eq!(client.node(), &*router.snapshot().nodes[1].name, "{what}");
+        client.batch_execute("CREATE TABLE IF NOT EXISTS here ()").await.unwrap();
+    };
+    serves("with the old primary still there").await;
+    cluster.nodes()[0].stop().await.unwrap();
+    serves("with the old primary stopped").await;
+    // Nobody who leads: the settings are wrong, or the cluster is.
+    cluster.nodes()[1].stop().await.unwrap();
+    let error = builder().connect().await.err().expect("nobody leads");
+    assert!(matches!(error.kind(), mainstem::ErrorKind::Unavailable), "{}", error.report());
+}
