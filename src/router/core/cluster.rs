@@ -42,6 +42,8 @@ pub(in crate::router) struct Cluster {
     pub(super) history: History,
     pub(super) newest: Option<u32>,
     system: Option<u64>,
+    /// Whether a primary has told `system`, and not just whoever was heard first. Then it stays.
+    is_system_certain: bool,
     writer: Writer,
     random: Random,
     /// Time does not go back here, whatever the clock says.
@@ -58,7 +60,19 @@ impl Cluster {
         let (history, random) = (History::default(), Random::new(seed));
         let table = table(&config, &nodes, &history, writer, None);
         let (newest, system, now, wishes) = (None, None, Duration::ZERO, VecDeque::new());
-        Self { config, nodes, history, newest, system, writer, random, now, wishes, table: Arc::new(table) }
+        Self {
+            config,
+            nodes,
+            history,
+            newest,
+            system,
+            is_system_certain: false,
+            writer,
+            random,
+            now,
+            wishes,
+            table: Arc::new(table),
+        }
     }
 
     /// The newest table.
@@ -141,23 +155,43 @@ impl Cluster {
         if !counts {
             return;
         }
-        if let Standing::Primary { flush: Some(flush) } = report.standing
-            && self.settle() == Writer::One(index)
-            && self.nodes.get(index).and_then(NodeState::timeline) == self.newest
-        {
+        if self.settle() != Writer::One(index) || self.nodes.get(index).and_then(NodeState::timeline) != self.newest {
+            return;
+        }
+        // While the primary of the settings may still tell, a server that just happens to be writable does not decide.
+        let is_certain = report.system.is_some() && report.system == self.system;
+        if is_certain && self.configured_primary().is_none_or(NodeState::is_ejected) {
+            self.is_system_certain = true;
+        }
+        if let Standing::Primary { flush: Some(flush) } = report.standing {
             self.history.add(if flawed!(ReceivedAt) { now } else { report.sent_at }, flush);
         }
     }
 
-    /// Tells the nodes of this cluster from those of others. The primary of the settings says which one it is; until it
-    /// has, whoever was heard first.
+    fn configured_primary(&self) -> Option<&NodeState> {
+        self.nodes.iter().find(|node| node.expected() == Role::Primary)
+    }
+
+    /// Tells the nodes of this cluster from those of others. The primary of the settings says which one it is, or, when
+    /// that is out of service, the one that has replaced it; until then, provisionally, whoever was heard first. What a
+    /// primary has said stays: an empty server that is put in the place of the old primary must not turn all others into
+    /// strangers, and take their writes.
     fn identify(&mut self) {
-        let told = self.nodes.iter().find(|node| node.expected() == Role::Primary).and_then(NodeState::system);
-        let anybody = || self.nodes.iter().find_map(NodeState::system);
-        self.system = told.or(self.system).or_else(anybody);
+        let before = self.system;
+        if !self.is_system_certain {
+            let told = self.configured_primary().and_then(NodeState::system);
+            let anybody = || self.nodes.iter().find_map(NodeState::system);
+            self.system = told.or(self.system).or_else(anybody);
+            self.is_system_certain = told.is_some();
+        }
         for node in &mut self.nodes {
             let is_foreign = node.system().is_some() && node.system() != self.system;
             node.set_foreign(is_foreign);
+        }
+        if before.is_some() && before != self.system {
+            // These were of another cluster: its timelines must fence nobody here.
+            self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
+            self.history.clear();
         }
     }
 

@@ -42,6 +42,10 @@ impl Core {
         Self::new(config(replicas))
     }
 
+    fn probing(replicas: usize) -> Self {
+        Self::new(Config { probe_interval: Some(SECOND / 2), max_lag: 60 * SECOND, ..config(replicas) })
+    }
+
     fn choose(&self, want: Want, tried: &[usize], random: u64) -> Decision {
         self.cluster.table().choose(want, &self.live, tried.iter().copied().collect(), NOW, random)
     }
@@ -62,6 +66,13 @@ impl Core {
         let report =
             Report { sent_at, system: Some(1), timeline: Some(timeline), instance: Some(node as u64), standing };
         self.cluster.observe(node, Observation::Probed(report), sent_at);
+    }
+
+    /// A report of any server, of whatever cluster.
+    fn tell(&mut self, node: usize, at: Duration, (system, timeline, instance): (u64, u32, u64), standing: Standing) {
+        let (system, timeline, instance) = (Some(system), Some(timeline), Some(instance));
+        let report = Report { sent_at: at, system, timeline, instance, standing };
+        self.cluster.observe(node, Observation::Probed(report), at);
     }
 
     fn wishes(&mut self) -> Vec<Wish> {
@@ -209,6 +220,70 @@ fn two_addresses_of_one_server_are_no_split_brain() {
     core.cluster.observe(1, Observation::Probed(twin), NOW);
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback), "it is no replica");
+}
+
+#[test]
+fn an_empty_server_in_place_of_a_replaced_primary_turns_nobody_foreign() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.tell(2, SECOND, (1, 1, 12), replica(100));
+    core.cluster.observe(0, Observation::ConnectFailed, 2 * SECOND);
+    core.tell(1, 3 * SECOND, (1, 2, 11), primary(120));
+    core.tell(2, 3 * SECOND, (1, 2, 12), replica(120));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    core.tell(0, 4 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    assert_eq!(core.cluster.snapshot(&core.live, 4 * SECOND).nodes[0].state, NodeCondition::Foreign);
+}
+
+#[test]
+fn an_empty_server_in_place_of_the_primary_gets_no_write() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.tell(0, 4 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::NoPrimary));
+    core.tell(0, 5 * SECOND, (1, 1, 21), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+}
+
+#[test]
+fn who_has_replaced_a_primary_that_is_out_of_service_says_which_cluster_it_is() {
+    let mut core = Core::probing(2);
+    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.tell(1, SECOND, (1, 2, 11), primary(100));
+    core.tell(2, SECOND, (77, 9, 12), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    core.tell(0, 2 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn a_writable_stranger_takes_nothing_over_from_replicas_that_were_heard_first() {
+    let mut core = Core::probing(2);
+    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.tell(2, SECOND, (77, 9, 12), primary(100));
+    assert!(matches!(core.choose(Want::Strong, &[], 0), Decision::Route(Route { node: 0, .. })));
+}
+
+#[test]
+fn a_writable_stranger_heard_first_gives_way_to_the_primary_of_the_settings() {
+    let mut core = Core::probing(1);
+    core.tell(1, SECOND, (77, 9, 11), primary(100));
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+}
+
+#[test]
+fn the_timeline_of_a_stranger_heard_first_fences_nobody() {
+    let mut core = Core::probing(2);
+    core.tell(2, SECOND, (77, 50, 12), replica(100));
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    assert_eq!(core.cluster.snapshot(&core.live, SECOND).timeline, Some(1));
 }
 
 #[test]
