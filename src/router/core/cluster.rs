@@ -144,7 +144,12 @@ impl Cluster {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(index) else { return };
         node.health.answered(now);
+        let (before, generation) = (node.instance(), node.generation());
         let counts = node.report(report);
+        let after = node.instance();
+        if node.generation() == generation {
+            self.follow_restart(before, after);
+        }
         self.identify();
         // Even an answer that was overtaken tells that there is such a timeline.
         let of_ours = report.system.is_none() || report.system == self.system || flawed!(NoIdentity);
@@ -165,6 +170,14 @@ impl Cluster {
         }
         if let Standing::Primary { flush: Some(flush) } = report.standing {
             self.history.add(if flawed!(ReceivedAt) { now } else { report.sent_at }, flush);
+        }
+    }
+
+    /// A server that has restarted has done so under all its addresses, also under one that does not answer any more.
+    /// Only a later start of what it was is a restart: else this address leads to another server now.
+    fn follow_restart(&mut self, before: Option<u64>, after: Option<u64>) {
+        if before.is_some() && after > before {
+            self.nodes.iter_mut().filter(|node| node.instance() == before).for_each(|node| node.restarted(after));
         }
     }
 

@@ -93,6 +93,15 @@ impl NodeState {
         self.instance.is_some() && self.instance == other.instance
     }
 
+    pub(super) fn instance(&self) -> Option<u64> {
+        self.instance
+    }
+
+    /// The server that was proven to be this one has restarted. What it says itself counts more.
+    pub(super) fn restarted(&mut self, instance: Option<u64>) {
+        self.instance = instance;
+    }
+
     pub(super) fn place(&self) -> Option<Lsn> {
         self.place
     }

@@ -223,6 +223,35 @@ fn two_addresses_of_one_server_are_no_split_brain() {
 }
 
 #[test]
+fn a_restart_under_one_of_two_addresses_is_no_split_brain_when_the_other_is_gone() {
+    let mut core = Core::probing(1);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 10), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    for second in 2..60 {
+        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.tell(0, SECOND * second, (1, 1, 10 + u64::from(second) / 20), primary(100));
+        assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    }
+}
+
+#[test]
+fn an_address_that_leads_to_another_server_now_hides_no_split_brain() {
+    for other in [5, 50] {
+        let mut core = Core::probing(1);
+        core.tell(0, SECOND, (1, 1, 10), primary(100));
+        core.tell(1, SECOND, (1, 1, 10), primary(100));
+        core.tell(1, 2 * SECOND, (1, 1, other), primary(100));
+        for second in 3..6 {
+            core.tell(0, SECOND * second, (1, 1, 10), primary(100));
+            assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(0, 1), "{other}");
+            core.tell(1, SECOND * second, (1, 1, other), primary(100));
+            assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(0, 1), "{other}");
+        }
+    }
+}
+
+#[test]
 fn an_empty_server_in_place_of_a_replaced_primary_turns_nobody_foreign() {
     let mut core = Core::probing(2);
     core.tell(0, SECOND, (1, 1, 10), primary(100));
