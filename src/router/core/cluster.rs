@@ -101,6 +101,9 @@ impl Cluster {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(index) else { return };
         let generation = node.generation();
+        if observation.is_answer() {
+            node.answered();
+        }
         match observation {
             Observation::Answered => _ = node.health.answered(now),
             Observation::CallFailed { answers } => {
@@ -110,6 +113,8 @@ impl Cluster {
             }
             Observation::ConnectFailed => {
                 node.lost(now);
+                node.refused(now);
+                self.leave_split_brain(index);
                 self.eject(index, EjectionCause::Unreachable);
             }
             Observation::Lost { answers } => {
@@ -205,6 +210,19 @@ impl Cluster {
             // These were of another cluster: its timelines must fence nobody here.
             self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
             self.history.clear();
+        }
+    }
+
+    /// A split brain ends when one of the two is stopped, also when it never comes back to say so. It has to tell anew
+    /// what it is before it counts again, and if it still takes writes then, the split brain is back.
+    fn leave_split_brain(&mut self, index: usize) {
+        let Some(node) = self.nodes.get_mut(index) else { return };
+        let is_party = node.is_member()
+            && node.role() == Role::Primary
+            && node.timeline().is_some()
+            && node.timeline() == self.newest;
+        if matches!(self.writer, Writer::SplitBrain(..)) && is_party && node.is_stopped(self.now) {
+            node.unsettle(self.now);
         }
     }
 

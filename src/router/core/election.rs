@@ -7,6 +7,7 @@ use super::{Role, node::NodeState};
 pub(in crate::router) enum Writer {
     One(usize),
     /// Two nodes take writes, and neither timeline is the newer one: whoever is chosen, writes are lost.
+    /// One that was stopped is not one of them, see [`STOPPED_AFTER`](super::node::STOPPED_AFTER).
     SplitBrain(usize, usize),
     /// Only this node takes writes, but a newer timeline than its own has been seen: it has been replaced, and what is
     /// written there is lost.

@@ -19,6 +19,11 @@ pub(in crate::router) struct NodeConfig {
     pub(in crate::router) is_near: bool,
 }
 
+/// A node that has refused connections for so long, and answered nobody, was stopped. Longer than most restarts take, so
+/// that one of them does not end a split brain that it comes back to; short enough for whoever stops a node in order to
+/// have writes again.
+pub(super) const STOPPED_AFTER: Duration = Duration::from_secs(10);
+
 /// What has been seen of it.
 #[derive(Debug)]
 pub(super) struct NodeState {
@@ -36,6 +41,8 @@ pub(super) struct NodeState {
     is_receiving: Option<bool>,
     /// Nothing that was asked before this moment says anything any more.
     not_before: Duration,
+    /// When it refused a connection for the first time since its last answer.
+    refused_since: Option<Duration>,
     /// Counts up when it becomes something else, so that connections to what it was can be told.
     generation: u32,
     pub(super) next_probe: Duration,
@@ -56,6 +63,7 @@ impl NodeState {
             received: None,
             is_receiving: None,
             not_before: Duration::ZERO,
+            refused_since: None,
             generation: 0,
             next_probe: Duration::ZERO,
         }
@@ -166,6 +174,24 @@ impl NodeState {
     pub(super) fn lost(&mut self, now: Duration) {
         self.place = self.place.filter(|_| flawed!(KeepPlace));
         self.not_before = self.not_before.max(now);
+    }
+
+    pub(super) fn refused(&mut self, now: Duration) {
+        self.refused_since.get_or_insert(now);
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.refused_since = None;
+    }
+
+    /// Whether it refuses connections, and has done nothing else for a while.
+    pub(super) fn is_stopped(&self, now: Duration) -> bool {
+        self.refused_since.is_some_and(|since| now.saturating_sub(since) >= STOPPED_AFTER)
+    }
+
+    /// Believes nothing of what it was until it tells anew.
+    pub(super) fn unsettle(&mut self, now: Duration) {
+        self.become_other(self.role, now);
     }
 
     pub(super) fn set_foreign(&mut self, is_foreign: bool) {

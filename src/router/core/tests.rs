@@ -222,6 +222,55 @@ fn two_addresses_of_one_server_are_no_split_brain() {
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback), "it is no replica");
 }
 
+/// Nodes 1 and 2 take writes on the newest timeline.
+fn split_brain() -> Core {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), replica(100));
+    core.tell(1, SECOND, (1, 2, 11), primary(100));
+    core.tell(2, SECOND, (1, 2, 12), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    core
+}
+
+#[test]
+fn a_split_brain_ends_when_one_of_the_two_is_stopped_and_is_back_with_it() {
+    let mut core = split_brain();
+    let split = Writer::SplitBrain(1, 2);
+    for second in 2..30 {
+        core.tell(1, SECOND * second, (1, 2, 11), primary(100));
+        core.cluster.observe(2, Observation::ConnectFailed, SECOND * second);
+        assert_eq!(core.cluster.table().writer(), if second < 12 { split } else { Writer::One(1) }, "{second}");
+    }
+    // Now the other one is down: who was stopped is no writer just because of that.
+    for second in 30..60 {
+        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(2, Observation::Role(Role::Primary), SECOND * second);
+        assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    }
+    core.tell(1, 60 * SECOND, (1, 2, 11), primary(100));
+    core.tell(2, 60 * SECOND, (1, 2, 13), primary(100));
+    assert_eq!(core.cluster.table().writer(), split);
+    core.tell(2, 61 * SECOND, (1, 2, 13), replica(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn a_split_brain_stays_while_both_answer_now_and_then_or_one_is_silent() {
+    let mut core = split_brain();
+    for second in 2..60 {
+        core.tell(1, SECOND * second, (1, 2, 11), primary(100));
+        core.cluster.observe(2, Observation::Silent { answers: 1 }, SECOND * second);
+        assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    }
+    for second in 60..120 {
+        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        if second % 9 == 0 {
+            core.cluster.observe(1, Observation::Answered, SECOND * second);
+        }
+        assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    }
+}
+
 #[test]
 fn a_restart_under_one_of_two_addresses_is_no_split_brain_when_the_other_is_gone() {
     let mut core = Core::probing(1);
