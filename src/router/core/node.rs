@@ -151,14 +151,15 @@ impl NodeState {
             return false;
         }
         let role = report.standing.role();
+        let timeline = self.told_timeline(report);
         let is_other = (self.role.is_some() && self.role != Some(role))
-            || (self.timeline.is_some() && report.timeline.is_some() && self.timeline != report.timeline)
+            || (self.timeline.is_some() && timeline.is_some() && self.timeline != timeline)
             || (self.system.is_some() && report.system.is_some() && self.system != report.system);
         if is_other || role != self.role() {
             self.become_other(Some(role), self.not_before);
         }
         self.role = Some(role);
-        self.timeline = report.timeline.or(self.timeline);
+        self.timeline = timeline.or(self.timeline);
         self.has_told_timeline |= self.timeline.is_some();
         self.system = report.system.or(self.system);
         self.instance = report.instance;
@@ -167,6 +168,18 @@ impl NodeState {
             Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),
         };
         true
+    }
+
+    /// The timeline that it is on, by what it says. A replica knows the one that it receives from its receiver; without
+    /// it, from its last restart point, which may be of before a failover. But a running replica never goes back: for that
+    /// it must be stopped and rewound.
+    fn told_timeline(&self, report: &Report) -> Option<u32> {
+        let runs_on = self.role == Some(Role::Replica)
+            && report.standing.role() == Role::Replica
+            && self.system == report.system
+            && self.instance.is_some()
+            && self.instance == report.instance;
+        if runs_on { report.timeline.max(self.timeline) } else { report.timeline }
     }
 
     /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so nothing

@@ -272,6 +272,23 @@ fn a_split_brain_stays_while_both_answer_now_and_then_or_one_is_silent() {
 }
 
 #[test]
+fn a_replica_that_is_cut_from_its_primary_stays_on_its_timeline_until_it_restarts() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 2, 11), primary(100));
+    core.tell(2, SECOND, (1, 2, 12), replica(100));
+    let node = |core: &Core| {
+        let node = core.cluster.snapshot(&core.live, SECOND).nodes[2].clone();
+        (node.timeline, node.generation)
+    };
+    let (_, generation) = node(&core);
+    core.tell(2, 2 * SECOND, (1, 1, 12), replica(100));
+    assert_eq!(node(&core), (Some(2), generation));
+    core.tell(2, 3 * SECOND, (1, 1, 13), replica(100));
+    assert_eq!(node(&core), (Some(1), generation + 1), "it was rewound");
+}
+
+#[test]
 fn a_restart_under_one_of_two_addresses_is_no_split_brain_when_the_other_is_gone() {
     let mut core = Core::probing(1);
     core.tell(0, SECOND, (1, 1, 10), primary(100));
