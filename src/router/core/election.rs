@@ -28,6 +28,10 @@ pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> 
     if flawed!(AnyWritable) {
         return writable().next().map_or(Writer::Nobody, |(index, _)| Writer::One(index));
     }
+    // Its new timeline is the newest as soon as it has told it: what anybody else takes until then is lost.
+    if writable().any(|(_, node)| node.is_promoted_from(newest)) {
+        return Writer::Nobody;
+    }
     let mut newest_ones = writable().filter(|(_, node)| node.timeline().is_some() && node.timeline() == newest);
     if let Some((one, node)) = newest_ones.next() {
         return match newest_ones.find(|(_, other)| !node.is_same_server(other)) {

@@ -32,6 +32,8 @@ pub(super) struct NodeState {
     role: Option<Role>,
     timeline: Option<u32>,
     has_told_timeline: bool,
+    /// The timeline that it followed as a replica until it was promoted, until it tells its new one.
+    promoted_from: Option<u32>,
     system: Option<u64>,
     instance: Option<u64>,
     is_foreign: bool,
@@ -56,6 +58,7 @@ impl NodeState {
             role: None,
             timeline: None,
             has_told_timeline: false,
+            promoted_from: None,
             system: None,
             instance: None,
             is_foreign: false,
@@ -90,6 +93,11 @@ impl NodeState {
     /// Whether it had a timeline that is outdated since it has become something else.
     pub(super) fn is_unsettled(&self) -> bool {
         self.timeline.is_none() && self.has_told_timeline
+    }
+
+    /// Whether it was promoted on this timeline, and has not told yet to which one.
+    pub(super) fn is_promoted_from(&self, timeline: Option<u32>) -> bool {
+        self.timeline.is_none() && self.promoted_from.is_some() && self.promoted_from == timeline
     }
 
     pub(super) fn system(&self) -> Option<u64> {
@@ -213,6 +221,12 @@ impl NodeState {
 
     fn become_other(&mut self, role: Option<Role>, now: Duration) {
         self.generation += 1;
+        self.promoted_from = match (self.role(), role) {
+            (Role::Replica, Some(Role::Primary)) => self.timeline,
+            // It is still not known where it has gone.
+            (Role::Primary, Some(Role::Primary)) => self.promoted_from,
+            _ => None,
+        };
         self.role = role;
         self.timeline = None;
         self.place = None;

@@ -289,6 +289,33 @@ fn a_replica_that_is_cut_from_its_primary_stays_on_its_timeline_until_it_restart
 }
 
 #[test]
+fn a_promotion_that_is_known_stops_writes_on_the_old_primary() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.cluster.observe(1, Observation::Role(Role::Primary), 2 * SECOND);
+    assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::NoPrimary));
+    core.tell(1, 3 * SECOND, (1, 2, 11), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn an_address_that_leads_from_a_replica_to_the_primary_stops_writes_only_until_it_has_told_so() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.cluster.observe(1, Observation::Role(Role::Primary), 2 * SECOND);
+    core.tell(1, 3 * SECOND, (1, 1, 10), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    core.cluster.observe(1, Observation::Role(Role::Replica), 4 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    core.tell(1, 4 * SECOND, (1, 1, 11), replica(100));
+    core.cluster.observe(1, Observation::Role(Role::Primary), 5 * SECOND);
+    core.cluster.observe(1, Observation::Role(Role::Replica), 6 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+}
+
+#[test]
 fn a_restart_under_one_of_two_addresses_is_no_split_brain_when_the_other_is_gone() {
     let mut core = Core::probing(1);
     core.tell(0, SECOND, (1, 1, 10), primary(100));
