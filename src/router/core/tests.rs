@@ -439,6 +439,24 @@ fn a_replica_that_is_known_to_lag_serves_no_eventual_reads_while_the_primary_can
 }
 
 #[test]
+fn a_replica_that_is_far_behind_lags_however_often_the_primary_is_asked() {
+    for (interval, max_lag) in [(SECOND / 10, 60 * SECOND), (SECOND / 2, 600 * SECOND)] {
+        let mut core = Core::new(Config { probe_interval: Some(interval), max_lag, ..config(1) });
+        let mut tell = |tick: u32, replay: u64| {
+            core.tell(0, SECOND + interval * tick, (1, 1, 10), primary(100 + u64::from(tick)));
+            core.tell(1, SECOND + interval * tick, (1, 1, 11), replica(replay));
+            core.cluster.table().exclusion(1, Want::Eventual, NodeSet::EMPTY, SECOND + interval * tick)
+        };
+        let late = (max_lag.as_millis() / interval.as_millis()) as u32;
+        for tick in 0..3 * late {
+            assert_eq!(tell(tick, 100), (tick > late).then_some(Exclusion::Lagging), "{interval:?} {tick}");
+        }
+        let almost = 3 * late - late * 9 / 10;
+        assert_eq!(tell(3 * late, 100 + u64::from(almost)), None, "{interval:?}");
+    }
+}
+
+#[test]
 fn a_decision_takes_no_time() {
     let mut core = Core::replicas(3);
     core.report(0, NOW, 1, primary(100));
