@@ -240,7 +240,7 @@ impl Cluster {
         if !cause.is_certain() && !self.may_eject(index) {
             return;
         }
-        let patience = self.config.probe_interval.map_or(Duration::ZERO, |interval| interval + PATIENCE);
+        let patience = self.config.probe_interval.map_or(Duration::ZERO, |interval| interval.saturating_add(PATIENCE));
         if let Some(node) = self.nodes.get_mut(index) {
             node.health.eject(cause, self.now, patience, &mut self.random);
         }
@@ -270,7 +270,8 @@ impl Cluster {
         let (Some(interval), Some(node)) = (self.config.probe_interval, self.nodes.get_mut(index)) else { return };
         if is_outcome && node.next_probe <= self.now {
             let pause = node.health.probe_pause(interval);
-            node.next_probe = self.now + pause + pause * (self.random.below(128) as u32) / 1280;
+            let chance = pause.saturating_mul(self.random.below(128) as u32) / 1280;
+            node.next_probe = self.now.saturating_add(pause).saturating_add(chance);
         }
     }
 

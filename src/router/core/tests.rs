@@ -457,6 +457,34 @@ fn a_replica_that_is_far_behind_lags_however_often_the_primary_is_asked() {
 }
 
 #[test]
+fn the_longest_times_are_no_panic() {
+    for now in [SECOND, Duration::MAX] {
+        let longest = Duration::MAX;
+        let probe_interval = Some(longest);
+        let mut core = Core::new(Config { probe_interval, max_lag: longest, slow_start: longest, ..config(2) });
+        for observation in [
+            Observation::ConnectFailed,
+            Observation::Silent { answers: 0 },
+            Observation::Lost { answers: 0 },
+            Observation::CallFailed { answers: 0 },
+            Observation::Role(Role::Primary),
+            Observation::Answered,
+        ] {
+            for _ in 0..20 {
+                core.cluster.observe(1, observation, now);
+            }
+        }
+        core.tell(1, now, (1, 1, 11), replica(100));
+        core.tell(0, now, (1, 1, 10), primary(100));
+        for want in [Want::Strong, Want::Eventual, Want::Bounded(longest)] {
+            let decision = core.cluster.table().choose(want, &core.live, NodeSet::EMPTY, now, 3);
+            assert!(matches!(decision, Decision::Route(_)), "{want:?}: {decision:?}");
+        }
+        core.cluster.snapshot(&core.live, now);
+    }
+}
+
+#[test]
 fn a_decision_takes_no_time() {
     let mut core = Core::replicas(3);
     core.report(0, NOW, 1, primary(100));
