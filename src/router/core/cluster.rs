@@ -42,6 +42,8 @@ pub(in crate::router) struct Cluster {
     pub(super) history: History,
     pub(super) newest: Option<u32>,
     system: Option<u64>,
+    /// Whether a primary has told `system`, and not just whoever was heard first. Then it stays.
+    is_system_certain: bool,
     writer: Writer,
     random: Random,
     /// Time does not go back here, whatever the clock says.
@@ -58,7 +60,19 @@ impl Cluster {
         let (history, random) = (History::default(), Random::new(seed));
         let table = table(&config, &nodes, &history, writer, None);
         let (newest, system, now, wishes) = (None, None, Duration::ZERO, VecDeque::new());
-        Self { config, nodes, history, newest, system, writer, random, now, wishes, table: Arc::new(table) }
+        Self {
+            config,
+            nodes,
+            history,
+            newest,
+            system,
+            is_system_certain: false,
+            writer,
+            random,
+            now,
+            wishes,
+            table: Arc::new(table),
+        }
     }
 
     /// The newest table.
@@ -87,6 +101,9 @@ impl Cluster {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(index) else { return };
         let generation = node.generation();
+        if observation.is_answer() {
+            node.answered();
+        }
         match observation {
             Observation::Answered => _ = node.health.answered(now),
             Observation::CallFailed { answers } => {
@@ -96,6 +113,8 @@ impl Cluster {
             }
             Observation::ConnectFailed => {
                 node.lost(now);
+                node.refused(now);
+                self.leave_split_brain(index);
                 self.eject(index, EjectionCause::Unreachable);
             }
             Observation::Gone => {
@@ -134,7 +153,12 @@ impl Cluster {
         let now = self.now;
         let Some(node) = self.nodes.get_mut(index) else { return };
         node.health.answered(now);
+        let (before, generation) = (node.instance(), node.generation());
         let counts = node.report(report);
+        let after = node.instance();
+        if node.generation() == generation {
+            self.follow_restart(before, after);
+        }
         self.identify();
         // Even an answer that was overtaken tells that there is such a timeline.
         let of_ours = report.system.is_none() || report.system == self.system || flawed!(NoIdentity);
@@ -145,23 +169,64 @@ impl Cluster {
         if !counts {
             return;
         }
-        if let Standing::Primary { flush: Some(flush) } = report.standing
-            && self.settle() == Writer::One(index)
-            && self.nodes.get(index).and_then(NodeState::timeline) == self.newest
-        {
+        if self.settle() != Writer::One(index) || self.nodes.get(index).and_then(NodeState::timeline) != self.newest {
+            return;
+        }
+        // While the primary of the settings may still tell, a server that just happens to be writable does not decide.
+        let is_certain = report.system.is_some() && report.system == self.system;
+        if is_certain && self.configured_primary().is_none_or(NodeState::is_ejected) {
+            self.is_system_certain = true;
+        }
+        if let Standing::Primary { flush: Some(flush) } = report.standing {
             self.history.add(if flawed!(ReceivedAt) { now } else { report.sent_at }, flush);
         }
     }
 
-    /// Tells the nodes of this cluster from those of others. The primary of the settings says which one it is; until it
-    /// has, whoever was heard first.
+    /// A server that has restarted has done so under all its addresses, also under one that does not answer any more.
+    /// Only a later start of what it was is a restart: else this address leads to another server now.
+    fn follow_restart(&mut self, before: Option<u64>, after: Option<u64>) {
+        if before.is_some() && after > before {
+            self.nodes.iter_mut().filter(|node| node.instance() == before).for_each(|node| node.restarted(after));
+        }
+    }
+
+    fn configured_primary(&self) -> Option<&NodeState> {
+        self.nodes.iter().find(|node| node.expected() == Role::Primary)
+    }
+
+    /// Tells the nodes of this cluster from those of others. The primary of the settings says which one it is, or, when
+    /// that is out of service, the one that has replaced it; until then, provisionally, whoever was heard first. What a
+    /// primary has said stays: an empty server that is put in the place of the old primary must not turn all others into
+    /// strangers, and take their writes.
     fn identify(&mut self) {
-        let told = self.nodes.iter().find(|node| node.expected() == Role::Primary).and_then(NodeState::system);
-        let anybody = || self.nodes.iter().find_map(NodeState::system);
-        self.system = told.or(self.system).or_else(anybody);
+        let before = self.system;
+        if !self.is_system_certain {
+            let told = self.configured_primary().and_then(NodeState::system);
+            let anybody = || self.nodes.iter().find_map(NodeState::system);
+            self.system = told.or(self.system).or_else(anybody);
+            self.is_system_certain = told.is_some();
+        }
         for node in &mut self.nodes {
             let is_foreign = node.system().is_some() && node.system() != self.system;
             node.set_foreign(is_foreign);
+        }
+        if before.is_some() && before != self.system {
+            // These were of another cluster: its timelines must fence nobody here.
+            self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
+            self.history.clear();
+        }
+    }
+
+    /// A split brain ends when one of the two is stopped, also when it never comes back to say so. It has to tell anew
+    /// what it is before it counts again, and if it still takes writes then, the split brain is back.
+    fn leave_split_brain(&mut self, index: usize) {
+        let Some(node) = self.nodes.get_mut(index) else { return };
+        let is_party = node.is_member()
+            && node.role() == Role::Primary
+            && node.timeline().is_some()
+            && node.timeline() == self.newest;
+        if matches!(self.writer, Writer::SplitBrain(..)) && is_party && node.is_stopped(self.now) {
+            node.unsettle(self.now);
         }
     }
 
@@ -179,7 +244,7 @@ impl Cluster {
         if !cause.is_certain() && !self.may_eject(index) {
             return;
         }
-        let patience = self.config.probe_interval.map_or(Duration::ZERO, |interval| interval + PATIENCE);
+        let patience = self.config.probe_interval.map_or(Duration::ZERO, |interval| interval.saturating_add(PATIENCE));
         if let Some(node) = self.nodes.get_mut(index) {
             node.health.eject(cause, self.now, patience, &mut self.random);
         }
@@ -209,7 +274,8 @@ impl Cluster {
         let (Some(interval), Some(node)) = (self.config.probe_interval, self.nodes.get_mut(index)) else { return };
         if is_outcome && node.next_probe <= self.now {
             let pause = node.health.probe_pause(interval);
-            node.next_probe = self.now + pause + pause * (self.random.below(128) as u32) / 1280;
+            let chance = pause.saturating_mul(self.random.below(128) as u32) / 1280;
+            node.next_probe = self.now.saturating_add(pause).saturating_add(chance);
         }
     }
 

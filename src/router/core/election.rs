@@ -7,6 +7,7 @@ use super::{Role, node::NodeState};
 pub(in crate::router) enum Writer {
     One(usize),
     /// Two nodes take writes, and neither timeline is the newer one: whoever is chosen, writes are lost.
+    /// One that was stopped is not one of them, see [`STOPPED_AFTER`](super::node::STOPPED_AFTER).
     SplitBrain(usize, usize),
     /// Only this node takes writes, but a newer timeline than its own has been seen: it has been replaced, and what is
     /// written there is lost.
@@ -26,6 +27,10 @@ pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> 
     let writable = || nodes.iter().enumerate().filter(|(_, node)| node.is_member() && node.role() == Role::Primary);
     if flawed!(AnyWritable) {
         return writable().next().map_or(Writer::Nobody, |(index, _)| Writer::One(index));
+    }
+    // Its new timeline is the newest as soon as it has told it: what anybody else takes until then is lost.
+    if writable().any(|(_, node)| node.is_promoted_from(newest)) {
+        return Writer::Nobody;
     }
     let mut newest_ones = writable().filter(|(_, node)| node.timeline().is_some() && node.timeline() == newest);
     if let Some((one, node)) = newest_ones.next() {

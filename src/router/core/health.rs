@@ -128,16 +128,18 @@ impl Health {
             // Calls that were under way say nothing new. But a try after the pause has failed.
             if now >= ejection.until {
                 ejection.failed += 1;
-                ejection.trial_from = now + patience + pause(cause, ejection.failed, random);
+                ejection.trial_from =
+                    now.saturating_add(patience).saturating_add(pause(cause, ejection.failed, random));
             }
             return;
         }
         if self.admitted_at.is_none_or(|at| now.saturating_sub(at) >= FORGIVEN_AFTER) {
             self.strikes = 0;
         }
-        let until = now + pause(cause, self.strikes, random);
+        let until = now.saturating_add(pause(cause, self.strikes, random));
         self.strikes += 1;
-        self.ejection = Some(Ejection { cause, since: now, until, trial_from: until + patience, failed: 0 });
+        self.ejection =
+            Some(Ejection { cause, since: now, until, trial_from: until.saturating_add(patience), failed: 0 });
     }
 
     /// The node has answered. Whether that brings it back into service.

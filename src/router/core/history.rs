@@ -12,8 +12,8 @@ use std::{collections::VecDeque, time::Duration};
 
 use super::lsn::Lsn;
 
-/// The most moments that are kept. Asked twice a second, that is four minutes: who is further behind than that is far
-/// behind.
+/// The most moments that are kept. Asked twice a second, these would be four minutes, but longer lags have to be known too:
+/// so the older they are, the further apart.
 const MOST: usize = 512;
 
 /// Flush places of one primary on one timeline, each with the moment before which they were reached.
@@ -39,9 +39,25 @@ impl History {
             }
         }
         if self.moments.len() == MOST {
-            self.moments.pop_front();
+            self.thin();
         }
         self.moments.push_back((sent_at, flush));
+    }
+
+    /// Drops the moment that is missed least: without it a replica's age may seem greater by what lies between its
+    /// neighbours, never less, and that is little against the age itself. To drop every second one of the older half, again
+    /// and again, would make gaps that grow faster than the age, and call replicas late that are not.
+    fn thin(&mut self) {
+        let Some((last, _)) = self.last() else { return };
+        let missed = |&index: &usize| {
+            let at = |index: usize| self.moments.get(index).map_or(last, |(at, _)| *at);
+            let gap = at(index + 1).saturating_sub(at(index - 1));
+            gap.as_secs_f64() / last.saturating_sub(at(index)).as_secs_f64().max(1e-9)
+        };
+        // The first one stays, so that the span grows, and the last one is the present.
+        let least =
+            (1..self.moments.len().saturating_sub(1)).min_by(|one, other| missed(one).total_cmp(&missed(other)));
+        self.moments.remove(least.unwrap_or(0));
     }
 
     pub(super) fn clear(&mut self) {
@@ -91,6 +107,21 @@ mod tests {
         assert_eq!(history.as_of(Lsn::new(7)), Some(secs(99)));
         assert_eq!(history.as_of(Lsn::new(150)), Some(secs(150)));
         assert_eq!(history.as_of(Lsn::new(9999)), Some(secs(199)), "no later than it was asked");
+    }
+
+    #[test]
+    fn a_long_history_is_never_younger_than_the_truth_and_little_older() {
+        let mut history = History::default();
+        let at = |tick: u64| Duration::from_millis(100 * tick);
+        let ticks = 36_000;
+        for tick in 0..ticks {
+            history.add(at(tick), Lsn::new(tick));
+        }
+        assert_eq!((history.moments.len(), history.span()), (MOST, at(ticks - 1)));
+        for tick in 0..ticks {
+            let (age, truth) = (at(ticks - 1) - history.as_of(Lsn::new(tick)).unwrap(), at(ticks - 1 - tick));
+            assert!(age >= truth && age <= truth + truth / 20 + at(1), "{age:?} instead of {truth:?}");
+        }
     }
 
     #[test]

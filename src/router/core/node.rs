@@ -19,6 +19,11 @@ pub(in crate::router) struct NodeConfig {
     pub(in crate::router) is_near: bool,
 }
 
+/// A node that has refused connections for so long, and answered nobody, was stopped. Longer than most restarts take, so
+/// that one of them does not end a split brain that it comes back to; short enough for whoever stops a node in order to
+/// have writes again.
+pub(super) const STOPPED_AFTER: Duration = Duration::from_secs(10);
+
 /// What has been seen of it.
 #[derive(Debug)]
 pub(super) struct NodeState {
@@ -27,6 +32,8 @@ pub(super) struct NodeState {
     role: Option<Role>,
     timeline: Option<u32>,
     has_told_timeline: bool,
+    /// The timeline that it followed as a replica until it was promoted, until it tells its new one.
+    promoted_from: Option<u32>,
     system: Option<u64>,
     instance: Option<u64>,
     is_foreign: bool,
@@ -36,6 +43,8 @@ pub(super) struct NodeState {
     is_receiving: Option<bool>,
     /// Nothing that was asked before this moment says anything any more.
     not_before: Duration,
+    /// When it refused a connection for the first time since its last answer.
+    refused_since: Option<Duration>,
     /// Counts up when it becomes something else, so that connections to what it was can be told.
     generation: u32,
     pub(super) next_probe: Duration,
@@ -49,6 +58,7 @@ impl NodeState {
             role: None,
             timeline: None,
             has_told_timeline: false,
+            promoted_from: None,
             system: None,
             instance: None,
             is_foreign: false,
@@ -56,6 +66,7 @@ impl NodeState {
             received: None,
             is_receiving: None,
             not_before: Duration::ZERO,
+            refused_since: None,
             generation: 0,
             next_probe: Duration::ZERO,
         }
@@ -84,6 +95,11 @@ impl NodeState {
         self.timeline.is_none() && self.has_told_timeline
     }
 
+    /// Whether it was promoted on this timeline, and has not told yet to which one.
+    pub(super) fn is_promoted_from(&self, timeline: Option<u32>) -> bool {
+        self.timeline.is_none() && self.promoted_from.is_some() && self.promoted_from == timeline
+    }
+
     pub(super) fn system(&self) -> Option<u64> {
         self.system
     }
@@ -91,6 +107,15 @@ impl NodeState {
     /// Whether both are the same server under two addresses.
     pub(super) fn is_same_server(&self, other: &Self) -> bool {
         self.instance.is_some() && self.instance == other.instance
+    }
+
+    pub(super) fn instance(&self) -> Option<u64> {
+        self.instance
+    }
+
+    /// The server that was proven to be this one has restarted. What it says itself counts more.
+    pub(super) fn restarted(&mut self, instance: Option<u64>) {
+        self.instance = instance;
     }
 
     pub(super) fn place(&self) -> Option<Lsn> {
@@ -134,14 +159,15 @@ impl NodeState {
             return false;
         }
         let role = report.standing.role();
+        let timeline = self.told_timeline(report);
         let is_other = (self.role.is_some() && self.role != Some(role))
-            || (self.timeline.is_some() && report.timeline.is_some() && self.timeline != report.timeline)
+            || (self.timeline.is_some() && timeline.is_some() && self.timeline != timeline)
             || (self.system.is_some() && report.system.is_some() && self.system != report.system);
         if is_other || role != self.role() {
             self.become_other(Some(role), self.not_before);
         }
         self.role = Some(role);
-        self.timeline = report.timeline.or(self.timeline);
+        self.timeline = timeline.or(self.timeline);
         self.has_told_timeline |= self.timeline.is_some();
         self.system = report.system.or(self.system);
         self.instance = report.instance;
@@ -152,11 +178,41 @@ impl NodeState {
         true
     }
 
+    /// The timeline that it is on, by what it says. A replica knows the one that it receives from its receiver; without
+    /// it, from its last restart point, which may be of before a failover. But a running replica never goes back: for that
+    /// it must be stopped and rewound.
+    fn told_timeline(&self, report: &Report) -> Option<u32> {
+        let runs_on = self.role == Some(Role::Replica)
+            && report.standing.role() == Role::Replica
+            && self.system == report.system
+            && self.instance.is_some()
+            && self.instance == report.instance;
+        if runs_on { report.timeline.max(self.timeline) } else { report.timeline }
+    }
+
     /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so nothing
     /// of that is known until it is asked again. What it was does not change by that: a timeline is never unlearnt.
     pub(super) fn lost(&mut self, now: Duration) {
         self.place = self.place.filter(|_| flawed!(KeepPlace));
         self.not_before = self.not_before.max(now);
+    }
+
+    pub(super) fn refused(&mut self, now: Duration) {
+        self.refused_since.get_or_insert(now);
+    }
+
+    pub(super) fn answered(&mut self) {
+        self.refused_since = None;
+    }
+
+    /// Whether it refuses connections, and has done nothing else for a while.
+    pub(super) fn is_stopped(&self, now: Duration) -> bool {
+        self.refused_since.is_some_and(|since| now.saturating_sub(since) >= STOPPED_AFTER)
+    }
+
+    /// Believes nothing of what it was until it tells anew.
+    pub(super) fn unsettle(&mut self, now: Duration) {
+        self.become_other(self.role, now);
     }
 
     pub(super) fn set_foreign(&mut self, is_foreign: bool) {
@@ -165,6 +221,12 @@ impl NodeState {
 
     fn become_other(&mut self, role: Option<Role>, now: Duration) {
         self.generation += 1;
+        self.promoted_from = match (self.role(), role) {
+            (Role::Replica, Some(Role::Primary)) => self.timeline,
+            // It is still not known where it has gone.
+            (Role::Primary, Some(Role::Primary)) => self.promoted_from,
+            _ => None,
+        };
         self.role = role;
         self.timeline = None;
         self.place = None;

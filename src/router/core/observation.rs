@@ -26,6 +26,16 @@ pub(in crate::router) enum Observation {
     Silent { answers: u32 },
 }
 
+impl Observation {
+    /// Whether the node has said anything by that.
+    pub(super) fn is_answer(&self) -> bool {
+        match self {
+            Self::Answered | Self::CallFailed { .. } | Self::Probed(_) | Self::Role(_) => true,
+            Self::ConnectFailed | Self::Lost { .. } | Self::Silent { .. } => false,
+        }
+    }
+}
+
 /// What a node says of itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::router) struct Report {

@@ -32,8 +32,9 @@ pub struct RouterSnapshot {
 pub enum PrimaryState {
     /// This one.
     Known(Arc<str>),
-    /// Two nodes take writes, and neither timeline is the newer one. Strong calls are refused until one of them has been
-    /// stopped.
+    /// Two nodes take writes, and neither timeline is the newer one. Strong calls are refused until one of them is a
+    /// replica, or was stopped: until it has refused connections for ten seconds. One that just does not answer may still
+    /// be writing. If the stopped one comes back and takes writes, this is back too.
     SplitBrain(Arc<str>, Arc<str>),
     /// Only this node takes writes, but a newer timeline than its own has been seen. Strong calls are refused until the
     /// primary of that one is found.

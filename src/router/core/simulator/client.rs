@@ -226,6 +226,7 @@ impl Client {
                 self.oracle.lost(node, told_at);
                 self.observe(node, Observation::Lost { answers }, at)?;
                 if is_refused && world.servers[node].is_reachable {
+                    self.oracle.refused(node, told_at);
                     self.observe(node, Observation::ConnectFailed, at)?;
                 }
             } else if !world.answers(node) {
@@ -380,6 +381,7 @@ impl Client {
                 self.connected[node] = None;
                 let told_at = self.tell(at);
                 self.oracle.lost(node, told_at);
+                self.oracle.refused(node, told_at);
                 Observation::ConnectFailed
             }
             _ => Observation::Silent { answers },

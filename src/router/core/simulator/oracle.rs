@@ -1,7 +1,7 @@
 //! What the router has been told so far, kept in the simplest way, and what follows from it.
 
 use super::{
-    super::{Role, observation::Report, table::Table},
+    super::{Role, node::STOPPED_AFTER, observation::Report, table::Table},
     world::Time,
 };
 
@@ -44,6 +44,10 @@ pub(super) struct Told {
     pub(super) is_foreign: bool,
     /// It has become something else since it told its timeline.
     is_unsettled: bool,
+    /// When it refused a connection for the first time since it told anything.
+    refused_since: Option<Time>,
+    /// It has refused connections for so long that it is no rival until it tells anew what it is.
+    is_stopped: bool,
     /// A report that was asked for before this moment tells of the past.
     outdated_before: Time,
 }
@@ -63,6 +67,7 @@ impl Oracle {
         let told = &mut self.told[node];
         // The simulator's cluster has this identifier.
         let is_foreign = report.system != Some(1);
+        told.refused_since = None;
         if !is_foreign {
             self.newest = self.newest.max(report.timeline);
         }
@@ -71,11 +76,13 @@ impl Oracle {
             told.role = Some(report.standing.role());
             told.timeline = report.timeline;
             told.is_unsettled = false;
+            told.is_stopped = false;
         }
     }
 
     pub(super) fn role(&mut self, node: usize, role: Role, now: Time) {
         let told = &mut self.told[node];
+        told.refused_since = None;
         let settings = if node == 0 { Role::Primary } else { Role::Replica };
         if told.role.unwrap_or(settings) != role {
             told.is_unsettled |= told.timeline.take().is_some();
@@ -88,11 +95,17 @@ impl Oracle {
         self.told[node].outdated_before = now;
     }
 
+    pub(super) fn refused(&mut self, node: usize, now: Time) {
+        let told = &mut self.told[node];
+        let since = *told.refused_since.get_or_insert(now);
+        told.is_stopped |= now - since >= STOPPED_AFTER.as_micros() as Time;
+    }
+
     /// Judges where a strong call goes.
     pub(super) fn judge_strong(&self, node: usize) -> Result<(), Violation> {
         let told = &self.told[node];
         let wrong = |what: &str| Err(broken(Rule::Strong, format!("a strong call to node {node}: {what}: {self:?}")));
-        let takes_writes = |told: &Told| !told.is_foreign && told.role == Some(Role::Primary);
+        let takes_writes = |told: &Told| !told.is_foreign && !told.is_stopped && told.role == Some(Role::Primary);
         if told.is_foreign {
             return wrong("it belongs to another cluster");
         }
