@@ -139,6 +139,6 @@ async fn an_application_starts_with_the_settings_of_yesterday() {
     serves("with the old primary stopped").await;
     // Nobody who leads: the settings are wrong, or the cluster is.
     cluster.nodes()[1].stop().await.unwrap();
-    let error = builder().connect().await.err().expect("nobody leads");
+    let Err(error) = builder().connect().await else { panic!("nobody leads") };
     assert!(matches!(error.kind(), mainstem::ErrorKind::Unavailable), "{}", error.report());
 }

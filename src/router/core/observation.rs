@@ -31,7 +31,7 @@ impl Observation {
     pub(super) fn is_answer(&self) -> bool {
         match self {
             Self::Answered | Self::CallFailed { .. } | Self::Probed(_) | Self::Role(_) => true,
-            Self::ConnectFailed | Self::Lost { .. } | Self::Silent { .. } => false,
+            Self::ConnectFailed | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
         }
     }
 }
