@@ -1,0 +1,232 @@
+//! Who takes writes when primaries change, stop, come back, or are those of another cluster.
+
+use super::*;
+
+#[test]
+fn the_newest_timeline_wins_and_the_old_primary_is_fenced_for_good() {
+    let mut core = Core::replicas(2);
+    core.report(0, NOW, 1, primary(100));
+    core.report(1, NOW, 1, replica(100));
+    assert_eq!(core.wishes(), []);
+    core.cluster.observe(1, Observation::Role(Role::Primary), NOW);
+    assert_eq!(core.wishes(), [Wish::Probe { node: 1 }, Wish::Drain { node: 1, generation: 1 }]);
+    core.report(1, NOW + SECOND, 2, primary(110));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    // It is down, and the old one goes on writing.
+    core.fail(1);
+    core.report(0, NOW + 2 * SECOND, 1, primary(500));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    core.cluster.observe(1, Observation::Role(Role::Replica), NOW + 3 * SECOND);
+    assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::Fenced(0)));
+    assert_eq!(core.cluster.snapshot(&core.live, NOW).nodes[0].state, NodeCondition::Fenced);
+}
+
+#[test]
+fn two_on_one_timeline_are_both_named() {
+    let mut core = Core::replicas(2);
+    core.report(0, NOW, 1, primary(100));
+    core.report(1, NOW, 2, primary(100));
+    core.report(2, NOW, 2, primary(100));
+    assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::SplitBrain(1, 2)));
+    let split = PrimaryState::SplitBrain("node 1".into(), "node 2".into());
+    assert_eq!(core.cluster.snapshot(&core.live, NOW).primary, split);
+    core.report(2, NOW + SECOND, 2, replica(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn two_addresses_of_one_server_are_no_split_brain() {
+    let mut core = Core::replicas(1);
+    core.report(0, NOW, 1, primary(100));
+    let standing = primary(100);
+    let twin = Report { sent_at: NOW, system: Some(1), timeline: Some(1), instance: Some(0), standing };
+    core.cluster.observe(1, Observation::Probed(twin), NOW);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback), "it is no replica");
+}
+
+/// Nodes 1 and 2 take writes on the newest timeline.
+fn split_brain() -> Core {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), replica(100));
+    core.tell(1, SECOND, (1, 2, 11), primary(100));
+    core.tell(2, SECOND, (1, 2, 12), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    core
+}
+
+#[test]
+fn a_split_brain_ends_when_one_of_the_two_is_stopped_and_is_back_with_it() {
+    let mut core = split_brain();
+    let split = Writer::SplitBrain(1, 2);
+    for second in 2..30 {
+        core.tell(1, SECOND * second, (1, 2, 11), primary(100));
+        core.cluster.observe(2, Observation::ConnectFailed, SECOND * second);
+        assert_eq!(core.cluster.table().writer(), if second < 12 { split } else { Writer::One(1) }, "{second}");
+    }
+    // Now the other one is down: who was stopped is no writer just because of that.
+    for second in 30..60 {
+        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(2, Observation::Role(Role::Primary), SECOND * second);
+        assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    }
+    core.tell(1, 60 * SECOND, (1, 2, 11), primary(100));
+    core.tell(2, 60 * SECOND, (1, 2, 13), primary(100));
+    assert_eq!(core.cluster.table().writer(), split);
+    core.tell(2, 61 * SECOND, (1, 2, 13), replica(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn a_split_brain_stays_while_both_answer_now_and_then_or_one_is_silent() {
+    let mut core = split_brain();
+    for second in 2..60 {
+        core.tell(1, SECOND * second, (1, 2, 11), primary(100));
+        core.cluster.observe(2, Observation::Silent { answers: 1 }, SECOND * second);
+        assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    }
+    for second in 60..120 {
+        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        if second % 9 == 0 {
+            core.cluster.observe(1, Observation::Answered, SECOND * second);
+        }
+        assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    }
+}
+
+#[test]
+fn a_replica_that_is_cut_from_its_primary_stays_on_its_timeline_until_it_restarts() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 2, 11), primary(100));
+    core.tell(2, SECOND, (1, 2, 12), replica(100));
+    let node = |core: &Core| {
+        let node = core.cluster.snapshot(&core.live, SECOND).nodes[2].clone();
+        (node.timeline, node.generation)
+    };
+    let (_, generation) = node(&core);
+    core.tell(2, 2 * SECOND, (1, 1, 12), replica(100));
+    assert_eq!(node(&core), (Some(2), generation));
+    core.tell(2, 3 * SECOND, (1, 1, 13), replica(100));
+    assert_eq!(node(&core), (Some(1), generation + 1), "it was rewound");
+}
+
+#[test]
+fn a_promotion_that_is_known_stops_writes_on_the_old_primary() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.cluster.observe(1, Observation::Role(Role::Primary), 2 * SECOND);
+    assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::NoPrimary));
+    core.tell(1, 3 * SECOND, (1, 2, 11), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn an_address_that_leads_from_a_replica_to_the_primary_stops_writes_only_until_it_has_told_so() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.cluster.observe(1, Observation::Role(Role::Primary), 2 * SECOND);
+    core.tell(1, 3 * SECOND, (1, 1, 10), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    core.cluster.observe(1, Observation::Role(Role::Replica), 4 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    core.tell(1, 4 * SECOND, (1, 1, 11), replica(100));
+    core.cluster.observe(1, Observation::Role(Role::Primary), 5 * SECOND);
+    core.cluster.observe(1, Observation::Role(Role::Replica), 6 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+}
+
+#[test]
+fn a_restart_under_one_of_two_addresses_is_no_split_brain_when_the_other_is_gone() {
+    let mut core = Core::probing(1);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 10), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    for second in 2..60 {
+        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.tell(0, SECOND * second, (1, 1, 10 + u64::from(second) / 20), primary(100));
+        assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    }
+}
+
+#[test]
+fn an_address_that_leads_to_another_server_now_hides_no_split_brain() {
+    for other in [5, 50] {
+        let mut core = Core::probing(1);
+        core.tell(0, SECOND, (1, 1, 10), primary(100));
+        core.tell(1, SECOND, (1, 1, 10), primary(100));
+        core.tell(1, 2 * SECOND, (1, 1, other), primary(100));
+        for second in 3..6 {
+            core.tell(0, SECOND * second, (1, 1, 10), primary(100));
+            assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(0, 1), "{other}");
+            core.tell(1, SECOND * second, (1, 1, other), primary(100));
+            assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(0, 1), "{other}");
+        }
+    }
+}
+
+#[test]
+fn an_empty_server_in_place_of_a_replaced_primary_turns_nobody_foreign() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.tell(2, SECOND, (1, 1, 12), replica(100));
+    core.cluster.observe(0, Observation::ConnectFailed, 2 * SECOND);
+    core.tell(1, 3 * SECOND, (1, 2, 11), primary(120));
+    core.tell(2, 3 * SECOND, (1, 2, 12), replica(120));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    core.tell(0, 4 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    assert_eq!(core.cluster.snapshot(&core.live, 4 * SECOND).nodes[0].state, NodeCondition::Foreign);
+}
+
+#[test]
+fn an_empty_server_in_place_of_the_primary_gets_no_write() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.tell(0, 4 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::NoPrimary));
+    core.tell(0, 5 * SECOND, (1, 1, 21), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+}
+
+#[test]
+fn who_has_replaced_a_primary_that_is_out_of_service_says_which_cluster_it_is() {
+    let mut core = Core::probing(2);
+    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.tell(1, SECOND, (1, 2, 11), primary(100));
+    core.tell(2, SECOND, (77, 9, 12), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+    core.tell(0, 2 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(core.cluster.table().writer(), Writer::One(1));
+}
+
+#[test]
+fn a_writable_stranger_takes_nothing_over_from_replicas_that_were_heard_first() {
+    let mut core = Core::probing(2);
+    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.tell(2, SECOND, (77, 9, 12), primary(100));
+    assert!(matches!(core.choose(Want::Strong, &[], 0), Decision::Route(Route { node: 0, .. })));
+}
+
+#[test]
+fn a_writable_stranger_heard_first_gives_way_to_the_primary_of_the_settings() {
+    let mut core = Core::probing(1);
+    core.tell(1, SECOND, (77, 9, 11), primary(100));
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+}
+
+#[test]
+fn the_timeline_of_a_stranger_heard_first_fences_nobody() {
+    let mut core = Core::probing(2);
+    core.tell(2, SECOND, (77, 50, 12), replica(100));
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    assert_eq!(core.cluster.snapshot(&core.live, SECOND).timeline, Some(1));
+}
