@@ -256,8 +256,10 @@ impl RouterBuilder {
         Ok(router)
     }
 
-    /// Builds the router without asking anybody: connections are opened by the first calls and
-    /// probes.
+    /// Builds the router without asking anybody: connections are opened by the first calls and probes.
+    ///
+    /// Until nodes have answered, a strong call goes to the primary of the settings, also if it was replaced while the
+    /// application was down: [`connect`](Self::connect) asks before.
     ///
     /// # Errors
     ///
