@@ -79,11 +79,13 @@ mod error;
 mod event;
 mod filter;
 mod json;
+mod lsn;
 mod router;
 mod scope;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod token;
 
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
@@ -92,13 +94,14 @@ pub use filter::{
     Predicate, PredicateGroup, Selection, Side, TimeBoundedFilter,
 };
 pub use json::Json;
+pub use lsn::Lsn;
 pub use router::{
-    Client, EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions,
+    Client, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions,
     Role, Router, RouterBuilder, RouterSnapshot,
 };
 pub use scope::{
-    Consistency, Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
-    with_strong_consistency,
+    Consistency, Extensions, InScope, Scope, Scoped, Session, current_consistency, current_session, with_consistency,
+    with_eventual_consistency, with_session, with_strong_consistency,
 };
 pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
 pub use store::{
@@ -113,6 +116,7 @@ pub use store::{
 };
 #[cfg(feature = "migrations")]
 pub use store::{Migrate, Migrated};
+pub use token::{Token, TokenKey};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;
 

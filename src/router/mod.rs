@@ -41,7 +41,7 @@ pub use self::{
     builder::RouterBuilder,
     client::Client,
     core::{
-        EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
+        EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
     },
     settings::ReplicaOptions,
 };

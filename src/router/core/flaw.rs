@@ -17,6 +17,10 @@ pub(super) enum Flaw {
     NoIdentity,
     /// A floor is compared by its place alone.
     FloorWithoutTimeline,
+    /// The new timeline is taken to hold all of the old one.
+    HoldsEverything,
+    /// What is to be proven by the connection is taken for proven.
+    IgnoreGuard,
     /// What a node said is believed after the connection to it was lost.
     KeepPlace,
     /// A replica that has replayed all that it received is fresh, whether or not it receives anything.

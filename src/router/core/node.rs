@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Role,
     health::Health,
-    lsn::Lsn,
     observation::{Report, Standing},
 };
+use crate::lsn::Lsn;
 
 /// What the settings say about a node.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub(super) struct NodeState {
     place: Option<Lsn>,
     received: Option<Lsn>,
     is_receiving: Option<bool>,
+    /// What it had replayed as a replica, of which timeline, when it told that last and was still receiving that.
+    had: Option<(u32, Lsn)>,
     /// Nothing that was asked before this moment says anything any more.
     not_before: Duration,
     /// When it refused a connection for the first time since its last answer.
@@ -65,6 +67,7 @@ impl NodeState {
             place: None,
             received: None,
             is_receiving: None,
+            had: None,
             not_before: Duration::ZERO,
             refused_since: None,
             generation: 0,
@@ -126,6 +129,11 @@ impl NodeState {
         self.received
     }
 
+    /// See the field. Of a primary it says what it had before it was promoted.
+    pub(super) fn had(&self) -> Option<(u32, Lsn)> {
+        self.had
+    }
+
     pub(super) fn is_receiving(&self) -> Option<bool> {
         self.is_receiving
     }
@@ -170,11 +178,17 @@ impl NodeState {
         self.timeline = timeline.or(self.timeline);
         self.has_told_timeline |= self.timeline.is_some();
         self.system = report.system.or(self.system);
+        // After a restart it may have been rewound.
+        self.had = self.had.filter(|_| self.instance.is_some() && self.instance == report.instance);
         self.instance = report.instance;
         (self.place, self.received, self.is_receiving) = match report.standing {
             Standing::Primary { flush } => (flush, None, None),
             Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),
         };
+        // Who receives nothing may replay another timeline from an archive.
+        if self.is_receiving != Some(false) && role == Role::Replica {
+            self.had = report.timeline.zip(self.place).or(self.had);
+        }
         true
     }
 

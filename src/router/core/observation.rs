@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Role, lsn::Lsn};
+use super::Role;
+use crate::lsn::Lsn;
 
 /// What happened on a node. `answers` is how many calls it has answered so far.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
