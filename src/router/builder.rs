@@ -9,16 +9,15 @@ use tokio_postgres::{
 };
 
 use super::{
-    Inner, Role, Router,
-    borrowed::BorrowedPool,
-    check,
+    Inner, Role, Router, check,
     core::MOST_NODES,
-    manager::{Configs, ConnectFailures, FailureSink, Manager},
+    manager::{ConnectFailures, FailureSink, Manager},
+    names,
     node::{Node, Pool},
     probe::Probes,
     settings::{ReplicaOptions, Routing},
+    source::{Parsed, Source},
     state::{NodeHandle, State},
-    url,
 };
 use crate::error::{Error, Result};
 
@@ -55,52 +54,6 @@ pub(super) struct Limits {
     pub(super) call_timeout: Duration,
     pub(super) connect_timeout: Duration,
     pub(super) fallback_wait: Duration,
-}
-
-enum Source {
-    Url(String),
-    Pool(Box<dyn BorrowedPool>),
-}
-
-/// A source with its name, and without its secrets.
-enum Parsed {
-    Url(Arc<str>, Box<Configs>),
-    Pool(Arc<str>, Box<dyn BorrowedPool>),
-}
-
-impl Source {
-    fn parse(self, index: usize, role: Role, connect_timeout: Duration) -> Result<Parsed> {
-        let what = match role {
-            Role::Primary => "the primary".to_owned(),
-            Role::Replica => format!("replica {index}"),
-        };
-        match self {
-            Self::Url(url) => {
-                let (name, primary) = url::parse(&url, &what, Role::Primary, connect_timeout)?;
-                let (_, replica) = url::parse(&url, &what, Role::Replica, connect_timeout)?;
-                Ok(Parsed::Url(name.into(), Box::new(Configs { primary, replica })))
-            }
-            Self::Pool(pool) => {
-                let name = match role {
-                    Role::Primary => "primary pool".to_owned(),
-                    Role::Replica => format!("replica pool {index}"),
-                };
-                Ok(Parsed::Pool(name.into(), pool))
-            }
-        }
-    }
-}
-
-impl Parsed {
-    fn name(&self) -> Arc<str> {
-        match self {
-            Self::Url(name, _) | Self::Pool(name, _) => Arc::clone(name),
-        }
-    }
-
-    fn capacity(&self, max_connections: u32) -> Option<u32> {
-        matches!(self, Self::Url(..)).then_some(max_connections)
-    }
 }
 
 impl Default for RouterBuilder {
@@ -273,10 +226,14 @@ impl RouterBuilder {
         let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
-        let mut parsed = Vec::with_capacity(sources.len());
+        let mut listed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            let source = source.parse(index, role, limits.connect_timeout)?;
-            parsed.push((routing.node(source.name(), role, &options)?, source));
+            listed.push((source.parse(index, role, limits.connect_timeout)?, role, options));
+        }
+        let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
+        let mut parsed = Vec::with_capacity(listed.len());
+        for ((source, role, options), name) in listed.into_iter().zip(names::of(&addresses)?) {
+            parsed.push((routing.node(name, role, &options)?, source));
         }
         let capacities = parsed.iter().map(|(_, source)| source.capacity(max_connections)).collect();
         let configs = parsed.iter().map(|(config, _)| config.clone()).collect();
@@ -369,6 +326,7 @@ mod tests {
     }
 
     const PRIMARY: &str = "postgres://app:secret@localhost:1/shop";
+    const REPLICA: &str = "postgres://app:secret@localhost:2/shop";
 
     #[tokio::test]
     async fn wrong_settings_are_refused_with_what_is_wrong() {
@@ -386,6 +344,7 @@ mod tests {
                 Router::builder().primary(PRIMARY).replica(PRIMARY).replica("postgres://a,b/x"),
                 "replica 2 names 2 hosts",
             ),
+            (Router::builder().primary(PRIMARY).replica(PRIMARY), "list each once"),
             (Router::builder().primary(PRIMARY).max_connections(0), "max_connections is 0"),
             (Router::builder().primary(PRIMARY).connect_timeout(Duration::ZERO), "connect_timeout is 0"),
         ];
@@ -397,7 +356,7 @@ mod tests {
 
     #[tokio::test]
     async fn passwords_are_in_no_debug_output() {
-        let builder = Router::builder().primary(PRIMARY).replica(PRIMARY);
+        let builder = Router::builder().primary(PRIMARY).replica(REPLICA);
         assert!(!format!("{builder:?}").contains("secret"));
         assert!(!format!("{:?}", builder.build().unwrap()).contains("secret"));
     }

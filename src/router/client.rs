@@ -49,7 +49,7 @@ impl Client {
         Self { lease, limit, used: AtomicBool::new(false), opened_transaction: AtomicBool::new(false) }
     }
 
-    /// The name of the node that serves: `host:port`.
+    /// The name of the node that serves, as in [`NodeSnapshot`](crate::NodeSnapshot).
     #[must_use]
     pub fn node(&self) -> &str {
         self.lease.node().name()

@@ -8,10 +8,11 @@
 //! | `core` | the decisions, pure: no I/O, no clock |
 //! | `state` | the core with a clock, a lock, and its counters |
 //! | `route` | from a decision to a connection, or to an error |
-//! | `builder`, `settings`, `url`, `check` | settings, and what is verified before the first call |
-//! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
+//! | `builder`, `settings`, `source`, `url`, `check` | settings, and what is verified before the first call |
+//! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `tried` | which nodes a call has asked |
 //! | `client` | the raw connection for any SQL |
 
 mod borrowed;
@@ -25,13 +26,16 @@ mod failure;
 mod held;
 mod lease;
 mod manager;
+mod names;
 mod node;
 mod probe;
 mod route;
 mod rows;
 mod settings;
+mod source;
 mod state;
 mod statements;
+mod tried;
 mod url;
 
 use std::{future::Future, sync::Arc};
@@ -50,6 +54,7 @@ pub(crate) use self::{
     failure::{Effect, may_go_elsewhere},
     lease::Lease,
     rows::Rows,
+    tried::Tried,
 };
 use crate::{
     error::{Error, Result},
@@ -136,7 +141,7 @@ impl Router {
         async move {
             let limits = &router.inner.limits;
             let deadline = Deadline::after(limits.acquire_timeout);
-            let lease = router.lease(want(&consistency), deadline, &mut Vec::new()).await?;
+            let lease = router.lease(want(&consistency), deadline, &mut Tried::default()).await?;
             Ok(Client::new(lease, limits.call_timeout))
         }
     }
@@ -172,7 +177,7 @@ impl Router {
 
     /// A connection to the primary.
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
-        self.lease(Want::Strong, self.acquire_within(deadline), &mut Vec::new()).await
+        self.lease(Want::Strong, self.acquire_within(deadline), &mut Tried::default()).await
     }
 
     /// Runs a read where `consistency` allows it; if the node is lost on the way, or has not got as far as it must, once on
@@ -182,7 +187,7 @@ impl Router {
         F: Fn(Lease) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let mut tried = Vec::new();
+        let mut tried = Tried::default();
         let mut said: Option<Error> = None;
         loop {
             let lease = match self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await {
@@ -201,13 +206,13 @@ impl Router {
         }
     }
 
-    /// A connection that `consistency` allows, of a node that is not in `tried`, where the node is then the last one. For a
+    /// A connection that `consistency` allows, of a node that is not in `tried`, whose last one that node is then. For a
     /// read that goes on elsewhere when its node is lost.
     pub(crate) async fn lease_at(
         &self,
         consistency: &Consistency,
         deadline: Deadline,
-        tried: &mut Vec<usize>,
+        tried: &mut Tried,
     ) -> Result<Lease> {
         self.lease(want(consistency), self.acquire_within(deadline), tried).await
     }

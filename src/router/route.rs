@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Deadline, Inner, Lease, Role, Router,
-    core::{Decision, Reason, Refusal, Route, Want},
+    Deadline, Inner, Lease, Role, Router, Tried,
+    core::{Decision, NodeSet, Reason, Refusal, Route, Want},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -18,13 +18,13 @@ const NEXT_LOOK: Duration = Duration::from_millis(20);
 
 impl Router {
     /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
-    pub(super) async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
+    pub(super) async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
         loop {
-            match state.choose(want, tried) {
+            match state.choose(want, tried.nodes()) {
                 Decision::Route(route) => match self.lease_of(route, want, deadline, tried).await {
                     Ok(lease) => return Ok(lease),
                     Err(error) => errors.push(error),
@@ -35,13 +35,13 @@ impl Router {
                     if Instant::now() >= until {
                         let limit = state.budget().at_once();
                         let why = format!("the primary serves as many reads for replicas as it may ({limit} at once)");
-                        return Err(self.replicas_unavailable(&why, want, tried, &errors));
+                        return Err(self.replicas_unavailable(&why, want, tried.nodes(), &errors));
                     }
                     // The rate's next turn comes by itself: nobody tells of it.
                     let _ = timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed()).await;
                     continue;
                 }
-                Decision::Refuse(refusal) => return Err(self.refused(refusal, want, tried, errors)),
+                Decision::Refuse(refusal) => return Err(self.refused(refusal, want, tried.nodes(), errors)),
             }
             if deadline.is_over() {
                 return Err(none_left(errors));
@@ -49,13 +49,13 @@ impl Router {
         }
     }
 
-    async fn lease_of(&self, route: Route, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
+    async fn lease_of(&self, route: Route, want: Want, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { nodes, limits, .. } = &*self.inner;
         let node = &nodes[route.node];
         let in_flight = node.handle().enter(route.reason == Reason::Fallback);
         tried.push(route.node);
         // While somebody else can be asked, nobody gets all of the time.
-        let others = want != Want::Strong && tried.len() < nodes.len();
+        let others = want != Want::Strong && tried.nodes().len() < nodes.len();
         let until = if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
         let started = Instant::now();
         let lease = node.lease(Some(in_flight), until, deadline).await?;
@@ -78,7 +78,7 @@ impl Router {
         Ok(if want == Want::Strong { lease.must_lead() } else { lease })
     }
 
-    fn refused(&self, refusal: Refusal, want: Want, tried: &[usize], errors: Vec<Error>) -> Error {
+    fn refused(&self, refusal: Refusal, want: Want, tried: NodeSet, errors: Vec<Error>) -> Error {
         let name = |node: usize| &**self.inner.nodes[node].name();
         match refusal {
             Refusal::AllTried => none_left(errors),
@@ -107,9 +107,9 @@ impl Router {
         }
     }
 
-    fn replicas_unavailable(&self, why: &str, want: Want, tried: &[usize], errors: &[Error]) -> Error {
+    fn replicas_unavailable(&self, why: &str, want: Want, tried: NodeSet, errors: &[Error]) -> Error {
         let nodes = self.inner.nodes.iter().enumerate();
-        let reasons = nodes.filter(|(index, node)| node.role() == Role::Replica || tried.contains(index));
+        let reasons = nodes.filter(|(index, node)| node.role() == Role::Replica || tried.contains(*index));
         let reasons: Vec<String> = reasons
             .map(|(index, node)| {
                 let error = errors.iter().find(|error| error.node() == Some(&**node.name()));

@@ -68,13 +68,12 @@ impl State {
         }
     }
 
-    pub(super) fn choose(&self, want: Want, tried: &[usize]) -> Decision {
-        let tried: NodeSet = tried.iter().copied().collect();
+    pub(super) fn choose(&self, want: Want, tried: NodeSet) -> Decision {
         self.table.load().choose(want, &self.live, tried, self.now(), self.random())
     }
 
-    pub(super) fn exclusion(&self, node: usize, want: Want, tried: &[usize]) -> Option<Exclusion> {
-        self.table.load().exclusion(node, want, tried.iter().copied().collect(), self.now())
+    pub(super) fn exclusion(&self, node: usize, want: Want, tried: NodeSet) -> Option<Exclusion> {
+        self.table.load().exclusion(node, want, tried, self.now())
     }
 
     pub(super) fn snapshot(&self) -> RouterSnapshot {
@@ -250,7 +249,7 @@ mod tests {
             let started = Instant::now();
             for _ in 0..rounds {
                 let want = crate::router::want(&current_consistency());
-                assert!(matches!(std::hint::black_box(state.choose(want, &[])), Decision::Route(_)));
+                assert!(matches!(std::hint::black_box(state.choose(want, NodeSet::EMPTY)), Decision::Route(_)));
             }
             started.elapsed().as_nanos() as f64 / f64::from(rounds)
         };

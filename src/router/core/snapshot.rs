@@ -47,7 +47,7 @@ pub enum PrimaryState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeSnapshot {
-    /// Its name: `host:port`.
+    /// Its name: `host:port`, or `host:port/database` where several nodes are behind one address.
     pub name: Arc<str>,
     /// The role that it plays; that of the settings until it has told.
     pub role: Role,
@@ -94,8 +94,8 @@ pub enum NodeCondition {
     Ejected {
         /// Why.
         cause: EjectionCause,
-        /// For how long it has been.
-        since: Duration,
+        /// How long ago that was.
+        elapsed: Duration,
     },
     /// It belongs to another cluster.
     Foreign,
@@ -172,7 +172,7 @@ impl Cluster {
     fn state(&self, index: usize, node: &NodeState, now: Duration) -> NodeCondition {
         let table = self.table();
         if let Some(ejection) = node.health.ejection().filter(|_| node.is_member()) {
-            return NodeCondition::Ejected { cause: ejection.cause, since: now.saturating_sub(ejection.since) };
+            return NodeCondition::Ejected { cause: ejection.cause, elapsed: now.saturating_sub(ejection.since) };
         }
         match table.exclusion(index, Want::Eventual, super::NodeSet::EMPTY, now) {
             Some(Exclusion::Foreign) => NodeCondition::Foreign,

@@ -1,0 +1,57 @@
+//! Where a node comes from: a URL, or a pool that the user made.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Role, borrowed::BorrowedPool, manager::Configs, names::Address, url};
+use crate::error::Result;
+
+/// As the settings give it.
+pub(super) enum Source {
+    Url(String),
+    Pool(Box<dyn BorrowedPool>),
+}
+
+/// A source with its name, and without its secrets.
+pub(super) enum Parsed {
+    Url(Arc<str>, Box<Configs>),
+    Pool(Arc<str>, Box<dyn BorrowedPool>),
+}
+
+impl Source {
+    pub(super) fn parse(self, index: usize, role: Role, connect_timeout: Duration) -> Result<Parsed> {
+        let what = match role {
+            Role::Primary => "the primary".to_owned(),
+            Role::Replica => format!("replica {index}"),
+        };
+        match self {
+            Self::Url(url) => {
+                let (name, primary) = url::parse(&url, &what, Role::Primary, connect_timeout)?;
+                let (_, replica) = url::parse(&url, &what, Role::Replica, connect_timeout)?;
+                Ok(Parsed::Url(name.into(), Box::new(Configs { primary, replica })))
+            }
+            Self::Pool(pool) => {
+                let name = match role {
+                    Role::Primary => "primary pool".to_owned(),
+                    Role::Replica => format!("replica pool {index}"),
+                };
+                Ok(Parsed::Pool(name.into(), pool))
+            }
+        }
+    }
+}
+
+impl Parsed {
+    pub(super) fn address(&self) -> Address {
+        match self {
+            Self::Url(host, configs) => {
+                let database = configs.primary.get_dbname().map(str::to_owned);
+                Address { host: Arc::clone(host), database }
+            }
+            Self::Pool(name, _) => Address { host: Arc::clone(name), database: None },
+        }
+    }
+
+    pub(super) fn capacity(&self, max_connections: u32) -> Option<u32> {
+        matches!(self, Self::Url(..)).then_some(max_connections)
+    }
+}
