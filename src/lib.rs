@@ -96,8 +96,8 @@ pub use filter::{
 pub use json::Json;
 pub use lsn::Lsn;
 pub use router::{
-    Client, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions,
-    Role, Router, RouterBuilder, RouterSnapshot,
+    Client, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions, Role,
+    Router, RouterBuilder, RouterSnapshot,
 };
 pub use scope::{
     Consistency, Extensions, InScope, Scope, Scoped, Session, current_consistency, current_session, with_consistency,

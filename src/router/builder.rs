@@ -53,6 +53,7 @@ pub(super) struct Limits {
     pub(super) acquire_timeout: Duration,
     pub(super) call_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) replay_wait: Duration,
     pub(super) fallback_wait: Duration,
 }
 
@@ -67,6 +68,7 @@ impl Default for RouterBuilder {
                 acquire_timeout: Duration::from_secs(5),
                 call_timeout: Duration::from_secs(30),
                 connect_timeout: Duration::from_secs(2),
+                replay_wait: Duration::ZERO,
                 fallback_wait: Duration::ZERO,
             },
             routing: Routing::default(),
@@ -224,12 +226,14 @@ impl RouterBuilder {
     pub fn build(self) -> Result<Router> {
         self.check_settings()?;
         let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
+        limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
         let mut listed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
             listed.push((source.parse(index, role, limits.connect_timeout)?, role, options));
         }
+        let database = listed.first().and_then(|(source, ..)| source.database()).map(Arc::from);
         let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
         let mut parsed = Vec::with_capacity(listed.len());
         for ((source, role, options), name) in listed.into_iter().zip(names::of(&addresses)?) {
@@ -256,7 +260,7 @@ impl RouterBuilder {
         let nodes: Vec<_> = nodes.collect();
         let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
         let probes = Probes::start(probed, limits.connect_timeout);
-        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
+        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes, database }) })
     }
 
     fn check_settings(&self) -> Result<()> {

@@ -12,14 +12,19 @@ use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
     Deadline, Role,
-    connection::Planning,
+    connection::{Connection, Planning},
     failure::{self, Effect},
+    guard::Guard,
     held::Held,
     node::Node,
     rows::Rows,
     state::InFlight,
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    lsn::Lsn,
+    token::{Place, Token},
+};
 
 /// What a user may have left behind in the session. `DISCARD ALL` would also throw away our prepared statements.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
@@ -37,15 +42,38 @@ pub(crate) struct Lease {
     exclusive: bool,
     /// Whether the node must be the primary, also for what only reads.
     must_lead: bool,
+    /// Of the node, when it gave the connection.
+    generation: u32,
+    pub(super) guard: Option<Arc<Guard>>,
 }
 
 impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
-        let role = match &held {
-            Held::Own(connection) => connection.role(),
-            Held::Borrowed { .. } => node.role(),
+        let (role, generation) = match &held {
+            Held::Own(connection) => (connection.role(), connection.generation()),
+            Held::Borrowed { .. } => node.handle().standing(),
         };
-        Self { held: Some(held), node, role, in_flight, exclusive: false, must_lead: false }
+        let (held, guard) = (Some(held), None);
+        Self { held, node, role, generation, in_flight, exclusive: false, must_lead: false, guard }
+    }
+
+    /// The cluster's system identifier, when somebody has told.
+    pub(crate) fn system(&self) -> Option<u64> {
+        self.node.handle().system()
+    }
+
+    /// The token of a place of this node's, or of one that it does not tell.
+    pub(super) fn token_of(&self, place: Option<Place>) -> Token {
+        match place {
+            Some(place) => Token::of_place(self.system(), place),
+            None => Token::of_unknown_place(self.system()),
+        }
+    }
+
+    /// What a write was given for a place that this connection's server has just acknowledged: the cluster and, if it is
+    /// known, the place on its timeline.
+    pub(crate) fn written(&self, lsn: Lsn) -> (Option<u64>, Option<Place>) {
+        self.node.handle().written(self.generation, lsn)
     }
 
     /// For a strong call: nothing is sent once another node has become the primary.
@@ -66,6 +94,14 @@ impl Lease {
 
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// The connection, unless it is borrowed.
+    pub(super) fn own(&self) -> Option<&Connection> {
+        match self.held() {
+            Held::Own(connection) => Some(connection),
+            Held::Borrowed { .. } => None,
+        }
     }
 
     pub(super) fn is_own(&self) -> bool {
@@ -207,7 +243,15 @@ impl Lease {
     ) -> Result<Rows, Error> {
         self.plan(Planning::ByTheServer);
         let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
-        let rows = self.prepared(Effect::Read, deadline, sql, run).await?;
+        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
+        let statement = self.prepare(deadline, sql).await?;
+        let rows = match self.call(Effect::Read, deadline, run(statement)).await {
+            Err(error) if self.was_outdated(sql, &error) => {
+                let statement = self.prepare(deadline, sql).await?;
+                self.call(Effect::Read, deadline, run(statement)).await?
+            }
+            rows => rows?,
+        };
         // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
         self.held().pending().fetch_add(1, Ordering::AcqRel);
         Ok(Rows::new(rows))
@@ -244,12 +288,12 @@ impl Lease {
         Fut: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let statement = self.prepare(deadline, sql).await?;
-        let error = match self.call(effect, deadline, run(statement)).await {
+        let error = match self.guarded(effect, deadline, run(statement)).await {
             Err(error) if self.was_outdated(sql, &error) => error,
             outcome => return outcome,
         };
         match self.prepare(deadline, sql).await {
-            Ok(statement) => self.call(effect, deadline, run(statement)).await,
+            Ok(statement) => self.guarded(effect, deadline, run(statement)).await,
             // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
             Err(_) => Err(error),
         }
@@ -272,7 +316,7 @@ impl Lease {
     }
 
     /// The statement for `sql`: from the connection's cache if it is ours, anew if it is borrowed.
-    async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
+    pub(super) async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
         let own = match self.held() {
             Held::Own(connection) => Some(connection),
             Held::Borrowed { .. } => None,

@@ -51,6 +51,15 @@ impl Parsed {
         }
     }
 
+    /// The database, unless only the pool's owner knows it.
+    pub(super) fn database(&self) -> Option<&str> {
+        match self {
+            // The driver leaves it to the server, which takes the user's name.
+            Self::Url(_, configs) => configs.primary.get_dbname().or_else(|| configs.primary.get_user()),
+            Self::Pool(..) => None,
+        }
+    }
+
     pub(super) fn capacity(&self, max_connections: u32) -> Option<u32> {
         matches!(self, Self::Url(..)).then_some(max_connections)
     }

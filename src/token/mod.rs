@@ -7,19 +7,19 @@
 //!
 //! A token has a part for each cluster that it speaks of. The part has places in the write-ahead log, which the router
 //! checks, and marks, which a layer above adds and checks: of those the router knows nothing but where in the log they
-//! were written. It uses nothing of the crate but [`Lsn`], so scopes can carry it.
+//! were written. It uses nothing of the crate but [`Lsn`] and [`Mark`], so scopes can carry it.
 
 mod key;
-mod text;
 #[cfg(test)]
 mod tests;
+mod text;
 
 use std::{fmt, sync::Arc};
 
 use uuid::Uuid;
 
 pub use self::key::TokenKey;
-use crate::lsn::Lsn;
+use crate::{event::Mark, lsn::Lsn};
 
 /// What a read has to contain: the writes that somebody made, and the states that they saw.
 ///
@@ -63,6 +63,9 @@ pub struct Token {
     parts: Arc<[Part]>,
 }
 
+/// Stands for the system identifier where there is no cluster: of a log in memory.
+const LOCAL: u64 = u64::MAX;
+
 /// What a token says of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Part {
@@ -93,6 +96,10 @@ pub(crate) struct LogMark {
 }
 
 impl LogMark {
+    pub(crate) fn mark(self) -> Mark {
+        Mark::new(self.position, self.id.into())
+    }
+
     /// Marks of one log on two timelines may be of two histories, so one does not stand for the other.
     fn key(&self) -> (u64, u32) {
         (self.log, self.place.map_or(0, |place| place.timeline))
@@ -155,15 +162,37 @@ impl Token {
             let has_place = !now.places.is_empty();
             part.places.retain(|place| !(has_place && proven.places.contains(place)));
             let speaks_of = |log: u64| now.marks.iter().any(|mark| mark.log == log);
-            part.marks.retain(|mark| !(speaks_of(mark.log) && proven.marks.contains(mark)));
+            // The place is the primary's, since nobody else could serve what is known to be nowhere in particular.
+            let stands_for = |mark: &LogMark| speaks_of(mark.log) || (has_place && mark.place.is_none());
+            part.marks.retain(|mark| !(proven.marks.contains(mark) && stands_for(mark)));
         }
         parts.retain(|part| !part.places.is_empty() || !part.marks.is_empty());
         Self { parts: parts.into() }.merge(now)
     }
 
+    /// For a read that contains something that was seen, nobody knows where: only the primary is sure to have it.
+    pub(crate) fn of_unknown_place(system: Option<u64>) -> Self {
+        Self::of_mark(system, LogMark { log: 0, position: 1, id: Uuid::nil(), place: None })
+    }
+
+    /// For the makers of stores that are in no PostgreSQL: a token for reads that contain the event of this mark. `log` is a
+    /// number of the log's own, which no other one has: of its name, for example, or by chance.
+    #[must_use]
+    pub fn of_log(log: u64, mark: Mark) -> Self {
+        let (position, id) = (mark.position(), mark.id().into());
+        Self::of_mark(Some(LOCAL), LogMark { log, position, id, place: None })
+    }
+
+    /// For the makers of such stores: the events that a read of this log has to contain.
+    pub fn marks_of(&self, log: u64) -> impl Iterator<Item = Mark> {
+        self.marks(Some(LOCAL), log).map(LogMark::mark)
+    }
+
     /// The parts that this cluster has to judge: its own ones, and those that nobody can tell whose they are.
     fn parts_of(&self, system: Option<u64>) -> impl Iterator<Item = &Part> {
-        self.parts.iter().filter(move |part| part.system == 0 || system.is_none_or(|system| system == part.system))
+        self.parts
+            .iter()
+            .filter(move |part| part.system == 0 || system.map_or(part.system != LOCAL, |system| system == part.system))
     }
 
     /// Whether it speaks only of other clusters.
@@ -171,11 +200,12 @@ impl Token {
         !self.is_empty() && self.parts_of(system).next().is_none()
     }
 
-    /// The places that a read of this cluster has to contain, of this log's marks only the marks themselves.
-    pub(crate) fn places(&self, system: Option<u64>, but_log: Option<u64>) -> impl Iterator<Item = Place> {
+    /// The places that a read of this cluster has to contain; `None` for one that nobody knew. This log's marks are judged by
+    /// looking, so they have no part in it.
+    pub(crate) fn places(&self, system: Option<u64>, but_log: Option<u64>) -> impl Iterator<Item = Option<Place>> {
         self.parts_of(system).flat_map(move |part| {
             let others = part.marks.iter().filter(move |mark| Some(mark.log) != but_log);
-            part.places.iter().copied().chain(others.filter_map(|mark| mark.place))
+            part.places.iter().copied().map(Some).chain(others.map(|mark| mark.place))
         })
     }
 

@@ -40,4 +40,5 @@ mod snapshots;
 mod store;
 mod stream;
 mod support;
+mod tokens;
 mod waiting;

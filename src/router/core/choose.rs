@@ -57,7 +57,9 @@ impl Table {
         if let Some(route) = self.pick(fresh(qualified), live, now, random) {
             return Decision::Route(route);
         }
-        if let Want::AtLeast { .. } = want {
+        if let Want::AtLeast { timeline, .. } = want
+            && self.timeline.is_none_or(|present| present == timeline)
+        {
             // What is known is of the last probe. Mostly they have got there since, and the connection tells for nothing.
             let perhaps = (current & self.in_time) - tried;
             if let Some(route) = self.pick(perhaps, live, now, random) {

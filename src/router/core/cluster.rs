@@ -136,6 +136,7 @@ impl Cluster {
                     self.eject(index, EjectionCause::Silent);
                 }
             }
+            Observation::Replayed { sent_at, timeline, lsn } => node.replayed(sent_at, timeline, lsn),
             Observation::Role(role) => {
                 if node.told_role(role, now) {
                     self.wish_probe(index);
@@ -338,6 +339,10 @@ fn table(
     Table {
         writer,
         timeline: newest,
+        writer_timeline: match writer {
+            Writer::One(node) => nodes.get(node).and_then(NodeState::timeline),
+            _ => None,
+        },
         system,
         held: held.into(),
         replicas,
@@ -365,6 +370,7 @@ fn entry(node: &NodeState, newest: Option<u32>, history: &History, writer: Write
             trial_from: ejection.trial_from,
         }),
         place,
+        is_receiving: node.is_receiving() == Some(true),
         fresh_as_of: place.and_then(|_| fresh_as_of(node, newest, history)),
     }
 }

@@ -204,6 +204,14 @@ impl NodeState {
         if runs_on { report.timeline.max(self.timeline) } else { report.timeline }
     }
 
+    /// Takes in that it has replayed so much, if it is still what it was when it said so.
+    pub(super) fn replayed(&mut self, sent_at: Duration, timeline: u32, lsn: Lsn) {
+        let is_same = self.role == Some(Role::Replica) && self.timeline == Some(timeline);
+        if is_same && sent_at >= self.not_before {
+            self.place = self.place.max(Some(lsn));
+        }
+    }
+
     /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so nothing
     /// of that is known until it is asked again. What it was does not change by that: a timeline is never unlearnt.
     pub(super) fn lost(&mut self, now: Duration) {

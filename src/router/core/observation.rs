@@ -21,6 +21,8 @@ pub(in crate::router) enum Observation {
     Lost { answers: u32 },
     /// A probe was answered.
     Probed(Report),
+    /// A replica has said, when it was asked at `sent_at`, that it has replayed so much of that timeline.
+    Replayed { sent_at: Duration, timeline: u32, lsn: Lsn },
     /// A connection was told the node's role.
     Role(Role),
     /// A call or a probe got no answer in its time.
@@ -31,7 +33,7 @@ impl Observation {
     /// Whether the node has said anything by that.
     pub(super) fn is_answer(&self) -> bool {
         match self {
-            Self::Answered | Self::CallFailed { .. } | Self::Probed(_) | Self::Role(_) => true,
+            Self::Answered | Self::CallFailed { .. } | Self::Probed(_) | Self::Replayed { .. } | Self::Role(_) => true,
             Self::ConnectFailed | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
         }
     }

@@ -132,6 +132,8 @@ pub(in crate::router) struct Table {
     pub(super) writer: Writer,
     /// The newest timeline that was ever seen.
     pub(super) timeline: Option<u32>,
+    /// The timeline of the one that takes writes, when it has told.
+    pub(super) writer_timeline: Option<u32>,
     /// The cluster's system identifier, when somebody has told.
     pub(super) system: Option<u64>,
     /// Older timelines, each with the place up to which the present one is known to hold it.
@@ -163,6 +165,8 @@ pub(super) struct Entry {
     pub(super) ejection: Option<EjectionEntry>,
     /// The place that it has replayed, where it is known of which timeline.
     pub(super) place: Option<(u32, Lsn)>,
+    /// Whether it was receiving from the node that it follows when it was asked last.
+    pub(super) is_receiving: bool,
     /// Everything acknowledged before this moment is there.
     pub(super) fresh_as_of: Option<Duration>,
 }
@@ -184,9 +188,19 @@ impl Table {
         self.timeline
     }
 
+    /// The timeline of the one that takes writes.
+    pub(in crate::router) fn writer_timeline(&self) -> Option<u32> {
+        self.writer_timeline
+    }
+
     /// The cluster's system identifier.
     pub(in crate::router) fn system(&self) -> Option<u64> {
         self.system
+    }
+
+    /// Whether this node was receiving when it was asked last.
+    pub(in crate::router) fn is_receiving(&self, node: usize) -> bool {
+        self.entries.get(node).is_some_and(|entry| entry.is_receiving)
     }
 
     /// Whether the present timeline is known to hold everything up to this place of an older one.

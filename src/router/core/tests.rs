@@ -10,6 +10,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{snapshot::NodeCondition, *};
+use crate::lsn::Lsn;
 
 const NOW: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ impl Core {
     }
 
     fn choose(&self, want: Want, tried: &[usize], random: u64) -> Decision {
-        self.cluster.table().choose(want, &self.live, tried.iter().copied().collect(), NOW, random)
+        self.cluster.table().choose(want, &self.live, tried.iter().copied().collect::<NodeSet>(), NOW, random)
     }
 
     /// The node and the reason of an eventual read.

@@ -277,7 +277,7 @@ impl Client {
             Want::AtLeast { timeline, lsn }
                 if call.route.reason == Reason::Unproven
                     && !flawed!(IgnoreGuard)
-                    && (world.timeline(server) != timeline || Lsn::new(server.place) < lsn) =>
+                    && (server.system != 1 || world.timeline(server) != timeline || Lsn::new(server.place) < lsn) =>
             {
                 // The guard has said so.
                 self.tally.behind += 1;
@@ -365,8 +365,13 @@ impl Client {
             false => Standing::Replica { replay: place, received: place, is_receiving: None },
         };
         let (sent_at, timeline) = (now.saturating_sub(self.skew), Some(world.timeline(server)));
-        let report =
-            Report { sent_at: duration(sent_at), system: Some(server.system), timeline, instance: Some((node as u64) << 32 | server.boot), standing };
+        let report = Report {
+            sent_at: duration(sent_at),
+            system: Some(server.system),
+            timeline,
+            instance: Some((node as u64) << 32 | server.boot),
+            standing,
+        };
         // Now and then it takes a while, and is overtaken by what calls see.
         let answer_at = now + server.latency + if random.below(10) == 0 { random.below(400_000) } else { 0 };
         Probe { answer_at, report: Some((server.boot, report)), is_refused }

@@ -56,7 +56,8 @@ fn whatever_goes_wrong_every_rule_holds() {
     let per_second = tally.steps as f64 / started.elapsed().as_secs_f64();
     println!("{tally:?} steps_per_s={per_second:.0}");
     // A run in which nothing happens shows nothing.
-    let Tally { steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers, behind } = tally;
+    let Tally { steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers, behind } =
+        tally;
     let happened = [steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers, behind];
     assert!(happened.iter().all(|&count| count > 0), "{tally:?}");
 }
@@ -102,6 +103,16 @@ fn a_node_of_another_cluster_is_noticed() {
 #[test]
 fn a_floor_without_its_timeline_is_noticed() {
     catches(Flaw::FloorWithoutTimeline, &[Rule::Fresh]);
+}
+
+#[test]
+fn a_floor_of_an_old_timeline_that_is_taken_for_held_is_noticed() {
+    catches(Flaw::HoldsEverything, &[Rule::Fresh]);
+}
+
+#[test]
+fn a_guard_that_is_ignored_is_noticed() {
+    catches(Flaw::IgnoreGuard, &[Rule::Fresh]);
 }
 
 #[test]
