@@ -165,7 +165,8 @@ impl RouterBuilder {
     /// The time between two questions to a node how it is: its role, its timeline, how far it is. Defaults to 500 ms;
     /// `None` asks nobody. A node that is out of service is asked more often, and one that has just changed at once.
     ///
-    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing. Too short
+    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing; while all of
+    /// them are in use for longer than that, it opens one more, and closes it. Too short
     /// and many instances of an application are a load; too long and failovers are noticed late, and reads with a
     /// [bound](crate::Consistency::Bounded) below some of these intervals find no replica that is known to be that fresh.
     /// Without it there are none, a new primary is not found, and calls find out whether a node is back.

@@ -15,6 +15,8 @@ pub(super) enum Flaw {
     ForgetNewest,
     /// Nodes of another cluster are not told apart.
     NoIdentity,
+    /// In a split brain, a node that does not answer counts as stopped.
+    AnyFailureIsAStop,
     /// A floor is compared by its place alone.
     FloorWithoutTimeline,
     /// What a node said is believed after the connection to it was lost.

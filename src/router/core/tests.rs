@@ -63,7 +63,7 @@ impl Core {
     }
 
     fn fail(&mut self, node: usize) {
-        self.cluster.observe(node, Observation::ConnectFailed, NOW);
+        self.cluster.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), NOW);
     }
 
     fn report(&mut self, node: usize, sent_at: Duration, timeline: u32, standing: Standing) {
@@ -231,6 +231,40 @@ fn a_replica_that_is_far_behind_lags_however_often_the_primary_is_asked() {
     }
 }
 
+/// Its probes come when the core wishes, and take no time.
+#[test]
+fn a_node_serves_within_a_second_of_its_return_however_often_it_was_gone() {
+    const MS: Duration = Duration::from_millis(1);
+    for interval in [SECOND / 2, 30 * SECOND] {
+        let mut core = Core::new(Config { probe_interval: Some(interval), ..config(2) });
+        core.tell(0, SECOND, (1, 1, 10), primary(100));
+        let is_out = |core: &Core| core.cluster.table().ejected.contains(1);
+        let mut now = SECOND;
+        let (mut longest, mut random) = (Duration::ZERO, 5);
+        for round in 0..3000 {
+            random = mix(random);
+            // Gone for up to four seconds, of which a call finds out, and there for up to one, or until it serves.
+            let returns = now + MS * (random % 4000) as u32;
+            let leaves = returns + MS * (random / 4000 % 1000) as u32;
+            core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NoAnswer), now);
+            while now < leaves || is_out(&core) {
+                now += MS;
+                if now >= core.cluster.next_probe(1) {
+                    match now < returns {
+                        true => core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NoAnswer), now),
+                        false => core.tell(1, now, (1, 1, 11), replica(100)),
+                    }
+                }
+                if now > returns && is_out(&core) {
+                    longest = longest.max(now - returns);
+                    assert!(longest < SECOND, "{longest:?} in round {round}");
+                }
+            }
+        }
+        assert!(longest > SECOND / 4, "{longest:?}: it has never been out for long");
+    }
+}
+
 #[test]
 fn the_longest_times_are_no_panic() {
     for now in [SECOND, Duration::MAX] {
@@ -238,10 +272,10 @@ fn the_longest_times_are_no_panic() {
         let probe_interval = Some(longest);
         let mut core = Core::new(Config { probe_interval, max_lag: longest, slow_start: longest, ..config(2) });
         for observation in [
-            Observation::ConnectFailed,
+            Observation::ConnectFailed(ConnectFailure::NobodyListens),
             Observation::Silent { answers: 0 },
-            Observation::Lost { answers: 0 },
-            Observation::CallFailed { answers: 0 },
+            Observation::Lost { served: 0 },
+            Observation::CallFailed { served: 0 },
             Observation::Role(Role::Primary),
             Observation::Answered,
         ] {
@@ -288,7 +322,7 @@ proptest! {
         let mut core = Core::replicas(replicas);
         core.live = Live::new(vec![Some(2); replicas + 1], Budget::unlimited());
         for (node, before) in failures {
-            core.cluster.observe(node, Observation::ConnectFailed, NOW.saturating_sub(Duration::from_millis(before)));
+            core.cluster.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), NOW.saturating_sub(Duration::from_millis(before)));
         }
         for (node, calls) in load.into_iter().enumerate().take(replicas + 1) {
             (0..calls).for_each(|_| core.live.node(node).enter());
