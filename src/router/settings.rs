@@ -134,6 +134,10 @@ impl RouterBuilder {
     /// A replica that is known to be further behind the primary than this serves no eventual reads while anybody else can.
     /// Defaults to 60 s.
     ///
+    /// Others are replicas that are not so far behind, and the primary, as far as its [fallback](Self::fallback) goes. When that is
+    /// spent, or there is none, a replica that lags serves rather than nobody: an eventual read asks for no proof of its age.
+    /// One that cannot live with that asks for a [bound](crate::Consistency::Bounded), which is never broken.
+    ///
     /// Too short and a long transaction, whose replay holds a replica up, sends its readers to the primary; too long and
     /// users see a state that they take for an error. It is no promise: it is compared with what was last seen.
     pub fn max_replica_lag(mut self, limit: Duration) -> Self {

@@ -210,7 +210,7 @@ fn a_replica_that_is_known_to_lag_serves_no_eventual_reads_while_the_primary_can
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback));
     assert_eq!(core.cluster.table().exclusion(1, Want::Eventual, NodeSet::EMPTY, NOW), Some(Exclusion::Lagging));
     core.fail(0);
-    assert_eq!(core.eventual(&[], 0), (1, Reason::LastResort), "late is better than nothing");
+    assert_eq!(core.eventual(&[], 0), (1, Reason::Lagging), "late is better than nothing");
 }
 
 #[test]
@@ -263,6 +263,31 @@ fn a_node_serves_within_a_second_of_its_return_however_often_it_was_gone() {
         }
         assert!(longest > SECOND / 4, "{longest:?}: it has never been out for long");
     }
+}
+
+/// Rather a replica that lags than nobody: an eventual read asks for no proof.
+#[test]
+fn a_lagging_replica_serves_eventual_reads_when_the_primary_may_not() {
+    let lagging = |fallback, budget| {
+        let mut core = Core::new(Config { fallback, ..config(2) });
+        core.live = Live::new([None, None, None], budget);
+        for second in 0..20 {
+            core.report(0, SECOND * second, 1, primary(100 + u64::from(second)));
+        }
+        (1..=2).for_each(|node| core.report(node, 20 * SECOND, 1, replica(100)));
+        core
+    };
+    let route = |node, reason| Decision::Route(Route { node, reason });
+    let core = lagging(Fallback::Protect, Budget::new(1, None));
+    assert_eq!(core.choose(Want::Eventual, &[], 0), route(0, Reason::Fallback), "the primary knows better");
+    assert_eq!(core.choose(Want::Eventual, &[1], 0), route(2, Reason::Lagging), "the budget is spent");
+    assert_eq!(core.choose(Want::Bounded(SECOND), &[], 0), Decision::WaitForBudget, "this one asks for a proof");
+    let mut core = lagging(Fallback::Never, Budget::unlimited());
+    assert_eq!(core.choose(Want::Eventual, &[2], 0), route(1, Reason::Lagging));
+    assert_eq!(core.choose(Want::Eventual, &[1, 2], 0), Decision::Refuse(Refusal::NoReplica));
+    core.fail(0);
+    core.fail(1);
+    assert_eq!(core.eventual(&[], 0), (2, Reason::Lagging), "before one that is out of service");
 }
 
 #[test]

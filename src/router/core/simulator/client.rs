@@ -350,7 +350,7 @@ impl Client {
         if !world.answers(node) {
             let answer_at = now + if is_refused { 200 } else { PROBE_LIMIT };
             // Now and then it needs a new connection.
-            return Probe { answer_at, report: None, is_refused, is_connecting: random.below(4) == 0 };
+            return Probe { answer_at, report: None, is_refused, is_connecting: random.below(2) == 0 };
         }
         let place = Some(Lsn::new(server.place));
         let standing = match server.is_writable {
