@@ -127,8 +127,20 @@ impl Lease {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let Some(guard) = self.guard.as_deref().filter(|guard| guard.is_armed()) else {
-            return self.call(effect, deadline, call).await;
+        let outcome = self.around(effect, deadline, true, call).await;
+        if outcome.is_ok() {
+            self.served();
+        }
+        outcome
+    }
+
+    /// A part of a call, with the guard's statements around it or without.
+    pub(super) async fn around<T, F>(&self, effect: Effect, deadline: Deadline, is_guarded: bool, call: F) -> Result<T>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let Some(guard) = self.guard.as_deref().filter(|guard| is_guarded && guard.is_armed()) else {
+            return self.step(effect, deadline, call).await;
         };
         let statements = self.prepare_guard(guard, deadline).await?;
         let sent_at = self.node().handle().now();
@@ -148,7 +160,7 @@ impl Lease {
             let noted = place.map_or(Ok(()), |place| guard.note(&place, check));
             Ok((noted, Some(value?)))
         };
-        let (proven, value) = self.call(effect, deadline, around).await?;
+        let (proven, value) = self.step(effect, deadline, around).await?;
         proven?;
         value.ok_or_else(|| Error::new(ErrorKind::Database, "the call behind a proof was not made"))
     }

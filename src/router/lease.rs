@@ -118,6 +118,18 @@ impl Lease {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
+        let outcome = self.step(effect, deadline, call).await;
+        if outcome.is_ok() {
+            self.served();
+        }
+        outcome
+    }
+
+    /// A part of a call: its answer does not mean that the call was served.
+    pub(super) async fn step<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
         let held = self.held();
         let named = |error: Error| error.with_node(Arc::clone(self.node.name()));
         if held.client().is_closed() {
@@ -157,18 +169,27 @@ impl Lease {
         self.note_role();
         match outcome {
             Ok(value) => {
-                self.answered(started);
+                self.answered(Some(started));
                 Ok(value)
             }
             Err(error) => {
-                self.note_failure(&error, started);
+                self.note_failure(&error, Some(started));
                 Err(named(failure::on_call(error, effect, self.role)))
             }
         }
     }
 
-    fn answered(&self, started: Instant) {
-        self.node.handle().answered(self.in_flight.is_some().then(|| started.elapsed()));
+    /// The answer to a question of that moment came, or what does not measure the node.
+    fn answered(&self, started: Option<Instant>) {
+        let asked = started.filter(|_| self.in_flight.is_some());
+        self.node.handle().answered(asked.map(|asked| asked.elapsed()));
+    }
+
+    /// A call of a user's has got what it asked for.
+    pub(super) fn served(&self) {
+        if self.in_flight.is_some() {
+            self.node.handle().served();
+        }
     }
 
     /// The first answer after a promotion also tells of it.
@@ -182,7 +203,7 @@ impl Lease {
     }
 
     /// Tells what an error says about the node.
-    fn note_failure(&self, error: &tokio_postgres::Error, started: Instant) {
+    fn note_failure(&self, error: &tokio_postgres::Error, started: Option<Instant>) {
         let handle = self.node.handle();
         if self.held().client().is_closed() {
             handle.lost();
@@ -190,6 +211,8 @@ impl Lease {
             handle.call_failed();
         } else {
             self.answered(started);
+            // An error of the user's own.
+            self.served();
         }
     }
 
@@ -244,14 +267,7 @@ impl Lease {
         self.plan(Planning::ByTheServer);
         let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
         // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
-        let statement = self.prepare(deadline, sql).await?;
-        let rows = match self.call(Effect::Read, deadline, run(statement)).await {
-            Err(error) if self.was_outdated(sql, &error) => {
-                let statement = self.prepare(deadline, sql).await?;
-                self.call(Effect::Read, deadline, run(statement)).await?
-            }
-            rows => rows?,
-        };
+        let rows = self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?;
         // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
         self.held().pending().fetch_add(1, Ordering::AcqRel);
         Ok(Rows::new(rows))
@@ -269,10 +285,11 @@ impl Lease {
         if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
+        if rows.is_over() && !was_over && outcome.is_ok() {
+            self.served();
+        }
         outcome.map_err(|error| {
-            if held.client().is_closed() {
-                self.node.handle().lost();
-            }
+            self.note_failure(&error, None);
             named(failure::on_call(error, Effect::Read, self.role))
         })
     }
@@ -287,13 +304,32 @@ impl Lease {
         F: Fn(Statement) -> Fut,
         Fut: Future<Output = Result<T, tokio_postgres::Error>>,
     {
+        let outcome = self.prepare_and_run(effect, deadline, sql, true, run).await;
+        if outcome.is_ok() {
+            self.served();
+        }
+        outcome
+    }
+
+    async fn prepare_and_run<T, F, Fut>(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+        is_guarded: bool,
+        run: F,
+    ) -> Result<T, Error>
+    where
+        F: Fn(Statement) -> Fut,
+        Fut: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
         let statement = self.prepare(deadline, sql).await?;
-        let error = match self.guarded(effect, deadline, run(statement)).await {
+        let error = match self.around(effect, deadline, is_guarded, run(statement)).await {
             Err(error) if self.was_outdated(sql, &error) => error,
             outcome => return outcome,
         };
         match self.prepare(deadline, sql).await {
-            Ok(statement) => self.guarded(effect, deadline, run(statement)).await,
+            Ok(statement) => self.around(effect, deadline, is_guarded, run(statement)).await,
             // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
             Err(_) => Err(error),
         }
@@ -325,7 +361,7 @@ impl Lease {
             return Ok(statement);
         }
         // Nothing has been executed yet, whatever the statement will do.
-        let statement = self.call(Effect::Read, deadline, self.client().prepare(sql)).await?;
+        let statement = self.step(Effect::Read, deadline, self.client().prepare(sql)).await?;
         if let Some(connection) = own {
             connection.cache(sql, statement.clone());
         }

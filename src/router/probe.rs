@@ -2,7 +2,8 @@
 //!
 //! Calls tell what they see, but nobody calls a node that is out of service, or an idle one; and how far a replica is
 //! nobody says without being asked. A probe takes a connection of the node's pool like a call, so it needs no place of its
-//! own at the server, and a pool that cannot serve calls is noticed.
+//! own at the server, and a pool that cannot serve calls is noticed. Only when all of them are taken, and stay so, it opens one
+//! more, and closes it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -104,7 +105,7 @@ async fn run(node: Arc<Node>, limit: Duration) {
 
 /// Asks this node once, and tells the core what it says.
 pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
-    let lease = node.lease(None, deadline.at(), deadline).await?;
+    let lease = node.lease_for_probe(deadline).await?;
     // Before the question: what is acknowledged while it is answered may be missing in the answer.
     let sent_at = node.handle().now();
     let hides = node.hides_control_data();

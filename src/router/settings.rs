@@ -147,6 +147,10 @@ impl RouterBuilder {
     /// A replica that is known to be further behind the primary than this serves no eventual reads while anybody else can.
     /// Defaults to 60 s.
     ///
+    /// Others are replicas that are not so far behind, and the primary, as far as its [fallback](Self::fallback) goes. When that is
+    /// spent, or there is none, a replica that lags serves rather than nobody: an eventual read asks for no proof of its age.
+    /// One that cannot live with that asks for a [bound](crate::Consistency::Bounded), which is never broken.
+    ///
     /// Too short and a long transaction, whose replay holds a replica up, sends its readers to the primary; too long and
     /// users see a state that they take for an error. It is no promise: it is compared with what was last seen.
     pub fn max_replica_lag(mut self, limit: Duration) -> Self {
@@ -178,7 +182,8 @@ impl RouterBuilder {
     /// The time between two questions to a node how it is: its role, its timeline, how far it is. Defaults to 500 ms;
     /// `None` asks nobody. A node that is out of service is asked more often, and one that has just changed at once.
     ///
-    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing. Too short
+    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing; while all of
+    /// them are in use for longer than that, it opens one more, and closes it. Too short
     /// and many instances of an application are a load; too long and failovers are noticed late, and reads with a
     /// [bound](crate::Consistency::Bounded) below some of these intervals find no replica that is known to be that fresh.
     /// Without it there are none, a new primary is not found, and calls find out whether a node is back.

@@ -17,8 +17,8 @@ use tokio::sync::Notify;
 use super::{
     Role, RouterSnapshot,
     core::{
-        Asked, Budget, Cluster, Config, Decision, Exclusion, Live, NodeSet, Observation, Report, STEP, Table, Want,
-        Wish, Writer, mix,
+        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, NodeLive, NodeSet, Observation,
+        Report, STEP, Table, Want, Wish, Writer, mix,
     },
     floor::{Demand, Floor, Unplaceable},
 };
@@ -221,7 +221,7 @@ impl NodeHandle {
 
     /// An answer came, to a call of a user's if it was measured.
     pub(super) fn answered(&self, latency: Option<Duration>) {
-        let (now, live) = (self.state.now(), self.state.live.node(self.index));
+        let (now, live) = (self.state.now(), self.live());
         live.answered();
         if let Some(latency) = latency {
             live.measured(now, latency);
@@ -231,16 +231,21 @@ impl NodeHandle {
         }
     }
 
-    pub(super) fn call_failed(&self) {
-        self.state.observe(self.index, Observation::CallFailed { answers: self.answers() });
+    /// A call has got what it asked for.
+    pub(super) fn served(&self) {
+        self.live().served();
     }
 
-    pub(super) fn connect_failed(&self) {
-        self.state.observe(self.index, Observation::ConnectFailed);
+    pub(super) fn call_failed(&self) {
+        self.state.observe(self.index, Observation::CallFailed { served: self.live().calls_served() });
+    }
+
+    pub(super) fn connect_failed(&self, failure: ConnectFailure) {
+        self.state.observe(self.index, Observation::ConnectFailed(failure));
     }
 
     pub(super) fn lost(&self) {
-        self.state.observe(self.index, Observation::Lost { answers: self.answers() });
+        self.state.observe(self.index, Observation::Lost { served: self.live().calls_served() });
     }
 
     /// Connections were closed while nobody used them, perhaps by a restart.
@@ -275,8 +280,13 @@ impl NodeHandle {
         self.state.observe(self.index, Observation::Role(role));
     }
 
-    fn answers(&self) -> u32 {
-        self.state.live.node(self.index).answers()
+    /// Answers since the beginning, to calls and probes.
+    pub(super) fn answers(&self) -> u32 {
+        self.live().answers()
+    }
+
+    fn live(&self) -> &NodeLive {
+        self.state.live.node(self.index)
     }
 }
 

@@ -30,6 +30,7 @@ mod quickstart;
 mod races;
 mod router;
 mod router_changes;
+mod router_ejection;
 mod router_failover;
 mod router_faults;
 mod router_shield;

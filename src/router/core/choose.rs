@@ -73,7 +73,7 @@ impl Table {
         if followed_nobody && let Some(route) = self.pick(self.serving - tried, live, now, random) {
             return Decision::Route(Route { reason: Reason::OlderTimeline, ..route });
         }
-        self.without_replica(want, live, tried, now)
+        self.without_replica(want, live, tried, now, random)
     }
 
     fn writer_for(&self, tried: NodeSet) -> Decision {
@@ -154,7 +154,7 @@ impl Table {
         cost(calls, latency, others) < cost(others_calls, others_latency, share)
     }
 
-    fn without_replica(&self, want: Want, live: &Live, tried: NodeSet, now: Duration) -> Decision {
+    fn without_replica(&self, want: Want, live: &Live, tried: NodeSet, now: Duration, random: u64) -> Decision {
         let writer = match self.writer {
             Writer::One(node) if !tried.contains(node) => Some(node),
             _ => None,
@@ -165,8 +165,20 @@ impl Table {
             return Decision::Refuse(Refusal::Unproven);
         }
         let is_up = |&node: &usize| !self.ejected.contains(node);
-        if let Some(node) = writer.filter(is_up) {
-            return self.fall_back(node, live, now);
+        let from_primary = writer.filter(is_up).map(|node| self.fall_back(node, live, now));
+        if let Some(route @ Decision::Route(_)) = from_primary {
+            return route;
+        }
+        if want == Want::Eventual {
+            let behind =
+                |nodes: NodeSet, reason| Some(Route { reason, ..self.pick(nodes - tried, live, now, random)? });
+            let lagging = behind(self.serving & self.current, Reason::Lagging);
+            if let Some(route) = lagging.or_else(|| behind(self.serving, Reason::OlderTimeline)) {
+                return Decision::Route(route);
+            }
+        }
+        if let Some(decision) = from_primary {
+            return decision;
         }
         // The primary is no help either.
         let any = (self.replicas - tried).next().filter(|_| want == Want::Eventual);

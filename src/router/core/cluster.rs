@@ -8,7 +8,7 @@ use super::{
     health::EjectionCause,
     history::History,
     node::{NodeConfig, NodeState},
-    observation::{Observation, Report, Standing, Wish},
+    observation::{ConnectFailure, Observation, Report, Standing, Wish},
     random::Random,
     set::NodeSet,
     table::{EjectionEntry, Entry, Table},
@@ -109,24 +109,26 @@ impl Cluster {
         }
         match observation {
             Observation::Answered => _ = node.health.answered(now),
-            Observation::CallFailed { answers } => {
-                if node.health.call_failed(answers, now) {
+            Observation::CallFailed { served } => {
+                if node.health.call_failed(served, now) {
                     self.eject(index, EjectionCause::Failing);
                 }
             }
-            Observation::ConnectFailed => {
+            Observation::ConnectFailed(failure) => {
                 node.lost(now);
-                node.refused(now);
-                self.leave_split_brain(index);
-                self.eject(index, EjectionCause::Unreachable);
+                if failure == ConnectFailure::NobodyListens || flawed!(AnyFailureIsAStop) {
+                    node.refused(now);
+                    self.leave_split_brain(index);
+                }
+                self.eject(index, failure.into());
             }
             Observation::Gone => {
                 node.lost(now);
                 self.wish_probe(index);
             }
-            Observation::Lost { answers } => {
+            Observation::Lost { served } => {
                 node.lost(now);
-                if node.health.call_failed(answers, now) {
+                if node.health.call_failed(served, now) {
                     self.eject(index, EjectionCause::Failing);
                 }
                 self.wish_probe(index);
@@ -264,7 +266,12 @@ impl Cluster {
         }
         let patience = self.config.probe_interval.map_or(Duration::ZERO, |interval| interval.saturating_add(PATIENCE));
         if let Some(node) = self.nodes.get_mut(index) {
+            let was_ejected = node.is_ejected();
             node.health.eject(cause, self.now, patience, &mut self.random);
+            if !was_ejected {
+                // The next one may be far, and from now on somebody waits for it.
+                self.wish_probe(index);
+            }
         }
     }
 
@@ -288,7 +295,7 @@ impl Cluster {
     /// After a probe the next one has its time. A tenth of it is chance, so that probes don't go in step.
     fn schedule(&mut self, index: usize, observation: &Observation) {
         let is_outcome =
-            matches!(observation, Observation::Probed(_) | Observation::ConnectFailed | Observation::Silent { .. });
+            matches!(observation, Observation::Probed(_) | Observation::ConnectFailed(_) | Observation::Silent { .. });
         let (Some(interval), Some(node)) = (self.config.probe_interval, self.nodes.get_mut(index)) else { return };
         if is_outcome && node.next_probe <= self.now {
             let pause = node.health.probe_pause(interval);

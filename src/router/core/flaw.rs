@@ -15,6 +15,8 @@ pub(super) enum Flaw {
     ForgetNewest,
     /// Nodes of another cluster are not told apart.
     NoIdentity,
+    /// In a split brain, a node that does not answer counts as stopped.
+    AnyFailureIsAStop,
     /// A floor is compared by its place alone.
     FloorWithoutTimeline,
     /// The new timeline is taken to hold all of the old one.

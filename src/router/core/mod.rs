@@ -58,9 +58,9 @@ pub(super) use self::{
     budget::Budget,
     cluster::{Cluster, Config},
     election::Writer,
-    live::Live,
+    live::{Live, NodeLive},
     node::NodeConfig,
-    observation::{Observation, Report, Standing, Wish},
+    observation::{ConnectFailure, Observation, Report, Standing, Wish},
     random::{STEP, mix},
     set::{MOST_NODES, NodeSet},
     table::{Asked, Decision, Exclusion, Reason, Refusal, Route, Table, Want},
@@ -97,8 +97,9 @@ impl fmt::Display for Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// It serves as many of them as its budget allows. The others wait a while for a place in it, and then fail with
-    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable).
+    /// It serves as many of them as its budget allows. The others are served by replicas that
+    /// [lag](crate::RouterBuilder::max_replica_lag), if they can live with that; without any they wait a while for a place in the
+    /// budget, and then fail with [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable).
     #[default]
     Protect,
     /// It serves them all: for a primary that can bear the load of everybody, or where an error is worse than a slow

@@ -19,7 +19,7 @@ pub(in crate::router) struct NodeConfig {
     pub(in crate::router) is_near: bool,
 }
 
-/// A node that has refused connections for so long, and answered nobody, was stopped. Longer than most restarts take, so
+/// A node where nobody has listened for so long, and that has answered nobody, was stopped. Longer than most restarts take, so
 /// that one of them does not end a split brain that it comes back to; short enough for whoever stops a node in order to
 /// have writes again.
 pub(super) const STOPPED_AFTER: Duration = Duration::from_secs(10);

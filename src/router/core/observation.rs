@@ -5,20 +5,21 @@ use std::time::Duration;
 use super::Role;
 use crate::lsn::Lsn;
 
-/// What happened on a node. `answers` is how many calls it has answered so far.
+/// What happened on a node. `answers` is how often it has answered so far, calls and probes, and
+/// `served` how many calls it has served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::router) enum Observation {
     /// A call was answered. Only worth telling of a node that is out of service.
     Answered,
     /// A call failed for which the node is to blame: it was cancelled in favour of the replay.
-    CallFailed { answers: u32 },
+    CallFailed { served: u32 },
     /// No connection could be opened.
-    ConnectFailed,
+    ConnectFailed(ConnectFailure),
     /// A connection was closed that nobody used. That is no failure: servers may close idle connections. But the node may
     /// have been restarted.
     Gone,
     /// A connection was lost.
-    Lost { answers: u32 },
+    Lost { served: u32 },
     /// A probe was answered.
     Probed(Report),
     /// A replica has said, when it was asked at `sent_at`, that it has replayed so much of that timeline.
@@ -29,12 +30,28 @@ pub(in crate::router) enum Observation {
     Silent { answers: u32 },
 }
 
+/// Why no connection could be opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::router) enum ConnectFailure {
+    /// Its machine says that nobody listens there: the server is stopped.
+    NobodyListens,
+    /// No answer in time, or the connection was lost: the server may be running, out of our reach.
+    NoAnswer,
+    /// The server has answered, and lets nobody in: too many clients, a wrong password, a start that is not through.
+    Refused,
+}
+
 impl Observation {
     /// Whether the node has said anything by that.
     pub(super) fn is_answer(&self) -> bool {
         match self {
-            Self::Answered | Self::CallFailed { .. } | Self::Probed(_) | Self::Replayed { .. } | Self::Role(_) => true,
-            Self::ConnectFailed | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
+            Self::Answered
+            | Self::CallFailed { .. }
+            | Self::ConnectFailed(ConnectFailure::Refused)
+            | Self::Probed(_)
+            | Self::Replayed { .. }
+            | Self::Role(_) => true,
+            Self::ConnectFailed(_) | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
         }
     }
 }

@@ -33,8 +33,8 @@ pub enum PrimaryState {
     /// This one.
     Known(Arc<str>),
     /// Two nodes take writes, and neither timeline is the newer one. Strong calls are refused until one of them is a
-    /// replica, or was stopped: until it has refused connections for ten seconds. One that just does not answer may still
-    /// be writing. If the stopped one comes back and takes writes, this is back too.
+    /// replica, or was stopped: until nobody has listened at its address for ten seconds. One that just does not answer, or
+    /// has no place for us, may still be writing. If the stopped one comes back and takes writes, this is back too.
     SplitBrain(Arc<str>, Arc<str>),
     /// Only this node takes writes, but a newer timeline than its own has been seen. Strong calls are refused until the
     /// primary of that one is found.

@@ -71,6 +71,8 @@ pub(in crate::router) enum Reason {
     Full,
     /// No replica has followed the last failover yet: this one is on an older timeline.
     OlderTimeline,
+    /// The primary may serve no more of them, and replicas are further behind than they may be: this one is.
+    Lagging,
     /// It is out of service, and this call finds out whether it still is.
     Trial,
     /// There are no replicas.

@@ -64,7 +64,7 @@ impl Core {
     }
 
     fn fail(&mut self, node: usize) {
-        self.cluster.observe(node, Observation::ConnectFailed, NOW);
+        self.cluster.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), NOW);
     }
 
     fn report(&mut self, node: usize, sent_at: Duration, timeline: u32, standing: Standing) {
@@ -242,7 +242,7 @@ fn a_replica_that_is_known_to_lag_serves_no_eventual_reads_while_the_primary_can
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback));
     assert_eq!(core.cluster.table().exclusion(1, Want::Eventual, NodeSet::EMPTY, NOW), Some(Exclusion::Lagging));
     core.fail(0);
-    assert_eq!(core.eventual(&[], 0), (1, Reason::LastResort), "late is better than nothing");
+    assert_eq!(core.eventual(&[], 0), (1, Reason::Lagging), "late is better than nothing");
 }
 
 #[test]
@@ -263,6 +263,65 @@ fn a_replica_that_is_far_behind_lags_however_often_the_primary_is_asked() {
     }
 }
 
+/// Its probes come when the core wishes, and take no time.
+#[test]
+fn a_node_serves_within_a_second_of_its_return_however_often_it_was_gone() {
+    const MS: Duration = Duration::from_millis(1);
+    for interval in [SECOND / 2, 30 * SECOND] {
+        let mut core = Core::new(Config { probe_interval: Some(interval), ..config(2) });
+        core.tell(0, SECOND, (1, 1, 10), primary(100));
+        let is_out = |core: &Core| core.cluster.table().ejected.contains(1);
+        let mut now = SECOND;
+        let (mut longest, mut random) = (Duration::ZERO, 5);
+        for round in 0..3000 {
+            random = mix(random);
+            // Gone for up to four seconds, of which a call finds out, and there for up to one, or until it serves.
+            let returns = now + MS * (random % 4000) as u32;
+            let leaves = returns + MS * (random / 4000 % 1000) as u32;
+            core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NoAnswer), now);
+            while now < leaves || is_out(&core) {
+                now += MS;
+                if now >= core.cluster.next_probe(1) {
+                    match now < returns {
+                        true => core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NoAnswer), now),
+                        false => core.tell(1, now, (1, 1, 11), replica(100)),
+                    }
+                }
+                if now > returns && is_out(&core) {
+                    longest = longest.max(now - returns);
+                    assert!(longest < SECOND, "{longest:?} in round {round}");
+                }
+            }
+        }
+        assert!(longest > SECOND / 4, "{longest:?}: it has never been out for long");
+    }
+}
+
+/// Rather a replica that lags than nobody: an eventual read asks for no proof.
+#[test]
+fn a_lagging_replica_serves_eventual_reads_when_the_primary_may_not() {
+    let lagging = |fallback, budget| {
+        let mut core = Core::new(Config { fallback, ..config(2) });
+        core.live = Live::new([None, None, None], budget);
+        for second in 0..20 {
+            core.report(0, SECOND * second, 1, primary(100 + u64::from(second)));
+        }
+        (1..=2).for_each(|node| core.report(node, 20 * SECOND, 1, replica(100)));
+        core
+    };
+    let route = |node, reason| Decision::Route(Route { node, reason });
+    let core = lagging(Fallback::Protect, Budget::new(1, None));
+    assert_eq!(core.choose(Want::Eventual, &[], 0), route(0, Reason::Fallback), "the primary knows better");
+    assert_eq!(core.choose(Want::Eventual, &[1], 0), route(2, Reason::Lagging), "the budget is spent");
+    assert_eq!(core.choose(Want::Bounded(SECOND), &[], 0), Decision::WaitForBudget, "this one asks for a proof");
+    let mut core = lagging(Fallback::Never, Budget::unlimited());
+    assert_eq!(core.choose(Want::Eventual, &[2], 0), route(1, Reason::Lagging));
+    assert_eq!(core.choose(Want::Eventual, &[1, 2], 0), Decision::Refuse(Refusal::NoReplica));
+    core.fail(0);
+    core.fail(1);
+    assert_eq!(core.eventual(&[], 0), (2, Reason::Lagging), "before one that is out of service");
+}
+
 #[test]
 fn the_longest_times_are_no_panic() {
     for now in [SECOND, Duration::MAX] {
@@ -270,10 +329,10 @@ fn the_longest_times_are_no_panic() {
         let probe_interval = Some(longest);
         let mut core = Core::new(Config { probe_interval, max_lag: longest, slow_start: longest, ..config(2) });
         for observation in [
-            Observation::ConnectFailed,
+            Observation::ConnectFailed(ConnectFailure::NobodyListens),
             Observation::Silent { answers: 0 },
-            Observation::Lost { answers: 0 },
-            Observation::CallFailed { answers: 0 },
+            Observation::Lost { served: 0 },
+            Observation::CallFailed { served: 0 },
             Observation::Role(Role::Primary),
             Observation::Answered,
         ] {
@@ -320,7 +379,7 @@ proptest! {
         let mut core = Core::replicas(replicas);
         core.live = Live::new(vec![Some(2); replicas + 1], Budget::unlimited());
         for (node, before) in failures {
-            core.cluster.observe(node, Observation::ConnectFailed, NOW.saturating_sub(Duration::from_millis(before)));
+            core.cluster.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), NOW.saturating_sub(Duration::from_millis(before)));
         }
         for (node, calls) in load.into_iter().enumerate().take(replicas + 1) {
             (0..calls).for_each(|_| core.live.node(node).enter());

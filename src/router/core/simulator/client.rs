@@ -9,7 +9,7 @@ use super::{
         cluster::{Cluster, Config},
         live::Live,
         node::NodeConfig,
-        observation::{Observation, Report, Standing},
+        observation::{ConnectFailure, Observation, Report, Standing},
         random::Random,
         set::NodeSet,
         table::{Decision, Reason, Refusal, Route, Table, Want},
@@ -72,6 +72,7 @@ struct Probe {
     /// What it will say; nothing, when nobody answers.
     report: Option<(u64, Report)>,
     is_refused: bool,
+    is_connecting: bool,
 }
 
 impl Client {
@@ -220,22 +221,22 @@ impl Client {
                 self.fallbacks -= 1;
             }
             let at = call.answer_at;
-            let answers = self.live.node(node).answers();
+            let (answers, served) = (self.live.node(node).answers(), self.live.node(node).calls_served());
             if call.boot != world.servers[node].boot || !world.servers[node].is_up {
                 let is_refused = !world.servers[node].is_up;
                 self.connected[node] = None;
                 let told_at = self.tell(at);
                 self.oracle.lost(node, told_at);
-                self.observe(node, Observation::Lost { answers }, at)?;
+                self.observe(node, Observation::Lost { served }, at)?;
                 if is_refused && world.servers[node].is_reachable {
                     self.oracle.refused(node, told_at);
-                    self.observe(node, Observation::ConnectFailed, at)?;
+                    self.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), at)?;
                 }
             } else if !world.answers(node) {
                 self.observe(node, Observation::Silent { answers }, at)?;
             } else if world.servers[node].cancels > random.below(100) && call.want != Want::Strong {
                 self.told_role(world, node, at)?;
-                self.observe(node, Observation::CallFailed { answers }, at)?;
+                self.observe(node, Observation::CallFailed { served }, at)?;
             } else {
                 self.answered(world, call)?;
                 continue;
@@ -254,6 +255,7 @@ impl Client {
         self.connected[node] = Some(server.boot);
         self.told_role(world, node, at)?;
         self.live.node(node).answered();
+        self.live.node(node).served();
         self.live.node(node).measured(duration(at), duration(at - call.sent_at));
         if self.cluster.table().is_answer_news(node, duration(at)) {
             self.observe(node, Observation::Answered, at)?;
@@ -357,7 +359,8 @@ impl Client {
         let is_refused = server.is_reachable && !server.is_up;
         if !world.answers(node) {
             let answer_at = now + if is_refused { 200 } else { PROBE_LIMIT };
-            return Probe { answer_at, report: None, is_refused };
+            // Now and then it needs a new connection.
+            return Probe { answer_at, report: None, is_refused, is_connecting: random.below(2) == 0 };
         }
         let place = Some(Lsn::new(server.place));
         let standing = match server.is_writable {
@@ -374,22 +377,24 @@ impl Client {
         };
         // Now and then it takes a while, and is overtaken by what calls see.
         let answer_at = now + server.latency + if random.below(10) == 0 { random.below(400_000) } else { 0 };
-        Probe { answer_at, report: Some((server.boot, report)), is_refused }
+        Probe { answer_at, report: Some((server.boot, report)), is_refused, is_connecting: false }
     }
 
     fn probed(&mut self, world: &World, node: usize, probe: &Probe) {
-        let (at, answers) = (probe.answer_at, self.live.node(node).answers());
+        let at = probe.answer_at;
+        let (answers, served) = (self.live.node(node).answers(), self.live.node(node).calls_served());
         let observation = match &probe.report {
             Some((boot, report)) if world.answers(node) && *boot == world.servers[node].boot => {
                 if self.connected[node].is_some_and(|connected| connected != *boot) {
                     self.connected[node] = None;
                     let told_at = self.tell(at);
                     self.oracle.lost(node, told_at);
-                    let _ = self.observe(node, Observation::Lost { answers }, at);
+                    let _ = self.observe(node, Observation::Lost { served }, at);
                     return;
                 }
                 self.connected[node] = Some(*boot);
                 self.oracle.reported(node, report);
+                self.live.node(node).answered();
                 Observation::Probed(*report)
             }
             _ if probe.is_refused => {
@@ -397,7 +402,12 @@ impl Client {
                 let told_at = self.tell(at);
                 self.oracle.lost(node, told_at);
                 self.oracle.refused(node, told_at);
-                Observation::ConnectFailed
+                Observation::ConnectFailed(ConnectFailure::NobodyListens)
+            }
+            _ if probe.is_connecting => {
+                let told_at = self.tell(at);
+                self.oracle.lost(node, told_at);
+                Observation::ConnectFailed(ConnectFailure::NoAnswer)
             }
             _ => Observation::Silent { answers },
         };

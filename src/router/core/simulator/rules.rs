@@ -91,6 +91,11 @@ fn a_split_brain_that_is_taken_for_a_primary_is_noticed() {
 }
 
 #[test]
+fn a_node_that_just_does_not_answer_and_is_taken_for_stopped_is_noticed() {
+    catches(Flaw::AnyFailureIsAStop, &[Rule::Strong]);
+}
+
+#[test]
 fn a_fence_that_is_forgotten_is_noticed() {
     catches(Flaw::ForgetNewest, &[Rule::Strong]);
 }

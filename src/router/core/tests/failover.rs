@@ -61,12 +61,12 @@ fn a_split_brain_ends_when_one_of_the_two_is_stopped_and_is_back_with_it() {
     let split = Writer::SplitBrain(1, 2);
     for second in 2..30 {
         core.tell(1, SECOND * second, (1, 2, 11), primary(100));
-        core.cluster.observe(2, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(2, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         assert_eq!(core.cluster.table().writer(), if second < 12 { split } else { Writer::One(1) }, "{second}");
     }
     // Now the other one is down: who was stopped is no writer just because of that.
     for second in 30..60 {
-        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         core.cluster.observe(2, Observation::Role(Role::Primary), SECOND * second);
         assert_eq!(core.cluster.table().writer(), Writer::One(1));
     }
@@ -86,12 +86,39 @@ fn a_split_brain_stays_while_both_answer_now_and_then_or_one_is_silent() {
         assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
     }
     for second in 60..120 {
-        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         if second % 9 == 0 {
             core.cluster.observe(1, Observation::Answered, SECOND * second);
         }
         assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
     }
+}
+
+/// A full server, or one out of our reach, may still be written to by others.
+#[test]
+fn a_split_brain_stays_while_one_of_the_two_lets_nobody_in_or_is_out_of_reach() {
+    for failure in [ConnectFailure::Refused, ConnectFailure::NoAnswer] {
+        let mut core = split_brain();
+        for second in 2..60 {
+            core.tell(1, SECOND * second, (1, 2, 11), primary(100));
+            core.cluster.observe(2, Observation::ConnectFailed(failure), SECOND * second);
+            assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2), "{failure:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_refuses_is_out_of_service_and_not_stopped() {
+    let mut core = split_brain();
+    for second in 2..30 {
+        let failure = if second % 9 == 0 { ConnectFailure::Refused } else { ConnectFailure::NobodyListens };
+        core.cluster.observe(2, Observation::ConnectFailed(failure), SECOND * second);
+        assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    }
+    let mut core = Core::probing(2);
+    core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::Refused), SECOND);
+    let state = core.cluster.snapshot(&core.live, SECOND).nodes[1].state;
+    assert_eq!(state, NodeCondition::Ejected { cause: EjectionCause::Refusing, elapsed: Duration::ZERO });
 }
 
 #[test]
@@ -145,7 +172,7 @@ fn a_restart_under_one_of_two_addresses_is_no_split_brain_when_the_other_is_gone
     core.tell(1, SECOND, (1, 1, 10), primary(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
     for second in 2..60 {
-        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         core.tell(0, SECOND * second, (1, 1, 10 + u64::from(second) / 20), primary(100));
         assert_eq!(core.cluster.table().writer(), Writer::One(0));
     }
@@ -173,7 +200,7 @@ fn an_empty_server_in_place_of_a_replaced_primary_turns_nobody_foreign() {
     core.tell(0, SECOND, (1, 1, 10), primary(100));
     core.tell(1, SECOND, (1, 1, 11), replica(100));
     core.tell(2, SECOND, (1, 1, 12), replica(100));
-    core.cluster.observe(0, Observation::ConnectFailed, 2 * SECOND);
+    core.cluster.observe(0, Observation::ConnectFailed(ConnectFailure::NobodyListens), 2 * SECOND);
     core.tell(1, 3 * SECOND, (1, 2, 11), primary(120));
     core.tell(2, 3 * SECOND, (1, 2, 12), replica(120));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
@@ -196,7 +223,7 @@ fn an_empty_server_in_place_of_the_primary_gets_no_write() {
 #[test]
 fn who_has_replaced_a_primary_that_is_out_of_service_says_which_cluster_it_is() {
     let mut core = Core::probing(2);
-    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.cluster.observe(0, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND);
     core.tell(1, SECOND, (1, 2, 11), primary(100));
     core.tell(2, SECOND, (77, 9, 12), primary(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
@@ -207,7 +234,7 @@ fn who_has_replaced_a_primary_that_is_out_of_service_says_which_cluster_it_is() 
 #[test]
 fn a_writable_stranger_takes_nothing_over_from_replicas_that_were_heard_first() {
     let mut core = Core::probing(2);
-    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.cluster.observe(0, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND);
     core.tell(1, SECOND, (1, 1, 11), replica(100));
     core.tell(2, SECOND, (77, 9, 12), primary(100));
     assert!(matches!(core.choose(Want::Strong, &[], 0), Decision::Route(Route { node: 0, .. })));
