@@ -208,6 +208,11 @@ impl NodeHandle {
         self.state.observe(self.index, Observation::Probed(report));
     }
 
+    /// An operator says so.
+    pub(super) fn forget(&self) {
+        self.state.observe(self.index, Observation::Forgotten);
+    }
+
     pub(super) fn told_role(&self, role: Role) {
         self.state.observe(self.index, Observation::Role(role));
     }

@@ -119,6 +119,11 @@ impl Cluster {
                 }
                 self.eject(index, failure.into());
             }
+            Observation::Forgotten => {
+                node.forget(now);
+                self.forget_what_followed();
+                self.wish_probe(index);
+            }
             Observation::Gone => {
                 node.lost(now);
                 self.wish_probe(index);
@@ -153,10 +158,14 @@ impl Cluster {
 
     fn probed(&mut self, index: usize, report: &Report) {
         let now = self.now;
+        let newest = self.newest;
         let Some(node) = self.nodes.get_mut(index) else { return };
         node.health.answered(now);
+        if node.is_forgotten(report.sent_at) {
+            return;
+        }
         let (before, generation) = (node.instance(), node.generation());
-        let counts = node.report(report);
+        let counts = node.report(report, newest);
         let after = node.instance();
         if node.generation() == generation {
             self.follow_restart(before, after);
@@ -214,9 +223,23 @@ impl Cluster {
         }
         if before.is_some() && before != self.system {
             // These were of another cluster: its timelines must fence nobody here.
-            self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
-            self.history.clear();
+            self.count_timelines();
         }
+    }
+
+    /// The newest timeline, by what the members of the cluster have told.
+    fn count_timelines(&mut self) {
+        self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
+        self.history.clear();
+    }
+
+    /// A node was forgotten, and with it what nobody else has told: the newest timeline, and which cluster this is.
+    fn forget_what_followed(&mut self) {
+        if !self.nodes.iter().any(|node| node.system().is_some() && node.system() == self.system) {
+            (self.system, self.is_system_certain) = (None, false);
+        }
+        self.identify();
+        self.count_timelines();
     }
 
     /// A split brain ends when one of the two is stopped, also when it never comes back to say so. It has to tell anew

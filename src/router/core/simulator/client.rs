@@ -358,8 +358,14 @@ impl Client {
             false => Standing::Replica { replay: place, received: place, is_receiving: None },
         };
         let (sent_at, timeline) = (now.saturating_sub(self.skew), Some(world.timeline(server)));
-        let report =
-            Report { sent_at: duration(sent_at), system: Some(server.system), timeline, instance: None, standing };
+        let report = Report {
+            sent_at: duration(sent_at),
+            system: Some(server.system),
+            timeline,
+            may_be_newer: false,
+            instance: None,
+            standing,
+        };
         // Now and then it takes a while, and is overtaken by what calls see.
         let answer_at = now + server.latency + if random.below(10) == 0 { random.below(400_000) } else { 0 };
         Probe { answer_at, report: Some((server.boot, report)), is_refused, is_connecting: false }
