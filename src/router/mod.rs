@@ -177,6 +177,46 @@ impl Router {
         self.inner.state.snapshot()
     }
 
+    /// Forgets all that this node has told, and what nobody else has told: the newest timeline, and which cluster this is.
+    ///
+    /// For an operator who knows better. The router believes in the newest timeline that it has seen, for good, since who
+    /// does not answer may still be written to. So these need a call, once for each node concerned, or a restart:
+    ///
+    /// - a clone of the cluster that was promoted while it was among the nodes, and fences the real primary;
+    /// - a primary that is gone for good and was never followed by a replica: its writes are given up;
+    /// - servers that were made anew (`initdb`, a dump that was restored) under the old addresses, and belong to another cluster
+    ///   by their system identifier.
+    ///
+    /// Stop the node, or make it what it should be, before: it is asked at once, and what it says then counts again. Connections
+    /// to it are closed. The name is that of [`NodeSnapshot`].
+    ///
+    /// ```no_run
+    /// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// use mainstem::PrimaryState;
+    ///
+    /// if let PrimaryState::Fenced(primary) = router.snapshot().primary {
+    ///     println!("{primary} takes writes, but a newer timeline than its own was seen");
+    ///     // On the word of an operator:
+    ///     router.forget("10.0.0.3:5432")?;
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when no node has this name.
+    pub fn forget(&self, node: &str) -> Result<()> {
+        let Some(found) = self.inner.nodes.iter().find(|candidate| **candidate.name() == *node) else {
+            let names: Vec<&str> = self.inner.nodes.iter().map(|node| &**node.name()).collect();
+            let message = format!("no node has the name {node:?}; the nodes are {}", names.join(", "));
+            return Err(Error::invalid_input(message));
+        };
+        tracing::warn!(node, "an operator has the router forget what this node has told");
+        found.handle().forget();
+        Ok(())
+    }
+
     /// The limit of one call, as the builder set it.
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         self.inner.limits.call_timeout

@@ -142,6 +142,7 @@ fn read(row: &Row, sent_at: Duration) -> Result<Answer> {
         // An unsigned number that SQL shows as a signed one.
         system: number(1)?.map(i64::cast_unsigned),
         timeline: number(2)?.and_then(|timeline| timeline.try_into().ok()),
+        may_be_newer: row.try_get(8).map_err(unreadable)?,
         instance: number(6)?.map(i64::cast_unsigned),
         standing,
     };

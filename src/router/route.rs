@@ -59,7 +59,7 @@ impl Router {
                             return Ok(lease);
                         }
                         let is_known = route.reason == Reason::Replica && matches!(want, Want::AtLeast { .. });
-                        let is_expected = is_known && state.is_receiving(route.node);
+                        let is_expected = is_known && state.tells_timeline(route.node);
                         let guard = Guard::new(place, ask.floor, ask.notes_place);
                         return Ok(lease.guarded_by(guard.expected(is_expected)));
                     }

@@ -187,6 +187,11 @@ impl RouterBuilder {
     /// and many instances of an application are a load; too long and failovers are noticed late, and reads with a
     /// [bound](crate::Consistency::Bounded) below some of these intervals find no replica that is known to be that fresh.
     /// Without it there are none, a new primary is not found, and calls find out whether a node is back.
+    ///
+    /// What is asked any role may read, but one thing: which timeline a replica receives is told only to roles with
+    /// `pg_read_all_stats`, which `GRANT pg_monitor TO app` gives. Without it a replica serves eventual reads after a failover
+    /// without being known to have followed it, and reads with a [bound](crate::Consistency::Bounded) only from its next restart
+    /// point on, some minutes later.
     pub fn probe_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.routing.probe_interval = interval.into();
         self

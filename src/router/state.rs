@@ -110,9 +110,9 @@ impl State {
         }
     }
 
-    /// Whether this replica most probably proves what it is known to have: who receives nothing cannot tell its timeline.
-    pub(super) fn is_receiving(&self, node: usize) -> bool {
-        self.table.load().is_receiving(node)
+    /// Whether this replica most probably proves what it is known to have.
+    pub(super) fn tells_timeline(&self, node: usize) -> bool {
+        self.table.load().tells_timeline(node)
     }
 
     /// Has all nodes asked at once.
@@ -274,6 +274,11 @@ impl NodeHandle {
         let is_same = table.writer() == Writer::One(self.index) && self.standing().1 == generation;
         let timeline = table.writer_timeline().filter(|_| is_same);
         (table.system(), timeline.map(|timeline| Place { timeline, lsn: lsn.before_page_header() }))
+    }
+
+    /// An operator says so.
+    pub(super) fn forget(&self) {
+        self.state.observe(self.index, Observation::Forgotten);
     }
 
     pub(super) fn told_role(&self, role: Role) {

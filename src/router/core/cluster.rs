@@ -122,6 +122,11 @@ impl Cluster {
                 }
                 self.eject(index, failure.into());
             }
+            Observation::Forgotten => {
+                node.forget(now);
+                self.forget_what_followed();
+                self.wish_probe(index);
+            }
             Observation::Gone => {
                 node.lost(now);
                 self.wish_probe(index);
@@ -157,10 +162,14 @@ impl Cluster {
 
     fn probed(&mut self, index: usize, report: &Report) {
         let now = self.now;
+        let newest = self.newest;
         let Some(node) = self.nodes.get_mut(index) else { return };
         node.health.answered(now);
+        if node.is_forgotten(report.sent_at) {
+            return;
+        }
         let (before, generation) = (node.instance(), node.generation());
-        let counts = node.report(report);
+        let counts = node.report(report, newest);
         let after = node.instance();
         if node.generation() == generation {
             self.follow_restart(before, after);
@@ -231,10 +240,24 @@ impl Cluster {
         }
         if before.is_some() && before != self.system {
             // These were of another cluster: its timelines must fence nobody here.
-            self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
-            self.history.clear();
-            self.held.clear();
+            self.count_timelines();
         }
+    }
+
+    /// The newest timeline, by what the members of the cluster have told.
+    fn count_timelines(&mut self) {
+        self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
+        self.history.clear();
+        self.held.clear();
+    }
+
+    /// A node was forgotten, and with it what nobody else has told: the newest timeline, and which cluster this is.
+    fn forget_what_followed(&mut self) {
+        if !self.nodes.iter().any(|node| node.system().is_some() && node.system() == self.system) {
+            (self.system, self.is_system_certain) = (None, false);
+        }
+        self.identify();
+        self.count_timelines();
     }
 
     /// A split brain ends when one of the two is stopped, also when it never comes back to say so. It has to tell anew
@@ -377,7 +400,7 @@ fn entry(node: &NodeState, newest: Option<u32>, history: &History, writer: Write
             trial_from: ejection.trial_from,
         }),
         place,
-        is_receiving: node.is_receiving() == Some(true),
+        tells_timeline: node.tells_timeline(),
         fresh_as_of: place.and_then(|_| fresh_as_of(node, newest, history)),
     }
 }

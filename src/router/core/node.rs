@@ -37,10 +37,16 @@ pub(super) struct NodeState {
     system: Option<u64>,
     instance: Option<u64>,
     is_foreign: bool,
+    /// The timeline that it was promoted from if it followed the last failover, when it does not tell whether it did.
+    perhaps_on: Option<u32>,
+    /// What was asked before that is forgotten.
+    forgotten_at: Duration,
     /// Where it is: of a replica, what it has replayed; of a primary, what it has flushed.
     place: Option<Lsn>,
     received: Option<Lsn>,
     is_receiving: Option<bool>,
+    /// Whether what it has told last is the timeline that it is on, and not the newest one that it is sure to have reached.
+    tells_timeline: bool,
     /// What it had replayed as a replica, of which timeline, when it told that last and was still receiving that.
     had: Option<(u32, Lsn)>,
     /// Nothing that was asked before this moment says anything any more.
@@ -64,9 +70,12 @@ impl NodeState {
             system: None,
             instance: None,
             is_foreign: false,
+            perhaps_on: None,
+            forgotten_at: Duration::ZERO,
             place: None,
             received: None,
             is_receiving: None,
+            tells_timeline: false,
             had: None,
             not_before: Duration::ZERO,
             refused_since: None,
@@ -129,6 +138,11 @@ impl NodeState {
         self.received
     }
 
+    /// See the field.
+    pub(super) fn tells_timeline(&self) -> bool {
+        self.tells_timeline
+    }
+
     /// See the field. Of a primary it says what it had before it was promoted.
     pub(super) fn had(&self) -> Option<(u32, Lsn)> {
         self.had
@@ -161,13 +175,19 @@ impl NodeState {
         true
     }
 
-    /// Takes in an answer to a probe. Whether it counted; one that was overtaken by other news does not.
-    pub(super) fn report(&mut self, report: &Report) -> bool {
+    /// Takes in an answer to a probe. Whether it counted; one that was overtaken by other news does not. `newest` is the newest
+    /// timeline of the cluster.
+    pub(super) fn report(&mut self, report: &Report, newest: Option<u32>) -> bool {
         if report.sent_at < self.not_before {
             return false;
         }
         let role = report.standing.role();
-        let timeline = self.told_timeline(report);
+        let mut timeline = self.told_timeline(report);
+        let is_untold = report.may_be_newer && timeline < newest;
+        self.perhaps_on = newest.filter(|_| is_untold);
+        if is_untold {
+            (timeline, self.timeline) = (None, None);
+        }
         let is_other = (self.role.is_some() && self.role != Some(role))
             || (self.timeline.is_some() && timeline.is_some() && self.timeline != timeline)
             || (self.system.is_some() && report.system.is_some() && self.system != report.system);
@@ -186,7 +206,8 @@ impl NodeState {
             Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),
         };
         // Who receives nothing may replay another timeline from an archive.
-        if self.is_receiving != Some(false) && role == Role::Replica {
+        self.tells_timeline = self.is_receiving != Some(false) && !report.may_be_newer;
+        if self.tells_timeline && role == Role::Replica {
             self.had = report.timeline.zip(self.place).or(self.had);
         }
         true
@@ -237,6 +258,19 @@ impl NodeState {
         self.become_other(self.role, now);
     }
 
+    /// Believes nothing that it has ever told.
+    pub(super) fn forget(&mut self, now: Duration) {
+        self.become_other(None, now);
+        (self.system, self.instance, self.perhaps_on) = (None, None, None);
+        (self.has_told_timeline, self.is_receiving, self.received) = (false, None, None);
+        self.forgotten_at = now;
+    }
+
+    /// Whether what it was asked at this moment is forgotten.
+    pub(super) fn is_forgotten(&self, sent_at: Duration) -> bool {
+        sent_at < self.forgotten_at
+    }
+
     pub(super) fn set_foreign(&mut self, is_foreign: bool) {
         self.is_foreign = is_foreign;
     }
@@ -244,7 +278,7 @@ impl NodeState {
     fn become_other(&mut self, role: Option<Role>, now: Duration) {
         self.generation += 1;
         self.promoted_from = match (self.role(), role) {
-            (Role::Replica, Some(Role::Primary)) => self.timeline,
+            (Role::Replica, Some(Role::Primary)) => self.timeline.or(self.perhaps_on),
             // It is still not known where it has gone.
             (Role::Primary, Some(Role::Primary)) => self.promoted_from,
             _ => None,

@@ -15,6 +15,8 @@ pub(in crate::router) enum Observation {
     CallFailed { served: u32 },
     /// No connection could be opened.
     ConnectFailed(ConnectFailure),
+    /// An operator says that what this node has told is of no account any more.
+    Forgotten,
     /// A connection was closed that nobody used. That is no failure: servers may close idle connections. But the node may
     /// have been restarted.
     Gone,
@@ -51,7 +53,7 @@ impl Observation {
             | Self::Probed(_)
             | Self::Replayed { .. }
             | Self::Role(_) => true,
-            Self::ConnectFailed(_) | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
+            Self::ConnectFailed(_) | Self::Forgotten | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
         }
     }
 }
@@ -64,6 +66,8 @@ pub(in crate::router) struct Report {
     /// The same on all nodes of a cluster.
     pub(in crate::router) system: Option<u64>,
     pub(in crate::router) timeline: Option<u32>,
+    /// Whether it may be on a newer one: it keeps to itself which one it receives.
+    pub(in crate::router) may_be_newer: bool,
     /// When the server was started, by its own clock: two addresses that lead to one server say the same.
     pub(in crate::router) instance: Option<u64>,
     pub(in crate::router) standing: Standing,

@@ -167,8 +167,8 @@ pub(super) struct Entry {
     pub(super) ejection: Option<EjectionEntry>,
     /// The place that it has replayed, where it is known of which timeline.
     pub(super) place: Option<(u32, Lsn)>,
-    /// Whether it was receiving from the node that it follows when it was asked last.
-    pub(super) is_receiving: bool,
+    /// Whether it told the timeline that it is on when it was asked last.
+    pub(super) tells_timeline: bool,
     /// Everything acknowledged before this moment is there.
     pub(super) fresh_as_of: Option<Duration>,
 }
@@ -200,9 +200,9 @@ impl Table {
         self.system
     }
 
-    /// Whether this node was receiving when it was asked last.
-    pub(in crate::router) fn is_receiving(&self, node: usize) -> bool {
-        self.entries.get(node).is_some_and(|entry| entry.is_receiving)
+    /// Whether this node told the timeline that it is on when it was asked last.
+    pub(in crate::router) fn tells_timeline(&self, node: usize) -> bool {
+        self.entries.get(node).is_some_and(|entry| entry.tells_timeline)
     }
 
     /// Whether the present timeline is known to hold everything up to this place of an older one.

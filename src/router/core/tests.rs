@@ -68,21 +68,24 @@ impl Core {
     }
 
     fn report(&mut self, node: usize, sent_at: Duration, timeline: u32, standing: Standing) {
-        let report =
-            Report { sent_at, system: Some(1), timeline: Some(timeline), instance: Some(node as u64), standing };
+        let report = told(sent_at, (1, timeline, node as u64), standing);
         self.cluster.observe(node, Observation::Probed(report), sent_at);
     }
 
     /// A report of any server, of whatever cluster.
     fn tell(&mut self, node: usize, at: Duration, (system, timeline, instance): (u64, u32, u64), standing: Standing) {
-        let (system, timeline, instance) = (Some(system), Some(timeline), Some(instance));
-        let report = Report { sent_at: at, system, timeline, instance, standing };
+        let report = told(at, (system, timeline, instance), standing);
         self.cluster.observe(node, Observation::Probed(report), at);
     }
 
     fn wishes(&mut self) -> Vec<Wish> {
         std::iter::from_fn(|| self.cluster.next_wish()).collect()
     }
+}
+
+fn told(sent_at: Duration, (system, timeline, instance): (u64, u32, u64), standing: Standing) -> Report {
+    let (system, timeline, instance) = (Some(system), Some(timeline), Some(instance));
+    Report { sent_at, system, timeline, may_be_newer: false, instance, standing }
 }
 
 fn primary(flush: u64) -> Standing {

@@ -372,6 +372,7 @@ impl Client {
             sent_at: duration(sent_at),
             system: Some(server.system),
             timeline,
+            may_be_newer: false,
             instance: Some((node as u64) << 32 | server.boot),
             standing,
         };
