@@ -18,7 +18,7 @@ use super::{
     probe::Probes,
     settings::{ReplicaOptions, Routing},
     state::{NodeHandle, State},
-    url,
+    tls, url,
 };
 use crate::error::{Error, Result};
 
@@ -46,6 +46,8 @@ pub struct RouterBuilder {
     require_replicas: bool,
     limits: Limits,
     pub(super) routing: Routing,
+    #[cfg(feature = "rustls")]
+    tls: tls::TlsOptions,
 }
 
 /// The limits on time.
@@ -69,16 +71,17 @@ enum Parsed {
 }
 
 impl Source {
-    fn parse(self, index: usize, role: Role, connect_timeout: Duration) -> Result<Parsed> {
+    fn parse(self, index: usize, role: Role, limit: Duration, tls: &mut tls::Resolver) -> Result<Parsed> {
         let what = match role {
             Role::Primary => "the primary".to_owned(),
             Role::Replica => format!("replica {index}"),
         };
         match self {
             Self::Url(url) => {
-                let (name, primary) = url::parse(&url, &what, Role::Primary, connect_timeout)?;
-                let (_, replica) = url::parse(&url, &what, Role::Replica, connect_timeout)?;
-                Ok(Parsed::Url(name.into(), Box::new(Configs { primary, replica })))
+                let mut url = url::parse(&url, &what, limit)?;
+                let encryption = tls.resolve(&url.tls, &url.config, &what)?.apply(&mut url.config);
+                let (primary, replica) = (url.config(Role::Primary), url.config(Role::Replica));
+                Ok(Parsed::Url(url.name.into(), Box::new(Configs { primary, replica, encryption })))
             }
             Self::Pool(pool) => {
                 let name = match role {
@@ -117,12 +120,17 @@ impl Default for RouterBuilder {
                 fallback_wait: Duration::ZERO,
             },
             routing: Routing::default(),
+            #[cfg(feature = "rustls")]
+            tls: tls::TlsOptions::new(),
         }
     }
 }
 
 impl RouterBuilder {
     /// The primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
+    ///
+    /// With `sslmode=require` or more the connection is encrypted, which needs the feature `rustls`: without it
+    /// [`build`](Self::build) refuses such a URL. With the feature, encryption is the default: see `TlsMode`.
     ///
     /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
     pub fn primary(mut self, url: impl Into<String>) -> Self {
@@ -234,6 +242,14 @@ impl RouterBuilder {
         self
     }
 
+    /// The encryption of connections to the nodes whose URL does not say it otherwise. Defaults to
+    /// [verified encryption](tls::TlsMode) for nodes that are not on this machine.
+    #[cfg(feature = "rustls")]
+    pub fn tls(mut self, options: tls::TlsOptions) -> Self {
+        self.tls = options;
+        self
+    }
+
     /// Builds the router and asks every node whether it is what the settings say: it accepts the log-in, runs
     /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others.
     ///
@@ -270,12 +286,13 @@ impl RouterBuilder {
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Router> {
         self.check_settings()?;
+        let mut resolver = self.resolver();
         let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
         let mut parsed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            let source = source.parse(index, role, limits.connect_timeout)?;
+            let source = source.parse(index, role, limits.connect_timeout, &mut resolver)?;
             parsed.push((routing.node(source.name(), role, &options)?, source));
         }
         let capacities = parsed.iter().map(|(_, source)| source.capacity(max_connections)).collect();
@@ -300,6 +317,16 @@ impl RouterBuilder {
         let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
         let probes = Probes::start(probed, limits.connect_timeout);
         Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
+    }
+
+    #[cfg(feature = "rustls")]
+    fn resolver(&self) -> tls::Resolver {
+        tls::Resolver::new(self.tls.clone())
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    fn resolver(&self) -> tls::Resolver {
+        tls::Resolver
     }
 
     fn check_settings(&self) -> Result<()> {
