@@ -68,6 +68,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
+//! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
 //!
@@ -99,6 +100,8 @@ pub use router::{
     Client, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions, Role,
     Router, RouterBuilder, RouterSnapshot,
 };
+#[cfg(feature = "rustls")]
+pub use router::{TlsMode, TlsOptions};
 pub use scope::{
     Consistency, Extensions, InScope, Scope, Scoped, Session, current_consistency, current_session, with_consistency,
     with_eventual_consistency, with_session, with_strong_consistency,

@@ -8,7 +8,7 @@
 //! | `core` | the decisions, pure: no I/O, no clock |
 //! | `state` | the core with a clock, a lock, and its counters |
 //! | `route` | from a decision to a connection, or to an error |
-//! | `builder`, `settings`, `source`, `url`, `check` | settings, and what is verified before the first call |
+//! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
@@ -39,11 +39,14 @@ mod settings;
 mod source;
 mod state;
 mod statements;
+mod tls;
 mod tried;
 mod url;
 
 use std::{future::Future, sync::Arc};
 
+#[cfg(feature = "rustls")]
+pub use self::tls::{TlsMode, TlsOptions};
 use self::{builder::Limits, node::Node, probe::Probes, state::State};
 pub use self::{
     builder::RouterBuilder,

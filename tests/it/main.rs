@@ -36,10 +36,13 @@ mod router_faults;
 mod router_shield;
 mod router_silence;
 mod scope;
+mod secrets;
 mod snapshot_store;
 mod snapshots;
 mod store;
 mod stream;
 mod support;
+#[cfg(feature = "rustls")]
+mod tls;
 mod tokens;
 mod waiting;
