@@ -222,15 +222,18 @@ impl RouterBuilder {
     /// Dropping the future closes what it opened.
     pub async fn connect(self) -> Result<Router> {
         let require_replicas = self.require_replicas;
-        let router = self.build()?;
+        let router = self.assemble()?;
         check::nodes(&router, require_replicas).await?;
+        router.inner.probes.start();
         Ok(router)
     }
 
     /// Builds the router without asking anybody: connections are opened by the first calls and probes.
     ///
-    /// Until nodes have answered, a strong call goes to the primary of the settings, also if it was replaced while the
-    /// application was down: [`connect`](Self::connect) asks before.
+    /// The primary of the settings may have been replaced while the application was down. So with
+    /// [probes](Self::probe_interval) the first strong calls wait until every node has been asked once: a few milliseconds, and
+    /// up to the [connect timeout](Self::connect_timeout) when one of them does not answer. Then that one is left aside.
+    /// [`connect`](Self::connect) also tells what is wrong.
     ///
     /// # Errors
     ///
@@ -240,6 +243,13 @@ impl RouterBuilder {
     ///
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Router> {
+        let router = self.assemble()?;
+        router.inner.probes.start();
+        Ok(router)
+    }
+
+    /// The router, whose nodes are not asked yet.
+    fn assemble(self) -> Result<Router> {
         self.check_settings()?;
         let mut resolver = self.resolver();
         let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
@@ -277,7 +287,7 @@ impl RouterBuilder {
         });
         let nodes: Vec<_> = nodes.collect();
         let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
-        let probes = Probes::start(probed, limits.connect_timeout);
+        let probes = Probes::new(probed, limits.connect_timeout);
         Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes, database }) })
     }
 

@@ -54,10 +54,14 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Asks these nodes, each time for no longer than `limit`.
-    pub(super) fn start(nodes: Vec<Arc<Node>>, limit: Duration) -> Self {
-        let tasks = nodes.iter().map(|node| spawn(node, limit)).collect();
-        Self { nodes, limit, tasks: ArcSwap::from_pointee(tasks), starting: Mutex::new(()) }
+    /// For these nodes, each of which is asked for no longer than `limit` at a time.
+    pub(super) fn new(nodes: Vec<Arc<Node>>, limit: Duration) -> Self {
+        Self { nodes, limit, tasks: ArcSwap::default(), starting: Mutex::new(()) }
+    }
+
+    pub(super) fn start(&self) {
+        let tasks: Vec<_> = self.nodes.iter().map(|node| spawn(node, self.limit)).collect();
+        self.tasks.store(Arc::new(tasks));
     }
 
     /// Whether nodes are asked at all.
@@ -93,18 +97,24 @@ fn spawn(node: &Arc<Node>, limit: Duration) -> AbortHandle {
 /// Asks this node again and again, each time for no longer than `limit`.
 async fn run(node: Arc<Node>, limit: Duration) {
     loop {
-        sleep(LEAST_PAUSE).await;
         let pause = node.handle().until_next_probe();
         // What ends it early is a wish to know at once.
         let _ = timeout(pause, node.handle().probe_wished()).await;
         if let Err(error) = ask(&node, Deadline::after(limit)).await {
             tracing::debug!(node = %node.name(), error = %error.report(), "a probe got no answer");
         }
+        sleep(LEAST_PAUSE).await;
     }
 }
 
 /// Asks this node once, and tells the core what it says.
 pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
+    let answer = question(node, deadline).await;
+    node.handle().was_asked();
+    answer
+}
+
+async fn question(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
     let lease = node.lease_for_probe(deadline).await?;
     // Before the question: what is acknowledged while it is answered may be missing in the answer.
     let sent_at = node.handle().now();

@@ -44,6 +44,11 @@ impl Router {
     pub(super) async fn lease(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
+        // The settings may be older than the last failover: the primary that they name is believed in only when everybody
+        // has had the time to say otherwise.
+        if want == Want::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
+            return Err(self.nobody_asked(deadline));
+        }
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
         loop {
@@ -152,6 +157,17 @@ impl Router {
         }
         tracing::trace!(node = %node.name(), ?want, reason = ?route.reason, waited = ?started.elapsed(), "routed");
         Ok(if want == Want::Strong { lease.must_lead() } else { lease })
+    }
+
+    fn nobody_asked(&self, deadline: Deadline) -> Error {
+        let Inner { state, nodes, .. } = &*self.inner;
+        let names: Vec<&str> = state.unasked().map(|node| &**nodes[node].name()).collect();
+        let message = format!(
+            "within {:?} of the start it could not be found out which node takes writes: {} have not answered yet",
+            deadline.limit(),
+            names.join(", ")
+        );
+        Error::new(ErrorKind::Unavailable, message)
     }
 
     fn refused(&self, refusal: Refusal, want: Want, tried: NodeSet, errors: Vec<Error>) -> Error {

@@ -4,6 +4,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +18,7 @@ use tokio::sync::Notify;
 use super::{
     Role, RouterSnapshot,
     core::{
-        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, NodeLive, NodeSet, Observation,
+        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeLive, NodeSet, Observation,
         Report, STEP, Table, Want, Wish, Writer, mix,
     },
     floor::{Demand, Floor, Unplaceable},
@@ -32,6 +33,10 @@ pub(super) struct State {
     standings: Box<[AtomicU64]>,
     /// Told when a node is to be asked at once.
     wished: Box<[Notify]>,
+    /// The nodes, a bit each, that nobody has asked yet how they are.
+    unasked: AtomicU64,
+    /// The last of them has been asked.
+    all_asked: Notify,
     epoch: Instant,
     random: AtomicU64,
     /// A place in the budget of the fallback is free, or a replica is back.
@@ -59,6 +64,10 @@ impl State {
         let seed = RandomState::new().hash_one(0_u8);
         let standings = config.nodes.iter().map(|node| AtomicU64::new(encode(node.role, 0))).collect();
         let wished = config.nodes.iter().map(|_| Notify::new()).collect();
+        let unasked = match config.probe_interval {
+            Some(_) => u64::MAX.checked_shr(u64::BITS - config.nodes.len() as u32).unwrap_or(0),
+            None => 0,
+        };
         let cluster = Cluster::new(config, seed);
         Self {
             table: ArcSwap::new(Arc::clone(cluster.table())),
@@ -66,6 +75,8 @@ impl State {
             live: Live::new(capacities, budget),
             standings,
             wished,
+            unasked: AtomicU64::new(unasked),
+            all_asked: Notify::new(),
             epoch: Instant::now(),
             random: AtomicU64::new(seed),
             changed: Notify::new(),
@@ -130,6 +141,23 @@ impl State {
 
     pub(super) fn budget(&self) -> &Budget {
         self.live.budget()
+    }
+
+    /// Waits until each node has been asked once, and has told, or has not answered. Without probes nobody is asked.
+    pub(super) async fn all_asked(&self) {
+        while self.unasked.load(Ordering::Acquire) != 0 {
+            let mut asked = pin!(self.all_asked.notified());
+            asked.as_mut().enable();
+            if self.unasked.load(Ordering::Acquire) != 0 {
+                asked.await;
+            }
+        }
+    }
+
+    /// The nodes that have not been asked yet.
+    pub(super) fn unasked(&self) -> NodeSet {
+        let unasked = self.unasked.load(Ordering::Acquire);
+        (0..MOST_NODES).filter(|node| unasked >> node & 1 == 1).collect()
     }
 
     /// Waits until another decision is possible.
@@ -234,6 +262,14 @@ impl NodeHandle {
     /// A call has got what it asked for.
     pub(super) fn served(&self) {
         self.live().served();
+    }
+
+    /// It has been asked how it is, whatever came of that.
+    pub(super) fn was_asked(&self) {
+        let bit = 1_u64.checked_shl(self.index as u32).unwrap_or(0);
+        if self.state.unasked.fetch_and(!bit, Ordering::AcqRel) == bit {
+            self.state.all_asked.notify_waiters();
+        }
     }
 
     pub(super) fn call_failed(&self) {
