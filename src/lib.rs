@@ -75,6 +75,8 @@
 //! in `docs/design.md`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod codec;
+mod decide;
 mod error;
 mod event;
 mod filter;
@@ -85,6 +87,11 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use codec::{EventCodec, UnknownEvents};
+pub use decide::{
+    Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Execute, Executed,
+    ModelQuery, ModelState, Outcome, Parts, Projection, RecordedCommand,
+};
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{

@@ -99,7 +99,7 @@ enum Start<S> {
 }
 
 impl<'a, S, F> Project<'a, S, F> {
-    pub(super) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey, initial: S, apply: F) -> Self {
+    pub(crate) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey, initial: S, apply: F) -> Self {
         let call = Call { store, key, consistency: current_consistency(), timeout: None };
         Self { call, initial, apply, save_every: Some(SAVE_EVERY), save_timeout: SAVE_TIMEOUT }
     }
