@@ -11,6 +11,7 @@ mod decide;
 mod drains;
 mod event_store;
 mod evolution;
+mod examples;
 mod failing;
 mod fault_proxy;
 mod filter_sql;
