@@ -76,6 +76,8 @@
 //! in `docs/design.md`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod codec;
+mod decide;
 mod error;
 mod event;
 mod filter;
@@ -88,6 +90,11 @@ mod store;
 pub mod testing;
 mod token;
 
+pub use codec::{EventCodec, UnknownEvents};
+pub use decide::{
+    Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Execute, Executed,
+    ModelQuery, ModelState, Outcome, Parts, Projection, RecordedCommand,
+};
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{

@@ -18,8 +18,8 @@ use tokio::sync::Notify;
 use super::{
     Role, RouterSnapshot,
     core::{
-        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeLive, NodeSet, Observation,
-        Report, STEP, Table, Want, Wish, Writer, mix,
+        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeLive, NodeSet,
+        Observation, Report, STEP, Table, Want, Wish, Writer, mix,
     },
     floor::{Demand, Floor, Unplaceable},
 };

@@ -167,6 +167,11 @@ impl Appended {
         Self { first_position, last, first_version: None, repeated: false, node: "local".into(), token }
     }
 
+    /// What was written before, from `first_position` up to `last`, as the log tells.
+    pub(crate) fn found(first_position: u64, last: Mark, node: &str) -> Self {
+        Self { first_position, last, first_version: None, repeated: true, node: node.into() }
+    }
+
     /// For the makers of stores: the first of them has this version of the stream that they went to, if they went to one.
     #[must_use]
     pub fn in_stream(mut self, first_version: impl Into<Option<u64>>) -> Self {

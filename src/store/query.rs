@@ -70,7 +70,7 @@ impl<'a> Call<'a> {
 }
 
 impl<'a, S: Selection> Query<'a, S> {
-    pub(super) fn new(store: &'a dyn EventStore, selection: S) -> Self {
+    pub(crate) fn new(store: &'a dyn EventStore, selection: S) -> Self {
         Self { call: Call::new(store, &selection), selection }
     }
 

@@ -100,7 +100,7 @@ enum Start<S> {
 }
 
 impl<'a, S, F> Project<'a, S, F> {
-    pub(super) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey, initial: S, apply: F) -> Self {
+    pub(crate) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey, initial: S, apply: F) -> Self {
         let (consistency, noted) = (current_consistency(), Noted::current());
         let call = Call { store, key, consistency, noted, timeout: None };
         Self { call, initial, apply, save_every: Some(SAVE_EVERY), save_timeout: SAVE_TIMEOUT }
