@@ -46,7 +46,7 @@ impl Router {
         probes.keep_asking();
         // The settings may be older than the last failover: the primary that they name is believed in only when everybody
         // has had the time to say otherwise.
-        if want == Want::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
+        if *ask.level == Consistency::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
             return Err(self.nobody_asked(deadline));
         }
         let mut errors: Vec<Error> = Vec::new();

@@ -168,8 +168,8 @@ impl Appended {
     }
 
     /// What was written before, from `first_position` up to `last`, as the log tells.
-    pub(crate) fn found(first_position: u64, last: Mark, node: &str) -> Self {
-        Self { first_position, last, first_version: None, repeated: true, node: node.into() }
+    pub(crate) fn found(first_position: u64, last: Mark, node: &str, token: Token) -> Self {
+        Self { first_position, last, first_version: None, repeated: true, node: node.into(), token }
     }
 
     /// For the makers of stores: the first of them has this version of the stream that they went to, if they went to one.
