@@ -1,13 +1,13 @@
 //! The store beside plain SQL and beside its origin's SQL, in one run on one server.
 //!
-//!     cargo compare append|query|growth
+//!     cargo compare append|query|growth|route
 //!
 //! which is short for `cargo bench --features migrations,testing --bench compare -- …`; `docs/benchmarks.md` says what is
 //! measured and how. `args` has the options.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `append`, `query`, `growth` | the subcommands: which sides run, and the figures |
+//! | `append`, `query`, `growth`, `route` | the subcommands: which sides run, and the figures |
 //! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
 //! | `reads`, `streams` | the readers among them |
 //! | `hot` | many tasks on one boundary, the store's and the origin's |
@@ -35,6 +35,7 @@ mod query;
 mod reads;
 mod report;
 mod rounds;
+mod route;
 mod server;
 mod side;
 mod streams;
@@ -74,6 +75,7 @@ async fn run(command: Command) -> Outcome {
         Command::Append(args) => append::run(&args).await,
         Command::Query(args) => query::run(&args).await,
         Command::Growth(args) => growth::run(&args).await,
+        Command::Route(args) => route::run(&args).await,
         Command::Worker => procs::work().await,
         Command::Help => Ok(()),
     }

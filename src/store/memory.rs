@@ -202,3 +202,40 @@ impl Log {
         appended
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AppendCondition, Consistency, ErrorKind, Filter, NewEvent, SnapshotKey, SnapshotStore};
+
+    #[tokio::test]
+    async fn what_a_token_asks_for_is_there_or_lost() {
+        let store = MemoryEventStore::new();
+        let event = NewEvent::new("A", &1).unwrap();
+        let written = store.append([event], AppendCondition::none()).await.unwrap();
+        let all = Filter::any_event();
+        let key = SnapshotKey::new("p", 1, &all);
+        let read = async |token: &Token| {
+            let level = || Consistency::AtLeast(token.clone());
+            let project = store.project(&key, 0, |_, _| Ok(())).consistency(level()).without_saving();
+            [
+                store.query(&all).consistency(level()).await.map(|history| history.token().clone()),
+                store.count(&all).consistency(level()).await.map(|count| count.token().clone()),
+                store.load_stream("s").consistency(level()).await.map(|_| written.token().clone()),
+                project.await.map(|_| written.token().clone()),
+            ]
+        };
+        for token in read(written.token()).await {
+            assert_eq!(&token.unwrap(), written.token());
+        }
+        for lost in [Mark::new(2, written.last().id()), Mark::new(1, EventId::new())] {
+            for read in read(&Token::of_log(store.number, lost)).await {
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::LogDiverged);
+            }
+        }
+        // Another log's is another log's affair.
+        for token in read(&Token::of_log(store.number ^ 1, Mark::new(7, written.last().id()))).await {
+            token.unwrap();
+        }
+    }
+}
