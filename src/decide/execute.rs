@@ -13,7 +13,7 @@ use super::{
     Outcome, RecordedCommand, pace::Pace, record::First,
 };
 use crate::{
-    AppendCondition, Appended, Consistency, ErrorKind, EventContext, EventStore, Json, NewEvent, Result, Scope,
+    AppendCondition, Appended, Consistency, ErrorKind, EventContext, EventStore, Json, NewEvent, Result, Scope, Token,
 };
 
 /// A command that is about to be carried out: await it, after saying how it is recorded if need be.
@@ -153,10 +153,10 @@ impl<C: Command> Execute<'_, C> {
                 }
                 Err(error) => return Err(error),
             };
-            let (condition, node) = (read.unchanged(), read.node().to_owned());
+            let (condition, node, token) = (read.unchanged(), read.node().to_owned(), read.token().clone());
             let (model, first) = read.into_state();
             if let (Some(recording), Some(found)) = (&self.recording, first.and_then(First::into_found)) {
-                return recording.result(&found, &node);
+                return recording.result(&found, &node, token);
             }
             pace.attempts.decisions += 1;
             let decision = self.command.decide(&model)?;
@@ -245,7 +245,7 @@ impl<R> Settled<R> {
 
 impl<R> Recording<R> {
     /// The result of the first execution.
-    fn result(&self, found: &RecordedCommand, node: &str) -> Result<Settled<R>> {
+    fn result(&self, found: &RecordedCommand, node: &str, token: Token) -> Result<Settled<R>> {
         self.record.check(found)?;
         // What is kept as `null` is read as nothing.
         let null = Json::from_stored("null");
@@ -253,7 +253,7 @@ impl<R> Recording<R> {
             Some(outcome) => Ok(outcome),
             None => Err((self.decode)(found.refusal().unwrap_or(&null))?),
         };
-        let appended = Appended::found(found.positions().start, found.mark(), node);
+        let appended = Appended::found(found.positions().start, found.mark(), node, token);
         Ok(Settled { outcome, appended: Some(appended), is_repeated: true })
     }
 }

@@ -14,8 +14,7 @@ use super::{
     projection::{DecisionModel, Parts},
 };
 use crate::{
-    AppendCondition, Consistency, Filter, Mark, Result, Role,
-    scope::current_consistency,
+    AppendCondition, Consistency, Filter, Mark, Result, Role, Scope, Token,
     store::{EventStore, EventStream, Query},
 };
 
@@ -43,11 +42,15 @@ pub struct ModelQuery<'a, M> {
     timeout: Option<Duration>,
     streaming: bool,
     limit: Option<Limit>,
+    /// Of the call: the session in it is the one of the read.
+    scope: Scope,
 }
 
 impl<'a, M> ModelQuery<'a, M> {
     pub(super) fn new(model: M, store: &'a dyn EventStore) -> Self {
-        Self { model, store, consistency: current_consistency(), timeout: None, streaming: false, limit: None }
+        let scope = Scope::current();
+        let consistency = scope.consistency().clone();
+        Self { model, store, consistency, timeout: None, streaming: false, limit: None, scope }
     }
 
     /// Replaces the level that the scope has given.
@@ -83,13 +86,14 @@ impl<'a, M: DecisionModel + 'a> IntoFuture for ModelQuery<'a, M> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        let scope = self.scope.clone();
+        Box::pin(scope.run(self.run()))
     }
 }
 
 impl<M: DecisionModel> ModelQuery<'_, M> {
     async fn run(self) -> Result<ModelState<M>> {
-        let Self { mut model, store, consistency, timeout, streaming, limit } = self;
+        let Self { mut model, store, consistency, timeout, streaming, limit, scope: _ } = self;
         let _place = limit.as_ref().map(Limit::enter).transpose()?;
         let boundary = Boundary::of(&mut model)?;
         let call = Query::new(store, boundary.filter().clone()).consistency(consistency);
@@ -105,7 +109,8 @@ async fn whole<M: DecisionModel>(mut model: M, boundary: &Boundary, call: Query<
     let history = call.await?;
     boundary.apply_all(&mut model, &history)?;
     let (applied, head, role) = (history.len() as u64, history.head(), history.role());
-    Ok(ModelState { model, filter: boundary.filter().clone(), head, applied, node: history.node().into(), role })
+    let (node, token) = (history.node().into(), history.token().clone());
+    Ok(ModelState { model, filter: boundary.filter().clone(), head, applied, node, role, token })
 }
 
 async fn stream<M: DecisionModel>(mut model: M, boundary: &Boundary, mut events: EventStream) -> Result<ModelState<M>> {
@@ -119,7 +124,8 @@ async fn stream<M: DecisionModel>(mut model: M, boundary: &Boundary, mut events:
     let head = events.end().and_then(crate::StreamEnd::head);
     let node = events.node().unwrap_or_default().into();
     let role = events.role().unwrap_or(Role::Primary);
-    Ok(ModelState { model, filter: boundary.filter().clone(), head, applied, node, role })
+    let token = events.end().map(|end| end.token().clone()).unwrap_or_default();
+    Ok(ModelState { model, filter: boundary.filter().clone(), head, applied, node, role, token })
 }
 
 impl<M: fmt::Debug> fmt::Debug for ModelQuery<'_, M> {
@@ -137,6 +143,7 @@ pub struct ModelState<M> {
     applied: u64,
     node: Arc<str>,
     role: Role,
+    token: Token,
 }
 
 impl<M> ModelState<M> {
@@ -175,6 +182,12 @@ impl<M> ModelState<M> {
     /// The same for another filter than the model's: see [`History::unchanged_for`](crate::History::unchanged_for).
     pub fn unchanged_for(&self, filter: Filter) -> AppendCondition {
         AppendCondition::since(self.head, filter)
+    }
+
+    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// How many events were read. One that concerns several parts counts once.

@@ -9,16 +9,16 @@ use tokio_postgres::{
 };
 
 use super::{
-    Inner, Role, Router,
-    borrowed::BorrowedPool,
-    check,
+    Inner, Role, Router, check,
     core::MOST_NODES,
-    manager::{Configs, ConnectFailures, FailureSink, Manager},
+    manager::{ConnectFailures, FailureSink, Manager},
+    names,
     node::{Node, Pool},
     probe::Probes,
     settings::{ReplicaOptions, Routing},
+    source::{Parsed, Source},
     state::{NodeHandle, State},
-    url,
+    tls,
 };
 use crate::error::{Error, Result};
 
@@ -46,6 +46,8 @@ pub struct RouterBuilder {
     require_replicas: bool,
     limits: Limits,
     pub(super) routing: Routing,
+    #[cfg(feature = "rustls")]
+    tls: tls::TlsOptions,
 }
 
 /// The limits on time.
@@ -54,53 +56,8 @@ pub(super) struct Limits {
     pub(super) acquire_timeout: Duration,
     pub(super) call_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) replay_wait: Duration,
     pub(super) fallback_wait: Duration,
-}
-
-enum Source {
-    Url(String),
-    Pool(Box<dyn BorrowedPool>),
-}
-
-/// A source with its name, and without its secrets.
-enum Parsed {
-    Url(Arc<str>, Box<Configs>),
-    Pool(Arc<str>, Box<dyn BorrowedPool>),
-}
-
-impl Source {
-    fn parse(self, index: usize, role: Role, connect_timeout: Duration) -> Result<Parsed> {
-        let what = match role {
-            Role::Primary => "the primary".to_owned(),
-            Role::Replica => format!("replica {index}"),
-        };
-        match self {
-            Self::Url(url) => {
-                let (name, primary) = url::parse(&url, &what, Role::Primary, connect_timeout)?;
-                let (_, replica) = url::parse(&url, &what, Role::Replica, connect_timeout)?;
-                Ok(Parsed::Url(name.into(), Box::new(Configs { primary, replica })))
-            }
-            Self::Pool(pool) => {
-                let name = match role {
-                    Role::Primary => "primary pool".to_owned(),
-                    Role::Replica => format!("replica pool {index}"),
-                };
-                Ok(Parsed::Pool(name.into(), pool))
-            }
-        }
-    }
-}
-
-impl Parsed {
-    fn name(&self) -> Arc<str> {
-        match self {
-            Self::Url(name, _) | Self::Pool(name, _) => Arc::clone(name),
-        }
-    }
-
-    fn capacity(&self, max_connections: u32) -> Option<u32> {
-        matches!(self, Self::Url(..)).then_some(max_connections)
-    }
 }
 
 impl Default for RouterBuilder {
@@ -114,15 +71,21 @@ impl Default for RouterBuilder {
                 acquire_timeout: Duration::from_secs(5),
                 call_timeout: Duration::from_secs(30),
                 connect_timeout: Duration::from_secs(2),
+                replay_wait: Duration::ZERO,
                 fallback_wait: Duration::ZERO,
             },
             routing: Routing::default(),
+            #[cfg(feature = "rustls")]
+            tls: tls::TlsOptions::new(),
         }
     }
 }
 
 impl RouterBuilder {
     /// The primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
+    ///
+    /// With `sslmode=require` or more the connection is encrypted, which needs the feature `rustls`: without it
+    /// [`build`](Self::build) refuses such a URL. With the feature, encryption is the default: see `TlsMode`.
     ///
     /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
     pub fn primary(mut self, url: impl Into<String>) -> Self {
@@ -234,6 +197,14 @@ impl RouterBuilder {
         self
     }
 
+    /// The encryption of connections to the nodes whose URL does not say it otherwise. Defaults to
+    /// [verified encryption](tls::TlsMode) for nodes that are not on this machine.
+    #[cfg(feature = "rustls")]
+    pub fn tls(mut self, options: tls::TlsOptions) -> Self {
+        self.tls = options;
+        self
+    }
+
     /// Builds the router and asks every node whether it is what the settings say: it accepts the log-in, runs
     /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others.
     ///
@@ -251,15 +222,18 @@ impl RouterBuilder {
     /// Dropping the future closes what it opened.
     pub async fn connect(self) -> Result<Router> {
         let require_replicas = self.require_replicas;
-        let router = self.build()?;
+        let router = self.assemble()?;
         check::nodes(&router, require_replicas).await?;
+        router.inner.probes.start();
         Ok(router)
     }
 
     /// Builds the router without asking anybody: connections are opened by the first calls and probes.
     ///
-    /// Until nodes have answered, a strong call goes to the primary of the settings, also if it was replaced while the
-    /// application was down: [`connect`](Self::connect) asks before.
+    /// The primary of the settings may have been replaced while the application was down. So with
+    /// [probes](Self::probe_interval) the first strong calls wait until every node has been asked once: a few milliseconds, and
+    /// up to the [connect timeout](Self::connect_timeout) when one of them does not answer. Then that one is left aside.
+    /// [`connect`](Self::connect) also tells what is wrong.
     ///
     /// # Errors
     ///
@@ -269,14 +243,29 @@ impl RouterBuilder {
     ///
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Router> {
+        let router = self.assemble()?;
+        router.inner.probes.start();
+        Ok(router)
+    }
+
+    /// The router, whose nodes are not asked yet.
+    fn assemble(self) -> Result<Router> {
         self.check_settings()?;
+        let mut resolver = self.resolver();
         let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
+        limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
-        let mut parsed = Vec::with_capacity(sources.len());
+        let mut listed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            let source = source.parse(index, role, limits.connect_timeout)?;
-            parsed.push((routing.node(source.name(), role, &options)?, source));
+            let source = source.parse(index, role, limits.connect_timeout, &mut resolver)?;
+            listed.push((source, role, options));
+        }
+        let database = listed.first().and_then(|(source, ..)| source.database()).map(Arc::from);
+        let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
+        let mut parsed = Vec::with_capacity(listed.len());
+        for ((source, role, options), name) in listed.into_iter().zip(names::of(&addresses)?) {
+            parsed.push((routing.node(name, role, &options)?, source));
         }
         let capacities = parsed.iter().map(|(_, source)| source.capacity(max_connections)).collect();
         let configs = parsed.iter().map(|(config, _)| config.clone()).collect();
@@ -298,8 +287,18 @@ impl RouterBuilder {
         });
         let nodes: Vec<_> = nodes.collect();
         let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
-        let probes = Probes::start(probed, limits.connect_timeout);
-        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
+        let probes = Probes::new(probed, limits.connect_timeout);
+        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes, database }) })
+    }
+
+    #[cfg(feature = "rustls")]
+    fn resolver(&self) -> tls::Resolver {
+        tls::Resolver::new(self.tls.clone())
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    fn resolver(&self) -> tls::Resolver {
+        tls::Resolver
     }
 
     fn check_settings(&self) -> Result<()> {
@@ -369,6 +368,7 @@ mod tests {
     }
 
     const PRIMARY: &str = "postgres://app:secret@localhost:1/shop";
+    const REPLICA: &str = "postgres://app:secret@localhost:2/shop";
 
     #[tokio::test]
     async fn wrong_settings_are_refused_with_what_is_wrong() {
@@ -386,6 +386,7 @@ mod tests {
                 Router::builder().primary(PRIMARY).replica(PRIMARY).replica("postgres://a,b/x"),
                 "replica 2 names 2 hosts",
             ),
+            (Router::builder().primary(PRIMARY).replica(PRIMARY), "list each once"),
             (Router::builder().primary(PRIMARY).max_connections(0), "max_connections is 0"),
             (Router::builder().primary(PRIMARY).connect_timeout(Duration::ZERO), "connect_timeout is 0"),
         ];
@@ -397,7 +398,7 @@ mod tests {
 
     #[tokio::test]
     async fn passwords_are_in_no_debug_output() {
-        let builder = Router::builder().primary(PRIMARY).replica(PRIMARY);
+        let builder = Router::builder().primary(PRIMARY).replica(REPLICA);
         assert!(!format!("{builder:?}").contains("secret"));
         assert!(!format!("{:?}", builder.build().unwrap()).contains("secret"));
     }

@@ -5,7 +5,7 @@ use tokio_postgres::{
     error::{Severity, SqlState},
 };
 
-use super::{Deadline, Role};
+use super::{Deadline, Role, core::ConnectFailure};
 use crate::error::{Error, ErrorKind};
 
 /// What a call would have done to the data if it had gone through: it decides what an interruption means.
@@ -20,9 +20,39 @@ pub(crate) enum Effect {
     Append,
 }
 
-/// A connection could not be opened.
-pub(super) fn on_connect(error: DriverError) -> Error {
+/// A connection could not be opened, and why.
+#[derive(Debug)]
+pub(super) struct NotConnected {
+    pub(super) error: Error,
+    pub(super) why: ConnectFailure,
+}
+
+impl NotConnected {
+    pub(super) fn new(why: ConnectFailure, message: impl Into<String>) -> Self {
+        Self { error: Error::new(ErrorKind::Unavailable, message), why }
+    }
+}
+
+impl From<DriverError> for NotConnected {
+    fn from(error: DriverError) -> Self {
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+        let why = match source.map(std::io::Error::kind) {
+            _ if error.as_db_error().is_some() => ConnectFailure::Refused,
+            Some(std::io::ErrorKind::ConnectionRefused) => ConnectFailure::NobodyListens,
+            _ if is_lost(&error) => ConnectFailure::NoAnswer,
+            // By the driver, for what the settings or the server say.
+            _ => ConnectFailure::Refused,
+        };
+        Self { error: on_connect(error), why }
+    }
+}
+
+fn on_connect(error: DriverError) -> Error {
     let Some(db) = error.as_db_error() else {
+        #[cfg(feature = "rustls")]
+        if let Some(refusal) = super::tls::refusal(&error) {
+            return Error::configuration(format!("cannot connect: {refusal}")).with_source(error);
+        }
         // Without an answer from the server it is the network, unless the driver itself refuses the settings.
         let kind = if is_lost(&error) { ErrorKind::Unavailable } else { ErrorKind::Configuration };
         return Error::new(kind, "cannot connect").with_source(error);
