@@ -51,6 +51,9 @@
 //!   not the stream of an entity, is what must not have changed.
 //! - **Snapshots**: [`SnapshotStore`] keeps states of projections, so that [`project`](SnapshotStore::project) reads only
 //!   what has come since.
+//! - **Decisions**: a [`DecisionModel`] is made of typed [`Projection`]s, read in one query, and gives the condition that vouches
+//!   for it. A [`CommandExecutor`] carries a [`Command`] out on one: it reads, decides, appends, tries again, and keeps a record
+//!   if it is told to. [`EventCodec`] reads events of every version as an enum of yours.
 //!
 #![cfg_attr(
     feature = "testing",

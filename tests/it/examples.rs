@@ -1,7 +1,7 @@
 //! The examples, run as their users run them, but for the cluster. They check themselves what they show; what is left in the log
 //! is checked here.
 
-use mainstem::{Event, EventStore, Filter, MemoryEventStore};
+use mainstem::{AppendCondition, Event, EventStore, Filter, MemoryEventStore, NewEvent};
 
 use crate::event_store::fresh_log;
 
@@ -19,6 +19,7 @@ examples! {
     enrollment, "../../examples/enrollment.rs";
     fixed_streams, "../../examples/fixed_streams.rs";
     in_memory, "../../examples/in_memory.rs";
+    library, "../../examples/library/main.rs";
     snapshots, "../../examples/snapshots.rs";
     streaming_projection, "../../examples/streaming_projection.rs";
     ticket_booking, "../../examples/ticket_booking.rs";
@@ -114,4 +115,40 @@ async fn fixed_streams_have_versions_without_gaps() {
     let store = fresh_log().await;
     fixed_streams::run(store.clone()).await.unwrap();
     assert_eq!(count(&store, "ItemAdded").await, 4);
+}
+
+#[tokio::test]
+async fn library_lends_by_its_rules_and_answers_from_snapshots() {
+    let store = fresh_log().await;
+    library::tour(store.clone()).await.unwrap();
+    // Refusals are events, too.
+    let refusals = ["LendingRefused", "CopyRemovalRefused", "CancellationRefused", "ReturnRefused"];
+    let mut counts = Vec::new();
+    for refusal in refusals {
+        counts.push(count(&store, refusal).await);
+    }
+    assert_eq!(counts, [3, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn library_keeps_its_rules_with_many_readers_at_once() {
+    let store = fresh_log().await;
+    let settings = library::Settings {
+        readers: 20,
+        librarians: 2,
+        copies: 30,
+        duration: std::time::Duration::from_secs(2),
+        repeats_per_mille: 300,
+        ..library::Settings::default()
+    };
+    let figures = library::simulate(store.clone(), settings).await.unwrap();
+    let told = figures.to_string();
+    for part in ["decided=0", "nothing=0", "refused=0", "repeated=0"] {
+        assert!(!told.contains(part), "{told}");
+    }
+    library::judge(&store).await.unwrap();
+    // Who judges the log would notice: this reader has no contract.
+    let lent = NewEvent::new("CopyLent", &serde_json::json!({"copy": 0, "reader": 999})).unwrap();
+    store.append([lent], AppendCondition::none()).await.unwrap();
+    assert!(library::judge(&store).await.is_err_and(|error| error.to_string().contains("against the rules")));
 }
