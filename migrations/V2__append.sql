@@ -169,9 +169,9 @@ BEGIN
     END IF;
 
     -- Is what the clients have read still the history of this log, and is it near enough? Nothing is to be looked up, or
-    -- judged, for a single append that knows the head.
+    -- judged, for those who know the head.
     since := head;
-    IF count > 1 OR after_positions[1] <> head OR after_ids[1] <> head_id THEN
+    IF head <> ANY (after_positions) OR head_id <> ANY (after_ids) THEN
         SELECT min(a.position), bool_or(a.position > head OR head - a.position > near OR a.id <> e.id) INTO since, unfit
             FROM unnest(after_positions, after_ids) AS a(position, id)
             LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL;

@@ -10,10 +10,14 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::poll_fn};
-use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryStream, Statement, error::DbError};
 
-use super::{Role, state::NodeHandle, statements::StatementCache};
+use super::{Role, Session, state::NodeHandle, statements::StatementCache};
 
 /// How long telling the server to cancel may take. It is a connection of its own.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -26,6 +30,7 @@ pub(super) struct Connection {
     /// What the node was when this was opened.
     role: Role,
     generation: u32,
+    opened: Instant,
     statements: Mutex<StatementCache>,
     told: Arc<Told>,
     /// Calls whose answer has not come.
@@ -75,6 +80,7 @@ impl Connection {
         statement_capacity: usize,
     ) -> Result<Self, Error> {
         let (client, mut connection) = config.connect(NoTls).await?;
+        let opened = Instant::now();
         let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
         let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false) });
         let listener = Arc::clone(&told);
@@ -104,6 +110,7 @@ impl Connection {
             node,
             role,
             generation,
+            opened,
             statements: Mutex::new(StatementCache::new(statement_capacity)),
             told,
             pending: AtomicUsize::new(0),
@@ -138,6 +145,10 @@ impl Connection {
     /// The role that the node played when this was opened.
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    pub(super) fn session(&self) -> Session {
+        Session { server: (self.node.index(), self.generation), opened: self.opened }
     }
 
     /// The other role, if the server has told, at connecting or in its last answer, that it plays that one now.

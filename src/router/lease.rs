@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
-    Deadline, Role,
+    Deadline, Role, Session,
     connection::Planning,
     failure::{self, Effect},
     held::Held,
@@ -31,6 +31,7 @@ pub(crate) struct Lease {
     node: Arc<Node>,
     /// The role that the node played when it gave the connection.
     role: Role,
+    session: Session,
     /// What it counts as while it is used for a user.
     in_flight: Option<InFlight>,
     /// Whether the client was handed out for work that may take advisory locks.
@@ -41,11 +42,15 @@ pub(crate) struct Lease {
 
 impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
-        let role = match &held {
-            Held::Own(connection) => connection.role(),
-            Held::Borrowed { .. } => node.role(),
+        let (role, session) = match &held {
+            Held::Own(connection) => (connection.role(), connection.session()),
+            // How old it is is not known; if it lives, it is older than this.
+            Held::Borrowed { .. } => {
+                let (role, generation) = node.handle().standing();
+                (role, Session { server: (node.handle().index(), generation), opened: Instant::now() })
+            }
         };
-        Self { held: Some(held), node, role, in_flight, exclusive: false, must_lead: false }
+        Self { held: Some(held), node, role, session, in_flight, exclusive: false, must_lead: false }
     }
 
     /// For a strong call: nothing is sent once another node has become the primary.
@@ -57,6 +62,11 @@ impl Lease {
     /// The role that the node played when it gave the connection. It may play another one by now.
     pub(crate) fn role(&self) -> Role {
         self.role
+    }
+
+    /// On which server it is, and since when.
+    pub(crate) fn session(&self) -> Session {
+        self.session
     }
 
     /// Gives the connection up: nobody uses it again.

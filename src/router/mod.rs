@@ -11,7 +11,7 @@
 //! | `builder`, `settings`, `url`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
-//! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `lease`, `held`, `rows`, `session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `client` | the raw connection for any SQL |
 
 mod borrowed;
@@ -29,6 +29,7 @@ mod node;
 mod probe;
 mod route;
 mod rows;
+mod session;
 mod settings;
 mod state;
 mod statements;
@@ -50,6 +51,7 @@ pub(crate) use self::{
     failure::{Effect, may_go_elsewhere},
     lease::Lease,
     rows::Rows,
+    session::Session,
 };
 use crate::{
     error::{Error, Result},

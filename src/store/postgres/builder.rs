@@ -138,8 +138,7 @@ impl PostgresEventStoreBuilder {
             router: self.router,
             log: Arc::new(Log::new(self.name, self.keys.into())),
             group,
-            unmerged: Arc::default(),
-            seen: Arc::default(),
+            known: Arc::default(),
         }
     }
 }
