@@ -83,7 +83,11 @@ fn prepared(events: Vec<NewEvent>, condition: AppendCondition) -> Prepared {
 }
 
 fn boundary(name: &str) -> Filter {
-    Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().expect("a filter")
+    boundary_of(name)
+}
+
+fn boundary_of<T: serde::Serialize>(value: T) -> Filter {
+    Filter::matching().any_predicate_of([Predicate::payload("b", value)]).finish().expect("a filter")
 }
 
 fn event(name: &str) -> NewEvent {
@@ -172,12 +176,16 @@ fn a_batch_is_as_old_as_those_behind_it() {
     let sent_first = log.tail.send(log.session);
     std::thread::sleep(Duration::from_millis(2));
     let between = Session { opened: tokio::time::Instant::now(), ..log.session };
-    log.write(events(&["a", "b"]));
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        log.write(events(&[name]));
+    }
     let head = log.head();
-    log.others_write(events(&["c", "d"]));
-    Answer { under_way: sent_first, head, events: log.events[2..].to_vec() }.arrive();
-    assert_eq!(log.judge("z", 1), Some(log.mark(4)));
-    assert_eq!(log.judge_as(between, &boundary("z"), After::Mark(log.mark(1))), None);
+    log.others_write(events(&["g", "h"]));
+    Answer { under_way: sent_first, head, events: log.events[6..].to_vec() }.arrive();
+    assert_eq!(log.judge("z", 1), Some(log.mark(8)));
+    for after in 1..=7 {
+        assert_eq!(log.judge_as(between, &boundary("z"), After::Mark(log.mark(after))), None, "behind {after}");
+    }
 }
 
 #[test]
@@ -243,6 +251,7 @@ fn only_so_much_is_known() {
         });
         log.write(new.collect());
         let (keys, ids, batches) = sizes(&log);
+        assert_eq!(log.judge("z", log.head() - 1), Some(log.mark(log.head())));
         assert!(keys < 3 * KEYS && ids < KEYS && batches <= ids / size, "{keys} {ids} {batches}");
     }
     let head = Some(log.mark(log.head()));
@@ -250,7 +259,11 @@ fn only_so_much_is_known() {
     assert!(first > 1, "the first ones are forgotten");
     assert_eq!(log.judge("z", first), head);
     assert_eq!(log.judge("z", first - 1), None);
-    assert_eq!(log.judge("z", log.head() - 1), head);
+    // A key of the older half is known as well as one of the newer.
+    for position in [first + 1, log.head()] {
+        let unique = boundary_of(position - 1);
+        assert_eq!(log.judge_as(log.session, &unique, After::Mark(log.mark(first))), None, "at {position}");
+    }
 
     // A batch with more than is kept is not kept.
     let new = (0..3 * KEYS).map(|n| NewEvent::new("A", &json!({"c": n})).expect("an event")).collect();
