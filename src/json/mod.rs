@@ -16,7 +16,11 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
 
-pub(crate) use self::{contains::contains, parse::checked, parse::stored, value::Value};
+pub(crate) use self::{
+    contains::contains,
+    parse::{checked, stored},
+    value::{Value, write_string},
+};
 use crate::{Error, Result};
 
 /// A JSON document that the log can hold, kept as text.

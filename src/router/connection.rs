@@ -14,14 +14,14 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
     task::AbortHandle,
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Config, Connection as DriverConnection, Error, NoTls, SimpleQueryStream, Socket,
     Statement, error::DbError,
 };
 
-use super::{Role, state::NodeHandle, statements::StatementCache, tls::Encryption};
+use super::{Role, ServerSession, state::NodeHandle, statements::StatementCache, tls::Encryption};
 
 /// How long telling the server to cancel may take. It is a connection of its own.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -34,6 +34,7 @@ pub(super) struct Connection {
     /// What the node was when this was opened.
     role: Role,
     generation: u32,
+    opened: Instant,
     statements: Mutex<StatementCache>,
     told: Arc<Told>,
     /// Calls whose answer has not come.
@@ -86,16 +87,18 @@ impl Connection {
         (role, generation): (Role, u32),
         statement_capacity: usize,
     ) -> Result<Self, Error> {
-        let (client, told, driver) = match &encryption {
+        let opening = match &encryption {
             Encryption::Off => listen(config.connect(NoTls).await?),
             #[cfg(feature = "rustls")]
             Encryption::On(tls) => listen(config.connect(tls.connector().await).await?),
         };
+        let ((client, told, driver), opened) = (opening, Instant::now());
         Ok(Self {
             client,
             node,
             role,
             generation,
+            opened,
             statements: Mutex::new(StatementCache::new(statement_capacity)),
             told,
             pending: AtomicUsize::new(0),
@@ -139,9 +142,8 @@ impl Connection {
         self.role
     }
 
-    /// How often the node had become something else when this was opened.
-    pub(super) fn generation(&self) -> u32 {
-        self.generation
+    pub(super) fn session(&self) -> ServerSession {
+        ServerSession { server: (self.node.index(), self.generation), opened: self.opened }
     }
 
     /// The other role, if the server has told, at connecting or in its last answer, that it plays that one now.

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
-    Deadline, Role,
+    Deadline, Role, ServerSession,
     connection::{Connection, Planning},
     failure::{self, Effect},
     guard::Guard,
@@ -36,25 +36,28 @@ pub(crate) struct Lease {
     node: Arc<Node>,
     /// The role that the node played when it gave the connection.
     role: Role,
+    session: ServerSession,
     /// What it counts as while it is used for a user.
     in_flight: Option<InFlight>,
     /// Whether the client was handed out for work that may take advisory locks.
     exclusive: bool,
     /// Whether the node must be the primary, also for what only reads.
     must_lead: bool,
-    /// Of the node, when it gave the connection.
-    generation: u32,
     pub(super) guard: Option<Arc<Guard>>,
 }
 
 impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
-        let (role, generation) = match &held {
-            Held::Own(connection) => (connection.role(), connection.generation()),
-            Held::Borrowed { .. } => node.handle().standing(),
+        let (role, session) = match &held {
+            Held::Own(connection) => (connection.role(), connection.session()),
+            // How old it is is not known; if it lives, it is older than this.
+            Held::Borrowed { .. } => {
+                let (role, generation) = node.handle().standing();
+                (role, ServerSession { server: (node.handle().index(), generation), opened: Instant::now() })
+            }
         };
         let (held, guard) = (Some(held), None);
-        Self { held, node, role, generation, in_flight, exclusive: false, must_lead: false, guard }
+        Self { held, node, role, session, in_flight, exclusive: false, must_lead: false, guard }
     }
 
     /// The cluster's system identifier, when somebody has told.
@@ -73,7 +76,7 @@ impl Lease {
     /// What a write was given for a place that this connection's server has just acknowledged: the cluster and, if it is
     /// known, the place on its timeline.
     pub(crate) fn written(&self, lsn: Lsn) -> (Option<u64>, Option<Place>) {
-        self.node.handle().written(self.generation, lsn)
+        self.node.handle().written(self.session.server.1, lsn)
     }
 
     /// For a strong call: nothing is sent once another node has become the primary.
@@ -85,6 +88,11 @@ impl Lease {
     /// The role that the node played when it gave the connection. It may play another one by now.
     pub(crate) fn role(&self) -> Role {
         self.role
+    }
+
+    /// On which server it is, and since when.
+    pub(crate) fn session(&self) -> ServerSession {
+        self.session
     }
 
     /// Gives the connection up: nobody uses it again.

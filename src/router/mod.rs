@@ -11,7 +11,7 @@
 //! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
-//! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `lease`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried` | which nodes a call has asked |
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `client` | the raw connection for any SQL |
@@ -35,6 +35,7 @@ mod probe;
 mod replay;
 mod route;
 mod rows;
+mod server_session;
 mod settings;
 mod source;
 mod state;
@@ -63,6 +64,7 @@ pub(crate) use self::{
     lease::Lease,
     route::Ask,
     rows::Rows,
+    server_session::ServerSession,
     tried::Tried,
 };
 use crate::{

@@ -204,6 +204,11 @@ impl NodeHandle {
         Self { state, index }
     }
 
+    /// Its place among the router's nodes.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
     /// The role that the node plays now, and how often it has become something else.
     pub(super) fn standing(&self) -> (Role, u32) {
         let standing = self.state.standings.get(self.index).map_or(0, |standing| standing.load(Ordering::Acquire));

@@ -20,6 +20,7 @@ mod grants;
 mod hostile_text;
 mod import;
 mod indexes;
+mod known_tail;
 mod local_cluster;
 mod local_cluster_end;
 mod long_log;

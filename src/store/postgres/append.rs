@@ -14,6 +14,7 @@ use super::{
     group::{Server, Waiting},
     merge,
     prepared::{Prepared, PreparedGuard},
+    tail::UnderWay,
     wire::{self, Unreadable},
 };
 use crate::{
@@ -141,7 +142,7 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
             },
         };
         drain.connected(true);
-        store.unmerged.room(deadline).await;
+        store.known.unmerged.room(deadline).await;
         gather(&drain).await;
         let usable = commit(&store, &held, &mut drain).await;
         drain.connected(usable);
@@ -167,14 +168,18 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             continue;
         }
         let (deadline, lock_ms) = limits(&waiting);
+        let under_way = store.known.tail.send(lease.session());
+        let looked = under_way.judge(waiting.iter().map(|one| (one.after, one.append.guard.as_ref())));
+        waiting.iter_mut().zip(looked).for_each(|(one, until)| one.looked_until = until);
         let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &edges).await;
         waiting = drain.sent();
         match outcome {
             Ok((verdicts, lsn)) => {
                 let (system, place) = lease.written(lsn);
                 let server = Server { node: Arc::clone(lease.node().name()), system, place };
-                merge::appended(store, written(&waiting, &verdicts));
+                note(store, under_way, &waiting, &verdicts);
                 let answers = waiting.into_iter().zip(verdicts);
+                let answers = answers.map(|(one, verdict)| doubt(store, one, verdict));
                 let (again, answers): (Vec<_>, Vec<_>) = answers.partition(|(_, verdict)| *verdict == Verdict::Again);
                 answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((server.clone(), verdict))));
                 // They are the first of the next batch, and stand behind nobody there: or it would have no end.
@@ -208,10 +213,28 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
     true
 }
 
-/// How many events of a batch were written.
-fn written(waiting: &[Waiting], verdicts: &[Verdict]) -> usize {
-    let appends = waiting.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Appended { .. }));
-    appends.map(|(one, _)| one.append.events.len()).sum()
+/// Notes what a batch has written.
+fn note(store: &PostgresEventStore, under_way: UnderWay, waiting: &[Waiting], verdicts: &[Verdict]) {
+    let position = |verdict: &Verdict| match verdict {
+        Verdict::Appended { position, .. } => Some(*position),
+        _ => None,
+    };
+    let Some(first) = verdicts.iter().find_map(position) else { return };
+    let written = waiting.iter().zip(verdicts).filter(|(_, verdict)| position(verdict).is_some());
+    let appends: Vec<Arc<Prepared>> = written.map(|(one, _)| Arc::clone(&one.append)).collect();
+    merge::appended(store, appends.iter().map(|append| append.events.len()).sum());
+    under_way.has_written(first - 1, appends);
+}
+
+/// If the log does not hold what this process has written, it says nothing about what the condition is based on.
+fn doubt(store: &PostgresEventStore, mut one: Waiting, verdict: Verdict) -> (Waiting, Verdict) {
+    match (one.looked_until.take(), verdict) {
+        (Some(_), Verdict::Diverged(_)) => {
+            store.known.tail.forget();
+            (one, Verdict::Again)
+        }
+        (_, verdict) => (one, verdict),
+    }
 }
 
 /// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them

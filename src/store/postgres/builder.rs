@@ -135,12 +135,6 @@ impl PostgresEventStoreBuilder {
         let drains = size.map_or(DRAINS, |size| DRAINS.min(size / 4)).max(1);
         let group = Arc::new(Group::new(self.limits, drains, judges));
         let log = Log::new(self.name, self.router.database(), self.keys.into());
-        PostgresEventStore {
-            router: self.router,
-            log: Arc::new(log),
-            group,
-            unmerged: Arc::default(),
-            seen: Arc::default(),
-        }
+        PostgresEventStore { router: self.router, log: Arc::new(log), group, known: Arc::default() }
     }
 }

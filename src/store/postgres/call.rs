@@ -145,8 +145,9 @@ impl<'a> Columns<'a> {
             self.appends.push(number_of_append);
             self.following.push(int(append.events.len() - 1 - index));
         }
-        self.after_positions.push(waiting.after.map(|after| wire::position_param(after.position())));
-        self.after_ids.push(waiting.after.and_then(After::mark).map(|mark| mark.id().into()));
+        let after = waiting.looked_until.map(After::Mark).or(waiting.after);
+        self.after_positions.push(after.map(|after| wire::position_param(after.position())));
+        self.after_ids.push(after.and_then(After::mark).map(|mark| mark.id().into()));
         self.items.push(append.guard.as_ref().map(|guard| &*guard.items));
     }
 }

@@ -23,6 +23,7 @@ use tokio::{
 
 use super::{GroupLimits, drain::Drain, prepared::Prepared};
 use crate::{
+    Mark,
     error::{Error, ErrorKind, Result},
     router::Deadline,
     store::{batch, condition::After, postgres::call::Verdict},
@@ -81,6 +82,8 @@ pub(super) struct Waiting {
     pub(super) append: Arc<Prepared>,
     /// Behind what the condition looks.
     pub(super) after: Option<After>,
+    /// Behind what the server has to look instead, since this process has looked at what is before it.
+    pub(super) looked_until: Option<Mark>,
     pub(super) deadline: Deadline,
     /// When waiting for the lock has to end.
     pub(super) lock_until: Instant,
@@ -153,7 +156,16 @@ impl Group {
             let (answer, answered) = oneshot::channel();
             let append = Arc::clone(append);
             let lock_until = deadline.at();
-            let waiting = Waiting { number: 0, append, after, deadline, lock_until, stage: Arc::clone(&stage), answer };
+            let waiting = Waiting {
+                number: 0,
+                append,
+                after,
+                looked_until: None,
+                deadline,
+                lock_until,
+                stage: Arc::clone(&stage),
+                answer,
+            };
             if self.enqueue(waiting)? {
                 tokio::spawn(drain());
             }

@@ -7,6 +7,7 @@
 //! | `group`, `drain`, `prepared`, `call` | the line of those who wait, who works it off, what they wait with, and the one statement that is sent |
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
 //! | `floor` | what a read must contain by tokens and sessions, and the token of what it has seen |
+//! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
 //! | `merge` | what appends leave to be done beside them |
 //! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
@@ -29,6 +30,7 @@ mod floor;
 mod group;
 mod hot_key;
 mod index;
+mod known;
 mod load;
 mod merge;
 #[cfg(feature = "migrations")]
@@ -39,6 +41,7 @@ mod query;
 mod read_sql;
 mod snapshot;
 mod stream;
+mod tail;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -53,7 +56,7 @@ pub use self::{
     index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
     names::LogName,
 };
-use self::{builder::GroupLimits, group::Group, merge::Unmerged, query::Seen, read_sql::ReadSql};
+use self::{builder::GroupLimits, group::Group, known::Known, read_sql::ReadSql};
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
 };
@@ -116,8 +119,7 @@ pub struct PostgresEventStore {
     router: Router,
     log: Arc<Log>,
     group: Arc<Group>,
-    unmerged: Arc<Unmerged>,
-    seen: Arc<Seen>,
+    known: Arc<Known>,
 }
 
 /// A log's names, and the statements that hold them.
@@ -203,7 +205,7 @@ impl PostgresEventStore {
     /// Dropped, the store stays closed, and the appends are still answered. Calling it again waits again.
     pub async fn close(&self) {
         self.group.close().await;
-        self.unmerged.close();
+        self.known.unmerged.close();
     }
 
     /// The log's name.

@@ -1,9 +1,6 @@
 //! Reading from the log in PostgreSQL at once: events, their number, their existence.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
-};
+use std::sync::Arc;
 
 use tokio_postgres::types::FromSqlOwned;
 
@@ -14,10 +11,9 @@ use super::{
     wire::{self, Line},
 };
 use crate::{
-    Mark,
     error::Result,
     router::{Deadline, Effect, Lease},
-    store::{Answer, Order, QueryRequest, Served},
+    store::{Answer, QueryRequest, Served},
 };
 
 /// Carries a query out, on a node that its level allows.
@@ -39,15 +35,15 @@ async fn read(
     lease: Arc<Lease>,
     deadline: Deadline,
 ) -> Result<Answer> {
-    if let Some(after) = store.seen.is_near(&request) {
+    if let Some(after) = store.known.seen.is_near(&request) {
         let answer = answer(&store, &lease, &store.log.read.near(&request, after), deadline).await?;
-        store.seen.head(answer.head);
+        store.known.seen.head(answer.head);
         if answer.head.is_none_or(|head| head.position() <= after.saturating_add(NEAR)) {
             return Ok(answer);
         }
     }
     let answer = answer(&store, &lease, &store.log.read.query(&request, First::Head), deadline).await?;
-    store.seen.head(answer.head);
+    store.known.seen.head(answer.head);
     Ok(answer)
 }
 
@@ -70,24 +66,6 @@ async fn answer(
     }
     let answer = Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.role());
     Ok(answer.with_token(store.seen(lease, head)))
-}
-
-/// Where the log has been seen to end. It may end further on by now, or have lost what was seen: this only chooses between
-/// statements that give the same answer.
-#[derive(Debug, Default)]
-pub(super) struct Seen(AtomicU64);
-
-impl Seen {
-    pub(super) fn head(&self, head: Option<Mark>) {
-        self.0.fetch_max(head.map_or(0, |head| head.position()), Ordering::Relaxed);
-    }
-
-    /// Behind which position all is asked for, if few events seem to be there.
-    fn is_near(&self, request: &QueryRequest) -> Option<u64> {
-        let whole = request.limit.is_none() && request.order == Order::OldestFirst;
-        let head = self.0.load(Ordering::Relaxed);
-        request.bounds.after.filter(|after| whole && head > 0 && head.saturating_sub(*after) <= NEAR)
-    }
 }
 
 pub(super) async fn count(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Served<u64>> {
@@ -121,24 +99,4 @@ async fn ask<T: FromSqlOwned>(
         Ok(served.with_token(store.seen_behind(&lease)))
     };
     store.read(asked(request), deadline, ask).await
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Filter;
-
-    #[test]
-    fn few_events_behind_a_position_are_near() {
-        let seen = Seen::default();
-        let request = |after| QueryRequest::new(&Filter::any_event().after_position(after));
-        assert_eq!(seen.is_near(&request(5)), None, "nothing has been seen");
-        seen.0.store(1000, Ordering::Relaxed);
-        assert_eq!(seen.is_near(&request(1000 - NEAR)), Some(1000 - NEAR));
-        assert_eq!(seen.is_near(&request(5000)), Some(5000));
-        assert_eq!(seen.is_near(&request(999 - NEAR)), None);
-        assert_eq!(seen.is_near(&QueryRequest::new(&Filter::any_event())), None);
-        assert_eq!(seen.is_near(&QueryRequest { limit: Some(1), ..request(1000) }), None);
-        assert_eq!(seen.is_near(&QueryRequest { order: Order::NewestFirst, ..request(1000) }), None);
-    }
 }
