@@ -106,7 +106,7 @@ impl Client {
     /// See [`Client`].
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         let rows = self.lease.query(self.effect(), self.start(sql), sql, params).await;
-        self.advance();
+        self.advance(&rows);
         rows
     }
 
@@ -155,7 +155,7 @@ impl Client {
     /// See [`Client`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         let changed = self.lease.execute(self.effect(), self.start(sql), sql, params).await;
-        self.advance();
+        self.advance(&changed);
         changed
     }
 
@@ -170,14 +170,18 @@ impl Client {
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
         let done = self.lease.guarded(self.effect(), self.start(sql), self.lease.client().batch_execute(sql)).await;
-        self.advance();
+        self.advance(&done);
         done
     }
 
     /// Has the session take in what was just written or seen.
-    fn advance(&self) {
-        if let (Some((session, asked)), Some(guard)) = (&self.session, self.lease.guard()) {
-            session.advance(asked, &self.lease.token_of(guard.seen()));
+    fn advance<T>(&self, outcome: &Result<T>) {
+        let (Some((session, asked)), Some(guard)) = (&self.session, self.lease.guard()) else { return };
+        match (guard.take_noted(), outcome) {
+            (Some(place), _) => session.advance(asked, &self.lease.token_of(place)),
+            // It may have been written, and nobody knows where.
+            (None, Err(error)) if error.is_outcome_unknown() => session.see(&self.lease.token_of(None)),
+            (None, _) => {}
         }
     }
 
@@ -185,6 +189,9 @@ impl Client {
         self.used.store(true, Ordering::Relaxed);
         if may_open_transaction(sql) {
             self.opened_transaction.store(true, Ordering::Relaxed);
+        }
+        if let Some(guard) = self.lease.guard() {
+            guard.quiet(self.opened_transaction.load(Ordering::Relaxed) && !may_end_transaction(sql));
         }
         Deadline::after(self.limit)
     }
@@ -210,6 +217,14 @@ impl Drop for Client {
 
 /// Whether one of these words is in it, without which no transaction can be opened.
 fn may_open_transaction(sql: &str) -> bool {
-    let contains = |word: &[u8]| sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word));
-    contains(b"begin") || contains(b"start")
+    contains(sql, "begin") || contains(sql, "start")
+}
+
+/// The same for its end.
+fn may_end_transaction(sql: &str) -> bool {
+    ["commit", "end", "rollback", "abort"].into_iter().any(|word| contains(sql, word))
+}
+
+fn contains(sql: &str, word: &str) -> bool {
+    sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }

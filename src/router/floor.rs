@@ -94,6 +94,12 @@ impl Floor {
     /// What it comes to at this level.
     pub(super) fn demand(&self, level: &Consistency, table: &Table) -> Result<Demand, Unplaceable> {
         let log = self.check.as_ref().map(|check| check.log());
+        // Before the router knows of that failover, the old primary would call lost what it only has not heard of.
+        if let Some((_, Some(newest))) = log
+            && table.timeline().is_some_and(|present| present < newest.timeline)
+        {
+            return Err(Unplaceable::Newer(newest.timeline));
+        }
         if *level == Consistency::Strong {
             // The newest state there is. What was lost of the log, the check finds out.
             return Ok(Demand { want: Want::Strong, place: None, only_primary: false });

@@ -7,7 +7,7 @@
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicU8, Ordering},
+    atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
 use futures_util::future::{OptionFuture, join, join3};
@@ -31,7 +31,9 @@ pub(crate) struct Guard {
     notes_place: bool,
     is_expected: bool,
     verdict: AtomicU8,
-    seen: Mutex<Seen>,
+    /// Whether the next call leaves a transaction open: nothing is sent into that.
+    is_quiet: AtomicBool,
+    seen: Mutex<Option<Seen>>,
 }
 
 /// What was told behind the last call.
@@ -71,7 +73,7 @@ impl Guard {
 
     /// Whether there is anything to send.
     fn is_armed(&self) -> bool {
-        self.notes_place || self.must_prove()
+        self.sends_behind() || self.must_prove()
     }
 
     /// Whether something is still to be proven.
@@ -87,21 +89,36 @@ impl Guard {
 
     /// Where the node was behind the last call, if that was asked and could be told.
     pub(crate) fn seen(&self) -> Option<Place> {
-        self.lock().place
+        self.lock().as_ref().and_then(|seen| seen.place)
     }
 
-    /// What the check was told behind the last call.
+    /// Whether that was asked, and with what result.
+    pub(super) fn take_noted(&self) -> Option<Option<Place>> {
+        self.lock().take().map(|seen| seen.place)
+    }
+
+    /// What the check was told behind the last call; nothing when that failed.
     pub(crate) fn take_checked(&self) -> Option<Vec<Row>> {
-        self.lock().check.take()
+        self.lock().as_mut().and_then(|seen| seen.check.take())
     }
 
-    fn note(&self, place: &[Row], check: Option<Vec<Row>>) -> Result<()> {
-        let place = Whereabouts::read(place)?.place();
-        *self.lock() = Seen { place, check };
+    /// Sends nothing behind the next calls, while a transaction is open: it would be the first statement of it, or fail in it.
+    pub(super) fn quiet(&self, is_quiet: bool) {
+        self.is_quiet.store(is_quiet, Ordering::Relaxed);
+    }
+
+    fn sends_behind(&self) -> bool {
+        self.notes_place && !self.is_quiet.load(Ordering::Relaxed)
+    }
+
+    /// Takes in what was told behind a call. What was not told is noted as well: that something was seen, nobody knows where.
+    fn note(&self, place: Option<&[Row]>, check: Option<Vec<Row>>) -> Result<()> {
+        let place = place.map(Whereabouts::read).transpose()?.and_then(Whereabouts::place);
+        *self.lock() = Some(Seen { place, check });
         Ok(())
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
+    fn lock(&self) -> MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -142,6 +159,7 @@ impl Lease {
         let Some(guard) = self.guard.as_deref().filter(|guard| is_guarded && guard.is_armed()) else {
             return self.step(effect, deadline, call).await;
         };
+        *guard.lock() = None;
         let statements = self.prepare_guard(guard, deadline).await?;
         let sent_at = self.node().handle().now();
         let around = async {
@@ -156,9 +174,18 @@ impl Lease {
                 return Ok((proven, None));
             }
             // In a transaction that has failed nothing can be asked.
+            let value = value?;
+            if statements.behind.is_none() {
+                return Ok((Ok(()), Some(value)));
+            }
+            // Thrown away by the user, perhaps: they are prepared anew then.
+            if let Some(connection) = self.own()
+                && [&place, &check].into_iter().any(|told| matches!(told, Some(Err(_))))
+            {
+                connection.forget_all();
+            }
             let (place, check) = (place.and_then(Result::ok), check.and_then(Result::ok));
-            let noted = place.map_or(Ok(()), |place| guard.note(&place, check));
-            Ok((noted, Some(value?)))
+            Ok((guard.note(place.as_deref(), check), Some(value)))
         };
         let (proven, value) = self.step(effect, deadline, around).await?;
         proven?;
@@ -206,7 +233,7 @@ impl Lease {
             Some(check) => Some(self.prepare(deadline, check).await?),
             None => None,
         };
-        let behind = match (guard.notes_place, &guard.check) {
+        let behind = match (guard.sends_behind(), &guard.check) {
             (true, Some(check)) => {
                 let place = self.prepare(deadline, Whereabouts::SQL).await?;
                 Some((place, Some(self.prepare(deadline, check.behind()).await?)))

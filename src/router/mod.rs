@@ -159,7 +159,8 @@ impl Router {
             let floor = Floor::of(asked.clone());
             let ask = Ask { level: &consistency, floor: floor.as_ref(), notes_place: session.is_some() };
             let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
-            Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, asked))))
+            let judged = judged(&consistency, asked);
+            Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, judged))))
         }
     }
 
@@ -230,6 +231,12 @@ impl Router {
     /// The cluster's system identifier, when somebody has told.
     pub(crate) fn system(&self) -> Option<u64> {
         self.inner.state.system()
+    }
+
+    /// Waits until every node was asked once.
+    pub(crate) async fn all_asked(&self, deadline: Deadline) {
+        self.inner.probes.keep_asking();
+        let _ = tokio::time::timeout_at(deadline.at(), self.inner.state.all_asked()).await;
     }
 
     /// The database, unless only the owner of the primary's pool knows it.
@@ -315,4 +322,10 @@ pub(crate) fn asked(level: &Consistency, session: Option<&Session>) -> Token {
         Consistency::AtLeast(token) => token.merge(&session),
         _ => session,
     }
+}
+
+/// The part of what was asked for that a read of this level has really been held to: the newest state is there whatever has
+/// become of a place on an older timeline.
+pub(crate) fn judged(level: &Consistency, asked: Token) -> Token {
+    if *level == Consistency::Strong { asked.without_places() } else { asked }
 }

@@ -19,9 +19,6 @@ use crate::{
 /// How long one who waits for the fallback leaves it alone.
 const NEXT_LOOK: Duration = Duration::from_millis(20);
 
-/// How long one who waits for a replica that says nothing of its place leaves it alone.
-const NEXT_TRY: Duration = Duration::from_millis(5);
-
 /// What a call needs.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ask<'a> {
@@ -53,9 +50,10 @@ impl Router {
         let mut waiting_until = None;
         loop {
             let Demand { want, place, only_primary } = self.demand(ask, deadline, tried).await?;
-            let mut asked = tried.asked();
+            let mut asked = tried.asked(ask.floor.is_some());
             if only_primary {
-                asked = (asked.tried | state.all_but_primary()).into();
+                asked.tried = asked.tried | state.all_but_primary();
+                asked.behind = NodeSet::EMPTY;
             }
             match state.choose(want, asked) {
                 Decision::Route(route) => match self.lease_of(route, want, deadline, tried).await {
@@ -125,7 +123,7 @@ impl Router {
             drop(watched);
         } else {
             // Nobody knows which place to wait for: who is asked has to look.
-            sleep_until(until.min(Instant::now() + NEXT_TRY)).await;
+            sleep_until(until.min(Instant::now() + tried.pause())).await;
             tried.ask_again();
         }
     }

@@ -16,6 +16,8 @@ pub(crate) struct Tried {
     behind: NodeSet,
     /// Until when these are waited for.
     wait_until: Option<Instant>,
+    /// How often they were asked again.
+    again: u32,
 }
 
 impl Tried {
@@ -29,9 +31,9 @@ impl Tried {
     }
 
     /// What the core is to know of it. Without a floor nobody is behind.
-    pub(super) fn asked(&self) -> Asked {
+    pub(super) fn asked(&self, has_floor: bool) -> Asked {
         let may_wait = self.wait_until.is_none_or(|until| Instant::now() < until);
-        Asked { tried: self.nodes, behind: self.behind, may_wait }
+        Asked { tried: self.nodes, behind: self.behind, may_wait, has_floor }
     }
 
     pub(super) fn behind(&self) -> NodeSet {
@@ -47,6 +49,12 @@ impl Tried {
     pub(super) fn ask_again(&mut self) {
         self.nodes = self.nodes - self.behind;
         self.behind = NodeSet::EMPTY;
+        self.again += 1;
+    }
+
+    /// The pause before that: twice as long each time, since each of those who wait asks for himself.
+    pub(super) fn pause(&self) -> std::time::Duration {
+        std::time::Duration::from_millis(5) * (1 << self.again.min(5))
     }
 
     /// Until when those who are behind are waited for: so long from the first time on.

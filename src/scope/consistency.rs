@@ -39,7 +39,8 @@ pub enum Consistency {
     ///
     /// The connection itself proves it, in a statement that is sent in front of the read. What the cluster has lost fails with
     /// [`LogDiverged`](crate::ErrorKind::LogDiverged), and what nobody can tell with
-    /// [`Unproven`](crate::ErrorKind::Unproven); see [`Token`]. A token that is empty asks for no more than
+    /// [`Unproven`](crate::ErrorKind::Unproven); see [`Token`]. For SQL of your own, a replica has to tell its timeline: it does to
+    /// members of `pg_read_all_stats`, and while it receives from its primary; else the primary serves. A token that is empty asks for no more than
     /// [`Eventual`](Self::Eventual).
     AtLeast(Token),
 }

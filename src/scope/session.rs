@@ -20,6 +20,9 @@ use crate::token::Token;
 /// | [`Strong`](crate::Consistency::Strong) | the primary, as ever; an event that was seen and is not there any more fails with [`LogDiverged`](crate::ErrorKind::LogDiverged) |
 /// | [`Eventual`](crate::Consistency::Eventual), [`Bounded`](crate::Consistency::Bounded), [`AtLeast`](crate::Consistency::AtLeast) | a replica that has got as far as the session |
 ///
+/// What it cannot see is a commit in other SQL that waits for its synchronous standby: a replica may show that a moment before the
+/// primary does. (Events of a log are waited for there.) A transaction of other SQL counts when it ends.
+///
 /// Cloning is cheap, and all clones are one session. For another process, or the same user's next request, its
 /// [token](Self::token) is enough:
 ///
@@ -28,9 +31,13 @@ use crate::token::Token;
 ///
 /// # async fn run(cookie: &str) -> mainstem::Result<()> {
 /// let session = Session::from(cookie.parse::<Token>()?);
-/// with_session(&session, with_eventual_consistency(async {
-///     // … append, query, query again
-/// }))
+/// with_session(&session, async {
+///     // … append
+///     with_eventual_consistency(async {
+///         // … query, and query again
+///     })
+///     .await;
+/// })
 /// .await;
 /// let cookie = session.token().to_string();
 /// # Ok(())
@@ -90,7 +97,8 @@ impl fmt::Debug for Session {
 
 /// Runs a future within a session, at the level of the scope around it.
 ///
-/// The session reaches as far as the [`Scope`] does; scopes inside of it are within it, too.
+/// The session reaches as far as the [`Scope`] does; scopes inside of it are within it, too. Hand over the whole `async` block:
+/// in `with_session(&session, with_eventual_consistency(…))` the inner scope is made *before* the session, and is not in it.
 ///
 /// ```
 /// use mainstem::{Session, current_session, with_session, with_strong_consistency};

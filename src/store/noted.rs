@@ -1,24 +1,29 @@
 //! What a call has to do with the session that it was made in.
 
-use crate::{Consistency, Session, Token, router::asked, scope::current_session};
+use crate::{
+    Consistency, Session, Token,
+    router::{asked, judged},
+    scope::current_session,
+};
 
-/// The session of a call, and what its answer has to contain.
+/// The session of a call, and what of it the answer was held to.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Noted {
     session: Option<Session>,
-    asked: Token,
+    judged: Token,
 }
 
 impl Noted {
     /// That of the scope around this call.
     pub(super) fn current() -> Self {
-        Self { session: current_session(), asked: Token::new() }
+        Self { session: current_session(), judged: Token::new() }
     }
 
     /// What an answer of this level has to contain now, and whether its token is of use.
     pub(super) fn ask(&mut self, level: &Consistency) -> (Token, bool) {
-        self.asked = asked(level, self.session.as_ref());
-        (self.asked.clone(), self.session.is_some())
+        let asked = asked(level, self.session.as_ref());
+        self.judged = judged(level, asked.clone());
+        (asked, self.session.is_some())
     }
 
     /// Whether there is a session.
@@ -29,7 +34,7 @@ impl Noted {
     /// Has the session take in what the answer has seen or written.
     pub(super) fn saw(&self, seen: &Token) {
         if let Some(session) = &self.session {
-            session.advance(&self.asked, seen);
+            session.advance(&self.judged, seen);
         }
     }
 }

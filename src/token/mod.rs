@@ -53,6 +53,10 @@ use crate::{event::Mark, lsn::Lsn};
 /// timeline fails with [`Unproven`](crate::ErrorKind::Unproven), unless the router has seen itself that the new primary had
 /// got so far. It is never taken for fresh. The application drops such a token.
 ///
+/// A crash can take commits away without a failover, where `synchronous_commit` is off, and a restore to a point in time can. A
+/// mark tells that too; a place does not, once the log has been written as far again, and neither does a mark that a later one
+/// of the same timeline has been merged over.
+///
 /// # Merging
 ///
 /// [`merge`](Self::merge) makes one token of two: a read that contains both. It may speak of several logs and of several
@@ -65,6 +69,9 @@ pub struct Token {
 
 /// Stands for the system identifier where there is no cluster: of a log in memory.
 const LOCAL: u64 = u64::MAX;
+
+/// No log is called so: it stands for something that was seen, nobody knows where.
+const NOWHERE: u64 = 0;
 
 /// What a token says of one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -159,12 +166,19 @@ impl Token {
         for part in &mut parts {
             let Some(now) = now.parts.iter().find(|now| now.system == part.system) else { continue };
             let Some(proven) = proven.parts.iter().find(|proven| proven.system == part.system) else { continue };
-            let has_place = !now.places.is_empty();
-            part.places.retain(|place| !(has_place && proven.places.contains(place)));
+            let place = now.places.last().copied().or_else(|| now.marks.iter().find_map(|mark| mark.place));
+            part.places.retain(|asked| now.places.is_empty() || !proven.places.contains(asked));
             let speaks_of = |log: u64| now.marks.iter().any(|mark| mark.log == log);
-            // The place is the primary's, since nobody else could serve what is known to be nowhere in particular.
-            let stands_for = |mark: &LogMark| speaks_of(mark.log) || (has_place && mark.place.is_none());
-            part.marks.retain(|mark| !(proven.marks.contains(mark) && stands_for(mark)));
+            part.marks.retain(|mark| !(speaks_of(mark.log) && proven.marks.contains(mark)));
+            // What is known to be nowhere in particular only the primary serves: so it is before the primary's place.
+            let Some(place) = place else { continue };
+            let (nowhere, known): (Vec<_>, Vec<_>) = std::mem::take(&mut part.marks)
+                .into_iter()
+                .partition(|mark| mark.place.is_none() && proven.marks.contains(mark));
+            part.marks = known;
+            for mark in nowhere.into_iter().filter(|mark| mark.log != NOWHERE) {
+                part.merge(&Part { marks: vec![LogMark { place: Some(place), ..mark }], ..Part::empty(part.system) });
+            }
         }
         parts.retain(|part| !part.places.is_empty() || !part.marks.is_empty());
         Self { parts: parts.into() }.merge(now)
@@ -172,7 +186,7 @@ impl Token {
 
     /// For a read that contains something that was seen, nobody knows where: only the primary is sure to have it.
     pub(crate) fn of_unknown_place(system: Option<u64>) -> Self {
-        Self::of_mark(system, LogMark { log: 0, position: 1, id: Uuid::nil(), place: None })
+        Self::of_mark(system, LogMark { log: NOWHERE, position: 1, id: Uuid::nil(), place: None })
     }
 
     /// For the makers of stores that are in no PostgreSQL: a token for reads that contain the event of this mark. `log` is a
@@ -186,6 +200,12 @@ impl Token {
     /// For the makers of such stores: the events that a read of this log has to contain.
     pub fn marks_of(&self, log: u64) -> impl Iterator<Item = Mark> {
         self.marks(Some(LOCAL), log).map(LogMark::mark)
+    }
+
+    /// The marks alone.
+    pub(crate) fn without_places(&self) -> Self {
+        let parts = self.parts.iter().filter(|part| !part.marks.is_empty());
+        Self { parts: parts.map(|part| Part { places: Vec::new(), ..part.clone() }).collect() }
     }
 
     /// The parts that this cluster has to judge: its own ones, and those that nobody can tell whose they are.
@@ -216,6 +236,10 @@ impl Token {
 }
 
 impl Part {
+    fn empty(system: u64) -> Self {
+        Self { system, places: Vec::new(), marks: Vec::new() }
+    }
+
     fn merge(&mut self, other: &Self) {
         for place in &other.places {
             match self.places.binary_search_by_key(&place.timeline, |place| place.timeline) {
@@ -226,7 +250,9 @@ impl Part {
         for mark in &other.marks {
             match self.marks.binary_search_by_key(&mark.key(), LogMark::key) {
                 // Of one history the later event stands for the earlier one.
-                Ok(found) if self.marks[found].position < mark.position => self.marks[found] = *mark,
+                Ok(found) if (self.marks[found].position, self.marks[found].id) < (mark.position, mark.id) => {
+                    self.marks[found] = *mark;
+                }
                 Ok(_) => {}
                 Err(index) => self.marks.insert(index, *mark),
             }

@@ -41,6 +41,7 @@ mod router_shield;
 mod router_silence;
 mod scope;
 mod secrets;
+mod sessions;
 mod snapshot_store;
 mod snapshots;
 mod store;

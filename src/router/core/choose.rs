@@ -30,7 +30,7 @@ impl Table {
         now: Duration,
         random: u64,
     ) -> Decision {
-        let Asked { tried, behind, may_wait } = asked.into();
+        let Asked { tried, behind, may_wait, has_floor } = asked.into();
         let tried = if flawed!(IgnoreTried) { NodeSet::EMPTY } else { tried };
         if want == Want::Strong {
             return self.writer_for(tried);
@@ -39,13 +39,13 @@ impl Table {
             Want::Eventual => nodes,
             _ => nodes.filter(|node| self.is_fresh(node, want, now)),
         };
-        let ejected = self.ejected & self.replicas & self.current;
+        let ejected = self.ejected & self.replicas & if has_floor { self.on_newest } else { self.current };
         if !ejected.is_empty()
             && let Some(node) = fresh(ejected - tried).find(|&node| self.claims_trial(node, live, now))
         {
             return Decision::Route(Route { node, reason: Reason::Trial });
         }
-        let current = self.serving & self.current;
+        let current = self.serving & if has_floor { self.on_newest } else { self.current };
         let mut qualified = current - tried;
         if want == Want::Eventual {
             qualified = qualified & self.in_time;
@@ -69,11 +69,13 @@ impl Table {
         if may_wait && !(current & behind).is_empty() {
             return Decision::WaitForReplay;
         }
-        let followed_nobody = want == Want::Eventual && (self.serving & self.current).is_empty();
+        // Any node is better than none, for who asks for nothing in particular.
+        let takes_any = want == Want::Eventual && !has_floor;
+        let followed_nobody = takes_any && (self.serving & self.current).is_empty();
         if followed_nobody && let Some(route) = self.pick(self.serving - tried, live, now, random) {
             return Decision::Route(Route { reason: Reason::OlderTimeline, ..route });
         }
-        self.without_replica(want, live, tried, now, random)
+        self.without_replica(want, takes_any, live, tried, now, random)
     }
 
     fn writer_for(&self, tried: NodeSet) -> Decision {
@@ -154,7 +156,15 @@ impl Table {
         cost(calls, latency, others) < cost(others_calls, others_latency, share)
     }
 
-    fn without_replica(&self, want: Want, live: &Live, tried: NodeSet, now: Duration, random: u64) -> Decision {
+    fn without_replica(
+        &self,
+        want: Want,
+        takes_any: bool,
+        live: &Live,
+        tried: NodeSet,
+        now: Duration,
+        random: u64,
+    ) -> Decision {
         let writer = match self.writer {
             Writer::One(node) if !tried.contains(node) => Some(node),
             _ => None,
@@ -169,7 +179,7 @@ impl Table {
         if let Some(route @ Decision::Route(_)) = from_primary {
             return route;
         }
-        if want == Want::Eventual {
+        if takes_any {
             let behind =
                 |nodes: NodeSet, reason| Some(Route { reason, ..self.pick(nodes - tried, live, now, random)? });
             let lagging = behind(self.serving & self.current, Reason::Lagging);
@@ -181,7 +191,7 @@ impl Table {
             return decision;
         }
         // The primary is no help either.
-        let any = (self.replicas - tried).next().filter(|_| want == Want::Eventual);
+        let any = (self.replicas - tried).next().filter(|_| takes_any);
         if let Some(node) = any {
             return Decision::Route(Route { node, reason: Reason::LastResort });
         }

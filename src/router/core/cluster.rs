@@ -378,6 +378,7 @@ fn table(
         replicas,
         serving: replicas - ejected,
         current: which(&|node| node.timeline().is_none() || node.timeline() >= newest),
+        on_newest: which(&|node| newest.is_none() || node.timeline() == newest),
         in_time: which(&|node| !is_lagging(node, newest, history, config.max_lag)),
         near: which(&|node| node.config().is_near),
         ejected,

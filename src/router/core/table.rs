@@ -31,6 +31,9 @@ pub(in crate::router) struct Asked {
     pub(in crate::router) behind: NodeSet,
     /// Whether it still has time to wait for one of these.
     pub(in crate::router) may_wait: bool,
+    /// Whether it has to contain something. A node that may be in a history that has ended shows what the present one has
+    /// lost, so it serves nobody who asks for that.
+    pub(in crate::router) has_floor: bool,
 }
 
 impl From<NodeSet> for Asked {
@@ -146,6 +149,8 @@ pub(in crate::router) struct Table {
     pub(super) serving: NodeSet,
     /// on the newest timeline, or perhaps so,
     pub(super) current: NodeSet,
+    /// surely on the newest timeline, as far as any is known,
+    pub(super) on_newest: NodeSet,
     /// no further behind than replicas may be,
     pub(super) in_time: NodeSet,
     /// in the router's zone.

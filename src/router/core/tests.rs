@@ -198,7 +198,7 @@ fn a_floor_of_an_old_timeline_is_unproven() {
     // By its connection it may prove that it has got there since; then the primary is next.
     assert_eq!(core.choose(at_least(2, 91), &[], 0), route(1, Reason::Unproven));
     assert_eq!(core.choose(at_least(2, 91), &[1], 0), route(0, Reason::Fallback));
-    let asked = Asked { tried: NodeSet::one(1), behind: NodeSet::one(1), may_wait: true };
+    let asked = Asked { tried: NodeSet::one(1), behind: NodeSet::one(1), may_wait: true, has_floor: true };
     let again = |core: &Core| core.cluster.table().choose(at_least(2, 91), &core.live, asked, NOW, 0);
     assert_eq!(again(&core), Decision::WaitForReplay);
     core.report(1, NOW, 2, replica(91));

@@ -40,7 +40,8 @@ impl Statements {
 }
 
 /// What a log is called in tokens: the same number in every process and on every node, and another one for each log of a
-/// cluster.
+/// cluster. (Who hands a pool over does not tell the database. To him the marks of others are of another log: what he
+/// reads is proven by their places then.)
 pub(super) fn number(database: Option<&str>, name: &LogName) -> u64 {
     let names = [database.unwrap_or_default(), name.schema(), name.log()];
     let digest = Sha256::digest(names.join("\0"));
@@ -85,6 +86,10 @@ impl Check for LogCheck {
     fn judge(&self, rows: &[Row], role: Role) -> Result<Verdict> {
         let found = rows.iter().map(|row| wire::mark(row, 0)).collect::<Result<Vec<_>, _>>();
         let found: Vec<Mark> = found.map_err(wire::unreadable)?.into_iter().flatten().collect();
+        // A borrowed connection does not tell when its server becomes a replica.
+        let is_replica = rows.first().map(|row| row.try_get(2)).transpose();
+        let is_replica = is_replica.map_err(|error| wire::unreadable(error.into()))? == Some(true);
+        let role = if is_replica { Role::Replica } else { role };
         let mut verdict = Verdict::Contained;
         for mark in self.marks.iter().copied().map(LogMark::mark) {
             match found.iter().find(|found| found.position() == mark.position()) {
@@ -119,7 +124,7 @@ impl PostgresEventStore {
         F: Fn(Arc<Lease>) -> Fut,
         Fut: Future<Output = Result<T>>,
     {
-        let check = self.log_check(asked);
+        let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
         let ask = Ask { level: asked.consistency, floor: floor.as_ref(), notes_place: asked.wants_token };
         let on = |lease: Lease| self.read_on(Arc::new(lease), check.clone(), deadline, &read);
@@ -149,7 +154,7 @@ impl PostgresEventStore {
 
     /// A connection for a read that leaves rows to be taken, to a node that has proven what the read must contain.
     pub(super) async fn lease_at(&self, asked: Asked<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
-        let check = self.log_check(asked);
+        let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
         let ask = Ask { level: asked.consistency, floor: floor.as_ref(), notes_place: asked.wants_token };
         let lease = self.router.lease_at(ask, deadline, tried).await?;
@@ -169,9 +174,17 @@ impl PostgresEventStore {
         lease.unguarded(deadline, sql).await.map(|_| ())
     }
 
-    fn log_check(&self, Asked { floor, wants_token, .. }: Asked<'_>) -> Option<Arc<LogCheck>> {
+    async fn log_check(
+        &self,
+        Asked { floor, wants_token, .. }: Asked<'_>,
+        deadline: Deadline,
+    ) -> Option<Arc<LogCheck>> {
         if floor.is_empty() && !wants_token {
             return None;
+        }
+        if !floor.is_empty() && self.router.system().is_none() {
+            // Which parts of it are of this cluster, the first answers tell.
+            self.router.all_asked(deadline).await;
         }
         let marks = floor.marks(self.router.system(), self.log.number).collect();
         Some(Arc::new(LogCheck::new(&self.log, marks)))
@@ -184,8 +197,13 @@ impl PostgresEventStore {
     }
 
     /// The same, where the log's end was only asked for behind the call: in a session.
-    pub(super) fn seen_behind(&self, lease: &Lease) -> Token {
-        let rows = lease.guard().and_then(|guard| guard.take_checked()).unwrap_or_default();
+    pub(super) fn seen_behind(&self, lease: &Lease, wants_token: bool) -> Token {
+        if !wants_token {
+            return Token::new();
+        }
+        let Some(rows) = lease.guard().and_then(|guard| guard.take_checked()) else {
+            return Token::of_unknown_place(lease.system());
+        };
         let head = rows.first().and_then(|row| wire::mark(row, 0).ok()).flatten();
         self.seen(lease, head)
     }

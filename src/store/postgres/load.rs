@@ -40,5 +40,5 @@ async fn load(
         }
     }
     let answer = LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role());
-    Ok(answer.with_token(store.seen_behind(&lease)))
+    Ok(answer.with_token(store.seen_behind(&lease, request.wants_token)))
 }

@@ -156,7 +156,7 @@ async fn load(
         (Some(mark), Some(state), saved_at, _) => {
             let snapshot = Snapshot::new(mark, Json::from_stored(state), saved_at);
             let snapshot = snapshot.served_by(Arc::clone(node.name()), lease.role());
-            Ok(Some(snapshot.with_token(store.seen_behind(&lease))))
+            Ok(Some(snapshot.with_token(store.seen_behind(&lease, request.wants_token))))
         }
         (Some(mark), None, _, head) => Err(request.diverged(mark, head).with_node(Arc::clone(node.name()))),
         // The columns are not null.

@@ -229,8 +229,9 @@ impl Call<'_> {
         floor: &Token,
         remaining: impl Fn() -> Option<Duration>,
     ) -> Result<Result<Option<Start<S>>, Error>> {
-        // Of the log it only has to be what the reading on proves.
+        // Of the log it only has to be what the reading on proves. In a session that is also what the snapshot has seen.
         let load = LoadSnapshotRequest {
+            wants_token: self.noted.is_on(),
             timeout: remaining(),
             ..LoadSnapshotRequest::new(self.key.clone(), self.consistency.clone())
         };
@@ -244,13 +245,13 @@ impl Call<'_> {
             Ok(state) => state,
             Err(error) => return Ok(Err(error.within(&format!("the snapshot of {}", self.key)))),
         };
-        let mark = snapshot.mark();
+        let (mark, floor) = (snapshot.mark(), floor.merge(snapshot.token()));
         drop(snapshot);
         let read_on = ReadOnRequest {
             filter: self.key.filter().clone(),
             mark,
             consistency: self.consistency.clone(),
-            floor: floor.clone(),
+            floor,
             wants_token: self.noted.is_on(),
             timeout: remaining(),
         };
