@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use mainstem::{
     Appended, Command, CommandError, CommandExecutor, Consistency, Decision, DecisionModel, Error, ErrorKind,
-    EventContext, NewEvent, Outcome, Result, Scope, with_eventual_consistency,
+    EventContext, NewEvent, Outcome, Result, Scope, current_consistency, with_eventual_consistency,
 };
 
 use super::{
@@ -108,6 +108,22 @@ async fn of_many_who_want_the_last_places_no_more_get_one_than_there_are() {
     }
 }
 
+/// Is refused with the level of the scope in which it is decided.
+struct LevelOfDecision;
+
+impl Command for LevelOfDecision {
+    type Model = super::domain::Course;
+    type Refusal = Consistency;
+
+    fn model(&self) -> Self::Model {
+        course(9)
+    }
+
+    fn decide(&self, _course: &Self::Model) -> Result<Decision<Consistency>> {
+        Ok(Decision::refuse(current_consistency()))
+    }
+}
+
 #[tokio::test]
 async fn a_command_reads_strongly_and_keeps_the_items_of_the_scope() {
     let spy = Spy::default();
@@ -116,6 +132,9 @@ async fn a_command_reads_strongly_and_keeps_the_items_of_the_scope() {
     let executor = CommandExecutor::new(spy.clone());
     with_eventual_consistency(async { executor.execute(&enrol(1, 7)).await }).await.unwrap();
     assert_eq!(spy.calls()[0], Call::Query(Consistency::Strong));
+    // The scope is strong for whatever looks at it, too.
+    let level = with_eventual_consistency(async { executor.execute(&LevelOfDecision).await }).await;
+    assert_eq!(level.unwrap_err().refusal(), Some(&Consistency::Strong));
     // The scope is that of the call, and not of the await.
     let scope = Scope::new().with_item(EventContext::new().with_correlation_id("c-1"));
     let (first, second) = (enrol(1, 8), enrol(1, 9));
