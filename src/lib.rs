@@ -75,6 +75,7 @@
 //! in `docs/design.md`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod consume;
 mod error;
 mod event;
 mod filter;
@@ -85,6 +86,11 @@ mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
 
+pub use consume::{
+    Batch, Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction, Cursor,
+    Fetch, Fetched, Handled, PartitionStatus, SkippedEvent, Start, StopHandle, Subscribe, Subscription,
+    SubscriptionBuilder, WaitUntilHandled,
+};
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{
@@ -104,8 +110,8 @@ pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, Log
 pub use store::{
     After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
     ExpectedVersion, Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName,
-    Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore, PostgresEventStoreBuilder, Query,
-    QueryRequest, Served, StreamAppend, StreamEnd,
+    Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, Piece, PostgresEventStore, PostgresEventStoreBuilder,
+    Query, QueryRequest, ReadBehindRequest, Served, StreamAppend, StreamEnd, WaitRequest,
 };
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,

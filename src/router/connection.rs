@@ -10,7 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, StreamExt, future::poll_fn};
-use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
+use tokio::{runtime::Handle, sync::watch, task::AbortHandle, time::timeout};
 use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryStream, Statement, error::DbError};
 
 use super::{Role, state::NodeHandle, statements::StatementCache};
@@ -53,6 +53,8 @@ struct Told {
     in_hot_standby: AtomicU8,
     /// A commit did not wait for its standby to the end.
     unreplicated: AtomicBool,
+    /// The payload of the last notification; it is also sent when the connection ends.
+    notified: watch::Sender<Option<Box<str>>>,
 }
 
 /// The parameter `in_hot_standby`. A proxy may keep it to itself.
@@ -76,7 +78,8 @@ impl Connection {
     ) -> Result<Self, Error> {
         let (client, mut connection) = config.connect(NoTls).await?;
         let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
-        let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false) });
+        let notified = watch::Sender::new(None);
+        let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified });
         let listener = Arc::clone(&told);
         // bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes
         // have arrived: after a promotion the first answer brings the change, before the query itself resolves.
@@ -90,14 +93,20 @@ impl Connection {
                 });
                 match message.await {
                     Some(Ok(AsyncMessage::Notice(notice))) => listener.notice(&notice),
+                    Some(Ok(AsyncMessage::Notification(notification))) => {
+                        listener.notified.send_replace(Some(notification.payload().into()));
+                    }
                     Some(Ok(_)) => {}
                     Some(Err(error)) => {
                         tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
-                        return;
+                        break;
                     }
-                    None => return,
+                    None => break,
                 }
             }
+            // The client is closed once its other half has gone.
+            drop(connection);
+            listener.notified.send_replace(None);
         });
         Ok(Self {
             client,
@@ -135,6 +144,11 @@ impl Connection {
         self.told.unreplicated.swap(false, Ordering::AcqRel)
     }
 
+    /// What is notified on the channels that this session listens to; `None` when the connection has ended.
+    pub(super) fn notified(&self) -> watch::Receiver<Option<Box<str>>> {
+        self.told.notified.subscribe()
+    }
+
     /// The role that the node played when this was opened.
     pub(super) fn role(&self) -> Role {
         self.role
@@ -149,14 +163,18 @@ impl Connection {
         }
     }
 
+    /// Whether the node has become something else since this was opened.
+    pub(super) fn is_of_the_past(&self) -> bool {
+        self.other_role().is_some() || self.node.standing().1 != self.generation
+    }
+
     /// Whether nobody may use this connection again: it is closed, or to what a node was before it was promoted or
     /// demoted, or somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
     /// could not be undone.
     pub(super) fn is_spent(&self) -> bool {
         self.client.is_closed()
             || self.pending.load(Ordering::Acquire) > 0
-            || self.other_role().is_some()
-            || self.node.standing().1 != self.generation
+            || self.is_of_the_past()
             || self.reset_failed()
     }
 

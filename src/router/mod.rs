@@ -12,6 +12,7 @@
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `listen` | a connection that listens for notifications |
 //! | `client` | the raw connection for any SQL |
 
 mod borrowed;
@@ -24,6 +25,7 @@ mod deadline;
 mod failure;
 mod held;
 mod lease;
+mod listen;
 mod manager;
 mod node;
 mod probe;
@@ -49,6 +51,7 @@ pub(crate) use self::{
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
     lease::Lease,
+    listen::Listener,
     rows::Rows,
 };
 use crate::{

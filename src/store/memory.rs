@@ -9,12 +9,15 @@ use std::{
     time::SystemTime,
 };
 
+use tokio::sync::watch;
+
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Snapshot,
+    WaitRequest,
     condition::{After, Guard},
     refusal,
 };
-use crate::{Event, EventId, Result, StreamPlace};
+use crate::{Event, EventId, Mark, Result, StreamPlace};
 
 /// An event store in memory, under the same rules as [`PostgresEventStore`](crate::PostgresEventStore).
 ///
@@ -25,6 +28,8 @@ use crate::{Event, EventId, Result, StreamPlace};
 #[derive(Clone, Default)]
 pub struct MemoryEventStore {
     log: Arc<RwLock<Log>>,
+    /// The last event, for those who wait for the next.
+    head: watch::Sender<Option<Mark>>,
 }
 
 #[derive(Default)]
@@ -56,7 +61,7 @@ impl fmt::Debug for MemoryEventStore {
 
 impl EventStore for MemoryEventStore {
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
-        let log = Arc::clone(&self.log);
+        let (log, head) = (Arc::clone(&self.log), self.head.clone());
         Box::pin(async move {
             // One lock for judging and writing. Nothing in here panics half-way: a poisoned log is still whole.
             let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
@@ -69,7 +74,9 @@ impl EventStore for MemoryEventStore {
             if let Some(stream) = &request.stream {
                 stream.judge(log.version(&stream.id))?;
             }
-            Ok(log.write(request))
+            let appended = log.write(request);
+            head.send_replace(log.events.last().map(Event::mark));
+            Ok(appended)
         })
     }
 
@@ -94,6 +101,15 @@ impl EventStore for MemoryEventStore {
 
     fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         request.in_pages(self.clone())
+    }
+
+    fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
+        let mut head = self.head.subscribe();
+        Box::pin(async move {
+            // It cannot fail: the store's own clone of the sender goes with the last of its handles.
+            let _ = head.wait_for(|head| request.is_over(*head)).await;
+            Ok(())
+        })
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `expected`, `load` | fixed streams: appending to them, and loading them |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
+//! | `behind` | reading on behind a place, and waiting for what comes there |
 //! | `page`, `stream` | what is read in part, and event by event |
 //! | `refusal` | why an append is refused, in the same words in every store |
 //! | `batch` | which appends go together, and which of them stand in each other's way |
@@ -18,6 +19,7 @@
 
 mod append;
 mod batch;
+mod behind;
 mod condition;
 mod contract;
 mod expected;
@@ -34,10 +36,14 @@ mod request;
 mod snapshot;
 mod stream;
 
+pub(crate) use self::postgres::{
+    CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
+};
 #[cfg(feature = "migrations")]
 pub use self::postgres::{Migrate, Migrated};
 pub use self::{
     append::{Append, Appended},
+    behind::{Piece, ReadBehindRequest, WaitRequest},
     condition::{After, AppendCondition, Guard},
     contract::{Answer, AppendRequest, BoxFuture, EventStore},
     expected::{ExpectedVersion, StreamAppend},

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    PostgresEventStore,
+    PostgresEventStore, announce,
     call::{self, Verdict},
     drain::{Batch, Drain, LOCK_SHARE},
     failure, filter_sql,
@@ -172,6 +172,9 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             Ok(verdicts) => {
                 let node = lease.node().name();
                 merge::appended(store, written(&waiting, &verdicts));
+                if let Some(position) = last_written(&waiting, &verdicts) {
+                    announce::appended(store, position);
+                }
                 let answers = waiting.into_iter().zip(verdicts);
                 let (again, answers): (Vec<_>, Vec<_>) = answers.partition(|(_, verdict)| *verdict == Verdict::Again);
                 answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((Arc::clone(node), verdict))));
@@ -210,6 +213,15 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
 fn written(waiting: &[Waiting], verdicts: &[Verdict]) -> usize {
     let appends = waiting.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Appended { .. }));
     appends.map(|(one, _)| one.append.events.len()).sum()
+}
+
+/// The position of the last event of a batch that was written.
+fn last_written(waiting: &[Waiting], verdicts: &[Verdict]) -> Option<u64> {
+    let last = |(one, verdict): (&Waiting, &Verdict)| match verdict {
+        Verdict::Appended { position, .. } => Some(position + one.append.events.len() as u64 - 1),
+        _ => None,
+    };
+    waiting.iter().zip(verdicts).filter_map(last).max()
 }
 
 /// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them

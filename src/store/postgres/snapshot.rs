@@ -26,7 +26,7 @@ pub(super) struct Statements {
     save: String,
     load: String,
     delete: String,
-    in_flight: String,
+    pub(super) in_flight: String,
     read_on: super::FilterStatement,
 }
 

@@ -1,0 +1,1 @@
+SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
