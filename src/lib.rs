@@ -51,6 +51,8 @@
 //!   not the stream of an entity, is what must not have changed.
 //! - **Snapshots**: [`SnapshotStore`] keeps states of projections, so that [`project`](SnapshotStore::project) reads only
 //!   what has come since.
+//! - **Following the log**: a [`Subscription`] hands out what is there and what comes, a [`Consumer`] keeps its place in the
+//!   database, alone or in a group, and [`Projections`] keep read models.
 //!
 #![cfg_attr(
     feature = "testing",
@@ -88,8 +90,9 @@ pub mod testing;
 
 pub use consume::{
     Batch, Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction, Cursor,
-    Fetch, Fetched, Handled, PartitionStatus, SkippedEvent, Start, StopHandle, Subscribe, Subscription,
-    SubscriptionBuilder, WaitUntilHandled,
+    Fetch, Fetched, Handled, PartitionStatus, PoisonPolicy, ProjectionProgress, ProjectionState, Projections,
+    ProjectionsBuilder, ReadModel, SkippedEvent, Start, StopHandle, Subscribe, Subscription, SubscriptionBuilder,
+    WaitUntilHandled,
 };
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};

@@ -15,6 +15,7 @@
 //! |---|---|
 //! | `args` | the options |
 //! | `append` | the subcommand, from the start of the cluster to the verdict |
+//! | `consume` | the subcommand for those who follow the log |
 //! | `database` | the log, made by the files in `migrations/` |
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
@@ -23,6 +24,7 @@
 
 mod append;
 mod args;
+mod consume;
 mod database;
 #[cfg(feature = "__faults")]
 mod faults;
@@ -60,6 +62,8 @@ fn run(command: Command) -> Outcome<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let status = match command {
         Command::Append(args) => runtime.block_on(append::run(&args)),
+        Command::Consume(args) => runtime.block_on(consume::run(&args)),
+        Command::Consumers => runtime.block_on(consume::member::work()).map(|()| ExitCode::SUCCESS),
         Command::Writers => runtime.block_on(writer::work()).map(|()| ExitCode::SUCCESS),
         Command::Print(text) => {
             print!("{text}");

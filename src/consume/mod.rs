@@ -11,6 +11,7 @@
 //! | `exclusive` | what lets them be borrowed by tasks |
 //! | `stop` | ending a subscription from elsewhere |
 //! | `consumer` | following under a name, from a checkpoint, alone or in a group |
+//! | `projection` | read models, and a runner for many |
 //! | `cursor`, `fetch` | the same by polling, with a place that can be kept as text |
 
 mod batch;
@@ -18,6 +19,7 @@ mod consumer;
 mod cursor;
 mod exclusive;
 mod fetch;
+mod projection;
 mod reading;
 mod start;
 mod stop;
@@ -32,6 +34,7 @@ pub use self::{
     },
     cursor::Cursor,
     fetch::{Fetch, Fetched},
+    projection::{PoisonPolicy, ProjectionProgress, ProjectionState, Projections, ProjectionsBuilder, ReadModel},
     start::Start,
     stop::StopHandle,
     subscribe::{Subscribe, SubscriptionBuilder},

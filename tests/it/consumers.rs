@@ -400,6 +400,22 @@ async fn a_consumer_whose_log_has_lost_events_says_how_far_the_two_agree() {
 }
 
 #[tokio::test]
+async fn a_saved_checkpoint_that_is_lost_is_noticed_though_nothing_comes() {
+    let (_database, router, store) = store().await;
+    append(&store, 20).await;
+    let mut consumer = consumer(&store);
+    for _ in 0..2 {
+        let batch = next(&mut consumer).await;
+        consumer.commit(&batch).await.unwrap();
+    }
+    // A failover has lost the last checkpoint, and no event.
+    let back = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
+                FROM mainstem.events e WHERE e.position = 10";
+    run(&router, back).await;
+    assert_eq!(positions(&next(&mut consumer).await), (11..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_partition_ahead_of_the_others_is_checked_as_well() {
     let (_database, router, store) = store().await;
     store.append((0..40).map(keyed), AppendCondition::none()).await.unwrap();

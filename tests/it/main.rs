@@ -28,6 +28,7 @@ mod near_reads;
 mod news;
 mod plans;
 mod procedure;
+mod projections;
 mod quickstart;
 mod races;
 mod router;

@@ -51,6 +51,12 @@ impl ConsumerBuilder {
     /// The longest name of a consumer, in bytes.
     pub const MAX_NAME_LEN: usize = 255;
 
+    /// Replaces what it is for.
+    pub(in crate::consume) fn for_filter(mut self, filter: Filter) -> Self {
+        self.plan.filter = filter;
+        self
+    }
+
     /// Where it begins when it runs for the first time; later it goes on from its checkpoint. Defaults to the
     /// [beginning](Start::Beginning) of the log.
     pub fn start(mut self, start: impl Into<Start>) -> Self {

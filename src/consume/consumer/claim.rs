@@ -1,6 +1,9 @@
 //! Which partitions are a member's: claiming them, keeping them, and whether the log still holds their checkpoints.
 
-use std::{pin::pin, sync::atomic::Ordering};
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
 
 use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep_until};
@@ -40,8 +43,8 @@ impl Consumer {
         Instant::now() >= safe_until
             || match standing {
                 Standing::Joined => false,
-                Standing::Gone => true,
-                Standing::Member(Pulse { is_paused, owned, is_unfair }) => {
+                Standing::Gone | Standing::Lost => true,
+                Standing::Member(Pulse { is_paused, owned, is_unfair, .. }) => {
                     is_unfair || is_paused != self.is_paused || owned != self.owned.len()
                 }
             }
@@ -59,6 +62,10 @@ impl Consumer {
                 return Ok(());
             }
         }
+        if self.heartbeat.as_ref().is_some_and(|it| matches!(it.heard().standing, Standing::Lost)) {
+            tracing::warn!(consumer = %self.member.consumer, "checkpoints were lost with a primary; going on from those that are there");
+            self.rewind();
+        }
         // Whoever rewinds meanwhile does so once more.
         let rewinds = self.rewinds.load(Ordering::Acquire);
         let rewind = rewinds != self.rewound;
@@ -66,8 +73,9 @@ impl Consumer {
         let membership = self.join().await?;
         // From here to the check nothing is awaited, so that what is known is never known by half.
         (self.has_joined, self.rewound, self.is_paused) = (true, rewinds, membership.is_paused);
-        self.heartbeat = Some(Heartbeat::start(self.store.clone(), self.member.clone(), asked));
         self.own(membership.claimed, rewind);
+        let saved = Arc::clone(&self.saved);
+        self.heartbeat = Some(Heartbeat::start(self.store.clone(), self.member.clone(), asked, saved));
         if !self.is_checked {
             self.check_marks().await?;
         }
@@ -100,6 +108,7 @@ impl Consumer {
         }
         if !is_same {
             (self.subscription, self.quiet, self.is_checked) = (None, None, false);
+            self.saved = Arc::default();
         }
     }
 

@@ -1,6 +1,9 @@
 //! Saving that a batch was handled: alone, or together with what it has led to.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use tokio_postgres::Transaction;
 
@@ -22,7 +25,9 @@ impl Consumer {
     /// Dropped, it may have been saved; as after an error, the consumer then goes on from what was.
     pub async fn commit(&self, batch: &ConsumerBatch) -> Result<()> {
         let uncommitted = Uncommitted(Some(&self.rewinds));
+        let saved = Arc::clone(&self.saved);
         self.store.save_checkpoint(&batch.checkpoint, self.deadline()).await?;
+        saved.fetch_max(batch.mark().position(), Ordering::AcqRel);
         uncommitted.saved();
         Ok(())
     }
@@ -34,7 +39,7 @@ impl Consumer {
     ///
     /// As for [`Router::client`](crate::Router::client).
     pub async fn transaction(&self, batch: &ConsumerBatch) -> Result<ConsumerTransaction> {
-        ConsumerTransaction::begin(&self.store, batch, &self.rewinds).await
+        ConsumerTransaction::begin(&self.store, batch, &self.rewinds, &self.saved).await
     }
 
     /// Saves the checkpoint in a transaction of your own, of a connection to the same database. Commit it yourself.

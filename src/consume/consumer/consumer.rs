@@ -112,10 +112,14 @@ pub struct Consumer {
     /// How often it was told to go on from its checkpoint, whatever it has handed out, and how often it has.
     pub(super) rewinds: Arc<AtomicU64>,
     pub(super) rewound: u64,
+    /// Up to where this member has saved what it has now.
+    pub(super) saved: Arc<AtomicU64>,
     /// Whether the log is known to hold the checkpoints.
     pub(super) is_checked: bool,
     pub(super) has_joined: bool,
     pub(super) has_ended: bool,
+    /// Whether it has gone back to its checkpoint since the log had lost what it has handed out.
+    has_diverged: bool,
     pub(super) claim_pause: Duration,
     pub(super) claim_at: Option<Instant>,
     pub(super) subscription: Option<Subscription>,
@@ -155,9 +159,11 @@ impl Consumer {
             must_claim: true,
             rewinds: Arc::default(),
             rewound: 0,
+            saved: Arc::default(),
             is_checked: false,
             has_joined: false,
             has_ended: false,
+            has_diverged: false,
             claim_pause: FIRST_PAUSE,
             claim_at: None,
             subscription: None,
@@ -219,6 +225,12 @@ impl Consumer {
                     if let Some(batch) = self.take(batch) {
                         return Some(Ok(self.hand_out(batch)));
                     }
+                }
+                // What was handed out and not committed may be lost with a primary. The checkpoint tells whether more is.
+                Next::Read(Some(Err(error))) if error.kind() == ErrorKind::LogDiverged && !self.has_diverged => {
+                    tracing::debug!(consumer = %self.member.consumer, error = %error.report(), "going on from the checkpoint");
+                    self.has_diverged = true;
+                    self.rewind();
                 }
                 Next::Read(Some(Err(error))) if error.kind() == ErrorKind::LogDiverged => {
                     let error = self.with_last_common(error).await;
@@ -334,7 +346,7 @@ impl Consumer {
                 }
             }
         }
-        self.handed_out = Instant::now();
+        (self.handed_out, self.has_diverged) = (Instant::now(), false);
         let checkpoint = CheckpointRequest {
             consumer: self.member.consumer.clone(),
             member: self.member.id,

@@ -1,6 +1,12 @@
 //! The task that says that a member lives, as long as its consumer does.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::watch,
@@ -32,6 +38,8 @@ pub(super) enum Standing {
     Member(Pulse),
     /// It is no member any more.
     Gone,
+    /// A checkpoint that was saved is not there any more: it was lost with a primary.
+    Lost,
 }
 
 /// The task; it ends with this.
@@ -42,18 +50,23 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Begins for a member that has asked to join at this moment, and has joined.
-    pub(super) fn start(store: PostgresEventStore, member: Member, asked: Instant) -> Self {
+    /// Begins for a member that has asked to join at this moment, and has joined. Up to the position `saved` its checkpoints
+    /// are known to be saved.
+    pub(super) fn start(store: PostgresEventStore, member: Member, asked: Instant, saved: Arc<AtomicU64>) -> Self {
         let (tell, heard) = watch::channel(Heard { standing: Standing::Joined, safe_until: asked + member.lease });
         let task = tokio::spawn(async move {
             let pause = member.lease / BEATS;
             loop {
                 sleep(pause).await;
-                let asked = Instant::now();
+                let (asked, before) = (Instant::now(), saved.load(Ordering::Acquire));
                 // One that hangs must leave time for the next one.
                 match store.renew(&member, Deadline::after(pause)).await {
                     Ok(pulse) => {
-                        let standing = pulse.map_or(Standing::Gone, Standing::Member);
+                        let standing = match pulse {
+                            Some(pulse) if pulse.checkpoint < before && pulse.owned > 0 => Standing::Lost,
+                            Some(pulse) => Standing::Member(pulse),
+                            None => Standing::Gone,
+                        };
                         tell.send_replace(Heard { standing, safe_until: asked + member.lease });
                     }
                     Err(error) => {

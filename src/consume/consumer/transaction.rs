@@ -32,6 +32,7 @@ pub struct ConsumerTransaction {
     store: PostgresEventStore,
     checkpoint: CheckpointRequest,
     rewinds: Arc<AtomicU64>,
+    saved: Arc<AtomicU64>,
     is_committed: bool,
 }
 
@@ -40,6 +41,7 @@ impl ConsumerTransaction {
         store: &PostgresEventStore,
         batch: &ConsumerBatch,
         rewinds: &Arc<AtomicU64>,
+        saved: &Arc<AtomicU64>,
     ) -> Result<Self> {
         let begun = async {
             let client = store.router().client_at(crate::Consistency::Strong).await?;
@@ -49,8 +51,9 @@ impl ConsumerTransaction {
         let client = begun.await.inspect_err(|_| {
             rewinds.fetch_add(1, Ordering::AcqRel);
         })?;
-        let (store, checkpoint, rewinds) = (store.clone(), batch.checkpoint.clone(), Arc::clone(rewinds));
-        Ok(Self { client, store, checkpoint, rewinds, is_committed: false })
+        let (store, checkpoint) = (store.clone(), batch.checkpoint.clone());
+        let (rewinds, saved) = (Arc::clone(rewinds), Arc::clone(saved));
+        Ok(Self { client, store, checkpoint, rewinds, saved, is_committed: false })
     }
 
     /// Records that an event is passed over, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
@@ -80,6 +83,7 @@ impl ConsumerTransaction {
         self.checkpoint.judge(Some(is_saved))?;
         self.client.batch_execute("COMMIT").await?;
         self.is_committed = true;
+        self.saved.fetch_max(self.checkpoint.mark.position(), Ordering::AcqRel);
         Ok(())
     }
 }

@@ -46,6 +46,8 @@ pub(crate) struct Pulse {
     pub(crate) owned: usize,
     /// Whether it has more than its share, or could have more.
     pub(crate) is_unfair: bool,
+    /// All of them are saved up to here.
+    pub(crate) checkpoint: u64,
 }
 
 impl PostgresEventStore {
@@ -133,7 +135,8 @@ fn pulse(row: &Row) -> Result<Option<Pulse>, wire::Unreadable> {
     let share = share(partitions.into(), living);
     let is_unfair = owned > share || owned < share && free > 0;
     let owned = usize::try_from(owned).unwrap_or_default();
-    Ok(is_member.then_some(Pulse { is_paused, owned, is_unfair }))
+    let checkpoint = wire::position(row.try_get(6)?)?;
+    Ok(is_member.then_some(Pulse { is_paused, owned, is_unfair, checkpoint }))
 }
 
 /// What each of so many may have.
