@@ -8,6 +8,8 @@ use std::{error::Error as StdError, fmt, sync::Arc};
 
 use tokio_postgres::error::{DbError, SqlState};
 
+use crate::Mark;
+
 /// A boxed cause.
 pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 
@@ -40,6 +42,7 @@ struct Inner {
     node: Option<Arc<str>>,
     conflict: Option<Conflict>,
     version_mismatch: Option<VersionMismatch>,
+    last_common: Option<Mark>,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -57,6 +60,9 @@ pub enum ErrorKind {
     Conflict,
     /// The server answered with an error that has no kind of its own; see [`Error::sqlstate`].
     Database,
+    /// What was to be saved is another one's to save by now: a consumer's partitions have been taken over, or it was reset.
+    /// Nothing was saved. Go on from the checkpoint that is there.
+    Fenced,
     /// The value handed in cannot be stored or searched for. Nothing was sent, or nothing was written.
     InvalidInput,
     /// The log does not hold the event that a condition, a position or a [`Token`](crate::Token) refers to, or the primary
@@ -134,8 +140,9 @@ impl Error {
     /// An error of this kind. The message says what was wrong, where, and what to do.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        let (message, node, conflict, version_mismatch, source) = (message.into(), None, None, None, None);
-        Self(Arc::new(Inner { kind, message, node, conflict, version_mismatch, source }))
+        let (message, node, conflict, version_mismatch) = (message.into(), None, None, None);
+        let (last_common, source) = (None, None);
+        Self(Arc::new(Inner { kind, message, node, conflict, version_mismatch, last_common, source }))
     }
 
     /// Adds the cause.
@@ -176,6 +183,11 @@ impl Error {
 
     pub(crate) fn with_version_mismatch(mut self, mismatch: VersionMismatch) -> Self {
         self.inner().version_mismatch = Some(mismatch);
+        self
+    }
+
+    pub(crate) fn with_last_common(mut self, mark: Option<Mark>) -> Self {
+        self.inner().last_common = mark;
         self
     }
 
@@ -227,6 +239,14 @@ impl Error {
     #[must_use]
     pub fn version_mismatch(&self) -> Option<&VersionMismatch> {
         self.0.version_mismatch.as_ref()
+    }
+
+    /// The last place that the log and what a consumer has read are known to have in common, when this is a
+    /// [`LogDiverged`](ErrorKind::LogDiverged) of a [`Consumer`](crate::Consumer). They may agree for longer. `None` when no
+    /// such place is known: then only the beginning is sure.
+    #[must_use]
+    pub fn last_common(&self) -> Option<Mark> {
+        self.0.last_common
     }
 
     /// The five characters of PostgreSQL's SQLSTATE, when a server's answer is the cause.

@@ -54,6 +54,8 @@
 //! - **Decisions**: a [`DecisionModel`] is made of typed [`Projection`]s, read in one query, and gives the condition that vouches
 //!   for it. A [`CommandExecutor`] carries a [`Command`] out on one: it reads, decides, appends, tries again, and keeps a record
 //!   if it is told to. [`EventCodec`] reads events of every version as an enum of yours.
+//! - **Following the log**: a [`Subscription`] hands out what is there and what comes, a [`Consumer`] keeps its place in the
+//!   database, alone or in a group, and [`Projections`] keep read models.
 //!
 #![cfg_attr(
     feature = "testing",
@@ -80,6 +82,7 @@
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 mod codec;
+mod consume;
 mod decide;
 mod error;
 mod event;
@@ -94,6 +97,12 @@ pub mod testing;
 mod token;
 
 pub use codec::{EventCodec, UnknownEvents};
+pub use consume::{
+    Batch, Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction, Cursor,
+    Fetch, Fetched, Handled, PartitionStatus, PoisonPolicy, ProjectionProgress, ProjectionState, Projections,
+    ProjectionsBuilder, ReadModel, SkippedEvent, Start, StopHandle, Subscribe, Subscription, SubscriptionBuilder,
+    WaitUntilHandled,
+};
 pub use decide::{
     Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Execute, Executed,
     ModelQuery, ModelState, Outcome, Parts, Projection, RecordedCommand,
@@ -120,8 +129,8 @@ pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, Log
 pub use store::{
     After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
     ExpectedVersion, Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName,
-    Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore, PostgresEventStoreBuilder, Query,
-    QueryRequest, Served, StreamAppend, StreamEnd,
+    Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, Piece, PostgresEventStore, PostgresEventStoreBuilder,
+    Query, QueryRequest, ReadBehindRequest, Served, StreamAppend, StreamEnd, WaitRequest,
 };
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,

@@ -16,12 +16,22 @@ drill decide [the same] [--first-read primary|replica|both]
   --break NAME    break the append procedure in this way first: the drill must find out. `list` prints the names.
                   Only in a build with the feature __faults.
 
+drill consume [--events N] [--writers N] [--seed N] [--break NAME|list]
+
+  --events N      how many are appended, 2000 to 10000000                                    (default: 100000)
+  --writers N     how many append at the same time, 1 to 64                                  (default: 16)
+  --seed N        as above
+  --break NAME    as above; positions-from-a-sequence is what consumers by position lose events by
+
 Status 0: every rule held. 1: some did not, and are named. 2: nothing can be said, for the reason on standard error.
 ";
 
 pub(crate) enum Command {
     Append(Args),
     Decide(Args),
+    Consume(ConsumeArgs),
+    /// One of the processes that `consume` starts.
+    Consumers,
     /// One of the processes that `append` starts.
     Writers,
     /// One of the processes that `decide` starts.
@@ -54,12 +64,22 @@ impl Args {
     }
 }
 
+#[derive(Debug)]
+pub(crate) struct ConsumeArgs {
+    pub(crate) events: u64,
+    pub(crate) writers: u64,
+    pub(crate) seed: u64,
+    pub(crate) fault: Option<String>,
+}
+
 impl Command {
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
         let first = words.next();
         let command = match first.as_deref() {
             Some("append") => Self::Append,
             Some("decide") => Self::Decide,
+            Some("consume") => return consume(words),
+            Some("consumers") => return Ok(Self::Consumers),
             Some("writers") => return Ok(Self::Writers),
             Some("deciders") => return Ok(Self::Deciders),
             Some("help" | "--help" | "-h") => return Ok(Self::Print(HELP.to_owned())),
@@ -98,6 +118,26 @@ impl Command {
         }
         Ok(command(Args { writers, processes, seconds, seed, fault, first_read }))
     }
+}
+
+fn consume(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let mut args = ConsumeArgs { events: 100_000, writers: 16, seed: clock.subsec_nanos().into(), fault: None };
+    while let Some(option) = words.next() {
+        let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
+        match &*option {
+            "--events" => args.events = number(&option, &value()?, 2000, 10_000_000)?,
+            "--writers" => args.writers = number(&option, &value()?, 1, 64)?,
+            "--seed" => args.seed = number(&option, &value()?, 0, u64::MAX)?,
+            "--break" => match value()? {
+                list if list == "list" => return names().map(Command::Print),
+                name => args.fault = Some(known(name)?),
+            },
+            "--help" | "-h" => return Ok(Command::Print(HELP.to_owned())),
+            _ => return Err(format!("there is no option {option:?}\n\n{HELP}").into()),
+        }
+    }
+    Ok(Command::Consume(args))
 }
 
 fn number(option: &str, text: &str, least: u64, most: u64) -> Outcome<u64> {

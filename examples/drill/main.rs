@@ -20,6 +20,7 @@
 //! | `args` | the options |
 //! | `append` | the subcommand, and its verdict |
 //! | `scene` | what surrounds the writers: servers, trouble, readers, and the log at the end |
+//! | `consume` | the subcommand for those who follow the log |
 //! | `database` | the log, made by the files in `migrations/` |
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
@@ -29,6 +30,7 @@
 
 mod append;
 mod args;
+mod consume;
 mod database;
 mod decide;
 #[cfg(feature = "__faults")]
@@ -68,6 +70,8 @@ fn run(command: Command) -> Outcome<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let status = match command {
         Command::Append(args) => runtime.block_on(append::run(&args)),
+        Command::Consume(args) => runtime.block_on(consume::run(&args)),
+        Command::Consumers => runtime.block_on(consume::member::work()).map(|()| ExitCode::SUCCESS),
         Command::Decide(args) => runtime.block_on(decide::run(&args)),
         Command::Writers => runtime.block_on(writer::work(writer::run)).map(|()| ExitCode::SUCCESS),
         Command::Deciders => runtime.block_on(writer::work(decide::deciders::run)).map(|()| ExitCode::SUCCESS),

@@ -13,6 +13,7 @@ use futures_util::{FutureExt, StreamExt, future::poll_fn};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     runtime::Handle,
+    sync::watch,
     task::AbortHandle,
     time::{Instant, timeout},
 };
@@ -65,6 +66,8 @@ struct Told {
     in_hot_standby: AtomicU8,
     /// A commit did not wait for its standby to the end.
     unreplicated: AtomicBool,
+    /// The payload of the last notification; it is also sent when the connection ends.
+    notified: watch::Sender<Option<Box<str>>>,
 }
 
 /// The parameter `in_hot_standby`. A proxy may keep it to itself.
@@ -137,6 +140,11 @@ impl Connection {
         &self.system
     }
 
+    /// What is notified on the channels that this session listens to; `None` when the connection has ended.
+    pub(super) fn notified(&self) -> watch::Receiver<Option<Box<str>>> {
+        self.told.notified.subscribe()
+    }
+
     /// The role that the node played when this was opened.
     pub(super) fn role(&self) -> Role {
         self.role
@@ -155,14 +163,18 @@ impl Connection {
         }
     }
 
+    /// Whether the node has become something else since this was opened.
+    pub(super) fn is_of_the_past(&self) -> bool {
+        self.other_role().is_some() || self.node.standing().1 != self.generation
+    }
+
     /// Whether nobody may use this connection again: it is closed, or to what a node was before it was promoted or
     /// demoted, or somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
     /// could not be undone.
     pub(super) fn is_spent(&self) -> bool {
         self.client.is_closed()
             || self.pending.load(Ordering::Acquire) > 0
-            || self.other_role().is_some()
-            || self.node.standing().1 != self.generation
+            || self.is_of_the_past()
             || self.reset_failed()
     }
 
@@ -281,7 +293,8 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
-    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false) });
+    let notified = watch::Sender::new(None);
+    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified });
     let listener = Arc::clone(&told);
     let driver = tokio::spawn(async move {
         loop {
@@ -293,14 +306,20 @@ where
             });
             match message.await {
                 Some(Ok(AsyncMessage::Notice(notice))) => listener.notice(&notice),
+                Some(Ok(AsyncMessage::Notification(notification))) => {
+                    listener.notified.send_replace(Some(notification.payload().into()));
+                }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
-                    return;
+                    break;
                 }
-                None => return,
+                None => break,
             }
         }
+        // The client is closed once its other half has gone.
+        drop(connection);
+        listener.notified.send_replace(None);
     });
     (client, told, driver.abort_handle())
 }

@@ -14,6 +14,7 @@
 //! | `lease`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried` | which nodes a call has asked |
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
+//! | `listen` | a connection that listens for notifications |
 //! | `client` | the raw connection for any SQL |
 
 mod borrowed;
@@ -28,6 +29,7 @@ mod floor;
 mod guard;
 mod held;
 mod lease;
+mod listen;
 mod manager;
 mod names;
 mod node;
@@ -62,6 +64,7 @@ pub(crate) use self::{
     failure::{Effect, may_go_elsewhere},
     floor::{Check, Floor, Verdict},
     lease::Lease,
+    listen::Listener,
     route::Ask,
     rows::Rows,
     server_session::ServerSession,

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Deadline, Role,
     borrowed::{BorrowedConnection, BorrowedPool},
+    connection::Connection,
     core::ConnectFailure,
     held::Held,
     lease::Lease,
@@ -86,6 +87,13 @@ impl Node {
 
     pub(super) fn handle(&self) -> &NodeHandle {
         &self.handle
+    }
+
+    /// A connection of its own, beside the pool's; `None` when only the owner of the pool can open one.
+    pub(super) async fn dedicated(&self) -> Option<Result<Box<Connection>, Error>> {
+        let Pool::Own { pool, .. } = &self.pool else { return None };
+        let opened = pool.dedicated_connection().await;
+        Some(opened.map_err(|failed| failed.error.with_node(Arc::clone(&self.name))))
     }
 
     /// A connection of this node that is ready to be used, until `until` at the latest.

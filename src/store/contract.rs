@@ -6,7 +6,7 @@ use futures_util::stream;
 
 use super::{
     Append, AppendCondition, Appended, BoxStream, EventStream, Import, LoadAnswer, LoadRequest, LoadStream, Lookup,
-    Query, QueryRequest, Served, StreamAppend, lookup, refusal,
+    Piece, Query, QueryRequest, ReadBehindRequest, Served, StreamAppend, WaitRequest, behind, lookup, refusal,
 };
 use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, Token, filter::Selection};
 
@@ -95,6 +95,23 @@ pub trait EventStore: fmt::Debug + Send + Sync {
             let Answer { events, node, role, token, .. } = answer.await?;
             Ok(request.answer_from(events.iter()).served_by(node, role).with_token(token))
         })
+    }
+
+    /// Reads the next events behind a place, and says how far it has looked. What [`after`](ReadBehindRequest::after) names
+    /// must be there in the snapshot of the read: if it is not, the answer is [`ReadBehindRequest::diverged`], unless a
+    /// replica just has not got there yet, which answers with nothing. Made of [`run_query`](Self::run_query), which is
+    /// asked for each of these, unless the store can do better.
+    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+        behind::of_queries(self, request)
+    }
+
+    /// Waits until [`WaitRequest::is_over`] may be true of the log. It is a hint: who waits reads then, and may find nothing.
+    /// It may take any time, so whoever calls it drops it when it is no longer wanted.
+    ///
+    /// Made of [`run_query`](Self::run_query), which asks for the head once, and waits a moment if it is still the same,
+    /// unless the store can do better.
+    fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
+        behind::by_polling(self, request)
     }
 
     /// Appends events, all or none, if the condition still holds. Await what it returns; see [`Append`].
@@ -203,6 +220,14 @@ macro_rules! forward {
 
             fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
                 (**self).run_stream(request)
+            }
+
+            fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+                (**self).run_read_behind(request)
+            }
+
+            fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
+                (**self).run_wait(request)
             }
         }
     )+ };

@@ -10,8 +10,11 @@ use std::{
     time::SystemTime,
 };
 
+use tokio::sync::watch;
+
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Snapshot,
+    WaitRequest,
     condition::{After, Guard},
     refusal,
 };
@@ -28,13 +31,15 @@ pub struct MemoryEventStore {
     log: Arc<RwLock<Log>>,
     /// What this log is called in tokens.
     number: u64,
+    /// The last event, for those who wait for the next.
+    head: watch::Sender<Option<Mark>>,
 }
 
 impl Default for MemoryEventStore {
     fn default() -> Self {
         // Each of them is keyed by chance.
         let number = RandomState::new().hash_one(0_u8);
-        Self { log: Arc::default(), number }
+        Self { log: Arc::default(), number, head: watch::Sender::default() }
     }
 }
 
@@ -67,7 +72,7 @@ impl fmt::Debug for MemoryEventStore {
 
 impl EventStore for MemoryEventStore {
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
-        let (log, number) = (Arc::clone(&self.log), self.number);
+        let (log, number, head) = (Arc::clone(&self.log), self.number, self.head.clone());
         Box::pin(async move {
             let with_token = |appended: Appended| {
                 let token = Token::of_log(number, appended.last());
@@ -84,7 +89,9 @@ impl EventStore for MemoryEventStore {
             if let Some(stream) = &request.stream {
                 stream.judge(log.version(&stream.id))?;
             }
-            Ok(with_token(log.write(request)))
+            let appended = log.write(request);
+            head.send_replace(log.events.last().map(Event::mark));
+            Ok(with_token(appended))
         })
     }
 
@@ -112,6 +119,15 @@ impl EventStore for MemoryEventStore {
 
     fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         request.in_pages(self.clone())
+    }
+
+    fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
+        let mut head = self.head.subscribe();
+        Box::pin(async move {
+            // It cannot fail: the store's own clone of the sender goes with the last of its handles.
+            let _ = head.wait_for(|head| request.is_over(*head)).await;
+            Ok(())
+        })
     }
 }
 

@@ -9,6 +9,7 @@
 //! | `expected`, `load` | fixed streams: appending to them, and loading them |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
+//! | `behind` | reading on behind a place, and waiting for what comes there |
 //! | `page`, `stream` | what is read in part, and event by event |
 //! | `noted` | what calls have to do with their session |
 //! | `refusal` | why an append is refused, in the same words in every store |
@@ -19,6 +20,7 @@
 
 mod append;
 mod batch;
+mod behind;
 mod condition;
 mod contract;
 mod expected;
@@ -36,10 +38,14 @@ mod request;
 mod snapshot;
 mod stream;
 
+pub(crate) use self::postgres::{
+    CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
+};
 #[cfg(feature = "migrations")]
 pub use self::postgres::{Migrate, Migrated};
 pub use self::{
     append::{Append, Appended},
+    behind::{Piece, ReadBehindRequest, WaitRequest},
     condition::{After, AppendCondition, Guard},
     contract::{Answer, AppendRequest, BoxFuture, EventStore},
     expected::{ExpectedVersion, StreamAppend},

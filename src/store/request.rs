@@ -49,7 +49,7 @@ pub struct QueryRequest {
 
 impl QueryRequest {
     /// For all events of the selection, at the level of the current scope.
-    pub(super) fn new(selection: &impl Selection) -> Self {
+    pub(crate) fn new(selection: &impl Selection) -> Self {
         Self {
             filter: selection.filter().clone(),
             bounds: selection.bounds(),

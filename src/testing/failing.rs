@@ -8,8 +8,8 @@ use std::{
 use futures_util::stream;
 
 use crate::{
-    Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, EventStore, LoadAnswer, LoadRequest, QueryRequest,
-    Result, Served,
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, EventStore, LoadAnswer, LoadRequest, Piece,
+    QueryRequest, ReadBehindRequest, Result, Served, WaitRequest,
 };
 
 /// A store that fails when it is told to, and is another store the rest of the time.
@@ -80,7 +80,7 @@ impl<S> FailingEventStore<S> {
         self.faults().appends.push_back(None);
     }
 
-    /// Lets a read fail (a query, a stream, a count, an existence, the load of a fixed stream): the next one, or the one behind those for which something
+    /// Lets a read fail (a query, a stream, a count, an existence, the load of a fixed stream, one of a subscription): the next one, or the one behind those for which something
     /// is said already.
     pub fn fail_next_read(&self, error: Error) {
         self.faults().reads.push_back(Some(error));
@@ -128,6 +128,18 @@ impl<S: EventStore> EventStore for FailingEventStore<S> {
             None => self.store.run_query(request),
             Some(error) => Box::pin(async { Err(error) }),
         }
+    }
+
+    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+        match self.next_read() {
+            None => self.store.run_read_behind(request),
+            Some(error) => Box::pin(async { Err(error) }),
+        }
+    }
+
+    /// A wait is a hint, and never fails here.
+    fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
+        self.store.run_wait(request)
     }
 
     fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {

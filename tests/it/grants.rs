@@ -7,7 +7,7 @@ use mainstem::{
 };
 use serde_json::json;
 
-use crate::support::{database, event, store};
+use crate::support::{database, event, migrations, store};
 
 const READ: [&str; 2] = ["USAGE ON SCHEMA mainstem", "SELECT ON mainstem.events"];
 const LOAD: [&str; 3] =
@@ -137,7 +137,7 @@ async fn who_migrates_must_own_the_schema_or_be_let_in() {
     let of = |schema: &str| PostgresEventStore::with_name(&router, LogName::new(schema, "events").unwrap());
     run(&admin, &format!("CREATE SCHEMA own AUTHORIZATION {role}; CREATE SCHEMA other")).await;
     // The schema is there: no right to create one is asked for.
-    assert_eq!(of("own").migrate().await.unwrap().applied.len(), 3);
+    assert_eq!(of("own").migrate().await.unwrap().applied.len(), migrations().len());
     of("own").append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     for schema in ["new", "other"] {
         let error = of(schema).migrate().await.unwrap_err();
@@ -145,9 +145,9 @@ async fn who_migrates_must_own_the_schema_or_be_let_in() {
         assert!(error.to_string().contains("CREATE on the schema"), "{error}");
     }
     run(&admin, &format!("GRANT USAGE, CREATE ON SCHEMA other TO {role}")).await;
-    assert_eq!(of("other").migrate().await.unwrap().applied.len(), 3);
+    assert_eq!(of("other").migrate().await.unwrap().applied.len(), migrations().len());
     run(&admin, &format!("GRANT CREATE ON DATABASE {} TO {role}", database.name())).await;
-    assert_eq!(of("new").migrate().await.unwrap().applied.len(), 3);
+    assert_eq!(of("new").migrate().await.unwrap().applied.len(), migrations().len());
 }
 
 /// What each of the roles may not, as SQL; whoever may more has the statements of his own before them.
@@ -195,16 +195,18 @@ async fn a_migrator_a_writer_and_a_reader_may_what_they_are_for_and_no_more() {
     let (migrator, by_migrator) = router("migrator").await;
     let (writer, by_writer) = router("writer").await;
     let (reader, by_reader) = router("reader").await;
+    let (consumer, by_consumer) = router("consumer").await;
     let stores = [&by_migrator, &by_writer, &by_reader].map(PostgresEventStore::new);
     let [migrating, writing, reading] = &stores;
 
     grant(Access::Migrator, &migrator).await;
     assert_eq!(writing.migrate().await.unwrap_err().kind(), ErrorKind::Configuration);
-    assert_eq!(migrating.migrate().await.unwrap().applied.len(), 3);
+    assert_eq!(migrating.migrate().await.unwrap().applied.len(), migrations().len());
     run(&by_migrator, "REVOKE ALL ON PROCEDURE mainstem.events_append_1 FROM public").await;
     grant(Access::Writer, &writer).await;
     assert_eq!(reading.check().await.unwrap_err().kind(), ErrorKind::Configuration);
     grant(Access::Reader, &reader).await;
+    grant(Access::Consumer, &consumer).await;
     assert_eq!(migrating.create_index(&LogIndex::metadata()).await.unwrap(), IndexCreated::New);
     assert_eq!(migrating.migrate().await.unwrap().applied.len(), 0);
 
@@ -234,8 +236,27 @@ async fn a_migrator_a_writer_and_a_reader_may_what_they_are_for_and_no_more() {
         }
     }
 
-    let append = reading.append([event("A", json!({}))], AppendCondition::none()).await;
-    assert_eq!(append.unwrap_err().kind(), ErrorKind::Configuration);
+    let consuming = PostgresEventStore::new(&by_consumer);
+    for store in [migrating, writing, &consuming] {
+        let mut consumer = store.consumer("c", &all).build().unwrap();
+        let batch = consumer.next_batch().await.unwrap().unwrap();
+        consumer.commit(&batch).await.unwrap();
+        let transaction = consumer.transaction(&batch).await.unwrap();
+        transaction.skip(&batch.events()[0], "no", 1).await.unwrap();
+        transaction.commit().await.unwrap();
+        consumer.close().await.unwrap();
+        for change in [store.consumer_control("c").pause().await, store.consumer_control("c").delete().await] {
+            change.unwrap();
+        }
+    }
+    let mut refused = reading.consumer("c", &all).build().unwrap();
+    assert_eq!(refused.next_batch().await.unwrap().map(drop).unwrap_err().kind(), ErrorKind::Configuration);
+    assert_eq!(reading.consumer_control("c").skipped(1).await.unwrap(), []);
+    for store in [reading, &consuming] {
+        let append = store.append([event("A", json!({}))], AppendCondition::none()).await;
+        assert_eq!(append.unwrap_err().kind(), ErrorKind::Configuration);
+    }
+    all_refused(&by_consumer, &FOR_WRITERS, &consumer).await;
     all_refused(&by_reader, &FOR_WRITERS, &reader).await;
     for (router, store, role) in [(&by_writer, writing, &writer), (&by_reader, reading, &reader)] {
         all_refused(router, &FOR_NOBODY, role).await;

@@ -9,7 +9,7 @@ use mainstem::{
 };
 use serde_json::json;
 
-use crate::support::{cluster, database, event, router, store};
+use crate::support::{cluster, database, event, migrations, router, store};
 
 const V1: &str = include_str!("../../migrations/V1__log.sql");
 const LIMIT: Duration = Duration::from_secs(30);
@@ -31,7 +31,7 @@ pub(crate) async fn instance(database: &TestDatabase<'_>) -> Router {
 async fn a_fresh_database_gets_all_and_a_second_run_nothing() {
     let database = database().await;
     let store = PostgresEventStore::new(&router(&database).await);
-    assert_eq!(migrate(&store).await, ["V1__log", "V2__append", "V3__snapshots"]);
+    assert_eq!(migrate(&store).await, migrations());
     assert_eq!(migrate(&store).await, [] as [&str; 0]);
 }
 
@@ -43,9 +43,12 @@ async fn of_eight_instances_at_once_one_migrates_and_all_can_append() {
     let migrated = join_all(stores.iter().map(|store| store.migrate().into_future())).await;
     let mut applied: Vec<String> = migrated.into_iter().flat_map(|migrated| migrated.unwrap().applied).collect();
     applied.sort();
-    assert_eq!(applied, ["V1__log", "V2__append", "V3__snapshots"]);
+    assert_eq!(applied, migrations());
     let history = "SELECT count(*) FROM mainstem.events_migrations";
-    assert_eq!(routers[0].client().await.unwrap().query_one(history, &[]).await.unwrap().get::<_, i64>(0), 3);
+    assert_eq!(
+        routers[0].client().await.unwrap().query_one(history, &[]).await.unwrap().get::<_, i64>(0),
+        migrations().len() as i64
+    );
     for store in stores {
         store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     }
@@ -58,7 +61,7 @@ async fn eight_logs_of_one_new_schema_can_be_made_at_once() {
     let stores: Vec<_> =
         routers.iter().zip('a'..).map(|(router, log)| named(router, "shared", &log.to_string())).collect();
     for migrated in join_all(stores.iter().map(|store| store.migrate().into_future())).await {
-        assert_eq!(migrated.unwrap_or_else(|error| panic!("{}", error.report())).applied.len(), 3);
+        assert_eq!(migrated.unwrap_or_else(|error| panic!("{}", error.report())).applied.len(), migrations().len());
     }
 }
 
@@ -81,8 +84,8 @@ async fn schema_of(database: &TestDatabase<'_>) -> Vec<String> {
 async fn psql_and_the_library_make_the_same_schema() {
     let (by_library, _router, _store) = store().await;
     let by_psql = database().await;
-    for file in ["V1__log.sql", "V2__append.sql", "V3__snapshots.sql"] {
-        let file = format!("{}/migrations/{file}", env!("CARGO_MANIFEST_DIR"));
+    for file in migrations() {
+        let file = format!("{}/migrations/{file}.sql", env!("CARGO_MANIFEST_DIR"));
         run(&by_psql, "psql", &["-X", "-q", "-v", "ON_ERROR_STOP=1", "-f", &file, "--dbname"]).await;
     }
     let dump = schema_of(&by_psql).await;
@@ -123,7 +126,7 @@ async fn logs_have_any_name_and_nothing_to_do_with_each_other() {
     let once = event("A", json!({"n": 1})).with_tag("t");
     for (schema, log) in names {
         let store = named(&router, schema, log);
-        assert_eq!(migrate(&store).await.len(), 3, "{}", store.name());
+        assert_eq!(migrate(&store).await.len(), migrations().len(), "{}", store.name());
         assert_eq!(migrate(&store).await.len(), 0, "{}", store.name());
         // The same id in every log, at the same position.
         let guard = AppendCondition::fail_if_events_match(Filter::any_event());
@@ -181,6 +184,14 @@ async fn whole_names(router: &Router, logs: &[(&str, &str)]) {
             "_append_only",
             "_snapshots",
             "_snapshots_key",
+            "_consumers",
+            "_consumers_key",
+            "_members",
+            "_members_key",
+            "_progress",
+            "_progress_key",
+            "_skipped",
+            "_skipped_key",
         ];
         let of_schema = logs.iter().filter(|(of, _)| *of == schema);
         let mut expected: Vec<String> =
@@ -264,7 +275,10 @@ async fn a_history_that_was_changed_is_refused_with_what_to_do() {
         ("ALTER TABLE mainstem.events_migrations ALTER version TYPE int8", "can be read"),
         ("DELETE FROM mainstem.events_migrations WHERE version = 1", "V1__log"),
         ("DELETE FROM mainstem.events_migrations WHERE version = 2", "V2__append"),
-        ("DELETE FROM mainstem.events_migrations WHERE version = 3", "another tool"),
+        (
+            "DELETE FROM mainstem.events_migrations WHERE version = (SELECT max(version) FROM mainstem.events_migrations)",
+            "another tool",
+        ),
         ("DELETE FROM mainstem.events_migrations", "another tool"),
         (
             "INSERT INTO mainstem.events_migrations SELECT 99, 'future', applied_on, checksum \
@@ -312,7 +326,9 @@ async fn a_log_of_the_version_before_snapshots_works_and_is_brought_up() {
     let client = router.client().await.unwrap();
     migrate(&store).await;
     // As that version has left it: its files, in its history.
-    let undo = "DROP TABLE mainstem.events_snapshots; DELETE FROM mainstem.events_migrations WHERE version = 3";
+    let undo = "DROP TABLE mainstem.events_snapshots, mainstem.events_consumers, mainstem.events_members, \
+                    mainstem.events_progress, mainstem.events_skipped; \
+                DELETE FROM mainstem.events_migrations WHERE version > 2";
     client.batch_execute(undo).await.unwrap();
     let all = Filter::any_event();
     let mark = store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap().last();
@@ -324,11 +340,13 @@ async fn a_log_of_the_version_before_snapshots_works_and_is_brought_up() {
         store.delete_snapshot(&key).await.unwrap_err(),
         projected.unwrap_err(),
     ];
-    for error in failures {
+    let mut consumer = store.consumer("c", &all).build().unwrap();
+    let consuming = consumer.next_batch().await.unwrap().map(drop).unwrap_err();
+    for error in failures.into_iter().chain([consuming]) {
         assert_eq!(error.kind(), ErrorKind::Schema, "{}", error.report());
         assert!(error.to_string().contains("migrations"), "{error}");
     }
-    assert_eq!(migrate(&store).await, ["V3__snapshots"]);
+    assert_eq!(migrate(&store).await, migrations()[2..]);
     assert_eq!(store.save_snapshot(&key, mark, &1).await.unwrap(), Saved::Stored);
     assert_eq!(store.query(&all).await.unwrap().len(), 1);
 }

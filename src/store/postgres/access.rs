@@ -5,18 +5,21 @@ use crate::error::{Error, Result};
 
 /// What a role may do with a log, and nothing beyond it.
 ///
-/// | | reads | appends, saves snapshots | makes and changes tables, builds indexes |
-/// |---|---|---|---|
-/// | [`Reader`](Self::Reader) | yes | | |
-/// | [`Writer`](Self::Writer) | yes | yes | |
-/// | [`Migrator`](Self::Migrator) | yes | yes | yes |
+/// | | reads | follows as a consumer | appends, saves snapshots | makes and changes tables, builds indexes |
+/// |---|---|---|---|---|
+/// | [`Reader`](Self::Reader) | yes | | | |
+/// | [`Consumer`](Self::Consumer) | yes | yes | | |
+/// | [`Writer`](Self::Writer) | yes | yes | yes | |
+/// | [`Migrator`](Self::Migrator) | yes | yes | yes | yes |
 ///
 /// Nobody may update, delete or truncate events: the log refuses it, whatever is granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
-    /// For what shows things: queries, projections (which then save nothing), consumers.
+    /// For what shows things: queries, projections (which then save nothing), subscriptions.
     Reader,
+    /// For what follows the log, and keeps read models elsewhere: it saves how far it has got, and writes nothing to the log.
+    Consumer,
     /// For what decides things.
     Writer,
     /// For what installs and upgrades. It owns what it makes, so all migrations of a log are one role's.
@@ -52,6 +55,7 @@ impl LogName {
         let role = format!("\"{}\"", role.replace('"', "\"\""));
         let sql = match access {
             Access::Reader => include_str!("sql/grant_reader.sql"),
+            Access::Consumer => include_str!("sql/grant_consumer.sql"),
             Access::Writer => include_str!("sql/grant_writer.sql"),
             Access::Migrator => include_str!("sql/grant_migrator.sql"),
         };
@@ -70,7 +74,7 @@ mod tests {
         let sql = name.grants(Access::Reader, "r\"; DROP TABLE t; --").unwrap();
         assert!(
             sql.ends_with(
-                r#"GRANT SELECT ON "a /* role */"."b""", "a /* role */"."b""_snapshots" TO "r""; DROP TABLE t; --";
+                r#"    "a /* role */"."b""_skipped" TO "r""; DROP TABLE t; --";
 "#
             ),
             "{sql}"

@@ -7,7 +7,7 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    PostgresEventStore,
+    PostgresEventStore, announce,
     call::{self, Verdict},
     drain::{Batch, Drain, LOCK_SHARE},
     failure, filter_sql,
@@ -178,6 +178,9 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
                 let (system, place) = lease.written(lsn);
                 let server = Server { node: Arc::clone(lease.node().name()), system, place };
                 note(store, under_way, &waiting, &verdicts);
+                if let Some(position) = last_written(&waiting, &verdicts) {
+                    announce::appended(store, position);
+                }
                 let answers = waiting.into_iter().zip(verdicts);
                 let answers = answers.map(|(one, verdict)| doubt(store, one, verdict));
                 let (again, answers): (Vec<_>, Vec<_>) = answers.partition(|(_, verdict)| *verdict == Verdict::Again);
@@ -235,6 +238,15 @@ fn doubt(store: &PostgresEventStore, mut one: Waiting, verdict: Verdict) -> (Wai
         }
         (_, verdict) => (one, verdict),
     }
+}
+
+/// The position of the last event of a batch that was written.
+fn last_written(waiting: &[Waiting], verdicts: &[Verdict]) -> Option<u64> {
+    let last = |(one, verdict): (&Waiting, &Verdict)| match verdict {
+        Verdict::Appended { position, .. } => Some(position + one.append.events.len() as u64 - 1),
+        _ => None,
+    };
+    waiting.iter().zip(verdicts).filter_map(last).max()
 }
 
 /// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them

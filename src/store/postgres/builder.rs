@@ -1,8 +1,8 @@
 //! The settings of a store.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
-use super::{HotKey, Log, LogName, PostgresEventStore, group::Group};
+use super::{HotKey, Log, LogName, PostgresEventStore, announce::Announcements, group::Group};
 use crate::Router;
 
 /// The settings of a [`PostgresEventStore`].
@@ -30,6 +30,7 @@ pub struct PostgresEventStoreBuilder {
     name: LogName,
     keys: Vec<HotKey>,
     limits: GroupLimits,
+    notify_interval: Option<Duration>,
 }
 
 /// So many judge before the lock at a time, in a pool whose size we don't know.
@@ -38,6 +39,9 @@ const JUDGES: usize = 4;
 /// So many batches are under way at a time: one holds the log's lock, and the next is read by the server meanwhile. A third
 /// would only wait longer.
 const DRAINS: usize = 2;
+
+/// Often enough for who waits, and so rare that it takes no more than a few percent of what appends cost.
+const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 
 /// What may wait, and what may go together.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +67,13 @@ impl Default for GroupLimits {
 
 impl PostgresEventStoreBuilder {
     pub(super) fn new(router: Router) -> Self {
-        Self { router, name: LogName::default(), keys: Vec::new(), limits: GroupLimits::default() }
+        Self {
+            router,
+            name: LogName::default(),
+            keys: Vec::new(),
+            limits: GroupLimits::default(),
+            notify_interval: Some(NOTIFY_INTERVAL),
+        }
     }
 
     /// The log's name. Defaults to `mainstem.events`.
@@ -126,6 +136,17 @@ impl PostgresEventStoreBuilder {
         self
     }
 
+    /// The least time between two notifications that this store sends after its appends, so that subscriptions in other
+    /// processes know at once. Defaults to 5 ms; `None` sends none, and then those notice within a second.
+    ///
+    /// Each is a statement of its own behind the commit, and costs about as much as a short read. The first append after a
+    /// pause is told of at once; shorter, and a busy store sends more of them; longer, and those who wait for its next
+    /// appends do so for longer.
+    pub fn notify_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
+        self.notify_interval = interval.into();
+        self
+    }
+
     /// The store. Nothing is sent.
     #[must_use]
     pub fn build(self) -> PostgresEventStore {
@@ -135,6 +156,13 @@ impl PostgresEventStoreBuilder {
         let drains = size.map_or(DRAINS, |size| DRAINS.min(size / 4)).max(1);
         let group = Arc::new(Group::new(self.limits, drains, judges));
         let log = Log::new(self.name, self.router.database(), self.keys.into());
-        PostgresEventStore { router: self.router, log: Arc::new(log), group, known: Arc::default() }
+        PostgresEventStore {
+            router: self.router,
+            log: Arc::new(log),
+            group,
+            known: Arc::default(),
+            news: Arc::default(),
+            announcements: Arc::new(Announcements::new(self.notify_interval)),
+        }
     }
 }

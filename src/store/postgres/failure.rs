@@ -70,9 +70,11 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
             let message = format!(
                 "this role may not: {}; a reader of {name} needs USAGE on its schema and SELECT on its table, who appends \
                  also INSERT and EXECUTE on its append procedure, and who migrates CREATE on the schema; for the snapshots in \
-                 {}_snapshots a reader needs SELECT, who saves also INSERT and UPDATE, who deletes DELETE",
+                 {log}_snapshots a reader needs SELECT, who saves also INSERT and UPDATE, who deletes DELETE; a consumer \
+                 needs all four on {log}_consumers, {log}_members, {log}_progress and {log}_skipped (`LogName::grants` has \
+                 it all)",
                 error.message(),
-                name.log()
+                log = name.log()
             );
             error.reworded(ErrorKind::Configuration, message)
         }

@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Statements {
     marked: String,
-    head: String,
+    pub(super) head: String,
     in_flight: String,
 }
 

@@ -32,11 +32,16 @@ impl Seen {
         self.0.fetch_max(head.map_or(0, |head| head.position()), Ordering::Relaxed);
     }
 
+    /// Whether at most so many events seem to be behind a position.
+    pub(super) fn is_within(&self, after: u64, events: u64) -> bool {
+        let head = self.0.load(Ordering::Relaxed);
+        head > 0 && head.saturating_sub(after) <= events
+    }
+
     /// Behind which position all is asked for, if few events seem to be there.
     pub(super) fn is_near(&self, request: &QueryRequest) -> Option<u64> {
         let whole = request.limit.is_none() && request.order == Order::OldestFirst;
-        let head = self.0.load(Ordering::Relaxed);
-        request.bounds.after.filter(|after| whole && head > 0 && head.saturating_sub(*after) <= NEAR)
+        request.bounds.after.filter(|after| whole && self.is_within(*after, NEAR))
     }
 }
 

@@ -8,8 +8,12 @@
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
 //! | `floor` | what a read must contain by tokens and sessions, and the token of what it has seen |
 //! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
+//! | `behind` | reading on behind a place |
+//! | `news`, `watch_primary`, `watch_replicas` | who waits for the log to go on, and who tells them |
+//! | `announce` | what appends tell other processes |
 //! | `merge` | what appends leave to be done beside them |
 //! | `snapshot` | the states of projections |
+//! | `consumer` | who follows the log, and how far they have got |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
 //! | `hot_key`, `index` | the indexes that are there by choice |
@@ -19,10 +23,13 @@
 
 mod access;
 mod alone;
+mod announce;
 mod append;
+mod behind;
 mod builder;
 mod call;
 mod check;
+mod consumer;
 mod drain;
 mod failure;
 mod filter_sql;
@@ -36,16 +43,22 @@ mod merge;
 #[cfg(feature = "migrations")]
 mod migrate;
 mod names;
+mod news;
 mod prepared;
 mod query;
 mod read_sql;
 mod snapshot;
 mod stream;
 mod tail;
+mod watch_primary;
+mod watch_replicas;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
 
+pub(crate) use self::consumer::{
+    CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
+};
 #[cfg(feature = "migrations")]
 pub use self::migrate::{Migrate, Migrated};
 pub use self::{
@@ -56,9 +69,10 @@ pub use self::{
     index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
     names::LogName,
 };
-use self::{builder::GroupLimits, group::Group, known::Known, read_sql::ReadSql};
+use self::{announce::Announcements, builder::GroupLimits, group::Group, known::Known, news::News, read_sql::ReadSql};
 use super::{
-    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
+    Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, Piece, QueryRequest,
+    ReadBehindRequest, Served, WaitRequest,
 };
 use crate::{Result, Router, router::Deadline};
 
@@ -99,7 +113,7 @@ use crate::{Result, Router, router::Deadline};
 ///
 /// # Grants
 ///
-/// [`LogName::grants`] gives roles what they need: a reader, a writer, a migrator. In detail, this is what a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
+/// [`LogName::grants`] gives roles what they need: a reader, a consumer, a writer, a migrator. In detail, this is what a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
 /// lacks one fails with [`Configuration`](crate::ErrorKind::Configuration).
 ///
 /// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
@@ -108,6 +122,8 @@ use crate::{Result, Router, router::Deadline};
 /// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1` and, to be fast, on the function `mainstem.events_merge_pending`, which everybody has by default |
 /// | load snapshots, project | `SELECT` | `SELECT` | |
 /// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
+/// | subscribe, ask how far consumers are | `SELECT` | | `SELECT` on the tables of consumers |
+/// | follow as a [consumer](Self::consumer) | `SELECT` | | `SELECT`, `INSERT`, `UPDATE`, `DELETE` on `mainstem.events_consumers`, `_members`, `_progress` and `_skipped` |
 /// | delete snapshots | | `SELECT`, `DELETE` | |
 /// | migrate | | | `CREATE` on the schema, or on the database if it is not there |
 /// | build and drop [indexes](LogIndex) | ownership, which who migrates has | | |
@@ -120,6 +136,8 @@ pub struct PostgresEventStore {
     log: Arc<Log>,
     group: Arc<Group>,
     known: Arc<Known>,
+    news: Arc<News>,
+    announcements: Arc<Announcements>,
 }
 
 /// A log's names, and the statements that hold them.
@@ -129,10 +147,12 @@ struct Log {
     /// What it is called in tokens.
     number: u64,
     append: String,
+    notify: String,
     merge: String,
     judge: FilterStatement,
     snapshots: snapshot::Statements,
     floor: floor::Statements,
+    consumers: consumer::Statements,
     read: ReadSql,
     keys: Arc<[HotKey]>,
 }
@@ -149,12 +169,14 @@ impl Log {
     fn new(name: LogName, database: Option<&str>, keys: Arc<[HotKey]>) -> Self {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
+            notify: name.put_into(include_str!("sql/notify.sql")),
             merge: name.put_into(include_str!("sql/merge.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
             read: ReadSql::new(&name, Arc::clone(&keys)),
             snapshots: snapshot::Statements::new(&name),
             floor: floor::Statements::new(&name),
             number: floor::number(database, &name),
+            consumers: consumer::Statements::new(&name),
             keys,
             name,
         }
@@ -208,6 +230,12 @@ impl PostgresEventStore {
         self.known.unmerged.close();
     }
 
+    /// The router that it is reached by.
+    #[must_use]
+    pub fn router(&self) -> &Router {
+        &self.router
+    }
+
     /// The log's name.
     #[must_use]
     pub fn name(&self) -> &LogName {
@@ -216,7 +244,7 @@ impl PostgresEventStore {
 }
 
 impl PostgresEventStore {
-    fn deadline(&self, timeout: Option<Duration>) -> Deadline {
+    pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Deadline {
         Deadline::after(timeout.unwrap_or_else(|| self.router.call_timeout()))
     }
 }
@@ -249,5 +277,14 @@ impl EventStore for PostgresEventStore {
 
     fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         stream::run(self.clone(), request)
+    }
+
+    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+        let deadline = self.deadline(request.timeout);
+        Box::pin(behind::run(self.clone(), request, deadline))
+    }
+
+    fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
+        Box::pin(news::wait(self.clone(), request))
     }
 }

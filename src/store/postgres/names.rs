@@ -1,6 +1,8 @@
 //! The names of a log in the database.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
+
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
@@ -68,6 +70,18 @@ impl LogName {
     #[must_use]
     pub fn log(&self) -> &str {
         &self.log
+    }
+
+    /// The channel on which appends to this log are told of, by the position of the last event: for who listens himself.
+    ///
+    /// It is made of the digest of both names, since a channel's name may be no longer than an identifier.
+    #[must_use]
+    pub fn channel(&self) -> String {
+        let digest = Sha256::digest(self.to_string());
+        digest[..16].iter().fold("mainstem_".to_owned(), |mut channel, byte| {
+            let _ = write!(channel, "{byte:02x}");
+            channel
+        })
     }
 
     /// The quoted name of what belongs to the log under this suffix, without the schema.

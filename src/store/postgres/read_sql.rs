@@ -10,15 +10,16 @@ use super::{
     wire::position_param,
 };
 use crate::{
-    Result,
+    Filter, Result,
     filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
-    store::{Order, QueryRequest},
+    store::{Order, QueryRequest, ReadBehindRequest},
 };
 
 /// The texts, with the log's names.
 #[derive(Debug)]
 pub(super) struct ReadSql {
     query: Template,
+    landmarks: Template,
     found: Template,
     found_contained: Template,
     found_few: Template,
@@ -45,6 +46,9 @@ enum Piece {
 /// So many events are looked at one by one rather than searched by an index, and without planning the search each time.
 pub(super) const NEAR: u64 = 256;
 
+/// The clause for the log's last event.
+const HEAD: &str = "ORDER BY position DESC LIMIT 1";
+
 /// A statement and its parameters.
 #[derive(Default)]
 pub(super) struct Statement<'a> {
@@ -61,6 +65,8 @@ pub(super) enum First {
     Head,
     /// The event at this position, if it is there.
     At(u64),
+    /// The log's last event, and those at these positions, as far as they are there.
+    HeadAnd([u64; 2]),
 }
 
 impl Template {
@@ -88,6 +94,7 @@ impl ReadSql {
         Self {
             keys,
             query: Template::new(name, include_str!("sql/query.sql")),
+            landmarks: Template::new(name, include_str!("sql/landmarks.sql")),
             found: Template::new(name, include_str!("sql/found.sql")),
             found_contained: Template::new(name, include_str!("sql/found_contained.sql")),
             found_few: Template::new(name, include_str!("sql/found_few.sql")),
@@ -107,8 +114,12 @@ impl ReadSql {
             format!("${}", params.len())
         };
         let head = match first {
-            First::Head => "ORDER BY position DESC LIMIT 1".to_owned(),
+            First::Head => HEAD.to_owned(),
             First::At(position) => format!("WHERE position = {}", bind(Box::new(position_param(position)))),
+            First::HeadAnd(positions) => {
+                let positions = bind(Box::new(positions.map(position_param).to_vec()));
+                self.landmarks.with(|_| &positions)
+            }
         };
         let limit = request.limit.map(|limit| format!(" LIMIT {}", bind(Box::new(position_param(limit)))));
         let limit = limit.as_deref().unwrap_or_default();
@@ -150,15 +161,47 @@ impl ReadSql {
     /// The head, and behind it what is asked for of the first [`NEAR`] events behind `after`, oldest first.
     pub(super) fn near<'a>(&self, request: &'a QueryRequest, after: u64) -> Statement<'a> {
         let until = position_param(after.saturating_add(NEAR));
-        let mut params: Vec<Param<'a>> = vec![Box::new(position_param(after)), Box::new(until)];
+        let params: Vec<Param<'a>> = vec![Box::new(position_param(after)), Box::new(until)];
         let bounds = Bounds { after: None, ..request.bounds };
-        let filter = filter_sql::selection(&request.filter, bounds, &[], &mut params);
+        self.one_by_one(&request.filter, bounds, HEAD, params)
+    }
+
+    /// What a read behind a place asks for: the head, what there is at the place and at the end of the piece, and the events
+    /// between them. If that is near, they are looked at one by one.
+    pub(super) fn behind<'a>(
+        &self,
+        request: &'a ReadBehindRequest,
+        query: &'a QueryRequest,
+        is_near: bool,
+    ) -> Statement<'a> {
+        let after = request.after.position();
+        let first = [after, request.until.unwrap_or(after)];
+        match (is_near, request.until) {
+            (true, Some(until)) => {
+                let marks = first.map(position_param).to_vec();
+                let params: Vec<Param<'a>> =
+                    vec![Box::new(position_param(after)), Box::new(position_param(until)), Box::new(marks)];
+                let head = self.landmarks.with(|_| "$3");
+                self.one_by_one(&request.filter, Bounds::default(), &head, params)
+            }
+            _ => self.query(query, First::HeadAnd(first)),
+        }
+    }
+
+    /// The events behind $1 and up to $2 that match, each looked at.
+    fn one_by_one<'a>(
+        &self,
+        filter: &'a Filter,
+        bounds: Bounds,
+        head: &str,
+        mut params: Vec<Param<'a>>,
+    ) -> Statement<'a> {
+        let filter = filter_sql::selection(filter, bounds, &[], &mut params);
         let found = self.found_near.with(|place| match place {
             "after" => "$1",
             "until" => "$2",
             _ => &filter,
         });
-        let head = "ORDER BY position DESC LIMIT 1";
         let sql = self.query.with(|place| if place == "head" { head } else { &found });
         Statement { sql, planned_once: true, params }
     }

@@ -48,6 +48,17 @@ pub(crate) async fn store() -> (TestDatabase<'static>, Router, PostgresEventStor
     (database, router, store)
 }
 
+/// The files in `migrations/`, in the order of their numbers, without their ending.
+pub(crate) fn migrations() -> Vec<String> {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
+    let files = std::fs::read_dir(folder).expect("the migrations").map(|file| file.expect("a file").file_name());
+    let mut names: Vec<String> = files
+        .map(|name| name.to_str().and_then(|name| name.strip_suffix(".sql")).expect("a .sql").to_owned())
+        .collect();
+    names.sort_by_key(|name| name[1..].split_once("__").and_then(|(number, _)| number.parse::<u32>().ok()));
+    names
+}
+
 /// An event with a payload.
 pub(crate) fn event(event_type: &str, payload: serde_json::Value) -> NewEvent {
     NewEvent::new(event_type, &payload).expect("an event")

@@ -22,7 +22,27 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
     ('"mainstem"."events_snapshots"', 'position', 'bigint', true, false),
     ('"mainstem"."events_snapshots"', 'id', 'uuid', true, false),
     ('"mainstem"."events_snapshots"', 'state', 'json', true, false),
-    ('"mainstem"."events_snapshots"', 'saved_at', 'timestamp with time zone', true, false)
+    ('"mainstem"."events_snapshots"', 'saved_at', 'timestamp with time zone', true, false),
+    ('"mainstem"."events_consumers"', 'consumer', 'text', true, true),
+    ('"mainstem"."events_consumers"', 'partitions', 'integer', true, false),
+    ('"mainstem"."events_consumers"', 'is_paused', 'boolean', true, false),
+    ('"mainstem"."events_members"', 'consumer', 'text', true, true),
+    ('"mainstem"."events_members"', 'member', 'uuid', true, false),
+    ('"mainstem"."events_members"', 'alive_until', 'timestamp with time zone', true, false),
+    ('"mainstem"."events_progress"', 'consumer', 'text', true, true),
+    ('"mainstem"."events_progress"', 'partition', 'integer', true, false),
+    ('"mainstem"."events_progress"', 'position', 'bigint', true, false),
+    ('"mainstem"."events_progress"', 'id', 'uuid', false, false),
+    ('"mainstem"."events_progress"', 'past', 'json', true, false),
+    ('"mainstem"."events_progress"', 'epoch', 'bigint', true, false),
+    ('"mainstem"."events_progress"', 'member', 'uuid', false, false),
+    ('"mainstem"."events_progress"', 'saved_at', 'timestamp with time zone', true, false),
+    ('"mainstem"."events_skipped"', 'consumer', 'text', true, true),
+    ('"mainstem"."events_skipped"', 'position', 'bigint', true, false),
+    ('"mainstem"."events_skipped"', 'id', 'uuid', true, false),
+    ('"mainstem"."events_skipped"', 'reason', 'text', true, false),
+    ('"mainstem"."events_skipped"', 'attempts', 'bigint', true, false),
+    ('"mainstem"."events_skipped"', 'skipped_at', 'timestamp with time zone', true, false)
 ), wanted_index (of, name, method, columns, is_unique, is_for, is_required) AS (VALUES
     ('"mainstem"."events"', '"mainstem"."events_pkey"', 'btree', '{position}', true, NULL, true),
     ('"mainstem"."events"', '"mainstem"."events_id"', 'btree', '{id}', true, NULL, true),
@@ -32,7 +52,11 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
     ('"mainstem"."events"', '"mainstem"."events_payload"', 'gin', '{payload}', false, NULL, false),
     ('"mainstem"."events"', '"mainstem"."events_metadata"', 'gin', '{metadata}', false, NULL, false),
     ('"mainstem"."events_snapshots"', '"mainstem"."events_snapshots_key"', 'btree', '{projection,version,filter}', true, NULL,
-     true)
+     true),
+    ('"mainstem"."events_consumers"', '"mainstem"."events_consumers_key"', 'btree', '{consumer}', true, NULL, true),
+    ('"mainstem"."events_members"', '"mainstem"."events_members_key"', 'btree', '{consumer,member}', true, NULL, true),
+    ('"mainstem"."events_progress"', '"mainstem"."events_progress_key"', 'btree', '{consumer,partition}', true, NULL, true),
+    ('"mainstem"."events_skipped"', '"mainstem"."events_skipped_key"', 'btree', '{consumer,position,id}', true, NULL, true)
 ), there (of, oid, relkind, relpersistence, relrowsecurity, relnamespace) AS (
     SELECT w.of, c.oid, c.relkind, c.relpersistence, c.relrowsecurity, c.relnamespace
     FROM (SELECT DISTINCT of FROM wanted_column) AS w

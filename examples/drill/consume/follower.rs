@@ -1,0 +1,166 @@
+//! Who follows by a subscription: it is dropped again and again, and goes on from its mark.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use mainstem::{Consistency, ErrorKind, EventId, EventStore, Filter, Mark, PostgresEventStore, Start, Subscribe};
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Duration, sleep, timeout},
+};
+
+use super::router;
+use crate::{Outcome, plan::Dice};
+
+/// The events that one goes back by at a time to find what the log still holds.
+const BACK: usize = 2000;
+
+pub(crate) struct Follower {
+    name: &'static str,
+    filter: Filter,
+    following: JoinHandle<Outcome<Seen>>,
+    last: Arc<AtomicU64>,
+    end: watch::Sender<Option<u64>>,
+}
+
+/// What one has seen, in that order, without what the log has lost.
+pub(crate) struct Seen {
+    pub(crate) name: &'static str,
+    pub(crate) events: Vec<Mark>,
+    /// Events that were seen, and that the log has lost.
+    pub(crate) lost: usize,
+    pub(crate) restarts: u64,
+    /// It was told that the log had lost events, and it had not.
+    pub(crate) false_alarms: u64,
+}
+
+impl Follower {
+    pub(crate) fn start(
+        name: &'static str,
+        nodes: &[String; 2],
+        filter: Filter,
+        level: Consistency,
+        seed: u64,
+    ) -> Outcome<Self> {
+        let (store, last) = (PostgresEventStore::new(&router(nodes)?), Arc::<AtomicU64>::default());
+        let (end, ends) = watch::channel(None);
+        let dice = Dice::new(seed, name.len() as u64 + 1000);
+        let seen = Seen { name, events: Vec::new(), lost: 0, restarts: 0, false_alarms: 0 };
+        let following = tokio::spawn(follow(store, filter.clone(), level, dice, Arc::clone(&last), ends, seen));
+        Ok(Self { name, filter, following, last, end })
+    }
+
+    pub(crate) fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(crate) fn filter(&self) -> &Filter {
+        &self.filter
+    }
+
+    pub(crate) fn last(&self) -> u64 {
+        self.last.load(Ordering::Relaxed)
+    }
+
+    /// Lets it come to the end of the log.
+    pub(crate) async fn finish(mut self, log: &[(Mark, bool)], limit: Duration) -> Outcome<Seen> {
+        self.end.send_replace(Some(log.last().map_or(0, |(mark, _)| mark.position())));
+        match timeout(limit, &mut self.following).await {
+            Ok(seen) => seen?,
+            Err(_) => Err(format!("{} is at {} after {limit:?}, and not at the end", self.name, self.last()).into()),
+        }
+    }
+}
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+async fn follow(
+    store: PostgresEventStore,
+    filter: Filter,
+    level: Consistency,
+    mut dice: Dice,
+    at: Arc<AtomicU64>,
+    mut end: watch::Receiver<Option<u64>>,
+    mut seen: Seen,
+) -> Outcome<Seen> {
+    // Where to go on, events or not.
+    let mut mark: Option<Mark> = None;
+    loop {
+        let start = mark.map_or(Start::Beginning, Start::After);
+        let builder = store.subscribe(&filter).consistency(level.clone()).start(start);
+        let mut subscription = builder.batch_size(1 + dice.roll(800)).build();
+        let mut left = 1 + dice.roll(400);
+        while left > 0 {
+            if end.borrow().is_some_and(|end| mark.is_some_and(|mark| mark.position() >= end)) {
+                return Ok(seen);
+            }
+            let batch = tokio::select! {
+                batch = subscription.next_batch() => batch,
+                // The end is known now.
+                Ok(()) = end.changed() => continue,
+            };
+            match batch {
+                Some(Ok(batch)) => {
+                    seen.events.extend(batch.iter().map(mainstem::Event::mark));
+                    mark = Some(batch.mark());
+                    at.store(batch.mark().position(), Ordering::Relaxed);
+                    left -= 1;
+                }
+                Some(Err(error)) if error.kind() == ErrorKind::LogDiverged => {
+                    let before = seen.events.len();
+                    mark = common(&store, &mut seen.events, mark).await?;
+                    seen.lost += before - seen.events.len();
+                    // The event of the mark itself may be the only one that is lost.
+                    seen.false_alarms += u64::from(subscription.mark() == mark);
+                    break;
+                }
+                Some(Err(error)) if error.is_retryable() || error.kind() == ErrorKind::SplitBrain => {}
+                Some(Err(error)) => return Err(error.into()),
+                None => break,
+            }
+        }
+        seen.restarts += 1;
+    }
+}
+
+/// Drops what the log does not hold any more, and tells where to go on: behind the last event that is there.
+async fn common(store: &PostgresEventStore, events: &mut Vec<Mark>, mark: Option<Mark>) -> Outcome<Option<Mark>> {
+    if let Some(mark) = mark
+        && held(store, mark).await?
+    {
+        return Ok(Some(mark));
+    }
+    while let Some(last) = events.last().copied() {
+        if held(store, last).await? {
+            break;
+        }
+        // In steps, and then one by one: what is in front of one that is there, is there.
+        let back = events.len().saturating_sub(BACK);
+        match events.get(back).copied() {
+            Some(earlier) if !held(store, earlier).await? => events.truncate(back),
+            _ => drop(events.pop()),
+        }
+    }
+    Ok(events.last().copied())
+}
+
+async fn held(store: &PostgresEventStore, mark: Mark) -> Outcome<bool> {
+    let at = Filter::any_event().after_position(mark.position() - 1).until_position(mark.position());
+    loop {
+        match store.query(&at).await {
+            Ok(found) => {
+                let id: Option<EventId> = found.first().map(mainstem::Event::id);
+                return Ok(id == Some(mark.id()));
+            }
+            Err(error) if error.is_retryable() => sleep(Duration::from_millis(50)).await,
+            Err(error) => return Err(error.into()),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! `drill consume`: those who follow the log while it is written, and everything breaks.
+//!
+//!     cargo run --release --features testing --example drill -- consume --events 1000000
+//!
+//! Writers append, little and much at a time. Subscriptions follow the primary and the replica, all events and some, and are
+//! dropped and go on from their mark. Consumers in processes of their own, alone and in a group, are killed and started again.
+//! Sessions are killed, a transaction is open in another database, and there are two failovers: one that loses nothing, and one
+//! that loses acknowledged events. Afterwards everything is held against the log: nothing skipped, nothing out of order,
+//! duplicates only where they are allowed.
+//!
+//! The last line of standard output is `drill consume: skipped=0 out_of_order=0 duplicates=0 events=N`.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `writers` | who appends |
+//! | `follower` | who follows by a subscription, in this process |
+//! | `member`, `crew` | who consumes, each a process, and who kills and starts them |
+//! | `failover` | the two failovers |
+//! | `verdict` | what must hold |
+
+mod crew;
+mod failover;
+mod follower;
+pub(crate) mod member;
+mod verdict;
+mod writers;
+
+use std::{
+    process::ExitCode,
+    time::{Duration, Instant},
+};
+
+use mainstem::{Consistency, Filter, PostgresEventStore, Router, testing::LocalCluster};
+use tokio::time::{sleep, timeout};
+
+use self::{crew::Crew, follower::Follower, verdict::Verdict, writers::Writers};
+use crate::{Outcome, args::ConsumeArgs, database, trouble::Trouble};
+
+/// For one call.
+const CALL: Duration = Duration::from_secs(5);
+
+/// For what is not the writing itself, and for writing when it is slowest.
+const SLACK: Duration = Duration::from_secs(300);
+const SLOWEST: f64 = 200.0;
+
+/// For everybody to come to the end of the log when the writing is over.
+const SETTLE: Duration = Duration::from_secs(180);
+
+pub(crate) async fn run(args: &ConsumeArgs) -> Outcome<ExitCode> {
+    let limit = Duration::from_secs_f64(args.events as f64 / SLOWEST) + SLACK;
+    timeout(limit, drill(args)).await.map_err(|_| format!("not through after {limit:?}"))?
+}
+
+/// A router over both nodes, which finds a new primary within a moment.
+fn router(nodes: &[String; 2]) -> Outcome<Router> {
+    let [primary, replica] = nodes;
+    let builder = Router::builder().primary(primary).replica(replica).call_timeout(CALL);
+    Ok(builder.probe_interval(Duration::from_millis(100)).build()?)
+}
+
+async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
+    let ConsumeArgs { events, writers, seed, fault } = args;
+    let broken = fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
+    eprintln!("drill consume: {events} events by {writers} writers, seed {seed}{broken}");
+    let cluster = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on").start().await?;
+    let admin = database::connect(&cluster.primary().url()).await?;
+    for name in ["drill", "elsewhere"] {
+        admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;
+    }
+    drop(admin);
+    let nodes = [cluster.primary().url_for("drill"), cluster.replica(0).url_for("drill")];
+    database::create(&nodes[0], fault.as_deref()).await?;
+    verdict::create(&nodes[0]).await?;
+    cluster.wait_until_caught_up().await?;
+
+    let store = PostgresEventStore::new(&router(&nodes)?);
+    let some = Filter::matching().any_type_of(["Rare"]).finish()?;
+    let follow =
+        |name, filter: &Filter, level: Consistency| Follower::start(name, &nodes, filter.clone(), level, *seed);
+    let followers = [
+        follow("primary", &Filter::any_event(), Consistency::Strong)?,
+        follow("replica", &Filter::any_event(), Consistency::Eventual)?,
+        follow("some", &some, Consistency::Eventual)?,
+    ];
+    let crew = Crew::start(&nodes, *seed).await?;
+    let writing = Writers::start(&nodes, *writers, *events, *seed)?;
+    let mut trouble = Some(Trouble::start(&cluster));
+    // The failovers, by how much is written.
+    let mut plan = vec![(0.7, true), (0.35, false)];
+    let begin = Instant::now();
+    while !writing.is_over() {
+        sleep(Duration::from_millis(200)).await;
+        if begin.elapsed().as_millis() % 2000 < 200 {
+            let at: Vec<String> = followers.iter().map(|one| format!("{} at {}", one.name(), one.last())).collect();
+            let (written, killed) = (writing.written(), crew.killed());
+            eprintln!(
+                "{:>4} s: {written} events written; {}; {killed} processes killed",
+                begin.elapsed().as_secs(),
+                at.join(", ")
+            );
+        }
+        let Some((_, lossy)) = plan.pop_if(|(part, _)| writing.written() as f64 >= *part * *events as f64) else {
+            continue;
+        };
+        drop(trouble.take());
+        let took = Instant::now();
+        failover::fail_over(&cluster, lossy).await?;
+        let how = if lossy { "that loses what was acknowledged last" } else { "that loses nothing" };
+        eprintln!("a failover {how}, in {} ms", took.elapsed().as_millis());
+        trouble = Some(Trouble::start(&cluster));
+    }
+    drop(trouble);
+    writing.finish().await?;
+    if !plan.is_empty() {
+        return Err("the writing was over before both failovers".into());
+    }
+
+    eprintln!("all is written; waiting for everybody, and judging …");
+    let log = timeout(SETTLE, verdict::read_log(&store)).await.map_err(|_| "the log cannot be read")??;
+    let mut verdict = Verdict::default();
+    for follower in followers {
+        let filter = follower.filter().clone();
+        let seen = follower.finish(&log, SETTLE).await?;
+        verdict.follower(&log, &filter, &seen);
+    }
+    crew.finish(&store, log.len() as u64, SETTLE).await?;
+    verdict.consumers(&store, &log).await?;
+    let exit = verdict.conclude(log.len(), crew.killed());
+    Ok(exit)
+}

@@ -1,0 +1,77 @@
+//! What a consumer hands out at a time.
+
+use std::ops::Deref;
+
+use super::super::Batch;
+use crate::{Event, Mark, store::CheckpointRequest};
+
+/// The next events of a consumer, in the order of the log. It dereferences to the slice of them.
+///
+/// [`Consumer::commit`](crate::Consumer::commit) and [`Consumer::transaction`](crate::Consumer::transaction) save that it was
+/// handled. It may have no events: then it only says how far the log has none for this consumer, and is committed as any other.
+#[derive(Clone, Debug)]
+#[must_use = "a batch that is not committed is handed out again some day"]
+pub struct ConsumerBatch {
+    batch: Batch,
+    pub(super) checkpoint: CheckpointRequest,
+    is_first: bool,
+}
+
+impl ConsumerBatch {
+    pub(super) fn new(batch: Batch, checkpoint: CheckpointRequest, is_first: bool) -> Self {
+        Self { batch, checkpoint, is_first }
+    }
+
+    /// The events.
+    #[must_use]
+    pub fn events(&self) -> &[Event] {
+        self.batch.events()
+    }
+
+    /// The place up to which everything is handled once this batch is.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.batch.mark()
+    }
+
+    /// How many events of the log were behind this batch when it was read, whether they are for this consumer or not.
+    #[must_use]
+    pub fn events_behind(&self) -> u64 {
+        self.batch.events_behind()
+    }
+
+    /// The partitions that it is for.
+    #[must_use]
+    pub fn partitions(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
+        self.checkpoint.partitions.iter().map(|partition| partition.unsigned_abs())
+    }
+
+    /// Whether it begins with the log itself: nothing has been handled before it.
+    #[must_use]
+    pub fn is_first(&self) -> bool {
+        self.is_first
+    }
+
+    /// What was read, and from where.
+    #[must_use]
+    pub fn batch(&self) -> &Batch {
+        &self.batch
+    }
+}
+
+impl Deref for ConsumerBatch {
+    type Target = [Event];
+
+    fn deref(&self) -> &[Event] {
+        self.batch.events()
+    }
+}
+
+impl<'a> IntoIterator for &'a ConsumerBatch {
+    type Item = &'a Event;
+    type IntoIter = std::slice::Iter<'a, Event>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.batch.events().iter()
+    }
+}

@@ -1,0 +1,134 @@
+//! The settings of a consumer.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Consumer, partitions::Partitions};
+use crate::{
+    Consistency, Error, Event, EventId, Filter, PostgresEventStore, Result, Start,
+    consume::{SubscriptionBuilder, reading::Plan},
+    store::Member,
+};
+
+/// How much of the time for a takeover a member counts as living after it has said so; the rest is for noticing it.
+const LEASE_SHARE: f64 = 0.6;
+
+/// The settings of a [`Consumer`].
+#[derive(Clone, Debug)]
+#[must_use = "a builder does nothing until it builds"]
+pub struct ConsumerBuilder {
+    store: PostgresEventStore,
+    name: String,
+    plan: Plan,
+    start: Start,
+    partitions: Partitions,
+    takeover: Duration,
+}
+
+impl PostgresEventStore {
+    /// A consumer of the events that match, under a name: see [`Consumer`].
+    ///
+    /// It reads from replicas, whatever the scope says, unless [`consistency`](ConsumerBuilder::consistency) says otherwise.
+    /// Its checkpoints are on the primary.
+    pub fn consumer(&self, name: impl Into<String>, filter: &Filter) -> ConsumerBuilder {
+        ConsumerBuilder {
+            store: self.clone(),
+            name: name.into(),
+            plan: Plan {
+                store: Arc::new(self.clone()),
+                filter: filter.clone(),
+                consistency: Consistency::Eventual,
+                batch_size: SubscriptionBuilder::DEFAULT_BATCH_SIZE,
+                timeout: None,
+            },
+            start: Start::Beginning,
+            partitions: Partitions::one(),
+            takeover: Duration::from_secs(5),
+        }
+    }
+}
+
+impl ConsumerBuilder {
+    /// The longest name of a consumer, in bytes.
+    pub const MAX_NAME_LEN: usize = 255;
+
+    /// Replaces what it is for.
+    pub(in crate::consume) fn for_filter(mut self, filter: Filter) -> Self {
+        self.plan.filter = filter;
+        self
+    }
+
+    /// Where it begins when it runs for the first time; later it goes on from its checkpoint. Defaults to the
+    /// [beginning](Start::Beginning) of the log.
+    pub fn start(mut self, start: impl Into<Start>) -> Self {
+        self.start = start.into();
+        self
+    }
+
+    /// Divides the events into so many partitions, by a key, so that several members of the consumer share them: in one process
+    /// or in many. Events of the same key are in one partition, and are handled in their order. Those without a key are in the
+    /// first one.
+    ///
+    /// The number is for good: it is also the most members that have something to do. Without this there is one partition, and
+    /// one member works while the others wait to take over. Every member reads the log for itself.
+    ///
+    /// ```no_run
+    /// # fn run(store: mainstem::PostgresEventStore) {
+    /// use mainstem::Filter;
+    ///
+    /// // By account: the tag that begins with it.
+    /// let consumer = store
+    ///     .consumer("statements", &Filter::any_event())
+    ///     .partitions(16, |event| event.tags().find(|tag| tag.starts_with("account:")))
+    ///     .build();
+    /// # }
+    /// ```
+    pub fn partitions(mut self, partitions: u32, key: impl Fn(&Event) -> Option<&str> + Send + Sync + 'static) -> Self {
+        self.partitions = Partitions::new(partitions, key);
+        self
+    }
+
+    /// Within what time another member takes over what one leaves behind who has died. Defaults to five seconds; less than
+    /// half a second counts as that.
+    ///
+    /// A member says five times as often that it lives. Shorter, and that is more writes on the primary, and a member that
+    /// cannot reach it for a moment loses its partitions; longer, and its events wait.
+    pub fn takeover(mut self, limit: Duration) -> Self {
+        self.takeover = limit.max(Duration::from_millis(500));
+        self
+    }
+
+    /// Where it reads. Defaults to [`Eventual`](Consistency::Eventual): from replicas.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.plan.consistency = consistency;
+        self
+    }
+
+    /// The most events of a batch; see [`SubscriptionBuilder::batch_size`].
+    pub fn batch_size(mut self, events: u64) -> Self {
+        self.plan.batch_size = events.max(1);
+        self
+    }
+
+    /// The limit of each read and each write. Defaults to the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.plan.timeout = Some(limit);
+        self
+    }
+
+    /// The consumer. Nothing is sent before it is asked for a batch.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the name is empty, has more than
+    /// [255 bytes](Self::MAX_NAME_LEN), or contains a NUL character.
+    pub fn build(self) -> Result<Consumer> {
+        let Self { store, name, plan, start, partitions, takeover } = self;
+        if name.is_empty() || name.len() > Self::MAX_NAME_LEN || name.contains('\0') {
+            let message = format!("the name of the consumer, {name:?}, has not 1 to 255 bytes without a NUL character");
+            return Err(Error::invalid_input(message));
+        }
+        let lease = takeover.mul_f64(LEASE_SHARE);
+        let member = Member { consumer: name, id: EventId::new().into(), partitions: partitions.amount, lease };
+        Ok(Consumer::new(store, member, plan, start, partitions))
+    }
+}

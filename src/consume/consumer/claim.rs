@@ -1,0 +1,160 @@
+//! Which partitions are a member's: claiming them, keeping them, and whether the log still holds their checkpoints.
+
+use std::{
+    pin::pin,
+    sync::{Arc, atomic::Ordering},
+};
+
+use futures_util::future::{Either, select};
+use tokio::time::{Instant, sleep_until};
+
+use super::{
+    Consumer,
+    consumer::FIRST_PAUSE,
+    heartbeat::{Heard, Heartbeat, Standing},
+    trail::Trail,
+};
+use crate::{
+    Consistency, Error, ErrorKind, Mark, Result,
+    store::{After, Claimed, EventStore, Membership, Pulse, ReadBehindRequest, no_consumer},
+};
+
+/// A partition of this member.
+#[derive(Debug)]
+pub(super) struct Owned {
+    pub(super) partition: i32,
+    pub(super) epoch: i64,
+    /// Up to where its events have been handed out.
+    pub(super) mark: Option<Mark>,
+    /// The end of the last batch with events: the next one is only saved if this one is.
+    pub(super) needs: u64,
+    pub(super) trail: Trail,
+}
+
+impl Consumer {
+    pub(super) fn must_rewind(&self) -> bool {
+        self.rewinds.load(Ordering::Acquire) != self.rewound
+    }
+
+    /// Whether what this member has may have changed.
+    fn may_have_changed(&self) -> bool {
+        let Some(heartbeat) = self.heartbeat.as_ref().filter(|heartbeat| !heartbeat.is_over()) else { return true };
+        let Heard { standing, safe_until } = heartbeat.heard();
+        Instant::now() >= safe_until
+            || match standing {
+                Standing::Joined => false,
+                Standing::Gone | Standing::Lost => true,
+                Standing::Member(Pulse { is_paused, owned, is_unfair, .. }) => {
+                    is_unfair || is_paused != self.is_paused || owned != self.owned.len()
+                }
+            }
+    }
+
+    /// Asks what this member has, if that may have changed.
+    pub(super) async fn keep_claim(&mut self) -> Result<()> {
+        if !self.must_claim && !self.must_rewind() && !self.may_have_changed() {
+            return Ok(());
+        }
+        self.must_claim = true;
+        if let Some(at) = self.claim_at {
+            let stopped = self.stop.stopped();
+            if let Either::Right(_) = select(pin!(sleep_until(at)), stopped).await {
+                return Ok(());
+            }
+        }
+        if self.heartbeat.as_ref().is_some_and(|it| matches!(it.heard().standing, Standing::Lost)) {
+            tracing::warn!(consumer = %self.member.consumer, "checkpoints were lost with a primary; going on from those that are there");
+            self.rewind();
+        }
+        // Whoever rewinds meanwhile does so once more.
+        let rewinds = self.rewinds.load(Ordering::Acquire);
+        let rewind = rewinds != self.rewound;
+        let asked = Instant::now();
+        let membership = self.join().await?;
+        // From here to the check nothing is awaited, so that what is known is never known by half.
+        (self.has_joined, self.rewound, self.is_paused) = (true, rewinds, membership.is_paused);
+        self.own(membership.claimed, rewind);
+        let saved = Arc::clone(&self.saved);
+        self.heartbeat = Some(Heartbeat::start(self.store.clone(), self.member.clone(), asked, saved));
+        if !self.is_checked {
+            self.check_marks().await?;
+        }
+        (self.is_checked, self.must_claim, self.has_ended) = (true, false, false);
+        (self.claim_pause, self.claim_at) = (FIRST_PAUSE, None);
+        Ok(())
+    }
+
+    /// Claims, and makes the consumer if this is the first time that it runs.
+    async fn join(&self) -> Result<Membership> {
+        let mut membership = self.store.claim(&self.member, self.deadline()).await?;
+        if membership.is_none() && !self.has_joined {
+            let start = self.start.resolve_to_mark(&self.store).await?;
+            self.store.create_consumer(&self.member, start, self.deadline()).await?;
+            membership = self.store.claim(&self.member, self.deadline()).await?;
+        }
+        membership.ok_or_else(|| no_consumer(&self.member.consumer))
+    }
+
+    /// What this member has from now on. What it keeps goes on where it was handed out.
+    fn own(&mut self, claimed: Vec<Claimed>, rewind: bool) {
+        let mut known = std::mem::take(&mut self.owned);
+        let mut is_same = known.len() == claimed.len() && !rewind;
+        for Claimed { partition, epoch, checkpoint, past } in claimed {
+            let at = known.iter().position(|owned| owned.partition == partition && owned.epoch == epoch && !rewind);
+            is_same &= at.is_some();
+            let owned = at.map(|at| known.swap_remove(at));
+            let anew = || Owned { partition, epoch, mark: checkpoint, needs: 0, trail: Trail::new(past) };
+            self.owned.push(owned.unwrap_or_else(anew));
+        }
+        if !is_same {
+            (self.subscription, self.quiet, self.is_checked) = (None, None, false);
+            self.saved = Arc::default();
+        }
+    }
+
+    /// Whether the log holds all checkpoints. The reading begins behind the first of them, and asks for that one only.
+    async fn check_marks(&self) -> Result<()> {
+        let mut seen: Vec<Mark> = Vec::new();
+        for mark in self.owned.iter().filter_map(|owned| owned.mark) {
+            if seen.contains(&mark) {
+                continue;
+            }
+            seen.push(mark);
+            let filter = self.plan.filter.clone();
+            let mut request = ReadBehindRequest::new(filter, After::Mark(mark), 0, Consistency::Strong);
+            request.timeout = self.plan.timeout;
+            if let Err(error) = self.store.run_read_behind(request).await {
+                return Err(match error.kind() {
+                    ErrorKind::LogDiverged => self.with_last_common(error).await,
+                    _ => error,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds what is known of how far the log and this consumer agree.
+    pub(super) async fn with_last_common(&self, error: Error) -> Error {
+        if error.last_common().is_some() {
+            return error;
+        }
+        // Each partition for itself: what one has reached another may not have.
+        let mut common: Option<Option<Mark>> = None;
+        for owned in &self.owned {
+            let marks: Vec<Mark> = owned.trail.marks().iter().copied().chain(owned.mark).collect();
+            let Ok(held) = self.store.last_held(&marks, self.deadline()).await else { return error };
+            let position = |mark: Option<Mark>| mark.map_or(0, |mark| mark.position());
+            if common.is_none_or(|common| position(held) < position(common)) {
+                common = Some(held);
+            }
+        }
+        let what = match common.flatten() {
+            Some(mark) => format!("the two agree up to {mark} at least"),
+            None => "it is not known up to where the two agree".to_owned(),
+        };
+        let name = &self.member.consumer;
+        let message =
+            format!("{}; {what}; reset the consumer {name:?} to go on from there, or rebuild", error.message());
+        error.reworded(ErrorKind::LogDiverged, message).with_last_common(common.flatten())
+    }
+}

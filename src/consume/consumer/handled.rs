@@ -1,0 +1,139 @@
+//! Waiting until a consumer has handled an event.
+
+use std::{future::IntoFuture, sync::Arc, time::Duration};
+
+use tokio::time::sleep;
+
+use super::ConsumerControl;
+use crate::{
+    Consistency, Error, ErrorKind, Filter, Mark, Result, Role,
+    router::Deadline,
+    store::{After, BoxFuture, EventStore, ReadBehindRequest},
+};
+
+/// Between two looks, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(2);
+const LONGEST_PAUSE: Duration = Duration::from_millis(50);
+
+/// A wait until a consumer has handled an event that is about to begin: await it, after changing where that must be seen and
+/// how long it may take if need be.
+///
+/// It is for showing a user what he has just written, in a read model that a consumer keeps:
+///
+/// ```no_run
+/// # use mainstem::{AppendCondition, EventStore, NewEvent, PostgresEventStore};
+/// # async fn run(store: PostgresEventStore, event: NewEvent) -> mainstem::Result<()> {
+/// let appended = store.append([event], AppendCondition::none()).await?;
+/// store.consumer_control("shelf").handled(appended.last()).await?;
+/// // … read the model: the event is in it.
+/// # Ok(())
+/// # }
+/// ```
+///
+/// In an eventual scope it looks at a replica, and returns when the checkpoint has arrived there; with several replicas another
+/// one may not have it yet.
+///
+/// # Errors
+///
+/// [`Timeout`](ErrorKind::Timeout) when the limit runs out first: how far the consumer is then is in the message.
+/// [`LogDiverged`](ErrorKind::LogDiverged) when the log does not hold the event any more.
+/// [`Configuration`](ErrorKind::Configuration) when there is no such consumer. The rest is as for a [query](crate::Query).
+///
+/// # Cancel safety
+///
+/// It only reads.
+#[derive(Debug)]
+#[must_use = "nothing is waited for until it is awaited"]
+pub struct WaitUntilHandled {
+    control: ConsumerControl,
+    mark: Mark,
+    consistency: Consistency,
+    timeout: Duration,
+}
+
+/// An event has been handled, as a node shows it.
+#[derive(Clone, Debug)]
+pub struct Handled {
+    checkpoint: Mark,
+    node: Arc<str>,
+    role: Role,
+}
+
+impl WaitUntilHandled {
+    /// The limit, unless [`timeout`](Self::timeout) sets another: five seconds.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    pub(super) fn new(control: ConsumerControl, mark: Mark, consistency: Consistency) -> Self {
+        Self { control, mark, consistency, timeout: Self::DEFAULT_TIMEOUT }
+    }
+
+    /// Replaces the level that the scope has given.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
+        self
+    }
+
+    /// Replaces the limit. Defaults to [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    async fn run(self) -> Result<Handled> {
+        let Self { control, mark, consistency, timeout } = self;
+        let deadline = Deadline::after(timeout);
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let status = control.status_at(&consistency, deadline).await?;
+            let checkpoint = status.checkpoint();
+            if let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.position() >= mark.position()) {
+                // Beyond it, it may have handled another history's events.
+                let check = ReadBehindRequest::new(Filter::any_event(), After::Mark(mark), 0, consistency);
+                control.store().run_read_behind(check).await?;
+                return Ok(Handled { checkpoint, node: status.node().into(), role: status.role() });
+            }
+            if deadline.remaining() <= pause {
+                let place = checkpoint.map_or_else(|| "at the beginning".to_owned(), |mark| format!("at {mark}"));
+                let message = format!(
+                    "the consumer {:?} has not handled {mark} within {timeout:?}: it is {place}, {} events of the log behind{}",
+                    control.name(),
+                    status.events_behind(),
+                    if status.is_paused() { ", and paused" } else { "" }
+                );
+                return Err(Error::new(ErrorKind::Timeout, message).with_node(status.node()));
+            }
+            sleep(pause).await;
+            pause = pause.mul_f64(1.5).min(LONGEST_PAUSE);
+        }
+    }
+}
+
+/// The future owns all that it needs: it may be spawned.
+impl IntoFuture for WaitUntilHandled {
+    type Output = Result<Handled>;
+    type IntoFuture = BoxFuture<Self::Output>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.run())
+    }
+}
+
+impl Handled {
+    /// How far the consumer is: at the event, or behind it.
+    #[must_use]
+    pub fn checkpoint(&self) -> Mark {
+        self.checkpoint
+    }
+
+    /// The name of the node that shows it.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The role of that node.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.role
+    }
+}

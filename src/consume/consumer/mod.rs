@@ -1,0 +1,39 @@
+//! Consumers: who follows a log under a name, and goes on from a checkpoint.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `builder` | the settings |
+//! | `consumer` | the next batch |
+//! | `commit` | saving that it was handled |
+//! | `claim` | which partitions are this member's |
+//! | `heartbeat` | the task that says that this member lives |
+//! | `partitions` | which partition an event is in |
+//! | `trail` | earlier checkpoints, further and further apart |
+//! | `batch` | what is handed out, and what it takes to save it |
+//! | `transaction` | saving it together with what it has led to |
+//! | `control`, `status` | pausing, resetting, deleting from outside, and what is known of a consumer |
+//! | `handled` | waiting until a consumer has handled an event |
+
+mod batch;
+mod builder;
+mod claim;
+mod commit;
+#[expect(clippy::module_inception, reason = "the file of the type that the folder is about")]
+mod consumer;
+mod control;
+mod handled;
+mod heartbeat;
+mod partitions;
+mod status;
+mod trail;
+mod transaction;
+
+pub use self::{
+    batch::ConsumerBatch,
+    builder::ConsumerBuilder,
+    consumer::Consumer,
+    control::ConsumerControl,
+    handled::{Handled, WaitUntilHandled},
+    status::{ConsumerStatus, PartitionStatus, SkippedEvent},
+    transaction::ConsumerTransaction,
+};

@@ -1,0 +1,58 @@
+//! Earlier checkpoints, further and further apart.
+
+use crate::Mark;
+
+/// The places that were reached before the last one, lowest position first: about as many as the position has binary digits.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Trail(Vec<Mark>);
+
+impl Trail {
+    pub(super) fn new(marks: Vec<Mark>) -> Self {
+        Self(marks)
+    }
+
+    pub(super) fn marks(&self) -> &[Mark] {
+        &self.0
+    }
+
+    /// Adds a place, and thins out those before it: each that stays is at least twice as far away as the next one.
+    pub(super) fn push(&mut self, mark: Mark) {
+        let (mut kept, mut next) = (vec![mark], 1);
+        for earlier in self.0.drain(..).rev() {
+            let distance = mark.position().saturating_sub(earlier.position());
+            if distance >= next {
+                kept.push(earlier);
+                next = distance.saturating_mul(2);
+            }
+        }
+        kept.reverse();
+        self.0 = kept;
+    }
+
+    /// As the table keeps it.
+    pub(super) fn to_text(&self) -> String {
+        serde_json::to_string(&self.0).unwrap_or_else(|_| "[]".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::EventId;
+
+    #[test]
+    fn few_places_reach_far_back() {
+        let mut trail = Trail::default();
+        for position in 1..=100_000 {
+            trail.push(Mark::new(position, EventId::new()));
+        }
+        let distances: Vec<u64> = trail.marks().iter().rev().map(|mark| 100_000 - mark.position()).collect();
+        assert!(distances.len() <= 20, "{distances:?}");
+        assert_eq!(distances[0], 0);
+        // Wherever the log ends that has lost something, a place is not much further back.
+        for lost in [10, 100, 1000, 10_000] {
+            let common = distances.iter().find(|distance| **distance >= lost);
+            assert!(common.is_some_and(|common| *common <= 8 * lost), "{lost} lost: {distances:?}");
+        }
+    }
+}

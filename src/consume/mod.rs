@@ -1,0 +1,42 @@
+//! From the log to whoever follows it: subscriptions, consumers with a checkpoint, and projections to read models.
+//!
+//! It stands on the store, and the store knows nothing of it.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `subscribe` | the trait with the calls, for every store |
+//! | `start` | where following begins |
+//! | `subscription`, `batch` | the events of a filter, those that are there and those that come |
+//! | `reading` | the next piece of the log: how much at a time, what to do about errors and replicas that are behind |
+//! | `exclusive` | what lets them be borrowed by tasks |
+//! | `stop` | ending a subscription from elsewhere |
+//! | `consumer` | following under a name, from a checkpoint, alone or in a group |
+//! | `projection` | read models, and a runner for many |
+//! | `cursor`, `fetch` | the same by polling, with a place that can be kept as text |
+
+mod batch;
+mod consumer;
+mod cursor;
+mod exclusive;
+mod fetch;
+mod projection;
+mod reading;
+mod start;
+mod stop;
+mod subscribe;
+mod subscription;
+
+pub use self::{
+    batch::Batch,
+    consumer::{
+        Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction, Handled,
+        PartitionStatus, SkippedEvent, WaitUntilHandled,
+    },
+    cursor::Cursor,
+    fetch::{Fetch, Fetched},
+    projection::{PoisonPolicy, ProjectionProgress, ProjectionState, Projections, ProjectionsBuilder, ReadModel},
+    start::Start,
+    stop::StopHandle,
+    subscribe::{Subscribe, SubscriptionBuilder},
+    subscription::Subscription,
+};

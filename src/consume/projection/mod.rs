@@ -1,0 +1,22 @@
+//! Projections to read models: what a user writes for one, and the runner for many.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `model` | the trait of a read model |
+//! | `poison` | what to do about an event that cannot be handled |
+//! | `progress` | how far a projection is |
+//! | `runner` | starting, watching and stopping many |
+//! | `work` | what the runner does for each, batch by batch |
+
+mod model;
+mod poison;
+mod progress;
+mod runner;
+mod work;
+
+pub use self::{
+    model::ReadModel,
+    poison::PoisonPolicy,
+    progress::{ProjectionProgress, ProjectionState},
+    runner::{Projections, ProjectionsBuilder},
+};

@@ -1,0 +1,243 @@
+//! Starting, watching and stopping many projections.
+
+use std::{fmt, time::Duration};
+
+use tokio::{
+    sync::watch,
+    task::JoinHandle,
+    time::{Instant, timeout_at},
+};
+
+use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
+use crate::{
+    Consistency, ConsumerBuilder, Error, ErrorKind, Mark, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
+};
+
+/// Projections that run in this process, a task for each.
+///
+/// Start the same ones in several processes: of each projection one works, and another one takes over when it dies.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use mainstem::{Event, PostgresEventStore, Projections, ReadModel};
+/// # async fn run(store: PostgresEventStore, shelf: impl ReadModel, readers: impl ReadModel) -> mainstem::Result<()> {
+/// let projections = Projections::builder(&store).with(shelf)?.with(readers)?.start();
+/// // At the first start they are built from all events. An application may wait for that, and show how far it is.
+/// projections
+///     .caught_up(Duration::from_secs(600), |all| {
+///         for one in all {
+///             eprintln!("{}: {:.0} %", one.name, 100.0 * one.fraction());
+///         }
+///     })
+///     .await?;
+///
+/// // A user sees what he has just written.
+/// # let event = mainstem::NewEvent::new("A", &())?;
+/// # use mainstem::{AppendCondition, EventStore};
+/// let appended = store.append([event], AppendCondition::none()).await?;
+/// projections.projected("shelf", appended.last()).await?;
+///
+/// projections.stop().await;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Rebuilding
+///
+/// [`ConsumerControl::reset`](crate::ConsumerControl::reset) to the beginning builds a model anew:
+/// it is [cleared](ReadModel::clear) in the transaction of its first batch.
+#[must_use = "dropped, the projections end"]
+pub struct Projections {
+    store: PostgresEventStore,
+    running: Vec<Running>,
+}
+
+/// One of them.
+struct Running {
+    name: String,
+    progress: watch::Receiver<ProjectionProgress>,
+    stop: StopHandle,
+    task: JoinHandle<()>,
+}
+
+/// The settings of [`Projections`].
+#[must_use = "nothing runs before it is started"]
+pub struct ProjectionsBuilder {
+    store: PostgresEventStore,
+    policy: PoisonPolicy,
+    takeover: Option<Duration>,
+    consistency: Consistency,
+    batch_size: u64,
+    starts: Vec<(String, Start)>,
+}
+
+/// Starts one, whose type is forgotten.
+type Start = Box<dyn FnOnce(ConsumerBuilder, PoisonPolicy) -> Result<Running> + Send>;
+
+impl Projections {
+    /// A builder with every setting at its default, and no projection yet.
+    pub fn builder(store: &PostgresEventStore) -> ProjectionsBuilder {
+        ProjectionsBuilder {
+            store: store.clone(),
+            policy: PoisonPolicy::stop(),
+            takeover: None,
+            consistency: Consistency::Eventual,
+            batch_size: ProjectionsBuilder::DEFAULT_BATCH_SIZE,
+            starts: Vec::new(),
+        }
+    }
+
+    /// How far each of them is, in the order in which they were added.
+    #[must_use]
+    pub fn progress(&self) -> Vec<ProjectionProgress> {
+        self.running.iter().map(|running| running.progress.borrow().clone()).collect()
+    }
+
+    /// Waits until all of them have what was there, and shows how far they are whenever one has got on.
+    ///
+    /// # Errors
+    ///
+    /// [`Timeout`](ErrorKind::Timeout) when the limit runs out first. The error that has ended one of them, if one was ended by it.
+    /// A projection that another process has stays [waiting](ProjectionState::Waiting) here; what it has handled counts all
+    /// the same once this process asks for it with [`projected`](Self::projected).
+    ///
+    /// # Cancel safety
+    ///
+    /// They run on.
+    pub async fn caught_up(&self, limit: Duration, mut show: impl FnMut(&[ProjectionProgress])) -> Result<()> {
+        let until = Instant::now() + limit;
+        for running in &self.running {
+            let mut changes = running.progress.clone();
+            loop {
+                let progress = changes.borrow_and_update().clone();
+                show(&self.progress());
+                match progress.state {
+                    ProjectionState::Live => break,
+                    ProjectionState::Failed | ProjectionState::Stopped => {
+                        let stopped = || Error::new(ErrorKind::Closed, "it was stopped");
+                        let error = progress.error.unwrap_or_else(stopped);
+                        return Err(error.within(&format!("the projection {:?} has ended", running.name)));
+                    }
+                    ProjectionState::Waiting | ProjectionState::CatchingUp => {}
+                }
+                if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
+                    let position = progress.handled.map_or(0, |mark| mark.position());
+                    let message = format!(
+                        "the projection {:?} has not caught up within {limit:?}: it is at position {position} of {}",
+                        running.name, progress.head_position
+                    );
+                    return Err(Error::new(ErrorKind::Timeout, message));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until a projection has handled this event, in whatever process it runs: see [`WaitUntilHandled`].
+    pub fn projected(&self, name: &str, mark: Mark) -> WaitUntilHandled {
+        self.store.consumer_control(name).handled(mark)
+    }
+
+    /// Lets each of them finish the batch that it is at, and waits for that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, they end at once: what is in their transactions is rolled back.
+    pub async fn stop(mut self) {
+        self.running.iter().for_each(|running| running.stop.stop());
+        for running in &mut self.running {
+            // A panic of a model has been told already.
+            let _ = (&mut running.task).await;
+        }
+    }
+}
+
+impl ProjectionsBuilder {
+    /// The most events of a transaction, unless [`batch_size`](Self::batch_size) says otherwise: 200.
+    pub const DEFAULT_BATCH_SIZE: u64 = 200;
+
+    /// Adds one.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](ErrorKind::InvalidInput) when its name is taken by another one, and what its filter says.
+    pub fn with<M: ReadModel>(mut self, model: M) -> Result<Self> {
+        let (name, filter) = (model.name(), model.filter()?);
+        if self.starts.iter().any(|(other, _)| *other == name) {
+            return Err(Error::invalid_input(format!("two projections have the name {name:?}")));
+        }
+        // The name is checked here, and not when they start.
+        drop(self.store.consumer(&*name, &filter).build()?);
+        let for_start = name.clone();
+        let start = move |consumer: ConsumerBuilder, policy| {
+            let consumer = consumer.for_filter(filter).build()?;
+            let (tell, progress) = watch::channel(ProjectionProgress::new(for_start.clone()));
+            let stop = consumer.stop_handle();
+            let task = tokio::spawn(Work::new(model, consumer, policy, tell).run());
+            Ok(Running { name: for_start, progress, stop, task })
+        };
+        self.starts.push((name, Box::new(start)));
+        Ok(self)
+    }
+
+    /// What is done about an event that a model cannot apply. Defaults to [`PoisonPolicy::stop`].
+    pub fn poison_policy(mut self, policy: PoisonPolicy) -> Self {
+        self.policy = policy;
+        self
+    }
+
+    /// See [`ConsumerBuilder::takeover`].
+    pub fn takeover(mut self, limit: Duration) -> Self {
+        self.takeover = Some(limit);
+        self
+    }
+
+    /// Where events are read. Defaults to [`Eventual`](Consistency::Eventual): from replicas. The models are on the primary.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
+        self
+    }
+
+    /// The most events of a batch, which is one transaction. Defaults to 200.
+    ///
+    /// Larger, and fewer commits share the same work, but an event that cannot be applied takes more back with it; smaller,
+    /// and building a model takes longer.
+    pub fn batch_size(mut self, events: u64) -> Self {
+        self.batch_size = events;
+        self
+    }
+
+    /// Starts them, each in a task of its own.
+    pub fn start(self) -> Projections {
+        let Self { store, policy, takeover, consistency, batch_size, starts } = self;
+        let mut running = Vec::with_capacity(starts.len());
+        for (name, start) in starts {
+            let mut consumer = store.consumer(name, &crate::Filter::any_event());
+            consumer = consumer.consistency(consistency.clone()).batch_size(batch_size);
+            if let Some(limit) = takeover {
+                consumer = consumer.takeover(limit);
+            }
+            // Checked when it was added.
+            running.extend(start(consumer, policy));
+        }
+        Projections { store, running }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl fmt::Debug for Projections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.progress()).finish()
+    }
+}
+
+impl fmt::Debug for ProjectionsBuilder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.starts.iter().map(|(name, _)| name)).finish()
+    }
+}

@@ -1,0 +1,156 @@
+//! What the runner does for one projection, batch by batch.
+
+use std::{collections::HashMap, time::Duration};
+
+use tokio::{sync::watch, time::sleep};
+
+use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel};
+use crate::{Consumer, ConsumerBatch, Error, Mark, Result, consume::reading::is_final};
+
+/// The pause behind what has failed and was not an event's fault, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
+
+/// A projection at work.
+pub(super) struct Work<M> {
+    model: M,
+    consumer: Consumer,
+    policy: PoisonPolicy,
+    progress: watch::Sender<ProjectionProgress>,
+    /// The events of the present batch that could not be applied.
+    poison: HashMap<Mark, Poison>,
+}
+
+/// An event that its model could not apply.
+struct Poison {
+    attempts: u64,
+    error: Error,
+    is_given_up: bool,
+}
+
+/// Why a batch is not committed.
+enum Failure {
+    /// It was not the events' fault.
+    Other(Error),
+    Event(Mark, Error),
+}
+
+impl<M: ReadModel> Work<M> {
+    pub(super) fn new(
+        model: M,
+        consumer: Consumer,
+        policy: PoisonPolicy,
+        progress: watch::Sender<ProjectionProgress>,
+    ) -> Self {
+        Self { model, consumer, policy, progress, poison: HashMap::new() }
+    }
+
+    /// Works until the consumer ends, or an event stops it.
+    pub(super) async fn run(mut self) {
+        let mut pause = FIRST_PAUSE;
+        while let Some(batch) = self.consumer.next_batch().await {
+            let outcome = match batch {
+                Ok(batch) => self.handle(&batch).await.map(|skipped| self.committed(&batch, skipped)),
+                Err(error) => {
+                    self.held_up(error);
+                    continue;
+                }
+            };
+            match outcome {
+                Ok(()) => pause = FIRST_PAUSE,
+                Err(Failure::Event(mark, error)) => {
+                    if !self.poisoned(mark, error).await {
+                        return self.progress.send_modify(|progress| progress.state = ProjectionState::Failed);
+                    }
+                }
+                Err(Failure::Other(error)) => {
+                    self.held_up(error);
+                    sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+            }
+        }
+        self.progress.send_if_modified(|progress| {
+            let was_stopped = progress.state != ProjectionState::Failed;
+            if was_stopped {
+                progress.state = ProjectionState::Stopped;
+            }
+            was_stopped
+        });
+    }
+
+    /// Applies a batch in one transaction, but for the events that were given up: how many these are.
+    async fn handle(&mut self, batch: &ConsumerBatch) -> Result<u64, Failure> {
+        let transaction = self.consumer.transaction(batch).await.map_err(Failure::Other)?;
+        if batch.is_first() {
+            self.model.clear(&transaction).await.map_err(Failure::Other)?;
+        }
+        let mut skipped = 0;
+        for event in batch {
+            if let Some(poison) = self.poison.get(&event.mark()).filter(|poison| poison.is_given_up) {
+                let skip = transaction.skip(event, &poison.error.report(), poison.attempts).await;
+                skip.map_err(Failure::Other)?;
+                skipped += 1;
+            } else if let Err(error) = self.model.apply(event, &transaction).await {
+                return Err(match is_of_the_database(&error) {
+                    true => Failure::Other(error),
+                    false => Failure::Event(event.mark(), error),
+                });
+            }
+        }
+        transaction.commit().await.map_err(Failure::Other)?;
+        self.poison.clear();
+        Ok(skipped)
+    }
+
+    /// Does what the policy says about an event; whether the projection goes on.
+    async fn poisoned(&mut self, mark: Mark, error: Error) -> bool {
+        let attempts = self.poison.get(&mark).map_or(1, |poison| poison.attempts + 1);
+        let tries_again = attempts <= u64::from(self.policy.retries);
+        let is_given_up = !tries_again && self.policy.then_skip;
+        let (projection, report) = (self.consumer.name(), error.report());
+        if tries_again {
+            tracing::warn!(projection, event = %mark, attempts, error = %report, "an event could not be applied; it is tried again");
+        } else if is_given_up {
+            tracing::error!(projection, event = %mark, attempts, error = %report, "an event could not be applied; it is passed over");
+        } else {
+            tracing::error!(projection, event = %mark, attempts, error = %report, "an event could not be applied; the projection stops");
+        }
+        self.progress.send_modify(|progress| progress.error = Some(error.clone()));
+        self.poison.insert(mark, Poison { attempts, error, is_given_up });
+        if tries_again {
+            sleep(self.policy.pause).await;
+        }
+        tries_again || is_given_up
+    }
+
+    fn committed(&self, batch: &ConsumerBatch, skipped: u64) {
+        self.progress.send_modify(|progress| {
+            progress.handled = Some(batch.mark());
+            progress.head_position = batch.batch().head_position();
+            progress.applied += batch.len() as u64 - skipped;
+            progress.skipped += skipped;
+            let is_live = batch.events_behind() == 0;
+            progress.state = if is_live { ProjectionState::Live } else { ProjectionState::CatchingUp };
+        });
+    }
+
+    fn held_up(&self, error: Error) {
+        tracing::warn!(projection = %self.consumer.name(), error = %error.report(), "a projection is held up");
+        self.progress.send_modify(|progress| {
+            if is_final(&error) {
+                progress.state = ProjectionState::Failed;
+            }
+            progress.error = Some(error);
+        });
+    }
+}
+
+/// Whether the database is the reason, and not the event: it was lost, or the transaction has met another one.
+fn is_of_the_database(error: &Error) -> bool {
+    const SERIALIZATION_FAILURE: &str = "40001";
+    const DEADLOCK: &str = "40P01";
+    const LOCK_NOT_AVAILABLE: &str = "55P03";
+    let others = [SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE];
+    error.is_retryable() || error.sqlstate().is_some_and(|state| others.contains(&state))
+}

@@ -1,0 +1,320 @@
+//! The next piece of the log, again and again: how much at a time, when to wait, and what to do about errors and replicas that
+//! are behind.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    task::JoinHandle,
+    time::{Instant, Sleep, sleep},
+};
+
+use super::{Batch, Start, exclusive::Exclusive};
+use crate::{
+    Consistency, Error, ErrorKind, EventStore, Filter, Mark, Result, Role,
+    store::{After, BoxFuture, Piece, ReadBehindRequest, WaitRequest},
+};
+
+/// The pause behind an error, at first and at most.
+const FIRST_ERROR_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_ERROR_PAUSE: Duration = Duration::from_secs(1);
+
+/// The pause behind a read that was in vain, at first and at most: another replica than the one that was heard of has served.
+const FIRST_VAIN_PAUSE: Duration = Duration::from_millis(1);
+const LONGEST_VAIN_PAUSE: Duration = Duration::from_millis(50);
+
+/// A replica that does not show what was read before may be behind, or the event is lost: the primary is asked which it is,
+/// so often.
+const JUDGE_EVERY: Duration = Duration::from_secs(1);
+
+/// Replicas that show nothing of what the primary has told of for so long may follow nobody. For a while then only those
+/// serve that are known to be this fresh, or else the primary.
+const PATIENCE: Duration = Duration::from_secs(1);
+const FRESH: Duration = Duration::from_secs(2);
+const WHILE: Duration = Duration::from_secs(10);
+
+/// The longest piece, in positions, for filters that match next to nothing.
+const WIDEST: u64 = 1 << 40;
+
+/// What is read, and how.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) filter: Filter,
+    pub(super) consistency: Consistency,
+    pub(super) batch_size: u64,
+    pub(super) timeout: Option<Duration>,
+}
+
+/// The log behind a place, as a sequence of batches without end.
+pub(super) struct Reading {
+    plan: Plan,
+    /// Where to begin, until that is known.
+    start: Option<Start>,
+    after: After,
+    /// How many positions the next piece may span, so that no search is for more than a few batches' worth.
+    window: u64,
+    step: Exclusive<Step>,
+    error_pause: Duration,
+    vain_pause: Duration,
+    /// Since when replicas have not shown what was read, or the primary was asked last.
+    behind_since: Option<Instant>,
+    /// Since when they have not shown what the primary has told of.
+    vain_since: Option<Instant>,
+    /// Until when stale replicas do not serve.
+    fresh_until: Option<Instant>,
+}
+
+enum Step {
+    Resolve(BoxFuture<Result<After>>),
+    Read(BoxFuture<Result<Piece>>),
+    /// The primary is asked whether the log still holds what was read.
+    Judge(BoxFuture<Result<Piece>>),
+    Wait(BoxFuture<Result<()>>),
+    Pause(Pin<Box<Sleep>>),
+    Over,
+}
+
+impl Reading {
+    pub(super) fn new(plan: Plan, start: Start) -> Self {
+        let window = plan.batch_size.saturating_mul(2);
+        let mut reading = Self {
+            plan,
+            start: Some(start),
+            after: After::Beginning,
+            window,
+            step: Exclusive::new(Step::Over),
+            error_pause: FIRST_ERROR_PAUSE,
+            vain_pause: FIRST_VAIN_PAUSE,
+            behind_since: None,
+            vain_since: None,
+            fresh_until: None,
+        };
+        if let Start::Beginning | Start::After(_) | Start::AfterPosition(_) = start {
+            // Known without asking anybody.
+            reading.after = match start {
+                Start::After(mark) => After::Mark(mark),
+                Start::AfterPosition(position @ 1..) => After::Position(position),
+                _ => After::Beginning,
+            };
+            reading.start = None;
+        }
+        let first = reading.first_step();
+        reading.step.set(first);
+        reading
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The place up to which everything was handed out.
+    pub(super) fn mark(&self) -> Option<Mark> {
+        self.after.mark()
+    }
+
+    pub(super) fn end(&mut self) {
+        self.step.set(Step::Over);
+    }
+
+    /// The next batch, or what went wrong; `None` behind an error that time does not mend.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
+        loop {
+            match self.step.get_mut() {
+                Step::Over => return Poll::Ready(None),
+                Step::Resolve(resolving) => match ready!(resolving.as_mut().poll(cx)) {
+                    Ok(after) => {
+                        (self.after, self.start) = (after, None);
+                        let next = self.read(false);
+                        self.step.set(next);
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
+                },
+                Step::Pause(pause) => {
+                    ready!(pause.as_mut().poll(cx));
+                    let next = self.first_step();
+                    self.step.set(next);
+                }
+                Step::Wait(waiting) => match ready!(waiting.as_mut().poll(cx)) {
+                    Ok(()) => {
+                        let next = self.read(false);
+                        self.step.set(next);
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
+                },
+                Step::Judge(judging) => match ready!(judging.as_mut().poll(cx)) {
+                    Err(error) if error.kind() == ErrorKind::LogDiverged => {
+                        return Poll::Ready(Some(Err(self.failed(error))));
+                    }
+                    // The replicas are behind, or nobody can tell.
+                    Ok(_) | Err(_) => {
+                        let next = self.pause();
+                        self.step.set(next);
+                    }
+                },
+                Step::Read(reading) => match ready!(reading.as_mut().poll(cx)) {
+                    Ok(piece) => {
+                        self.error_pause = FIRST_ERROR_PAUSE;
+                        if let Some(batch) = self.read_on(piece) {
+                            return Poll::Ready(Some(Ok(batch)));
+                        }
+                    }
+                    // Neither a fresh replica nor the primary is there: a stale one is better than none.
+                    Err(error) if self.is_fresh() && !is_final(&error) => {
+                        self.fresh_until = None;
+                        let next = self.pause();
+                        self.step.set(next);
+                    }
+                    Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
+                },
+            }
+        }
+    }
+
+    /// Whether stale replicas do not serve at present.
+    fn is_fresh(&self) -> bool {
+        self.fresh_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn first_step(&self) -> Step {
+        match self.start {
+            None => self.read(false),
+            Some(start) => {
+                let Plan { store, consistency, .. } = self.plan.clone();
+                Step::Resolve(Box::pin(async move { start.resolve(&*store, &consistency).await }))
+            }
+        }
+    }
+
+    /// The read of the next piece; if it is to go on by itself, in a task that ends with it or with this.
+    fn read(&self, ahead: bool) -> Step {
+        let Plan { store, filter, consistency, batch_size, timeout } = &self.plan;
+        let consistency = if self.is_fresh() { &Consistency::Bounded(FRESH) } else { consistency };
+        let mut request = ReadBehindRequest::new(filter.clone(), self.after, *batch_size, consistency.clone());
+        request.timeout = *timeout;
+        if filter.items().is_some() {
+            request.until = Some(self.after.position().saturating_add(self.window));
+        }
+        let piece = store.run_read_behind(request);
+        match Handle::try_current() {
+            Ok(runtime) if ahead => Step::Read(Box::pin(Ahead(runtime.spawn(piece)))),
+            _ => Step::Read(piece),
+        }
+    }
+
+    fn wait(&self) -> Step {
+        let consistency = if self.is_fresh() { Consistency::Strong } else { self.plan.consistency.clone() };
+        Step::Wait(self.plan.store.run_wait(WaitRequest::new(self.after, consistency)))
+    }
+
+    /// A pause behind a read in vain, each longer than the one before.
+    fn pause(&mut self) -> Step {
+        let pause = self.vain_pause;
+        self.vain_pause = (pause * 2).min(LONGEST_VAIN_PAUSE);
+        Step::Pause(Box::pin(sleep(pause)))
+    }
+
+    fn read_on(&mut self, piece: Piece) -> Option<Batch> {
+        let (position, end) = (self.after.position(), piece.head.map_or(0, |head| head.position()));
+        let Some(reached) = piece.reached else {
+            let next = match self.after {
+                After::Mark(_) if piece.role == Role::Replica && end < position => self.behind(),
+                _ => self.in_vain(),
+            };
+            self.step.set(next);
+            return None;
+        };
+        let span = reached.position() - position;
+        if piece.events.len() as u64 >= self.plan.batch_size {
+            self.window = span.saturating_mul(2).max(self.plan.batch_size);
+        } else if !piece.is_at_head() {
+            self.window = self.window.saturating_mul(2).min(WIDEST);
+        }
+        (self.vain_pause, self.behind_since, self.vain_since) = (FIRST_VAIN_PAUSE, None, None);
+        self.after = After::Mark(reached);
+        let next = if piece.is_at_head() { self.wait() } else { self.read(true) };
+        self.step.set(next);
+        Batch::new(piece)
+    }
+
+    /// The node has not got as far as what was read before.
+    fn behind(&mut self) -> Step {
+        let since = *self.behind_since.get_or_insert_with(Instant::now);
+        if since.elapsed() < JUDGE_EVERY {
+            return self.pause();
+        }
+        self.behind_since = None;
+        let Plan { store, filter, timeout, .. } = &self.plan;
+        let mut request = ReadBehindRequest::new(filter.clone(), self.after, 0, Consistency::Strong);
+        request.timeout = *timeout;
+        Step::Judge(store.run_read_behind(request))
+    }
+
+    /// Somebody has told of more, but the node that was asked does not have it.
+    fn in_vain(&mut self) -> Step {
+        let since = *self.vain_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= PATIENCE && self.plan.consistency == Consistency::Eventual && !self.is_fresh() {
+            self.fresh_until = Some(Instant::now() + WHILE);
+            return self.read(false);
+        }
+        let (Step::Pause(pause), Step::Wait(waiting)) = (self.pause(), self.wait()) else { return self.wait() };
+        Step::Wait(Box::pin(async move {
+            pause.await;
+            waiting.await
+        }))
+    }
+
+    /// Goes on a little later, unless time does not mend this.
+    fn failed(&mut self, error: Error) -> Error {
+        let next = match is_final(&error) {
+            true => Step::Over,
+            false => Step::Pause(Box::pin(sleep(self.error_pause))),
+        };
+        self.step.set(next);
+        self.error_pause = (self.error_pause * 2).min(LONGEST_ERROR_PAUSE);
+        error
+    }
+}
+
+/// Whether a person has to do something before the same read can succeed.
+pub(super) fn is_final(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::Closed
+            | ErrorKind::Configuration
+            | ErrorKind::InvalidInput
+            | ErrorKind::LogDiverged
+            | ErrorKind::Schema
+    )
+}
+
+/// A read that goes on by itself until it ends, or is dropped.
+struct Ahead(JoinHandle<Result<Piece>>);
+
+impl Future for Ahead {
+    type Output = Result<Piece>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<Piece>> {
+        match ready!(Pin::new(&mut self.0).poll(cx)) {
+            Ok(piece) => Poll::Ready(piece),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => {
+                    let message = "the runtime that read ahead has been shut down";
+                    Poll::Ready(Err(Error::new(ErrorKind::Unavailable, message)))
+                }
+            },
+        }
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

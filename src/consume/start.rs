@@ -1,0 +1,93 @@
+//! Where following the log begins.
+
+use std::time::SystemTime;
+
+use crate::{
+    Consistency, Error, Event, EventStore, Filter, Mark, Result,
+    store::{After, Order, QueryRequest},
+};
+
+/// Where a subscription, a fetch or a new consumer begins.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Start {
+    /// With the first event of the log.
+    #[default]
+    Beginning,
+    /// Behind this event, which must be in the log: if it is not, that is [`LogDiverged`](crate::ErrorKind::LogDiverged).
+    After(Mark),
+    /// Behind this position, whatever event is there; 0 is the beginning. **Unfenced**: after a failover or a restore that
+    /// lost events, what is at the position may be another event than the one that was handled. Prefer
+    /// [`After`](Self::After).
+    AfterPosition(u64),
+    /// With the first event that was [recorded](Event::recorded_at) at this time or later.
+    ///
+    /// That is the database's clock, whose time follows the order of the log as long as nobody sets it back. It is found
+    /// by some twenty short reads.
+    RecordedFrom(SystemTime),
+    /// With the first event that is appended from now on: behind the log's head at the moment of the first read.
+    Now,
+}
+
+impl Start {
+    /// The place, out of what the log holds at this level.
+    pub(super) async fn resolve(self, store: &dyn EventStore, consistency: &Consistency) -> Result<After> {
+        match self {
+            Self::Beginning | Self::AfterPosition(0) => Ok(After::Beginning),
+            Self::After(mark) => Ok(After::Mark(mark)),
+            Self::AfterPosition(position) => Ok(After::Position(position)),
+            Self::Now => {
+                Ok(last(store, u64::MAX, consistency).await?.map_or(After::Beginning, |it| After::Mark(it.mark())))
+            }
+            Self::RecordedFrom(time) => before(store, time, consistency).await,
+        }
+    }
+}
+
+impl Start {
+    /// The place as the event that is there, on the primary; `None` for the beginning.
+    pub(super) async fn resolve_to_mark(self, store: &dyn EventStore) -> Result<Option<Mark>> {
+        let Self::AfterPosition(position @ 1..) = self else {
+            return Ok(self.resolve(store, &Consistency::Strong).await?.mark());
+        };
+        let last = last(store, position, &Consistency::Strong).await?.map(|event| event.mark());
+        match last.filter(|last| last.position() == position) {
+            Some(mark) => Ok(Some(mark)),
+            None => Err(Error::invalid_input(format!("there is no event at position {position} to begin behind"))),
+        }
+    }
+}
+
+/// The place behind the last event that was recorded before this time.
+async fn before(store: &dyn EventStore, time: SystemTime, consistency: &Consistency) -> Result<After> {
+    let Some(head) = last(store, u64::MAX, consistency).await? else { return Ok(After::Beginning) };
+    if head.recorded_at() < time {
+        return Ok(After::Mark(head.mark()));
+    }
+    // Of the positions in between, the answer is the last whose event is too early.
+    let (mut early, mut late) = (After::Beginning, head.position());
+    while early.position() + 1 < late {
+        let middle = early.position() + (late - early.position()) / 2;
+        match last(store, middle, consistency).await? {
+            Some(event) if event.position() <= early.position() => late = middle,
+            Some(event) if event.recorded_at() < time => early = After::Mark(event.mark()),
+            Some(event) => late = event.position(),
+            None => late = middle,
+        }
+    }
+    Ok(early)
+}
+
+/// The last event up to a position.
+async fn last(store: &dyn EventStore, until: u64, consistency: &Consistency) -> Result<Option<Event>> {
+    let mut request = QueryRequest::new(&Filter::any_event());
+    (request.order, request.limit, request.consistency) = (Order::NewestFirst, Some(1), consistency.clone());
+    request.bounds.until = (until < u64::MAX).then_some(until);
+    Ok(store.run_query(request).await?.events.pop())
+}
+
+impl From<Mark> for Start {
+    fn from(mark: Mark) -> Self {
+        Self::After(mark)
+    }
+}

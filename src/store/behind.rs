@@ -1,0 +1,176 @@
+//! Reading on behind a place in the log, piece by piece, and waiting for what comes there: what subscriptions are made of.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{After, Answer, BoxFuture, EventStore, Order, QueryRequest};
+use crate::{Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Role, filter::Bounds, router::asked};
+
+/// A read of the next events behind a place, as a store gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct ReadBehindRequest {
+    /// Which events,
+    pub filter: Filter,
+    /// behind what. An event that is named must be there.
+    pub after: After,
+    /// No further than this position, if it says so. A store may look less far.
+    pub until: Option<u64>,
+    /// How many at most. None for 0, which only asks whether the log holds what [`after`](Self::after) says.
+    pub limit: u64,
+    /// How fresh.
+    pub consistency: Consistency,
+    /// The limit that the caller has set; else the store's own.
+    pub timeout: Option<Duration>,
+}
+
+/// What a store answers to a read behind a place: a piece of the log without a hole.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Piece {
+    /// The events that match, lowest position first.
+    pub events: Vec<Event>,
+    /// The place up to which there are no others; the next read goes on there. `None` when there is nothing behind the
+    /// place that was asked for.
+    pub reached: Option<Mark>,
+    /// The last event of the whole log, in the same snapshot.
+    pub head: Option<Mark>,
+    /// The name of the node that has served.
+    pub node: Arc<str>,
+    /// What that node is.
+    pub role: Role,
+}
+
+/// A wait for the log to go on, as a store gets it.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct WaitRequest {
+    /// Behind what.
+    pub after: After,
+    /// Where the news must be seen.
+    pub consistency: Consistency,
+}
+
+impl ReadBehindRequest {
+    /// For the next events that match, as many as the limit says, at this level.
+    #[must_use]
+    pub fn new(filter: Filter, after: After, limit: u64, consistency: Consistency) -> Self {
+        Self { filter, after, until: None, limit, consistency, timeout: None }
+    }
+
+    /// The refusal when the log, whose last event is at `head`, does not hold what [`after`](Self::after) says. An empty log
+    /// ends at 0.
+    #[must_use]
+    pub fn diverged(&self, head: u64) -> Error {
+        let place = match self.after.mark() {
+            Some(mark) => format!("the event {mark}"),
+            None => format!("position {}", self.after.position()),
+        };
+        let message = format!(
+            "the log, which ends at position {head}, does not hold {place} that the read was to go on from: the log was \
+             restored, or events were lost in a failover"
+        );
+        Error::new(ErrorKind::LogDiverged, message)
+    }
+
+    /// The query for the events.
+    pub(super) fn query(&self) -> QueryRequest {
+        let bounds = Bounds { after: Some(self.after.position()), until: self.until, ..Bounds::default() };
+        self.ask(self.filter.clone(), bounds, Order::OldestFirst, self.limit)
+    }
+
+    /// The query for the last event up to a position.
+    fn last_until(&self, position: u64) -> QueryRequest {
+        let bounds = Bounds { until: Some(position), ..Bounds::default() };
+        self.ask(Filter::any_event(), bounds, Order::NewestFirst, 1)
+    }
+
+    fn ask(&self, filter: Filter, bounds: Bounds, order: Order, limit: u64) -> QueryRequest {
+        let (consistency, timeout, floor) = (self.consistency.clone(), self.timeout, asked(&self.consistency, None));
+        QueryRequest { filter, bounds, order, limit: Some(limit), consistency, floor, wants_token: false, timeout }
+    }
+
+    /// The piece, out of what was read: the events, the log's head, and the last events up to the mark and up to
+    /// [`until`](Self::until), each as far as it is there.
+    pub(super) fn piece(&self, answer: Answer, at_mark: Option<Mark>, at_until: Option<Mark>) -> Result<Piece> {
+        let Answer { mut events, head, node, role, .. } = answer;
+        let end = head.map_or(0, |head| head.position());
+        let after = self.after.position();
+        if let Some(mark) = self.after.mark()
+            && at_mark != Some(mark)
+        {
+            if role == Role::Primary || end >= mark.position() {
+                return Err(self.diverged(end).with_node(node));
+            }
+            // A replica that has not got there yet.
+            events.clear();
+        }
+        let is_full = events.len() as u64 >= self.limit;
+        events.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
+        let reached = match self.until {
+            _ if is_full => events.last().map(Event::mark),
+            Some(until) if until < end => at_until,
+            _ => head,
+        };
+        let reached = reached.filter(|reached| reached.position() > after);
+        Ok(Piece { events, reached, head, node, role })
+    }
+}
+
+impl Piece {
+    /// Whether the log had nothing more behind this piece when it was read.
+    #[must_use]
+    pub fn is_at_head(&self) -> bool {
+        self.reached == self.head
+    }
+}
+
+impl WaitRequest {
+    /// For news behind this place, at this level.
+    #[must_use]
+    pub fn new(after: After, consistency: Consistency) -> Self {
+        Self { after, consistency }
+    }
+
+    /// Whether a log with this head has something to tell to who waits: it goes on, or it has lost what he has read.
+    #[must_use]
+    pub fn is_over(&self, head: Option<Mark>) -> bool {
+        let position = head.map_or(0, |head| head.position());
+        position > self.after.position()
+            || self.after.mark().is_some_and(|mark| mark.position() == position && Some(mark) != head)
+    }
+}
+
+/// A piece, out of queries: the events first, and what they stand behind afterwards. If that is there then, it was there
+/// when the events were read: a log that has lost it does not get it back.
+pub(super) fn of_queries(store: &(impl EventStore + ?Sized), request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+    let events = store.run_query(request.query());
+    let at_mark = request.after.mark().map(|mark| store.run_query(request.last_until(mark.position())));
+    let at_until = request.until.map(|until| store.run_query(request.last_until(until)));
+    Box::pin(async move {
+        let answer = events.await?;
+        let mut marks = [None, None];
+        for (mark, query) in marks.iter_mut().zip([at_mark, at_until]) {
+            if let Some(query) = query {
+                *mark = query.await?.events.last().map(Event::mark);
+            }
+        }
+        let [at_mark, at_until] = marks;
+        request.piece(answer, at_mark, at_until)
+    })
+}
+
+/// A wait, out of queries for the head.
+pub(super) fn by_polling(store: &(impl EventStore + ?Sized), request: WaitRequest) -> BoxFuture<Result<()>> {
+    let mut head = QueryRequest::new(&Filter::any_event());
+    (head.order, head.limit, head.consistency) = (Order::NewestFirst, Some(1), request.consistency.clone());
+    let answer = store.run_query(head);
+    Box::pin(async move {
+        if !request.is_over(answer.await?.head) {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    })
+}
+
+/// How long a store that cannot tell of news is left alone.
+const POLL: Duration = Duration::from_millis(20);

@@ -1,0 +1,86 @@
+//! Reading on behind a place in the log in PostgreSQL: one statement for the events, the head and what they stand behind.
+
+use std::sync::Arc;
+
+use super::{
+    PostgresEventStore,
+    floor::Asked,
+    read_sql::NEAR,
+    wire::{self, Line},
+};
+use crate::{
+    Mark, Role,
+    error::Result,
+    router::{Deadline, Effect, Lease, asked},
+    store::{Answer, Piece, ReadBehindRequest},
+};
+
+/// Carries the read out, on a node that its level allows.
+pub(super) async fn run(store: PostgresEventStore, request: ReadBehindRequest, deadline: Deadline) -> Result<Piece> {
+    let request = Arc::new(request);
+    let read = |lease| read(store.clone(), Arc::clone(&request), lease, deadline);
+    let floor = asked(&request.consistency, None);
+    let ask = Asked { consistency: &request.consistency, floor: &floor, wants_token: false };
+    store.read(ask, deadline, read).await
+}
+
+async fn read(
+    store: PostgresEventStore,
+    request: Arc<ReadBehindRequest>,
+    lease: Arc<Lease>,
+    deadline: Deadline,
+) -> Result<Piece> {
+    let piece = try_read(&store, &request, &lease, deadline).await;
+    // A replica can be ahead: it has shown a commit that still waits for its standby here. That append holds the log's lock.
+    let is_beyond = |head: Option<Mark>| {
+        let head = head.map_or(0, |head| head.position());
+        request.after.mark().is_some_and(|mark| mark.position() > head)
+    };
+    match piece {
+        Ok((_, head)) if lease.role() == Role::Primary && is_beyond(head) => {
+            store.wait_for_appends(&lease, deadline).await?;
+            try_read(&store, &request, &lease, deadline).await?.0
+        }
+        Ok((piece, _)) => piece,
+        Err(error) => Err(error),
+    }
+}
+
+/// The piece, or why there is none, and the head that it was judged by.
+async fn try_read(
+    store: &PostgresEventStore,
+    request: &ReadBehindRequest,
+    lease: &Lease,
+    deadline: Deadline,
+) -> Result<(Result<Piece>, Option<Mark>)> {
+    let mut request = request.clone();
+    let after = request.after.position();
+    let far = request.until.map_or(u64::MAX, |until| until.saturating_sub(after));
+    let is_near = far <= NEAR || store.known.seen.is_within(after, NEAR);
+    if is_near {
+        request.until = Some(request.until.unwrap_or(u64::MAX).min(after.saturating_add(NEAR)));
+    }
+    if request.limit == 0 {
+        request.until = Some(after);
+    }
+    let query = request.query();
+    let statement = store.log.read.behind(&request, &query, is_near);
+    let rows = match statement.planned_once {
+        true => lease.query_planned_once(deadline, &statement.sql, &statement.params()?).await?,
+        false => lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?,
+    };
+    let (mut landmarks, mut events) = (Vec::new(), Vec::with_capacity(rows.len().saturating_sub(1)));
+    for row in &rows {
+        match wire::line(row).map_err(wire::unreadable)? {
+            Line::Head(mark) => landmarks.push(mark),
+            Line::Event(event) => events.push(event),
+        }
+    }
+    let head = landmarks.iter().copied().max_by_key(Mark::position);
+    store.known.seen.head(head);
+    let at = |position: u64| landmarks.iter().copied().find(|mark| mark.position() == position);
+    let at_mark = at(after);
+    let at_until = request.until.and_then(at);
+    let answer = Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.role());
+    Ok((request.piece(answer, at_mark, at_until), head))
+}

@@ -1,0 +1,118 @@
+//! Saving how far a consumer has got, if it is still the one who has the partitions.
+
+use tokio_postgres::types::ToSql;
+use uuid::Uuid;
+
+use crate::{
+    Mark, PostgresEventStore,
+    error::{Error, ErrorKind, Result},
+    router::{Deadline, Effect},
+    store::postgres::{failure, wire},
+};
+
+/// What is saved: one place for some partitions of a member, with the earlier places of each.
+#[derive(Clone, Debug)]
+pub(crate) struct CheckpointRequest {
+    pub(crate) consumer: String,
+    pub(crate) member: Uuid,
+    pub(crate) partitions: Vec<i32>,
+    pub(crate) epochs: Vec<i64>,
+    pub(crate) past: Vec<String>,
+    /// Up to where each must be saved already.
+    pub(crate) needs: Vec<u64>,
+    pub(crate) mark: Mark,
+}
+
+/// An event that is passed over.
+#[derive(Clone, Debug)]
+pub(crate) struct Skip {
+    pub(crate) mark: Mark,
+    pub(crate) reason: String,
+    pub(crate) attempts: u64,
+}
+
+/// The values of a [`CheckpointRequest`], as the statement takes them.
+#[derive(Debug)]
+pub(crate) struct CheckpointParams<'a> {
+    request: &'a CheckpointRequest,
+    position: i64,
+    id: Uuid,
+    needs: Vec<i64>,
+}
+
+impl CheckpointParams<'_> {
+    pub(crate) fn bound(&self) -> [&(dyn ToSql + Sync); 8] {
+        let CheckpointRequest { consumer, member, partitions, epochs, past, .. } = self.request;
+        [consumer, member, partitions, epochs, past, &self.position, &self.id, &self.needs]
+    }
+}
+
+/// The values of a [`Skip`], as the statement takes them.
+#[derive(Debug)]
+pub(crate) struct SkipParams<'a> {
+    consumer: &'a str,
+    skip: &'a Skip,
+    position: i64,
+    id: Uuid,
+    attempts: i64,
+}
+
+impl SkipParams<'_> {
+    pub(crate) fn bound(&self) -> [&(dyn ToSql + Sync); 5] {
+        [&self.consumer, &self.position, &self.id, &self.skip.reason, &self.attempts]
+    }
+}
+
+impl CheckpointRequest {
+    pub(crate) fn params(&self) -> CheckpointParams<'_> {
+        let position = wire::position_param(self.mark.position());
+        let needs = self.needs.iter().copied().map(wire::position_param).collect();
+        CheckpointParams { request: self, position, id: self.mark.id().into(), needs }
+    }
+
+    /// What the statement's answer means.
+    pub(crate) fn judge(&self, is_saved: Option<bool>) -> Result<()> {
+        match is_saved {
+            Some(true) => Ok(()),
+            Some(false) => {
+                let message = format!(
+                    "the checkpoint {} of the consumer {:?} was refused: another member has taken its partitions over, or \
+                     it was reset, or a batch before this one was not committed; nothing was saved",
+                    self.mark, self.consumer
+                );
+                Err(Error::new(ErrorKind::Fenced, message))
+            }
+            None => Err(wire::no_row()),
+        }
+    }
+}
+
+impl Skip {
+    pub(crate) fn params<'a>(&'a self, consumer: &'a str) -> SkipParams<'a> {
+        let position = wire::position_param(self.mark.position());
+        let attempts = i64::try_from(self.attempts).unwrap_or(i64::MAX);
+        SkipParams { consumer, skip: self, position, id: self.mark.id().into(), attempts }
+    }
+}
+
+impl PostgresEventStore {
+    /// The statement that [`CheckpointRequest`] is for; its only row tells whether it is saved.
+    pub(crate) fn checkpoint_sql(&self) -> &str {
+        &self.log.consumers.save
+    }
+
+    /// The statement that [`Skip`] is for.
+    pub(crate) fn skip_sql(&self) -> &str {
+        &self.log.consumers.skip
+    }
+
+    /// Saves a checkpoint by itself.
+    pub(crate) async fn save_checkpoint(&self, request: &CheckpointRequest, deadline: Deadline) -> Result<()> {
+        let lease = self.router.lease_primary(deadline).await?;
+        let params = request.params();
+        let rows = lease.query(Effect::Write, deadline, self.checkpoint_sql(), &params.bound()).await;
+        let rows = rows.map_err(|error| failure::classify(error, self.name()))?;
+        let is_saved = rows.first().map(|row| row.try_get(0)).transpose();
+        request.judge(is_saved.map_err(|error| wire::unreadable(error.into()))?)
+    }
+}

@@ -1,0 +1,127 @@
+//! What is done to a consumer from outside, and what is known of it.
+
+use std::{sync::Arc, time::SystemTime};
+
+use tokio_postgres::{Row, types::ToSql};
+use uuid::Uuid;
+
+use super::member::columns;
+use crate::{
+    Consistency, Mark, PostgresEventStore, Role,
+    error::Result,
+    router::{Deadline, Effect, Lease, asked},
+    store::postgres::{
+        failure,
+        floor::Asked,
+        wire::{self, Micros, Unreadable},
+    },
+};
+
+/// One partition of a consumer, as it is seen on some node.
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionRow {
+    pub(crate) is_paused: bool,
+    pub(crate) partition: i32,
+    pub(crate) checkpoint: Option<Mark>,
+    pub(crate) epoch: i64,
+    pub(crate) member: Option<Uuid>,
+    pub(crate) saved_at: SystemTime,
+    pub(crate) events_behind: u64,
+    pub(crate) now: SystemTime,
+    /// When the first event behind the checkpoint was recorded.
+    pub(crate) waits_since: Option<SystemTime>,
+    pub(crate) skipped: u64,
+}
+
+/// An event that was passed over.
+#[derive(Clone, Debug)]
+pub(crate) struct SkippedRow {
+    pub(crate) mark: Mark,
+    pub(crate) reason: String,
+    pub(crate) attempts: u64,
+    pub(crate) skipped_at: SystemTime,
+}
+
+impl PostgresEventStore {
+    /// All partitions, in their order, and who has served; none when there is no such consumer there.
+    pub(crate) async fn consumer_rows(
+        &self,
+        consumer: &str,
+        consistency: &Consistency,
+        deadline: Deadline,
+    ) -> Result<(Vec<PartitionRow>, Arc<str>, Role)> {
+        let ask = |lease: Arc<Lease>| async move {
+            let rows = lease.query(Effect::Read, deadline, &self.log.consumers.status, &[&consumer]).await?;
+            let rows = rows.iter().map(partition).collect::<Result<Vec<_>, _>>().map_err(wire::unreadable)?;
+            Ok((rows, Arc::clone(lease.node().name()), lease.role()))
+        };
+        let floor = asked(consistency, None);
+        self.read(Asked { consistency, floor: &floor, wants_token: false }, deadline, ask).await
+    }
+
+    pub(crate) async fn skipped_rows(&self, consumer: &str, limit: u64, deadline: Deadline) -> Result<Vec<SkippedRow>> {
+        let lease = self.router.lease_primary(deadline).await?;
+        let params: [&(dyn ToSql + Sync); 2] = [&consumer, &wire::position_param(limit)];
+        let rows = lease.query(Effect::Read, deadline, &self.log.consumers.skipped, &params).await;
+        let rows = rows.map_err(|error| failure::classify(error, self.name()))?;
+        rows.iter().map(skipped).collect::<Result<_, _>>().map_err(wire::unreadable)
+    }
+
+    /// Whether there was such a consumer.
+    pub(crate) async fn pause_consumer(&self, consumer: &str, pause: bool, deadline: Deadline) -> Result<bool> {
+        self.change(&self.log.consumers.pause, &[&consumer, &pause], deadline).await
+    }
+
+    /// Whether there was such a consumer.
+    pub(crate) async fn reset_consumer(&self, consumer: &str, to: Option<Mark>, deadline: Deadline) -> Result<bool> {
+        let (position, id) = columns(to);
+        self.change(&self.log.consumers.reset, &[&consumer, &position, &id], deadline).await
+    }
+
+    /// Whether there was such a consumer.
+    pub(crate) async fn delete_consumer(&self, consumer: &str, deadline: Deadline) -> Result<bool> {
+        self.change(&self.log.consumers.delete, &[&consumer], deadline).await
+    }
+
+    /// The last of these places that the log holds, as far as it is known to the primary.
+    pub(crate) async fn last_held(&self, marks: &[Mark], deadline: Deadline) -> Result<Option<Mark>> {
+        let lease = self.router.lease_primary(deadline).await?;
+        let positions: Vec<i64> = marks.iter().map(|mark| wire::position_param(mark.position())).collect();
+        let rows = lease.query(Effect::Read, deadline, &self.log.consumers.held, &[&positions]).await?;
+        let held = rows.iter().map(|row| wire::mark(row, 0)).collect::<Result<Vec<_>, _>>();
+        let held = held.map_err(wire::unreadable)?;
+        Ok(held.into_iter().flatten().find(|held| marks.contains(held)))
+    }
+
+    async fn change(&self, sql: &str, params: &[&(dyn ToSql + Sync)], deadline: Deadline) -> Result<bool> {
+        let lease = self.router.lease_primary(deadline).await?;
+        let changed = lease.execute(Effect::Write, deadline, sql, params).await;
+        Ok(changed.map_err(|error| failure::classify(error, self.name()))? > 0)
+    }
+}
+
+fn partition(row: &Row) -> Result<PartitionRow, Unreadable> {
+    let checkpoint: Option<Uuid> = row.try_get(3)?;
+    Ok(PartitionRow {
+        is_paused: row.try_get(0)?,
+        partition: row.try_get(1)?,
+        checkpoint: checkpoint.map_or(Ok(None), |_| wire::mark(row, 2))?,
+        epoch: row.try_get(4)?,
+        member: row.try_get(5)?,
+        saved_at: row.try_get::<_, Micros>(6)?.time()?,
+        events_behind: wire::position(row.try_get::<_, i64>(7)?.max(0))?,
+        now: row.try_get::<_, Micros>(8)?.time()?,
+        waits_since: row.try_get::<_, Option<Micros>>(9)?.map(Micros::time).transpose()?,
+        skipped: wire::position(row.try_get(10)?)?,
+    })
+}
+
+fn skipped(row: &Row) -> Result<SkippedRow, Unreadable> {
+    let mark = wire::mark(row, 0)?.ok_or(Unreadable::Position(0))?;
+    Ok(SkippedRow {
+        mark,
+        reason: row.try_get(2)?,
+        attempts: wire::position(row.try_get(3)?)?,
+        skipped_at: row.try_get::<_, Micros>(4)?.time()?,
+    })
+}

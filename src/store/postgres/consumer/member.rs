@@ -1,0 +1,156 @@
+//! The members of a consumer: they join, share its partitions, say that they live, and leave.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, Row};
+use uuid::Uuid;
+
+use crate::{
+    Mark, PostgresEventStore,
+    error::{Cause, Error, ErrorKind, Result},
+    router::{Deadline, Effect},
+    store::postgres::{failure, wire},
+};
+
+/// One process that works for a consumer.
+#[derive(Clone, Debug)]
+pub(crate) struct Member {
+    pub(crate) consumer: String,
+    pub(crate) id: Uuid,
+    pub(crate) partitions: u32,
+    /// How long it counts as living after it has said so.
+    pub(crate) lease: Duration,
+}
+
+/// A partition that a member has.
+#[derive(Clone, Debug)]
+pub(crate) struct Claimed {
+    pub(crate) partition: i32,
+    pub(crate) epoch: i64,
+    pub(crate) checkpoint: Option<Mark>,
+    pub(crate) past: Vec<Mark>,
+}
+
+/// What a member has after it has claimed.
+#[derive(Debug)]
+pub(crate) struct Membership {
+    pub(crate) is_paused: bool,
+    pub(crate) claimed: Vec<Claimed>,
+}
+
+/// What a member hears when it says that it lives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pulse {
+    pub(crate) is_paused: bool,
+    /// The partitions that it has.
+    pub(crate) owned: usize,
+    /// Whether it has more than its share, or could have more.
+    pub(crate) is_unfair: bool,
+    /// All of them are saved up to here.
+    pub(crate) checkpoint: u64,
+}
+
+impl PostgresEventStore {
+    /// Makes the consumer, if it is not there: its partitions begin behind this event.
+    pub(crate) async fn create_consumer(&self, member: &Member, start: Option<Mark>, deadline: Deadline) -> Result<()> {
+        let lease = self.router.lease_primary(deadline).await?;
+        let (position, id) = columns(start);
+        let partitions = i32::try_from(member.partitions).unwrap_or(i32::MAX);
+        let sql = &self.log.consumers.create;
+        let created =
+            lease.execute(Effect::Write, deadline, sql, &[&member.consumer, &partitions, &position, &id]).await;
+        created.map(drop).map_err(|error| failure::classify(error, self.name()))
+    }
+
+    /// Joins, or stays in, and takes a fair share of the partitions. What it has it keeps, in the same epochs. `None` when
+    /// there is no such consumer.
+    pub(crate) async fn claim(&self, member: &Member, deadline: Deadline) -> Result<Option<Membership>> {
+        let mut lease = self.router.lease_primary(deadline).await?;
+        let work = async |client: &mut Client| claim(self, client, member).await;
+        let claimed = lease.exclusive(deadline, work).await;
+        claimed.map_err(|error| failure::classify(error, self.name()))
+    }
+
+    /// Says that the member lives. `None` when it is none any more, or there is no such consumer.
+    pub(crate) async fn renew(&self, member: &Member, deadline: Deadline) -> Result<Option<Pulse>> {
+        let lease = self.router.lease_primary(deadline).await?;
+        let seconds = member.lease.as_secs_f64();
+        let sql = &self.log.consumers.renew;
+        let rows = lease.query(Effect::Write, deadline, sql, &[&member.consumer, &member.id, &seconds]).await;
+        let rows = rows.map_err(|error| failure::classify(error, self.name()))?;
+        rows.first().map_or(Ok(None), |row| pulse(row).map_err(wire::unreadable))
+    }
+
+    /// Gives everything up.
+    pub(crate) async fn leave(&self, member: &Member, deadline: Deadline) -> Result<()> {
+        let lease = self.router.lease_primary(deadline).await?;
+        let sql = &self.log.consumers.leave;
+        let left = lease.execute(Effect::Write, deadline, sql, &[&member.consumer, &member.id]).await;
+        left.map(drop).map_err(|error| failure::classify(error, self.name()))
+    }
+}
+
+async fn claim(store: &PostgresEventStore, client: &mut Client, member: &Member) -> Result<Option<Membership>, Cause> {
+    let sql = &store.log.consumers;
+    let Member { consumer, id, partitions, lease } = member;
+    let transaction = client.transaction().await?;
+    let Some(row) = transaction.query_opt(&sql.lock, &[consumer]).await? else { return Ok(None) };
+    let (existing, is_paused): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
+    if i64::from(existing) != i64::from(*partitions) {
+        let message = format!(
+            "the consumer {consumer:?} has {existing} partitions, and not {partitions}: with another number, keys would be in \
+             other partitions; give it another name, or delete it first"
+        );
+        return Err(Error::configuration(message).into());
+    }
+    transaction.execute(&sql.live, &[consumer, id, &lease.as_secs_f64()]).await?;
+    let living: i64 = transaction.query_one(&sql.count, &[consumer]).await?.try_get(0)?;
+    let share = share(existing.into(), living);
+    transaction.execute(&sql.release, &[consumer, id, &share]).await?;
+    let has = transaction.query(&sql.of_member, &[consumer, id]).await?.len();
+    let wanted = share - i64::try_from(has)?;
+    if wanted > 0 {
+        transaction.execute(&sql.take, &[consumer, id, &wanted]).await?;
+    }
+    let rows = transaction.query(&sql.of_member, &[consumer, id]).await?;
+    let claimed = rows.iter().map(claimed).collect::<Result<_, _>>()?;
+    transaction.commit().await?;
+    Ok(Some(Membership { is_paused, claimed }))
+}
+
+fn claimed(row: &Row) -> Result<Claimed, Cause> {
+    let past: String = row.try_get(4)?;
+    Ok(Claimed {
+        partition: row.try_get(0)?,
+        epoch: row.try_get(1)?,
+        checkpoint: wire::mark(row, 2)?,
+        past: serde_json::from_str(&past)?,
+    })
+}
+
+fn pulse(row: &Row) -> Result<Option<Pulse>, wire::Unreadable> {
+    let (is_member, is_paused): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let partitions: i32 = row.try_get(2)?;
+    let (living, owned, free): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let share = share(partitions.into(), living);
+    let is_unfair = owned > share || owned < share && free > 0;
+    let owned = usize::try_from(owned).unwrap_or_default();
+    let checkpoint = wire::position(row.try_get(6)?)?;
+    Ok(is_member.then_some(Pulse { is_paused, owned, is_unfair, checkpoint }))
+}
+
+/// What each of so many may have.
+fn share(partitions: i64, members: i64) -> i64 {
+    let members = members.max(1);
+    (partitions + members - 1) / members
+}
+
+/// A place as the table has it.
+pub(super) fn columns(mark: Option<Mark>) -> (i64, Option<Uuid>) {
+    mark.map_or((0, None), |mark| (wire::position_param(mark.position()), Some(mark.id().into())))
+}
+
+/// The consumer has been deleted.
+pub(crate) fn no_consumer(consumer: &str) -> Error {
+    Error::new(ErrorKind::Configuration, format!("there is no consumer {consumer:?}: it was deleted, or never ran"))
+}

@@ -1,0 +1,265 @@
+//! Who waits for the log to go on, and what is known of where it ends: one watcher of the primary and one of the replicas for
+//! all who wait in this process.
+//!
+//! A notification is a hint, and a look at the log is the truth: one is made when listening begins, and again from time to
+//! time while the server has written something. Where nobody can listen, looks are all there is, and are made often.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, AtomicUsize, Ordering},
+};
+
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, timeout},
+};
+
+use super::{PostgresEventStore, watch_primary, watch_replicas};
+use crate::{
+    Consistency, Mark,
+    error::{Error, Result},
+    store::WaitRequest,
+};
+
+/// A watcher goes on for so long while nobody waits: who reads a batch waits again in a moment.
+const LINGER: Duration = Duration::from_secs(5);
+
+/// Who waits sees for so long at most that his watcher has gone with its runtime.
+const CHECK: Duration = Duration::from_secs(1);
+
+/// Replicas that have not shown for so long what the primary has told of may follow nobody: who waits for them has to see for
+/// himself.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Which nodes one waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Side {
+    Primary,
+    Replicas,
+}
+
+/// What this process knows of where the log ends.
+#[derive(Debug, Default)]
+pub(super) struct News {
+    known: watch::Sender<Known>,
+    primary: Watchers,
+    replicas: Watchers,
+}
+
+/// Who waits for one side, and whether somebody watches it.
+#[derive(Debug, Default)]
+struct Watchers {
+    waiting: AtomicUsize,
+    watched: AtomicBool,
+}
+
+/// What is known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Known {
+    pub(super) primary: Seen,
+    pub(super) replicas: Seen,
+    /// The log goes on up to here, somebody has said.
+    pub(super) announced: u64,
+    /// Whether the primary tells of what is appended.
+    pub(super) is_listening: bool,
+}
+
+/// What was seen on one side.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Seen {
+    /// The last event at the last look.
+    pub(super) head: Option<Mark>,
+    /// The looks so far.
+    pub(super) looks: u64,
+    /// The failed ones, and the last error.
+    failures: u64,
+    error: Option<Error>,
+}
+
+impl News {
+    fn watchers(&self, side: Side) -> &Watchers {
+        match side {
+            Side::Primary => &self.primary,
+            Side::Replicas => &self.replicas,
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Known> {
+        self.known.subscribe()
+    }
+
+    pub(super) fn known(&self) -> Known {
+        self.known.borrow().clone()
+    }
+
+    /// Somebody says that the log goes on up to this position.
+    pub(super) fn announced(&self, position: u64) {
+        self.known.send_if_modified(|known| {
+            let is_news = position > known.announced;
+            known.announced = known.announced.max(position);
+            is_news
+        });
+    }
+
+    /// A look has shown this. What was announced before it, and cannot be seen, is lost.
+    pub(super) fn seen(&self, side: Side, head: Option<Mark>, announced_before: u64) {
+        self.known.send_if_modified(|known| {
+            let end = head.map_or(0, |head| head.position());
+            if side == Side::Primary && known.announced == announced_before && end < announced_before {
+                known.announced = end;
+            }
+            let seen = known.side(side);
+            let is_first = seen.looks == 0 || seen.error.take().is_some();
+            seen.looks += 1;
+            std::mem::replace(&mut seen.head, head) != head || is_first
+        });
+    }
+
+    /// Nothing could be seen.
+    pub(super) fn failed(&self, side: Side, error: Error) {
+        self.known.send_modify(|known| {
+            let seen = known.side(side);
+            seen.failures += 1;
+            seen.error = Some(error);
+        });
+    }
+
+    pub(super) fn listening(&self, is_listening: bool) {
+        self.known.send_if_modified(|known| std::mem::replace(&mut known.is_listening, is_listening) != is_listening);
+    }
+
+    /// Whether anybody waits for what this watcher sees. Those who wait for replicas need the primary's word.
+    pub(super) fn is_wanted(&self, side: Side) -> bool {
+        let replicas = self.replicas.waiting.load(Ordering::Acquire) > 0;
+        replicas || side == Side::Primary && self.primary.waiting.load(Ordering::Acquire) > 0
+    }
+}
+
+impl Known {
+    fn side(&mut self, side: Side) -> &mut Seen {
+        match side {
+            Side::Primary => &mut self.primary,
+            Side::Replicas => &mut self.replicas,
+        }
+    }
+
+    /// Up to where the log goes on, as far as anybody has said.
+    pub(super) fn end(&self) -> u64 {
+        self.announced.max(self.primary.position())
+    }
+}
+
+impl Seen {
+    pub(super) fn position(&self) -> u64 {
+        self.head.map_or(0, |head| head.position())
+    }
+}
+
+/// One who waits; he counts until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn new(waiting: &'a AtomicUsize) -> Self {
+        waiting.fetch_add(1, Ordering::AcqRel);
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The right to watch one side.
+pub(super) struct Watch {
+    news: Arc<News>,
+    side: Side,
+    unwanted_since: Option<Instant>,
+}
+
+impl Watch {
+    fn begin(news: &Arc<News>, side: Side) -> Option<Self> {
+        let is_free = !news.watchers(side).watched.swap(true, Ordering::AcqRel);
+        is_free.then(|| {
+            // What was seen before tells nothing of now.
+            news.known.send_if_modified(|known| {
+                *known.side(side) = Seen { looks: 0, head: None, ..known.side(side).clone() };
+                false
+            });
+            Self { news: Arc::clone(news), side, unwanted_since: None }
+        })
+    }
+
+    /// Whether nobody has waited for some time.
+    pub(super) fn is_over(&mut self) -> bool {
+        if self.news.is_wanted(self.side) {
+            self.unwanted_since = None;
+            return false;
+        }
+        self.unwanted_since.get_or_insert_with(Instant::now).elapsed() > LINGER
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.side == Side::Primary {
+            self.news.listening(false);
+        }
+        self.news.watchers(self.side).watched.store(false, Ordering::Release);
+    }
+}
+
+/// Waits until there may be news; see [`WaitRequest`].
+pub(super) async fn wait(store: PostgresEventStore, request: WaitRequest) -> Result<()> {
+    let side = match request.consistency {
+        Consistency::Strong => Side::Primary,
+        _ if store.router.has_replicas() => Side::Replicas,
+        _ => Side::Primary,
+    };
+    let news = &store.news;
+    let _waiting = Waiting::new(&news.watchers(side).waiting);
+    let mut changes = news.subscribe();
+    let mut ahead_since = None;
+    let (looks, failures) = {
+        let mut known = changes.borrow().clone();
+        (known.primary.looks, known.side(side).failures)
+    };
+    loop {
+        keep_watching(&store, side);
+        let is_over = {
+            let mut known = changes.borrow_and_update().clone();
+            let has_looked = known.primary.looks > 0 && known.primary.looks != looks;
+            let primary = has_looked.then(|| known.primary.position());
+            let (announced, end) = (known.announced, known.end());
+            let seen = known.side(side);
+            if let Some(error) = seen.error.take()
+                && seen.failures != failures
+            {
+                return Err(error);
+            }
+            let after = request.after.position();
+            // Behind the mark of who waits, the primary has nothing any more: he has to look for himself.
+            let is_lost = primary.is_some_and(|end| end < after) && request.after.mark().is_some();
+            let is_late = end > after && ahead_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE;
+            request.is_over(seen.head) || side == Side::Primary && announced > after || is_lost || is_late
+        };
+        if is_over {
+            return Ok(());
+        }
+        // It cannot fail: the sender is in the store.
+        let _ = timeout(CHECK, changes.changed()).await;
+    }
+}
+
+/// Starts the watchers that one who waits for this side needs, and that do not run.
+fn keep_watching(store: &PostgresEventStore, side: Side) {
+    if let Some(watch) = Watch::begin(&store.news, Side::Primary) {
+        tokio::spawn(watch_primary::run(store.clone(), watch));
+    }
+    if side == Side::Replicas
+        && let Some(watch) = Watch::begin(&store.news, side)
+    {
+        tokio::spawn(watch_replicas::run(store.clone(), watch));
+    }
+}

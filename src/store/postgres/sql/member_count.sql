@@ -1,0 +1,1 @@
+SELECT count(*) FROM "mainstem"."events_members" WHERE consumer = $1

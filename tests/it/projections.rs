@@ -1,0 +1,174 @@
+//! Read models that projections keep.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstem::{
+    AppendCondition, ConsumerTransaction, Error, ErrorKind, Event, EventStore, Filter, Mark, PoisonPolicy,
+    PostgresEventStore, ProjectionState, Projections, ReadModel, Result, Router, Start,
+};
+use serde_json::json;
+use tokio::time::{sleep, timeout};
+
+use crate::support::{event, store};
+
+const HANG: Duration = Duration::from_secs(30);
+
+/// Counts events by their number, in a table of its own. It cannot apply those that it is told not to.
+#[derive(Clone)]
+struct Counter {
+    name: &'static str,
+    refuses: Arc<AtomicBool>,
+    attempts: Arc<AtomicU64>,
+}
+
+impl Counter {
+    fn new(name: &'static str) -> Self {
+        Self { name, refuses: Arc::default(), attempts: Arc::default() }
+    }
+}
+
+impl ReadModel for Counter {
+    fn name(&self) -> String {
+        self.name.to_owned()
+    }
+
+    fn filter(&self) -> Result<Filter> {
+        Filter::matching().any_type_of(["A", "Poison"]).finish()
+    }
+
+    async fn clear(&mut self, transaction: &ConsumerTransaction) -> Result<()> {
+        let sql = format!("CREATE TABLE IF NOT EXISTS {0} (n int8, position int8); TRUNCATE {0}", self.name);
+        transaction.batch_execute(&sql).await
+    }
+
+    async fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> Result<()> {
+        let n: i64 = event.payload().as_json().unwrap().decode().unwrap();
+        let sql = format!("INSERT INTO {} VALUES ($1, $2)", self.name);
+        transaction.execute(&sql, &[&n, &event.position().cast_signed()]).await?;
+        if event.event_type() == "Poison" && self.refuses.load(Ordering::SeqCst) {
+            self.attempts.fetch_add(1, Ordering::SeqCst);
+            return Err(Error::new(ErrorKind::InvalidInput, "it makes no sense"));
+        }
+        Ok(())
+    }
+}
+
+async fn append(store: &PostgresEventStore, types: &[&str]) -> Mark {
+    let events: Vec<_> = types.iter().enumerate().map(|(n, event_type)| event(event_type, json!(n))).collect();
+    store.append(events, AppendCondition::none()).await.unwrap().last()
+}
+
+async fn rows(router: &Router, table: &str) -> Vec<i64> {
+    let sql = format!("SELECT position FROM {table} ORDER BY position");
+    router.client().await.unwrap().query(&sql, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn models_are_built_at_the_start_kept_and_rebuilt() {
+    let (_database, router, store) = store().await;
+    let types: Vec<&str> = (0..1000).map(|n| if n % 2 == 0 { "A" } else { "B" }).collect();
+    append(&store, &types).await;
+    let builder = Projections::builder(&store).with(Counter::new("first")).unwrap();
+    let projections = builder.with(Counter::new("second")).unwrap().batch_size(50).start();
+    let mut shown: Vec<f64> = Vec::new();
+    let show = |all: &[mainstem::ProjectionProgress]| shown.push(all[0].fraction());
+    projections.caught_up(HANG, show).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    assert!(shown.is_sorted() && shown.len() > 5 && shown.iter().any(|part| (0.1..0.9).contains(part)), "{shown:?}");
+    assert!(projections.progress().iter().all(|one| one.state == ProjectionState::Live && one.applied == 500));
+    assert_eq!(rows(&router, "first").await, (1..=1000).step_by(2).collect::<Vec<i64>>());
+
+    // A user sees what he has just written, also when it is not for the model.
+    for types in [&["A"][..], &["B"], &["A", "B"]] {
+        let mark = append(&store, types).await;
+        for name in ["first", "second"] {
+            projections.projected(name, mark).timeout(HANG).await.unwrap();
+        }
+        let expected = store.query(&Counter::new("").filter().unwrap()).await.unwrap();
+        let expected: Vec<i64> = expected.iter().map(|event| event.position().cast_signed()).collect();
+        assert_eq!(rows(&router, "first").await, expected);
+    }
+
+    router.client().await.unwrap().batch_execute("DELETE FROM first WHERE position % 3 = 0").await.unwrap();
+    store.consumer_control("first").reset(Start::Beginning).await.unwrap();
+    let head = store.query(&Filter::any_event()).await.unwrap().head().unwrap();
+    projections.projected("first", head).timeout(HANG).await.unwrap();
+    assert_eq!(rows(&router, "first").await, rows(&router, "second").await);
+    timeout(HANG, projections.stop()).await.expect("they stop");
+
+    // What was appended meanwhile is all that the next start applies.
+    append(&store, &["A", "A"]).await;
+    let projections = Projections::builder(&store).with(Counter::new("second")).unwrap().start();
+    projections.caught_up(HANG, |_| ()).await.unwrap();
+    assert_eq!(projections.progress()[0].applied, 2);
+    let error = Projections::builder(&store).with(Counter::new("a")).unwrap().with(Counter::new("a")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn poison_stops_a_projection_until_it_can_be_applied() {
+    let (_database, router, store) = store().await;
+    append(&store, &["A", "Poison", "A"]).await;
+    let counter = Counter::new("stops");
+    counter.refuses.store(true, Ordering::SeqCst);
+    let policy = PoisonPolicy::stop().retries(2, Duration::from_millis(10));
+    let start = || Projections::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
+    let projections = start();
+    let error = projections.caught_up(HANG, |_| ()).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("it makes no sense"), "{error}");
+    assert_eq!(projections.progress()[0].state, ProjectionState::Failed);
+    assert_eq!(counter.attempts.load(Ordering::SeqCst), 3, "once, and twice more");
+    assert!(store.consumer_control("stops").status().await.unwrap().checkpoint().is_none());
+    assert_eq!(store.consumer_control("stops").skipped(9).await.unwrap(), []);
+    projections.stop().await;
+    counter.refuses.store(false, Ordering::SeqCst);
+    let projections = start();
+    projections.caught_up(HANG, |_| ()).await.unwrap();
+    assert_eq!(rows(&router, "stops").await, [1, 2, 3]);
+}
+
+#[tokio::test]
+async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
+    let (_database, router, store) = store().await;
+    append(&store, &["A", "Poison", "A", "Poison", "A"]).await;
+    let counter = Counter::new("skips");
+    counter.refuses.store(true, Ordering::SeqCst);
+    let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
+    let projections = Projections::builder(&store).poison_policy(policy).with(counter).unwrap().start();
+    projections.caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    assert_eq!(rows(&router, "skips").await, [1, 3, 5], "nothing of them is left behind");
+    let progress = &projections.progress()[0];
+    assert_eq!((progress.applied, progress.skipped), (3, 2));
+    let skipped = store.consumer_control("skips").skipped(9).await.unwrap();
+    assert_eq!(skipped.iter().map(|one| (one.mark.position(), one.attempts)).collect::<Vec<_>>(), [(2, 2), (4, 2)]);
+    assert!(skipped.iter().all(|one| one.reason.contains("it makes no sense")), "{skipped:?}");
+    assert_eq!(store.consumer_control("skips").status().await.unwrap().skipped(), 2);
+}
+
+#[tokio::test]
+async fn of_two_processes_one_projects_and_the_other_takes_over() {
+    let (database, router, store) = store().await;
+    append(&store, &["A"]).await;
+    let start = |store: &PostgresEventStore| {
+        let builder = Projections::builder(store).takeover(Duration::from_secs(2));
+        builder.with(Counter::new("shared")).unwrap().start()
+    };
+    let first = start(&store);
+    first.caught_up(HANG, |_| ()).await.unwrap();
+    let other = PostgresEventStore::new(&crate::support::router(&database).await);
+    let second = start(&other);
+    for _ in 0..20 {
+        append(&store, &["A"]).await;
+        sleep(Duration::from_millis(5)).await;
+    }
+    // Without a word.
+    drop(first);
+    let last = append(&store, &["A"]).await;
+    second.projected("shared", last).timeout(HANG).await.unwrap();
+    assert_eq!(rows(&router, "shared").await, (1..=22).collect::<Vec<i64>>());
+}
