@@ -45,7 +45,7 @@
 //! - **Scopes**: [`with_strong_consistency`], [`with_eventual_consistency`], [`with_consistency`] and [`Scope`] carry the
 //!   level through a task. Outside of any scope everything is strong.
 //! - **Router**: [`Router`] holds a pool for the primary and one for each replica. It also serves any other SQL, through
-//!   [`Router::client`].
+//!   [`Router::client`] and [`Router::transaction`].
 //! - **Event store**: [`PostgresEventStore`] is one log in one total order. It is read by [`Filter`] and appended to under
 //!   an [`AppendCondition`]: what was read is unchanged. That is a dynamic consistency boundary: the filter of the decision,
 //!   not the stream of an entity, is what must not have changed.
@@ -94,8 +94,8 @@ pub use filter::{
 };
 pub use json::Json;
 pub use router::{
-    Client, EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions,
-    Role, Router, RouterBuilder, RouterSnapshot,
+    BeginTransaction, Client, EjectionCause, Fallback, FallbackSnapshot, Isolation, Lsn, NodeCondition, NodeSnapshot,
+    PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};

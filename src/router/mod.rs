@@ -12,7 +12,7 @@
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
-//! | `client` | the raw connection for any SQL |
+//! | `client`, `transaction`, `standby` | the raw connection for any SQL, and what a standby only seems to do |
 
 mod borrowed;
 mod builder;
@@ -30,9 +30,11 @@ mod probe;
 mod route;
 mod rows;
 mod settings;
+mod standby;
 mod state;
 mod statements;
 mod tls;
+mod transaction;
 mod url;
 
 use std::{future::Future, sync::Arc};
@@ -47,6 +49,7 @@ pub use self::{
         EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
     },
     settings::ReplicaOptions,
+    transaction::{BeginTransaction, Isolation, Transaction},
 };
 pub(crate) use self::{
     deadline::Deadline,

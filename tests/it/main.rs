@@ -43,4 +43,5 @@ mod stream;
 mod support;
 #[cfg(feature = "rustls")]
 mod tls;
+mod transactions;
 mod waiting;
