@@ -287,6 +287,11 @@ impl Error {
         text
     }
 
+    /// Whether the driver is the cause: a server or the network has said it.
+    pub(crate) fn is_of_driver(&self) -> bool {
+        self.driver_error().is_some()
+    }
+
     fn driver_error(&self) -> Option<&tokio_postgres::Error> {
         let mut cause: Option<&(dyn StdError + 'static)> = self.source();
         while let Some(error) = cause {

@@ -68,6 +68,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
+//! | `deadpool` | pools of `deadpool-postgres` as the router's nodes, beside those of bb8: `ExistingPool` |
 //! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
@@ -94,8 +95,8 @@ pub use filter::{
 };
 pub use json::Json;
 pub use router::{
-    BeginTransaction, Client, EjectionCause, Fallback, FallbackSnapshot, Isolation, Lsn, NodeCondition, NodeSnapshot,
-    PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot, Transaction,
+    BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, Isolation, Lsn, NodeCondition,
+    NodeSnapshot, PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};

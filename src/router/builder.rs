@@ -2,15 +2,9 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::{
-    Socket,
-    tls::{MakeTlsConnect, TlsConnect},
-};
-
 use super::{
     Inner, Role, Router,
-    borrowed::BorrowedPool,
+    borrowed::ExistingPool,
     check,
     core::MOST_NODES,
     manager::{Configs, ConnectFailures, FailureSink, Manager},
@@ -61,13 +55,13 @@ pub(super) struct Limits {
 
 enum Source {
     Url(String),
-    Pool(Box<dyn BorrowedPool>),
+    Pool(ExistingPool),
 }
 
 /// A source with its name, and without its secrets.
 enum Parsed {
     Url(Arc<str>, Box<Configs>),
-    Pool(Arc<str>, Box<dyn BorrowedPool>),
+    Pool(Arc<str>, ExistingPool),
 }
 
 impl Source {
@@ -158,32 +152,17 @@ impl RouterBuilder {
         urls.into_iter().fold(self, Self::replica)
     }
 
-    /// An existing pool as the primary.
+    /// An existing pool as the primary: a `bb8_postgres` pool, or with the feature `deadpool` a `deadpool_postgres` pool.
     ///
-    /// The router uses it as it is: its size, TLS and time-outs stay yours, statements are prepared for each call, and
-    /// its errors are less exact, since bb8 tells nobody why it cannot connect. That its server was promoted or demoted
-    /// is known after the next [probe](Self::probe_interval) only, so writes through a replica's pool are stopped only by
-    /// the replica itself. A call that was given up keeps its connection from the pool until the server has answered.
-    pub fn primary_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
-    where
-        Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        Tls::Stream: Send + Sync,
-        Tls::TlsConnect: Send,
-        <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
-        self.sources.push((Role::Primary, Source::Pool(Box::new(pool)), ReplicaOptions::new()));
+    /// The router uses it as it is, and [less is guaranteed](ExistingPool) there than on connections of its own.
+    pub fn primary_pool(mut self, pool: impl Into<ExistingPool>) -> Self {
+        self.sources.push((Role::Primary, Source::Pool(pool.into()), ReplicaOptions::new()));
         self
     }
 
     /// An existing pool as a replica; see [`primary_pool`](Self::primary_pool).
-    pub fn replica_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
-    where
-        Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        Tls::Stream: Send + Sync,
-        Tls::TlsConnect: Send,
-        <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
-        self.sources.push((Role::Replica, Source::Pool(Box::new(pool)), ReplicaOptions::new()));
+    pub fn replica_pool(mut self, pool: impl Into<ExistingPool>) -> Self {
+        self.sources.push((Role::Replica, Source::Pool(pool.into()), ReplicaOptions::new()));
         self
     }
 
@@ -301,7 +280,7 @@ impl RouterBuilder {
         let nodes = parsed.into_iter().enumerate().map(|(index, (config, source))| {
             let handle = NodeHandle::new(Arc::clone(&state), index);
             let pool = match source {
-                Parsed::Pool(_, pool) => Pool::Borrowed(pool),
+                Parsed::Pool(_, ExistingPool(pool)) => Pool::Borrowed(pool),
                 Parsed::Url(_, config) => {
                     let failures = Arc::new(ConnectFailures::new());
                     let (handle, connect_timeout) = (handle.clone(), limits.connect_timeout);

@@ -41,8 +41,8 @@ use std::{future::Future, sync::Arc};
 
 #[cfg(feature = "rustls")]
 pub use self::tls::{TlsMode, TlsOptions};
-use self::{builder::Limits, core::Want, node::Node, probe::Probes, route::want, state::State};
 pub use self::{
+    borrowed::ExistingPool,
     builder::RouterBuilder,
     client::Client,
     core::{
@@ -51,6 +51,7 @@ pub use self::{
     settings::ReplicaOptions,
     transaction::{BeginTransaction, Isolation, Transaction},
 };
+use self::{builder::Limits, core::Want, node::Node, probe::Probes, route::want, state::State};
 pub(crate) use self::{
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},

@@ -12,6 +12,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Deadline, Role,
     borrowed::{BorrowedConnection, BorrowedPool},
+    failure,
     held::Held,
     lease::Lease,
     manager::{ConnectFailures, Manager},
@@ -97,7 +98,8 @@ impl Node {
                     // A full pool is busy, not broken,
                     Pool::Own { .. } if error.kind() == ErrorKind::Timeout => {}
                     Pool::Own { .. } => self.handle.connect_failed(),
-                    // and of a borrowed one it cannot be told which it is, but by its answers.
+                    Pool::Borrowed(_) if error.is_of_driver() => self.handle.connect_failed(),
+                    // and of a borrowed one that says nothing it cannot be told which it is, but by its answers.
                     Pool::Borrowed(_) => self.handle.was_silent(),
                 }
                 Err(if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error })
@@ -178,6 +180,10 @@ async fn borrow(
             Ok(Ok(connection)) if connection.client().is_closed() => {}
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(cause)) => {
+                let cause = match cause.downcast::<tokio_postgres::Error>() {
+                    Ok(error) => return Err(failure::on_connect(*error)),
+                    Err(cause) => cause,
+                };
                 let message = "the pool that was handed to the router gave no connection";
                 return Err(Error::new(ErrorKind::Unavailable, message).with_source(cause));
             }
