@@ -6,6 +6,7 @@ use super::{
     Inner, Role, Router,
     borrowed::ExistingPool,
     check,
+    connection::SessionSettings,
     core::MOST_NODES,
     manager::{Configs, ConnectFailures, FailureSink, Manager},
     node::{Node, Pool},
@@ -36,7 +37,7 @@ use crate::error::{Error, Result};
 pub struct RouterBuilder {
     sources: Vec<(Role, Source, ReplicaOptions)>,
     max_connections: u32,
-    statement_cache_capacity: usize,
+    session: SessionSettings,
     require_replicas: bool,
     limits: Limits,
     pub(super) routing: Routing,
@@ -65,7 +66,14 @@ enum Parsed {
 }
 
 impl Source {
-    fn parse(self, index: usize, role: Role, limit: Duration, tls: &mut tls::Resolver) -> Result<Parsed> {
+    fn parse(
+        self,
+        index: usize,
+        role: Role,
+        limit: Duration,
+        is_pooled: bool,
+        tls: &mut tls::Resolver,
+    ) -> Result<Parsed> {
         let what = match role {
             Role::Primary => "the primary".to_owned(),
             Role::Replica => format!("replica {index}"),
@@ -74,7 +82,7 @@ impl Source {
             Self::Url(url) => {
                 let mut url = url::parse(&url, &what, limit)?;
                 let encryption = tls.resolve(&url.tls, &url.config, &what)?.apply(&mut url.config);
-                let (primary, replica) = (url.config(Role::Primary), url.config(Role::Replica));
+                let (primary, replica) = (url.config(Role::Primary, is_pooled), url.config(Role::Replica, is_pooled));
                 Ok(Parsed::Url(url.name.into(), Box::new(Configs { primary, replica, encryption })))
             }
             Self::Pool(pool) => {
@@ -105,7 +113,7 @@ impl Default for RouterBuilder {
         Self {
             sources: Vec::new(),
             max_connections: 10,
-            statement_cache_capacity: 100,
+            session: SessionSettings { statements: 100, is_pooled: false },
             require_replicas: false,
             limits: Limits {
                 acquire_timeout: Duration::from_secs(5),
@@ -208,7 +216,25 @@ impl RouterBuilder {
     /// Too few and calls pay a second round trip to prepare; too many and each connection holds their plans in the
     /// server's memory, about 10 to 100 kB each.
     pub fn statement_cache_capacity(mut self, statements: usize) -> Self {
-        self.statement_cache_capacity = statements;
+        self.session.statements = statements;
+        self
+    }
+
+    /// Whether the URLs lead to PgBouncer in transaction mode, or another pooler that gives each transaction another session of the
+    /// server. Defaults to `false`.
+    ///
+    /// Then nothing is left in a session: statements go unnamed, each in one message (and one more for the types of its parameters,
+    /// once per connection), no setting is changed, and nothing is reset behind raw use but an open transaction. What is
+    /// lost: statements are planned for each call; the node's role is known by [probes](Self::probe_interval) only; a replica's
+    /// connection is read-only by the standby itself, so no longer once it was promoted; `SET`, `LISTEN` and session-level
+    /// advisory locks of your own SQL reach others; and migrations and builds of indexes are refused, which need a
+    /// session: give those a router with the server's own URL. Give each node a pooler's entry of its own, so that a name
+    /// always means one server.
+    ///
+    /// Left `false` in front of such a pooler, connecting or the first statement fails, with the pooler's word for it.
+    /// In session mode leave it `false`, and let the pooler pass the start-up parameter `options`.
+    pub fn transaction_pooling(mut self, is_pooled: bool) -> Self {
+        self.session.is_pooled = is_pooled;
         self
     }
 
@@ -266,12 +292,12 @@ impl RouterBuilder {
     pub fn build(self) -> Result<Router> {
         self.check_settings()?;
         let mut resolver = self.resolver();
-        let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
+        let Self { mut sources, max_connections, session, mut limits, routing, .. } = self;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
         let mut parsed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            let source = source.parse(index, role, limits.connect_timeout, &mut resolver)?;
+            let source = source.parse(index, role, limits.connect_timeout, session.is_pooled, &mut resolver)?;
             parsed.push((routing.node(source.name(), role, &options)?, source));
         }
         let capacities = parsed.iter().map(|(_, source)| source.capacity(max_connections)).collect();
@@ -284,8 +310,7 @@ impl RouterBuilder {
                 Parsed::Url(_, config) => {
                     let failures = Arc::new(ConnectFailures::new());
                     let (handle, connect_timeout) = (handle.clone(), limits.connect_timeout);
-                    let manager =
-                        Manager::new(*config, handle, connect_timeout, statement_cache_capacity, Arc::clone(&failures));
+                    let manager = Manager::new(*config, handle, connect_timeout, session, Arc::clone(&failures));
                     let pool = own_pool(manager, max_connections, &failures);
                     Pool::Own { pool, size: max_connections, failures }
                 }
@@ -341,7 +366,7 @@ impl fmt::Debug for RouterBuilder {
         f.debug_struct("RouterBuilder")
             .field("roles", &self.sources.iter().map(|(role, ..)| role).collect::<Vec<_>>())
             .field("max_connections", &self.max_connections)
-            .field("statement_cache_capacity", &self.statement_cache_capacity)
+            .field("session", &self.session)
             .field("require_replicas", &self.require_replicas)
             .field("limits", &self.limits)
             .field("routing", &self.routing)

@@ -42,13 +42,12 @@ pub struct Client {
     lease: Lease,
     limit: Duration,
     used: AtomicBool,
-    opened_transaction: AtomicBool,
 }
 
 impl Client {
     pub(super) fn new(lease: Lease, limit: Duration) -> Self {
         lease.plan(Planning::ByTheServer);
-        Self { lease, limit, used: AtomicBool::new(false), opened_transaction: AtomicBool::new(false) }
+        Self { lease, limit, used: AtomicBool::new(false) }
     }
 
     /// The name of the node that serves: `host:port`.
@@ -148,21 +147,21 @@ impl Client {
     fn start(&self, sql: &str) -> Deadline {
         self.used.store(true, Ordering::Relaxed);
         if may_open_transaction(sql) {
-            self.opened_transaction.store(true, Ordering::Relaxed);
+            self.lease.enter_transaction();
         }
         Deadline::after(self.limit)
     }
 
     fn effect(&self) -> Effect {
-        // A borrowed connection to a replica that was promoted writes, and nobody notices.
-        if self.role() == Role::Replica && self.lease.is_own() { Effect::Read } else { Effect::Write }
+        // A borrowed or pooled connection to a replica that was promoted writes, and nobody notices.
+        if self.role() == Role::Replica && self.lease.is_watched() { Effect::Read } else { Effect::Write }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         if *self.used.get_mut() && !self.lease.is_abandoned() {
-            self.lease.leave(*self.opened_transaction.get_mut());
+            self.lease.leave(self.lease.in_transaction());
         }
     }
 }

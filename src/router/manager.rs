@@ -12,7 +12,13 @@ use bb8::ManageConnection;
 use tokio::{sync::watch, time::timeout};
 use tokio_postgres::Config;
 
-use super::{Role, connection::Connection, failure, state::NodeHandle, tls::Encryption};
+use super::{
+    Role,
+    connection::{Connection, SessionSettings},
+    failure,
+    state::NodeHandle,
+    tls::Encryption,
+};
 use crate::error::{Error, ErrorKind};
 
 /// The manager of one node's pool.
@@ -21,7 +27,7 @@ pub(super) struct Manager {
     configs: Configs,
     node: NodeHandle,
     connect_timeout: Duration,
-    statement_capacity: usize,
+    session: SessionSettings,
     failures: Arc<ConnectFailures>,
 }
 
@@ -48,10 +54,10 @@ impl Manager {
         configs: Configs,
         node: NodeHandle,
         connect_timeout: Duration,
-        statement_capacity: usize,
+        session: SessionSettings,
         failures: Arc<ConnectFailures>,
     ) -> Self {
-        Self { configs, node, connect_timeout, statement_capacity, failures }
+        Self { configs, node, connect_timeout, session, failures }
     }
 
     async fn open(&self) -> Result<Box<Connection>, Error> {
@@ -88,8 +94,7 @@ impl Manager {
             Role::Replica => &self.configs.replica,
         };
         let encryption = self.configs.encryption.clone();
-        let opening =
-            Connection::open(config, encryption, self.node.clone(), (role, generation), self.statement_capacity);
+        let opening = Connection::open(config, encryption, self.node.clone(), (role, generation), self.session);
         opening.await.map_err(failure::on_connect)
     }
 }

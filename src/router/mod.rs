@@ -11,7 +11,7 @@
 //! | `builder`, `settings`, `url`, `tls`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
-//! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `lease`, `pooled`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
 //! | `client`, `transaction`, `standby` | the raw connection for any SQL, and what a standby only seems to do |
 
 mod borrowed;
@@ -26,6 +26,7 @@ mod held;
 mod lease;
 mod manager;
 mod node;
+mod pooled;
 mod probe;
 mod route;
 mod rows;

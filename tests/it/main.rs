@@ -24,6 +24,7 @@ mod merging;
 mod migrations;
 mod migrations_waiting;
 mod near_reads;
+mod pgbouncer;
 mod plans;
 mod procedure;
 mod quickstart;

@@ -173,6 +173,7 @@ impl BeginTransaction {
         self.check()?;
         let lease = self.router.lease_at(&self.consistency, deadline, &mut Vec::new()).await?;
         lease.plan(Planning::ByTheServer);
+        lease.enter_transaction();
         let limit = self.router.call_timeout();
         let transaction = Transaction::new(lease, deadline, limit, self.is_read_only());
         transaction.send(Effect::Read, &self.sql()).await?;
