@@ -77,16 +77,25 @@
 //! in `docs/design.md`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+mod codec;
+mod decide;
 mod error;
 mod event;
 mod filter;
 mod json;
+mod lsn;
 mod router;
 mod scope;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod token;
 
+pub use codec::{EventCodec, UnknownEvents};
+pub use decide::{
+    Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Execute, Executed,
+    ModelQuery, ModelState, Outcome, Parts, Projection, RecordedCommand,
+};
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{
@@ -94,15 +103,16 @@ pub use filter::{
     Predicate, PredicateGroup, Selection, Side, TimeBoundedFilter,
 };
 pub use json::Json;
+pub use lsn::Lsn;
 pub use router::{
-    BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, Isolation, Lsn, NodeCondition,
+    BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, Isolation, NodeCondition,
     NodeSnapshot, PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};
 pub use scope::{
-    Consistency, Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
-    with_strong_consistency,
+    Consistency, Extensions, InScope, Scope, Scoped, Session, current_consistency, current_session, with_consistency,
+    with_eventual_consistency, with_session, with_strong_consistency,
 };
 pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
 pub use store::{
@@ -117,6 +127,7 @@ pub use store::{
 };
 #[cfg(feature = "migrations")]
 pub use store::{Migrate, Migrated};
+pub use token::{Token, TokenKey};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;
 

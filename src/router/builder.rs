@@ -8,12 +8,14 @@ use super::{
     check,
     connection::SessionSettings,
     core::MOST_NODES,
-    manager::{Configs, ConnectFailures, FailureSink, Manager},
+    manager::{ConnectFailures, FailureSink, Manager},
+    names,
     node::{Node, Pool},
     probe::Probes,
     settings::{ReplicaOptions, Routing},
+    source::{Parsed, Source},
     state::{NodeHandle, State},
-    tls, url,
+    tls,
 };
 use crate::error::{Error, Result};
 
@@ -51,61 +53,8 @@ pub(super) struct Limits {
     pub(super) acquire_timeout: Duration,
     pub(super) call_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) replay_wait: Duration,
     pub(super) fallback_wait: Duration,
-}
-
-enum Source {
-    Url(String),
-    Pool(ExistingPool),
-}
-
-/// A source with its name, and without its secrets.
-enum Parsed {
-    Url(Arc<str>, Box<Configs>),
-    Pool(Arc<str>, ExistingPool),
-}
-
-impl Source {
-    fn parse(
-        self,
-        index: usize,
-        role: Role,
-        limit: Duration,
-        is_pooled: bool,
-        tls: &mut tls::Resolver,
-    ) -> Result<Parsed> {
-        let what = match role {
-            Role::Primary => "the primary".to_owned(),
-            Role::Replica => format!("replica {index}"),
-        };
-        match self {
-            Self::Url(url) => {
-                let mut url = url::parse(&url, &what, limit)?;
-                let encryption = tls.resolve(&url.tls, &url.config, &what)?.apply(&mut url.config);
-                let (primary, replica) = (url.config(Role::Primary, is_pooled), url.config(Role::Replica, is_pooled));
-                Ok(Parsed::Url(url.name.into(), Box::new(Configs { primary, replica, encryption })))
-            }
-            Self::Pool(pool) => {
-                let name = match role {
-                    Role::Primary => "primary pool".to_owned(),
-                    Role::Replica => format!("replica pool {index}"),
-                };
-                Ok(Parsed::Pool(name.into(), pool))
-            }
-        }
-    }
-}
-
-impl Parsed {
-    fn name(&self) -> Arc<str> {
-        match self {
-            Self::Url(name, _) | Self::Pool(name, _) => Arc::clone(name),
-        }
-    }
-
-    fn capacity(&self, max_connections: u32) -> Option<u32> {
-        matches!(self, Self::Url(..)).then_some(max_connections)
-    }
 }
 
 impl Default for RouterBuilder {
@@ -119,6 +68,7 @@ impl Default for RouterBuilder {
                 acquire_timeout: Duration::from_secs(5),
                 call_timeout: Duration::from_secs(30),
                 connect_timeout: Duration::from_secs(2),
+                replay_wait: Duration::ZERO,
                 fallback_wait: Duration::ZERO,
             },
             routing: Routing::default(),
@@ -225,7 +175,8 @@ impl RouterBuilder {
     ///
     /// Then nothing is left in a session: statements go unnamed, each in one message (and one more for the types of its parameters,
     /// once per connection), no setting is changed, and nothing is reset behind raw use but an open transaction. What is
-    /// lost: statements are planned for each call; the node's role is known by [probes](Self::probe_interval) only; a replica's
+    /// lost: a statement that is given up is not surely cancelled (PgBouncer 1.18 drops a cancel whose sender has closed, as the
+    /// driver does: give the role a `statement_timeout`); statements are planned for each call; the node's role is known by [probes](Self::probe_interval) only; a replica's
     /// connection is read-only by the standby itself, so no longer once it was promoted; `SET`, `LISTEN` and session-level
     /// advisory locks of your own SQL reach others; and migrations and builds of indexes are refused, which need a
     /// session: give those a router with the server's own URL. Give each node a pooler's entry of its own, so that a name
@@ -272,15 +223,18 @@ impl RouterBuilder {
     /// Dropping the future closes what it opened.
     pub async fn connect(self) -> Result<Router> {
         let require_replicas = self.require_replicas;
-        let router = self.build()?;
+        let router = self.assemble()?;
         check::nodes(&router, require_replicas).await?;
+        router.inner.probes.start();
         Ok(router)
     }
 
     /// Builds the router without asking anybody: connections are opened by the first calls and probes.
     ///
-    /// Until nodes have answered, a strong call goes to the primary of the settings, also if it was replaced while the
-    /// application was down: [`connect`](Self::connect) asks before.
+    /// The primary of the settings may have been replaced while the application was down. So with
+    /// [probes](Self::probe_interval) the first strong calls wait until every node has been asked once: a few milliseconds, and
+    /// up to the [connect timeout](Self::connect_timeout) when one of them does not answer. Then that one is left aside.
+    /// [`connect`](Self::connect) also tells what is wrong.
     ///
     /// # Errors
     ///
@@ -290,15 +244,29 @@ impl RouterBuilder {
     ///
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Router> {
+        let router = self.assemble()?;
+        router.inner.probes.start();
+        Ok(router)
+    }
+
+    /// The router, whose nodes are not asked yet.
+    fn assemble(self) -> Result<Router> {
         self.check_settings()?;
         let mut resolver = self.resolver();
         let Self { mut sources, max_connections, session, mut limits, routing, .. } = self;
+        limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
-        let mut parsed = Vec::with_capacity(sources.len());
+        let mut listed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
             let source = source.parse(index, role, limits.connect_timeout, session.is_pooled, &mut resolver)?;
-            parsed.push((routing.node(source.name(), role, &options)?, source));
+            listed.push((source, role, options));
+        }
+        let database = listed.first().and_then(|(source, ..)| source.database()).map(Arc::from);
+        let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
+        let mut parsed = Vec::with_capacity(listed.len());
+        for ((source, role, options), name) in listed.into_iter().zip(names::of(&addresses)?) {
+            parsed.push((routing.node(name, role, &options)?, source));
         }
         let capacities = parsed.iter().map(|(_, source)| source.capacity(max_connections)).collect();
         let configs = parsed.iter().map(|(config, _)| config.clone()).collect();
@@ -319,8 +287,8 @@ impl RouterBuilder {
         });
         let nodes: Vec<_> = nodes.collect();
         let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
-        let probes = Probes::start(probed, limits.connect_timeout);
-        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
+        let probes = Probes::new(probed, limits.connect_timeout);
+        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes, database }) })
     }
 
     #[cfg(feature = "rustls")]
@@ -400,6 +368,7 @@ mod tests {
     }
 
     const PRIMARY: &str = "postgres://app:secret@localhost:1/shop";
+    const REPLICA: &str = "postgres://app:secret@localhost:2/shop";
 
     #[tokio::test]
     async fn wrong_settings_are_refused_with_what_is_wrong() {
@@ -417,6 +386,7 @@ mod tests {
                 Router::builder().primary(PRIMARY).replica(PRIMARY).replica("postgres://a,b/x"),
                 "replica 2 names 2 hosts",
             ),
+            (Router::builder().primary(PRIMARY).replica(PRIMARY), "list each once"),
             (Router::builder().primary(PRIMARY).max_connections(0), "max_connections is 0"),
             (Router::builder().primary(PRIMARY).connect_timeout(Duration::ZERO), "connect_timeout is 0"),
         ];
@@ -428,7 +398,7 @@ mod tests {
 
     #[tokio::test]
     async fn passwords_are_in_no_debug_output() {
-        let builder = Router::builder().primary(PRIMARY).replica(PRIMARY);
+        let builder = Router::builder().primary(PRIMARY).replica(REPLICA);
         assert!(!format!("{builder:?}").contains("secret"));
         assert!(!format!("{:?}", builder.build().unwrap()).contains("secret"));
     }

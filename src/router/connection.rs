@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -45,6 +45,8 @@ pub(super) struct Connection {
     keep: AtomicBool,
     reset: Mutex<Option<Reset>>,
     planned_once: AtomicBool,
+    /// The cluster of the server, once it was asked; nothing in it when it keeps that to itself.
+    system: OnceLock<Option<u64>>,
     driver: AbortHandle,
     encryption: Encryption,
 }
@@ -114,6 +116,7 @@ impl Connection {
             keep: AtomicBool::new(false),
             reset: Mutex::new(None),
             planned_once: AtomicBool::new(false),
+            system: OnceLock::new(),
             driver,
             encryption,
         })
@@ -140,9 +143,19 @@ impl Connection {
         self.told.unreplicated.swap(false, Ordering::AcqRel)
     }
 
+    /// See the field.
+    pub(super) fn system(&self) -> &OnceLock<Option<u64>> {
+        &self.system
+    }
+
     /// The role that the node played when this was opened.
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    /// How often the node had become something else when this was opened.
+    pub(super) fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// The other role, if the server has told, at connecting or in its last answer, that it plays that one now.

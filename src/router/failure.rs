@@ -5,7 +5,7 @@ use tokio_postgres::{
     error::{Severity, SqlState},
 };
 
-use super::{Deadline, Role};
+use super::{Deadline, Role, core::ConnectFailure};
 use crate::error::{Error, ErrorKind};
 
 /// What a call would have done to the data if it had gone through: it decides what an interruption means.
@@ -20,8 +20,34 @@ pub(crate) enum Effect {
     Append,
 }
 
-/// A connection could not be opened.
-pub(super) fn on_connect(error: DriverError) -> Error {
+/// A connection could not be opened, and why.
+#[derive(Debug)]
+pub(super) struct NotConnected {
+    pub(super) error: Error,
+    pub(super) why: ConnectFailure,
+}
+
+impl NotConnected {
+    pub(super) fn new(why: ConnectFailure, message: impl Into<String>) -> Self {
+        Self { error: Error::new(ErrorKind::Unavailable, message), why }
+    }
+}
+
+impl From<DriverError> for NotConnected {
+    fn from(error: DriverError) -> Self {
+        let source = std::error::Error::source(&error).and_then(|source| source.downcast_ref::<std::io::Error>());
+        let why = match source.map(std::io::Error::kind) {
+            _ if error.as_db_error().is_some() => ConnectFailure::Refused,
+            Some(std::io::ErrorKind::ConnectionRefused) => ConnectFailure::NobodyListens,
+            _ if is_lost(&error) => ConnectFailure::NoAnswer,
+            // By the driver, for what the settings or the server say.
+            _ => ConnectFailure::Refused,
+        };
+        Self { error: on_connect(error), why }
+    }
+}
+
+fn on_connect(error: DriverError) -> Error {
     let Some(db) = error.as_db_error() else {
         #[cfg(feature = "rustls")]
         if let Some(refusal) = super::tls::refusal(&error) {

@@ -1,14 +1,20 @@
-//! What a lease holds: a connection of our own pool or of a borrowed one.
+//! What a lease holds: a connection of our own or of a borrowed pool.
 
-use std::sync::atomic::AtomicUsize;
+use std::{ops::Deref, sync::atomic::AtomicUsize};
 
 use tokio_postgres::Client;
 
-use super::{borrowed::BorrowedConnection, manager::Manager};
+use super::{borrowed::BorrowedConnection, connection::Connection, manager::Manager};
 
 pub(super) enum Held {
-    Own(bb8::PooledConnection<'static, Manager>),
+    Own(OwnConnection),
     Borrowed { connection: Box<dyn BorrowedConnection>, pending: AtomicUsize },
+}
+
+/// A connection of our own, which goes back to its pool, or belongs to none and is closed.
+pub(super) enum OwnConnection {
+    Pooled(bb8::PooledConnection<'static, Manager>),
+    Single(Box<Connection>),
 }
 
 impl Held {
@@ -25,7 +31,8 @@ impl Held {
 
     pub(super) fn client_mut(&mut self) -> &mut Client {
         match self {
-            Self::Own(connection) => connection.client_mut(),
+            Self::Own(OwnConnection::Pooled(connection)) => connection.client_mut(),
+            Self::Own(OwnConnection::Single(connection)) => connection.client_mut(),
             Self::Borrowed { connection, .. } => connection.client_mut(),
         }
     }
@@ -35,5 +42,28 @@ impl Held {
             Self::Own(connection) => connection.pending(),
             Self::Borrowed { pending, .. } => pending,
         }
+    }
+}
+
+impl Deref for OwnConnection {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        match self {
+            Self::Pooled(connection) => connection,
+            Self::Single(connection) => connection,
+        }
+    }
+}
+
+impl From<bb8::PooledConnection<'static, Manager>> for OwnConnection {
+    fn from(connection: bb8::PooledConnection<'static, Manager>) -> Self {
+        Self::Pooled(connection)
+    }
+}
+
+impl From<Box<Connection>> for OwnConnection {
+    fn from(connection: Box<Connection>) -> Self {
+        Self::Single(connection)
     }
 }

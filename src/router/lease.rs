@@ -15,14 +15,19 @@ use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
     Deadline, Role,
-    connection::Planning,
+    connection::{Connection, Planning},
     failure::{self, Effect},
+    guard::Guard,
     held::Held,
     node::Node,
     rows::Rows,
     state::InFlight,
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    lsn::Lsn,
+    token::{Place, Token},
+};
 
 /// What a user may have left behind in the session. `DISCARD ALL` would also throw away our prepared statements.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
@@ -42,23 +47,47 @@ pub(crate) struct Lease {
     must_lead: bool,
     /// Whether a transaction of the user's may be open.
     in_transaction: AtomicBool,
+    /// Of the node, when it gave the connection.
+    generation: u32,
+    pub(super) guard: Option<Arc<Guard>>,
 }
 
 impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
-        let role = match &held {
-            Held::Own(connection) => connection.role(),
-            Held::Borrowed { .. } => node.role(),
+        let (role, generation) = match &held {
+            Held::Own(connection) => (connection.role(), connection.generation()),
+            Held::Borrowed { .. } => node.handle().standing(),
         };
         Self {
             held: Some(held),
             node,
             role,
+            generation,
             in_flight,
             exclusive: false,
             must_lead: false,
             in_transaction: AtomicBool::new(false),
+            guard: None,
         }
+    }
+
+    /// The cluster's system identifier, when somebody has told.
+    pub(crate) fn system(&self) -> Option<u64> {
+        self.node.handle().system()
+    }
+
+    /// The token of a place of this node's, or of one that it does not tell.
+    pub(super) fn token_of(&self, place: Option<Place>) -> Token {
+        match place {
+            Some(place) => Token::of_place(self.system(), place),
+            None => Token::of_unknown_place(self.system()),
+        }
+    }
+
+    /// What a write was given for a place that this connection's server has just acknowledged: the cluster and, if it is
+    /// known, the place on its timeline.
+    pub(crate) fn written(&self, lsn: Lsn) -> (Option<u64>, Option<Place>) {
+        self.node.handle().written(self.generation, lsn)
     }
 
     /// For a strong call: nothing is sent once another node has become the primary.
@@ -95,6 +124,14 @@ impl Lease {
         self.is_own() && !self.is_pooled()
     }
 
+    /// The connection, unless it is borrowed.
+    pub(super) fn own(&self) -> Option<&Connection> {
+        match self.held() {
+            Held::Own(connection) => Some(connection),
+            Held::Borrowed { .. } => None,
+        }
+    }
+
     pub(super) fn is_own(&self) -> bool {
         matches!(self.held, Some(Held::Own(_)))
     }
@@ -106,6 +143,18 @@ impl Lease {
     ///
     /// What the server or the network said, in this crate's terms, with the node's name.
     pub(crate) async fn call<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let outcome = self.step(effect, deadline, call).await;
+        if outcome.is_ok() {
+            self.served();
+        }
+        outcome
+    }
+
+    /// A part of a call: its answer does not mean that the call was served.
+    pub(super) async fn step<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
@@ -148,18 +197,27 @@ impl Lease {
         self.note_role();
         match outcome {
             Ok(value) => {
-                self.answered(started);
+                self.answered(Some(started));
                 Ok(value)
             }
             Err(error) => {
-                self.note_failure(&error, started);
+                self.note_failure(&error, Some(started));
                 Err(named(failure::on_call(error, effect, self.role)))
             }
         }
     }
 
-    fn answered(&self, started: Instant) {
-        self.node.handle().answered(self.in_flight.is_some().then(|| started.elapsed()));
+    /// The answer to a question of that moment came, or what does not measure the node.
+    fn answered(&self, started: Option<Instant>) {
+        let asked = started.filter(|_| self.in_flight.is_some());
+        self.node.handle().answered(asked.map(|asked| asked.elapsed()));
+    }
+
+    /// A call of a user's has got what it asked for.
+    pub(super) fn served(&self) {
+        if self.in_flight.is_some() {
+            self.node.handle().served();
+        }
     }
 
     /// The first answer after a promotion also tells of it.
@@ -173,7 +231,7 @@ impl Lease {
     }
 
     /// Tells what an error says about the node.
-    fn note_failure(&self, error: &tokio_postgres::Error, started: Instant) {
+    fn note_failure(&self, error: &tokio_postgres::Error, started: Option<Instant>) {
         let handle = self.node.handle();
         if self.held().client().is_closed() {
             handle.lost();
@@ -181,6 +239,8 @@ impl Lease {
             handle.call_failed();
         } else {
             self.answered(started);
+            // An error of the user's own.
+            self.served();
         }
     }
 
@@ -241,12 +301,13 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Rows, Error> {
+        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
         let rows = if self.is_pooled() {
             self.start_unnamed(deadline, sql, params).await?
         } else {
             self.plan(Planning::ByTheServer);
             let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
-            Rows::new(self.prepared(Effect::Read, deadline, sql, run).await?)
+            Rows::new(self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?)
         };
         // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
         self.held().pending().fetch_add(1, Ordering::AcqRel);
@@ -265,10 +326,11 @@ impl Lease {
         if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
+        if rows.is_over() && !was_over && outcome.is_ok() {
+            self.served();
+        }
         outcome.map_err(|error| {
-            if held.client().is_closed() {
-                self.node.handle().lost();
-            }
+            self.note_failure(&error, None);
             named(failure::on_call(error, Effect::Read, self.role))
         })
     }
@@ -283,13 +345,32 @@ impl Lease {
         F: Fn(Statement) -> Fut,
         Fut: Future<Output = Result<T, tokio_postgres::Error>>,
     {
+        let outcome = self.prepare_and_run(effect, deadline, sql, true, run).await;
+        if outcome.is_ok() {
+            self.served();
+        }
+        outcome
+    }
+
+    async fn prepare_and_run<T, F, Fut>(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+        is_guarded: bool,
+        run: F,
+    ) -> Result<T, Error>
+    where
+        F: Fn(Statement) -> Fut,
+        Fut: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
         let statement = self.prepare(deadline, sql).await?;
-        let error = match self.call(effect, deadline, run(statement)).await {
+        let error = match self.around(effect, deadline, is_guarded, run(statement)).await {
             Err(error) if self.was_outdated(sql, &error) => error,
             outcome => return outcome,
         };
         match self.prepare(deadline, sql).await {
-            Ok(statement) => self.call(effect, deadline, run(statement)).await,
+            Ok(statement) => self.around(effect, deadline, is_guarded, run(statement)).await,
             // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
             Err(_) => Err(error),
         }
@@ -312,7 +393,7 @@ impl Lease {
     }
 
     /// The statement for `sql`: from the connection's cache if it is ours, anew if it is borrowed.
-    async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
+    pub(super) async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
         let own = match self.held() {
             Held::Own(connection) => Some(connection),
             Held::Borrowed { .. } => None,
@@ -321,7 +402,7 @@ impl Lease {
             return Ok(statement);
         }
         // Nothing has been executed yet, whatever the statement will do.
-        let statement = self.call(Effect::Read, deadline, self.client().prepare(sql)).await?;
+        let statement = self.step(Effect::Read, deadline, self.client().prepare(sql)).await?;
         if let Some(connection) = own {
             connection.cache(sql, statement.clone());
         }

@@ -15,11 +15,11 @@ use tokio_postgres::Config;
 use super::{
     Role,
     connection::{Connection, SessionSettings},
-    failure,
+    core::ConnectFailure,
+    failure::NotConnected,
     state::NodeHandle,
     tls::Encryption,
 };
-use crate::error::{Error, ErrorKind};
 
 /// The manager of one node's pool.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ pub(super) struct ConnectFailures {
     count: watch::Sender<u64>,
     /// Connects that are under way: the pool does not count them.
     opening: AtomicUsize,
-    last: Mutex<Option<Arc<Error>>>,
+    last: Mutex<Option<Arc<NotConnected>>>,
 }
 
 impl Manager {
@@ -60,7 +60,24 @@ impl Manager {
         Self { configs, node, connect_timeout, session, failures }
     }
 
-    async fn open(&self) -> Result<Box<Connection>, Error> {
+    /// What becomes of it is told by whoever opens it, not by those who wait for it: they may be gone by then.
+    async fn open(&self) -> Result<Box<Connection>, NotConnected> {
+        let answers = self.node.answers();
+        let opened = self.open_in_time().await;
+        match &opened {
+            Ok(_) => self.node.answered(None),
+            // Whether nobody is let in depends on who is in: see `Node::lease`.
+            Err(failed) if failed.why == ConnectFailure::Refused => {}
+            // It has answered others meanwhile: this is one question without an answer, as of a call.
+            Err(failed) if failed.why == ConnectFailure::NoAnswer && self.node.answers() != answers => {
+                self.node.was_silent();
+            }
+            Err(failed) => self.node.connect_failed(failed.why),
+        }
+        opened
+    }
+
+    async fn open_in_time(&self) -> Result<Box<Connection>, NotConnected> {
         // One limit around the socket *and* the start-up: the driver's own connect_timeout ends with the socket, and a
         // server that accepts and then says nothing would keep this slot for ever.
         match timeout(self.connect_timeout, self.open_as_what_it_is()).await {
@@ -68,14 +85,14 @@ impl Manager {
             Err(_) => {
                 let limit = self.connect_timeout;
                 let message = format!("no connection within the connect timeout of {limit:?}");
-                Err(Error::new(ErrorKind::Unavailable, message))
+                Err(NotConnected::new(ConnectFailure::NoAnswer, message))
             }
         }
     }
 
     /// A connection that fits the role of the node. If the node has another one than is believed, that is told, and it is
     /// connected to anew.
-    async fn open_as_what_it_is(&self) -> Result<Connection, Error> {
+    async fn open_as_what_it_is(&self) -> Result<Connection, NotConnected> {
         let first = self.open_once().await?;
         let Some(told) = first.other_role() else { return Ok(first) };
         self.node.told_role(told);
@@ -83,11 +100,14 @@ impl Manager {
         let second = self.open_once().await?;
         match second.other_role() {
             None => Ok(second),
-            Some(_) => Err(Error::new(ErrorKind::Unavailable, "its role changes from one connection to the next")),
+            Some(_) => {
+                let message = "its role changes from one connection to the next";
+                Err(NotConnected::new(ConnectFailure::Refused, message))
+            }
         }
     }
 
-    async fn open_once(&self) -> Result<Connection, Error> {
+    async fn open_once(&self) -> Result<Connection, NotConnected> {
         let (role, generation) = self.node.standing();
         let config = match role {
             Role::Primary => &self.configs.primary,
@@ -95,21 +115,21 @@ impl Manager {
         };
         let encryption = self.configs.encryption.clone();
         let opening = Connection::open(config, encryption, self.node.clone(), (role, generation), self.session);
-        opening.await.map_err(failure::on_connect)
+        Ok(opening.await?)
     }
 }
 
 impl ManageConnection for Manager {
     /// Boxed, since the pool moves it about.
     type Connection = Box<Connection>;
-    type Error = Error;
+    type Error = NotConnected;
 
-    async fn connect(&self) -> Result<Box<Connection>, Error> {
+    async fn connect(&self) -> Result<Box<Connection>, NotConnected> {
         let _opening = Opening::new(&self.failures.opening);
         self.open().await
     }
 
-    async fn is_valid(&self, _: &mut Box<Connection>) -> Result<(), Error> {
+    async fn is_valid(&self, _: &mut Box<Connection>) -> Result<(), NotConnected> {
         // Never called: a test on check-out is a round trip for every call, and is outdated when it returns.
         Ok(())
     }
@@ -129,7 +149,7 @@ impl ConnectFailures {
     }
 
     /// The last connect error, if connecting ever failed.
-    pub(super) fn last(&self) -> Option<Arc<Error>> {
+    pub(super) fn last(&self) -> Option<Arc<NotConnected>> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -138,8 +158,8 @@ impl ConnectFailures {
         self.opening.load(Ordering::Acquire) > 0
     }
 
-    fn record(&self, error: &Error) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(error.clone()));
+    fn record(&self, failed: NotConnected) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(failed));
         self.count.send_modify(|count| *count += 1);
     }
 }
@@ -164,12 +184,12 @@ impl Drop for Opening<'_> {
 #[derive(Debug)]
 pub(super) struct FailureSink(pub(super) Arc<ConnectFailures>);
 
-impl bb8::ErrorSink<Error> for FailureSink {
-    fn sink(&self, error: Error) {
-        self.0.record(&error);
+impl bb8::ErrorSink<NotConnected> for FailureSink {
+    fn sink(&self, failed: NotConnected) {
+        self.0.record(failed);
     }
 
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<Error>> {
+    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<NotConnected>> {
         Box::new(Self(Arc::clone(&self.0)))
     }
 }

@@ -12,16 +12,22 @@ use tokio::time::{Instant, timeout_at};
 use super::{
     Deadline, Role,
     borrowed::{BorrowedConnection, BorrowedPool},
-    failure,
+    core::ConnectFailure,
+    failure::NotConnected,
     held::Held,
     lease::Lease,
     manager::{ConnectFailures, Manager},
+    replay::ReplayWatch,
     state::{InFlight, NodeHandle},
 };
 use crate::error::{Error, ErrorKind};
 
 /// How long one who waits leaves a failed connect alone before the next one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+
+/// How long a probe waits for a connection of a full pool before it opens one of its own. Calls give theirs back in less,
+/// unless something is wrong.
+const FULL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A node: its pool, and what the [`State`](super::state::State) knows of it.
 #[derive(Debug)]
@@ -33,6 +39,7 @@ pub(crate) struct Node {
     /// Whether its server keeps its control data to itself, so that nobody asks for it a second time: each refusal is a
     /// line in the server's log.
     hides_control_data: AtomicBool,
+    replay_watch: ReplayWatch,
 }
 
 #[derive(Debug)]
@@ -43,8 +50,8 @@ pub(super) enum Pool {
 
 impl Node {
     pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Arc<Self> {
-        let hides_control_data = AtomicBool::new(false);
-        Arc::new(Self { name, configured_role, pool, handle, hides_control_data })
+        let (hides_control_data, replay_watch) = (AtomicBool::new(false), ReplayWatch::default());
+        Arc::new(Self { name, configured_role, pool, handle, hides_control_data, replay_watch })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -58,6 +65,11 @@ impl Node {
 
     pub(super) fn hides_control_data(&self) -> &AtomicBool {
         &self.hides_control_data
+    }
+
+    /// Who waits for its replay.
+    pub(super) fn replay_watch(&self) -> &ReplayWatch {
+        &self.replay_watch
     }
 
     /// The role that it plays now.
@@ -86,25 +98,36 @@ impl Node {
     ) -> Result<Lease, Error> {
         let held = match &self.pool {
             Pool::Own { pool, size, failures } => {
-                let gone = || self.handle.gone();
-                acquire(pool, *size, failures, until, deadline, gone).await.map(Held::Own)
+                let pooled = acquire(pool, *size, failures, until, deadline, &self.handle).await;
+                pooled.map(|connection| Held::Own(connection.into()))
             }
-            Pool::Borrowed(pool) => borrow(&**pool, until, deadline).await.map(Held::borrowed),
+            Pool::Borrowed(pool) => borrow(&**pool, until, deadline, &self.handle).await.map(Held::borrowed),
         };
         match held {
             Ok(held) => Ok(Lease::new(held, Arc::clone(self), in_flight)),
-            Err(error) => {
-                match &self.pool {
-                    // A full pool is busy, not broken,
-                    Pool::Own { .. } if error.kind() == ErrorKind::Timeout => {}
-                    Pool::Own { .. } => self.handle.connect_failed(),
-                    Pool::Borrowed(_) if error.is_of_driver() => self.handle.connect_failed(),
-                    // and of a borrowed one that says nothing it cannot be told which it is, but by its answers.
-                    Pool::Borrowed(_) => self.handle.was_silent(),
-                }
-                Err(if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error })
-            }
+            Err(error) => Err(self.named(error)),
         }
+    }
+
+    /// A connection to ask the node how it is. When those who have the pool's keep all of them, it is one more, which is closed
+    /// afterwards: else nobody would learn that the node has been promoted, or is silent, before they give one back.
+    pub(super) async fn lease_for_probe(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
+        let mut pooled = Box::pin(self.lease(None, deadline.at(), deadline));
+        let Pool::Own { pool, size, .. } = &self.pool else { return pooled.await };
+        if let Ok(lease) = timeout_at(deadline.or_within(FULL_PATIENCE), pooled.as_mut()).await {
+            return lease;
+        }
+        if pool.state().connections < *size {
+            return pooled.await;
+        }
+        // Out of the line: bb8 wakes one of those who wait, who has to be one that listens.
+        drop(pooled);
+        let single = pool.dedicated_connection().await.map_err(|failed| self.named(failed.error))?;
+        Ok(Lease::new(Held::Own(single.into()), Arc::clone(self), None))
+    }
+
+    fn named(&self, error: Error) -> Error {
+        if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error }
     }
 }
 
@@ -114,7 +137,7 @@ async fn acquire(
     failures: &ConnectFailures,
     until: Instant,
     deadline: Deadline,
-    gone: impl Fn(),
+    handle: &NodeHandle,
 ) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
     let mut failed = failures.subscribe();
     loop {
@@ -130,9 +153,12 @@ async fn acquire(
                     // Neither a connection nor the hope for one: nobody would wake us.
                     if !failures.is_opening()
                         && pool.state().connections == 0
-                        && let Some(error) = failures.last()
+                        && let Some(failed) = failures.last()
                     {
-                        return Err(Error::clone(&error));
+                        if failed.why == ConnectFailure::Refused {
+                            handle.connect_failed(failed.why);
+                        }
+                        return Err(failed.error.clone());
                     }
                     // Somebody may give one back. bb8 does not try again to open one by itself: ask anew.
                     match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
@@ -152,9 +178,9 @@ async fn acquire(
         };
         match got {
             // Closed by the server while it lay in the pool: dropping it makes room for a new one.
-            Ok(connection) if connection.is_spent() => gone(),
+            Ok(connection) if connection.is_spent() => handle.gone(),
             Ok(connection) => return Ok(connection),
-            Err(bb8::RunError::User(error)) => return Err(error),
+            Err(bb8::RunError::User(failed)) => return Err(failed.error),
             Err(bb8::RunError::TimedOut) => return Err(exhausted(size, failures, deadline)),
         }
     }
@@ -165,7 +191,7 @@ fn exhausted(size: u32, failures: &ConnectFailures, deadline: Deadline) -> Error
     let message = format!("no connection became free within {waited:?}: the pool's limit is {size}");
     let error = Error::new(ErrorKind::Timeout, message);
     match failures.last() {
-        Some(last) => error.with_source(Error::clone(&last)),
+        Some(last) => error.with_source(last.error.clone()),
         None => error,
     }
 }
@@ -174,6 +200,7 @@ async fn borrow(
     pool: &dyn BorrowedPool,
     until: Instant,
     deadline: Deadline,
+    handle: &NodeHandle,
 ) -> Result<Box<dyn BorrowedConnection>, Error> {
     loop {
         match timeout_at(until, pool.get()).await {
@@ -181,14 +208,25 @@ async fn borrow(
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(cause)) => {
                 let cause = match cause.downcast::<tokio_postgres::Error>() {
-                    Ok(error) => return Err(failure::on_connect(*error)),
+                    Ok(error) => {
+                        let failed = NotConnected::from(*error);
+                        match failed.why {
+                            // Perhaps only us, since so many others are in.
+                            ConnectFailure::Refused => handle.was_silent(),
+                            why => handle.connect_failed(why),
+                        }
+                        return Err(failed.error);
+                    }
                     Err(cause) => cause,
                 };
+                handle.was_silent();
                 let message = "the pool that was handed to the router gave no connection";
                 return Err(Error::new(ErrorKind::Unavailable, message).with_source(cause));
             }
             Err(_) => {
-                // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one.
+                // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one. Which it is can
+                // be told by its answers only.
+                handle.was_silent();
                 let waited = rounded(deadline.elapsed());
                 let message = format!("the pool that was handed to the router gave no connection within {waited:?}");
                 return Err(Error::new(ErrorKind::Unavailable, message));

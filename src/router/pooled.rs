@@ -8,14 +8,41 @@ use std::sync::Arc;
 
 use futures_util::FutureExt;
 use tokio_postgres::{
-    Row,
+    Client, Row, Statement,
     types::{ToSql, Type},
 };
 
 use super::{Deadline, Effect, Lease, Rows, held::Held};
 use crate::error::{Error, Result};
 
+/// A statement around a read: prepared, or through a pooler unnamed.
+pub(super) enum Question {
+    Prepared(Statement),
+    Unnamed(Box<str>, Arc<[Type]>),
+}
+
+impl Question {
+    pub(super) async fn ask(
+        &self,
+        client: &Client,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match self {
+            Self::Prepared(statement) => client.query(statement, params).await,
+            Self::Unnamed(sql, types) => client.query_typed(sql, &typed(params, types)).await,
+        }
+    }
+}
+
 impl Lease {
+    pub(super) async fn question(&self, deadline: Deadline, sql: &str, params: usize) -> Result<Question> {
+        Ok(if self.is_pooled() {
+            Question::Unnamed(sql.into(), self.types(deadline, sql, params).await?)
+        } else {
+            Question::Prepared(self.prepare(deadline, sql).await?)
+        })
+    }
+
     /// Whether a pooler is between us and the server.
     pub(super) fn is_pooled(&self) -> bool {
         matches!(self.held(), Held::Own(connection) if connection.is_pooled())
@@ -29,7 +56,7 @@ impl Lease {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
         let types = self.types(deadline, sql, params.len()).await?;
-        let outcome = self.call(effect, deadline, self.client().query_typed(sql, &typed(params, &types))).await;
+        let outcome = self.guarded(effect, deadline, self.client().query_typed(sql, &typed(params, &types))).await;
         self.forget_outdated(sql, outcome)
     }
 
@@ -41,7 +68,7 @@ impl Lease {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64> {
         let types = self.types(deadline, sql, params.len()).await?;
-        let outcome = self.call(effect, deadline, self.client().execute_typed(sql, &typed(params, &types))).await;
+        let outcome = self.guarded(effect, deadline, self.client().execute_typed(sql, &typed(params, &types))).await;
         self.forget_outdated(sql, outcome)
     }
 
@@ -53,7 +80,8 @@ impl Lease {
     ) -> Result<Rows> {
         let types = self.types(deadline, sql, params.len()).await?;
         let rows = self.client().query_typed_raw(sql, typed(params, &types));
-        let outcome = self.call(Effect::Read, deadline, rows).await;
+        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
+        let outcome = self.around(Effect::Read, deadline, false, rows).await;
         self.forget_outdated(sql, outcome).map(Rows::new)
     }
 
@@ -66,7 +94,7 @@ impl Lease {
         let types = match connection.types(sql) {
             Some(types) => types,
             None => {
-                let types: Arc<[Type]> = self.call(Effect::Read, deadline, self.ask_for_types(sql)).await?.into();
+                let types: Arc<[Type]> = self.step(Effect::Read, deadline, self.ask_for_types(sql)).await?.into();
                 connection.keep_types(sql, Arc::clone(&types));
                 types
             }

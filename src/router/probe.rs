@@ -2,7 +2,8 @@
 //!
 //! Calls tell what they see, but nobody calls a node that is out of service, or an idle one; and how far a replica is
 //! nobody says without being asked. A probe takes a connection of the node's pool like a call, so it needs no place of its
-//! own at the server, and a pool that cannot serve calls is noticed.
+//! own at the server, and a pool that cannot serve calls is noticed. Only when all of them are taken, and stay so, it opens one
+//! more, and closes it.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -18,11 +19,14 @@ use tokio::{
 use tokio_postgres::{Row, types::PgLsn};
 
 use super::{
-    Deadline, Effect, Lsn,
+    Deadline, Effect,
     core::{Report, Standing},
     node::Node,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    lsn::Lsn,
+};
 
 const PROBE: &str = include_str!("probe.sql");
 const PROBE_HIDDEN: &str = include_str!("probe_hidden.sql");
@@ -50,10 +54,14 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Asks these nodes, each time for no longer than `limit`.
-    pub(super) fn start(nodes: Vec<Arc<Node>>, limit: Duration) -> Self {
-        let tasks = nodes.iter().map(|node| spawn(node, limit)).collect();
-        Self { nodes, limit, tasks: ArcSwap::from_pointee(tasks), starting: Mutex::new(()) }
+    /// For these nodes, each of which is asked for no longer than `limit` at a time.
+    pub(super) fn new(nodes: Vec<Arc<Node>>, limit: Duration) -> Self {
+        Self { nodes, limit, tasks: ArcSwap::default(), starting: Mutex::new(()) }
+    }
+
+    pub(super) fn start(&self) {
+        let tasks: Vec<_> = self.nodes.iter().map(|node| spawn(node, self.limit)).collect();
+        self.tasks.store(Arc::new(tasks));
     }
 
     /// Whether nodes are asked at all.
@@ -89,19 +97,25 @@ fn spawn(node: &Arc<Node>, limit: Duration) -> AbortHandle {
 /// Asks this node again and again, each time for no longer than `limit`.
 async fn run(node: Arc<Node>, limit: Duration) {
     loop {
-        sleep(LEAST_PAUSE).await;
         let pause = node.handle().until_next_probe();
         // What ends it early is a wish to know at once.
         let _ = timeout(pause, node.handle().probe_wished()).await;
         if let Err(error) = ask(&node, Deadline::after(limit)).await {
             tracing::debug!(node = %node.name(), error = %error.report(), "a probe got no answer");
         }
+        sleep(LEAST_PAUSE).await;
     }
 }
 
 /// Asks this node once, and tells the core what it says.
 pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
-    let lease = node.lease(None, deadline.at(), deadline).await?;
+    let answer = question(node, deadline).await;
+    node.handle().was_asked();
+    answer
+}
+
+async fn question(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
+    let lease = node.lease_for_probe(deadline).await?;
     // Before the question: what is acknowledged while it is answered may be missing in the answer.
     let sent_at = node.handle().now();
     let hides = node.hides_control_data();
@@ -138,6 +152,7 @@ fn read(row: &Row, sent_at: Duration) -> Result<Answer> {
         // An unsigned number that SQL shows as a signed one.
         system: number(1)?.map(i64::cast_unsigned),
         timeline: number(2)?.and_then(|timeline| timeline.try_into().ok()),
+        may_be_newer: row.try_get(8).map_err(unreadable)?,
         instance: number(6)?.map(i64::cast_unsigned),
         standing,
     };

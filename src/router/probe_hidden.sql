@@ -9,4 +9,5 @@ SELECT pg_is_in_recovery(),
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() END,
        EXISTS (SELECT FROM pg_stat_wal_receiver),
        (extract(epoch FROM pg_postmaster_start_time()) * 1000000)::int8,
-       current_setting('server_version_num')::int4 / 10000
+       current_setting('server_version_num')::int4 / 10000,
+       pg_is_in_recovery()

@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
-    Deadline, Inner, Lease, Role, Router,
-    core::{Decision, Reason, Refusal, Route, Want},
+    Deadline, Inner, Lease, Role, Router, Tried,
+    core::{Decision, NodeSet, Reason, Refusal, Route, Want},
+    floor::{Demand, Floor, Unplaceable},
+    guard::Guard,
+    node::Node,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -16,32 +19,71 @@ use crate::{
 /// How long one who waits for the fallback leaves it alone.
 const NEXT_LOOK: Duration = Duration::from_millis(20);
 
+/// How long one who waits for a replica that says nothing of its place leaves it alone.
+const NEXT_TRY: Duration = Duration::from_millis(5);
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) level: &'a Consistency,
+    pub(crate) floor: Option<&'a Floor>,
+    /// Whether the place of the node is asked for behind each call.
+    pub(crate) notes_place: bool,
+}
+
+impl<'a> From<&'a Consistency> for Ask<'a> {
+    fn from(level: &'a Consistency) -> Self {
+        Self { level, floor: None, notes_place: false }
+    }
+}
+
 impl Router {
     /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
-    pub(super) async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
+    ///
+    /// Whether that node has what the floor asks for, its connection [proves](Guard) with the first call.
+    pub(super) async fn lease(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
+        // The settings may be older than the last failover: the primary that they name is believed in only when everybody
+        // has had the time to say otherwise.
+        if *ask.level == Consistency::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
+            return Err(self.nobody_asked(deadline));
+        }
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
         loop {
-            match state.choose(want, tried) {
+            let Demand { want, place, only_primary } = self.demand(ask, deadline, tried).await?;
+            let mut asked = tried.asked();
+            if only_primary {
+                asked = (asked.tried | state.all_but_primary()).into();
+            }
+            match state.choose(want, asked) {
                 Decision::Route(route) => match self.lease_of(route, want, deadline, tried).await {
-                    Ok(lease) => return Ok(lease),
+                    Ok(lease) => {
+                        if ask.floor.is_none() && !ask.notes_place {
+                            return Ok(lease);
+                        }
+                        let is_known = route.reason == Reason::Replica && matches!(want, Want::AtLeast { .. });
+                        let is_expected = is_known && state.tells_timeline(route.node);
+                        let guard = Guard::new(place, ask.floor, ask.notes_place);
+                        return Ok(lease.guarded_by(guard.expected(is_expected)));
+                    }
                     Err(error) => errors.push(error),
                 },
+                Decision::WaitForReplay => self.wait_for_replay(want, deadline, tried).await,
                 Decision::WaitForBudget => {
                     let wait = || deadline.or_within(limits.fallback_wait);
                     let until = *waiting_until.get_or_insert_with(wait);
                     if Instant::now() >= until {
                         let limit = state.budget().at_once();
                         let why = format!("the primary serves as many reads for replicas as it may ({limit} at once)");
-                        return Err(self.replicas_unavailable(&why, want, tried, &errors));
+                        return Err(self.replicas_unavailable(&why, want, tried.nodes(), &errors));
                     }
                     // The rate's next turn comes by itself: nobody tells of it.
                     let _ = timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed()).await;
                     continue;
                 }
-                Decision::Refuse(refusal) => return Err(self.refused(refusal, want, tried, errors)),
+                Decision::Refuse(refusal) => return Err(self.refused(refusal, want, tried.nodes(), errors)),
             }
             if deadline.is_over() {
                 return Err(none_left(errors));
@@ -49,13 +91,52 @@ impl Router {
         }
     }
 
-    async fn lease_of(&self, route: Route, want: Want, deadline: Deadline, tried: &mut Vec<usize>) -> Result<Lease> {
+    /// What the call's floor comes to. One of a newer timeline than is known is waited for: somebody else has seen a
+    /// failover that the next probes will tell of.
+    async fn demand(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Demand> {
+        let Inner { state, limits, .. } = &*self.inner;
+        let Some(floor) = ask.floor else {
+            return Ok(Demand { want: want(ask.level), place: None, only_primary: false });
+        };
+        loop {
+            let newer = match state.demand(floor, ask.level) {
+                Ok(demand) => return Ok(demand),
+                Err(newer @ Unplaceable::Newer(_)) => newer,
+                Err(why) => return Err(why.error()),
+            };
+            let until = tried.wait_until(deadline, limits.replay_wait);
+            if Instant::now() >= until {
+                return Err(newer.error());
+            }
+            state.probe_all();
+            let _ = timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed()).await;
+        }
+    }
+
+    /// Waits until one of those who were behind may have got so far.
+    async fn wait_for_replay(&self, want: Want, deadline: Deadline, tried: &mut Tried) {
+        let Inner { nodes, state, limits, .. } = &*self.inner;
+        let until = tried.wait_until(deadline, limits.replay_wait);
+        if matches!(want, Want::AtLeast { .. }) {
+            let behind = tried.behind();
+            let watched: Vec<_> =
+                behind.into_iter().filter_map(|node| nodes.get(node)).map(Node::watch_replay).collect();
+            state.until_fresh(behind, want, until).await;
+            drop(watched);
+        } else {
+            // Nobody knows which place to wait for: who is asked has to look.
+            sleep_until(until.min(Instant::now() + NEXT_TRY)).await;
+            tried.ask_again();
+        }
+    }
+
+    async fn lease_of(&self, route: Route, want: Want, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { nodes, limits, .. } = &*self.inner;
         let node = &nodes[route.node];
         let in_flight = node.handle().enter(route.reason == Reason::Fallback);
         tried.push(route.node);
         // While somebody else can be asked, nobody gets all of the time.
-        let others = want != Want::Strong && tried.len() < nodes.len();
+        let others = want != Want::Strong && tried.nodes().len() < nodes.len();
         let until = if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
         let started = Instant::now();
         let lease = node.lease(Some(in_flight), until, deadline).await?;
@@ -78,7 +159,18 @@ impl Router {
         Ok(if want == Want::Strong { lease.must_lead() } else { lease })
     }
 
-    fn refused(&self, refusal: Refusal, want: Want, tried: &[usize], errors: Vec<Error>) -> Error {
+    fn nobody_asked(&self, deadline: Deadline) -> Error {
+        let Inner { state, nodes, .. } = &*self.inner;
+        let names: Vec<&str> = state.unasked().map(|node| &**nodes[node].name()).collect();
+        let message = format!(
+            "within {:?} of the start it could not be found out which node takes writes: {} have not answered yet",
+            deadline.limit(),
+            names.join(", ")
+        );
+        Error::new(ErrorKind::Unavailable, message)
+    }
+
+    fn refused(&self, refusal: Refusal, want: Want, tried: NodeSet, errors: Vec<Error>) -> Error {
         let name = |node: usize| &**self.inner.nodes[node].name();
         match refusal {
             Refusal::AllTried => none_left(errors),
@@ -102,14 +194,14 @@ impl Router {
             Refusal::Unproven => {
                 let message = "the place is on another timeline than the present one, so it cannot be told whether it \
                                is in this history";
-                Error::new(ErrorKind::Unavailable, message)
+                Error::new(ErrorKind::Unproven, message)
             }
         }
     }
 
-    fn replicas_unavailable(&self, why: &str, want: Want, tried: &[usize], errors: &[Error]) -> Error {
+    fn replicas_unavailable(&self, why: &str, want: Want, tried: NodeSet, errors: &[Error]) -> Error {
         let nodes = self.inner.nodes.iter().enumerate();
-        let reasons = nodes.filter(|(index, node)| node.role() == Role::Replica || tried.contains(index));
+        let reasons = nodes.filter(|(index, node)| node.role() == Role::Replica || tried.contains(*index));
         let reasons: Vec<String> = reasons
             .map(|(index, node)| {
                 let error = errors.iter().find(|error| error.node() == Some(&**node.name()));
@@ -133,7 +225,8 @@ impl Router {
 pub(super) fn want(consistency: &Consistency) -> Want {
     match consistency {
         Consistency::Strong => Want::Strong,
-        Consistency::Eventual => Want::Eventual,
+        // How far it must have got, the floor says.
+        Consistency::Eventual | Consistency::AtLeast(_) => Want::Eventual,
         Consistency::Bounded(longest) => Want::Bounded(*longest),
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Routing {
     fallback: Fallback,
     fallback_concurrency: Option<u32>,
     fallback_rate: Option<u32>,
+    pub(super) replay_wait: Duration,
     pub(super) fallback_wait: Duration,
     max_replica_lag: Duration,
     slow_start: Duration,
@@ -75,6 +76,7 @@ impl Default for Routing {
             fallback: Fallback::Protect,
             fallback_concurrency: None,
             fallback_rate: None,
+            replay_wait: Duration::from_millis(500),
             fallback_wait: Duration::from_millis(500),
             max_replica_lag: Duration::from_secs(60),
             slow_start: Duration::from_secs(5),
@@ -121,6 +123,17 @@ impl RouterBuilder {
         self
     }
 
+    /// How long a read waits for a replica that has got as far as it [must](crate::Consistency::AtLeast), before it falls back
+    /// to the primary. Defaults to 500 ms; never more than the [acquire timeout](Self::acquire_timeout).
+    ///
+    /// Replicas are usually there within milliseconds. Too short and each hiccup of the replication goes to the primary; too
+    /// long and, when replicas lag, each reader waits in vain so long. While it waits it holds no connection, and one question
+    /// at a time to each replica serves all who wait.
+    pub fn replay_wait(mut self, limit: Duration) -> Self {
+        self.routing.replay_wait = limit;
+        self
+    }
+
     /// How long a read waits for its turn on the primary before it fails with
     /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable). Defaults to 500 ms; never more than the
     /// [acquire timeout](Self::acquire_timeout).
@@ -133,6 +146,10 @@ impl RouterBuilder {
 
     /// A replica that is known to be further behind the primary than this serves no eventual reads while anybody else can.
     /// Defaults to 60 s.
+    ///
+    /// Others are replicas that are not so far behind, and the primary, as far as its [fallback](Self::fallback) goes. When that is
+    /// spent, or there is none, a replica that lags serves rather than nobody: an eventual read asks for no proof of its age.
+    /// One that cannot live with that asks for a [bound](crate::Consistency::Bounded), which is never broken.
     ///
     /// Too short and a long transaction, whose replay holds a replica up, sends its readers to the primary; too long and
     /// users see a state that they take for an error. It is no promise: it is compared with what was last seen.
@@ -165,10 +182,16 @@ impl RouterBuilder {
     /// The time between two questions to a node how it is: its role, its timeline, how far it is. Defaults to 500 ms;
     /// `None` asks nobody. A node that is out of service is asked more often, and one that has just changed at once.
     ///
-    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing. Too short
+    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing; while all of
+    /// them are in use for longer than that, it opens one more, and closes it. Too short
     /// and many instances of an application are a load; too long and failovers are noticed late, and reads with a
     /// [bound](crate::Consistency::Bounded) below some of these intervals find no replica that is known to be that fresh.
     /// Without it there are none, a new primary is not found, and calls find out whether a node is back.
+    ///
+    /// What is asked any role may read, but one thing: which timeline a replica receives is told only to roles with
+    /// `pg_read_all_stats`, which `GRANT pg_monitor TO app` gives. Without it a replica serves eventual reads after a failover
+    /// without being known to have followed it, and reads with a [bound](crate::Consistency::Bounded) only from its next restart
+    /// point on, some minutes later.
     pub fn probe_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.routing.probe_interval = interval.into();
         self

@@ -4,6 +4,7 @@
 
 use std::{
     hash::{BuildHasher, RandomState},
+    pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -17,10 +18,12 @@ use tokio::sync::Notify;
 use super::{
     Role, RouterSnapshot,
     core::{
-        Budget, Cluster, Config, Decision, Exclusion, Live, NodeSet, Observation, Report, STEP, Table, Want, Wish,
-        Writer, mix,
+        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeLive, NodeSet,
+        Observation, Report, STEP, Table, Want, Wish, Writer, mix,
     },
+    floor::{Demand, Floor, Unplaceable},
 };
+use crate::{lsn::Lsn, scope::Consistency, token::Place};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -30,10 +33,16 @@ pub(super) struct State {
     standings: Box<[AtomicU64]>,
     /// Told when a node is to be asked at once.
     wished: Box<[Notify]>,
+    /// The nodes, a bit each, that nobody has asked yet how they are.
+    unasked: AtomicU64,
+    /// The last of them has been asked.
+    all_asked: Notify,
     epoch: Instant,
     random: AtomicU64,
     /// A place in the budget of the fallback is free, or a replica is back.
     changed: Notify,
+    /// A replica has told its place.
+    replayed: Notify,
 }
 
 /// One node, as those see it who work for it.
@@ -55,6 +64,10 @@ impl State {
         let seed = RandomState::new().hash_one(0_u8);
         let standings = config.nodes.iter().map(|node| AtomicU64::new(encode(node.role, 0))).collect();
         let wished = config.nodes.iter().map(|_| Notify::new()).collect();
+        let unasked = match config.probe_interval {
+            Some(_) => u64::MAX.checked_shr(u64::BITS - config.nodes.len() as u32).unwrap_or(0),
+            None => 0,
+        };
         let cluster = Cluster::new(config, seed);
         Self {
             table: ArcSwap::new(Arc::clone(cluster.table())),
@@ -62,19 +75,64 @@ impl State {
             live: Live::new(capacities, budget),
             standings,
             wished,
+            unasked: AtomicU64::new(unasked),
+            all_asked: Notify::new(),
             epoch: Instant::now(),
             random: AtomicU64::new(seed),
             changed: Notify::new(),
+            replayed: Notify::new(),
         }
     }
 
-    pub(super) fn choose(&self, want: Want, tried: &[usize]) -> Decision {
-        let tried: NodeSet = tried.iter().copied().collect();
-        self.table.load().choose(want, &self.live, tried, self.now(), self.random())
+    pub(super) fn choose(&self, want: Want, asked: impl Into<Asked>) -> Decision {
+        self.table.load().choose(want, &self.live, asked, self.now(), self.random())
     }
 
-    pub(super) fn exclusion(&self, node: usize, want: Want, tried: &[usize]) -> Option<Exclusion> {
-        self.table.load().exclusion(node, want, tried.iter().copied().collect(), self.now())
+    /// What a floor comes to now.
+    pub(super) fn demand(&self, floor: &Floor, level: &Consistency) -> Result<Demand, Unplaceable> {
+        floor.demand(level, &self.table.load())
+    }
+
+    /// Every node but the one that takes writes.
+    pub(super) fn all_but_primary(&self) -> NodeSet {
+        let writer = self.table.load().writer();
+        (0..self.standings.len()).filter(|&node| writer != Writer::One(node)).collect()
+    }
+
+    /// The cluster's system identifier, when somebody has told.
+    pub(super) fn system(&self) -> Option<u64> {
+        self.table.load().system()
+    }
+
+    /// Waits until one of these replicas is known to satisfy `want`. Their places must be asked for meanwhile.
+    pub(super) async fn until_fresh(&self, nodes: NodeSet, want: Want, until: tokio::time::Instant) {
+        loop {
+            let told = self.replayed.notified();
+            let mut told = std::pin::pin!(told);
+            // From now on, so that nothing is missed between the look and the wait.
+            told.as_mut().enable();
+            let table = self.table.load_full();
+            if nodes.into_iter().any(|node| table.is_fresh(node, want, self.now())) {
+                return;
+            }
+            if tokio::time::timeout_at(until, told).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether this replica most probably proves what it is known to have.
+    pub(super) fn tells_timeline(&self, node: usize) -> bool {
+        self.table.load().tells_timeline(node)
+    }
+
+    /// Has all nodes asked at once.
+    pub(super) fn probe_all(&self) {
+        self.wished.iter().for_each(Notify::notify_one);
+    }
+
+    pub(super) fn exclusion(&self, node: usize, want: Want, tried: NodeSet) -> Option<Exclusion> {
+        self.table.load().exclusion(node, want, tried, self.now())
     }
 
     pub(super) fn snapshot(&self) -> RouterSnapshot {
@@ -83,6 +141,23 @@ impl State {
 
     pub(super) fn budget(&self) -> &Budget {
         self.live.budget()
+    }
+
+    /// Waits until each node has been asked once, and has told, or has not answered. Without probes nobody is asked.
+    pub(super) async fn all_asked(&self) {
+        while self.unasked.load(Ordering::Acquire) != 0 {
+            let mut asked = pin!(self.all_asked.notified());
+            asked.as_mut().enable();
+            if self.unasked.load(Ordering::Acquire) != 0 {
+                asked.await;
+            }
+        }
+    }
+
+    /// The nodes that have not been asked yet.
+    pub(super) fn unasked(&self) -> NodeSet {
+        let unasked = self.unasked.load(Ordering::Acquire);
+        (0..MOST_NODES).filter(|node| unasked >> node & 1 == 1).collect()
     }
 
     /// Waits until another decision is possible.
@@ -140,6 +215,11 @@ impl NodeHandle {
         self.state.table.load().writer() != Writer::One(self.index)
     }
 
+    /// The system identifier of its cluster.
+    pub(super) fn system(&self) -> Option<u64> {
+        self.state.system()
+    }
+
     /// Whether it is still known to satisfy this level.
     pub(super) fn is_fresh(&self, want: Want) -> bool {
         self.state.table.load().is_fresh(self.index, want, self.now())
@@ -169,7 +249,7 @@ impl NodeHandle {
 
     /// An answer came, to a call of a user's if it was measured.
     pub(super) fn answered(&self, latency: Option<Duration>) {
-        let (now, live) = (self.state.now(), self.state.live.node(self.index));
+        let (now, live) = (self.state.now(), self.live());
         live.answered();
         if let Some(latency) = latency {
             live.measured(now, latency);
@@ -179,16 +259,29 @@ impl NodeHandle {
         }
     }
 
-    pub(super) fn call_failed(&self) {
-        self.state.observe(self.index, Observation::CallFailed { answers: self.answers() });
+    /// A call has got what it asked for.
+    pub(super) fn served(&self) {
+        self.live().served();
     }
 
-    pub(super) fn connect_failed(&self) {
-        self.state.observe(self.index, Observation::ConnectFailed);
+    /// It has been asked how it is, whatever came of that.
+    pub(super) fn was_asked(&self) {
+        let bit = 1_u64.checked_shl(self.index as u32).unwrap_or(0);
+        if self.state.unasked.fetch_and(!bit, Ordering::AcqRel) == bit {
+            self.state.all_asked.notify_waiters();
+        }
+    }
+
+    pub(super) fn call_failed(&self) {
+        self.state.observe(self.index, Observation::CallFailed { served: self.live().calls_served() });
+    }
+
+    pub(super) fn connect_failed(&self, failure: ConnectFailure) {
+        self.state.observe(self.index, Observation::ConnectFailed(failure));
     }
 
     pub(super) fn lost(&self) {
-        self.state.observe(self.index, Observation::Lost { answers: self.answers() });
+        self.state.observe(self.index, Observation::Lost { served: self.live().calls_served() });
     }
 
     /// Connections were closed while nobody used them, perhaps by a restart.
@@ -204,12 +297,37 @@ impl NodeHandle {
         self.state.observe(self.index, Observation::Probed(report));
     }
 
+    /// It has this, as it said when it was asked at `sent_at`.
+    pub(super) fn replayed(&self, place: Place, sent_at: Duration) {
+        let Place { timeline, lsn } = place;
+        self.state.observe(self.index, Observation::Replayed { sent_at, timeline, lsn });
+        self.state.replayed.notify_waiters();
+    }
+
+    /// The place of a write that this connection's server, of this generation, has just acknowledged.
+    pub(super) fn written(&self, generation: u32, lsn: Lsn) -> (Option<u64>, Option<Place>) {
+        let table = self.state.table.load();
+        let is_same = table.writer() == Writer::One(self.index) && self.standing().1 == generation;
+        let timeline = table.writer_timeline().filter(|_| is_same);
+        (table.system(), timeline.map(|timeline| Place { timeline, lsn: lsn.before_page_header() }))
+    }
+
+    /// An operator says so.
+    pub(super) fn forget(&self) {
+        self.state.observe(self.index, Observation::Forgotten);
+    }
+
     pub(super) fn told_role(&self, role: Role) {
         self.state.observe(self.index, Observation::Role(role));
     }
 
-    fn answers(&self) -> u32 {
-        self.state.live.node(self.index).answers()
+    /// Answers since the beginning, to calls and probes.
+    pub(super) fn answers(&self) -> u32 {
+        self.live().answers()
+    }
+
+    fn live(&self) -> &NodeLive {
+        self.state.live.node(self.index)
     }
 }
 
@@ -249,8 +367,8 @@ mod tests {
         let decide = async || {
             let started = Instant::now();
             for _ in 0..rounds {
-                let want = crate::router::want(&current_consistency());
-                assert!(matches!(std::hint::black_box(state.choose(want, &[])), Decision::Route(_)));
+                let want = crate::router::route::want(&current_consistency());
+                assert!(matches!(std::hint::black_box(state.choose(want, NodeSet::EMPTY)), Decision::Route(_)));
             }
             started.elapsed().as_nanos() as f64 / f64::from(rounds)
         };

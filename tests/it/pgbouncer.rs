@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::{sync::OnceCell, time::timeout};
 
 use self::process::PgBouncer;
-use crate::support::{self, cluster, database, event, sessions};
+use crate::support::{self, cluster, database, event};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -127,16 +127,6 @@ async fn transactions_keep_their_session_and_reads_go_to_the_replica() {
     assert_eq!(replica.role(), Role::Replica);
     assert_eq!(replica.query("SELECT FROM t WHERE n = $1", &[&1_i64]).await.unwrap().len(), 1);
     assert_eq!(replica.execute("DELETE FROM t", &[]).await.unwrap_err().kind(), ErrorKind::ReadOnly);
-}
-
-#[tokio::test]
-async fn what_is_given_up_is_cancelled() {
-    let Some(rig) = rig().await else { return };
-    let router = rig.router().await;
-    let client = router.client().await.unwrap();
-    timeout(Duration::from_millis(300), client.batch_execute("SELECT pg_sleep(600)")).await.unwrap_err();
-    drop(client);
-    sessions(&rig.database, "query LIKE '%pg_sleep%' AND state = 'active'", 0).await;
 }
 
 #[tokio::test]

@@ -134,7 +134,10 @@ async fn a_node_is_what_the_settings_say_or_connect_fails_and_says_what_is_wrong
     };
     let cases = [
         (Router::builder().primary(&replica), "it is a replica"),
-        (Router::builder().primary(&primary).replica(&primary), "it is not in recovery"),
+        (
+            Router::builder().primary(&primary).replica(primary.replace("127.0.0.1", "localhost")),
+            "it is not in recovery",
+        ),
         (Router::builder().primary(&primary).replica(other.replica(0).url()), "not of the same cluster"),
         (Router::builder().primary(wrong_password(&primary)), "password"),
         (Router::builder().primary(&primary).replica(wrong_password(&replica)), "password"),

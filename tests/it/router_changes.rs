@@ -4,9 +4,11 @@
 use std::time::Duration;
 
 use bb8_postgres::PostgresConnectionManager;
+use futures_util::future::try_join_all;
 use mainstem::{
     AppendCondition, Consistency, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore, PrimaryState, Role,
-    Router, RouterBuilder, testing::LocalCluster,
+    Router, RouterBuilder,
+    testing::{Direction, LocalCluster},
 };
 use serde_json::json;
 use tokio::{
@@ -141,4 +143,33 @@ async fn an_application_starts_with_the_settings_of_yesterday() {
     cluster.nodes()[1].stop().await.unwrap();
     let Err(error) = builder().connect().await else { panic!("nobody leads") };
     assert!(matches!(error.kind(), mainstem::ErrorKind::Unavailable), "{}", error.report());
+}
+
+/// Nobody has been asked when the first call comes.
+#[tokio::test]
+async fn the_first_strong_call_goes_to_who_is_the_primary_now() {
+    let cluster = started(LocalCluster::builder().replicas(2)).await;
+    let urls: Vec<String> = cluster.nodes().iter().map(|node| node.url()).collect();
+    let builder = || Router::builder().primary(&urls[0]).replica(&urls[1]).replica(&urls[2]);
+    cluster.replica(0).promote().await.unwrap();
+    for _ in 0..20 {
+        let router = builder().build().unwrap();
+        let clients = try_join_all((0..4).map(|_| router.client())).await.unwrap();
+        let new = router.snapshot().nodes[1].name.clone();
+        assert!(clients.iter().all(|client| client.node() == &*new));
+    }
+    // Who does not answer is waited for, and then left aside.
+    let proxy = cluster.nodes()[2].proxy().unwrap();
+    proxy.silence(Direction::Both);
+    let builder =
+        || Router::builder().primary(&urls[0]).replica(&urls[1]).replica(cluster.primary().url_through(&proxy));
+    let router = builder().connect_timeout(300 * MS).build().unwrap();
+    assert_eq!(router.client().await.unwrap().node(), &*router.snapshot().nodes[1].name);
+    // Without the time for that, nothing is sent to a primary that may be none.
+    let router = builder().connect_timeout(LIMIT).acquire_timeout(200 * MS).build().unwrap();
+    let error = router.client().await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains(&proxy.address().to_string()), "{}", error.report());
+    // Nobody asks: then the settings are all there is to go by.
+    let router = builder().probe_interval(None).build().unwrap();
+    assert_eq!(router.client().await.unwrap().node(), &*router.snapshot().nodes[0].name);
 }

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, EventStore, Filter, NodeCondition, NodeSnapshot, PostgresEventStore,
-    PrimaryState, Role, Router, testing::LocalCluster,
+    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, NodeSnapshot,
+    PostgresEventStore, PrimaryState, Role, Router, testing::LocalCluster,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -154,6 +154,62 @@ async fn a_server_that_hides_its_control_data_is_asked_for_the_rest_and_for_that
     assert_eq!((node.system_identifier, node.timeline), (None, Some(1)));
     let log = cluster.primary().log().unwrap();
     assert_eq!(log.matches("permission denied for function pg_control_system").count(), 1, "{log}");
+}
+
+/// Without pg_read_all_stats nobody is told which timeline a replica receives.
+#[tokio::test]
+async fn a_replica_that_hides_its_timeline_from_us_serves_after_a_failover() {
+    let cluster = started(LocalCluster::builder().replicas(2)).await;
+    let admin = asking(&cluster).await;
+    admin.client().await.unwrap().batch_execute("CREATE ROLE plain LOGIN PASSWORD 'p'").await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    let plain = |url: String| format!("postgres://plain:p@{}", url.split('@').nth(1).unwrap());
+    let urls = cluster.nodes().iter().map(|node| plain(node.url()));
+    let mut builder = Router::builder().probe_interval(Duration::from_millis(50)).fallback(Fallback::Never);
+    for (index, url) in urls.enumerate() {
+        builder = if index == 0 { builder.primary(url) } else { builder.replica(url) };
+    }
+    let router = builder.connect().await.unwrap();
+    let old = cluster.primary();
+    cluster.replica(0).promote().await.unwrap();
+    cluster.nodes()[2].rejoin().await.unwrap();
+    old.stop().await.unwrap();
+    known(&router, 1, |node| node.timeline == Some(2)).await;
+    // It follows the new primary, but its last restart point is on the old timeline.
+    known(&router, 2, |node| node.is_receiving == Some(true) && node.state != NodeCondition::OlderTimeline).await;
+    assert_eq!(router.snapshot().nodes[2].timeline, None);
+    let served = || router.client_at(Consistency::Eventual);
+    let serves = async { while served().await.is_err() {} };
+    timeout(HANG, serves).await.expect("it is used");
+    assert_eq!(served().await.unwrap().node(), &*router.snapshot().nodes[2].name);
+    // Who may know is told.
+    known(&admin, 2, |node| node.timeline == Some(2)).await;
+}
+
+#[tokio::test]
+async fn a_clone_that_was_promoted_fences_the_primary_until_it_is_forgotten() {
+    let cluster = started(LocalCluster::builder()).await;
+    let router = asking(&cluster).await;
+    let [primary, clone] = [0, 1].map(|node| router.snapshot().nodes[node].name.clone());
+    let clone_node = cluster.replica(0);
+    clone_node.promote().await.unwrap();
+    known(&router, 1, |node| node.timeline == Some(2)).await;
+    clone_node.stop().await.unwrap();
+    // Nobody can know that it was a mistake.
+    known(&router, 1, |node| matches!(node.state, NodeCondition::Ejected { .. })).await;
+    assert_eq!(router.snapshot().primary, PrimaryState::Known(clone.clone()));
+    assert!(router.client().await.is_err());
+    assert_eq!(router.forget("nobody:1").unwrap_err().kind(), ErrorKind::InvalidInput);
+    router.forget(&clone).unwrap();
+    let snapshot = router.snapshot();
+    assert_eq!((snapshot.primary, snapshot.timeline), (PrimaryState::Known(primary.clone()), Some(1)));
+    let client = timeout(HANG, router.client()).await.unwrap().unwrap();
+    client.batch_execute("CREATE TABLE written ()").await.unwrap();
+    assert_eq!(client.node(), &*primary);
+    // It tells the same again, if nobody has made it what it should be.
+    clone_node.start().await.unwrap();
+    known(&router, 1, |node| node.timeline == Some(2)).await;
+    assert_eq!(router.snapshot().primary, PrimaryState::Known(clone));
 }
 
 #[tokio::test]

@@ -128,7 +128,8 @@ async fn what_is_given_up_for_want_of_an_answer_leaves_no_session_behind() {
     let database = database().await;
     let proxy = cluster().await.primary().proxy().unwrap();
     let builder = Router::builder().primary(database.url_through(&proxy)).max_connections(2);
-    let router = builder.call_timeout(LIMIT).build().unwrap();
+    // A probe would have a session of its own now and then.
+    let router = builder.call_timeout(LIMIT).probe_interval(None).build().unwrap();
     all_places(&router, Consistency::Strong, Role::Primary).await;
     let clients = [soon(router.client()).await.unwrap(), soon(router.client()).await.unwrap()];
     // The server hears that the client is gone; the client hears nothing any more.
@@ -154,7 +155,8 @@ async fn nobody_waits_behind_answers_that_have_stopped_in_their_middle() {
     });
     let mut hung = std::pin::pin!(join_all(hung));
     timeout(LIMIT, hung.as_mut()).await.expect_err("the answers have stopped");
-    assert_eq!(proxy.counts().open, 4);
+    // Besides these, a probe that finds the pool full.
+    assert!(proxy.counts().open >= 4);
     // Everybody else waits for the full pool no longer than for another connection, and is served by another node.
     let (longest, failed) = longest(12, async || ask(&router.client_at(Consistency::Eventual).await?).await).await;
     assert!(longest < LIMIT + SLACK && failed == 0, "{longest:?}, {failed} failed");

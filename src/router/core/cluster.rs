@@ -7,13 +7,13 @@ use super::{
     election::{Writer, elect},
     health::EjectionCause,
     history::History,
-    lsn::Lsn,
     node::{NodeConfig, NodeState},
-    observation::{Observation, Report, Standing, Wish},
+    observation::{ConnectFailure, Observation, Report, Standing, Wish},
     random::Random,
     set::NodeSet,
     table::{EjectionEntry, Entry, Table},
 };
+use crate::lsn::Lsn;
 
 /// What the settings say about the cluster.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub(in crate::router) struct Cluster {
     pub(super) nodes: Vec<NodeState>,
     pub(super) history: History,
     pub(super) newest: Option<u32>,
+    /// See [`Table::holds`].
+    held: Vec<(u32, Lsn)>,
     system: Option<u64>,
     /// Whether a primary has told `system`, and not just whoever was heard first. Then it stays.
     is_system_certain: bool,
@@ -58,13 +60,14 @@ impl Cluster {
         let nodes: Vec<_> = config.nodes.iter().cloned().map(NodeState::new).collect();
         let writer = elect(&nodes, None, config.probe_interval.is_some());
         let (history, random) = (History::default(), Random::new(seed));
-        let table = table(&config, &nodes, &history, writer, None);
+        let table = table(&config, &nodes, &history, writer, (None, None, &[]));
         let (newest, system, now, wishes) = (None, None, Duration::ZERO, VecDeque::new());
         Self {
             config,
             nodes,
             history,
             newest,
+            held: Vec::new(),
             system,
             is_system_certain: false,
             writer,
@@ -106,24 +109,31 @@ impl Cluster {
         }
         match observation {
             Observation::Answered => _ = node.health.answered(now),
-            Observation::CallFailed { answers } => {
-                if node.health.call_failed(answers, now) {
+            Observation::CallFailed { served } => {
+                if node.health.call_failed(served, now) {
                     self.eject(index, EjectionCause::Failing);
                 }
             }
-            Observation::ConnectFailed => {
+            Observation::ConnectFailed(failure) => {
                 node.lost(now);
-                node.refused(now);
-                self.leave_split_brain(index);
-                self.eject(index, EjectionCause::Unreachable);
+                if failure == ConnectFailure::NobodyListens || flawed!(AnyFailureIsAStop) {
+                    node.refused(now);
+                    self.leave_split_brain(index);
+                }
+                self.eject(index, failure.into());
+            }
+            Observation::Forgotten => {
+                node.forget(now);
+                self.forget_what_followed();
+                self.wish_probe(index);
             }
             Observation::Gone => {
                 node.lost(now);
                 self.wish_probe(index);
             }
-            Observation::Lost { answers } => {
+            Observation::Lost { served } => {
                 node.lost(now);
-                if node.health.call_failed(answers, now) {
+                if node.health.call_failed(served, now) {
                     self.eject(index, EjectionCause::Failing);
                 }
                 self.wish_probe(index);
@@ -133,6 +143,7 @@ impl Cluster {
                     self.eject(index, EjectionCause::Silent);
                 }
             }
+            Observation::Replayed { sent_at, timeline, lsn } => node.replayed(sent_at, timeline, lsn),
             Observation::Role(role) => {
                 if node.told_role(role, now) {
                     self.wish_probe(index);
@@ -151,10 +162,14 @@ impl Cluster {
 
     fn probed(&mut self, index: usize, report: &Report) {
         let now = self.now;
+        let newest = self.newest;
         let Some(node) = self.nodes.get_mut(index) else { return };
         node.health.answered(now);
+        if node.is_forgotten(report.sent_at) {
+            return;
+        }
         let (before, generation) = (node.instance(), node.generation());
-        let counts = node.report(report);
+        let counts = node.report(report, newest);
         let after = node.instance();
         if node.generation() == generation {
             self.follow_restart(before, after);
@@ -165,10 +180,13 @@ impl Cluster {
         if of_ours && report.timeline > self.newest {
             self.newest = report.timeline;
             self.history.clear();
+            // Of the timelines before, it is not known how much of them has come along.
+            self.held.clear();
         }
         if !counts {
             return;
         }
+        self.promoted(index);
         if self.settle() != Writer::One(index) || self.nodes.get(index).and_then(NodeState::timeline) != self.newest {
             return;
         }
@@ -179,6 +197,16 @@ impl Cluster {
         }
         if let Standing::Primary { flush: Some(flush) } = report.standing {
             self.history.add(if flawed!(ReceivedAt) { now } else { report.sent_at }, flush);
+        }
+    }
+
+    /// Whoever was promoted has taken along what it had: the present timeline holds that much of the one before.
+    fn promoted(&mut self, index: usize) {
+        let Some(node) = self.nodes.get(index) else { return };
+        let Some((old, up_to)) = node.had() else { return };
+        let is_new = node.role() == Role::Primary && node.timeline() > Some(old) && node.timeline() == self.newest;
+        if is_new && node.is_member() && !self.held.iter().any(|(timeline, _)| *timeline == old) {
+            self.held.push((old, up_to));
         }
     }
 
@@ -212,9 +240,24 @@ impl Cluster {
         }
         if before.is_some() && before != self.system {
             // These were of another cluster: its timelines must fence nobody here.
-            self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
-            self.history.clear();
+            self.count_timelines();
         }
+    }
+
+    /// The newest timeline, by what the members of the cluster have told.
+    fn count_timelines(&mut self) {
+        self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
+        self.history.clear();
+        self.held.clear();
+    }
+
+    /// A node was forgotten, and with it what nobody else has told: the newest timeline, and which cluster this is.
+    fn forget_what_followed(&mut self) {
+        if !self.nodes.iter().any(|node| node.system().is_some() && node.system() == self.system) {
+            (self.system, self.is_system_certain) = (None, false);
+        }
+        self.identify();
+        self.count_timelines();
     }
 
     /// A split brain ends when one of the two is stopped, also when it never comes back to say so. It has to tell anew
@@ -246,7 +289,12 @@ impl Cluster {
         }
         let patience = self.config.probe_interval.map_or(Duration::ZERO, |interval| interval.saturating_add(PATIENCE));
         if let Some(node) = self.nodes.get_mut(index) {
+            let was_ejected = node.is_ejected();
             node.health.eject(cause, self.now, patience, &mut self.random);
+            if !was_ejected {
+                // The next one may be far, and from now on somebody waits for it.
+                self.wish_probe(index);
+            }
         }
     }
 
@@ -270,7 +318,7 @@ impl Cluster {
     /// After a probe the next one has its time. A tenth of it is chance, so that probes don't go in step.
     fn schedule(&mut self, index: usize, observation: &Observation) {
         let is_outcome =
-            matches!(observation, Observation::Probed(_) | Observation::ConnectFailed | Observation::Silent { .. });
+            matches!(observation, Observation::Probed(_) | Observation::ConnectFailed(_) | Observation::Silent { .. });
         let (Some(interval), Some(node)) = (self.config.probe_interval, self.nodes.get_mut(index)) else { return };
         if is_outcome && node.next_probe <= self.now {
             let pause = node.health.probe_pause(interval);
@@ -282,7 +330,8 @@ impl Cluster {
     fn rebuild(&mut self) {
         self.readmit_when_nobody_serves();
         let writer = self.settle();
-        self.table = Arc::new(table(&self.config, &self.nodes, &self.history, writer, self.newest));
+        let known = (self.newest, self.system, &*self.held);
+        self.table = Arc::new(table(&self.config, &self.nodes, &self.history, writer, known));
     }
 
     /// Outliers are only worse than others: without the others, they serve.
@@ -301,7 +350,13 @@ impl Cluster {
 }
 
 /// What there is to choose from.
-fn table(config: &Config, nodes: &[NodeState], history: &History, writer: Writer, newest: Option<u32>) -> Table {
+fn table(
+    config: &Config,
+    nodes: &[NodeState],
+    history: &History,
+    writer: Writer,
+    (newest, system, held): (Option<u32>, Option<u64>, &[(u32, Lsn)]),
+) -> Table {
     let which = |test: &dyn Fn(&NodeState) -> bool| -> NodeSet {
         nodes.iter().enumerate().filter(|(_, node)| test(node)).map(|(index, _)| index).collect()
     };
@@ -314,6 +369,12 @@ fn table(config: &Config, nodes: &[NodeState], history: &History, writer: Writer
     Table {
         writer,
         timeline: newest,
+        writer_timeline: match writer {
+            Writer::One(node) => nodes.get(node).and_then(NodeState::timeline),
+            _ => None,
+        },
+        system,
+        held: held.into(),
         replicas,
         serving: replicas - ejected,
         current: which(&|node| node.timeline().is_none() || node.timeline() >= newest),
@@ -339,6 +400,7 @@ fn entry(node: &NodeState, newest: Option<u32>, history: &History, writer: Write
             trial_from: ejection.trial_from,
         }),
         place,
+        tells_timeline: node.tells_timeline(),
         fresh_as_of: place.and_then(|_| fresh_as_of(node, newest, history)),
     }
 }

@@ -15,8 +15,14 @@ pub(super) enum Flaw {
     ForgetNewest,
     /// Nodes of another cluster are not told apart.
     NoIdentity,
+    /// In a split brain, a node that does not answer counts as stopped.
+    AnyFailureIsAStop,
     /// A floor is compared by its place alone.
     FloorWithoutTimeline,
+    /// The new timeline is taken to hold all of the old one.
+    HoldsEverything,
+    /// What is to be proven by the connection is taken for proven.
+    IgnoreGuard,
     /// What a node said is believed after the connection to it was lost.
     KeepPlace,
     /// A replica that has replayed all that it received is fresh, whether or not it receives anything.

@@ -2,7 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use super::random::Random;
+use super::{observation::ConnectFailure, random::Random};
 
 /// So many calls or probes in a row without an answer mean that the node is gone. One call may just be longer than its
 /// limit.
@@ -17,8 +17,10 @@ const WINDOW: Duration = Duration::from_secs(10);
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
 const FAILING_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pauses: what a node that has recovered waits at most until it is used again.
-const LONGEST_UNREACHABLE: Duration = Duration::from_secs(5);
+/// The longest pauses: what a node that has recovered waits at most until it is used again. A node that answers nobody is
+/// asked by probes, which cost a packet: with this pause, its jitter and a probe's own it serves within a second of its
+/// return, however often it was gone.
+const LONGEST_UNREACHABLE: Duration = Duration::from_millis(500);
 const LONGEST_FAILING: Duration = Duration::from_secs(30);
 
 /// A node that was in service for so long begins with the first pause again.
@@ -34,6 +36,17 @@ pub enum EjectionCause {
     Silent,
     /// No connection to it can be opened.
     Unreachable,
+    /// It answers, and lets nobody in: too many clients, a wrong password, a start that is not through.
+    Refusing,
+}
+
+impl From<ConnectFailure> for EjectionCause {
+    fn from(failure: ConnectFailure) -> Self {
+        match failure {
+            ConnectFailure::Refused => Self::Refusing,
+            ConnectFailure::NobodyListens | ConnectFailure::NoAnswer => Self::Unreachable,
+        }
+    }
 }
 
 impl EjectionCause {
@@ -49,6 +62,7 @@ impl fmt::Display for EjectionCause {
             Self::Failing => "most of its calls fail",
             Self::Silent => "it does not answer",
             Self::Unreachable => "it cannot be reached",
+            Self::Refusing => "it refuses connections",
         })
     }
 }
@@ -88,7 +102,7 @@ struct Streak {
 struct Window {
     since: Duration,
     failed: u32,
-    answers: u32,
+    served: u32,
 }
 
 impl Health {
@@ -111,14 +125,15 @@ impl Health {
         self.silent.length >= SILENT_IN_A_ROW
     }
 
-    /// One more call failed, and the node is to blame. Whether that was one too many.
-    pub(super) fn call_failed(&mut self, answers: u32, now: Duration) -> bool {
+    /// One more call failed, and the node is to blame; `served` is how many calls it has served so far. Whether that was one
+    /// too many. (What it answers to probes is no excuse: they ask for nothing that is in the way of anything.)
+    pub(super) fn call_failed(&mut self, served: u32, now: Duration) -> bool {
         let window = &mut self.failed;
         if window.failed == 0 || now.saturating_sub(window.since) > WINDOW {
-            *window = Window { since: now, failed: 0, answers };
+            *window = Window { since: now, failed: 0, served };
         }
         window.failed += 1;
-        window.failed >= FAILED_CALLS && window.failed > answers.wrapping_sub(window.answers)
+        window.failed >= FAILED_CALLS && window.failed > served.wrapping_sub(window.served)
     }
 
     /// Takes the node out of service, or notes that it is still as it was. Counts once per outage: a hundred calls that
@@ -127,6 +142,9 @@ impl Health {
         if let Some(ejection) = &mut self.ejection {
             // Calls that were under way say nothing new. But a try after the pause has failed.
             if now >= ejection.until {
+                if cause.is_certain() {
+                    ejection.cause = cause;
+                }
                 ejection.failed += 1;
                 ejection.trial_from =
                     now.saturating_add(patience).saturating_add(pause(cause, ejection.failed, random));
@@ -162,10 +180,8 @@ impl Health {
 
     /// When to ask it again: often while it is out of service, since users wait for it.
     pub(super) fn probe_pause(&self, interval: Duration) -> Duration {
-        match self.ejection {
-            Some(ejection) => interval.min(UNREACHABLE_PAUSE.saturating_mul(1 << ejection.failed.min(8))),
-            None => interval,
-        }
+        let Some(ejection) = self.ejection else { return interval };
+        interval.min(UNREACHABLE_PAUSE.saturating_mul(1 << ejection.failed.min(8))).min(LONGEST_UNREACHABLE)
     }
 }
 
@@ -174,7 +190,9 @@ impl Health {
 fn pause(cause: EjectionCause, repetition: u32, random: &mut Random) -> Duration {
     let (first, longest) = match cause {
         EjectionCause::Failing => (FAILING_PAUSE, LONGEST_FAILING),
-        EjectionCause::Silent | EjectionCause::Unreachable => (UNREACHABLE_PAUSE, LONGEST_UNREACHABLE),
+        EjectionCause::Silent | EjectionCause::Unreachable | EjectionCause::Refusing => {
+            (UNREACHABLE_PAUSE, LONGEST_UNREACHABLE)
+        }
     };
     let pause = first.saturating_mul(1 << repetition.min(16)).min(longest);
     pause + pause * (random.below(256) as u32) / 1024
@@ -203,7 +221,7 @@ mod tests {
             (last, now) = (pause, now + pause);
             assert!(health.answered(now));
         }
-        assert!(last >= LONGEST_UNREACHABLE);
+        assert!(last >= LONGEST_UNREACHABLE && last <= Duration::from_millis(625), "{last:?}");
         assert!(eject(&mut health, now + FORGIVEN_AFTER) < 2 * UNREACHABLE_PAUSE);
     }
 

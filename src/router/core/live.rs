@@ -34,6 +34,7 @@ pub(in crate::router) struct NodeLive {
     /// Connections: who comes when they all are taken waits.
     capacity: u32,
     answers: AtomicU32,
+    served: AtomicU32,
     /// In nanoseconds; 0 before the first measurement.
     latency: AtomicU64,
     measured_at: AtomicU64,
@@ -48,6 +49,7 @@ impl Live {
             in_flight: AtomicU32::new(0),
             capacity: capacity.unwrap_or(u32::MAX),
             answers: AtomicU32::new(0),
+            served: AtomicU32::new(0),
             latency: AtomicU64::new(0),
             measured_at: AtomicU64::new(0),
             next_trial: AtomicU64::new(0),
@@ -74,9 +76,14 @@ impl NodeLive {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// An answer came.
+    /// An answer came, to a call or a probe.
     pub(in crate::router) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call has got what it asked for.
+    pub(in crate::router) fn served(&self) {
+        self.served.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A call took so long.
@@ -109,6 +116,11 @@ impl NodeLive {
     /// Answers since the beginning, with an overflow.
     pub(in crate::router) fn answers(&self) -> u32 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Calls that were served since the beginning, with an overflow.
+    pub(in crate::router) fn calls_served(&self) -> u32 {
+        self.served.load(Ordering::Relaxed)
     }
 
     /// The smoothed latency in nanoseconds, less what it has faded since it was measured; 0 when it is not known.

@@ -14,7 +14,7 @@
 //! | `table`, `choose` | the data plane |
 //! | `live`, `budget` | what calls count while they run |
 //! | `snapshot` | all of it for people |
-//! | `set`, `lsn`, `random` | sets of nodes, places in the log, randomness from a seed |
+//! | `set`, `random` | sets of nodes, randomness from a seed |
 //! | `simulator`, `flaw` | a cluster that fails in every way, and the rules broken on purpose (tests) |
 
 /// Whether this rule is broken on purpose: never, except in unit tests.
@@ -41,7 +41,6 @@ mod flaw;
 mod health;
 mod history;
 mod live;
-mod lsn;
 mod node;
 mod observation;
 mod random;
@@ -59,16 +58,15 @@ pub(super) use self::{
     budget::Budget,
     cluster::{Cluster, Config},
     election::Writer,
-    live::Live,
+    live::{Live, NodeLive},
     node::NodeConfig,
-    observation::{Observation, Report, Standing, Wish},
+    observation::{ConnectFailure, Observation, Report, Standing, Wish},
     random::{STEP, mix},
     set::{MOST_NODES, NodeSet},
-    table::{Decision, Exclusion, Reason, Refusal, Route, Table, Want},
+    table::{Asked, Decision, Exclusion, Reason, Refusal, Route, Table, Want},
 };
 pub use self::{
     health::EjectionCause,
-    lsn::Lsn,
     snapshot::{FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, RouterSnapshot},
 };
 
@@ -99,8 +97,9 @@ impl fmt::Display for Role {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// It serves as many of them as its budget allows. The others wait a while for a place in it, and then fail with
-    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable).
+    /// It serves as many of them as its budget allows. The others are served by replicas that
+    /// [lag](crate::RouterBuilder::max_replica_lag), if they can live with that; without any they wait a while for a place in the
+    /// budget, and then fail with [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable).
     #[default]
     Protect,
     /// It serves them all: for a primary that can bear the load of everybody, or where an error is worse than a slow

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Role,
     health::Health,
-    lsn::Lsn,
     observation::{Report, Standing},
 };
+use crate::lsn::Lsn;
 
 /// What the settings say about a node.
 #[derive(Clone, Debug)]
@@ -19,7 +19,7 @@ pub(in crate::router) struct NodeConfig {
     pub(in crate::router) is_near: bool,
 }
 
-/// A node that has refused connections for so long, and answered nobody, was stopped. Longer than most restarts take, so
+/// A node where nobody has listened for so long, and that has answered nobody, was stopped. Longer than most restarts take, so
 /// that one of them does not end a split brain that it comes back to; short enough for whoever stops a node in order to
 /// have writes again.
 pub(super) const STOPPED_AFTER: Duration = Duration::from_secs(10);
@@ -37,10 +37,18 @@ pub(super) struct NodeState {
     system: Option<u64>,
     instance: Option<u64>,
     is_foreign: bool,
+    /// The timeline that it was promoted from if it followed the last failover, when it does not tell whether it did.
+    perhaps_on: Option<u32>,
+    /// What was asked before that is forgotten.
+    forgotten_at: Duration,
     /// Where it is: of a replica, what it has replayed; of a primary, what it has flushed.
     place: Option<Lsn>,
     received: Option<Lsn>,
     is_receiving: Option<bool>,
+    /// Whether what it has told last is the timeline that it is on, and not the newest one that it is sure to have reached.
+    tells_timeline: bool,
+    /// What it had replayed as a replica, of which timeline, when it told that last and was still receiving that.
+    had: Option<(u32, Lsn)>,
     /// Nothing that was asked before this moment says anything any more.
     not_before: Duration,
     /// When it refused a connection for the first time since its last answer.
@@ -62,9 +70,13 @@ impl NodeState {
             system: None,
             instance: None,
             is_foreign: false,
+            perhaps_on: None,
+            forgotten_at: Duration::ZERO,
             place: None,
             received: None,
             is_receiving: None,
+            tells_timeline: false,
+            had: None,
             not_before: Duration::ZERO,
             refused_since: None,
             generation: 0,
@@ -126,6 +138,16 @@ impl NodeState {
         self.received
     }
 
+    /// See the field.
+    pub(super) fn tells_timeline(&self) -> bool {
+        self.tells_timeline
+    }
+
+    /// See the field. Of a primary it says what it had before it was promoted.
+    pub(super) fn had(&self) -> Option<(u32, Lsn)> {
+        self.had
+    }
+
     pub(super) fn is_receiving(&self) -> Option<bool> {
         self.is_receiving
     }
@@ -153,13 +175,19 @@ impl NodeState {
         true
     }
 
-    /// Takes in an answer to a probe. Whether it counted; one that was overtaken by other news does not.
-    pub(super) fn report(&mut self, report: &Report) -> bool {
+    /// Takes in an answer to a probe. Whether it counted; one that was overtaken by other news does not. `newest` is the newest
+    /// timeline of the cluster.
+    pub(super) fn report(&mut self, report: &Report, newest: Option<u32>) -> bool {
         if report.sent_at < self.not_before {
             return false;
         }
         let role = report.standing.role();
-        let timeline = self.told_timeline(report);
+        let mut timeline = self.told_timeline(report);
+        let is_untold = report.may_be_newer && timeline < newest;
+        self.perhaps_on = newest.filter(|_| is_untold);
+        if is_untold {
+            (timeline, self.timeline) = (None, None);
+        }
         let is_other = (self.role.is_some() && self.role != Some(role))
             || (self.timeline.is_some() && timeline.is_some() && self.timeline != timeline)
             || (self.system.is_some() && report.system.is_some() && self.system != report.system);
@@ -170,11 +198,18 @@ impl NodeState {
         self.timeline = timeline.or(self.timeline);
         self.has_told_timeline |= self.timeline.is_some();
         self.system = report.system.or(self.system);
+        // After a restart it may have been rewound.
+        self.had = self.had.filter(|_| self.instance.is_some() && self.instance == report.instance);
         self.instance = report.instance;
         (self.place, self.received, self.is_receiving) = match report.standing {
             Standing::Primary { flush } => (flush, None, None),
             Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),
         };
+        // Who receives nothing may replay another timeline from an archive.
+        self.tells_timeline = self.is_receiving != Some(false) && !report.may_be_newer;
+        if self.tells_timeline && role == Role::Replica {
+            self.had = report.timeline.zip(self.place).or(self.had);
+        }
         true
     }
 
@@ -188,6 +223,14 @@ impl NodeState {
             && self.instance.is_some()
             && self.instance == report.instance;
         if runs_on { report.timeline.max(self.timeline) } else { report.timeline }
+    }
+
+    /// Takes in that it has replayed so much, if it is still what it was when it said so.
+    pub(super) fn replayed(&mut self, sent_at: Duration, timeline: u32, lsn: Lsn) {
+        let is_same = self.role == Some(Role::Replica) && self.timeline == Some(timeline);
+        if is_same && sent_at >= self.not_before {
+            self.place = self.place.max(Some(lsn));
+        }
     }
 
     /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so nothing
@@ -215,6 +258,19 @@ impl NodeState {
         self.become_other(self.role, now);
     }
 
+    /// Believes nothing that it has ever told.
+    pub(super) fn forget(&mut self, now: Duration) {
+        self.become_other(None, now);
+        (self.system, self.instance, self.perhaps_on) = (None, None, None);
+        (self.has_told_timeline, self.is_receiving, self.received) = (false, None, None);
+        self.forgotten_at = now;
+    }
+
+    /// Whether what it was asked at this moment is forgotten.
+    pub(super) fn is_forgotten(&self, sent_at: Duration) -> bool {
+        sent_at < self.forgotten_at
+    }
+
     pub(super) fn set_foreign(&mut self, is_foreign: bool) {
         self.is_foreign = is_foreign;
     }
@@ -222,7 +278,7 @@ impl NodeState {
     fn become_other(&mut self, role: Option<Role>, now: Duration) {
         self.generation += 1;
         self.promoted_from = match (self.role(), role) {
-            (Role::Replica, Some(Role::Primary)) => self.timeline,
+            (Role::Replica, Some(Role::Primary)) => self.timeline.or(self.perhaps_on),
             // It is still not known where it has gone.
             (Role::Primary, Some(Role::Primary)) => self.promoted_from,
             _ => None,

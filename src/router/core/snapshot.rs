@@ -7,10 +7,10 @@ use super::{
     cluster::{Cluster, fresh_as_of, lag},
     election::Writer,
     live::Live,
-    lsn::Lsn,
     node::NodeState,
     table::{Exclusion, Want},
 };
+use crate::lsn::Lsn;
 
 /// What a [`Router`](crate::Router) knows at one moment; see [`Router::snapshot`](crate::Router::snapshot).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,8 +33,8 @@ pub enum PrimaryState {
     /// This one.
     Known(Arc<str>),
     /// Two nodes take writes, and neither timeline is the newer one. Strong calls are refused until one of them is a
-    /// replica, or was stopped: until it has refused connections for ten seconds. One that just does not answer may still
-    /// be writing. If the stopped one comes back and takes writes, this is back too.
+    /// replica, or was stopped: until nobody has listened at its address for ten seconds. One that just does not answer, or
+    /// has no place for us, may still be writing. If the stopped one comes back and takes writes, this is back too.
     SplitBrain(Arc<str>, Arc<str>),
     /// Only this node takes writes, but a newer timeline than its own has been seen. Strong calls are refused until the
     /// primary of that one is found.
@@ -47,7 +47,7 @@ pub enum PrimaryState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeSnapshot {
-    /// Its name: `host:port`.
+    /// Its name: `host:port`, or `host:port/database` where several nodes are behind one address.
     pub name: Arc<str>,
     /// The role that it plays; that of the settings until it has told.
     pub role: Role,
@@ -94,8 +94,8 @@ pub enum NodeCondition {
     Ejected {
         /// Why.
         cause: EjectionCause,
-        /// For how long it has been.
-        since: Duration,
+        /// How long ago that was.
+        elapsed: Duration,
     },
     /// It belongs to another cluster.
     Foreign,
@@ -172,7 +172,7 @@ impl Cluster {
     fn state(&self, index: usize, node: &NodeState, now: Duration) -> NodeCondition {
         let table = self.table();
         if let Some(ejection) = node.health.ejection().filter(|_| node.is_member()) {
-            return NodeCondition::Ejected { cause: ejection.cause, since: now.saturating_sub(ejection.since) };
+            return NodeCondition::Ejected { cause: ejection.cause, elapsed: now.saturating_sub(ejection.since) };
         }
         match table.exclusion(index, Want::Eventual, super::NodeSet::EMPTY, now) {
             Some(Exclusion::Foreign) => NodeCondition::Foreign,

@@ -10,6 +10,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{snapshot::NodeCondition, *};
+use crate::lsn::Lsn;
 
 const NOW: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ impl Core {
     }
 
     fn choose(&self, want: Want, tried: &[usize], random: u64) -> Decision {
-        self.cluster.table().choose(want, &self.live, tried.iter().copied().collect(), NOW, random)
+        self.cluster.table().choose(want, &self.live, tried.iter().copied().collect::<NodeSet>(), NOW, random)
     }
 
     /// The node and the reason of an eventual read.
@@ -63,25 +64,28 @@ impl Core {
     }
 
     fn fail(&mut self, node: usize) {
-        self.cluster.observe(node, Observation::ConnectFailed, NOW);
+        self.cluster.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), NOW);
     }
 
     fn report(&mut self, node: usize, sent_at: Duration, timeline: u32, standing: Standing) {
-        let report =
-            Report { sent_at, system: Some(1), timeline: Some(timeline), instance: Some(node as u64), standing };
+        let report = told(sent_at, (1, timeline, node as u64), standing);
         self.cluster.observe(node, Observation::Probed(report), sent_at);
     }
 
     /// A report of any server, of whatever cluster.
     fn tell(&mut self, node: usize, at: Duration, (system, timeline, instance): (u64, u32, u64), standing: Standing) {
-        let (system, timeline, instance) = (Some(system), Some(timeline), Some(instance));
-        let report = Report { sent_at: at, system, timeline, instance, standing };
+        let report = told(at, (system, timeline, instance), standing);
         self.cluster.observe(node, Observation::Probed(report), at);
     }
 
     fn wishes(&mut self) -> Vec<Wish> {
         std::iter::from_fn(|| self.cluster.next_wish()).collect()
     }
+}
+
+fn told(sent_at: Duration, (system, timeline, instance): (u64, u32, u64), standing: Standing) -> Report {
+    let (system, timeline, instance) = (Some(system), Some(timeline), Some(instance));
+    Report { sent_at, system, timeline, may_be_newer: false, instance, standing }
 }
 
 fn primary(flush: u64) -> Standing {
@@ -191,9 +195,40 @@ fn a_floor_of_an_old_timeline_is_unproven() {
     let at_least = |timeline, lsn| Want::AtLeast { timeline, lsn: Lsn::new(lsn) };
     let route = |node, reason| Decision::Route(Route { node, reason });
     assert_eq!(core.choose(at_least(2, 90), &[], 0), route(1, Reason::Replica));
-    assert_eq!(core.choose(at_least(2, 91), &[], 0), route(0, Reason::Fallback));
+    // By its connection it may prove that it has got there since; then the primary is next.
+    assert_eq!(core.choose(at_least(2, 91), &[], 0), route(1, Reason::Unproven));
+    assert_eq!(core.choose(at_least(2, 91), &[1], 0), route(0, Reason::Fallback));
+    let asked = Asked { tried: NodeSet::one(1), behind: NodeSet::one(1), may_wait: true };
+    let again = |core: &Core| core.cluster.table().choose(at_least(2, 91), &core.live, asked, NOW, 0);
+    assert_eq!(again(&core), Decision::WaitForReplay);
+    core.report(1, NOW, 2, replica(91));
+    assert_eq!(again(&core), route(1, Reason::Replica));
     assert_eq!(core.choose(at_least(1, 10), &[], 0), Decision::Refuse(Refusal::Unproven));
     assert_eq!(core.choose(at_least(3, 10), &[], 0), Decision::Refuse(Refusal::Unproven));
+}
+
+#[test]
+fn what_the_promoted_node_had_is_held_by_the_new_timeline() {
+    let mut core = Core::replicas(2);
+    core.report(0, NOW, 1, primary(100));
+    core.report(1, NOW, 1, replica(90));
+    let holds = |core: &Core, timeline, lsn| core.cluster.table().holds(timeline, Lsn::new(lsn));
+    assert!(!holds(&core, 1, 10), "it is the present one");
+    core.report(1, NOW + SECOND, 2, primary(95));
+    assert!(holds(&core, 1, 90) && !holds(&core, 1, 91) && !holds(&core, 3, 1));
+    // How much of that has come along to the next one nobody has seen.
+    core.report(2, NOW + SECOND, 2, replica(80));
+    core.report(2, NOW + 2 * SECOND, 3, primary(85));
+    assert!(holds(&core, 2, 80) && !holds(&core, 2, 81) && !holds(&core, 1, 10));
+}
+
+#[test]
+fn what_was_told_before_a_restart_is_held_by_nobody() {
+    let mut core = Core::replicas(1);
+    core.tell(0, NOW, (1, 1, 10), primary(100));
+    core.tell(1, NOW, (1, 1, 11), replica(90));
+    core.tell(1, NOW + SECOND, (1, 2, 12), primary(95));
+    assert!(!core.cluster.table().holds(1, Lsn::new(10)));
 }
 
 #[test]
@@ -210,7 +245,7 @@ fn a_replica_that_is_known_to_lag_serves_no_eventual_reads_while_the_primary_can
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback));
     assert_eq!(core.cluster.table().exclusion(1, Want::Eventual, NodeSet::EMPTY, NOW), Some(Exclusion::Lagging));
     core.fail(0);
-    assert_eq!(core.eventual(&[], 0), (1, Reason::LastResort), "late is better than nothing");
+    assert_eq!(core.eventual(&[], 0), (1, Reason::Lagging), "late is better than nothing");
 }
 
 #[test]
@@ -231,6 +266,65 @@ fn a_replica_that_is_far_behind_lags_however_often_the_primary_is_asked() {
     }
 }
 
+/// Its probes come when the core wishes, and take no time.
+#[test]
+fn a_node_serves_within_a_second_of_its_return_however_often_it_was_gone() {
+    const MS: Duration = Duration::from_millis(1);
+    for interval in [SECOND / 2, 30 * SECOND] {
+        let mut core = Core::new(Config { probe_interval: Some(interval), ..config(2) });
+        core.tell(0, SECOND, (1, 1, 10), primary(100));
+        let is_out = |core: &Core| core.cluster.table().ejected.contains(1);
+        let mut now = SECOND;
+        let (mut longest, mut random) = (Duration::ZERO, 5);
+        for round in 0..3000 {
+            random = mix(random);
+            // Gone for up to four seconds, of which a call finds out, and there for up to one, or until it serves.
+            let returns = now + MS * (random % 4000) as u32;
+            let leaves = returns + MS * (random / 4000 % 1000) as u32;
+            core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NoAnswer), now);
+            while now < leaves || is_out(&core) {
+                now += MS;
+                if now >= core.cluster.next_probe(1) {
+                    match now < returns {
+                        true => core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NoAnswer), now),
+                        false => core.tell(1, now, (1, 1, 11), replica(100)),
+                    }
+                }
+                if now > returns && is_out(&core) {
+                    longest = longest.max(now - returns);
+                    assert!(longest < SECOND, "{longest:?} in round {round}");
+                }
+            }
+        }
+        assert!(longest > SECOND / 4, "{longest:?}: it has never been out for long");
+    }
+}
+
+/// Rather a replica that lags than nobody: an eventual read asks for no proof.
+#[test]
+fn a_lagging_replica_serves_eventual_reads_when_the_primary_may_not() {
+    let lagging = |fallback, budget| {
+        let mut core = Core::new(Config { fallback, ..config(2) });
+        core.live = Live::new([None, None, None], budget);
+        for second in 0..20 {
+            core.report(0, SECOND * second, 1, primary(100 + u64::from(second)));
+        }
+        (1..=2).for_each(|node| core.report(node, 20 * SECOND, 1, replica(100)));
+        core
+    };
+    let route = |node, reason| Decision::Route(Route { node, reason });
+    let core = lagging(Fallback::Protect, Budget::new(1, None));
+    assert_eq!(core.choose(Want::Eventual, &[], 0), route(0, Reason::Fallback), "the primary knows better");
+    assert_eq!(core.choose(Want::Eventual, &[1], 0), route(2, Reason::Lagging), "the budget is spent");
+    assert_eq!(core.choose(Want::Bounded(SECOND), &[], 0), Decision::WaitForBudget, "this one asks for a proof");
+    let mut core = lagging(Fallback::Never, Budget::unlimited());
+    assert_eq!(core.choose(Want::Eventual, &[2], 0), route(1, Reason::Lagging));
+    assert_eq!(core.choose(Want::Eventual, &[1, 2], 0), Decision::Refuse(Refusal::NoReplica));
+    core.fail(0);
+    core.fail(1);
+    assert_eq!(core.eventual(&[], 0), (2, Reason::Lagging), "before one that is out of service");
+}
+
 #[test]
 fn the_longest_times_are_no_panic() {
     for now in [SECOND, Duration::MAX] {
@@ -238,10 +332,10 @@ fn the_longest_times_are_no_panic() {
         let probe_interval = Some(longest);
         let mut core = Core::new(Config { probe_interval, max_lag: longest, slow_start: longest, ..config(2) });
         for observation in [
-            Observation::ConnectFailed,
+            Observation::ConnectFailed(ConnectFailure::NobodyListens),
             Observation::Silent { answers: 0 },
-            Observation::Lost { answers: 0 },
-            Observation::CallFailed { answers: 0 },
+            Observation::Lost { served: 0 },
+            Observation::CallFailed { served: 0 },
             Observation::Role(Role::Primary),
             Observation::Answered,
         ] {
@@ -288,7 +382,7 @@ proptest! {
         let mut core = Core::replicas(replicas);
         core.live = Live::new(vec![Some(2); replicas + 1], Budget::unlimited());
         for (node, before) in failures {
-            core.cluster.observe(node, Observation::ConnectFailed, NOW.saturating_sub(Duration::from_millis(before)));
+            core.cluster.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), NOW.saturating_sub(Duration::from_millis(before)));
         }
         for (node, calls) in load.into_iter().enumerate().take(replicas + 1) {
             (0..calls).for_each(|_| core.live.node(node).enter());

@@ -10,8 +10,8 @@ use std::{
 use super::Transaction;
 use crate::{
     error::{Error, Result},
-    router::{Deadline, Effect, Router, connection::Planning},
-    scope::{Consistency, current_consistency},
+    router::{Ask, Deadline, Effect, Floor, Router, asked, connection::Planning, tried::Tried},
+    scope::{Consistency, Session, current_consistency, current_session},
 };
 
 /// How much a transaction sees of the others.
@@ -41,6 +41,7 @@ pub enum Isolation {
 pub struct BeginTransaction {
     pub(super) router: Router,
     consistency: Consistency,
+    session: Option<Session>,
     isolation: Option<Isolation>,
     read_only: bool,
     deferrable: bool,
@@ -69,6 +70,7 @@ impl Router {
         BeginTransaction {
             router: self.clone(),
             consistency: current_consistency(),
+            session: current_session(),
             isolation: None,
             read_only: false,
             deferrable: false,
@@ -171,11 +173,15 @@ impl BeginTransaction {
 
     pub(super) async fn begin(&self, deadline: Deadline) -> Result<Transaction> {
         self.check()?;
-        let lease = self.router.lease_at(&self.consistency, deadline, &mut Vec::new()).await?;
+        let asked = asked(&self.consistency, self.session.as_ref());
+        let floor = Floor::of(asked.clone());
+        let ask = Ask { level: &self.consistency, floor: floor.as_ref(), notes_place: self.session.is_some() };
+        let lease = self.router.lease_at(ask, deadline, &mut Tried::default()).await?;
         lease.plan(Planning::ByTheServer);
         lease.enter_transaction();
         let limit = self.router.call_timeout();
-        let transaction = Transaction::new(lease, deadline, limit, self.is_read_only());
+        let session = self.session.clone().map(|session| (session, asked));
+        let transaction = Transaction::new(lease, deadline, limit, self.is_read_only(), session);
         transaction.send(Effect::Read, &self.sql()).await?;
         Ok(transaction)
     }

@@ -20,7 +20,11 @@ use tokio_postgres::{Row, types::ToSql};
 
 pub use self::begin::{BeginTransaction, Isolation};
 use super::{Deadline, Effect, Lease, Role, rows::Count, standby};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    scope::Session,
+    token::Token,
+};
 
 /// The savepoint is refused where there is nothing to commit: in a transaction that has failed, whose COMMIT would roll it
 /// back and report no error, and outside of any. Then the COMMIT behind it is not executed.
@@ -59,6 +63,8 @@ struct Open {
     /// Another transaction was in the way.
     lost: AtomicBool,
     end: AtomicU8,
+    /// And what the transaction had to contain when it began.
+    session: Option<(Session, Token)>,
 }
 
 /// How far a transaction is.
@@ -68,9 +74,15 @@ const ENDING: u8 = 1;
 const OVER: u8 = 2;
 
 impl Transaction {
-    fn new(lease: Lease, deadline: Deadline, limit: Duration, read_only: bool) -> Self {
+    fn new(
+        lease: Lease,
+        deadline: Deadline,
+        limit: Duration,
+        read_only: bool,
+        session: Option<(Session, Token)>,
+    ) -> Self {
         let (lost, end) = (AtomicBool::new(false), AtomicU8::new(OPEN));
-        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, end }) }
+        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, end, session }) }
     }
 
     /// The same transaction for somebody else. It ends with whoever ends it.
@@ -215,6 +227,7 @@ impl Transaction {
         let effect = if self.open.read_only { Effect::Read } else { Effect::Write };
         let Err(error) = self.send(effect, COMMIT).await else {
             self.open.end.store(OVER, Ordering::Release);
+            self.advance();
             return Ok(());
         };
         Err(match error.sqlstate() {
@@ -230,8 +243,15 @@ impl Transaction {
         })
     }
 
+    /// Has the session take in what was written or seen, as far as it was told behind the commit.
+    fn advance(&self) {
+        if let (Some((session, asked)), Some(guard)) = (&self.open.session, self.open.lease.guard()) {
+            session.advance(asked, &self.open.lease.token_of(guard.seen()));
+        }
+    }
+
     async fn send(&self, effect: Effect, sql: &str) -> Result<()> {
-        self.note(self.open.lease.call(effect, self.next(), self.open.lease.client().batch_execute(sql)).await)
+        self.note(self.open.lease.guarded(effect, self.next(), self.open.lease.client().batch_execute(sql)).await)
     }
 
     /// The limit of the next call.

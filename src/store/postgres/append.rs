@@ -11,7 +11,7 @@ use super::{
     call::{self, Verdict},
     drain::{Batch, Drain, LOCK_SHARE},
     failure, filter_sql,
-    group::Waiting,
+    group::{Server, Waiting},
     merge,
     prepared::{Prepared, PreparedGuard},
     wire::{self, Unreadable},
@@ -43,8 +43,8 @@ async fn submit(
         if let (Some(guard), Some(After::Beginning)) = (&append.guard, after) {
             after = Some(judge(store, guard, After::Beginning, &append.events, deadline).await?);
         }
-        let (node, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
-        let named = |error: Error| error.with_node(Arc::clone(&node));
+        let (server, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
+        let named = |error: Error| error.with_node(Arc::clone(&server.node));
         let done = match verdict {
             Verdict::Appended { position, version } => appended(append, position, version),
             Verdict::Repeated { position, version } => appended(append, position, version).as_repeated(),
@@ -61,7 +61,8 @@ async fn submit(
                 continue;
             }
         };
-        return Ok(done.served_by(node));
+        let token = store.token(server.system, done.last(), server.place);
+        return Ok(done.served_by(server.node).with_token(token));
     }
 }
 
@@ -169,12 +170,13 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &edges).await;
         waiting = drain.sent();
         match outcome {
-            Ok(verdicts) => {
-                let node = lease.node().name();
+            Ok((verdicts, lsn)) => {
+                let (system, place) = lease.written(lsn);
+                let server = Server { node: Arc::clone(lease.node().name()), system, place };
                 merge::appended(store, written(&waiting, &verdicts));
                 let answers = waiting.into_iter().zip(verdicts);
                 let (again, answers): (Vec<_>, Vec<_>) = answers.partition(|(_, verdict)| *verdict == Verdict::Again);
-                answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((Arc::clone(node), verdict))));
+                answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((server.clone(), verdict))));
                 // They are the first of the next batch, and stand behind nobody there: or it would have no end.
                 drain.put_back(again.into_iter().map(|(one, _)| one).collect());
             }

@@ -26,14 +26,25 @@ use crate::{
     error::{Error, ErrorKind, Result},
     router::Deadline,
     store::{batch, condition::After, postgres::call::Verdict},
+    token::Place,
 };
 
 /// A drain beside another one is worth it for this part of a full batch. For less, two flushes of the WAL would cost more
 /// than is won by not waiting for the first one's answer.
 const WORTH_A_DRAIN: usize = 2;
 
-/// What became of an append, and on which node.
-pub(super) type Answered = (Arc<str>, Verdict);
+/// What became of an append, and where.
+pub(super) type Answered = (Server, Verdict);
+
+/// Where an append was judged.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) node: Arc<str>,
+    /// The cluster, if it is known,
+    pub(super) system: Option<u64>,
+    /// and what has been written, up to where.
+    pub(super) place: Option<Place>,
+}
 
 /// The appends of one store that wait.
 #[derive(Debug)]

@@ -6,6 +6,7 @@
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `drain`, `prepared`, `call` | the line of those who wait, who works it off, what they wait with, and the one statement that is sent |
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
+//! | `floor` | what a read must contain by tokens and sessions, and the token of what it has seen |
 //! | `merge` | what appends leave to be done beside them |
 //! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
@@ -24,6 +25,7 @@ mod check;
 mod drain;
 mod failure;
 mod filter_sql;
+mod floor;
 mod group;
 mod hot_key;
 mod index;
@@ -122,10 +124,13 @@ pub struct PostgresEventStore {
 #[derive(Debug)]
 struct Log {
     name: LogName,
+    /// What it is called in tokens.
+    number: u64,
     append: String,
     merge: String,
     judge: FilterStatement,
     snapshots: snapshot::Statements,
+    floor: floor::Statements,
     read: ReadSql,
     keys: Arc<[HotKey]>,
 }
@@ -139,13 +144,15 @@ struct FilterStatement {
 }
 
 impl Log {
-    fn new(name: LogName, keys: Arc<[HotKey]>) -> Self {
+    fn new(name: LogName, database: Option<&str>, keys: Arc<[HotKey]>) -> Self {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             merge: name.put_into(include_str!("sql/merge.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
             read: ReadSql::new(&name, Arc::clone(&keys)),
             snapshots: snapshot::Statements::new(&name),
+            floor: floor::Statements::new(&name),
+            number: floor::number(database, &name),
             keys,
             name,
         }

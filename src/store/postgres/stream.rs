@@ -6,14 +6,14 @@ use futures_util::stream::try_unfold;
 use tokio_postgres::Row;
 
 use super::{
-    PostgresEventStore, failure,
+    PostgresEventStore, failure, query,
     read_sql::First,
     wire::{self, Line},
 };
 use crate::{
     Event, Mark, Role,
     error::{Error, ErrorKind, Result},
-    router::{Deadline, Lease, Rows, may_go_elsewhere},
+    router::{Deadline, Lease, Rows, Tried, may_go_elsewhere},
     store::{Answer, BoxStream, QueryRequest},
 };
 
@@ -27,7 +27,7 @@ const PIECE: u64 = 10_000;
 /// The answers, each with the events that were there when it was asked for. The first one has none: it has the head.
 pub(super) fn run(store: PostgresEventStore, request: QueryRequest) -> BoxStream<Result<Answer>> {
     let limit = request.timeout.unwrap_or_else(|| store.router.call_timeout());
-    let (head, tried, over) = (None, Vec::new(), false);
+    let (head, tried, over) = (None, Tried::default(), false);
     let reading = Reading { store, rest: request, limit, head, tried, lease: None, running: None, over };
     Box::pin(try_unfold(reading, async |mut reading| match reading.next().await {
         Ok(answer) => Ok(answer.map(|answer| (answer, reading))),
@@ -44,7 +44,7 @@ struct Reading {
     /// The log's, when the stream began, once that is known.
     head: Option<Option<Mark>>,
     /// The nodes that were asked since an event came; that of the lease is the last one.
-    tried: Vec<usize>,
+    tried: Tried,
     lease: Option<Lease>,
     running: Option<Running>,
     over: bool,
@@ -106,23 +106,31 @@ impl Reading {
             let events = rows.iter().map(event).collect::<Result<Vec<_>>>()?;
             running.left = running.left.map(|left| left.saturating_sub(events.len() as u64));
             running.more = self.rest.go_on_behind(&events);
-            self.tried.drain(..self.tried.len().saturating_sub(1));
+            self.tried.keep_last();
             return Ok(self.answer(events));
         }
+        // Behind the last row: where what was seen is, for the session.
+        let last = match &self.lease {
+            Some(lease) if self.rest.wants_token => {
+                lease.note_place(Deadline::after(self.limit)).await?;
+                self.answer(Vec::new())
+            }
+            _ => None,
+        };
         self.lease = None;
-        Ok(None)
+        Ok(last)
     }
 
     /// Starts a statement for what is still to be read, and looks at its first row.
     async fn start(&mut self, deadline: Deadline) -> Result<()> {
         if self.lease.as_ref().is_some_and(Lease::is_closed) {
             // Between two pieces, while nobody used it: no reason to leave the node alone.
-            self.tried.clear();
+            self.tried = Tried::default();
             self.lease = None;
         }
         if self.lease.is_none() {
             let Self { store, rest, tried, .. } = self;
-            self.lease = Some(store.router.lease_at(&rest.consistency, deadline, tried).await?);
+            self.lease = Some(store.lease_at(query::asked(rest), deadline, tried).await?);
         }
         let Some(lease) = &self.lease else { return Ok(()) };
         let mut request = self.rest.clone();
@@ -158,9 +166,9 @@ impl Reading {
     }
 
     fn answer(&self, events: Vec<Event>) -> Option<Answer> {
-        let node = self.lease.as_ref()?.node();
-        let answer = Answer::new(events, self.head.flatten());
-        Some(answer.served_by(Arc::clone(node.name()), node.role()))
+        let (lease, head) = (self.lease.as_ref()?, self.head.flatten());
+        let answer = Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.role());
+        Some(answer.with_token(self.store.seen(lease, head)))
     }
 }
 

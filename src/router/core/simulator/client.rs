@@ -8,9 +8,8 @@ use super::{
         budget::Budget,
         cluster::{Cluster, Config},
         live::Live,
-        lsn::Lsn,
         node::NodeConfig,
-        observation::{Observation, Report, Standing},
+        observation::{ConnectFailure, Observation, Report, Standing},
         random::Random,
         set::NodeSet,
         table::{Decision, Reason, Refusal, Route, Table, Want},
@@ -19,6 +18,7 @@ use super::{
     oracle::{Oracle, Rule, Violation, broken},
     world::{SECOND, Time, World},
 };
+use crate::lsn::Lsn;
 
 const CALL_LIMIT: Time = 300_000;
 const PROBE_LIMIT: Time = 500_000;
@@ -72,6 +72,7 @@ struct Probe {
     /// What it will say; nothing, when nobody answers.
     report: Option<(u64, Report)>,
     is_refused: bool,
+    is_connecting: bool,
 }
 
 impl Client {
@@ -119,7 +120,9 @@ impl Client {
         let (want, floor) = match (random.below(8), self.token) {
             (0 | 1, _) => (Want::Strong, None),
             (2 | 3, Some((branch, timeline, place))) => {
-                (Want::AtLeast { timeline, lsn: Lsn::new(place) }, Some((branch, place)))
+                let (table, lsn) = (self.cluster.table(), Lsn::new(place));
+                let present = table.timeline().filter(|_| table.holds(timeline, lsn));
+                (Want::AtLeast { timeline: present.unwrap_or(timeline), lsn }, Some((branch, place)))
             }
             (4 | 5, _) => (Want::Bounded(Duration::from_millis(800 + random.below(3000))), None),
             _ => (Want::Eventual, None),
@@ -139,7 +142,7 @@ impl Client {
         let table = Arc::clone(self.cluster.table());
         let route = match table.choose(want, &self.live, tried, duration(now), random.next()) {
             Decision::Route(route) => route,
-            Decision::WaitForBudget => {
+            Decision::WaitForBudget | Decision::WaitForReplay => {
                 self.tally.waits += 1;
                 return Ok(());
             }
@@ -218,22 +221,22 @@ impl Client {
                 self.fallbacks -= 1;
             }
             let at = call.answer_at;
-            let answers = self.live.node(node).answers();
+            let (answers, served) = (self.live.node(node).answers(), self.live.node(node).calls_served());
             if call.boot != world.servers[node].boot || !world.servers[node].is_up {
                 let is_refused = !world.servers[node].is_up;
                 self.connected[node] = None;
                 let told_at = self.tell(at);
                 self.oracle.lost(node, told_at);
-                self.observe(node, Observation::Lost { answers }, at)?;
+                self.observe(node, Observation::Lost { served }, at)?;
                 if is_refused && world.servers[node].is_reachable {
                     self.oracle.refused(node, told_at);
-                    self.observe(node, Observation::ConnectFailed, at)?;
+                    self.observe(node, Observation::ConnectFailed(ConnectFailure::NobodyListens), at)?;
                 }
             } else if !world.answers(node) {
                 self.observe(node, Observation::Silent { answers }, at)?;
             } else if world.servers[node].cancels > random.below(100) && call.want != Want::Strong {
                 self.told_role(world, node, at)?;
-                self.observe(node, Observation::CallFailed { answers }, at)?;
+                self.observe(node, Observation::CallFailed { served }, at)?;
             } else {
                 self.answered(world, call)?;
                 continue;
@@ -252,6 +255,7 @@ impl Client {
         self.connected[node] = Some(server.boot);
         self.told_role(world, node, at)?;
         self.live.node(node).answered();
+        self.live.node(node).served();
         self.live.node(node).measured(duration(at), duration(at - call.sent_at));
         if self.cluster.table().is_answer_news(node, duration(at)) {
             self.observe(node, Observation::Answered, at)?;
@@ -271,6 +275,14 @@ impl Client {
             Want::Eventual => {
                 self.tally.eventual += 1;
                 self.served[node].eventual += 1;
+            }
+            Want::AtLeast { timeline, lsn }
+                if call.route.reason == Reason::Unproven
+                    && !flawed!(IgnoreGuard)
+                    && (server.system != 1 || world.timeline(server) != timeline || Lsn::new(server.place) < lsn) =>
+            {
+                // The guard has said so.
+                self.tally.behind += 1;
             }
             Want::AtLeast { .. } => {
                 self.tally.fresh += 1;
@@ -347,7 +359,8 @@ impl Client {
         let is_refused = server.is_reachable && !server.is_up;
         if !world.answers(node) {
             let answer_at = now + if is_refused { 200 } else { PROBE_LIMIT };
-            return Probe { answer_at, report: None, is_refused };
+            // Now and then it needs a new connection.
+            return Probe { answer_at, report: None, is_refused, is_connecting: random.below(2) == 0 };
         }
         let place = Some(Lsn::new(server.place));
         let standing = match server.is_writable {
@@ -355,26 +368,34 @@ impl Client {
             false => Standing::Replica { replay: place, received: place, is_receiving: None },
         };
         let (sent_at, timeline) = (now.saturating_sub(self.skew), Some(world.timeline(server)));
-        let report =
-            Report { sent_at: duration(sent_at), system: Some(server.system), timeline, instance: None, standing };
+        let report = Report {
+            sent_at: duration(sent_at),
+            system: Some(server.system),
+            timeline,
+            may_be_newer: false,
+            instance: Some((node as u64) << 32 | server.boot),
+            standing,
+        };
         // Now and then it takes a while, and is overtaken by what calls see.
         let answer_at = now + server.latency + if random.below(10) == 0 { random.below(400_000) } else { 0 };
-        Probe { answer_at, report: Some((server.boot, report)), is_refused }
+        Probe { answer_at, report: Some((server.boot, report)), is_refused, is_connecting: false }
     }
 
     fn probed(&mut self, world: &World, node: usize, probe: &Probe) {
-        let (at, answers) = (probe.answer_at, self.live.node(node).answers());
+        let at = probe.answer_at;
+        let (answers, served) = (self.live.node(node).answers(), self.live.node(node).calls_served());
         let observation = match &probe.report {
             Some((boot, report)) if world.answers(node) && *boot == world.servers[node].boot => {
                 if self.connected[node].is_some_and(|connected| connected != *boot) {
                     self.connected[node] = None;
                     let told_at = self.tell(at);
                     self.oracle.lost(node, told_at);
-                    let _ = self.observe(node, Observation::Lost { answers }, at);
+                    let _ = self.observe(node, Observation::Lost { served }, at);
                     return;
                 }
                 self.connected[node] = Some(*boot);
                 self.oracle.reported(node, report);
+                self.live.node(node).answered();
                 Observation::Probed(*report)
             }
             _ if probe.is_refused => {
@@ -382,7 +403,12 @@ impl Client {
                 let told_at = self.tell(at);
                 self.oracle.lost(node, told_at);
                 self.oracle.refused(node, told_at);
-                Observation::ConnectFailed
+                Observation::ConnectFailed(ConnectFailure::NobodyListens)
+            }
+            _ if probe.is_connecting => {
+                let told_at = self.tell(at);
+                self.oracle.lost(node, told_at);
+                Observation::ConnectFailed(ConnectFailure::NoAnswer)
             }
             _ => Observation::Silent { answers },
         };

@@ -10,7 +10,7 @@ use super::{
         flaw::{self, Flaw},
         live::Live,
         node::NodeConfig,
-        observation::Observation,
+        observation::{ConnectFailure, Observation},
         random::Random,
         set::NodeSet,
         table::{Decision, Want},
@@ -156,7 +156,7 @@ fn first_share() -> f64 {
     let mut load = Load::new(&[EQUAL; 3], 11);
     load.run(1000, SECOND);
     let out = duration(load.now);
-    load.cluster.observe(1, Observation::ConnectFailed, out);
+    load.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), out);
     load.now += SECOND;
     load.cluster.observe(1, Observation::Answered, duration(load.now));
     let first = load.run(1000, SECOND / 2)[0];

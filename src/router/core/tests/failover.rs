@@ -38,9 +38,7 @@ fn two_on_one_timeline_are_both_named() {
 fn two_addresses_of_one_server_are_no_split_brain() {
     let mut core = Core::replicas(1);
     core.report(0, NOW, 1, primary(100));
-    let standing = primary(100);
-    let twin = Report { sent_at: NOW, system: Some(1), timeline: Some(1), instance: Some(0), standing };
-    core.cluster.observe(1, Observation::Probed(twin), NOW);
+    core.tell(1, NOW, (1, 1, 0), primary(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback), "it is no replica");
 }
@@ -61,12 +59,12 @@ fn a_split_brain_ends_when_one_of_the_two_is_stopped_and_is_back_with_it() {
     let split = Writer::SplitBrain(1, 2);
     for second in 2..30 {
         core.tell(1, SECOND * second, (1, 2, 11), primary(100));
-        core.cluster.observe(2, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(2, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         assert_eq!(core.cluster.table().writer(), if second < 12 { split } else { Writer::One(1) }, "{second}");
     }
     // Now the other one is down: who was stopped is no writer just because of that.
     for second in 30..60 {
-        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         core.cluster.observe(2, Observation::Role(Role::Primary), SECOND * second);
         assert_eq!(core.cluster.table().writer(), Writer::One(1));
     }
@@ -86,12 +84,39 @@ fn a_split_brain_stays_while_both_answer_now_and_then_or_one_is_silent() {
         assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
     }
     for second in 60..120 {
-        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         if second % 9 == 0 {
             core.cluster.observe(1, Observation::Answered, SECOND * second);
         }
         assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
     }
+}
+
+/// A full server, or one out of our reach, may still be written to by others.
+#[test]
+fn a_split_brain_stays_while_one_of_the_two_lets_nobody_in_or_is_out_of_reach() {
+    for failure in [ConnectFailure::Refused, ConnectFailure::NoAnswer] {
+        let mut core = split_brain();
+        for second in 2..60 {
+            core.tell(1, SECOND * second, (1, 2, 11), primary(100));
+            core.cluster.observe(2, Observation::ConnectFailed(failure), SECOND * second);
+            assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2), "{failure:?}");
+        }
+    }
+}
+
+#[test]
+fn a_node_that_refuses_is_out_of_service_and_not_stopped() {
+    let mut core = split_brain();
+    for second in 2..30 {
+        let failure = if second % 9 == 0 { ConnectFailure::Refused } else { ConnectFailure::NobodyListens };
+        core.cluster.observe(2, Observation::ConnectFailed(failure), SECOND * second);
+        assert_eq!(core.cluster.table().writer(), Writer::SplitBrain(1, 2));
+    }
+    let mut core = Core::probing(2);
+    core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::Refused), SECOND);
+    let state = core.cluster.snapshot(&core.live, SECOND).nodes[1].state;
+    assert_eq!(state, NodeCondition::Ejected { cause: EjectionCause::Refusing, elapsed: Duration::ZERO });
 }
 
 #[test]
@@ -145,7 +170,7 @@ fn a_restart_under_one_of_two_addresses_is_no_split_brain_when_the_other_is_gone
     core.tell(1, SECOND, (1, 1, 10), primary(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
     for second in 2..60 {
-        core.cluster.observe(1, Observation::ConnectFailed, SECOND * second);
+        core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         core.tell(0, SECOND * second, (1, 1, 10 + u64::from(second) / 20), primary(100));
         assert_eq!(core.cluster.table().writer(), Writer::One(0));
     }
@@ -173,7 +198,7 @@ fn an_empty_server_in_place_of_a_replaced_primary_turns_nobody_foreign() {
     core.tell(0, SECOND, (1, 1, 10), primary(100));
     core.tell(1, SECOND, (1, 1, 11), replica(100));
     core.tell(2, SECOND, (1, 1, 12), replica(100));
-    core.cluster.observe(0, Observation::ConnectFailed, 2 * SECOND);
+    core.cluster.observe(0, Observation::ConnectFailed(ConnectFailure::NobodyListens), 2 * SECOND);
     core.tell(1, 3 * SECOND, (1, 2, 11), primary(120));
     core.tell(2, 3 * SECOND, (1, 2, 12), replica(120));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
@@ -196,7 +221,7 @@ fn an_empty_server_in_place_of_the_primary_gets_no_write() {
 #[test]
 fn who_has_replaced_a_primary_that_is_out_of_service_says_which_cluster_it_is() {
     let mut core = Core::probing(2);
-    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.cluster.observe(0, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND);
     core.tell(1, SECOND, (1, 2, 11), primary(100));
     core.tell(2, SECOND, (77, 9, 12), primary(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
@@ -207,7 +232,7 @@ fn who_has_replaced_a_primary_that_is_out_of_service_says_which_cluster_it_is() 
 #[test]
 fn a_writable_stranger_takes_nothing_over_from_replicas_that_were_heard_first() {
     let mut core = Core::probing(2);
-    core.cluster.observe(0, Observation::ConnectFailed, SECOND);
+    core.cluster.observe(0, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND);
     core.tell(1, SECOND, (1, 1, 11), replica(100));
     core.tell(2, SECOND, (77, 9, 12), primary(100));
     assert!(matches!(core.choose(Want::Strong, &[], 0), Decision::Route(Route { node: 0, .. })));
@@ -229,4 +254,92 @@ fn the_timeline_of_a_stranger_heard_first_fences_nobody() {
     core.tell(1, SECOND, (1, 1, 11), replica(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
     assert_eq!(core.cluster.snapshot(&core.live, SECOND).timeline, Some(1));
+}
+
+/// A clone of the cluster was among the nodes, and somebody has promoted it.
+#[test]
+fn what_only_a_forgotten_node_has_told_does_not_count_any_more() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 1, 11), replica(100));
+    core.tell(2, SECOND, (1, 2, 12), primary(90));
+    assert_eq!(core.cluster.table().writer(), Writer::One(2));
+    core.cluster.observe(2, Observation::ConnectFailed(ConnectFailure::NobodyListens), 2 * SECOND);
+    core.tell(0, 3 * SECOND, (1, 1, 10), primary(200));
+    assert_eq!(core.cluster.table().writer(), Writer::One(2), "it may come back");
+    core.wishes();
+    core.cluster.observe(2, Observation::Forgotten, 4 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    let drained = core.wishes().iter().any(|wish| matches!(wish, Wish::Drain { node: 2, .. }));
+    assert!(drained, "nobody keeps a connection to it");
+    // What it was asked before is forgotten, too, and what it says from now on is not.
+    let early = Observation::Probed(told(3 * SECOND, (1, 2, 12), primary(90)));
+    core.cluster.observe(2, early, 5 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    core.tell(2, 6 * SECOND, (1, 2, 12), primary(90));
+    assert_eq!(core.cluster.table().writer(), Writer::One(2));
+}
+
+#[test]
+fn what_others_have_told_too_is_not_forgotten() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    core.tell(1, SECOND, (1, 2, 11), primary(100));
+    core.tell(2, SECOND, (1, 2, 12), replica(100));
+    core.cluster.observe(1, Observation::Forgotten, 2 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::Fenced(0), "there is a replica of the newer one");
+    core.cluster.observe(2, Observation::Forgotten, 2 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+}
+
+/// All servers were made anew under the old addresses.
+#[test]
+fn which_cluster_it_is_can_be_forgotten_by_all_who_have_told_it() {
+    let mut core = Core::probing(1);
+    core.tell(0, SECOND, (1, 5, 10), primary(100));
+    core.tell(1, SECOND, (1, 5, 11), replica(100));
+    core.tell(0, 2 * SECOND, (77, 1, 20), primary(5));
+    core.cluster.observe(0, Observation::Forgotten, 3 * SECOND);
+    core.tell(0, 4 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(
+        core.choose(Want::Strong, &[], 0),
+        Decision::Refuse(Refusal::NoPrimary),
+        "the other one has told the old"
+    );
+    core.tell(1, 4 * SECOND, (77, 1, 21), replica(5));
+    core.cluster.observe(0, Observation::Forgotten, 5 * SECOND);
+    core.tell(0, 6 * SECOND, (77, 1, 20), primary(5));
+    assert_eq!(core.cluster.table().writer(), Writer::One(0));
+    assert_eq!(core.eventual(&[], 0), (1, Reason::Replica));
+}
+
+/// A role without pg_read_all_stats is not told which timeline a replica receives, only one that it has reached.
+#[test]
+fn a_replica_that_does_not_tell_which_timeline_it_follows_is_not_taken_for_one_that_was_left_behind() {
+    let mut core = Core::probing(2);
+    core.tell(0, SECOND, (1, 1, 10), primary(100));
+    let least = |at: Duration, timeline| Report { may_be_newer: true, ..told(at, (1, timeline, 12), replica(100)) };
+    let state = |core: &Core| {
+        let node = core.cluster.snapshot(&core.live, NOW).nodes[2].clone();
+        (node.timeline, node.state, node.generation)
+    };
+    core.cluster.observe(2, Observation::Probed(least(SECOND, 1)), SECOND);
+    assert_eq!(state(&core), (Some(1), NodeCondition::Serving, 0), "no timeline is newer");
+    core.tell(1, 2 * SECOND, (1, 2, 11), primary(100));
+    assert_eq!(state(&core), (Some(1), NodeCondition::OlderTimeline, 0), "until it is asked");
+    core.cluster.observe(2, Observation::Probed(least(3 * SECOND, 1)), 3 * SECOND);
+    assert_eq!(state(&core), (None, NodeCondition::Serving, 0));
+    assert_eq!(
+        core.cluster.table().exclusion(2, Want::Bounded(SECOND), NodeSet::EMPTY, NOW),
+        Some(Exclusion::NotFresh)
+    );
+    // If it is promoted, nobody takes writes until it has told.
+    core.cluster.observe(2, Observation::Role(Role::Primary), 4 * SECOND);
+    assert_eq!(core.cluster.table().writer(), Writer::Nobody);
+    core.tell(2, 5 * SECOND, (1, 3, 12), primary(100));
+    assert_eq!(core.cluster.table().writer(), Writer::One(2));
+    core.tell(2, 6 * SECOND, (1, 3, 13), replica(100));
+    core.tell(1, 6 * SECOND, (1, 3, 11), primary(100));
+    core.cluster.observe(2, Observation::Probed(Report { instance: Some(13), ..least(7 * SECOND, 2) }), 7 * SECOND);
+    assert_eq!(state(&core).0, Some(3), "it runs, and never goes back");
 }

@@ -1,0 +1,74 @@
+//! Where a node comes from: a URL, or a pool that the user made.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Role, borrowed::ExistingPool, manager::Configs, names::Address, tls, url};
+use crate::error::Result;
+
+/// As the settings give it.
+pub(super) enum Source {
+    Url(String),
+    Pool(ExistingPool),
+}
+
+/// A source with its name, and without its secrets.
+pub(super) enum Parsed {
+    Url(Arc<str>, Box<Configs>),
+    Pool(Arc<str>, ExistingPool),
+}
+
+impl Source {
+    pub(super) fn parse(
+        self,
+        index: usize,
+        role: Role,
+        limit: Duration,
+        is_pooled: bool,
+        tls: &mut tls::Resolver,
+    ) -> Result<Parsed> {
+        let what = match role {
+            Role::Primary => "the primary".to_owned(),
+            Role::Replica => format!("replica {index}"),
+        };
+        match self {
+            Self::Url(url) => {
+                let mut url = url::parse(&url, &what, limit)?;
+                let encryption = tls.resolve(&url.tls, &url.config, &what)?.apply(&mut url.config);
+                let (primary, replica) = (url.config(Role::Primary, is_pooled), url.config(Role::Replica, is_pooled));
+                Ok(Parsed::Url(url.name.into(), Box::new(Configs { primary, replica, encryption })))
+            }
+            Self::Pool(pool) => {
+                let name = match role {
+                    Role::Primary => "primary pool".to_owned(),
+                    Role::Replica => format!("replica pool {index}"),
+                };
+                Ok(Parsed::Pool(name.into(), pool))
+            }
+        }
+    }
+}
+
+impl Parsed {
+    pub(super) fn address(&self) -> Address {
+        match self {
+            Self::Url(host, configs) => {
+                let database = configs.primary.get_dbname().map(str::to_owned);
+                Address { host: Arc::clone(host), database }
+            }
+            Self::Pool(name, _) => Address { host: Arc::clone(name), database: None },
+        }
+    }
+
+    /// The database, unless only the pool's owner knows it.
+    pub(super) fn database(&self) -> Option<&str> {
+        match self {
+            // The driver leaves it to the server, which takes the user's name.
+            Self::Url(_, configs) => configs.primary.get_dbname().or_else(|| configs.primary.get_user()),
+            Self::Pool(..) => None,
+        }
+    }
+
+    pub(super) fn capacity(&self, max_connections: u32) -> Option<u32> {
+        matches!(self, Self::Url(..)).then_some(max_connections)
+    }
+}
