@@ -45,7 +45,7 @@
 //! - **Scopes**: [`with_strong_consistency`], [`with_eventual_consistency`], [`with_consistency`] and [`Scope`] carry the
 //!   level through a task. Outside of any scope everything is strong.
 //! - **Router**: [`Router`] holds a pool for the primary and one for each replica. It also serves any other SQL, through
-//!   [`Router::client`].
+//!   [`Router::client`] and [`Router::transaction`].
 //! - **Event store**: [`PostgresEventStore`] is one log in one total order. It is read by [`Filter`] and appended to under
 //!   an [`AppendCondition`]: what was read is unchanged. That is a dynamic consistency boundary: the filter of the decision,
 //!   not the stream of an entity, is what must not have changed.
@@ -73,6 +73,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
+//! | `deadpool` | pools of `deadpool-postgres` as the router's nodes, beside those of bb8: `ExistingPool` |
 //! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
@@ -116,8 +117,8 @@ pub use filter::{
 pub use json::Json;
 pub use lsn::Lsn;
 pub use router::{
-    Client, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions, Role,
-    Router, RouterBuilder, RouterSnapshot,
+    BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, Isolation, NodeCondition,
+    NodeSnapshot, PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};

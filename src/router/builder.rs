@@ -2,14 +2,11 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use bb8_postgres::PostgresConnectionManager;
-use tokio_postgres::{
-    Socket,
-    tls::{MakeTlsConnect, TlsConnect},
-};
-
 use super::{
-    Inner, Role, Router, check,
+    Inner, Role, Router,
+    borrowed::ExistingPool,
+    check,
+    connection::SessionSettings,
     core::MOST_NODES,
     manager::{ConnectFailures, FailureSink, Manager},
     names,
@@ -42,7 +39,7 @@ use crate::error::{Error, Result};
 pub struct RouterBuilder {
     sources: Vec<(Role, Source, ReplicaOptions)>,
     max_connections: u32,
-    statement_cache_capacity: usize,
+    session: SessionSettings,
     require_replicas: bool,
     limits: Limits,
     pub(super) routing: Routing,
@@ -65,7 +62,7 @@ impl Default for RouterBuilder {
         Self {
             sources: Vec::new(),
             max_connections: 10,
-            statement_cache_capacity: 100,
+            session: SessionSettings { statements: 100, is_pooled: false },
             require_replicas: false,
             limits: Limits {
                 acquire_timeout: Duration::from_secs(5),
@@ -113,32 +110,17 @@ impl RouterBuilder {
         urls.into_iter().fold(self, Self::replica)
     }
 
-    /// An existing pool as the primary.
+    /// An existing pool as the primary: a `bb8_postgres` pool, or with the feature `deadpool` a `deadpool_postgres` pool.
     ///
-    /// The router uses it as it is: its size, TLS and time-outs stay yours, statements are prepared for each call, and
-    /// its errors are less exact, since bb8 tells nobody why it cannot connect. That its server was promoted or demoted
-    /// is known after the next [probe](Self::probe_interval) only, so writes through a replica's pool are stopped only by
-    /// the replica itself. A call that was given up keeps its connection from the pool until the server has answered.
-    pub fn primary_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
-    where
-        Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        Tls::Stream: Send + Sync,
-        Tls::TlsConnect: Send,
-        <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
-        self.sources.push((Role::Primary, Source::Pool(Box::new(pool)), ReplicaOptions::new()));
+    /// The router uses it as it is, and [less is guaranteed](ExistingPool) there than on connections of its own.
+    pub fn primary_pool(mut self, pool: impl Into<ExistingPool>) -> Self {
+        self.sources.push((Role::Primary, Source::Pool(pool.into()), ReplicaOptions::new()));
         self
     }
 
     /// An existing pool as a replica; see [`primary_pool`](Self::primary_pool).
-    pub fn replica_pool<Tls>(mut self, pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self
-    where
-        Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
-        Tls::Stream: Send + Sync,
-        Tls::TlsConnect: Send,
-        <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
-    {
-        self.sources.push((Role::Replica, Source::Pool(Box::new(pool)), ReplicaOptions::new()));
+    pub fn replica_pool(mut self, pool: impl Into<ExistingPool>) -> Self {
+        self.sources.push((Role::Replica, Source::Pool(pool.into()), ReplicaOptions::new()));
         self
     }
 
@@ -184,7 +166,26 @@ impl RouterBuilder {
     /// Too few and calls pay a second round trip to prepare; too many and each connection holds their plans in the
     /// server's memory, about 10 to 100 kB each.
     pub fn statement_cache_capacity(mut self, statements: usize) -> Self {
-        self.statement_cache_capacity = statements;
+        self.session.statements = statements;
+        self
+    }
+
+    /// Whether the URLs lead to PgBouncer in transaction mode, or another pooler that gives each transaction another session of the
+    /// server. Defaults to `false`.
+    ///
+    /// Then nothing is left in a session: statements go unnamed, each in one message (and one more for the types of its parameters,
+    /// once per connection), no setting is changed, and nothing is reset behind raw use but an open transaction. What is
+    /// lost: a statement that is given up is not surely cancelled (PgBouncer 1.18 drops a cancel whose sender has closed, as the
+    /// driver does: give the role a `statement_timeout`); statements are planned for each call; the node's role is known by [probes](Self::probe_interval) only; a replica's
+    /// connection is read-only by the standby itself, so no longer once it was promoted; `SET`, `LISTEN` and session-level
+    /// advisory locks of your own SQL reach others; and migrations and builds of indexes are refused, which need a
+    /// session: give those a router with the server's own URL. Give each node a pooler's entry of its own, so that a name
+    /// always means one server.
+    ///
+    /// Left `false` in front of such a pooler, connecting or the first statement fails, with the pooler's word for it.
+    /// In session mode leave it `false`, and let the pooler pass the start-up parameter `options`.
+    pub fn transaction_pooling(mut self, is_pooled: bool) -> Self {
+        self.session.is_pooled = is_pooled;
         self
     }
 
@@ -252,13 +253,13 @@ impl RouterBuilder {
     fn assemble(self) -> Result<Router> {
         self.check_settings()?;
         let mut resolver = self.resolver();
-        let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
+        let Self { mut sources, max_connections, session, mut limits, routing, .. } = self;
         limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
         let mut listed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            let source = source.parse(index, role, limits.connect_timeout, &mut resolver)?;
+            let source = source.parse(index, role, limits.connect_timeout, session.is_pooled, &mut resolver)?;
             listed.push((source, role, options));
         }
         let database = listed.first().and_then(|(source, ..)| source.database()).map(Arc::from);
@@ -273,12 +274,11 @@ impl RouterBuilder {
         let nodes = parsed.into_iter().enumerate().map(|(index, (config, source))| {
             let handle = NodeHandle::new(Arc::clone(&state), index);
             let pool = match source {
-                Parsed::Pool(_, pool) => Pool::Borrowed(pool),
+                Parsed::Pool(_, ExistingPool(pool)) => Pool::Borrowed(pool),
                 Parsed::Url(_, config) => {
                     let failures = Arc::new(ConnectFailures::new());
                     let (handle, connect_timeout) = (handle.clone(), limits.connect_timeout);
-                    let manager =
-                        Manager::new(*config, handle, connect_timeout, statement_cache_capacity, Arc::clone(&failures));
+                    let manager = Manager::new(*config, handle, connect_timeout, session, Arc::clone(&failures));
                     let pool = own_pool(manager, max_connections, &failures);
                     Pool::Own { pool, size: max_connections, failures }
                 }
@@ -334,7 +334,7 @@ impl fmt::Debug for RouterBuilder {
         f.debug_struct("RouterBuilder")
             .field("roles", &self.sources.iter().map(|(role, ..)| role).collect::<Vec<_>>())
             .field("max_connections", &self.max_connections)
-            .field("statement_cache_capacity", &self.statement_cache_capacity)
+            .field("session", &self.session)
             .field("require_replicas", &self.require_replicas)
             .field("limits", &self.limits)
             .field("routing", &self.routing)

@@ -7,7 +7,7 @@ use std::{
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Deadline, Role, connection::Planning, failure::Effect, lease::Lease};
+use super::{Deadline, Role, connection::Planning, failure::Effect, lease::Lease, rows::Count, standby};
 use crate::{
     error::{Error, ErrorKind, Result},
     scope::Session,
@@ -21,8 +21,8 @@ use crate::{
 /// undone is `PREPARE` in SQL. (A connection from a pool that you handed to the router is only rolled back: the rest of
 /// its session is yours.)
 ///
-/// A replica's connection only reads: a write on it is refused with [`ErrorKind::ReadOnly`]. Beware of
-/// `pg_advisory_lock` there: a standby grants it, and nobody else sees it.
+/// A replica's connection only reads: a write on it is refused with [`ErrorKind::ReadOnly`]. So is `pg_advisory_lock`, by its
+/// name: a standby would grant it, and nobody else would see it. (In a function of yours it goes unnoticed.)
 ///
 /// `COPY` needs messages that these calls do not send; it fails and costs the connection.
 ///
@@ -39,12 +39,13 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+///
+/// [`ErrorKind::ReadOnly`]: crate::ErrorKind::ReadOnly
 #[derive(Debug)]
 pub struct Client {
     lease: Lease,
     limit: Duration,
     used: AtomicBool,
-    opened_transaction: AtomicBool,
     /// And what it had to contain when this was got.
     session: Option<(Session, Token)>,
 }
@@ -52,7 +53,7 @@ pub struct Client {
 impl Client {
     pub(super) fn new(lease: Lease, limit: Duration, session: Option<(Session, Token)>) -> Self {
         lease.plan(Planning::ByTheServer);
-        Self { lease, limit, used: AtomicBool::new(false), opened_transaction: AtomicBool::new(false), session }
+        Self { lease, limit, used: AtomicBool::new(false), session }
     }
 
     /// A token for reads that contain everything that has been committed here by now, and everything that was seen here.
@@ -104,7 +105,12 @@ impl Client {
     /// # Cancel safety
     ///
     /// See [`Client`].
+    ///
+    /// [`ErrorKind::OutcomeUnknown`]: crate::ErrorKind::OutcomeUnknown
+    /// [`ErrorKind::Timeout`]: crate::ErrorKind::Timeout
+    /// [`ErrorKind::Unavailable`]: crate::ErrorKind::Unavailable
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.check(sql)?;
         let rows = self.lease.query(self.effect(), self.start(sql), sql, params).await;
         self.advance(&rows);
         rows
@@ -120,11 +126,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
-        let mut rows = self.query(sql, params).await?;
-        match (rows.pop(), rows.len()) {
-            (Some(row), 0) => Ok(row),
-            (last, more) => Err(self.wrong_count("exactly one row", more + usize::from(last.is_some()))),
-        }
+        self.query(sql, params).await?.exactly_one().map_err(|error| error.with_node(self.node()))
     }
 
     /// Runs a statement that returns one row or none.
@@ -137,11 +139,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
-        let mut rows = self.query(sql, params).await?;
-        match (rows.pop(), rows.len()) {
-            (row, 0) => Ok(row),
-            (_, more) => Err(self.wrong_count("at most one row", more + 1)),
-        }
+        self.query(sql, params).await?.at_most_one().map_err(|error| error.with_node(self.node()))
     }
 
     /// Runs a statement and returns the number of rows that it changed.
@@ -154,6 +152,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+        self.check(sql)?;
         let changed = self.lease.execute(self.effect(), self.start(sql), sql, params).await;
         self.advance(&changed);
         changed
@@ -169,6 +168,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
+        self.check(sql)?;
         let done = self.lease.guarded(self.effect(), self.start(sql), self.lease.client().batch_execute(sql)).await;
         self.advance(&done);
         done
@@ -176,41 +176,32 @@ impl Client {
 
     /// Has the session take in what was just written or seen.
     fn advance<T>(&self, outcome: &Result<T>) {
-        let (Some((session, asked)), Some(guard)) = (&self.session, self.lease.guard()) else { return };
-        match (guard.take_noted(), outcome) {
-            (Some(place), _) => session.advance(asked, &self.lease.token_of(place)),
-            // It may have been written, and nobody knows where.
-            (None, Err(error)) if error.is_outcome_unknown() => session.see(&self.lease.token_of(None)),
-            (None, _) => {}
+        if let Some((session, asked)) = &self.session {
+            self.lease.advance(session, asked, outcome);
         }
     }
 
     fn start(&self, sql: &str) -> Deadline {
         self.used.store(true, Ordering::Relaxed);
         if may_open_transaction(sql) {
-            self.opened_transaction.store(true, Ordering::Relaxed);
+            self.lease.enter_transaction();
         }
         if let Some(guard) = self.lease.guard() {
-            guard.quiet(self.opened_transaction.load(Ordering::Relaxed) && !may_end_transaction(sql));
+            guard.quiet(self.lease.in_transaction() && !may_end_transaction(sql));
         }
         Deadline::after(self.limit)
     }
 
     fn effect(&self) -> Effect {
-        // A borrowed connection to a replica that was promoted writes, and nobody notices.
-        if self.role() == Role::Replica && self.lease.is_own() { Effect::Read } else { Effect::Write }
-    }
-
-    fn wrong_count(&self, expected: &str, found: usize) -> Error {
-        let message = format!("the statement was to return {expected}, but it returned {found}");
-        Error::new(ErrorKind::Database, message).with_node(self.node())
+        // A borrowed or pooled connection to a replica that was promoted writes, and nobody notices.
+        if self.role() == Role::Replica && self.lease.is_watched() { Effect::Read } else { Effect::Write }
     }
 }
 
 impl Drop for Client {
     fn drop(&mut self) {
         if *self.used.get_mut() && !self.lease.is_abandoned() {
-            self.lease.leave(*self.opened_transaction.get_mut());
+            self.lease.leave(self.lease.in_transaction());
         }
     }
 }

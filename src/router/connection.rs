@@ -15,11 +15,11 @@ use tokio::{
     runtime::Handle,
     sync::watch,
     task::AbortHandle,
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 use tokio_postgres::{
     AsyncMessage, CancelToken, Client, Config, Connection as DriverConnection, Error, NoTls, SimpleQueryStream, Socket,
-    Statement, error::DbError,
+    Statement, error::DbError, types::Type,
 };
 
 use super::{Role, ServerSession, state::NodeHandle, statements::StatementCache, tls::Encryption};
@@ -36,7 +36,10 @@ pub(super) struct Connection {
     role: Role,
     generation: u32,
     opened: Instant,
+    settings: SessionSettings,
     statements: Mutex<StatementCache>,
+    /// Of the statements of a pooled connection, the types of their parameters.
+    types: Mutex<StatementCache<Arc<[Type]>>>,
     told: Arc<Told>,
     /// Calls whose answer has not come.
     pending: AtomicUsize,
@@ -48,6 +51,15 @@ pub(super) struct Connection {
     system: OnceLock<Option<u64>>,
     driver: AbortHandle,
     encryption: Encryption,
+}
+
+/// How sessions are used.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct SessionSettings {
+    /// The most statements that are kept prepared.
+    pub(super) statements: usize,
+    /// Whether a pooler gives each transaction another session.
+    pub(super) is_pooled: bool,
 }
 
 /// When the server makes the plan of a statement with parameters.
@@ -88,7 +100,7 @@ impl Connection {
         encryption: Encryption,
         node: NodeHandle,
         (role, generation): (Role, u32),
-        statement_capacity: usize,
+        settings: SessionSettings,
     ) -> Result<Self, Error> {
         let opening = match &encryption {
             Encryption::Off => listen(config.connect(NoTls).await?),
@@ -102,7 +114,9 @@ impl Connection {
             role,
             generation,
             opened,
-            statements: Mutex::new(StatementCache::new(statement_capacity)),
+            settings,
+            statements: Mutex::new(StatementCache::new(settings.statements)),
+            types: Mutex::new(StatementCache::new(settings.statements)),
             told,
             pending: AtomicUsize::new(0),
             keep: AtomicBool::new(false),
@@ -182,6 +196,9 @@ impl Connection {
     /// them; its answer is nobody's.
     pub(super) fn plan(&self, planning: Planning) {
         let once = planning == Planning::Once;
+        if self.is_pooled() {
+            return;
+        }
         if self.planned_once.swap(once, Ordering::Relaxed) != once {
             let sql = match planning {
                 Planning::ByTheServer => {
@@ -205,7 +222,7 @@ impl Connection {
         }
         self.planned_once.store(false, Ordering::Relaxed);
         // The driver queues the message at the first poll.
-        *self.reset() = match self.client.simple_query_raw(sql).now_or_never() {
+        *lock(&self.reset) = match self.client.simple_query_raw(sql).now_or_never() {
             Some(Ok(answer)) => Some(Reset::Sent(Box::pin(answer))),
             Some(Err(_)) | None => Some(Reset::Failed),
         };
@@ -214,7 +231,7 @@ impl Connection {
     /// Whether the reset before this use has failed, as far as is known: its answer is here before the first one of the
     /// use itself.
     pub(super) fn reset_failed(&self) -> bool {
-        let mut reset = self.reset();
+        let mut reset = lock(&self.reset);
         while let Some(Reset::Sent(answer)) = &mut *reset {
             match answer.next().now_or_never() {
                 Some(Some(Ok(_))) => {}
@@ -229,30 +246,42 @@ impl Connection {
         matches!(*reset, Some(Reset::Failed))
     }
 
+    pub(super) fn is_pooled(&self) -> bool {
+        self.settings.is_pooled
+    }
+
+    pub(super) fn types(&self, sql: &str) -> Option<Arc<[Type]>> {
+        lock(&self.types).get(sql)
+    }
+
+    pub(super) fn keep_types(&self, sql: &str, types: Arc<[Type]>) {
+        lock(&self.types).insert(sql, types);
+    }
+
+    pub(super) fn forget_types(&self, sql: &str) {
+        lock(&self.types).remove(sql);
+    }
+
     pub(super) fn cached(&self, sql: &str) -> Option<Statement> {
-        self.statements().get(sql)
+        lock(&self.statements).get(sql)
     }
 
     pub(super) fn cache(&self, sql: &str, statement: Statement) {
-        self.statements().insert(sql, statement);
+        lock(&self.statements).insert(sql, statement);
     }
 
     /// Whether there was a statement to forget.
     pub(super) fn forget(&self, sql: &str) -> bool {
-        self.statements().remove(sql)
+        lock(&self.statements).remove(sql)
     }
 
     pub(super) fn forget_all(&self) {
-        self.statements().clear();
+        lock(&self.statements).clear();
     }
+}
 
-    fn reset(&self) -> MutexGuard<'_, Option<Reset>> {
-        self.reset.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn statements(&self) -> MutexGuard<'_, StatementCache> {
-        self.statements.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Told {
@@ -268,20 +297,36 @@ impl Told {
 impl Drop for Connection {
     fn drop(&mut self) {
         let abandoned = self.pending.load(Ordering::Acquire) > 0;
-        // The driver's task waits for outstanding answers before it closes the socket: with a server that has gone
-        // silent, for ever. Nobody waits for those answers any more.
-        if abandoned || self.reset().is_some() {
-            self.driver.abort();
-        }
+        let is_cancelled = abandoned && !self.keep.load(Ordering::Relaxed);
         // The server would go on working for nobody, and `max_connections` would be no limit to that.
-        if abandoned
-            && !self.keep.load(Ordering::Relaxed)
-            && let Ok(runtime) = Handle::try_current()
-        {
+        if is_cancelled && let Ok(runtime) = Handle::try_current() {
             let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());
+            if self.is_pooled() {
+                // A pooler knows whom to cancel as long as the connection is there.
+                let driver = self.driver.clone();
+                runtime.spawn(async move {
+                    let _ = timeout(CANCEL_LIMIT, cancel_and_see(token, encryption, &driver)).await;
+                    driver.abort();
+                });
+                return;
+            }
             runtime.spawn(async move { timeout(CANCEL_LIMIT, cancel(token, encryption)).await });
         }
+        // The driver's task waits for outstanding answers before it closes the socket: with a server that has gone
+        // silent, for ever. Nobody waits for those answers any more.
+        if abandoned || lock(&self.reset).is_some() {
+            self.driver.abort();
+        }
     }
+}
+
+/// Cancels, and waits until the driver has the answer to what was cancelled: then it ends by itself.
+async fn cancel_and_see(token: CancelToken, encryption: Encryption, driver: &AbortHandle) -> Result<(), Error> {
+    cancel(token, encryption).await?;
+    while !driver.is_finished() {
+        sleep(Duration::from_millis(10)).await;
+    }
+    Ok(())
 }
 
 /// Hands the socket to a task of its own.

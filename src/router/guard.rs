@@ -11,15 +11,17 @@ use std::sync::{
 };
 
 use futures_util::future::{OptionFuture, join, join3};
-use tokio_postgres::{Client, Row, Statement};
+use tokio_postgres::{Client, Row};
 
 use super::{
     Deadline, Effect, Lease, Role,
     floor::{Check, Floor, Verdict, Whereabouts},
+    pooled::Question,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    token::Place,
+    scope::Session,
+    token::{Place, Token},
 };
 
 /// What is sent around the calls on one connection.
@@ -50,9 +52,9 @@ const UNKNOWN: u8 = 4;
 
 /// The statements, prepared.
 struct Prepared {
-    place: Option<Statement>,
-    check: Option<Statement>,
-    behind: Option<(Statement, Option<Statement>)>,
+    place: Option<Question>,
+    check: Option<Question>,
+    behind: Option<(Question, Option<Question>)>,
 }
 
 impl Guard {
@@ -200,10 +202,21 @@ impl Lease {
         }
     }
 
+    /// Has the session take in what the last call has written or seen, by what was told behind it.
+    pub(super) fn advance<T>(&self, session: &Session, asked: &Token, outcome: &Result<T>) {
+        let Some(guard) = &self.guard else { return };
+        match (guard.take_noted(), outcome) {
+            (Some(place), _) => session.advance(asked, &self.token_of(place)),
+            // It may have been written, and nobody knows where.
+            (None, Err(error)) if error.is_outcome_unknown() => session.see(&self.token_of(None)),
+            (None, _) => {}
+        }
+    }
+
     /// One statement that only reads, with nothing around it.
     pub(crate) async fn unguarded(&self, deadline: Deadline, sql: &str) -> Result<Vec<Row>> {
-        let statement = self.prepare(deadline, sql).await?;
-        self.call(Effect::Read, deadline, self.client().query(&statement, &[])).await
+        let question = self.question(deadline, sql, 0).await?;
+        self.call(Effect::Read, deadline, question.ask(self.client(), &[])).await
     }
 
     /// Asks where the node is.
@@ -225,20 +238,23 @@ impl Lease {
         let place = match guard.place.filter(|_| proves) {
             Some(_) => {
                 self.identify(deadline).await?;
-                Some(self.prepare(deadline, Whereabouts::SQL).await?)
+                Some(self.question(deadline, Whereabouts::SQL, 0).await?)
             }
             None => None,
         };
         let check = match guard.check.as_ref().and_then(|check| check.front()).filter(|_| proves) {
-            Some(check) => Some(self.prepare(deadline, check).await?),
+            Some(sql) => {
+                let params = guard.check.as_ref().map_or(0, |check| check.params().len());
+                Some(self.question(deadline, sql, params).await?)
+            }
             None => None,
         };
         let behind = match (guard.sends_behind(), &guard.check) {
             (true, Some(check)) => {
-                let place = self.prepare(deadline, Whereabouts::SQL).await?;
-                Some((place, Some(self.prepare(deadline, check.behind()).await?)))
+                let place = self.question(deadline, Whereabouts::SQL, 0).await?;
+                Some((place, Some(self.question(deadline, check.behind(), 0).await?)))
             }
-            (true, None) => Some((self.prepare(deadline, Whereabouts::SQL).await?, None)),
+            (true, None) => Some((self.question(deadline, Whereabouts::SQL, 0).await?, None)),
             (false, _) => None,
         };
         Ok(Prepared { place, check, behind })
@@ -334,7 +350,7 @@ async fn prove(
     let params = guard.check.as_ref().map(|check| check.params()).unwrap_or_default();
     let check = async {
         match &statements.check {
-            Some(check) => Some(client.query(check, &params).await),
+            Some(check) => Some(check.ask(client, &params).await),
             None => None,
         }
     };
@@ -343,6 +359,6 @@ async fn prove(
     Ok((place.transpose()?, check.transpose()?))
 }
 
-async fn ask(client: &Client, statement: Option<&Statement>) -> Option<Result<Vec<Row>, tokio_postgres::Error>> {
-    OptionFuture::from(statement.map(|statement| client.query(statement, &[]))).await
+async fn ask(client: &Client, question: Option<&Question>) -> Option<Result<Vec<Row>, tokio_postgres::Error>> {
+    OptionFuture::from(question.map(|question| question.ask(client, &[]))).await
 }

@@ -3,7 +3,10 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::FutureExt;
@@ -43,6 +46,8 @@ pub(crate) struct Lease {
     exclusive: bool,
     /// Whether the node must be the primary, also for what only reads.
     must_lead: bool,
+    /// Whether a transaction of the user's may be open.
+    in_transaction: AtomicBool,
     pub(super) guard: Option<Arc<Guard>>,
 }
 
@@ -56,8 +61,17 @@ impl Lease {
                 (role, ServerSession { server: (node.handle().index(), generation), opened: Instant::now() })
             }
         };
-        let (held, guard) = (Some(held), None);
-        Self { held, node, role, session, in_flight, exclusive: false, must_lead: false, guard }
+        Self {
+            held: Some(held),
+            node,
+            role,
+            session,
+            in_flight,
+            exclusive: false,
+            must_lead: false,
+            in_transaction: AtomicBool::new(false),
+            guard: None,
+        }
     }
 
     /// The cluster's system identifier, when somebody has told.
@@ -102,6 +116,20 @@ impl Lease {
 
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// Says that a transaction of the user's may be open from now on.
+    pub(super) fn enter_transaction(&self) {
+        self.in_transaction.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn in_transaction(&self) -> bool {
+        self.in_transaction.load(Ordering::Relaxed)
+    }
+
+    /// Whether we see when the server becomes something else, and the session is read-only on a replica.
+    pub(super) fn is_watched(&self) -> bool {
+        self.is_own() && !self.is_pooled()
     }
 
     /// The connection, unless it is borrowed.
@@ -232,6 +260,9 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
+        if self.is_pooled() {
+            return self.query_unnamed(effect, deadline, sql, params).await;
+        }
         // An append brings settings of its own.
         if effect != Effect::Append {
             self.plan(Planning::ByTheServer);
@@ -247,6 +278,9 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>, Error> {
+        if self.is_pooled() {
+            return self.query_unnamed(Effect::Read, deadline, sql, params).await;
+        }
         self.plan(Planning::Once);
         let run = |statement| async move { self.client().query(&statement, params).await };
         self.prepared(Effect::Read, deadline, sql, run).await
@@ -260,6 +294,9 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64, Error> {
+        if self.is_pooled() {
+            return self.execute_unnamed(effect, deadline, sql, params).await;
+        }
         self.plan(Planning::ByTheServer);
         let run = |statement| async move { self.client().execute(&statement, params).await };
         self.prepared(effect, deadline, sql, run).await
@@ -272,13 +309,17 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Rows, Error> {
-        self.plan(Planning::ByTheServer);
-        let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
         // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
-        let rows = self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?;
+        let rows = if self.is_pooled() {
+            self.start_unnamed(deadline, sql, params).await?
+        } else {
+            self.plan(Planning::ByTheServer);
+            let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
+            Rows::new(self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?)
+        };
         // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
         self.held().pending().fetch_add(1, Ordering::AcqRel);
-        Ok(Rows::new(rows))
+        Ok(rows)
     }
 
     /// The next rows of a statement that was [started](Self::start) here: those that are there, `most` at most, or those that
@@ -395,6 +436,11 @@ impl Lease {
     ) -> Result<T, Error> {
         let node = Arc::clone(self.node.name());
         let named = |error: Error| error.with_node(Arc::clone(&node));
+        if self.is_pooled() {
+            let message = "migrations and builds of indexes need a session of their own, which a pooler in transaction mode \
+                           does not give: do them over a router with the URL of the server itself";
+            return Err(named(Error::configuration(message)));
+        }
         self.exclusive = true;
         self.plan(Planning::ByTheServer);
         let Some(held) = &mut self.held else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
@@ -420,6 +466,12 @@ impl Lease {
     /// Undoes what the user of this connection has left, behind the last answer.
     pub(super) fn leave(&self, opened_transaction: bool) {
         match self.held() {
+            // Nothing of its session is the user's, but for an open transaction.
+            Held::Own(connection) if connection.is_pooled() => {
+                if opened_transaction {
+                    connection.reset_behind("ROLLBACK");
+                }
+            }
             Held::Own(connection) if opened_transaction => connection.reset_behind(&format!("ROLLBACK; {RESET}")),
             // Without a transaction, the server would write a warning about a ROLLBACK into its log.
             Held::Own(connection) => connection.reset_behind(RESET),
@@ -436,7 +488,7 @@ impl Lease {
     }
 
     #[expect(clippy::expect_used, reason = "only drop takes the connection out")]
-    fn held(&self) -> &Held {
+    pub(super) fn held(&self) -> &Held {
         self.held.as_ref().expect("a lease holds its connection until it is dropped")
     }
 }

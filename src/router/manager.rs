@@ -13,7 +13,12 @@ use tokio::{sync::watch, time::timeout};
 use tokio_postgres::Config;
 
 use super::{
-    Role, connection::Connection, core::ConnectFailure, failure::NotConnected, state::NodeHandle, tls::Encryption,
+    Role,
+    connection::{Connection, SessionSettings},
+    core::ConnectFailure,
+    failure::NotConnected,
+    state::NodeHandle,
+    tls::Encryption,
 };
 
 /// The manager of one node's pool.
@@ -22,7 +27,7 @@ pub(super) struct Manager {
     configs: Configs,
     node: NodeHandle,
     connect_timeout: Duration,
-    statement_capacity: usize,
+    session: SessionSettings,
     failures: Arc<ConnectFailures>,
 }
 
@@ -49,10 +54,10 @@ impl Manager {
         configs: Configs,
         node: NodeHandle,
         connect_timeout: Duration,
-        statement_capacity: usize,
+        session: SessionSettings,
         failures: Arc<ConnectFailures>,
     ) -> Self {
-        Self { configs, node, connect_timeout, statement_capacity, failures }
+        Self { configs, node, connect_timeout, session, failures }
     }
 
     /// What becomes of it is told by whoever opens it, not by those who wait for it: they may be gone by then.
@@ -109,8 +114,7 @@ impl Manager {
             Role::Replica => &self.configs.replica,
         };
         let encryption = self.configs.encryption.clone();
-        let opening =
-            Connection::open(config, encryption, self.node.clone(), (role, generation), self.statement_capacity);
+        let opening = Connection::open(config, encryption, self.node.clone(), (role, generation), self.session);
         Ok(opening.await?)
     }
 }

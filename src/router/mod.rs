@@ -11,11 +11,11 @@
 //! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
-//! | `lease`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
+//! | `lease`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried` | which nodes a call has asked |
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `listen` | a connection that listens for notifications |
-//! | `client` | the raw connection for any SQL |
+//! | `client`, `transaction`, `standby` | the raw connection for any SQL, and what a standby only seems to do |
 
 mod borrowed;
 mod builder;
@@ -33,6 +33,7 @@ mod listen;
 mod manager;
 mod names;
 mod node;
+mod pooled;
 mod probe;
 mod replay;
 mod route;
@@ -40,9 +41,11 @@ mod rows;
 mod server_session;
 mod settings;
 mod source;
+mod standby;
 mod state;
 mod statements;
 mod tls;
+mod transaction;
 mod tried;
 mod url;
 
@@ -50,15 +53,17 @@ use std::{future::Future, sync::Arc};
 
 #[cfg(feature = "rustls")]
 pub use self::tls::{TlsMode, TlsOptions};
-use self::{builder::Limits, node::Node, probe::Probes, state::State};
 pub use self::{
+    borrowed::ExistingPool,
     builder::RouterBuilder,
     client::Client,
     core::{
         EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
     },
     settings::ReplicaOptions,
+    transaction::{BeginTransaction, Isolation, Transaction},
 };
+use self::{builder::Limits, node::Node, probe::Probes, state::State};
 pub(crate) use self::{
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},

@@ -14,6 +14,7 @@ use super::{
     borrowed::{BorrowedConnection, BorrowedPool},
     connection::Connection,
     core::ConnectFailure,
+    failure::NotConnected,
     held::Held,
     lease::Lease,
     manager::{ConnectFailures, Manager},
@@ -108,17 +109,11 @@ impl Node {
                 let pooled = acquire(pool, *size, failures, until, deadline, &self.handle).await;
                 pooled.map(|connection| Held::Own(connection.into()))
             }
-            Pool::Borrowed(pool) => borrow(&**pool, until, deadline).await.map(Held::borrowed),
+            Pool::Borrowed(pool) => borrow(&**pool, until, deadline, &self.handle).await.map(Held::borrowed),
         };
         match held {
             Ok(held) => Ok(Lease::new(held, Arc::clone(self), in_flight)),
-            Err(error) => {
-                // Whether it is busy or broken cannot be told of a borrowed pool, but by its answers.
-                if matches!(self.pool, Pool::Borrowed(_)) {
-                    self.handle.was_silent();
-                }
-                Err(self.named(error))
-            }
+            Err(error) => Err(self.named(error)),
         }
     }
 
@@ -213,17 +208,33 @@ async fn borrow(
     pool: &dyn BorrowedPool,
     until: Instant,
     deadline: Deadline,
+    handle: &NodeHandle,
 ) -> Result<Box<dyn BorrowedConnection>, Error> {
     loop {
         match timeout_at(until, pool.get()).await {
             Ok(Ok(connection)) if connection.client().is_closed() => {}
             Ok(Ok(connection)) => return Ok(connection),
             Ok(Err(cause)) => {
+                let cause = match cause.downcast::<tokio_postgres::Error>() {
+                    Ok(error) => {
+                        let failed = NotConnected::from(*error);
+                        match failed.why {
+                            // Perhaps only us, since so many others are in.
+                            ConnectFailure::Refused => handle.was_silent(),
+                            why => handle.connect_failed(why),
+                        }
+                        return Err(failed.error);
+                    }
+                    Err(cause) => cause,
+                };
+                handle.was_silent();
                 let message = "the pool that was handed to the router gave no connection";
                 return Err(Error::new(ErrorKind::Unavailable, message).with_source(cause));
             }
             Err(_) => {
-                // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one.
+                // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one. Which it is can
+                // be told by its answers only.
+                handle.was_silent();
                 let waited = rounded(deadline.elapsed());
                 let message = format!("the pool that was handed to the router gave no connection within {waited:?}");
                 return Err(Error::new(ErrorKind::Unavailable, message));

@@ -5,6 +5,8 @@ use std::{fmt, pin::Pin, task::Poll};
 use futures_util::{Stream, future::poll_fn};
 use tokio_postgres::{Row, RowStream};
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// The rows of a statement that may still be running. The server waits for whoever reads them: the driver keeps no more than
 /// it has read from the socket at once.
 ///
@@ -53,6 +55,34 @@ impl Rows {
         })
         .await
     }
+}
+
+/// What a statement was to return.
+pub(super) trait Count {
+    fn exactly_one(self) -> Result<Row>;
+
+    fn at_most_one(self) -> Result<Option<Row>>;
+}
+
+impl Count for Vec<Row> {
+    fn exactly_one(mut self) -> Result<Row> {
+        match (self.pop(), self.len()) {
+            (Some(row), 0) => Ok(row),
+            (last, more) => Err(wrong_count("exactly one row", more + usize::from(last.is_some()))),
+        }
+    }
+
+    fn at_most_one(mut self) -> Result<Option<Row>> {
+        match (self.pop(), self.len()) {
+            (row, 0) => Ok(row),
+            (_, more) => Err(wrong_count("at most one row", more + 1)),
+        }
+    }
+}
+
+fn wrong_count(expected: &str, found: usize) -> Error {
+    let message = format!("the statement was to return {expected}, but it returned {found}");
+    Error::new(ErrorKind::Database, message)
 }
 
 impl fmt::Debug for Rows {

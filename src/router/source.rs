@@ -2,23 +2,30 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Role, borrowed::BorrowedPool, manager::Configs, names::Address, tls, url};
+use super::{Role, borrowed::ExistingPool, manager::Configs, names::Address, tls, url};
 use crate::error::Result;
 
 /// As the settings give it.
 pub(super) enum Source {
     Url(String),
-    Pool(Box<dyn BorrowedPool>),
+    Pool(ExistingPool),
 }
 
 /// A source with its name, and without its secrets.
 pub(super) enum Parsed {
     Url(Arc<str>, Box<Configs>),
-    Pool(Arc<str>, Box<dyn BorrowedPool>),
+    Pool(Arc<str>, ExistingPool),
 }
 
 impl Source {
-    pub(super) fn parse(self, index: usize, role: Role, limit: Duration, tls: &mut tls::Resolver) -> Result<Parsed> {
+    pub(super) fn parse(
+        self,
+        index: usize,
+        role: Role,
+        limit: Duration,
+        is_pooled: bool,
+        tls: &mut tls::Resolver,
+    ) -> Result<Parsed> {
         let what = match role {
             Role::Primary => "the primary".to_owned(),
             Role::Replica => format!("replica {index}"),
@@ -27,7 +34,7 @@ impl Source {
             Self::Url(url) => {
                 let mut url = url::parse(&url, &what, limit)?;
                 let encryption = tls.resolve(&url.tls, &url.config, &what)?.apply(&mut url.config);
-                let (primary, replica) = (url.config(Role::Primary), url.config(Role::Replica));
+                let (primary, replica) = (url.config(Role::Primary, is_pooled), url.config(Role::Replica, is_pooled));
                 Ok(Parsed::Url(url.name.into(), Box::new(Configs { primary, replica, encryption })))
             }
             Self::Pool(pool) => {

@@ -194,7 +194,7 @@ impl State {
     }
 
     /// A shared counter: enough to spread calls, and no lock.
-    fn random(&self) -> u64 {
+    pub(super) fn random(&self) -> u64 {
         mix(self.random.fetch_add(STEP, Ordering::Relaxed))
     }
 }

@@ -54,26 +54,28 @@ pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration) -> Result<
     if config.get_application_name().is_none() {
         config.application_name("mainstem");
     }
-    let given = config.get_options().unwrap_or_default();
-    let mut options = given.to_owned();
-    if !given.contains("jit") {
-        // Compiling pays for reports, not for the short statements that a pool is for: a search that the planner
-        // misjudges by some orders takes 30 ms longer, and one with thousands of conditions never ends.
-        options.push_str(" -c jit=off");
-    }
-    config.options(options.trim_start());
     Ok(NodeUrl { name: format!("{host}:{port}"), config, tls })
 }
 
 impl NodeUrl {
-    /// The driver's settings while the node plays this role.
-    pub(super) fn config(&self, role: Role) -> Config {
+    /// The driver's settings while the node plays this role. A pooler refuses settings of the session that are not its own.
+    pub(super) fn config(&self, role: Role, is_pooled: bool) -> Config {
         let mut config = self.config.clone();
+        if is_pooled {
+            return config;
+        }
+        let given = config.get_options().unwrap_or_default();
+        let mut options = given.to_owned();
+        if !given.contains("jit") {
+            // Compiling pays for reports, not for the short statements that a pool is for: a search that the planner
+            // misjudges by some orders takes 30 ms longer, and one with thousands of conditions never ends.
+            options.push_str(" -c jit=off");
+        }
         if role == Role::Replica {
             // A standby refuses writes by itself, until it is promoted: then this does.
-            let options = config.get_options().unwrap_or_default();
-            config.options(format!("{options} -c default_transaction_read_only=on").trim_start());
+            options.push_str(" -c default_transaction_read_only=on");
         }
+        config.options(options.trim_start());
         config
     }
 }
@@ -96,10 +98,12 @@ mod tests {
         let parsed = parse(url, "it", Duration::from_secs(1)).unwrap();
         assert_eq!(parsed.name, "localhost:5432");
         let read_only = "-c work_mem=1MB -c jit=off -c default_transaction_read_only=on";
-        assert_eq!(parsed.config(Role::Replica).get_options(), Some(read_only));
-        assert_eq!(parsed.config(Role::Primary).get_options(), Some("-c work_mem=1MB -c jit=off"));
+        assert_eq!(parsed.config(Role::Replica, false).get_options(), Some(read_only));
+        assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c work_mem=1MB -c jit=off"));
         let url = "postgres://localhost/shop?options=-c%20jit%3Don";
         let parsed = parse(url, "it", Duration::from_secs(1)).unwrap();
-        assert_eq!(parsed.config(Role::Primary).get_options(), Some("-c jit=on"));
+        assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c jit=on"));
+        let parsed = parse("postgres://localhost/shop", "it", Duration::from_secs(1)).unwrap();
+        assert_eq!(parsed.config(Role::Replica, true).get_options(), None);
     }
 }

@@ -30,6 +30,7 @@ mod migrations;
 mod migrations_waiting;
 mod near_reads;
 mod news;
+mod pgbouncer;
 mod plans;
 mod procedure;
 mod projections;
@@ -54,4 +55,5 @@ mod support;
 #[cfg(feature = "rustls")]
 mod tls;
 mod tokens;
+mod transactions;
 mod waiting;

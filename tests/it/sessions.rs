@@ -211,3 +211,24 @@ async fn a_session_contains_the_snapshot_that_it_was_shown() {
     }
     assert!(back.is_empty(), "{back:?}");
 }
+
+#[tokio::test]
+async fn a_session_sees_what_its_transactions_have_committed() {
+    let (_cluster, router, _store) = cluster(1, |builder| builder.replay_wait(HANG)).await;
+    let session = Session::new();
+    let write = async |sql: &str| {
+        let transaction = router.transaction().await.unwrap();
+        transaction.batch_execute(sql).await.unwrap();
+        transaction.commit().await.unwrap();
+    };
+    with_session(&session, write("CREATE TABLE kept (n int)")).await;
+    for written in 1..=30_i64 {
+        with_session(&session, async { write("INSERT INTO kept VALUES (1)").await }).await;
+        let count = with_session(&session, async {
+            let client = with_eventual_consistency(async { router.client().await.unwrap() }).await;
+            assert_eq!(client.role(), Role::Replica);
+            client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get::<_, i64>(0)
+        });
+        assert_eq!(count.await, written);
+    }
+}

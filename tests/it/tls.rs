@@ -11,8 +11,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
+use crate::support::files::write;
+
 use self::{
-    authority::{Authority, NAME, Signed, file, server, url, write},
+    authority::{Authority, NAME, Signed, file, server, url},
     recorder::Recorder,
 };
 

@@ -17,7 +17,7 @@ const FILES: [(&str, &str); 4] = [
     ("V1__log", include_str!("../../../migrations/V1__log.sql")),
     ("V2__append", include_str!("../../../migrations/V2__append.sql")),
     ("V3__snapshots", include_str!("../../../migrations/V3__snapshots.sql")),
-    ("V5__consumers", include_str!("../../../migrations/V5__consumers.sql")),
+    ("V4__consumers", include_str!("../../../migrations/V4__consumers.sql")),
 ];
 
 /// Where the history's table goes in the statement that checks it.

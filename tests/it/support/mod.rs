@@ -1,5 +1,7 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
+#[cfg(unix)]
+pub(crate) mod files;
 mod lock;
 mod processes;
 pub(crate) mod random;

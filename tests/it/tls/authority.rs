@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::fs::{MetadataExt, PermissionsExt, chown},
     path::{Path, PathBuf},
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
@@ -12,7 +11,7 @@ use mainstem::{Router, testing::LocalCluster};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::time::{Instant, sleep};
 
-use crate::support::started;
+use crate::support::{files, started};
 
 /// The name that the server's certificate is for. Nobody resolves it: URLs say by `hostaddr` where it is.
 pub(crate) const NAME: &str = "db.mainstem.example";
@@ -67,14 +66,14 @@ impl Authority {
 pub(crate) async fn server(authority: &Authority, identity: &Signed) -> LocalCluster {
     let cluster = started(LocalCluster::builder().replicas(0)).await;
     let data = cluster.primary().data_folder();
-    write(&data.join("server.crt"), &identity.certificate);
-    write(&data.join("server.key"), &identity.key);
-    write(&data.join("clients.crt"), authority.certificate());
+    files::write(&data.join("server.crt"), &identity.certificate);
+    files::write(&data.join("server.key"), &identity.key);
+    files::write(&data.join("clients.crt"), authority.certificate());
     let plain = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
     let client = plain.client().await.unwrap();
     let rules: String = client.query_one("SELECT current_setting('hba_file')", &[]).await.unwrap().get(0);
     let others = fs::read_to_string(&rules).unwrap();
-    write(Path::new(&rules), &format!("hostssl all guest 127.0.0.1/32 cert\n{others}"));
+    files::write(Path::new(&rules), &format!("hostssl all guest 127.0.0.1/32 cert\n{others}"));
     client.batch_execute("CREATE ROLE guest LOGIN").await.unwrap();
     for setting in ["ssl_ca_file = 'clients.crt'", "ssl = on"] {
         client.batch_execute(&format!("ALTER SYSTEM SET {setting}")).await.unwrap();
@@ -97,17 +96,5 @@ pub(crate) fn url(cluster: &LocalCluster, parameters: &[&str]) -> String {
 
 /// A file in the cluster's folder, where it ends with the cluster.
 pub(crate) fn file(cluster: &LocalCluster, name: &str, contents: &str) -> PathBuf {
-    let path = cluster.folder().join(name);
-    write(&path, contents);
-    path
-}
-
-/// Writes a file that its folder's owner alone may read, by renaming, so that nobody ever reads a half.
-pub(crate) fn write(path: &Path, contents: &str) {
-    let new = path.with_extension("new");
-    fs::write(&new, contents).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o600)).unwrap();
-    let owner = fs::metadata(path.parent().unwrap()).unwrap();
-    chown(&new, Some(owner.uid()), Some(owner.gid())).unwrap();
-    fs::rename(new, path).unwrap();
+    files::write(&cluster.folder().join(name), contents)
 }

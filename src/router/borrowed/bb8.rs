@@ -1,6 +1,4 @@
-//! Pools that the user made and lends to the router.
-
-use std::fmt;
+//! Pools of bb8.
 
 use bb8_postgres::PostgresConnectionManager;
 use futures_util::future::BoxFuture;
@@ -9,18 +7,19 @@ use tokio_postgres::{
     tls::{MakeTlsConnect, TlsConnect},
 };
 
+use super::{BorrowedConnection, BorrowedPool, ExistingPool};
 use crate::error::Cause;
 
-/// A pool whose type the router has forgotten: its TLS parameter would otherwise be in every signature of the user.
-pub(super) trait BorrowedPool: fmt::Debug + Send + Sync {
-    fn get(&self) -> BoxFuture<'_, Result<Box<dyn BorrowedConnection>, Cause>>;
-}
-
-/// A connection of such a pool; dropping it gives it back.
-pub(super) trait BorrowedConnection: Send + Sync {
-    fn client(&self) -> &Client;
-
-    fn client_mut(&mut self) -> &mut Client;
+impl<Tls> From<bb8::Pool<PostgresConnectionManager<Tls>>> for ExistingPool
+where
+    Tls: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    Tls::Stream: Send + Sync,
+    Tls::TlsConnect: Send,
+    <Tls::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn from(pool: bb8::Pool<PostgresConnectionManager<Tls>>) -> Self {
+        Self(Box::new(pool))
+    }
 }
 
 impl<Tls> BorrowedPool for bb8::Pool<PostgresConnectionManager<Tls>>

@@ -1,0 +1,58 @@
+//! Pools that the user made and lends to the router.
+
+mod bb8;
+#[cfg(feature = "deadpool")]
+mod deadpool;
+
+use std::fmt;
+
+use futures_util::future::BoxFuture;
+use tokio_postgres::Client;
+
+use crate::error::Cause;
+
+/// An existing pool that the router uses as it is: a `bb8::Pool` of `bb8_postgres` connections, or with the feature `deadpool` a
+/// `deadpool_postgres::Pool`. See [`RouterBuilder::primary_pool`](crate::RouterBuilder::primary_pool).
+///
+/// Its size, its TLS, its time-outs and what it does when connections come back stay yours. What the router cannot do
+/// there:
+///
+/// | | connections of the router's own | bb8 | deadpool |
+/// |---|---|---|---|
+/// | a statement that is given up | is cancelled, and its connection closed | runs on; its connection is kept from the pool until the server has answered | as bb8 |
+/// | an open transaction behind raw use | is rolled back before the next statement | as own | as own |
+/// | `SET`, `LISTEN`, temporary tables, session-level advisory locks behind raw use | are undone | stay | as the pool's recycling says |
+/// | writes on a replica's connection | are refused, also once it was promoted | are refused by the replica itself, so not once it was promoted | as bb8 |
+/// | a node becomes primary or replica | known with the next answer; old connections are closed | known with the next [probe](crate::RouterBuilder::probe_interval); connections stay | as bb8 |
+/// | why connecting fails | is told at once | is not told: bb8 waits, and keeps it to itself | is told at once |
+/// | prepared statements | are kept by connection | are prepared for each call | are prepared for each call |
+/// | a connection that the server has closed | is replaced before use | as own | as own |
+/// | a commit that did not wait for its synchronous standby | is `OutcomeUnknown` | is not noticed | is not noticed |
+/// | limits on time ([`call_timeout`](crate::RouterBuilder::call_timeout) and so on) | hold | hold | hold |
+///
+/// ```no_run
+/// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
+/// use bb8_postgres::PostgresConnectionManager;
+/// use mainstem::{Router, tokio_postgres::NoTls};
+///
+/// let manager = PostgresConnectionManager::new_from_stringlike("postgres://app@10.0.0.1/shop", NoTls)?;
+/// let pool = bb8::Pool::builder().max_size(20).build(manager).await?;
+/// let router = Router::builder().primary_pool(pool).replica("postgres://app@10.0.0.2/shop").connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct ExistingPool(pub(super) Box<dyn BorrowedPool>);
+
+/// A pool whose type the router has forgotten: its TLS parameter would otherwise be in every signature of the user.
+pub(super) trait BorrowedPool: fmt::Debug + Send + Sync {
+    /// A connection. An error of the driver among the causes says that connecting has failed.
+    fn get(&self) -> BoxFuture<'_, Result<Box<dyn BorrowedConnection>, Cause>>;
+}
+
+/// A connection of such a pool; dropping it gives it back.
+pub(super) trait BorrowedConnection: Send + Sync {
+    fn client(&self) -> &Client;
+
+    fn client_mut(&mut self) -> &mut Client;
+}

@@ -1,0 +1,140 @@
+//! Calls through a pooler in transaction mode (PgBouncer): each transaction may be on another session of the server.
+//!
+//! So nothing may be left in a session. A statement is parsed, bound and executed unnamed, in one message; the types of its
+//! parameters, which the driver wants for that, are asked for once, in a transaction of its own, so that the named
+//! statement that this takes is made and closed on one session.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use tokio_postgres::{
+    Client, Row, Statement,
+    types::{ToSql, Type},
+};
+
+use super::{Deadline, Effect, Lease, Rows, held::Held};
+use crate::error::{Error, Result};
+
+/// A statement around a read: prepared, or through a pooler unnamed.
+pub(super) enum Question {
+    Prepared(Statement),
+    Unnamed(Box<str>, Arc<[Type]>),
+}
+
+impl Question {
+    pub(super) async fn ask(
+        &self,
+        client: &Client,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match self {
+            Self::Prepared(statement) => client.query(statement, params).await,
+            Self::Unnamed(sql, types) => client.query_typed(sql, &typed(params, types)).await,
+        }
+    }
+}
+
+impl Lease {
+    pub(super) async fn question(&self, deadline: Deadline, sql: &str, params: usize) -> Result<Question> {
+        Ok(if self.is_pooled() {
+            Question::Unnamed(sql.into(), self.types(deadline, sql, params).await?)
+        } else {
+            Question::Prepared(self.prepare(deadline, sql).await?)
+        })
+    }
+
+    /// Whether a pooler is between us and the server.
+    pub(super) fn is_pooled(&self) -> bool {
+        matches!(self.held(), Held::Own(connection) if connection.is_pooled())
+    }
+
+    pub(super) async fn query_unnamed(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        let types = self.types(deadline, sql, params.len()).await?;
+        let outcome = self.guarded(effect, deadline, self.client().query_typed(sql, &typed(params, &types))).await;
+        self.forget_outdated(sql, outcome)
+    }
+
+    pub(super) async fn execute_unnamed(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64> {
+        let types = self.types(deadline, sql, params.len()).await?;
+        let outcome = self.guarded(effect, deadline, self.client().execute_typed(sql, &typed(params, &types))).await;
+        self.forget_outdated(sql, outcome)
+    }
+
+    pub(super) async fn start_unnamed(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Rows> {
+        let types = self.types(deadline, sql, params.len()).await?;
+        let rows = self.client().query_typed_raw(sql, typed(params, &types));
+        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
+        let outcome = self.around(Effect::Read, deadline, false, rows).await;
+        self.forget_outdated(sql, outcome).map(Rows::new)
+    }
+
+    /// The types of a statement's parameters.
+    async fn types(&self, deadline: Deadline, sql: &str, count: usize) -> Result<Arc<[Type]>> {
+        let Held::Own(connection) = self.held() else { return Ok(Arc::default()) };
+        if count == 0 {
+            return Ok(Arc::default());
+        }
+        let types = match connection.types(sql) {
+            Some(types) => types,
+            None => {
+                let types: Arc<[Type]> = self.step(Effect::Read, deadline, self.ask_for_types(sql)).await?.into();
+                connection.keep_types(sql, Arc::clone(&types));
+                types
+            }
+        };
+        if types.len() != count {
+            let message = format!("the statement takes {} parameters, and not {count}", types.len());
+            return Err(Error::invalid_input(message).with_node(Arc::clone(self.node().name())));
+        }
+        Ok(types)
+    }
+
+    async fn ask_for_types(&self, sql: &str) -> Result<Vec<Type>, tokio_postgres::Error> {
+        let client = self.client();
+        // The driver queues a message at the first poll, and their answers are nobody's.
+        let pin = |sql: &str| drop(client.simple_query_raw(sql).now_or_never());
+        // In the user's transaction the session is his already, and it is not ours to end.
+        let is_pinned = self.in_transaction();
+        if !is_pinned {
+            pin("BEGIN");
+        }
+        let prepared = client.prepare(sql).await;
+        // Dropped here, so it is closed before the end of the transaction.
+        let types = prepared.map(|statement| statement.params().to_vec());
+        if !is_pinned {
+            pin("ROLLBACK");
+        }
+        types
+    }
+
+    /// What the server refuses may have been sent with the types of yesterday.
+    fn forget_outdated<T>(&self, sql: &str, outcome: Result<T>) -> Result<T> {
+        if let (Held::Own(connection), Err(error)) = (self.held(), &outcome)
+            && error.sqlstate().is_some()
+        {
+            connection.forget_types(sql);
+        }
+        outcome
+    }
+}
+
+fn typed<'a>(params: &[&'a (dyn ToSql + Sync)], types: &[Type]) -> Vec<(&'a (dyn ToSql + Sync), Type)> {
+    params.iter().copied().zip(types.iter().cloned()).collect()
+}

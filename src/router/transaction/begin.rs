@@ -1,0 +1,203 @@
+//! The options of a transaction.
+
+use std::{
+    fmt::Write,
+    future::{Future, IntoFuture},
+    pin::Pin,
+    time::Duration,
+};
+
+use super::Transaction;
+use crate::{
+    error::{Error, Result},
+    router::{Ask, Deadline, Effect, Floor, Router, asked, connection::Planning, judged, tried::Tried},
+    scope::{Consistency, Session, current_consistency, current_session},
+};
+
+/// How much a transaction sees of the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// Each statement sees what was committed before it.
+    ReadCommitted,
+    /// All statements see what was committed before the first one. A write of a row that was changed since fails (40001).
+    RepeatableRead,
+    /// As if the transactions ran one after the other. Any statement, and the commit, can fail for it (40001). On the primary
+    /// only: a replica cannot know.
+    Serializable,
+}
+
+/// A transaction that is about to begin: await it for a [`Transaction`], or let it [`run`](Self::run).
+///
+/// # Errors
+///
+/// As [`Router::client`]; [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the options contradict each other.
+///
+/// # Cancel safety
+///
+/// Dropping the future leaves nothing behind.
+#[derive(Clone, Debug)]
+#[must_use = "nothing begins until it is awaited"]
+pub struct BeginTransaction {
+    pub(super) router: Router,
+    consistency: Consistency,
+    session: Option<Session>,
+    isolation: Option<Isolation>,
+    read_only: bool,
+    deferrable: bool,
+    pub(super) timeout: Duration,
+    pub(super) attempts: u32,
+}
+
+impl Router {
+    /// A transaction under the scope's rules, which are those at the time of this call: on the primary, or in an eventual
+    /// scope, only reading, on a replica.
+    ///
+    /// ```no_run
+    /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// use mainstem::Isolation;
+    ///
+    /// let transaction = router.transaction().isolation(Isolation::RepeatableRead).await?;
+    /// transaction.execute("UPDATE accounts SET balance = balance - 10 WHERE name = $1", &[&"ada"]).await?;
+    /// transaction.execute("UPDATE accounts SET balance = balance + 10 WHERE name = $1", &[&"ben"]).await?;
+    /// transaction.commit().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`BeginTransaction::run`] does it again when it has lost against another one.
+    pub fn transaction(&self) -> BeginTransaction {
+        BeginTransaction {
+            router: self.clone(),
+            consistency: current_consistency(),
+            session: current_session(),
+            isolation: None,
+            read_only: false,
+            deferrable: false,
+            timeout: self.call_timeout(),
+            attempts: 10,
+        }
+    }
+}
+
+impl BeginTransaction {
+    /// Replaces the level that the scope has given.
+    pub fn consistency(mut self, consistency: Consistency) -> Self {
+        self.consistency = consistency;
+        self
+    }
+
+    /// How much it sees of the others. Defaults to the server's setting, which is [`Isolation::ReadCommitted`] unless somebody
+    /// has changed it.
+    ///
+    /// Too weak and two transactions that are right alone are wrong together; too strong and more of them fail with 40001,
+    /// and have to [run](Self::run) again.
+    pub fn isolation(mut self, isolation: Isolation) -> Self {
+        self.isolation = Some(isolation);
+        self
+    }
+
+    /// It only reads: writes are refused with [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly). Defaults to reading and writing
+    /// at the strong level, and to only reading at any other, whoever serves.
+    pub fn read_only(mut self) -> Self {
+        self.read_only = true;
+        self
+    }
+
+    /// Waits at its first statement until it can be [serializable](Isolation::Serializable) without ever failing for it or making
+    /// others fail: for long reports. Needs that isolation and [`read_only`](Self::read_only), without which the
+    /// server would ignore it. Defaults to not waiting.
+    pub fn deferrable(mut self) -> Self {
+        self.deferrable = true;
+        self
+    }
+
+    /// The limit for all of it: waiting for its connection, its statements, the time between them, the commit, and in
+    /// [`run`](Self::run) all attempts. Defaults to the router's [call timeout](crate::RouterBuilder::call_timeout).
+    ///
+    /// Beyond it nothing is sent any more, and if nobody says anything the server ends the session by itself: locks are not
+    /// kept for a program that hangs. Too short and honest work is undone; too long and everybody waits for one who
+    /// has stopped.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = limit;
+        self
+    }
+
+    /// How often [`run`](Self::run) begins at most, the first time included. Defaults to 10; 1 makes no second attempt.
+    ///
+    /// Too few and a busy row fails its callers; too many and a transaction that always loses costs as much as ten.
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
+        self.attempts = attempts;
+        self
+    }
+
+    fn is_read_only(&self) -> bool {
+        self.read_only || self.consistency != Consistency::Strong
+    }
+
+    fn check(&self) -> Result<()> {
+        let is_serializable = self.isolation == Some(Isolation::Serializable);
+        if is_serializable && self.consistency != Consistency::Strong {
+            let message = "a replica has no serializable transactions: ask for RepeatableRead, or for a strong one";
+            return Err(Error::invalid_input(message));
+        }
+        if self.deferrable && !(is_serializable && self.read_only) {
+            let message = "deferrable means something only for a transaction that is serializable and only reads";
+            return Err(Error::invalid_input(message));
+        }
+        if self.attempts == 0 || self.timeout.is_zero() {
+            return Err(Error::invalid_input("a transaction with no attempt or no time could never begin"));
+        }
+        Ok(())
+    }
+
+    fn sql(&self) -> String {
+        let mut sql = "BEGIN".to_owned();
+        match self.isolation {
+            None => {}
+            Some(Isolation::ReadCommitted) => sql.push_str(" ISOLATION LEVEL READ COMMITTED"),
+            Some(Isolation::RepeatableRead) => sql.push_str(" ISOLATION LEVEL REPEATABLE READ"),
+            Some(Isolation::Serializable) => sql.push_str(" ISOLATION LEVEL SERIALIZABLE"),
+        }
+        if self.is_read_only() {
+            sql.push_str(" READ ONLY");
+        }
+        if self.deferrable {
+            sql.push_str(" DEFERRABLE");
+        }
+        // The most that the server takes.
+        let longest = self.timeout.as_millis().clamp(1, i32::MAX as u128);
+        write!(sql, "; SET LOCAL idle_in_transaction_session_timeout = {longest}").expect("a string takes everything");
+        sql
+    }
+
+    pub(super) async fn begin(&self, deadline: Deadline) -> Result<Transaction> {
+        self.check()?;
+        let asked = asked(&self.consistency, self.session.as_ref());
+        let floor = Floor::of(asked.clone());
+        let ask = Ask { level: &self.consistency, floor: floor.as_ref(), notes_place: self.session.is_some() };
+        let lease = self.router.lease_at(ask, deadline, &mut Tried::default()).await?;
+        lease.plan(Planning::ByTheServer);
+        lease.enter_transaction();
+        let limit = self.router.call_timeout();
+        if let Some(guard) = lease.guard() {
+            // Until the commit.
+            guard.quiet(true);
+        }
+        let judged = judged(&self.consistency, asked);
+        let session = self.session.clone().map(|session| (session, judged));
+        let transaction = Transaction::new(lease, deadline, limit, self.is_read_only(), session);
+        transaction.send(Effect::Read, &self.sql()).await?;
+        Ok(transaction)
+    }
+}
+
+/// The future owns all that it needs: it may be spawned.
+impl IntoFuture for BeginTransaction {
+    type Output = Result<Transaction>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(async move { self.begin(Deadline::after(self.timeout)).await })
+    }
+}

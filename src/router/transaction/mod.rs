@@ -1,0 +1,334 @@
+//! Transactions: with options, and with an end that tells the truth.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `begin` | the options |
+//! | `run` | doing it again when another transaction was in the way |
+
+mod begin;
+mod run;
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio_postgres::{Row, types::ToSql};
+
+pub use self::begin::{BeginTransaction, Isolation};
+use super::{Deadline, Effect, Lease, Role, rows::Count, standby};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    scope::Session,
+    token::Token,
+};
+
+/// The savepoint is refused where there is nothing to commit: in a transaction that has failed, whose COMMIT would roll it
+/// back and report no error, and outside of any. Then the COMMIT behind it is not executed.
+const COMMIT: &str = "SAVEPOINT mainstem_commit; COMMIT";
+
+const FAILED_TRANSACTION: &str = "25P02";
+const NO_TRANSACTION: &str = "25P01";
+
+/// What one of two transactions is told that were in each other's way.
+const SERIALIZATION_FAILURE: &str = "40001";
+const DEADLOCK: &str = "40P01";
+
+/// An open transaction on a connection of its own; see [`Router::transaction`](crate::Router::transaction).
+///
+/// It is rolled back when it is dropped, behind the last answer and before anybody else uses the connection. Whatever its SQL has set in
+/// the session is undone, too, as behind a [`Client`](crate::Client).
+///
+/// End it by [`commit`](Self::commit) or [`rollback`](Self::rollback), and not in SQL. Savepoints are yours.
+///
+/// # Cancel safety
+///
+/// When a call is dropped before its answer came, the transaction cannot be committed any more.
+#[derive(Debug)]
+pub struct Transaction {
+    open: Arc<Open>,
+}
+
+#[derive(Debug)]
+struct Open {
+    lease: Lease,
+    /// Of all of it.
+    deadline: Deadline,
+    /// Of one call.
+    limit: Duration,
+    read_only: bool,
+    /// Another transaction was in the way.
+    lost: AtomicBool,
+    end: AtomicU8,
+    /// And what the transaction had to contain when it began.
+    session: Option<(Session, Token)>,
+}
+
+/// How far a transaction is.
+const OPEN: u8 = 0;
+/// The commit was sent. It may have failed.
+const ENDING: u8 = 1;
+const OVER: u8 = 2;
+
+impl Transaction {
+    fn new(
+        lease: Lease,
+        deadline: Deadline,
+        limit: Duration,
+        read_only: bool,
+        session: Option<(Session, Token)>,
+    ) -> Self {
+        let (lost, end) = (AtomicBool::new(false), AtomicU8::new(OPEN));
+        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, end, session }) }
+    }
+
+    /// The same transaction for somebody else. It ends with whoever ends it.
+    fn share(&self) -> Self {
+        Self { open: Arc::clone(&self.open) }
+    }
+
+    /// The name of the node that serves: `host:port`.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        self.open.lease.node().name()
+    }
+
+    /// The role of that node when the transaction began.
+    #[must_use]
+    pub fn role(&self) -> Role {
+        self.open.lease.role()
+    }
+
+    /// Runs a statement and returns its rows. The statement is prepared once per connection.
+    ///
+    /// # Errors
+    ///
+    /// What the server said; the transaction can then only be rolled back, unless there is a savepoint. When it was interrupted,
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], and the server has rolled it back or will.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Transaction`].
+    pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
+        self.check(sql)?;
+        self.note(self.open.lease.query(Effect::Read, self.next(), sql, params).await)
+    }
+
+    /// Runs a statement that returns exactly one row.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query), and when there is no row or more than one.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Transaction`].
+    pub async fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Row> {
+        self.query(sql, params).await?.exactly_one().map_err(|error| error.with_node(self.node()))
+    }
+
+    /// Runs a statement that returns one row or none.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query), and when there is more than one row.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Transaction`].
+    pub async fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>> {
+        self.query(sql, params).await?.at_most_one().map_err(|error| error.with_node(self.node()))
+    }
+
+    /// Runs a statement and returns the number of rows that it changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Transaction`].
+    pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
+        self.check(sql)?;
+        self.note(self.open.lease.execute(Effect::Read, self.next(), sql, params).await)
+    }
+
+    /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Transaction`].
+    pub async fn batch_execute(&self, sql: &str) -> Result<()> {
+        self.check(sql)?;
+        self.send(Effect::Read, sql).await
+    }
+
+    /// Takes the advisory lock with this number until the end of the transaction, and waits for it if need be.
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query), and [`ErrorKind::ReadOnly`] on a replica, where nobody else would see the lock.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Transaction`].
+    pub async fn advisory_lock(&self, key: i64) -> Result<()> {
+        self.execute("SELECT pg_catalog.pg_advisory_xact_lock($1)", &[&key]).await.map(drop)
+    }
+
+    /// Commits, and says so only if that is what has happened.
+    ///
+    /// # Errors
+    ///
+    /// What the server said, such as a deferred constraint or a serialization failure: then nothing was written. Also when a
+    /// statement had failed before, where a bare COMMIT would roll back and report success.
+    /// [`ErrorKind::OutcomeUnknown`] when the answer was lost, or the wait for a synchronous standby was cut short.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have committed.
+    pub async fn commit(self) -> Result<()> {
+        self.finish().await
+    }
+
+    /// Undoes all of it. Dropping the transaction does the same without waiting.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] when the answer did not come. The server has rolled it back, or will.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it is rolled back all the same.
+    pub async fn rollback(self) -> Result<()> {
+        self.send(Effect::Read, "ROLLBACK").await?;
+        self.open.end.store(OVER, Ordering::Release);
+        Ok(())
+    }
+
+    /// Commits, unless it was ended already.
+    async fn finish(&self) -> Result<()> {
+        if self.open.end.swap(ENDING, Ordering::AcqRel) == OVER {
+            self.open.end.store(OVER, Ordering::Release);
+            return Ok(());
+        }
+        if self.open.lease.is_abandoned() {
+            let message = "a call of this transaction was given up, so it is rolled back";
+            return Err(Error::new(ErrorKind::Timeout, message).with_node(self.node()));
+        }
+        let effect = if self.open.read_only { Effect::Read } else { Effect::Write };
+        if let Some(guard) = self.open.lease.guard() {
+            guard.quiet(false);
+        }
+        let ended = self.send(effect, COMMIT).await;
+        self.advance(&ended);
+        let Err(error) = ended else {
+            self.open.end.store(OVER, Ordering::Release);
+            return Ok(());
+        };
+        Err(match error.sqlstate() {
+            Some(FAILED_TRANSACTION) => {
+                let message = "a statement of this transaction had failed, so nothing of it was committed";
+                error.reworded(ErrorKind::Database, message)
+            }
+            Some(NO_TRANSACTION) => {
+                let message = "the transaction was ended by its own SQL; whether it was committed is not known here";
+                error.reworded(ErrorKind::OutcomeUnknown, message)
+            }
+            _ => error,
+        })
+    }
+
+    /// Has the session take in what was written or seen, as far as it was told behind the commit.
+    fn advance(&self, ended: &Result<()>) {
+        if let Some((session, asked)) = &self.open.session {
+            self.open.lease.advance(session, asked, ended);
+        }
+    }
+
+    async fn send(&self, effect: Effect, sql: &str) -> Result<()> {
+        self.note(self.open.lease.guarded(effect, self.next(), self.open.lease.client().batch_execute(sql)).await)
+    }
+
+    /// The limit of the next call.
+    fn next(&self) -> Deadline {
+        if self.open.deadline.remaining() <= self.open.limit {
+            self.open.deadline
+        } else {
+            Deadline::after(self.open.limit)
+        }
+    }
+
+    fn check(&self, sql: &str) -> Result<()> {
+        let named = |error: Error| error.with_node(self.node());
+        if self.role() == Role::Replica {
+            standby::check(sql).map_err(named)?;
+        }
+        if self.open.end.load(Ordering::Acquire) != OPEN {
+            return Err(named(Error::invalid_input("this transaction is over; nothing was sent")));
+        }
+        if ends_transaction(sql) {
+            let message = "a transaction is ended by commit() or rollback(), and not in SQL; nothing was sent";
+            return Err(named(Error::invalid_input(message)));
+        }
+        Ok(())
+    }
+
+    fn note<T>(&self, outcome: Result<T>) -> Result<T> {
+        let state = outcome.as_ref().err().and_then(Error::sqlstate);
+        if matches!(state, Some(SERIALIZATION_FAILURE | DEADLOCK)) {
+            self.open.lost.store(true, Ordering::Relaxed);
+        }
+        outcome
+    }
+
+    /// Whether another transaction was in the way.
+    fn has_lost(&self) -> bool {
+        self.open.lost.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        if !self.lease.is_abandoned() {
+            self.lease.leave(*self.end.get_mut() != OVER);
+        }
+    }
+}
+
+/// Whether this is, or begins with, a statement that ends the transaction. (One behind others is found out at the commit.)
+fn ends_transaction(sql: &str) -> bool {
+    let mut words = sql.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let third = words.next().unwrap_or_default();
+    let is = |word: &str, expected: &str| word.eq_ignore_ascii_case(expected);
+    match () {
+        () if is(first, "COMMIT") || is(first, "END") || is(first, "ABORT") => true,
+        // ROLLBACK [WORK | TRANSACTION] TO [SAVEPOINT] name
+        () if is(first, "ROLLBACK") => !is(second, "TO") && !is(third, "TO"),
+        () => is(first, "PREPARE") && is(second, "TRANSACTION"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ends_transaction;
+
+    #[test]
+    fn the_end_is_told_from_what_looks_like_it() {
+        for sql in ["COMMIT", " commit;", "END", "abort", "ROLLBACK", "rollback work", "PREPARE TRANSACTION 'x'"] {
+            assert!(ends_transaction(sql), "{sql}");
+        }
+        for sql in ["ROLLBACK TO a", "rollback work to savepoint a", "PREPARE x AS SELECT 1", "SELECT 'COMMIT'", ""] {
+            assert!(!ends_transaction(sql), "{sql}");
+        }
+    }
+}

@@ -1,0 +1,171 @@
+//! A router through a real PgBouncer in transaction mode. Skipped, and said so, where there is none.
+
+mod process;
+
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+use mainstem::{
+    Consistency, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Role, Router, RouterBuilder,
+    testing::{TestDatabase, event_store::failures},
+};
+use serde_json::json;
+use tokio::{sync::OnceCell, time::timeout};
+
+use self::process::PgBouncer;
+use crate::support::{self, cluster, database, event};
+
+/// Far longer than anything here may take: what it ends would have hung.
+const HANG: Duration = Duration::from_secs(60);
+
+/// A database with PgBouncer in front of the primary and of a replica.
+struct Rig {
+    database: TestDatabase<'static>,
+    primary: PgBouncer,
+    replica: PgBouncer,
+}
+
+async fn rig() -> Option<Rig> {
+    let Some(program) = process::program() else {
+        eprintln!("SKIPPED: no pgbouncer on this machine (scripts/setup-pgbouncer installs it)");
+        return None;
+    };
+    let cluster = cluster().await;
+    let primary = PgBouncer::start(&program, cluster, cluster.primary()).await;
+    let replica = PgBouncer::start(&program, cluster, cluster.replica(0)).await;
+    Some(Rig { database: database().await, primary, replica })
+}
+
+impl Rig {
+    fn builder(&self) -> RouterBuilder {
+        let name = self.database.name();
+        let builder = Router::builder().primary(self.primary.url(name)).replica(self.replica.url(name));
+        builder.transaction_pooling(true)
+    }
+
+    async fn router(&self) -> Router {
+        self.builder().connect().await.unwrap_or_else(|error| panic!("no router: {}", error.report()))
+    }
+}
+
+#[tokio::test]
+async fn statements_with_parameters_go_through_shared_sessions() {
+    let Some(rig) = rig().await else { return };
+    let router = rig.router().await;
+    let client = router.client().await.unwrap();
+    client.batch_execute("CREATE TABLE numbers (n int8, name text)").await.unwrap();
+    let many = (0..8_i64).map(|worker| {
+        let router = router.clone();
+        async move {
+            for n in 0..20_i64 {
+                let client = router.client().await?;
+                let name = format!("{worker}");
+                client.execute("INSERT INTO numbers VALUES ($1, $2)", &[&n, &name]).await?;
+                let sql = "SELECT sum(n)::int8, $2::text FROM numbers WHERE name = $1";
+                let row = client.query_one(sql, &[&name, &"x"]).await?;
+                assert_eq!(row.get::<_, i64>(0), (0..=n).sum::<i64>());
+            }
+            Ok::<_, mainstem::Error>(())
+        }
+    });
+    timeout(HANG, try_join_all(many)).await.expect("no hang").unwrap();
+    // Nothing of ours is left in the sessions: not a statement, not a setting.
+    for _ in 0..4 {
+        let left = "SELECT (SELECT count(*) FROM pg_prepared_statements), current_setting('plan_cache_mode')";
+        let row = client.query_one(left, &[]).await.unwrap();
+        assert_eq!((row.get::<_, i64>(0), row.get::<_, &str>(1)), (0, "auto"));
+    }
+    let error = client.query("SELECT $1::int8", &[&1_i64, &2_i64]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    let error = client.query("SELECT $1::int8", &[&"one"]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", error.report());
+}
+
+#[tokio::test]
+async fn types_are_asked_for_anew_when_the_schema_has_changed() {
+    let Some(rig) = rig().await else { return };
+    let router = Router::builder().primary(rig.primary.url(rig.database.name())).transaction_pooling(true);
+    let router = router.max_connections(1).probe_interval(None).connect().await.unwrap();
+    let client = router.client().await.unwrap();
+    client.batch_execute("CREATE TABLE t (v int8)").await.unwrap();
+    let insert = "INSERT INTO t VALUES ($1)";
+    client.execute(insert, &[&1_i64]).await.unwrap();
+    client.batch_execute("DROP TABLE t; CREATE TABLE t (v text)").await.unwrap();
+    let _ = client.execute(insert, &[&1_i64]).await;
+    client.batch_execute("DROP TABLE t; CREATE TABLE t (v jsonb)").await.unwrap();
+    let _ = client.execute(insert, &[&1_i64]).await.unwrap_err();
+    client.batch_execute("DROP TABLE t; CREATE TABLE t (v text)").await.unwrap();
+    client.execute(insert, &[&"x"]).await.unwrap();
+}
+
+#[tokio::test]
+async fn transactions_keep_their_session_and_reads_go_to_the_replica() {
+    let Some(rig) = rig().await else { return };
+    let router = rig.router().await;
+    router.client().await.unwrap().batch_execute("CREATE TABLE t (n int8)").await.unwrap();
+    let begin = || async { router.transaction().await.unwrap() };
+    let (one, other) = (begin().await, begin().await);
+    for transaction in [&one, &other] {
+        transaction.execute("INSERT INTO t VALUES ($1)", &[&1_i64]).await.unwrap();
+        let seen = transaction.query_one("SELECT count(*) FROM t WHERE n = $1", &[&1_i64]).await.unwrap();
+        assert_eq!(seen.get::<_, i64>(0), 1, "the other one's row");
+    }
+    one.commit().await.unwrap();
+    drop(other);
+    let client = router.client().await.unwrap();
+    client.batch_execute("BEGIN").await.unwrap();
+    client.execute("INSERT INTO t VALUES ($1)", &[&2_i64]).await.unwrap();
+    drop(client);
+    let client = router.client().await.unwrap();
+    let rows = client.query("SELECT n FROM t WHERE n < $1", &[&10_i64]).await.unwrap();
+    assert_eq!(rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>(), [1]);
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let replica = router.client_at(Consistency::Eventual).await.unwrap();
+    assert_eq!(replica.role(), Role::Replica);
+    assert_eq!(replica.query("SELECT FROM t WHERE n = $1", &[&1_i64]).await.unwrap().len(), 1);
+    assert_eq!(replica.execute("DELETE FROM t", &[]).await.unwrap_err().kind(), ErrorKind::ReadOnly);
+}
+
+#[tokio::test]
+async fn what_needs_a_session_is_refused() {
+    let Some(rig) = rig().await else { return };
+    let store = PostgresEventStore::new(&rig.router().await);
+    let error = store.migrate().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+    assert!(error.report().contains("pooler"), "{}", error.report());
+}
+
+#[test]
+fn a_store_keeps_all_its_promises() {
+    static RIG: OnceCell<Option<Rig>> = OnceCell::const_new();
+    static LOGS: AtomicUsize = AtomicUsize::new(0);
+    // The pooler outlives the runtime of each case: this thread has started it.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let Some(rig) = runtime.block_on(RIG.get_or_init(rig)) else { return };
+    let failed = failures(|| async {
+        let name = LogName::new(format!("log_{}", LOGS.fetch_add(1, Ordering::Relaxed)), "events").unwrap();
+        let direct = support::router(&rig.database).await;
+        PostgresEventStore::with_name(&direct, name.clone()).migrate().await.unwrap();
+        PostgresEventStore::with_name(&rig.router().await, name)
+    });
+    assert!(failed.is_empty(), "{failed:#?}");
+}
+
+#[tokio::test]
+async fn without_the_switch_it_fails_at_once() {
+    let Some(rig) = rig().await else { return };
+    let error = rig.builder().transaction_pooling(false).connect().await.unwrap_err();
+    assert!(error.report().contains("unsupported startup parameter"), "{}", error.report());
+    // With it, a read on the replica after an append.
+    let direct = support::router(&rig.database).await;
+    PostgresEventStore::new(&direct).migrate().await.unwrap();
+    let store = PostgresEventStore::new(&rig.router().await);
+    let history = store.query(&Filter::any_event()).await.unwrap();
+    store.append([event("A", json!({"n": 1}))], history.unchanged()).await.unwrap();
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let read = store.query(&Filter::any_event()).consistency(Consistency::Eventual).await.unwrap();
+    assert_eq!((read.len(), read.role()), (1, Role::Replica));
+}

@@ -1,0 +1,81 @@
+//! A real PgBouncer in transaction mode in front of one node, as long as the test lives.
+
+use std::{
+    net::{Ipv4Addr, TcpListener, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::Duration,
+};
+
+use mainstem::testing::{LocalCluster, Node};
+use tokio::time::{Instant, sleep};
+
+use crate::support::files;
+
+/// Fewer than the clients of any test, so that they share sessions.
+const SESSIONS: u32 = 2;
+
+pub(crate) struct PgBouncer {
+    child: Child,
+    port: u16,
+    password: String,
+}
+
+/// The program, unless this machine has none.
+pub(crate) fn program() -> Option<PathBuf> {
+    let named = std::env::var_os("MAINSTEM_PGBOUNCER").map(PathBuf::from);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let places: Vec<PathBuf> = std::env::split_paths(&path).chain([PathBuf::from("/usr/sbin")]).collect();
+    let mut candidates = named.into_iter().chain(places.iter().map(|place| place.join("pgbouncer")));
+    candidates.find(|program| program.is_file())
+}
+
+impl PgBouncer {
+    pub(crate) async fn start(program: &Path, cluster: &LocalCluster, node: &Node) -> Self {
+        let password = node.url().split(['@', ':']).nth(2).unwrap().to_owned();
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
+        let name = format!("pgbouncer-{port}");
+        let users =
+            files::write(&cluster.folder().join(format!("{name}.txt")), &format!("\"mainstem\" \"{password}\"\n"));
+        let settings = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {port}\n\
+             unix_socket_dir =\nauth_type = scram-sha-256\nauth_file = {}\npool_mode = transaction\n\
+             default_pool_size = {SESSIONS}\nmax_client_conn = 200\nlogfile = {}\n",
+            node.port(),
+            users.display(),
+            cluster.folder().join(format!("{name}.log")).display(),
+        );
+        let settings = files::write(&cluster.folder().join(format!("{name}.ini")), &settings);
+        let child = Self::command(program, &settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let bouncer = Self { child, port, password };
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_err() {
+            assert!(Instant::now() < deadline, "PgBouncer does not listen");
+            sleep(Duration::from_millis(10)).await;
+        }
+        bouncer
+    }
+
+    /// It ends with the thread that starts it, and refuses to run as root, as the server does.
+    fn command(program: &Path, settings: &Path) -> Command {
+        let mut command = Command::new("setpriv");
+        let (user, group) = files::owner(settings);
+        if files::owner(Path::new("/proc/self")).0 != user {
+            command.args([format!("--reuid={user}"), format!("--regid={group}"), "--clear-groups".to_owned()]);
+        }
+        command.args(["--pdeathsig", "KILL"]).arg(program).arg(settings);
+        command
+    }
+
+    /// The URL of a database through it.
+    pub(crate) fn url(&self, database: &str) -> String {
+        format!("postgres://mainstem:{}@127.0.0.1:{}/{database}", self.password, self.port)
+    }
+}
+
+impl Drop for PgBouncer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
