@@ -15,6 +15,21 @@
 //! | `tried` | which nodes a call has asked |
 //! | `client` | the raw connection for any SQL |
 
+/// Whether this rule is broken on purpose: never, except in unit tests, and by the drills (`core::flaw`).
+#[cfg(any(test, feature = "__faults"))]
+macro_rules! flawed {
+    ($flaw:ident) => {
+        $crate::router::core::flaw::is_on($crate::router::core::flaw::Flaw::$flaw)
+    };
+}
+
+#[cfg(not(any(test, feature = "__faults")))]
+macro_rules! flawed {
+    ($flaw:ident) => {
+        false
+    };
+}
+
 mod borrowed;
 mod builder;
 mod check;
@@ -40,6 +55,8 @@ mod url;
 
 use std::{future::Future, sync::Arc};
 
+#[cfg(feature = "__faults")]
+pub use self::core::flaw::turn_on;
 use self::{builder::Limits, core::Want, node::Node, probe::Probes, route::want, state::State};
 pub use self::{
     builder::RouterBuilder,
