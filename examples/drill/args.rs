@@ -1,6 +1,9 @@
 //! The options.
 
-use crate::{Failure, Outcome};
+use crate::{
+    Failure, Outcome,
+    routing::{self, Drill, Options, Parsed},
+};
 
 const HELP: &str = "\
 drill append [--writers N] [--processes N] [--seconds N] [--seed N] [--break NAME|list]
@@ -17,6 +20,7 @@ Status 0: every rule held. 1: some did not, and are named. 2: nothing can be sai
 
 pub(crate) enum Command {
     Append(Args),
+    Routing(Options),
     /// One of the processes that `append` starts.
     Writers,
     Print(String),
@@ -36,7 +40,14 @@ impl Command {
         match words.next().as_deref() {
             Some("append") => {}
             Some("writers") => return Ok(Self::Writers),
-            Some("help" | "--help" | "-h") => return Ok(Self::Print(HELP.to_owned())),
+            Some("help" | "--help" | "-h") => return Ok(Self::Print(format!("{HELP}\n{}", routing::HELP))),
+            Some(name) if Drill::named(name).is_some() => {
+                let drill = Drill::named(name).ok_or("no such drill")?;
+                return Ok(match Options::parse(drill, words)? {
+                    Parsed::Run(options) => Self::Routing(options),
+                    Parsed::Print(text) => Self::Print(text),
+                });
+            }
             Some(other) => return Err(format!("there is no drill {other:?}\n\n{HELP}").into()),
             None => return Err(format!("say which drill\n\n{HELP}").into()),
         }

@@ -1,4 +1,6 @@
-//! The drill: histories of contended appends on real servers, judged after the fact.
+//! The drills: what no single test can hold still, on real servers, judged after the fact.
+//!
+//! `append` makes histories of contended appends; the drills of the router are in `routing`.
 //!
 //!     cargo run --release --features testing --example drill -- append --writers 32 --seconds 20
 //!
@@ -19,6 +21,7 @@
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
 //! | `readers`, `trouble` | who reads and what breaks meanwhile |
+//! | `routing` | the drills `failover`, `silence`, `shield`, `balance` |
 //! | `journal`, `oracle` | what was tried and told, and what must hold of it |
 
 mod append;
@@ -31,6 +34,7 @@ mod oracle;
 mod plan;
 mod processes;
 mod readers;
+mod routing;
 mod trouble;
 mod writer;
 
@@ -60,6 +64,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let status = match command {
         Command::Append(args) => runtime.block_on(append::run(&args)),
+        Command::Routing(options) => runtime.block_on(routing::run(&options)),
         Command::Writers => runtime.block_on(writer::work()).map(|()| ExitCode::SUCCESS),
         Command::Print(text) => {
             print!("{text}");
