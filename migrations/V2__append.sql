@@ -169,9 +169,9 @@ BEGIN
     END IF;
 
     -- Is what the clients have read still the history of this log, and is it near enough? Nothing is to be looked up, or
-    -- judged, for a single append that knows the head.
+    -- judged, for those who know the head.
     since := head;
-    IF count > 1 OR after_positions[1] <> head OR after_ids[1] <> head_id THEN
+    IF head <> ANY (after_positions) OR head_id <> ANY (after_ids) THEN
         SELECT min(a.position), bool_or(a.position > head OR head - a.position > near OR a.id <> e.id) INTO since, unfit
             FROM unnest(after_positions, after_ids) AS a(position, id)
             LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL;
@@ -312,6 +312,16 @@ BEGIN
             VALUES (head + 1, 0, new_ids[1], new_types[1], new_tags[1]::text[], new_metadata[1], new_payloads[1],
                     new_bytes[1], new_content_types[1], streams[1], versions[1],
                     coalesce(new_occurred_at[1], recorded), recorded);
+    ELSIF NOT refused THEN
+        -- Without a sort, and without a copy of all that is inserted.
+        INSERT INTO "mainstem"."events" (position, following, id, type, tags, metadata, payload, bytes, content_type,
+                stream, version, occurred_at, recorded_at)
+            SELECT head + n.index, new_following[n.index], new_ids[n.index], new_types[n.index],
+                   new_tags[n.index]::text[], new_metadata[n.index], new_payloads[n.index], new_bytes[n.index],
+                   new_content_types[n.index], streams[new_appends[n.index]],
+                   versions[new_appends[n.index]] - new_following[n.index],
+                   coalesce(new_occurred_at[n.index], recorded), recorded
+            FROM generate_series(1, amount) AS n(index);
     ELSE
     INSERT INTO "mainstem"."events" (position, following, id, type, tags, metadata, payload, bytes, content_type,
             stream, version, occurred_at, recorded_at)
@@ -321,7 +331,7 @@ BEGIN
         FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,
                     new_occurred_at, new_appends, new_following) WITH ORDINALITY
             AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
-        WHERE NOT refused OR outcomes[n.append] IS NULL;
+        WHERE outcomes[n.append] IS NULL;
     END IF;
     IF NOT refused THEN
         outcomes := NULL;

@@ -59,13 +59,13 @@ pub enum ErrorKind {
     Database,
     /// The value handed in cannot be stored or searched for. Nothing was sent, or nothing was written.
     InvalidInput,
-    /// The log does not hold the event that a condition or position refers to: it was restored, or lost in a
-    /// failover. What was read before is not the history of this log.
+    /// The log does not hold the event that a condition, a position or a [`Token`](crate::Token) refers to, or the primary
+    /// not the place: it was restored, or lost in a failover. What was read before is not the history of this log.
     LogDiverged,
     /// The answer to a write was lost: it is whole or not there at all, and only the log knows which.
     OutcomeUnknown,
-    /// So many appends wait already that another one would only wait for its limit. Nothing was sent. Slow down, and
-    /// try again.
+    /// So many appends wait already that another one would only wait for its limit, or so many commands or projections are
+    /// under way. Nothing was sent. Slow down, and try again.
     Overloaded,
     /// A write was asked of a read-only connection.
     ReadOnly,
@@ -82,6 +82,9 @@ pub enum ErrorKind {
     Timeout,
     /// No node that qualifies can be reached.
     Unavailable,
+    /// A [`Token`](crate::Token) asks for a place of a timeline that a failover has ended, and nobody can tell whether it is
+    /// in the present history; or it is of another cluster. Drop the token, and tell the user if what it stands for matters.
+    Unproven,
 }
 
 /// The event that broke an append's condition.

@@ -51,6 +51,9 @@
 //!   not the stream of an entity, is what must not have changed.
 //! - **Snapshots**: [`SnapshotStore`] keeps states of projections, so that [`project`](SnapshotStore::project) reads only
 //!   what has come since.
+//! - **Decisions**: a [`DecisionModel`] is made of typed [`Projection`]s, read in one query, and gives the condition that vouches
+//!   for it. A [`CommandExecutor`] carries a [`Command`] out on one: it reads, decides, appends, tries again, and keeps a record
+//!   if it is told to. [`EventCodec`] reads events of every version as an enum of yours.
 //!
 #![cfg_attr(
     feature = "testing",
@@ -68,6 +71,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
+//! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
 //!
@@ -81,16 +85,25 @@
 pub mod __faults {
     pub use crate::router::turn_on;
 }
+mod codec;
+mod decide;
 mod error;
 mod event;
 mod filter;
 mod json;
+mod lsn;
 mod router;
 mod scope;
 mod store;
 #[cfg(feature = "testing")]
 pub mod testing;
+mod token;
 
+pub use codec::{EventCodec, UnknownEvents};
+pub use decide::{
+    Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Execute, Executed,
+    ModelQuery, ModelState, Outcome, Parts, Projection, RecordedCommand,
+};
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{
@@ -98,13 +111,16 @@ pub use filter::{
     Predicate, PredicateGroup, Selection, Side, TimeBoundedFilter,
 };
 pub use json::Json;
+pub use lsn::Lsn;
 pub use router::{
-    Client, EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions,
-    Role, Router, RouterBuilder, RouterSnapshot,
+    Client, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions, Role,
+    Router, RouterBuilder, RouterSnapshot,
 };
+#[cfg(feature = "rustls")]
+pub use router::{TlsMode, TlsOptions};
 pub use scope::{
-    Consistency, Extensions, InScope, Scope, Scoped, current_consistency, with_consistency, with_eventual_consistency,
-    with_strong_consistency,
+    Consistency, Extensions, InScope, Scope, Scoped, Session, current_consistency, current_session, with_consistency,
+    with_eventual_consistency, with_session, with_strong_consistency,
 };
 pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
 pub use store::{
@@ -119,6 +135,7 @@ pub use store::{
 };
 #[cfg(feature = "migrations")]
 pub use store::{Migrate, Migrated};
+pub use token::{Token, TokenKey};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;
 

@@ -5,10 +5,10 @@ use std::{path::PathBuf, time::Duration};
 use crate::Outcome;
 
 pub(crate) const HELP: &str = "\
-cargo compare append|query|growth [OPTIONS]
+cargo compare append|query|decide|growth|route [OPTIONS]
 
   --quick          100000 events and short rounds; the targets count on the full run
-  --events N       events in the log (default: 1000000; growth: 10000000, beside 10000)
+  --events N       events in the log (default: 1000000; growth: 10000000, beside 10000; route: none)
   --only A,B       only these figures
   --seed N         what the events are made from (default: 1)
   --folder PATH    where the servers' files lie, fixtures included (default: in cargo's target folder)
@@ -19,7 +19,9 @@ cargo compare append|query|growth [OPTIONS]
 pub(crate) enum Command {
     Append(Args),
     Query(Args),
+    Decide(Args),
     Growth(Args),
+    Route(Args),
     /// A process of the figures `procs4_…`: it is told the rest through its standard input.
     Worker,
     Help,
@@ -43,10 +45,12 @@ impl Args {
         let (names, default_events): (&[&str], u64) = match &*subcommand {
             "append" => (crate::append::FIGURES, 1_000_000),
             "query" => (crate::query::FIGURES, 1_000_000),
+            "decide" => (crate::decide::FIGURES, 1_000_000),
             "growth" => (crate::growth::FIGURES, 10_000_000),
+            "route" => (crate::route::FIGURES, 10_000),
             "worker" => return Ok(Command::Worker),
             "help" | "--help" | "-h" | "" => return Ok(Command::Help),
-            other => return Err(format!("{other:?} is none of append, query and growth\n{HELP}").into()),
+            other => return Err(format!("{other:?} is none of append, query, decide, growth and route\n{HELP}").into()),
         };
         let mut quick = false;
         let mut events = None;
@@ -76,6 +80,8 @@ impl Args {
         Ok(match &*subcommand {
             "append" => Command::Append(args),
             "query" => Command::Query(args),
+            "route" => Command::Route(args),
+            "decide" => Command::Decide(args),
             _ => Command::Growth(args),
         })
     }

@@ -5,12 +5,12 @@ use tokio_postgres::{Client, Statement};
 use crate::{
     Outcome,
     json_text::JsonText,
-    library::{Boundary, Library},
+    library::{Boundary, Draft, Library},
     server,
     side::{Crew, Step, Table, Worker},
 };
 
-const PLAIN: Table = Table { name: "plain.events", position: "position" };
+pub(crate) const PLAIN: Table = Table { name: "plain.events", position: "position" };
 
 pub(crate) struct Insert {
     client: Client,
@@ -23,21 +23,33 @@ pub(crate) struct Insert {
 pub(crate) async fn crew(url: &str, library: &Library, first: u64, connections: u64) -> Outcome<Crew<Insert>> {
     let mut workers = Vec::new();
     for number in first..first + connections {
-        let client = server::connect(url).await?;
-        let insert = client.prepare(include_str!("sql/insert.sql")).await?;
-        workers.push(Insert { client, insert, library: *library, boundary: library.boundary(number), number: 0 });
+        workers.push(Insert::connect(url, library, number).await?);
     }
     Ok(Crew { connections: workers.len(), workers, table: Some(PLAIN) })
+}
+
+impl Insert {
+    /// On a connection of its own, for the boundary of this number.
+    pub(crate) async fn connect(url: &str, library: &Library, number: u64) -> Outcome<Self> {
+        let client = server::connect(url).await?;
+        let insert = client.prepare(include_str!("sql/insert.sql")).await?;
+        Ok(Self { client, insert, library: *library, boundary: library.boundary(number), number: 0 })
+    }
+
+    /// Writes one event.
+    pub(crate) async fn put(&self, draft: &Draft) -> Outcome {
+        let (payload, metadata) = (draft.payload_json()?, draft.metadata_json()?);
+        let (id, now) = (uuid::Uuid::now_v7(), std::time::SystemTime::now());
+        let (payload, metadata) = (JsonText(&payload), JsonText(&metadata));
+        let rows = self.client.execute(&self.insert, &[&id, &draft.event_type, &payload, &metadata, &now]).await?;
+        if rows == 1 { Ok(()) } else { Err(format!("an INSERT wrote {rows} rows").into()) }
+    }
 }
 
 impl Worker for Insert {
     async fn step(&mut self) -> Outcome<Step> {
         self.number += 1;
-        let draft = self.library.next(self.boundary, self.number);
-        let (payload, metadata) = (draft.payload_json()?, draft.metadata_json()?);
-        let (id, now) = (uuid::Uuid::now_v7(), std::time::SystemTime::now());
-        let (payload, metadata) = (JsonText(&payload), JsonText(&metadata));
-        let rows = self.client.execute(&self.insert, &[&id, &draft.event_type, &payload, &metadata, &now]).await?;
-        if rows == 1 { Ok(Step::WRITTEN) } else { Err(format!("an INSERT wrote {rows} rows").into()) }
+        self.put(&self.library.next(self.boundary, self.number)).await?;
+        Ok(Step::WRITTEN)
     }
 }

@@ -1,15 +1,16 @@
 //! The store beside plain SQL and beside its origin's SQL, in one run on one server.
 //!
-//!     cargo compare append|query|growth
+//!     cargo compare append|query|decide|growth|route
 //!
 //! which is short for `cargo bench --features migrations,testing --bench compare -- …`; `docs/benchmarks.md` says what is
 //! measured and how. `args` has the options.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `append`, `query`, `growth` | the subcommands: which sides run, and the figures |
+//! | `append`, `query`, `decide`, `growth`, `route` | the subcommands: which sides run, and the figures |
 //! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
 //! | `reads`, `streams` | the readers among them |
+//! | `cycle` | those who read, decide and append |
 //! | `hot` | many tasks on one boundary, the store's and the origin's |
 //! | `procs` | the store in several processes |
 //! | `side`, `rounds`, `report` | how a side is driven, how sides take turns, what is printed |
@@ -19,6 +20,8 @@
 mod append;
 mod args;
 mod bare;
+mod cycle;
+mod decide;
 mod disk;
 mod fixture;
 mod growth;
@@ -35,6 +38,7 @@ mod query;
 mod reads;
 mod report;
 mod rounds;
+mod route;
 mod server;
 mod side;
 mod streams;
@@ -73,7 +77,9 @@ async fn run(command: Command) -> Outcome {
     match command {
         Command::Append(args) => append::run(&args).await,
         Command::Query(args) => query::run(&args).await,
+        Command::Decide(args) => decide::run(&args).await,
         Command::Growth(args) => growth::run(&args).await,
+        Command::Route(args) => route::run(&args).await,
         Command::Worker => procs::work().await,
         Command::Help => Ok(()),
     }

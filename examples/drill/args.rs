@@ -1,5 +1,7 @@
 //! The options.
 
+use serde::{Deserialize, Serialize};
+
 use crate::{
     Failure, Outcome,
     routing::{self, Drill, Options, Parsed},
@@ -7,11 +9,13 @@ use crate::{
 
 const HELP: &str = "\
 drill append [--writers N] [--processes N] [--seconds N] [--seed N] [--break NAME|list]
+drill decide [the same] [--first-read primary|replica|both]
 
   --writers N     how many append at the same time, 1 to 64                                  (default: 32)
   --processes N   processes that they are spread over, 1 to 16, no more than writers         (default: 4, or fewer)
   --seconds N     how long they go on, 3 to 3600                                             (default: 20)
   --seed N        what they choose by; the order in which it happens is the servers'         (default: by the clock)
+  --first-read    where commands are read first: on the primary, on a replica, or half of them on each (default: both)
   --break NAME    break the append procedure in this way first: the drill must find out. `list` prints the names.
                   Only in a build with the feature __faults.
 
@@ -21,8 +25,11 @@ Status 0: every rule held. 1: some did not, and are named. 2: nothing can be sai
 pub(crate) enum Command {
     Append(Args),
     Routing(Options),
+    Decide(Args),
     /// One of the processes that `append` starts.
     Writers,
+    /// One of the processes that `decide` starts.
+    Deciders,
     Print(String),
 }
 
@@ -33,13 +40,32 @@ pub(crate) struct Args {
     pub(crate) seconds: u64,
     pub(crate) seed: u64,
     pub(crate) fault: Option<String>,
+    pub(crate) first_read: FirstRead,
+}
+
+/// Where the commands of `decide` are read first.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
+pub(crate) enum FirstRead {
+    Primary,
+    Replica,
+    #[default]
+    Both,
+}
+
+impl Args {
+    pub(crate) fn reads_replicas(&self) -> bool {
+        !matches!(self.first_read, FirstRead::Primary)
+    }
 }
 
 impl Command {
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
-        match words.next().as_deref() {
-            Some("append") => {}
+        let first = words.next();
+        let command = match first.as_deref() {
+            Some("append") => Self::Append,
+            Some("decide") => Self::Decide,
             Some("writers") => return Ok(Self::Writers),
+            Some("deciders") => return Ok(Self::Deciders),
             Some("help" | "--help" | "-h") => return Ok(Self::Print(format!("{HELP}\n{}", routing::HELP))),
             Some(name) if Drill::named(name).is_some() => {
                 let drill = Drill::named(name).ok_or("no such drill")?;
@@ -50,10 +76,10 @@ impl Command {
             }
             Some(other) => return Err(format!("there is no drill {other:?}\n\n{HELP}").into()),
             None => return Err(format!("say which drill\n\n{HELP}").into()),
-        }
+        };
         let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let (mut writers, mut processes, mut seconds) = (32, None, 20);
-        let (mut seed, mut fault) = (clock.subsec_nanos().into(), None);
+        let (mut seed, mut fault, mut first_read) = (clock.subsec_nanos().into(), None, FirstRead::default());
         while let Some(option) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
             match &*option {
@@ -61,6 +87,14 @@ impl Command {
                 "--processes" => processes = Some(number(&option, &value()?, 1, 16)?),
                 "--seconds" => seconds = number(&option, &value()?, 3, 3600)?,
                 "--seed" => seed = number(&option, &value()?, 0, u64::MAX)?,
+                "--first-read" if first.as_deref() == Some("decide") => {
+                    first_read = match &*value()? {
+                        "primary" => FirstRead::Primary,
+                        "replica" => FirstRead::Replica,
+                        "both" => FirstRead::Both,
+                        other => return Err(format!("--first-read is primary, replica or both, not {other:?}").into()),
+                    }
+                }
                 "--break" => match value()? {
                     list if list == "list" => return names().map(Self::Print),
                     name => fault = Some(known(name)?),
@@ -73,7 +107,7 @@ impl Command {
         if processes > writers {
             return Err(format!("{processes} processes are more than {writers} writers").into());
         }
-        Ok(Self::Append(Args { writers, processes, seconds, seed, fault }))
+        Ok(command(Args { writers, processes, seconds, seed, fault, first_read }))
     }
 }
 

@@ -9,6 +9,10 @@
 //! an old transaction is open in another database. One reader polls the primary, one the replica. Afterwards the whole log
 //! is held against what everybody tried and was told: `oracle` has the rules.
 //!
+//! `decide` does the same with commands that are carried out by a `CommandExecutor`: enrolments, transfers of money, bookings of
+//! seats, recorded and repeated, half of them read from the replica first. No course is overbooked, no account overdrawn, no seat
+//! taken twice, and every decision saw what was true at its place in the log.
+//!
 //! The last line of standard output is `drill append: anomalies=0 appends=N conflicts=N`, with status 0. With broken rules
 //! their names come before it, and the status is 1. Whatever keeps the drill from showing anything (no contention, a server
 //! that does not come back, an answer that nobody can explain) is told on standard error, with status 2.
@@ -16,17 +20,20 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `args` | the options |
-//! | `append` | the subcommand, from the start of the cluster to the verdict |
+//! | `append` | the subcommand, and its verdict |
+//! | `scene` | what surrounds the writers: servers, trouble, readers, and the log at the end |
 //! | `database` | the log, made by the files in `migrations/` |
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
 //! | `readers`, `trouble` | who reads and what breaks meanwhile |
 //! | `routing` | the drills `failover`, `silence`, `shield`, `balance` |
 //! | `journal`, `oracle` | what was tried and told, and what must hold of it |
+//! | `decide` | the same for commands: what is decided on, who asks, and what must hold of it |
 
 mod append;
 mod args;
 mod database;
+mod decide;
 #[cfg(feature = "__faults")]
 mod faults;
 mod journal;
@@ -35,6 +42,7 @@ mod plan;
 mod processes;
 mod readers;
 mod routing;
+mod scene;
 mod trouble;
 mod writer;
 
@@ -65,7 +73,9 @@ fn run(command: Command) -> Outcome<ExitCode> {
     let status = match command {
         Command::Append(args) => runtime.block_on(append::run(&args)),
         Command::Routing(options) => runtime.block_on(routing::run(&options)),
-        Command::Writers => runtime.block_on(writer::work()).map(|()| ExitCode::SUCCESS),
+        Command::Decide(args) => runtime.block_on(decide::run(&args)),
+        Command::Writers => runtime.block_on(writer::work(writer::run)).map(|()| ExitCode::SUCCESS),
+        Command::Deciders => runtime.block_on(writer::work(decide::deciders::run)).map(|()| ExitCode::SUCCESS),
         Command::Print(text) => {
             print!("{text}");
             Ok(ExitCode::SUCCESS)

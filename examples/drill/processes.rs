@@ -1,4 +1,4 @@
-//! The processes of writers: this program, started again as `writers`.
+//! The processes of writers: this program, started again as `writers` or `deciders`.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use serde::de::DeserializeOwned;
 use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     process::{Child, Command},
@@ -16,7 +17,6 @@ use tokio::{
 
 use crate::{
     Outcome,
-    journal::Entry,
     writer::{Count, SETTLE, Task},
 };
 
@@ -36,7 +36,7 @@ struct Process {
 }
 
 impl Processes {
-    pub(crate) async fn start(task: &Task, processes: u64, folder: &Path) -> Outcome<Self> {
+    pub(crate) async fn start(as_what: &str, task: &Task, processes: u64, folder: &Path) -> Outcome<Self> {
         let (first, amount) = (task.writers.start, task.writers.end - task.writers.start);
         let mut started = Vec::new();
         for process in 0..processes {
@@ -44,7 +44,7 @@ impl Processes {
             let writers = first + amount * process / processes..first + amount * (process + 1) / processes;
             let task = Task { journal: journal.clone(), writers, ..task.clone() };
             let mut child = Command::new(std::env::current_exe()?)
-                .arg("writers")
+                .arg(as_what)
                 .stdin(Stdio::piped())
                 .stdout(Stdio::piped())
                 .kill_on_drop(true)
@@ -78,7 +78,7 @@ impl Processes {
     }
 
     /// Waits for their end, and reads their journals, one for each process.
-    pub(crate) async fn finish(&mut self, seconds: u64) -> Outcome<Vec<Vec<Entry>>> {
+    pub(crate) async fn finish<E: DeserializeOwned>(&mut self, seconds: u64) -> Outcome<Vec<Vec<E>>> {
         let limit = Instant::now() + Duration::from_secs(seconds) + SETTLE + SLACK;
         let mut journals = Vec::new();
         for process in &mut self.processes {

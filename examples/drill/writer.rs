@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     Failure, Outcome,
+    args::FirstRead,
     journal::{Answer, Condition, Entry, Read, Written},
     plan::{self, Dice, Subject},
 };
@@ -35,6 +36,7 @@ pub(crate) struct Task {
     /// The numbers of its writers.
     pub(crate) writers: std::ops::Range<u64>,
     pub(crate) seconds: u64,
+    pub(crate) first_read: FirstRead,
 }
 
 /// What a process has done so far.
@@ -55,18 +57,23 @@ pub(crate) const SETTLE: Duration = Duration::from_secs(60);
 /// How far back most reads begin: the log is long, and what a decision has to know is the drill's business.
 const RECENT: u64 = 400;
 
+/// What the writers of a process share.
 #[derive(Clone)]
-struct Shared {
-    store: PostgresEventStore,
+pub(crate) struct Shared {
+    pub(crate) store: PostgresEventStore,
     journal: Arc<Mutex<std::io::BufWriter<std::fs::File>>>,
-    appends: Arc<AtomicU64>,
-    conflicts: Arc<AtomicU64>,
-    lost: Arc<AtomicU64>,
-    end: Instant,
+    pub(crate) appends: Arc<AtomicU64>,
+    pub(crate) conflicts: Arc<AtomicU64>,
+    pub(crate) lost: Arc<AtomicU64>,
+    pub(crate) end: Instant,
+    pub(crate) first_read: FirstRead,
 }
 
-/// The life of a process.
-pub(crate) async fn work() -> Outcome {
+/// The life of a process; `run` is that of one of its writers, who has a number.
+pub(crate) async fn work<F>(run: fn(Shared, u64, u64) -> F) -> Outcome
+where
+    F: Future<Output = Outcome> + Send + 'static,
+{
     let mut input = BufReader::new(tokio::io::stdin()).lines();
     let first = input.next_line().await?.ok_or("writers are started by `drill append` only")?;
     let task: Task = serde_json::from_str(&first)?;
@@ -84,6 +91,7 @@ pub(crate) async fn work() -> Outcome {
         conflicts: Arc::default(),
         lost: Arc::default(),
         end: Instant::now() + Duration::from_secs(task.seconds),
+        first_read: task.first_read,
     };
     let writers: Vec<_> =
         task.writers.clone().map(|writer| tokio::spawn(run(shared.clone(), task.seed, writer))).collect();
@@ -114,7 +122,7 @@ pub(crate) async fn work() -> Outcome {
 }
 
 /// One writer.
-async fn run(shared: Shared, seed: u64, writer: u64) -> Outcome {
+pub(crate) async fn run(shared: Shared, seed: u64, writer: u64) -> Outcome {
     let mut dice = Dice::new(seed, writer);
     let mut head = 0_u64;
     // An earlier read, for decisions that come too late.
@@ -200,7 +208,12 @@ impl Shared {
         };
         count.fetch_add(1, Ordering::Relaxed);
         self.lost.fetch_add(lost, Ordering::Relaxed);
-        let line = serde_json::to_string(&entry)? + "\n";
+        self.note(&entry)
+    }
+
+    /// Writes a line into the journal.
+    pub(crate) fn note(&self, entry: &impl Serialize) -> Outcome {
+        let line = serde_json::to_string(entry)? + "\n";
         Ok(self.journal.lock().map_err(|_| "a writer panicked")?.write_all(line.as_bytes())?)
     }
 

@@ -131,32 +131,36 @@ impl EventContext {
         fill(&mut self.correlation, Self::CORRELATION_ID, &scope.correlation);
     }
 
-    /// The metadata with the ids in it.
-    pub(super) fn put_into(&self, metadata: &Json) -> Result<Json, String> {
+    /// The metadata with the ids in it, and the version of its schema.
+    pub(super) fn put_into(&self, metadata: &Json, version: Option<u32>) -> Result<Json, String> {
         let ids = [
             (Self::MESSAGE_ID, &self.message),
             (Self::CAUSATION_ID, &self.causation),
             (Self::CORRELATION_ID, &self.correlation),
         ];
-        let ids: Vec<(&str, &str)> = ids.iter().filter_map(|(key, id)| Some((*key, id.as_deref()?))).collect();
-        if ids.is_empty() {
+        let ids = ids.iter().filter_map(|(key, id)| Some((*key, id.as_deref()?)));
+        ids.clone().try_for_each(|(key, id)| check(key, id))?;
+        let ids = ids.map(|(key, id)| (key, serde_json::Value::from(id)));
+        let version = version.map(|version| (super::schema::VERSION, serde_json::Value::from(version)));
+        let all: Vec<(&str, serde_json::Value)> = ids.chain(version).collect();
+        if all.is_empty() {
             return Ok(metadata.clone());
         }
         let mut new = String::new();
         let value = metadata.value();
-        for (key, id) in ids {
-            check(key, id)?;
+        for (key, own) in all {
             let Value::Object(members) = &value else {
                 return Err(format!("the metadata is not an object, so it has no place for the {key}"));
             };
+            let own = own.to_string();
             match member(members, key) {
-                Some(Value::String(there)) if *there == id => {}
-                Some(_) => return Err(format!("the metadata has a {key} of its own, which is not {}", quoted(id))),
+                Some(there) if *there == parsed(&own) => {}
+                Some(_) => return Err(format!("the metadata has a {key} of its own, which is not {own}")),
                 None => {
                     if !new.is_empty() || !members.is_empty() {
                         new.push(',');
                     }
-                    new.push_str(&format!("\"{key}\":{}", serde_json::Value::from(id)));
+                    new.push_str(&format!("\"{key}\":{own}"));
                 }
             }
         }
@@ -194,7 +198,11 @@ fn rest<'a>(mut members: Vec<(Cow<'a, str>, Value<'a>)>) -> Value<'a> {
     Value::Object(members)
 }
 
-fn member<'m, 'a>(members: &'m [(Cow<'a, str>, Value<'a>)], key: &str) -> Option<&'m Value<'a>> {
+fn parsed(json: &str) -> Value<'_> {
+    crate::json::stored(json)
+}
+
+pub(super) fn member<'m, 'a>(members: &'m [(Cow<'a, str>, Value<'a>)], key: &str) -> Option<&'m Value<'a>> {
     members.iter().find(|(name, _)| name == key).map(|(_, value)| value)
 }
 
@@ -281,7 +289,8 @@ impl NewEvent {
 pub(super) struct NewMetadata {
     given: Json,
     context: EventContext,
-    /// Both together, as far as that goes,
+    pub(super) schema_version: Option<u32>,
+    /// All together, as far as that goes,
     whole: Json,
     /// and why it does not.
     pub(super) problem: Option<Box<str>>,
@@ -301,8 +310,8 @@ impl NewMetadata {
         self.whole
     }
 
-    fn refresh(&mut self) {
-        (self.whole, self.problem) = match self.context.put_into(&self.given) {
+    pub(super) fn refresh(&mut self) {
+        (self.whole, self.problem) = match self.context.put_into(&self.given, self.schema_version) {
             Ok(whole) => (whole, None),
             Err(problem) => (self.given.clone(), Some(problem.into())),
         };

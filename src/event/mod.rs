@@ -7,6 +7,7 @@ mod new;
 mod payload;
 mod place;
 mod recorded;
+mod schema;
 mod text;
 pub(crate) mod time;
 

@@ -16,7 +16,11 @@ use std::{fmt, sync::Arc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
 
-pub(crate) use self::{contains::contains, parse::checked, value::Value};
+pub(crate) use self::{
+    contains::contains,
+    parse::{checked, stored},
+    value::{Value, write_string},
+};
 use crate::{Error, Result};
 
 /// A JSON document that the log can hold, kept as text.
@@ -123,7 +127,7 @@ impl Json {
     ///
     /// Total on purpose: a stored document was written by anybody who may insert into the table.
     pub(crate) fn value(&self) -> Value<'_> {
-        parse::stored(&self.0)
+        stored(&self.0)
     }
 }
 

@@ -13,7 +13,7 @@ pub(crate) fn checked(text: &str) -> Result<Value<'_>, Refused> {
 ///
 /// What is nested too deep for us stays text, and so does a text that is no JSON at all, which no `jsonb` column can
 /// give: it equals itself and contains nothing.
-pub(super) fn stored(text: &str) -> Value<'_> {
+pub(crate) fn stored(text: &str) -> Value<'_> {
     Parser { text, at: 0, depth: 0, stored: true, written_out: 0 }
         .document()
         .unwrap_or(Value::TooDeep(Cow::Borrowed(text)))

@@ -129,16 +129,23 @@ fn separated<T, U>(text: &mut String, items: Vec<T>, mut write: impl FnMut(&mut 
     items.into_iter().map(write).collect()
 }
 
-/// Our own, not `serde_json`'s: digests of filters are stored, so the text must not change with a dependency.
-fn write_string(text: &mut String, string: &str) {
+/// A text as JSON. Our own, not `serde_json`'s: digests of filters are stored, so it must not change with a dependency.
+pub(crate) fn write_string(text: &mut String, string: &str) {
+    let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     text.push('"');
-    for character in string.chars() {
-        match character {
-            '"' => text.push_str("\\\""),
-            '\\' => text.push_str("\\\\"),
-            '\0'..='\u{1f}' => text.push_str(&format!("\\u{:04x}", u32::from(character))),
-            _ => text.push(character),
+    let mut rest = string;
+    while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
+        let (plain, special) = rest.split_at(at);
+        text.push_str(plain);
+        // One byte, since it is one of ASCII.
+        let (special, behind) = special.split_at(1);
+        match special {
+            "\"" => text.push_str("\\\""),
+            "\\" => text.push_str("\\\\"),
+            control => control.chars().for_each(|it| text.push_str(&format!("\\u{:04x}", u32::from(it)))),
         }
+        rest = behind;
     }
+    text.push_str(rest);
     text.push('"');
 }

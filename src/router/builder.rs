@@ -18,6 +18,7 @@ use super::{
     settings::{ReplicaOptions, Routing},
     source::{Parsed, Source},
     state::{NodeHandle, State},
+    tls,
 };
 use crate::error::{Error, Result};
 
@@ -45,6 +46,8 @@ pub struct RouterBuilder {
     require_replicas: bool,
     limits: Limits,
     pub(super) routing: Routing,
+    #[cfg(feature = "rustls")]
+    tls: tls::TlsOptions,
 }
 
 /// The limits on time.
@@ -53,6 +56,7 @@ pub(super) struct Limits {
     pub(super) acquire_timeout: Duration,
     pub(super) call_timeout: Duration,
     pub(super) connect_timeout: Duration,
+    pub(super) replay_wait: Duration,
     pub(super) fallback_wait: Duration,
 }
 
@@ -67,15 +71,21 @@ impl Default for RouterBuilder {
                 acquire_timeout: Duration::from_secs(5),
                 call_timeout: Duration::from_secs(30),
                 connect_timeout: Duration::from_secs(2),
+                replay_wait: Duration::ZERO,
                 fallback_wait: Duration::ZERO,
             },
             routing: Routing::default(),
+            #[cfg(feature = "rustls")]
+            tls: tls::TlsOptions::new(),
         }
     }
 }
 
 impl RouterBuilder {
     /// The primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
+    ///
+    /// With `sslmode=require` or more the connection is encrypted, which needs the feature `rustls`: without it
+    /// [`build`](Self::build) refuses such a URL. With the feature, encryption is the default: see `TlsMode`.
     ///
     /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
     pub fn primary(mut self, url: impl Into<String>) -> Self {
@@ -187,6 +197,14 @@ impl RouterBuilder {
         self
     }
 
+    /// The encryption of connections to the nodes whose URL does not say it otherwise. Defaults to
+    /// [verified encryption](tls::TlsMode) for nodes that are not on this machine.
+    #[cfg(feature = "rustls")]
+    pub fn tls(mut self, options: tls::TlsOptions) -> Self {
+        self.tls = options;
+        self
+    }
+
     /// Builds the router and asks every node whether it is what the settings say: it accepts the log-in, runs
     /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others.
     ///
@@ -233,13 +251,17 @@ impl RouterBuilder {
     /// The router, whose nodes are not asked yet.
     fn assemble(self) -> Result<Router> {
         self.check_settings()?;
+        let mut resolver = self.resolver();
         let Self { mut sources, max_connections, statement_cache_capacity, mut limits, routing, .. } = self;
+        limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
         let mut listed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            listed.push((source.parse(index, role, limits.connect_timeout)?, role, options));
+            let source = source.parse(index, role, limits.connect_timeout, &mut resolver)?;
+            listed.push((source, role, options));
         }
+        let database = listed.first().and_then(|(source, ..)| source.database()).map(Arc::from);
         let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
         let mut parsed = Vec::with_capacity(listed.len());
         for ((source, role, options), name) in listed.into_iter().zip(names::of(&addresses)?) {
@@ -266,7 +288,17 @@ impl RouterBuilder {
         let nodes: Vec<_> = nodes.collect();
         let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
         let probes = Probes::new(probed, limits.connect_timeout);
-        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes }) })
+        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes, database }) })
+    }
+
+    #[cfg(feature = "rustls")]
+    fn resolver(&self) -> tls::Resolver {
+        tls::Resolver::new(self.tls.clone())
+    }
+
+    #[cfg(not(feature = "rustls"))]
+    fn resolver(&self) -> tls::Resolver {
+        tls::Resolver
     }
 
     fn check_settings(&self) -> Result<()> {

@@ -8,7 +8,11 @@ use std::{
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{Deadline, Role, connection::Planning, failure::Effect, lease::Lease};
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    scope::Session,
+    token::Token,
+};
 
 /// A connection of the node that the call's [`Consistency`](crate::Consistency) asks for, for any SQL.
 ///
@@ -41,12 +45,39 @@ pub struct Client {
     limit: Duration,
     used: AtomicBool,
     opened_transaction: AtomicBool,
+    /// And what it had to contain when this was got.
+    session: Option<(Session, Token)>,
 }
 
 impl Client {
-    pub(super) fn new(lease: Lease, limit: Duration) -> Self {
+    pub(super) fn new(lease: Lease, limit: Duration, session: Option<(Session, Token)>) -> Self {
         lease.plan(Planning::ByTheServer);
-        Self { lease, limit, used: AtomicBool::new(false), opened_transaction: AtomicBool::new(false) }
+        Self { lease, limit, used: AtomicBool::new(false), opened_transaction: AtomicBool::new(false), session }
+    }
+
+    /// A token for reads that contain everything that has been committed here by now, and everything that was seen here.
+    ///
+    /// Ask after the commit, on the connection that has written: an LSN that is asked for inside of a transaction is before
+    /// its commit. In a [`Session`] that happens by itself. It is one round trip.
+    ///
+    /// # Errors
+    ///
+    /// [`Unproven`](ErrorKind::Unproven) when a replica keeps its timeline to itself, as it does from roles that are not
+    /// members of `pg_read_all_stats`. Else as [`query`](Self::query).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the connection is closed.
+    pub async fn token(&self) -> Result<Token> {
+        let whereabouts = self.lease.whereabouts(Deadline::after(self.limit)).await?;
+        match whereabouts.place() {
+            Some(place) => Ok(self.lease.token_of(Some(place))),
+            None => {
+                let message = "the replica does not tell its timeline, so its place makes no token: grant pg_read_all_stats to \
+                               the role";
+                Err(Error::new(ErrorKind::Unproven, message).with_node(self.node()))
+            }
+        }
     }
 
     /// The name of the node that serves, as in [`NodeSnapshot`](crate::NodeSnapshot).
@@ -74,7 +105,9 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.lease.query(self.effect(), self.start(sql), sql, params).await
+        let rows = self.lease.query(self.effect(), self.start(sql), sql, params).await;
+        self.advance();
+        rows
     }
 
     /// Runs a statement that returns exactly one row.
@@ -121,7 +154,9 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
-        self.lease.execute(self.effect(), self.start(sql), sql, params).await
+        let changed = self.lease.execute(self.effect(), self.start(sql), sql, params).await;
+        self.advance();
+        changed
     }
 
     /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
@@ -134,7 +169,16 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.lease.call(self.effect(), self.start(sql), self.lease.client().batch_execute(sql)).await
+        let done = self.lease.guarded(self.effect(), self.start(sql), self.lease.client().batch_execute(sql)).await;
+        self.advance();
+        done
+    }
+
+    /// Has the session take in what was just written or seen.
+    fn advance(&self) {
+        if let (Some((session, asked)), Some(guard)) = (&self.session, self.lease.guard()) {
+            session.advance(asked, &self.lease.token_of(guard.seen()));
+        }
     }
 
     fn start(&self, sql: &str) -> Deadline {

@@ -3,17 +3,25 @@
 use std::{
     pin::Pin,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::{FutureExt, StreamExt, future::poll_fn};
-use tokio::{runtime::Handle, task::AbortHandle, time::timeout};
-use tokio_postgres::{AsyncMessage, Client, Config, Error, NoTls, SimpleQueryStream, Statement, error::DbError};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::Handle,
+    task::AbortHandle,
+    time::{Instant, timeout},
+};
+use tokio_postgres::{
+    AsyncMessage, CancelToken, Client, Config, Connection as DriverConnection, Error, NoTls, SimpleQueryStream, Socket,
+    Statement, error::DbError,
+};
 
-use super::{Role, state::NodeHandle, statements::StatementCache};
+use super::{Role, ServerSession, state::NodeHandle, statements::StatementCache, tls::Encryption};
 
 /// How long telling the server to cancel may take. It is a connection of its own.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -26,6 +34,7 @@ pub(super) struct Connection {
     /// What the node was when this was opened.
     role: Role,
     generation: u32,
+    opened: Instant,
     statements: Mutex<StatementCache>,
     told: Arc<Told>,
     /// Calls whose answer has not come.
@@ -34,7 +43,10 @@ pub(super) struct Connection {
     keep: AtomicBool,
     reset: Mutex<Option<Reset>>,
     planned_once: AtomicBool,
+    /// The cluster of the server, once it was asked; nothing in it when it keeps that to itself.
+    system: OnceLock<Option<u64>>,
     driver: AbortHandle,
+    encryption: Encryption,
 }
 
 /// When the server makes the plan of a statement with parameters.
@@ -67,50 +79,35 @@ enum Reset {
 }
 
 impl Connection {
-    /// Connects to a node that is believed to be this, and hands the socket to a task of its own.
+    /// Connects to a node that is believed to be this.
     pub(super) async fn open(
         config: &Config,
+        encryption: Encryption,
         node: NodeHandle,
         (role, generation): (Role, u32),
         statement_capacity: usize,
     ) -> Result<Self, Error> {
-        let (client, mut connection) = config.connect(NoTls).await?;
-        let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
-        let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false) });
-        let listener = Arc::clone(&told);
-        // bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes
-        // have arrived: after a promotion the first answer brings the change, before the query itself resolves.
-        let driver = tokio::spawn(async move {
-            loop {
-                let message = poll_fn(|cx| {
-                    let message = connection.poll_message(cx);
-                    let in_hot_standby = encode(connection.parameter("in_hot_standby"));
-                    listener.in_hot_standby.store(in_hot_standby, Ordering::Release);
-                    message
-                });
-                match message.await {
-                    Some(Ok(AsyncMessage::Notice(notice))) => listener.notice(&notice),
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => {
-                        tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
-                        return;
-                    }
-                    None => return,
-                }
-            }
-        });
+        let opening = match &encryption {
+            Encryption::Off => listen(config.connect(NoTls).await?),
+            #[cfg(feature = "rustls")]
+            Encryption::On(tls) => listen(config.connect(tls.connector().await).await?),
+        };
+        let ((client, told, driver), opened) = (opening, Instant::now());
         Ok(Self {
             client,
             node,
             role,
             generation,
+            opened,
             statements: Mutex::new(StatementCache::new(statement_capacity)),
             told,
             pending: AtomicUsize::new(0),
             keep: AtomicBool::new(false),
             reset: Mutex::new(None),
             planned_once: AtomicBool::new(false),
-            driver: driver.abort_handle(),
+            system: OnceLock::new(),
+            driver,
+            encryption,
         })
     }
 
@@ -135,9 +132,18 @@ impl Connection {
         self.told.unreplicated.swap(false, Ordering::AcqRel)
     }
 
+    /// See the field.
+    pub(super) fn system(&self) -> &OnceLock<Option<u64>> {
+        &self.system
+    }
+
     /// The role that the node played when this was opened.
     pub(super) fn role(&self) -> Role {
         self.role
+    }
+
+    pub(super) fn session(&self) -> ServerSession {
+        ServerSession { server: (self.node.index(), self.generation), opened: self.opened }
     }
 
     /// The other role, if the server has told, at connecting or in its last answer, that it plays that one now.
@@ -260,9 +266,51 @@ impl Drop for Connection {
             && !self.keep.load(Ordering::Relaxed)
             && let Ok(runtime) = Handle::try_current()
         {
-            let token = self.client.cancel_token();
-            runtime.spawn(async move { timeout(CANCEL_LIMIT, token.cancel_query(NoTls)).await });
+            let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());
+            runtime.spawn(async move { timeout(CANCEL_LIMIT, cancel(token, encryption)).await });
         }
+    }
+}
+
+/// Hands the socket to a task of its own.
+///
+/// bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes have arrived:
+/// after a promotion the first answer brings the change, before the query itself resolves.
+fn listen<S>((client, mut connection): (Client, DriverConnection<Socket, S>)) -> (Client, Arc<Told>, AbortHandle)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
+    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false) });
+    let listener = Arc::clone(&told);
+    let driver = tokio::spawn(async move {
+        loop {
+            let message = poll_fn(|cx| {
+                let message = connection.poll_message(cx);
+                let in_hot_standby = encode(connection.parameter("in_hot_standby"));
+                listener.in_hot_standby.store(in_hot_standby, Ordering::Release);
+                message
+            });
+            match message.await {
+                Some(Ok(AsyncMessage::Notice(notice))) => listener.notice(&notice),
+                Some(Ok(_)) => {}
+                Some(Err(error)) => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
+                    return;
+                }
+                None => return,
+            }
+        }
+    });
+    (client, told, driver.abort_handle())
+}
+
+/// Tells the server to cancel, over a connection that is as well protected: what is cancelled is known by a secret.
+async fn cancel(token: CancelToken, encryption: Encryption) -> Result<(), Error> {
+    match encryption {
+        Encryption::Off => token.cancel_query(NoTls).await,
+        #[cfg(feature = "rustls")]
+        Encryption::On(tls) => token.cancel_query(tls.connector().await).await,
     }
 }
 

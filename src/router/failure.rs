@@ -49,6 +49,10 @@ impl From<DriverError> for NotConnected {
 
 fn on_connect(error: DriverError) -> Error {
     let Some(db) = error.as_db_error() else {
+        #[cfg(feature = "rustls")]
+        if let Some(refusal) = super::tls::refusal(&error) {
+            return Error::configuration(format!("cannot connect: {refusal}")).with_source(error);
+        }
         // Without an answer from the server it is the network, unless the driver itself refuses the settings.
         let kind = if is_lost(&error) { ErrorKind::Unavailable } else { ErrorKind::Configuration };
         return Error::new(kind, "cannot connect").with_source(error);

@@ -11,15 +11,20 @@ use tokio::time::{Instant, timeout_at};
 use tokio_postgres::{Client, Row, Statement, types::ToSql};
 
 use super::{
-    Deadline, Role,
-    connection::Planning,
+    Deadline, Role, ServerSession,
+    connection::{Connection, Planning},
     failure::{self, Effect},
+    guard::Guard,
     held::Held,
     node::Node,
     rows::Rows,
     state::InFlight,
 };
-use crate::error::{Error, ErrorKind};
+use crate::{
+    error::{Error, ErrorKind},
+    lsn::Lsn,
+    token::{Place, Token},
+};
 
 /// What a user may have left behind in the session. `DISCARD ALL` would also throw away our prepared statements.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
@@ -31,21 +36,47 @@ pub(crate) struct Lease {
     node: Arc<Node>,
     /// The role that the node played when it gave the connection.
     role: Role,
+    session: ServerSession,
     /// What it counts as while it is used for a user.
     in_flight: Option<InFlight>,
     /// Whether the client was handed out for work that may take advisory locks.
     exclusive: bool,
     /// Whether the node must be the primary, also for what only reads.
     must_lead: bool,
+    pub(super) guard: Option<Arc<Guard>>,
 }
 
 impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
-        let role = match &held {
-            Held::Own(connection) => connection.role(),
-            Held::Borrowed { .. } => node.role(),
+        let (role, session) = match &held {
+            Held::Own(connection) => (connection.role(), connection.session()),
+            // How old it is is not known; if it lives, it is older than this.
+            Held::Borrowed { .. } => {
+                let (role, generation) = node.handle().standing();
+                (role, ServerSession { server: (node.handle().index(), generation), opened: Instant::now() })
+            }
         };
-        Self { held: Some(held), node, role, in_flight, exclusive: false, must_lead: false }
+        let (held, guard) = (Some(held), None);
+        Self { held, node, role, session, in_flight, exclusive: false, must_lead: false, guard }
+    }
+
+    /// The cluster's system identifier, when somebody has told.
+    pub(crate) fn system(&self) -> Option<u64> {
+        self.node.handle().system()
+    }
+
+    /// The token of a place of this node's, or of one that it does not tell.
+    pub(super) fn token_of(&self, place: Option<Place>) -> Token {
+        match place {
+            Some(place) => Token::of_place(self.system(), place),
+            None => Token::of_unknown_place(self.system()),
+        }
+    }
+
+    /// What a write was given for a place that this connection's server has just acknowledged: the cluster and, if it is
+    /// known, the place on its timeline.
+    pub(crate) fn written(&self, lsn: Lsn) -> (Option<u64>, Option<Place>) {
+        self.node.handle().written(self.session.server.1, lsn)
     }
 
     /// For a strong call: nothing is sent once another node has become the primary.
@@ -59,6 +90,11 @@ impl Lease {
         self.role
     }
 
+    /// On which server it is, and since when.
+    pub(crate) fn session(&self) -> ServerSession {
+        self.session
+    }
+
     /// Gives the connection up: nobody uses it again.
     pub(super) fn discard(self) {
         self.held().pending().fetch_add(1, Ordering::AcqRel);
@@ -66,6 +102,14 @@ impl Lease {
 
     pub(crate) fn node(&self) -> &Arc<Node> {
         &self.node
+    }
+
+    /// The connection, unless it is borrowed.
+    pub(super) fn own(&self) -> Option<&Connection> {
+        match self.held() {
+            Held::Own(connection) => Some(connection),
+            Held::Borrowed { .. } => None,
+        }
     }
 
     pub(super) fn is_own(&self) -> bool {
@@ -90,7 +134,7 @@ impl Lease {
     }
 
     /// A part of a call: its answer does not mean that the call was served.
-    async fn step<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
+    pub(super) async fn step<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
@@ -150,7 +194,7 @@ impl Lease {
     }
 
     /// A call of a user's has got what it asked for.
-    fn served(&self) {
+    pub(super) fn served(&self) {
         if self.in_flight.is_some() {
             self.node.handle().served();
         }
@@ -230,7 +274,8 @@ impl Lease {
     ) -> Result<Rows, Error> {
         self.plan(Planning::ByTheServer);
         let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
-        let rows = self.prepare_and_run(Effect::Read, deadline, sql, run).await?;
+        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
+        let rows = self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?;
         // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
         self.held().pending().fetch_add(1, Ordering::AcqRel);
         Ok(Rows::new(rows))
@@ -267,7 +312,7 @@ impl Lease {
         F: Fn(Statement) -> Fut,
         Fut: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let outcome = self.prepare_and_run(effect, deadline, sql, run).await;
+        let outcome = self.prepare_and_run(effect, deadline, sql, true, run).await;
         if outcome.is_ok() {
             self.served();
         }
@@ -279,6 +324,7 @@ impl Lease {
         effect: Effect,
         deadline: Deadline,
         sql: &str,
+        is_guarded: bool,
         run: F,
     ) -> Result<T, Error>
     where
@@ -286,12 +332,12 @@ impl Lease {
         Fut: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let statement = self.prepare(deadline, sql).await?;
-        let error = match self.step(effect, deadline, run(statement)).await {
+        let error = match self.around(effect, deadline, is_guarded, run(statement)).await {
             Err(error) if self.was_outdated(sql, &error) => error,
             outcome => return outcome,
         };
         match self.prepare(deadline, sql).await {
-            Ok(statement) => self.step(effect, deadline, run(statement)).await,
+            Ok(statement) => self.around(effect, deadline, is_guarded, run(statement)).await,
             // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
             Err(_) => Err(error),
         }
@@ -314,7 +360,7 @@ impl Lease {
     }
 
     /// The statement for `sql`: from the connection's cache if it is ours, anew if it is borrowed.
-    async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
+    pub(super) async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
         let own = match self.held() {
             Held::Own(connection) => Some(connection),
             Held::Borrowed { .. } => None,
@@ -353,6 +399,10 @@ impl Lease {
         self.plan(Planning::ByTheServer);
         let Some(held) = &mut self.held else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
         held.pending().fetch_add(1, Ordering::AcqRel);
+        if let Held::Own(connection) = held {
+            // It may have carried an append before.
+            connection.keep(false);
+        }
         let outcome = timeout_at(deadline.at(), work(held.client_mut())).await;
         let Ok(outcome) = outcome else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
         held.pending().fetch_sub(1, Ordering::AcqRel);

@@ -12,7 +12,9 @@ use bb8::ManageConnection;
 use tokio::{sync::watch, time::timeout};
 use tokio_postgres::Config;
 
-use super::{Role, connection::Connection, core::ConnectFailure, failure::NotConnected, state::NodeHandle};
+use super::{
+    Role, connection::Connection, core::ConnectFailure, failure::NotConnected, state::NodeHandle, tls::Encryption,
+};
 
 /// The manager of one node's pool.
 #[derive(Debug)]
@@ -29,6 +31,7 @@ pub(super) struct Manager {
 pub(super) struct Configs {
     pub(super) primary: Config,
     pub(super) replica: Config,
+    pub(super) encryption: Encryption,
 }
 
 /// The connect errors of one node. bb8 wakes nobody when connecting fails: whoever waits for a connection watches this
@@ -106,7 +109,9 @@ impl Manager {
             Role::Primary => &self.configs.primary,
             Role::Replica => &self.configs.replica,
         };
-        let opening = Connection::open(config, self.node.clone(), (role, generation), self.statement_capacity);
+        let encryption = self.configs.encryption.clone();
+        let opening =
+            Connection::open(config, encryption, self.node.clone(), (role, generation), self.statement_capacity);
         Ok(opening.await?)
     }
 }

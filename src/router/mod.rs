@@ -8,11 +8,12 @@
 //! | `core` | the decisions, pure: no I/O, no clock |
 //! | `state` | the core with a clock, a lock, and its counters |
 //! | `route` | from a decision to a connection, or to an error |
-//! | `builder`, `settings`, `source`, `url`, `check` | settings, and what is verified before the first call |
+//! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
-//! | `lease`, `held`, `rows`, `failure`, `deadline` | a connection in use: limits, rows as they come, and what errors mean |
+//! | `lease`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried` | which nodes a call has asked |
+//! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `client` | the raw connection for any SQL |
 
 /// Whether this rule is broken on purpose: never, except in unit tests, and by the drills (`core::flaw`).
@@ -38,18 +39,23 @@ mod connection;
 mod core;
 mod deadline;
 mod failure;
+mod floor;
+mod guard;
 mod held;
 mod lease;
 mod manager;
 mod names;
 mod node;
 mod probe;
+mod replay;
 mod route;
 mod rows;
+mod server_session;
 mod settings;
 mod source;
 mod state;
 mod statements;
+mod tls;
 mod tried;
 mod url;
 
@@ -57,25 +63,31 @@ use std::{future::Future, sync::Arc};
 
 #[cfg(feature = "__faults")]
 pub use self::core::flaw::turn_on;
-use self::{builder::Limits, core::Want, node::Node, probe::Probes, route::want, state::State};
+#[cfg(feature = "rustls")]
+pub use self::tls::{TlsMode, TlsOptions};
+use self::{builder::Limits, node::Node, probe::Probes, state::State};
 pub use self::{
     builder::RouterBuilder,
     client::Client,
     core::{
-        EjectionCause, Fallback, FallbackSnapshot, Lsn, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
+        EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
     },
     settings::ReplicaOptions,
 };
 pub(crate) use self::{
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
+    floor::{Check, Floor, Verdict},
     lease::Lease,
+    route::Ask,
     rows::Rows,
+    server_session::ServerSession,
     tried::Tried,
 };
 use crate::{
     error::{Error, Result},
-    scope::{Consistency, current_consistency},
+    scope::{Consistency, Session, current_consistency, current_session},
+    token::Token,
 };
 
 /// The pools of a primary and its replicas, and the choice between them.
@@ -117,6 +129,8 @@ struct Inner {
     state: Arc<State>,
     limits: Limits,
     probes: Probes,
+    /// Of the primary of the settings.
+    database: Option<Arc<str>>,
 }
 
 impl Router {
@@ -154,12 +168,15 @@ impl Router {
     ///
     /// Dropping the future leaves nothing behind.
     pub fn client_at(&self, consistency: Consistency) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
-        let router = self.clone();
+        let (router, session) = (self.clone(), current_session());
         async move {
             let limits = &router.inner.limits;
             let deadline = Deadline::after(limits.acquire_timeout);
-            let lease = router.lease(want(&consistency), deadline, &mut Tried::default()).await?;
-            Ok(Client::new(lease, limits.call_timeout))
+            let asked = asked(&consistency, session.as_ref());
+            let floor = Floor::of(asked.clone());
+            let ask = Ask { level: &consistency, floor: floor.as_ref(), notes_place: session.is_some() };
+            let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
+            Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, asked))))
         }
     }
 
@@ -227,6 +244,16 @@ impl Router {
         self.inner.limits.call_timeout
     }
 
+    /// The cluster's system identifier, when somebody has told.
+    pub(crate) fn system(&self) -> Option<u64> {
+        self.inner.state.system()
+    }
+
+    /// The database, unless only the owner of the primary's pool knows it.
+    pub(crate) fn database(&self) -> Option<&str> {
+        self.inner.database.as_deref()
+    }
+
     /// The most connections to the primary, unless that is known to the owner of its pool alone.
     pub(crate) fn primary_size(&self) -> Option<u32> {
         self.inner.nodes.first()?.size()
@@ -234,12 +261,12 @@ impl Router {
 
     /// A connection to the primary.
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
-        self.lease(Want::Strong, self.acquire_within(deadline), &mut Tried::default()).await
+        self.lease((&Consistency::Strong).into(), self.acquire_within(deadline), &mut Tried::default()).await
     }
 
-    /// Runs a read where `consistency` allows it; if the node is lost on the way, or has not got as far as it must, once on
+    /// Runs a read where its level allows it; if the node is lost on the way, or has not got as far as it must, once on
     /// each other one that qualifies.
-    pub(crate) async fn read<T, F, Fut>(&self, consistency: &Consistency, deadline: Deadline, read: F) -> Result<T>
+    pub(crate) async fn read<T, F, Fut>(&self, ask: Ask<'_>, deadline: Deadline, read: F) -> Result<T>
     where
         F: Fn(Lease) -> Fut,
         Fut: Future<Output = Result<T>>,
@@ -247,15 +274,18 @@ impl Router {
         let mut tried = Tried::default();
         let mut said: Option<Error> = None;
         loop {
-            let lease = match self.lease(want(consistency), self.acquire_within(deadline), &mut tried).await {
+            let lease = match self.lease(ask, self.acquire_within(deadline), &mut tried).await {
                 Ok(lease) => lease,
                 // What a server has said tells more than that there is no other one.
                 Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
             };
-            let replica = lease.role() == Role::Replica;
+            let (replica, guard) = (lease.role() == Role::Replica, lease.guard().cloned());
             match read(lease).await {
                 Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tracing::debug!(error = %error, "a replica could not serve a read; trying another node");
+                    if guard.is_some_and(|guard| guard.is_behind()) {
+                        tried.last_is_behind();
+                    }
                     said = Some(error);
                 }
                 outcome => return outcome,
@@ -263,19 +293,43 @@ impl Router {
         }
     }
 
-    /// A connection that `consistency` allows, of a node that is not in `tried`, whose last one that node is then. For a
+    /// A connection that the level allows, of a node that is not in `tried`, where the node is then the last one. For a
     /// read that goes on elsewhere when its node is lost.
-    pub(crate) async fn lease_at(
-        &self,
-        consistency: &Consistency,
-        deadline: Deadline,
-        tried: &mut Tried,
-    ) -> Result<Lease> {
-        self.lease(want(consistency), self.acquire_within(deadline), tried).await
+    pub(crate) async fn lease_at(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+        self.lease_proven(ask, self.acquire_within(deadline), tried).await
+    }
+
+    /// A connection to a node that is known to have what the floor asks for, or has just proven it. (One that is only known to
+    /// proves it with its first call, since it may have been restarted.)
+    async fn lease_proven(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+        loop {
+            let lease = self.lease(ask, deadline, tried).await?;
+            let Some(guard) = lease.guard().cloned().filter(|guard| !guard.is_expected()) else { return Ok(lease) };
+            match lease.prove(deadline).await {
+                Ok(()) => return Ok(lease),
+                Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
+                    if guard.is_behind() {
+                        tried.last_is_behind();
+                    }
+                }
+                // Perhaps what is committed there only waits for its standby: the layer that checks can wait for it.
+                Err(_) if guard.is_behind() => return Ok(lease),
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The time for getting a connection: part of the call's own, and never more than the router's limit.
     fn acquire_within(&self, deadline: Deadline) -> Deadline {
         Deadline::after(deadline.remaining().min(self.inner.limits.acquire_timeout))
+    }
+}
+
+/// What a read has to contain, by its level and its session.
+pub(crate) fn asked(level: &Consistency, session: Option<&Session>) -> Token {
+    let session = session.map(Session::token).unwrap_or_default();
+    match level {
+        Consistency::AtLeast(token) => token.merge(&session),
+        _ => session,
     }
 }

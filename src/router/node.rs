@@ -16,6 +16,7 @@ use super::{
     held::Held,
     lease::Lease,
     manager::{ConnectFailures, Manager},
+    replay::ReplayWatch,
     state::{InFlight, NodeHandle},
 };
 use crate::error::{Error, ErrorKind};
@@ -37,6 +38,7 @@ pub(crate) struct Node {
     /// Whether its server keeps its control data to itself, so that nobody asks for it a second time: each refusal is a
     /// line in the server's log.
     hides_control_data: AtomicBool,
+    replay_watch: ReplayWatch,
 }
 
 #[derive(Debug)]
@@ -47,8 +49,8 @@ pub(super) enum Pool {
 
 impl Node {
     pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Arc<Self> {
-        let hides_control_data = AtomicBool::new(false);
-        Arc::new(Self { name, configured_role, pool, handle, hides_control_data })
+        let (hides_control_data, replay_watch) = (AtomicBool::new(false), ReplayWatch::default());
+        Arc::new(Self { name, configured_role, pool, handle, hides_control_data, replay_watch })
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -62,6 +64,11 @@ impl Node {
 
     pub(super) fn hides_control_data(&self) -> &AtomicBool {
         &self.hides_control_data
+    }
+
+    /// Who waits for its replay.
+    pub(super) fn replay_watch(&self) -> &ReplayWatch {
+        &self.replay_watch
     }
 
     /// The role that it plays now.

@@ -19,11 +19,14 @@ use tokio::{
 use tokio_postgres::{Row, types::PgLsn};
 
 use super::{
-    Deadline, Effect, Lsn,
+    Deadline, Effect,
     core::{Report, Standing},
     node::Node,
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    lsn::Lsn,
+};
 
 const PROBE: &str = include_str!("probe.sql");
 const PROBE_HIDDEN: &str = include_str!("probe_hidden.sql");

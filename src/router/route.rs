@@ -2,11 +2,14 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Deadline, Inner, Lease, Role, Router, Tried,
     core::{Decision, NodeSet, Reason, Refusal, Route, Want},
+    floor::{Demand, Floor, Unplaceable},
+    guard::Guard,
+    node::Node,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -16,24 +19,58 @@ use crate::{
 /// How long one who waits for the fallback leaves it alone.
 const NEXT_LOOK: Duration = Duration::from_millis(20);
 
+/// How long one who waits for a replica that says nothing of its place leaves it alone.
+const NEXT_TRY: Duration = Duration::from_millis(5);
+
+/// What a call needs.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Ask<'a> {
+    pub(crate) level: &'a Consistency,
+    pub(crate) floor: Option<&'a Floor>,
+    /// Whether the place of the node is asked for behind each call.
+    pub(crate) notes_place: bool,
+}
+
+impl<'a> From<&'a Consistency> for Ask<'a> {
+    fn from(level: &'a Consistency) -> Self {
+        Self { level, floor: None, notes_place: false }
+    }
+}
+
 impl Router {
     /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
-    pub(super) async fn lease(&self, want: Want, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+    ///
+    /// Whether that node has what the floor asks for, its connection [proves](Guard) with the first call.
+    pub(super) async fn lease(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
         // The settings may be older than the last failover: the primary that they name is believed in only when everybody
         // has had the time to say otherwise.
-        if want == Want::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
+        if *ask.level == Consistency::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
             return Err(self.nobody_asked(deadline));
         }
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
         loop {
-            match state.choose(want, tried.nodes()) {
+            let Demand { want, place, only_primary } = self.demand(ask, deadline, tried).await?;
+            let mut asked = tried.asked();
+            if only_primary {
+                asked = (asked.tried | state.all_but_primary()).into();
+            }
+            match state.choose(want, asked) {
                 Decision::Route(route) => match self.lease_of(route, want, deadline, tried).await {
-                    Ok(lease) => return Ok(lease),
+                    Ok(lease) => {
+                        if ask.floor.is_none() && !ask.notes_place {
+                            return Ok(lease);
+                        }
+                        let is_known = route.reason == Reason::Replica && matches!(want, Want::AtLeast { .. });
+                        let is_expected = is_known && state.tells_timeline(route.node);
+                        let guard = Guard::new(place, ask.floor, ask.notes_place);
+                        return Ok(lease.guarded_by(guard.expected(is_expected)));
+                    }
                     Err(error) => errors.push(error),
                 },
+                Decision::WaitForReplay => self.wait_for_replay(want, deadline, tried).await,
                 Decision::WaitForBudget => {
                     let wait = || deadline.or_within(limits.fallback_wait);
                     let until = *waiting_until.get_or_insert_with(wait);
@@ -51,6 +88,45 @@ impl Router {
             if deadline.is_over() {
                 return Err(none_left(errors));
             }
+        }
+    }
+
+    /// What the call's floor comes to. One of a newer timeline than is known is waited for: somebody else has seen a
+    /// failover that the next probes will tell of.
+    async fn demand(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Demand> {
+        let Inner { state, limits, .. } = &*self.inner;
+        let Some(floor) = ask.floor else {
+            return Ok(Demand { want: want(ask.level), place: None, only_primary: false });
+        };
+        loop {
+            let newer = match state.demand(floor, ask.level) {
+                Ok(demand) => return Ok(demand),
+                Err(newer @ Unplaceable::Newer(_)) => newer,
+                Err(why) => return Err(why.error()),
+            };
+            let until = tried.wait_until(deadline, limits.replay_wait);
+            if Instant::now() >= until {
+                return Err(newer.error());
+            }
+            state.probe_all();
+            let _ = timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed()).await;
+        }
+    }
+
+    /// Waits until one of those who were behind may have got so far.
+    async fn wait_for_replay(&self, want: Want, deadline: Deadline, tried: &mut Tried) {
+        let Inner { nodes, state, limits, .. } = &*self.inner;
+        let until = tried.wait_until(deadline, limits.replay_wait);
+        if matches!(want, Want::AtLeast { .. }) {
+            let behind = tried.behind();
+            let watched: Vec<_> =
+                behind.into_iter().filter_map(|node| nodes.get(node)).map(Node::watch_replay).collect();
+            state.until_fresh(behind, want, until).await;
+            drop(watched);
+        } else {
+            // Nobody knows which place to wait for: who is asked has to look.
+            sleep_until(until.min(Instant::now() + NEXT_TRY)).await;
+            tried.ask_again();
         }
     }
 
@@ -118,7 +194,7 @@ impl Router {
             Refusal::Unproven => {
                 let message = "the place is on another timeline than the present one, so it cannot be told whether it \
                                is in this history";
-                Error::new(ErrorKind::Unavailable, message)
+                Error::new(ErrorKind::Unproven, message)
             }
         }
     }
@@ -149,7 +225,8 @@ impl Router {
 pub(super) fn want(consistency: &Consistency) -> Want {
     match consistency {
         Consistency::Strong => Want::Strong,
-        Consistency::Eventual => Want::Eventual,
+        // How far it must have got, the floor says.
+        Consistency::Eventual | Consistency::AtLeast(_) => Want::Eventual,
         Consistency::Bounded(longest) => Want::Bounded(*longest),
     }
 }

@@ -15,6 +15,7 @@ pub(super) struct Routing {
     fallback: Fallback,
     fallback_concurrency: Option<u32>,
     fallback_rate: Option<u32>,
+    pub(super) replay_wait: Duration,
     pub(super) fallback_wait: Duration,
     max_replica_lag: Duration,
     slow_start: Duration,
@@ -75,6 +76,7 @@ impl Default for Routing {
             fallback: Fallback::Protect,
             fallback_concurrency: None,
             fallback_rate: None,
+            replay_wait: Duration::from_millis(500),
             fallback_wait: Duration::from_millis(500),
             max_replica_lag: Duration::from_secs(60),
             slow_start: Duration::from_secs(5),
@@ -118,6 +120,17 @@ impl RouterBuilder {
     /// primary idles; too high and it limits nothing.
     pub fn fallback_rate(mut self, reads_per_second: u32) -> Self {
         self.routing.fallback_rate = Some(reads_per_second);
+        self
+    }
+
+    /// How long a read waits for a replica that has got as far as it [must](crate::Consistency::AtLeast), before it falls back
+    /// to the primary. Defaults to 500 ms; never more than the [acquire timeout](Self::acquire_timeout).
+    ///
+    /// Replicas are usually there within milliseconds. Too short and each hiccup of the replication goes to the primary; too
+    /// long and, when replicas lag, each reader waits in vain so long. While it waits it holds no connection, and one question
+    /// at a time to each replica serves all who wait.
+    pub fn replay_wait(mut self, limit: Duration) -> Self {
+        self.routing.replay_wait = limit;
         self
     }
 

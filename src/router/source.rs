@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Role, borrowed::BorrowedPool, manager::Configs, names::Address, url};
+use super::{Role, borrowed::BorrowedPool, manager::Configs, names::Address, tls, url};
 use crate::error::Result;
 
 /// As the settings give it.
@@ -18,16 +18,17 @@ pub(super) enum Parsed {
 }
 
 impl Source {
-    pub(super) fn parse(self, index: usize, role: Role, connect_timeout: Duration) -> Result<Parsed> {
+    pub(super) fn parse(self, index: usize, role: Role, limit: Duration, tls: &mut tls::Resolver) -> Result<Parsed> {
         let what = match role {
             Role::Primary => "the primary".to_owned(),
             Role::Replica => format!("replica {index}"),
         };
         match self {
             Self::Url(url) => {
-                let (name, primary) = url::parse(&url, &what, Role::Primary, connect_timeout)?;
-                let (_, replica) = url::parse(&url, &what, Role::Replica, connect_timeout)?;
-                Ok(Parsed::Url(name.into(), Box::new(Configs { primary, replica })))
+                let mut url = url::parse(&url, &what, limit)?;
+                let encryption = tls.resolve(&url.tls, &url.config, &what)?.apply(&mut url.config);
+                let (primary, replica) = (url.config(Role::Primary), url.config(Role::Replica));
+                Ok(Parsed::Url(url.name.into(), Box::new(Configs { primary, replica, encryption })))
             }
             Self::Pool(pool) => {
                 let name = match role {
@@ -48,6 +49,15 @@ impl Parsed {
                 Address { host: Arc::clone(host), database }
             }
             Self::Pool(name, _) => Address { host: Arc::clone(name), database: None },
+        }
+    }
+
+    /// The database, unless only the pool's owner knows it.
+    pub(super) fn database(&self) -> Option<&str> {
+        match self {
+            // The driver leaves it to the server, which takes the user's name.
+            Self::Url(_, configs) => configs.primary.get_dbname().or_else(|| configs.primary.get_user()),
+            Self::Pool(..) => None,
         }
     }
 

@@ -18,10 +18,12 @@ use tokio::sync::Notify;
 use super::{
     Role, RouterSnapshot,
     core::{
-        Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeLive, NodeSet, Observation,
-        Report, STEP, Table, Want, Wish, Writer, mix,
+        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeLive, NodeSet,
+        Observation, Report, STEP, Table, Want, Wish, Writer, mix,
     },
+    floor::{Demand, Floor, Unplaceable},
 };
+use crate::{lsn::Lsn, scope::Consistency, token::Place};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -39,6 +41,8 @@ pub(super) struct State {
     random: AtomicU64,
     /// A place in the budget of the fallback is free, or a replica is back.
     changed: Notify,
+    /// A replica has told its place.
+    replayed: Notify,
 }
 
 /// One node, as those see it who work for it.
@@ -76,11 +80,55 @@ impl State {
             epoch: Instant::now(),
             random: AtomicU64::new(seed),
             changed: Notify::new(),
+            replayed: Notify::new(),
         }
     }
 
-    pub(super) fn choose(&self, want: Want, tried: NodeSet) -> Decision {
-        self.table.load().choose(want, &self.live, tried, self.now(), self.random())
+    pub(super) fn choose(&self, want: Want, asked: impl Into<Asked>) -> Decision {
+        self.table.load().choose(want, &self.live, asked, self.now(), self.random())
+    }
+
+    /// What a floor comes to now.
+    pub(super) fn demand(&self, floor: &Floor, level: &Consistency) -> Result<Demand, Unplaceable> {
+        floor.demand(level, &self.table.load())
+    }
+
+    /// Every node but the one that takes writes.
+    pub(super) fn all_but_primary(&self) -> NodeSet {
+        let writer = self.table.load().writer();
+        (0..self.standings.len()).filter(|&node| writer != Writer::One(node)).collect()
+    }
+
+    /// The cluster's system identifier, when somebody has told.
+    pub(super) fn system(&self) -> Option<u64> {
+        self.table.load().system()
+    }
+
+    /// Waits until one of these replicas is known to satisfy `want`. Their places must be asked for meanwhile.
+    pub(super) async fn until_fresh(&self, nodes: NodeSet, want: Want, until: tokio::time::Instant) {
+        loop {
+            let told = self.replayed.notified();
+            let mut told = std::pin::pin!(told);
+            // From now on, so that nothing is missed between the look and the wait.
+            told.as_mut().enable();
+            let table = self.table.load_full();
+            if nodes.into_iter().any(|node| table.is_fresh(node, want, self.now())) {
+                return;
+            }
+            if tokio::time::timeout_at(until, told).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Whether this replica most probably proves what it is known to have.
+    pub(super) fn tells_timeline(&self, node: usize) -> bool {
+        self.table.load().tells_timeline(node)
+    }
+
+    /// Has all nodes asked at once.
+    pub(super) fn probe_all(&self) {
+        self.wished.iter().for_each(Notify::notify_one);
     }
 
     pub(super) fn exclusion(&self, node: usize, want: Want, tried: NodeSet) -> Option<Exclusion> {
@@ -156,6 +204,11 @@ impl NodeHandle {
         Self { state, index }
     }
 
+    /// Its place among the router's nodes.
+    pub(super) fn index(&self) -> usize {
+        self.index
+    }
+
     /// The role that the node plays now, and how often it has become something else.
     pub(super) fn standing(&self) -> (Role, u32) {
         let standing = self.state.standings.get(self.index).map_or(0, |standing| standing.load(Ordering::Acquire));
@@ -165,6 +218,11 @@ impl NodeHandle {
     /// Whether another node has replaced it as the primary, or nobody knows which one it is.
     pub(super) fn is_fenced(&self) -> bool {
         self.state.table.load().writer() != Writer::One(self.index)
+    }
+
+    /// The system identifier of its cluster.
+    pub(super) fn system(&self) -> Option<u64> {
+        self.state.system()
     }
 
     /// Whether it is still known to satisfy this level.
@@ -244,6 +302,21 @@ impl NodeHandle {
         self.state.observe(self.index, Observation::Probed(report));
     }
 
+    /// It has this, as it said when it was asked at `sent_at`.
+    pub(super) fn replayed(&self, place: Place, sent_at: Duration) {
+        let Place { timeline, lsn } = place;
+        self.state.observe(self.index, Observation::Replayed { sent_at, timeline, lsn });
+        self.state.replayed.notify_waiters();
+    }
+
+    /// The place of a write that this connection's server, of this generation, has just acknowledged.
+    pub(super) fn written(&self, generation: u32, lsn: Lsn) -> (Option<u64>, Option<Place>) {
+        let table = self.state.table.load();
+        let is_same = table.writer() == Writer::One(self.index) && self.standing().1 == generation;
+        let timeline = table.writer_timeline().filter(|_| is_same);
+        (table.system(), timeline.map(|timeline| Place { timeline, lsn: lsn.before_page_header() }))
+    }
+
     /// An operator says so.
     pub(super) fn forget(&self) {
         self.state.observe(self.index, Observation::Forgotten);
@@ -299,7 +372,7 @@ mod tests {
         let decide = async || {
             let started = Instant::now();
             for _ in 0..rounds {
-                let want = crate::router::want(&current_consistency());
+                let want = crate::router::route::want(&current_consistency());
                 assert!(matches!(std::hint::black_box(state.choose(want, NodeSet::EMPTY)), Decision::Route(_)));
             }
             started.elapsed().as_nanos() as f64 / f64::from(rounds)

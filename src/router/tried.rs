@@ -1,12 +1,21 @@
 //! Which nodes a call has asked.
 
-use super::core::NodeSet;
+use tokio::time::Instant;
+
+use super::{
+    Deadline,
+    core::{Asked, NodeSet},
+};
 
 /// The nodes that a call has asked already, so that it asks each of them once. A word, and no allocation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tried {
     nodes: NodeSet,
     last: Option<usize>,
+    /// The replicas that only have not got so far.
+    behind: NodeSet,
+    /// Until when these are waited for.
+    wait_until: Option<Instant>,
 }
 
 impl Tried {
@@ -19,9 +28,36 @@ impl Tried {
         self.last = Some(node);
     }
 
+    /// What the core is to know of it. Without a floor nobody is behind.
+    pub(super) fn asked(&self) -> Asked {
+        let may_wait = self.wait_until.is_none_or(|until| Instant::now() < until);
+        Asked { tried: self.nodes, behind: self.behind, may_wait }
+    }
+
+    pub(super) fn behind(&self) -> NodeSet {
+        self.behind
+    }
+
+    /// The last one has not got as far as the call needs.
+    pub(super) fn last_is_behind(&mut self) {
+        self.behind = self.behind | self.last.map_or(NodeSet::EMPTY, NodeSet::one);
+    }
+
+    /// Those who were behind may be asked again.
+    pub(super) fn ask_again(&mut self) {
+        self.nodes = self.nodes - self.behind;
+        self.behind = NodeSet::EMPTY;
+    }
+
+    /// Until when those who are behind are waited for: so long from the first time on.
+    pub(super) fn wait_until(&mut self, deadline: Deadline, limit: std::time::Duration) -> Instant {
+        *self.wait_until.get_or_insert_with(|| deadline.or_within(limit))
+    }
+
     /// For a call that got something from the last one: all the others may be asked again.
     pub(crate) fn keep_last(&mut self) {
         self.nodes = self.last.map_or(NodeSet::EMPTY, NodeSet::one);
+        self.behind = NodeSet::EMPTY;
     }
 }
 

@@ -1,16 +1,25 @@
-//! The URL of a node: the driver's settings in it, and what must never leave it.
+//! The URL of a node: the settings in it, and what must never leave it.
 
 use std::{str::FromStr, time::Duration};
 
 use tokio_postgres::{Config, config::Host};
 
-use super::Role;
+use super::{Role, tls::TlsParameters};
 use crate::error::{Error, Result};
 
-/// The name and the driver's settings of one node, which the errors call `what`.
+/// What the URL of one node says.
+pub(super) struct NodeUrl {
+    /// `host:port`.
+    pub(super) name: String,
+    /// The driver's settings, without those of TLS.
+    pub(super) config: Config,
+    pub(super) tls: TlsParameters,
+}
+
+/// The settings of one node, which the errors call `what`.
 ///
 /// The text holds a password: neither it nor a part of it may be in a message, and the driver's own errors quote it.
-pub(super) fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration) -> Result<(String, Config)> {
+pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration) -> Result<NodeUrl> {
     let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
     let after_scheme = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
     if after_scheme.is_none() && url.contains("://") {
@@ -20,7 +29,8 @@ pub(super) fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration
     if after_scheme.is_some_and(|rest| rest.split('?').next().unwrap_or(rest).matches('@').count() > 1) {
         return refused("has an @ too many: write %40 for one in the name or the password");
     }
-    let mut config = match Config::from_str(url) {
+    let (rest, tls) = TlsParameters::split(url);
+    let mut config = match Config::from_str(&rest) {
         Ok(config) => config,
         Err(error) => {
             let shape = "write postgres://user:password@host:port/database, and %-codes for special characters";
@@ -51,19 +61,28 @@ pub(super) fn parse(url: &str, what: &str, role: Role, connect_timeout: Duration
         // misjudges by some orders takes 30 ms longer, and one with thousands of conditions never ends.
         options.push_str(" -c jit=off");
     }
-    if role == Role::Replica {
-        // A standby refuses writes by itself, until it is promoted: then this does.
-        options.push_str(" -c default_transaction_read_only=on");
-    }
     config.options(options.trim_start());
-    Ok((format!("{host}:{port}"), config))
+    Ok(NodeUrl { name: format!("{host}:{port}"), config, tls })
+}
+
+impl NodeUrl {
+    /// The driver's settings while the node plays this role.
+    pub(super) fn config(&self, role: Role) -> Config {
+        let mut config = self.config.clone();
+        if role == Role::Replica {
+            // A standby refuses writes by itself, until it is promoted: then this does.
+            let options = config.get_options().unwrap_or_default();
+            config.options(format!("{options} -c default_transaction_read_only=on").trim_start());
+        }
+        config
+    }
 }
 
 /// The option whose value the driver does not take, if it is one that the driver knows: anything else may be a part of
 /// the password that was taken for an option.
 fn wrong_option(error: &tokio_postgres::Error) -> Option<&'static str> {
     let text = std::error::Error::source(error)?.to_string();
-    let known = ["port", "connect_timeout", "sslmode", "target_session_attrs", "channel_binding", "keepalives"];
+    let known = ["port", "connect_timeout", "sslnegotiation", "target_session_attrs", "channel_binding", "keepalives"];
     known.into_iter().find(|option| text == format!("invalid value for option `{option}`"))
 }
 
@@ -74,13 +93,13 @@ mod tests {
     #[test]
     fn a_replica_is_read_only_besides_its_own_options() {
         let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
-        let (name, config) = parse(url, "it", Role::Replica, Duration::from_secs(1)).unwrap();
-        assert_eq!(name, "localhost:5432");
-        assert_eq!(config.get_options(), Some("-c work_mem=1MB -c jit=off -c default_transaction_read_only=on"));
-        let (_, config) = parse(url, "it", Role::Primary, Duration::from_secs(1)).unwrap();
-        assert_eq!(config.get_options(), Some("-c work_mem=1MB -c jit=off"));
+        let parsed = parse(url, "it", Duration::from_secs(1)).unwrap();
+        assert_eq!(parsed.name, "localhost:5432");
+        let read_only = "-c work_mem=1MB -c jit=off -c default_transaction_read_only=on";
+        assert_eq!(parsed.config(Role::Replica).get_options(), Some(read_only));
+        assert_eq!(parsed.config(Role::Primary).get_options(), Some("-c work_mem=1MB -c jit=off"));
         let url = "postgres://localhost/shop?options=-c%20jit%3Don";
-        let (_, config) = parse(url, "it", Role::Primary, Duration::from_secs(1)).unwrap();
-        assert_eq!(config.get_options(), Some("-c jit=on"));
+        let parsed = parse(url, "it", Duration::from_secs(1)).unwrap();
+        assert_eq!(parsed.config(Role::Primary).get_options(), Some("-c jit=on"));
     }
 }

@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{CURRENT, Scope, Scoped};
+use crate::token::Token;
 
 /// How fresh the data has to be that a read returns.
 ///
@@ -32,6 +33,15 @@ pub enum Consistency {
     /// below two or three [intervals](crate::RouterBuilder::probe_interval) of that leaves the primary only. A commit
     /// under `synchronous_commit = off` may be missing for three times `wal_writer_delay` longer.
     Bounded(Duration),
+    /// Sees what the [`Token`] speaks of: a write, a state that somebody has seen. A replica answers that has got so far;
+    /// if none has, one is [waited for](crate::RouterBuilder::replay_wait), and after that the primary serves, within
+    /// [its limits](crate::RouterBuilder::fallback).
+    ///
+    /// The connection itself proves it, in a statement that is sent in front of the read. What the cluster has lost fails with
+    /// [`LogDiverged`](crate::ErrorKind::LogDiverged), and what nobody can tell with
+    /// [`Unproven`](crate::ErrorKind::Unproven); see [`Token`]. A token that is empty asks for no more than
+    /// [`Eventual`](Self::Eventual).
+    AtLeast(Token),
 }
 
 impl fmt::Display for Consistency {
@@ -40,6 +50,7 @@ impl fmt::Display for Consistency {
             Self::Strong => "strong",
             Self::Eventual => "eventual",
             Self::Bounded(_) => "bounded",
+            Self::AtLeast(_) => "at least",
         })
     }
 }

@@ -4,11 +4,12 @@
 //! which has no guard: after a panic in it, its values stay on the thread, and the next task there, a command perhaps,
 //! would read from a replica. We use its typed map only, as the value.
 //!
-//! Everything else in the crate may use this module; it uses nothing of the crate.
+//! Everything else in the crate may use this module; of the crate it uses nothing but tokens.
 
 mod consistency;
 mod items;
 mod scoped;
+mod session;
 
 use std::fmt;
 
@@ -28,13 +29,14 @@ pub use self::{
         Consistency, current_consistency, with_consistency, with_eventual_consistency, with_strong_consistency,
     },
     scoped::{InScope, Scoped},
+    session::{Session, current_session, with_session},
 };
 
 tokio::task_local! {
     static CURRENT: Scope;
 }
 
-/// What holds for all calls inside a future: the [`Consistency`] of its reads, and your own items.
+/// What holds for all calls inside a future: the [`Consistency`] of its reads, a [`Session`], and your own items.
 ///
 /// A scope is the dynamic extent of a future: the code that runs while it is polled or dropped. There, every call that
 /// is not told a level explicitly takes the scope's. Outside any scope the level is strong and there are no items, so
@@ -62,8 +64,8 @@ tokio::task_local! {
 ///
 /// # Nesting
 ///
-/// The inner scope wins. A scope that is derived from the current one, as `with_…_consistency` does it, sees the outer
-/// items, and an item of its own shadows the outer one of the same type. After the inner scope the outer one is back:
+/// The inner scope wins. A scope that is derived from the current one, as `with_…_consistency` does it, is within the outer
+/// [`Session`] and sees the outer items, and an item of its own shadows the outer one of the same type. After the inner scope the outer one is back:
 /// also after a panic, a cancel, or a drop. Destructors see the scope of the future that they belong to.
 ///
 /// # What is captured when
@@ -100,6 +102,7 @@ tokio::task_local! {
 #[derive(Clone, Default)]
 pub struct Scope {
     consistency: Consistency,
+    session: Option<Session>,
     items: Items,
 }
 
@@ -124,6 +127,13 @@ impl Scope {
     #[must_use]
     pub fn with_consistency(mut self, level: Consistency) -> Self {
         self.consistency = level;
+        self
+    }
+
+    /// This scope within a session.
+    #[must_use]
+    pub fn with_session(mut self, session: Session) -> Self {
+        self.session = Some(session);
         self
     }
 
@@ -160,6 +170,12 @@ impl Scope {
     #[must_use]
     pub fn consistency(&self) -> &Consistency {
         &self.consistency
+    }
+
+    /// The session that this scope is within.
+    #[must_use]
+    pub fn session(&self) -> Option<&Session> {
+        self.session.as_ref()
     }
 
     /// The innermost item of this type.

@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, future::IntoFuture, ops::RangeInclusive, sync::Arc, time::Duration};
 
-use super::{AppendCondition, AppendRequest, BoxFuture, EventStore, ExpectedVersion, StreamAppend};
+use super::{AppendCondition, AppendRequest, BoxFuture, EventStore, ExpectedVersion, StreamAppend, noted::Noted};
 use crate::{
-    EventContext, Mark, NewEvent,
+    EventContext, Mark, NewEvent, Token,
     error::{Error, Result},
     scope::current_item,
 };
@@ -56,6 +56,7 @@ use crate::{
 pub struct Append<'a> {
     store: &'a dyn EventStore,
     request: AppendRequest,
+    noted: Noted,
 }
 
 impl Append<'_> {
@@ -72,7 +73,8 @@ impl<'a> Append<'a> {
         if let Some(context) = current_item::<EventContext>() {
             events.iter_mut().for_each(|event| event.take_context(&context));
         }
-        Self { store, request: AppendRequest { events, condition, stream: None, timeout: None } }
+        let request = AppendRequest { events, condition, stream: None, timeout: None };
+        Self { store, request, noted: Noted::current() }
     }
 
     /// Makes the events the next ones of a fixed stream, if that has the version that is expected.
@@ -100,10 +102,16 @@ impl IntoFuture for Append<'_> {
 
     fn into_future(self) -> Self::IntoFuture {
         let checked = self.request.condition.check().and_then(|()| check(&self.request.events));
-        match checked.and_then(|()| self.request.stream.as_ref().map_or(Ok(()), StreamAppend::check)) {
-            Ok(()) => self.store.run_append(self.request),
-            Err(error) => Box::pin(async { Err(error) }),
+        if let Err(error) = checked.and_then(|()| self.request.stream.as_ref().map_or(Ok(()), StreamAppend::check)) {
+            return Box::pin(async { Err(error) });
         }
+        let Self { store, request, noted } = self;
+        let appended = store.run_append(request);
+        Box::pin(async move {
+            let appended = appended.await?;
+            noted.saw(&appended.token);
+            Ok(appended)
+        })
     }
 }
 
@@ -142,6 +150,7 @@ pub struct Appended {
     first_version: Option<u64>,
     repeated: bool,
     node: Arc<str>,
+    token: Token,
 }
 
 impl Appended {
@@ -154,7 +163,13 @@ impl Appended {
     pub fn new(first_position: u64, events: &[NewEvent]) -> Self {
         let Some(last) = events.last() else { panic!("an append has at least one event") };
         let last = Mark::new(first_position + (events.len() as u64 - 1), last.id());
-        Self { first_position, last, first_version: None, repeated: false, node: "local".into() }
+        let token = Token::new();
+        Self { first_position, last, first_version: None, repeated: false, node: "local".into(), token }
+    }
+
+    /// What was written before, from `first_position` up to `last`, as the log tells.
+    pub(crate) fn found(first_position: u64, last: Mark, node: &str, token: Token) -> Self {
+        Self { first_position, last, first_version: None, repeated: true, node: node.into(), token }
     }
 
     /// For the makers of stores: the first of them has this version of the stream that they went to, if they went to one.
@@ -176,6 +191,22 @@ impl Appended {
     pub fn served_by(mut self, node: impl Into<Arc<str>>) -> Self {
         self.node = node.into();
         self
+    }
+
+    /// Adds the token for reads that contain these events.
+    #[must_use]
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// A token for reads that contain these events: by [`Consistency::AtLeast`](crate::Consistency::AtLeast) their writer
+    /// sees them on a replica.
+    ///
+    /// It has the mark of the last one, and where it was written, so it is good for other reads of this database, too.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// The position of the first event, which is that of the only one, when there is one.

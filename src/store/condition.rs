@@ -90,7 +90,7 @@ impl AppendCondition {
     }
 
     /// What vouches for a read whose log ended there.
-    pub(super) fn since(head: Option<Mark>, filter: Filter) -> Self {
+    pub(crate) fn since(head: Option<Mark>, filter: Filter) -> Self {
         Self::fail_if_events_match(filter).behind(head.map_or(After::Position(0), After::Mark))
     }
 

@@ -8,7 +8,7 @@ use super::{
     Append, AppendCondition, Appended, BoxStream, EventStream, Import, LoadAnswer, LoadRequest, LoadStream, Lookup,
     Query, QueryRequest, Served, StreamAppend, lookup, refusal,
 };
-use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, filter::Selection};
+use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, Token, filter::Selection};
 
 /// A future on the heap, as a method of a trait object returns it.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
@@ -61,8 +61,8 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
         let answer = self.run_query(request);
         Box::pin(async move {
-            let Answer { events, node, role, .. } = answer.await?;
-            Ok(Served::new(events.len() as u64).served_by(node, role))
+            let Answer { events, node, role, token, .. } = answer.await?;
+            Ok(Served::new(events.len() as u64).served_by(node, role).with_token(token))
         })
     }
 
@@ -72,8 +72,8 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         request.limit = Some(1);
         let answer = self.run_query(request);
         Box::pin(async move {
-            let Answer { events, node, role, .. } = answer.await?;
-            Ok(Served::new(!events.is_empty()).served_by(node, role))
+            let Answer { events, node, role, token, .. } = answer.await?;
+            Ok(Served::new(!events.is_empty()).served_by(node, role).with_token(token))
         })
     }
 
@@ -92,8 +92,8 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
         let answer = self.run_query(request.of_everything());
         Box::pin(async move {
-            let Answer { events, node, role, .. } = answer.await?;
-            Ok(request.answer_from(events.iter()).served_by(node, role))
+            let Answer { events, node, role, token, .. } = answer.await?;
+            Ok(request.answer_from(events.iter()).served_by(node, role).with_token(token))
         })
     }
 
@@ -262,6 +262,8 @@ pub struct Answer {
     pub node: Arc<str>,
     /// What that node is.
     pub role: Role,
+    /// For reads that contain what this one has seen; empty when the store gives none.
+    pub token: Token,
 }
 
 impl Answer {
@@ -269,7 +271,14 @@ impl Answer {
     /// `None` when the log is empty.
     #[must_use]
     pub fn new(events: Vec<Event>, head: Option<Mark>) -> Self {
-        Self { events, head, node: "local".into(), role: Role::Primary }
+        Self { events, head, node: "local".into(), role: Role::Primary, token: Token::new() }
+    }
+
+    /// Adds the token for reads that contain what this one has seen.
+    #[must_use]
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.token = token;
+        self
     }
 
     /// Says which node has served. Without it, it is a primary named `local`.

@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use super::AppendCondition;
-use crate::{Event, Filter, Mark, Role};
+use crate::{Event, Filter, Mark, Role, Token};
 
 /// All events of a filter, in the order of the log, with the log's head at the moment of the read.
 ///
@@ -22,6 +22,7 @@ pub struct History<S = Filter> {
     pub(super) head: Option<Mark>,
     pub(super) node: Arc<str>,
     pub(super) role: Role,
+    pub(super) token: Token,
 }
 
 impl<S> History<S> {
@@ -60,6 +61,15 @@ impl<S> History<S> {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// A token for reads that contain what this one has seen, also when the log was empty or nothing matched.
+    ///
+    /// It has the mark of the log's head, which is enough for reads of this log. Where that was written is asked for in a
+    /// [`Session`](crate::Session) only, so without one, other reads of the database that ask for it go to the primary.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Append, AppendCondition, AppendRequest, Appended, EventStore, append};
+use super::{Append, AppendCondition, AppendRequest, Appended, EventStore, append, noted::Noted};
 use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item};
 
 /// An import that is about to be made: await it, after changing its parts if need be.
@@ -55,6 +55,7 @@ pub struct Import<'a> {
     timeout: Option<Duration>,
     /// Of the scope in which the method was called.
     context: Option<EventContext>,
+    noted: Noted,
     on_progress: Box<dyn FnMut(Imported) + Send + 'a>,
 }
 
@@ -82,7 +83,8 @@ impl<'a> Import<'a> {
         condition: AppendCondition,
     ) -> Self {
         let (chunk, on_progress) = (Self::DEFAULT_CHUNK, Box::new(|_| {}));
-        Self { store, events, condition, chunk, timeout: None, context: current_item(), on_progress }
+        let (context, noted) = (current_item(), Noted::current());
+        Self { store, events, condition, chunk, timeout: None, context, noted, on_progress }
     }
 
     /// Replaces the most events of a chunk; 0 counts as 1. Defaults to [`DEFAULT_CHUNK`](Self::DEFAULT_CHUNK). A chunk has
@@ -122,6 +124,7 @@ impl<'a> Import<'a> {
                 }
                 None => error.within("before the first event was imported"),
             })?;
+            self.noted.saw(appended.token());
             self.condition.go_on_behind(appended.last());
             let before = imported.map_or((0, 0, 0), |it| (it.events, it.repeated, it.chunks));
             let so_far = Imported {

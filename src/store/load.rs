@@ -2,8 +2,8 @@
 
 use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
-use super::{BoxFuture, EventStore, Order, QueryRequest};
-use crate::{Consistency, Error, Event, Filter, Result, Role, event::check_stream, scope::current_consistency};
+use super::{BoxFuture, EventStore, Order, QueryRequest, noted::Noted};
+use crate::{Consistency, Error, Event, Filter, Result, Role, Token, event::check_stream, scope::current_consistency};
 
 /// The load of a fixed stream that is about to be made: await it, after changing its part, its order, where and how long if
 /// need be.
@@ -36,6 +36,7 @@ use crate::{Consistency, Error, Event, Filter, Result, Role, event::check_stream
 pub struct LoadStream<'a> {
     store: &'a dyn EventStore,
     request: LoadRequest,
+    noted: Noted,
 }
 
 impl<'a> LoadStream<'a> {
@@ -49,9 +50,11 @@ impl<'a> LoadStream<'a> {
             limit,
             order: Order::OldestFirst,
             consistency,
+            floor: Token::new(),
+            wants_token: false,
             timeout: None,
         };
-        Self { store, request }
+        Self { store, request, noted: Noted::current() }
     }
 
     /// Only events with a higher version, whatever the order. 0 for all, as without it.
@@ -102,9 +105,12 @@ impl IntoFuture for LoadStream<'_> {
             return Box::pin(async { Err(Error::invalid_input(what)) });
         }
         let id = Arc::clone(&self.request.stream);
-        let answer = self.store.run_load(self.request);
+        let Self { store, mut request, mut noted } = self;
+        (request.floor, request.wants_token) = noted.ask(&request.consistency);
+        let answer = store.run_load(request);
         Box::pin(async move {
-            let LoadAnswer { events, version, node, role } = answer.await?;
+            let LoadAnswer { events, version, node, role, token } = answer.await?;
+            noted.saw(&token);
             Ok(LoadedStream { id, events, version, node, role })
         })
     }
@@ -126,6 +132,10 @@ pub struct LoadRequest {
     pub order: Order,
     /// How fresh.
     pub consistency: Consistency,
+    /// What the answer has to contain, by its level and its session.
+    pub floor: Token,
+    /// Whether somebody waits for the answer's token.
+    pub wants_token: bool,
     /// The limit on time that the caller has set; else the store's own.
     pub timeout: Option<Duration>,
 }
@@ -151,6 +161,7 @@ impl LoadRequest {
     pub(super) fn of_everything(&self) -> QueryRequest {
         let mut query = QueryRequest::new(&Filter::any_event());
         (query.consistency, query.timeout) = (self.consistency.clone(), self.timeout);
+        (query.floor, query.wants_token) = (self.floor.clone(), self.wants_token);
         query
     }
 }
@@ -167,6 +178,8 @@ pub struct LoadAnswer {
     pub node: Arc<str>,
     /// What that node is.
     pub role: Role,
+    /// For reads that contain what this one has seen; empty when the store gives none.
+    pub token: Token,
 }
 
 impl LoadAnswer {
@@ -174,13 +187,20 @@ impl LoadAnswer {
     /// same snapshot, 0 when it has none.
     #[must_use]
     pub fn new(events: Vec<Event>, version: u64) -> Self {
-        Self { events, version, node: "local".into(), role: Role::Primary }
+        Self { events, version, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
     /// Says which node has served. Without it, it is a primary named `local`.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
+        self
+    }
+
+    /// Adds the token for reads that contain what this one has seen.
+    #[must_use]
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.token = token;
         self
     }
 }

@@ -3,7 +3,7 @@
 use std::{fmt, future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
 use super::{Answer, BoxFuture, EventStore, Order, QueryRequest, query::Call};
-use crate::{Consistency, Event, Result, Role, filter::Selection};
+use crate::{Consistency, Event, Result, Role, Token, filter::Selection};
 
 /// A question that is about to be asked: await it, after changing where and how long if need be.
 ///
@@ -24,6 +24,7 @@ pub struct Served<T> {
     value: T,
     node: Arc<str>,
     role: Role,
+    token: Token,
 }
 
 impl<'a, T> Lookup<'a, T> {
@@ -50,8 +51,8 @@ pub(super) fn last<'a>(store: &'a dyn EventStore, selection: &impl Selection) ->
         (request.order, request.limit) = (Order::NewestFirst, Some(1));
         let answer = store.run_query(request);
         Box::pin(async move {
-            let Answer { mut events, node, role, .. } = answer.await?;
-            Ok(Served::new(events.pop()).served_by(node, role))
+            let Answer { mut events, node, role, token, .. } = answer.await?;
+            Ok(Served::new(events.pop()).served_by(node, role).with_token(token))
         })
     })
 }
@@ -69,7 +70,7 @@ impl<T> Served<T> {
     /// otherwise.
     #[must_use]
     pub fn new(value: T) -> Self {
-        Self { value, node: "local".into(), role: Role::Primary }
+        Self { value, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
     /// Says which node has served.
@@ -77,6 +78,19 @@ impl<T> Served<T> {
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
         self
+    }
+
+    /// Adds the token for reads that contain what this one has seen.
+    #[must_use]
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// For the makers of stores: what [`with_token`](Self::with_token) has added.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// The answer itself.
@@ -112,7 +126,14 @@ impl<T: Send + 'static> IntoFuture for Lookup<'_, T> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        (self.run)(self.call.store, self.call.request)
+        let Self { call, run } = self;
+        let Call { store, request, noted } = call.asked();
+        let served = run(store, request);
+        Box::pin(async move {
+            let served = served.await?;
+            noted.saw(&served.token);
+            Ok(served)
+        })
     }
 }
 

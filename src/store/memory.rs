@@ -5,6 +5,7 @@ mod snapshot;
 use std::{
     collections::HashMap,
     fmt,
+    hash::{BuildHasher, RandomState},
     sync::{Arc, PoisonError, RwLock},
     time::SystemTime,
 };
@@ -14,7 +15,7 @@ use super::{
     condition::{After, Guard},
     refusal,
 };
-use crate::{Event, EventId, Result, StreamPlace};
+use crate::{Event, EventId, Mark, Result, StreamPlace, Token};
 
 /// An event store in memory, under the same rules as [`PostgresEventStore`](crate::PostgresEventStore).
 ///
@@ -22,9 +23,19 @@ use crate::{Event, EventId, Result, StreamPlace};
 /// read is strong, whatever the scope says, and nothing ever waits, so that limits have no effect.
 ///
 /// A query looks at every event behind its bound on positions.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct MemoryEventStore {
     log: Arc<RwLock<Log>>,
+    /// What this log is called in tokens.
+    number: u64,
+}
+
+impl Default for MemoryEventStore {
+    fn default() -> Self {
+        // Each of them is keyed by chance.
+        let number = RandomState::new().hash_one(0_u8);
+        Self { log: Arc::default(), number }
+    }
 }
 
 #[derive(Default)]
@@ -56,12 +67,16 @@ impl fmt::Debug for MemoryEventStore {
 
 impl EventStore for MemoryEventStore {
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
-        let log = Arc::clone(&self.log);
+        let (log, number) = (Arc::clone(&self.log), self.number);
         Box::pin(async move {
+            let with_token = |appended: Appended| {
+                let token = Token::of_log(number, appended.last());
+                appended.with_token(token)
+            };
             // One lock for judging and writing. Nothing in here panics half-way: a poisoned log is still whole.
             let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
             if let Some(appended) = log.repeated(&request)? {
-                return Ok(appended);
+                return Ok(with_token(appended));
             }
             if let Some(guard) = request.condition.guard() {
                 log.judge(guard)?;
@@ -69,26 +84,29 @@ impl EventStore for MemoryEventStore {
             if let Some(stream) = &request.stream {
                 stream.judge(log.version(&stream.id))?;
             }
-            Ok(log.write(request))
+            Ok(with_token(log.write(request)))
         })
     }
 
     fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
-        let log = Arc::clone(&self.log);
+        let (log, number) = (Arc::clone(&self.log), self.number);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
+            log.holds(request.floor.marks_of(number))?;
             let positions = log.streams.get(&*request.stream).map(Vec::as_slice).unwrap_or_default();
-            Ok(request.answer_from(positions.iter().filter_map(|position| log.at(*position))))
+            let answer = request.answer_from(positions.iter().filter_map(|position| log.at(*position)));
+            Ok(answer.with_token(log.token(number)))
         })
     }
 
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
-        let log = Arc::clone(&self.log);
+        let (log, number) = (Arc::clone(&self.log), self.number);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
+            log.holds(request.floor.marks_of(number))?;
             let behind = request.bounds.after.map_or(0, |after| usize::try_from(after).unwrap_or(usize::MAX));
             let events = request.select_from(log.events.get(behind..).unwrap_or_default().iter());
-            Ok(Answer::new(events, log.events.last().map(Event::mark)))
+            Ok(Answer::new(events, log.events.last().map(Event::mark)).with_token(log.token(number)))
         })
     }
 
@@ -98,6 +116,20 @@ impl EventStore for MemoryEventStore {
 }
 
 impl Log {
+    /// Whether it has what a token asks for. There is nothing to wait for: it is the only one.
+    fn holds(&self, marks: impl Iterator<Item = Mark>) -> Result<()> {
+        for mark in marks {
+            if !self.has(mark) {
+                return Err(refusal::lost(mark));
+            }
+        }
+        Ok(())
+    }
+
+    fn token(&self, number: u64) -> Token {
+        self.events.last().map(|event| Token::of_log(number, event.mark())).unwrap_or_default()
+    }
+
     fn head(&self) -> u64 {
         self.events.len() as u64
     }
@@ -168,5 +200,42 @@ impl Log {
             self.events.push(event);
         }
         appended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AppendCondition, Consistency, ErrorKind, Filter, NewEvent, SnapshotKey, SnapshotStore};
+
+    #[tokio::test]
+    async fn what_a_token_asks_for_is_there_or_lost() {
+        let store = MemoryEventStore::new();
+        let event = NewEvent::new("A", &1).unwrap();
+        let written = store.append([event], AppendCondition::none()).await.unwrap();
+        let all = Filter::any_event();
+        let key = SnapshotKey::new("p", 1, &all);
+        let read = async |token: &Token| {
+            let level = || Consistency::AtLeast(token.clone());
+            let project = store.project(&key, 0, |_, _| Ok(())).consistency(level()).without_saving();
+            [
+                store.query(&all).consistency(level()).await.map(|history| history.token().clone()),
+                store.count(&all).consistency(level()).await.map(|count| count.token().clone()),
+                store.load_stream("s").consistency(level()).await.map(|_| written.token().clone()),
+                project.await.map(|_| written.token().clone()),
+            ]
+        };
+        for token in read(written.token()).await {
+            assert_eq!(&token.unwrap(), written.token());
+        }
+        for lost in [Mark::new(2, written.last().id()), Mark::new(1, EventId::new())] {
+            for read in read(&Token::of_log(store.number, lost)).await {
+                assert_eq!(read.unwrap_err().kind(), ErrorKind::LogDiverged);
+            }
+        }
+        // Another log's is another log's affair.
+        for token in read(&Token::of_log(store.number ^ 1, Mark::new(7, written.last().id()))).await {
+            token.unwrap();
+        }
     }
 }

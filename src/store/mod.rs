@@ -10,6 +10,7 @@
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | what a query has read, and the condition that vouches for it |
 //! | `page`, `stream` | what is read in part, and event by event |
+//! | `noted` | what calls have to do with their session |
 //! | `refusal` | why an append is refused, in the same words in every store |
 //! | `batch` | which appends go together, and which of them stand in each other's way |
 //! | `snapshot` | states of projections: a trait of its own, beside the log |
@@ -26,6 +27,7 @@ mod import;
 mod load;
 mod lookup;
 mod memory;
+mod noted;
 mod page;
 mod postgres;
 mod query;

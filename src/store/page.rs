@@ -3,7 +3,7 @@
 use std::{ops::Deref, sync::Arc};
 
 use super::Answer;
-use crate::{Event, Filter, Mark, Role};
+use crate::{Event, Filter, Mark, Role, Token};
 
 /// Some events of a filter, in the order that was asked for.
 ///
@@ -41,12 +41,13 @@ pub struct Page<S = Filter> {
     events: Vec<Event>,
     node: Arc<str>,
     role: Role,
+    token: Token,
 }
 
 impl<S> Page<S> {
     pub(super) fn new(answer: Answer, selection: S) -> Self {
-        let Answer { events, node, role, .. } = answer;
-        Self { selection, events, node, role }
+        let Answer { events, node, role, token, .. } = answer;
+        Self { selection, events, node, role, token }
     }
 
     /// The events, in the order that was asked for.
@@ -84,6 +85,12 @@ impl<S> Page<S> {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, time::Duration};
 
-use super::{Answer, BoxFuture, EventStore, EventStream, History, Order, Page, PageStream, QueryRequest};
+use super::{Answer, BoxFuture, EventStore, EventStream, History, Order, Page, PageStream, QueryRequest, noted::Noted};
 use crate::{Consistency, Filter, Result, filter::Selection};
 
 /// A query that is about to be made: await it, after changing where and how long if need be.
@@ -53,17 +53,24 @@ pub struct PageQuery<'a, S = Filter> {
 pub(super) struct Call<'a> {
     pub(super) store: &'a dyn EventStore,
     pub(super) request: QueryRequest,
+    pub(super) noted: Noted,
 }
 
 impl<'a> Call<'a> {
-    /// At the level of the current scope.
+    /// At the level of the current scope, and within its session.
     pub(super) fn new(store: &'a dyn EventStore, selection: &impl Selection) -> Self {
-        Self { store, request: QueryRequest::new(selection) }
+        Self { store, request: QueryRequest::new(selection), noted: Noted::current() }
+    }
+
+    /// The call as it is carried out now: its session may have gone on since it was made.
+    pub(super) fn asked(mut self) -> Self {
+        (self.request.floor, self.request.wants_token) = self.noted.ask(&self.request.consistency);
+        self
     }
 }
 
 impl<'a, S: Selection> Query<'a, S> {
-    pub(super) fn new(store: &'a dyn EventStore, selection: S) -> Self {
+    pub(crate) fn new(store: &'a dyn EventStore, selection: S) -> Self {
         Self { call: Call::new(store, &selection), selection }
     }
 
@@ -98,7 +105,8 @@ impl<'a, S: Selection> Query<'a, S> {
 
     /// The events one by one, without holding them all: see [`EventStream`].
     pub fn stream(self) -> EventStream<S> {
-        EventStream::new(self.call.store.run_stream(self.call.request), self.selection)
+        let Call { store, request, noted } = self.call.asked();
+        EventStream::new(store.run_stream(request), self.selection, noted)
     }
 
     fn page(self) -> PageQuery<'a, S> {
@@ -133,7 +141,8 @@ impl<S: Selection> PageQuery<'_, S> {
 
     /// The events one by one, without holding them all: see [`PageStream`].
     pub fn stream(self) -> PageStream<S> {
-        PageStream::new(EventStream::new(self.call.store.run_stream(self.call.request), self.selection))
+        let Call { store, request, noted } = self.call.asked();
+        PageStream::new(EventStream::new(store.run_stream(request), self.selection, noted))
     }
 }
 
@@ -144,10 +153,12 @@ impl<S: Selection> IntoFuture for Query<'_, S> {
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { call, selection } = self;
-        let answer = call.store.run_query(call.request);
+        let Call { store, request, noted } = call.asked();
+        let answer = store.run_query(request);
         Box::pin(async move {
-            let Answer { events, head, node, role } = answer.await?;
-            Ok(History { selection, events, head, node, role })
+            let Answer { events, head, node, role, token } = answer.await?;
+            noted.saw(&token);
+            Ok(History { selection, events, head, node, role, token })
         })
     }
 }
@@ -159,7 +170,12 @@ impl<S: Selection> IntoFuture for PageQuery<'_, S> {
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { call, selection } = self;
-        let answer = call.store.run_query(call.request);
-        Box::pin(async move { Ok(Page::new(answer.await?, selection)) })
+        let Call { store, request, noted } = call.asked();
+        let answer = store.run_query(request);
+        Box::pin(async move {
+            let answer = answer.await?;
+            noted.saw(&answer.token);
+            Ok(Page::new(answer, selection))
+        })
     }
 }

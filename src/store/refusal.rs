@@ -2,6 +2,7 @@
 
 use super::condition::After;
 use crate::{
+    Mark,
     error::{Conflict, Error, ErrorKind, VersionMismatch},
     json::quoted,
 };
@@ -34,6 +35,15 @@ pub(super) fn diverged(after: After, head: u64) -> Error {
     let message = format!(
         "the log, which ends at position {head}, does not hold {expected} that the condition is based on: it was \
          restored, or events were lost in a failover; read again"
+    );
+    Error::new(ErrorKind::LogDiverged, message)
+}
+
+/// The log does not hold an event that a token asks for.
+pub(super) fn lost(mark: Mark) -> Error {
+    let message = format!(
+        "the log does not hold the event {mark} that the read must contain: it was restored, or events were lost in a \
+         failover; drop the token, or begin the session anew, and read again"
     );
     Error::new(ErrorKind::LogDiverged, message)
 }

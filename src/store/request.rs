@@ -6,7 +6,7 @@ use futures_util::stream::try_unfold;
 
 use super::{Answer, BoxStream, EventStore};
 use crate::{
-    Consistency, Error, ErrorKind, Event, Filter, Mark, Result,
+    Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Token,
     filter::{Bounds, Selection, Subject},
     scope::current_consistency,
 };
@@ -39,6 +39,10 @@ pub struct QueryRequest {
     pub limit: Option<u64>,
     /// How fresh.
     pub consistency: Consistency,
+    /// What the answer has to contain, by its level and its session.
+    pub floor: Token,
+    /// Whether somebody waits for the answer's token; one that costs nothing may be given all the same.
+    pub wants_token: bool,
     /// The limit that the caller has set; else the store's own.
     pub timeout: Option<Duration>,
 }
@@ -52,6 +56,8 @@ impl QueryRequest {
             order: Order::OldestFirst,
             limit: None,
             consistency: current_consistency(),
+            floor: Token::new(),
+            wants_token: false,
             timeout: None,
         }
     }

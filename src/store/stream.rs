@@ -10,8 +10,8 @@ use std::{
 
 use futures_util::Stream;
 
-use super::{Answer, AppendCondition};
-use crate::{Error, ErrorKind, Event, Filter, Mark, Role, error::Result, filter::Selection};
+use super::{Answer, AppendCondition, noted::Noted};
+use crate::{Error, ErrorKind, Event, Filter, Mark, Role, Token, error::Result, filter::Selection};
 
 /// A stream on the heap, as a method of a trait object returns it.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
@@ -70,6 +70,8 @@ pub struct EventStream<S = Filter> {
     /// What has come with the first answer: the log's head, if the log is not empty.
     head: Option<Option<Mark>>,
     served: Option<(Arc<str>, Role)>,
+    token: Token,
+    noted: Noted,
     end: Option<StreamEnd<S>>,
 }
 
@@ -78,12 +80,13 @@ pub struct EventStream<S = Filter> {
 pub struct StreamEnd<S = Filter> {
     selection: S,
     head: Option<Mark>,
+    token: Token,
 }
 
 impl<S: Selection> EventStream<S> {
-    pub(super) fn new(answers: BoxStream<Result<Answer>>, selection: S) -> Self {
-        let events = Vec::new().into_iter();
-        Self { answers: Some(answers), selection, events, head: None, served: None, end: None }
+    pub(super) fn new(answers: BoxStream<Result<Answer>>, selection: S, noted: Noted) -> Self {
+        let (events, token) = (Vec::new().into_iter(), Token::new());
+        Self { answers: Some(answers), selection, events, head: None, served: None, token, noted, end: None }
     }
 
     /// The next event; `None` after the last one, and after an error.
@@ -127,8 +130,10 @@ impl<S: Selection> EventStream<S> {
             }
             let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
             match ready!(answers.as_mut().poll_next(cx)) {
-                Some(Ok(Answer { events, head, node, role })) => {
+                Some(Ok(Answer { events, head, node, role, token })) => {
                     self.head.get_or_insert(head);
+                    self.noted.saw(&token);
+                    self.token = self.token.merge(&token);
                     self.served = Some((node, role));
                     self.events = events.into_iter();
                 }
@@ -142,7 +147,7 @@ impl<S: Selection> EventStream<S> {
                         let message = "the store ended the stream without an answer";
                         return Poll::Ready(Some(Err(Error::new(ErrorKind::Database, message))));
                     };
-                    self.end = Some(StreamEnd { selection: self.selection.clone(), head });
+                    self.end = Some(StreamEnd { selection: self.selection.clone(), head, token: self.token.clone() });
                     return Poll::Ready(None);
                 }
             }
@@ -155,6 +160,14 @@ impl<S> StreamEnd<S> {
     #[must_use]
     pub fn head(&self) -> Option<Mark> {
         self.head
+    }
+}
+
+impl<S> StreamEnd<S> {
+    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 }
 

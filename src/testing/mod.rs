@@ -109,6 +109,7 @@ mod programs;
 mod proxy;
 #[cfg(unix)]
 mod roles;
+mod scenario;
 #[cfg(unix)]
 mod scram;
 #[cfg(unix)]
@@ -137,3 +138,4 @@ pub use programs::Programs;
 pub use proxy::{Direction, FaultProxy, ProxyCounts};
 #[cfg(unix)]
 pub use roles::Rejoined;
+pub use scenario::{Decided, Scenario};

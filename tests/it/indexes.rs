@@ -99,7 +99,10 @@ async fn logs_of_any_name_have_indexes_of_their_own() {
 
 #[tokio::test]
 async fn what_an_interrupted_build_has_left_is_built_anew() {
-    let (database, router, store) = store().await;
+    let (database, router, _) = store().await;
+    // The build gets the connection of an append, and appends are never cancelled.
+    let single = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
+    let store = PostgresEventStore::new(&single.connect().await.unwrap());
     store.append([event("A", json!({"tenant": 1}))], AppendCondition::none()).await.unwrap();
     let index = LogIndex::key(tenant());
     let name = "mainstem.events_key_1cf1d458";

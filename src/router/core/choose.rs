@@ -8,7 +8,7 @@ use super::{
     live::Live,
     random,
     set::NodeSet,
-    table::{Decision, Reason, Refusal, Route, Table, Want},
+    table::{Asked, Decision, Reason, Refusal, Route, Table, Want},
 };
 
 /// A call that tries an ejected node has so long to itself.
@@ -19,17 +19,18 @@ const TRIAL_PAUSE: Duration = Duration::from_millis(500);
 const SIMILAR: u64 = 4;
 
 impl Table {
-    /// The node for a call that has `tried` some already. `random` is any number.
+    /// The node for a call that has asked some already. `random` is any number.
     ///
     /// A [fallback](Reason::Fallback) takes a place in the budget of `live`; the caller counts itself in and out.
     pub(in crate::router) fn choose(
         &self,
         want: Want,
         live: &Live,
-        tried: NodeSet,
+        asked: impl Into<Asked>,
         now: Duration,
         random: u64,
     ) -> Decision {
+        let Asked { tried, behind, may_wait } = asked.into();
         let tried = if flawed!(IgnoreTried) { NodeSet::EMPTY } else { tried };
         if want == Want::Strong {
             return self.writer_for(tried);
@@ -44,12 +45,29 @@ impl Table {
         {
             return Decision::Route(Route { node, reason: Reason::Trial });
         }
-        let mut qualified = (self.serving & self.current) - tried;
+        let current = self.serving & self.current;
+        let mut qualified = current - tried;
         if want == Want::Eventual {
             qualified = qualified & self.in_time;
         }
+        if let Want::AtLeast { .. } = want {
+            // Who was behind may have caught up since, and be known to have.
+            qualified = current - (tried - behind);
+        }
         if let Some(route) = self.pick(fresh(qualified), live, now, random) {
             return Decision::Route(route);
+        }
+        if let Want::AtLeast { timeline, .. } = want
+            && self.timeline.is_none_or(|present| present == timeline)
+        {
+            // What is known is of the last probe. Mostly they have got there since, and the connection tells for nothing.
+            let perhaps = (current & self.in_time) - tried;
+            if let Some(route) = self.pick(perhaps, live, now, random) {
+                return Decision::Route(Route { reason: Reason::Unproven, ..route });
+            }
+        }
+        if may_wait && !(current & behind).is_empty() {
+            return Decision::WaitForReplay;
         }
         let followed_nobody = want == Want::Eventual && (self.serving & self.current).is_empty();
         if followed_nobody && let Some(route) = self.pick(self.serving - tried, live, now, random) {
@@ -142,7 +160,7 @@ impl Table {
             _ => None,
         };
         if let Want::AtLeast { timeline, .. } = want
-            && self.timeline != Some(timeline)
+            && self.timeline.is_some_and(|present| present != timeline)
         {
             return Decision::Refuse(Refusal::Unproven);
         }

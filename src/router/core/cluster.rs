@@ -7,13 +7,13 @@ use super::{
     election::{Writer, elect},
     health::EjectionCause,
     history::History,
-    lsn::Lsn,
     node::{NodeConfig, NodeState},
     observation::{ConnectFailure, Observation, Report, Standing, Wish},
     random::Random,
     set::NodeSet,
     table::{EjectionEntry, Entry, Table},
 };
+use crate::lsn::Lsn;
 
 /// What the settings say about the cluster.
 #[derive(Clone, Debug)]
@@ -41,6 +41,8 @@ pub(in crate::router) struct Cluster {
     pub(super) nodes: Vec<NodeState>,
     pub(super) history: History,
     pub(super) newest: Option<u32>,
+    /// See [`Table::holds`].
+    held: Vec<(u32, Lsn)>,
     system: Option<u64>,
     /// Whether a primary has told `system`, and not just whoever was heard first. Then it stays.
     is_system_certain: bool,
@@ -58,13 +60,14 @@ impl Cluster {
         let nodes: Vec<_> = config.nodes.iter().cloned().map(NodeState::new).collect();
         let writer = elect(&nodes, None, config.probe_interval.is_some());
         let (history, random) = (History::default(), Random::new(seed));
-        let table = table(&config, &nodes, &history, writer, None);
+        let table = table(&config, &nodes, &history, writer, (None, None, &[]));
         let (newest, system, now, wishes) = (None, None, Duration::ZERO, VecDeque::new());
         Self {
             config,
             nodes,
             history,
             newest,
+            held: Vec::new(),
             system,
             is_system_certain: false,
             writer,
@@ -140,6 +143,7 @@ impl Cluster {
                     self.eject(index, EjectionCause::Silent);
                 }
             }
+            Observation::Replayed { sent_at, timeline, lsn } => node.replayed(sent_at, timeline, lsn),
             Observation::Role(role) => {
                 if node.told_role(role, now) {
                     self.wish_probe(index);
@@ -176,10 +180,13 @@ impl Cluster {
         if of_ours && report.timeline > self.newest {
             self.newest = report.timeline;
             self.history.clear();
+            // Of the timelines before, it is not known how much of them has come along.
+            self.held.clear();
         }
         if !counts {
             return;
         }
+        self.promoted(index);
         if self.settle() != Writer::One(index) || self.nodes.get(index).and_then(NodeState::timeline) != self.newest {
             return;
         }
@@ -190,6 +197,16 @@ impl Cluster {
         }
         if let Standing::Primary { flush: Some(flush) } = report.standing {
             self.history.add(if flawed!(ReceivedAt) { now } else { report.sent_at }, flush);
+        }
+    }
+
+    /// Whoever was promoted has taken along what it had: the present timeline holds that much of the one before.
+    fn promoted(&mut self, index: usize) {
+        let Some(node) = self.nodes.get(index) else { return };
+        let Some((old, up_to)) = node.had() else { return };
+        let is_new = node.role() == Role::Primary && node.timeline() > Some(old) && node.timeline() == self.newest;
+        if is_new && node.is_member() && !self.held.iter().any(|(timeline, _)| *timeline == old) {
+            self.held.push((old, up_to));
         }
     }
 
@@ -231,6 +248,7 @@ impl Cluster {
     fn count_timelines(&mut self) {
         self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
         self.history.clear();
+        self.held.clear();
     }
 
     /// A node was forgotten, and with it what nobody else has told: the newest timeline, and which cluster this is.
@@ -312,7 +330,8 @@ impl Cluster {
     fn rebuild(&mut self) {
         self.readmit_when_nobody_serves();
         let writer = self.settle();
-        self.table = Arc::new(table(&self.config, &self.nodes, &self.history, writer, self.newest));
+        let known = (self.newest, self.system, &*self.held);
+        self.table = Arc::new(table(&self.config, &self.nodes, &self.history, writer, known));
     }
 
     /// Outliers are only worse than others: without the others, they serve.
@@ -331,7 +350,13 @@ impl Cluster {
 }
 
 /// What there is to choose from.
-fn table(config: &Config, nodes: &[NodeState], history: &History, writer: Writer, newest: Option<u32>) -> Table {
+fn table(
+    config: &Config,
+    nodes: &[NodeState],
+    history: &History,
+    writer: Writer,
+    (newest, system, held): (Option<u32>, Option<u64>, &[(u32, Lsn)]),
+) -> Table {
     let which = |test: &dyn Fn(&NodeState) -> bool| -> NodeSet {
         nodes.iter().enumerate().filter(|(_, node)| test(node)).map(|(index, _)| index).collect()
     };
@@ -344,6 +369,12 @@ fn table(config: &Config, nodes: &[NodeState], history: &History, writer: Writer
     Table {
         writer,
         timeline: newest,
+        writer_timeline: match writer {
+            Writer::One(node) => nodes.get(node).and_then(NodeState::timeline),
+            _ => None,
+        },
+        system,
+        held: held.into(),
         replicas,
         serving: replicas - ejected,
         current: which(&|node| node.timeline().is_none() || node.timeline() >= newest),
@@ -369,6 +400,7 @@ fn entry(node: &NodeState, newest: Option<u32>, history: &History, writer: Write
             trial_from: ejection.trial_from,
         }),
         place,
+        tells_timeline: node.tells_timeline(),
         fresh_as_of: place.and_then(|_| fresh_as_of(node, newest, history)),
     }
 }

@@ -23,6 +23,11 @@ pub(in crate::router) enum Flaw {
     AnyFailureIsAStop,
     /// A floor is compared by its place alone.
     FloorWithoutTimeline,
+    /// The new timeline is taken to hold all of the old one.
+    HoldsEverything,
+    /// What is to be proven by the connection is taken for proven.
+    #[cfg(test)]
+    IgnoreGuard,
     /// What a node said is believed after the connection to it was lost.
     KeepPlace,
     /// A replica that has replayed all that it received is fresh, whether or not it receives anything.

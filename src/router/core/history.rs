@@ -10,7 +10,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use super::lsn::Lsn;
+use crate::lsn::Lsn;
 
 /// The most moments that are kept. Asked twice a second, these would be four minutes, but longer lags have to be known too:
 /// so the older they are, the further apart.

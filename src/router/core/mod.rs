@@ -14,7 +14,7 @@
 //! | `table`, `choose` | the data plane |
 //! | `live`, `budget` | what calls count while they run |
 //! | `snapshot` | all of it for people |
-//! | `set`, `lsn`, `random` | sets of nodes, places in the log, randomness from a seed |
+//! | `set`, `random` | sets of nodes, randomness from a seed |
 //! | `simulator`, `flaw` | a cluster that fails in every way, and the rules broken on purpose (tests) |
 
 mod budget;
@@ -26,7 +26,6 @@ pub(super) mod flaw;
 mod health;
 mod history;
 mod live;
-mod lsn;
 mod node;
 mod observation;
 mod random;
@@ -49,11 +48,10 @@ pub(super) use self::{
     observation::{ConnectFailure, Observation, Report, Standing, Wish},
     random::{STEP, mix},
     set::{MOST_NODES, NodeSet},
-    table::{Decision, Exclusion, Reason, Refusal, Route, Table, Want},
+    table::{Asked, Decision, Exclusion, Reason, Refusal, Route, Table, Want},
 };
 pub use self::{
     health::EjectionCause,
-    lsn::Lsn,
     snapshot::{FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, RouterSnapshot},
 };
 

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Role,
     health::Health,
-    lsn::Lsn,
     observation::{Report, Standing},
 };
+use crate::lsn::Lsn;
 
 /// What the settings say about a node.
 #[derive(Clone, Debug)]
@@ -45,6 +45,10 @@ pub(super) struct NodeState {
     place: Option<Lsn>,
     received: Option<Lsn>,
     is_receiving: Option<bool>,
+    /// Whether what it has told last is the timeline that it is on, and not the newest one that it is sure to have reached.
+    tells_timeline: bool,
+    /// What it had replayed as a replica, of which timeline, when it told that last and was still receiving that.
+    had: Option<(u32, Lsn)>,
     /// Nothing that was asked before this moment says anything any more.
     not_before: Duration,
     /// When it refused a connection for the first time since its last answer.
@@ -71,6 +75,8 @@ impl NodeState {
             place: None,
             received: None,
             is_receiving: None,
+            tells_timeline: false,
+            had: None,
             not_before: Duration::ZERO,
             refused_since: None,
             generation: 0,
@@ -132,6 +138,16 @@ impl NodeState {
         self.received
     }
 
+    /// See the field.
+    pub(super) fn tells_timeline(&self) -> bool {
+        self.tells_timeline
+    }
+
+    /// See the field. Of a primary it says what it had before it was promoted.
+    pub(super) fn had(&self) -> Option<(u32, Lsn)> {
+        self.had
+    }
+
     pub(super) fn is_receiving(&self) -> Option<bool> {
         self.is_receiving
     }
@@ -182,11 +198,18 @@ impl NodeState {
         self.timeline = timeline.or(self.timeline);
         self.has_told_timeline |= self.timeline.is_some();
         self.system = report.system.or(self.system);
+        // After a restart it may have been rewound.
+        self.had = self.had.filter(|_| self.instance.is_some() && self.instance == report.instance);
         self.instance = report.instance;
         (self.place, self.received, self.is_receiving) = match report.standing {
             Standing::Primary { flush } => (flush, None, None),
             Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),
         };
+        // Who receives nothing may replay another timeline from an archive.
+        self.tells_timeline = self.is_receiving != Some(false) && !report.may_be_newer;
+        if self.tells_timeline && role == Role::Replica {
+            self.had = report.timeline.zip(self.place).or(self.had);
+        }
         true
     }
 
@@ -200,6 +223,14 @@ impl NodeState {
             && self.instance.is_some()
             && self.instance == report.instance;
         if runs_on { report.timeline.max(self.timeline) } else { report.timeline }
+    }
+
+    /// Takes in that it has replayed so much, if it is still what it was when it said so.
+    pub(super) fn replayed(&mut self, sent_at: Duration, timeline: u32, lsn: Lsn) {
+        let is_same = self.role == Some(Role::Replica) && self.timeline == Some(timeline);
+        if is_same && sent_at >= self.not_before {
+            self.place = self.place.max(Some(lsn));
+        }
     }
 
     /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so nothing

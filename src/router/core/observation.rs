@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{Role, lsn::Lsn};
+use super::Role;
+use crate::lsn::Lsn;
 
 /// What happened on a node. `answers` is how often it has answered so far, calls and probes, and
 /// `served` how many calls it has served.
@@ -23,6 +24,8 @@ pub(in crate::router) enum Observation {
     Lost { served: u32 },
     /// A probe was answered.
     Probed(Report),
+    /// A replica has said, when it was asked at `sent_at`, that it has replayed so much of that timeline.
+    Replayed { sent_at: Duration, timeline: u32, lsn: Lsn },
     /// A connection was told the node's role.
     Role(Role),
     /// A call or a probe got no answer in its time.
@@ -48,6 +51,7 @@ impl Observation {
             | Self::CallFailed { .. }
             | Self::ConnectFailed(ConnectFailure::Refused)
             | Self::Probed(_)
+            | Self::Replayed { .. }
             | Self::Role(_) => true,
             Self::ConnectFailed(_) | Self::Forgotten | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
         }

@@ -7,10 +7,10 @@ use super::{
     cluster::{Cluster, fresh_as_of, lag},
     election::Writer,
     live::Live,
-    lsn::Lsn,
     node::NodeState,
     table::{Exclusion, Want},
 };
+use crate::lsn::Lsn;
 
 /// What a [`Router`](crate::Router) knows at one moment; see [`Router::snapshot`](crate::Router::snapshot).
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,8 @@
 
 use std::{fmt, time::Duration};
 
-use super::{Fallback, election::Writer, health::EjectionCause, live::Live, lsn::Lsn, set::NodeSet};
+use super::{Fallback, election::Writer, health::EjectionCause, live::Live, set::NodeSet};
+use crate::lsn::Lsn;
 
 /// What the caller can live with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,10 +17,26 @@ pub(in crate::router) enum Want {
     /// A replica.
     Eventual,
     /// A node that has this place of this timeline.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the level for users comes with tokens"))]
     AtLeast { timeline: u32, lsn: Lsn },
     /// A node that holds everything that was acknowledged longer ago than this.
     Bounded(Duration),
+}
+
+/// What a call has done so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(in crate::router) struct Asked {
+    /// The nodes that it has asked.
+    pub(in crate::router) tried: NodeSet,
+    /// Of these, the replicas that only have not got as far as the call needs.
+    pub(in crate::router) behind: NodeSet,
+    /// Whether it still has time to wait for one of these.
+    pub(in crate::router) may_wait: bool,
+}
+
+impl From<NodeSet> for Asked {
+    fn from(tried: NodeSet) -> Self {
+        Self { tried, ..Self::default() }
+    }
 }
 
 /// The decision about one call.
@@ -28,6 +45,8 @@ pub(in crate::router) enum Decision {
     Route(Route),
     /// The primary could serve, but has taken over as many calls as it may.
     WaitForBudget,
+    /// Replicas could serve that have not got as far as the call needs.
+    WaitForReplay,
     Refuse(Refusal),
 }
 
@@ -44,6 +63,8 @@ pub(in crate::router) enum Reason {
     Primary,
     /// A replica that qualifies, near if any is.
     Replica,
+    /// None is known to have got as far as the call needs. This one may have, and its connection has to prove it.
+    Unproven,
     /// None that is near qualifies, or they all are full.
     SpillOver,
     /// All that qualify are full: this one is waited for.
@@ -113,6 +134,12 @@ pub(in crate::router) struct Table {
     pub(super) writer: Writer,
     /// The newest timeline that was ever seen.
     pub(super) timeline: Option<u32>,
+    /// The timeline of the one that takes writes, when it has told.
+    pub(super) writer_timeline: Option<u32>,
+    /// The cluster's system identifier, when somebody has told.
+    pub(super) system: Option<u64>,
+    /// Older timelines, each with the place up to which the present one is known to hold it.
+    pub(super) held: Box<[(u32, Lsn)]>,
     /// The nodes to read from, whatever their state.
     pub(super) replicas: NodeSet,
     /// Of these: in service,
@@ -140,6 +167,8 @@ pub(super) struct Entry {
     pub(super) ejection: Option<EjectionEntry>,
     /// The place that it has replayed, where it is known of which timeline.
     pub(super) place: Option<(u32, Lsn)>,
+    /// Whether it told the timeline that it is on when it was asked last.
+    pub(super) tells_timeline: bool,
     /// Everything acknowledged before this moment is there.
     pub(super) fresh_as_of: Option<Duration>,
 }
@@ -154,6 +183,31 @@ pub(super) struct EjectionEntry {
 impl Table {
     pub(in crate::router) fn writer(&self) -> Writer {
         self.writer
+    }
+
+    /// The newest timeline that was ever seen.
+    pub(in crate::router) fn timeline(&self) -> Option<u32> {
+        self.timeline
+    }
+
+    /// The timeline of the one that takes writes.
+    pub(in crate::router) fn writer_timeline(&self) -> Option<u32> {
+        self.writer_timeline
+    }
+
+    /// The cluster's system identifier.
+    pub(in crate::router) fn system(&self) -> Option<u64> {
+        self.system
+    }
+
+    /// Whether this node told the timeline that it is on when it was asked last.
+    pub(in crate::router) fn tells_timeline(&self, node: usize) -> bool {
+        self.entries.get(node).is_some_and(|entry| entry.tells_timeline)
+    }
+
+    /// Whether the present timeline is known to hold everything up to this place of an older one.
+    pub(in crate::router) fn holds(&self, timeline: u32, lsn: Lsn) -> bool {
+        self.held.iter().any(|&(old, up_to)| old == timeline && (lsn <= up_to || flawed!(HoldsEverything)))
     }
 
     /// Whether an answer of this node is news: it is out of service, and its time is over.

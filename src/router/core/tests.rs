@@ -10,6 +10,7 @@ use std::{
 use proptest::prelude::*;
 
 use super::{snapshot::NodeCondition, *};
+use crate::lsn::Lsn;
 
 const NOW: Duration = Duration::from_secs(60);
 const SECOND: Duration = Duration::from_secs(1);
@@ -51,7 +52,7 @@ impl Core {
     }
 
     fn choose(&self, want: Want, tried: &[usize], random: u64) -> Decision {
-        self.cluster.table().choose(want, &self.live, tried.iter().copied().collect(), NOW, random)
+        self.cluster.table().choose(want, &self.live, tried.iter().copied().collect::<NodeSet>(), NOW, random)
     }
 
     /// The node and the reason of an eventual read.
@@ -194,9 +195,40 @@ fn a_floor_of_an_old_timeline_is_unproven() {
     let at_least = |timeline, lsn| Want::AtLeast { timeline, lsn: Lsn::new(lsn) };
     let route = |node, reason| Decision::Route(Route { node, reason });
     assert_eq!(core.choose(at_least(2, 90), &[], 0), route(1, Reason::Replica));
-    assert_eq!(core.choose(at_least(2, 91), &[], 0), route(0, Reason::Fallback));
+    // By its connection it may prove that it has got there since; then the primary is next.
+    assert_eq!(core.choose(at_least(2, 91), &[], 0), route(1, Reason::Unproven));
+    assert_eq!(core.choose(at_least(2, 91), &[1], 0), route(0, Reason::Fallback));
+    let asked = Asked { tried: NodeSet::one(1), behind: NodeSet::one(1), may_wait: true };
+    let again = |core: &Core| core.cluster.table().choose(at_least(2, 91), &core.live, asked, NOW, 0);
+    assert_eq!(again(&core), Decision::WaitForReplay);
+    core.report(1, NOW, 2, replica(91));
+    assert_eq!(again(&core), route(1, Reason::Replica));
     assert_eq!(core.choose(at_least(1, 10), &[], 0), Decision::Refuse(Refusal::Unproven));
     assert_eq!(core.choose(at_least(3, 10), &[], 0), Decision::Refuse(Refusal::Unproven));
+}
+
+#[test]
+fn what_the_promoted_node_had_is_held_by_the_new_timeline() {
+    let mut core = Core::replicas(2);
+    core.report(0, NOW, 1, primary(100));
+    core.report(1, NOW, 1, replica(90));
+    let holds = |core: &Core, timeline, lsn| core.cluster.table().holds(timeline, Lsn::new(lsn));
+    assert!(!holds(&core, 1, 10), "it is the present one");
+    core.report(1, NOW + SECOND, 2, primary(95));
+    assert!(holds(&core, 1, 90) && !holds(&core, 1, 91) && !holds(&core, 3, 1));
+    // How much of that has come along to the next one nobody has seen.
+    core.report(2, NOW + SECOND, 2, replica(80));
+    core.report(2, NOW + 2 * SECOND, 3, primary(85));
+    assert!(holds(&core, 2, 80) && !holds(&core, 2, 81) && !holds(&core, 1, 10));
+}
+
+#[test]
+fn what_was_told_before_a_restart_is_held_by_nobody() {
+    let mut core = Core::replicas(1);
+    core.tell(0, NOW, (1, 1, 10), primary(100));
+    core.tell(1, NOW, (1, 1, 11), replica(90));
+    core.tell(1, NOW + SECOND, (1, 2, 12), primary(95));
+    assert!(!core.cluster.table().holds(1, Lsn::new(10)));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use crate::{
     Filter, NewEvent,
     filter::{FilterItem, Fragment, PredicateGroup, Side},
-    json::Value,
+    json::{Value, write_string},
 };
 
 /// The keys of an event, hashed.
@@ -48,12 +48,12 @@ impl EventKeys {
         let metadata = Some(event.metadata().value());
         for (side, value) in [(Side::Payload, event.payload().value()), (Side::Metadata, metadata)] {
             let Some(value) = value else { continue };
-            leaves(&value, &mut Vec::new(), &mut |steps, value| hashes.push(leaf_hash(side, steps, value)));
+            leaves(&value, hash(&side), &mut Vec::new(), &mut |at, _, value| hashes.push(leaf_hash(at, value)));
         }
         Self(hashes)
     }
 
-    pub(super) fn hashes(&self) -> &[u64] {
+    pub(in crate::store) fn hashes(&self) -> &[u64] {
         &self.0
     }
 }
@@ -70,7 +70,7 @@ impl GuardKeys {
         keys
     }
 
-    pub(super) fn hashes(&self) -> &[u64] {
+    pub(in crate::store) fn hashes(&self) -> &[u64] {
         &self.hashes
     }
 
@@ -148,13 +148,13 @@ impl Leaf {
         }
         let side = fragment.side();
         let mut best: Option<Self> = None;
-        leaves(fragment.value(), &mut Vec::new(), &mut |steps, value| {
+        leaves(fragment.value(), hash(&side), &mut Vec::new(), &mut |at, steps, value| {
             if best.as_ref().is_some_and(|leaf| leaf.place.is_some()) {
                 return;
             }
             let place = path(side, steps).map(|path| (Place::Path(path), value.clone().into_canonical().1));
             if best.is_none() || place.is_some() {
-                best = Some(Self { hash: leaf_hash(side, steps, value), place });
+                best = Some(Self { hash: leaf_hash(at, value), place });
             }
         });
         best
@@ -171,38 +171,36 @@ fn path(side: Side, steps: &[Step<'_>]) -> Option<String> {
     for step in steps {
         let Step::Member(name) = step else { return None };
         path.push(',');
-        path.push_str(&json_text(name));
+        write_string(&mut path, name);
     }
     path.push(']');
     Some(path)
 }
 
-/// Calls `see` with every scalar of a document.
-fn leaves<'v>(value: &'v Value<'_>, steps: &mut Vec<Step<'v>>, see: &mut impl FnMut(&[Step<'v>], &Value<'_>)) {
+/// Calls `see` with every scalar of a document, and where it is: a hash of that, and the steps.
+fn leaves<'v>(
+    value: &'v Value<'_>,
+    at: u64,
+    steps: &mut Vec<Step<'v>>,
+    see: &mut impl FnMut(u64, &[Step<'v>], &Value<'_>),
+) {
+    let mut within = |step, value| {
+        steps.push(step);
+        leaves(value, hash(&(at, step)), steps, see);
+        steps.pop();
+    };
     match value {
-        Value::Object(members) => {
-            for (name, member) in members {
-                steps.push(Step::Member(name));
-                leaves(member, steps, see);
-                steps.pop();
-            }
-        }
-        Value::Array(elements) => {
-            for element in elements {
-                steps.push(Step::Element);
-                leaves(element, steps, see);
-                steps.pop();
-            }
-        }
-        scalar => see(steps, scalar),
+        Value::Object(members) => members.iter().for_each(|(name, member)| within(Step::Member(name), member)),
+        Value::Array(elements) => elements.iter().for_each(|element| within(Step::Element, element)),
+        scalar => see(at, steps, scalar),
     }
 }
 
-fn leaf_hash(side: Side, steps: &[Step<'_>], value: &Value<'_>) -> u64 {
+fn leaf_hash(at: u64, value: &Value<'_>) -> u64 {
     match value {
-        Value::String(text) => hash(&("leaf", side, steps, "text", &**text)),
+        Value::String(text) => hash(&(at, "text", &**text)),
         // Equal numbers have one canonical text.
-        other => hash(&("leaf", side, steps, "other", other.clone().into_canonical().1)),
+        other => hash(&(at, "other", other.clone().into_canonical().1)),
     }
 }
 
@@ -222,5 +220,7 @@ fn hash(key: &impl Hash) -> u64 {
 }
 
 fn json_text(text: &str) -> String {
-    serde_json::Value::from(text).to_string()
+    let mut json = String::with_capacity(text.len() + 2);
+    write_string(&mut json, text);
+    json
 }

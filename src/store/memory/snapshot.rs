@@ -23,7 +23,7 @@ fn map_key(key: &SnapshotKey) -> Key {
 }
 
 impl Log {
-    fn holds(&self, mark: Mark) -> bool {
+    pub(super) fn has(&self, mark: Mark) -> bool {
         self.at(mark.position()).is_some_and(|event| event.id() == mark.id())
     }
 }
@@ -34,7 +34,7 @@ impl SnapshotStore for MemoryEventStore {
         Box::pin(async move {
             let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
             // Once is enough: this log never loses an event, so that what was held is held for good.
-            if !log.holds(request.mark) {
+            if !log.has(request.mark) {
                 return Err(request.diverged(log.head()));
             }
             let snapshot = Snapshot::new(request.mark, request.state, SystemTime::now());
@@ -50,10 +50,12 @@ impl SnapshotStore for MemoryEventStore {
     }
 
     fn run_load_snapshot(&self, request: LoadSnapshotRequest) -> BoxFuture<Result<Option<Snapshot>>> {
-        let log = Arc::clone(&self.log);
+        let (log, number) = (Arc::clone(&self.log), self.number);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
-            Ok(log.snapshots.get(&map_key(&request.key)).cloned())
+            log.holds(request.floor.marks_of(number))?;
+            let found = log.snapshots.get(&map_key(&request.key)).cloned();
+            Ok(found.map(|found| found.with_token(log.token(number))))
         })
     }
 
@@ -66,15 +68,17 @@ impl SnapshotStore for MemoryEventStore {
     }
 
     fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
-        let log = Arc::clone(&self.log);
+        let (log, number) = (Arc::clone(&self.log), self.number);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
-            if !log.holds(request.mark) {
+            log.holds(request.floor.marks_of(number))?;
+            if !log.has(request.mark) {
                 return Err(request.diverged(log.head()));
             }
             let since = usize::try_from(request.mark.position()).unwrap_or(usize::MAX);
             let selected = log.events.iter().skip(since).filter(|event| request.filter.matches(event));
-            Ok(Answer::new(selected.cloned().collect(), log.events.last().map(Event::mark)))
+            let answer = Answer::new(selected.cloned().collect(), log.events.last().map(Event::mark));
+            Ok(answer.with_token(log.token(number)))
         })
     }
 }

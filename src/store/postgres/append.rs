@@ -11,9 +11,10 @@ use super::{
     call::{self, Verdict},
     drain::{Batch, Drain, LOCK_SHARE},
     failure, filter_sql,
-    group::Waiting,
+    group::{Server, Waiting},
     merge,
     prepared::{Prepared, PreparedGuard},
+    tail::UnderWay,
     wire::{self, Unreadable},
 };
 use crate::{
@@ -43,8 +44,8 @@ async fn submit(
         if let (Some(guard), Some(After::Beginning)) = (&append.guard, after) {
             after = Some(judge(store, guard, After::Beginning, &append.events, deadline).await?);
         }
-        let (node, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
-        let named = |error: Error| error.with_node(Arc::clone(&node));
+        let (server, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
+        let named = |error: Error| error.with_node(Arc::clone(&server.node));
         let done = match verdict {
             Verdict::Appended { position, version } => appended(append, position, version),
             Verdict::Repeated { position, version } => appended(append, position, version).as_repeated(),
@@ -61,7 +62,8 @@ async fn submit(
                 continue;
             }
         };
-        return Ok(done.served_by(node));
+        let token = store.token(server.system, done.last(), server.place);
+        return Ok(done.served_by(server.node).with_token(token));
     }
 }
 
@@ -140,7 +142,7 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
             },
         };
         drain.connected(true);
-        store.unmerged.room(deadline).await;
+        store.known.unmerged.room(deadline).await;
         gather(&drain).await;
         let usable = commit(&store, &held, &mut drain).await;
         drain.connected(usable);
@@ -166,15 +168,20 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             continue;
         }
         let (deadline, lock_ms) = limits(&waiting);
+        let under_way = store.known.tail.send(lease.session());
+        let looked = under_way.judge(waiting.iter().map(|one| (one.after, one.append.guard.as_ref())));
+        waiting.iter_mut().zip(looked).for_each(|(one, until)| one.looked_until = until);
         let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &edges).await;
         waiting = drain.sent();
         match outcome {
-            Ok(verdicts) => {
-                let node = lease.node().name();
-                merge::appended(store, written(&waiting, &verdicts));
+            Ok((verdicts, lsn)) => {
+                let (system, place) = lease.written(lsn);
+                let server = Server { node: Arc::clone(lease.node().name()), system, place };
+                note(store, under_way, &waiting, &verdicts);
                 let answers = waiting.into_iter().zip(verdicts);
+                let answers = answers.map(|(one, verdict)| doubt(store, one, verdict));
                 let (again, answers): (Vec<_>, Vec<_>) = answers.partition(|(_, verdict)| *verdict == Verdict::Again);
-                answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((Arc::clone(node), verdict))));
+                answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((server.clone(), verdict))));
                 // They are the first of the next batch, and stand behind nobody there: or it would have no end.
                 drain.put_back(again.into_iter().map(|(one, _)| one).collect());
             }
@@ -206,10 +213,28 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
     true
 }
 
-/// How many events of a batch were written.
-fn written(waiting: &[Waiting], verdicts: &[Verdict]) -> usize {
-    let appends = waiting.iter().zip(verdicts).filter(|(_, verdict)| matches!(verdict, Verdict::Appended { .. }));
-    appends.map(|(one, _)| one.append.events.len()).sum()
+/// Notes what a batch has written.
+fn note(store: &PostgresEventStore, under_way: UnderWay, waiting: &[Waiting], verdicts: &[Verdict]) {
+    let position = |verdict: &Verdict| match verdict {
+        Verdict::Appended { position, .. } => Some(*position),
+        _ => None,
+    };
+    let Some(first) = verdicts.iter().find_map(position) else { return };
+    let written = waiting.iter().zip(verdicts).filter(|(_, verdict)| position(verdict).is_some());
+    let appends: Vec<Arc<Prepared>> = written.map(|(one, _)| Arc::clone(&one.append)).collect();
+    merge::appended(store, appends.iter().map(|append| append.events.len()).sum());
+    under_way.has_written(first - 1, appends);
+}
+
+/// If the log does not hold what this process has written, it says nothing about what the condition is based on.
+fn doubt(store: &PostgresEventStore, mut one: Waiting, verdict: Verdict) -> (Waiting, Verdict) {
+    match (one.looked_until.take(), verdict) {
+        (Some(_), Verdict::Diverged(_)) => {
+            store.known.tail.forget();
+            (one, Verdict::Again)
+        }
+        (_, verdict) => (one, verdict),
+    }
 }
 
 /// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them

@@ -134,12 +134,7 @@ impl PostgresEventStoreBuilder {
         let judges = size.map_or(JUDGES, |size| size / 2);
         let drains = size.map_or(DRAINS, |size| DRAINS.min(size / 4)).max(1);
         let group = Arc::new(Group::new(self.limits, drains, judges));
-        PostgresEventStore {
-            router: self.router,
-            log: Arc::new(Log::new(self.name, self.keys.into())),
-            group,
-            unmerged: Arc::default(),
-            seen: Arc::default(),
-        }
+        let log = Log::new(self.name, self.router.database(), self.keys.into());
+        PostgresEventStore { router: self.router, log: Arc::new(log), group, known: Arc::default() }
     }
 }

@@ -3,7 +3,10 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{
+    Row,
+    types::{PgLsn, ToSql},
+};
 use uuid::Uuid;
 
 use super::{
@@ -12,6 +15,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    lsn::Lsn,
     router::{Deadline, Effect, Lease},
     store::{
         StreamAppend,
@@ -49,7 +53,7 @@ pub(super) async fn call(
     lock_timeout_ms: i32,
     waiting: &[Waiting],
     edges: &[Edge],
-) -> Result<Vec<Verdict>> {
+) -> Result<(Vec<Verdict>, Lsn)> {
     let columns = Columns::new(waiting);
     let keys = Keys::new(waiting);
     let edge_appends = some(edges.iter().map(|edge| number(edge.append)).collect());
@@ -82,7 +86,9 @@ pub(super) async fn call(
     let rows = lease.query(Effect::Append, deadline, sql, &params).await?;
     let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
     let answer = Answer::read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
-    answer.verdicts(waiting).ok_or_else(|| unknown_outcome("an outcome"))
+    let lsn = answer.lsn;
+    let verdicts = answer.verdicts(waiting).ok_or_else(|| unknown_outcome("an outcome"))?;
+    Ok((verdicts, lsn))
 }
 
 /// What the batch consists of, by column.
@@ -139,8 +145,9 @@ impl<'a> Columns<'a> {
             self.appends.push(number_of_append);
             self.following.push(int(append.events.len() - 1 - index));
         }
-        self.after_positions.push(waiting.after.map(|after| wire::position_param(after.position())));
-        self.after_ids.push(waiting.after.and_then(After::mark).map(|mark| mark.id().into()));
+        let after = waiting.looked_until.map(After::Mark).or(waiting.after);
+        self.after_positions.push(after.map(|after| wire::position_param(after.position())));
+        self.after_ids.push(after.and_then(After::mark).map(|mark| mark.id().into()));
         self.items.push(append.guard.as_ref().map(|guard| &*guard.items));
     }
 }
@@ -193,6 +200,8 @@ struct Answer {
     outcomes: Option<Vec<Outcome>>,
     /// The version of each append's last event, if any went to a stream.
     versions: Option<Vec<Option<i64>>>,
+    /// All of it is before this place.
+    lsn: Lsn,
 }
 
 /// Its name, and the position and the type that come with it.
@@ -211,6 +220,7 @@ impl Answer {
             head: wire::position(row.try_get(0)?)?,
             outcomes: outcomes.map(Iterator::collect),
             versions: row.try_get(4)?,
+            lsn: Lsn::new(row.try_get::<_, PgLsn>(5)?.into()),
         })
     }
 

@@ -11,6 +11,7 @@ use super::{
 use crate::{
     Error, Filter, Result,
     filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
+    json::write_string,
 };
 
 /// A parameter of a statement.
@@ -127,34 +128,57 @@ fn item<'a>(item: &'a FilterItem, keys: HotKeys<'_>, params: &mut Vec<Param<'a>>
 /// The filter as data, for the append procedure; `migrations/V2__append.sql` says what it looks like.
 pub(super) fn items_json(filter: &Filter) -> String {
     let Some(items) = filter.items() else { return "[{}]".to_owned() };
-    let items: Vec<String> = items.map(item_json).collect();
-    format!("[{}]", items.join(","))
+    let mut json = String::from("[");
+    write_list(&mut json, ",", items, item_json);
+    json.push(']');
+    json
 }
 
-fn item_json(item: &FilterItem) -> String {
-    let mut parts = Vec::new();
+fn item_json(json: &mut String, item: &FilterItem) {
+    let part = |json: &mut String, name: &str| {
+        let begin = if json.ends_with('{') { "\"" } else { ",\"" };
+        json.extend([begin, name, "\":"]);
+    };
+    json.push('{');
     if item.types().len() > 0 {
-        parts.push(format!("\"types\":{}", texts_json(item.types())));
+        part(json, "types");
+        write_texts(json, item.types());
     }
     if item.tags().len() > 0 {
-        parts.push(format!("\"tags\":{}", texts_json(item.tags())));
+        part(json, "tags");
+        write_texts(json, item.tags());
     }
     if let Some(group) = item.predicates() {
-        let predicates = group.fragments().map(|fragment| match fragment.side() {
-            Side::Payload => format!("{{\"payload\":{}}}", fragment.json()),
-            Side::Metadata => format!("{{\"metadata\":{}}}", fragment.json()),
-        });
-        let predicates: Vec<String> = predicates.collect();
-        parts.push(match group {
-            PredicateGroup::AnyOf(_) => format!("\"groups\":[[{}]]", predicates.join(",")),
-            PredicateGroup::AllOf(_) => format!("\"groups\":[[{}]]", predicates.join("],[")),
-        });
+        part(json, "groups");
+        let write = |json: &mut String, fragment: &Fragment| {
+            let side = match fragment.side() {
+                Side::Payload => "{\"payload\":",
+                Side::Metadata => "{\"metadata\":",
+            };
+            json.extend([side, fragment.json(), "}"]);
+        };
+        json.push_str("[[");
+        let between = match group {
+            PredicateGroup::AnyOf(_) => ",",
+            PredicateGroup::AllOf(_) => "],[",
+        };
+        write_list(json, between, group.fragments(), write);
+        json.push_str("]]");
     }
-    format!("{{{}}}", parts.join(","))
+    json.push('}');
 }
 
-/// Texts as a JSON array.
-pub(super) fn texts_json<'a>(texts: impl Iterator<Item = &'a str>) -> String {
-    let texts: Vec<String> = texts.map(|text| serde_json::Value::from(text).to_string()).collect();
-    format!("[{}]", texts.join(","))
+fn write_texts<'a>(json: &mut String, texts: impl Iterator<Item = &'a str>) {
+    json.push('[');
+    write_list(json, ",", texts, write_string);
+    json.push(']');
+}
+
+fn write_list<T>(json: &mut String, between: &str, items: impl Iterator<Item = T>, write: impl Fn(&mut String, T)) {
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            json.push_str(between);
+        }
+        write(json, item);
+    }
 }

@@ -23,17 +23,29 @@ use tokio::{
 
 use super::{GroupLimits, drain::Drain, prepared::Prepared};
 use crate::{
+    Mark,
     error::{Error, ErrorKind, Result},
     router::Deadline,
     store::{batch, condition::After, postgres::call::Verdict},
+    token::Place,
 };
 
 /// A drain beside another one is worth it for this part of a full batch. For less, two flushes of the WAL would cost more
 /// than is won by not waiting for the first one's answer.
 const WORTH_A_DRAIN: usize = 2;
 
-/// What became of an append, and on which node.
-pub(super) type Answered = (Arc<str>, Verdict);
+/// What became of an append, and where.
+pub(super) type Answered = (Server, Verdict);
+
+/// Where an append was judged.
+#[derive(Clone, Debug)]
+pub(super) struct Server {
+    pub(super) node: Arc<str>,
+    /// The cluster, if it is known,
+    pub(super) system: Option<u64>,
+    /// and what has been written, up to where.
+    pub(super) place: Option<Place>,
+}
 
 /// The appends of one store that wait.
 #[derive(Debug)]
@@ -70,6 +82,8 @@ pub(super) struct Waiting {
     pub(super) append: Arc<Prepared>,
     /// Behind what the condition looks.
     pub(super) after: Option<After>,
+    /// Behind what the server has to look instead, since this process has looked at what is before it.
+    pub(super) looked_until: Option<Mark>,
     pub(super) deadline: Deadline,
     /// When waiting for the lock has to end.
     pub(super) lock_until: Instant,
@@ -142,7 +156,16 @@ impl Group {
             let (answer, answered) = oneshot::channel();
             let append = Arc::clone(append);
             let lock_until = deadline.at();
-            let waiting = Waiting { number: 0, append, after, deadline, lock_until, stage: Arc::clone(&stage), answer };
+            let waiting = Waiting {
+                number: 0,
+                append,
+                after,
+                looked_until: None,
+                deadline,
+                lock_until,
+                stage: Arc::clone(&stage),
+                answer,
+            };
             if self.enqueue(waiting)? {
                 tokio::spawn(drain());
             }

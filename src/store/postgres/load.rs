@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use super::{
-    PostgresEventStore, failure,
+    PostgresEventStore,
+    floor::Asked,
     wire::{self, Line},
 };
 use crate::{
@@ -16,14 +17,14 @@ use crate::{
 pub(super) async fn run(store: PostgresEventStore, request: LoadRequest, deadline: Deadline) -> Result<LoadAnswer> {
     let request = Arc::new(request);
     let load = |lease| load(store.clone(), Arc::clone(&request), lease, deadline);
-    let answer = store.router.read(&request.consistency, deadline, load).await;
-    answer.map_err(|error| failure::classify(error, store.name()))
+    let LoadRequest { consistency, floor, wants_token, .. } = &*request;
+    store.read(Asked { consistency, floor, wants_token: *wants_token }, deadline, load).await
 }
 
 async fn load(
     store: PostgresEventStore,
     request: Arc<LoadRequest>,
-    lease: Lease,
+    lease: Arc<Lease>,
     deadline: Deadline,
 ) -> Result<LoadAnswer> {
     let after = wire::position_param(request.after_version);
@@ -38,5 +39,6 @@ async fn load(
             Line::Event(event) => events.push(event),
         }
     }
-    Ok(LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role()))
+    let answer = LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role());
+    Ok(answer.with_token(store.seen_behind(&lease)))
 }

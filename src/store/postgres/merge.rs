@@ -121,7 +121,7 @@ impl Drop for Merging {
 
 /// Notes that so many events were appended, and has them merged in a task of its own.
 pub(super) fn appended(store: &PostgresEventStore, events: usize) {
-    if let Some(merging) = store.unmerged.add(events) {
+    if let Some(merging) = store.known.unmerged.add(events) {
         tokio::spawn(run(store.clone(), merging));
     }
 }

@@ -6,6 +6,8 @@
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `drain`, `prepared`, `call` | the line of those who wait, who works it off, what they wait with, and the one statement that is sent |
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
+//! | `floor` | what a read must contain by tokens and sessions, and the token of what it has seen |
+//! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
 //! | `merge` | what appends leave to be done beside them |
 //! | `snapshot` | the states of projections |
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
@@ -24,9 +26,11 @@ mod check;
 mod drain;
 mod failure;
 mod filter_sql;
+mod floor;
 mod group;
 mod hot_key;
 mod index;
+mod known;
 mod load;
 mod merge;
 #[cfg(feature = "migrations")]
@@ -37,6 +41,7 @@ mod query;
 mod read_sql;
 mod snapshot;
 mod stream;
+mod tail;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -51,7 +56,7 @@ pub use self::{
     index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
     names::LogName,
 };
-use self::{builder::GroupLimits, group::Group, merge::Unmerged, query::Seen, read_sql::ReadSql};
+use self::{builder::GroupLimits, group::Group, known::Known, read_sql::ReadSql};
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, QueryRequest, Served,
 };
@@ -114,18 +119,20 @@ pub struct PostgresEventStore {
     router: Router,
     log: Arc<Log>,
     group: Arc<Group>,
-    unmerged: Arc<Unmerged>,
-    seen: Arc<Seen>,
+    known: Arc<Known>,
 }
 
 /// A log's names, and the statements that hold them.
 #[derive(Debug)]
 struct Log {
     name: LogName,
+    /// What it is called in tokens.
+    number: u64,
     append: String,
     merge: String,
     judge: FilterStatement,
     snapshots: snapshot::Statements,
+    floor: floor::Statements,
     read: ReadSql,
     keys: Arc<[HotKey]>,
 }
@@ -139,13 +146,15 @@ struct FilterStatement {
 }
 
 impl Log {
-    fn new(name: LogName, keys: Arc<[HotKey]>) -> Self {
+    fn new(name: LogName, database: Option<&str>, keys: Arc<[HotKey]>) -> Self {
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             merge: name.put_into(include_str!("sql/merge.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
             read: ReadSql::new(&name, Arc::clone(&keys)),
             snapshots: snapshot::Statements::new(&name),
+            floor: floor::Statements::new(&name),
+            number: floor::number(database, &name),
             keys,
             name,
         }
@@ -196,7 +205,7 @@ impl PostgresEventStore {
     /// Dropped, the store stays closed, and the appends are still answered. Calling it again waits again.
     pub async fn close(&self) {
         self.group.close().await;
-        self.unmerged.close();
+        self.known.unmerged.close();
     }
 
     /// The log's name.

@@ -13,7 +13,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Prepared {
     pub(super) events: Vec<NewEvent>,
-    keys: Vec<EventKeys>,
+    pub(super) keys: Vec<EventKeys>,
     /// Of each event, as the text of an array.
     pub(super) tags: Vec<String>,
     pub(super) guard: Option<PreparedGuard>,

@@ -7,6 +7,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresEventStore, failure, filter_sql,
+    floor::Asked,
     names::LogName,
     wire::{self, Line, Micros, Unreadable},
 };
@@ -26,7 +27,6 @@ pub(super) struct Statements {
     save: String,
     load: String,
     delete: String,
-    in_flight: String,
     read_on: super::FilterStatement,
 }
 
@@ -36,7 +36,6 @@ impl Statements {
             save: name.put_into(include_str!("sql/save_snapshot.sql")),
             load: name.put_into(include_str!("sql/load_snapshot.sql")),
             delete: name.put_into(include_str!("sql/delete_snapshot.sql")),
-            in_flight: name.put_into(include_str!("sql/in_flight.sql")),
             read_on: super::FilterStatement::new(name, include_str!("sql/read_on.sql")),
         }
     }
@@ -56,8 +55,8 @@ impl SnapshotStore for PostgresEventStore {
         Box::pin(async move {
             let request = Arc::new(request);
             let load = |lease| load(store.clone(), Arc::clone(&request), lease, deadline);
-            let loaded = store.router.read(&request.consistency, deadline, load).await;
-            loaded.map_err(|error| failure::classify(error, store.name()))
+            let LoadSnapshotRequest { consistency, floor, wants_token, .. } = &*request;
+            store.read(Asked { consistency, floor, wants_token: *wants_token }, deadline, load).await
         })
     }
 
@@ -74,8 +73,8 @@ impl SnapshotStore for PostgresEventStore {
         Box::pin(async move {
             let request = Arc::new(request);
             let read = |lease| read_on(store.clone(), Arc::clone(&request), lease, deadline);
-            let answer = store.router.read(&request.consistency, deadline, read).await;
-            answer.map_err(|error| failure::classify(error, store.name()))
+            let ReadOnRequest { consistency, floor, wants_token, .. } = &*request;
+            store.read(Asked { consistency, floor, wants_token: *wants_token }, deadline, read).await
         })
     }
 }
@@ -92,7 +91,7 @@ async fn save(store: &PostgresEventStore, request: &SaveSnapshotRequest, deadlin
     let mut judged = try_save(store, request, &lease, deadline).await?;
     // A replica can be ahead: it shows a commit that still waits for its standby here. That append holds the log's lock.
     if !judged.held && request.mark.position() > judged.head {
-        lease.query(Effect::Read, deadline, &store.log.snapshots.in_flight, &[]).await?;
+        store.wait_for_appends(&lease, deadline).await?;
         judged = try_save(store, request, &lease, deadline).await?;
     }
     match judged {
@@ -132,7 +131,7 @@ async fn try_save(
 async fn load(
     store: PostgresEventStore,
     request: Arc<LoadSnapshotRequest>,
-    lease: Lease,
+    lease: Arc<Lease>,
     deadline: Deadline,
 ) -> Result<Option<Snapshot>> {
     let key = &request.key;
@@ -156,7 +155,8 @@ async fn load(
     match read().map_err(wire::unreadable)? {
         (Some(mark), Some(state), saved_at, _) => {
             let snapshot = Snapshot::new(mark, Json::from_stored(state), saved_at);
-            Ok(Some(snapshot.served_by(Arc::clone(node.name()), node.role())))
+            let snapshot = snapshot.served_by(Arc::clone(node.name()), lease.role());
+            Ok(Some(snapshot.with_token(store.seen_behind(&lease))))
         }
         (Some(mark), None, _, head) => Err(request.diverged(mark, head).with_node(Arc::clone(node.name()))),
         // The columns are not null.
@@ -181,7 +181,7 @@ async fn delete(store: &PostgresEventStore, key: &SnapshotKey, deadline: Deadlin
 async fn read_on(
     store: PostgresEventStore,
     request: Arc<ReadOnRequest>,
-    lease: Lease,
+    lease: Arc<Lease>,
     deadline: Deadline,
 ) -> Result<Answer> {
     let (position, id) = bound(request.mark);
@@ -202,11 +202,12 @@ async fn read_on(
     }
     let node = lease.node();
     let end = head.map_or(0, |head: Mark| head.position());
-    let behind = node.role() == Role::Replica && end < request.mark.position();
+    let behind = lease.role() == Role::Replica && end < request.mark.position();
     if !held && !behind {
         return Err(request.diverged(end).with_node(Arc::clone(node.name())));
     }
-    Ok(Answer::new(events, head).served_by(Arc::clone(node.name()), node.role()))
+    let answer = Answer::new(events, head).served_by(Arc::clone(node.name()), lease.role());
+    Ok(answer.with_token(store.seen(&lease, head)))
 }
 
 fn bound(mark: Mark) -> (i64, Uuid) {

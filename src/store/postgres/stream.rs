@@ -6,7 +6,7 @@ use futures_util::stream::try_unfold;
 use tokio_postgres::Row;
 
 use super::{
-    PostgresEventStore, failure,
+    PostgresEventStore, failure, query,
     read_sql::First,
     wire::{self, Line},
 };
@@ -109,8 +109,16 @@ impl Reading {
             self.tried.keep_last();
             return Ok(self.answer(events));
         }
+        // Behind the last row: where what was seen is, for the session.
+        let last = match &self.lease {
+            Some(lease) if self.rest.wants_token => {
+                lease.note_place(Deadline::after(self.limit)).await?;
+                self.answer(Vec::new())
+            }
+            _ => None,
+        };
         self.lease = None;
-        Ok(None)
+        Ok(last)
     }
 
     /// Starts a statement for what is still to be read, and looks at its first row.
@@ -122,7 +130,7 @@ impl Reading {
         }
         if self.lease.is_none() {
             let Self { store, rest, tried, .. } = self;
-            self.lease = Some(store.router.lease_at(&rest.consistency, deadline, tried).await?);
+            self.lease = Some(store.lease_at(query::asked(rest), deadline, tried).await?);
         }
         let Some(lease) = &self.lease else { return Ok(()) };
         let mut request = self.rest.clone();
@@ -158,9 +166,9 @@ impl Reading {
     }
 
     fn answer(&self, events: Vec<Event>) -> Option<Answer> {
-        let node = self.lease.as_ref()?.node();
-        let answer = Answer::new(events, self.head.flatten());
-        Some(answer.served_by(Arc::clone(node.name()), node.role()))
+        let (lease, head) = (self.lease.as_ref()?, self.head.flatten());
+        let answer = Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.role());
+        Some(answer.with_token(self.store.seen(lease, head)))
     }
 }
 

@@ -5,7 +5,11 @@ use std::{future::IntoFuture, time::Duration};
 use super::{
     DeleteSnapshotRequest, LoadSnapshotRequest, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
 };
-use crate::{Consistency, Json, Mark, Result, scope::current_consistency, store::BoxFuture};
+use crate::{
+    Consistency, Json, Mark, Result,
+    scope::current_consistency,
+    store::{BoxFuture, noted::Noted},
+};
 
 /// A save that is about to be made: await it, after changing its limit if need be.
 ///
@@ -89,11 +93,12 @@ impl IntoFuture for SaveSnapshot<'_> {
 pub struct LoadSnapshot<'a> {
     store: &'a dyn SnapshotStore,
     request: LoadSnapshotRequest,
+    noted: Noted,
 }
 
 impl<'a> LoadSnapshot<'a> {
     pub(super) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey) -> Self {
-        Self { store, request: LoadSnapshotRequest { key, consistency: current_consistency(), timeout: None } }
+        Self { store, request: LoadSnapshotRequest::new(key, current_consistency()), noted: Noted::current() }
     }
 
     /// Replaces the level that the scope has given.
@@ -116,10 +121,17 @@ impl IntoFuture for LoadSnapshot<'_> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        match self.request.key.validate() {
-            Ok(()) => self.store.run_load_snapshot(self.request),
-            Err(error) => Box::pin(async { Err(error) }),
+        let Self { store, mut request, mut noted } = self;
+        if let Err(error) = request.key.validate() {
+            return Box::pin(async { Err(error) });
         }
+        (request.floor, request.wants_token) = noted.ask(&request.consistency);
+        let loaded = store.run_load_snapshot(request);
+        Box::pin(async move {
+            let loaded = loaded.await?;
+            loaded.iter().for_each(|snapshot| noted.saw(snapshot.token()));
+            Ok(loaded)
+        })
     }
 }
 

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{DeleteSnapshot, LoadSnapshot, Project, SaveSnapshot, Saved, Snapshot, SnapshotKey};
 use crate::{
-    Consistency, Error, ErrorKind, Event, Filter, Json, Mark, Result,
+    Consistency, Error, ErrorKind, Event, Filter, Json, Mark, Result, Token,
     store::{Answer, BoxFuture, EventStore},
 };
 
@@ -163,8 +163,26 @@ pub struct LoadSnapshotRequest {
     pub key: SnapshotKey,
     /// How fresh.
     pub consistency: Consistency,
+    /// What the answer has to contain, by its level and its session.
+    pub floor: Token,
+    /// Whether somebody waits for the answer's token.
+    pub wants_token: bool,
     /// The limit that the caller has set; else the store's own.
     pub timeout: Option<Duration>,
+}
+
+impl ReadOnRequest {
+    /// For the events of this filter behind this mark, at this level.
+    #[must_use]
+    pub fn new(filter: Filter, mark: Mark, consistency: Consistency) -> Self {
+        Self { filter, mark, consistency, floor: Token::new(), wants_token: false, timeout: None }
+    }
+}
+
+impl LoadSnapshotRequest {
+    pub(super) fn new(key: SnapshotKey, consistency: Consistency) -> Self {
+        Self { key, consistency, floor: Token::new(), wants_token: false, timeout: None }
+    }
 }
 
 /// A deletion, as a store gets it.
@@ -187,6 +205,10 @@ pub struct ReadOnRequest {
     pub mark: Mark,
     /// How fresh.
     pub consistency: Consistency,
+    /// What the answer has to contain, by its level and its session.
+    pub floor: Token,
+    /// Whether somebody waits for the answer's token.
+    pub wants_token: bool,
     /// The limit that the caller has set; else the store's own.
     pub timeout: Option<Duration>,
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use serde::Deserialize;
 
-use crate::{Json, Mark, Result, Role};
+use crate::{Json, Mark, Result, Role, Token};
 
 /// The state of a projection at a place in the log.
 #[derive(Clone, Debug)]
@@ -14,13 +14,14 @@ pub struct Snapshot {
     saved_at: SystemTime,
     node: Arc<str>,
     role: Role,
+    token: Token,
 }
 
 impl Snapshot {
     /// For the makers of stores: what was saved, and when.
     #[must_use]
     pub fn new(mark: Mark, state: Json, saved_at: SystemTime) -> Self {
-        Self { mark, state, saved_at, node: "local".into(), role: Role::Primary }
+        Self { mark, state, saved_at, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
     /// For the makers of stores: which node has served. Without it, it is a primary named `local`.
@@ -28,6 +29,19 @@ impl Snapshot {
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
         self
+    }
+
+    /// Adds the token for reads that contain what this one has seen.
+    #[must_use]
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.token = token;
+        self
+    }
+
+    /// A token for reads that contain what this one has seen; empty when the store gives none.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 
     /// The last event of the log when the state was computed, whether it matched the filter or not: all that is missing in

@@ -9,10 +9,10 @@ use super::{
     SnapshotStore,
 };
 use crate::{
-    Consistency, Error, ErrorKind, Event, Json, Mark, Result,
+    Consistency, Error, ErrorKind, Event, Json, Mark, Result, Token,
     router::Deadline,
     scope::current_consistency,
-    store::{Answer, QueryRequest},
+    store::{Answer, QueryRequest, noted::Noted},
 };
 
 const SAVE_EVERY: usize = 100;
@@ -89,6 +89,7 @@ struct Call<'a> {
     store: &'a dyn SnapshotStore,
     key: SnapshotKey,
     consistency: Consistency,
+    noted: Noted,
     timeout: Option<Duration>,
 }
 
@@ -99,8 +100,9 @@ enum Start<S> {
 }
 
 impl<'a, S, F> Project<'a, S, F> {
-    pub(super) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey, initial: S, apply: F) -> Self {
-        let call = Call { store, key, consistency: current_consistency(), timeout: None };
+    pub(crate) fn new(store: &'a dyn SnapshotStore, key: SnapshotKey, initial: S, apply: F) -> Self {
+        let (consistency, noted) = (current_consistency(), Noted::current());
+        let call = Call { store, key, consistency, noted, timeout: None };
         Self { call, initial, apply, save_every: Some(SAVE_EVERY), save_timeout: SAVE_TIMEOUT }
     }
 
@@ -166,13 +168,15 @@ where
     F: FnMut(&mut S, &Event) -> Result<()> + Send,
 {
     async fn run(self) -> Result<Projected<S>> {
-        let Self { call, initial, mut apply, save_every, save_timeout } = self;
+        let Self { mut call, initial, mut apply, save_every, save_timeout } = self;
         call.key.validate()?;
-        let (mut state, loaded, answer) = match call.start().await? {
+        let (floor, _) = call.noted.ask(&call.consistency);
+        let (mut state, loaded, answer) = match call.start(&floor).await? {
             Start::Snapshot(state, mark, answer) => (state, LoadOutcome::Used(mark), answer),
             Start::Beginning(loaded, answer) => (initial, loaded, answer),
         };
-        let Answer { events, mut head, node, role } = answer;
+        let Answer { events, mut head, node, role, token } = answer;
+        call.noted.saw(&token);
         // The replica that was asked for the events may be behind the one that had the snapshot.
         if let LoadOutcome::Used(mark) = loaded
             && head.is_none_or(|head| head.position() < mark.position())
@@ -198,10 +202,10 @@ where
 }
 
 impl Call<'_> {
-    async fn start<S: DeserializeOwned>(&self) -> Result<Start<S>> {
+    async fn start<S: DeserializeOwned>(&self, floor: &Token) -> Result<Start<S>> {
         let deadline = self.timeout.map(Deadline::after);
         let remaining = || deadline.map(|deadline| deadline.remaining());
-        let found = match self.resume(remaining).await? {
+        let found = match self.resume(floor, remaining).await? {
             Ok(Some(start)) => return Ok(start),
             Ok(None) => LoadOutcome::NotFound,
             Err(error) => {
@@ -211,6 +215,8 @@ impl Call<'_> {
         };
         let request = QueryRequest {
             consistency: self.consistency.clone(),
+            floor: floor.clone(),
+            wants_token: self.noted.is_on(),
             timeout: remaining(),
             ..QueryRequest::new(self.key.filter())
         };
@@ -220,10 +226,14 @@ impl Call<'_> {
     /// The snapshot's state and what has come since; the inner error says why it cannot be used.
     async fn resume<S: DeserializeOwned>(
         &self,
+        floor: &Token,
         remaining: impl Fn() -> Option<Duration>,
     ) -> Result<Result<Option<Start<S>>, Error>> {
-        let load =
-            LoadSnapshotRequest { key: self.key.clone(), consistency: self.consistency.clone(), timeout: remaining() };
+        // Of the log it only has to be what the reading on proves.
+        let load = LoadSnapshotRequest {
+            timeout: remaining(),
+            ..LoadSnapshotRequest::new(self.key.clone(), self.consistency.clone())
+        };
         let snapshot = match self.store.run_load_snapshot(load).await {
             Ok(Some(snapshot)) => snapshot,
             Ok(None) => return Ok(Ok(None)),
@@ -240,6 +250,8 @@ impl Call<'_> {
             filter: self.key.filter().clone(),
             mark,
             consistency: self.consistency.clone(),
+            floor: floor.clone(),
+            wants_token: self.noted.is_on(),
             timeout: remaining(),
         };
         match self.store.run_read_on(read_on).await {

@@ -109,7 +109,7 @@ fn the_checklist_names_every_case_and_no_other() {
     assert!(missing.is_empty(), "the page does not name {missing:?}");
 }
 
-/// The pages name tests of `tests/it` as `file::test`.
+/// The pages name tests of `tests/it` as `file::test` or `folder::file::test`.
 #[test]
 fn the_pages_name_tests_that_exist() {
     let root = env!("CARGO_MANIFEST_DIR");
@@ -118,8 +118,9 @@ fn the_pages_name_tests_that_exist() {
     for page in ["docs/checklist.md", "README.md"] {
         let text = std::fs::read_to_string(format!("{root}/{page}")).expect("the page");
         for name in text.split('`') {
-            let Some((file, test)) = name.rsplit_once("::").filter(|(file, _)| !file.contains("::")) else { continue };
-            let Ok(source) = std::fs::read_to_string(format!("{root}/tests/it/{file}.rs")) else { continue };
+            let Some((file, test)) = name.rsplit_once("::") else { continue };
+            let path = format!("{root}/tests/it/{}.rs", file.replace("::", "/"));
+            let Ok(source) = std::fs::read_to_string(path) else { continue };
             // A topic of a suite may have the name of a file.
             let of_snapshots = include_str!("../../../src/testing/event_store/snapshots/list.rs");
             let is_case = Case::all().iter().any(|case| case.topic() == file && case.name() == test)

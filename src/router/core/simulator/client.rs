@@ -8,7 +8,6 @@ use super::{
         budget::Budget,
         cluster::{Cluster, Config},
         live::Live,
-        lsn::Lsn,
         node::NodeConfig,
         observation::{ConnectFailure, Observation, Report, Standing},
         random::Random,
@@ -19,6 +18,7 @@ use super::{
     oracle::{Oracle, Rule, Violation, broken},
     world::{SECOND, Time, World},
 };
+use crate::lsn::Lsn;
 
 const CALL_LIMIT: Time = 300_000;
 const PROBE_LIMIT: Time = 500_000;
@@ -120,7 +120,9 @@ impl Client {
         let (want, floor) = match (random.below(8), self.token) {
             (0 | 1, _) => (Want::Strong, None),
             (2 | 3, Some((branch, timeline, place))) => {
-                (Want::AtLeast { timeline, lsn: Lsn::new(place) }, Some((branch, place)))
+                let (table, lsn) = (self.cluster.table(), Lsn::new(place));
+                let present = table.timeline().filter(|_| table.holds(timeline, lsn));
+                (Want::AtLeast { timeline: present.unwrap_or(timeline), lsn }, Some((branch, place)))
             }
             (4 | 5, _) => (Want::Bounded(Duration::from_millis(800 + random.below(3000))), None),
             _ => (Want::Eventual, None),
@@ -140,7 +142,7 @@ impl Client {
         let table = Arc::clone(self.cluster.table());
         let route = match table.choose(want, &self.live, tried, duration(now), random.next()) {
             Decision::Route(route) => route,
-            Decision::WaitForBudget => {
+            Decision::WaitForBudget | Decision::WaitForReplay => {
                 self.tally.waits += 1;
                 return Ok(());
             }
@@ -274,6 +276,14 @@ impl Client {
                 self.tally.eventual += 1;
                 self.served[node].eventual += 1;
             }
+            Want::AtLeast { timeline, lsn }
+                if call.route.reason == Reason::Unproven
+                    && !flawed!(IgnoreGuard)
+                    && (server.system != 1 || world.timeline(server) != timeline || Lsn::new(server.place) < lsn) =>
+            {
+                // The guard has said so.
+                self.tally.behind += 1;
+            }
             Want::AtLeast { .. } => {
                 self.tally.fresh += 1;
                 self.served[node].fresh += u64::from(is_replica);
@@ -363,7 +373,7 @@ impl Client {
             system: Some(server.system),
             timeline,
             may_be_newer: false,
-            instance: None,
+            instance: Some((node as u64) << 32 | server.boot),
             standing,
         };
         // Now and then it takes a while, and is overtaken by what calls see.

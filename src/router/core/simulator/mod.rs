@@ -45,6 +45,8 @@ struct Tally {
     fenced: u64,
     refusals: u64,
     outliers: u64,
+    /// Nodes that their guard has found behind.
+    behind: u64,
 }
 
 impl Simulation {

@@ -33,6 +33,7 @@ impl Tally {
             (&mut self.fenced, other.fenced),
             (&mut self.refusals, other.refusals),
             (&mut self.outliers, other.outliers),
+            (&mut self.behind, other.behind),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum += more);
     }
@@ -55,8 +56,9 @@ fn whatever_goes_wrong_every_rule_holds() {
     let per_second = tally.steps as f64 / started.elapsed().as_secs_f64();
     println!("{tally:?} steps_per_s={per_second:.0}");
     // A run in which nothing happens shows nothing.
-    let Tally { steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers } = tally;
-    let happened = [steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers];
+    let Tally { steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers, behind } =
+        tally;
+    let happened = [steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers, behind];
     assert!(happened.iter().all(|&count| count > 0), "{tally:?}");
 }
 
@@ -106,6 +108,16 @@ fn a_node_of_another_cluster_is_noticed() {
 #[test]
 fn a_floor_without_its_timeline_is_noticed() {
     catches(Flaw::FloorWithoutTimeline, &[Rule::Fresh]);
+}
+
+#[test]
+fn a_floor_of_an_old_timeline_that_is_taken_for_held_is_noticed() {
+    catches(Flaw::HoldsEverything, &[Rule::Fresh]);
+}
+
+#[test]
+fn a_guard_that_is_ignored_is_noticed() {
+    catches(Flaw::IgnoreGuard, &[Rule::Fresh]);
 }
 
 #[test]

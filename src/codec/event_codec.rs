@@ -1,0 +1,261 @@
+//! The codec: types, versions, upcasters, what is unknown.
+
+use std::{
+    any::type_name,
+    borrow::Cow,
+    collections::BTreeMap,
+    fmt,
+    marker::PhantomData,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::tagged::{self, Undecodable};
+use crate::{Error, Event, Json, NewEvent, Result, json::quoted};
+
+/// Turns the log's events into an enum of yours, whatever version they were written in, and back.
+///
+/// The names of the enum's variants are the types of events, and what a variant holds is the payload: as serde has it by itself
+/// (`#[serde(rename = "…")]` gives a variant another name).
+///
+/// A log keeps events for ever, and the application goes on. When a type changes in a way that serde's own means (`default`,
+/// `alias`, optional members) do not cover, its version is raised: an upcaster turns the payload of the old version into that
+/// of the next one, whenever an old event is read. The events of the log stay as they are. What is
+/// [encoded](Self::encode) has the newest version, which is one more than that of the last upcaster.
+///
+/// ```
+/// use mainstem::EventCodec;
+/// use serde::{Deserialize, Serialize};
+///
+/// #[derive(Debug, PartialEq, Serialize, Deserialize)]
+/// enum CourseEvent {
+///     CourseDefined { title: String, capacity: u32 },
+///     StudentEnrolled { student: String },
+/// }
+///
+/// /// As it was written at first: no course had a limit.
+/// #[derive(Deserialize)]
+/// struct CourseDefinedV1 {
+///     name: String,
+/// }
+///
+/// #[derive(Serialize)]
+/// struct CourseDefinedV2 {
+///     title: String,
+///     capacity: u32,
+/// }
+///
+/// let codec = EventCodec::<CourseEvent>::new()
+///     .rename("CourseCreated", "CourseDefined")
+///     .upcast("CourseDefined", 1, |old: CourseDefinedV1| Ok(CourseDefinedV2 { title: old.name, capacity: 100 }));
+///
+/// // An upcaster is tested like any function.
+/// let old = mainstem::Json::from_text(r#"{"name": "Logic"}"#)?;
+/// let new = mainstem::Json::from_text(r#"{"title": "Logic", "capacity": 100}"#)?;
+/// assert_eq!(codec.upcast_payload("CourseCreated", 1, &old)?, new);
+///
+/// let enrolled = codec.encode(&CourseEvent::StudentEnrolled { student: "ada".into() })?.with_tag("course:1");
+/// assert_eq!(enrolled.event_type(), "StudentEnrolled");
+/// # Ok::<(), mainstem::Error>(())
+/// ```
+///
+/// A codec is made once, in a `static` with [`LazyLock`](std::sync::LazyLock), and used in
+/// [`Projection::apply`](crate::Projection::apply) and wherever else events are read.
+pub struct EventCodec<E> {
+    renamed: BTreeMap<Box<str>, Box<str>>,
+    /// By the type's name of today, and the version that they start from.
+    upcasters: BTreeMap<Box<str>, BTreeMap<u32, Upcaster>>,
+    unknown: UnknownEvents,
+    skipped: AtomicU64,
+    events: PhantomData<fn() -> E>,
+}
+
+type Upcaster = Box<dyn Fn(&Json) -> Result<Json> + Send + Sync>;
+
+/// What becomes of events whose type an [`EventCodec`]'s enum does not have.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum UnknownEvents {
+    /// They are an error. This is the default: who does not know an event does not know the state.
+    #[default]
+    Error,
+    /// They are passed over, and [counted](EventCodec::skipped).
+    Skip,
+}
+
+impl<E> EventCodec<E> {
+    /// Without upcasters; unknown types are an error.
+    #[must_use]
+    pub fn new() -> Self {
+        let (renamed, upcasters, skipped) = (BTreeMap::new(), BTreeMap::new(), AtomicU64::new(0));
+        Self { renamed, upcasters, unknown: UnknownEvents::Error, skipped, events: PhantomData }
+    }
+
+    /// Reads events of a type that has another name today as events of that name.
+    #[must_use]
+    pub fn rename(mut self, old: impl Into<Box<str>>, new: impl Into<Box<str>>) -> Self {
+        self.renamed.insert(old.into(), new.into());
+        self
+    }
+
+    /// Turns payloads of a type, by its name of today, from one version into those of the next.
+    ///
+    /// There is one for each version but the newest: an event of version 1 goes through all of them. A second one for the
+    /// same version replaces the first.
+    #[must_use]
+    pub fn upcast<I: DeserializeOwned, O: Serialize>(
+        mut self,
+        event_type: impl Into<Box<str>>,
+        from: u32,
+        upcaster: impl Fn(I) -> Result<O> + Send + Sync + 'static,
+    ) -> Self {
+        let upcaster: Upcaster = Box::new(move |json| Json::from_serialize(&upcaster(json.decode()?)?));
+        self.upcasters.entry(event_type.into()).or_default().insert(from, upcaster);
+        self
+    }
+
+    /// What becomes of unknown types. Defaults to [`UnknownEvents::Error`].
+    #[must_use]
+    pub fn unknown(mut self, policy: UnknownEvents) -> Self {
+        self.unknown = policy;
+        self
+    }
+
+    /// How many events were passed over since the codec was made.
+    #[must_use]
+    pub fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+
+    /// The newest version of a type, by its name of today.
+    #[must_use]
+    pub fn version(&self, event_type: &str) -> u32 {
+        let last = self.upcasters.get(event_type).and_then(|versions| versions.last_key_value());
+        last.map_or(1, |(from, _)| from.saturating_add(1))
+    }
+
+    /// A payload of some version in its newest form.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the version is 0 or newer than the newest one, when there is no upcaster
+    /// for a version on the way, or when the payload is not what an upcaster takes; and whatever an upcaster returns.
+    pub fn upcast_payload(&self, event_type: &str, version: u32, payload: &Json) -> Result<Json> {
+        let event_type = self.name_of_today(event_type);
+        let newest = self.version(event_type);
+        if version == 0 || version > newest {
+            return Err(Error::invalid_input(format!(
+                "version {version} of {} is not known, the newest is {newest}; it was written by a newer program",
+                quoted(event_type)
+            )));
+        }
+        let mut payload = Cow::Borrowed(payload);
+        for from in version..newest {
+            let upcaster = self.upcasters.get(event_type).and_then(|versions| versions.get(&from));
+            let at = || format!("from version {from} of {}", quoted(event_type));
+            let Some(upcaster) = upcaster else {
+                return Err(Error::invalid_input(format!("there is no upcaster {}", at())));
+            };
+            payload = Cow::Owned(upcaster(&payload).map_err(|error| error.within(&format!("the upcaster {}", at())))?);
+        }
+        Ok(payload.into_owned())
+    }
+
+    fn name_of_today<'a>(&'a self, event_type: &'a str) -> &'a str {
+        self.renamed.get(event_type).map_or(event_type, |new| new)
+    }
+}
+
+impl<E: DeserializeOwned> EventCodec<E> {
+    /// The event as one of yours; `None` when its type is unknown and such are [passed over](UnknownEvents::Skip).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming position and type, when the type is unknown, when the payload is
+    /// bytes, or not what the variant holds; and as [`upcast_payload`](Self::upcast_payload).
+    pub fn decode(&self, event: &Event) -> Result<Option<E>> {
+        let place = || format!("the event of type {} at position {}", quoted(event.event_type()), event.position());
+        let event_type = self.name_of_today(event.event_type());
+        let Some(payload) = event.payload().as_json() else {
+            // Whether there is a variant is seen before its payload is looked at.
+            return match tagged::decode::<E>(event_type, "") {
+                Err(Undecodable::UnknownType) => self.unknown_type(&place()),
+                _ => Err(Error::invalid_input(format!("{}: {} cannot be decoded", place(), event.payload()))),
+            };
+        };
+        // As it is, or as an upcaster has made it.
+        let newest = match event.schema_version()? {
+            version if version == self.version(event_type) => Cow::Borrowed(payload),
+            version => match self.upcast_payload(event_type, version, payload) {
+                Ok(newest) => Cow::Owned(newest),
+                Err(_) if matches!(tagged::decode::<E>(event_type, ""), Err(Undecodable::UnknownType)) => {
+                    return self.unknown_type(&place());
+                }
+                Err(error) => return Err(error.within(&place())),
+            },
+        };
+        match tagged::decode(event_type, newest.as_str()) {
+            Ok(event) => Ok(Some(event)),
+            Err(Undecodable::UnknownType) => self.unknown_type(&place()),
+            Err(error) => {
+                let message = format!("{} does not decode as {}", place(), type_name::<E>());
+                Err(Error::invalid_input(message).with_source(error))
+            }
+        }
+    }
+
+    fn unknown_type(&self, place: &str) -> Result<Option<E>> {
+        match self.unknown {
+            UnknownEvents::Error => {
+                let target = type_name::<E>();
+                Err(Error::invalid_input(format!("{place} is unknown: {target} has no variant of this name")))
+            }
+            UnknownEvents::Skip => {
+                self.skipped.fetch_add(1, Ordering::Relaxed);
+                Ok(None)
+            }
+        }
+    }
+}
+
+impl<E: Serialize> EventCodec<E> {
+    /// The event to append, in the newest version.
+    ///
+    /// A variant that holds nothing has the payload `{}`. The version is in the [metadata](NewEvent::with_schema_version), unless
+    /// it is the first.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is no enum in serde's own form (externally tagged), or not JSON
+    /// that the log can hold.
+    pub fn encode(&self, event: &E) -> Result<NewEvent> {
+        let refused = |error| {
+            Error::invalid_input(format!("{} cannot be encoded as an event", type_name::<E>())).with_source(error)
+        };
+        let (event_type, payload) = tagged::encode(event).map_err(refused)?;
+        let version = self.version(&event_type);
+        let event = NewEvent::from_json(event_type, Json::from_text(payload)?);
+        Ok(if version > 1 { event.with_schema_version(version) } else { event })
+    }
+}
+
+impl<E> Default for EventCodec<E> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<E> fmt::Debug for EventCodec<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let upcasters: Vec<_> =
+            self.upcasters.iter().flat_map(|(name, versions)| versions.keys().map(move |from| (name, from))).collect();
+        f.debug_struct("EventCodec")
+            .field("events", &type_name::<E>())
+            .field("renamed", &self.renamed)
+            .field("upcasters", &upcasters)
+            .field("unknown", &self.unknown)
+            .field("skipped", &self.skipped)
+            .finish()
+    }
+}

@@ -1,0 +1,265 @@
+//! Carrying one command out.
+
+use std::{
+    fmt,
+    future::{Future, IntoFuture},
+    pin::Pin,
+};
+
+use serde::{Serialize, de::DeserializeOwned};
+
+use super::{
+    Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Executed, ModelState,
+    Outcome, RecordedCommand, pace::Pace, record::First,
+};
+use crate::{
+    AppendCondition, Appended, Consistency, ErrorKind, EventContext, EventStore, Json, NewEvent, Result, Scope, Token,
+};
+
+/// A command that is about to be carried out: await it, after saying how it is recorded if need be.
+///
+/// It reads the command's model in one query, decides, and appends what was decided under the condition that the model has not
+/// changed. After a conflict it waits a little, and begins anew. An append whose answer is lost is made again with the same
+/// event ids, which tells whether it was written, so that nothing is written twice.
+///
+/// What comes of it is an [`Executed`], or a [`CommandError`]: refused, or given up. Both say how many attempts it took.
+///
+/// # Errors
+///
+/// - [`Refused`](CommandError::Refused): that was the decision. Events that tell of it are written.
+/// - [`GaveUp`](CommandError::GaveUp) with a [conflict](crate::Error::is_conflict): others were faster, each time.
+/// - [`GaveUp`](CommandError::GaveUp) with [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): it may have been written, and
+///   nobody answered in time. Only a [command id](Self::recorded) makes it safe to execute it again.
+/// - [`GaveUp`](CommandError::GaveUp) with [`Overloaded`](crate::ErrorKind::Overloaded): there are
+///   [too many](CommandExecutor::max_concurrent_commands).
+/// - [`GaveUp`](CommandError::GaveUp) with any other error of reads, appends and decisions.
+///
+/// # Panics
+///
+/// When the command or its model does.
+///
+/// # Cancel safety
+///
+/// Dropped before its append is sent, nothing happens. Dropped later, the events are written whole or not at all; only a
+/// command id tells.
+#[must_use = "a command does nothing until its execution is awaited"]
+pub struct Execute<'a, C: Command> {
+    executor: &'a CommandExecutor,
+    command: &'a C,
+    scope: Scope,
+    recording: Option<Recording<C::Refusal>>,
+}
+
+/// How a command is recorded, and its refusal turned into JSON and back.
+struct Recording<R> {
+    record: CommandRecord,
+    encode: fn(&R) -> Result<Json>,
+    decode: fn(&Json) -> Result<R>,
+}
+
+/// What an execution has come to.
+struct Settled<R> {
+    outcome: Result<Outcome, R>,
+    appended: Option<Appended>,
+    is_repeated: bool,
+}
+
+impl<'a, C: Command> Execute<'a, C> {
+    pub(super) fn new(executor: &'a CommandExecutor, command: &'a C) -> Self {
+        let scope = Scope::current().with_consistency(Consistency::Strong);
+        Self { executor, command, scope, recording: None }
+    }
+
+    /// Keeps a record of the command, whatever is decided, and finds the result of an earlier execution with the same id: then
+    /// nothing is decided, and what comes of it is what came of that one, a refusal included.
+    ///
+    /// The record is written with the events that the command causes, in one append. It costs an event of the log for each
+    /// command; and whoever reads [any event](crate::Filter::any_event) reads the records, too.
+    ///
+    /// ```
+    /// # use mainstem::*;
+    /// # struct Any(usize);
+    /// # impl Projection for Any {
+    /// #     fn filter(&self) -> Result<Filter> { Filter::matching().any_type_of(["Lent"]).finish() }
+    /// #     fn apply(&mut self, _event: &Event) -> Result<()> { self.0 += 1; Ok(()) }
+    /// # }
+    /// # #[derive(serde::Serialize)]
+    /// # struct Lend;
+    /// # impl Command for Lend {
+    /// #     type Model = Any;
+    /// #     type Refusal = String;
+    /// #     fn model(&self) -> Any { Any(0) }
+    /// #     fn decide(&self, _model: &Any) -> Result<Decision<String>> { Ok(Decision::append([NewEvent::new("Lent", &())?])) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<()> {
+    /// # let executor = CommandExecutor::new(MemoryEventStore::new());
+    /// // Twice, since the message was delivered twice.
+    /// let record = CommandRecord::new("message-17", "Lend").with_data(&Lend)?;
+    /// let first = executor.execute(&Lend).recorded(record.clone()).await.unwrap();
+    /// let again = executor.execute(&Lend).recorded(record).await.unwrap();
+    /// assert!(again.is_repeated);
+    /// assert_eq!(first.appended.unwrap().positions(), again.appended.unwrap().positions());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn recorded(mut self, record: CommandRecord) -> Self
+    where
+        C::Refusal: Serialize + DeserializeOwned,
+    {
+        let context = self.scope.get::<EventContext>().cloned().unwrap_or_default();
+        if context.message_id().is_none() {
+            self.scope = self.scope.with_item(context.with_message_id(record.id()));
+        }
+        self.recording = Some(Recording { record, encode: Json::from_serialize, decode: |json| json.decode() });
+        self
+    }
+}
+
+impl<'a, C: Command> IntoFuture for Execute<'a, C> {
+    type Output = Result<Executed, CommandError<C::Refusal>>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
+
+    fn into_future(self) -> Self::IntoFuture {
+        let scope = self.scope.clone();
+        Box::pin(scope.run(self.run()))
+    }
+}
+
+impl<C: Command> Execute<'_, C> {
+    async fn run(self) -> Result<Executed, CommandError<C::Refusal>> {
+        let mut pace = Pace::new(&self.executor.retries);
+        let settled = self.settle(&mut pace).await;
+        let attempts: Attempts = pace.attempts;
+        match settled {
+            Ok(Settled { outcome, appended, is_repeated }) => match outcome {
+                Ok(outcome) => Ok(Executed { outcome, appended, is_repeated, attempts }),
+                Err(reason) => Err(CommandError::Refused { reason, appended, is_repeated, attempts }),
+            },
+            Err(error) => Err(CommandError::GaveUp { error, attempts }),
+        }
+    }
+
+    async fn settle(&self, pace: &mut Pace) -> Result<Settled<C::Refusal>> {
+        let _place = self.executor.commands.enter()?;
+        let mut level = self.executor.first_read.clone();
+        loop {
+            let read = match self.read(&level).await {
+                Ok(read) => read,
+                Err(error) if error.is_retryable() => {
+                    pace.wait(error).await?;
+                    level = Consistency::Strong;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let (condition, node, token) = (read.unchanged(), read.node().to_owned(), read.token().clone());
+            let (model, first) = read.into_state();
+            if let (Some(recording), Some(found)) = (&self.recording, first.and_then(First::into_found)) {
+                return recording.result(&found, &node, token);
+            }
+            pace.attempts.decisions += 1;
+            let decision = self.command.decide(&model)?;
+            drop(model);
+            let events = self.events(&decision)?;
+            if events.is_empty() {
+                // No append will judge it, and a replica's past is no ground to refuse anything.
+                if level == Consistency::Strong {
+                    return Ok(Settled::of(decision, None));
+                }
+                pace.attempts.confirmations += 1;
+            } else if let Some(appended) = self.append(&events, &condition, pace).await? {
+                return Ok(Settled::of(decision, Some(appended)));
+            }
+            level = Consistency::Strong;
+        }
+    }
+
+    /// In one query: the model, and whether the command was executed before.
+    async fn read(&self, level: &Consistency) -> Result<ModelState<(C::Model, Option<First>)>> {
+        let first = self.recording.as_ref().map(|recording| First::of(recording.record.id())).transpose()?;
+        let query = (self.command.model(), first).read_from(&self.executor.store).consistency(level.clone());
+        match self.executor.call_timeout {
+            Some(limit) => query.timeout(limit).await,
+            None => query.await,
+        }
+    }
+
+    /// What is to be appended: the events, and the record behind them.
+    fn events(&self, decision: &Decision<C::Refusal>) -> Result<Vec<NewEvent>> {
+        let mut events = decision.events.clone();
+        if let Some(Recording { record, encode, .. }) = &self.recording {
+            events.push(record.event(decision, decision.refusal.as_ref().map(encode).transpose()?)?);
+        }
+        Ok(events)
+    }
+
+    /// Appends until it is known whether that is written; `None` when the decision has to be made anew.
+    async fn append(
+        &self,
+        events: &[NewEvent],
+        condition: &AppendCondition,
+        pace: &mut Pace,
+    ) -> Result<Option<Appended>> {
+        let mut is_unknown = false;
+        loop {
+            let append = self.executor.store.append(events.to_vec(), condition.clone());
+            let appended = match self.executor.call_timeout {
+                Some(limit) => append.timeout(limit).await,
+                None => append.await,
+            };
+            let error = match appended {
+                Ok(appended) => return Ok(Some(appended)),
+                Err(error) => error,
+            };
+            match error.kind() {
+                // Ids are judged first: what an unanswered try has written would have been found.
+                ErrorKind::Conflict | ErrorKind::LogDiverged => {
+                    pace.attempts.conflicts += 1;
+                    pace.wait(error).await?;
+                    return Ok(None);
+                }
+                ErrorKind::InvalidInput => return Err(error),
+                _ => {}
+            }
+            is_unknown |= error.is_outcome_unknown();
+            if !error.is_retryable() {
+                return Err(if is_unknown { super::pace::unknown(error) } else { error });
+            }
+            pace.attempts.repeats += 1;
+            pace.wait_for_append(error, is_unknown).await?;
+        }
+    }
+}
+
+impl<R> Settled<R> {
+    fn of(decision: Decision<R>, appended: Option<Appended>) -> Self {
+        let outcome = match decision {
+            Decision { refusal: Some(reason), .. } => Err(reason),
+            Decision { events, .. } if events.is_empty() => Ok(Outcome::Nothing),
+            Decision { .. } => Ok(Outcome::Decided),
+        };
+        Self { outcome, appended, is_repeated: false }
+    }
+}
+
+impl<R> Recording<R> {
+    /// The result of the first execution.
+    fn result(&self, found: &RecordedCommand, node: &str, token: Token) -> Result<Settled<R>> {
+        self.record.check(found)?;
+        // What is kept as `null` is read as nothing.
+        let null = Json::from_stored("null");
+        let outcome = match found.outcome() {
+            Some(outcome) => Ok(outcome),
+            None => Err((self.decode)(found.refusal().unwrap_or(&null))?),
+        };
+        let appended = Appended::found(found.positions().start, found.mark(), node, token);
+        Ok(Settled { outcome, appended: Some(appended), is_repeated: true })
+    }
+}
+
+impl<C: Command + fmt::Debug> fmt::Debug for Execute<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Execute").field("command", &self.command).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,204 @@
+//! Who carries commands out.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Command, DecisionModel, Execute, ModelQuery, RecordedCommand, limit::Limit, pace::Retries, record::First};
+use crate::{Consistency, EventStore, Result};
+
+const MOST_COMMANDS: usize = 256;
+
+const MOST_PROJECTIONS: usize = 256;
+
+/// Carries commands out: reads the model, decides, appends what was decided if nothing has changed, and begins anew if
+/// something has.
+///
+/// ```
+/// use mainstem::{Command, CommandExecutor, Decision, Event, Filter, MemoryEventStore, NewEvent, Projection, Result};
+///
+/// struct Name {
+///     name: String,
+///     taken: bool,
+/// }
+///
+/// impl Projection for Name {
+///     fn filter(&self) -> Result<Filter> {
+///         Filter::matching().all_tags_of([format!("name:{}", self.name)]).finish()
+///     }
+///
+///     fn apply(&mut self, _event: &Event) -> Result<()> {
+///         self.taken = true;
+///         Ok(())
+///     }
+/// }
+///
+/// struct TakeName(String);
+///
+/// impl Command for TakeName {
+///     type Model = Name;
+///     type Refusal = &'static str;
+///
+///     fn model(&self) -> Name {
+///         Name { name: self.0.clone(), taken: false }
+///     }
+///
+///     fn decide(&self, name: &Name) -> Result<Decision<&'static str>> {
+///         if name.taken {
+///             return Ok(Decision::refuse("the name is taken"));
+///         }
+///         Ok(Decision::append([NewEvent::new("NameTaken", &self.0)?.with_tag(format!("name:{}", self.0))]))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let executor = CommandExecutor::new(MemoryEventStore::new());
+/// let executed = executor.execute(&TakeName("ada".into())).await.unwrap();
+/// assert_eq!(executed.attempts.decisions, 1);
+/// let error = executor.execute(&TakeName("ada".into())).await.unwrap_err();
+/// assert_eq!(error.refusal(), Some(&"the name is taken"));
+/// # }
+/// ```
+///
+/// It reads in a strong scope of its own, whatever the scope around it says; the items of that scope stay. Cloning is cheap;
+/// clones share the limits.
+#[derive(Clone, Debug)]
+pub struct CommandExecutor {
+    pub(super) store: Arc<dyn EventStore>,
+    pub(super) retries: Retries,
+    pub(super) first_read: Consistency,
+    pub(super) call_timeout: Option<Duration>,
+    pub(super) commands: Limit,
+    projections: Limit,
+}
+
+impl CommandExecutor {
+    /// On a store. To share one that is used elsewhere, hand over an `Arc` or a clone.
+    #[must_use]
+    pub fn new(store: impl EventStore + 'static) -> Self {
+        Self {
+            store: Arc::new(store),
+            retries: Retries::default(),
+            first_read: Consistency::Strong,
+            call_timeout: None,
+            commands: Limit::new("commands", MOST_COMMANDS),
+            projections: Limit::new("projections", MOST_PROJECTIONS),
+        }
+    }
+
+    /// How often a command is tried, the first time included. Defaults to 10; 0 counts as 1.
+    ///
+    /// A try ends with a conflict, or with an error after which [another](crate::Error::is_retryable) makes sense. Too few, and commands
+    /// fail under contention that would have passed; too many only make those wait longer who lose all the time.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: usize) -> Self {
+        self.retries.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// How long is waited after the first try. Defaults to 5 milliseconds, about what an append takes.
+    ///
+    /// It doubles with every further try, up to [`max_delay`](Self::max_delay), and a random part of up to the same length is
+    /// added: those who have met would meet again. Zero tries again at once, which makes contention worse.
+    #[must_use]
+    pub fn base_delay(mut self, delay: Duration) -> Self {
+        self.retries.base_delay = delay;
+        self
+    }
+
+    /// The longest wait between two tries, its random part apart. Defaults to 500 milliseconds.
+    #[must_use]
+    pub fn max_delay(mut self, delay: Duration) -> Self {
+        self.retries.max_delay = delay;
+        self
+    }
+
+    /// How long a command is tried. Defaults to 30 seconds.
+    ///
+    /// No wait goes on beyond it, so that a command ends at the latest with the call that was begun before; each
+    /// [call](Self::call_timeout) has a limit of its own. Too short, it ends commands whose primary is just being replaced.
+    #[must_use]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.retries.limit = limit;
+        self
+    }
+
+    /// The limit of each read and each append. Defaults to the store's own, which in PostgreSQL is the router's
+    /// [`call_timeout`](crate::RouterBuilder::call_timeout).
+    #[must_use]
+    pub fn call_timeout(mut self, limit: Duration) -> Self {
+        self.call_timeout = Some(limit);
+        self
+    }
+
+    /// How fresh the first read of a command has to be. Defaults to [`Consistency::Strong`]: the primary serves it.
+    ///
+    /// With [`Eventual`](Consistency::Eventual) replicas serve the first reads, and the primary only those after a conflict.
+    /// That is safe: an append is judged on the primary, from the place on where the replica's log ended. A decision that
+    /// writes nothing is judged by nobody, so it is made again on the primary before it counts (see
+    /// [`Attempts::confirmations`](crate::Attempts::confirmations)). So it takes load off the primary where commands mostly succeed and rarely meet, and adds reads to it
+    /// where they are mostly refused or meet within the replica's lag.
+    #[must_use]
+    pub fn first_read(mut self, consistency: Consistency) -> Self {
+        self.first_read = consistency;
+        self
+    }
+
+    /// How many commands may be under way at the same time. Defaults to 256; 0 counts as 1.
+    ///
+    /// One more fails at once with [`Overloaded`](crate::ErrorKind::Overloaded), before anything is read. Without such a limit
+    /// all of them wait for connections, and all of them too long. Much more than the connections of the router are of no use.
+    #[must_use]
+    pub fn max_concurrent_commands(mut self, most: usize) -> Self {
+        self.commands = Limit::new("commands", most);
+        self
+    }
+
+    /// How many [reads of models](Self::read) may be under way at the same time. Defaults to 256; 0 counts as 1. The rest is as
+    /// for [`max_concurrent_commands`](Self::max_concurrent_commands).
+    #[must_use]
+    pub fn max_concurrent_projections(mut self, most: usize) -> Self {
+        self.projections = Limit::new("projections", most);
+        self
+    }
+
+    /// Carries a command out. Await what it returns; see [`Execute`].
+    ///
+    /// The scope is read when this method is called.
+    pub fn execute<'a, C: Command>(&'a self, command: &'a C) -> Execute<'a, C> {
+        Execute::new(self, command)
+    }
+
+    /// Reads a model without a command, where the scope says. Await what it returns; see [`ModelQuery`]. It fails at once with
+    /// [`Overloaded`](crate::ErrorKind::Overloaded) beyond [the limit](Self::max_concurrent_projections).
+    ///
+    /// The scope is read when this method is called.
+    pub fn read<M: DecisionModel>(&self, model: M) -> ModelQuery<'_, M> {
+        let query = model.read_from(&self.store).limited(self.projections.clone());
+        match self.call_timeout {
+            Some(limit) => query.timeout(limit),
+            None => query,
+        }
+    }
+
+    /// The [record](crate::CommandRecord) of the command with this id, if there is one, where the scope says.
+    ///
+    /// The scope is read when this method is called.
+    ///
+    /// # Errors
+    ///
+    /// As [`Query`](crate::Query), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for an id that no command can have.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it has no effect on the log.
+    pub fn find_command(&self, id: &str) -> impl Future<Output = Result<Option<RecordedCommand>>> + Send + use<'_> {
+        let query = First::of(id).map(|first| self.read(first));
+        async { Ok(query?.await?.into_state().into_found()) }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Arc<dyn EventStore> {
+        &self.store
+    }
+}

@@ -1,0 +1,83 @@
+//! How often it is tried, and how long is waited in between.
+
+use std::time::Duration;
+
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
+use tokio::time::{Instant, sleep};
+
+use super::Attempts;
+use crate::{Error, ErrorKind};
+
+/// The settings of an executor that are about trying again.
+#[derive(Clone, Debug)]
+pub(super) struct Retries {
+    pub(super) max_attempts: usize,
+    pub(super) base_delay: Duration,
+    pub(super) max_delay: Duration,
+    pub(super) limit: Duration,
+}
+
+impl Default for Retries {
+    fn default() -> Self {
+        Self {
+            max_attempts: 10,
+            base_delay: Duration::from_millis(5),
+            max_delay: Duration::from_millis(500),
+            limit: Duration::from_secs(30),
+        }
+    }
+}
+
+/// Where one execution is.
+#[derive(Debug)]
+pub(super) struct Pace {
+    retries: Retries,
+    delays: ExponentialBackoff,
+    begin: Instant,
+    pub(super) attempts: Attempts,
+}
+
+impl Pace {
+    pub(super) fn new(retries: &Retries) -> Self {
+        let delays = ExponentialBuilder::new()
+            .with_min_delay(retries.base_delay)
+            .with_max_delay(retries.max_delay.max(retries.base_delay))
+            .with_max_times(retries.max_attempts.saturating_sub(1))
+            .with_jitter()
+            .build();
+        Self { retries: retries.clone(), delays, begin: Instant::now(), attempts: Attempts::default() }
+    }
+
+    /// Waits until it is time to try again; the error of the last try, if it is not to be.
+    pub(super) async fn wait(&mut self, error: Error) -> Result<(), Error> {
+        self.attempts.last_error = Some(error.kind());
+        let left = self.retries.limit.saturating_sub(self.begin.elapsed());
+        let Some(delay) = self.delays.next() else {
+            return Err(error.within(&format!("given up after {} attempts", self.retries.max_attempts.max(1))));
+        };
+        if delay >= left {
+            return Err(error.within(&format!(
+                "given up after {:?}, the limit is {:?}",
+                self.begin.elapsed(),
+                self.retries.limit
+            )));
+        }
+        self.attempts.delay += delay;
+        sleep(delay).await;
+        Ok(())
+    }
+
+    /// The same behind an append; `is_unknown` when one of the tries may have written.
+    pub(super) async fn wait_for_append(&mut self, error: Error, is_unknown: bool) -> Result<(), Error> {
+        self.wait(error).await.map_err(|error| if is_unknown { unknown(error) } else { error })
+    }
+}
+
+/// The last error of an append of which an earlier try may have written.
+pub(super) fn unknown(error: Error) -> Error {
+    if error.is_outcome_unknown() {
+        return error;
+    }
+    let message = format!("an earlier try may have written; {}", error.message());
+    error.reworded(ErrorKind::OutcomeUnknown, message)
+}

@@ -1,0 +1,243 @@
+//! What a decision is made of: projections, alone or several together.
+
+use super::{ModelQuery, boundary::Boundary};
+use crate::{Error, Event, Filter, Project, Result, SnapshotKey, SnapshotStore, store::EventStore};
+
+/// A state that is computed from the events of a filter, one after the other.
+///
+/// It is a plain type of yours, as it is before the first event: what it is about (an id) and what is to be found out (a
+/// number, a flag). The filter says which events concern it, `apply` how one of them changes it.
+///
+/// ```
+/// use mainstem::{Event, Filter, Projection, Result};
+///
+/// struct Course {
+///     id: u32,
+///     capacity: u32,
+///     enrolled: u32,
+/// }
+///
+/// impl Projection for Course {
+///     fn filter(&self) -> Result<Filter> {
+///         let types = ["CourseDefined", "StudentEnrolled"];
+///         Filter::matching().any_type_of(types).and_all_tags_of([format!("course:{}", self.id)]).finish()
+///     }
+///
+///     fn apply(&mut self, event: &Event) -> Result<()> {
+///         match event.event_type() {
+///             "CourseDefined" => self.capacity = event.decode()?,
+///             _ => self.enrolled += 1,
+///         }
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// Every projection is a [`DecisionModel`], which can be [read](DecisionModel::read_from), put together with others, and
+/// [gone on with](DecisionModel::resume_from) from a snapshot. `apply` has the form that
+/// [`SnapshotStore::project`](crate::SnapshotStore::project) takes.
+pub trait Projection: Send {
+    /// The events that concern it. It is asked before the first event, and once for each read.
+    ///
+    /// # Errors
+    ///
+    /// Whatever [`FilterBuilder::finish`](crate::FilterBuilder::finish) returns.
+    fn filter(&self) -> Result<Filter>;
+
+    /// Changes the state by an event that matches the filter. It is called for no other.
+    ///
+    /// # Errors
+    ///
+    /// When the event cannot be read, as by [`Event::decode`]. It ends the read.
+    fn apply(&mut self, event: &Event) -> Result<()>;
+}
+
+/// What a decision is made on: a [`Projection`], or several that are read together.
+///
+/// A tuple of models is a model, and so are `Vec`, array and `Option`. Each part keeps its own type and its own filter: it
+/// is told of the events that *its* filter matches, and of no other. All of them are read in one query, in one snapshot
+/// of the log, for the union of their filters. The union is never flattened: an event of one filter's type with
+/// another filter's tag matches neither.
+///
+/// ```
+/// # use mainstem::{AppendCondition, DecisionModel, Event, EventStore, Filter, MemoryEventStore, NewEvent, Projection, Result};
+/// # struct Count(&'static str, usize);
+/// # impl Projection for Count {
+/// #     fn filter(&self) -> Result<Filter> { Filter::matching().all_tags_of([self.0]).finish() }
+/// #     fn apply(&mut self, _event: &Event) -> Result<()> { self.1 += 1; Ok(()) }
+/// # }
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mainstem::Result<()> {
+/// # let store = MemoryEventStore::new();
+/// # store.append([NewEvent::new("StudentEnrolled", &())?.with_tag("course:1")], AppendCondition::none()).await?;
+/// // How many are in the course, and how many courses has the student?
+/// let read = (Count("course:1", 0), Count("student:7", 0)).read_from(&store).await?;
+/// let (course, student) = read.state();
+/// if course.1 < 30 && student.1 < 5 {
+///     let enrolled = NewEvent::new("StudentEnrolled", &())?.with_tags(["course:1", "student:7"]);
+///     // Refused if an event has come that would have changed either.
+///     store.append([enrolled], read.unchanged()).await?;
+/// }
+/// # Ok(())
+/// # }
+/// ```
+///
+/// A type of your own with named parts lists them:
+///
+/// ```
+/// # use mainstem::{DecisionModel, Event, Filter, Parts, Projection, Result};
+/// # struct Count;
+/// # impl Projection for Count {
+/// #     fn filter(&self) -> Result<Filter> { Ok(Filter::any_event()) }
+/// #     fn apply(&mut self, _event: &Event) -> Result<()> { Ok(()) }
+/// # }
+/// struct Enrolment {
+///     course: Count,
+///     student: Count,
+/// }
+///
+/// impl DecisionModel for Enrolment {
+///     fn parts<'a>(&'a mut self, parts: &mut Parts<'a>) {
+///         self.course.parts(parts);
+///         self.student.parts(parts);
+///     }
+/// }
+/// ```
+pub trait DecisionModel: Send {
+    /// Lists the projections, always in the same order and number.
+    fn parts<'a>(&'a mut self, parts: &mut Parts<'a>);
+
+    /// Reads the events of all parts in one query, where the scope says, and applies them. Await what it returns; see
+    /// [`ModelQuery`].
+    ///
+    /// The scope is read when this method is called.
+    fn read_from(self, store: &dyn EventStore) -> ModelQuery<'_, Self>
+    where
+        Self: Sized,
+    {
+        ModelQuery::new(self, store)
+    }
+
+    /// Goes on from its last snapshot, reads what has come since, and saves a new one when it is due. Await what it returns;
+    /// see [`Project`].
+    ///
+    /// Name and version are those of the [`SnapshotKey`], whose filter is the union of the parts'. The snapshot holds the
+    /// whole model, with what it is about.
+    ///
+    /// ```
+    /// # use mainstem::{DecisionModel, Event, Filter, MemoryEventStore, Projection, Result};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Shelf(u64);
+    /// # impl Projection for Shelf {
+    /// #     fn filter(&self) -> Result<Filter> { Ok(Filter::any_event()) }
+    /// #     fn apply(&mut self, _event: &Event) -> Result<()> { self.0 += 1; Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> mainstem::Result<()> {
+    /// # let store = MemoryEventStore::new();
+    /// let shelf = Shelf(0).resume_from(&store, "shelf", 1)?.save_every(500).await?;
+    /// println!("{} books, {} events read", shelf.state().0, shelf.applied());
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Projection::filter`], and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a model without parts.
+    fn resume_from<'a>(
+        mut self,
+        store: &'a dyn SnapshotStore,
+        name: &str,
+        version: u32,
+    ) -> Result<Project<'a, Self, impl FnMut(&mut Self, &Event) -> Result<()> + Send + use<'a, Self>>>
+    where
+        Self: Sized,
+    {
+        let boundary = Boundary::of(&mut self)?;
+        let key = SnapshotKey::new(name, version, boundary.filter());
+        Ok(Project::new(store, key, self, move |model: &mut Self, event: &Event| boundary.apply(model, event)))
+    }
+
+    /// Applies events that are there already, each to the parts whose filter it matches.
+    ///
+    /// For tests, and for events from elsewhere.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Projection::filter`] and [`Projection::apply`], and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a model
+    /// without parts.
+    fn replay<'e>(mut self, events: impl IntoIterator<Item = &'e Event>) -> Result<Self>
+    where
+        Self: Sized,
+    {
+        let boundary = Boundary::of(&mut self)?;
+        boundary.apply_all(&mut self, events)?;
+        Ok(self)
+    }
+}
+
+/// The projections of a [`DecisionModel`], as it lists them.
+#[derive(Default)]
+pub struct Parts<'a>(Vec<&'a mut dyn Projection>);
+
+impl<'a> Parts<'a> {
+    /// Those of a model.
+    pub(super) fn of(model: &'a mut (impl DecisionModel + ?Sized)) -> Self {
+        let mut parts = Parts::default();
+        model.parts(&mut parts);
+        parts
+    }
+
+    pub(super) fn filters(&self) -> Result<Vec<Filter>> {
+        match &*self.0 {
+            [] => Err(Error::invalid_input("the decision model has no parts; it needs at least one projection")),
+            parts => parts.iter().map(|part| part.filter()).collect(),
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut &'a mut dyn Projection> {
+        self.0.iter_mut()
+    }
+}
+
+impl std::fmt::Debug for Parts<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Parts").field("len", &self.len()).finish()
+    }
+}
+
+impl<P: Projection> DecisionModel for P {
+    fn parts<'a>(&'a mut self, parts: &mut Parts<'a>) {
+        parts.0.push(self);
+    }
+}
+
+macro_rules! tuples {
+    ($(($($model:ident),+))+) => { $(
+        impl<$($model: DecisionModel),+> DecisionModel for ($($model,)+) {
+            #[expect(non_snake_case, reason = "a name for each type parameter")]
+            fn parts<'a>(&'a mut self, parts: &mut Parts<'a>) {
+                let ($($model,)+) = self;
+                $($model.parts(parts);)+
+            }
+        }
+    )+ };
+}
+
+tuples! { (A) (A, B) (A, B, C) (A, B, C, D) (A, B, C, D, E) (A, B, C, D, E, F) (A, B, C, D, E, F, G) (A, B, C, D, E, F, G, H) }
+
+macro_rules! collections {
+    ($(($collection:ty, $($parameters:tt)+))+) => { $(
+        impl<$($parameters)+> DecisionModel for $collection {
+            fn parts<'a>(&'a mut self, parts: &mut Parts<'a>) {
+                self.iter_mut().for_each(|model| model.parts(parts));
+            }
+        }
+    )+ };
+}
+
+collections! { (Vec<M>, M: DecisionModel) (Option<M>, M: DecisionModel) ([M; N], M: DecisionModel, const N: usize) }

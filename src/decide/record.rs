@@ -1,0 +1,217 @@
+//! The log of commands: a record of each, appended with the events that it has caused.
+
+use serde::{Deserialize, Serialize};
+
+use super::{Decision, Outcome, Projection};
+use crate::{Error, Event, EventContext, Filter, Json, Mark, NewEvent, Result, json::quoted};
+
+/// What is kept of a command: an event of the log, appended with those that the command has caused.
+///
+/// So it is written if they are, and only then. It comes behind them, at the position after the last, and they name it in their
+/// [message id](EventContext) unless they have another. It holds the command's id, type and data, what was decided, and how
+/// many events that were.
+///
+/// All records are the events of the type [`EVENT_TYPE`](Self::EVENT_TYPE), and [`RecordedCommand::from_event`] reads one.
+///
+/// The id makes a command repeatable: one that was executed already is not executed again, and has the
+/// result that it had. See [`Execute::recorded`](crate::Execute::recorded).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[must_use = "a record is kept by an execution that takes it"]
+pub struct CommandRecord {
+    id: Box<str>,
+    command_type: Box<str>,
+    data: Option<Json>,
+}
+
+/// What the log holds of a command that was executed.
+#[derive(Clone, Debug)]
+pub struct RecordedCommand {
+    body: Body,
+    mark: Mark,
+}
+
+/// The payload of the event, in the words of the metadata's ids.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct Body {
+    #[serde(rename = "CommandID")]
+    id: Box<str>,
+    command_type: Box<str>,
+    data: Option<Json>,
+    outcome: Told,
+    refusal: Option<Json>,
+    events: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+enum Told {
+    Decided,
+    Nothing,
+    Refused,
+}
+
+impl CommandRecord {
+    /// The type of the event: `CommandExecuted`.
+    pub const EVENT_TYPE: &'static str = "CommandExecuted";
+
+    /// The longest id, in bytes: 255, as of [a message](EventContext::MAX_ID_LEN).
+    pub const MAX_ID_LEN: usize = EventContext::MAX_ID_LEN;
+
+    /// Of a command with this id, which no other command has, and this type: a name for those who read the log.
+    ///
+    /// The id is made by whoever wants the command done, once: the id of the message that asks for it, or one that a form
+    /// got when it was shown. It is checked when the command is executed.
+    pub fn new(id: impl Into<Box<str>>, command_type: impl Into<Box<str>>) -> Self {
+        Self { id: id.into(), command_type: command_type.into(), data: None }
+    }
+
+    /// Keeps what the command says, too. A repeat with other data is refused.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not JSON that the log can hold; see [`Json::from_serialize`].
+    pub fn with_data<T: Serialize + ?Sized>(mut self, data: &T) -> Result<Self> {
+        self.data = Some(Json::from_serialize(data).map_err(|error| error.within("the data of the command"))?);
+        Ok(self)
+    }
+
+    /// The id.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The event for what was decided.
+    pub(super) fn event<R>(&self, decision: &Decision<R>, refusal: Option<Json>) -> Result<NewEvent> {
+        let events = decision.events.len() as u64;
+        let outcome = match (&decision.refusal, events) {
+            (Some(_), _) => Told::Refused,
+            (None, 0) => Told::Nothing,
+            (None, _) => Told::Decided,
+        };
+        let Self { id, command_type, data } = self.clone();
+        let body = Body { id, command_type, data, outcome, refusal, events };
+        Ok(NewEvent::new(Self::EVENT_TYPE, &body)?.with_tag(tag(&self.id)))
+    }
+
+    /// Whether the log's record is that of this command.
+    pub(super) fn check(&self, found: &RecordedCommand) -> Result<()> {
+        let same = |left: &Option<Json>, right: &Option<Json>| {
+            let null = Json::from_stored("null");
+            left.as_ref().unwrap_or(&null) == right.as_ref().unwrap_or(&null)
+        };
+        match self.command_type == found.body.command_type && same(&self.data, &found.body.data) {
+            true => Ok(()),
+            false => Err(Error::invalid_input(format!(
+                "the command id {} is taken by another command, of type {} and recorded at {}; an id is never used again",
+                quoted(&self.id),
+                quoted(&found.body.command_type),
+                found.mark
+            ))),
+        }
+    }
+}
+
+impl RecordedCommand {
+    /// Reads it from the log's event.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the event is no record of a command.
+    pub fn from_event(event: &Event) -> Result<Self> {
+        match event.event_type() {
+            CommandRecord::EVENT_TYPE => Ok(Self { body: event.decode()?, mark: event.mark() }),
+            other => Err(Error::invalid_input(format!(
+                "the event of type {} at position {} is no record of a command",
+                quoted(other),
+                event.position()
+            ))),
+        }
+    }
+
+    /// The id of the command.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.body.id
+    }
+
+    /// Its type.
+    #[must_use]
+    pub fn command_type(&self) -> &str {
+        &self.body.command_type
+    }
+
+    /// What it says, if that was kept.
+    #[must_use]
+    pub fn data(&self) -> Option<&Json> {
+        self.body.data.as_ref()
+    }
+
+    /// What was decided; `None` when it was refused.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        match self.body.outcome {
+            Told::Decided => Some(Outcome::Decided),
+            Told::Nothing => Some(Outcome::Nothing),
+            Told::Refused => None,
+        }
+    }
+
+    /// Why it was refused, if it was.
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Json> {
+        self.body.refusal.as_ref()
+    }
+
+    /// The positions of the events that it has caused, of which there may be none.
+    #[must_use]
+    pub fn positions(&self) -> std::ops::Range<u64> {
+        self.mark.position().saturating_sub(self.body.events)..self.mark.position()
+    }
+
+    /// Position and id of the record.
+    #[must_use]
+    pub fn mark(&self) -> Mark {
+        self.mark
+    }
+}
+
+/// Whether a command was executed already: a part of what its execution is decided on.
+#[derive(Debug)]
+pub(super) struct First {
+    filter: Filter,
+    found: Option<RecordedCommand>,
+}
+
+impl First {
+    pub(super) fn of(id: &str) -> Result<Self> {
+        if id.is_empty() || id.len() > CommandRecord::MAX_ID_LEN || id.contains('\0') {
+            return Err(Error::invalid_input(format!(
+                "the command id {} is empty, longer than the limit of {} bytes, or has a NUL character in it",
+                quoted(id),
+                CommandRecord::MAX_ID_LEN
+            )));
+        }
+        let filter = Filter::matching().any_type_of([CommandRecord::EVENT_TYPE]).and_all_tags_of([tag(id)]).finish()?;
+        Ok(Self { filter, found: None })
+    }
+
+    pub(super) fn into_found(self) -> Option<RecordedCommand> {
+        self.found
+    }
+}
+
+impl Projection for First {
+    fn filter(&self) -> Result<Filter> {
+        Ok(self.filter.clone())
+    }
+
+    fn apply(&mut self, event: &Event) -> Result<()> {
+        self.found.get_or_insert(RecordedCommand::from_event(event)?);
+        Ok(())
+    }
+}
+
+fn tag(id: &str) -> String {
+    format!("command:{id}")
+}

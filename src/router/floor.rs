@@ -1,0 +1,243 @@
+//! What a read has to contain, whatever its level: its floor.
+
+use std::{fmt, sync::Arc};
+
+use tokio_postgres::{Row, types::ToSql};
+
+use super::{
+    Role,
+    core::{Table, Want},
+    route::want,
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    lsn::Lsn,
+    scope::Consistency,
+    token::{Place, Token},
+};
+
+/// What a layer above asks the connection that serves.
+pub(crate) trait Check: fmt::Debug + Send + Sync {
+    /// The statement in front of the read, if there is anything to prove.
+    fn front(&self) -> Option<&str>;
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)>;
+
+    /// What its answer says.
+    ///
+    /// # Errors
+    ///
+    /// What no other node and no waiting will change.
+    fn judge(&self, rows: &[Row], role: Role) -> Result<Verdict>;
+
+    /// The statement behind the read, where its place is noted.
+    fn behind(&self) -> &str;
+
+    /// The log that it judges, and where the newest event that it looks for was written.
+    fn log(&self) -> (u64, Option<Place>);
+}
+
+/// Whether a node has what it must have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Contained,
+    /// Not yet.
+    Behind,
+    /// Nobody can tell.
+    Unknown,
+}
+
+/// What a read has to contain.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Floor {
+    token: Token,
+    /// The layer's own part of it.
+    check: Option<Arc<dyn Check>>,
+}
+
+/// What a floor comes to, by what is known of the cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Demand {
+    pub(super) want: Want,
+    /// The place that the connection has to prove.
+    pub(super) place: Option<Place>,
+    /// Whether no replica can prove that it has everything.
+    pub(super) only_primary: bool,
+}
+
+/// Why a floor comes to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unplaceable {
+    /// It is of a timeline that nobody here has heard of yet.
+    Newer(u32),
+    /// It is of an older timeline, and it is not known how much of that the present one holds.
+    Older(Place),
+    /// It speaks of other clusters only.
+    Foreign,
+}
+
+impl Floor {
+    /// What the token asks for. `None` when that is nothing.
+    pub(crate) fn of(token: Token) -> Option<Self> {
+        (!token.is_empty()).then_some(Self { token, check: None })
+    }
+
+    /// What the token asks for, where a layer's own part of it is judged by this check.
+    pub(crate) fn with_check(token: Token, check: Arc<dyn Check>) -> Self {
+        Self { token, check: Some(check) }
+    }
+
+    pub(super) fn check(&self) -> Option<&Arc<dyn Check>> {
+        self.check.as_ref()
+    }
+
+    /// What it comes to at this level.
+    pub(super) fn demand(&self, level: &Consistency, table: &Table) -> Result<Demand, Unplaceable> {
+        let log = self.check.as_ref().map(|check| check.log());
+        if *level == Consistency::Strong {
+            // The newest state there is. What was lost of the log, the check finds out.
+            return Ok(Demand { want: Want::Strong, place: None, only_primary: false });
+        }
+        let system = table.system();
+        // A session goes through several clusters; who gives a token to one means that one.
+        if let Consistency::AtLeast(token) = level
+            && token.is_foreign(system)
+        {
+            return Err(Unplaceable::Foreign);
+        }
+        let (mut place, mut only_primary) = (None, false);
+        for asked in self.token.places(system, log.map(|(log, _)| log)) {
+            match asked {
+                Some(asked) => place = place.max(Some(present(asked, table)?)),
+                None => only_primary = true,
+            }
+        }
+        // Where the event was written only helps to find a node that has it.
+        let hint = log.and_then(|(_, place)| present(place?, table).ok());
+        let want = match (want(level), place.max(hint)) {
+            (Want::Eventual, Some(Place { timeline, lsn })) => Want::AtLeast { timeline, lsn },
+            (want, _) => want,
+        };
+        Ok(Demand { want, place, only_primary })
+    }
+}
+
+/// The place on the present timeline that contains this one.
+fn present(place: Place, table: &Table) -> Result<Place, Unplaceable> {
+    match table.timeline() {
+        Some(timeline) if place.timeline < timeline => match table.holds(place.timeline, place.lsn) {
+            true => Ok(Place { timeline, ..place }),
+            false => Err(Unplaceable::Older(place)),
+        },
+        Some(timeline) if place.timeline > timeline => Err(Unplaceable::Newer(place.timeline)),
+        _ => Ok(place),
+    }
+}
+
+impl Unplaceable {
+    pub(super) fn error(self) -> Error {
+        let message = match self {
+            Self::Newer(timeline) => {
+                format!("the token is of timeline {timeline}, which no node of this router has told of")
+            }
+            Self::Older(Place { timeline, lsn }) => format!(
+                "the token asks for the place {lsn} of timeline {timeline}, and there was a failover since: nobody can tell \
+                 whether its writes were lost; drop the token"
+            ),
+            Self::Foreign => "the token speaks of other clusters than this one".to_owned(),
+        };
+        Error::new(ErrorKind::Unproven, message)
+    }
+}
+
+/// Where a node is, by its own word.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Whereabouts {
+    pub(super) role: Role,
+    /// What it has.
+    has: Lsn,
+    /// What has been acknowledged on it is before this.
+    pub(super) acknowledged: Lsn,
+    /// Unless it is a replica that keeps that to itself.
+    pub(super) timeline: Option<u32>,
+}
+
+impl Whereabouts {
+    /// The statement that asks for it.
+    pub(super) const SQL: &str = include_str!("place.sql");
+
+    pub(super) fn read(rows: &[Row]) -> Result<Self> {
+        let unreadable = |error| Error::new(ErrorKind::Database, "a node's place cannot be read").with_source(error);
+        let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the node did not say where it is"))?;
+        let lsn = |column: usize| {
+            let lsn: Option<tokio_postgres::types::PgLsn> = row.try_get(column).map_err(unreadable)?;
+            Ok::<_, Error>(Lsn::new(lsn.map_or(0, Into::into)))
+        };
+        let timeline: Option<i64> = row.try_get(3).map_err(unreadable)?;
+        Ok(Self {
+            role: if row.try_get(0).map_err(unreadable)? { Role::Replica } else { Role::Primary },
+            has: lsn(1)?,
+            acknowledged: lsn(2)?.before_page_header(),
+            timeline: timeline.and_then(|timeline| timeline.try_into().ok()),
+        })
+    }
+
+    /// The place that a token of everything up to now asks for, when it can be told.
+    pub(super) fn place(self) -> Option<Place> {
+        Some(Place { timeline: self.timeline?, lsn: self.acknowledged })
+    }
+
+    /// What is proven by it, of a replica.
+    pub(super) fn replayed(self) -> Option<Place> {
+        (self.role == Role::Replica).then_some(Place { timeline: self.timeline?, lsn: self.has })
+    }
+
+    /// Whether everything up to `place` is there.
+    ///
+    /// # Errors
+    ///
+    /// [`LogDiverged`](ErrorKind::LogDiverged) when the primary of that timeline has not got so far.
+    pub(super) fn judge(self, place: Place) -> Result<Verdict> {
+        let Some(timeline) = self.timeline else { return Ok(Verdict::Unknown) };
+        Ok(match timeline.cmp(&place.timeline) {
+            std::cmp::Ordering::Equal if self.has >= place.lsn => Verdict::Contained,
+            std::cmp::Ordering::Equal if self.role == Role::Primary => {
+                let message = format!(
+                    "the token asks for the place {} of timeline {timeline}, and the primary has only got to {}: it was \
+                     restored or has lost writes, or the token is made up",
+                    place.lsn, self.has
+                );
+                return Err(Error::new(ErrorKind::LogDiverged, message));
+            }
+            std::cmp::Ordering::Equal => Verdict::Behind,
+            // It may follow the failover.
+            std::cmp::Ordering::Less if self.role == Role::Replica => Verdict::Behind,
+            // There was a failover that this router has not seen yet.
+            std::cmp::Ordering::Less | std::cmp::Ordering::Greater => Verdict::Unknown,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(role: Role, timeline: Option<u32>, has: u64) -> Whereabouts {
+        Whereabouts { role, has: Lsn::new(has), acknowledged: Lsn::new(has), timeline }
+    }
+
+    #[test]
+    fn a_place_is_there_when_its_own_timeline_has_got_so_far() {
+        let place = Place { timeline: 2, lsn: Lsn::new(100) };
+        let judge = |role, timeline, has| at(role, timeline, has).judge(place);
+        for role in [Role::Primary, Role::Replica] {
+            assert_eq!(judge(role, Some(2), 100).unwrap(), Verdict::Contained);
+            assert_eq!(judge(role, Some(3), 999).unwrap(), Verdict::Unknown);
+            assert_eq!(judge(role, None, 999).unwrap(), Verdict::Unknown);
+        }
+        assert_eq!(judge(Role::Replica, Some(2), 99).unwrap(), Verdict::Behind);
+        assert_eq!(judge(Role::Replica, Some(1), 999).unwrap(), Verdict::Behind);
+        assert_eq!(judge(Role::Primary, Some(1), 999).unwrap(), Verdict::Unknown);
+        assert_eq!(judge(Role::Primary, Some(2), 99).unwrap_err().kind(), ErrorKind::LogDiverged);
+    }
+}

@@ -1,0 +1,321 @@
+//! Statements around a read, on its own connection and in the same message: one in front that proves that the node has
+//! what the read must contain, one behind that tells where the node is, for the token of what was read.
+//!
+//! In front, and not a column of the read: a snapshot is older than the functions that are called under it, so a read
+//! could call itself fresh and be stale. Behind, for the same reason: what the read has seen is before the place that is
+//! told afterwards.
+
+use std::sync::{
+    Arc, Mutex, MutexGuard, PoisonError,
+    atomic::{AtomicU8, Ordering},
+};
+
+use futures_util::future::{OptionFuture, join, join3};
+use tokio_postgres::{Client, Row, Statement};
+
+use super::{
+    Deadline, Effect, Lease, Role,
+    floor::{Check, Floor, Verdict, Whereabouts},
+};
+use crate::{
+    error::{Error, ErrorKind, Result},
+    token::Place,
+};
+
+/// What is sent around the calls on one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Guard {
+    place: Option<Place>,
+    check: Option<Arc<dyn Check>>,
+    /// Whether to ask where the node is, behind each call.
+    notes_place: bool,
+    is_expected: bool,
+    verdict: AtomicU8,
+    seen: Mutex<Seen>,
+}
+
+/// What was told behind the last call.
+#[derive(Debug, Default)]
+struct Seen {
+    place: Option<Place>,
+    check: Option<Vec<Row>>,
+}
+
+const ASKED: u8 = 1;
+const CONTAINED: u8 = 2;
+const BEHIND: u8 = 3;
+const UNKNOWN: u8 = 4;
+
+/// The statements, prepared.
+struct Prepared {
+    place: Option<Statement>,
+    check: Option<Statement>,
+    behind: Option<(Statement, Option<Statement>)>,
+}
+
+impl Guard {
+    /// Proves the place, and what the floor checks, in front of the first call that goes through.
+    pub(super) fn new(place: Option<Place>, floor: Option<&Floor>, notes_place: bool) -> Self {
+        Self { place, check: floor.and_then(Floor::check).cloned(), notes_place, ..Self::default() }
+    }
+
+    /// Whether the node is known to have what it must.
+    pub(super) fn expected(mut self, is_expected: bool) -> Self {
+        self.is_expected = is_expected;
+        self
+    }
+
+    pub(super) fn is_expected(&self) -> bool {
+        self.is_expected
+    }
+
+    /// Whether there is anything to send.
+    fn is_armed(&self) -> bool {
+        self.notes_place || self.must_prove()
+    }
+
+    /// Whether something is still to be proven.
+    pub(super) fn must_prove(&self) -> bool {
+        let checks = self.check.as_ref().is_some_and(|check| check.front().is_some());
+        (self.place.is_some() || checks) && self.verdict.load(Ordering::Relaxed) != CONTAINED
+    }
+
+    /// Whether the node has not got so far, when it was asked.
+    pub(crate) fn is_behind(&self) -> bool {
+        self.verdict.load(Ordering::Relaxed) == BEHIND
+    }
+
+    /// Where the node was behind the last call, if that was asked and could be told.
+    pub(crate) fn seen(&self) -> Option<Place> {
+        self.lock().place
+    }
+
+    /// What the check was told behind the last call.
+    pub(crate) fn take_checked(&self) -> Option<Vec<Row>> {
+        self.lock().check.take()
+    }
+
+    fn note(&self, place: &[Row], check: Option<Vec<Row>>) -> Result<()> {
+        let place = Whereabouts::read(place)?.place();
+        *self.lock() = Seen { place, check };
+        Ok(())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Seen> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Lease {
+    /// Has these statements sent around the calls from now on.
+    pub(super) fn guarded_by(mut self, guard: Guard) -> Self {
+        self.guard = Some(Arc::new(guard));
+        self
+    }
+
+    pub(crate) fn guard(&self) -> Option<&Arc<Guard>> {
+        self.guard.as_ref()
+    }
+
+    /// [Runs](Lease::call) one call, with the guard's statements around it.
+    ///
+    /// # Errors
+    ///
+    /// Those of `call`, [`Unavailable`](ErrorKind::Unavailable) when the node has not got so far or cannot prove it, and
+    /// what the check says.
+    pub(crate) async fn guarded<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let outcome = self.around(effect, deadline, true, call).await;
+        if outcome.is_ok() {
+            self.served();
+        }
+        outcome
+    }
+
+    /// A part of a call, with the guard's statements around it or without.
+    pub(super) async fn around<T, F>(&self, effect: Effect, deadline: Deadline, is_guarded: bool, call: F) -> Result<T>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let Some(guard) = self.guard.as_deref().filter(|guard| is_guarded && guard.is_armed()) else {
+            return self.step(effect, deadline, call).await;
+        };
+        let statements = self.prepare_guard(guard, deadline).await?;
+        let sent_at = self.node().handle().now();
+        let around = async {
+            let proof = prove(self.client(), guard, &statements);
+            let (place, check) =
+                statements.behind.as_ref().map_or((None, None), |(place, check)| (Some(place), check.as_ref()));
+            let behind = join(ask(self.client(), place), ask(self.client(), check));
+            let (proof, value, (place, check)) = join3(proof, call, behind).await;
+            // What the read says of a node that is behind means nothing, an error neither: its table may not be there yet.
+            let proven = self.judge(guard, proof?, sent_at);
+            if proven.is_err() {
+                return Ok((proven, None));
+            }
+            // In a transaction that has failed nothing can be asked.
+            let (place, check) = (place.and_then(Result::ok), check.and_then(Result::ok));
+            let noted = place.map_or(Ok(()), |place| guard.note(&place, check));
+            Ok((noted, Some(value?)))
+        };
+        let (proven, value) = self.step(effect, deadline, around).await?;
+        proven?;
+        value.ok_or_else(|| Error::new(ErrorKind::Database, "the call behind a proof was not made"))
+    }
+
+    /// Proves what the guard asks for in a call of its own.
+    pub(crate) async fn prove(&self, deadline: Deadline) -> Result<()> {
+        match &self.guard {
+            Some(guard) if guard.must_prove() => self.guarded(Effect::Read, deadline, std::future::ready(Ok(()))).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// One statement that only reads, with nothing around it.
+    pub(crate) async fn unguarded(&self, deadline: Deadline, sql: &str) -> Result<Vec<Row>> {
+        let statement = self.prepare(deadline, sql).await?;
+        self.call(Effect::Read, deadline, self.client().query(&statement, &[])).await
+    }
+
+    /// Asks where the node is.
+    pub(super) async fn whereabouts(&self, deadline: Deadline) -> Result<Whereabouts> {
+        let rows = self.unguarded(deadline, Whereabouts::SQL).await?;
+        Whereabouts::read(&rows).map_err(|error| error.with_node(Arc::clone(self.node().name())))
+    }
+
+    /// Has the guard note where the node is, in a call of its own: where calls leave rows to be taken.
+    pub(crate) async fn note_place(&self, deadline: Deadline) -> Result<()> {
+        match &self.guard {
+            Some(guard) if guard.notes_place => self.guarded(Effect::Read, deadline, std::future::ready(Ok(()))).await,
+            _ => Ok(()),
+        }
+    }
+
+    async fn prepare_guard(&self, guard: &Guard, deadline: Deadline) -> Result<Prepared> {
+        let proves = guard.must_prove();
+        let place = match guard.place.filter(|_| proves) {
+            Some(_) => {
+                self.identify(deadline).await?;
+                Some(self.prepare(deadline, Whereabouts::SQL).await?)
+            }
+            None => None,
+        };
+        let check = match guard.check.as_ref().and_then(|check| check.front()).filter(|_| proves) {
+            Some(check) => Some(self.prepare(deadline, check).await?),
+            None => None,
+        };
+        let behind = match (guard.notes_place, &guard.check) {
+            (true, Some(check)) => {
+                let place = self.prepare(deadline, Whereabouts::SQL).await?;
+                Some((place, Some(self.prepare(deadline, check.behind()).await?)))
+            }
+            (true, None) => Some((self.prepare(deadline, Whereabouts::SQL).await?, None)),
+            (false, _) => None,
+        };
+        Ok(Prepared { place, check, behind })
+    }
+
+    /// Makes sure that the server is of this cluster: a place of another one says nothing. A connection leads to one server,
+    /// so our own ones are asked once; a borrowed one may be another each time.
+    async fn identify(&self, deadline: Deadline) -> Result<()> {
+        let known = self.own().and_then(|connection| connection.system().get().copied());
+        let told = match known {
+            Some(told) => told,
+            None => {
+                let told = self.ask_system(deadline).await?;
+                if let Some(connection) = self.own() {
+                    let _ = connection.system().set(told);
+                }
+                told
+            }
+        };
+        if told.is_some() && self.system().is_some() && told != self.system() {
+            let message = "the server belongs to another cluster";
+            return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(self.node().name())));
+        }
+        Ok(())
+    }
+
+    async fn ask_system(&self, deadline: Deadline) -> Result<Option<u64>> {
+        if self.node().hides_control_data().load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let sql = "SELECT system_identifier FROM pg_control_system()";
+        match self.unguarded(deadline, sql).await {
+            Ok(rows) => {
+                let told: Option<i64> = rows.first().and_then(|row| row.try_get(0).ok());
+                Ok(told.map(i64::cast_unsigned))
+            }
+            Err(error) if error.sqlstate() == Some("42501") => {
+                self.node().hides_control_data().store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn judge(
+        &self,
+        guard: &Guard,
+        (place, check): (Option<Vec<Row>>, Option<Vec<Row>>),
+        sent_at: Moment,
+    ) -> Result<()> {
+        if place.is_none() && check.is_none() {
+            return Ok(());
+        }
+        guard.verdict.store(ASKED, Ordering::Relaxed);
+        let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
+        let mut verdict = Verdict::Contained;
+        if let Some((rows, asked)) = place.zip(guard.place) {
+            let whereabouts = Whereabouts::read(&rows).map_err(named)?;
+            if let Some(replayed) = whereabouts.replayed() {
+                self.node().handle().replayed(replayed, sent_at);
+            }
+            verdict = whereabouts.judge(asked).map_err(named)?;
+        }
+        if let Some((rows, check)) = check.zip(guard.check.as_ref())
+            && verdict == Verdict::Contained
+        {
+            verdict = check.judge(&rows, self.role()).map_err(named)?;
+        }
+        let (code, message) = match verdict {
+            Verdict::Contained => {
+                guard.verdict.store(CONTAINED, Ordering::Relaxed);
+                return Ok(());
+            }
+            Verdict::Behind => (BEHIND, "it has not got as far as the read must be"),
+            Verdict::Unknown if self.role() == Role::Replica => {
+                (UNKNOWN, "it does not tell its timeline, or is on another one than the read must be on")
+            }
+            Verdict::Unknown => (UNKNOWN, "it is on another timeline than the read must be on"),
+        };
+        guard.verdict.store(code, Ordering::Relaxed);
+        Err(named(Error::new(ErrorKind::Unavailable, message)))
+    }
+}
+
+/// When a question was sent, by the router's clock.
+type Moment = std::time::Duration;
+
+async fn prove(
+    client: &Client,
+    guard: &Guard,
+    statements: &Prepared,
+) -> Result<(Option<Vec<Row>>, Option<Vec<Row>>), tokio_postgres::Error> {
+    let params = guard.check.as_ref().map(|check| check.params()).unwrap_or_default();
+    let check = async {
+        match &statements.check {
+            Some(check) => Some(client.query(check, &params).await),
+            None => None,
+        }
+    };
+    // Both are in line before anything is waited for.
+    let (place, check) = join(ask(client, statements.place.as_ref()), check).await;
+    Ok((place.transpose()?, check.transpose()?))
+}
+
+async fn ask(client: &Client, statement: Option<&Statement>) -> Option<Result<Vec<Row>, tokio_postgres::Error>> {
+    OptionFuture::from(statement.map(|statement| client.query(statement, &[]))).await
+}

@@ -1,0 +1,293 @@
+//! The settings for TLS, and which of them holds for one node.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation};
+
+use super::{
+    Encryption, Resolved, TlsParameters,
+    files::{ClientCertificate, Roots, Tls},
+    verify::Verification,
+};
+use crate::error::{Error, Result};
+
+/// How much a connection has to be protected: `sslmode` of a URL, with the meaning that it has in libpq.
+///
+/// # Default
+///
+/// For a node that is not on this machine [`VerifyFull`](Self::VerifyFull): anything weaker hands the password's proof and all data to
+/// whoever stands in between. For `localhost` and loopback addresses [`Prefer`](Self::Prefer), or `VerifyFull` too as soon as any
+/// certificate is named. A Unix socket is never encrypted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TlsMode {
+    /// `disable`: never encrypted. For networks that nobody else is on.
+    Disable,
+    /// `prefer`: encrypted if the server can, and nobody is verified. Whoever stands in between can say that it cannot.
+    Prefer,
+    /// `require`: encrypted or not at all, and nobody is verified: it is no protection against whoever stands in between. With
+    /// [certificates of an authority](TlsOptions::root_certificates) it is [`VerifyCa`](Self::VerifyCa), as in libpq.
+    Require,
+    /// `verify-ca`: as `require`, and the server's certificate is of an authority that is believed, for whatever name. Only
+    /// sound with an authority that signs for nobody but your own servers.
+    VerifyCa,
+    /// `verify-full`: as `verify-ca`, and the certificate is for the host name or address in the URL.
+    VerifyFull,
+}
+
+/// The encryption of connections, for all nodes whose URL does not say it otherwise (feature `rustls`).
+///
+/// A URL says the same by `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, each of which wins over what is set here.
+///
+/// # Reload
+///
+/// The files are looked at whenever a connection is opened. When they have changed, that connection and all later ones use the
+/// new contents, so certificates are renewed without a restart; write a new file beside the old one and rename it, so that
+/// nobody reads a half. What cannot be used (a missing file, a key that is not of the certificate) is logged as a warning, and
+/// the last good contents stay in use. Connections that are open stay as they are, and are
+/// [closed by and by](crate::RouterBuilder). The system's own authorities are read once.
+///
+/// # Cryptography
+///
+/// The provider that the application has installed in rustls, else ring. Passwords are bound to the connection (SCRAM with
+/// channel binding) when the server offers that; `channel_binding=require` in a URL insists.
+///
+/// ```no_run
+/// # async fn run() -> mainstem::Result<()> {
+/// use mainstem::{Router, TlsMode, TlsOptions};
+///
+/// let tls = TlsOptions::new()
+///     .mode(TlsMode::VerifyFull)
+///     .root_certificates("/etc/shop/ca.pem")
+///     .client_certificate("/etc/shop/client.pem", "/etc/shop/client.key");
+/// let router = Router::builder().tls(tls).primary("postgres://app@db-1.shop.example/shop").connect().await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[must_use]
+pub struct TlsOptions {
+    mode: Option<TlsMode>,
+    root: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
+}
+
+impl TlsOptions {
+    /// The defaults: see [`TlsMode`].
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// How much connections have to be protected. Defaults to what [`TlsMode`] says; `sslmode` in a URL.
+    ///
+    /// Too weak and whoever is on the way reads along or answers instead of the server; too strong for the server's
+    /// certificate and no connection comes about, with an error that says why.
+    pub fn mode(mut self, mode: TlsMode) -> Self {
+        self.mode = Some(mode);
+        self
+    }
+
+    /// The file (PEM) with the certificates of the authorities that are believed. Defaults to those of the system;
+    /// `sslrootcert` in a URL, where `system` means those.
+    ///
+    /// Too many of them and more people than needed can make a certificate for your server.
+    pub fn root_certificates(mut self, file: impl Into<PathBuf>) -> Self {
+        self.root = Some(file.into());
+        self
+    }
+
+    /// The files (PEM) with the certificate that the server is shown, its intermediates behind it, and with its private key,
+    /// which must not be encrypted. Defaults to none; `sslcert` and `sslkey` in a URL.
+    pub fn client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
+        (self.certificate, self.key) = (Some(certificate.into()), Some(key.into()));
+        self
+    }
+}
+
+impl TlsMode {
+    fn parse(text: &str) -> Option<Self> {
+        Some(match text {
+            "disable" => Self::Disable,
+            "prefer" => Self::Prefer,
+            "require" => Self::Require,
+            "verify-ca" => Self::VerifyCa,
+            "verify-full" => Self::VerifyFull,
+            _ => return None,
+        })
+    }
+
+    /// What is asked of the server.
+    fn demand(self) -> SslMode {
+        match self {
+            Self::Disable => SslMode::Disable,
+            Self::Prefer => SslMode::Prefer,
+            Self::Require | Self::VerifyCa | Self::VerifyFull => SslMode::Require,
+        }
+    }
+}
+
+/// Finds out what holds for one node after the other. Nodes with the same settings share what was read for them.
+#[derive(Debug, Default)]
+pub(in super::super) struct Resolver {
+    options: TlsOptions,
+    read: Vec<Arc<Tls>>,
+}
+
+impl Resolver {
+    pub(in super::super) fn new(options: TlsOptions) -> Self {
+        Self { options, read: Vec::new() }
+    }
+
+    /// For the node that errors call `what`.
+    pub(in super::super) fn resolve(
+        &mut self,
+        parameters: &TlsParameters,
+        config: &Config,
+        what: &str,
+    ) -> Result<Resolved> {
+        let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
+        let mode = match parameters.mode.as_deref().map(TlsMode::parse) {
+            Some(None) => {
+                return refused("has an invalid sslmode: disable, prefer, require, verify-ca or verify-full");
+            }
+            Some(mode) => mode,
+            None => self.options.mode,
+        };
+        let path =
+            |given: &Option<String>, set: &Option<PathBuf>| given.as_ref().map(PathBuf::from).or_else(|| set.clone());
+        let root = path(&parameters.root, &self.options.root);
+        let certificate = path(&parameters.certificate, &self.options.certificate);
+        let key = path(&parameters.key, &self.options.key);
+        let Some(reach) = reach(config) else { return Ok(Resolved::off()) };
+        let is_named = root.is_some() || certificate.is_some() || key.is_some();
+        let mode = mode.unwrap_or(match reach {
+            Reach::Local if !is_named => TlsMode::Prefer,
+            Reach::Local | Reach::Remote => TlsMode::VerifyFull,
+        });
+        if config.get_ssl_negotiation() == SslNegotiation::Direct && mode.demand() != SslMode::Require {
+            return refused("has sslnegotiation=direct, which needs sslmode=require or more");
+        }
+        let verification = match mode {
+            TlsMode::Disable => return Ok(Resolved::off()),
+            TlsMode::VerifyFull => Verification::Full,
+            TlsMode::VerifyCa => Verification::Authority,
+            // A named authority would be named in vain.
+            TlsMode::Prefer | TlsMode::Require if root.is_some() => Verification::Authority,
+            TlsMode::Prefer | TlsMode::Require => Verification::None,
+        };
+        let roots = match root {
+            _ if verification == Verification::None => Roots::None,
+            Some(file) if file != Path::new("system") => Roots::File(file),
+            Some(_) | None => Roots::System,
+        };
+        let client = match (certificate, key) {
+            (Some(certificate), Some(key)) => Some(ClientCertificate { certificate, key }),
+            (None, None) => None,
+            (Some(_), None) => return refused("has a client certificate (sslcert), but no key to it (sslkey)"),
+            (None, Some(_)) => return refused("has a key (sslkey), but no client certificate to it (sslcert)"),
+        };
+        let encryption = Encryption::On(self.read(verification, roots, client, what)?);
+        Ok(Resolved { mode: mode.demand(), encryption })
+    }
+
+    fn read(
+        &mut self,
+        verification: Verification,
+        roots: Roots,
+        client: Option<ClientCertificate>,
+        what: &str,
+    ) -> Result<Arc<Tls>> {
+        if let Some(known) = self.read.iter().find(|known| known.is_for(verification, &roots, client.as_ref())) {
+            return Ok(Arc::clone(known));
+        }
+        let place = format!("TLS for {what}");
+        let tls = Arc::new(Tls::read(verification, roots, client).map_err(|error| error.within(&place))?);
+        self.read.push(Arc::clone(&tls));
+        Ok(tls)
+    }
+}
+
+/// How far away a server is.
+enum Reach {
+    Local,
+    Remote,
+}
+
+/// None for a Unix socket.
+fn reach(config: &Config) -> Option<Reach> {
+    match config.get_hosts().first()? {
+        Host::Tcp(host) => {
+            let address: Option<std::net::IpAddr> = host.parse().ok();
+            let is_local = host == "localhost" || address.is_some_and(|address| address.is_loopback());
+            Some(if is_local { Reach::Local } else { Reach::Remote })
+        }
+        #[cfg(unix)]
+        Host::Unix(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn resolved(url: &str, options: TlsOptions) -> Result<(SslMode, Option<Verification>)> {
+        let (rest, parameters) = TlsParameters::split(url);
+        let resolved = Resolver::new(options).resolve(&parameters, &rest.parse().unwrap(), "the primary")?;
+        let verification = match resolved.encryption {
+            Encryption::Off => None,
+            Encryption::On(tls) => Some(tls.verification()),
+        };
+        Ok((resolved.mode, verification))
+    }
+
+    #[test]
+    fn a_node_elsewhere_is_verified_unless_somebody_says_otherwise() {
+        let none = TlsOptions::new();
+        let weak = TlsOptions::new().mode(TlsMode::Require);
+        let off = (SslMode::Disable, None);
+        let full = (SslMode::Require, Some(Verification::Full));
+        let unverified = (SslMode::Require, Some(Verification::None));
+        let cases = [
+            ("postgres://h/d", &none, full),
+            ("postgres://10.0.0.1/d", &none, full),
+            ("postgres://localhost.example/d", &none, full),
+            ("postgres://localhost/d", &none, (SslMode::Prefer, Some(Verification::None))),
+            ("postgres://127.0.0.2/d", &none, (SslMode::Prefer, Some(Verification::None))),
+            ("postgres://localhost/d?sslrootcert=system", &none, full),
+            ("postgres://h/d?sslmode=disable", &none, off),
+            ("postgres://h/d?sslmode=require", &none, unverified),
+            (
+                "postgres://h/d?sslmode=require&sslrootcert=system",
+                &none,
+                (SslMode::Require, Some(Verification::Authority)),
+            ),
+            ("postgres://h/d?sslmode=verify-ca", &none, (SslMode::Require, Some(Verification::Authority))),
+            ("postgres://h/d", &weak, unverified),
+            ("postgres://h/d?sslmode=verify-full", &weak, full),
+            ("host=/run/postgresql sslmode=verify-full", &none, off),
+        ];
+        for (url, options, expected) in cases {
+            assert_eq!(resolved(url, options.clone()).unwrap(), expected, "{url} with {options:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_kept_is_refused_at_once() {
+        let cases = [
+            ("sslmode=allow", "invalid sslmode"),
+            ("sslmode=verify-full&sslcert=/c", "sslkey"),
+            ("sslkey=/c", "sslcert"),
+            ("sslmode=prefer&sslnegotiation=direct", "direct"),
+            ("sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem"),
+        ];
+        for (query, part) in cases {
+            let error = resolved(&format!("postgres://h/d?{query}"), TlsOptions::new()).unwrap_err();
+            assert_eq!(error.kind(), crate::ErrorKind::Configuration);
+            assert!(error.report().contains(part), "{} does not say {part}", error.report());
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! What a URL says of TLS. The driver knows half of it, and refuses the other half.
+
+use percent_encoding::percent_decode_str;
+
+/// The parameters of libpq that a URL has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct TlsParameters {
+    pub(super) mode: Option<String>,
+    pub(super) root: Option<String>,
+    pub(super) certificate: Option<String>,
+    pub(super) key: Option<String>,
+}
+
+impl TlsParameters {
+    /// The URL, or the libpq-style `key=value` string, without these parameters, and them. What cannot be read is left in
+    /// it: the driver refuses it.
+    pub(in super::super) fn split(url: &str) -> (String, Self) {
+        let mut taken = Self::default();
+        let rest = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
+            taken.take_from_url(url)
+        } else {
+            taken.take_from_pairs(url)
+        };
+        (rest.unwrap_or_else(|| url.to_owned()), taken)
+    }
+
+    fn take_from_url(&mut self, url: &str) -> Option<String> {
+        // As the driver does: a password may hold anything but an @.
+        let hosts = url.find('@').map_or(0, |at| at + 1);
+        let question = hosts + url[hosts..].find('?')?;
+        let (head, query) = url.split_at(question + 1);
+        let mut rest = Vec::new();
+        for piece in query.split('&') {
+            let decoded = |text| percent_decode_str(text).decode_utf8_lossy();
+            let is_ours = piece.split_once('=').is_some_and(|(key, value)| self.take(&decoded(key), &decoded(value)));
+            if !is_ours {
+                rest.push(piece);
+            }
+        }
+        Some(format!("{head}{}", rest.join("&")))
+    }
+
+    fn take_from_pairs(&mut self, text: &str) -> Option<String> {
+        let (mut rest, mut left) = (text.trim_start(), String::new());
+        while !rest.is_empty() {
+            let (key, behind) = rest.split_once('=')?;
+            let (value, behind) = first_value(behind.trim_start())?;
+            if !self.take(key.trim_end(), &value) {
+                left.push_str(&rest[..rest.len() - behind.len()]);
+                left.push(' ');
+            }
+            rest = behind.trim_start();
+        }
+        Some(left)
+    }
+
+    /// Whether it is one of ours.
+    fn take(&mut self, key: &str, value: &str) -> bool {
+        let place = match key {
+            "sslmode" => &mut self.mode,
+            "sslrootcert" => &mut self.root,
+            "sslcert" => &mut self.certificate,
+            "sslkey" => &mut self.key,
+            _ => return false,
+        };
+        *place = Some(value.to_owned());
+        true
+    }
+}
+
+/// The value that a text of `key=value` pairs begins with, and what is behind it. None if its quote is not closed.
+fn first_value(text: &str) -> Option<(String, &str)> {
+    let (is_quoted, text) = match text.strip_prefix('\'') {
+        Some(text) => (true, text),
+        None => (false, text),
+    };
+    let (mut value, mut characters) = (String::new(), text.char_indices());
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '\'' if is_quoted => return Some((value, &text[at + 1..])),
+            '\\' => value.extend(characters.next().map(|(_, escaped)| escaped)),
+            _ if !is_quoted && character.is_whitespace() => return Some((value, &text[at..])),
+            _ => value.push(character),
+        }
+    }
+    (!is_quoted).then_some((value, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn they_are_taken_out_of_both_forms_and_nothing_else_is() {
+        let cases = [
+            ("postgres://a:b@h/d", "postgres://a:b@h/d", [None, None, None]),
+            (
+                "postgres://a:s?slmode=x@h/d?sslmode=verify-full&options=-c%20jit%3Don&sslrootcert=/a%20b.pem",
+                "postgres://a:s?slmode=x@h/d?options=-c%20jit%3Don",
+                [Some("verify-full"), Some("/a b.pem"), None],
+            ),
+            ("postgresql://h?sslmode=require", "postgresql://h?", [Some("require"), None, None]),
+            (
+                r"host=h sslmode = require password='it\'s sslkey=no' sslrootcert='/a b.pem' sslkey=/k port=1",
+                r"host=h password='it\'s sslkey=no' port=1 ",
+                [Some("require"), Some("/a b.pem"), Some("/k")],
+            ),
+            ("host=h password='open sslmode=x", "host=h password='open sslmode=x", [None, None, None]),
+        ];
+        for (url, rest, [mode, root, key]) in cases {
+            let (left, taken) = TlsParameters::split(url);
+            assert_eq!(left, rest);
+            assert_eq!(
+                [taken.mode.as_deref(), taken.root.as_deref(), taken.key.as_deref()],
+                [mode, root, key],
+                "{url}"
+            );
+            left.parse::<tokio_postgres::Config>().map_or_else(|_| assert!(url.contains("open")), drop);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! Sessions: reads that never go back, and see what was written before them.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use super::{CURRENT, Scope, Scoped};
+use crate::token::Token;
+
+/// What somebody has written and seen so far, so that nothing they read is older than that.
+///
+/// Inside of a session each read contains every write that was made in it before, and everything that was read in it
+/// before: it reads its own writes, and never goes back in time, from whichever replica. It does so by itself: each
+/// answer makes its [`Token`] greater, and each read asks for that token at least. What level a read has is still what the
+/// [scope](Scope) or the call says; a session only adds to it.
+///
+/// | level | in a session |
+/// |---|---|
+/// | [`Strong`](crate::Consistency::Strong) | the primary, as ever; an event that was seen and is not there any more fails with [`LogDiverged`](crate::ErrorKind::LogDiverged) |
+/// | [`Eventual`](crate::Consistency::Eventual), [`Bounded`](crate::Consistency::Bounded), [`AtLeast`](crate::Consistency::AtLeast) | a replica that has got as far as the session |
+///
+/// Cloning is cheap, and all clones are one session. For another process, or the same user's next request, its
+/// [token](Self::token) is enough:
+///
+/// ```
+/// use mainstem::{Session, Token, with_eventual_consistency, with_session};
+///
+/// # async fn run(cookie: &str) -> mainstem::Result<()> {
+/// let session = Session::from(cookie.parse::<Token>()?);
+/// with_session(&session, with_eventual_consistency(async {
+///     // … append, query, query again
+/// }))
+/// .await;
+/// let cookie = session.token().to_string();
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Default)]
+pub struct Session {
+    token: Arc<Mutex<Token>>,
+}
+
+impl Session {
+    /// A session in which nothing has happened yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// What has been written and seen in it so far.
+    #[must_use]
+    pub fn token(&self) -> Token {
+        self.lock().clone()
+    }
+
+    /// Takes in what was written or seen elsewhere: the token of a message, or of another session.
+    pub fn see(&self, token: &Token) {
+        let mut own = self.lock();
+        *own = own.merge(token);
+    }
+
+    /// Begins anew, as if nothing had happened: after a failover that has lost what was seen, when the user was told.
+    pub fn forget(&self) {
+        *self.lock() = Token::new();
+    }
+
+    /// Takes in what a call that contained `asked` has seen.
+    pub(crate) fn advance(&self, asked: &Token, seen: &Token) {
+        let mut own = self.lock();
+        *own = own.advance(asked, seen);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Token> {
+        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl From<Token> for Session {
+    fn from(token: Token) -> Self {
+        Self { token: Arc::new(Mutex::new(token)) }
+    }
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Session").field(&self.lock()).finish()
+    }
+}
+
+/// Runs a future within a session, at the level of the scope around it.
+///
+/// The session reaches as far as the [`Scope`] does; scopes inside of it are within it, too.
+///
+/// ```
+/// use mainstem::{Session, current_session, with_session, with_strong_consistency};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let session = Session::new();
+/// with_session(&session, async {
+///     assert!(with_strong_consistency(async { current_session() }).await.is_some());
+/// })
+/// .await;
+/// assert!(current_session().is_none());
+/// # }
+/// ```
+pub fn with_session<F: Future>(session: &Session, future: F) -> Scoped<F> {
+    Scoped::new(Scope::current().with_session(session.clone()), future)
+}
+
+/// The session that this code runs in.
+#[must_use]
+pub fn current_session() -> Option<Session> {
+    CURRENT.try_with(|scope| scope.session.clone()).ok().flatten()
+}

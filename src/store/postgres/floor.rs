@@ -1,0 +1,224 @@
+//! What a read of the log has to contain, by tokens and sessions, and the token of what it has seen.
+//!
+//! An event that must be there is looked for by position and id, in a statement in front of the read. That is proof on
+//! any node and across failovers: a replica shows a prefix of the log, and positions are used again after a failover that
+//! lost events, ids are not.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use sha2::{Digest, Sha256};
+use tokio_postgres::{Row, types::ToSql};
+
+use super::{LogName, PostgresEventStore, failure, wire};
+use crate::{
+    Consistency, Mark, Role, Token,
+    error::Result,
+    router::{Ask, Check, Deadline, Floor, Lease, Tried, Verdict},
+    store::refusal,
+    token::{LogMark, Place},
+};
+
+/// The statements.
+#[derive(Debug)]
+pub(super) struct Statements {
+    marked: String,
+    head: String,
+    in_flight: String,
+}
+
+impl Statements {
+    pub(super) fn new(name: &LogName) -> Self {
+        Self {
+            marked: name.put_into(include_str!("sql/marked.sql")),
+            head: name.put_into(include_str!("sql/head.sql")),
+            in_flight: name.put_into(include_str!("sql/in_flight.sql")),
+        }
+    }
+}
+
+/// What a log is called in tokens: the same number in every process and on every node, and another one for each log of a
+/// cluster.
+pub(super) fn number(database: Option<&str>, name: &LogName) -> u64 {
+    let names = [database.unwrap_or_default(), name.schema(), name.log()];
+    let digest = Sha256::digest(names.join("\0"));
+    // No log is called 0, which stands for a place that nobody knows.
+    digest.first_chunk().map_or(1, |bytes| u64::from_be_bytes(*bytes).max(1))
+}
+
+/// What a read asks for besides its events.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked<'a> {
+    pub(super) consistency: &'a Consistency,
+    pub(super) floor: &'a Token,
+    pub(super) wants_token: bool,
+}
+
+/// The events that must be there.
+#[derive(Debug)]
+struct LogCheck {
+    log: Arc<super::Log>,
+    marks: Vec<LogMark>,
+    positions: Vec<i64>,
+    /// Whether the appends under way have been waited for: what is not on the primary now is lost.
+    has_waited: AtomicBool,
+}
+
+impl LogCheck {
+    fn new(log: &Arc<super::Log>, marks: Vec<LogMark>) -> Self {
+        let positions = marks.iter().map(|mark| wire::position_param(mark.position)).collect();
+        Self { log: Arc::clone(log), marks, positions, has_waited: AtomicBool::new(false) }
+    }
+}
+
+impl Check for LogCheck {
+    fn front(&self) -> Option<&str> {
+        (!self.marks.is_empty()).then_some(&self.log.floor.marked)
+    }
+
+    fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+        vec![&self.positions]
+    }
+
+    fn judge(&self, rows: &[Row], role: Role) -> Result<Verdict> {
+        let found = rows.iter().map(|row| wire::mark(row, 0)).collect::<Result<Vec<_>, _>>();
+        let found: Vec<Mark> = found.map_err(wire::unreadable)?.into_iter().flatten().collect();
+        let mut verdict = Verdict::Contained;
+        for mark in self.marks.iter().copied().map(LogMark::mark) {
+            match found.iter().find(|found| found.position() == mark.position()) {
+                Some(found) if found.id() == mark.id() => {}
+                // A replica that has not followed a failover shows what the others have lost; and the other way round.
+                Some(_) if role == Role::Replica => verdict = Verdict::Unknown,
+                Some(_) => return Err(refusal::lost(mark)),
+                None if role == Role::Primary && self.has_waited.load(Ordering::Relaxed) => {
+                    return Err(refusal::lost(mark));
+                }
+                None if verdict == Verdict::Contained => verdict = Verdict::Behind,
+                None => {}
+            }
+        }
+        Ok(verdict)
+    }
+
+    fn behind(&self) -> &str {
+        &self.log.floor.head
+    }
+
+    fn log(&self) -> (u64, Option<Place>) {
+        let newest = self.marks.iter().max_by_key(|mark| mark.place.map(|place| place.timeline));
+        (self.log.number, newest.and_then(|mark| mark.place))
+    }
+}
+
+impl PostgresEventStore {
+    /// Runs a read on a node that its level allows, and that has what it must contain.
+    pub(super) async fn read<T, F, Fut>(&self, asked: Asked<'_>, deadline: Deadline, read: F) -> Result<T>
+    where
+        F: Fn(Arc<Lease>) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let check = self.log_check(asked);
+        let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
+        let ask = Ask { level: asked.consistency, floor: floor.as_ref(), notes_place: asked.wants_token };
+        let on = |lease: Lease| self.read_on(Arc::new(lease), check.clone(), deadline, &read);
+        let outcome = self.router.read(ask, deadline, on).await;
+        outcome.map_err(|error| failure::classify(error, self.name()))
+    }
+
+    /// A primary that does not have an event yet may have it in a commit that waits for its standby, on which somebody has
+    /// seen it. Such an append holds the log's lock: who waits for that sees it then, or never.
+    async fn read_on<T, F, Fut>(
+        &self,
+        lease: Arc<Lease>,
+        check: Option<Arc<LogCheck>>,
+        deadline: Deadline,
+        read: &F,
+    ) -> Result<T>
+    where
+        F: Fn(Arc<Lease>) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let outcome = read(Arc::clone(&lease)).await;
+        let Some(check) = check.filter(|_| is_behind_as_primary(&lease)) else { return outcome };
+        self.wait_for_appends(&lease, deadline).await?;
+        check.has_waited.store(true, Ordering::Relaxed);
+        read(lease).await
+    }
+
+    /// A connection for a read that leaves rows to be taken, to a node that has proven what the read must contain.
+    pub(super) async fn lease_at(&self, asked: Asked<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+        let check = self.log_check(asked);
+        let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
+        let ask = Ask { level: asked.consistency, floor: floor.as_ref(), notes_place: asked.wants_token };
+        let lease = self.router.lease_at(ask, deadline, tried).await?;
+        if let Some(check) = check
+            && is_behind_as_primary(&lease)
+        {
+            self.wait_for_appends(&lease, deadline).await?;
+            check.has_waited.store(true, Ordering::Relaxed);
+        }
+        lease.prove(deadline).await?;
+        Ok(lease)
+    }
+
+    /// Waits until the append that holds the log's lock, if any does, is through.
+    pub(super) async fn wait_for_appends(&self, lease: &Lease, deadline: Deadline) -> Result<()> {
+        let sql = &self.log.floor.in_flight;
+        lease.unguarded(deadline, sql).await.map(|_| ())
+    }
+
+    fn log_check(&self, Asked { floor, wants_token, .. }: Asked<'_>) -> Option<Arc<LogCheck>> {
+        if floor.is_empty() && !wants_token {
+            return None;
+        }
+        let marks = floor.marks(self.router.system(), self.log.number).collect();
+        Some(Arc::new(LogCheck::new(&self.log, marks)))
+    }
+
+    /// The token for reads that contain what was seen on this connection, when the log ended there.
+    pub(super) fn seen(&self, lease: &Lease, head: Option<Mark>) -> Token {
+        let place = lease.guard().and_then(|guard| guard.seen());
+        head.map(|head| self.token(lease.system(), head, place)).unwrap_or_default()
+    }
+
+    /// The same, where the log's end was only asked for behind the call: in a session.
+    pub(super) fn seen_behind(&self, lease: &Lease) -> Token {
+        let rows = lease.guard().and_then(|guard| guard.take_checked()).unwrap_or_default();
+        let head = rows.first().and_then(|row| wire::mark(row, 0).ok()).flatten();
+        self.seen(lease, head)
+    }
+
+    pub(super) fn token(&self, system: Option<u64>, mark: Mark, place: Option<Place>) -> Token {
+        let mark = LogMark { log: self.log.number, position: mark.position(), id: mark.id().into(), place };
+        Token::of_mark(system, mark)
+    }
+}
+
+fn is_behind_as_primary(lease: &Lease) -> bool {
+    lease.role() == Role::Primary && lease.guard().is_some_and(|guard| guard.is_behind())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_log_has_its_number() {
+        let events = LogName::default();
+        let other = LogName::new("mainstem", "others").unwrap();
+        let moved = LogName::new("mainstem\u{a0}", "events").unwrap();
+        let numbers = [
+            number(Some("shop"), &events),
+            number(Some("shop"), &other),
+            number(Some("shop"), &moved),
+            number(Some("till"), &events),
+            number(None, &events),
+        ];
+        for (index, one) in numbers.iter().enumerate() {
+            assert!(!numbers[..index].contains(one));
+        }
+        assert_eq!(number(Some("shop"), &events), 0x72dd_4d37_5c7f_c22b, "it is in tokens that others hold");
+    }
+}

@@ -1,0 +1,61 @@
+//! What this process knows of the log, besides who waits to append: it makes calls cheaper, and no answer another one.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+use super::{merge::Unmerged, read_sql::NEAR, tail::Tail};
+use crate::{
+    Mark,
+    store::{Order, QueryRequest},
+};
+
+/// What the clones of a store share.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    /// Where it ends, roughly.
+    pub(super) seen: Seen,
+    /// What this process has written at its end.
+    pub(super) tail: Arc<Tail>,
+    /// How much of that is not merged into the indexes.
+    pub(super) unmerged: Arc<Unmerged>,
+}
+
+/// Where the log has been seen to end. It may end further on by now, or have lost what was seen: this only chooses between
+/// statements that give the same answer.
+#[derive(Debug, Default)]
+pub(super) struct Seen(AtomicU64);
+
+impl Seen {
+    pub(super) fn head(&self, head: Option<Mark>) {
+        self.0.fetch_max(head.map_or(0, |head| head.position()), Ordering::Relaxed);
+    }
+
+    /// Behind which position all is asked for, if few events seem to be there.
+    pub(super) fn is_near(&self, request: &QueryRequest) -> Option<u64> {
+        let whole = request.limit.is_none() && request.order == Order::OldestFirst;
+        let head = self.0.load(Ordering::Relaxed);
+        request.bounds.after.filter(|after| whole && head > 0 && head.saturating_sub(*after) <= NEAR)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Filter;
+
+    #[test]
+    fn few_events_behind_a_position_are_near() {
+        let seen = Seen::default();
+        let request = |after| QueryRequest::new(&Filter::any_event().after_position(after));
+        assert_eq!(seen.is_near(&request(5)), None, "nothing has been seen");
+        seen.0.store(1000, Ordering::Relaxed);
+        assert_eq!(seen.is_near(&request(1000 - NEAR)), Some(1000 - NEAR));
+        assert_eq!(seen.is_near(&request(5000)), Some(5000));
+        assert_eq!(seen.is_near(&request(999 - NEAR)), None);
+        assert_eq!(seen.is_near(&QueryRequest::new(&Filter::any_event())), None);
+        assert_eq!(seen.is_near(&QueryRequest { limit: Some(1), ..request(1000) }), None);
+        assert_eq!(seen.is_near(&QueryRequest { order: Order::NewestFirst, ..request(1000) }), None);
+    }
+}

@@ -1,0 +1,218 @@
+//! The end of the log, as far as this process has written it itself. Pure: no I/O.
+//!
+//! Most conditions look back at nothing else. They need not be judged under the log's lock: their keys are looked up here, and
+//! if no event behind `after` has one of them, the server is told to look behind the last of these events instead.
+//!
+//! That is right if the log holds these events there, with nothing between them. Nothing is between them, as positions tell:
+//! a batch that begins where the one before it ends has nobody's event before it. They are there, as the id of the last
+//! one tells, which the server looks up. And a server that has lost what it had acknowledged, by a crash or a restore,
+//! has lost its sessions, too: so what was written counts only for sessions that are [older](ServerSession::opened).
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::time::Instant;
+
+use super::prepared::{Prepared, PreparedGuard};
+use crate::{EventId, Mark, router::ServerSession, store::condition::After};
+
+/// So many keys of events are known, and twice as many at most; each takes about 30 bytes. Fewer, and a decision that took
+/// its time is judged under the lock; more, and they do not fit into a processor's cache.
+const KEYS: usize = 32 * 1024;
+
+/// What this process has written at the end of the log.
+#[derive(Debug, Default)]
+pub(super) struct Tail(Mutex<Written>);
+
+/// A batch that is under way, in this session, since then.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    tail: Arc<Tail>,
+    session: ServerSession,
+    sent: Instant,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    /// The server that it was written to.
+    server: (usize, u32),
+    /// All events behind this position are known:
+    since: u64,
+    /// their ids,
+    ids: VecDeque<EventId>,
+    /// the first position of each batch, and a time before which it and those behind it were not sent.
+    batches: VecDeque<(u64, Instant)>,
+    /// The last position of each key, in the newer half of the events and in the older one.
+    newer: Keys,
+    older: Keys,
+    /// How many batches have no answer yet,
+    under_way: usize,
+    /// and what others behind them have written.
+    early: Vec<Batch>,
+}
+
+#[derive(Debug, Default)]
+struct Keys {
+    /// They are of events behind this position.
+    since: u64,
+    last: HashMap<u64, u64>,
+}
+
+/// What one transaction has written.
+#[derive(Debug)]
+struct Batch {
+    session: ServerSession,
+    sent: Instant,
+    /// The position before its first event.
+    head: u64,
+    appends: Vec<Arc<Prepared>>,
+}
+
+impl Tail {
+    /// Notes that a batch is about to be sent.
+    pub(super) fn send(self: &Arc<Self>, session: ServerSession) -> UnderWay {
+        self.written().under_way += 1;
+        UnderWay { tail: Arc::clone(self), session, sent: Instant::now() }
+    }
+
+    /// Forgets all: the log is not what it seemed.
+    pub(super) fn forget(&self) {
+        let mut written = self.written();
+        let head = written.head();
+        written.begin_behind(head);
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl UnderWay {
+    /// Of each condition, with the `after` that it has: the event behind which the server has to look instead. None if it has
+    /// to look behind that `after`.
+    pub(super) fn judge<'a>(
+        &self,
+        conditions: impl Iterator<Item = (Option<After>, Option<&'a PreparedGuard>)>,
+    ) -> Vec<Option<Mark>> {
+        let written = self.tail.written();
+        let Some((head, known)) = written.known_to(self.session) else { return conditions.map(|_| None).collect() };
+        let judge = |(after, guard): (Option<After>, Option<&PreparedGuard>)| {
+            let (after, guard) = (after?, guard?);
+            let position = after.position();
+            let is_known = (known..head.position()).contains(&position)
+                && after.mark().is_none_or(|mark| written.id(position) == Some(mark.id()));
+            let is_new = |key: &u64| written.last(*key) > position;
+            (is_known && !guard.keys.hashes().iter().any(is_new)).then_some(head)
+        };
+        conditions.map(judge).collect()
+    }
+
+    /// Notes what it has written, behind this position.
+    pub(super) fn has_written(self, head: u64, appends: Vec<Arc<Prepared>>) {
+        let batch = Batch { session: self.session, sent: self.sent, head, appends };
+        self.tail.written().early.push(batch);
+        // It is taken up when this is dropped.
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        let mut written = self.tail.written();
+        written.under_way -= 1;
+        written.take_up();
+    }
+}
+
+impl Written {
+    fn head(&self) -> u64 {
+        self.since + self.ids.len() as u64
+    }
+
+    /// The last event, and the first one of those that are as good as known to this session.
+    fn known_to(&self, session: ServerSession) -> Option<(Mark, u64)> {
+        let older = self.batches.partition_point(|(_, sent)| *sent < session.opened);
+        let (first, _) = self.batches.get(older).filter(|_| self.server == session.server)?;
+        Some((Mark::new(self.head(), *self.ids.back()?), *first))
+    }
+
+    fn id(&self, position: u64) -> Option<EventId> {
+        let index = usize::try_from(position.checked_sub(self.since + 1)?).ok()?;
+        self.ids.get(index).copied()
+    }
+
+    /// The last position at which it was written, or 0.
+    fn last(&self, key: u64) -> u64 {
+        let last = [&self.newer, &self.older].map(|keys| keys.last.get(&key));
+        last.into_iter().flatten().max().copied().unwrap_or_default()
+    }
+
+    /// Takes up what has been answered, in the order of the log. What is before it may still come; when it can't any
+    /// more, somebody else has written there.
+    fn take_up(&mut self) {
+        while let Some(next) = (0..self.early.len()).min_by_key(|&index| self.early[index].head) {
+            if self.early.len() <= self.under_way && self.early[next].head > self.head() {
+                return;
+            }
+            let batch = self.early.swap_remove(next);
+            self.add(&batch);
+        }
+    }
+
+    fn add(&mut self, batch: &Batch) {
+        if self.head() != batch.head || self.server != batch.session.server {
+            self.begin_behind(batch.head);
+            self.server = batch.session.server;
+        }
+        for (_, sent) in self.batches.iter_mut().rev().take_while(|(_, sent)| *sent > batch.sent) {
+            *sent = batch.sent;
+        }
+        self.batches.push_back((batch.head + 1, batch.sent));
+        let events = batch.appends.iter().flat_map(|append| append.events.iter().zip(&append.keys));
+        for (position, (event, keys)) in (batch.head + 1..).zip(events) {
+            self.ids.push_back(event.id());
+            self.newer.last.extend(keys.hashes().iter().map(|key| (*key, position)));
+        }
+        if self.newer.last.len() >= KEYS {
+            self.forget_the_older_half();
+        }
+    }
+
+    fn forget_the_older_half(&mut self) {
+        mem::swap(&mut self.newer, &mut self.older);
+        let since = self.older.since;
+        self.newer.begin_behind(self.head());
+        self.ids.drain(..usize::try_from(since - self.since).unwrap_or(self.ids.len()));
+        let forgotten = self.batches.partition_point(|(first, _)| *first <= since);
+        self.batches.drain(..forgotten);
+        self.since = since;
+        // A large batch may have more than is kept: there is one then, and it goes.
+        if self.older.last.len() >= 2 * KEYS {
+            self.begin_behind(self.head());
+        }
+    }
+
+    /// Knows nothing of what is before the position, and nothing yet of what is behind it.
+    fn begin_behind(&mut self, position: u64) {
+        self.since = position;
+        self.ids.clear();
+        self.batches.clear();
+        self.newer.begin_behind(position);
+        self.older.begin_behind(position);
+    }
+}
+
+impl Keys {
+    fn begin_behind(&mut self, position: u64) {
+        self.since = position;
+        if self.last.capacity() > 4 * KEYS {
+            self.last = HashMap::default();
+        }
+        self.last.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,303 @@
+use std::{sync::Arc, time::Duration};
+
+use proptest::{collection::vec, prelude::*};
+use serde_json::json;
+
+use super::{KEYS, ServerSession, Tail, UnderWay};
+use crate::{
+    AppendCondition, Filter, Mark, NewEvent, Predicate,
+    filter::{
+        Subject,
+        tests::model::{filters, new_events},
+    },
+    store::{AppendRequest, condition::After, postgres::prepared::Prepared},
+};
+
+const SERVER: (usize, u32) = (0, 0);
+
+/// A log whose every event is written through one tail or by others, and a session that is as old as the tail.
+struct Log {
+    tail: Arc<Tail>,
+    session: ServerSession,
+    events: Vec<NewEvent>,
+}
+
+impl Log {
+    fn new() -> Self {
+        let session = ServerSession { server: SERVER, opened: tokio::time::Instant::now() };
+        Self { tail: Arc::default(), session, events: Vec::new() }
+    }
+
+    fn head(&self) -> u64 {
+        self.events.len() as u64
+    }
+
+    fn mark(&self, position: u64) -> Mark {
+        let index = usize::try_from(position - 1).expect("a position");
+        Mark::new(position, self.events.get(index).expect("an event").id())
+    }
+
+    /// Others write: nobody tells the tail.
+    fn others_write(&mut self, events: Vec<NewEvent>) {
+        self.events.extend(events);
+    }
+
+    /// A batch of the tail's is committed, and its answer is under way.
+    fn commit(&mut self, events: Vec<NewEvent>) -> Answer {
+        let answer = Answer { under_way: self.tail.send(self.session), head: self.head(), events: events.clone() };
+        self.events.extend(events);
+        answer
+    }
+
+    fn write(&mut self, events: Vec<NewEvent>) {
+        self.commit(events).arrive();
+    }
+
+    /// Behind what a condition has to be judged: `None` if nothing of it is known.
+    fn judge_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Option<Mark> {
+        let condition = AppendCondition::fail_if_events_match(filter.clone());
+        let append = prepared(vec![event("x")], condition);
+        let mut looked = self.tail.send(session).judge([(after.into(), append.guard.as_ref())].into_iter());
+        looked.pop().expect("one")
+    }
+
+    fn judge(&self, name: &str, after: u64) -> Option<Mark> {
+        self.judge_as(self.session, &boundary(name), After::Mark(self.mark(after)))
+    }
+}
+
+struct Answer {
+    under_way: UnderWay,
+    head: u64,
+    events: Vec<NewEvent>,
+}
+
+impl Answer {
+    fn arrive(self) {
+        self.under_way.has_written(self.head, vec![Arc::new(prepared(self.events, AppendCondition::none()))]);
+    }
+}
+
+fn prepared(events: Vec<NewEvent>, condition: AppendCondition) -> Prepared {
+    Prepared::new(AppendRequest { events, condition, stream: None, timeout: None })
+}
+
+fn boundary(name: &str) -> Filter {
+    boundary_of(name)
+}
+
+fn boundary_of<T: serde::Serialize>(value: T) -> Filter {
+    Filter::matching().any_predicate_of([Predicate::payload("b", value)]).finish().expect("a filter")
+}
+
+fn event(name: &str) -> NewEvent {
+    NewEvent::new("A", &json!({"b": name})).expect("an event")
+}
+
+fn events(names: &[&str]) -> Vec<NewEvent> {
+    names.iter().map(|name| event(name)).collect()
+}
+
+#[test]
+fn what_was_written_is_not_looked_at_again() {
+    let mut log = Log::new();
+    log.write(events(&["mine", "other"]));
+    log.write(events(&["third"]));
+    let head = Some(log.mark(3));
+    assert_eq!(log.judge("mine", 1), head, "its own event is not behind it");
+    assert_eq!(log.judge("third", 1), None, "an event of it is");
+    assert_eq!(log.judge("nobody's", 2), head);
+    assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(1)), head);
+    // There is nothing to know about these.
+    assert_eq!(log.judge("nobody's", 3), None);
+    assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(4)), None);
+    assert_eq!(log.judge_as(log.session, &boundary("nobody's"), None), None);
+    // The first event is known, but not that it is the first.
+    assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Beginning), None);
+    assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(0)), None);
+}
+
+#[test]
+fn a_mark_of_another_history_is_left_to_the_server() {
+    let mut log = Log::new();
+    log.write(events(&["a", "b"]));
+    let other = Mark::new(1, event("a").id());
+    assert_eq!(log.judge_as(log.session, &boundary("c"), After::Mark(other)), None);
+}
+
+#[test]
+fn what_is_before_an_event_of_others_is_not_known() {
+    let mut log = Log::new();
+    log.write(events(&["a"]));
+    log.others_write(events(&["theirs"]));
+    log.write(events(&["b", "c"]));
+    assert_eq!(log.judge("theirs", 1), None);
+    assert_eq!(log.judge("theirs", 2), None, "nobody knows what is at this position");
+    assert_eq!(log.judge("d", 3), Some(log.mark(4)));
+}
+
+#[test]
+fn a_log_that_ends_earlier_than_it_did_is_begun_anew() {
+    let mut log = Log::new();
+    log.write(events(&["a"]));
+    log.write(events(&["b", "c"]));
+    log.events.truncate(1);
+    log.write(events(&["d", "e"]));
+    assert_eq!(log.judge("f", 2), Some(log.mark(3)));
+    assert_eq!(log.judge("f", 1), None);
+    log.tail.forget();
+    assert_eq!(log.judge("f", 2), None);
+    log.write(events(&["g", "h"]));
+    assert_eq!(log.judge("f", 4), Some(log.mark(5)));
+    assert_eq!(log.judge("f", 3), None);
+}
+
+/// The server may have crashed in between, and lost what it had answered.
+#[test]
+fn a_session_does_not_know_what_was_sent_before_it() {
+    let mut log = Log::new();
+    log.write(events(&["a", "b"]));
+    let early = log.commit(events(&["c", "d"]));
+    std::thread::sleep(Duration::from_millis(2));
+    let younger = ServerSession { opened: tokio::time::Instant::now(), ..log.session };
+    let as_younger = |log: &Log, after| log.judge_as(younger, &boundary("z"), After::Mark(log.mark(after)));
+    early.arrive();
+    assert_eq!(log.judge("z", 1), Some(log.mark(4)));
+    assert_eq!([1, 3].map(|after| as_younger(&log, after)), [None; 2], "that it was answered later does not count");
+    log.write(events(&["e", "f"]));
+    assert_eq!([1, 3, 4].map(|after| as_younger(&log, after)), [None; 3]);
+    assert_eq!(as_younger(&log, 5), Some(log.mark(6)));
+}
+
+/// Of two batches, the one that was sent first may be written second.
+#[test]
+fn a_batch_is_as_old_as_those_behind_it() {
+    let mut log = Log::new();
+    let sent_first = log.tail.send(log.session);
+    std::thread::sleep(Duration::from_millis(2));
+    let between = ServerSession { opened: tokio::time::Instant::now(), ..log.session };
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        log.write(events(&[name]));
+    }
+    let head = log.head();
+    log.others_write(events(&["g", "h"]));
+    Answer { under_way: sent_first, head, events: log.events[6..].to_vec() }.arrive();
+    assert_eq!(log.judge("z", 1), Some(log.mark(8)));
+    for after in 1..=7 {
+        assert_eq!(log.judge_as(between, &boundary("z"), After::Mark(log.mark(after))), None, "behind {after}");
+    }
+}
+
+#[test]
+fn another_server_is_another_log() {
+    let mut log = Log::new();
+    log.write(events(&["a", "b"]));
+    for server in [(1, 0), (0, 1)] {
+        let elsewhere = ServerSession { server, ..log.session };
+        assert_eq!(log.judge_as(elsewhere, &boundary("z"), After::Mark(log.mark(1))), None);
+    }
+    log.session.server = (1, 0);
+    log.write(events(&["c", "d"]));
+    assert_eq!(log.judge("z", 3), Some(log.mark(4)));
+    assert_eq!(log.judge("z", 1), None);
+}
+
+#[test]
+fn answers_may_come_in_any_order_or_not_at_all() {
+    let mut log = Log::new();
+    log.write(events(&["a"]));
+    let [first, second] = [&["b"], &["c"]].map(|names| log.commit(events(names)));
+    second.arrive();
+    assert_eq!(log.judge("z", 1), None, "nothing is known behind it yet");
+    first.arrive();
+    assert_eq!(log.judge("z", 1), Some(log.mark(3)));
+    assert_eq!(log.judge("b", 1), None);
+
+    let [lost, second] = [&["d"], &["e"]].map(|names| log.commit(events(names)));
+    second.arrive();
+    drop(lost);
+    log.write(events(&["f"]));
+    assert_eq!(log.judge("z", 3), None, "what was lost is not known");
+    assert_eq!(log.judge("z", 5), Some(log.mark(6)));
+}
+
+/// With a batch always under way, and somebody else's events before the first one that is known.
+#[test]
+fn nothing_is_waited_for_for_ever() {
+    let mut log = Log::new();
+    log.others_write(events(&["theirs"]));
+    let mut under_way = log.commit(events(&["0", "0"]));
+    for name in 1..10 {
+        let next = log.commit(events(&[name.to_string().as_str(); 2]));
+        under_way.arrive();
+        under_way = next;
+    }
+    assert_eq!(log.judge("z", 4), Some(log.mark(19)));
+    assert!(log.tail.written().early.len() < 2);
+}
+
+#[test]
+fn only_so_much_is_known() {
+    let mut log = Log::new();
+    let sizes = |log: &Log| {
+        let written = log.tail.written();
+        (written.newer.last.len() + written.older.last.len(), written.ids.len(), written.batches.len())
+    };
+    let (batches, size) = (40, 500);
+    for batch in 0..batches {
+        let new = (0..size).map(|n| {
+            let unique = batch * size + n;
+            NewEvent::new("A", &json!({"a": unique, "b": unique, "c": unique, "d": unique})).expect("an event")
+        });
+        log.write(new.collect());
+        let (keys, ids, batches) = sizes(&log);
+        assert_eq!(log.judge("z", log.head() - 1), Some(log.mark(log.head())));
+        assert!(keys < 3 * KEYS && ids < KEYS && batches <= ids / size, "{keys} {ids} {batches}");
+    }
+    let head = Some(log.mark(log.head()));
+    let first = log.head() - log.tail.written().ids.len() as u64 + 1;
+    assert!(first > 1, "the first ones are forgotten");
+    assert_eq!(log.judge("z", first), head);
+    assert_eq!(log.judge("z", first - 1), None);
+    // A key of the older half is known as well as one of the newer.
+    for position in [first + 1, log.head()] {
+        let unique = boundary_of(position - 1);
+        assert_eq!(log.judge_as(log.session, &unique, After::Mark(log.mark(first))), None, "at {position}");
+    }
+
+    // A batch with more than is kept is not kept.
+    let new = (0..3 * KEYS).map(|n| NewEvent::new("A", &json!({"c": n})).expect("an event")).collect();
+    log.write(new);
+    assert_eq!(sizes(&log), (0, 0, 0));
+    log.write(events(&["a", "b"]));
+    assert_eq!(log.judge("z", log.head() - 1), Some(log.mark(log.head())));
+}
+
+proptest! {
+    /// What the server is not asked to look at has no match, whoever writes, and in whatever order the answers come.
+    #[test]
+    fn nothing_that_is_passed_over_matches(
+        steps in vec((0..4_u8, vec(new_events(), 1..4)), 1..12),
+        conditions in vec((filters(), any::<prop::sample::Index>()), 8),
+    ) {
+        let mut log = Log::new();
+        let mut under_way = Vec::new();
+        for (how, events) in steps {
+            match how {
+                0 => log.others_write(events),
+                1 => under_way.push(log.commit(events)),
+                2 => log.write(events),
+                _ => under_way.pop().into_iter().for_each(Answer::arrive),
+            }
+            for (filter, after) in &conditions {
+                let after = after.index(log.events.len() + 1) as u64;
+                let Some(mark) = (after > 0).then(|| log.mark(after)) else { continue };
+                let Some(until) = log.judge_as(log.session, filter, After::Mark(mark)) else { continue };
+                prop_assert_eq!(until, log.mark(until.position()));
+                for passed_over in &log.events[usize::try_from(after).unwrap()..usize::try_from(until.position()).unwrap()] {
+                    prop_assert!(!filter.matches_subject(&Subject::from(passed_over)), "{:?} {:?}", filter, passed_over);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,74 @@
+//! First reads from a replica: safe, and off the primary.
+
+use mainstem::{
+    CommandExecutor, Consistency, EventStore, Filter, Outcome, PostgresEventStore, Role, Router, testing::LocalCluster,
+};
+
+use super::{
+    domain::{EnrolmentError, append, defined, enrol, enrolled, log},
+    spy::{Call, Spy},
+};
+use crate::support::started;
+
+fn levels(spy: &Spy) -> Vec<Consistency> {
+    let levels = spy.calls().into_iter().filter_map(|call| match call {
+        Call::Query(level) => Some(level),
+        _ => None,
+    });
+    levels.collect()
+}
+
+#[tokio::test]
+async fn only_the_first_read_is_eventual() {
+    use Consistency::{Eventual, Strong};
+    let spy = Spy::default();
+    append(&spy, [defined(1, 2)]).await;
+    let executor = CommandExecutor::new(spy.clone()).first_read(Eventual);
+    executor.execute(&enrol(1, 7)).await.unwrap();
+    assert_eq!(levels(&spy), [Eventual]);
+    spy.be_faster([defined(1, 3)]);
+    assert_eq!(executor.execute(&enrol(1, 8)).await.unwrap().attempts.confirmations, 0);
+    assert_eq!(levels(&spy), [Eventual, Strong]);
+    // What writes nothing is decided again.
+    let executed = executor.execute(&enrol(1, 8)).await.unwrap();
+    assert_eq!(
+        (executed.outcome, executed.attempts.confirmations, executed.attempts.decisions),
+        (Outcome::Nothing, 1, 2)
+    );
+    assert_eq!(levels(&spy), [Eventual, Strong]);
+}
+
+/// On a replica that shows the past for as long as the test wants.
+#[tokio::test]
+async fn a_decision_on_a_replicas_past_is_never_what_counts() {
+    let cluster = started(LocalCluster::builder().replicas(1)).await;
+    let router = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url());
+    let router = router.require_replicas(true).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    append(&store, [defined(1, 2), defined(2, 1), enrolled(2, 1)]).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    let executor = CommandExecutor::new(store.clone()).first_read(Consistency::Eventual);
+
+    let any = Filter::any_event();
+    assert_eq!(store.query(&any).consistency(Consistency::Eventual).await.unwrap().role(), Role::Replica);
+    assert_eq!(
+        executor.execute(&enrol(1, 5)).await.unwrap().attempts.decisions,
+        1,
+        "a replica's present is good enough"
+    );
+
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).pause_replay().await.unwrap();
+    // What the replica does not show: one place more in the full course, the other course full.
+    append(&store, [defined(2, 2), enrolled(1, 6)]).await;
+    let stale = store.query(&any).consistency(Consistency::Eventual).await.unwrap();
+    assert_eq!((stale.role(), stale.len()), (Role::Replica, 4), "the replica shows the past");
+    let error = executor.execute(&enrol(1, 7)).await.unwrap_err();
+    assert_eq!(error.refusal(), Some(&EnrolmentError::Full));
+    assert_eq!((error.attempts().decisions, error.attempts().conflicts), (2, 1));
+    let executed = executor.execute(&enrol(2, 7)).await.unwrap();
+    assert_eq!((executed.outcome, executed.attempts.confirmations), (Outcome::Decided, 1));
+    cluster.replica(0).resume_replay().await.unwrap();
+    assert_eq!(log(&store).await.len(), 7);
+}

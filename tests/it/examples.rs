@@ -1,0 +1,154 @@
+//! The examples, run as their users run them, but for the cluster. They check themselves what they show; what is left in the log
+//! is checked here.
+
+use mainstem::{AppendCondition, Event, EventStore, Filter, MemoryEventStore, NewEvent};
+
+use crate::event_store::fresh_log;
+
+macro_rules! examples {
+    ($($name:ident, $file:literal;)+) => { $(
+        #[path = $file]
+        #[allow(dead_code, unreachable_pub, missing_docs, reason = "it is a program of its own")]
+        mod $name;
+    )+ };
+}
+
+examples! {
+    batch_append, "../../examples/batch_append.rs";
+    decision_model, "../../examples/decision_model.rs";
+    enrollment, "../../examples/enrollment.rs";
+    fixed_streams, "../../examples/fixed_streams.rs";
+    in_memory, "../../examples/in_memory.rs";
+    library, "../../examples/library/main.rs";
+    snapshots, "../../examples/snapshots.rs";
+    streaming_projection, "../../examples/streaming_projection.rs";
+    ticket_booking, "../../examples/ticket_booking.rs";
+    transfer, "../../examples/transfer.rs";
+}
+
+async fn count(store: &impl EventStore, event_type: &str) -> usize {
+    let history = store.query(&Filter::any_event()).await.unwrap();
+    history.iter().filter(|event| event.event_type() == event_type).count()
+}
+
+#[tokio::test]
+async fn in_memory_says_hello_once_to_everybody() {
+    for postgres in [false, true] {
+        let greeted = match postgres {
+            true => {
+                let store = fresh_log().await;
+                in_memory::run(store.clone()).await.unwrap();
+                count(&store, "Greeted").await
+            }
+            false => {
+                let store = MemoryEventStore::new();
+                in_memory::run(store.clone()).await.unwrap();
+                count(&store, "Greeted").await
+            }
+        };
+        assert_eq!(greeted, 2);
+    }
+}
+
+#[tokio::test]
+async fn transfer_loses_and_makes_no_money() {
+    let store = fresh_log().await;
+    let balances = transfer::run(store.clone()).await.unwrap();
+    assert_eq!(balances.iter().sum::<i64>(), 300);
+    assert!(balances.iter().all(|balance| *balance >= 0), "{balances:?}");
+    assert!(count(&store, "MoneyTransferred").await > 0);
+}
+
+#[tokio::test]
+async fn enrollment_overbooks_nothing() {
+    let store = fresh_log().await;
+    enrollment::run(store.clone()).await.unwrap();
+    let history = store.query(&Filter::any_event()).await.unwrap();
+    let enrolled = |tag: &str| {
+        let of = |event: &&Event| event.event_type() == "StudentEnrolled" && event.has_tag(tag);
+        history.iter().filter(of).count()
+    };
+    assert_eq!(enrolled("course:1"), 2, "as many as the oldest event says today");
+    assert!((2..=4).all(|course| enrolled(&format!("course:{course}")) <= 4));
+    assert!((1..=8).all(|student| enrolled(&format!("student:{student}")) <= 3));
+    assert_eq!(count(&store, "CommandExecuted").await, 32);
+}
+
+#[tokio::test]
+async fn ticket_booking_sells_each_seat_once_and_all_of_them() {
+    let store = fresh_log().await;
+    let sale = ticket_booking::run(store.clone(), 30, 40, 2).await.unwrap();
+    assert_eq!((sale.sold, count(&store, "SeatBooked").await), (40, 40));
+    let told = sale.to_string();
+    for part in ["40 seats sold in 20 bookings", "bookings_per_s=", "conflicts=", "p50_ms=", "p99_ms="] {
+        assert!(told.contains(part), "{told:?} does not say {part:?}");
+    }
+}
+
+#[tokio::test]
+async fn decision_model_orders_once() {
+    let store = fresh_log().await;
+    decision_model::run(store.clone()).await.unwrap();
+    assert_eq!(count(&store, "Ordered").await, 1);
+}
+
+#[tokio::test]
+async fn snapshots_save_reading() {
+    snapshots::run(fresh_log().await).await.unwrap();
+    snapshots::run(MemoryEventStore::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn streaming_projection_comes_to_the_end() {
+    let store = fresh_log().await;
+    streaming_projection::run(store.clone(), 3_000).await.unwrap();
+    assert_eq!((count(&store, "Averaged").await, count(&store, "Measured").await), (1, 3_001));
+}
+
+#[tokio::test]
+async fn batch_append_appends_all_or_none() {
+    batch_append::run(fresh_log().await).await.unwrap();
+}
+
+#[tokio::test]
+async fn fixed_streams_have_versions_without_gaps() {
+    let store = fresh_log().await;
+    fixed_streams::run(store.clone()).await.unwrap();
+    assert_eq!(count(&store, "ItemAdded").await, 4);
+}
+
+#[tokio::test]
+async fn library_lends_by_its_rules_and_answers_from_snapshots() {
+    let store = fresh_log().await;
+    library::tour(store.clone()).await.unwrap();
+    // Refusals are events, too.
+    let refusals = ["LendingRefused", "CopyRemovalRefused", "CancellationRefused", "ReturnRefused"];
+    let mut counts = Vec::new();
+    for refusal in refusals {
+        counts.push(count(&store, refusal).await);
+    }
+    assert_eq!(counts, [3, 1, 1, 1]);
+}
+
+#[tokio::test]
+async fn library_keeps_its_rules_with_many_readers_at_once() {
+    let store = fresh_log().await;
+    let settings = library::Settings {
+        readers: 20,
+        librarians: 2,
+        copies: 30,
+        duration: std::time::Duration::from_secs(2),
+        repeats_per_mille: 300,
+        ..library::Settings::default()
+    };
+    let figures = library::simulate(store.clone(), settings).await.unwrap();
+    let told = figures.to_string();
+    for part in ["decided=0", "nothing=0", "refused=0", "repeated=0"] {
+        assert!(!told.contains(part), "{told}");
+    }
+    library::judge(&store).await.unwrap();
+    // Who judges the log would notice: this reader has no contract.
+    let lent = NewEvent::new("CopyLent", &serde_json::json!({"copy": 0, "reader": 999})).unwrap();
+    store.append([lent], AppendCondition::none()).await.unwrap();
+    assert!(library::judge(&store).await.is_err_and(|error| error.to_string().contains("against the rules")));
+}
