@@ -31,7 +31,7 @@ const FAULTS: &[Fault] = &[
     // What was given up keeps its place.
     fault(Drill::Silence, "leak-places", Some("LeakPlaces")),
     // All reads fall back to the primary.
-    fault(Drill::Shield, "stampede", Some("NoBudget")),
+    fault(Drill::Shield, "stampede", None),
     fault(Drill::Shield, "never-readmit", Some("NeverReadmit")),
     fault(Drill::Balance, "always-first", Some("AlwaysFirst")),
     fault(Drill::Balance, "ignore-latency", Some("IgnoreLatency")),

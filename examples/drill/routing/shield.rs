@@ -12,8 +12,8 @@ use std::{
 };
 
 use mainstem::{
-    AppendCondition, Consistency, Error, ErrorKind, EventStore, NewEvent, NodeCondition, PostgresEventStore, Role,
-    Router,
+    AppendCondition, Consistency, Error, ErrorKind, EventStore, Fallback, NewEvent, NodeCondition, PostgresEventStore,
+    Role, Router,
     testing::{Direction, FaultProxy, LocalCluster},
 };
 use serde_json::json;
@@ -59,6 +59,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let urls = cluster.replicas().zip(&replicas).map(|(node, proxy)| node.url_through(proxy));
     let builder = Router::builder().primary(cluster.primary().url_through(&primary)).replicas(urls).max_connections(20);
     let builder = builder.fallback_concurrency(1).fallback_rate(FALLBACK_RATE).fallback_wait(FALLBACK_WAIT);
+    let is_stampede = options.is_broken_by("stampede");
+    let builder = builder.fallback(if is_stampede { Fallback::Unlimited } else { Fallback::Protect });
     let router = builder.call_timeout(Duration::from_secs(20)).connect().await?;
     primary.delay(Direction::Both, WAY);
     primary.throttle(Direction::ToClient, BYTES_PER_SECOND);
