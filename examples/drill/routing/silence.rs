@@ -26,7 +26,7 @@ const BUDGET: Duration = Duration::from_millis(900);
 const SLACK: Duration = Duration::from_secs(2);
 
 /// For what has no limit, and would hang.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(8);
 
 const CAPACITY: u32 = 4;
 
