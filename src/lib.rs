@@ -82,6 +82,12 @@
 //! in `docs/design.md`.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+/// Not for users: how the drills break the library (`examples/drill`).
+#[cfg(feature = "__faults")]
+#[doc(hidden)]
+pub mod __faults {
+    pub use crate::router::turn_on;
+}
 mod codec;
 mod consume;
 mod decide;

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Failure, Outcome};
+use crate::{
+    Failure, Outcome,
+    routing::{self, Drill, Options, Parsed},
+};
 
 const HELP: &str = "\
 drill append [--writers N] [--processes N] [--seconds N] [--seed N] [--break NAME|list]
@@ -28,6 +31,7 @@ Status 0: every rule held. 1: some did not, and are named. 2: nothing can be sai
 
 pub(crate) enum Command {
     Append(Args),
+    Routing(Options),
     Decide(Args),
     Consume(ConsumeArgs),
     /// One of the processes that `consume` starts.
@@ -82,7 +86,14 @@ impl Command {
             Some("consumers") => return Ok(Self::Consumers),
             Some("writers") => return Ok(Self::Writers),
             Some("deciders") => return Ok(Self::Deciders),
-            Some("help" | "--help" | "-h") => return Ok(Self::Print(HELP.to_owned())),
+            Some("help" | "--help" | "-h") => return Ok(Self::Print(format!("{HELP}\n{}", routing::HELP))),
+            Some(name) if Drill::named(name).is_some() => {
+                let drill = Drill::named(name).ok_or("no such drill")?;
+                return Ok(match Options::parse(drill, words)? {
+                    Parsed::Run(options) => Self::Routing(options),
+                    Parsed::Print(text) => Self::Print(text),
+                });
+            }
             Some(other) => return Err(format!("there is no drill {other:?}\n\n{HELP}").into()),
             None => return Err(format!("say which drill\n\n{HELP}").into()),
         };

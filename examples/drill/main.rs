@@ -1,4 +1,6 @@
-//! The drill: histories of contended appends on real servers, judged after the fact.
+//! The drills: what no single test can hold still, on real servers, judged after the fact.
+//!
+//! `append` makes histories of contended appends; the drills of the router are in `routing`.
 //!
 //!     cargo run --release --features testing --example drill -- append --writers 32 --seconds 20
 //!
@@ -25,6 +27,7 @@
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
 //! | `readers`, `trouble` | who reads and what breaks meanwhile |
+//! | `routing` | the drills `failover`, `silence`, `shield`, `balance` |
 //! | `journal`, `oracle` | what was tried and told, and what must hold of it |
 //! | `decide` | the same for commands: what is decided on, who asks, and what must hold of it |
 
@@ -40,6 +43,7 @@ mod oracle;
 mod plan;
 mod processes;
 mod readers;
+mod routing;
 mod scene;
 mod trouble;
 mod writer;
@@ -72,6 +76,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Append(args) => runtime.block_on(append::run(&args)),
         Command::Consume(args) => runtime.block_on(consume::run(&args)),
         Command::Consumers => runtime.block_on(consume::member::work()).map(|()| ExitCode::SUCCESS),
+        Command::Routing(options) => runtime.block_on(routing::run(&options)),
         Command::Decide(args) => runtime.block_on(decide::run(&args)),
         Command::Writers => runtime.block_on(writer::work(writer::run)).map(|()| ExitCode::SUCCESS),
         Command::Deciders => runtime.block_on(writer::work(decide::deciders::run)).map(|()| ExitCode::SUCCESS),

@@ -181,6 +181,13 @@ impl Client {
         }
     }
 
+    fn check(&self, sql: &str) -> Result<()> {
+        if self.role() == Role::Replica {
+            return standby::check(sql).map_err(|error| error.with_node(self.node()));
+        }
+        Ok(())
+    }
+
     fn start(&self, sql: &str) -> Deadline {
         self.used.store(true, Ordering::Relaxed);
         if may_open_transaction(sql) {

@@ -495,6 +495,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        if flawed!(LeakPlaces) && self.held.as_ref().is_some_and(|held| held.pending().load(Ordering::Acquire) > 0) {
+            std::mem::forget(self.held.take());
+        }
         // Our own manager closes an abandoned connection. A borrowed pool would hand it out again, behind the
         // statement that nobody waits for: so a task keeps it until the server has answered, or is gone.
         if let Some(Held::Borrowed { connection, pending }) = self.held.take()

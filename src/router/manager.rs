@@ -80,7 +80,8 @@ impl Manager {
     async fn open_in_time(&self) -> Result<Box<Connection>, NotConnected> {
         // One limit around the socket *and* the start-up: the driver's own connect_timeout ends with the socket, and a
         // server that accepts and then says nothing would keep this slot for ever.
-        match timeout(self.connect_timeout, self.open_as_what_it_is()).await {
+        let limit = if flawed!(NoConnectLimit) { Duration::from_secs(3600) } else { self.connect_timeout };
+        match timeout(limit, self.open_as_what_it_is()).await {
             Ok(opened) => opened.map(Box::new),
             Err(_) => {
                 let limit = self.connect_timeout;

@@ -17,6 +17,21 @@
 //! | `listen` | a connection that listens for notifications |
 //! | `client`, `transaction`, `standby` | the raw connection for any SQL, and what a standby only seems to do |
 
+/// Whether this rule is broken on purpose: never, except in unit tests, and by the drills (`core::flaw`).
+#[cfg(any(test, feature = "__faults"))]
+macro_rules! flawed {
+    ($flaw:ident) => {
+        $crate::router::core::flaw::is_on($crate::router::core::flaw::Flaw::$flaw)
+    };
+}
+
+#[cfg(not(any(test, feature = "__faults")))]
+macro_rules! flawed {
+    ($flaw:ident) => {
+        false
+    };
+}
+
 mod borrowed;
 mod builder;
 mod check;
@@ -51,6 +66,8 @@ mod url;
 
 use std::{future::Future, sync::Arc};
 
+#[cfg(feature = "__faults")]
+pub use self::core::flaw::turn_on;
 #[cfg(feature = "rustls")]
 pub use self::tls::{TlsMode, TlsOptions};
 pub use self::{

@@ -1,12 +1,16 @@
-//! Ways to break the core on purpose, so that the simulator is seen to notice.
+//! Ways to break the router on purpose, so that the simulator and the drills are seen to notice.
 //!
-//! They are compiled into unit tests only, and off there until a test turns one on for its own thread.
+//! They are compiled into unit tests, and off there until a test turns one on for its own thread; and into the drills (feature
+//! `__faults`), where one can be turned on for the whole process. Nowhere else is there a trace of them.
 
+#[cfg(test)]
 use std::cell::Cell;
+#[cfg(feature = "__faults")]
+use std::sync::atomic::{AtomicU8, Ordering};
 
 /// A rule of the core that is left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Flaw {
+pub(in crate::router) enum Flaw {
     /// Any writable node takes writes, whatever its timeline.
     AnyWritable,
     /// The first one of two writable nodes on one timeline wins.
@@ -22,6 +26,7 @@ pub(super) enum Flaw {
     /// The new timeline is taken to hold all of the old one.
     HoldsEverything,
     /// What is to be proven by the connection is taken for proven.
+    #[cfg(test)]
     IgnoreGuard,
     /// What a node said is believed after the connection to it was lost.
     KeepPlace,
@@ -53,17 +58,63 @@ pub(super) enum Flaw {
     IgnoreLatency,
     /// A node that comes back gets its whole share at once.
     NoSlowStart,
+    /// Connecting has no limit but that of the socket.
+    NoConnectLimit,
+    /// A connection that was given up keeps its place in the pool.
+    LeakPlaces,
 }
 
+#[cfg(test)]
 thread_local! {
     static ON: Cell<Option<Flaw>> = const { Cell::new(None) };
 }
 
-pub(super) fn is_on(flaw: Flaw) -> bool {
-    ON.get() == Some(flaw)
+/// The one that is on in the whole process, as its number from 1.
+#[cfg(feature = "__faults")]
+static ON_FOR_ALL: AtomicU8 = AtomicU8::new(0);
+
+pub(in crate::router) fn is_on(flaw: Flaw) -> bool {
+    #[cfg(test)]
+    if ON.get() == Some(flaw) {
+        return true;
+    }
+    #[cfg(feature = "__faults")]
+    if ON_FOR_ALL.load(Ordering::Relaxed) == flaw as u8 + 1 {
+        return true;
+    }
+    let _ = flaw;
+    false
+}
+
+/// Not for users: breaks this rule of every router of the process, until its end. Says whether there is such a rule.
+#[cfg(feature = "__faults")]
+#[doc(hidden)]
+#[must_use]
+pub fn turn_on(name: &str) -> bool {
+    let found = Flaw::OF_DRILLS.iter().find(|flaw| format!("{flaw:?}") == name);
+    if let Some(flaw) = found {
+        ON_FOR_ALL.store(*flaw as u8 + 1, Ordering::Relaxed);
+    }
+    found.is_some()
+}
+
+#[cfg(feature = "__faults")]
+impl Flaw {
+    /// Those that a drill on real servers has to find.
+    const OF_DRILLS: [Self; 8] = [
+        Self::AnyWritable,
+        Self::ForgetNewest,
+        Self::NeverReadmit,
+        Self::NoBudget,
+        Self::AlwaysFirst,
+        Self::IgnoreLatency,
+        Self::NoConnectLimit,
+        Self::LeakPlaces,
+    ];
 }
 
 /// Breaks this rule while `test` runs.
+#[cfg(test)]
 pub(super) fn with<T>(flaw: Flaw, test: impl FnOnce() -> T) -> T {
     struct Off;
     impl Drop for Off {

@@ -17,27 +17,12 @@
 //! | `set`, `random` | sets of nodes, randomness from a seed |
 //! | `simulator`, `flaw` | a cluster that fails in every way, and the rules broken on purpose (tests) |
 
-/// Whether this rule is broken on purpose: never, except in unit tests.
-#[cfg(test)]
-macro_rules! flawed {
-    ($flaw:ident) => {
-        $crate::router::core::flaw::is_on($crate::router::core::flaw::Flaw::$flaw)
-    };
-}
-
-#[cfg(not(test))]
-macro_rules! flawed {
-    ($flaw:ident) => {
-        false
-    };
-}
-
 mod budget;
 mod choose;
 mod cluster;
 mod election;
-#[cfg(test)]
-mod flaw;
+#[cfg(any(test, feature = "__faults"))]
+pub(super) mod flaw;
 mod health;
 mod history;
 mod live;

@@ -1,0 +1,126 @@
+//! `drill balance`: equal replicas share equally, one at twenty times the latency gets next to nothing, and recovers.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstem::{
+    Consistency, Router,
+    testing::{Direction, FaultProxy, LocalCluster},
+};
+use tokio::time::{Instant, sleep};
+
+use super::{options::Options, report::Report};
+use crate::Outcome;
+
+/// In each direction. Above what the machine itself adds, so that twenty times as much is twenty times as much.
+const USUAL: Duration = Duration::from_millis(2);
+const TIMES: u32 = 20;
+
+/// From the change of a latency until shares are judged.
+const NOTICED: Duration = Duration::from_secs(2);
+
+const READERS: usize = 8;
+
+/// Who has served how much since the last look.
+#[derive(Clone, Default)]
+struct Shares(Arc<Mutex<HashMap<String, u64>>>);
+
+impl Shares {
+    fn count(&self, node: &str) {
+        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match counts.get_mut(node) {
+            Some(count) => *count += 1,
+            None => _ = counts.insert(node.to_owned(), 1),
+        }
+    }
+
+    /// The share of each of these nodes in percent during this time, and the number of calls.
+    async fn during(&self, time: Duration, nodes: &[String]) -> (Vec<f64>, u64) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        sleep(time).await;
+        let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let all: u64 = counts.values().sum();
+        let share = |node: &String| counts.get(node).copied().unwrap_or_default() as f64 * 100.0 / all.max(1) as f64;
+        (nodes.iter().map(share).collect(), all)
+    }
+}
+
+pub(crate) async fn run(options: &Options) -> Outcome<Report> {
+    let cluster = LocalCluster::builder().replicas(2).start().await?;
+    let proxies: Vec<FaultProxy> = cluster.replicas().map(|node| node.proxy()).collect::<Result<_, _>>()?;
+    let urls = cluster.replicas().zip(&proxies).map(|(node, proxy)| node.url_through(proxy));
+    let builder = Router::builder().primary(cluster.primary().url()).replicas(urls);
+    let router = builder.max_connections(16).slow_start(Duration::ZERO).connect().await?;
+    let nodes: Vec<String> = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
+    proxies.iter().for_each(|proxy| proxy.delay(Direction::Both, USUAL));
+
+    let (shares, ends) = (Shares::default(), Arc::<AtomicBool>::default());
+    let readers: Vec<_> =
+        (0..READERS).map(|_| tokio::spawn(read(router.clone(), shares.clone(), Arc::clone(&ends)))).collect();
+    let time = Duration::from_secs(options.rounds.max(2).into()) / 2;
+    sleep(NOTICED).await;
+
+    let (equal, calls) = shares.during(time, &nodes).await;
+    eprintln!("equal: {equal:.1?} % of {calls} calls");
+    proxies[0].delay(Direction::Both, USUAL * TIMES);
+    sleep(NOTICED).await;
+    let (slow, slow_calls) = shares.during(time, &nodes).await;
+    eprintln!("one at {TIMES} times the latency: {slow:.1?} % of {slow_calls} calls");
+    proxies[0].delay(Direction::Both, USUAL);
+    let start = Instant::now();
+    let recovered = loop {
+        let (share, _) = shares.during(Duration::from_millis(500), &nodes).await;
+        if share[0] > 40.0 {
+            break Some(start.elapsed());
+        }
+        if start.elapsed() > Duration::from_secs(20) {
+            break None;
+        }
+    };
+    let (again, _) = shares.during(time, &nodes).await;
+    eprintln!("equal again: {again:.1?} %");
+    ends.store(true, Ordering::Relaxed);
+    let mut failed = 0;
+    for reader in readers {
+        failed += reader.await?;
+    }
+
+    let mut report = Report::default();
+    let skew = |share: &[f64]| share.iter().map(|share| (share - 50.0).abs() * 2.0).fold(0.0, f64::max);
+    // Chance alone, with so many calls, is a fraction of this.
+    report.holds("equal replicas share equally", skew(&equal) <= 5.0, format!("{equal:.1?} %"));
+    report.holds("a slow replica gets next to nothing", slow[0] < 2.0, format!("{slow:.1?} %"));
+    report.holds(
+        "a replica that is as fast as the other again is used again",
+        recovered.is_some(),
+        format!("{again:.1?} %"),
+    );
+    report.holds("no call fails", failed == 0, format!("{failed} have failed"));
+    report.figure("calls", calls);
+    report.figure("skew_percent", format!("{:.2}", skew(&equal)));
+    report.figure("slow_share_percent", format!("{:.2}", slow[0]));
+    report.figure("skew_again_percent", format!("{:.2}", skew(&again)));
+    report.milliseconds("recovered_ms", recovered.unwrap_or_default());
+    report.shows(calls > 500 && slow_calls > 500, format!("only {calls} calls"));
+    Ok(report)
+}
+
+async fn read(router: Router, shares: Shares, ends: Arc<AtomicBool>) -> u64 {
+    let mut failed = 0;
+    while !ends.load(Ordering::Relaxed) {
+        let call = async {
+            let client = router.client_at(Consistency::Eventual).await?;
+            client.query_one("SELECT 1", &[]).await?;
+            shares.count(client.node());
+            Ok::<_, mainstem::Error>(())
+        };
+        failed += u64::from(call.await.is_err());
+    }
+    failed
+}

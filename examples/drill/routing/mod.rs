@@ -1,0 +1,47 @@
+//! The drills of the router: real servers and a network that fail while calls go on.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `failover`, `writers`, `verdict` | primaries are killed, stopped, replaced, and come back: nothing acknowledged is lost, nothing is written behind a fence |
+//! | `silence` | nodes stop answering: nobody waits beyond a limit, nothing leaks, they are back within a second |
+//! | `shield` | all replicas are gone under ten times the load that the primary could bear: appends don't notice |
+//! | `balance` | equal replicas share equally, a slow one gets next to nothing |
+//! | `options`, `faults`, `report` | what was asked for, how to break it on purpose, what came of it |
+
+mod balance;
+mod failover;
+#[cfg(feature = "__faults")]
+mod faults;
+mod options;
+mod report;
+mod shield;
+mod silence;
+mod verdict;
+mod writers;
+
+use std::{process::ExitCode, time::Duration};
+
+use tokio::time::timeout;
+
+pub(crate) use self::options::{Drill, HELP, Options, Parsed};
+use crate::Outcome;
+
+/// Far longer than a drill of the usual length takes: what it ends would have hung.
+const LIMIT: Duration = Duration::from_secs(600);
+
+pub(crate) async fn run(options: &Options) -> Outcome<ExitCode> {
+    let broken = options.fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
+    eprintln!("drill {}: {} rounds{broken}", options.drill.name(), options.rounds);
+    options.break_the_library()?;
+    let drill = async {
+        match options.drill {
+            Drill::Failover => failover::run(options).await,
+            Drill::Silence => silence::run(options).await,
+            Drill::Shield => shield::run(options).await,
+            Drill::Balance => balance::run(options).await,
+        }
+    };
+    let limit = LIMIT + Duration::from_secs(options.rounds.into());
+    let report = timeout(limit, drill).await.map_err(|_| format!("not through after {limit:?}"))??;
+    report.conclude(options.drill.name(), options.judge)
+}

@@ -1,0 +1,109 @@
+//! What was asked for.
+
+use crate::{Failure, Outcome};
+
+pub(crate) const HELP: &str = "\
+drill failover|silence|shield|balance [--rounds N] [--judge] [--break NAME|list]
+
+  failover        primaries are killed, stopped, replaced, and come back writable            (default:    6 rounds)
+  silence         nodes stop answering, at the log-in, idle, in an answer                     (default: 1000 rounds)
+  shield          all replicas are gone for as many seconds as there are rounds               (default:    6 rounds)
+  balance         equal replicas, a slow one, equal ones again, for as many seconds each      (default:    6 rounds)
+
+  --rounds N      how often, 1 to 100000
+  --judge         limits on time count, too: for a machine that does nothing else
+  --break NAME    break a rule first: the drill must find out. `list` prints the names.
+                  Only in a build with the feature __faults.
+";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Drill {
+    Failover,
+    Silence,
+    Shield,
+    Balance,
+}
+
+#[derive(Debug)]
+pub(crate) struct Options {
+    pub(crate) drill: Drill,
+    pub(crate) rounds: u32,
+    pub(crate) judge: bool,
+    pub(crate) fault: Option<String>,
+}
+
+pub(crate) enum Parsed {
+    Run(Options),
+    Print(String),
+}
+
+impl Drill {
+    const ALL: [Self; 4] = [Self::Failover, Self::Silence, Self::Shield, Self::Balance];
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|drill| drill.name() == name)
+    }
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Failover => "failover",
+            Self::Silence => "silence",
+            Self::Shield => "shield",
+            Self::Balance => "balance",
+        }
+    }
+}
+
+impl Options {
+    pub(crate) fn parse(drill: Drill, mut words: impl Iterator<Item = String>) -> Outcome<Parsed> {
+        let rounds = if drill == Drill::Silence { 1000 } else { 6 };
+        let mut options = Self { drill, rounds, judge: false, fault: None };
+        while let Some(option) = words.next() {
+            let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
+            match &*option {
+                "--rounds" => {
+                    let text = value()?;
+                    let rounds = text.parse().ok().filter(|rounds| (1..=100_000).contains(rounds));
+                    let wrong = || format!("--rounds is a number from 1 to 100000, not {text:?}");
+                    options.rounds = rounds.ok_or_else(wrong)?;
+                }
+                "--judge" => options.judge = true,
+                "--break" => match value()? {
+                    list if list == "list" => return Ok(Parsed::Print(names(drill)?)),
+                    name => options.fault = Some(name),
+                },
+                "--help" | "-h" => return Ok(Parsed::Print(HELP.to_owned())),
+                _ => return Err(format!("there is no option {option:?}\n\n{HELP}").into()),
+            }
+        }
+        Ok(Parsed::Run(options))
+    }
+
+    /// Whether it is to be broken in this way.
+    pub(crate) fn is_broken_by(&self, fault: &str) -> bool {
+        self.fault.as_deref() == Some(fault)
+    }
+
+    #[cfg(feature = "__faults")]
+    pub(crate) fn break_the_library(&self) -> Outcome {
+        self.fault.as_ref().map_or(Ok(()), |name| super::faults::turn_on(self.drill, name))
+    }
+
+    #[cfg(not(feature = "__faults"))]
+    pub(crate) fn break_the_library(&self) -> Outcome {
+        self.fault.as_ref().map_or(Ok(()), |_| Err(NO_FAULTS.into()))
+    }
+}
+
+#[cfg(feature = "__faults")]
+fn names(drill: Drill) -> Outcome<String> {
+    Ok(super::faults::of(drill).map(|fault| format!("{}\n", fault.name)).collect())
+}
+
+#[cfg(not(feature = "__faults"))]
+const NO_FAULTS: &str = "this build has no faults to break the router with: build it with --features testing,__faults";
+
+#[cfg(not(feature = "__faults"))]
+fn names(_drill: Drill) -> Outcome<String> {
+    Err(NO_FAULTS.into())
+}
