@@ -31,7 +31,7 @@ async fn goes_on_with_the_second(database: &TestDatabase<'_>, blocker: &mainstem
     let again = tokio::spawn(async move { again.migrate().await });
     blocker.batch_execute("ROLLBACK").await.unwrap();
     let migrated = tokio::time::timeout(LIMIT, again).await.expect("the lock is not free").unwrap().unwrap();
-    assert_eq!(migrated.applied, ["V2__append", "V3__snapshots"]);
+    assert_eq!(migrated.applied, crate::support::migrations()[1..]);
 }
 
 #[tokio::test]
