@@ -305,6 +305,9 @@ impl Lease {
         (place, check): (Option<Vec<Row>>, Option<Vec<Row>>),
         sent_at: Moment,
     ) -> Result<()> {
+        if flawed!(IgnoreGuard) {
+            return Ok(());
+        }
         if place.is_none() && check.is_none() {
             return Ok(());
         }

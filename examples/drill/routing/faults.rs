@@ -33,6 +33,10 @@ const FAULTS: &[Fault] = &[
     // All reads fall back to the primary.
     fault(Drill::Shield, "stampede", None),
     fault(Drill::Shield, "never-readmit", Some("NeverReadmit")),
+    // Nobody asks the replica that serves.
+    fault(Drill::Causal, "no-guard", Some("IgnoreGuard")),
+    // The token is of before the commit.
+    fault(Drill::Causal, "token-inside-the-write", None),
     fault(Drill::Balance, "always-first", Some("AlwaysFirst")),
     fault(Drill::Balance, "ignore-latency", Some("IgnoreLatency")),
 ];

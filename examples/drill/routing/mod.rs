@@ -2,6 +2,7 @@
 //!
 //! | file | what it shows |
 //! |---|---|
+//! | `causal` | clients see what they have written and seen, from whichever replica |
 //! | `failover`, `writers`, `verdict` | primaries are killed, stopped, replaced, and come back: nothing acknowledged is lost, nothing is written behind a fence |
 //! | `silence` | nodes stop answering: nobody waits beyond a limit, nothing leaks, they are back within a second |
 //! | `shield` | all replicas are gone under ten times the load that the primary could bear: appends don't notice |
@@ -9,6 +10,7 @@
 //! | `options`, `faults`, `report` | what was asked for, how to break it on purpose, what came of it |
 
 mod balance;
+mod causal;
 mod failover;
 #[cfg(feature = "__faults")]
 mod faults;
@@ -35,6 +37,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<ExitCode> {
     options.break_the_library()?;
     let drill = async {
         match options.drill {
+            Drill::Causal => causal::run(options).await,
             Drill::Failover => failover::run(options).await,
             Drill::Silence => silence::run(options).await,
             Drill::Shield => shield::run(options).await,

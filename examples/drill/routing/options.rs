@@ -3,8 +3,9 @@
 use crate::{Failure, Outcome};
 
 pub(crate) const HELP: &str = "\
-drill failover|silence|shield|balance [--rounds N] [--judge] [--break NAME|list]
+drill causal|failover|silence|shield|balance [--rounds N] [--judge] [--break NAME|list]
 
+  causal          clients write and read, with tokens and in sessions: a thousand reads a round (default: 1000 rounds)
   failover        primaries are killed, stopped, replaced, and come back writable            (default:    6 rounds)
   silence         nodes stop answering, at the log-in, idle, in an answer                     (default: 1000 rounds)
   shield          all replicas are gone for as many seconds as there are rounds               (default:    6 rounds)
@@ -18,6 +19,7 @@ drill failover|silence|shield|balance [--rounds N] [--judge] [--break NAME|list]
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drill {
+    Causal,
     Failover,
     Silence,
     Shield,
@@ -38,7 +40,7 @@ pub(crate) enum Parsed {
 }
 
 impl Drill {
-    const ALL: [Self; 4] = [Self::Failover, Self::Silence, Self::Shield, Self::Balance];
+    const ALL: [Self; 5] = [Self::Causal, Self::Failover, Self::Silence, Self::Shield, Self::Balance];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|drill| drill.name() == name)
@@ -46,6 +48,7 @@ impl Drill {
 
     pub(crate) fn name(self) -> &'static str {
         match self {
+            Self::Causal => "causal",
             Self::Failover => "failover",
             Self::Silence => "silence",
             Self::Shield => "shield",
@@ -56,7 +59,7 @@ impl Drill {
 
 impl Options {
     pub(crate) fn parse(drill: Drill, mut words: impl Iterator<Item = String>) -> Outcome<Parsed> {
-        let rounds = if drill == Drill::Silence { 1000 } else { 6 };
+        let rounds = if matches!(drill, Drill::Causal | Drill::Silence) { 1000 } else { 6 };
         let mut options = Self { drill, rounds, judge: false, fault: None };
         while let Some(option) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));

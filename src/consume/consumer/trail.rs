@@ -15,14 +15,17 @@ impl Trail {
         &self.0
     }
 
-    /// Adds a place, and thins out those before it: each that stays is at least twice as far away as the next one.
+    /// Adds a place, and drops each between two others of which the further is at most four times as far away as the nearer: what
+    /// is left is never more than that apart, and no more than two of it are within any such stretch. (To keep what is twice as
+    /// far as the next, one by one, would keep the last three for ever: they all move on together.)
     pub(super) fn push(&mut self, mark: Mark) {
-        let (mut kept, mut next) = (vec![mark], 1);
-        for earlier in self.0.drain(..).rev() {
-            let distance = mark.position().saturating_sub(earlier.position());
-            if distance >= next {
-                kept.push(earlier);
-                next = distance.saturating_mul(2);
+        let distance = |earlier: &Mark| mark.position().saturating_sub(earlier.position());
+        let mut kept = vec![mark];
+        let mut earlier = std::mem::take(&mut self.0).into_iter().rev().peekable();
+        while let Some(place) = earlier.next() {
+            let nearer = kept.last().map_or(1, distance).max(1);
+            if earlier.peek().is_none_or(|further| distance(further) > nearer.saturating_mul(4)) {
+                kept.push(place);
             }
         }
         kept.reverse();

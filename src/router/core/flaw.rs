@@ -26,7 +26,6 @@ pub(in crate::router) enum Flaw {
     /// The new timeline is taken to hold all of the old one.
     HoldsEverything,
     /// What is to be proven by the connection is taken for proven.
-    #[cfg(test)]
     IgnoreGuard,
     /// What a node said is believed after the connection to it was lost.
     KeepPlace,
@@ -101,7 +100,7 @@ pub fn turn_on(name: &str) -> bool {
 #[cfg(feature = "__faults")]
 impl Flaw {
     /// Those that a drill on real servers has to find.
-    const OF_DRILLS: [Self; 8] = [
+    const OF_DRILLS: [Self; 9] = [
         Self::AnyWritable,
         Self::ForgetNewest,
         Self::NeverReadmit,
@@ -110,6 +109,7 @@ impl Flaw {
         Self::IgnoreLatency,
         Self::NoConnectLimit,
         Self::LeakPlaces,
+        Self::IgnoreGuard,
     ];
 }
 

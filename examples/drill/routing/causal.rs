@@ -1,0 +1,245 @@
+//! `drill causal`: clients write, and then read from replicas that lag, hesitate and lose connections, with their token or in
+//! their session. What they have written or seen they always see.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstem::{
+    AppendCondition, Consistency, EventStore, Filter, NewEvent, PostgresEventStore, Role, Router, Session, Token,
+    testing::LocalCluster, with_eventual_consistency, with_session,
+};
+use serde_json::json;
+use tokio::time::{Instant, sleep};
+
+use super::{options::Options, report::Report};
+use crate::{Outcome, database};
+
+/// Of each way to read.
+const CLIENTS: u64 = 4;
+
+/// Reads behind each write.
+const READS: u64 = 8;
+
+/// A round is so many reads.
+const ROUND: u64 = 1000;
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// SQL of one's own, with the token of the connection that has written.
+    Sql,
+    /// The log, with the token of the append.
+    Log,
+    /// Both, in a session.
+    Session,
+}
+
+/// What all clients count.
+#[derive(Debug, Default)]
+struct Counts {
+    reads: AtomicU64,
+    by_replicas: AtomicU64,
+    writes: AtomicU64,
+    /// Calls that failed: while connections are killed, some do.
+    failed: AtomicU64,
+}
+
+struct Client {
+    router: Router,
+    store: PostgresEventStore,
+    id: i64,
+    filter: Filter,
+    counts: Arc<Counts>,
+    /// Whether the token is taken inside of the transaction that writes.
+    is_early: bool,
+}
+
+pub(crate) async fn run(options: &Options) -> Outcome<Report> {
+    let cluster = Arc::new(LocalCluster::builder().replicas(2).start().await?);
+    let builder =
+        Router::builder().primary(cluster.primary().url()).replicas(cluster.replicas().map(|node| node.url()));
+    // Replicas must serve: the primary is never stale, and would hide everything.
+    let router = builder.max_connections(24).replay_wait(Duration::from_secs(5)).connect().await?;
+    database::create(&cluster.primary().url(), None).await?;
+    let counters = "CREATE TABLE counters (id bigint PRIMARY KEY, value bigint)";
+    router.client().await?.batch_execute(counters).await?;
+    cluster.wait_until_caught_up().await?;
+    let store = PostgresEventStore::new(&router);
+
+    let (counts, ends) = (Arc::<Counts>::default(), Arc::<AtomicBool>::default());
+    let goal = u64::from(options.rounds) * ROUND;
+    let start = Instant::now();
+    let mut clients = Vec::new();
+    for (number, way) in (0..CLIENTS).flat_map(|n| [Way::Sql, Way::Log, Way::Session].map(|way| (n, way))) {
+        let id = i64::try_from(clients.len())?;
+        let client = Client {
+            router: router.clone(),
+            store: store.clone(),
+            id,
+            filter: Filter::matching().all_tags_of([format!("client:{id}")]).finish()?,
+            counts: Arc::clone(&counts),
+            is_early: options.is_broken_by("token-inside-the-write"),
+        };
+        clients.push(tokio::spawn(async move { client.run(way, goal, number).await }));
+    }
+    let trouble = tokio::spawn(trouble(Arc::clone(&cluster), router.clone(), Arc::clone(&ends)));
+    let mut stale = Vec::new();
+    for client in clients {
+        stale.extend(client.await?.map_err(|error| error.report())?);
+    }
+    ends.store(true, Ordering::Relaxed);
+    let troubles = trouble.await??;
+
+    let mut report = Report::default();
+    let [reads, by_replicas, writes, failed] =
+        [&counts.reads, &counts.by_replicas, &counts.writes, &counts.failed].map(|count| count.load(Ordering::Relaxed));
+    report.promise("who has written or seen something sees it", stale);
+    report.figure("reads", reads);
+    report.figure("writes", writes);
+    report.figure("replicas_percent", by_replicas * 100 / reads.max(1));
+    report.figure("failed", failed);
+    report.figure("troubles", troubles);
+    report.figure("seconds", start.elapsed().as_secs());
+    report.shows(by_replicas * 2 > reads, format!("replicas have served {by_replicas} of {reads} reads"));
+    report.shows(troubles > 2, format!("only {troubles} troubles"));
+    Ok(report)
+}
+
+impl Client {
+    /// Writes and reads until all have read enough; each read that was stale.
+    async fn run(self, way: Way, goal: u64, number: u64) -> mainstem::Result<Vec<String>> {
+        let insert = "INSERT INTO counters VALUES ($1, 0)";
+        self.router.client_at(Consistency::Strong).await?.execute(insert, &[&self.id]).await?;
+        let (session, mut stale, mut written, mut in_sql, mut in_log) = (Session::new(), Vec::new(), 0, 0, 0);
+        while self.counts.reads.load(Ordering::Relaxed) < goal {
+            written += 1;
+            let token = match way {
+                Way::Sql => self.write_sql(written).await,
+                Way::Log => self.write_log(written).await,
+                // By turns, so that each has to carry over to the other.
+                Way::Session => {
+                    with_session(&session, async {
+                        match (written + number.cast_signed()) % 2 {
+                            0 => self.write_sql(written).await,
+                            _ => self.write_log(written).await,
+                        }
+                    })
+                    .await
+                }
+            };
+            let Ok((token, is_log)) = token else {
+                // Perhaps it was written: the next one writes a greater number in any case.
+                self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                continue;
+            };
+            self.counts.writes.fetch_add(1, Ordering::Relaxed);
+            if is_log {
+                in_log = written
+            } else {
+                in_sql = written
+            }
+            for read in 0..READS {
+                let level = Consistency::AtLeast(token.clone());
+                let seen = match way {
+                    Way::Sql => self.read_sql(level).await,
+                    Way::Log => self.read_log(level).await,
+                    Way::Session => {
+                        with_session(&session, async {
+                            with_eventual_consistency(async {
+                                match read % 2 {
+                                    0 => self.read_sql(Consistency::Eventual).await,
+                                    _ => self.read_log(Consistency::Eventual).await,
+                                }
+                            })
+                            .await
+                        })
+                        .await
+                    }
+                };
+                let Ok((value, role, is_log)) = seen else {
+                    self.counts.failed.fetch_add(1, Ordering::Relaxed);
+                    continue;
+                };
+                self.counts.reads.fetch_add(1, Ordering::Relaxed);
+                self.counts.by_replicas.fetch_add(u64::from(role == Role::Replica), Ordering::Relaxed);
+                let least = if is_log { &mut in_log } else { &mut in_sql };
+                if value < *least {
+                    stale.push(format!("client {} ({way:?}) has seen {value} behind {least}, on the {role}", self.id));
+                }
+                // Never back behind what was seen, either.
+                *least = value.max(*least);
+            }
+        }
+        Ok(stale)
+    }
+
+    async fn write_sql(&self, value: i64) -> mainstem::Result<(Token, bool)> {
+        let client = self.router.client_at(Consistency::Strong).await?;
+        let update = "UPDATE counters SET value = $2 WHERE id = $1";
+        if self.is_early {
+            client.batch_execute("BEGIN").await?;
+            client.execute(update, &[&self.id, &value]).await?;
+            let token = client.token().await?;
+            client.batch_execute("COMMIT").await?;
+            return Ok((token, false));
+        }
+        client.execute(update, &[&self.id, &value]).await?;
+        Ok((client.token().await?, false))
+    }
+
+    async fn write_log(&self, value: i64) -> mainstem::Result<(Token, bool)> {
+        let event = NewEvent::new("Counted", &json!({"value": value}))?.with_tag(format!("client:{}", self.id));
+        let appended = self.store.append([event], AppendCondition::none()).await?;
+        Ok((appended.token().clone(), true))
+    }
+
+    async fn read_sql(&self, level: Consistency) -> mainstem::Result<(i64, Role, bool)> {
+        let client = self.router.client_at(level).await?;
+        let row = client.query_one("SELECT value FROM counters WHERE id = $1", &[&self.id]).await?;
+        Ok((row.get(0), client.role(), false))
+    }
+
+    async fn read_log(&self, level: Consistency) -> mainstem::Result<(i64, Role, bool)> {
+        let last = self.store.last(&self.filter).consistency(level).await?;
+        let value = last.as_ref().map(|event| event.decode::<serde_json::Value>()).transpose()?;
+        let value = value.and_then(|value| value["value"].as_i64()).unwrap_or(0);
+        Ok((value, last.role(), true))
+    }
+}
+
+/// Replicas stand still, lag, and lose their connections, one at a time.
+async fn trouble(cluster: Arc<LocalCluster>, router: Router, ends: Arc<AtomicBool>) -> Outcome<u64> {
+    let mut troubles = 0;
+    while !ends.load(Ordering::Relaxed) {
+        let replica = cluster.replica(usize::try_from(troubles / 3 % 2)?);
+        match troubles % 3 {
+            0 => {
+                replica.pause_replay().await?;
+                sleep(Duration::from_millis(150)).await;
+                replica.resume_replay().await?;
+            }
+            1 => {
+                replica.delay_replay(Duration::from_millis(20)).await?;
+                sleep(Duration::from_millis(500)).await;
+                replica.delay_replay(Duration::ZERO).await?;
+            }
+            _ => {
+                let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                            WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
+                // Whichever replica this is: its sessions end.
+                if let Ok(client) = router.client_at(Consistency::Eventual).await
+                    && client.role() == Role::Replica
+                {
+                    let _ = client.query(kill, &[]).await;
+                }
+            }
+        }
+        troubles += 1;
+        sleep(Duration::from_millis(200)).await;
+    }
+    Ok(troubles)
+}
