@@ -108,7 +108,7 @@ async fn on_a_cluster_that_runs_it_pauses_replay_resumes_it_and_can_be_repeated(
     let cluster = support::started(LocalCluster::builder().replicas(2)).await;
     let database = cluster.database().await.unwrap();
     let primary = database.primary_url();
-    for migrations in ["3 migrations", "0 migrations"] {
+    for migrations in ["4 migrations", "0 migrations"] {
         let lines = lines(&run_on(&primary, &database.replica_urls().join(" , ")).await, &[password(&primary)]);
         assert!(has(&lines, &[migrations]), "{lines:#?}");
         assert!(has(&lines, &["who has copy-1? still ada"]) && !has(&lines, &["skipped"]), "{lines:#?}");
@@ -191,8 +191,8 @@ async fn bad_settings_end_with_one_message_that_says_what_to_do() {
         ("wrong password", two(&wrong(primary), replica), vec!["password authentication failed", PRIMARY]),
         ("a replica's password", two(primary, &wrong(replica)), vec!["password authentication failed", REPLICAS]),
         ("no such database", two(&elsewhere, replica), vec!["no_such_database", "does not exist", PRIMARY]),
-        ("a primary as replica", two(primary, primary), vec!["not in recovery", "127.0.0.1:", REPLICAS]),
-        ("a replica as primary", two(replica, replica), vec!["in recovery", "127.0.0.1:", PRIMARY]),
+        ("a primary as replica", two(primary, primary), vec!["list each once", "127.0.0.1:", REPLICAS]),
+        ("a replica as primary", two(replica, replica), vec!["list each once", "127.0.0.1:", REPLICAS]),
         ("no programs", one("MAINSTEM_PG_BIN", "/no/such/folder"), vec!["MAINSTEM_PG_BIN", "initdb", PRIMARY]),
     ];
     for cases in cases.chunks(4) {
