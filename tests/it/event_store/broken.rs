@@ -21,12 +21,16 @@ fn outcome(case: &str, flaw: Flaw) -> Result<(), Failure> {
     case.outcome(async { FlawedStore::new(Some(flaw)) })
 }
 
+/// Races are lost by chance, on a busy machine less often.
+const TRIES: usize = 5;
+
 #[test]
 fn each_flaw_is_caught_by_the_cases_that_are_there_for_it() {
     let mut missed = Vec::new();
     for (flaw, cases) in FLAWS {
         for case in *cases {
-            match outcome(case, *flaw) {
+            let caught = (0..TRIES).map(|_| outcome(case, *flaw)).find(Result::is_err);
+            match caught.unwrap_or(Ok(())) {
                 Ok(()) => missed.push(format!("{flaw:?} passes {case}")),
                 Err(failure) => println!("{flaw:?}: {failure}\n"),
             }
