@@ -214,7 +214,7 @@ async fn a_session_contains_the_snapshot_that_it_was_shown() {
 
 #[tokio::test]
 async fn a_session_sees_what_its_transactions_have_committed() {
-    let (_cluster, router, _store) = cluster(1, |builder| builder.replay_wait(HANG)).await;
+    let (_cluster, router, _store) = cluster(1, |builder| builder.acquire_timeout(HANG).replay_wait(HANG)).await;
     let session = Session::new();
     let write = async |sql: &str| {
         let transaction = router.transaction().await.unwrap();

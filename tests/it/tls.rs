@@ -54,8 +54,22 @@ fn refused(outcome: Result<Router>) -> String {
     error.report()
 }
 
+/// Whether the server's programs were built without encryption, as some for tests are.
+async fn cannot_encrypt() -> bool {
+    let router = Router::builder().primary(crate::support::cluster().await.primary().url()).connect().await.unwrap();
+    let sql = "SELECT setting = '' FROM pg_settings WHERE name = 'ssl_library'";
+    let cannot: bool = router.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0);
+    if cannot {
+        eprintln!("SKIPPED: these PostgreSQL programs were built without TLS");
+    }
+    cannot
+}
+
 #[tokio::test]
 async fn by_default_a_server_elsewhere_must_be_who_its_url_says() {
+    if cannot_encrypt().await {
+        return;
+    }
     let Fixture { cluster, root, .. } = fixture().await;
     let root = format!("sslrootcert={root}");
     let router = connect(url(cluster, &[&root])).await.unwrap();
@@ -79,6 +93,9 @@ async fn by_default_a_server_elsewhere_must_be_who_its_url_says() {
 
 #[tokio::test]
 async fn a_named_authority_is_not_named_in_vain() {
+    if cannot_encrypt().await {
+        return;
+    }
     let Fixture { cluster, .. } = fixture().await;
     let stranger = file(cluster, "stranger.pem", Authority::new().certificate());
     let root = format!("sslrootcert={}", stranger.display());
@@ -90,6 +107,9 @@ async fn a_named_authority_is_not_named_in_vain() {
 
 #[tokio::test]
 async fn the_settings_hold_where_the_url_says_nothing() {
+    if cannot_encrypt().await {
+        return;
+    }
     let Fixture { cluster, root, .. } = fixture().await;
     let options = TlsOptions::new().root_certificates(root).mode(TlsMode::VerifyFull);
     let router = |url: String| Router::builder().tls(options.clone()).primary(url).connect();
@@ -107,6 +127,9 @@ async fn a_server_that_does_not_encrypt_is_refused_unless_that_is_allowed() {
 
 #[tokio::test]
 async fn a_password_is_bound_to_the_encrypted_connection() {
+    if cannot_encrypt().await {
+        return;
+    }
     let Fixture { cluster, root, .. } = fixture().await;
     let root = format!("sslrootcert={root}");
     let router = connect(url(cluster, &[&root, "channel_binding=require"])).await.unwrap();
@@ -117,6 +140,9 @@ async fn a_password_is_bound_to_the_encrypted_connection() {
 
 #[tokio::test]
 async fn an_expired_certificate_is_refused() {
+    if cannot_encrypt().await {
+        return;
+    }
     let authority = Authority::new();
     let cluster = server(&authority, &authority.sign_until(NAME, 2020)).await;
     let root = file(&cluster, "ca.pem", authority.certificate());
@@ -129,6 +155,9 @@ async fn an_expired_certificate_is_refused() {
 
 #[tokio::test]
 async fn a_cancel_goes_the_same_way() {
+    if cannot_encrypt().await {
+        return;
+    }
     let Fixture { cluster, root, .. } = fixture().await;
     let recorder = Recorder::start(cluster.primary().port()).await;
     let there = |port: u16| format!(":{port}/");
@@ -175,6 +204,9 @@ fn is_refused(outcome: &Result<Client>) -> bool {
 
 #[tokio::test]
 async fn another_authority_is_believed_without_a_restart() {
+    if cannot_encrypt().await {
+        return;
+    }
     let Fixture { cluster, authority, .. } = fixture().await;
     let root = file(cluster, "changing.pem", authority.certificate());
     let builder = Router::builder().acquire_timeout(Duration::from_secs(10)).max_connections(1).probe_interval(None);
@@ -199,6 +231,9 @@ async fn another_authority_is_believed_without_a_restart() {
 
 #[tokio::test]
 async fn client_certificates_are_shown_and_renewed() {
+    if cannot_encrypt().await {
+        return;
+    }
     let Fixture { cluster, authority, root } = fixture().await;
     let guest = |parameters: &[&str]| {
         let url = url(cluster, parameters);

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use mainstem::{
     AppendCondition, Appended, Consistency, Error, ErrorKind, EventStore, Fallback, Filter, PostgresEventStore, Role,
-    Router, Session, SnapshotKey, SnapshotStore, Token, testing::LocalCluster, with_consistency,
-    with_eventual_consistency, with_session, with_strong_consistency,
+    Router, Session, SnapshotKey, SnapshotStore, Token,
+    testing::{LocalCluster, TestDatabase},
+    with_consistency, with_eventual_consistency, with_session, with_strong_consistency,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{event, started, store};
+use crate::support::{database, event, started, store};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -64,9 +65,19 @@ async fn reads(store: &PostgresEventStore, level: &Consistency) -> Vec<Result<(R
     ]
 }
 
+/// A log on a database of the shared cluster, over a router that waits as long as the replicas take on a busy machine.
+async fn patient_store() -> (TestDatabase<'static>, Router, PostgresEventStore) {
+    let database = database().await;
+    let builder = Router::builder().primary(database.primary_url()).replicas(database.replica_urls());
+    let router = builder.acquire_timeout(HANG).replay_wait(HANG).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    (database, router, store)
+}
+
 #[tokio::test]
 async fn every_read_at_least_as_new_as_a_write_sees_it_on_a_replica() {
-    let (_database, router, store) = store().await;
+    let (_database, router, store) = patient_store().await;
     for round in 1..=30 {
         let stream = mainstem::ExpectedVersion::Any;
         let written = store.append([event("A", json!({}))], AppendCondition::none()).to_stream("s", stream).await;
@@ -200,7 +211,7 @@ async fn a_session_reads_its_own_writes_and_never_goes_back() {
 
 #[tokio::test]
 async fn a_session_sees_in_an_eventual_scope_what_it_wrote_in_a_strong_one() {
-    let (_database, _router, store) = store().await;
+    let (_database, _router, store) = patient_store().await;
     for written in 1..=50_u64 {
         let session = Session::new();
         let history = with_session(&session, async {
@@ -373,6 +384,7 @@ async fn a_replica_that_keeps_its_timeline_to_itself_proves_events_and_no_places
     };
     let builder = Router::builder().primary(as_plain(database.primary_url()));
     let builder = builder.replicas(database.replica_urls().into_iter().map(as_plain));
+    let builder = builder.acquire_timeout(HANG).replay_wait(Duration::from_secs(5));
     let plain = builder.probe_interval(Duration::from_millis(100)).connect().await.unwrap();
     let level = || Consistency::AtLeast(written.token().clone());
     let reader = PostgresEventStore::new(&plain);
