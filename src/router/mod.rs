@@ -11,7 +11,7 @@
 //! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
 //! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
 //! | `probe` | a task per node that asks how it is |
-//! | `lease`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
+//! | `lease`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried` | which nodes a call has asked |
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `listen` | a connection that listens for notifications |
@@ -49,6 +49,7 @@ mod manager;
 mod names;
 mod node;
 mod pooled;
+mod prepared;
 mod probe;
 mod replay;
 mod route;

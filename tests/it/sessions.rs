@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, Appended, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router, Session,
-    SnapshotStore, Token, testing::LocalCluster, with_eventual_consistency, with_session,
+    AppendCondition, Appended, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Session,
+    SnapshotStore, Token, with_eventual_consistency, with_session,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{event, started};
+use crate::support::{cluster_with_log, event};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -18,27 +18,13 @@ async fn append(store: &PostgresEventStore) -> Appended {
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap()
 }
 
-async fn cluster(
-    replicas: usize,
-    settings: impl FnOnce(mainstem::RouterBuilder) -> mainstem::RouterBuilder,
-) -> (LocalCluster, Router, PostgresEventStore) {
-    let cluster = started(LocalCluster::builder().replicas(replicas)).await;
-    let builder = Router::builder().primary(cluster.primary().url());
-    let builder = builder.replicas(cluster.replicas().map(|node| node.url()));
-    let router = settings(builder.probe_interval(Duration::from_millis(100))).connect().await.unwrap();
-    let store = PostgresEventStore::new(&router);
-    store.migrate().await.unwrap();
-    cluster.wait_until_caught_up().await.unwrap();
-    (cluster, router, store)
-}
-
 fn at_least(token: &Token) -> Consistency {
     Consistency::AtLeast(token.clone())
 }
 
 #[tokio::test]
 async fn a_lost_write_is_not_served_by_a_replica_of_the_history_that_has_ended() {
-    let (cluster, router, store) = cluster(2, |builder| builder.replay_wait(Duration::from_millis(300))).await;
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(Duration::from_millis(300))).await;
     append(&store).await;
     cluster.wait_until_caught_up().await.unwrap();
     cluster.replica(0).stop().await.unwrap();
@@ -94,7 +80,7 @@ async fn a_lost_write_is_not_served_by_a_replica_of_the_history_that_has_ended()
 
 #[tokio::test]
 async fn a_session_does_not_change_what_a_transaction_is() {
-    let (_cluster, router, _store) = cluster(0, |builder| builder).await;
+    let (_cluster, router, _store) = cluster_with_log(0, |builder| builder).await;
     let mut outcomes = Vec::new();
     for session in [None, Some(Session::new())] {
         let run = async {
@@ -123,7 +109,8 @@ async fn a_session_does_not_change_what_a_transaction_is() {
 
 #[tokio::test]
 async fn a_session_reads_its_own_write_although_its_statements_were_thrown_away() {
-    let (cluster, router, _store) = cluster(1, |builder| builder.replay_wait(Duration::from_millis(300))).await;
+    let (cluster, router, _store) =
+        cluster_with_log(1, |builder| builder.replay_wait(Duration::from_millis(300))).await;
     let session = Session::new();
     let seen = with_session(&session, async {
         let client = router.client().await.unwrap();
@@ -146,7 +133,7 @@ async fn a_session_reads_its_own_write_although_its_statements_were_thrown_away(
 
 #[tokio::test]
 async fn a_read_of_the_log_is_noted_although_its_statements_were_thrown_away() {
-    let (cluster, router, store) = cluster(1, |builder| builder.max_connections(2)).await;
+    let (cluster, router, store) = cluster_with_log(1, |builder| builder.max_connections(2)).await;
     append(&store).await;
     cluster.wait_until_caught_up().await.unwrap();
     let all = Filter::any_event();
@@ -180,7 +167,8 @@ async fn a_read_of_the_log_is_noted_although_its_statements_were_thrown_away() {
 
 #[tokio::test]
 async fn a_session_contains_the_snapshot_that_it_was_shown() {
-    let (cluster, _router, store) = cluster(2, |builder| builder.replay_wait(Duration::from_millis(200))).await;
+    let (cluster, _router, store) =
+        cluster_with_log(2, |builder| builder.replay_wait(Duration::from_millis(200))).await;
     let all = Filter::any_event();
     append(&store).await;
     cluster.wait_until_caught_up().await.unwrap();
@@ -214,7 +202,8 @@ async fn a_session_contains_the_snapshot_that_it_was_shown() {
 
 #[tokio::test]
 async fn a_session_sees_what_its_transactions_have_committed() {
-    let (_cluster, router, _store) = cluster(1, |builder| builder.acquire_timeout(HANG).replay_wait(HANG)).await;
+    let (_cluster, router, _store) =
+        cluster_with_log(1, |builder| builder.acquire_timeout(HANG).replay_wait(HANG)).await;
     let session = Session::new();
     let write = async |sql: &str| {
         let transaction = router.transaction().await.unwrap();

@@ -11,28 +11,13 @@ use mainstem::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{database, event, started, store};
+use crate::support::{cluster_with_log, database, event, started, store};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
 
 async fn append(store: &PostgresEventStore) -> Appended {
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap()
-}
-
-/// A cluster, a log on it, and a router by these settings.
-async fn cluster(
-    replicas: usize,
-    settings: impl FnOnce(mainstem::RouterBuilder) -> mainstem::RouterBuilder,
-) -> (LocalCluster, Router, PostgresEventStore) {
-    let cluster = started(LocalCluster::builder().replicas(replicas)).await;
-    let builder = Router::builder().primary(cluster.primary().url());
-    let builder = builder.replicas(cluster.replicas().map(|node| node.url()));
-    let router = settings(builder.probe_interval(Duration::from_millis(100))).connect().await.unwrap();
-    let store = PostgresEventStore::new(&router);
-    store.migrate().await.unwrap();
-    cluster.wait_until_caught_up().await.unwrap();
-    (cluster, router, store)
 }
 
 /// Every kind of read: who has served it, and how many events it has seen, where that can be told.
@@ -94,7 +79,7 @@ async fn every_read_at_least_as_new_as_a_write_sees_it_on_a_replica() {
 
 #[tokio::test]
 async fn a_replica_that_is_behind_is_passed_over_waited_for_and_at_last_replaced_by_the_primary() {
-    let (cluster, router, store) = cluster(2, |builder| builder.replay_wait(Duration::from_millis(300))).await;
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(Duration::from_millis(300))).await;
     let all = Filter::any_event();
     cluster.replica(0).pause_replay().await.unwrap();
     for _ in 0..20 {
@@ -115,7 +100,7 @@ async fn a_replica_that_is_behind_is_passed_over_waited_for_and_at_last_replaced
 #[tokio::test]
 async fn a_read_that_waits_for_a_replica_is_served_by_it_as_soon_as_it_has_got_there() {
     let settings = |builder: mainstem::RouterBuilder| builder.replay_wait(HANG).fallback(Fallback::Never);
-    let (cluster, router, store) = cluster(1, settings).await;
+    let (cluster, router, store) = cluster_with_log(1, settings).await;
     for round in 1..4_u64 {
         cluster.replica(0).pause_replay().await.unwrap();
         let level = Consistency::AtLeast(append(&store).await.token().clone());
@@ -149,7 +134,7 @@ async fn a_read_that_waits_for_a_replica_is_served_by_it_as_soon_as_it_has_got_t
 async fn without_fallback_who_waited_in_vain_is_told_why() {
     let settings =
         |builder: mainstem::RouterBuilder| builder.replay_wait(Duration::from_millis(200)).fallback(Fallback::Never);
-    let (cluster, router, store) = cluster(1, settings).await;
+    let (cluster, router, store) = cluster_with_log(1, settings).await;
     cluster.replica(0).pause_replay().await.unwrap();
     let level = Consistency::AtLeast(append(&store).await.token().clone());
     for read in reads(&store, &level).await {
@@ -163,7 +148,7 @@ async fn without_fallback_who_waited_in_vain_is_told_why() {
 
 #[tokio::test]
 async fn a_session_reads_its_own_writes_and_never_goes_back() {
-    let (cluster, router, store) = cluster(2, |builder| builder.replay_wait(Duration::from_millis(100))).await;
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(Duration::from_millis(100))).await;
     let session = Session::new();
     let read = async || -> Vec<(Role, u64)> {
         let reads = with_session(&session, async { reads(&store, &Consistency::Eventual).await }).await;
@@ -229,7 +214,7 @@ async fn a_session_sees_in_an_eventual_scope_what_it_wrote_in_a_strong_one() {
 
 #[tokio::test]
 async fn a_primary_that_has_not_shown_yet_what_a_replica_shows_is_waited_for() {
-    let (cluster, router, store) = cluster(2, |builder| builder).await;
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder).await;
     append(&store).await;
     cluster.wait_until_caught_up().await.unwrap();
     let client = router.client().await.unwrap();
@@ -276,7 +261,7 @@ async fn a_primary_that_has_not_shown_yet_what_a_replica_shows_is_waited_for() {
 
 #[tokio::test]
 async fn what_a_failover_has_lost_is_reported_and_never_taken_for_there() {
-    let (cluster, router, store) = cluster(2, |builder| builder.replay_wait(Duration::from_millis(300))).await;
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(Duration::from_millis(300))).await;
     let kept = append(&store).await;
     let kept_place = router.client().await.unwrap().token().await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();
@@ -327,7 +312,7 @@ async fn what_a_failover_has_lost_is_reported_and_never_taken_for_there() {
 
 #[tokio::test]
 async fn a_place_that_the_promoted_node_was_seen_to_have_is_honoured() {
-    let (cluster, router, store) = cluster(2, |builder| builder).await;
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder).await;
     append(&store).await;
     let place = router.client().await.unwrap().token().await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();

@@ -61,6 +61,21 @@ pub(crate) fn migrations() -> Vec<String> {
     names
 }
 
+/// A cluster of its own, a log on it, and a router by these settings.
+pub(crate) async fn cluster_with_log(
+    replicas: usize,
+    settings: impl FnOnce(mainstem::RouterBuilder) -> mainstem::RouterBuilder,
+) -> (LocalCluster, Router, PostgresEventStore) {
+    let cluster = started(LocalCluster::builder().replicas(replicas)).await;
+    let builder = Router::builder().primary(cluster.primary().url());
+    let builder = builder.replicas(cluster.replicas().map(|node| node.url()));
+    let router = settings(builder.probe_interval(std::time::Duration::from_millis(100))).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    (cluster, router, store)
+}
+
 /// An event with a payload.
 pub(crate) fn event(event_type: &str, payload: serde_json::Value) -> NewEvent {
     NewEvent::new(event_type, &payload).expect("an event")

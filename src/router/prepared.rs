@@ -1,0 +1,181 @@
+//! The statements of a connection in use: prepared once per connection, and anew when the server says so.
+
+use std::{
+    future::Future,
+    sync::{Arc, atomic::Ordering},
+};
+
+use tokio::time::timeout_at;
+use tokio_postgres::{Row, Statement, types::ToSql};
+
+use super::{
+    Deadline,
+    connection::Planning,
+    failure::{self, Effect},
+    held::Held,
+    lease::Lease,
+    rows::Rows,
+};
+use crate::error::Error;
+
+impl Lease {
+    /// One statement with parameters, prepared once per connection.
+    pub(crate) async fn query(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        if self.is_pooled() {
+            return self.query_unnamed(effect, deadline, sql, params).await;
+        }
+        // An append brings settings of its own.
+        if effect != Effect::Append {
+            self.plan(Planning::ByTheServer);
+        }
+        let run = |statement| async move { self.client().query(&statement, params).await };
+        self.prepared(effect, deadline, sql, run).await
+    }
+
+    /// One read, prepared and [planned once](Planning::Once) per connection, if the connection is our own.
+    pub(crate) async fn query_planned_once(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>, Error> {
+        if self.is_pooled() {
+            return self.query_unnamed(Effect::Read, deadline, sql, params).await;
+        }
+        self.plan(Planning::Once);
+        let run = |statement| async move { self.client().query(&statement, params).await };
+        self.prepared(Effect::Read, deadline, sql, run).await
+    }
+
+    /// One statement with parameters, prepared once per connection, for the number of rows that it changed.
+    pub(crate) async fn execute(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<u64, Error> {
+        if self.is_pooled() {
+            return self.execute_unnamed(effect, deadline, sql, params).await;
+        }
+        self.plan(Planning::ByTheServer);
+        let run = |statement| async move { self.client().execute(&statement, params).await };
+        self.prepared(effect, deadline, sql, run).await
+    }
+
+    /// Starts a statement that only reads, and whose rows are [taken](Self::rows) one by one.
+    pub(crate) async fn start(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Rows, Error> {
+        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
+        let rows = if self.is_pooled() {
+            self.start_unnamed(deadline, sql, params).await?
+        } else {
+            self.plan(Planning::ByTheServer);
+            let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
+            Rows::new(self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?)
+        };
+        // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
+        self.held().pending().fetch_add(1, Ordering::AcqRel);
+        Ok(rows)
+    }
+
+    /// The next rows of a statement that was [started](Self::start) here: those that are there, `most` at most, or those that
+    /// come first until the deadline. None at the end.
+    pub(crate) async fn rows(&self, rows: &mut Rows, deadline: Deadline, most: usize) -> Result<Vec<Row>, Error> {
+        let (held, was_over) = (self.held(), rows.is_over());
+        let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
+        let Ok(outcome) = timeout_at(deadline.at(), rows.next(most)).await else {
+            self.node().handle().was_silent();
+            return Err(named(failure::on_deadline(deadline, Effect::Read)));
+        };
+        if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
+            held.pending().fetch_sub(1, Ordering::AcqRel);
+        }
+        if rows.is_over() && !was_over && outcome.is_ok() {
+            self.served();
+        }
+        outcome.map_err(|error| {
+            self.note_failure(&error, None);
+            named(failure::on_call(error, Effect::Read, self.role()))
+        })
+    }
+
+    async fn prepared<T, F, Fut>(&self, effect: Effect, deadline: Deadline, sql: &str, run: F) -> Result<T, Error>
+    where
+        F: Fn(Statement) -> Fut,
+        Fut: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let outcome = self.prepare_and_run(effect, deadline, sql, true, run).await;
+        if outcome.is_ok() {
+            self.served();
+        }
+        outcome
+    }
+
+    async fn prepare_and_run<T, F, Fut>(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+        is_guarded: bool,
+        run: F,
+    ) -> Result<T, Error>
+    where
+        F: Fn(Statement) -> Fut,
+        Fut: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let statement = self.prepare(deadline, sql).await?;
+        let error = match self.around(effect, deadline, is_guarded, run(statement)).await {
+            Err(error) if self.was_outdated(sql, &error) => error,
+            outcome => return outcome,
+        };
+        match self.prepare(deadline, sql).await {
+            Ok(statement) => self.around(effect, deadline, is_guarded, run(statement)).await,
+            // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
+            Err(_) => Err(error),
+        }
+    }
+
+    /// Whether `error` says that our prepared statement is of yesterday; it is then forgotten. The server refuses it
+    /// before it executes anything, so even a write may be sent again.
+    fn was_outdated(&self, sql: &str, error: &Error) -> bool {
+        let Held::Own(connection) = self.held() else { return false };
+        match error.sqlstate() {
+            // The schema has changed, and with it the columns of the result. Other things have this state, too.
+            Some("0A000") if error.routine() == Some("RevalidateCachedQuery") => connection.forget(sql),
+            // Somebody has thrown all statements of the session away.
+            Some("26000") => {
+                connection.forget_all();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// The statement for `sql`: from the connection's cache if it is ours, anew if it is borrowed.
+    pub(super) async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
+        let own = match self.held() {
+            Held::Own(connection) => Some(connection),
+            Held::Borrowed { .. } => None,
+        };
+        if let Some(statement) = own.and_then(|connection| connection.cached(sql)) {
+            return Ok(statement);
+        }
+        // Nothing has been executed yet, whatever the statement will do.
+        let statement = self.step(Effect::Read, deadline, self.client().prepare(sql)).await?;
+        if let Some(connection) = own {
+            connection.cache(sql, statement.clone());
+        }
+        Ok(statement)
+    }
+}
