@@ -154,6 +154,10 @@ impl ConnectFailures {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    pub(super) fn count(&self) -> u64 {
+        *self.count.borrow()
+    }
+
     /// Whether a connect is under way.
     pub(super) fn is_opening(&self) -> bool {
         self.opening.load(Ordering::Acquire) > 0

@@ -148,6 +148,7 @@ async fn acquire(
     handle: &NodeHandle,
 ) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
     let mut failed = failures.subscribe();
+    let before = *failed.borrow();
     loop {
         // What has failed before we asked is not our affair.
         failed.mark_unchanged();
@@ -172,16 +173,10 @@ async fn acquire(
                     match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
                         Ok(got) => got,
                         Err(_) if Instant::now() < until => continue,
-                        Err(_) => return Err(exhausted(size, failures, deadline)),
+                        Err(_) => return Err(out_of_time(pool, size, failures, before, deadline)),
                     }
                 }
-                // Not full, so it was connecting that took so long.
-                Err(_) if pool.state().connections < size => {
-                    let waited = rounded(deadline.elapsed());
-                    let message = format!("no connection could be opened within {waited:?}");
-                    return Err(Error::new(ErrorKind::Unavailable, message));
-                }
-                Err(_) => return Err(exhausted(size, failures, deadline)),
+                Err(_) => return Err(out_of_time(pool, size, failures, before, deadline)),
             },
         };
         match got {
@@ -189,16 +184,35 @@ async fn acquire(
             Ok(connection) if connection.is_spent() => handle.gone(),
             Ok(connection) => return Ok(connection),
             Err(bb8::RunError::User(failed)) => return Err(failed.error),
-            Err(bb8::RunError::TimedOut) => return Err(exhausted(size, failures, deadline)),
+            Err(bb8::RunError::TimedOut) => return Err(out_of_time(pool, size, failures, before, deadline)),
         }
     }
 }
 
-fn exhausted(size: u32, failures: &ConnectFailures, deadline: Deadline) -> Error {
+/// What a call that got no connection in time was waiting for.
+fn out_of_time(
+    pool: &bb8::Pool<Manager>,
+    size: u32,
+    failures: &ConnectFailures,
+    failures_before: u64,
+    deadline: Deadline,
+) -> Error {
+    let last = failures.last();
+    let is_new = failures.count() != failures_before;
+    let open = pool.state().connections;
     let waited = rounded(deadline.elapsed());
-    let message = format!("no connection became free within {waited:?}: the pool's limit is {size}");
-    let error = Error::new(ErrorKind::Timeout, message);
-    match failures.last() {
+    let error = match &last {
+        // Nobody has one, so that nobody would have given one back: the connect error is the reason.
+        Some(last) if open == 0 && is_new => return last.error.clone(),
+        _ if open < size => {
+            Error::new(ErrorKind::Unavailable, format!("no connection could be opened within {waited:?}"))
+        }
+        _ => {
+            let message = format!("no connection became free within {waited:?}: the pool's limit is {size}");
+            Error::new(ErrorKind::Timeout, message)
+        }
+    };
+    match last {
         Some(last) => error.with_source(last.error.clone()),
         None => error,
     }
