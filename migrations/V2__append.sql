@@ -1,7 +1,7 @@
 -- The only way into the log: lock, judge, insert and commit in one statement whose arguments have fully arrived.
 --
--- It takes a batch: several appends, each with a condition of its own, each judged alone against the log and what the
--- appends before it in the batch have written. One append is a batch of one.
+-- It takes a batch: several appends, each with a condition of its own, each judged alone against the log. No append may break
+-- the condition of one behind it in the batch: the client sees to that. One append is a batch of one.
 --
 -- It is a procedure because it commits by itself: the lock is free before the client's next message is due, so that no
 -- slow or dead client ever holds it. It must be called outside of a transaction block. The number in its name is the
@@ -14,8 +14,6 @@
 -- NULL        written, behind `head` and what the appends before it have written
 -- repeated    these very events are there already: an earlier try had succeeded       their first position
 -- conflict    an event behind `after_positions` matches one of the items              that event
--- overtaken   an event of an append before it in the batch does                       that event's number in the batch
--- again       an event of one of those before it in the batch may, that `edge_events` does not name
 -- diverged    the log does not hold the event `after_ids` at `after_positions`        the log's head
 -- far         too many events since `after_positions` to look at under the lock       the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
@@ -55,12 +53,10 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     IN key_values        jsonb[],
     -- Paths: arrays of texts, of which the first is 'payload' or 'metadata'.
     IN paths             jsonb,
-    -- Which append's condition is broken by which event of an append before it; in the order of the appends, and of the
-    -- events, with 0 at the end for "and perhaps by others".
-    IN edge_appends      int4[],
-    IN edge_events       int4[],
     -- How long to wait for the lock, in milliseconds.
     IN lock_timeout_ms   int4,
+    -- Ids of appends that are not sent, since something else breaks their condition: which of them are in the log all the same.
+    INOUT looked_up      uuid[],
     -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
     -- written; the version of each append's last event, or NULL when none goes to a stream; and a place in the WAL that a
     -- replica must have replayed to show them.
@@ -84,7 +80,6 @@ DECLARE
     unfit          bool;
     item_list      jsonb;
     refused        bool   := false;
-    edge           int4   := 1;
     first          bigint;
     last_version   bigint;
     size           int4;
@@ -121,6 +116,10 @@ BEGIN
     positions := pg_catalog.array_fill(NULL::bigint, ARRAY[count]);
     types := outcomes;
     versions := CASE WHEN streams IS NOT NULL THEN positions END;
+
+    IF looked_up IS NOT NULL THEN
+        looked_up := ARRAY(SELECT e.id FROM "mainstem"."events" e WHERE e.id = ANY (looked_up));
+    END IF;
 
     -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
     IF EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY (new_ids)) THEN
@@ -269,22 +268,11 @@ BEGIN
         END LOOP;
     END IF;
 
-    -- What depends on the appends before it in the batch is settled in order.
-    IF edge_appends IS NOT NULL OR streams IS NOT NULL THEN
+    -- The versions of streams depend on the appends before it in the batch, and are settled in order.
+    IF streams IS NOT NULL THEN
         FOR append_number IN 1..count LOOP
             size := new_following[next_event] + 1;
             next_event := next_event + size;
-            WHILE edge_appends[edge] = append_number LOOP
-                IF outcomes[append_number] IS NULL AND edge_events[edge] = 0 THEN
-                    refused := true;
-                    outcomes[append_number] := 'again';
-                ELSIF outcomes[append_number] IS NULL AND outcomes[new_appends[edge_events[edge]]] IS NULL THEN
-                    refused := true;
-                    outcomes[append_number] := 'overtaken';
-                    positions[append_number] := edge_events[edge];
-                END IF;
-                edge := edge + 1;
-            END LOOP;
             CONTINUE WHEN outcomes[append_number] IS NOT NULL OR streams[append_number] IS NULL;
             place := pg_catalog.array_position(known_streams, streams[append_number]);
             IF place IS NULL THEN

@@ -97,7 +97,8 @@ pub enum ErrorKind {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conflict {
-    /// The position of the first event that broke it.
+    /// The position of the first event that broke it. Of appends that were made at the same time, one may be told of an event
+    /// of another although the log had one before.
     pub position: u64,
     /// The type of that event.
     pub event_type: String,

@@ -36,7 +36,7 @@ pub(crate) enum Rule {
     OneOutcome,
     Whole,
     NobodysEvent,
-    FirstMatch,
+    TrueConflict,
     CommitOrder,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Rule {
             Self::OneOutcome => "an append has one outcome",
             Self::Whole => "an append is whole or not there",
             Self::NobodysEvent => "every event was appended by somebody, once",
-            Self::FirstMatch => "a conflict names the first match behind `after`",
+            Self::TrueConflict => "a conflict names a match behind `after`",
             Self::CommitOrder => "position order is commit order",
         })
     }
@@ -239,14 +239,13 @@ impl Oracle<'_> {
     }
 
     fn conflict(&mut self, entry: &Entry, position: u64, event_type: &str) {
-        let first = entry.condition.as_ref().and_then(|condition| {
+        let is_match = entry.condition.as_ref().is_some_and(|condition| {
             let from = condition.after.map_or(0, |mark| mark.position());
-            self.matching(&condition.filter, from, u64::MAX).first().copied()
+            self.matching(&condition.filter, from, u64::MAX).contains(&position)
         });
-        let there = first.and_then(|first| Some((first, self.at(first)?.event_type().to_owned())));
-        if there != Some((position, event_type.to_owned())) {
-            let how = format!("{} was told of {event_type:?} at {position}, and the first is {there:?}", named(entry));
-            self.breaks(Rule::FirstMatch, how);
+        if !is_match || self.at(position).is_none_or(|event| event.event_type() != event_type) {
+            let how = format!("{} was told of {event_type:?} at {position}, which is none", named(entry));
+            self.breaks(Rule::TrueConflict, how);
         }
     }
 

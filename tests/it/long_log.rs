@@ -197,6 +197,13 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
         assert_eq!(store.query(&filter).await.unwrap().len(), found, "{filter:?}");
     }
     assert_eq!(workers(), asked_for, "a search has started workers");
+    for (filter, found) in [(by_predicate("b1"), false), (by_predicate("b2"), true)] {
+        assert_eq!(*store.exists(&filter).await.unwrap(), found);
+        let condition = AppendCondition::fail_if_events_match(filter);
+        let append = store.append([event("Unrelated", json!({}))], condition).await;
+        assert_eq!(append.is_err_and(|error| error.is_conflict()), found);
+    }
+    assert_eq!(workers(), asked_for, "a condition has started workers");
 }
 
 /// Makes these appends while the log's lock is held, so that they go together.

@@ -135,12 +135,14 @@ fn an_append_has_one_outcome() {
 }
 
 #[test]
-fn a_conflict_names_the_first_match() {
+fn a_conflict_names_a_match() {
     let (one, two, three) = (plain("A", appended(1, 1)), plain("A", appended(2, 2)), plain("A", appended(3, 3)));
     let log = log([&one, &two, &three]);
-    for (position, event_type, right) in [(2, "A", true), (3, "A", false), (2, "B", false), (1, "A", false)] {
+    for (position, event_type, right) in
+        [(2, "A", true), (3, "A", true), (2, "B", false), (1, "A", false), (4, "A", false)]
+    {
         let refused = guarded("A", &one, 1, vec![1], conflict(position, event_type));
-        let rules: &[Rule] = if right { &[] } else { &[Rule::FirstMatch] };
+        let rules: &[Rule] = if right { &[] } else { &[Rule::TrueConflict] };
         assert_eq!(broken(&judged(&[&one, &two, &three, &refused], &log, &[])), rules, "{position} {event_type}");
     }
 }

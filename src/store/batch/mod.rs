@@ -12,5 +12,5 @@ mod tests;
 
 pub(super) use self::{
     keys::{EventKeys, GuardKeys, Place},
-    overlap::{Candidate, Edge, plan},
+    overlap::{Candidate, Turn, plan},
 };

@@ -5,9 +5,9 @@ use std::collections::{HashMap, HashSet};
 use super::{EventKeys, GuardKeys};
 use crate::{EventId, Filter, NewEvent, filter::Subject};
 
-/// An append has no more of these, since between appends to one boundary there would be quadratically many. If none of those
-/// that it stands behind is written, it goes again.
-const MAX_EDGES: usize = 8;
+/// An append is compared with the events of so many others at most, since between appends to one boundary there would be
+/// quadratically many. If none of these is written, it goes again.
+const MAX_RIVALS: usize = 8;
 
 /// An append that might go into the batch.
 #[derive(Clone, Copy, Debug)]
@@ -16,89 +16,97 @@ pub(in crate::store) struct Candidate<'a> {
     /// Of each event.
     pub(in crate::store) keys: &'a [EventKeys],
     pub(in crate::store) guard: Option<(&'a Filter, &'a GuardKeys)>,
+    /// Whether it has to be sent, whatever the others would do to its condition.
+    pub(in crate::store) goes_first: bool,
 }
 
-/// That an event which is to be appended breaks the condition of an append after it.
+/// An event of another append in the batch, which breaks the condition if it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::store) struct Edge {
-    /// The append, by its place in the batch.
+pub(in crate::store) struct Rival {
+    /// The append, by its place among the candidates.
     pub(in crate::store) append: usize,
-    /// The event, by its place among all events of the batch. `None` when there may be more behind the append's others: it
-    /// comes last.
-    pub(in crate::store) event: Option<usize>,
+    /// The first of its events that matters.
+    pub(in crate::store) event: usize,
 }
 
-/// What is to be done with the candidates.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::store) struct Plan {
-    /// Whether each goes into the batch.
-    pub(in crate::store) included: Vec<bool>,
-    /// In the order of the appends; of each pair of appends the first event that matters.
-    pub(in crate::store) edges: Vec<Edge>,
+/// When a candidate goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::store) enum Turn {
+    /// Now: nothing in the batch has to do with it.
+    Now,
+    /// In a later batch.
+    Later,
+    /// When it is known what became of these; nowhere, if one of them is written.
+    Behind(Vec<Rival>),
 }
 
-/// Plans a batch. The first candidate is always in it.
+/// Plans a batch of `most` appends: nothing in it breaks the condition of anything behind it. The first candidate is always in
+/// it.
 ///
 /// Put off is who has an id that is in the batch already: it is perhaps the repeat of an append that is not written yet.
-pub(in crate::store) fn plan(candidates: &[Candidate<'_>]) -> Plan {
+pub(in crate::store) fn plan(candidates: &[Candidate<'_>], most: usize) -> Vec<Turn> {
     let wanted: HashSet<u64> =
         candidates.iter().filter_map(|it| it.guard).flat_map(|(_, keys)| keys.hashes()).copied().collect();
     let mut ids: HashSet<EventId> = HashSet::new();
     let mut batch = Batch::default();
-    let mut plan = Plan::default();
-    for candidate in candidates {
-        let is_new = candidate.events.iter().all(|event| !ids.contains(&event.id()));
-        plan.included.push(is_new);
-        if !is_new {
-            continue;
-        }
-        plan.edges.extend(batch.edges(candidate));
-        ids.extend(candidate.events.iter().map(NewEvent::id));
-        batch.add(candidate, &wanted);
+    let mut turns = Vec::with_capacity(candidates.len());
+    for (place, candidate) in candidates.iter().enumerate() {
+        let is_free = candidate.events.iter().all(|event| !ids.contains(&event.id()));
+        let rivals = if is_free { batch.rivals(candidate) } else { Vec::new() };
+        turns.push(match () {
+            () if !is_free || candidate.goes_first && batch.appends > 0 => Turn::Later,
+            () if !rivals.is_empty() => Turn::Behind(rivals),
+            () if batch.appends == most.max(1) => Turn::Later,
+            () => {
+                ids.extend(candidate.events.iter().map(NewEvent::id));
+                batch.add(place, candidate, &wanted);
+                Turn::Now
+            }
+        });
     }
-    plan
+    turns
 }
 
 /// The appends that are in the batch so far.
 #[derive(Default)]
 struct Batch<'a> {
     appends: usize,
-    /// With the append of each.
-    events: Vec<(usize, Subject<'a>)>,
+    events: Vec<(Rival, Subject<'a>)>,
     by_key: HashMap<u64, Vec<usize>>,
 }
 
 impl<'a> Batch<'a> {
     /// For each append that breaks the candidate's condition its first event that does, up to the limit.
-    fn edges(&self, candidate: &Candidate<'_>) -> Vec<Edge> {
+    fn rivals(&self, candidate: &Candidate<'_>) -> Vec<Rival> {
         let Some((filter, keys)) = candidate.guard else { return Vec::new() };
         let sharing = keys.hashes().iter().filter_map(|key| self.by_key.get(key));
         let mut sharing: Vec<usize> = sharing.flatten().copied().collect();
         sharing.sort_unstable();
         sharing.dedup();
-        let mut edges: Vec<Edge> = Vec::new();
-        let mut last = None;
-        for event in sharing {
-            let (append, subject) = &self.events[event];
-            if edges.len() == MAX_EDGES && last != Some(*append) {
-                edges.push(Edge { append: self.appends, event: None });
+        let mut rivals: Vec<Rival> = Vec::new();
+        for (rival, subject) in sharing.into_iter().map(|event| &self.events[event]) {
+            if rivals.len() == MAX_RIVALS {
                 break;
             }
-            if last != Some(*append) && filter.matches_subject(subject) {
-                edges.push(Edge { append: self.appends, event: Some(event) });
-                last = Some(*append);
+            let is_first = rivals.last().is_none_or(|last| last.append != rival.append);
+            if is_first && filter.matches_subject(subject) {
+                rivals.push(*rival);
             }
         }
-        edges
+        rivals
     }
 
-    fn add(&mut self, candidate: &Candidate<'a>, wanted: &HashSet<u64>) {
-        for (event, keys) in candidate.events.iter().zip(candidate.keys) {
-            let place = self.events.len();
-            for key in keys.hashes().iter().filter(|key| wanted.contains(key)) {
-                self.by_key.entry(*key).or_default().push(place);
+    fn add(&mut self, place: usize, candidate: &Candidate<'a>, wanted: &HashSet<u64>) {
+        for (index, (event, keys)) in candidate.events.iter().zip(candidate.keys).enumerate() {
+            let keys = keys.hashes().iter().filter(|key| wanted.contains(key));
+            let mut is_wanted = false;
+            for key in keys {
+                is_wanted = true;
+                self.by_key.entry(*key).or_default().push(self.events.len());
             }
-            self.events.push((self.appends, Subject::from(event)));
+            if is_wanted {
+                self.events.push((Rival { append: place, event: index }, Subject::from(event)));
+            }
         }
         self.appends += 1;
     }

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Candidate, Edge, EventKeys, GuardKeys, Place, plan};
+use super::{Candidate, EventKeys, GuardKeys, Place, Turn, overlap::Rival, plan};
 use crate::{
     EventId, Filter, NewEvent, Predicate,
     filter::{
@@ -34,42 +34,58 @@ impl Owned {
 
     fn candidate(&self) -> Candidate<'_> {
         let guard = self.guard.as_ref().map(|(filter, keys)| (filter, keys));
-        Candidate { events: &self.events, keys: &self.keys, guard }
+        Candidate { events: &self.events, keys: &self.keys, guard, goes_first: false }
     }
 }
 
-fn planned(appends: &[Owned]) -> super::overlap::Plan {
-    plan(&appends.iter().map(Owned::candidate).collect::<Vec<_>>())
+fn planned(appends: &[Owned], most: usize) -> Vec<Turn> {
+    plan(&appends.iter().map(Owned::candidate).collect::<Vec<_>>(), most)
+}
+
+fn behind<const N: usize>(rivals: [(usize, usize); N]) -> Turn {
+    Turn::Behind(rivals.map(|(append, event)| Rival { append, event }).to_vec())
+}
+
+fn hot(guard: Option<&str>) -> Owned {
+    Owned::new(vec![event("A", &json!({"b": "hot"}))], guard.map(boundary))
 }
 
 #[test]
-fn an_append_has_an_edge_to_the_first_event_of_each_append_that_breaks_its_condition() {
-    let hot = || event("A", &json!({"b": "hot"}));
+fn who_would_be_broken_goes_behind_the_first_event_of_each_that_would_break_it() {
+    let of = |name| event("A", &json!({"b": name}));
     let appends = [
-        Owned::new(vec![event("A", &json!({"b": "cold"})), hot(), hot()], None),
-        Owned::new(vec![hot()], Some(boundary("cold"))),
-        Owned::new(vec![hot()], Some(boundary("hot"))),
-        Owned::new(vec![hot()], Some(boundary("elsewhere"))),
+        Owned::new(vec![of("cold"), of("hot"), of("hot")], None),
+        Owned::new(vec![of("hot")], Some(boundary("cold"))),
+        Owned::new(vec![of("hot")], None),
+        Owned::new(vec![of("hot")], Some(boundary("hot"))),
+        Owned::new(vec![of("hot")], Some(boundary("elsewhere"))),
     ];
-    let plan = planned(&appends);
-    assert_eq!(plan.included, [true; 4]);
-    let edge = |append, event| Edge { append, event: Some(event) };
-    assert_eq!(plan.edges, [edge(1, 0), edge(2, 1), edge(2, 3)]);
+    // Who goes behind others breaks nothing.
+    let expected = [Turn::Now, behind([(0, 0)]), Turn::Now, behind([(0, 1), (2, 0)]), Turn::Now];
+    assert_eq!(planned(&appends, 9), expected);
 }
 
 #[test]
-fn who_stands_behind_many_others_has_a_few_edges_and_a_last_one_that_says_so() {
-    let appends: Vec<Owned> =
-        (0..20).map(|_| Owned::new(vec![event("A", &json!({"b": "hot"}))], Some(boundary("hot")))).collect();
-    let plan = planned(&appends);
-    assert_eq!(plan.included, [true; 20]);
-    let edges_of = |append| plan.edges.iter().filter(|edge| edge.append == append).map(|edge| edge.event).collect();
-    for append in 0..20 {
-        let behind: Vec<Option<usize>> = edges_of(append);
-        let expected = (0..append.min(8)).map(Some).chain((append > 8).then_some(None));
-        assert_eq!(behind, expected.collect::<Vec<_>>(), "of append {append}");
-    }
-    assert!(plan.edges.is_sorted_by_key(|edge| edge.append));
+fn of_many_to_one_boundary_the_first_goes() {
+    let appends: Vec<Owned> = (0..20).map(|_| hot(Some("hot"))).collect();
+    let turns = planned(&appends, 9);
+    assert_eq!(turns[0], Turn::Now);
+    assert_eq!(turns[1..], vec![behind([(0, 0)]); 19]);
+}
+
+#[test]
+fn nobody_is_compared_with_all_others() {
+    let mut appends: Vec<Owned> = (0..20).map(|_| hot(None)).collect();
+    appends.push(hot(Some("hot")));
+    assert_eq!(planned(&appends, 50)[20], behind([0, 1, 2, 3, 4, 5, 6, 7].map(|append| (append, 0))));
+}
+
+#[test]
+fn a_batch_has_so_many_appends_and_who_need_not_go_does_not_count() {
+    let mut appends: Vec<Owned> = vec![hot(Some("hot")), hot(Some("hot")), hot(None), hot(None), hot(Some("hot"))];
+    assert_eq!(planned(&appends, 2), [Turn::Now, behind([(0, 0)]), Turn::Now, Turn::Later, behind([(0, 0), (2, 0)])]);
+    appends.truncate(1);
+    assert_eq!(planned(&appends, 0), [Turn::Now]);
 }
 
 #[test]
@@ -80,7 +96,15 @@ fn an_id_is_in_a_batch_once() {
         Owned::new(vec![event("C", &json!({})), twice.clone()], None),
         Owned::new(vec![twice.with_id(EventId::new())], None),
     ];
-    assert_eq!(planned(&appends).included, [true, false, true]);
+    assert_eq!(planned(&appends, 9), [Turn::Now, Turn::Later, Turn::Now]);
+}
+
+#[test]
+fn who_has_to_go_first_does_or_waits() {
+    let appends = [hot(None), hot(Some("hot"))];
+    let first: Vec<_> = appends.iter().map(|it| Candidate { goes_first: true, ..it.candidate() }).collect();
+    assert_eq!(plan(&first, 9), [Turn::Now, Turn::Later]);
+    assert_eq!(plan(&first[1..], 9), [Turn::Now]);
 }
 
 #[test]

@@ -8,11 +8,12 @@ use uuid::Uuid;
 
 use super::{
     PostgresEventStore, announce,
-    call::{self, Verdict},
-    drain::{Batch, Drain, LOCK_SHARE},
+    call::{self, Answers, Verdict},
+    drain::{Drain, LOCK_SHARE},
     failure, filter_sql,
     group::{Server, Waiting},
     merge,
+    overtaken::{Overtaken, Written},
     prepared::{Prepared, PreparedGuard},
     tail::UnderWay,
     wire::{self, Unreadable},
@@ -53,8 +54,6 @@ async fn submit(
             Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
             Verdict::Version(actual) => return Err(named(version_mismatch(append, actual)?)),
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
-            // The drain keeps those.
-            Verdict::Again => continue,
             Verdict::Far => {
                 if let (Some(guard), Some(from)) = (&append.guard, after) {
                     after = Some(judge(store, guard, from, &append.events, deadline).await?);
@@ -162,58 +161,92 @@ async fn gather(drain: &Drain) {
 
 /// Sends one batch and answers it; whether the connection can still be used.
 async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) -> bool {
-    let mut parts = vec![drain.take()];
-    while let Some(Batch { mut waiting, edges }) = parts.pop() {
-        if waiting.is_empty() {
+    let session = lease.session();
+    let (waiting, mut overtaken) = drain.take(&store.known.tail, session);
+    let mut parts = vec![waiting];
+    let mut again = Vec::new();
+    let mut usable = true;
+    // Of the whole batch: what it has written, and what the last of its calls has said of the ids and of the server.
+    let mut written = Written::default();
+    let mut told = None;
+    while let Some(mut waiting) = parts.pop() {
+        let only_looks_up = waiting.is_empty();
+        if only_looks_up && (overtaken.is_empty() || told.is_some()) {
             continue;
         }
-        let (deadline, lock_ms) = limits(&waiting);
-        let under_way = store.known.tail.send(lease.session());
-        let looked = under_way.judge(waiting.iter().map(|one| (one.after, one.append.guard.as_ref())));
-        waiting.iter_mut().zip(looked).for_each(|(one, until)| one.looked_until = until);
-        let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &edges).await;
+        // Who is not sent can give up at any time, and limits nobody else.
+        let (deadline, lock_ms) =
+            if only_looks_up { limits(overtaken.iter().map(Overtaken::waiting)) } else { limits(waiting.iter()) };
+        let under_way = store.known.tail.send(session);
+        let ids: Vec<Uuid> = overtaken.iter().flat_map(Overtaken::ids).collect();
+        let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &ids).await;
         waiting = drain.sent();
         match outcome {
-            Ok((verdicts, lsn)) => {
+            Ok(Answers { verdicts, known, lsn }) => {
                 let (system, place) = lease.written(lsn);
                 let server = Server { node: Arc::clone(lease.node().name()), system, place };
                 note(store, under_way, &waiting, &verdicts);
                 if let Some(position) = last_written(&waiting, &verdicts) {
                     announce::appended(store, position);
                 }
-                let answers = waiting.into_iter().zip(verdicts);
-                let answers = answers.map(|(one, verdict)| doubt(store, one, verdict));
-                let (again, answers): (Vec<_>, Vec<_>) = answers.partition(|(_, verdict)| *verdict == Verdict::Again);
-                answers.into_iter().for_each(|(one, verdict)| one.answer(Ok((server.clone(), verdict))));
-                // They are the first of the next batch, and stand behind nobody there: or it would have no end.
-                drain.put_back(again.into_iter().map(|(one, _)| one).collect());
+                if !overtaken.is_empty() {
+                    written.add(&waiting, &verdicts);
+                }
+                for (mut one, verdict) in waiting.into_iter().zip(verdicts) {
+                    if one.looked_until.take().is_some() && matches!(verdict, Verdict::Diverged(_)) {
+                        // The log does not hold what this process has written. That says nothing about what the condition is
+                        // based on.
+                        store.known.tail.forget();
+                        again.push(one);
+                    } else {
+                        one.answer(Ok((server.clone(), verdict)));
+                    }
+                }
+                told = Some((server, known));
             }
             Err(error) if error.sqlstate() == Some("55P03") => {
                 // For some it was time to give up; the others have more.
                 let now = Instant::now();
                 let (late, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.lock_until <= now);
                 late.into_iter().for_each(|one| one.answer(Err(error.clone())));
-                drain.put_back(early);
+                again.extend(early);
             }
             Err(error) if failure::is_about_data(&error) => {
-                if waiting.len() == 1 {
+                if waiting.len() <= 1 {
                     waiting.into_iter().for_each(|one| one.answer(Err(error.clone())));
                     continue;
                 }
                 // Nothing of it was written. Each half is tried alone, the first one first.
                 waiting.retain(Waiting::is_wanted);
                 let second = waiting.split_off(waiting.len() / 2);
-                parts.extend([Batch::from(second), Batch::from(waiting)]);
+                parts.extend([second, waiting]);
             }
             Err(error) => {
                 waiting.into_iter().for_each(|one| one.answer(Err(error.clone())));
                 // What else there is goes over another connection.
-                parts.into_iter().rev().for_each(|part| drain.put_back(part.waiting));
-                return matches!(error.kind(), ErrorKind::Database | ErrorKind::InvalidInput);
+                again.extend(parts.drain(..).flatten());
+                if only_looks_up && !error.is_outcome_unknown() {
+                    let refused = overtaken.drain(..).map(Overtaken::into_waiting);
+                    refused.for_each(|one| one.answer(Err(error.clone())));
+                }
+                usable = matches!(error.kind(), ErrorKind::Database | ErrorKind::InvalidInput);
             }
         }
     }
-    true
+    for one in overtaken {
+        let Some((server, known)) = &told else {
+            again.push(one.into_waiting());
+            continue;
+        };
+        match one.settle(&written, known) {
+            (one, Some(verdict)) => one.answer(Ok((server.clone(), verdict))),
+            (one, None) => again.push(one),
+        }
+    }
+    // They are the first of the next batch, and the first of them stands behind nobody there: or it would have no end.
+    again.sort_by_key(|one| (!one.is_known, one.number));
+    drain.put_back(again);
+    usable
 }
 
 /// Notes what a batch has written.
@@ -229,17 +262,6 @@ fn note(store: &PostgresEventStore, under_way: UnderWay, waiting: &[Waiting], ve
     under_way.has_written(first - 1, appends);
 }
 
-/// If the log does not hold what this process has written, it says nothing about what the condition is based on.
-fn doubt(store: &PostgresEventStore, mut one: Waiting, verdict: Verdict) -> (Waiting, Verdict) {
-    match (one.looked_until.take(), verdict) {
-        (Some(_), Verdict::Diverged(_)) => {
-            store.known.tail.forget();
-            (one, Verdict::Again)
-        }
-        (_, verdict) => (one, verdict),
-    }
-}
-
 /// The position of the last event of a batch that was written.
 fn last_written(waiting: &[Waiting], verdicts: &[Verdict]) -> Option<u64> {
     let last = |(one, verdict): (&Waiting, &Verdict)| match verdict {
@@ -251,9 +273,9 @@ fn last_written(waiting: &[Waiting], verdicts: &[Verdict]) -> Option<u64> {
 
 /// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them
 /// can wait.
-fn limits(waiting: &[Waiting]) -> (Deadline, i32) {
-    let first = waiting.iter().map(|one| one.deadline.remaining()).min().unwrap_or_default();
+fn limits<'a>(waiting: impl Iterator<Item = &'a Waiting> + Clone) -> (Deadline, i32) {
+    let first = waiting.clone().map(|one| one.deadline.remaining()).min().unwrap_or_default();
     let lock_ms = i32::try_from(first.mul_f64(LOCK_SHARE).as_millis()).unwrap_or(i32::MAX).max(1);
-    let last = waiting.iter().map(|one| one.deadline).max_by_key(Deadline::at);
+    let last = waiting.map(|one| one.deadline).max_by_key(Deadline::at);
     (last.unwrap_or_else(|| Deadline::after(first)), lock_ms)
 }

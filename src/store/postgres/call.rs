@@ -17,11 +17,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     lsn::Lsn,
     router::{Deadline, Effect, Lease},
-    store::{
-        StreamAppend,
-        batch::{Edge, Place},
-        condition::After,
-    },
+    store::{StreamAppend, batch::Place, condition::After},
 };
 
 /// What became of one append of a batch.
@@ -37,29 +33,37 @@ pub(super) enum Verdict {
     Diverged(u64),
     /// The condition looks too far back to be judged under the lock.
     Far,
-    /// It stood behind too many others in its batch, and none that was looked at is written.
-    Again,
     /// The stream has this version, and not the expected one.
     Version(u64),
     /// An id is taken, by the event at this position.
     Reused(u64),
 }
 
-/// Sends a batch, and waits for what became of each of its appends.
+/// What the procedure has to say.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// Of each append.
+    pub(super) verdicts: Vec<Verdict>,
+    /// Those of the looked-up ids that are in the log.
+    pub(super) known: Vec<Uuid>,
+    /// All that was written is before this place.
+    pub(super) lsn: Lsn,
+}
+
+/// Sends a batch, and waits for what became of each of its appends, and which of the ids are in the log.
 pub(super) async fn call(
     sql: &str,
     lease: &Lease,
     deadline: Deadline,
     lock_timeout_ms: i32,
     waiting: &[Waiting],
-    edges: &[Edge],
-) -> Result<(Vec<Verdict>, Lsn)> {
+    ids: &[Uuid],
+) -> Result<Answers> {
     let columns = Columns::new(waiting);
     let keys = Keys::new(waiting);
-    let edge_appends = some(edges.iter().map(|edge| number(edge.append)).collect());
-    let edge_events = some(edges.iter().map(|edge| edge.event.map_or(0, number)).collect());
+    let looked_up = (!ids.is_empty()).then_some(ids);
     let paths = keys.paths.as_deref().map(JsonText);
-    let params: [&(dyn ToSql + Sync); 22] = [
+    let params: [&(dyn ToSql + Sync); 21] = [
         &columns.ids,
         &columns.types,
         &columns.tags,
@@ -79,16 +83,13 @@ pub(super) async fn call(
         &keys.places,
         &keys.values,
         &paths,
-        &edge_appends,
-        &edge_events,
         &lock_timeout_ms,
+        &looked_up,
     ];
     let rows = lease.query(Effect::Append, deadline, sql, &params).await?;
     let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
     let answer = Answer::read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
-    let lsn = answer.lsn;
-    let verdicts = answer.verdicts(waiting).ok_or_else(|| unknown_outcome("an outcome"))?;
-    Ok((verdicts, lsn))
+    answer.read_for(waiting).ok_or_else(|| unknown_outcome("an outcome"))
 }
 
 /// What the batch consists of, by column.
@@ -195,6 +196,7 @@ impl<'a> Keys<'a> {
 
 /// What the procedure answers.
 struct Answer {
+    known: Option<Vec<Uuid>>,
     head: u64,
     /// Of each append; `None` when all are written.
     outcomes: Option<Vec<Outcome>>,
@@ -209,33 +211,30 @@ type Outcome = (Option<String>, Option<i64>, Option<String>);
 
 impl Answer {
     fn read(row: &Row) -> Result<Self, Unreadable> {
-        let outcomes: Option<Vec<Option<String>>> = row.try_get(1)?;
-        let positions: Option<Vec<Option<i64>>> = row.try_get(2)?;
-        let types: Option<Vec<Option<String>>> = row.try_get(3)?;
+        let outcomes: Option<Vec<Option<String>>> = row.try_get(2)?;
+        let positions: Option<Vec<Option<i64>>> = row.try_get(3)?;
+        let types: Option<Vec<Option<String>>> = row.try_get(4)?;
         let outcomes = outcomes.zip(positions).zip(types).map(|((outcomes, positions), types)| {
             let rest = positions.into_iter().zip(types);
             outcomes.into_iter().zip(rest).map(|(outcome, (position, event_type))| (outcome, position, event_type))
         });
         Ok(Self {
-            head: wire::position(row.try_get(0)?)?,
+            known: row.try_get(0)?,
+            head: wire::position(row.try_get(1)?)?,
             outcomes: outcomes.map(Iterator::collect),
-            versions: row.try_get(4)?,
-            lsn: Lsn::new(row.try_get::<_, PgLsn>(5)?.into()),
+            versions: row.try_get(5)?,
+            lsn: Lsn::new(row.try_get::<_, PgLsn>(6)?.into()),
         })
     }
 
     /// One for each append, or `None` if there is one that this version does not know.
-    fn verdicts(self, waiting: &[Waiting]) -> Option<Vec<Verdict>> {
+    fn read_for(self, waiting: &[Waiting]) -> Option<Answers> {
         let outcomes = self.outcomes.unwrap_or_else(|| vec![(None, None, None); waiting.len()]);
-        // Where each event of the batch would be.
-        let mut positions = Vec::new();
         let mut verdicts: Vec<Verdict> = Vec::with_capacity(waiting.len());
         let mut next = self.head + 1;
         let versions = self.versions.unwrap_or_else(|| vec![None; waiting.len()]);
-        let events = || waiting.iter().flat_map(|one| &one.append.events);
         for ((one, (outcome, position, event_type)), version) in waiting.iter().zip(outcomes).zip(versions) {
             let amount = one.append.events.len() as u64;
-            positions.extend(next..next + amount);
             let position = wire::position(position.unwrap_or_default()).ok()?;
             let version = version.map(wire::position).transpose().ok()?;
             verdicts.push(match outcome.as_deref() {
@@ -245,20 +244,15 @@ impl Answer {
                 }
                 Some("repeated") => Verdict::Repeated { position, version },
                 Some("conflict") => Verdict::Conflict { position, event_type: event_type? },
-                Some("overtaken") => {
-                    let index = usize::try_from(position).ok()?.checked_sub(1)?;
-                    let event_type = events().nth(index)?.event_type().to_owned();
-                    Verdict::Conflict { position: *positions.get(index)?, event_type }
-                }
                 Some("diverged") => Verdict::Diverged(position),
                 Some("far") => Verdict::Far,
-                Some("again") => Verdict::Again,
                 Some("version") => Verdict::Version(position),
                 Some("reused") => Verdict::Reused(position),
                 Some(_) => return None,
             });
         }
-        (verdicts.len() == waiting.len()).then_some(verdicts)
+        let known = self.known.unwrap_or_default();
+        (verdicts.len() == waiting.len()).then_some(Answers { verdicts, known, lsn: self.lsn })
     }
 }
 

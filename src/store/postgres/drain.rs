@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
-use super::group::{Group, QUEUED, Queue, SENT, Waiting};
+use super::{
+    group::{Group, QUEUED, Queue, SENT, Waiting},
+    overtaken::Overtaken,
+    tail::{Judged, Tail},
+};
 use crate::{
     error::{Error, ErrorKind},
-    router::Deadline,
-    store::batch::{self, Edge},
+    router::{Deadline, ServerSession},
+    store::batch::{self, Turn},
 };
 
 /// More than can be sent together is looked at for a batch, since some may have to be put off.
@@ -28,13 +32,6 @@ pub(super) struct Drain {
     connected: bool,
     /// Whether it has ended because it is not needed any more.
     over: bool,
-}
-
-/// Appends that are sent together, and who of them stands in whose way.
-#[derive(Debug)]
-pub(super) struct Batch {
-    pub(super) waiting: Vec<Waiting>,
-    pub(super) edges: Vec<Edge>,
 }
 
 impl Drain {
@@ -114,24 +111,29 @@ impl Drain {
         refused.into_iter().for_each(|waiting| waiting.answer(Err(error.clone())));
     }
 
-    /// Those who are sent next, in their order, each with the right to be: who was given up is not among them.
-    pub(super) fn take(&self) -> Batch {
-        let limits = &self.group.limits;
+    /// Those who are sent next, in their order, each with the right to be: who was given up is not among them. And those who need
+    /// not be sent, if these are written or because of what the tail knows.
+    pub(super) fn take(&self, tail: &Tail, session: ServerSession) -> (Vec<Waiting>, Vec<Overtaken>) {
         let mut candidates = self.candidates();
         // Who is gone is not taken, since who is put off would have the right to be sent again.
         candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
-        let mut plan = batch::plan(&candidates.iter().map(Waiting::candidate).collect::<Vec<_>>());
-        let mut amount = 0;
-        for included in &mut plan.included {
-            amount += usize::from(*included);
-            *included &= amount <= limits.batch_appends;
+        let (candidates, mut overtaken) = look(tail, session, candidates);
+        let most = self.group.limits.batch_appends;
+        let turns = batch::plan(&candidates.iter().map(Waiting::candidate).collect::<Vec<_>>(), most);
+        let numbers: Vec<u64> = candidates.iter().map(|waiting| waiting.number).collect();
+        let (mut now, mut later) = (Vec::new(), Vec::new());
+        for (waiting, turn) in candidates.into_iter().zip(turns) {
+            match turn {
+                Turn::Now => now.push(waiting),
+                Turn::Later => later.push(waiting),
+                Turn::Behind(rivals) => {
+                    let rivals = rivals.into_iter().map(|rival| (numbers[rival.append], rival.event)).collect();
+                    overtaken.push(Overtaken::by_rivals(waiting, rivals));
+                }
+            }
         }
-        plan.edges.retain(|edge| edge.append < limits.batch_appends);
-        let mut included = plan.included.into_iter();
-        let (waiting, put_off): (Vec<_>, Vec<_>) =
-            candidates.into_iter().partition(|_| included.next().unwrap_or_default());
-        self.put_back(put_off);
-        Batch { waiting, edges: plan.edges }
+        self.put_back(later);
+        (now, overtaken)
     }
 
     /// As many of those who wait as may be sent together, and some more.
@@ -199,10 +201,23 @@ impl Drop for Drain {
     }
 }
 
-impl From<Vec<Waiting>> for Batch {
-    /// A part of a batch.
-    fn from(waiting: Vec<Waiting>) -> Self {
-        let edges = batch::plan(&waiting.iter().map(Waiting::candidate).collect::<Vec<_>>()).edges;
-        Self { waiting, edges }
+/// Looks at what this process has written itself: whose condition that breaks need not be sent.
+fn look(tail: &Tail, session: ServerSession, candidates: Vec<Waiting>) -> (Vec<Waiting>, Vec<Overtaken>) {
+    let judged = tail.judge(session, candidates.iter().map(Waiting::condition));
+    let mut left = Vec::with_capacity(candidates.len());
+    let mut overtaken = Vec::new();
+    for (mut waiting, judged) in candidates.into_iter().zip(judged) {
+        waiting.looked_until = match judged {
+            // Its ids count, and not its condition.
+            Judged::Broken { .. } if waiting.is_known => None,
+            Judged::Broken { position, event_type } => {
+                overtaken.push(Overtaken::by_event(waiting, position, event_type));
+                continue;
+            }
+            Judged::HeldUntil(head) => Some(head),
+            Judged::Unknown => None,
+        };
+        left.push(waiting);
     }
+    (left, overtaken)
 }

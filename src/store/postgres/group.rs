@@ -21,7 +21,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{GroupLimits, drain::Drain, prepared::Prepared};
+use super::{GroupLimits, drain::Drain, prepared::Prepared, tail::Condition};
 use crate::{
     Mark,
     error::{Error, ErrorKind, Result},
@@ -84,6 +84,8 @@ pub(super) struct Waiting {
     pub(super) after: Option<After>,
     /// Behind what the server has to look instead, since this process has looked at what is before it.
     pub(super) looked_until: Option<Mark>,
+    /// Whether its ids are in the log already: it is judged by them, whatever breaks its condition.
+    pub(super) is_known: bool,
     pub(super) deadline: Deadline,
     /// When waiting for the lock has to end.
     pub(super) lock_until: Instant,
@@ -161,6 +163,7 @@ impl Group {
                 append,
                 after,
                 looked_until: None,
+                is_known: false,
                 deadline,
                 lock_until,
                 stage: Arc::clone(&stage),
@@ -276,7 +279,17 @@ impl Waiting {
         !self.answer.is_closed()
     }
 
+    /// Has no right to be sent any more: it may be given up.
+    pub(super) fn not_sent(self) -> Self {
+        self.stage.step(SENT, QUEUED);
+        self
+    }
+
+    pub(super) fn condition(&self) -> Condition<'_> {
+        (self.after, self.append.guard.as_ref())
+    }
+
     pub(super) fn candidate(&self) -> batch::Candidate<'_> {
-        self.append.candidate()
+        self.append.candidate(self.is_known)
     }
 }

@@ -44,6 +44,7 @@ mod merge;
 mod migrate;
 mod names;
 mod news;
+mod overtaken;
 mod prepared;
 mod query;
 mod read_sql;

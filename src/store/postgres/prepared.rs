@@ -48,9 +48,9 @@ impl Prepared {
         Self { keys: events.iter().map(EventKeys::of).collect(), tags, guard, stream, len, events }
     }
 
-    pub(super) fn candidate(&self) -> Candidate<'_> {
+    pub(super) fn candidate(&self, goes_first: bool) -> Candidate<'_> {
         let guard = self.guard.as_ref().map(|guard| (&guard.filter, &guard.keys));
-        Candidate { events: &self.events, keys: &self.keys, guard }
+        Candidate { events: &self.events, keys: &self.keys, guard, goes_first }
     }
 }
 

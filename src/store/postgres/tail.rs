@@ -1,7 +1,8 @@
 //! The end of the log, as far as this process has written it itself. Pure: no I/O.
 //!
 //! Most conditions look back at nothing else. They need not be judged under the log's lock: their keys are looked up here, and
-//! if no event behind `after` has one of them, the server is told to look behind the last of these events instead.
+//! if no event behind `after` has one of them, the server is told to look behind the last of these events instead. If one has,
+//! and matches, the append need not even be sent.
 //!
 //! That is right if the log holds these events there, with nothing between them. Nothing is between them, as positions tell:
 //! a batch that begins where the one before it ends has nobody's event before it. They are there, as the id of the last
@@ -17,11 +18,31 @@ use std::{
 use tokio::time::Instant;
 
 use super::prepared::{Prepared, PreparedGuard};
-use crate::{EventId, Mark, router::ServerSession, store::condition::After};
+use crate::{EventId, Mark, NewEvent, filter::Subject, router::ServerSession, store::condition::After};
 
 /// So many keys of events are known, and twice as many at most; each takes about 30 bytes. Fewer, and a decision that took
 /// its time is judged under the lock; more, and they do not fit into a processor's cache.
 const KEYS: usize = 32 * 1024;
+
+/// So many bytes of appends are kept, for what they say about conditions that they break.
+const KEPT_BYTES: usize = 4 * 1024 * 1024;
+
+/// A condition is compared with so many events here at most. Who has read before that many were written is one of few.
+const COMPARED: usize = 64;
+
+/// What an append is guarded by, and behind what it looks.
+pub(super) type Condition<'a> = (Option<After>, Option<&'a PreparedGuard>);
+
+/// What is known of a condition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// Nothing: the server has to look behind its `after`.
+    Unknown,
+    /// No event until this one breaks it: the server has to look behind that.
+    HeldUntil(Mark),
+    /// This event does, and none before it.
+    Broken { position: u64, event_type: String },
+}
 
 /// What this process has written at the end of the log.
 #[derive(Debug, Default)]
@@ -45,6 +66,9 @@ struct Written {
     ids: VecDeque<EventId>,
     /// the first position of each batch, and a time before which it and those behind it were not sent.
     batches: VecDeque<(u64, Instant)>,
+    /// the last appends, with the first position of each, and their bytes.
+    appends: VecDeque<(u64, Arc<Prepared>)>,
+    bytes: usize,
     /// The last position of each key, in the newer half of the events and in the older one.
     newer: Keys,
     older: Keys,
@@ -78,6 +102,19 @@ impl Tail {
         UnderWay { tail: Arc::clone(self), session, sent: Instant::now() }
     }
 
+    /// What is known of each condition, with the `after` that it has, to who asks in this session.
+    pub(super) fn judge<'a>(
+        &self,
+        session: ServerSession,
+        conditions: impl Iterator<Item = Condition<'a>>,
+    ) -> Vec<Judged> {
+        let written = self.written();
+        match written.known_to(session) {
+            Some((head, known)) => conditions.map(|it| written.judge(head, known, it)).collect(),
+            None => conditions.map(|_| Judged::Unknown).collect(),
+        }
+    }
+
     /// Forgets all: the log is not what it seemed.
     pub(super) fn forget(&self) {
         let mut written = self.written();
@@ -91,25 +128,6 @@ impl Tail {
 }
 
 impl UnderWay {
-    /// Of each condition, with the `after` that it has: the event behind which the server has to look instead. None if it has
-    /// to look behind that `after`.
-    pub(super) fn judge<'a>(
-        &self,
-        conditions: impl Iterator<Item = (Option<After>, Option<&'a PreparedGuard>)>,
-    ) -> Vec<Option<Mark>> {
-        let written = self.tail.written();
-        let Some((head, known)) = written.known_to(self.session) else { return conditions.map(|_| None).collect() };
-        let judge = |(after, guard): (Option<After>, Option<&PreparedGuard>)| {
-            let (after, guard) = (after?, guard?);
-            let position = after.position();
-            let is_known = (known..head.position()).contains(&position)
-                && after.mark().is_none_or(|mark| written.id(position) == Some(mark.id()));
-            let is_new = |key: &u64| written.last(*key) > position;
-            (is_known && !guard.keys.hashes().iter().any(is_new)).then_some(head)
-        };
-        conditions.map(judge).collect()
-    }
-
     /// Notes what it has written, behind this position.
     pub(super) fn has_written(self, head: u64, appends: Vec<Arc<Prepared>>) {
         let batch = Batch { session: self.session, sent: self.sent, head, appends };
@@ -138,9 +156,35 @@ impl Written {
         Some((Mark::new(self.head(), *self.ids.back()?), *first))
     }
 
+    fn judge(&self, head: Mark, known: u64, condition: Condition<'_>) -> Judged {
+        let (Some(after), Some(guard)) = condition else { return Judged::Unknown };
+        let position = after.position();
+        let is_known = (known..head.position()).contains(&position)
+            && after.mark().is_none_or(|mark| self.id(position) == Some(mark.id()));
+        if !is_known {
+            return Judged::Unknown;
+        }
+        if guard.keys.hashes().iter().all(|key| self.last(*key) <= position) {
+            return Judged::HeldUntil(head);
+        }
+        // An event has one of its keys: it may match.
+        let breaks = |at: &u64| self.event(*at).is_none_or(|event| guard.filter.matches_subject(&Subject::from(event)));
+        let first = (position + 1..=head.position()).take(COMPARED).find(breaks);
+        match first.and_then(|at| Some((at, self.event(at)?))) {
+            Some((position, event)) => Judged::Broken { position, event_type: event.event_type().to_owned() },
+            None => Judged::Unknown,
+        }
+    }
+
     fn id(&self, position: u64) -> Option<EventId> {
         let index = usize::try_from(position.checked_sub(self.since + 1)?).ok()?;
         self.ids.get(index).copied()
+    }
+
+    fn event(&self, position: u64) -> Option<&NewEvent> {
+        let next = self.appends.partition_point(|(first, _)| *first <= position);
+        let (first, append) = self.appends.get(next.checked_sub(1)?)?;
+        append.events.get(usize::try_from(position - first).ok()?)
     }
 
     /// The last position at which it was written, or 0.
@@ -170,6 +214,17 @@ impl Written {
             *sent = batch.sent;
         }
         self.batches.push_back((batch.head + 1, batch.sent));
+        let mut first = batch.head + 1;
+        for append in &batch.appends {
+            self.appends.push_back((first, Arc::clone(append)));
+            self.bytes += append.len;
+            first += append.events.len() as u64;
+        }
+        while self.bytes > KEPT_BYTES
+            && let Some((_, dropped)) = self.appends.pop_front()
+        {
+            self.bytes -= dropped.len;
+        }
         let events = batch.appends.iter().flat_map(|append| append.events.iter().zip(&append.keys));
         for (position, (event, keys)) in (batch.head + 1..).zip(events) {
             self.ids.push_back(event.id());
@@ -199,6 +254,8 @@ impl Written {
         self.since = position;
         self.ids.clear();
         self.batches.clear();
+        self.appends.clear();
+        self.bytes = 0;
         self.newer.begin_behind(position);
         self.older.begin_behind(position);
     }

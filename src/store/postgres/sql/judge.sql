@@ -1,6 +1,7 @@
 -- Before the lock: is there an event that matches, and are these events ($1) there already, so that their own
 -- first append is what would be found? The search is fenced by OFFSET 0, or the planner would walk the primary key to find
--- the first match, through the whole log if there is none.
+-- the first match, through the whole log if there is none. What changes a setting is never done by parallel workers: to start
+-- them takes longer than the search, and a plan for any value would have them on a long log.
 WITH head AS MATERIALIZED (
     SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
 ), broken AS (
@@ -10,4 +11,5 @@ SELECT head.position, head.id,
        broken.position, broken.type,
        EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY ($1))
 FROM head LEFT JOIN broken ON true
+WHERE pg_catalog.set_config('max_parallel_workers_per_gather', '0', true) IS NOT NULL
 ORDER BY broken.position LIMIT 1

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 
-use super::{KEYS, ServerSession, Tail, UnderWay};
+use super::{COMPARED, Judged, KEPT_BYTES, KEYS, ServerSession, Tail, UnderWay};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
     filter::{
@@ -55,10 +55,25 @@ impl Log {
 
     /// Behind what a condition has to be judged: `None` if nothing of it is known.
     fn judge_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Option<Mark> {
+        match self.judge_all_as(session, filter, after) {
+            Judged::HeldUntil(head) => Some(head),
+            Judged::Unknown | Judged::Broken { .. } => None,
+        }
+    }
+
+    fn judge_all_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Judged {
         let condition = AppendCondition::fail_if_events_match(filter.clone());
         let append = prepared(vec![event("x")], condition);
-        let mut looked = self.tail.send(session).judge([(after.into(), append.guard.as_ref())].into_iter());
+        let mut looked = self.tail.judge(session, [(after.into(), append.guard.as_ref())].into_iter());
         looked.pop().expect("one")
+    }
+
+    /// The position of the event that is known to break a condition.
+    fn broken(&self, name: &str, after: u64) -> Option<u64> {
+        match self.judge_all_as(self.session, &boundary(name), After::Mark(self.mark(after))) {
+            Judged::Broken { position, .. } => Some(position),
+            Judged::Unknown | Judged::HeldUntil(_) => None,
+        }
     }
 
     fn judge(&self, name: &str, after: u64) -> Option<Mark> {
@@ -115,6 +130,43 @@ fn what_was_written_is_not_looked_at_again() {
     // The first event is known, but not that it is the first.
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Beginning), None);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(0)), None);
+}
+
+#[test]
+fn the_first_of_its_events_that_breaks_a_condition_is_known() {
+    let mut log = Log::new();
+    log.write(events(&["a", "b"]));
+    log.write(events(&["c", "b"]));
+    log.write(events(&["b"]));
+    assert_eq!(["a", "b", "c"].map(|name| log.broken(name, 1)), [None, Some(2), Some(3)]);
+    assert_eq!(log.broken("b", 2), Some(4));
+    // Nobody knows what is before an event of others, and it may be that one.
+    log.others_write(events(&["b"]));
+    log.write(events(&["d", "b"]));
+    assert_eq!([log.broken("b", 4), log.broken("b", 6), log.broken("b", 7)], [None, None, Some(8)]);
+    let other = After::Mark(Mark::new(7, event("a").id()));
+    assert_eq!(log.judge_all_as(log.session, &boundary("b"), other), Judged::Unknown, "another history");
+}
+
+#[test]
+fn whoever_is_far_behind_or_may_have_missed_something_is_left_to_the_server() {
+    let mut log = Log::new();
+    log.write(events(&["first"]));
+    let many: Vec<NewEvent> = (1..COMPARED).map(|n| event(&n.to_string())).collect();
+    log.write(many);
+    log.write(events(&["hot", "hot"]));
+    assert_eq!([log.broken("hot", 1), log.broken("hot", 2)], [Some(COMPARED as u64 + 1); 2]);
+    log.write(events(&["late"]));
+    assert_eq!([log.broken("late", 1), log.broken("late", 4)], [None, Some(COMPARED as u64 + 3)]);
+    // Large ones are not kept for long.
+    let large = NewEvent::new("A", &json!({"b": "large", "text": "x".repeat(KEPT_BYTES / 2)})).expect("an event");
+    let before = log.head();
+    log.write(vec![large.clone()]);
+    assert_eq!(log.broken("large", before), Some(before + 1));
+    log.write(vec![large.with_id(crate::EventId::new())]);
+    log.write(events(&["after"]));
+    assert_eq!([log.broken("large", before), log.broken("after", log.head() - 1)], [None, Some(log.head())]);
+    assert!(log.tail.written().bytes <= KEPT_BYTES);
 }
 
 #[test]
@@ -276,7 +328,7 @@ fn only_so_much_is_known() {
 proptest! {
     /// What the server is not asked to look at has no match, whoever writes, and in whatever order the answers come.
     #[test]
-    fn nothing_that_is_passed_over_matches(
+    fn nothing_that_is_passed_over_matches_and_what_is_called_broken_is(
         steps in vec((0..4_u8, vec(new_events(), 1..4)), 1..12),
         conditions in vec((filters(), any::<prop::sample::Index>()), 8),
     ) {
@@ -292,7 +344,16 @@ proptest! {
             for (filter, after) in &conditions {
                 let after = after.index(log.events.len() + 1) as u64;
                 let Some(mark) = (after > 0).then(|| log.mark(after)) else { continue };
-                let Some(until) = log.judge_as(log.session, filter, After::Mark(mark)) else { continue };
+                let until = match log.judge_all_as(log.session, filter, After::Mark(mark)) {
+                    Judged::Unknown => continue,
+                    Judged::HeldUntil(until) => until,
+                    Judged::Broken { position, .. } => {
+                        let breaks = |event: &NewEvent| filter.matches_subject(&Subject::from(event));
+                        let first = log.events.iter().skip(usize::try_from(after).unwrap()).position(breaks);
+                        prop_assert_eq!(first.map(|first| after + first as u64 + 1), Some(position), "{:?}", filter);
+                        continue;
+                    }
+                };
                 prop_assert_eq!(until, log.mark(until.position()));
                 for passed_over in &log.events[usize::try_from(after).unwrap()..usize::try_from(until.position()).unwrap()] {
                     prop_assert!(!filter.matches_subject(&Subject::from(passed_over)), "{:?} {:?}", filter, passed_over);

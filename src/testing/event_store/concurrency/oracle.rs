@@ -112,8 +112,10 @@ impl Log {
     fn false_conflict(&self, attempt: &Attempt, error: &Error) -> Option<String> {
         let Some(after) = attempt.after else { return Some(format!("a conflict without a condition: {error}")) };
         let Some(conflict) = error.conflict() else { return Some(format!("a conflict with nothing: {error}")) };
-        let first = self.history.iter().find(|event| event.position() > after && attempt.filter.matches(event));
-        let found = first.map(|event| (event.position(), event.event_type()));
+        // Any that matches: of those who race, one may be told of another although the log had a match before.
+        let found =
+            self.at(conflict.position).filter(|event| conflict.position > after && attempt.filter.matches(event));
+        let found = found.map(|event| (event.position(), event.event_type()));
         let told = (conflict.position, &*conflict.event_type);
         (found != Some(told)).then(|| format!("a conflict with {told:?} behind {after}, where the log has {found:?}"))
     }

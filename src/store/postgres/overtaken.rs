@@ -1,0 +1,87 @@
+//! Appends that need not be sent, since an event that this process writes, or has written, breaks their condition.
+//!
+//! Of many appends to one boundary that arrive together one can be written. The others would be sent, read, judged and refused
+//! under the log's lock, where everybody waits for them. Only their ids are looked up there: an append that was made before is
+//! answered by what became of it, and not by its condition.
+
+use std::{collections::HashMap, sync::Arc};
+
+use uuid::Uuid;
+
+use super::{call::Verdict, group::Waiting, prepared::Prepared};
+
+/// An append that waits for what becomes of others.
+#[derive(Debug)]
+pub(super) struct Overtaken {
+    waiting: Waiting,
+    by: By,
+}
+
+#[derive(Debug)]
+enum By {
+    /// Events that are about to be written: the numbers of their appends in the line, and their places in these.
+    Rivals(Vec<(u64, usize)>),
+    /// One that is in the log.
+    Written(Verdict),
+}
+
+/// What a batch has written: each append and its first position, by its number in the line.
+#[derive(Debug, Default)]
+pub(super) struct Written(HashMap<u64, (u64, Arc<Prepared>)>);
+
+impl Overtaken {
+    pub(super) fn by_rivals(waiting: Waiting, rivals: Vec<(u64, usize)>) -> Self {
+        Self { waiting: waiting.not_sent(), by: By::Rivals(rivals) }
+    }
+
+    pub(super) fn by_event(waiting: Waiting, position: u64, event_type: String) -> Self {
+        Self { waiting: waiting.not_sent(), by: By::Written(Verdict::Conflict { position, event_type }) }
+    }
+
+    pub(super) fn waiting(&self) -> &Waiting {
+        &self.waiting
+    }
+
+    /// What has to be looked up in the log.
+    pub(super) fn ids(&self) -> impl Iterator<Item = Uuid> + use<'_> {
+        self.waiting.append.events.iter().map(|event| event.id().into())
+    }
+
+    /// The append, with its refusal if it need not be sent. `known` are the ids that are in the log.
+    pub(super) fn settle(mut self, written: &Written, known: &[Uuid]) -> (Waiting, Option<Verdict>) {
+        let is_known = self.ids().any(|id| known.contains(&id));
+        if is_known {
+            self.waiting.is_known = true;
+            return (self.waiting, None);
+        }
+        let after = self.waiting.after.map_or(0, |after| after.position());
+        let verdict = match self.by {
+            By::Written(verdict) => Some(verdict),
+            By::Rivals(rivals) => rivals.into_iter().find_map(|(number, event)| written.conflict(number, event, after)),
+        };
+        (self.waiting, verdict)
+    }
+
+    /// Nothing is known of what it waits for.
+    pub(super) fn into_waiting(self) -> Waiting {
+        self.waiting
+    }
+}
+
+impl Written {
+    pub(super) fn add(&mut self, waiting: &[Waiting], verdicts: &[Verdict]) {
+        for (one, verdict) in waiting.iter().zip(verdicts) {
+            if let Verdict::Appended { position, .. } = verdict {
+                self.0.insert(one.number, (*position, Arc::clone(&one.append)));
+            }
+        }
+    }
+
+    /// The conflict with an event of an append, if that was written, and if it is behind what the condition looks from.
+    fn conflict(&self, number: u64, event: usize, after: u64) -> Option<Verdict> {
+        let (first, append) = self.0.get(&number)?;
+        let position = first + event as u64;
+        let event_type = append.events.get(event)?.event_type();
+        (position > after).then(|| Verdict::Conflict { position, event_type: event_type.to_owned() })
+    }
+}
