@@ -84,7 +84,9 @@ async fn loans_of(State(app): State<App>, Path(reader): Path<u32>) -> Result<Res
 async fn answer<Q: Query>(app: &App, query: Q) -> Result<Response, AppError> {
     let projected = query.resume_from(&app.store, Q::NAME, 1)?.await?;
     let served_by = format!("{} {}", projected.role(), projected.node());
-    Ok(([("served-by", served_by)], Json(projected.into_state())).into_response())
+    // How far the log went that the answer is of.
+    let as_of = projected.head().map_or(0, |head| head.position()).to_string();
+    Ok(([("served-by", served_by), ("as-of", as_of)], Json(projected.into_state())).into_response())
 }
 
 /// The library's error as a response. What it says is for the log: it names servers.

@@ -101,11 +101,6 @@ impl Browser {
         cookies.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
-    /// Deletes all cookies.
-    pub(crate) fn forget(&self) {
-        lock(&self.cookies).clear();
-    }
-
     fn keep(&self, response: &HeaderMap) {
         let mut cookies = lock(&self.cookies);
         for line in response.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()) {
