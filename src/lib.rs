@@ -75,6 +75,7 @@
 //! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
 //! | `deadpool` | pools of `deadpool-postgres` as the router's nodes, beside those of bb8: `ExistingPool` |
 //! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
+//! | `tower` | the module `http`: layers that open the scope of a request, and let a browser read its own writes through any instance |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
 //!
@@ -94,6 +95,8 @@ mod decide;
 mod error;
 mod event;
 mod filter;
+#[cfg(feature = "tower")]
+pub mod http;
 mod json;
 mod lsn;
 mod router;

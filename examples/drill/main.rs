@@ -27,7 +27,7 @@
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
 //! | `readers`, `trouble` | who reads and what breaks meanwhile |
-//! | `routing` | the drills `failover`, `silence`, `shield`, `balance` |
+//! | `routing` | the drills `causal`, `http`, `failover`, `silence`, `shield`, `balance` |
 //! | `journal`, `oracle` | what was tried and told, and what must hold of it |
 //! | `decide` | the same for commands: what is decided on, who asks, and what must hold of it |
 

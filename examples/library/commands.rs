@@ -27,35 +27,35 @@ pub(crate) enum Refusal {
     TooManyCopies,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct AddCopy {
     pub(crate) copy: u32,
     pub(crate) title: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RemoveCopy {
     pub(crate) copy: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct RegisterReader {
     pub(crate) reader: u32,
     pub(crate) name: String,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct CancelContract {
     pub(crate) reader: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct LendCopy {
     pub(crate) copy: u32,
     pub(crate) reader: u32,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct ReturnCopy {
     pub(crate) copy: u32,
     pub(crate) reader: u32,

@@ -19,6 +19,8 @@ mod filter_sql;
 mod fixed_streams;
 mod grants;
 mod hostile_text;
+#[cfg(feature = "tower")]
+mod http;
 mod import;
 mod indexes;
 mod known_tail;

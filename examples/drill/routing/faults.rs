@@ -37,6 +37,11 @@ const FAULTS: &[Fault] = &[
     fault(Drill::Causal, "no-guard", Some("IgnoreGuard")),
     // The token is of before the commit.
     fault(Drill::Causal, "token-inside-the-write", None),
+    // Instances that keep the token to themselves, or look at none.
+    fault(Drill::Http, "token-not-given", None),
+    fault(Drill::Http, "token-not-taken", None),
+    // One cookie for all: an answer that comes late takes away the token of a write that it knows nothing of.
+    fault(Drill::Http, "one-cookie", None),
     fault(Drill::Balance, "always-first", Some("AlwaysFirst")),
     fault(Drill::Balance, "ignore-latency", Some("IgnoreLatency")),
 ];

@@ -3,6 +3,7 @@
 //! | file | what it shows |
 //! |---|---|
 //! | `causal` | clients see what they have written and seen, from whichever replica |
+//! | `http` | browsers see what they have written through either of two instances (feature `tower`) |
 //! | `failover`, `writers`, `verdict` | primaries are killed, stopped, replaced, and come back: nothing acknowledged is lost, nothing is written behind a fence |
 //! | `silence` | nodes stop answering: nobody waits beyond a limit, nothing leaks, they are back within a second |
 //! | `shield` | all replicas are gone under ten times the load that the primary could bear: appends don't notice |
@@ -14,6 +15,8 @@ mod causal;
 mod failover;
 #[cfg(feature = "__faults")]
 mod faults;
+#[cfg(feature = "tower")]
+mod http;
 mod options;
 mod report;
 mod shield;
@@ -41,6 +44,10 @@ pub(crate) async fn run(options: &Options) -> Outcome<ExitCode> {
             Drill::Failover => failover::run(options).await,
             Drill::Silence => silence::run(options).await,
             Drill::Shield => shield::run(options).await,
+            #[cfg(feature = "tower")]
+            Drill::Http => http::run(options).await,
+            #[cfg(not(feature = "tower"))]
+            Drill::Http => Err("this build has no HTTP: build it with --features testing,tower".into()),
             Drill::Balance => balance::run(options).await,
         }
     };

@@ -3,9 +3,10 @@
 use crate::{Failure, Outcome};
 
 pub(crate) const HELP: &str = "\
-drill causal|failover|silence|shield|balance [--rounds N] [--judge] [--break NAME|list]
+drill causal|http|failover|silence|shield|balance [--rounds N] [--judge] [--break NAME|list]
 
   causal          clients write and read, with tokens and in sessions: a thousand reads a round (default: 1000 rounds)
+  http            browsers write and read through two instances: a thousand pairs a round      (default:   10 rounds)
   failover        primaries are killed, stopped, replaced, and come back writable            (default:    6 rounds)
   silence         nodes stop answering, at the log-in, idle, in an answer                     (default: 1000 rounds)
   shield          all replicas are gone for as many seconds as there are rounds               (default:    6 rounds)
@@ -20,6 +21,7 @@ drill causal|failover|silence|shield|balance [--rounds N] [--judge] [--break NAM
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Drill {
     Causal,
+    Http,
     Failover,
     Silence,
     Shield,
@@ -40,7 +42,7 @@ pub(crate) enum Parsed {
 }
 
 impl Drill {
-    const ALL: [Self; 5] = [Self::Causal, Self::Failover, Self::Silence, Self::Shield, Self::Balance];
+    const ALL: [Self; 6] = [Self::Causal, Self::Http, Self::Failover, Self::Silence, Self::Shield, Self::Balance];
 
     pub(crate) fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|drill| drill.name() == name)
@@ -49,6 +51,7 @@ impl Drill {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Causal => "causal",
+            Self::Http => "http",
             Self::Failover => "failover",
             Self::Silence => "silence",
             Self::Shield => "shield",
@@ -59,7 +62,11 @@ impl Drill {
 
 impl Options {
     pub(crate) fn parse(drill: Drill, mut words: impl Iterator<Item = String>) -> Outcome<Parsed> {
-        let rounds = if matches!(drill, Drill::Causal | Drill::Silence) { 1000 } else { 6 };
+        let rounds = match drill {
+            Drill::Causal | Drill::Silence => 1000,
+            Drill::Http => 10,
+            Drill::Failover | Drill::Shield | Drill::Balance => 6,
+        };
         let mut options = Self { drill, rounds, judge: false, fault: None };
         while let Some(option) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));

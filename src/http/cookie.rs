@@ -1,0 +1,197 @@
+//! Tokens in cookies.
+
+use std::time::Duration;
+
+use http::{
+    HeaderMap, HeaderValue,
+    header::{COOKIE, SET_COOKIE},
+};
+use uuid::Uuid;
+
+use super::{
+    carrier::{MOST_TOKENS, Taken},
+    seal::Seal,
+};
+use crate::{
+    error::{Error, Result},
+    token::{Token, TokenKey},
+};
+
+/// Tokens in cookies, for browsers: signed, `HttpOnly`, `Secure`, `SameSite=Lax`.
+///
+/// The answer to a safe method sets the cookie `mainstem-token`. That to any other one sets one of its own, `mainstem-token.` and
+/// eight digits, and takes away those that came with the request, which it stands for. So answers that are under way at
+/// the same time take nothing from each other; there are as many cookies as there were writes at once, mostly one. Of more than
+/// 32 in one request the others have to wait for a later one. No cookie is longer than 4096 bytes, attributes included,
+/// which is what every browser takes; mostly it has 200.
+///
+/// It is always signed: a cookie reaches the server from wherever somebody gets one into the browser. `SameSite=Lax` keeps it
+/// from requests that another site makes, but for following a link; a write that came from there is in the next token all the same.
+///
+/// ```
+/// use mainstem::{TokenKey, http::{TokenCookie, TokenLayer}};
+///
+/// let key = TokenKey::new("0123456789abcdef0123456789abcdef")?;
+/// let cookie = TokenCookie::signed_by(key).with_name("__Host-shop-token")?;
+/// let layer = TokenLayer::new(cookie);
+/// # Ok::<(), mainstem::Error>(())
+/// ```
+///
+/// # Another key
+///
+/// Instances are replaced one by one, and each must take what any other one has signed. So first all of them
+/// [accept](TokenKey::accepting) the next secret besides their own, then all sign with it and accept the old one, and after
+/// [`max_age`](Self::with_max_age) the old one goes.
+#[derive(Clone, Debug)]
+pub struct TokenCookie {
+    seal: Seal,
+    name: String,
+    path: String,
+    max_age: Duration,
+    is_secure: bool,
+}
+
+impl TokenCookie {
+    /// The longest name and the longest path, in bytes: 128 and 512. A cookie has to hold them, too.
+    const MOST_NAME: usize = 128;
+    const MOST_PATH: usize = 512;
+
+    /// Cookies that are signed with this key. All instances have the same.
+    #[must_use]
+    pub fn signed_by(key: TokenKey) -> Self {
+        Self {
+            seal: Seal::signed_by(key),
+            name: "mainstem-token".to_owned(),
+            path: "/".to_owned(),
+            max_age: Duration::from_secs(3600),
+            is_secure: true,
+        }
+    }
+
+    /// Sets the name. Defaults to `mainstem-token`. Two applications on one host need two, or two paths: the tokens of one
+    /// say nothing to the other. With the prefix `__Host-` no other host of the domain can set
+    /// such a cookie; browsers take it with the path `/` and `Secure` only.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) when it is no name of a cookie, or has more than 128 bytes.
+    pub fn with_name(mut self, name: impl Into<String>) -> Result<Self> {
+        self.name = name.into();
+        let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        if self.name.is_empty() || self.name.len() > Self::MOST_NAME || !self.name.bytes().all(is_token) {
+            let message = format!(
+                "the cookie's name {:?} is not one of 1 to {} letters, digits and signs such as - and _",
+                self.name,
+                Self::MOST_NAME
+            );
+            return Err(Error::configuration(message));
+        }
+        Ok(self)
+    }
+
+    /// Sets the path below which browsers send it. Defaults to `/`. Too narrow, and other routes don't see what was written in
+    /// these; too wide costs 200 bytes a request.
+    ///
+    /// # Errors
+    ///
+    /// [`Configuration`](crate::ErrorKind::Configuration) when it does not begin with `/`, has signs that a cookie cannot have, or
+    /// more than 512 bytes.
+    pub fn with_path(mut self, path: impl Into<String>) -> Result<Self> {
+        self.path = path.into();
+        let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b';';
+        if !self.path.starts_with('/') || self.path.len() > Self::MOST_PATH || !self.path.bytes().all(is_plain) {
+            let message = format!(
+                "the cookie's path {:?} is not one of 1 to {} plain signs without `;` that begins with `/`",
+                self.path,
+                Self::MOST_PATH
+            );
+            return Err(Error::configuration(message));
+        }
+        Ok(self)
+    }
+
+    /// Sets how long a browser keeps it, to the second. Defaults to an hour.
+    ///
+    /// It is of use for as long as a replica may be behind. Too short, and whoever returns while replicas lag for longer reads the
+    /// past; too long, and whoever returns after a failover may be told of what is lost, although he has forgotten it.
+    #[must_use]
+    pub fn with_max_age(mut self, age: Duration) -> Self {
+        self.max_age = age;
+        self
+    }
+
+    /// Leaves `Secure` out, so that it also goes over plain HTTP: for development on another host than `localhost`, where browsers
+    /// don't ask for it.
+    #[must_use]
+    pub fn without_secure(mut self) -> Self {
+        self.is_secure = false;
+        self
+    }
+
+    pub(super) fn take(&self, request: &HeaderMap) -> Taken {
+        let mut taken = Taken::default();
+        for (name, value) in self.own(request).take(MOST_TOKENS) {
+            taken.add(self.seal.open(value), Some(name));
+        }
+        taken
+    }
+
+    pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, token: &Token, is_read: bool) {
+        if token.is_empty() {
+            taken.cookies.iter().for_each(|name| self.expire(response, name));
+        } else if is_read {
+            self.set(response, &self.name, token);
+        } else if self.set(response, &self.name_of_a_write(), token) {
+            taken.cookies.iter().filter(|name| **name != self.name).for_each(|name| self.expire(response, name));
+        }
+    }
+
+    pub(super) fn clear(&self, request: &HeaderMap, response: &mut HeaderMap) {
+        self.own(request).take(MOST_TOKENS).for_each(|(name, _)| self.expire(response, name));
+    }
+
+    /// Names and values of the cookies that are ours.
+    fn own<'a>(&'a self, request: &'a HeaderMap) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let pairs = request.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        // Whatever others have put into theirs: ours are plain.
+        let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='));
+        pairs.filter(|(name, _)| self.is_own(name))
+    }
+
+    fn is_own(&self, name: &str) -> bool {
+        let Some(rest) = name.strip_prefix(&*self.name) else { return false };
+        let is_of_a_write = |rest: &str| rest.len() == 8 && rest.bytes().all(|byte| byte.is_ascii_hexdigit());
+        rest.is_empty() || rest.strip_prefix('.').is_some_and(is_of_a_write)
+    }
+
+    /// One that no other response has.
+    fn name_of_a_write(&self) -> String {
+        // The end of a UUID is random, in every version that makes them of random numbers.
+        let [.., a, b, c, d] = Uuid::now_v7().into_bytes();
+        format!("{}.{:08x}", self.name, u32::from_be_bytes([a, b, c, d]))
+    }
+
+    /// Whether it could be set.
+    fn set(&self, response: &mut HeaderMap, name: &str, token: &Token) -> bool {
+        let attributes = self.attributes(self.max_age.as_secs());
+        // Its name, the sign behind it, and what follows the value.
+        let room = Seal::MOST_BYTES - name.len() - 1 - attributes.len();
+        let Some(text) = self.seal.close(token, room) else { return false };
+        append(response, &format!("{name}={text}{attributes}"))
+    }
+
+    fn expire(&self, response: &mut HeaderMap, name: &str) {
+        append(response, &format!("{name}={}", self.attributes(0)));
+    }
+
+    fn attributes(&self, max_age: u64) -> String {
+        let secure = if self.is_secure { "; Secure" } else { "" };
+        format!("; Path={}; Max-Age={max_age}; HttpOnly{secure}; SameSite=Lax", self.path)
+    }
+}
+
+fn append(response: &mut HeaderMap, cookie: &str) -> bool {
+    let Ok(value) = HeaderValue::from_str(cookie) else { return false };
+    response.append(SET_COOKIE, value);
+    true
+}

@@ -1,0 +1,68 @@
+//! The library's errors as responses.
+
+use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER};
+
+use crate::error::{Error, ErrorKind};
+
+/// In a response's extensions: what the client's token speaks of is gone.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct TokenIsLost;
+
+/// The status for an error.
+///
+/// | status | error | what the client does |
+/// |---|---|---|
+/// | 400 | `InvalidInput` | sends something else |
+/// | 409 | `Conflict`, `Fenced` | reads again, and decides again |
+/// | 412 | `LogDiverged`, `Unproven` | reads again: what it has seen is gone, or nobody can tell |
+/// | 500 | `Configuration`, `Database`, `ReadOnly`, `Schema` | nothing: a person has to |
+/// | 503 | `Closed`, `Overloaded`, `ReplicasUnavailable`, `SplitBrain`, `Timeout`, `Unavailable` | tries again: nothing was written |
+/// | 504 | `OutcomeUnknown` | makes the same write again, with the ids that it had |
+///
+/// 503 and 504 tell what was not written from what perhaps was: a proxy may be allowed to repeat the first, and never
+/// the second, unless your handler takes the ids of its events from the request.
+///
+/// ```
+/// use mainstem::{Error, ErrorKind, http::status};
+///
+/// assert_eq!(status(&Error::new(ErrorKind::Conflict, "somebody was faster")).as_u16(), 409);
+/// ```
+#[must_use]
+pub fn status(error: &Error) -> StatusCode {
+    match error.kind() {
+        ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
+        ErrorKind::Conflict | ErrorKind::Fenced => StatusCode::CONFLICT,
+        ErrorKind::LogDiverged | ErrorKind::Unproven => StatusCode::PRECONDITION_FAILED,
+        ErrorKind::Configuration | ErrorKind::Database | ErrorKind::ReadOnly | ErrorKind::Schema => {
+            StatusCode::INTERNAL_SERVER_ERROR
+        }
+        ErrorKind::Closed
+        | ErrorKind::Overloaded
+        | ErrorKind::ReplicasUnavailable
+        | ErrorKind::SplitBrain
+        | ErrorKind::Timeout
+        | ErrorKind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::OutcomeUnknown => StatusCode::GATEWAY_TIMEOUT,
+    }
+}
+
+/// A response with the [`status`] of an error and an empty body.
+///
+/// A 503 has `Retry-After: 1`, except that of a split brain, which lasts until a person ends it. With a 412 the
+/// [`TokenLayer`](super::TokenLayer) around gives the client's token up; otherwise each request of that client would fail. Answer with
+/// a response of your own, and that is yours to do, by [`Session::forget`](crate::Session::forget).
+///
+/// The message stays out of it, since it names nodes: log it.
+#[must_use]
+pub fn error_response<B: Default>(error: &Error) -> Response<B> {
+    let mut response = Response::new(B::default());
+    let status = status(error);
+    *response.status_mut() = status;
+    if status == StatusCode::SERVICE_UNAVAILABLE && error.kind() != ErrorKind::SplitBrain {
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("1"));
+    }
+    if status == StatusCode::PRECONDITION_FAILED {
+        response.extensions_mut().insert(TokenIsLost);
+    }
+    response
+}

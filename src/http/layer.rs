@@ -1,0 +1,137 @@
+//! The token of a request, and of its response.
+
+use std::{
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderMap, Request, Response};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use super::{TokenCarrier, TokenFuture, caching, carrier::Taken, error::TokenIsLost, is_safe};
+use crate::{
+    scope::{Scope, Session},
+    token::Token,
+};
+
+/// Opens the session of each request, from the tokens in it, and gives back what was written and seen.
+///
+/// Inside of another session, as within a second layer of this kind, the request's tokens go into that one.
+///
+/// # Tokens that are not valid
+///
+/// Forged, cut off, too long, of another version, signed with a key that is not accepted: such a token is never trusted. It is left out,
+/// with a warning in the log, and the request is served as if it had none; or, with
+/// [`refusing_invalid_tokens`](Self::refusing_invalid_tokens), answered with 400.
+///
+/// # Cancel safety
+///
+/// When the response's future is dropped, the client gets no token, as it gets no answer. Nothing else remains.
+#[derive(Clone, Debug)]
+pub struct TokenLayer {
+    settings: Arc<Settings>,
+}
+
+#[derive(Clone, Debug)]
+struct Settings {
+    carrier: TokenCarrier,
+    refuses_invalid: bool,
+}
+
+impl TokenLayer {
+    /// Tokens in a [`TokenCookie`](super::TokenCookie) or a [`TokenHeader`](super::TokenHeader).
+    pub fn new(carrier: impl Into<TokenCarrier>) -> Self {
+        Self { settings: Arc::new(Settings { carrier: carrier.into(), refuses_invalid: false }) }
+    }
+
+    /// Answers a request whose token is not valid with 400, an empty body, and no token or cookie, so that the client's next request is
+    /// served.
+    ///
+    /// Off by default: a user cannot help it that a key was changed too early. On, a client's mistake shows at once.
+    #[must_use]
+    pub fn refusing_invalid_tokens(mut self) -> Self {
+        Arc::make_mut(&mut self.settings).refuses_invalid = true;
+        self
+    }
+}
+
+impl<S> Layer<S> for TokenLayer {
+    type Service = TokenService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TokenService { inner, settings: Arc::clone(&self.settings) }
+    }
+}
+
+/// The service of a [`TokenLayer`].
+#[derive(Clone, Debug)]
+pub struct TokenService<S> {
+    inner: S,
+    settings: Arc<Settings>,
+}
+
+impl<S, B, R> Service<Request<B>> for TokenService<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+    R: Default,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = TokenFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let Settings { carrier, refuses_invalid } = &*self.settings;
+        let taken = carrier.take(request.headers());
+        if let Some(error) = &taken.invalid {
+            if *refuses_invalid {
+                let mut cleared = HeaderMap::new();
+                carrier.clear(request.headers(), &mut cleared);
+                return TokenFuture::refused(cleared);
+            }
+            tracing::warn!(%error, "a request has a consistency token that is not valid; it is served without");
+        }
+        let current = Scope::current();
+        let session = current.session().cloned().unwrap_or_default();
+        session.see(&taken.token);
+        let asked = session.token();
+        let giving = Giving {
+            settings: Arc::clone(&self.settings),
+            session: session.clone(),
+            taken,
+            asked,
+            is_read: is_safe(request.method()),
+        };
+        let scope = current.with_session(session);
+        let response = scope.run_sync(|| self.inner.call(request));
+        TokenFuture::new(scope.run(response), giving)
+    }
+}
+
+/// What it takes to give a token back.
+#[derive(Debug)]
+pub(super) struct Giving {
+    settings: Arc<Settings>,
+    session: Session,
+    taken: Taken,
+    /// What the session asked for when the request came.
+    asked: Token,
+    is_read: bool,
+}
+
+impl Giving {
+    pub(super) fn give<R>(self, response: &mut Response<R>) {
+        if response.extensions().get::<TokenIsLost>().is_some() {
+            self.session.forget();
+        }
+        let token = self.session.token();
+        let is_private = caching::make_private(response.headers_mut(), self.is_read);
+        if is_private && token != self.asked {
+            self.settings.carrier.give(response.headers_mut(), &self.taken, &token, self.is_read);
+        }
+    }
+}

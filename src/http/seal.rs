@@ -1,0 +1,55 @@
+//! The text of a token: signed, and no longer than it may be.
+
+use crate::{
+    error::Result,
+    token::{Token, TokenKey},
+};
+
+#[derive(Clone, Debug)]
+pub(super) struct Seal {
+    /// Without one, whatever comes is believed.
+    key: Option<TokenKey>,
+}
+
+impl Seal {
+    /// What every browser takes for one cookie, its name and its attributes included (RFC 6265, section 6.1).
+    pub(super) const MOST_BYTES: usize = 4096;
+
+    pub(super) fn signed_by(key: TokenKey) -> Self {
+        Self { key: Some(key) }
+    }
+
+    pub(super) fn unsigned() -> Self {
+        Self { key: None }
+    }
+
+    /// The token, if it can be trusted.
+    pub(super) fn open(&self, text: &str) -> Result<Token> {
+        match &self.key {
+            Some(key) => key.verify(text),
+            None => text.parse(),
+        }
+    }
+
+    /// The token's text, in no more than so many bytes.
+    ///
+    /// A token has a mark for each log and cluster, and a place for each cluster, for as many timelines as nobody has
+    /// read on since. One of a hundred logs is too long: then the marks become places, which hold as much, and cannot be
+    /// proven behind a failover. `None` for one of a hundred clusters.
+    pub(super) fn close(&self, token: &Token, room: usize) -> Option<String> {
+        let short = |token: &Token| Some(self.text(token)).filter(|text| text.len() <= room);
+        let text = short(token).or_else(|| short(&token.with_places_for_marks()));
+        if text.is_none() {
+            tracing::warn!(
+                room,
+                "a consistency token is too long to be sent to a client, which may now read what is older than what it has \
+                 written; have fewer clusters in one session"
+            );
+        }
+        text
+    }
+
+    fn text(&self, token: &Token) -> String {
+        self.key.as_ref().map_or_else(|| token.to_string(), |key| key.sign(token))
+    }
+}
