@@ -95,8 +95,9 @@ impl Nodes {
             let client = match is_primary {
                 true => router.client_at(Consistency::Strong).await,
                 false => {
-                    let other =
-                        primary.filter(|&primary| primary != index).or((0..urls.len()).find(|&other| other != index));
+                    let other = primary
+                        .filter(|&primary| primary != index)
+                        .or_else(|| (0..urls.len()).find(|&other| other != index));
                     match other.and_then(|other| urls.get(other)) {
                         Some(other) => self.replica(other, url).await,
                         None => router.client_at(Consistency::Strong).await,

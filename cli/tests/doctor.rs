@@ -253,6 +253,32 @@ async fn a_primary_that_was_replaced_is_found() {
     let found = until(&urls, &[], |found| found.0.iter().any(|it| it.1 == "older_timeline")).await;
     found.ends(20).has("fault", "fenced_node").has("fault", "older_timeline").has_not("no_primary");
     doctor(&[urls[0].clone(), urls[2].clone()], &[]).await.has_not("fenced_node");
+    // Another promotion of a copy of the same past: both are on timeline 2.
+    cluster.nodes()[2].promote().await.unwrap();
+    let found = until(&urls, &[], |found| found.0.iter().any(|it| it.1 == "split_brain")).await;
+    found.ends(20).has("fault", "split_brain");
+}
+
+#[tokio::test]
+async fn a_slot_whose_wal_is_gone_is_found() {
+    let builder = LocalCluster::builder().setting("wal_keep_size", "0").setting("max_slot_wal_keep_size", "1MB");
+    let cluster = started(builder).await;
+    let urls = nodes(&cluster);
+    cluster.replica(0).stop().await.unwrap();
+    for _ in 0..4 {
+        sql(&urls[0], "CREATE TABLE IF NOT EXISTS fill (); INSERT INTO fill DEFAULT VALUES").await;
+        sql(&urls[0], "SELECT pg_switch_wal()").await;
+    }
+    sql(&urls[0], "CHECKPOINT").await;
+    doctor(&urls, &[]).await.ends(20).has("fault", "slot_lost").has_not("slot_inactive");
+}
+
+#[tokio::test]
+async fn an_encoding_that_cannot_hold_json_is_found() {
+    let url = cluster().await.primary().url();
+    sql(&url, "CREATE DATABASE latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0").await;
+    let (start, _) = url.rsplit_once('/').unwrap();
+    doctor(&[format!("{start}/latin")], &[]).await.ends(20).has("fault", "encoding");
 }
 
 #[tokio::test]

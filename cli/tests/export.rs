@@ -195,3 +195,32 @@ async fn an_empty_log_and_no_log_are_told() {
     store(&urls).await;
     run_with(&urls, &["import"], header).await.ok();
 }
+
+#[tokio::test]
+async fn an_import_waits_for_whoever_appends() {
+    let (_database, from, source) = log().await;
+    fill(&source, "A", 3).await;
+    let export = run(&from, &["export", "--primary"]).await.ok();
+    let (database, to, target) = empty().await;
+    let router = mainstem::Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    let other = router.transaction().timeout(Duration::from_secs(300)).await.unwrap();
+    let lock =
+        "SELECT pg_advisory_xact_lock(1296651085, (('mainstem.events'::regclass)::oid::bigint - 2147483648)::int4)";
+    other.query_one(lock, &[]).await.unwrap();
+    let mut import = crate::support::start(&to, &["import"]);
+    let mut stdin = import.child.stdin.take().unwrap();
+    tokio::io::AsyncWriteExt::write_all(&mut stdin, export.as_bytes()).await.unwrap();
+    drop(stdin);
+    let waiting =
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'";
+    let client = router.client().await.unwrap();
+    let end = tokio::time::Instant::now() + crate::support::HANG;
+    while client.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        assert!(tokio::time::Instant::now() < end, "nobody waits for the lock");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(*target.count(&Filter::any_event()).await.unwrap(), 0);
+    other.rollback().await.unwrap();
+    import.end().await.ok();
+    assert_eq!(*target.count(&Filter::any_event()).await.unwrap(), 3);
+}

@@ -148,9 +148,21 @@ impl Running {
         timeout(HANG, self.lines.next_line()).await.expect("no hang").unwrap().expect("a line")
     }
 
-    /// Sends Ctrl-C, and waits for the end.
+    /// Sends Ctrl-C once it is heard, and waits for the end.
     pub(crate) async fn interrupt(self) -> Ran {
         let pid = self.child.id().unwrap().to_string();
+        let is_heard = || {
+            // Where there is no such file, the test takes its chance.
+            let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
+            let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:")).unwrap();
+            u64::from_str_radix(caught.trim(), 16).unwrap() & 0b10 != 0
+        };
+        let heard = async {
+            while !is_heard() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(HANG, heard).await.expect("it listens to Ctrl-C");
         assert!(std::process::Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
         self.end().await
     }

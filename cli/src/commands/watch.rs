@@ -71,7 +71,8 @@ pub(crate) async fn run(args: WatchArgs, nodes: Nodes, interrupt: &Interrupt) ->
     if is_live {
         output.text(LEAVE)?;
     }
-    outcome.and(output.flush())
+    let flushed = output.flush();
+    outcome.and(flushed)
 }
 
 /// How much a node has to do.
