@@ -147,7 +147,7 @@ pub use store::{
     ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
 };
 #[cfg(feature = "migrations")]
-pub use store::{Migrate, Migrated};
+pub use store::{Migrate, Migrated, MigrationState, MigrationStatus};
 pub use token::{Token, TokenKey};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;

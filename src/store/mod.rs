@@ -42,7 +42,7 @@ pub(crate) use self::postgres::{
     CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
 };
 #[cfg(feature = "migrations")]
-pub use self::postgres::{Migrate, Migrated};
+pub use self::postgres::{Migrate, Migrated, MigrationState, MigrationStatus};
 pub use self::{
     append::{Append, Appended},
     behind::{Piece, ReadBehindRequest, WaitRequest},

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, future::IntoFuture, process::Command, time::Dur
 
 use futures_util::future::join_all;
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Router, Saved, SnapshotKey,
-    SnapshotStore, testing::TestDatabase,
+    AppendCondition, ErrorKind, EventStore, Filter, LogName, MigrationState, PostgresEventStore, Router, Saved,
+    SnapshotKey, SnapshotStore, testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -33,6 +33,31 @@ async fn a_fresh_database_gets_all_and_a_second_run_nothing() {
     let store = PostgresEventStore::new(&router(&database).await);
     assert_eq!(migrate(&store).await, migrations());
     assert_eq!(migrate(&store).await, [] as [&str; 0]);
+}
+
+#[tokio::test]
+async fn what_is_to_be_migrated_is_told_without_migrating() {
+    let database = database().await;
+    let router = router(&database).await;
+    let store = PostgresEventStore::new(&router);
+    let told = async || {
+        let status = store.migration_status().await.unwrap();
+        status.into_iter().map(|it| (it.name, it.state)).collect::<Vec<_>>()
+    };
+    let all = |state| migrations().into_iter().map(|name| (name, state)).collect::<Vec<_>>();
+    for _ in 0..2 {
+        assert_eq!(told().await, all(MigrationState::Pending));
+    }
+    migrate(&store).await;
+    assert_eq!(told().await, all(MigrationState::Applied));
+    let change = "UPDATE mainstem.events_migrations SET checksum = '1' WHERE version = 1;
+                  INSERT INTO mainstem.events_migrations SELECT 99, 'later', applied_on, '1' FROM mainstem.events_migrations LIMIT 1;
+                  DELETE FROM mainstem.events_migrations WHERE version = 2";
+    router.client().await.unwrap().batch_execute(change).await.unwrap();
+    let told = told().await;
+    let states: Vec<_> = told.iter().map(|(_, state)| *state).collect();
+    assert_eq!(states[..2], [MigrationState::Changed, MigrationState::Pending]);
+    assert_eq!(told.last(), Some(&("V99__later".to_owned(), MigrationState::Unknown)));
 }
 
 #[tokio::test]

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The files in `migrations/`, in their order.
-const FILES: [(&str, &str); 4] = [
+pub(super) const FILES: [(&str, &str); 4] = [
     ("V1__log", include_str!("../../../migrations/V1__log.sql")),
     ("V2__append", include_str!("../../../migrations/V2__append.sql")),
     ("V3__snapshots", include_str!("../../../migrations/V3__snapshots.sql")),

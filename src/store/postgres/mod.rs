@@ -17,7 +17,7 @@
 //! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
 //! | `failure` | what the server's errors mean here |
 //! | `hot_key`, `index` | the indexes that are there by choice |
-//! | `migrate`, `alone` | the tables, and who may change them at a time |
+//! | `migrate`, `migration_status`, `alone` | the tables, how far they are, and who may change them at a time |
 //! | `access` | what roles may do |
 //! | `check` | whether the tables are what this version needs |
 
@@ -42,6 +42,8 @@ mod load;
 mod merge;
 #[cfg(feature = "migrations")]
 mod migrate;
+#[cfg(feature = "migrations")]
+mod migration_status;
 mod names;
 mod news;
 mod overtaken;
@@ -60,8 +62,6 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use self::consumer::{
     CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
 };
-#[cfg(feature = "migrations")]
-pub use self::migrate::{Migrate, Migrated};
 pub use self::{
     access::Access,
     builder::PostgresEventStoreBuilder,
@@ -71,6 +71,11 @@ pub use self::{
     names::LogName,
 };
 use self::{announce::Announcements, builder::GroupLimits, group::Group, known::Known, news::News, read_sql::ReadSql};
+#[cfg(feature = "migrations")]
+pub use self::{
+    migrate::{Migrate, Migrated},
+    migration_status::{MigrationState, MigrationStatus},
+};
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, Piece, QueryRequest,
     ReadBehindRequest, Served, WaitRequest,

@@ -1,0 +1,1 @@
+SELECT position, id, following FROM "mainstem"."events" ORDER BY position DESC LIMIT 1

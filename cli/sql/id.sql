@@ -1,0 +1,1 @@
+SELECT id FROM "mainstem"."events" WHERE position = $1

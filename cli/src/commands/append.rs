@@ -1,0 +1,156 @@
+//! `mainstem append`.
+
+use std::io::{BufRead, IsTerminal};
+
+use clap::Args;
+use mainstem::{AppendCondition, EventId, EventStore, ExpectedVersion, LogName, Mark, NewEvent};
+use serde_json::json;
+
+use crate::{
+    failure::{Failure, OUTCOME_UNKNOWN, Result},
+    filter,
+    interrupt::Interrupt,
+    nodes::Nodes,
+    output::{self, Output},
+    record,
+};
+
+/// Appends events: arguments, or JSON lines from standard input
+///
+/// An event is a JSON object such as {"type": "BookLent", "tags": ["book:b-1"], "payload": {"BookID": "b-1"}}. Instead of
+/// a payload it may have bytes (in base64) and content_type, and besides metadata, id (a UUID) and occurred_at (a time).
+///
+/// All of them are one append: they are written together or not at all. With --chunk they are several, for more events
+/// than go into one.
+///
+/// Give ids if you may have to repeat it: the same events with the same ids are not written twice. Without, each event
+/// gets a new id. Prints a JSON object: first_position, last_position, last_id, repeated, node.
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub(crate) struct AppendArgs {
+    /// The events; none for standard input
+    events: Vec<String>,
+    /// Write nothing if an event matches this filter, as for `tail --filter`
+    #[arg(long, value_name = "FILTER")]
+    fail_if: Option<String>,
+    /// … behind this place: POSITION, or POSITION:ID, which also notices that the log has lost what was read
+    #[arg(long, value_name = "PLACE", requires = "fail_if")]
+    after: Option<String>,
+    /// Append to this fixed stream
+    #[arg(long, value_name = "ID", conflicts_with = "chunk")]
+    stream: Option<String>,
+    /// The version that the stream must have: a number, `none` or `any`
+    #[arg(long, value_name = "VERSION", default_value = "any", requires = "stream")]
+    expect: String,
+    /// Append so many at a time, each chunk whole or not at all
+    #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    chunk: Option<u64>,
+}
+
+pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
+    let (condition, expected) = (condition(&args)?, expected(&args.expect)?);
+    let events = if args.events.is_empty() { events_of_stdin(interrupt).await? } else { from_arguments(&args.events)? };
+    let ids: Vec<EventId> = events.iter().map(NewEvent::id).collect();
+    let store = interrupt.or("nothing was written", nodes.store(log)).await??;
+    if interrupt.has_come() {
+        return Err(Failure::interrupted("nothing was written"));
+    }
+    let mut output = Output::stdout();
+    // From here on it is not interrupted: its answer comes within the limit, and says what was written.
+    if let Some(chunk) = args.chunk {
+        let bar = output::progress(events.len() as u64, "events");
+        let import = store.import(events, condition).chunk(usize::try_from(chunk).unwrap_or(usize::MAX));
+        let imported = import
+            .on_progress(|so_far| bar.set_position(so_far.events))
+            .await
+            .map_err(|error| explained(error, &ids))?;
+        bar.finish_and_clear();
+        output.json(&json!({
+            "events": imported.events, "repeated": imported.repeated, "chunks": imported.chunks,
+            "last_position": imported.last.position(), "last_id": imported.last.id(),
+        }))?;
+        return output.flush();
+    }
+    let mut append = store.append(events, condition);
+    if let Some(stream) = args.stream {
+        append = append.to_stream(stream, expected);
+    }
+    let appended = append.await.map_err(|error| explained(error, &ids))?;
+    let mut answer = json!({
+        "first_position": appended.first_position(), "last_position": appended.last().position(),
+        "last_id": appended.last().id(), "repeated": appended.is_repeated(), "node": appended.node(),
+    });
+    if let Some(versions) = appended.stream_versions() {
+        answer["first_version"] = (*versions.start()).into();
+        answer["last_version"] = (*versions.end()).into();
+    }
+    output.json(&answer)?;
+    output.flush()
+}
+
+/// Without the ids nobody could ask again.
+fn explained(error: mainstem::Error, ids: &[EventId]) -> Failure {
+    let failure = Failure::from(error);
+    if failure.status != OUTCOME_UNKNOWN {
+        return failure;
+    }
+    const SHOWN: usize = 20;
+    let shown: Vec<_> = ids.iter().take(SHOWN).map(ToString::to_string).collect();
+    let more = if ids.len() > SHOWN { " …" } else { "" };
+    failure.and(format!(
+        "append the same events with the same ids again: that writes them, or says that they are there. The ids: {}{more}",
+        shown.join(" ")
+    ))
+}
+
+fn from_arguments(events: &[String]) -> Result<Vec<NewEvent>> {
+    events.iter().enumerate().map(|(index, text)| record::new_event(&format!("event {}", index + 1), text)).collect()
+}
+
+async fn events_of_stdin(interrupt: &Interrupt) -> Result<Vec<NewEvent>> {
+    let read = interrupt.or("nothing was written", tokio::task::spawn_blocking(from_stdin)).await?;
+    read.map_err(|error| Failure::failed(format!("standard input cannot be read: {error}")))?
+}
+
+fn from_stdin() -> Result<Vec<NewEvent>> {
+    let stdin = std::io::stdin();
+    if stdin.is_terminal() {
+        eprintln!("reading events from the terminal, one a line; Ctrl-D ends them");
+    }
+    let mut events = Vec::new();
+    for (index, line) in stdin.lock().lines().enumerate() {
+        let line = line.map_err(|error| Failure::usage(format!("standard input: line {}: {error}", index + 1)))?;
+        if !line.trim().is_empty() {
+            events.push(record::new_event(&format!("line {}", index + 1), &line)?);
+        }
+    }
+    match events.is_empty() {
+        true => Err(Failure::usage("there are no events to append: give some as arguments or on standard input")),
+        false => Ok(events),
+    }
+}
+
+fn condition(args: &AppendArgs) -> Result<AppendCondition> {
+    let Some(text) = &args.fail_if else { return Ok(AppendCondition::none()) };
+    let condition = AppendCondition::fail_if_events_match(filter::parse("--fail-if", text)?);
+    let Some(place) = &args.after else { return Ok(condition) };
+    let wrong = || Failure::usage(format!("--after {place:?} is neither POSITION nor POSITION:ID"));
+    Ok(match place.split_once(':') {
+        None => condition.after_position(place.parse().map_err(|_| wrong())?),
+        Some((position, id)) => {
+            let id: EventId = id.parse().map_err(|_| wrong())?;
+            condition.after(Mark::new(position.parse().map_err(|_| wrong())?, id))
+        }
+    })
+}
+
+fn expected(text: &str) -> Result<ExpectedVersion> {
+    match text {
+        "any" => Ok(ExpectedVersion::Any),
+        "none" => Ok(ExpectedVersion::NoStream),
+        version => version
+            .parse()
+            .map(ExpectedVersion::Exact)
+            .map_err(|_| Failure::usage(format!("--expect {version:?} is neither a version nor `none` nor `any`"))),
+    }
+}

@@ -1,0 +1,91 @@
+//! What is asked of the nodes.
+
+use std::collections::BTreeMap;
+
+use mainstem::{Client, LogName};
+use serde::{Deserialize, de::DeserializeOwned};
+
+use crate::{
+    failure::{Failure, Result},
+    nodes::put_into,
+};
+
+/// What one node says of itself.
+#[derive(Debug, Deserialize)]
+pub(crate) struct NodeFacts {
+    pub(crate) version: String,
+    pub(crate) database: String,
+    pub(crate) encoding: String,
+    pub(crate) role: String,
+    pub(crate) is_superuser: bool,
+    pub(crate) sees_statistics: bool,
+    settings: BTreeMap<String, String>,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) synchronous_standbys: i64,
+    pub(crate) connections: i64,
+    pub(crate) idle_in_transaction_seconds: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+pub(crate) struct Slot {
+    pub(crate) name: String,
+    pub(crate) is_active: bool,
+    pub(crate) wal_status: Option<String>,
+    pub(crate) held_bytes: Option<i64>,
+}
+
+/// What the primary says of the log, and of what this role may do with it.
+#[derive(Debug, Deserialize)]
+pub(crate) struct LogFacts {
+    pub(crate) is_there: bool,
+    /// As the planner estimates; negative when it does not know.
+    pub(crate) rows: i64,
+    pub(crate) may_use_schema: bool,
+    pub(crate) may_select: bool,
+    pub(crate) may_insert: bool,
+    pub(crate) may_execute: bool,
+    pub(crate) invalid_indexes: Vec<String>,
+    /// How conditions are searched for: by what, and the plan.
+    #[serde(skip)]
+    pub(crate) plans: Vec<(&'static str, String)>,
+}
+
+impl NodeFacts {
+    pub(crate) async fn ask(client: &Client) -> Result<Self> {
+        let row = client.query_one(include_str!("../../../sql/node_facts.sql"), &[]).await?;
+        read(row.get(0))
+    }
+
+    /// A setting as `pg_settings` has it, in its base unit.
+    pub(crate) fn setting(&self, name: &str) -> &str {
+        self.settings.get(name).map_or("", |value| value)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> Option<i64> {
+        self.setting(name).parse().ok()
+    }
+}
+
+impl LogFacts {
+    pub(crate) async fn ask(client: &Client, log: &LogName) -> Result<Self> {
+        let row = client.query_one(include_str!("../../../sql/log_facts.sql"), &[&log.schema(), &log.log()]).await?;
+        let mut facts: Self = read(row.get(0))?;
+        if facts.may_select {
+            for (by, sql) in [
+                ("type", include_str!("../../../sql/plan_by_type.sql")),
+                ("tag", include_str!("../../../sql/plan_by_tag.sql")),
+                ("payload", include_str!("../../../sql/plan_by_payload.sql")),
+            ] {
+                let lines = client.query(&put_into(log, sql), &[]).await?;
+                let lines: Vec<&str> = lines.iter().map(|row| row.get(0)).collect();
+                facts.plans.push((by, lines.join("\n")));
+            }
+        }
+        Ok(facts)
+    }
+}
+
+fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
+    serde_json::from_str(text)
+        .map_err(|error| Failure::failed(format!("what the server tells cannot be read: {error}")))
+}

@@ -1,0 +1,93 @@
+//! What is wrong with the log, and with what the role may do.
+
+use mainstem::{Error, ErrorKind};
+
+use super::{
+    facts::{LogFacts, NodeFacts},
+    finding::{
+        Finding,
+        Severity::{Fault, Note, Warning},
+    },
+};
+
+/// Below this a scan of the whole log is what a good planner does.
+const LONG_LOG: i64 = 10_000;
+
+pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let mut add = |finding: Finding| findings.push(finding.at(node));
+    let role = &of.role;
+    if of.is_superuser {
+        add(Finding::new(
+            Note,
+            "superuser",
+            format!("the role {role:?} is a superuser"),
+            "an application that is one can drop the log, and PostgreSQL checks none of its grants",
+            "give the application a role of its own (LogName::grants says which grants)",
+        ));
+    } else if !of.sees_statistics {
+        add(Finding::new(
+            Note,
+            "no_statistics",
+            format!("the role {role:?} is no member of pg_read_all_stats"),
+            "replicas hide their timeline from it: after a failover, reads with a bound wait for minutes",
+            format!("GRANT pg_monitor TO {role:?}"),
+        ));
+    }
+    // What else is there, `unfit` says.
+    if !log.is_there {
+        return findings;
+    }
+    let lacks = |right: &str| format!("the role {role:?} lacks {right}");
+    let grant = "run the statements that LogName::grants gives, as the owner of the log";
+    if !log.may_use_schema {
+        add(Finding::new(Fault, "grants", lacks("USAGE on the schema"), "it can neither read nor append", grant));
+    } else if !log.may_select {
+        add(Finding::new(Fault, "grants", lacks("SELECT on the log"), "it can neither read nor append", grant));
+    } else if !log.may_insert || !log.may_execute {
+        let right = if log.may_insert { "EXECUTE on the append procedure" } else { "INSERT on the log" };
+        add(Finding::new(
+            Warning,
+            "grants",
+            lacks(right),
+            "it can read, and not append: is it meant for a reader?",
+            grant,
+        ));
+    }
+    for index in &log.invalid_indexes {
+        add(Finding::new(
+            Warning,
+            "invalid_index",
+            format!("the index {index} is not valid"),
+            "a build of it was interrupted: it serves no search, and each append pays for it",
+            format!("REINDEX INDEX CONCURRENTLY {index}, or drop it and build it again"),
+        ));
+    }
+    for (by, plan) in &log.plans {
+        if log.rows >= LONG_LOG && plan.contains("Seq Scan") {
+            add(Finding::new(
+                Warning,
+                "guard_plan",
+                format!("a condition by {by} is judged by a scan of the whole log: {}", plan.replace('\n', "; ")),
+                "each append with such a condition takes as long as reading the log",
+                "look for a lost index (the schema's findings), enable_… settings of the role or the database, and missing \
+                 statistics (ANALYZE)",
+            ));
+        }
+    }
+    findings
+}
+
+/// What the library's own check says.
+pub(crate) fn unfit(error: &Error) -> Finding {
+    let (severity, todo) = match error.kind() {
+        ErrorKind::Schema => (Fault, "run `mainstem migrate`; what it cannot mend, restore by hand"),
+        // Then the findings of the nodes say more.
+        _ => (Warning, "see the other findings"),
+    };
+    let finding = Finding::new(severity, "schema", error.report(), "appends and reads fail, or are slow", todo);
+    match error.node() {
+        Some(node) => finding.at(node),
+        None => finding,
+    }
+}

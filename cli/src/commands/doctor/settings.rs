@@ -1,0 +1,285 @@
+//! Settings that will hurt.
+
+use mainstem::Role;
+
+use super::{
+    facts::{NodeFacts, Slot},
+    finding::{
+        Finding,
+        Severity::{self, Fault, Note, Warning},
+    },
+};
+
+/// Where a setting counts.
+#[derive(Clone, Copy, PartialEq)]
+enum On {
+    Any,
+    Primary,
+    Replica,
+}
+
+/// A setting, when it hurts, and what to do.
+struct Rule {
+    on: On,
+    setting: &'static str,
+    hurts: fn(&NodeFacts, &str) -> bool,
+    severity: Severity,
+    why: &'static str,
+    todo: &'static str,
+}
+
+fn is_off(_: &NodeFacts, value: &str) -> bool {
+    value == "off"
+}
+
+fn is_on(_: &NodeFacts, value: &str) -> bool {
+    value == "on"
+}
+
+fn is_zero(_: &NodeFacts, value: &str) -> bool {
+    value == "0"
+}
+
+const RULES: &[Rule] = &[
+    Rule {
+        on: On::Any,
+        setting: "fsync",
+        hurts: is_off,
+        severity: Fault,
+        why: "a crash of the machine destroys the database, acknowledged events included",
+        todo: "fsync = on, and make nodes anew that have crashed without it",
+    },
+    Rule {
+        on: On::Any,
+        setting: "full_page_writes",
+        hurts: is_off,
+        severity: Fault,
+        why: "a crash in the middle of a write leaves half a page, which nothing repairs",
+        todo: "full_page_writes = on",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "synchronous_commit",
+        hurts: is_off,
+        severity: Warning,
+        why: "a crash of the primary loses appends that were acknowledged, and their positions are used again",
+        todo: "synchronous_commit = on for the role that appends",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "synchronous_commit",
+        hurts: |node, value| value == "local" && !node.setting("synchronous_standby_names").is_empty(),
+        severity: Warning,
+        why: "there are synchronous standbys, and appends do not wait for them: a failover loses acknowledged events",
+        todo: "synchronous_commit = on for the role that appends",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "synchronous_standby_names",
+        hurts: |_, value| value.is_empty(),
+        severity: Note,
+        why: "an append is acknowledged when it is on the primary's disk alone: a failover may lose the last ones",
+        todo: "if you cannot lose any, name two standbys or more: synchronous_standby_names = 'ANY 1 (a, b)'",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "synchronous_standby_names",
+        hurts: |node, value| !value.is_empty() && node.sees_statistics && node.synchronous_standbys == 0,
+        severity: Fault,
+        why: "no synchronous standby is connected: every append waits until one comes, and then has an unknown outcome",
+        todo: "start a standby of these names, or set others",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "wal_level",
+        hurts: |_, value| value == "minimal",
+        severity: Fault,
+        why: "no replica can follow, and no backup of the WAL can be made",
+        todo: "wal_level = replica, and restart",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "default_transaction_isolation",
+        hurts: |_, value| value != "read committed",
+        severity: Fault,
+        why: "appends run at READ COMMITTED, and are refused at any other level",
+        todo: "ALTER ROLE … SET default_transaction_isolation = 'read committed' for the role that appends",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "default_transaction_read_only",
+        hurts: is_on,
+        severity: Fault,
+        why: "appends are refused",
+        todo: "reset default_transaction_read_only for the role, the database or the server",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "wal_sender_timeout",
+        hurts: is_zero,
+        severity: Warning,
+        why: "a replica that is gone without a word is taken for connected, and a synchronous one holds all appends up",
+        todo: "wal_sender_timeout = '60s', the default, or less",
+    },
+    Rule {
+        on: On::Replica,
+        setting: "wal_receiver_timeout",
+        hurts: is_zero,
+        severity: Warning,
+        why: "when the primary is gone without a word, this replica waits for it for ever, and grows old",
+        todo: "wal_receiver_timeout = '60s', the default, or less",
+    },
+    Rule {
+        on: On::Replica,
+        setting: "max_standby_streaming_delay",
+        hurts: |_, value| value == "-1",
+        severity: Warning,
+        why: "one long read stops replay for as long as it takes: everybody else reads the past",
+        todo: "max_standby_streaming_delay = '30s', the default, or less",
+    },
+    Rule {
+        on: On::Replica,
+        setting: "max_standby_streaming_delay",
+        hurts: |_, value| value.parse().is_ok_and(|delay: i64| (0..1000).contains(&delay)),
+        severity: Warning,
+        why: "replay cancels reads that are in its way almost at once; they are made again elsewhere, at the primary's cost",
+        todo: "max_standby_streaming_delay = '5s' or more, or hot_standby_feedback = on",
+    },
+    Rule {
+        on: On::Replica,
+        setting: "hot_standby_feedback",
+        hurts: is_off,
+        severity: Note,
+        why: "vacuum on the primary may remove rows that a read here still sees, which cancels it. The log only grows, but read \
+              models do not",
+        todo: "if reads are cancelled (pg_stat_database_conflicts), hot_standby_feedback = on; a long read then keeps dead rows \
+               on the primary",
+    },
+    Rule {
+        on: On::Any,
+        setting: "tcp_keepalives_idle",
+        hurts: |_, value| value.parse().is_ok_and(|seconds: i64| seconds > 600),
+        severity: Note,
+        why: "the server notices only after so many seconds that a client is gone, and keeps its session and its locks",
+        todo: "tcp_keepalives_idle = 60, tcp_keepalives_interval = 10, tcp_keepalives_count = 3",
+    },
+    Rule {
+        on: On::Any,
+        setting: "jit",
+        hurts: is_on,
+        severity: Warning,
+        why: "the URL's options turn it on: compiling takes tens of milliseconds where the planner overrates a search",
+        todo: "leave jit out of the URL's options: the router turns it off for its connections",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "idle_in_transaction_session_timeout",
+        hurts: is_zero,
+        severity: Note,
+        why: "a client that forgets its transaction keeps its locks, and dead rows of all tables, for ever",
+        todo: "idle_in_transaction_session_timeout = '1min' for the roles of applications",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "autovacuum",
+        hurts: is_off,
+        severity: Warning,
+        why: "statistics grow old, so that searches are planned badly, and transaction ids run out",
+        todo: "autovacuum = on",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "max_slot_wal_keep_size",
+        hurts: |node, value| value == "-1" && !node.slots.is_empty(),
+        severity: Note,
+        why: "a replica that is stopped for good makes its slot keep WAL until the primary's disk is full",
+        todo: "max_slot_wal_keep_size = a part of the disk that can be spared",
+    },
+];
+
+/// What the user says.
+pub(crate) struct Limits {
+    /// The connections of all his pools to a node.
+    pub(crate) pool: u32,
+    /// A transaction that is idle for so many seconds was forgotten.
+    pub(crate) max_idle: i64,
+}
+
+pub(crate) fn findings(node: &str, role: Role, is_primary: bool, facts: &NodeFacts, limits: &Limits) -> Vec<Finding> {
+    let counts = |on: On| match on {
+        On::Any => true,
+        On::Primary => is_primary,
+        On::Replica => role == Role::Replica && !is_primary,
+    };
+    let hurt = RULES.iter().filter(|rule| counts(rule.on) && (rule.hurts)(facts, facts.setting(rule.setting)));
+    let mut findings: Vec<_> = hurt
+        .map(|rule| {
+            let seen = match facts.setting(rule.setting) {
+                "" => format!("{} is empty", rule.setting),
+                value => format!("{} is {value}", rule.setting),
+            };
+            Finding::new(rule.severity, rule.setting, seen, rule.why, rule.todo)
+        })
+        .collect();
+    findings.extend(facts.slots.iter().filter_map(of_slot));
+    findings.extend(connections(facts, limits.pool));
+    if let Some(seconds) = facts.idle_in_transaction_seconds.filter(|seconds| *seconds >= limits.max_idle) {
+        findings.push(Finding::new(
+            Warning,
+            "idle_in_transaction",
+            format!("a session is idle in a transaction for {seconds} s"),
+            "it keeps its locks and dead rows, and builds of indexes wait for it",
+            "find it in pg_stat_activity, end it with pg_terminate_backend, and mend the program",
+        ));
+    }
+    if facts.encoding != "UTF8" {
+        findings.push(Finding::new(
+            Fault,
+            "encoding",
+            format!("the database's encoding is {}", facts.encoding),
+            "JSON and texts of events need UTF8",
+            "make a database with ENCODING 'UTF8'",
+        ));
+    }
+    findings.into_iter().map(|finding| finding.at(node)).collect()
+}
+
+fn of_slot(slot: &Slot) -> Option<Finding> {
+    let Slot { name, is_active, wal_status, held_bytes } = slot;
+    if wal_status.as_deref() == Some("lost") {
+        return Some(Finding::new(
+            Fault,
+            "slot_lost",
+            format!("WAL that the slot {name} needs was removed"),
+            "its replica can never catch up by itself",
+            format!("make the replica anew (pg_basebackup), or SELECT pg_drop_replication_slot('{name}')"),
+        ));
+    }
+    if *is_active {
+        return None;
+    }
+    let held = held_bytes.unwrap_or(0).max(0);
+    Some(Finding::new(
+        Warning,
+        "slot_inactive",
+        format!("the slot {name} is inactive, and holds {held} bytes of WAL"),
+        "it grows with all that is written, until the disk is full or the slot is lost",
+        format!("start its replica, or, if that is gone for good, SELECT pg_drop_replication_slot('{name}')"),
+    ))
+}
+
+fn connections(facts: &NodeFacts, pool: u32) -> Option<Finding> {
+    let places = facts.number("max_connections")? - facts.number("superuser_reserved_connections").unwrap_or(0);
+    (i64::from(pool) > places).then(|| {
+        Finding::new(
+            Warning,
+            "max_connections",
+            format!(
+                "your pools open up to {pool} connections, and {places} are to be had ({} are in use now)",
+                facts.connections
+            ),
+            "under load connections are refused, and the node is taken for one that lets nobody in",
+            "raise max_connections, make the pools smaller, or put PgBouncer in between",
+        )
+    })
+}

@@ -1,0 +1,150 @@
+//! What the nodes are to one another.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstem::{NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot};
+
+use super::{
+    facts::NodeFacts,
+    finding::{
+        Finding,
+        Severity::{Fault, Note, Warning},
+    },
+};
+
+pub(crate) fn findings(snapshot: &RouterSnapshot, max_lag: Duration) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    match &snapshot.primary {
+        PrimaryState::Known(_) => {}
+        PrimaryState::SplitBrain(one, other) => findings.push(Finding::new(
+            Fault,
+            "split_brain",
+            format!("{one} and {other} both take writes, on the same timeline"),
+            "what is written to one of them will be lost",
+            "stop one of them, and make it anew as a replica of the other",
+        )),
+        PrimaryState::Fenced(node) => findings.push(Finding::new(
+            Fault,
+            "no_primary",
+            format!("only {node} takes writes, and another node has seen a newer timeline"),
+            "it was replaced: what is written to it is not in the present history",
+            "list the new primary, and make this one anew as its replica (pg_rewind)",
+        )),
+        _ => findings.push(Finding::new(
+            Fault,
+            "no_primary",
+            "no node takes writes",
+            "appends and strong reads fail",
+            "start the primary, promote a replica (pg_ctl promote), or list the node that is the primary now",
+        )),
+    }
+    if let [only] = &*snapshot.nodes {
+        findings.push(
+            Finding::new(
+                Note,
+                "no_replicas",
+                "it is the only node that was given",
+                "eventual reads go to the primary, and its loss is a restore",
+                "give the replicas too, if there are some",
+            )
+            .at(&only.name),
+        );
+    }
+    findings.extend(snapshot.nodes.iter().filter_map(|node| of_node(node, snapshot.timeline, max_lag)));
+    findings
+}
+
+fn of_node(node: &NodeSnapshot, newest: Option<u32>, max_lag: Duration) -> Option<Finding> {
+    let timeline = |timeline: Option<u32>| timeline.map_or_else(|| "?".to_owned(), |it| it.to_string());
+    let finding = match node.state {
+        // `unseen` says why.
+        NodeCondition::Ejected { .. } => return None,
+        NodeCondition::Foreign => Finding::new(
+            Fault,
+            "foreign_node",
+            "it belongs to another cluster: its system identifier is not that of the others",
+            "it has other data, and is never read from",
+            "correct its URL, or make it anew with pg_basebackup",
+        ),
+        NodeCondition::Fenced => Finding::new(
+            Fault,
+            "fenced_node",
+            format!("it takes writes on timeline {}, and is not the primary", timeline(node.timeline)),
+            "whoever still writes to it will lose that",
+            "stop it, and make it anew as a replica (pg_rewind)",
+        ),
+        NodeCondition::OlderTimeline => Finding::new(
+            Fault,
+            "older_timeline",
+            format!("it is on timeline {}, and the cluster on {}", timeline(node.timeline), timeline(newest)),
+            "it has not followed the last failover, and serves no reads",
+            "point its primary_conninfo at the new primary; if it has WAL that this lacks, make it anew (pg_rewind)",
+        ),
+        _ if node.is_receiving == Some(false) && node.role == Role::Replica => Finding::new(
+            Warning,
+            "not_receiving",
+            "it is not connected to the node that it follows",
+            "it falls behind whatever is written, and its slot holds WAL back on the primary",
+            "look into its log: the address, the password or the slot in primary_conninfo may be wrong",
+        ),
+        _ if node.lag.is_some_and(|lag| lag > max_lag) => Finding::new(
+            Warning,
+            "lag",
+            format!(
+                "it is {:.1} s behind the primary ({} bytes)",
+                node.lag?.as_secs_f64(),
+                node.lag_bytes.unwrap_or(0)
+            ),
+            "reads there are that old, and those that need newer ones go to the primary",
+            "look for long reads that stop replay, recovery_min_apply_delay, a paused replay, and a slow disk",
+        ),
+        _ => return None,
+    };
+    Some(finding.at(&node.name))
+}
+
+/// A node that could not be asked.
+pub(crate) fn unseen(name: &str, is_primary: bool, error: &str) -> Finding {
+    let (severity, why) = match is_primary {
+        true => (Fault, "appends and strong reads fail"),
+        false => (Warning, "the others carry its load, and nothing of it could be looked at"),
+    };
+    let todo = "start it, correct its URL, or take it out of the list";
+    Finding::new(severity, "unreachable", format!("it does not serve: {error}"), why, todo).at(name)
+}
+
+/// What must be the same on all nodes.
+pub(crate) fn alike(nodes: &[(Arc<str>, NodeFacts)]) -> Vec<Finding> {
+    let Some(((first_name, first), others)) = nodes.split_first() else { return Vec::new() };
+    let mut findings = Vec::new();
+    for (name, facts) in others {
+        if facts.database != first.database {
+            findings.push(
+                Finding::new(
+                    Fault,
+                    "other_database",
+                    format!(
+                        "its URL names the database {:?}, and that of {first_name} {:?}",
+                        facts.database, first.database
+                    ),
+                    "reads there find another log, or none",
+                    "correct the URL",
+                )
+                .at(name),
+            );
+        }
+        if facts.version != first.version {
+            findings.push(
+                Finding::new(
+                    Warning,
+                    "other_version",
+                    format!("it runs PostgreSQL {}, and {first_name} {}", facts.version, first.version),
+                    "fixes of one are not in the other, and after a failover the cluster behaves otherwise",
+                    "update them to the same minor version, replicas first",
+                )
+                .at(name),
+            );
+        }
+    }
+    findings
+}

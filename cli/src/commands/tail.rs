@@ -1,0 +1,120 @@
+//! `mainstem tail`.
+
+use clap::{ArgGroup, Args};
+use mainstem::{Consistency, Event, EventStore, Filter, LogName, PostgresEventStore, Start, Subscribe};
+
+use crate::{
+    failure::{Failure, Result},
+    filter::FilterArgs,
+    interrupt::Interrupt,
+    nodes::Nodes,
+    output::Output,
+    record::Record,
+    time::Time,
+};
+
+/// Prints the events of the log and those that come, as JSON lines
+///
+/// In the order of the log, each once, over lost connections and failovers. The events come from a replica, if there is
+/// one. It begins at the end of the log unless an option says otherwise, and ends with Ctrl-C, which is no failure.
+///
+/// A line has position, id, type, tags, payload (or content_type and bytes in base64), metadata, occurred_at, recorded_at,
+/// and stream and version if it has some.
+#[derive(Args)]
+#[command(verbatim_doc_comment, group = ArgGroup::new("start").multiple(false))]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    filter: FilterArgs,
+    /// Begin behind this position; 0 is the beginning of the log
+    #[arg(long, value_name = "POSITION", group = "start")]
+    after: Option<u64>,
+    /// Begin with the first event that was recorded at this time or later, such as 2026-01-31T12:00:00Z
+    #[arg(long, value_name = "TIME", group = "start")]
+    since: Option<Time>,
+    /// End with the last event that is there now, instead of waiting for more
+    #[arg(long)]
+    no_follow: bool,
+    /// End when so many have been printed
+    #[arg(long, value_name = "EVENTS")]
+    limit: Option<u64>,
+    /// Read from the primary
+    #[arg(long)]
+    primary: bool,
+}
+
+pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
+    let filter = args.filter.filter()?;
+    let Some(connected) = interrupt.or("", nodes.store(log)).await.ok() else { return Ok(()) };
+    let store = connected?;
+    let head = store.last(&Filter::any_event()).consistency(Consistency::Strong).await?;
+    let end = head.as_ref().map_or(0, |event| event.position());
+    let start = match (args.after, args.since) {
+        // It would wait for an event that may never come, or is not the one that was meant.
+        (Some(position), _) if position > end => {
+            return Err(Failure::usage(format!("--after {position} is beyond the log, which ends at position {end}")));
+        }
+        (Some(position), _) => Start::AfterPosition(position),
+        (None, Some(Time(time))) => Start::RecordedFrom(time),
+        (None, None) => head.as_ref().map_or(Start::Beginning, |event| Start::After(event.mark())),
+    };
+    let mut printer = Printer { output: Output::stdout(), left: args.limit.unwrap_or(u64::MAX) };
+    if args.no_follow {
+        // A replica may serve, if it has what was there when this began.
+        let level = if args.primary { Consistency::Strong } else { Consistency::AtLeast(head.token().clone()) };
+        let read = read(&store, &filter, start, level, end, &mut printer);
+        // Whoever ends it has seen how far it came.
+        return interrupt.or("", read).await.unwrap_or(Ok(()));
+    }
+    let level = if args.primary { Consistency::Strong } else { Consistency::Eventual };
+    let mut subscription = store.subscribe(&filter).start(start).consistency(level).build();
+    while printer.left > 0 {
+        let batch = tokio::select! {
+            biased;
+            () = interrupt.come() => break,
+            batch = subscription.next_batch() => batch,
+        };
+        let Some(batch) = batch else { break };
+        printer.print(batch?.events())?;
+    }
+    Ok(())
+}
+
+/// Prints what there is up to a position.
+async fn read(
+    store: &PostgresEventStore,
+    filter: &Filter,
+    mut start: Start,
+    level: Consistency,
+    end: u64,
+    printer: &mut Printer,
+) -> Result<()> {
+    const PIECE: u64 = 1000;
+    loop {
+        let fetched = store.fetch(filter, start).limit(PIECE).consistency(level.clone()).await?;
+        let wanted = fetched.iter().take_while(|event| event.position() <= end).count();
+        printer.print(&fetched[..wanted])?;
+        if wanted < fetched.len() || fetched.is_at_head() || printer.left == 0 {
+            return Ok(());
+        }
+        start = fetched.cursor().into();
+    }
+}
+
+struct Printer {
+    output: Output,
+    /// So many more events are wanted.
+    left: u64,
+}
+
+impl Printer {
+    fn print(&mut self, events: &[Event]) -> Result<()> {
+        for event in events {
+            if self.left == 0 {
+                break;
+            }
+            self.output.json(&Record::of(event)?)?;
+            self.left -= 1;
+        }
+        self.output.flush()
+    }
+}

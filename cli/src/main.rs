@@ -1,0 +1,67 @@
+//! The command line of Mainstem.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `args` | what all commands are told: the manual is in the comments of each command's `Args` |
+//! | `nodes` | from the URLs to a router |
+//! | `failure` | why a command did not succeed, and the exit status of each reason |
+//! | `secrets` | what keeps passwords out of everything that is printed |
+//! | `interrupt` | Ctrl-C |
+//! | `output` | lines on standard output, and progress on standard error |
+//! | `time`, `record` | times and events as JSON |
+//! | `filter` | a filter from options |
+//! | `commands` | a file or folder for each |
+
+mod args;
+mod commands;
+mod failure;
+mod filter;
+mod interrupt;
+mod nodes;
+mod output;
+mod record;
+mod secrets;
+mod time;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::{args::Cli, failure::Failure, interrupt::Interrupt};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            // It quotes what it does not understand, which may be a URL.
+            eprint!("{}", secrets::hidden(&error.render().to_string()));
+            return ExitCode::from(failure::USAGE);
+        }
+        Err(help) => {
+            let _ = help.print();
+            return ExitCode::SUCCESS;
+        }
+    };
+    let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("mainstem: the runtime does not start: {error}");
+            return ExitCode::from(failure::FAILED);
+        }
+    };
+    let result = runtime.block_on(async {
+        let interrupt = Interrupt::listen()?;
+        commands::run(cli, &interrupt).await
+    });
+    // Connections and probes need no farewell.
+    runtime.shutdown_background();
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { status, message }) => {
+            if !message.is_empty() {
+                eprintln!("mainstem: {}", secrets::hidden(&message));
+            }
+            ExitCode::from(status)
+        }
+    }
+}

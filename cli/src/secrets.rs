@@ -1,0 +1,66 @@
+//! What keeps passwords out of everything that is printed.
+//!
+//! The library's messages have none. This is for what others quote: the parser of the command line, above all.
+
+const HIDDEN: &str = "…";
+
+/// The text, without the passwords of URLs and of `password=` settings in it.
+pub(crate) fn hidden(text: &str) -> String {
+    without_settings(&without_userinfo(text))
+}
+
+fn without_userinfo(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find("://") {
+        let (before, behind) = rest.split_at(at + 3);
+        shown.push_str(before);
+        // The host begins behind the last @ of the line: what is in a password, nobody can tell from what follows it.
+        let end = behind.find('\n').unwrap_or(behind.len());
+        let url = &behind[..end];
+        match (url.find(':'), url.rfind('@')) {
+            (Some(colon), Some(host)) if colon < host => {
+                shown.push_str(&url[..=colon]);
+                shown.push_str(HIDDEN);
+                shown.push_str(&url[host..]);
+            }
+            _ => shown.push_str(url),
+        }
+        rest = &behind[end..];
+    }
+    shown + rest
+}
+
+fn without_settings(text: &str) -> String {
+    const NAME: &str = "password=";
+    let mut shown = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(at) = rest.find(NAME) {
+        let (before, behind) = rest.split_at(at + NAME.len());
+        shown.push_str(before);
+        shown.push_str(HIDDEN);
+        let quoted = behind.strip_prefix('\'').map(|value| value.find('\'').map_or(behind.len(), |end| end + 2));
+        let plain = || behind.find(|c: char| c.is_whitespace() || matches!(c, '&' | '\'')).unwrap_or(behind.len());
+        rest = &behind[quoted.unwrap_or_else(plain)..];
+    }
+    shown + rest
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hidden;
+
+    #[test]
+    fn no_password_is_left() {
+        for (text, shown) in [
+            ("unexpected 'postgres://a:s3cret@h/d' found", "unexpected 'postgres://a:…@h/d' found"),
+            ("postgres://a:s3@cret@h/d,postgres://b:s3cret@i/d x", "postgres://a:…@i/d x"),
+            ("host=h password=s3cret user=a", "host=h password=… user=a"),
+            ("'host=h password='s3 cret' user=a'", "'host=h password=… user=a'"),
+            ("postgres://h/d?user=a&password=s3cret&x=1", "postgres://h/d?user=a&password=…&x=1"),
+            ("see https://example.org/a", "see https://example.org/a"),
+        ] {
+            assert_eq!(hidden(text), shown);
+        }
+    }
+}

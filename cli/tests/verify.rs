@@ -1,0 +1,108 @@
+//! `mainstem verify`.
+
+use mainstem::{AppendCondition, EventStore, ExpectedVersion, NewEvent};
+
+use crate::support::{cluster, fill, log, run, sql};
+
+#[tokio::test]
+async fn a_whole_log_is_whole_on_every_node() {
+    let (_database, urls, store) = log().await;
+    fill(&store, "A", 25).await;
+    let pair = [NewEvent::new("B", &1).unwrap(), NewEvent::new("B", &2).unwrap()];
+    store.append(pair, AppendCondition::none()).to_stream("s", ExpectedVersion::NoStream).await.unwrap();
+    let verified = run(&urls, &["verify", "--chunk", "10"]).await.ok();
+    let lines: Vec<&str> = verified.lines().collect();
+    assert_eq!(lines.len(), 3, "{verified}");
+    assert!(lines[0].starts_with("primary ") && lines[0].contains("27 events, up to position 27 ("), "{verified}");
+    for line in &lines[1..] {
+        assert!(
+            line.starts_with("replica ") && line.ends_with("the same as the primary, up to position 27"),
+            "{verified}"
+        );
+    }
+}
+
+/// Changes what nobody may change.
+async fn change(url: &str, statement: &str) {
+    let table = "ALTER TABLE mainstem.events";
+    let trigger = "TRIGGER events_append_only";
+    sql(url, &format!("{table} DISABLE {trigger}; {statement}; {table} ENABLE ALWAYS {trigger}")).await;
+}
+
+#[tokio::test]
+async fn each_fault_is_found() {
+    for (statement, says) in [
+        ("DELETE FROM mainstem.events WHERE position = 5", "no event is at position 5, and one at 6"),
+        ("DELETE FROM mainstem.events WHERE position = 1", "no event is at position 1, and one at 2"),
+        ("DELETE FROM mainstem.events WHERE position IN (10, 11)", "no event is at position 11, and one at 12"),
+        (
+            "UPDATE mainstem.events SET following = 3 WHERE position = 4",
+            "the append in front of position 5 is not whole",
+        ),
+        (
+            "UPDATE mainstem.events SET following = 7 WHERE position = 10",
+            "the append in front of position 11 is not whole",
+        ),
+        ("UPDATE mainstem.events SET following = 2 WHERE position = 13", "ends within an append: 2 of its events"),
+        ("UPDATE mainstem.events SET version = 4 WHERE version = 3", "at position 13 is version 4 of the stream \"s\""),
+        (
+            "UPDATE mainstem.events SET version = CASE version WHEN 1 THEN 2 ELSE 1 END WHERE version < 3",
+            "is version 2 of the stream",
+        ),
+    ] {
+        let (database, urls, store) = log().await;
+        fill(&store, "A", 10).await;
+        for n in 1..=3 {
+            let event = NewEvent::new("B", &n).unwrap();
+            store.append([event], AppendCondition::none()).to_stream("s", ExpectedVersion::Any).await.unwrap();
+        }
+        let statement = statement.replace("SET version = CASE", "SET stream = 't', version = CASE");
+        change(&database.primary_url(), &statement).await;
+        let verified = run(&urls, &["verify", "--chunk", "10"]).await;
+        assert_eq!(verified.status, 20, "{statement}: {verified:#?}");
+        assert!(verified.stdout.contains(says), "{statement}: {verified:#?}");
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_has_other_events_is_told_with_the_first_of_them() {
+    // A replica is the primary's copy, so that what differs is another database of it: a wrong URL is found, too.
+    let (_database, ours, store) = log().await;
+    fill(&store, "A", 25).await;
+    let export = run(&ours, &["export", "--primary"]).await.ok();
+    let (other, theirs, _store) = log().await;
+    crate::support::run_with(&theirs, &["import"], &export).await.ok();
+    change(&other.primary_url(), "UPDATE mainstem.events SET payload = '{\"n\": 0}' WHERE position IN (13, 20)").await;
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let verified = run(&[ours[0].clone(), ours[1].clone(), theirs[2].clone()], &["verify", "--chunk", "10"]).await;
+    assert_eq!(verified.status, 20, "{verified:#?}");
+    assert!(verified.stdout.contains("FAULT: at position 13 the event"), "{verified:#?}");
+    assert!(verified.stdout.contains("the same as the primary, up to position 25"), "{verified:#?}");
+    assert!(verified.stdout.contains("is not a prefix of the primary"), "{verified:#?}");
+}
+
+#[tokio::test]
+async fn a_node_that_does_not_answer_is_told() {
+    let (_database, urls, store) = log().await;
+    fill(&store, "A", 1).await;
+    let nowhere = "postgres://ada@127.0.0.1:1/library".to_owned();
+    let verified = run(&[urls[0].clone(), nowhere], &["verify"]).await;
+    assert!(verified.stdout.contains("127.0.0.1:1: not looked at"), "{verified:#?}");
+    verified.failed(1, &["one node was not looked at"]);
+}
+
+#[tokio::test]
+async fn a_replica_that_lags_is_compared_as_far_as_it_is() {
+    let cluster = crate::support::started(mainstem::testing::LocalCluster::builder()).await;
+    let urls = crate::support::nodes(&cluster);
+    let store = crate::support::store(&urls).await;
+    fill(&store, "A", 5).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).pause_replay().await.unwrap();
+    fill(&store, "A", 2).await;
+    let verified = run(&urls, &["verify", "--timeout", "2"]).await.ok();
+    assert!(verified.contains("the same as the primary, up to position 5; it is 2 events behind"), "{verified}");
+    cluster.replica(0).resume_replay().await.unwrap();
+    let verified = run(&urls, &["verify"]).await.ok();
+    assert!(verified.contains("the same as the primary, up to position 7\n"), "{verified}");
+}
