@@ -8,14 +8,16 @@ use super::{
     check,
     connection::SessionSettings,
     core::MOST_NODES,
-    manager::{ConnectFailures, FailureSink, Manager},
+    manager::{ConnectFailures, Manager},
     names,
     node::{Node, Pool},
+    own_pool::OwnPool,
     probe::Probes,
     settings::{ReplicaOptions, Routing},
     source::{Parsed, Source},
     state::{NodeHandle, State},
     tls,
+    upkeep::{self, Upkeep},
 };
 use crate::error::{Error, Result};
 
@@ -40,6 +42,7 @@ pub struct RouterBuilder {
     sources: Vec<(Role, Source, ReplicaOptions)>,
     max_connections: u32,
     session: SessionSettings,
+    pub(super) upkeep: Upkeep,
     require_replicas: bool,
     limits: Limits,
     pub(super) routing: Routing,
@@ -63,6 +66,7 @@ impl Default for RouterBuilder {
             sources: Vec::new(),
             max_connections: 10,
             session: SessionSettings { statements: 100, is_pooled: false },
+            upkeep: Upkeep::default(),
             require_replicas: false,
             limits: Limits {
                 acquire_timeout: Duration::from_secs(5),
@@ -225,6 +229,7 @@ impl RouterBuilder {
         let require_replicas = self.require_replicas;
         let router = self.assemble()?;
         check::nodes(&router, require_replicas).await?;
+        upkeep::warm_up(&router.inner.nodes, router.inner.limits.acquire_timeout).await;
         router.inner.probes.start();
         Ok(router)
     }
@@ -253,7 +258,7 @@ impl RouterBuilder {
     fn assemble(self) -> Result<Router> {
         self.check_settings()?;
         let mut resolver = self.resolver();
-        let Self { mut sources, max_connections, session, mut limits, routing, .. } = self;
+        let Self { mut sources, max_connections, session, upkeep, mut limits, routing, .. } = self;
         limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
@@ -278,16 +283,15 @@ impl RouterBuilder {
                 Parsed::Url(_, config) => {
                     let failures = Arc::new(ConnectFailures::new());
                     let (handle, connect_timeout) = (handle.clone(), limits.connect_timeout);
-                    let manager = Manager::new(*config, handle, connect_timeout, session, Arc::clone(&failures));
-                    let pool = own_pool(manager, max_connections, &failures);
-                    Pool::Own { pool, size: max_connections, failures }
+                    let of_its_own = Arc::clone(&failures);
+                    let manager = Manager::new(*config, handle, connect_timeout, session, upkeep, of_its_own);
+                    Pool::Own(OwnPool::new(manager, max_connections, failures, upkeep))
                 }
             };
             Node::new(config.name, config.role, pool, handle)
         });
         let nodes: Vec<_> = nodes.collect();
-        let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
-        let probes = Probes::new(probed, limits.connect_timeout);
+        let probes = Probes::new(nodes.clone(), routing.is_probing(), limits.connect_timeout);
         Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes, database }) })
     }
 
@@ -312,6 +316,7 @@ impl RouterBuilder {
             return Err(Error::configuration(format!("a router has at most {MOST_NODES} nodes, and not {count}")));
         }
         self.routing.check()?;
+        self.upkeep.check(self.max_connections)?;
         if self.max_connections == 0 {
             return Err(Error::configuration("max_connections is 0: no call could ever get a connection"));
         }
@@ -335,24 +340,12 @@ impl fmt::Debug for RouterBuilder {
             .field("roles", &self.sources.iter().map(|(role, ..)| role).collect::<Vec<_>>())
             .field("max_connections", &self.max_connections)
             .field("session", &self.session)
+            .field("upkeep", &self.upkeep)
             .field("require_replicas", &self.require_replicas)
             .field("limits", &self.limits)
             .field("routing", &self.routing)
             .finish()
     }
-}
-
-fn own_pool(manager: Manager, max_connections: u32, failures: &Arc<ConnectFailures>) -> bb8::Pool<Manager> {
-    // The limits are ours (`node::acquire`), which also says why: bb8's own would wait in silence. It must not be
-    // shorter than any of ours, and needs an end.
-    let never = Duration::from_secs(24 * 60 * 60);
-    bb8::Pool::builder()
-        .max_size(max_connections)
-        .connection_timeout(never)
-        .retry_connection(false)
-        .test_on_check_out(false)
-        .error_sink(Box::new(FailureSink(Arc::clone(failures))))
-        .build_unchecked(manager)
 }
 
 #[cfg(test)]

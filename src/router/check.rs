@@ -25,7 +25,7 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
     let leads = |node: &Node| node.role() == Role::Primary && !node.handle().is_fenced();
     // Without an answer, the primary of the settings is only believed to be it.
     let mut answered = nodes.iter().zip(&answers).filter_map(|(node, answer)| answer.is_ok().then_some(node));
-    let is_led = probes.are_running() && answered.any(|node| leads(node));
+    let is_led = probes.are_asking() && answered.any(|node| leads(node));
     let mut cluster = None;
     for (node, answer) in nodes.iter().zip(answers) {
         let may_be = |role| role == node.configured_role() || is_led && (role == Role::Replica || leads(node));

@@ -9,7 +9,7 @@
 //! | `state` | the core with a clock, a lock, and its counters |
 //! | `route` | from a decision to a connection, or to an error |
 //! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
-//! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
+//! | `node`, `own_pool`, `admission`, `upkeep`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried` | which nodes a call has asked |
@@ -32,6 +32,7 @@ macro_rules! flawed {
     };
 }
 
+mod admission;
 mod borrowed;
 mod builder;
 mod check;
@@ -48,6 +49,7 @@ mod listen;
 mod manager;
 mod names;
 mod node;
+mod own_pool;
 mod pooled;
 mod prepared;
 mod probe;
@@ -63,6 +65,7 @@ mod statements;
 mod tls;
 mod transaction;
 mod tried;
+mod upkeep;
 mod url;
 
 use std::{future::Future, sync::Arc};

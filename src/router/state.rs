@@ -204,6 +204,15 @@ impl NodeHandle {
         Self { state, index }
     }
 
+    pub(super) fn random(&self) -> u64 {
+        self.state.random()
+    }
+
+    /// Whether it is out of service.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.state.table.load().is_ejected(self.index)
+    }
+
     /// Its place among the router's nodes.
     pub(super) fn index(&self) -> usize {
         self.index

@@ -46,7 +46,7 @@ pub(super) use self::{
     live::{Live, NodeLive},
     node::NodeConfig,
     observation::{ConnectFailure, Observation, Report, Standing, Wish},
-    random::{STEP, mix},
+    random::{STEP, below as random_below, mix},
     set::{MOST_NODES, NodeSet},
     table::{Asked, Decision, Exclusion, Reason, Refusal, Route, Table, Want},
 };

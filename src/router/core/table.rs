@@ -205,6 +205,11 @@ impl Table {
         self.system
     }
 
+    /// Whether this node is out of service.
+    pub(in crate::router) fn is_ejected(&self, node: usize) -> bool {
+        self.ejected.contains(node)
+    }
+
     /// Whether this node told the timeline that it is on when it was asked last.
     pub(in crate::router) fn tells_timeline(&self, node: usize) -> bool {
         self.entries.get(node).is_some_and(|entry| entry.tells_timeline)
