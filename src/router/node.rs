@@ -30,6 +30,10 @@ const FULL_PATIENCE: Duration = Duration::from_millis(50);
 pub(crate) struct Node {
     name: Arc<str>,
     configured_role: Role,
+    /// The database, unless only the pool's owner knows it.
+    database: Option<Arc<str>>,
+    /// Whether it was added while the router runs, or found by a name.
+    is_found: bool,
     pool: Pool,
     handle: NodeHandle,
     /// Whether its server keeps its control data to itself, so that nobody asks for it a second time: each refusal is a
@@ -45,9 +49,30 @@ pub(super) enum Pool {
 }
 
 impl Node {
-    pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Arc<Self> {
+    pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Self {
         let (hides_control_data, replay_watch) = (AtomicBool::new(false), ReplayWatch::default());
-        Arc::new(Self { name, configured_role, pool, handle, hides_control_data, replay_watch })
+        let (database, is_found) = (None, false);
+        Self { name, configured_role, database, is_found, pool, handle, hides_control_data, replay_watch }
+    }
+
+    /// With the name of its database.
+    pub(super) fn of_database(mut self, database: Option<&str>) -> Self {
+        self.database = database.map(Arc::from);
+        self
+    }
+
+    /// One that the settings do not name.
+    pub(super) fn found(mut self) -> Arc<Self> {
+        self.is_found = true;
+        Arc::new(self)
+    }
+
+    pub(super) fn is_found(&self) -> bool {
+        self.is_found
+    }
+
+    pub(super) fn database(&self) -> Option<&str> {
+        self.database.as_deref()
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {

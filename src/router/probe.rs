@@ -19,7 +19,7 @@ use tokio::{
 use tokio_postgres::{Row, types::PgLsn};
 
 use super::{
-    Deadline, Effect,
+    Deadline, Effect, check,
     core::{Report, Standing},
     node::Node,
     upkeep,
@@ -51,21 +51,34 @@ pub(super) struct Answer {
 /// The tasks that ask, one for each node.
 #[derive(Debug)]
 pub(super) struct Probes {
-    nodes: Vec<Arc<Node>>,
     is_asking: bool,
     limit: Duration,
-    tasks: ArcSwap<Vec<AbortHandle>>,
+    tasks: ArcSwap<Vec<(Arc<Node>, AbortHandle)>>,
     starting: Mutex<()>,
 }
 
 impl Probes {
-    /// For these nodes, each of which is asked, if at all, for no longer than `limit` at a time.
-    pub(super) fn new(nodes: Vec<Arc<Node>>, is_asking: bool, limit: Duration) -> Self {
-        Self { nodes, is_asking, limit, tasks: ArcSwap::default(), starting: Mutex::new(()) }
+    /// Each node is asked, if at all, for no longer than `limit` at a time.
+    pub(super) fn new(is_asking: bool, limit: Duration) -> Self {
+        Self { is_asking, limit, tasks: ArcSwap::default(), starting: Mutex::new(()) }
     }
 
-    pub(super) fn start(&self) {
-        let tasks: Vec<_> = self.nodes.iter().map(|node| self.spawn(node)).collect();
+    /// Asks this node from now on.
+    pub(super) fn start(&self, node: &Arc<Node>) {
+        let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = Vec::clone(&self.tasks.load());
+        if tasks.iter().any(|(asked, _)| Arc::ptr_eq(asked, node)) {
+            return;
+        }
+        tasks.push((Arc::clone(node), self.spawn(node)));
+        self.tasks.store(Arc::new(tasks));
+    }
+
+    /// Asks this node no more.
+    pub(super) fn stop(&self, node: &Arc<Node>) {
+        let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = Vec::clone(&self.tasks.load());
+        tasks.extract_if(.., |(asked, _)| Arc::ptr_eq(asked, node)).for_each(|(_, task)| task.abort());
         self.tasks.store(Arc::new(tasks));
     }
 
@@ -80,12 +93,12 @@ impl Probes {
 
     /// Starts the tasks anew that have ended with their runtime, on that of whoever needs them.
     pub(super) fn keep_asking(&self) {
-        if self.tasks.load().iter().any(AbortHandle::is_finished) && Handle::try_current().is_ok() {
+        if self.tasks.load().iter().any(|(_, task)| task.is_finished()) && Handle::try_current().is_ok() {
             let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
             let tasks = self.tasks.load_full();
-            let restarted = tasks.iter().zip(&self.nodes).map(|(task, node)| match task.is_finished() {
-                true => self.spawn(node),
-                false => task.clone(),
+            let restarted = tasks.iter().map(|(node, task)| match task.is_finished() {
+                true => (Arc::clone(node), self.spawn(node)),
+                false => (Arc::clone(node), task.clone()),
             });
             self.tasks.store(Arc::new(restarted.collect()));
         }
@@ -95,7 +108,7 @@ impl Probes {
 /// They end with the router.
 impl Drop for Probes {
     fn drop(&mut self) {
-        self.tasks.load().iter().for_each(AbortHandle::abort);
+        self.tasks.load().iter().for_each(|(_, task)| task.abort());
     }
 }
 
@@ -142,6 +155,10 @@ async fn question(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
     };
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server did not say who it is"))?;
     let answer = read(row, sent_at).map_err(|error| error.with_node(Arc::clone(node.name())))?;
+    if node.handle().is_joining() {
+        // Those of the settings are judged by `connect`.
+        check::version(node, answer.version)?;
+    }
     node.handle().probed(answer.report);
     Ok(answer)
 }
