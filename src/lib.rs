@@ -126,8 +126,9 @@ pub use filter::{
 pub use json::Json;
 pub use lsn::Lsn;
 pub use router::{
-    BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, Isolation, NodeCondition,
-    NodeSnapshot, PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot, Transaction,
+    BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, HostResolver, Isolation,
+    NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot,
+    SourceSnapshot, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};

@@ -1,6 +1,10 @@
 //! The router's settings.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::{
     Inner, Role, Router,
@@ -8,14 +12,16 @@ use super::{
     check,
     connection::SessionSettings,
     core::MOST_NODES,
-    manager::{ConnectFailures, FailureSink, Manager},
+    discovery::{Discovery, DiscoverySettings, Member},
+    factory::Factory,
     names,
-    node::{Node, Pool},
+    nodes::Nodes,
     probe::Probes,
     settings::{ReplicaOptions, Routing},
-    source::{Parsed, Source},
+    source::Source,
     state::{NodeHandle, State},
     tls,
+    upkeep::{self, Upkeep},
 };
 use crate::error::{Error, Result};
 
@@ -40,9 +46,13 @@ pub struct RouterBuilder {
     sources: Vec<(Role, Source, ReplicaOptions)>,
     max_connections: u32,
     session: SessionSettings,
+    pub(super) upkeep: Upkeep,
     require_replicas: bool,
     limits: Limits,
     pub(super) routing: Routing,
+    pub(super) discovery: DiscoverySettings,
+    /// The first thing that was wrong with what it was told.
+    pub(super) mistake: Option<Error>,
     #[cfg(feature = "rustls")]
     tls: tls::TlsOptions,
 }
@@ -63,6 +73,7 @@ impl Default for RouterBuilder {
             sources: Vec::new(),
             max_connections: 10,
             session: SessionSettings { statements: 100, is_pooled: false },
+            upkeep: Upkeep::default(),
             require_replicas: false,
             limits: Limits {
                 acquire_timeout: Duration::from_secs(5),
@@ -72,6 +83,8 @@ impl Default for RouterBuilder {
                 fallback_wait: Duration::ZERO,
             },
             routing: Routing::default(),
+            discovery: DiscoverySettings::default(),
+            mistake: None,
             #[cfg(feature = "rustls")]
             tls: tls::TlsOptions::new(),
         }
@@ -224,8 +237,16 @@ impl RouterBuilder {
     pub async fn connect(self) -> Result<Router> {
         let require_replicas = self.require_replicas;
         let router = self.assemble()?;
+        for outcome in router.look_up_names().await {
+            if let Err(error) = outcome
+                && require_replicas
+            {
+                return Err(error);
+            }
+        }
         check::nodes(&router, require_replicas).await?;
-        router.inner.probes.start();
+        upkeep::warm_up(&router.inner.nodes.all(), router.inner.limits.acquire_timeout).await;
+        router.start();
         Ok(router)
     }
 
@@ -245,59 +266,61 @@ impl RouterBuilder {
     /// Outside of a tokio runtime.
     pub fn build(self) -> Result<Router> {
         let router = self.assemble()?;
-        router.inner.probes.start();
+        router.start();
         Ok(router)
     }
 
     /// The router, whose nodes are not asked yet.
-    fn assemble(self) -> Result<Router> {
+    fn assemble(mut self) -> Result<Router> {
+        if let Some(mistake) = self.mistake.take() {
+            return Err(mistake);
+        }
         self.check_settings()?;
-        let mut resolver = self.resolver();
-        let Self { mut sources, max_connections, session, mut limits, routing, .. } = self;
+        let tls = Mutex::new(self.tls_resolver());
+        let Self { mut sources, max_connections, session, upkeep, mut limits, routing, discovery, .. } = self;
         limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
+        let factory = Factory { limits, max_connections, session, upkeep, routing, tls };
         sources.sort_by_key(|(role, ..)| *role != Role::Primary);
         let mut listed = Vec::with_capacity(sources.len());
         for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            let source = source.parse(index, role, limits.connect_timeout, session.is_pooled, &mut resolver)?;
-            listed.push((source, role, options));
+            let url = source.url().filter(|_| role == Role::Replica).map(str::to_owned);
+            listed.push((factory.parse(source, index, role)?, role, options, url));
+        }
+        for (url, options) in discovery.examples() {
+            factory.config("".into(), options)?;
+            factory.parse(Source::Url(url), 0, Role::Replica)?;
         }
         let database = listed.first().and_then(|(source, ..)| source.database()).map(Arc::from);
         let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
         let mut parsed = Vec::with_capacity(listed.len());
-        for ((source, role, options), name) in listed.into_iter().zip(names::of(&addresses)?) {
-            parsed.push((routing.node(name, role, &options)?, source));
+        for ((source, role, options, url), name) in listed.into_iter().zip(names::of(&addresses)?) {
+            parsed.push((factory.routing.node(name, role, &options)?, source, url));
         }
-        let capacities = parsed.iter().map(|(_, source)| source.capacity(max_connections)).collect();
-        let configs = parsed.iter().map(|(config, _)| config.clone()).collect();
-        let state = Arc::new(State::new(routing.cluster(configs), capacities, routing.budget(max_connections)));
-        let nodes = parsed.into_iter().enumerate().map(|(index, (config, source))| {
+        let capacities = parsed.iter().map(|(_, source, _)| source.capacity(max_connections)).collect();
+        let cluster = factory.routing.cluster(parsed.iter().map(|(config, ..)| config.clone()).collect());
+        let budget = factory.routing.budget(max_connections);
+        let state = Arc::new(State::new(cluster, capacities, budget, discovery.finds_replicas()));
+        state.will_look_up(discovery.names());
+        let (mut nodes, mut members) = (Vec::with_capacity(parsed.len()), Vec::new());
+        for (index, (config, source, url)) in parsed.into_iter().enumerate() {
             let handle = NodeHandle::new(Arc::clone(&state), index);
-            let pool = match source {
-                Parsed::Pool(_, ExistingPool(pool)) => Pool::Borrowed(pool),
-                Parsed::Url(_, config) => {
-                    let failures = Arc::new(ConnectFailures::new());
-                    let (handle, connect_timeout) = (handle.clone(), limits.connect_timeout);
-                    let manager = Manager::new(*config, handle, connect_timeout, session, Arc::clone(&failures));
-                    let pool = own_pool(manager, max_connections, &failures);
-                    Pool::Own { pool, size: max_connections, failures }
-                }
-            };
-            Node::new(config.name, config.role, pool, handle)
-        });
-        let nodes: Vec<_> = nodes.collect();
-        let probed = if routing.is_probing() { nodes.clone() } else { Vec::new() };
-        let probes = Probes::new(probed, limits.connect_timeout);
-        Ok(Router { inner: Arc::new(Inner { nodes, state, limits, probes, database }) })
+            let node = Arc::new(factory.node(config.name, config.role, source, handle));
+            members.extend(url.map(|url| Member::of_settings(url, Arc::clone(&node))));
+            nodes.push(node);
+        }
+        let probes = Probes::new(factory.routing.is_probing(), limits.connect_timeout);
+        let (nodes, discovery) = (Nodes::new(nodes), Discovery::new(discovery, members));
+        Ok(Router { inner: Arc::new(Inner { nodes, discovery, factory, state, limits, probes, database }) })
     }
 
     #[cfg(feature = "rustls")]
-    fn resolver(&self) -> tls::Resolver {
+    fn tls_resolver(&self) -> tls::Resolver {
         tls::Resolver::new(self.tls.clone())
     }
 
     #[cfg(not(feature = "rustls"))]
-    fn resolver(&self) -> tls::Resolver {
+    fn tls_resolver(&self) -> tls::Resolver {
         tls::Resolver
     }
 
@@ -312,6 +335,8 @@ impl RouterBuilder {
             return Err(Error::configuration(format!("a router has at most {MOST_NODES} nodes, and not {count}")));
         }
         self.routing.check()?;
+        self.upkeep.check(self.max_connections)?;
+        self.discovery.check(self.routing.is_probing())?;
         if self.max_connections == 0 {
             return Err(Error::configuration("max_connections is 0: no call could ever get a connection"));
         }
@@ -335,24 +360,13 @@ impl fmt::Debug for RouterBuilder {
             .field("roles", &self.sources.iter().map(|(role, ..)| role).collect::<Vec<_>>())
             .field("max_connections", &self.max_connections)
             .field("session", &self.session)
+            .field("upkeep", &self.upkeep)
             .field("require_replicas", &self.require_replicas)
             .field("limits", &self.limits)
             .field("routing", &self.routing)
+            .field("discovery", &self.discovery)
             .finish()
     }
-}
-
-fn own_pool(manager: Manager, max_connections: u32, failures: &Arc<ConnectFailures>) -> bb8::Pool<Manager> {
-    // The limits are ours (`node::acquire`), which also says why: bb8's own would wait in silence. It must not be
-    // shorter than any of ours, and needs an end.
-    let never = Duration::from_secs(24 * 60 * 60);
-    bb8::Pool::builder()
-        .max_size(max_connections)
-        .connection_timeout(never)
-        .retry_connection(false)
-        .test_on_check_out(false)
-        .error_sink(Box::new(FailureSink(Arc::clone(failures))))
-        .build_unchecked(manager)
 }
 
 #[cfg(test)]

@@ -20,15 +20,19 @@ const OLDEST_VERSION: i32 = 15;
 /// if one of them is the primary now.
 pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()> {
     let Inner { nodes, limits, probes, .. } = &*router.inner;
+    let nodes = nodes.all();
     let deadline = Deadline::after(limits.acquire_timeout);
     let answers = join_all(nodes.iter().map(|node| probe::ask(node, deadline))).await;
     let leads = |node: &Node| node.role() == Role::Primary && !node.handle().is_fenced();
     // Without an answer, the primary of the settings is only believed to be it.
     let mut answered = nodes.iter().zip(&answers).filter_map(|(node, answer)| answer.is_ok().then_some(node));
-    let is_led = probes.are_running() && answered.any(|node| leads(node));
+    let is_led = probes.are_asking() && answered.any(|node| leads(node));
     let mut cluster = None;
     for (node, answer) in nodes.iter().zip(answers) {
-        let may_be = |role| role == node.configured_role() || is_led && (role == Role::Replica || leads(node));
+        // A name that stands for replicas may well stand for the primary, too.
+        let may_be = |role| {
+            node.is_found() || role == node.configured_role() || is_led && (role == Role::Replica || leads(node))
+        };
         let answer = answer.and_then(|answer| judge(node, answer, may_be));
         let system = match answer {
             Ok(report) => report.system,
@@ -53,13 +57,18 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
 }
 
 fn judge(node: &Node, Answer { report, version }: Answer, may_be: impl Fn(Role) -> bool) -> Result<Report> {
-    let named = |error: Error| Err(error.with_node(node.name().clone()));
-    if version < OLDEST_VERSION {
-        let message = format!("the server is PostgreSQL {version}; version {OLDEST_VERSION} or newer is needed");
-        return named(Error::configuration(message));
-    }
+    self::version(node, version)?;
     if !may_be(report.standing.role()) {
-        return named(failure::wrong_role(node.configured_role()));
+        return Err(failure::wrong_role(node.configured_role()).with_node(node.name().clone()));
     }
     Ok(report)
+}
+
+/// Whether this is a version that the crate knows.
+pub(super) fn version(node: &Node, version: i32) -> Result<()> {
+    if version < OLDEST_VERSION {
+        let message = format!("the server is PostgreSQL {version}; version {OLDEST_VERSION} or newer is needed");
+        return Err(Error::configuration(message).with_node(node.name().clone()));
+    }
+    Ok(())
 }

@@ -36,6 +36,12 @@ pub(super) struct Connection {
     role: Role,
     generation: u32,
     opened: Instant,
+    /// When it is to be closed, as soon as nobody uses it.
+    expires: Option<Instant>,
+    /// Since when nobody uses it, while it lies in the pool.
+    idle_since: Instant,
+    /// Whether the pool only looks at it.
+    is_looked_at: bool,
     settings: SessionSettings,
     statements: Mutex<StatementCache>,
     /// Of the statements of a pooled connection, the types of their parameters.
@@ -114,6 +120,9 @@ impl Connection {
             role,
             generation,
             opened,
+            expires: None,
+            idle_since: opened,
+            is_looked_at: false,
             settings,
             statements: Mutex::new(StatementCache::new(settings.statements)),
             types: Mutex::new(StatementCache::new(settings.statements)),
@@ -126,6 +135,37 @@ impl Connection {
             driver,
             encryption,
         })
+    }
+
+    /// Has it closed so long after it was opened.
+    pub(super) fn lives_for(mut self, lifetime: Option<Duration>) -> Self {
+        self.expires = lifetime.and_then(|lifetime| self.opened.checked_add(lifetime));
+        self
+    }
+
+    pub(super) fn is_expired(&self, now: Instant) -> bool {
+        self.expires.is_some_and(|expires| now >= expires)
+    }
+
+    /// How long nobody has used it.
+    pub(super) fn idle_for(&self, now: Instant) -> Duration {
+        now.saturating_duration_since(self.idle_since)
+    }
+
+    /// The pool takes it out and puts it back, which is no use of it; or closes it, if it is `too_old`.
+    pub(super) fn is_looked_at(&mut self, now: Instant, too_old: bool) {
+        self.is_looked_at = true;
+        if too_old {
+            self.expires = Some(now);
+        }
+    }
+
+    /// It comes back to the pool. Whether it is to be closed.
+    pub(super) fn came_back(&mut self, now: Instant) -> bool {
+        if !std::mem::take(&mut self.is_looked_at) {
+            self.idle_since = now;
+        }
+        self.is_spent() || self.is_expired(now)
     }
 
     pub(super) fn client(&self) -> &Client {

@@ -4,7 +4,7 @@ use std::{ops::Deref, sync::atomic::AtomicUsize};
 
 use tokio_postgres::Client;
 
-use super::{borrowed::BorrowedConnection, connection::Connection, manager::Manager};
+use super::{borrowed::BorrowedConnection, connection::Connection, own_pool::Pooled};
 
 pub(super) enum Held {
     Own(OwnConnection),
@@ -13,7 +13,7 @@ pub(super) enum Held {
 
 /// A connection of our own, which goes back to its pool, or belongs to none and is closed.
 pub(super) enum OwnConnection {
-    Pooled(bb8::PooledConnection<'static, Manager>),
+    Pooled(Pooled),
     Single(Box<Connection>),
 }
 
@@ -31,7 +31,7 @@ impl Held {
 
     pub(super) fn client_mut(&mut self) -> &mut Client {
         match self {
-            Self::Own(OwnConnection::Pooled(connection)) => connection.client_mut(),
+            Self::Own(OwnConnection::Pooled(pooled)) => pooled.connection.client_mut(),
             Self::Own(OwnConnection::Single(connection)) => connection.client_mut(),
             Self::Borrowed { connection, .. } => connection.client_mut(),
         }
@@ -50,15 +50,15 @@ impl Deref for OwnConnection {
 
     fn deref(&self) -> &Connection {
         match self {
-            Self::Pooled(connection) => connection,
+            Self::Pooled(pooled) => &pooled.connection,
             Self::Single(connection) => connection,
         }
     }
 }
 
-impl From<bb8::PooledConnection<'static, Manager>> for OwnConnection {
-    fn from(connection: bb8::PooledConnection<'static, Manager>) -> Self {
-        Self::Pooled(connection)
+impl From<Pooled> for OwnConnection {
+    fn from(pooled: Pooled) -> Self {
+        Self::Pooled(pooled)
     }
 }
 

@@ -36,7 +36,9 @@ impl Router {
         let Decision::Route(route) = self.inner.state.choose(Want::Strong, NodeSet::EMPTY) else {
             return Err(Error::new(ErrorKind::Unavailable, "no node is known to take writes"));
         };
-        let node = Arc::clone(&self.inner.nodes[route.node]);
+        let Some(node) = self.inner.nodes.get(route.node) else {
+            return Err(Error::new(ErrorKind::Unavailable, "the primary has just left"));
+        };
         let named = |error: Error| error.with_node(Arc::clone(node.name()));
         let opened = timeout_at(deadline.at(), node.dedicated()).await;
         let opened = opened.map_err(|_| named(failure::on_deadline(deadline, Effect::Read)))?;
@@ -59,7 +61,7 @@ impl Router {
 
     /// Whether reads can go anywhere but to the primary.
     pub(crate) fn has_replicas(&self) -> bool {
-        self.inner.nodes.len() > 1
+        self.inner.state.there().len() > 1 || self.inner.discovery.finds_replicas()
     }
 }
 

@@ -9,7 +9,10 @@ use std::{
 };
 
 use bb8::ManageConnection;
-use tokio::{sync::watch, time::timeout};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout},
+};
 use tokio_postgres::Config;
 
 use super::{
@@ -19,6 +22,7 @@ use super::{
     failure::NotConnected,
     state::NodeHandle,
     tls::Encryption,
+    upkeep::Upkeep,
 };
 
 /// The manager of one node's pool.
@@ -28,6 +32,7 @@ pub(super) struct Manager {
     node: NodeHandle,
     connect_timeout: Duration,
     session: SessionSettings,
+    upkeep: Upkeep,
     failures: Arc<ConnectFailures>,
 }
 
@@ -55,9 +60,10 @@ impl Manager {
         node: NodeHandle,
         connect_timeout: Duration,
         session: SessionSettings,
+        upkeep: Upkeep,
         failures: Arc<ConnectFailures>,
     ) -> Self {
-        Self { configs, node, connect_timeout, session, failures }
+        Self { configs, node, connect_timeout, session, upkeep, failures }
     }
 
     /// What becomes of it is told by whoever opens it, not by those who wait for it: they may be gone by then.
@@ -82,7 +88,10 @@ impl Manager {
         // server that accepts and then says nothing would keep this slot for ever.
         let limit = if flawed!(NoConnectLimit) { Duration::from_secs(3600) } else { self.connect_timeout };
         match timeout(limit, self.open_as_what_it_is()).await {
-            Ok(opened) => opened.map(Box::new),
+            Ok(opened) => {
+                let lifetime = self.upkeep.lifetime(self.node.random());
+                opened.map(|connection| Box::new(connection.lives_for(lifetime)))
+            }
             Err(_) => {
                 let limit = self.connect_timeout;
                 let message = format!("no connection within the connect timeout of {limit:?}");
@@ -136,7 +145,7 @@ impl ManageConnection for Manager {
     }
 
     fn has_broken(&self, connection: &mut Box<Connection>) -> bool {
-        connection.is_spent()
+        connection.came_back(Instant::now())
     }
 }
 

@@ -9,10 +9,11 @@
 //! | `state` | the core with a clock, a lock, and its counters |
 //! | `route` | from a decision to a connection, or to an error |
 //! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
-//! | `node`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool and its connections |
+//! | `node`, `own_pool`, `admission`, `upkeep`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried` | which nodes a call has asked |
+//! | `nodes`, `factory`, `discovery` | the nodes as they come and go, how they are made, and where they are found |
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `listen` | a connection that listens for notifications |
 //! | `client`, `transaction`, `standby` | the raw connection for any SQL, and what a standby only seems to do |
@@ -32,6 +33,7 @@ macro_rules! flawed {
     };
 }
 
+mod admission;
 mod borrowed;
 mod builder;
 mod check;
@@ -39,6 +41,8 @@ mod client;
 mod connection;
 mod core;
 mod deadline;
+mod discovery;
+mod factory;
 mod failure;
 mod floor;
 mod guard;
@@ -48,6 +52,8 @@ mod listen;
 mod manager;
 mod names;
 mod node;
+mod nodes;
+mod own_pool;
 mod pooled;
 mod prepared;
 mod probe;
@@ -63,6 +69,7 @@ mod statements;
 mod tls;
 mod transaction;
 mod tried;
+mod upkeep;
 mod url;
 
 use std::{future::Future, sync::Arc};
@@ -78,10 +85,11 @@ pub use self::{
     core::{
         EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
     },
+    discovery::{HostResolver, SourceSnapshot},
     settings::ReplicaOptions,
     transaction::{BeginTransaction, Isolation, Transaction},
 };
-use self::{builder::Limits, node::Node, probe::Probes, state::State};
+use self::{builder::Limits, discovery::Discovery, factory::Factory, nodes::Nodes, probe::Probes, state::State};
 pub(crate) use self::{
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
@@ -134,7 +142,9 @@ pub struct Router {
 
 #[derive(Debug)]
 struct Inner {
-    nodes: Vec<Arc<Node>>,
+    nodes: Nodes,
+    discovery: Discovery,
+    factory: Factory,
     state: Arc<State>,
     limits: Limits,
     probes: Probes,
@@ -206,7 +216,8 @@ impl Router {
     /// ```
     #[must_use]
     pub fn snapshot(&self) -> RouterSnapshot {
-        self.inner.state.snapshot()
+        let sources = self.inner.discovery.snapshot();
+        RouterSnapshot { sources, ..self.inner.state.snapshot() }
     }
 
     /// Forgets all that this node has told, and what nobody else has told: the newest timeline, and which cluster this is.
@@ -239,14 +250,21 @@ impl Router {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when no node has this name.
     pub fn forget(&self, node: &str) -> Result<()> {
-        let Some(found) = self.inner.nodes.iter().find(|candidate| **candidate.name() == *node) else {
-            let names: Vec<&str> = self.inner.nodes.iter().map(|node| &**node.name()).collect();
+        let nodes = self.inner.nodes.all();
+        let Some(found) = nodes.iter().find(|candidate| **candidate.name() == *node) else {
+            let names: Vec<&str> = nodes.iter().map(|node| &**node.name()).collect();
             let message = format!("no node has the name {node:?}; the nodes are {}", names.join(", "));
             return Err(Error::invalid_input(message));
         };
         tracing::warn!(node, "an operator has the router forget what this node has told");
         found.handle().forget();
         Ok(())
+    }
+
+    /// Asks all nodes from now on, and looks for others.
+    fn start(&self) {
+        self.inner.nodes.all().iter().for_each(|node| self.inner.probes.start(node));
+        self.start_looking();
     }
 
     /// The limit of one call, as the builder set it.
@@ -272,7 +290,7 @@ impl Router {
 
     /// The most connections to the primary, unless that is known to the owner of its pool alone.
     pub(crate) fn primary_size(&self) -> Option<u32> {
-        self.inner.nodes.first()?.size()
+        self.inner.nodes.get(0)?.size()
     }
 
     /// A connection to the primary.

@@ -1,12 +1,10 @@
 //! One node of the cluster: its name, its role, its pool.
 
 use std::{
-    pin::pin,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
 
-use futures_util::future::{Either, poll_immediate, select};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -17,14 +15,11 @@ use super::{
     failure::NotConnected,
     held::Held,
     lease::Lease,
-    manager::{ConnectFailures, Manager},
+    own_pool::{OwnPool, rounded},
     replay::ReplayWatch,
     state::{InFlight, NodeHandle},
 };
 use crate::error::{Error, ErrorKind};
-
-/// How long one who waits leaves a failed connect alone before the next one.
-const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 /// How long a probe waits for a connection of a full pool before it opens one of its own. Calls give theirs back in less,
 /// unless something is wrong.
@@ -35,6 +30,10 @@ const FULL_PATIENCE: Duration = Duration::from_millis(50);
 pub(crate) struct Node {
     name: Arc<str>,
     configured_role: Role,
+    /// The database, unless only the pool's owner knows it.
+    database: Option<Arc<str>>,
+    /// Whether it was added while the router runs, or found by a name.
+    is_found: bool,
     pool: Pool,
     handle: NodeHandle,
     /// Whether its server keeps its control data to itself, so that nobody asks for it a second time: each refusal is a
@@ -45,14 +44,35 @@ pub(crate) struct Node {
 
 #[derive(Debug)]
 pub(super) enum Pool {
-    Own { pool: bb8::Pool<Manager>, size: u32, failures: Arc<ConnectFailures> },
+    Own(OwnPool),
     Borrowed(Box<dyn BorrowedPool>),
 }
 
 impl Node {
-    pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Arc<Self> {
+    pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Self {
         let (hides_control_data, replay_watch) = (AtomicBool::new(false), ReplayWatch::default());
-        Arc::new(Self { name, configured_role, pool, handle, hides_control_data, replay_watch })
+        let (database, is_found) = (None, false);
+        Self { name, configured_role, database, is_found, pool, handle, hides_control_data, replay_watch }
+    }
+
+    /// With the name of its database.
+    pub(super) fn of_database(mut self, database: Option<&str>) -> Self {
+        self.database = database.map(Arc::from);
+        self
+    }
+
+    /// One that the settings do not name.
+    pub(super) fn found(mut self) -> Arc<Self> {
+        self.is_found = true;
+        Arc::new(self)
+    }
+
+    pub(super) fn is_found(&self) -> bool {
+        self.is_found
+    }
+
+    pub(super) fn database(&self) -> Option<&str> {
+        self.database.as_deref()
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
@@ -78,12 +98,17 @@ impl Node {
         self.handle.standing().0
     }
 
-    /// The most connections, if they are our own.
-    pub(super) fn size(&self) -> Option<u32> {
+    /// Its pool, if that is our own.
+    pub(super) fn own_pool(&self) -> Option<&OwnPool> {
         match &self.pool {
-            Pool::Own { size, .. } => Some(*size),
+            Pool::Own(pool) => Some(pool),
             Pool::Borrowed(_) => None,
         }
+    }
+
+    /// The most connections, if they are our own.
+    pub(super) fn size(&self) -> Option<u32> {
+        self.own_pool().map(OwnPool::size)
     }
 
     pub(super) fn handle(&self) -> &NodeHandle {
@@ -92,8 +117,7 @@ impl Node {
 
     /// A connection of its own, beside the pool's; `None` when only the owner of the pool can open one.
     pub(super) async fn dedicated(&self) -> Option<Result<Box<Connection>, Error>> {
-        let Pool::Own { pool, .. } = &self.pool else { return None };
-        let opened = pool.dedicated_connection().await;
+        let opened = self.own_pool()?.dedicated().await;
         Some(opened.map_err(|failed| failed.error.with_node(Arc::clone(&self.name))))
     }
 
@@ -105,10 +129,7 @@ impl Node {
         deadline: Deadline,
     ) -> Result<Lease, Error> {
         let held = match &self.pool {
-            Pool::Own { pool, size, failures } => {
-                let pooled = acquire(pool, *size, failures, until, deadline, &self.handle).await;
-                pooled.map(|connection| Held::Own(connection.into()))
-            }
+            Pool::Own(pool) => pool.acquire(until, deadline, &self.handle).await.map(|pooled| Held::Own(pooled.into())),
             Pool::Borrowed(pool) => borrow(&**pool, until, deadline, &self.handle).await.map(Held::borrowed),
         };
         match held {
@@ -121,100 +142,21 @@ impl Node {
     /// afterwards: else nobody would learn that the node has been promoted, or is silent, before they give one back.
     pub(super) async fn lease_for_probe(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
         let mut pooled = Box::pin(self.lease(None, deadline.at(), deadline));
-        let Pool::Own { pool, size, .. } = &self.pool else { return pooled.await };
+        let Some(pool) = self.own_pool() else { return pooled.await };
         if let Ok(lease) = timeout_at(deadline.or_within(FULL_PATIENCE), pooled.as_mut()).await {
             return lease;
         }
-        if pool.state().connections < *size {
+        if !pool.is_full() {
             return pooled.await;
         }
-        // Out of the line: bb8 wakes one of those who wait, who has to be one that listens.
+        // Out of the line: who is woken there has to be one that listens.
         drop(pooled);
-        let single = pool.dedicated_connection().await.map_err(|failed| self.named(failed.error))?;
+        let single = pool.dedicated().await.map_err(|failed| self.named(failed.error))?;
         Ok(Lease::new(Held::Own(single.into()), Arc::clone(self), None))
     }
 
     fn named(&self, error: Error) -> Error {
         if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error }
-    }
-}
-
-async fn acquire(
-    pool: &bb8::Pool<Manager>,
-    size: u32,
-    failures: &ConnectFailures,
-    until: Instant,
-    deadline: Deadline,
-    handle: &NodeHandle,
-) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
-    let mut failed = failures.subscribe();
-    let before = *failed.borrow();
-    loop {
-        // What has failed before we asked is not our affair.
-        failed.mark_unchanged();
-        let mut get = pin!(pool.get_owned());
-        // Most calls end here; the others also watch the clock and the connect errors.
-        let got = match poll_immediate(get.as_mut()).await {
-            Some(got) => got,
-            None => match timeout_at(until, select(get.as_mut(), pin!(failed.changed()))).await {
-                Ok(Either::Left((got, _))) => got,
-                Ok(Either::Right(_)) => {
-                    // Neither a connection nor the hope for one: nobody would wake us.
-                    if !failures.is_opening()
-                        && pool.state().connections == 0
-                        && let Some(failed) = failures.last()
-                    {
-                        if failed.why == ConnectFailure::Refused {
-                            handle.connect_failed(failed.why);
-                        }
-                        return Err(failed.error.clone());
-                    }
-                    // Somebody may give one back. bb8 does not try again to open one by itself: ask anew.
-                    match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
-                        Ok(got) => got,
-                        Err(_) if Instant::now() < until => continue,
-                        Err(_) => return Err(out_of_time(pool, size, failures, before, deadline)),
-                    }
-                }
-                Err(_) => return Err(out_of_time(pool, size, failures, before, deadline)),
-            },
-        };
-        match got {
-            // Closed by the server while it lay in the pool: dropping it makes room for a new one.
-            Ok(connection) if connection.is_spent() => handle.gone(),
-            Ok(connection) => return Ok(connection),
-            Err(bb8::RunError::User(failed)) => return Err(failed.error),
-            Err(bb8::RunError::TimedOut) => return Err(out_of_time(pool, size, failures, before, deadline)),
-        }
-    }
-}
-
-/// What a call that got no connection in time was waiting for.
-fn out_of_time(
-    pool: &bb8::Pool<Manager>,
-    size: u32,
-    failures: &ConnectFailures,
-    failures_before: u64,
-    deadline: Deadline,
-) -> Error {
-    let last = failures.last();
-    let is_new = failures.count() != failures_before;
-    let open = pool.state().connections;
-    let waited = rounded(deadline.elapsed());
-    let error = match &last {
-        // Nobody has one, so that nobody would have given one back: the connect error is the reason.
-        Some(last) if open == 0 && is_new => return last.error.clone(),
-        _ if open < size => {
-            Error::new(ErrorKind::Unavailable, format!("no connection could be opened within {waited:?}"))
-        }
-        _ => {
-            let message = format!("no connection became free within {waited:?}: the pool's limit is {size}");
-            Error::new(ErrorKind::Timeout, message)
-        }
-    };
-    match last {
-        Some(last) => error.with_source(last.error.clone()),
-        None => error,
     }
 }
 
@@ -255,9 +197,4 @@ async fn borrow(
             }
         }
     }
-}
-
-/// For people: nobody wants nanoseconds.
-fn rounded(duration: Duration) -> Duration {
-    Duration::from_millis(duration.as_millis().try_into().unwrap_or(u64::MAX))
 }

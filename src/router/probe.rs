@@ -3,7 +3,7 @@
 //! Calls tell what they see, but nobody calls a node that is out of service, or an idle one; and how far a replica is
 //! nobody says without being asked. A probe takes a connection of the node's pool like a call, so it needs no place of its
 //! own at the server, and a pool that cannot serve calls is noticed. Only when all of them are taken, and stay so, it opens one
-//! more, and closes it.
+//! more, and closes it. Behind each answer the pool is looked after.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -19,9 +19,10 @@ use tokio::{
 use tokio_postgres::{Row, types::PgLsn};
 
 use super::{
-    Deadline, Effect,
+    Deadline, Effect, check,
     core::{Report, Standing},
     node::Node,
+    upkeep,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -36,6 +37,9 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// The least time between two probes of a node, however much there is to ask.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
+/// The time between two looks at the pool of a node that is not asked.
+const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
+
 /// What a node has said.
 #[derive(Debug)]
 pub(super) struct Answer {
@@ -47,36 +51,54 @@ pub(super) struct Answer {
 /// The tasks that ask, one for each node.
 #[derive(Debug)]
 pub(super) struct Probes {
-    nodes: Vec<Arc<Node>>,
+    is_asking: bool,
     limit: Duration,
-    tasks: ArcSwap<Vec<AbortHandle>>,
+    tasks: ArcSwap<Vec<(Arc<Node>, AbortHandle)>>,
     starting: Mutex<()>,
 }
 
 impl Probes {
-    /// For these nodes, each of which is asked for no longer than `limit` at a time.
-    pub(super) fn new(nodes: Vec<Arc<Node>>, limit: Duration) -> Self {
-        Self { nodes, limit, tasks: ArcSwap::default(), starting: Mutex::new(()) }
+    /// Each node is asked, if at all, for no longer than `limit` at a time.
+    pub(super) fn new(is_asking: bool, limit: Duration) -> Self {
+        Self { is_asking, limit, tasks: ArcSwap::default(), starting: Mutex::new(()) }
     }
 
-    pub(super) fn start(&self) {
-        let tasks: Vec<_> = self.nodes.iter().map(|node| spawn(node, self.limit)).collect();
+    /// Asks this node from now on.
+    pub(super) fn start(&self, node: &Arc<Node>) {
+        let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = Vec::clone(&self.tasks.load());
+        if tasks.iter().any(|(asked, _)| Arc::ptr_eq(asked, node)) {
+            return;
+        }
+        tasks.push((Arc::clone(node), self.spawn(node)));
+        self.tasks.store(Arc::new(tasks));
+    }
+
+    /// Asks this node no more.
+    pub(super) fn stop(&self, node: &Arc<Node>) {
+        let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = Vec::clone(&self.tasks.load());
+        tasks.extract_if(.., |(asked, _)| Arc::ptr_eq(asked, node)).for_each(|(_, task)| task.abort());
         self.tasks.store(Arc::new(tasks));
     }
 
     /// Whether nodes are asked at all.
-    pub(super) fn are_running(&self) -> bool {
-        !self.nodes.is_empty()
+    pub(super) fn are_asking(&self) -> bool {
+        self.is_asking
+    }
+
+    fn spawn(&self, node: &Arc<Node>) -> AbortHandle {
+        tokio::spawn(run(Arc::clone(node), self.is_asking, self.limit)).abort_handle()
     }
 
     /// Starts the tasks anew that have ended with their runtime, on that of whoever needs them.
     pub(super) fn keep_asking(&self) {
-        if self.tasks.load().iter().any(AbortHandle::is_finished) && Handle::try_current().is_ok() {
+        if self.tasks.load().iter().any(|(_, task)| task.is_finished()) && Handle::try_current().is_ok() {
             let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
             let tasks = self.tasks.load_full();
-            let restarted = tasks.iter().zip(&self.nodes).map(|(task, node)| match task.is_finished() {
-                true => spawn(node, self.limit),
-                false => task.clone(),
+            let restarted = tasks.iter().map(|(node, task)| match task.is_finished() {
+                true => (Arc::clone(node), self.spawn(node)),
+                false => (Arc::clone(node), task.clone()),
             });
             self.tasks.store(Arc::new(restarted.collect()));
         }
@@ -86,22 +108,26 @@ impl Probes {
 /// They end with the router.
 impl Drop for Probes {
     fn drop(&mut self) {
-        self.tasks.load().iter().for_each(AbortHandle::abort);
+        self.tasks.load().iter().for_each(|(_, task)| task.abort());
     }
 }
 
-fn spawn(node: &Arc<Node>, limit: Duration) -> AbortHandle {
-    tokio::spawn(run(Arc::clone(node), limit)).abort_handle()
-}
-
-/// Asks this node again and again, each time for no longer than `limit`.
-async fn run(node: Arc<Node>, limit: Duration) {
+/// Asks this node again and again, if at all, each time for no longer than `limit`, and looks after its pool.
+async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
     loop {
+        if !is_asking {
+            upkeep::look_after(&node);
+            sleep(UPKEEP_PAUSE).await;
+            continue;
+        }
         let pause = node.handle().until_next_probe();
         // What ends it early is a wish to know at once.
         let _ = timeout(pause, node.handle().probe_wished()).await;
-        if let Err(error) = ask(&node, Deadline::after(limit)).await {
-            tracing::debug!(node = %node.name(), error = %error.report(), "a probe got no answer");
+        match ask(&node, Deadline::after(limit)).await {
+            Ok(_) => upkeep::look_after(&node),
+            Err(error) => {
+                tracing::debug!(node = %node.name(), error = %error.report(), "a probe got no answer");
+            }
         }
         sleep(LEAST_PAUSE).await;
     }
@@ -129,6 +155,10 @@ async fn question(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
     };
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server did not say who it is"))?;
     let answer = read(row, sent_at).map_err(|error| error.with_node(Arc::clone(node.name())))?;
+    if node.handle().is_joining() {
+        // Those of the settings are judged by `connect`.
+        check::version(node, answer.version)?;
+    }
     node.handle().probed(answer.report);
     Ok(answer)
 }

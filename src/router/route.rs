@@ -9,7 +9,6 @@ use super::{
     core::{Decision, NodeSet, Reason, Refusal, Route, Want},
     floor::{Demand, Floor, Unplaceable},
     guard::Guard,
-    node::Node,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -41,6 +40,7 @@ impl Router {
     pub(super) async fn lease(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
+        self.keep_looking();
         // The settings may be older than the last failover: the primary that they name is believed in only when everybody
         // has had the time to say otherwise.
         if *ask.level == Consistency::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
@@ -118,7 +118,7 @@ impl Router {
         if matches!(want, Want::AtLeast { .. }) {
             let behind = tried.behind();
             let watched: Vec<_> =
-                behind.into_iter().filter_map(|node| nodes.get(node)).map(Node::watch_replay).collect();
+                behind.into_iter().filter_map(|node| nodes.get(node)).map(|node| node.watch_replay()).collect();
             state.until_fresh(behind, want, until).await;
             drop(watched);
         } else {
@@ -130,11 +130,15 @@ impl Router {
 
     async fn lease_of(&self, route: Route, want: Want, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let Inner { nodes, limits, .. } = &*self.inner;
-        let node = &nodes[route.node];
+        // Since the choice it may have left, and its place may be another one's.
+        let Some(node) = nodes.get(route.node).filter(|node| !node.handle().is_joining()) else {
+            tried.push(route.node);
+            return Err(Error::new(ErrorKind::Unavailable, "the node that was chosen has just left"));
+        };
         let in_flight = node.handle().enter(route.reason == Reason::Fallback);
         tried.push(route.node);
         // While somebody else can be asked, nobody gets all of the time.
-        let others = want != Want::Strong && tried.nodes().len() < nodes.len();
+        let others = want != Want::Strong && !(self.inner.state.there() - tried.nodes()).is_empty();
         let until = if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
         let started = Instant::now();
         let lease = node.lease(Some(in_flight), until, deadline).await?;
@@ -159,7 +163,8 @@ impl Router {
 
     fn nobody_asked(&self, deadline: Deadline) -> Error {
         let Inner { state, nodes, .. } = &*self.inner;
-        let names: Vec<&str> = state.unasked().map(|node| &**nodes[node].name()).collect();
+        let mut names: Vec<_> = state.unasked().map(|node| nodes.name(node).to_string()).collect();
+        names.extend(self.inner.discovery.unanswered());
         let message = format!(
             "within {:?} of the start it could not be found out which node takes writes: {} have not answered yet",
             deadline.limit(),
@@ -169,7 +174,7 @@ impl Router {
     }
 
     fn refused(&self, refusal: Refusal, want: Want, tried: NodeSet, errors: Vec<Error>) -> Error {
-        let name = |node: usize| &**self.inner.nodes[node].name();
+        let name = |node: usize| self.inner.nodes.name(node);
         match refusal {
             Refusal::AllTried => none_left(errors),
             Refusal::NoReplica => {
@@ -198,7 +203,8 @@ impl Router {
     }
 
     fn replicas_unavailable(&self, why: &str, want: Want, tried: NodeSet, errors: &[Error]) -> Error {
-        let nodes = self.inner.nodes.iter().enumerate();
+        let nodes = self.inner.nodes.all();
+        let nodes = nodes.iter().map(|node| (node.handle().index(), node));
         let reasons = nodes.filter(|(index, node)| node.role() == Role::Replica || tried.contains(*index));
         let reasons: Vec<String> = reasons
             .map(|(index, node)| {

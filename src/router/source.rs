@@ -18,6 +18,13 @@ pub(super) enum Parsed {
 }
 
 impl Source {
+    pub(super) fn url(&self) -> Option<&str> {
+        match self {
+            Self::Url(url) => Some(url),
+            Self::Pool(_) => None,
+        }
+    }
+
     pub(super) fn parse(
         self,
         index: usize,

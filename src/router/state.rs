@@ -7,19 +7,19 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
 
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use super::{
     Role, RouterSnapshot,
     core::{
-        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeLive, NodeSet,
-        Observation, Report, STEP, Table, Want, Wish, Writer, mix,
+        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeConfig, NodeLive,
+        NodeSet, Observation, Report, STEP, Table, Want, Wish, Writer, mix,
     },
     floor::{Demand, Floor, Unplaceable},
 };
@@ -35,6 +35,10 @@ pub(super) struct State {
     wished: Box<[Notify]>,
     /// The nodes, a bit each, that nobody has asked yet how they are.
     unasked: AtomicU64,
+    /// Names that nobody has looked up yet, so that nodes are missing.
+    looking: AtomicUsize,
+    /// Counts failed connects.
+    failures: watch::Sender<u64>,
     /// The last of them has been asked.
     all_asked: Notify,
     epoch: Instant,
@@ -48,6 +52,12 @@ pub(super) struct State {
 /// One node, as those see it who work for it.
 #[derive(Clone, Debug)]
 pub(super) struct NodeHandle {
+    slot: Arc<Slot>,
+}
+
+/// The place of a node among the others. When the last one who holds it lets go of it, and the node has left, it is free.
+#[derive(Debug)]
+struct Slot {
     state: Arc<State>,
     index: usize,
 }
@@ -60,15 +70,21 @@ pub(super) struct InFlight {
 }
 
 impl State {
-    pub(super) fn new(config: Config, capacities: Vec<Option<u32>>, budget: Budget) -> Self {
+    pub(super) fn new(config: Config, capacities: Vec<Option<u32>>, budget: Budget, unlisted: bool) -> Self {
         let seed = RandomState::new().hash_one(0_u8);
-        let standings = config.nodes.iter().map(|node| AtomicU64::new(encode(node.role, 0))).collect();
-        let wished = config.nodes.iter().map(|_| Notify::new()).collect();
+        // There is room for those that will be added.
+        let standings: Box<[_]> = (0..MOST_NODES).map(|_| AtomicU64::new(encode(Role::Replica, 0))).collect();
+        for (standing, node) in standings.iter().zip(&config.nodes) {
+            standing.store(encode(node.role, 0), Ordering::Relaxed);
+        }
+        let wished = (0..MOST_NODES).map(|_| Notify::new()).collect();
+        let capacities = capacities.into_iter().chain(std::iter::repeat(None)).take(MOST_NODES);
         let unasked = match config.probe_interval {
             Some(_) => u64::MAX.checked_shr(u64::BITS - config.nodes.len() as u32).unwrap_or(0),
             None => 0,
         };
         let cluster = Cluster::new(config, seed);
+        let cluster = if unlisted { cluster.with_unlisted_replicas() } else { cluster };
         Self {
             table: ArcSwap::new(Arc::clone(cluster.table())),
             cluster: Mutex::new(cluster),
@@ -76,6 +92,8 @@ impl State {
             standings,
             wished,
             unasked: AtomicU64::new(unasked),
+            looking: AtomicUsize::new(0),
+            failures: watch::Sender::new(0),
             all_asked: Notify::new(),
             epoch: Instant::now(),
             random: AtomicU64::new(seed),
@@ -145,12 +163,72 @@ impl State {
 
     /// Waits until each node has been asked once, and has told, or has not answered. Without probes nobody is asked.
     pub(super) async fn all_asked(&self) {
-        while self.unasked.load(Ordering::Acquire) != 0 {
+        while self.is_starting() {
             let mut asked = pin!(self.all_asked.notified());
             asked.as_mut().enable();
-            if self.unasked.load(Ordering::Acquire) != 0 {
+            if self.is_starting() {
                 asked.await;
             }
+        }
+    }
+
+    fn is_starting(&self) -> bool {
+        self.unasked.load(Ordering::Acquire) != 0 || self.looking.load(Ordering::Acquire) != 0
+    }
+
+    /// So many names are to be looked up first.
+    pub(super) fn will_look_up(&self, names: usize) {
+        self.looking.store(names, Ordering::Release);
+    }
+
+    /// One of them was looked up for the first time, whatever came of that; its nodes were added.
+    pub(super) fn has_looked_up(&self) {
+        if self.looking.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.all_asked.notify_waiters();
+        }
+    }
+
+    /// Changes with each connect that fails.
+    pub(super) fn failures(&self) -> watch::Receiver<u64> {
+        self.failures.subscribe()
+    }
+
+    /// Adds a replica with so many connections, if there is room for one. It is waited for like those of the settings when
+    /// it `is_first`.
+    pub(super) fn add(self: &Arc<Self>, node: NodeConfig, capacity: u32, is_first: bool) -> Option<NodeHandle> {
+        let mut cluster = self.cluster();
+        let index = cluster.add(node, self.now())?;
+        if let Some(standing) = self.standings.get(index) {
+            standing.store(encode(Role::Replica, 0), Ordering::Release);
+        }
+        self.live.node(index).start_anew(Some(capacity));
+        if is_first {
+            self.unasked.fetch_or(1_u64 << index, Ordering::AcqRel);
+        }
+        self.publish(cluster);
+        Some(NodeHandle::new(Arc::clone(self), index))
+    }
+
+    /// Takes a node out; see [`Cluster::remove`].
+    pub(super) fn remove(&self, node: usize) -> bool {
+        let mut cluster = self.cluster();
+        let has_gone = cluster.remove(node, self.now());
+        self.publish(cluster);
+        if has_gone {
+            self.was_asked(node);
+        }
+        has_gone
+    }
+
+    /// All nodes that have not left.
+    pub(super) fn there(&self) -> NodeSet {
+        self.table.load().there()
+    }
+
+    fn was_asked(&self, node: usize) {
+        let bit = 1_u64.checked_shl(node as u32).unwrap_or(0);
+        if self.unasked.fetch_and(!bit, Ordering::AcqRel) == bit {
+            self.all_asked.notify_waiters();
         }
     }
 
@@ -167,8 +245,16 @@ impl State {
 
     fn observe(&self, node: usize, observation: Observation) {
         let now = self.now();
+        if matches!(observation, Observation::ConnectFailed(_)) {
+            self.failures.send_modify(|failures| *failures = failures.wrapping_add(1));
+        }
         let mut cluster = self.cluster();
         cluster.observe(node, observation, now);
+        self.publish(cluster);
+    }
+
+    /// Makes the newest table the one to choose from, and does what is wished for.
+    fn publish(&self, mut cluster: MutexGuard<'_, Cluster>) {
         // In order, so under the lock.
         self.table.store(Arc::clone(cluster.table()));
         while let Some(wish) = cluster.next_wish() {
@@ -201,46 +287,61 @@ impl State {
 
 impl NodeHandle {
     pub(super) fn new(state: Arc<State>, index: usize) -> Self {
-        Self { state, index }
+        Self { slot: Arc::new(Slot { state, index }) }
+    }
+
+    pub(super) fn random(&self) -> u64 {
+        self.slot.state.random()
+    }
+
+    /// Whether it was added, and has not said yet what it is.
+    pub(super) fn is_joining(&self) -> bool {
+        self.slot.state.table.load().is_joining(self.slot.index)
+    }
+
+    /// Whether it is out of service.
+    pub(super) fn is_ejected(&self) -> bool {
+        self.slot.state.table.load().is_ejected(self.slot.index)
     }
 
     /// Its place among the router's nodes.
     pub(super) fn index(&self) -> usize {
-        self.index
+        self.slot.index
     }
 
     /// The role that the node plays now, and how often it has become something else.
     pub(super) fn standing(&self) -> (Role, u32) {
-        let standing = self.state.standings.get(self.index).map_or(0, |standing| standing.load(Ordering::Acquire));
+        let standing =
+            self.slot.state.standings.get(self.slot.index).map_or(0, |standing| standing.load(Ordering::Acquire));
         (if standing & 1 == 0 { Role::Replica } else { Role::Primary }, (standing >> 1) as u32)
     }
 
     /// Whether another node has replaced it as the primary, or nobody knows which one it is.
     pub(super) fn is_fenced(&self) -> bool {
-        self.state.table.load().writer() != Writer::One(self.index)
+        self.slot.state.table.load().writer() != Writer::One(self.slot.index)
     }
 
     /// The system identifier of its cluster.
     pub(super) fn system(&self) -> Option<u64> {
-        self.state.system()
+        self.slot.state.system()
     }
 
     /// Whether it is still known to satisfy this level.
     pub(super) fn is_fresh(&self, want: Want) -> bool {
-        self.state.table.load().is_fresh(self.index, want, self.now())
+        self.slot.state.table.load().is_fresh(self.slot.index, want, self.now())
     }
 
     pub(super) fn now(&self) -> Duration {
-        self.state.now()
+        self.slot.state.now()
     }
 
     pub(super) fn until_next_probe(&self) -> Duration {
-        self.state.cluster().next_probe(self.index).saturating_sub(self.now())
+        self.slot.state.cluster().next_probe(self.slot.index).saturating_sub(self.now())
     }
 
     /// Waits until it is to be asked at once.
     pub(super) async fn probe_wished(&self) {
-        match self.state.wished.get(self.index) {
+        match self.slot.state.wished.get(self.slot.index) {
             Some(wished) => wished.notified().await,
             None => std::future::pending().await,
         }
@@ -248,19 +349,19 @@ impl NodeHandle {
 
     /// Counts one more call.
     pub(super) fn enter(&self, is_fallback: bool) -> InFlight {
-        self.state.live.node(self.index).enter();
+        self.slot.state.live.node(self.slot.index).enter();
         InFlight { node: self.clone(), is_fallback }
     }
 
     /// An answer came, to a call of a user's if it was measured.
     pub(super) fn answered(&self, latency: Option<Duration>) {
-        let (now, live) = (self.state.now(), self.live());
+        let (now, live) = (self.slot.state.now(), self.live());
         live.answered();
         if let Some(latency) = latency {
             live.measured(now, latency);
         }
-        if self.state.table.load().is_answer_news(self.index, now) {
-            self.state.observe(self.index, Observation::Answered);
+        if self.slot.state.table.load().is_answer_news(self.slot.index, now) {
+            self.slot.state.observe(self.slot.index, Observation::Answered);
         }
     }
 
@@ -271,59 +372,56 @@ impl NodeHandle {
 
     /// It has been asked how it is, whatever came of that.
     pub(super) fn was_asked(&self) {
-        let bit = 1_u64.checked_shl(self.index as u32).unwrap_or(0);
-        if self.state.unasked.fetch_and(!bit, Ordering::AcqRel) == bit {
-            self.state.all_asked.notify_waiters();
-        }
+        self.slot.state.was_asked(self.slot.index);
     }
 
     pub(super) fn call_failed(&self) {
-        self.state.observe(self.index, Observation::CallFailed { served: self.live().calls_served() });
+        self.slot.state.observe(self.slot.index, Observation::CallFailed { served: self.live().calls_served() });
     }
 
     pub(super) fn connect_failed(&self, failure: ConnectFailure) {
-        self.state.observe(self.index, Observation::ConnectFailed(failure));
+        self.slot.state.observe(self.slot.index, Observation::ConnectFailed(failure));
     }
 
     pub(super) fn lost(&self) {
-        self.state.observe(self.index, Observation::Lost { served: self.live().calls_served() });
+        self.slot.state.observe(self.slot.index, Observation::Lost { served: self.live().calls_served() });
     }
 
     /// Connections were closed while nobody used them, perhaps by a restart.
     pub(super) fn gone(&self) {
-        self.state.observe(self.index, Observation::Gone);
+        self.slot.state.observe(self.slot.index, Observation::Gone);
     }
 
     pub(super) fn was_silent(&self) {
-        self.state.observe(self.index, Observation::Silent { answers: self.answers() });
+        self.slot.state.observe(self.slot.index, Observation::Silent { answers: self.answers() });
     }
 
     pub(super) fn probed(&self, report: Report) {
-        self.state.observe(self.index, Observation::Probed(report));
+        self.slot.state.observe(self.slot.index, Observation::Probed(report));
     }
 
     /// It has this, as it said when it was asked at `sent_at`.
     pub(super) fn replayed(&self, place: Place, sent_at: Duration) {
         let Place { timeline, lsn } = place;
-        self.state.observe(self.index, Observation::Replayed { sent_at, timeline, lsn });
-        self.state.replayed.notify_waiters();
+        self.slot.state.observe(self.slot.index, Observation::Replayed { sent_at, timeline, lsn });
+        self.slot.state.replayed.notify_waiters();
     }
 
     /// The place of a write that this connection's server, of this generation, has just acknowledged.
     pub(super) fn written(&self, generation: u32, lsn: Lsn) -> (Option<u64>, Option<Place>) {
-        let table = self.state.table.load();
-        let is_same = table.writer() == Writer::One(self.index) && self.standing().1 == generation;
+        let table = self.slot.state.table.load();
+        let is_same = table.writer() == Writer::One(self.slot.index) && self.standing().1 == generation;
         let timeline = table.writer_timeline().filter(|_| is_same);
         (table.system(), timeline.map(|timeline| Place { timeline, lsn: lsn.before_page_header() }))
     }
 
     /// An operator says so.
     pub(super) fn forget(&self) {
-        self.state.observe(self.index, Observation::Forgotten);
+        self.slot.state.observe(self.slot.index, Observation::Forgotten);
     }
 
     pub(super) fn told_role(&self, role: Role) {
-        self.state.observe(self.index, Observation::Role(role));
+        self.slot.state.observe(self.slot.index, Observation::Role(role));
     }
 
     /// Answers since the beginning, to calls and probes.
@@ -332,14 +430,20 @@ impl NodeHandle {
     }
 
     fn live(&self) -> &NodeLive {
-        self.state.live.node(self.index)
+        self.slot.state.live.node(self.slot.index)
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.state.cluster().release(self.index);
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        let state = &self.node.state;
-        state.live.node(self.node.index).leave();
+        let state = &self.node.slot.state;
+        state.live.node(self.node.slot.index).leave();
         if self.is_fallback {
             state.live.budget().give_back();
             state.changed.notify_one();
@@ -354,7 +458,7 @@ fn encode(role: Role, generation: u32) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{current_consistency, router::core::NodeConfig, with_eventual_consistency};
+    use crate::{current_consistency, with_eventual_consistency};
 
     #[tokio::test]
     async fn a_decision_with_clock_and_scope_takes_no_time() {
@@ -367,7 +471,7 @@ mod tests {
             probe_interval: None,
             max_ejected_percent: 50,
         };
-        let state = State::new(config, vec![Some(10); 3], Budget::unlimited());
+        let state = State::new(config, vec![Some(10); 3], Budget::unlimited(), false);
         let rounds = if cfg!(debug_assertions) { 10_000 } else { 3_000_000 };
         let decide = async || {
             let started = Instant::now();

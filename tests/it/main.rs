@@ -43,6 +43,8 @@ mod router_changes;
 mod router_ejection;
 mod router_failover;
 mod router_faults;
+mod router_members;
+mod router_pool;
 mod router_shield;
 mod router_silence;
 mod scope;

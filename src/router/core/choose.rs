@@ -203,7 +203,7 @@ impl Table {
     }
 
     fn fall_back(&self, node: usize, live: &Live, now: Duration) -> Decision {
-        if self.is_alone() {
+        if self.is_alone {
             return Decision::Route(Route { node, reason: Reason::OnlyNode });
         }
         match self.fallback {
@@ -213,10 +213,5 @@ impl Table {
             }
             Fallback::Protect | Fallback::Unlimited => Decision::WaitForBudget,
         }
-    }
-
-    /// Whether the settings name nothing but the primary, which then has nobody to be protected from.
-    fn is_alone(&self) -> bool {
-        self.entries.len() < 2
     }
 }

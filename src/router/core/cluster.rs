@@ -7,6 +7,7 @@ use super::{
     election::{Writer, elect},
     health::EjectionCause,
     history::History,
+    membership::Presence,
     node::{NodeConfig, NodeState},
     observation::{ConnectFailure, Observation, Report, Standing, Wish},
     random::Random,
@@ -48,8 +49,9 @@ pub(in crate::router) struct Cluster {
     is_system_certain: bool,
     writer: Writer,
     random: Random,
+    has_unlisted: bool,
     /// Time does not go back here, whatever the clock says.
-    now: Duration,
+    pub(super) now: Duration,
     wishes: VecDeque<Wish>,
     table: Arc<Table>,
 }
@@ -72,10 +74,18 @@ impl Cluster {
             is_system_certain: false,
             writer,
             random,
+            has_unlisted: false,
             now,
             wishes,
             table: Arc::new(table),
         }
+    }
+
+    /// For a cluster whose settings name nodes by other means than a list: it has replicas, even when none is known.
+    pub(in crate::router) fn with_unlisted_replicas(mut self) -> Self {
+        self.has_unlisted = true;
+        self.rebuild();
+        self
     }
 
     /// The newest table.
@@ -102,7 +112,7 @@ impl Cluster {
     pub(in crate::router) fn observe(&mut self, index: usize, observation: Observation, now: Duration) {
         self.now = self.now.max(now);
         let now = self.now;
-        let Some(node) = self.nodes.get_mut(index) else { return };
+        let Some(node) = self.nodes.get_mut(index).filter(|node| node.is_there()) else { return };
         let generation = node.generation();
         if observation.is_answer() {
             node.answered();
@@ -169,7 +179,7 @@ impl Cluster {
             return;
         }
         let (before, generation) = (node.instance(), node.generation());
-        let counts = node.report(report, newest);
+        let counts = node.report(report, newest, now);
         let after = node.instance();
         if node.generation() == generation {
             self.follow_restart(before, after);
@@ -308,7 +318,7 @@ impl Cluster {
         is_replica && (flawed!(EjectAll) || (ejected < most && ejected + 1 < all))
     }
 
-    fn wish_probe(&mut self, index: usize) {
+    pub(super) fn wish_probe(&mut self, index: usize) {
         if let Some(node) = self.nodes.get_mut(index) {
             node.next_probe = self.now;
             self.wishes.push_back(Wish::Probe { node: index });
@@ -327,11 +337,13 @@ impl Cluster {
         }
     }
 
-    fn rebuild(&mut self) {
+    pub(super) fn rebuild(&mut self) {
         self.readmit_when_nobody_serves();
         let writer = self.settle();
         let known = (self.newest, self.system, &*self.held);
-        self.table = Arc::new(table(&self.config, &self.nodes, &self.history, writer, known));
+        let mut table = table(&self.config, &self.nodes, &self.history, writer, known);
+        table.is_alone &= !self.has_unlisted;
+        self.table = Arc::new(table);
     }
 
     /// Outliers are only worse than others: without the others, they serve.
@@ -382,7 +394,10 @@ fn table(
         in_time: which(&|node| !is_lagging(node, newest, history, config.max_lag)),
         near: which(&|node| node.config().is_near),
         ejected,
-        foreign: which(&|node| !node.is_member()),
+        foreign: which(&|node| node.presence() == Presence::Present && !node.is_member()),
+        joining: which(&|node| node.presence() == Presence::Joining),
+        there: which(&|node| node.is_there()),
+        is_alone: nodes.iter().filter(|node| node.is_there()).count() < 2,
         fallback: config.fallback,
         slow_start: config.slow_start,
         entries: nodes.iter().map(|node| entry(node, newest, history, writer)).collect(),

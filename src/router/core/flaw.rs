@@ -37,6 +37,10 @@ pub(in crate::router) enum Flaw {
     ReceivedAt,
     /// An age does not grow while nobody asks.
     FrozenAge,
+    /// A node that was added counts before it has said what it is.
+    NoCheck,
+    /// A node goes when it is left out of the list, also while it takes writes.
+    RemoveWriter,
     /// Outliers are ejected without a limit.
     EjectAll,
     /// Ejected nodes stay out.

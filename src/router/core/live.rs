@@ -32,7 +32,7 @@ pub(in crate::router) struct NodeLive {
     /// Calls that wait for a connection or use one.
     in_flight: AtomicU32,
     /// Connections: who comes when they all are taken waits.
-    capacity: u32,
+    capacity: AtomicU32,
     answers: AtomicU32,
     served: AtomicU32,
     /// In nanoseconds; 0 before the first measurement.
@@ -47,7 +47,7 @@ impl Live {
     pub(in crate::router) fn new(capacities: impl IntoIterator<Item = Option<u32>>, budget: Budget) -> Self {
         let nodes = capacities.into_iter().map(|capacity| NodeLive {
             in_flight: AtomicU32::new(0),
-            capacity: capacity.unwrap_or(u32::MAX),
+            capacity: AtomicU32::new(capacity.unwrap_or(u32::MAX)),
             answers: AtomicU32::new(0),
             served: AtomicU32::new(0),
             latency: AtomicU64::new(0),
@@ -106,11 +106,19 @@ impl NodeLive {
     }
 
     pub(in crate::router) fn capacity(&self) -> u32 {
-        self.capacity
+        self.capacity.load(Ordering::Relaxed)
+    }
+
+    /// From now on it counts for another node, with so many connections. Nobody counts for the former one any more.
+    pub(in crate::router) fn start_anew(&self, capacity: Option<u32>) {
+        self.capacity.store(capacity.unwrap_or(u32::MAX), Ordering::Relaxed);
+        for counter in [&self.latency, &self.measured_at, &self.next_trial] {
+            counter.store(0, Ordering::Relaxed);
+        }
     }
 
     pub(in crate::router) fn is_full(&self) -> bool {
-        self.in_flight() >= self.capacity
+        self.in_flight() >= self.capacity()
     }
 
     /// Answers since the beginning, with an overflow.

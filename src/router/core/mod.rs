@@ -11,6 +11,7 @@
 //! | `election` | which node takes writes: timelines, fencing, split brain |
 //! | `health` | ejection and the way back |
 //! | `history` | how old a replica is |
+//! | `membership` | nodes that come and go |
 //! | `table`, `choose` | the data plane |
 //! | `live`, `budget` | what calls count while they run |
 //! | `snapshot` | all of it for people |
@@ -26,6 +27,7 @@ pub(super) mod flaw;
 mod health;
 mod history;
 mod live;
+mod membership;
 mod node;
 mod observation;
 mod random;
@@ -46,7 +48,7 @@ pub(super) use self::{
     live::{Live, NodeLive},
     node::NodeConfig,
     observation::{ConnectFailure, Observation, Report, Standing, Wish},
-    random::{STEP, mix},
+    random::{STEP, below as random_below, mix},
     set::{MOST_NODES, NodeSet},
     table::{Asked, Decision, Exclusion, Reason, Refusal, Route, Table, Want},
 };

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Role,
     health::Health,
+    membership::Presence,
     observation::{Report, Standing},
 };
 use crate::lsn::Lsn;
@@ -28,6 +29,7 @@ pub(super) const STOPPED_AFTER: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) struct NodeState {
     config: NodeConfig,
+    presence: Presence,
     pub(super) health: Health,
     role: Option<Role>,
     timeline: Option<u32>,
@@ -62,6 +64,7 @@ impl NodeState {
     pub(super) fn new(config: NodeConfig) -> Self {
         Self {
             config,
+            presence: Presence::Present,
             health: Health::default(),
             role: None,
             timeline: None,
@@ -82,6 +85,29 @@ impl NodeState {
             generation: 0,
             next_probe: Duration::ZERO,
         }
+    }
+
+    /// One that has to say what it is before it counts.
+    pub(super) fn joining(config: NodeConfig) -> Self {
+        Self { presence: Presence::Joining, ..Self::new(config) }
+    }
+
+    pub(super) fn presence(&self) -> Presence {
+        self.presence
+    }
+
+    /// Whether it is one of the nodes, whatever is known of it.
+    pub(super) fn is_there(&self) -> bool {
+        matches!(self.presence, Presence::Joining | Presence::Present)
+    }
+
+    /// It has left: nothing that it was counts, and nothing that it will say.
+    pub(super) fn leave(&mut self) {
+        *self = Self { presence: Presence::Leaving, ..Self::new(self.config.clone()) };
+    }
+
+    pub(super) fn vacate(&mut self) {
+        self.presence = Presence::Vacant;
     }
 
     pub(super) fn config(&self) -> &NodeConfig {
@@ -156,9 +182,10 @@ impl NodeState {
         self.generation
     }
 
-    /// Whether it belongs to this cluster, as far as is known.
+    /// Whether it is there and belongs to this cluster, as far as is known.
     pub(super) fn is_member(&self) -> bool {
-        !self.is_foreign || flawed!(NoIdentity)
+        let has_joined = self.presence == Presence::Present || (flawed!(NoCheck) && self.is_there());
+        has_joined && (!self.is_foreign || flawed!(NoIdentity))
     }
 
     pub(super) fn is_ejected(&self) -> bool {
@@ -177,9 +204,14 @@ impl NodeState {
 
     /// Takes in an answer to a probe. Whether it counted; one that was overtaken by other news does not. `newest` is the newest
     /// timeline of the cluster.
-    pub(super) fn report(&mut self, report: &Report, newest: Option<u32>) -> bool {
+    pub(super) fn report(&mut self, report: &Report, newest: Option<u32>, now: Duration) -> bool {
         if report.sent_at < self.not_before {
             return false;
+        }
+        if self.presence == Presence::Joining {
+            self.presence = Presence::Present;
+            // Its caches are cold, and it looks idle.
+            self.health.admit(now);
         }
         let role = report.standing.role();
         let mut timeline = self.told_timeline(report);

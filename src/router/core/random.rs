@@ -12,7 +12,7 @@ pub(in crate::router) fn mix(seed: u64) -> u64 {
 pub(in crate::router) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
 /// A number below `bound`, from any one. (By multiplying instead of dividing: Lemire 2019, without its correction.)
-pub(super) fn below(random: u64, bound: u64) -> u64 {
+pub(in crate::router) fn below(random: u64, bound: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }
 

@@ -10,7 +10,7 @@ use super::{
     node::NodeState,
     table::{Exclusion, Want},
 };
-use crate::lsn::Lsn;
+use crate::{lsn::Lsn, router::SourceSnapshot};
 
 /// What a [`Router`](crate::Router) knows at one moment; see [`Router::snapshot`](crate::Router::snapshot).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,10 +20,12 @@ pub struct RouterSnapshot {
     pub primary: PrimaryState,
     /// The newest timeline that was ever seen; `None` when no node has told one.
     pub timeline: Option<u32>,
-    /// All nodes of the settings, the primary of the settings first.
+    /// All nodes, the primary of the settings first.
     pub nodes: Vec<NodeSnapshot>,
     /// The reads that the primary has taken over from the replicas.
     pub fallback: FallbackSnapshot,
+    /// Where replicas come from that come and go.
+    pub sources: Vec<SourceSnapshot>,
 }
 
 /// Which node takes writes.
@@ -99,6 +101,8 @@ pub enum NodeCondition {
     },
     /// It belongs to another cluster.
     Foreign,
+    /// It was added while the router runs, and has not said yet what it is: nothing is sent there but that question.
+    Joining,
     /// It takes writes, but is not the primary: a newer one has replaced it, or another one is as new.
     Fenced,
     /// It is further behind than eventual reads may be.
@@ -133,7 +137,12 @@ impl Cluster {
                 Writer::Nobody => PrimaryState::Unknown,
             },
             timeline: self.newest,
-            nodes: self.nodes.iter().enumerate().map(|(index, node)| self.node(index, node, live, now)).collect(),
+            nodes: {
+                let there = self.nodes.iter().enumerate().filter(|(_, node)| node.is_there());
+                there.map(|(index, node)| self.node(index, node, live, now)).collect()
+            },
+            // They are no affair of the core's.
+            sources: Vec::new(),
             fallback: FallbackSnapshot {
                 policy: self.config.fallback,
                 in_flight: budget.taken(),
@@ -171,11 +180,12 @@ impl Cluster {
 
     fn state(&self, index: usize, node: &NodeState, now: Duration) -> NodeCondition {
         let table = self.table();
-        if let Some(ejection) = node.health.ejection().filter(|_| node.is_member()) {
+        if let Some(ejection) = node.health.ejection().filter(|_| !table.foreign.contains(index)) {
             return NodeCondition::Ejected { cause: ejection.cause, elapsed: now.saturating_sub(ejection.since) };
         }
         match table.exclusion(index, Want::Eventual, super::NodeSet::EMPTY, now) {
             Some(Exclusion::Foreign) => NodeCondition::Foreign,
+            Some(Exclusion::Joining) => NodeCondition::Joining,
             Some(Exclusion::Fenced) => NodeCondition::Fenced,
             Some(Exclusion::Lagging) => NodeCondition::Lagging,
             Some(Exclusion::OlderTimeline) => NodeCondition::OlderTimeline,

@@ -106,8 +106,10 @@ pub(in crate::router) enum Exclusion {
     Ejected(EjectionCause),
     Fenced,
     Foreign,
+    Joining,
     /// It is further behind than replicas may be.
     Lagging,
+    Left,
     /// It has not got that far, or is not known to have.
     NotFresh,
     OlderTimeline,
@@ -122,6 +124,8 @@ impl fmt::Display for Exclusion {
             Self::Ejected(cause) => cause.fmt(f),
             Self::Fenced => f.pad("it takes writes, but is not the primary"),
             Self::Foreign => f.pad("it belongs to another cluster"),
+            Self::Joining => f.pad("it was added, and has not said yet what it is"),
+            Self::Left => f.pad("it has left"),
             Self::Lagging => f.pad("it lags too far behind"),
             Self::NotFresh => f.pad("it is not known to be fresh enough"),
             Self::OlderTimeline => f.pad("it has not followed the last failover"),
@@ -158,6 +162,12 @@ pub(in crate::router) struct Table {
     /// Nodes out of service, of any role.
     pub(super) ejected: NodeSet,
     pub(super) foreign: NodeSet,
+    /// Added, and not yet known to be what they should be.
+    pub(super) joining: NodeSet,
+    /// All that have not left.
+    pub(super) there: NodeSet,
+    /// Whether the primary is all there is, and has nobody to be protected from.
+    pub(super) is_alone: bool,
     pub(super) fallback: Fallback,
     pub(super) slow_start: Duration,
     pub(super) entries: Box<[Entry]>,
@@ -205,6 +215,21 @@ impl Table {
         self.system
     }
 
+    /// Whether this node was added, and is not known to be what it should be.
+    pub(in crate::router) fn is_joining(&self, node: usize) -> bool {
+        self.joining.contains(node)
+    }
+
+    /// All nodes that have not left.
+    pub(in crate::router) fn there(&self) -> NodeSet {
+        self.there
+    }
+
+    /// Whether this node is out of service.
+    pub(in crate::router) fn is_ejected(&self, node: usize) -> bool {
+        self.ejected.contains(node)
+    }
+
     /// Whether this node told the timeline that it is on when it was asked last.
     pub(in crate::router) fn tells_timeline(&self, node: usize) -> bool {
         self.entries.get(node).is_some_and(|entry| entry.tells_timeline)
@@ -247,6 +272,10 @@ impl Table {
         let ejection = self.entries.get(node).and_then(|entry| entry.ejection);
         if tried.contains(node) {
             Some(Exclusion::Tried)
+        } else if !self.there.contains(node) {
+            Some(Exclusion::Left)
+        } else if self.joining.contains(node) {
+            Some(Exclusion::Joining)
         } else if self.foreign.contains(node) {
             Some(Exclusion::Foreign)
         } else if !self.replicas.contains(node) {

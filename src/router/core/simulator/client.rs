@@ -37,6 +37,8 @@ pub(super) struct Client {
     clock: Time,
     live: Live,
     oracle: Oracle,
+    /// Whether a node is among those that the router is told of.
+    there: Vec<bool>,
     /// The start of the server that the pooled connections are to.
     connected: Vec<Option<u64>>,
     calls: BinaryHeap<Call>,
@@ -77,14 +79,8 @@ struct Probe {
 
 impl Client {
     pub(super) fn new(count: usize, seed: u64) -> Self {
-        let node = |index: usize| NodeConfig {
-            name: Arc::from(format!("node {index}")),
-            role: if index == 0 { Role::Primary } else { Role::Replica },
-            weight: 1,
-            is_near: true,
-        };
         let config = Config {
-            nodes: (0..count).map(node).collect(),
+            nodes: (0..count).map(settings).collect(),
             fallback: Fallback::Protect,
             max_lag: Duration::from_secs(10),
             slow_start: Duration::from_secs(5),
@@ -92,19 +88,58 @@ impl Client {
             max_ejected_percent: EJECTED_PERCENT,
         };
         Self {
-            cluster: Cluster::new(config, seed),
+            cluster: Cluster::new(config, seed).with_unlisted_replicas(),
             tally: Tally::default(),
             served: vec![Served::default(); count],
             skew: 0,
             clock: 0,
             live: Live::new(std::iter::repeat_n(Some(CAPACITY), count), Budget::new(BUDGET, Some(RATE))),
             oracle: Oracle::new(count),
+            there: vec![true; count],
             connected: vec![None; count],
             calls: BinaryHeap::new(),
             probes: (0..count).map(|_| None).collect(),
             fallbacks: 0,
             begun: std::collections::VecDeque::new(),
             token: None,
+        }
+    }
+
+    /// A node leaves the list, or comes back to it: then it is another server at that place, once nobody has anything to do
+    /// with the former one. Which node was added.
+    pub(super) fn change_list(&mut self, node: usize, now: Time) -> Option<usize> {
+        if node == 0 {
+            return None;
+        }
+        if self.there[node] {
+            let told_at = self.tell(now);
+            if self.cluster.remove(node, duration(told_at)) {
+                self.there[node] = false;
+                self.oracle.removed(node);
+                self.tally.left += 1;
+            }
+            return None;
+        }
+        if self.calls.iter().any(|call| call.route.node == node) || self.probes[node].is_some() {
+            return None;
+        }
+        self.cluster.release(node);
+        let told_at = self.tell(now);
+        let added = self.cluster.add(settings(node), duration(told_at))?;
+        while self.cluster.next_wish().is_some() {}
+        self.live.node(added).start_anew(Some(CAPACITY));
+        (self.there[added], self.connected[added]) = (true, None);
+        self.oracle.added(added);
+        self.tally.joined += 1;
+        Some(added)
+    }
+
+    /// Has all nodes on the list again, as soon as that can be.
+    pub(super) fn complete_list(&mut self, now: Time) {
+        for node in 0..self.there.len() {
+            if !self.there[node] {
+                self.change_list(node, now);
+            }
         }
     }
 
@@ -173,7 +208,8 @@ impl Client {
 
     fn judge(&mut self, table: &Table, want: Want, route: Route, tried: NodeSet, now: Time) -> Result<(), Violation> {
         let node = route.node;
-        if node >= self.served.len() || tried.contains(node) || self.oracle.told[node].is_foreign {
+        let told = &self.oracle.told[node];
+        if !self.there[node] || !told.has_joined || tried.contains(node) || told.is_foreign {
             return Err(broken(Rule::Known, format!("{route:?} after {tried:?}")));
         }
         if want == Want::Strong {
@@ -312,7 +348,7 @@ impl Client {
     /// The connection has told the server's role by now.
     fn told_role(&mut self, world: &World, node: usize, at: Time) -> Result<(), Violation> {
         let role = if world.servers[node].is_writable { Role::Primary } else { Role::Replica };
-        if self.oracle.told[node].role != Some(role) {
+        if self.there[node] && self.oracle.told[node].role != Some(role) {
             let told_at = self.tell(at);
             self.oracle.role(node, role, told_at);
             self.observe(node, Observation::Role(role), at)?;
@@ -348,7 +384,8 @@ impl Client {
                 && let Some(probe) = self.probes[node].take()
             {
                 self.probed(world, node, &probe);
-            } else if self.probes[node].is_none() && duration(now) >= self.cluster.next_probe(node) {
+            } else if self.there[node] && self.probes[node].is_none() && duration(now) >= self.cluster.next_probe(node)
+            {
                 self.probes[node] = Some(self.ask(world, node, now, random));
             }
         }
@@ -394,7 +431,9 @@ impl Client {
                     return;
                 }
                 self.connected[node] = Some(*boot);
-                self.oracle.reported(node, report);
+                if self.there[node] {
+                    self.oracle.reported(node, report);
+                }
                 self.live.node(node).answered();
                 Observation::Probed(*report)
             }
@@ -413,6 +452,15 @@ impl Client {
             _ => Observation::Silent { answers },
         };
         let _ = self.observe(node, observation, at);
+    }
+}
+
+fn settings(index: usize) -> NodeConfig {
+    NodeConfig {
+        name: Arc::from(format!("node {index}")),
+        role: if index == 0 { Role::Primary } else { Role::Replica },
+        weight: 1,
+        is_near: true,
     }
 }
 

@@ -8,7 +8,7 @@ impl Simulation {
         let Self { world, client, random, now, .. } = self;
         let count = world.servers.len() as u64;
         let (node, other) = (random.below(count) as usize, random.below(count) as usize);
-        match random.below(24) {
+        match random.below(27) {
             0 | 1 => world.crash(node),
             2 | 3 => world.start(node),
             4 => {
@@ -52,6 +52,16 @@ impl Simulation {
             22 if random.below(4) == 0 => *now += random.below(60 * SECOND),
             // Its threads read the clock, and tell what they have seen out of order.
             23 => client.skew = random.below(20_000),
+            // The list of nodes changes. Who is added is a new copy, a server of another cluster, or what was there.
+            24..=26 => {
+                if let Some(added) = client.change_list(node, *now) {
+                    match (random.below(4), world.leader()) {
+                        (0 | 1, Some(leader)) if world.servers[leader].system == 1 => world.rebuild(added, leader),
+                        (2, _) if random.below(4) == 0 => world.replace(added, random.below(2) == 0, *now),
+                        _ => {}
+                    }
+                }
+            }
             _ => {}
         }
     }

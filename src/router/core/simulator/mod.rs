@@ -47,6 +47,8 @@ struct Tally {
     outliers: u64,
     /// Nodes that their guard has found behind.
     behind: u64,
+    left: u64,
+    joined: u64,
 }
 
 impl Simulation {
@@ -88,6 +90,7 @@ impl Simulation {
         // The longest ejection of an outlier, its jitter, and a probe.
         let healed = self.now + 40 * SECOND;
         while self.now < healed {
+            self.client.complete_list(self.now);
             self.now += self.random.below(20_000);
             self.step(false)?;
         }

@@ -39,6 +39,8 @@ pub(super) fn broken(rule: Rule, what: impl Into<String>) -> Violation {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
+    /// It was there from the beginning, or has said what it is since it was added.
+    pub(super) has_joined: bool,
     pub(super) role: Option<Role>,
     pub(super) timeline: Option<u32>,
     pub(super) is_foreign: bool,
@@ -56,11 +58,25 @@ pub(super) struct Told {
 pub(super) struct Oracle {
     pub(super) told: Vec<Told>,
     newest: Option<u32>,
+    /// Of those who took writes when they were dropped from the list, the timelines.
+    dropped: Vec<Option<u32>>,
 }
 
 impl Oracle {
     pub(super) fn new(count: usize) -> Self {
-        Self { told: vec![Told::default(); count], newest: None }
+        let told = Told { has_joined: true, ..Told::default() };
+        Self { told: vec![told; count], newest: None, dropped: Vec::new() }
+    }
+
+    pub(super) fn removed(&mut self, node: usize) {
+        let told = std::mem::take(&mut self.told[node]);
+        if told.has_joined && !told.is_foreign && !told.is_stopped && told.role == Some(Role::Primary) {
+            self.dropped.push(told.timeline);
+        }
+    }
+
+    pub(super) fn added(&mut self, node: usize) {
+        self.told[node] = Told::default();
     }
 
     pub(super) fn reported(&mut self, node: usize, report: &Report) {
@@ -72,6 +88,7 @@ impl Oracle {
             self.newest = self.newest.max(report.timeline);
         }
         if report.sent_at.as_micros() as Time >= told.outdated_before {
+            told.has_joined = true;
             told.is_foreign = is_foreign;
             told.role = Some(report.standing.role());
             told.timeline = report.timeline;
@@ -117,7 +134,9 @@ impl Oracle {
             Some(_) => {
                 let others = self.told.iter().enumerate().filter(|(other, _)| *other != node);
                 let mut rivals = others.filter(|(_, told)| takes_writes(told) && told.timeline == self.newest);
-                if rivals.next().is_some() { wrong("it is not the only one") } else { Ok(()) }
+                // Nobody has stopped it by leaving it out.
+                let is_rivalled = rivals.next().is_some() || self.dropped.contains(&self.newest);
+                if is_rivalled { wrong("it is not the only one") } else { Ok(()) }
             }
             // Nothing is known of it but the settings.
             None if node == 0 && !told.is_unsettled => Ok(()),

@@ -34,6 +34,8 @@ impl Tally {
             (&mut self.refusals, other.refusals),
             (&mut self.outliers, other.outliers),
             (&mut self.behind, other.behind),
+            (&mut self.left, other.left),
+            (&mut self.joined, other.joined),
         ];
         pairs.into_iter().for_each(|(sum, more)| *sum += more);
     }
@@ -56,10 +58,11 @@ fn whatever_goes_wrong_every_rule_holds() {
     let per_second = tally.steps as f64 / started.elapsed().as_secs_f64();
     println!("{tally:?} steps_per_s={per_second:.0}");
     // A run in which nothing happens shows nothing.
-    let Tally { steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers, behind } =
-        tally;
-    let happened = [steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, outliers, behind];
-    assert!(happened.iter().all(|&count| count > 0), "{tally:?}");
+    let Tally { steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, .. } = tally;
+    let Tally { outliers, behind, left, joined, .. } = tally;
+    let calls = [steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals];
+    let mut happened = calls.into_iter().chain([outliers, behind, left, joined]);
+    assert!(happened.all(|count| count > 0), "{tally:?}");
 }
 
 #[test]
@@ -143,6 +146,16 @@ fn an_age_from_the_time_of_the_answer_is_noticed() {
 #[test]
 fn an_age_that_stands_still_is_noticed() {
     catches(Flaw::FrozenAge, &[Rule::Fresh]);
+}
+
+#[test]
+fn a_node_that_counts_before_it_has_said_what_it_is_is_noticed() {
+    catches(Flaw::NoCheck, &[Rule::Known, Rule::Strong]);
+}
+
+#[test]
+fn a_primary_that_is_dropped_from_the_list_is_noticed() {
+    catches(Flaw::RemoveWriter, &[Rule::Strong]);
 }
 
 #[test]

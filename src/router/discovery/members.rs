@@ -1,0 +1,149 @@
+//! From a list of replicas to what has to be added and removed.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use tokio::time::Instant;
+
+use super::{
+    super::{
+        Inner, Role,
+        core::MOST_NODES,
+        node::Node,
+        settings::ReplicaOptions,
+        source::{Parsed, Source},
+    },
+    name::NameUrl,
+};
+use crate::error::{Error, Result};
+
+/// A replica that a source has given.
+pub(in crate::router) struct Member {
+    pub(super) source: usize,
+    key: String,
+    node: Arc<Node>,
+}
+
+/// A replica that a source wants.
+#[derive(Clone)]
+pub(super) struct Wanted {
+    /// The same for the same node.
+    key: String,
+    url: String,
+    /// Its name, if it is not in the URL.
+    name: Option<Arc<str>>,
+    options: ReplicaOptions,
+}
+
+impl Member {
+    /// One of the settings.
+    pub(in crate::router) fn of_settings(url: String, node: Arc<Node>) -> Self {
+        Self { source: super::LIST, key: url, node }
+    }
+
+    pub(super) fn name(&self) -> Arc<str> {
+        Arc::clone(self.node.name())
+    }
+}
+
+impl Wanted {
+    pub(super) fn of_url(url: String) -> Self {
+        Self { key: url.clone(), url, name: None, options: ReplicaOptions::new() }
+    }
+
+    pub(super) fn of_address(name: &NameUrl, address: SocketAddr, options: &ReplicaOptions) -> Self {
+        let key = address.to_string();
+        Self { name: Some(key.as_str().into()), key, url: name.at(address), options: options.clone() }
+    }
+}
+
+impl Inner {
+    /// Takes in what a source has answered. An answer that is of no use changes nothing but what is told of the source.
+    pub(super) fn learn(&self, source: usize, answer: Result<Vec<Wanted>>, is_first: bool) -> Result<()> {
+        let outcome = answer.and_then(|wanted| {
+            if wanted.is_empty() {
+                return Err(Error::invalid_input("the list of replicas is empty; the one before it is kept"));
+            }
+            self.apply(source, &wanted, is_first)?;
+            Ok(wanted)
+        });
+        let mut answers = self.discovery.answers();
+        let Some(last) = answers.get_mut(source) else { return outcome.map(drop) };
+        match outcome {
+            Ok(wanted) => {
+                (last.wanted, last.at, last.error) = (wanted, Some(Instant::now()), None);
+                Ok(())
+            }
+            Err(error) => {
+                let report = error.report();
+                if last.error.as_ref() != Some(&report) {
+                    tracing::warn!(source, error = %report, "the list of replicas stays as it was");
+                }
+                last.error = Some(report);
+                Err(error)
+            }
+        }
+    }
+
+    /// Tries again to remove who took writes when it was left out.
+    pub(super) fn remove_late(&self, source: usize) {
+        let wanted = self.discovery.answers().get(source).map(|answer| answer.wanted.clone());
+        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
+            let _ = self.apply(source, &wanted, false);
+        }
+    }
+
+    fn apply(&self, source: usize, wanted: &[Wanted], is_first: bool) -> Result<()> {
+        let Self { nodes, state, probes, factory, discovery, .. } = self;
+        let mut members = discovery.members();
+        let is_member =
+            |members: &[Member], key: &str| members.iter().any(|member| member.source == source && member.key == *key);
+        let mut new = Vec::new();
+        for (index, wanted) in wanted.iter().enumerate() {
+            if !is_member(&members, &wanted.key) && !new.iter().any(|(other, _): &(&Wanted, _)| other.key == wanted.key)
+            {
+                let parsed = factory.parse(Source::Url(wanted.url.clone()), index + 1, Role::Replica)?;
+                new.push((wanted, parsed));
+            }
+        }
+        members.retain(|member| {
+            let is_wanted = wanted.iter().any(|wanted| wanted.key == member.key);
+            if member.source != source || is_wanted || !state.remove(member.node.handle().index()) {
+                return true;
+            }
+            tracing::info!(node = %member.node.name(), "a replica has left");
+            probes.stop(&member.node);
+            nodes.take(member.node.handle().index());
+            false
+        });
+        for (wanted, parsed) in new {
+            let Some(name) = self.free_name(wanted, &parsed) else { continue };
+            let config = factory.config(Arc::clone(&name), &wanted.options)?;
+            let Some(handle) = state.add(config, factory.max_connections, is_first) else {
+                let message =
+                    format!("a router has at most {MOST_NODES} nodes, those that have left and are in use included");
+                return Err(Error::invalid_input(message).with_node(name));
+            };
+            tracing::info!(node = %name, "a replica was added");
+            let node = factory.node(name, Role::Replica, parsed, handle).found();
+            nodes.put(&node);
+            probes.start(&node);
+            members.push(Member { source, key: wanted.key.clone(), node });
+        }
+        Ok(())
+    }
+
+    /// A name that no node has. `None` when the node itself is there already, from another source.
+    fn free_name(&self, wanted: &Wanted, parsed: &Parsed) -> Option<Arc<str>> {
+        let address = parsed.address();
+        let name = wanted.name.clone().unwrap_or(address.host);
+        let nodes = self.nodes.all();
+        let is_free = |name: &str| nodes.iter().all(|node| **node.name() != *name);
+        if is_free(&name) {
+            return Some(name);
+        }
+        let longer = format!("{name}/{}", address.database?);
+        // The same database, under the name that it got when it was alone there.
+        let is_same = nodes.iter().any(|node| **node.name() == *name && node.database() == parsed.database());
+        (!is_same && is_free(&longer)).then(|| longer.into())
+    }
+}

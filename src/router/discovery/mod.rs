@@ -1,0 +1,175 @@
+//! Replicas that come and go: by a name that is looked up again and again, or by the user's word.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `settings` | what the builder is told |
+//! | `resolver` | from a name to addresses |
+//! | `name` | the URL whose host is such a name |
+//! | `members` | from a list of replicas to what has to be added and removed |
+//! | `tasks` | looking again, as long as the router lives |
+//!
+//! Each source has its own replicas, and only changes those. Its list is never taken for empty: a resolver that fails or has
+//! nothing to say changes nothing, and says so in the snapshot.
+
+mod members;
+mod name;
+mod resolver;
+mod settings;
+mod tasks;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use arc_swap::ArcSwap;
+use tokio::{task::AbortHandle, time::Instant};
+
+pub(super) use self::{members::Member, settings::DiscoverySettings};
+use self::{members::Wanted, name::NameUrl, tasks::Changes};
+pub use self::{resolver::HostResolver, settings::SourceSnapshot};
+use super::{Router, settings::ReplicaOptions};
+use crate::error::{Error, Result};
+
+/// The list of the settings, which is replaced by [`Router::set_replicas`] and by a stream of changes. Names come behind it.
+const LIST: usize = 0;
+
+/// Where replicas come from.
+pub(super) struct Discovery {
+    names: Vec<(NameUrl, ReplicaOptions)>,
+    changes: Option<Changes>,
+    resolver: Arc<dyn HostResolver>,
+    interval: Duration,
+    members: Mutex<Vec<Member>>,
+    /// One for each source.
+    answers: Mutex<Vec<Answer>>,
+    tasks: ArcSwap<Vec<(usize, AbortHandle)>>,
+}
+
+/// What a source has said.
+#[derive(Default)]
+struct Answer {
+    /// The last list that was not empty, and when that was.
+    wanted: Vec<Wanted>,
+    at: Option<Instant>,
+    /// Why it is not newer.
+    error: Option<String>,
+}
+
+impl Discovery {
+    pub(super) fn new(settings: DiscoverySettings, listed: Vec<Member>) -> Self {
+        let DiscoverySettings { names, changes, resolver, interval } = settings;
+        let mut answers: Vec<_> = names.iter().map(|_| Answer::default()).collect();
+        answers.insert(LIST, Answer::default());
+        Self {
+            names,
+            changes: changes.map(Changes::new),
+            resolver,
+            interval,
+            members: Mutex::new(listed),
+            answers: Mutex::new(answers),
+            tasks: ArcSwap::default(),
+        }
+    }
+
+    /// Whether there may be replicas that nobody knows yet.
+    pub(super) fn finds_replicas(&self) -> bool {
+        !self.names.is_empty() || self.changes.is_some()
+    }
+
+    /// Whether this source has said anything, be it that it has no answer.
+    fn has_answered(&self, source: usize) -> bool {
+        self.answers().get(source).is_some_and(|answer| answer.at.is_some() || answer.error.is_some())
+    }
+
+    /// The names that have not been looked up so far.
+    pub(super) fn unanswered(&self) -> Vec<String> {
+        let answers = self.answers();
+        let missing = self.names.iter().zip(&answers[LIST + 1..]);
+        let missing = missing.filter(|(_, answer)| answer.at.is_none() && answer.error.is_none());
+        missing.map(|((name, _), _)| name.to_string()).collect()
+    }
+
+    /// What is known of the sources that change.
+    pub(super) fn snapshot(&self) -> Vec<SourceSnapshot> {
+        let (members, answers) = (self.members(), self.answers());
+        let name = |source: usize| match source.checked_sub(LIST + 1) {
+            Some(name) => self.names.get(name).map_or_else(String::new, |(name, _)| name.to_string()),
+            None => "list".to_owned(),
+        };
+        let changing = answers.iter().enumerate().filter(|(source, answer)| {
+            *source != LIST || self.changes.is_some() || answer.at.is_some() || answer.error.is_some()
+        });
+        changing
+            .map(|(source, answer)| SourceSnapshot {
+                name: name(source).into(),
+                nodes: members.iter().filter(|member| member.source == source).map(Member::name).collect(),
+                age: answer.at.map(|at| at.elapsed()),
+                error: answer.error.clone(),
+            })
+            .collect()
+    }
+
+    fn members(&self) -> MutexGuard<'_, Vec<Member>> {
+        self.members.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn answers(&self) -> MutexGuard<'_, Vec<Answer>> {
+        self.answers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Router {
+    /// Replaces the replicas that were listed by URL: in the settings, by a call before this one, or by
+    /// [a stream](super::RouterBuilder::replica_changes). Those that a name stands for, and existing pools, stay.
+    ///
+    /// A URL that was there before keeps its node, with its connections and its options. A new one is asked what it is, and
+    /// serves when it has said that it is a replica of this cluster, at first a [small share](super::RouterBuilder::slow_start).
+    /// One that is missing gets no new calls; those under way go on. But who takes writes stays until another one does: a
+    /// list that leaves out the primary does not stop it.
+    ///
+    /// ```no_run
+    /// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// router.set_replicas(["postgres://app:secret@10.0.0.2/shop", "postgres://app:secret@10.0.0.4/shop"])?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a URL is wrong, and
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when there is none (a list that is empty by mistake would
+    /// send all reads to the primary), when nodes are not [asked](super::RouterBuilder::probe_interval), outside of a tokio
+    /// runtime, or when there are too many. Then nothing has changed, but in the last case.
+    pub fn set_replicas<I>(&self, urls: I) -> Result<()>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        if !self.inner.probes.are_asking() {
+            let message = "replicas can only be added where nodes are asked what they are: set a probe_interval";
+            return Err(Error::invalid_input(message));
+        }
+        if tokio::runtime::Handle::try_current().is_err() {
+            return Err(Error::invalid_input("replicas can only be added within a tokio runtime, which asks them"));
+        }
+        let wanted = urls.into_iter().map(|url| Wanted::of_url(url.into())).collect();
+        let outcome = self.inner.learn(LIST, Ok(wanted), false);
+        self.look(LIST);
+        outcome
+    }
+}
+
+impl Drop for Discovery {
+    fn drop(&mut self) {
+        self.tasks.load().iter().for_each(|(_, task)| task.abort());
+    }
+}
+
+/// Without the URLs: they hold passwords.
+impl fmt::Debug for Discovery {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Discovery").field("sources", &self.snapshot()).finish_non_exhaustive()
+    }
+}

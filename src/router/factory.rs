@@ -1,0 +1,65 @@
+//! Makes nodes of what the settings say: at the start, and later those that are added.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{
+    Role,
+    borrowed::ExistingPool,
+    builder::Limits,
+    connection::SessionSettings,
+    manager::{ConnectFailures, Manager},
+    node::{Node, Pool},
+    own_pool::OwnPool,
+    settings::{ReplicaOptions, Routing},
+    source::{Parsed, Source},
+    state::NodeHandle,
+    tls,
+    upkeep::Upkeep,
+};
+use crate::error::Result;
+
+/// What all nodes have in common.
+pub(super) struct Factory {
+    pub(super) limits: Limits,
+    pub(super) max_connections: u32,
+    pub(super) session: SessionSettings,
+    pub(super) upkeep: Upkeep,
+    pub(super) routing: Routing,
+    pub(super) tls: Mutex<tls::Resolver>,
+}
+
+impl Factory {
+    /// The source of the node that the settings name as this one.
+    pub(super) fn parse(&self, source: Source, index: usize, role: Role) -> Result<Parsed> {
+        let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        source.parse(index, role, self.limits.connect_timeout, self.session.is_pooled, &mut tls)
+    }
+
+    /// A node with its pool.
+    pub(super) fn node(&self, name: Arc<str>, role: Role, source: Parsed, handle: NodeHandle) -> Node {
+        let database = source.database().map(str::to_owned);
+        let pool = match source {
+            Parsed::Pool(_, ExistingPool(pool)) => Pool::Borrowed(pool),
+            Parsed::Url(_, configs) => {
+                let failures = Arc::new(ConnectFailures::new());
+                let (node, of_its_own) = (handle.clone(), Arc::clone(&failures));
+                let connect_timeout = self.limits.connect_timeout;
+                let manager = Manager::new(*configs, node, connect_timeout, self.session, self.upkeep, of_its_own);
+                Pool::Own(OwnPool::new(manager, self.max_connections, failures, self.upkeep))
+            }
+        };
+        Node::new(name, role, pool, handle).of_database(database.as_deref())
+    }
+
+    /// What the core is to know of a replica that is added.
+    pub(super) fn config(&self, name: Arc<str>, options: &ReplicaOptions) -> Result<super::core::NodeConfig> {
+        self.routing.node(name, Role::Replica, options)
+    }
+}
+
+/// Without what URLs and TLS files hold.
+impl std::fmt::Debug for Factory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Factory").field("routing", &self.routing).finish_non_exhaustive()
+    }
+}

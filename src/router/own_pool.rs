@@ -1,0 +1,216 @@
+//! A pool of our own, and how a call gets a connection of it.
+
+use std::{future::Future, pin::pin, sync::Arc, time::Duration};
+
+use futures_util::future::{Either, poll_immediate, select};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    Deadline,
+    admission::{Admission, Place},
+    connection::Connection,
+    core::ConnectFailure,
+    failure::NotConnected,
+    manager::{ConnectFailures, FailureSink, Manager},
+    state::NodeHandle,
+    upkeep::{Filling, Upkeep},
+};
+use crate::error::{Error, ErrorKind};
+
+/// How long one who waits leaves a failed connect alone before the next one.
+const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
+
+#[derive(Debug)]
+pub(super) struct OwnPool {
+    pub(super) pool: bb8::Pool<Manager>,
+    size: u32,
+    failures: Arc<ConnectFailures>,
+    pub(super) admission: Admission,
+    pub(super) upkeep: Upkeep,
+    pub(super) filling: Filling,
+}
+
+/// A connection of the pool and the place that it takes. (In this order: who is next looks for it when the place is free.)
+#[derive(Debug)]
+pub(super) struct Pooled {
+    pub(super) connection: bb8::PooledConnection<'static, Manager>,
+    _place: Place,
+}
+
+/// A call that waits: until when, and what tells it that waiting is in vain.
+struct Wait<'a> {
+    pool: &'a OwnPool,
+    node: &'a NodeHandle,
+    until: Instant,
+    deadline: Deadline,
+    failures_before: u64,
+}
+
+impl OwnPool {
+    pub(super) fn new(manager: Manager, size: u32, failures: Arc<ConnectFailures>, upkeep: Upkeep) -> Self {
+        // The limits are ours (`acquire`), which also says why: bb8's own would wait in silence. It must not be shorter
+        // than any of ours, and needs an end. So are the ends of connections (`upkeep`): bb8's would come all at once.
+        let never = Duration::from_secs(24 * 60 * 60);
+        let pool = bb8::Pool::builder()
+            .max_size(size)
+            .connection_timeout(never)
+            .max_lifetime(None)
+            .idle_timeout(None)
+            .retry_connection(false)
+            .test_on_check_out(false)
+            .error_sink(Box::new(FailureSink(Arc::clone(&failures))))
+            .build_unchecked(manager);
+        Self { pool, size, failures, admission: Admission::new(size), upkeep, filling: Filling::default() }
+    }
+
+    /// The most connections.
+    pub(super) fn size(&self) -> u32 {
+        self.size
+    }
+
+    /// Whether there is no room for another connection.
+    pub(super) fn is_full(&self) -> bool {
+        self.pool.state().connections >= self.size
+    }
+
+    /// A connection beside the pool's.
+    pub(super) async fn dedicated(&self) -> Result<Box<Connection>, NotConnected> {
+        self.pool.dedicated_connection().await
+    }
+
+    /// A connection that is ready to be used, in the order of asking, until `until` at the latest.
+    pub(super) async fn acquire(&self, until: Instant, deadline: Deadline, node: &NodeHandle) -> Result<Pooled, Error> {
+        let mut failed = self.failures.subscribe();
+        let failures_before = *failed.borrow();
+        let wait = Wait { pool: self, node, until, deadline, failures_before };
+        let place = match self.admission.try_enter() {
+            Some(place) => place,
+            None => wait.in_line(&mut failed, self.admission.enter()).await?,
+        };
+        let mut turn = None;
+        if self.admission.is_short() {
+            turn = Some(wait.in_line(&mut failed, self.admission.turn()).await?);
+        }
+        loop {
+            // What has failed before we asked is not our affair.
+            failed.mark_unchanged();
+            let mut get = pin!(self.pool.get_owned());
+            // Most calls end here; the others also watch the clock and the connect errors.
+            let got = match poll_immediate(get.as_mut()).await {
+                Some(got) => got,
+                None => {
+                    let _waiting = self.admission.wait();
+                    let event = timeout_at(until, first_of(get.as_mut(), failed.changed())).await;
+                    match event {
+                        Ok(Some(got)) => got,
+                        Ok(None) => {
+                            wait.unless_in_vain()?;
+                            // Somebody may give one back. bb8 does not try again to open one by itself: ask anew.
+                            if turn.is_none() {
+                                turn = Some(wait.in_line(&mut failed, self.admission.turn()).await?);
+                                continue;
+                            }
+                            match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
+                                Ok(got) => got,
+                                Err(_) if Instant::now() < until => continue,
+                                Err(_) => return Err(wait.out_of_time()),
+                            }
+                        }
+                        Err(_) => return Err(wait.out_of_time()),
+                    }
+                }
+            };
+            match got {
+                // Closed by the server while it lay in the pool: dropping it makes room for a new one.
+                Ok(connection) if connection.is_spent() => node.gone(),
+                Ok(connection) => return Ok(Pooled { connection, _place: place }),
+                Err(bb8::RunError::User(failed)) => return Err(failed.error),
+                Err(bb8::RunError::TimedOut) => return Err(wait.out_of_time()),
+            }
+        }
+    }
+}
+
+impl Wait<'_> {
+    /// Waits in a line, unless connecting fails meanwhile and there is nobody left who could give a connection back.
+    async fn in_line<T>(&self, failed: &mut watch::Receiver<u64>, turn: impl Future<Output = T>) -> Result<T, Error> {
+        let _waiting = self.pool.admission.wait();
+        let mut turn = pin!(turn);
+        loop {
+            let event = timeout_at(self.until, first_of(turn.as_mut(), failed.changed())).await;
+            match event {
+                Ok(Some(turn)) => {
+                    // Those before may just have failed.
+                    if failed.has_changed().unwrap_or(false) {
+                        self.unless_in_vain()?;
+                    }
+                    return Ok(turn);
+                }
+                Ok(None) => self.unless_in_vain()?,
+                Err(_) => return Err(self.out_of_time()),
+            }
+        }
+    }
+
+    /// The connect error, when there is neither a connection nor the hope for one: nobody would wake us.
+    fn unless_in_vain(&self) -> Result<(), Error> {
+        let OwnPool { pool, failures, .. } = self.pool;
+        if failures.is_opening() || pool.state().connections > 0 {
+            return Ok(());
+        }
+        let Some(failed) = failures.last() else { return Ok(()) };
+        if failed.why == ConnectFailure::Refused {
+            self.node.connect_failed(failed.why);
+        }
+        Err(failed.error.clone())
+    }
+
+    /// What a call that got no connection in time was waiting for.
+    fn out_of_time(&self) -> Error {
+        let OwnPool { pool, size, failures, admission, .. } = self.pool;
+        let last = failures.last();
+        let is_new = failures.count() != self.failures_before;
+        let open = pool.state().connections;
+        let waited = rounded(self.deadline.elapsed());
+        // This one is among them, unless it was told so before.
+        let others = match admission.waiting().saturating_sub(1) {
+            0 => String::new(),
+            1 => "; 1 other call waits".to_owned(),
+            others => format!("; {others} other calls wait"),
+        };
+        let error = match &last {
+            // Nobody has one, so that nobody would have given one back: the connect error is the reason.
+            Some(last) if open == 0 && is_new => return last.error.clone(),
+            _ if open < *size => {
+                let taken = if open > 0 { ", and those that are open are in use" } else { "" };
+                let message = format!("no connection could be opened within {waited:?}{taken}{others}");
+                Error::new(ErrorKind::Unavailable, message)
+            }
+            _ => {
+                let message =
+                    format!("no connection became free within {waited:?}: the pool's limit is {size}{others}");
+                Error::new(ErrorKind::Timeout, message)
+            }
+        };
+        match last {
+            Some(last) => error.with_source(last.error.clone()),
+            None => error,
+        }
+    }
+}
+
+/// What the first of the two gives, or nothing if the other one is over before.
+async fn first_of<T>(first: impl Future<Output = T> + Unpin, other: impl Future) -> Option<T> {
+    match select(first, pin!(other)).await {
+        Either::Left((got, _)) => Some(got),
+        Either::Right(_) => None,
+    }
+}
+
+/// For people: nobody wants nanoseconds.
+pub(super) fn rounded(duration: Duration) -> Duration {
+    Duration::from_millis(duration.as_millis().try_into().unwrap_or(u64::MAX))
+}

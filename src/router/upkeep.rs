@@ -1,0 +1,205 @@
+//! How many connections a pool keeps, and for how long.
+//!
+//! bb8 has settings of these names, but it closes all connections of one age at once, and those that lie idle whether or not
+//! they are to be kept. So a node's task looks at what lies in the pool behind each probe: what is closed, too old, or to
+//! what the node was before it was promoted, goes; what is missing is opened.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::{FutureExt, future::join_all};
+use tokio::time::{Instant, timeout};
+
+use super::{RouterBuilder, core::random_below, node::Node, own_pool::OwnPool, state::NodeHandle};
+use crate::error::{Error, Result};
+
+/// Most of all, what hides in a session (the memory of its caches, a plan of long ago) does not outlive this.
+const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+/// The settings.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Upkeep {
+    min_connections: u32,
+    max_lifetime: Option<Duration>,
+    idle_timeout: Option<Duration>,
+}
+
+impl Default for Upkeep {
+    fn default() -> Self {
+        Self { min_connections: 0, max_lifetime: Some(MAX_LIFETIME), idle_timeout: Some(IDLE_TIMEOUT) }
+    }
+}
+
+impl RouterBuilder {
+    /// The connections to each node that are kept open, whether or not anybody uses them. Defaults to 0: the
+    /// [probes](Self::probe_interval) keep one open in any case.
+    ///
+    /// [`connect`](Self::connect) opens them before it returns, and when a node has come back they are opened behind its
+    /// first answer; so the first calls don't wait for a log-in each, which costs some milliseconds, with TLS some tens. Too
+    /// few and a burst of calls pays for that; too many and each instance of the application costs each server as many
+    /// processes while it idles.
+    ///
+    /// A node that cannot be reached, or lets nobody in, fails no start because of this.
+    pub fn min_connections(mut self, connections: u32) -> Self {
+        self.upkeep.min_connections = connections;
+        self
+    }
+
+    /// How long a connection lives at most. Defaults to 30 minutes; `None` closes none for its age. One that is in use is
+    /// closed when it comes back.
+    ///
+    /// Each connection has an end of its own, by chance between three quarters of this and all of it, so that those which were
+    /// opened together, at the start or after a failover, are not opened anew together. The limit bounds what a session
+    /// gathers (the caches of the server's process grow with each table that it has seen), and moves connections on to
+    /// servers that were added behind a load balancer. Keep it below the limits of what is in between. Too short and calls
+    /// pay for log-ins; too long and it bounds nothing.
+    pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
+        self.upkeep.max_lifetime = lifetime.into();
+        self
+    }
+
+    /// How long a connection that nobody uses is kept. Defaults to 10 minutes; `None` keeps it to the end of its
+    /// [life](Self::max_lifetime). [`min_connections`](Self::min_connections) are kept in any case.
+    ///
+    /// Connections take turns, so only a pool that has next to nothing to do gets smaller by this. Too short and every lull
+    /// is paid for by log-ins; too long and the servers keep processes that nobody needs, and firewalls drop connections in
+    /// silence.
+    pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
+        self.upkeep.idle_timeout = timeout.into();
+        self
+    }
+}
+
+impl Upkeep {
+    pub(super) fn check(&self, max_connections: u32) -> Result<()> {
+        let min = self.min_connections;
+        if min > max_connections {
+            let message = format!("min_connections is {min}, which is more than max_connections, {max_connections}");
+            return Err(Error::configuration(message));
+        }
+        for (name, limit) in [("max_lifetime", self.max_lifetime), ("idle_timeout", self.idle_timeout)] {
+            if limit.is_some_and(|limit| limit.is_zero()) {
+                return Err(Error::configuration(format!("{name} is 0: give None for no limit")));
+            }
+        }
+        Ok(())
+    }
+
+    /// How long one more connection lives. `random` is any number.
+    pub(super) fn lifetime(&self, random: u64) -> Option<Duration> {
+        let longest = self.max_lifetime?;
+        let spread = u64::try_from(longest.as_micros() / 4).unwrap_or(u64::MAX);
+        Some(longest - Duration::from_micros(random_below(random, spread)))
+    }
+}
+
+/// Whether somebody opens connections that are missing.
+#[derive(Debug, Default)]
+pub(super) struct Filling(AtomicBool);
+
+/// Until it is dropped, which it also is with its runtime.
+struct FillingOf(Arc<Node>);
+
+/// Closes what is not to be kept of a node's pool, and opens what is missing, beside whoever calls this.
+pub(super) fn look_after(node: &Arc<Node>) {
+    let Some(pool) = node.own_pool() else { return };
+    pool.close_old(node.handle());
+    if pool.missing() > 0 && !node.handle().is_ejected() && !pool.filling.0.swap(true, Ordering::AcqRel) {
+        let filling = FillingOf(Arc::clone(node));
+        tokio::spawn(async move {
+            if let Some(pool) = filling.0.own_pool() {
+                pool.fill().await;
+            }
+        });
+    }
+}
+
+/// Opens the connections that each node is to have, for no longer than `limit`.
+pub(super) async fn warm_up(nodes: &[Arc<Node>], limit: Duration) {
+    let pools = nodes.iter().filter(|node| !node.handle().is_ejected()).filter_map(|node| node.own_pool());
+    // What it did not get, the nodes' tasks go on with.
+    let _ = timeout(limit, join_all(pools.map(OwnPool::fill))).await;
+}
+
+impl Drop for FillingOf {
+    fn drop(&mut self) {
+        if let Some(pool) = self.0.own_pool() {
+            pool.filling.0.store(false, Ordering::Release);
+        }
+    }
+}
+
+impl OwnPool {
+    /// Looks at each connection that lies in the pool. They are taken in turn, the one that lies there longest first, and come
+    /// back behind the others: so afterwards they lie there as before.
+    fn close_old(&self, node: &NodeHandle) {
+        let now = Instant::now();
+        for _ in 0..self.pool.state().idle_connections {
+            // Who waits comes first.
+            let Some(_place) = self.admission.try_enter() else { return };
+            let Some(Ok(mut connection)) = self.pool.get_owned().now_or_never() else { return };
+            if connection.client().is_closed() {
+                node.gone();
+            }
+            let is_spare = self.pool.state().connections > self.upkeep.min_connections;
+            let idle = connection.idle_for(now);
+            let is_idle = is_spare && self.upkeep.idle_timeout.is_some_and(|limit| idle >= limit);
+            connection.is_looked_at(now, is_idle);
+        }
+    }
+
+    /// How many connections have to be opened.
+    fn missing(&self) -> u32 {
+        self.upkeep.min_connections.saturating_sub(self.pool.state().connections)
+    }
+
+    /// Opens those connections. What fails is told to the core by who opens them, and tried again behind the next answer.
+    async fn fill(&self) {
+        let opened = join_all((0..self.missing()).map(|_| self.dedicated())).await;
+        for connection in opened.into_iter().flatten() {
+            // Callers may have filled it meanwhile.
+            let _ = self.pool.add(connection);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{ErrorKind, Router};
+
+    #[test]
+    fn connections_that_were_opened_together_end_at_different_times_and_none_too_late() {
+        let hour = Duration::from_secs(3600);
+        let upkeep = Upkeep { max_lifetime: Some(hour), ..Upkeep::default() };
+        let ends: Vec<_> = (0..100).map(|seed| upkeep.lifetime(crate::router::core::mix(seed)).unwrap()).collect();
+        assert!(ends.iter().all(|end| *end <= hour && *end > hour * 3 / 4), "{ends:?}");
+        // A hundredth of them in each hundredth of that quarter, were it not for chance.
+        let mut minutes: Vec<_> = ends.iter().map(|end| end.as_secs() / 60).collect();
+        minutes.sort_unstable();
+        minutes.dedup();
+        assert!(minutes.len() >= 14, "{minutes:?}");
+        assert_eq!(Upkeep { max_lifetime: None, ..upkeep }.lifetime(7), None);
+    }
+
+    #[tokio::test]
+    async fn limits_that_keep_nothing_are_refused() {
+        let builder = || Router::builder().primary("postgres://app@localhost:1/shop").max_connections(3);
+        let cases = [
+            (builder().min_connections(4), "min_connections is 4"),
+            (builder().max_lifetime(Duration::ZERO), "max_lifetime is 0"),
+            (builder().idle_timeout(Duration::ZERO), "idle_timeout is 0"),
+        ];
+        for (builder, part) in cases {
+            let error = builder.build().unwrap_err();
+            assert!(error.kind() == ErrorKind::Configuration && error.to_string().contains(part), "{error}");
+        }
+        builder().min_connections(3).max_lifetime(None).idle_timeout(None).build().unwrap();
+    }
+}
