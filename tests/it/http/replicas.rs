@@ -10,7 +10,13 @@ use self::example::{app::app, browser::Browser};
 use crate::support::{cluster_with_log, database};
 
 #[path = "../../../examples/http/main.rs"]
-#[allow(dead_code, unreachable_pub, missing_docs, reason = "it is a program of its own")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    clippy::duplicate_mod,
+    reason = "it is a program of its own, with the domain of another one that is tested here"
+)]
 mod example;
 
 /// Far longer than anything here may take: what it ends would have hung.
