@@ -1,0 +1,92 @@
+//! Members that share partitions.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
+
+use mainstem::{AppendCondition, Consumer, ErrorKind, EventStore, Filter, NewEvent, PostgresEventStore};
+use tokio::time::{sleep, timeout};
+
+use super::{HANG, append, failure, keyed, member, next, number, run};
+use crate::support::{self, store};
+
+#[tokio::test]
+async fn members_share_and_take_over_and_nothing_is_lost_or_out_of_order() {
+    let (database, router, store) = store().await;
+    run(&router, "CREATE TABLE handled (n bigserial PRIMARY KEY, key text, position int8)").await;
+    let total = 900_usize;
+    let writing = {
+        let store = store.clone();
+        tokio::spawn(async move {
+            for first in (0..total).step_by(3) {
+                let events: Vec<NewEvent> = (first..first + 3).map(|number| keyed(number * 7 % 20)).collect();
+                store.append(events, AppendCondition::none()).await.unwrap();
+                sleep(Duration::from_millis(5)).await;
+            }
+        })
+    };
+    let work = async |mut consumer: Consumer| {
+        loop {
+            let Some(batch) = consumer.next_batch().await else { return };
+            let Ok(batch) = batch else { continue };
+            let handle = async {
+                let transaction = consumer.transaction(&batch).await?;
+                for event in &batch {
+                    let (key, position) = (event.tags().next().unwrap_or("none"), event.position().cast_signed());
+                    transaction
+                        .execute("INSERT INTO handled (key, position) VALUES ($1, $2)", &[&key, &position])
+                        .await?;
+                }
+                transaction.commit().await
+            };
+            let _ = handle.await;
+        }
+    };
+    let mut members = Vec::new();
+    for _ in 0..3 {
+        let own = PostgresEventStore::new(&support::router(&database).await);
+        let consumer = member(&own);
+        members.push((consumer.stop_handle(), tokio::spawn(work(consumer))));
+        sleep(Duration::from_millis(300)).await;
+    }
+    // All share before one dies in the middle of its work, and another one leaves.
+    let owners = "SELECT count(DISTINCT member) FROM mainstem.events_progress WHERE member IS NOT NULL";
+    let shared = async {
+        while number(&router, owners).await < 3 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(HANG, shared).await.expect("each has a share");
+    members[0].1.abort();
+    members[1].0.stop();
+    writing.await.unwrap();
+    let done = async {
+        while number(&router, "SELECT count(*) FROM handled").await < total as i64 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(HANG, done).await.expect("all is handled");
+    let rows = router.client().await.unwrap().query("SELECT key, position FROM handled ORDER BY n", &[]).await.unwrap();
+    let mut by_key: BTreeMap<String, Vec<i64>> = BTreeMap::new();
+    rows.iter().for_each(|row| by_key.entry(row.get(0)).or_default().push(row.get(1)));
+    for (key, positions) in &by_key {
+        assert!(positions.is_sorted(), "{key}: {positions:?}");
+    }
+    let all: BTreeSet<i64> = by_key.values().flatten().copied().collect();
+    assert_eq!((rows.len(), all.len(), by_key.len()), (total, total, 20), "each once");
+    members.into_iter().for_each(|(_, task)| task.abort());
+}
+
+#[tokio::test]
+async fn a_group_has_its_number_of_partitions_for_good() {
+    let (_database, _router, store) = store().await;
+    append(&store, 3).await;
+    let mut eight = member(&store);
+    let _ = next(&mut eight).await;
+    let mut other = store.consumer("group", &Filter::any_event()).partitions(4, |_| None).build().unwrap();
+    let error = failure(&mut other).await;
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+    assert!(error.to_string().contains("8 partitions, and not 4"), "{error}");
+    assert!(other.next_batch().await.is_none());
+}
