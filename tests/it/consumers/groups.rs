@@ -90,3 +90,35 @@ async fn a_group_has_its_number_of_partitions_for_good() {
     assert!(error.to_string().contains("8 partitions, and not 4"), "{error}");
     assert!(other.next_batch().await.is_none());
 }
+
+#[tokio::test]
+async fn each_key_is_one_members_and_each_member_has_some() {
+    let (_database, _router, store) = store().await;
+    let mut members = [member(&store), member(&store)];
+    // With nothing to hand out, they only share.
+    let shared = async {
+        while members.iter().any(|member| member.partitions().len() != 4) {
+            for member in &mut members {
+                assert!(timeout(Duration::from_millis(100), member.next_batch()).await.is_err());
+            }
+        }
+    };
+    timeout(HANG, shared).await.expect("each has half of them");
+    store.append((0..60).map(|number| keyed(number % 20)), AppendCondition::none()).await.unwrap();
+    let mut keys: [BTreeSet<String>; 2] = Default::default();
+    let mut handled = 0;
+    let all = async {
+        while handled < 60 {
+            for (member, keys) in members.iter_mut().zip(&mut keys) {
+                let Ok(Some(batch)) = timeout(Duration::from_millis(100), member.next_batch()).await else { continue };
+                let batch = batch.unwrap();
+                handled += batch.len();
+                keys.extend(batch.iter().flat_map(mainstem::Event::tags).map(str::to_owned));
+                member.commit(&batch).await.unwrap();
+            }
+        }
+    };
+    timeout(HANG, all).await.expect("all is handled");
+    assert_eq!((handled, keys[0].len() + keys[1].len()), (60, 20), "{keys:?}");
+    assert!(keys[0].is_disjoint(&keys[1]) && keys.iter().all(|keys| !keys.is_empty()), "{keys:?}");
+}

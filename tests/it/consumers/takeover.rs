@@ -1,6 +1,9 @@
 //! Members that die, or were taken for dead.
 
+use std::time::Duration;
+
 use mainstem::{ErrorKind, PostgresEventStore, Router};
+use tokio::time::timeout;
 
 use super::{append, consumer, next, number, positions, run};
 use crate::support::{self, store};
@@ -51,4 +54,18 @@ async fn a_dead_members_work_is_taken_over() {
     });
     let lost = tokio::task::spawn_blocking(|| died.join().unwrap()).await.unwrap();
     assert_eq!(positions(&next(&mut consumer(&store)).await), lost);
+}
+
+#[tokio::test]
+async fn who_lives_keeps_its_partition_however_long_a_batch_takes() {
+    let (database, _router, store) = store().await;
+    append(&store, 10).await;
+    let mut slow = consumer(&store);
+    let batch = next(&mut slow).await;
+    let other = PostgresEventStore::new(&support::router(&database).await);
+    let mut standby = consumer(&other);
+    // Twice as long as one lives who has not said so.
+    assert!(timeout(Duration::from_secs(4), standby.next_batch()).await.is_err(), "there is nothing for it to do");
+    assert_eq!(standby.partitions().len(), 0);
+    slow.commit(&batch).await.unwrap();
 }
