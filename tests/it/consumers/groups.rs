@@ -122,3 +122,34 @@ async fn each_key_is_one_members_and_each_member_has_some() {
     assert_eq!((handled, keys[0].len() + keys[1].len()), (60, 20), "{keys:?}");
     assert!(keys[0].is_disjoint(&keys[1]) && keys.iter().all(|keys| !keys.is_empty()), "{keys:?}");
 }
+
+#[tokio::test]
+async fn a_partition_ahead_has_its_events_once_and_the_group_is_as_far_as_the_others() {
+    let (_database, router, store) = store().await;
+    let mut group = member(&store);
+    assert!(timeout(Duration::from_millis(500), group.next_batch()).await.is_err(), "there is nothing yet");
+    group.close().await.unwrap();
+    let appended = store.append((0..40).map(|number| keyed(number % 20)), AppendCondition::none()).await.unwrap();
+    let ahead = format!(
+        "UPDATE mainstem.events_progress SET position = {}, id = '{}' WHERE partition = 3",
+        appended.last().position(),
+        appended.last().id()
+    );
+    run(&router, &ahead).await;
+    let status = store.consumer_control("group").status().await.unwrap();
+    assert_eq!((status.checkpoint(), status.events_behind()), (None, 40));
+    let mut group = member(&store);
+    let mut handed_out: BTreeMap<String, usize> = BTreeMap::new();
+    let all = async {
+        while store.consumer_control("group").status().await.unwrap().events_behind() > 0 {
+            let batch = group.next_batch().await.unwrap().unwrap();
+            batch.iter().flat_map(mainstem::Event::tags).for_each(|key| {
+                *handed_out.entry(key.to_owned()).or_default() += 1;
+            });
+            group.commit(&batch).await.unwrap();
+        }
+    };
+    timeout(HANG, all).await.expect("all is handled");
+    assert!((1..20).contains(&handed_out.len()), "without the keys of one partition: {handed_out:?}");
+    assert!(handed_out.values().all(|events| *events == 2), "{handed_out:?}");
+}

@@ -66,3 +66,19 @@ async fn a_partition_ahead_of_the_others_is_checked_as_well() {
     let error = failure(&mut member(&store)).await;
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "its new events would be skipped: {}", error.report());
 }
+
+#[tokio::test]
+async fn what_was_handed_out_and_not_committed_may_be_lost() {
+    let (_database, router, store) = store().await;
+    append(&store, 20).await;
+    let mut consumer = consumer(&store);
+    let batch = next(&mut consumer).await;
+    consumer.commit(&batch).await.unwrap();
+    assert_eq!(next(&mut consumer).await.mark().position(), 20);
+    lose_events_behind(&router, 15).await;
+    append(&store, 5).await;
+    // The checkpoint is there, so it is no error: the events behind it are handed out as they are now.
+    let again = next(&mut consumer).await;
+    assert_eq!(positions(&again), (11..=20).collect::<Vec<_>>());
+    consumer.commit(&again).await.unwrap();
+}
