@@ -73,7 +73,7 @@ fn kind<T>(told: std::result::Result<T, mainstem::CommandError<super::domain::En
 #[tokio::test]
 async fn beyond_the_limit_a_command_and_a_projection_fail_at_once() {
     let store = Waiting::default();
-    let executor = CommandExecutor::new(store.clone()).max_concurrent_commands(2).max_concurrent_projections(1);
+    let executor = CommandExecutor::new(store).max_concurrent_commands(2).max_concurrent_projections(1);
     let command = enrol(1, 7);
     let (mut one, mut two) = (executor.execute(&command).into_future(), executor.execute(&command).into_future());
     assert!(is_pending(&mut one) && is_pending(&mut two));
