@@ -5,8 +5,8 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, ConsumerTransaction, Event, EventStore, Filter, NewEvent, PostgresEventStore, Projections,
-    ReadModel, Result, Router, Start, Subscribe, testing::LocalCluster,
+    AppendCondition, ConsumerTransaction, Event, EventStore, Filter, NewEvent, PostgresEventStore, ProjectionProgress,
+    Projections, ReadModel, Result, Router, Start, Subscribe, testing::LocalCluster,
 };
 use serde_json::json;
 
@@ -45,6 +45,12 @@ impl ReadModel for Balances {
     }
 }
 
+/// How far a projection is that is being built.
+fn bar(progress: &ProjectionProgress) {
+    let done = (20.0 * progress.fraction()) as usize;
+    println!("{:>10} [{:20}] {:3.0} %", progress.name, "#".repeat(done), 100.0 * progress.fraction());
+}
+
 #[tokio::main]
 async fn main() -> Result<()> {
     let cluster = LocalCluster::start().await?;
@@ -52,6 +58,10 @@ async fn main() -> Result<()> {
     let router = Router::builder().primary(cluster.primary().url()).replicas(urls).connect().await?;
     let store = PostgresEventStore::new(&router);
     store.migrate().await?;
+    run(store).await
+}
+
+pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     let deposits = Filter::matching().any_type_of(["Deposited"]).finish()?;
     for number in 1..=5 {
         deposit(&store, "ada", number).await?;
@@ -89,10 +99,11 @@ async fn main() -> Result<()> {
 
     // By a projection to a read model: each event has its effect exactly once, and a user sees his own write.
     let projections = Projections::builder(&store).with(Balances)?.start();
-    projections.caught_up(Duration::from_secs(30), |_| ()).await?;
+    projections.caught_up(Duration::from_secs(30), |all| all.iter().for_each(bar)).await?;
     let mark = deposit(&store, "ada", 100).await?;
     projections.projected("balances", mark).await?;
-    let row = router.client().await?.query_one("SELECT balance FROM balances WHERE account = 'ada'", &[]).await?;
+    let row =
+        store.router().client().await?.query_one("SELECT balance FROM balances WHERE account = 'ada'", &[]).await?;
     let balance: i64 = row.get(0);
     println!("projected: ada has {balance}");
     assert_eq!(balance, 115);

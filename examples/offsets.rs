@@ -15,6 +15,10 @@ async fn main() -> Result<()> {
     let cluster = LocalCluster::builder().replicas(0).start().await?;
     let store = PostgresEventStore::new(&Router::builder().primary(cluster.primary().url()).connect().await?);
     store.migrate().await?;
+    run(store).await
+}
+
+pub(crate) async fn run(store: impl EventStore + Clone + 'static) -> Result<()> {
     for order in 1..=6 {
         let placed = NewEvent::new("OrderPlaced", &json!({"order": order}))?;
         store.append([placed], AppendCondition::none()).await?;

@@ -108,8 +108,8 @@ mod token;
 
 pub use codec::{EventCodec, UnknownEvents};
 pub use consume::{
-    Batch, Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction, Cursor,
-    Fetch, Fetched, Handled, PartitionStatus, PoisonPolicy, ProjectionProgress, ProjectionState, Projections,
+    Awaited, Batch, Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction,
+    Cursor, Fetch, Fetched, Handled, PartitionStatus, PoisonPolicy, ProjectionProgress, ProjectionState, Projections,
     ProjectionsBuilder, ReadModel, SkippedEvent, Start, StopHandle, Subscribe, Subscription, SubscriptionBuilder,
     WaitUntilHandled,
 };

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use crate::Outcome;
 
 pub(crate) const HELP: &str = "\
-cargo compare append|query|decide|growth|route [OPTIONS]
+cargo compare append|query|decide|consume|growth|route [OPTIONS]
 
   --quick          100000 events and short rounds; the targets count on the full run
   --events N       events in the log (default: 1000000; growth: 10000000, beside 10000; route: none)
@@ -20,6 +20,7 @@ pub(crate) enum Command {
     Append(Args),
     Query(Args),
     Decide(Args),
+    Consume(Args),
     Growth(Args),
     Route(Args),
     /// A process of the figures `procs4_…`: it is told the rest through its standard input.
@@ -46,11 +47,16 @@ impl Args {
             "append" => (crate::append::FIGURES, 1_000_000),
             "query" => (crate::query::FIGURES, 1_000_000),
             "decide" => (crate::decide::FIGURES, 1_000_000),
+            "consume" => (crate::consume::FIGURES, 1_000_000),
             "growth" => (crate::growth::FIGURES, 10_000_000),
             "route" => (crate::route::FIGURES, 10_000),
             "worker" => return Ok(Command::Worker),
             "help" | "--help" | "-h" | "" => return Ok(Command::Help),
-            other => return Err(format!("{other:?} is none of append, query, decide, growth and route\n{HELP}").into()),
+            other => {
+                return Err(
+                    format!("{other:?} is none of append, query, decide, consume, growth and route\n{HELP}").into()
+                );
+            }
         };
         let mut quick = false;
         let mut events = None;
@@ -82,6 +88,7 @@ impl Args {
             "query" => Command::Query(args),
             "route" => Command::Route(args),
             "decide" => Command::Decide(args),
+            "consume" => Command::Consume(args),
             _ => Command::Growth(args),
         })
     }

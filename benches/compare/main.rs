@@ -1,13 +1,13 @@
 //! The store beside plain SQL and beside its origin's SQL, in one run on one server.
 //!
-//!     cargo compare append|query|decide|growth|route
+//!     cargo compare append|query|decide|consume|growth|route
 //!
 //! which is short for `cargo bench --features migrations,testing --bench compare -- …`; `docs/benchmarks.md` says what is
 //! measured and how. `args` has the options.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `append`, `query`, `decide`, `growth`, `route` | the subcommands: which sides run, and the figures |
+//! | `append`, `query`, `decide`, `consume`, `growth`, `route` | the subcommands: which sides run, and the figures |
 //! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
 //! | `reads`, `streams` | the readers among them |
 //! | `cycle` | those who read, decide and append |
@@ -20,6 +20,7 @@
 mod append;
 mod args;
 mod bare;
+mod consume;
 mod cycle;
 mod decide;
 mod disk;
@@ -78,6 +79,7 @@ async fn run(command: Command) -> Outcome {
         Command::Append(args) => append::run(&args).await,
         Command::Query(args) => query::run(&args).await,
         Command::Decide(args) => decide::run(&args).await,
+        Command::Consume(args) => consume::run(&args).await,
         Command::Growth(args) => growth::run(&args).await,
         Command::Route(args) => route::run(&args).await,
         Command::Worker => procs::work().await,

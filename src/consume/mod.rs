@@ -29,8 +29,8 @@ mod subscription;
 pub use self::{
     batch::Batch,
     consumer::{
-        Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction, Handled,
-        PartitionStatus, SkippedEvent, WaitUntilHandled,
+        Awaited, Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction,
+        Handled, PartitionStatus, SkippedEvent, WaitUntilHandled,
     },
     cursor::Cursor,
     fetch::{Fetch, Fetched},

@@ -51,6 +51,21 @@ pub(super) struct Plan {
     pub(super) timeout: Option<Duration>,
 }
 
+impl Plan {
+    /// The defaults of everybody who follows: from replicas, and in batches of this size.
+    pub(super) const BATCH_SIZE: u64 = 1000;
+
+    pub(super) fn new(store: &(impl EventStore + Clone + 'static), filter: &Filter) -> Self {
+        Self {
+            store: Arc::new(store.clone()),
+            filter: filter.clone(),
+            consistency: Consistency::Eventual,
+            batch_size: Self::BATCH_SIZE,
+            timeout: None,
+        }
+    }
+}
+
 /// The log behind a place, as a sequence of batches without end.
 pub(super) struct Reading {
     plan: Plan,

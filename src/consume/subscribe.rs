@@ -12,16 +12,7 @@ pub trait Subscribe: EventStore + Clone + Sized + 'static {
     /// It reads from replicas, whatever the scope says, unless [`consistency`](SubscriptionBuilder::consistency) says
     /// otherwise: a subscription outlives the scope that it is made in.
     fn subscribe(&self, filter: &Filter) -> SubscriptionBuilder {
-        SubscriptionBuilder {
-            plan: Plan {
-                store: Arc::new(self.clone()),
-                filter: filter.clone(),
-                consistency: Consistency::Eventual,
-                batch_size: SubscriptionBuilder::DEFAULT_BATCH_SIZE,
-                timeout: None,
-            },
-            start: Start::Beginning,
-        }
+        SubscriptionBuilder { plan: Plan::new(self, filter), start: Start::Beginning }
     }
 
     /// The next events that match, as many as there are now: see [`Fetch`]. Where to read is the scope's matter, which is read
@@ -43,7 +34,7 @@ pub struct SubscriptionBuilder {
 
 impl SubscriptionBuilder {
     /// The most events of a batch, unless [`batch_size`](Self::batch_size) says otherwise: 1000.
-    pub const DEFAULT_BATCH_SIZE: u64 = 1000;
+    pub const DEFAULT_BATCH_SIZE: u64 = Plan::BATCH_SIZE;
 
     /// Where it begins. Defaults to the [beginning](Start::Beginning) of the log.
     pub fn start(mut self, start: impl Into<Start>) -> Self {

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use super::{Filter, Predicate, item::Draft};
+use super::{
+    Filter, Predicate,
+    item::{Draft, merged},
+};
 use crate::{Error, Result};
 
 /// An item that has nothing yet: it needs one part before the filter can go on.
@@ -204,8 +207,8 @@ pub(super) fn from_drafts(drafts: Vec<Draft>) -> Result<Filter> {
     let item = |(index, draft): (usize, Draft)| {
         draft.check().map_err(|what| Error::invalid_input(format!("item {index} of the filter: {what}")))
     };
-    let items = drafts.into_iter().enumerate().map(item).collect::<Result<_>>()?;
-    Filter { items: Some(Arc::new(items)) }.limited()
+    let items = drafts.into_iter().enumerate().map(item).collect::<Result<Vec<_>>>()?;
+    Filter { items: Some(Arc::new(merged(items))) }.limited()
 }
 
 fn texts<T: Into<Box<str>>>(texts: impl IntoIterator<Item = T>) -> Option<Vec<Box<str>>> {

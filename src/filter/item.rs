@@ -1,6 +1,6 @@
 //! One alternative of a filter, checked and canonical.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fragment, Predicate};
 use crate::event::{check_tag, check_type};
@@ -56,6 +56,24 @@ impl FilterItem {
     pub(super) fn has_type(&self, event_type: &str) -> bool {
         self.types.is_empty() || self.types.contains(event_type)
     }
+}
+
+/// The same alternatives, with those that only differ in which predicates will do as one: a model of a copy and its reader is
+/// then one search, and not two.
+pub(super) fn merged(items: impl IntoIterator<Item = FilterItem>) -> BTreeSet<FilterItem> {
+    let mut any: BTreeMap<_, BTreeSet<Fragment>> = BTreeMap::new();
+    let mut merged = BTreeSet::new();
+    for FilterItem { types, tags, predicates } in items {
+        match predicates {
+            Some(PredicateGroup::AnyOf(fragments)) => any.entry((types, tags)).or_default().extend(fragments),
+            _ => drop(merged.insert(FilterItem { types, tags, predicates })),
+        }
+    }
+    merged.extend(any.into_iter().map(|((types, tags), fragments)| {
+        let predicates = Some(PredicateGroup::AnyOf(fragments));
+        FilterItem { types, tags, predicates }
+    }));
+    merged
 }
 
 impl PredicateGroup {

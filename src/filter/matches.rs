@@ -3,22 +3,18 @@
 use std::{cell::OnceCell, time::SystemTime};
 
 use super::{Filter, FilterItem, Fragment, PredicateGroup, Selection, Side};
-use crate::{
-    Event, Json, NewEvent, Payload,
-    event::time::floor_micros,
-    json::{Value, contains},
-};
+use crate::{Event, Json, NewEvent, Payload, event::time::floor_micros, json::Document};
 
 /// An event that filters are asked about: recorded, or about to be.
 ///
-/// Its JSON is parsed when a predicate first looks at it, and then kept: make one subject per event and ask all
-/// filters about it.
+/// What its JSON has at the top is found when a predicate first asks for it, and then kept: make one subject per event and ask
+/// all filters about it.
 #[derive(Debug)]
 pub(crate) struct Subject<'a> {
     event: Source<'a>,
     /// `None` when it is opaque.
-    payload: OnceCell<Option<Value<'a>>>,
-    metadata: OnceCell<Value<'a>>,
+    payload: OnceCell<Option<Document<'a>>>,
+    metadata: OnceCell<Document<'a>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -82,11 +78,14 @@ impl<'a> Subject<'a> {
             Source::Recorded(event) => (event.payload(), event.metadata()),
             Source::New(event) => (event.payload(), event.metadata()),
         };
-        let value = match fragment.side() {
-            Side::Payload => self.payload.get_or_init(|| payload.value()).as_ref(),
-            Side::Metadata => Some(self.metadata.get_or_init(|| metadata.value())),
+        let document = match fragment.side() {
+            Side::Payload => {
+                let of_json = || payload.as_json().map(|json| Document::new(json.as_str()));
+                self.payload.get_or_init(of_json).as_ref()
+            }
+            Side::Metadata => Some(self.metadata.get_or_init(|| Document::new(metadata.as_str()))),
         };
-        value.is_some_and(|value| contains(value, fragment.value()))
+        document.is_some_and(|document| document.contains(fragment.value()))
     }
 }
 

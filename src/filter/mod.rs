@@ -16,6 +16,7 @@ pub(crate) mod tests;
 
 use std::{collections::BTreeSet, sync::Arc};
 
+use self::item::merged;
 pub(crate) use self::matches::Subject;
 pub use self::{
     bounds::{Bounds, PositionBoundedFilter, Selection, TimeBoundedFilter},
@@ -135,20 +136,13 @@ impl Filter {
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no filter, or when the union is longer than
     /// [`MAX_LEN`](Self::MAX_LEN).
     pub fn union(filters: impl IntoIterator<Item = Self>) -> Result<Self> {
-        let mut filters = filters.into_iter();
-        let Some(mut union) = filters.next() else {
+        let mut filters = filters.into_iter().peekable();
+        if filters.peek().is_none() {
             return Err(Error::invalid_input("a union of no filters matches nothing; give it at least one"));
-        };
-        for filter in filters {
-            union.items = match (union.items, filter.items) {
-                (Some(mut items), Some(more)) => {
-                    Arc::make_mut(&mut items).extend(Arc::unwrap_or_clone(more));
-                    Some(items)
-                }
-                _ => None,
-            };
         }
-        union.limited()
+        let all: Option<Vec<_>> = filters.map(|filter| filter.items).collect();
+        let items = all.map(|all| all.into_iter().flat_map(Arc::unwrap_or_clone));
+        Self { items: items.map(|items| Arc::new(merged(items))) }.limited()
     }
 
     /// The same filter, without events of these types.
@@ -174,7 +168,7 @@ impl Filter {
                 "of any type, some cannot be left out; list the types that the filter is to match",
             ));
         }
-        let left: BTreeSet<FilterItem> = all.filter_map(|item| item.without_types(&types)).collect();
+        let left = merged(all.filter_map(|item| item.without_types(&types)));
         if left.is_empty() {
             return Err(Error::invalid_input("without these types the filter matches nothing"));
         }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de, ser};
 use serde_json::value::RawValue;
 
 pub(crate) use self::{
-    contains::contains,
+    contains::Document,
     parse::{checked, stored},
     value::{Value, write_string},
 };
@@ -123,7 +123,7 @@ impl Json {
         })
     }
 
-    /// The parsed document, for matching and comparing.
+    /// The parsed document, for comparing.
     ///
     /// Total on purpose: a stored document was written by anybody who may insert into the table.
     pub(crate) fn value(&self) -> Value<'_> {

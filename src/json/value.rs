@@ -21,17 +21,8 @@ pub(crate) enum Value<'a> {
 
 impl<'a> Value<'a> {
     /// An object; of members with the same key the last one stays.
-    pub(super) fn object(mut members: Vec<(Cow<'a, str>, Self)>) -> Self {
-        // The sort is stable, so the last of equal keys is still the last.
-        members.sort_by(|left, right| left.0.cmp(&right.0));
-        members.dedup_by(|later, earlier| {
-            let same = later.0 == earlier.0;
-            if same {
-                std::mem::swap(later, earlier);
-            }
-            same
-        });
-        Self::Object(members)
+    pub(super) fn object(members: Vec<(Cow<'a, str>, Self)>) -> Self {
+        Self::Object(last_of_each(members))
     }
 
     pub(crate) fn is_container(&self) -> bool {
@@ -116,6 +107,20 @@ impl PartialEq for Value<'_> {
             _ => false,
         }
     }
+}
+
+/// Members in the order of their keys, of each key the last one.
+pub(super) fn last_of_each<T>(mut members: Vec<(Cow<'_, str>, T)>) -> Vec<(Cow<'_, str>, T)> {
+    // The sort is stable, so the last of equal keys is still the last.
+    members.sort_by(|left, right| left.0.cmp(&right.0));
+    members.dedup_by(|later, earlier| {
+        let same = later.0 == earlier.0;
+        if same {
+            std::mem::swap(later, earlier);
+        }
+        same
+    });
+    members
 }
 
 fn separated<T, U>(text: &mut String, items: Vec<T>, mut write: impl FnMut(&mut String, T) -> U) -> Vec<U> {

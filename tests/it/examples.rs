@@ -15,11 +15,13 @@ macro_rules! examples {
 
 examples! {
     batch_append, "../../examples/batch_append.rs";
+    consumers, "../../examples/consumers.rs";
     decision_model, "../../examples/decision_model.rs";
     enrollment, "../../examples/enrollment.rs";
     fixed_streams, "../../examples/fixed_streams.rs";
     in_memory, "../../examples/in_memory.rs";
     library, "../../examples/library/main.rs";
+    offsets, "../../examples/offsets.rs";
     snapshots, "../../examples/snapshots.rs";
     streaming_projection, "../../examples/streaming_projection.rs";
     ticket_booking, "../../examples/ticket_booking.rs";
@@ -103,6 +105,19 @@ async fn streaming_projection_comes_to_the_end() {
     let store = fresh_log().await;
     streaming_projection::run(store.clone(), 3_000).await.unwrap();
     assert_eq!((count(&store, "Averaged").await, count(&store, "Measured").await), (1, 3_001));
+}
+
+#[tokio::test]
+async fn consumers_handle_each_event_however_they_follow() {
+    let store = fresh_log().await;
+    consumers::run(store.clone()).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    assert_eq!(store.consumer_control("printer").status().await.unwrap().checkpoint().unwrap().position(), 6);
+    assert_eq!(store.consumer_control("balances").status().await.unwrap().checkpoint().unwrap().position(), 7);
+}
+
+#[tokio::test]
+async fn offsets_cursors_and_times_say_where_to_go_on() {
+    offsets::run(fresh_log().await).await.unwrap();
 }
 
 #[tokio::test]

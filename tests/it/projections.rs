@@ -147,7 +147,13 @@ async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
     let skipped = store.consumer_control("skips").skipped(9).await.unwrap();
     assert_eq!(skipped.iter().map(|one| (one.mark.position(), one.attempts)).collect::<Vec<_>>(), [(2, 2), (4, 2)]);
     assert!(skipped.iter().all(|one| one.reason.contains("it makes no sense")), "{skipped:?}");
-    assert_eq!(store.consumer_control("skips").status().await.unwrap().skipped(), 2);
+    let control = store.consumer_control("skips");
+    assert_eq!(control.status().await.unwrap().skipped(), 2);
+    // Whoever goes back meets them again: until then nothing is passed over.
+    projections.stop().await;
+    control.reset(Start::AfterPosition(3)).await.unwrap();
+    let skipped = control.skipped(9).await.unwrap();
+    assert_eq!(skipped.iter().map(|one| one.mark.position()).collect::<Vec<_>>(), [2]);
 }
 
 #[tokio::test]

@@ -62,7 +62,9 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
     let ConsumeArgs { events, writers, seed, fault } = args;
     let broken = fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
     eprintln!("drill consume: {events} events by {writers} writers, seed {seed}{broken}");
-    let cluster = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on").start().await?;
+    let builder = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on");
+    // An old primary goes back to the last checkpoint that both have: with much written, further than is kept by default.
+    let cluster = builder.setting("wal_keep_size", "1GB").start().await?;
     let admin = database::connect(&cluster.primary().url()).await?;
     for name in ["drill", "elsewhere"] {
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;

@@ -1,11 +1,10 @@
 //! The settings of a consumer.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use super::{Consumer, partitions::Partitions};
 use crate::{
-    Consistency, Error, Event, EventId, Filter, PostgresEventStore, Result, Start,
-    consume::{SubscriptionBuilder, reading::Plan},
+    Consistency, Error, Event, EventId, Filter, PostgresEventStore, Result, Start, consume::reading::Plan,
     store::Member,
 };
 
@@ -33,13 +32,7 @@ impl PostgresEventStore {
         ConsumerBuilder {
             store: self.clone(),
             name: name.into(),
-            plan: Plan {
-                store: Arc::new(self.clone()),
-                filter: filter.clone(),
-                consistency: Consistency::Eventual,
-                batch_size: SubscriptionBuilder::DEFAULT_BATCH_SIZE,
-                timeout: None,
-            },
+            plan: Plan::new(self, filter),
             start: Start::Beginning,
             partitions: Partitions::one(),
             takeover: Duration::from_secs(5),
@@ -103,7 +96,7 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The most events of a batch; see [`SubscriptionBuilder::batch_size`].
+    /// The most events of a batch; see [`SubscriptionBuilder::batch_size`](crate::SubscriptionBuilder::batch_size).
     pub fn batch_size(mut self, events: u64) -> Self {
         self.plan.batch_size = events.max(1);
         self

@@ -48,14 +48,14 @@ impl Consumer {
     ///
     /// # Errors
     ///
-    /// [`Fenced`](ErrorKind::Fenced) when the partitions are another member's by now, or the consumer was reset: roll back. Else
-    /// what the server says.
+    /// [`Fenced`](ErrorKind::Fenced) when the partitions are another member's by now, the consumer was reset, or the batch was
+    /// committed before: roll back. Else what the server says.
     pub async fn commit_in(&self, batch: &ConsumerBatch, transaction: &Transaction<'_>) -> Result<()> {
         let uncommitted = Uncommitted(Some(&self.rewinds));
         let said = |error| Error::new(ErrorKind::Database, "the checkpoint could not be saved").with_source(error);
         let params = batch.checkpoint.params();
         let row = transaction.query_one(self.store.checkpoint_sql(), &params.bound()).await.map_err(said)?;
-        batch.checkpoint.judge(Some(row.try_get(0).map_err(said)?))?;
+        batch.checkpoint.judge(&row, !batch.is_empty())?;
         uncommitted.saved();
         Ok(())
     }

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use super::{ConsumerStatus, SkippedEvent, WaitUntilHandled};
+use super::{Awaited, ConsumerStatus, SkippedEvent, WaitUntilHandled};
 use crate::{
-    Consistency, Mark, PostgresEventStore, Result, Start, router::Deadline, scope::current_consistency,
-    store::no_consumer,
+    Consistency, PostgresEventStore, Result, Start, router::Deadline, scope::current_consistency, store::no_consumer,
 };
 
 /// A consumer as an operator sees it, whether members of it run or not. [`PostgresEventStore::consumer_control`] makes it.
@@ -105,10 +104,10 @@ impl ConsumerControl {
         Ok(rows.into_iter().map(SkippedEvent::new).collect())
     }
 
-    /// Waits until it has handled this event: await what it returns; see [`WaitUntilHandled`]. Where that must be seen is the
+    /// Waits until it has handled this event, or all that a [`Token`](crate::Token) speaks of: await what it returns; see [`WaitUntilHandled`]. Where that must be seen is the
     /// scope's matter, which is read when this method is called.
-    pub fn handled(&self, mark: Mark) -> WaitUntilHandled {
-        WaitUntilHandled::new(self.clone(), mark, current_consistency())
+    pub fn handled(&self, awaited: impl Into<Awaited>) -> WaitUntilHandled {
+        WaitUntilHandled::new(self.clone(), awaited.into(), current_consistency())
     }
 
     pub(super) fn store(&self) -> &PostgresEventStore {

@@ -6,7 +6,7 @@ use tokio::time::sleep;
 
 use super::ConsumerControl;
 use crate::{
-    Consistency, Error, ErrorKind, Filter, Mark, Result, Role,
+    Consistency, Error, ErrorKind, Filter, Mark, Result, Role, Token,
     router::Deadline,
     store::{After, BoxFuture, EventStore, ReadBehindRequest},
 };
@@ -15,8 +15,8 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// A wait until a consumer has handled an event that is about to begin: await it, after changing where that must be seen and
-/// how long it may take if need be.
+/// A wait until a consumer has handled an event, or all that a token speaks of, that is about to begin: await it, after changing
+/// where that must be seen and how long it may take if need be.
 ///
 /// It is for showing a user what he has just written, in a read model that a consumer keeps:
 ///
@@ -26,12 +26,20 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// let appended = store.append([event], AppendCondition::none()).await?;
 /// store.consumer_control("shelf").handled(appended.last()).await?;
 /// // … read the model: the event is in it.
+///
+/// // In another request, by the token that the client has brought along.
+/// # let token: mainstem::Token = appended.token().clone();
+/// store.consumer_control("shelf").handled(&token).await?;
 /// # Ok(())
 /// # }
 /// ```
 ///
 /// In an eventual scope it looks at a replica, and returns when the checkpoint has arrived there; with several replicas another
 /// one may not have it yet.
+///
+/// A token that an append or a read of the log gave names the events to wait for. One of SQL of your own only has a place in the
+/// write-ahead log: then everything is waited for that is in the log by now. One that is empty, or of other clusters only, asks
+/// for nothing.
 ///
 /// # Errors
 ///
@@ -46,15 +54,43 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 #[must_use = "nothing is waited for until it is awaited"]
 pub struct WaitUntilHandled {
     control: ConsumerControl,
-    mark: Mark,
+    awaited: Awaited,
     consistency: Consistency,
     timeout: Duration,
 }
 
-/// An event has been handled, as a node shows it.
+/// What is waited for: an event, or all that a [`Token`] speaks of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Awaited(Of);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Of {
+    Event(Mark),
+    Token(Token),
+}
+
+impl From<Mark> for Awaited {
+    fn from(mark: Mark) -> Self {
+        Self(Of::Event(mark))
+    }
+}
+
+impl From<Token> for Awaited {
+    fn from(token: Token) -> Self {
+        Self(Of::Token(token))
+    }
+}
+
+impl From<&Token> for Awaited {
+    fn from(token: &Token) -> Self {
+        token.clone().into()
+    }
+}
+
+/// What was waited for has been handled, as a node shows it.
 #[derive(Clone, Debug)]
 pub struct Handled {
-    checkpoint: Mark,
+    checkpoint: Option<Mark>,
     node: Arc<str>,
     role: Role,
 }
@@ -63,8 +99,8 @@ impl WaitUntilHandled {
     /// The limit, unless [`timeout`](Self::timeout) sets another: five seconds.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
-    pub(super) fn new(control: ConsumerControl, mark: Mark, consistency: Consistency) -> Self {
-        Self { control, mark, consistency, timeout: Self::DEFAULT_TIMEOUT }
+    pub(super) fn new(control: ConsumerControl, awaited: Awaited, consistency: Consistency) -> Self {
+        Self { control, awaited, consistency, timeout: Self::DEFAULT_TIMEOUT }
     }
 
     /// Replaces the level that the scope has given.
@@ -80,22 +116,30 @@ impl WaitUntilHandled {
     }
 
     async fn run(self) -> Result<Handled> {
-        let Self { control, mark, consistency, timeout } = self;
+        let Self { control, awaited, consistency, timeout } = self;
         let deadline = Deadline::after(timeout);
+        let marks = match awaited.0 {
+            Of::Event(mark) => vec![mark],
+            Of::Token(token) => control.store().marks_of(&token, deadline).await?,
+        };
+        let last = marks.iter().map(Mark::position).max().unwrap_or_default();
         let mut pause = FIRST_PAUSE;
         loop {
             let status = control.status_at(&consistency, deadline).await?;
             let checkpoint = status.checkpoint();
-            if let Some(checkpoint) = checkpoint.filter(|checkpoint| checkpoint.position() >= mark.position()) {
-                // Beyond it, it may have handled another history's events.
-                let check = ReadBehindRequest::new(Filter::any_event(), After::Mark(mark), 0, consistency);
-                control.store().run_read_behind(check).await?;
+            if checkpoint.map_or(0, |checkpoint| checkpoint.position()) >= last {
+                for mark in marks {
+                    // It may have handled another history's event at this position.
+                    let check = ReadBehindRequest::new(Filter::any_event(), After::Mark(mark), 0, consistency.clone());
+                    control.store().run_read_behind(check).await?;
+                }
                 return Ok(Handled { checkpoint, node: status.node().into(), role: status.role() });
             }
             if deadline.remaining() <= pause {
                 let place = checkpoint.map_or_else(|| "at the beginning".to_owned(), |mark| format!("at {mark}"));
                 let message = format!(
-                    "the consumer {:?} has not handled {mark} within {timeout:?}: it is {place}, {} events of the log behind{}",
+                    "the consumer {:?} has not handled the event at position {last} within {timeout:?}: it is {place}, {} events \
+                     of the log behind{}",
                     control.name(),
                     status.events_behind(),
                     if status.is_paused() { ", and paused" } else { "" }
@@ -119,9 +163,9 @@ impl IntoFuture for WaitUntilHandled {
 }
 
 impl Handled {
-    /// How far the consumer is: at the event, or behind it.
+    /// How far the consumer is: at the event that was waited for, or behind it. `None` at the beginning, where nothing was.
     #[must_use]
-    pub fn checkpoint(&self) -> Mark {
+    pub fn checkpoint(&self) -> Option<Mark> {
         self.checkpoint
     }
 

@@ -33,7 +33,7 @@ pub use self::{
     builder::ConsumerBuilder,
     consumer::Consumer,
     control::ConsumerControl,
-    handled::{Handled, WaitUntilHandled},
+    handled::{Awaited, Handled, WaitUntilHandled},
     status::{ConsumerStatus, PartitionStatus, SkippedEvent},
     transaction::ConsumerTransaction,
 };

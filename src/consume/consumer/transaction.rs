@@ -10,8 +10,7 @@ use std::{
 
 use super::ConsumerBatch;
 use crate::{
-    Client, Error, Event, PostgresEventStore, Result,
-    error::ErrorKind,
+    Client, Event, PostgresEventStore, Result,
     store::{CheckpointRequest, Skip},
 };
 
@@ -33,6 +32,7 @@ pub struct ConsumerTransaction {
     checkpoint: CheckpointRequest,
     rewinds: Arc<AtomicU64>,
     saved: Arc<AtomicU64>,
+    has_events: bool,
     is_committed: bool,
 }
 
@@ -53,7 +53,8 @@ impl ConsumerTransaction {
         })?;
         let (store, checkpoint) = (store.clone(), batch.checkpoint.clone());
         let (rewinds, saved) = (Arc::clone(rewinds), Arc::clone(saved));
-        Ok(Self { client, store, checkpoint, rewinds, saved, is_committed: false })
+        let has_events = !batch.is_empty();
+        Ok(Self { client, store, checkpoint, rewinds, saved, has_events, is_committed: false })
     }
 
     /// Records that an event is passed over, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
@@ -72,15 +73,13 @@ impl ConsumerTransaction {
     ///
     /// # Errors
     ///
-    /// [`Fenced`](ErrorKind::Fenced) when the partitions are another member's by now, or the consumer was reset, and then nothing
-    /// is written. [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. In either case, as for every error,
-    /// the consumer goes on from the checkpoint that is there.
+    /// [`Fenced`](crate::ErrorKind::Fenced) when the partitions are another member's by now, the consumer was reset, or the batch
+    /// was committed before (as when an answer was lost, and the same batch was handled again), and then nothing is written.
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost. In either case, as for every error, the
+    /// consumer goes on from the checkpoint that is there.
     pub async fn commit(mut self) -> Result<()> {
         let row = self.client.query_one(self.store.checkpoint_sql(), &self.checkpoint.params().bound()).await?;
-        let is_saved = row.try_get(0).map_err(|error| {
-            Error::new(ErrorKind::Schema, "the answer to a checkpoint cannot be read").with_source(error)
-        })?;
-        self.checkpoint.judge(Some(is_saved))?;
+        self.checkpoint.judge(&row, self.has_events)?;
         self.client.batch_execute("COMMIT").await?;
         self.is_committed = true;
         self.saved.fetch_max(self.checkpoint.mark.position(), Ordering::AcqRel);

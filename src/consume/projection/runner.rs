@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
 use crate::{
-    Consistency, ConsumerBuilder, Error, ErrorKind, Mark, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
+    Awaited, Consistency, ConsumerBuilder, Error, ErrorKind, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
 };
 
 /// Projections that run in this process, a task for each.
@@ -133,9 +133,9 @@ impl Projections {
         Ok(())
     }
 
-    /// Waits until a projection has handled this event, in whatever process it runs: see [`WaitUntilHandled`].
-    pub fn projected(&self, name: &str, mark: Mark) -> WaitUntilHandled {
-        self.store.consumer_control(name).handled(mark)
+    /// Waits until a projection has handled this event, or all that a [`Token`](crate::Token) speaks of, in whatever process it runs: see [`WaitUntilHandled`].
+    pub fn projected(&self, name: &str, awaited: impl Into<Awaited>) -> WaitUntilHandled {
+        self.store.consumer_control(name).handled(awaited)
     }
 
     /// Lets each of them finish the batch that it is at, and waits for that.

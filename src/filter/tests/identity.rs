@@ -85,6 +85,33 @@ fn what_looks_alike_has_another_digest() {
     }
 }
 
+/// What several parts of a model ask for is searched for, and judged, once.
+#[test]
+fn items_that_differ_in_alternatives_only_are_one() {
+    let any = |types: [&'static str; 2], tag: &'static str, key: &'static str| {
+        Filter::matching().any_type_of(types).and_all_tags_of([tag]).and_any_predicate_of([p(key, 1)]).finish().unwrap()
+    };
+    let lent = any(["A", "B"], "t", "x");
+    let both = Filter::matching()
+        .any_type_of(["B", "A"])
+        .and_all_tags_of(["t"])
+        .and_any_predicate_of([p("y", 1), p("x", 1)])
+        .finish()
+        .unwrap();
+    assert_eq!(Filter::union([lent.clone(), any(["B", "A"], "t", "y")]).unwrap(), both);
+    // All of some and all of others is not all of both, nor any of them.
+    let all = |keys: [&'static str; 2]| of_predicates(keys.map(|key| p(key, 1)));
+    let apart = [
+        [lent.clone(), any(["A", "C"], "t", "y")],
+        [lent, any(["A", "B"], "u", "y")],
+        [all(["x", "y"]), all(["x", "z"])],
+        [of_types(["A"]), of_types(["B"])],
+    ];
+    for filters in apart {
+        assert_eq!(Filter::union(filters).unwrap().items().unwrap().len(), 2);
+    }
+}
+
 #[test]
 fn json_that_is_no_filter_is_refused() {
     let refused = [

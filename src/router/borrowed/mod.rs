@@ -22,6 +22,7 @@ use crate::error::Cause;
 /// | a statement that is given up | is cancelled, and its connection closed | runs on; its connection is kept from the pool until the server has answered | as bb8 |
 /// | an open transaction behind raw use | is rolled back before the next statement | as own | as own |
 /// | `SET`, `LISTEN`, temporary tables, session-level advisory locks behind raw use | are undone | stay | as the pool's recycling says |
+/// | news of appends for who waits in a subscription | by listening, on a connection of its own | by a look at the primary every 20 ms, for all who wait together | as bb8 |
 /// | writes on a replica's connection | are refused, also once it was promoted | are refused by the replica itself, so not once it was promoted | as bb8 |
 /// | a node becomes primary or replica | known with the next answer; old connections are closed | known with the next [probe](crate::RouterBuilder::probe_interval); connections stay | as bb8 |
 /// | why connecting fails | is told at once | is not told: bb8 waits, and keeps it to itself | is told at once |

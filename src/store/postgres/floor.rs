@@ -14,10 +14,10 @@ use tokio_postgres::{Row, types::ToSql};
 
 use super::{LogName, PostgresEventStore, failure, wire};
 use crate::{
-    Consistency, Mark, Role, Token,
+    Consistency, Filter, Mark, Role, Token,
     error::Result,
     router::{Ask, Check, Deadline, Floor, Lease, Tried, Verdict},
-    store::refusal,
+    store::{EventStore, refusal},
     token::{LogMark, Place},
 };
 
@@ -188,6 +188,22 @@ impl PostgresEventStore {
         }
         let marks = floor.marks(self.router.system(), self.log.number).collect();
         Some(Arc::new(LogCheck::new(&self.log, marks)))
+    }
+
+    /// The events of this log that a token speaks of. Where it only has places in the write-ahead log, nobody knows which events
+    /// those contain, and it is the last one by now.
+    pub(crate) async fn marks_of(&self, token: &Token, deadline: Deadline) -> Result<Vec<Mark>> {
+        if !token.is_empty() && self.router.system().is_none() {
+            self.router.all_asked(deadline).await;
+        }
+        let (system, log) = (self.router.system(), self.log.number);
+        let mut marks: Vec<Mark> = token.marks(system, log).map(LogMark::mark).collect();
+        if token.places(system, Some(log)).next().is_some() {
+            let level = Consistency::AtLeast(token.clone());
+            let head = self.last(&Filter::any_event()).consistency(level).timeout(deadline.remaining()).await?;
+            marks.extend(head.into_inner().map(|head| head.mark()));
+        }
+        Ok(marks)
     }
 
     /// The token for reads that contain what was seen on this connection, when the log ended there.

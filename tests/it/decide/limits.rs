@@ -73,18 +73,19 @@ fn kind<T>(told: std::result::Result<T, mainstem::CommandError<super::domain::En
 #[tokio::test]
 async fn beyond_the_limit_a_command_and_a_projection_fail_at_once() {
     let store = Waiting::default();
-    let executor = CommandExecutor::new(store.clone()).max_concurrent_commands(2).max_concurrent_projections(1);
+    let executor = CommandExecutor::new(store).max_concurrent_commands(2).max_concurrent_projections(1);
     let command = enrol(1, 7);
     let (mut one, mut two) = (executor.execute(&command).into_future(), executor.execute(&command).into_future());
     assert!(is_pending(&mut one) && is_pending(&mut two));
-    // Nothing is let go, so who waits would wait for ever.
-    let error = executor.clone().execute(&command).await.unwrap_err();
+    // At once: nothing is let go, so who waits would wait for ever.
+    let clone = executor.clone();
+    let error = clone.execute(&command).into_future().now_or_never().expect("an answer at once").unwrap_err();
     assert!(error.to_string().contains("2 commands are under way"), "{error}");
     assert_eq!(kind::<()>(Err(error)), Some(ErrorKind::Overloaded));
     // The other limit is another one.
     let mut reading = executor.read(course(1)).into_future();
     assert!(is_pending(&mut reading));
-    let error = executor.read(course(1)).await.unwrap_err();
+    let error = executor.read(course(1)).into_future().now_or_never().expect("an answer at once").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overloaded);
     assert!(error.is_retryable() && error.to_string().contains("1 projections"), "{error}");
 }

@@ -1,6 +1,6 @@
 //! Saving how far a consumer has got, if it is still the one who has the partitions.
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
 
 use crate::{
@@ -70,20 +70,23 @@ impl CheckpointRequest {
         CheckpointParams { request: self, position, id: self.mark.id().into(), needs }
     }
 
-    /// What the statement's answer means.
-    pub(crate) fn judge(&self, is_saved: Option<bool>) -> Result<()> {
-        match is_saved {
-            Some(true) => Ok(()),
-            Some(false) => {
-                let message = format!(
-                    "the checkpoint {} of the consumer {:?} was refused: another member has taken its partitions over, or \
-                     it was reset, or a batch before this one was not committed; nothing was saved",
-                    self.mark, self.consumer
-                );
-                Err(Error::new(ErrorKind::Fenced, message))
+    /// What the statement's answer means: saved, or the reason why not. To save it again changes nothing, unless it must
+    /// happen `once`, since something else does with it.
+    pub(crate) fn judge(&self, row: &Row, once: bool) -> Result<()> {
+        let read = |column| row.try_get(column).map_err(|error| wire::unreadable(error.into()));
+        let (may_be_saved, gets_on): (bool, bool) = (read(0)?, read(1)?);
+        let why = match (may_be_saved, gets_on || !once) {
+            (true, true) => return Ok(()),
+            (true, false) => "the batch was committed before",
+            (false, _) => {
+                "another member has taken its partitions over, or it was reset, or a batch before this one was not committed"
             }
-            None => Err(wire::no_row()),
-        }
+        };
+        let message = format!(
+            "the checkpoint {} of the consumer {:?} was refused: {why}; nothing was saved",
+            self.mark, self.consumer
+        );
+        Err(Error::new(ErrorKind::Fenced, message))
     }
 }
 
@@ -96,7 +99,7 @@ impl Skip {
 }
 
 impl PostgresEventStore {
-    /// The statement that [`CheckpointRequest`] is for; its only row tells whether it is saved.
+    /// The statement that [`CheckpointRequest`] is for, and judges the only row of.
     pub(crate) fn checkpoint_sql(&self) -> &str {
         &self.log.consumers.save
     }
@@ -112,7 +115,6 @@ impl PostgresEventStore {
         let params = request.params();
         let rows = lease.query(Effect::Write, deadline, self.checkpoint_sql(), &params.bound()).await;
         let rows = rows.map_err(|error| failure::classify(error, self.name()))?;
-        let is_saved = rows.first().map(|row| row.try_get(0)).transpose();
-        request.judge(is_saved.map_err(|error| wire::unreadable(error.into()))?)
+        request.judge(rows.first().ok_or_else(wire::no_row)?, false)
     }
 }

@@ -1,5 +1,6 @@
 -- Saves the event ($6, $7) as the checkpoint of partitions ($3), if they are all still the member's ($2), in the epochs ($4)
 -- that it knows, and have been saved as far as ($8); all or none. None goes back. $5 are the earlier checkpoints of each.
+-- Whether it may be saved, and whether any partition has got on by it.
 WITH mine AS (
     SELECT p.partition, w.past
     FROM "mainstem"."events_progress" p
@@ -14,5 +15,6 @@ WITH mine AS (
     FROM mine
     WHERE p.consumer = $1 AND p.partition = mine.partition AND p.position < $6
       AND (SELECT count(*) FROM mine) = cardinality($3)
+    RETURNING p.partition
 )
-SELECT (SELECT count(*) FROM mine) = cardinality($3)
+SELECT (SELECT count(*) FROM mine) = cardinality($3), EXISTS (SELECT FROM saved)

@@ -1,0 +1,48 @@
+//! What is done to a consumer from outside.
+
+use std::time::Duration;
+
+use mainstem::{ErrorKind, Start};
+use tokio::time::{sleep, timeout};
+
+use super::{append, consumer, failure, next, positions};
+use crate::support::store;
+
+#[tokio::test]
+async fn a_consumer_is_paused_reset_and_deleted_from_outside() {
+    let (_database, _router, store) = store().await;
+    append(&store, 5).await;
+    let control = store.consumer_control("c");
+    for error in [control.pause().await, control.reset(Start::Beginning).await, control.delete().await] {
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::Configuration, "there is none yet");
+    }
+    let mut consumer = consumer(&store);
+    let batch = next(&mut consumer).await;
+    let status = control.status().await.unwrap();
+    assert_eq!((status.checkpoint(), status.events_behind(), status.is_paused()), (None, 5, false));
+    assert!(status.time_behind() > Duration::ZERO && status.partitions()[0].is_owned);
+    consumer.commit(&batch).await.unwrap();
+    let status = control.status().await.unwrap();
+    assert_eq!((status.checkpoint(), status.events_behind()), (Some(batch.mark()), 0));
+    assert_eq!(status.time_behind(), Duration::ZERO);
+
+    control.pause().await.unwrap();
+    assert!(control.status().await.unwrap().is_paused());
+    // It has heard of it when it was asked once more and has nothing to say.
+    sleep(Duration::from_millis(1000)).await;
+    append(&store, 1).await;
+    assert!(timeout(Duration::from_millis(500), consumer.next_batch()).await.is_err(), "it is paused");
+    control.resume().await.unwrap();
+    let sixth = next(&mut consumer).await;
+    assert_eq!(positions(&sixth), [6]);
+
+    control.reset(Start::AfterPosition(2)).await.unwrap();
+    assert_eq!(consumer.commit(&sixth).await.unwrap_err().kind(), ErrorKind::Fenced, "it is of the time before");
+    assert_eq!(positions(&next(&mut consumer).await), [3, 4, 5, 6]);
+    control.reset(Start::Beginning).await.unwrap();
+    // Without a commit it hears of it as well.
+    assert_eq!(positions(&next(&mut consumer).await), [1, 2, 3, 4, 5, 6]);
+    control.delete().await.unwrap();
+    let error = failure(&mut consumer).await;
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+}

@@ -1,0 +1,115 @@
+//! What is written in one transaction with the checkpoint.
+
+use mainstem::{
+    ErrorKind, PostgresEventStore,
+    tokio_postgres::{self, NoTls},
+};
+
+use super::{append, consumer, next, number, positions, run};
+use crate::support::store;
+
+#[tokio::test]
+async fn what_is_written_in_a_transaction_is_there_once_whatever_fails() {
+    let (database, router, store) = store().await;
+    run(&router, "CREATE TABLE handled (position int8, attempt int8)").await;
+    append(&store, 60).await;
+    let mut consumer = consumer(&store);
+    let mut round = 0_i64;
+    while number(&router, "SELECT count(*) FROM handled").await < 60 {
+        round += 1;
+        let batch = next(&mut consumer).await;
+        let transaction = consumer.transaction(&batch).await.unwrap();
+        for event in &batch {
+            let position = i64::try_from(event.position()).unwrap();
+            transaction.execute("INSERT INTO handled VALUES ($1, $2)", &[&position, &round]).await.unwrap();
+        }
+        match round % 4 {
+            // Given up, failed, lost in the middle: nothing of it is there, and it comes again.
+            0 => drop(transaction),
+            1 => {
+                transaction.execute("SELECT 1 / 0", &[]).await.unwrap_err();
+                transaction.commit().await.unwrap_err();
+            }
+            2 => {
+                let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction' \
+                            AND datname = current_database()";
+                assert_eq!(router.client().await.unwrap().query(kill, &[]).await.unwrap().len(), 1);
+                transaction.commit().await.unwrap_err();
+            }
+            _ => transaction.commit().await.unwrap(),
+        }
+    }
+    assert_eq!(round, 23, "one of four is committed");
+    assert_eq!(number(&router, "SELECT count(DISTINCT position) FROM handled").await, 60);
+
+    // The same in a transaction of the user's own connection.
+    append(&store, 5).await;
+    let (mut client, connection) = tokio_postgres::connect(&database.primary_url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    for commits in [false, true] {
+        let batch = next(&mut consumer).await;
+        assert_eq!(positions(&batch), (61..=65).collect::<Vec<_>>());
+        let transaction = client.transaction().await.unwrap();
+        transaction.execute("INSERT INTO handled VALUES (61, 0)", &[]).await.unwrap();
+        consumer.commit_in(&batch, &transaction).await.unwrap();
+        match commits {
+            true => transaction.commit().await.unwrap(),
+            false => {
+                transaction.rollback().await.unwrap();
+                consumer.rewind();
+            }
+        }
+    }
+    assert_eq!(number(&router, "SELECT count(*) FROM handled WHERE position = 61").await, 1);
+}
+
+/// Who does not know whether a commit has arrived may handle the same batch again.
+#[tokio::test]
+async fn what_is_written_with_a_batch_that_was_committed_before_is_refused() {
+    let (database, router, store) = store().await;
+    run(&router, "CREATE TABLE handled (position int8)").await;
+    append(&store, 10).await;
+    let mut consumer = consumer(&store);
+    let batch = next(&mut consumer).await;
+    let (mut client, connection) = tokio_postgres::connect(&database.primary_url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let insert = "INSERT INTO handled VALUES (1)";
+    let first = consumer.transaction(&batch).await.unwrap();
+    first.execute(insert, &[]).await.unwrap();
+    first.commit().await.unwrap();
+    let again = consumer.transaction(&batch).await.unwrap();
+    again.execute(insert, &[]).await.unwrap();
+    let error = again.commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    assert!(error.to_string().contains("committed before"), "{error}");
+    let own = client.transaction().await.unwrap();
+    own.execute(insert, &[]).await.unwrap();
+    assert_eq!(consumer.commit_in(&batch, &own).await.unwrap_err().kind(), ErrorKind::Fenced);
+    own.rollback().await.unwrap();
+    assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 1);
+    // By itself the checkpoint may be saved again.
+    consumer.commit(&batch).await.unwrap();
+    append(&store, 1).await;
+    assert_eq!(positions(&next(&mut consumer).await), [11]);
+}
+
+/// The member is the same one, but what it had begun was of the time before somebody else had the partition.
+#[tokio::test]
+async fn what_was_begun_before_a_takeover_is_refused_when_the_partition_is_back() {
+    let (database, router, store) = store().await;
+    run(&router, "CREATE TABLE handled (position int8)").await;
+    append(&store, 10).await;
+    let mut old = consumer(&store);
+    let batch = next(&mut old).await;
+    let late = old.transaction(&batch).await.unwrap();
+    late.execute("INSERT INTO handled VALUES (1)", &[]).await.unwrap();
+    let other = PostgresEventStore::new(&crate::support::router(&database).await);
+    let mut new = consumer(&other);
+    run(&router, "UPDATE mainstem.events_members SET alive_until = '-infinity'").await;
+    assert_eq!(positions(&next(&mut new).await), positions(&batch));
+    // It has not committed when it leaves.
+    new.close().await.unwrap();
+    assert_eq!(positions(&next(&mut old).await), positions(&batch), "it is back");
+    assert_eq!(late.commit().await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 0);
+}

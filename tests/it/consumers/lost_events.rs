@@ -1,0 +1,84 @@
+//! A log that has lost what was handled.
+
+use mainstem::{AppendCondition, ErrorKind, EventStore, Filter};
+
+use super::{append, consumer, failure, keyed, lose_events_behind, member, next, positions, run};
+use crate::support::store;
+
+#[tokio::test]
+async fn a_consumer_whose_log_has_lost_events_says_how_far_the_two_agree() {
+    let (_database, router, store) = store().await;
+    let mut consumer = consumer(&store);
+    for _ in 0..10 {
+        append(&store, 10).await;
+        let batch = next(&mut consumer).await;
+        consumer.commit(&batch).await.unwrap();
+    }
+    lose_events_behind(&router, 75).await;
+    append(&store, 50).await;
+    let error = failure(&mut consumer).await;
+    assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
+    let common = error.last_common().expect("a place in common");
+    assert!((50..=75).contains(&common.position()), "{common}");
+    assert!(error.to_string().contains(&common.to_string()) && error.to_string().contains("reset"), "{error}");
+    assert!(consumer.next_batch().await.is_none(), "it has stopped");
+    // Another process finds the same.
+    let mut other = self::consumer(&store);
+    drop(consumer);
+    assert_eq!(failure(&mut other).await.kind(), ErrorKind::LogDiverged);
+    store.consumer_control("c").reset(common).await.unwrap();
+    other.rewind();
+    assert_eq!(positions(&next(&mut other).await)[0], common.position() + 1);
+}
+
+#[tokio::test]
+async fn a_saved_checkpoint_that_is_lost_is_noticed_though_nothing_comes() {
+    let (_database, router, store) = store().await;
+    append(&store, 20).await;
+    let mut consumer = consumer(&store);
+    for _ in 0..2 {
+        let batch = next(&mut consumer).await;
+        consumer.commit(&batch).await.unwrap();
+    }
+    // A failover has lost the last checkpoint, and no event.
+    let back = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
+                FROM mainstem.events e WHERE e.position = 10";
+    run(&router, back).await;
+    assert_eq!(positions(&next(&mut consumer).await), (11..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_partition_ahead_of_the_others_is_checked_as_well() {
+    let (_database, router, store) = store().await;
+    store.append((0..40).map(keyed), AppendCondition::none()).await.unwrap();
+    let mut group = member(&store);
+    let batch = next(&mut group).await;
+    group.commit(&batch).await.unwrap();
+    group.close().await.unwrap();
+    // As if a member had been further with one of them.
+    let ahead = store.last(&Filter::any_event()).await.unwrap().into_inner().unwrap();
+    let client = router.client().await.unwrap();
+    let id: String = ahead.id().to_string();
+    let sql = "UPDATE mainstem.events_progress SET position = $1, id = $2::text::uuid WHERE partition = 3";
+    client.execute(sql, &[&ahead.position().cast_signed(), &id]).await.unwrap();
+    lose_events_behind(&router, 30).await;
+    store.append((0..40).map(keyed), AppendCondition::none()).await.unwrap();
+    let error = failure(&mut member(&store)).await;
+    assert_eq!(error.kind(), ErrorKind::LogDiverged, "its new events would be skipped: {}", error.report());
+}
+
+#[tokio::test]
+async fn what_was_handed_out_and_not_committed_may_be_lost() {
+    let (_database, router, store) = store().await;
+    append(&store, 20).await;
+    let mut consumer = consumer(&store);
+    let batch = next(&mut consumer).await;
+    consumer.commit(&batch).await.unwrap();
+    assert_eq!(next(&mut consumer).await.mark().position(), 20);
+    lose_events_behind(&router, 15).await;
+    append(&store, 5).await;
+    // The checkpoint is there, so it is no error: the events behind it are handed out as they are now.
+    let again = next(&mut consumer).await;
+    assert_eq!(positions(&again), (11..=20).collect::<Vec<_>>());
+    consumer.commit(&again).await.unwrap();
+}

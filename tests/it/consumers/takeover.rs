@@ -1,0 +1,71 @@
+//! Members that die, or were taken for dead.
+
+use std::time::Duration;
+
+use mainstem::{ErrorKind, PostgresEventStore, Router};
+use tokio::time::timeout;
+
+use super::{append, consumer, next, number, positions, run};
+use crate::support::{self, store};
+
+#[tokio::test]
+async fn one_that_was_taken_for_dead_commits_nothing_any_more() {
+    let (database, router, store) = store().await;
+    run(&router, "CREATE TABLE handled (position int8)").await;
+    append(&store, 20).await;
+    let mut old = consumer(&store);
+    let batch = next(&mut old).await;
+    let late = old.transaction(&batch).await.unwrap();
+    late.execute("INSERT INTO handled VALUES (1)", &[]).await.unwrap();
+    // It does not say that it lives any more, as in a process that hangs.
+    let other = PostgresEventStore::new(&support::router(&database).await);
+    let mut new = consumer(&other);
+    run(&router, "UPDATE mainstem.events_members SET alive_until = '-infinity'").await;
+    let taken = next(&mut new).await;
+    assert_eq!(positions(&taken), positions(&batch), "from the checkpoint on");
+    assert_eq!(old.commit(&batch).await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(late.commit().await.unwrap_err().kind(), ErrorKind::Fenced);
+    assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 0, "with its checkpoint all else is refused");
+    new.commit(&taken).await.unwrap();
+    // Whoever is dropped leaves, and whoever was evicted goes on when there is something to do again.
+    drop(new);
+    assert_eq!(positions(&next(&mut old).await), (11..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn a_dead_members_work_is_taken_over() {
+    let (database, _router, store) = store().await;
+    append(&store, 20).await;
+    // Its runtime ends with everything in it, as a process does.
+    let url = database.primary_url();
+    let died = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let positions = runtime.block_on(async {
+            let store = PostgresEventStore::new(&Router::builder().primary(url).connect().await.unwrap());
+            let mut consumer = consumer(&store);
+            let batch = next(&mut consumer).await;
+            consumer.commit(&batch).await.unwrap();
+            let lost = positions(&next(&mut consumer).await);
+            std::mem::forget(consumer);
+            lost
+        });
+        drop(runtime);
+        positions
+    });
+    let lost = tokio::task::spawn_blocking(|| died.join().unwrap()).await.unwrap();
+    assert_eq!(positions(&next(&mut consumer(&store)).await), lost);
+}
+
+#[tokio::test]
+async fn who_lives_keeps_its_partition_however_long_a_batch_takes() {
+    let (database, _router, store) = store().await;
+    append(&store, 10).await;
+    let mut slow = consumer(&store);
+    let batch = next(&mut slow).await;
+    let other = PostgresEventStore::new(&support::router(&database).await);
+    let mut standby = consumer(&other);
+    // Twice as long as one lives who has not said so.
+    assert!(timeout(Duration::from_secs(4), standby.next_batch()).await.is_err(), "there is nothing for it to do");
+    assert_eq!(standby.partitions().len(), 0);
+    slow.commit(&batch).await.unwrap();
+}
