@@ -36,6 +36,7 @@ mod procedure;
 mod projections;
 mod quickstart;
 mod races;
+mod restores;
 mod router;
 mod router_changes;
 mod router_ejection;
