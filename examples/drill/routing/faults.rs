@@ -37,6 +37,8 @@ const FAULTS: &[Fault] = &[
     fault(Drill::Causal, "no-guard", Some("IgnoreGuard")),
     // The token is of before the commit.
     fault(Drill::Causal, "token-inside-the-write", None),
+    // The replica says in the read itself how far it is.
+    fault(Drill::Causal, "guard-as-a-column", None),
     fault(Drill::Balance, "always-first", Some("AlwaysFirst")),
     fault(Drill::Balance, "ignore-latency", Some("IgnoreLatency")),
 ];
