@@ -86,6 +86,8 @@ struct Told {
     unreplicated: AtomicBool,
     /// The payload of the last notification; it is also sent when the connection ends.
     notified: watch::Sender<Option<Box<str>>>,
+    /// The server's major version, 0 when it is not told.
+    version: u32,
 }
 
 /// The parameter `in_hot_standby`. A proxy may keep it to itself.
@@ -192,6 +194,11 @@ impl Connection {
     /// See the field.
     pub(super) fn system(&self) -> &OnceLock<Option<u64>> {
         &self.system
+    }
+
+    /// The major version of the server, 0 when that is not known.
+    pub(super) fn version(&self) -> u32 {
+        self.told.version
     }
 
     /// What is notified on the channels that this session listens to; `None` when the connection has ended.
@@ -379,7 +386,8 @@ where
 {
     let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
     let notified = watch::Sender::new(None);
-    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified });
+    let version = connection.parameter("server_version").map_or(0, major);
+    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified, version });
     let listener = Arc::clone(&told);
     let driver = tokio::spawn(async move {
         loop {
@@ -427,10 +435,27 @@ impl std::fmt::Debug for Reset {
     }
 }
 
+/// Of `15.18 (Debian 15.18-0+deb12u1)`, or `19rc1`.
+fn major(version: &str) -> u32 {
+    let digits = version.find(|character: char| !character.is_ascii_digit()).unwrap_or(version.len());
+    version[..digits].parse().unwrap_or(0)
+}
+
 fn encode(in_hot_standby: Option<&str>) -> u8 {
     match in_hot_standby {
         Some("off") => OFF,
         Some("on") => ON,
         _ => UNKNOWN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_tells_its_major_version() {
+        let versions = ["15.18 (Debian 15.18-0+deb12u1)", "19rc1 (Debian 19~rc1-1)", "20devel", "17", "", "?"];
+        assert_eq!(versions.map(major), [15, 19, 20, 17, 0, 0]);
     }
 }

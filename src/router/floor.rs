@@ -246,4 +246,83 @@ mod tests {
         assert_eq!(judge(Role::Primary, Some(1), 999).unwrap(), Verdict::Unknown);
         assert_eq!(judge(Role::Primary, Some(2), 99).unwrap_err().kind(), ErrorKind::LogDiverged);
     }
+
+    const CLUSTER: Option<u64> = Some(7);
+
+    /// The cluster is on timeline 2, and that holds the first one up to 100.
+    fn demand(token: Token, level: &Consistency) -> Result<Demand, Unplaceable> {
+        let table = Table::of_history(7, 2, &[(1, Lsn::new(100))]);
+        Floor { token, check: None }.demand(level, &table)
+    }
+
+    fn place(timeline: u32, lsn: u64) -> Place {
+        Place { timeline, lsn: Lsn::new(lsn) }
+    }
+
+    #[test]
+    fn a_place_of_an_older_timeline_is_asked_for_on_the_present_one_as_far_as_that_holds_it() {
+        let asked = |timeline, lsn| demand(Token::of_place(CLUSTER, place(timeline, lsn)), &Consistency::Eventual);
+        for (timeline, lsn) in [(1, 100), (2, 100), (2, 900)] {
+            let want = Want::AtLeast { timeline: 2, lsn: Lsn::new(lsn) };
+            let present = Demand { want, place: Some(place(2, lsn)), only_primary: false };
+            assert_eq!(asked(timeline, lsn), Ok(present));
+        }
+        assert_eq!(asked(1, 101), Err(Unplaceable::Older(place(1, 101))));
+        assert_eq!(asked(3, 1), Err(Unplaceable::Newer(3)));
+        // What is lost is not hidden by what is not.
+        let both = Token::of_place(CLUSTER, place(1, 101)).merge(&Token::of_place(CLUSTER, place(2, 500)));
+        assert_eq!(demand(both, &Consistency::Eventual), Err(Unplaceable::Older(place(1, 101))));
+    }
+
+    #[test]
+    fn what_was_seen_nobody_knows_where_only_the_primary_has_for_sure() {
+        let unknown = Token::of_unknown_place(CLUSTER);
+        assert!(demand(unknown.clone(), &Consistency::Eventual).unwrap().only_primary);
+        let known = Token::of_place(CLUSTER, place(2, 5));
+        assert!(demand(unknown.merge(&known), &Consistency::Eventual).unwrap().only_primary);
+        assert!(!demand(known, &Consistency::Eventual).unwrap().only_primary);
+    }
+
+    #[test]
+    fn who_gives_a_token_of_another_cluster_is_told_and_a_session_goes_through_several() {
+        let foreign = Token::of_place(Some(8), place(1, 1));
+        let level = Consistency::AtLeast(foreign.clone());
+        assert_eq!(demand(foreign.clone(), &level), Err(Unplaceable::Foreign));
+        let nothing = Demand { want: Want::Eventual, place: None, only_primary: false };
+        assert_eq!(demand(foreign, &Consistency::Eventual), Ok(nothing));
+    }
+
+    #[test]
+    fn an_event_of_a_newer_timeline_is_not_looked_for_on_the_old_one() {
+        #[derive(Debug)]
+        struct Written(Place);
+        impl Check for Written {
+            fn front(&self) -> Option<&str> {
+                None
+            }
+            fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
+                Vec::new()
+            }
+            fn judge(&self, _: &[Row], _: Role) -> Result<Verdict> {
+                Ok(Verdict::Contained)
+            }
+            fn behind(&self) -> &'static str {
+                ""
+            }
+            fn log(&self) -> (u64, Option<Place>) {
+                (5, Some(self.0))
+            }
+        }
+        let table = Table::of_history(7, 2, &[]);
+        for level in [Consistency::Strong, Consistency::Eventual] {
+            let asked = |timeline| {
+                let check = Arc::new(Written(place(timeline, 50)));
+                Floor::with_check(Token::new(), check).demand(&level, &table)
+            };
+            assert_eq!(asked(3).unwrap_err(), Unplaceable::Newer(3));
+            asked(2).unwrap();
+            // Where it was written is no more than a hint: the event itself is looked for.
+            assert_eq!(asked(1).unwrap().place, None);
+        }
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::{
 };
 
 use futures_util::future::{OptionFuture, join, join3};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, types::ToSql};
 
 use super::{
     Deadline, Effect, Lease, Role,
@@ -214,14 +214,19 @@ impl Lease {
     }
 
     /// One statement that only reads, with nothing around it.
-    pub(crate) async fn unguarded(&self, deadline: Deadline, sql: &str) -> Result<Vec<Row>> {
-        let question = self.question(deadline, sql, 0).await?;
-        self.call(Effect::Read, deadline, question.ask(self.client(), &[])).await
+    pub(crate) async fn unguarded(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        let question = self.question(deadline, sql, params.len()).await?;
+        self.call(Effect::Read, deadline, question.ask(self.client(), params)).await
     }
 
     /// Asks where the node is.
     pub(super) async fn whereabouts(&self, deadline: Deadline) -> Result<Whereabouts> {
-        let rows = self.unguarded(deadline, Whereabouts::SQL).await?;
+        let rows = self.unguarded(deadline, Whereabouts::SQL, &[]).await?;
         Whereabouts::read(&rows).map_err(|error| error.with_node(Arc::clone(self.node().name())))
     }
 
@@ -286,7 +291,7 @@ impl Lease {
             return Ok(None);
         }
         let sql = "SELECT system_identifier FROM pg_control_system()";
-        match self.unguarded(deadline, sql).await {
+        match self.unguarded(deadline, sql, &[]).await {
             Ok(rows) => {
                 let told: Option<i64> = rows.first().and_then(|row| row.try_get(0).ok());
                 Ok(told.map(i64::cast_unsigned))

@@ -272,6 +272,11 @@ impl Router {
         self.inner.limits.call_timeout
     }
 
+    /// How long a read waits for what it must contain.
+    pub(crate) fn replay_wait(&self) -> std::time::Duration {
+        self.inner.limits.replay_wait
+    }
+
     /// The cluster's system identifier, when somebody has told.
     pub(crate) fn system(&self) -> Option<u64> {
         self.inner.state.system()

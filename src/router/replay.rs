@@ -1,19 +1,19 @@
 //! Waiting until a replica has replayed what a read must contain.
 //!
-//! PostgreSQL before 19 tells nobody that it has replayed something, so it has to be asked. One task for each replica asks
-//! for all who wait, every few milliseconds, and only while somebody waits.
+//! One task for each replica asks for all who wait, and only while somebody waits. PostgreSQL before 19 tells nobody that it has
+//! replayed something, so it is asked every few milliseconds; from 19 on `WAIT FOR LSN` answers as soon as the first of
+//! those who wait can go on. That statement knows nothing of timelines, so behind it the place is asked for all the same.
 
 use std::{
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
 use tokio::{task::AbortHandle, time::sleep};
 
-use super::{Deadline, node::Node};
+use super::{Deadline, Effect, Lease, node::Node};
+use crate::{error::Result, lsn::Lsn};
 
 /// The pause between two questions: a waiter is woken half of it late, on average.
 const PAUSE: Duration = Duration::from_millis(2);
@@ -24,34 +24,59 @@ const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(1);
 
+/// The first version that has `WAIT FOR LSN`.
+const TELLS_OF_REPLAY: u32 = 19;
+
+/// The longest that the server waits at once, in milliseconds: so late is one woken who came during that time and waits for
+/// less.
+const WAIT_MS: u32 = 20;
+
 /// Who waits for the replay of a node, and the task that asks for them.
 #[derive(Debug, Default)]
-pub(super) struct ReplayWatch {
-    waiting: AtomicUsize,
-    task: Mutex<Option<AbortHandle>>,
+pub(super) struct ReplayWatch(Mutex<Watched>);
+
+#[derive(Debug, Default)]
+struct Watched {
+    /// For which places, and how many for each.
+    places: BTreeMap<Lsn, usize>,
+    task: Option<AbortHandle>,
 }
 
 /// Somebody who waits, until it is dropped.
-pub(super) struct Watching(Arc<Node>);
+pub(super) struct Watching {
+    node: Arc<Node>,
+    lsn: Lsn,
+}
+
+impl ReplayWatch {
+    fn lock(&self) -> MutexGuard<'_, Watched> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Node {
-    /// Has the node asked for its place, again and again, until the answer is dropped.
-    pub(super) fn watch_replay(self: &Arc<Self>) -> Watching {
-        let watch = self.replay_watch();
-        watch.waiting.fetch_add(1, Ordering::AcqRel);
-        let mut task = watch.task.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Has the node asked for its place, again and again, until the answer is dropped, for the sake of this one.
+    pub(super) fn watch_replay(self: &Arc<Self>, lsn: Lsn) -> Watching {
+        let mut watched = self.replay_watch().lock();
+        *watched.places.entry(lsn).or_default() += 1;
         // It may have ended with its runtime, whoever waits on another one.
-        if task.as_ref().is_none_or(AbortHandle::is_finished) {
-            *task = Some(tokio::spawn(ask(Arc::clone(self))).abort_handle());
+        if watched.task.as_ref().is_none_or(AbortHandle::is_finished) {
+            watched.task = Some(tokio::spawn(ask(Arc::clone(self))).abort_handle());
         }
-        drop(task);
-        Watching(Arc::clone(self))
+        drop(watched);
+        Watching { node: Arc::clone(self), lsn }
     }
 }
 
 impl Drop for Watching {
     fn drop(&mut self) {
-        self.0.replay_watch().waiting.fetch_sub(1, Ordering::AcqRel);
+        let mut watched = self.node.replay_watch().lock();
+        if let Some(waiting) = watched.places.get_mut(&self.lsn) {
+            *waiting -= 1;
+            if *waiting == 0 {
+                watched.places.remove(&self.lsn);
+            }
+        }
     }
 }
 
@@ -59,26 +84,23 @@ impl Drop for Watching {
 async fn ask(node: Arc<Node>) {
     let mut lease = None;
     loop {
-        {
-            let mut task = node.replay_watch().task.lock().unwrap_or_else(PoisonError::into_inner);
-            // Who comes after this look starts the next one.
-            if node.replay_watch().waiting.load(Ordering::Acquire) == 0 {
-                *task = None;
+        let first = {
+            let mut watched = node.replay_watch().lock();
+            let Some((first, _)) = watched.places.first_key_value() else {
+                // Who comes after this look starts the next one.
+                watched.task = None;
                 return;
-            }
-        }
+            };
+            *first
+        };
         let deadline = Deadline::after(LIMIT);
         let held = match lease.take() {
             Some(held) => Ok(held),
             None => node.lease(None, deadline.at(), deadline).await,
         };
-        let sent_at = node.handle().now();
         let pause = match held {
-            Ok(held) => match held.whereabouts(deadline).await {
-                Ok(whereabouts) => {
-                    if let Some(place) = whereabouts.replayed() {
-                        node.handle().replayed(place, sent_at);
-                    }
+            Ok(held) => match ask_once(&node, &held, first).await {
+                Ok(()) => {
                     lease = Some(held);
                     PAUSE
                 }
@@ -88,4 +110,18 @@ async fn ask(node: Arc<Node>) {
         };
         sleep(pause).await;
     }
+}
+
+async fn ask_once(node: &Node, lease: &Lease, first: Lsn) -> Result<()> {
+    let deadline = Deadline::after(LIMIT);
+    if lease.own().is_some_and(|connection| connection.version() >= TELLS_OF_REPLAY) {
+        let sql = format!("WAIT FOR LSN '{first}' WITH (TIMEOUT '{WAIT_MS}ms', NO_THROW)");
+        lease.call(Effect::Read, deadline, lease.client().simple_query(&sql)).await?;
+    }
+    // Before the question: what is replayed while it is answered may be missing in the answer.
+    let sent_at = node.handle().now();
+    if let Some(place) = lease.whereabouts(deadline).await?.replayed() {
+        node.handle().replayed(place, sent_at);
+    }
+    Ok(())
 }

@@ -115,10 +115,10 @@ impl Router {
     async fn wait_for_replay(&self, want: Want, deadline: Deadline, tried: &mut Tried) {
         let Inner { nodes, state, limits, .. } = &*self.inner;
         let until = tried.wait_until(deadline, limits.replay_wait);
-        if matches!(want, Want::AtLeast { .. }) {
+        if let Want::AtLeast { lsn, .. } = want {
             let behind = tried.behind();
-            let watched: Vec<_> =
-                behind.into_iter().filter_map(|node| nodes.get(node)).map(|node| node.watch_replay()).collect();
+            let behind_nodes = behind.into_iter().filter_map(|node| nodes.get(node));
+            let watched: Vec<_> = behind_nodes.map(|node| node.watch_replay(lsn)).collect();
             state.until_fresh(behind, want, until).await;
             drop(watched);
         } else {

@@ -128,7 +128,10 @@ impl RouterBuilder {
     ///
     /// Replicas are usually there within milliseconds. Too short and each hiccup of the replication goes to the primary; too
     /// long and, when replicas lag, each reader waits in vain so long. While it waits it holds no connection, and one question
-    /// at a time to each replica serves all who wait.
+    /// at a time to each replica serves all who wait: every 2 ms, and from PostgreSQL 19 on a `WAIT FOR LSN`.
+    ///
+    /// It also limits how long a read of a log waits on the primary for the append under way, when it must contain an
+    /// event that is not there yet: beyond that it fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
     pub fn replay_wait(mut self, limit: Duration) -> Self {
         self.routing.replay_wait = limit;
         self

@@ -112,6 +112,23 @@ fn of_two_timelines_neither_stands_for_the_other() {
 }
 
 #[test]
+fn only_what_a_read_has_contained_stands_no_more() {
+    let token = Token::of_place(Some(1), place(1, 10)).merge(&Token::of_place(Some(1), place(2, 20)));
+    let (proven, now) = (Token::of_place(Some(1), place(2, 20)), Token::of_place(Some(1), place(2, 30)));
+    let places = |token: &Token| token.places(Some(1), None).collect::<Vec<_>>();
+    assert_eq!(places(&token.advance(&proven, &now)), [Some(place(1, 10)), Some(place(2, 30))]);
+    // What was seen nobody knows where, either.
+    let unknown = proven.merge(&Token::of_unknown_place(Some(1)));
+    assert_eq!(places(&unknown.advance(&proven, &now)), [Some(place(2, 30)), None]);
+    assert_eq!(places(&unknown.advance(&unknown, &now)), [Some(place(2, 30))]);
+    // An event whose place nobody knew is before the place of a read that has contained it, and it stays an event.
+    let unplaced = Token::of_mark(Some(1), mark(5, 9, None));
+    let placed = mark(5, 9, Some(place(2, 30)));
+    assert_eq!(unplaced.advance(&unplaced, &now).marks(Some(1), 5).collect::<Vec<_>>(), [placed]);
+    assert_eq!(unplaced.advance(&proven, &now).marks(Some(1), 5).collect::<Vec<_>>(), [mark(5, 9, None)]);
+}
+
+#[test]
 fn each_cluster_and_each_log_judges_its_own() {
     let token = Token::of_mark(Some(1), mark(5, 9, Some(place(1, 90)))).merge(&Token::of_place(Some(2), place(7, 70)));
     assert_eq!(token.places(Some(1), None).collect::<Vec<_>>(), [Some(place(1, 90))]);

@@ -10,9 +10,15 @@ use serde_json::json;
 use tokio::time::{sleep, timeout};
 use tokio_postgres::NoTls;
 
-use crate::support::{cluster, database, event, started, store};
+use crate::{
+    sessions::own_writes_are_read,
+    support::{cluster, database, event, started, store},
+};
 
 const HANG: Duration = Duration::from_secs(30);
+
+/// As long as replicas take on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
@@ -159,4 +165,16 @@ async fn a_pool_that_says_why_it_cannot_connect_is_quoted_at_once() {
     let connect = builder.acquire_timeout(2 * HANG).connect_timeout(2 * HANG).connect();
     let error = timeout(HANG, connect).await.expect("no hang").unwrap_err();
     assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Configuration, Some("3D000")), "{}", error.report());
+}
+
+#[tokio::test]
+async fn a_session_reads_its_own_writes_through_them() {
+    for kind in KINDS.iter().copied() {
+        let database = database().await;
+        let primary = pool(kind, &database.primary_url(), 4).await;
+        let replica = pool(kind, &database.replica_urls()[0], 4).await;
+        let builder = Router::builder().primary_pool(primary).replica_pool(replica);
+        let router = builder.acquire_timeout(PATIENCE).replay_wait(PATIENCE).connect().await.unwrap();
+        own_writes_are_read(&router, &router).await;
+    }
 }

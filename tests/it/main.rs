@@ -38,6 +38,7 @@ mod procedure;
 mod projections;
 mod quickstart;
 mod races;
+mod restores;
 mod router;
 mod router_changes;
 mod router_ejection;

@@ -16,7 +16,10 @@ use serde_json::json;
 use tokio::{sync::OnceCell, time::timeout};
 
 use self::process::PgBouncer;
-use crate::support::{self, cluster, database, event};
+use crate::{
+    sessions::own_writes_are_read,
+    support::{self, cluster, database, event},
+};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -168,4 +171,27 @@ async fn without_the_switch_it_fails_at_once() {
     cluster().await.wait_until_caught_up().await.unwrap();
     let read = store.query(&Filter::any_event()).consistency(Consistency::Eventual).await.unwrap();
     assert_eq!((read.len(), read.role()), (1, Role::Replica));
+}
+
+#[tokio::test]
+async fn a_session_reads_its_own_writes_through_it() {
+    let Some(rig) = rig().await else { return };
+    let router = rig.builder().acquire_timeout(HANG).replay_wait(HANG).connect().await.unwrap();
+    own_writes_are_read(&support::router(&rig.database).await, &router).await;
+}
+
+/// The pooler gives a connection another session of the server each time: what is cancelled there is found by the answer that
+/// does not come, so the connection stays until then.
+#[tokio::test]
+async fn what_is_given_up_on_an_unnamed_connection_is_cancelled_before_it_closes() {
+    let database = database().await;
+    // A cancel through PgBouncer 1.18 is dropped by it, so this is the server itself.
+    let builder = Router::builder().primary(database.primary_url()).transaction_pooling(true);
+    let router = builder.max_connections(1).connect().await.unwrap();
+    let client = router.client().await.unwrap();
+    let endless = client.query("SELECT pg_sleep(3600)", &[]);
+    assert!(timeout(Duration::from_millis(500), endless).await.is_err());
+    drop(client);
+    support::sessions(&database, "query LIKE '%pg_sleep(3600)%'", 0).await;
+    assert_eq!(router.client().await.unwrap().query("SELECT 1", &[]).await.unwrap().len(), 1);
 }

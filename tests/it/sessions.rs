@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD};
 use mainstem::{
-    AppendCondition, Appended, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Session,
+    AppendCondition, Appended, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router, Session,
     SnapshotStore, Token, with_eventual_consistency, with_session,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{cluster_with_log, event};
+use crate::support::{LogLock, cluster_with_log, database, event, router, store};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -220,4 +221,85 @@ async fn a_session_sees_what_its_transactions_have_committed() {
         });
         assert_eq!(count.await, written);
     }
+}
+
+/// In a session on this router, whatever is written is read by a replica: by SQL, by a transaction, and in the log, each behind each.
+/// The log is made by another router, which may do that.
+pub(crate) async fn own_writes_are_read(migrator: &Router, router: &Router) {
+    PostgresEventStore::new(migrator).migrate().await.unwrap();
+    migrator.client().await.unwrap().batch_execute("CREATE TABLE kept (n int8)").await.unwrap();
+    let store = PostgresEventStore::new(router);
+    let session = Session::new();
+    let (mut rows, mut events) = (0_i64, 0);
+    for round in 0..30_i64 {
+        match round % 3 {
+            0 => {
+                with_session(&session, async {
+                    let client = router.client().await.unwrap();
+                    client.execute("INSERT INTO kept VALUES ($1)", &[&round]).await.unwrap();
+                })
+                .await;
+                rows += 1;
+            }
+            1 => {
+                with_session(&session, async {
+                    let transaction = router.transaction().await.unwrap();
+                    transaction.execute("INSERT INTO kept VALUES ($1)", &[&round]).await.unwrap();
+                    transaction.commit().await.unwrap();
+                })
+                .await;
+                rows += 1;
+            }
+            _ => {
+                with_session(&session, async { append(&store).await }).await;
+                events += 1;
+            }
+        }
+        let seen = with_session(&session, async {
+            let client = router.client_at(Consistency::Eventual).await.unwrap();
+            let count: i64 = client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get(0);
+            let log = store.query(&Filter::any_event()).consistency(Consistency::Eventual).await.unwrap();
+            (client.role(), count, log.role(), log.len())
+        });
+        assert_eq!(seen.await, (Role::Replica, rows, Role::Replica, events), "round {round}");
+    }
+}
+
+#[tokio::test]
+async fn a_session_asks_the_primary_when_nobody_knows_what_became_of_its_write() {
+    let database = database().await;
+    let patient = router(&database).await;
+    let builder = Router::builder().primary(database.primary_url()).replicas(database.replica_urls());
+    let hasty = builder.call_timeout(Duration::from_secs(2)).connect().await.unwrap();
+    let session = Session::new();
+    let interrupted = with_session(&session, async {
+        hasty.client().await.unwrap().batch_execute("SELECT pg_sleep(3600)").await.unwrap_err()
+    });
+    let error = interrupted.await;
+    assert!(error.is_outcome_unknown(), "{}", error.report());
+    let level = || Consistency::Eventual;
+    assert_eq!(patient.client_at(level()).await.unwrap().role(), Role::Replica);
+    let role = with_session(&session, async { patient.client_at(level()).await.unwrap().role() }).await;
+    assert_eq!(role, Role::Primary, "no replica is known to have what was written");
+}
+
+/// Who makes up a mark of an event that never was has only his own read wait for the log's lock, and not for long.
+#[tokio::test]
+async fn a_mark_that_is_made_up_waits_for_an_append_no_longer_than_for_a_replica() {
+    let (_database, router, store) = store().await;
+    let text = append(&store).await.token().to_string();
+    let mut bytes = BASE64_URL_SAFE_NO_PAD.decode(text.strip_prefix("1.").unwrap()).unwrap();
+    // Behind the system, two numbers and the log: the position.
+    assert_eq!(std::mem::replace(&mut bytes[18], 100), 1);
+    let forged: Token = format!("1.{}", BASE64_URL_SAFE_NO_PAD.encode(bytes)).parse().unwrap();
+    let lock = LogLock::take(&router).await;
+    let reading = tokio::spawn({
+        let (store, session) = (store.clone(), Session::from(forged));
+        async move { with_session(&session, async { store.query(&Filter::any_event()).await }).await }
+    });
+    // The call's own limit is 30 s.
+    let error = timeout(Duration::from_secs(20), reading).await.expect("it is limited").unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    assert!(error.to_string().contains("replay_wait"), "{error}");
+    lock.release().await;
 }

@@ -21,7 +21,7 @@ async fn append(store: &PostgresEventStore) -> Appended {
 }
 
 /// Every kind of read: who has served it, and how many events it has seen, where that can be told.
-async fn reads(store: &PostgresEventStore, level: &Consistency) -> Vec<Result<(Role, u64), Error>> {
+pub(crate) async fn reads(store: &PostgresEventStore, level: &Consistency) -> Vec<Result<(Role, u64), Error>> {
     let all = Filter::any_event();
     let level = || level.clone();
     let stream = async {
@@ -122,12 +122,31 @@ async fn a_read_that_waits_for_a_replica_is_served_by_it_as_soon_as_it_has_got_t
             .collect();
         sleep(Duration::from_millis(300)).await;
         assert!(waiting.iter().all(|reader| !reader.is_finished()), "nobody has it yet");
+        if cluster.programs().version() >= 19 {
+            is_waited_for_by_the_server(&router).await;
+        }
         cluster.replica(0).resume_replay().await.unwrap();
         for reader in waiting {
             let seen = timeout(HANG / 2, reader).await.expect("it is there").unwrap();
             assert_eq!(seen, (Role::Replica, round));
         }
     }
+}
+
+/// From 19 on the replica itself says when it has replayed that far: one statement for all who wait.
+async fn is_waited_for_by_the_server(router: &Router) {
+    let replica = router.client_at(Consistency::Eventual).await.unwrap();
+    let sql = "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND query LIKE 'WAIT FOR LSN%'";
+    let mut most = 0;
+    let seen = async {
+        for _ in 0..100 {
+            let waiting: i64 = replica.query_one(sql, &[]).await.unwrap().get(0);
+            most = most.max(waiting);
+            sleep(Duration::from_millis(2)).await;
+        }
+    };
+    timeout(HANG, seen).await.expect("the replica answers");
+    assert_eq!(most, 1);
 }
 
 #[tokio::test]
@@ -214,7 +233,7 @@ async fn a_session_sees_in_an_eventual_scope_what_it_wrote_in_a_strong_one() {
 
 #[tokio::test]
 async fn a_primary_that_has_not_shown_yet_what_a_replica_shows_is_waited_for() {
-    let (cluster, router, store) = cluster_with_log(2, |builder| builder).await;
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(HANG)).await;
     append(&store).await;
     cluster.wait_until_caught_up().await.unwrap();
     let client = router.client().await.unwrap();

@@ -15,18 +15,23 @@ use mainstem::{
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::types::PgLsn;
 
 use super::{options::Options, report::Report};
 use crate::{Outcome, database};
 
-/// Of each way to read.
-const CLIENTS: u64 = 4;
+/// Of each way to read: more of them wait at the same time.
+const CLIENTS: u64 = 8;
+
+/// So far are the replicas behind at all times: else most of them have what was just written before anybody asks, and nothing
+/// is shown.
+const LAG: Duration = Duration::from_millis(3);
 
 /// Reads behind each write.
 const READS: u64 = 8;
 
-/// A round is so many reads.
-const ROUND: u64 = 1000;
+/// How long a read waits for a replica: longer than these stand still.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
@@ -56,6 +61,10 @@ struct Client {
     counts: Arc<Counts>,
     /// Whether the token is taken inside of the transaction that writes.
     is_early: bool,
+    /// Whether a replica tells by a column of the read itself how far it is.
+    is_column: bool,
+    /// What its own SQL has written last is before this.
+    written: AtomicU64,
 }
 
 pub(crate) async fn run(options: &Options) -> Outcome<Report> {
@@ -63,19 +72,24 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let builder =
         Router::builder().primary(cluster.primary().url()).replicas(cluster.replicas().map(|node| node.url()));
     // Replicas must serve: the primary is never stale, and would hide everything.
-    let router = builder.max_connections(24).replay_wait(Duration::from_secs(5)).connect().await?;
+    let router = builder.max_connections(32).replay_wait(PATIENCE).connect().await?;
     database::create(&cluster.primary().url(), None).await?;
     let counters = "CREATE TABLE counters (id bigint PRIMARY KEY, value bigint)";
     router.client().await?.batch_execute(counters).await?;
     cluster.wait_until_caught_up().await?;
     let store = PostgresEventStore::new(&router);
+    for replica in cluster.replicas() {
+        replica.delay_replay(LAG).await?;
+    }
 
     let (counts, ends) = (Arc::<Counts>::default(), Arc::<AtomicBool>::default());
-    let goal = u64::from(options.rounds) * ROUND;
+    let goal = u64::from(options.rounds) * Options::READS_OF_A_ROUND;
     let start = Instant::now();
     let mut clients = Vec::new();
     for (number, way) in (0..CLIENTS).flat_map(|n| [Way::Sql, Way::Log, Way::Session].map(|way| (n, way))) {
         let id = i64::try_from(clients.len())?;
+        // That one is rare: one read in some thousands.
+        let way = if options.is_broken_by("guard-as-a-column") { Way::Sql } else { way };
         let client = Client {
             router: router.clone(),
             store: store.clone(),
@@ -83,6 +97,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
             filter: Filter::matching().all_tags_of([format!("client:{id}")]).finish()?,
             counts: Arc::clone(&counts),
             is_early: options.is_broken_by("token-inside-the-write"),
+            is_column: options.is_broken_by("guard-as-a-column"),
+            written: AtomicU64::new(0),
         };
         clients.push(tokio::spawn(async move { client.run(way, goal, number).await }));
     }
@@ -104,6 +120,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     report.figure("failed", failed);
     report.figure("troubles", troubles);
     report.figure("seconds", start.elapsed().as_secs());
+    report.figure("reads_per_s", (reads as f64 / start.elapsed().as_secs_f64()).round());
     report.shows(by_replicas * 2 > reads, format!("replicas have served {by_replicas} of {reads} reads"));
     report.shows(troubles > 2, format!("only {troubles} troubles"));
     Ok(report)
@@ -145,6 +162,7 @@ impl Client {
             for read in 0..READS {
                 let level = Consistency::AtLeast(token.clone());
                 let seen = match way {
+                    Way::Sql if self.is_column => self.read_sql_by_column().await,
                     Way::Sql => self.read_sql(level).await,
                     Way::Log => self.read_log(level).await,
                     Way::Session => {
@@ -188,6 +206,10 @@ impl Client {
             return Ok((token, false));
         }
         client.execute(update, &[&self.id, &value]).await?;
+        if self.is_column {
+            let flushed: PgLsn = client.query_one("SELECT pg_current_wal_flush_lsn()", &[]).await?.get(0);
+            self.written.store(flushed.into(), Ordering::Relaxed);
+        }
         Ok((client.token().await?, false))
     }
 
@@ -201,6 +223,26 @@ impl Client {
         let client = self.router.client_at(level).await?;
         let row = client.query_one("SELECT value FROM counters WHERE id = $1", &[&self.id]).await?;
         Ok((row.get(0), client.role(), false))
+    }
+
+    /// As it is done elsewhere. The snapshot is older than the functions that are called under it: what is replayed in between
+    /// is told to be there, and is not in the answer.
+    async fn read_sql_by_column(&self) -> mainstem::Result<(i64, Role, bool)> {
+        let client = self.router.client_at(Consistency::Eventual).await?;
+        let sql = "SELECT coalesce(pg_last_wal_replay_lsn() >= $2, true), (SELECT value FROM counters WHERE id = $1)";
+        let written = PgLsn::from(self.written.load(Ordering::Relaxed));
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let row = client.query_one(sql, &[&self.id, &written]).await?;
+            // Who waits in vain goes to the primary.
+            if row.get(0) {
+                // Without a value the client's own row is not there yet.
+                return Ok((row.get::<_, Option<i64>>(1).unwrap_or(0), client.role(), false));
+            }
+            if Instant::now() > end {
+                return self.read_sql(Consistency::Strong).await;
+            }
+        }
     }
 
     async fn read_log(&self, level: Consistency) -> mainstem::Result<(i64, Role, bool)> {
@@ -225,7 +267,7 @@ async fn trouble(cluster: Arc<LocalCluster>, router: Router, ends: Arc<AtomicBoo
             1 => {
                 replica.delay_replay(Duration::from_millis(20)).await?;
                 sleep(Duration::from_millis(500)).await;
-                replica.delay_replay(Duration::ZERO).await?;
+                replica.delay_replay(LAG).await?;
             }
             _ => {
                 let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \

@@ -37,6 +37,8 @@ const FAULTS: &[Fault] = &[
     fault(Drill::Causal, "no-guard", Some("IgnoreGuard")),
     // The token is of before the commit.
     fault(Drill::Causal, "token-inside-the-write", None),
+    // The replica says in the read itself how far it is.
+    fault(Drill::Causal, "guard-as-a-column", None),
     // Instances that keep the token to themselves, or look at none.
     fault(Drill::Http, "token-not-given", None),
     fault(Drill::Http, "token-not-taken", None),

@@ -13,6 +13,7 @@ drill causal|http|failover|silence|shield|balance [--rounds N] [--judge] [--brea
   balance         equal replicas, a slow one, equal ones again, for as many seconds each      (default:    6 rounds)
 
   --rounds N      how often, 1 to 100000
+  --reads N       of causal: the same in reads, rounded up to a thousand
   --judge         limits on time count, too: for a machine that does nothing else
   --break NAME    break a rule first: the drill must find out. `list` prints the names.
                   Only in a build with the feature __faults.
@@ -61,6 +62,9 @@ impl Drill {
 }
 
 impl Options {
+    /// Of `causal`.
+    pub(crate) const READS_OF_A_ROUND: u64 = 1000;
+
     pub(crate) fn parse(drill: Drill, mut words: impl Iterator<Item = String>) -> Outcome<Parsed> {
         let rounds = match drill {
             Drill::Causal | Drill::Silence => 1000,
@@ -76,6 +80,13 @@ impl Options {
                     let rounds = text.parse().ok().filter(|rounds| (1..=100_000).contains(rounds));
                     let wrong = || format!("--rounds is a number from 1 to 100000, not {text:?}");
                     options.rounds = rounds.ok_or_else(wrong)?;
+                }
+                "--reads" if drill == Drill::Causal => {
+                    let text = value()?;
+                    let rounds = text.parse().ok().map(|reads: u64| reads.div_ceil(Self::READS_OF_A_ROUND));
+                    let rounds = rounds.filter(|rounds| (1..=100_000).contains(rounds));
+                    let wrong = || format!("--reads is a number from 1 to 100000000, not {text:?}");
+                    options.rounds = rounds.and_then(|rounds| rounds.try_into().ok()).ok_or_else(wrong)?;
                 }
                 "--judge" => options.judge = true,
                 "--break" => match value()? {

@@ -316,3 +316,28 @@ const FULL: u64 = 64;
 
 /// The share of a node that has just come back.
 const SMALLEST_PERCENT: u64 = 10;
+
+#[cfg(test)]
+impl Table {
+    /// Of a cluster of which nothing is known but its history.
+    pub(in crate::router) fn of_history(system: u64, timeline: u32, held: &[(u32, Lsn)]) -> Self {
+        Self {
+            writer: Writer::Nobody,
+            timeline: Some(timeline),
+            writer_timeline: None,
+            system: Some(system),
+            held: held.into(),
+            replicas: NodeSet::EMPTY,
+            serving: NodeSet::EMPTY,
+            current: NodeSet::EMPTY,
+            on_newest: NodeSet::EMPTY,
+            in_time: NodeSet::EMPTY,
+            near: NodeSet::EMPTY,
+            ejected: NodeSet::EMPTY,
+            foreign: NodeSet::EMPTY,
+            fallback: Fallback::Protect,
+            slow_start: Duration::ZERO,
+            entries: Box::default(),
+        }
+    }
+}

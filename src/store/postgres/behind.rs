@@ -1,6 +1,6 @@
 //! Reading on behind a place in the log in PostgreSQL: one statement for the events, the head and what they stand behind.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     PostgresEventStore,
@@ -38,7 +38,7 @@ async fn read(
     };
     match piece {
         Ok((_, head)) if lease.role() == Role::Primary && is_beyond(head) => {
-            store.wait_for_appends(&lease, deadline).await?;
+            store.wait_for_appends(&lease, deadline, Duration::MAX).await?;
             try_read(&store, &request, &lease, deadline).await?.0
         }
         Ok((piece, _)) => piece,

@@ -1,5 +1,7 @@
 //! What the server's errors mean to the store.
 
+use std::time::Duration;
+
 use super::LogName;
 use crate::{
     error::{Error, ErrorKind},
@@ -24,6 +26,17 @@ pub(super) fn on_append(error: Error, deadline: Deadline, name: &LogName) -> Err
          {:?} have passed, and the rest was kept for the answer; nothing was written",
         deadline.elapsed(),
         deadline.limit()
+    );
+    error.reworded(ErrorKind::Timeout, message)
+}
+
+/// A read that waited in vain for the append under way: whether an event is lost, or not there yet, nobody can tell.
+pub(super) fn on_wait_for_appends(error: Error, limit: Duration, name: &LogName) -> Error {
+    if error.sqlstate() != Some("55P03") {
+        return error;
+    }
+    let message = format!(
+        "the primary does not show an event that the read must contain, and an append to the log {name} that may be it          was not through within {limit:?}: try again, or allow for more (RouterBuilder::replay_wait)"
     );
     error.reworded(ErrorKind::Timeout, message)
 }

@@ -4,9 +4,12 @@
 //! any node and across failovers: a replica shows a prefix of the log, and positions are used again after a failover that
 //! lost events, ids are not.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use sha2::{Digest, Sha256};
@@ -147,7 +150,7 @@ impl PostgresEventStore {
     {
         let outcome = read(Arc::clone(&lease)).await;
         let Some(check) = check.filter(|_| is_behind_as_primary(&lease)) else { return outcome };
-        self.wait_for_appends(&lease, deadline).await?;
+        self.wait_for_appends(&lease, deadline, self.router.replay_wait()).await?;
         check.has_waited.store(true, Ordering::Relaxed);
         read(lease).await
     }
@@ -161,17 +164,20 @@ impl PostgresEventStore {
         if let Some(check) = check
             && is_behind_as_primary(&lease)
         {
-            self.wait_for_appends(&lease, deadline).await?;
+            self.wait_for_appends(&lease, deadline, self.router.replay_wait()).await?;
             check.has_waited.store(true, Ordering::Relaxed);
         }
         lease.prove(deadline).await?;
         Ok(lease)
     }
 
-    /// Waits until the append that holds the log's lock, if any does, is through.
-    pub(super) async fn wait_for_appends(&self, lease: &Lease, deadline: Deadline) -> Result<()> {
-        let sql = &self.log.floor.in_flight;
-        lease.unguarded(deadline, sql).await.map(|_| ())
+    /// Waits until the append that holds the log's lock, if any does, is through: so long at most, since what is waited for
+    /// may be made up.
+    pub(super) async fn wait_for_appends(&self, lease: &Lease, deadline: Deadline, longest: Duration) -> Result<()> {
+        // 0 would be no limit.
+        let limit_ms = longest.as_millis().clamp(1, i32::MAX as u128).to_string();
+        let waited = lease.unguarded(deadline, &self.log.floor.in_flight, &[&limit_ms]).await;
+        waited.map(drop).map_err(|error| failure::on_wait_for_appends(error, longest, self.name()))
     }
 
     async fn log_check(

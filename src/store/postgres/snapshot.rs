@@ -1,6 +1,6 @@
 //! Snapshots in PostgreSQL.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio_postgres::Row;
 use uuid::Uuid;
@@ -91,7 +91,7 @@ async fn save(store: &PostgresEventStore, request: &SaveSnapshotRequest, deadlin
     let mut judged = try_save(store, request, &lease, deadline).await?;
     // A replica can be ahead: it shows a commit that still waits for its standby here. That append holds the log's lock.
     if !judged.held && request.mark.position() > judged.head {
-        store.wait_for_appends(&lease, deadline).await?;
+        store.wait_for_appends(&lease, deadline, Duration::MAX).await?;
         judged = try_save(store, request, &lease, deadline).await?;
     }
     match judged {
