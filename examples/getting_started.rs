@@ -1,5 +1,7 @@
 //! The program of the manual's first chapter: appends on the primary, reads from a replica.
 //!
+//!     docker compose up --wait
+//!     export MAINSTEM_PRIMARY_URL=… MAINSTEM_REPLICA_URLS=…,…    # docs/getting-started.md
 //!     scripts/example getting_started
 
 use mainstem::{

@@ -140,7 +140,6 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
 #[test]
 fn every_setting_with_a_default_is_in_the_table() {
     let table = settings();
-    let methods: Vec<&str> = table.keys().filter_map(|name| name.rsplit_once("::")).map(|(_, method)| method).collect();
     let (mut found, mut missing) = (0, Vec::new());
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("src")];
     while let Some(folder) = folders.pop() {
@@ -154,17 +153,22 @@ fn every_setting_with_a_default_is_in_the_table() {
                 continue;
             }
             let source = fs::read_to_string(&path).unwrap();
-            let mut has_default = false;
+            let (mut of, mut has_default) = ("", false);
             for line in source.lines().map(str::trim) {
-                if line.starts_with("///") {
+                if let Some(rest) = line.strip_prefix("impl").filter(|_| line.ends_with('{')) {
+                    // Behind the parameters, if there are any.
+                    let rest = rest.strip_prefix('<').map_or(rest, |rest| rest.split_once("> ").map_or("", |it| it.1));
+                    of = rest.trim().split(['<', ' ']).next().unwrap_or_default();
+                } else if line.starts_with("///") {
                     has_default |= line.contains("Defaults to") || line.contains("None by default");
                 } else if !line.starts_with("#[") {
                     let name = line.strip_prefix("pub fn ").and_then(|rest| rest.split(['(', '<']).next());
                     if let Some(name) = name.filter(|_| has_default) {
                         found += 1;
                         // Every call has these two, and the page says so once.
-                        if !methods.contains(&name) && !["timeout", "consistency"].contains(&name) {
-                            missing.push(format!("{}: {name}", path.display()));
+                        let setting = format!("{of}::{name}");
+                        if !table.contains_key(&setting) && !["timeout", "consistency"].contains(&name) {
+                            missing.push(format!("{setting} ({})", path.display()));
                         }
                     }
                     has_default = false;
