@@ -52,6 +52,9 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
     let printed = format!("{:?}", Router::builder());
     for (method, name) in [
         ("max_connections", "max_connections"),
+        ("min_connections", "min_connections"),
+        ("max_lifetime", "max_lifetime"),
+        ("idle_timeout", "idle_timeout"),
         ("connect_timeout", "connect_timeout"),
         ("acquire_timeout", "acquire_timeout"),
         ("call_timeout", "call_timeout"),
@@ -73,6 +76,8 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
     for method in ["fallback_wait", "replay_wait"] {
         same(&format!("RouterBuilder::{method}"), &field(routing, method));
     }
+    let discovery = printed.split_once("discovery:").expect("the names").1;
+    same("RouterBuilder::resolve_interval", &field(discovery, "interval"));
     let printed = format!("{:?}", ReplicaOptions::new());
     same("ReplicaOptions::weight", &field(&printed, "weight"));
     same("ReplicaOptions::zone", &field(&printed, "zone"));
