@@ -79,8 +79,13 @@
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
 //!
-//! Errors are of one type, [`Error`]: a [kind](ErrorKind), predicates, the node, the cause. Why things are as they are is
-//! in `docs/design.md`.
+//! Errors are of one type, [`Error`]: a [kind](ErrorKind), predicates, the node, the cause.
+//!
+#![cfg_attr(
+    all(doc, not(doctest)),
+    doc = "# The manual\n\n[`_documentation`] is the manual, from [getting started](_documentation::getting_started) to \
+           [operations](_documentation::operations). Its chapters are the files in `docs`."
+)]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 /// Not for users: how the drills break the library (`examples/drill`).
@@ -89,6 +94,9 @@
 pub mod __faults {
     pub use crate::router::turn_on;
 }
+// Its examples need both.
+#[cfg(any(all(doc, not(doctest)), all(doctest, feature = "migrations", feature = "testing")))]
+pub mod _documentation;
 mod codec;
 mod consume;
 mod decide;

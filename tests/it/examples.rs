@@ -1,9 +1,10 @@
 //! The examples, run as their users run them, but for the cluster. They check themselves what they show; what is left in the log
 //! is checked here.
 
-use mainstem::{AppendCondition, Event, EventStore, Filter, MemoryEventStore, NewEvent};
+use mainstem::{AppendCondition, Event, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore};
+use serde_json::{Value, json};
 
-use crate::event_store::fresh_log;
+use crate::{event_store::fresh_log, support};
 
 macro_rules! examples {
     ($($name:ident, $file:literal;)+) => { $(
@@ -18,7 +19,9 @@ examples! {
     consumers, "../../examples/consumers.rs";
     decision_model, "../../examples/decision_model.rs";
     enrollment, "../../examples/enrollment.rs";
+    erasure, "../../examples/erasure.rs";
     fixed_streams, "../../examples/fixed_streams.rs";
+    getting_started, "../../examples/getting_started.rs";
     in_memory, "../../examples/in_memory.rs";
     library, "../../examples/library/main.rs";
     offsets, "../../examples/offsets.rs";
@@ -123,6 +126,61 @@ async fn offsets_cursors_and_times_say_where_to_go_on() {
 #[tokio::test]
 async fn batch_append_appends_all_or_none() {
     batch_append::run(fresh_log().await).await.unwrap();
+}
+
+/// Twice, as a newcomer would: the second run finds the copy lent.
+#[tokio::test]
+async fn getting_started_lends_once() {
+    // The log has the default name, and the schema that of the role: unqualified names would mean it.
+    let database = support::database().await;
+    let router = support::router(&database).await;
+    for _ in 0..2 {
+        getting_started::lend(&router).await.unwrap();
+    }
+    assert_eq!(count(&PostgresEventStore::new(&router), "CopyLent").await, 1);
+    database.drop().await.unwrap();
+}
+
+#[tokio::test]
+async fn erasure_leaves_events_that_say_nothing() {
+    let store = fresh_log().await;
+    erasure::run(store.clone()).await.unwrap();
+    let history = store.query(&Filter::any_event()).await.unwrap();
+    assert_eq!(history.len(), 4, "no event is gone");
+
+    let keys = erasure::Keys::install(store.router()).await.unwrap();
+    let ring = keys.of_all(&history).await.unwrap();
+    let opened: Vec<Option<Value>> = history.iter().map(|event| ring.open(event).unwrap()).collect();
+    assert_eq!(opened[0], None, "the erased one's");
+    assert_eq!(opened[1], Some(json!({"copy": 7})), "what was not sealed");
+    assert_eq!(opened[2], Some(json!({"name": "Ben Jonson"})), "somebody else's");
+
+    // Nothing of either name is in the log, and no key of the erased one in the database.
+    let log = store.name();
+    let sql = format!(
+        "SELECT count(*) FROM {}.{} e WHERE e::text ~ 'Lovelace|Jonson' OR position(convert_to('Lovelace', 'UTF8') IN bytes) > 0",
+        quoted(log.schema()),
+        quoted(log.log())
+    );
+    let client = store.router().client().await.unwrap();
+    assert_eq!(client.query_one(&sql, &[]).await.unwrap().get::<_, i64>(0), 0);
+    let sql = "SELECT count(*) FROM public.person_keys WHERE key IS NOT NULL";
+    assert_eq!(client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0), 1);
+
+    // The erased gets no new key, and a text that was moved into another event does not open.
+    let error = keys.seal("ReaderRegistered", "4711", &json!({"name": "Ada Lovelace"})).await.unwrap_err();
+    assert!(error.to_string().contains("erased"), "{error}");
+    let moved = NewEvent::from_payload("ReaderRegistered", history[2].payload().clone()).with_tag("person:4712");
+    let moved = moved.into_recorded(5, std::time::SystemTime::now());
+    assert!(ring.open::<Value>(&moved).is_err());
+    let renamed = NewEvent::from_payload("ReaderRenamed", history[2].payload().clone())
+        .with_id(history[2].id())
+        .with_tag("person:4712");
+    assert!(ring.open::<Value>(&renamed.into_recorded(5, std::time::SystemTime::now())).is_err());
+}
+
+fn quoted(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
 }
 
 #[tokio::test]

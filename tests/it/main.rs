@@ -9,6 +9,7 @@ mod check;
 mod consumers;
 mod contention;
 mod decide;
+mod documents;
 mod drains;
 mod event_store;
 mod evolution;

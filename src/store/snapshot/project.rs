@@ -282,6 +282,11 @@ impl Call<'_> {
 
 impl<S: std::fmt::Debug, F> std::fmt::Debug for Project<'_, S, F> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Project").field("key", &self.call.key).field("initial", &self.initial).finish_non_exhaustive()
+        f.debug_struct("Project")
+            .field("key", &self.call.key)
+            .field("initial", &self.initial)
+            .field("save_every", &self.save_every)
+            .field("save_timeout", &self.save_timeout)
+            .finish_non_exhaustive()
     }
 }
