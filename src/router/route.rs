@@ -157,6 +157,16 @@ impl Router {
         Ok(if want == Want::Strong { lease.must_lead() } else { lease })
     }
 
+    /// Not for users: the decision about a call in this scope, and nothing behind it. `benches/compare` has no other way to
+    /// measure it.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn __decides(&self) -> bool {
+        let want = want(&crate::current_consistency());
+        matches!(self.inner.state.choose(want, NodeSet::EMPTY), Decision::Route(_))
+    }
+
     fn nobody_asked(&self, deadline: Deadline) -> Error {
         let Inner { state, nodes, .. } = &*self.inner;
         let names: Vec<&str> = state.unasked().map(|node| &**nodes[node].name()).collect();
