@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::{Either, poll_immediate, select};
+use futures_util::future::poll_immediate;
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -147,18 +147,18 @@ async fn acquire(
     deadline: Deadline,
     handle: &NodeHandle,
 ) -> Result<bb8::PooledConnection<'static, Manager>, Error> {
-    let mut failed = failures.subscribe();
-    let before = *failed.borrow();
+    let before = failures.count();
     loop {
         // What has failed before we asked is not our affair.
-        failed.mark_unchanged();
+        let failures_so_far = failures.count();
         let mut get = pin!(pool.get_owned());
-        // Most calls end here; the others also watch the clock and the connect errors.
+        // Most calls end here; the others also watch the clock and the connect errors. What only they need is not part of
+        // the future of all calls, which is moved about.
         let got = match poll_immediate(get.as_mut()).await {
             Some(got) => got,
-            None => match timeout_at(until, select(get.as_mut(), pin!(failed.changed()))).await {
-                Ok(Either::Left((got, _))) => got,
-                Ok(Either::Right(_)) => {
+            None => match Box::pin(failures.unless_failed(failures_so_far, until, get.as_mut())).await {
+                Ok(Some(got)) => got,
+                Ok(None) => {
                     // Neither a connection nor the hope for one: nobody would wake us.
                     if !failures.is_opening()
                         && pool.state().connections == 0
@@ -170,7 +170,7 @@ async fn acquire(
                         return Err(failed.error.clone());
                     }
                     // Somebody may give one back. bb8 does not try again to open one by itself: ask anew.
-                    match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
+                    match Box::pin(timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut())).await {
                         Ok(got) => got,
                         Err(_) if Instant::now() < until => continue,
                         Err(_) => return Err(out_of_time(pool, size, failures, before, deadline)),

@@ -12,10 +12,10 @@ use super::{
     calls::{Bare, Routed},
     causal::{Read, written},
 };
-use crate::{Outcome, args::Args, report::Report, rounds::median, side::Worker};
+use crate::{Outcome, args::Args, report::Report, side::Worker};
 
 /// One way of a message.
-const WAY: Duration = Duration::from_millis(5);
+const WAY: Duration = Duration::from_millis(10);
 
 pub(super) async fn count(args: &Args, cluster: &LocalCluster, report: &mut Report) -> Outcome {
     let names = ["strong_extra_round_trips", "eventual_extra_round_trips", "causal_extra_round_trips"];
@@ -28,8 +28,10 @@ pub(super) async fn count(args: &Args, cluster: &LocalCluster, report: &mut Repo
     let router = Router::builder().primary(&primary_url).replica(&replica_url).max_connections(4).connect().await?;
     let store = PostgresEventStore::new(&router);
     let token = written(&store).await?;
-    let mut routed = [Routed::new(&router, Consistency::Strong), Routed::new(&router, Consistency::Eventual)];
-    let mut bare = [Bare::connect(&primary_url).await?, Bare::connect(&replica_url).await?];
+    let routed = |level| Routed::new(&router, level, Duration::ZERO);
+    let mut routed = [routed(Consistency::Strong), routed(Consistency::Eventual)];
+    let mut bare =
+        [Bare::connect(&primary_url, Duration::ZERO).await?, Bare::connect(&replica_url, Duration::ZERO).await?];
     let mut reads = [Read::new(&store, Consistency::AtLeast(token))?, Read::new(&store, Consistency::Eventual)?];
     // Everything is connected and prepared.
     for _ in 0..20 {
@@ -62,15 +64,15 @@ async fn step<W: Worker>(workers: &mut [W; 2]) -> Outcome {
     Ok(())
 }
 
-/// How many a step of each takes.
+/// How many a step of each takes: whatever else is going on can only add to that, so the shortest one counts.
 async fn trips<W: Worker>(workers: &mut [W; 2]) -> Outcome<[f64; 2]> {
-    let mut ways: [Vec<f64>; 2] = Default::default();
+    let mut shortest = [f64::MAX; 2];
     for _ in 0..30 {
-        for (worker, ways) in workers.iter_mut().zip(&mut ways) {
+        for (worker, shortest) in workers.iter_mut().zip(&mut shortest) {
             let start = Instant::now();
             worker.step().await?;
-            ways.push(start.elapsed().as_secs_f64() / (2.0 * WAY.as_secs_f64()));
+            *shortest = shortest.min(start.elapsed().as_secs_f64() / (2.0 * WAY.as_secs_f64()));
         }
     }
-    Ok(ways.map(median))
+    Ok(shortest)
 }
