@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use mainstem::testing::LocalCluster;
+use mainstem::testing::{ClusterBuilder, LocalCluster};
 use tokio_postgres::{Client, NoTls};
 
 use crate::{Outcome, args::Args, disk, fixture, library::Library};
@@ -23,14 +23,22 @@ const SAMPLE: u64 = 1000;
 /// Starts a durable cluster with the data of a fixture.
 pub(crate) async fn start(args: &Args, saved: &Path, replicas: usize, more: &[(&str, &str)]) -> Outcome<LocalCluster> {
     eprintln!("copying the fixture, and starting 1 + {replicas} servers …");
-    let builder =
-        LocalCluster::builder().replicas(replicas).durable(true).place(fixture::place(args)?).begin_with(saved);
-    let settings = SETTINGS.iter().chain(more);
-    let builder = settings.fold(builder, |builder, (name, value)| builder.setting(*name, *value));
+    let builder = durable(args)?.replicas(replicas).begin_with(saved);
+    let builder = more.iter().fold(builder, |builder, (name, value)| builder.setting(*name, *value));
     let cluster = builder.start().await?;
     // What the copy has left to be written must not be written during the first rounds.
     let _ = Command::new("sync").status();
     Ok(cluster)
+}
+
+/// Starts a durable cluster without data.
+pub(crate) async fn start_empty(args: &Args, replicas: usize) -> Outcome<LocalCluster> {
+    Ok(durable(args)?.replicas(replicas).start().await?)
+}
+
+fn durable(args: &Args) -> Outcome<ClusterBuilder> {
+    let builder = LocalCluster::builder().durable(true).place(fixture::place(args)?);
+    Ok(SETTINGS.iter().fold(builder, |builder, (name, value)| builder.setting(*name, *value)))
 }
 
 /// A connection whose driver runs on this runtime until the client is dropped.

@@ -75,6 +75,11 @@ pub(crate) trait Worker: Send + 'static {
 
     /// The unit that is measured.
     fn step(&mut self) -> impl Future<Output = Outcome<Step>> + Send;
+
+    /// Between two steps; not measured.
+    fn rest(&mut self) -> impl Future<Output = ()> + Send {
+        async {}
+    }
 }
 
 /// What a step has done.
@@ -135,16 +140,18 @@ pub(crate) async fn drive<W: Worker>(workers: &mut Vec<W>, span: Duration) -> Ou
             let mut sample = Sample::default();
             let mut now = Instant::now();
             while now < end {
-                let step = worker.step().await?;
                 let before = now;
-                now = Instant::now();
+                let step = worker.step().await?;
+                let after = Instant::now();
                 sample.written += step.written;
                 sample.conflicts += step.conflicts;
                 if step.counts {
                     sample.done += 1;
-                    let micros = now.duration_since(before).as_micros();
+                    let micros = after.duration_since(before).as_micros();
                     sample.micros.push(u32::try_from(micros).unwrap_or(u32::MAX));
                 }
+                worker.rest().await;
+                now = Instant::now();
             }
             Outcome::Ok((worker, sample))
         });

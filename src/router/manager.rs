@@ -1,6 +1,8 @@
 //! How bb8 opens and judges our connections.
 
 use std::{
+    future::Future,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
@@ -9,9 +11,10 @@ use std::{
 };
 
 use bb8::ManageConnection;
+use futures_util::future::{Either, select};
 use tokio::{
     sync::watch,
-    time::{Instant, timeout},
+    time::{Instant, error::Elapsed, timeout, timeout_at},
 };
 use tokio_postgres::Config;
 
@@ -154,8 +157,22 @@ impl ConnectFailures {
         Self { count: watch::Sender::new(0), opening: AtomicUsize::new(0), last: Mutex::new(None) }
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<u64> {
-        self.count.subscribe()
+    /// What `get` gives, or nothing as soon as there are more failures than these; an error when it is too late.
+    pub(super) async fn unless_failed<F>(
+        &self,
+        so_far: u64,
+        until: Instant,
+        get: F,
+    ) -> Result<Option<F::Output>, Elapsed>
+    where
+        F: Future + Unpin,
+    {
+        let mut count = self.count.subscribe();
+        let failed = pin!(count.wait_for(|count| *count != so_far));
+        timeout_at(until, select(get, failed)).await.map(|first| match first {
+            Either::Left((got, _)) => Some(got),
+            Either::Right(_) => None,
+        })
     }
 
     /// The last connect error, if connecting ever failed.

@@ -344,7 +344,7 @@ impl Router {
         loop {
             let lease = self.lease(ask, deadline, tried).await?;
             let Some(guard) = lease.guard().cloned().filter(|guard| !guard.is_expected()) else { return Ok(lease) };
-            match lease.prove(deadline).await {
+            match Box::pin(lease.prove(deadline)).await {
                 Ok(()) => return Ok(lease),
                 Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     if guard.is_behind() {

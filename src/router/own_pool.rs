@@ -2,11 +2,8 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::{Either, poll_immediate, select};
-use tokio::{
-    sync::watch,
-    time::{Instant, timeout_at},
-};
+use futures_util::future::poll_immediate;
+use tokio::time::{Instant, timeout_at};
 
 use super::{
     Deadline,
@@ -83,37 +80,38 @@ impl OwnPool {
 
     /// A connection that is ready to be used, in the order of asking, until `until` at the latest.
     pub(super) async fn acquire(&self, until: Instant, deadline: Deadline, node: &NodeHandle) -> Result<Pooled, Error> {
-        let mut failed = self.failures.subscribe();
-        let failures_before = *failed.borrow();
+        let failures_before = self.failures.count();
+        let mut so_far = failures_before;
         let wait = Wait { pool: self, node, until, deadline, failures_before };
         let place = match self.admission.try_enter() {
             Some(place) => place,
-            None => wait.in_line(&mut failed, self.admission.enter()).await?,
+            None => Box::pin(wait.in_line(&mut so_far, self.admission.enter())).await?,
         };
         let mut turn = None;
         if self.admission.is_short() {
-            turn = Some(wait.in_line(&mut failed, self.admission.turn()).await?);
+            turn = Some(Box::pin(wait.in_line(&mut so_far, self.admission.turn())).await?);
         }
         loop {
             // What has failed before we asked is not our affair.
-            failed.mark_unchanged();
+            so_far = self.failures.count();
             let mut get = pin!(self.pool.get_owned());
-            // Most calls end here; the others also watch the clock and the connect errors.
+            // Most calls end here; the others also watch the clock and the connect errors. What only they need is not part of
+            // the future of all calls, which is moved about.
             let got = match poll_immediate(get.as_mut()).await {
                 Some(got) => got,
                 None => {
                     let _waiting = self.admission.wait();
-                    let event = timeout_at(until, first_of(get.as_mut(), failed.changed())).await;
-                    match event {
+                    match Box::pin(self.failures.unless_failed(so_far, until, get.as_mut())).await {
                         Ok(Some(got)) => got,
                         Ok(None) => {
                             wait.unless_in_vain()?;
                             // Somebody may give one back. bb8 does not try again to open one by itself: ask anew.
                             if turn.is_none() {
-                                turn = Some(wait.in_line(&mut failed, self.admission.turn()).await?);
+                                turn = Some(Box::pin(wait.in_line(&mut so_far, self.admission.turn())).await?);
                                 continue;
                             }
-                            match timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut()).await {
+                            let pause = timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut());
+                            match Box::pin(pause).await {
                                 Ok(got) => got,
                                 Err(_) if Instant::now() < until => continue,
                                 Err(_) => return Err(wait.out_of_time()),
@@ -136,15 +134,17 @@ impl OwnPool {
 
 impl Wait<'_> {
     /// Waits in a line, unless connecting fails meanwhile and there is nobody left who could give a connection back.
-    async fn in_line<T>(&self, failed: &mut watch::Receiver<u64>, turn: impl Future<Output = T>) -> Result<T, Error> {
+    async fn in_line<T>(&self, so_far: &mut u64, turn: impl Future<Output = T>) -> Result<T, Error> {
         let _waiting = self.pool.admission.wait();
         let mut turn = pin!(turn);
         loop {
-            let event = timeout_at(self.until, first_of(turn.as_mut(), failed.changed())).await;
+            let failures = &self.pool.failures;
+            let event = failures.unless_failed(*so_far, self.until, turn.as_mut()).await;
+            let had = std::mem::replace(so_far, failures.count());
             match event {
                 Ok(Some(turn)) => {
                     // Those before may just have failed.
-                    if failed.has_changed().unwrap_or(false) {
+                    if *so_far != had {
                         self.unless_in_vain()?;
                     }
                     return Ok(turn);
@@ -199,14 +199,6 @@ impl Wait<'_> {
             Some(last) => error.with_source(last.error.clone()),
             None => error,
         }
-    }
-}
-
-/// What the first of the two gives, or nothing if the other one is over before.
-async fn first_of<T>(first: impl Future<Output = T> + Unpin, other: impl Future) -> Option<T> {
-    match select(first, pin!(other)).await {
-        Either::Left((got, _)) => Some(got),
-        Either::Right(_) => None,
     }
 }
 

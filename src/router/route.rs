@@ -43,13 +43,24 @@ impl Router {
         self.keep_looking();
         // The settings may be older than the last failover: the primary that they name is believed in only when everybody
         // has had the time to say otherwise.
-        if *ask.level == Consistency::Strong && timeout_at(deadline.at(), state.all_asked()).await.is_err() {
+        // What hardly any call waits for is boxed: as a part of the future of all calls it would be moved about with it.
+        if *ask.level == Consistency::Strong
+            && !state.unasked().is_empty()
+            && Box::pin(timeout_at(deadline.at(), state.all_asked())).await.is_err()
+        {
             return Err(self.nobody_asked(deadline));
         }
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
         loop {
-            let Demand { want, place, only_primary } = self.demand(ask, deadline, tried).await?;
+            let Demand { want, place, only_primary } = match ask.floor {
+                None => Demand { want: want(ask.level), place: None, only_primary: false },
+                Some(floor) => match state.demand(floor, ask.level) {
+                    Ok(demand) => demand,
+                    Err(Unplaceable::Newer(_)) => Box::pin(self.demand(floor, ask.level, deadline, tried)).await?,
+                    Err(why) => return Err(why.error()),
+                },
+            };
             let mut asked = tried.asked(ask.floor.is_some());
             if only_primary {
                 asked.tried = asked.tried | state.all_but_primary();
@@ -68,7 +79,7 @@ impl Router {
                     }
                     Err(error) => errors.push(error),
                 },
-                Decision::WaitForReplay => self.wait_for_replay(want, deadline, tried).await,
+                Decision::WaitForReplay => Box::pin(self.wait_for_replay(want, deadline, tried)).await,
                 Decision::WaitForBudget => {
                     let wait = || deadline.or_within(limits.fallback_wait);
                     let until = *waiting_until.get_or_insert_with(wait);
@@ -78,7 +89,7 @@ impl Router {
                         return Err(self.replicas_unavailable(&why, want, tried.nodes(), &errors));
                     }
                     // The rate's next turn comes by itself: nobody tells of it.
-                    let _ = timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed()).await;
+                    let _ = Box::pin(timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed())).await;
                     continue;
                 }
                 Decision::Refuse(refusal) => return Err(self.refused(refusal, want, tried.nodes(), errors)),
@@ -89,15 +100,18 @@ impl Router {
         }
     }
 
-    /// What the call's floor comes to. One of a newer timeline than is known is waited for: somebody else has seen a
+    /// What a floor comes to that is of a newer timeline than is known. That is waited for: somebody else has seen a
     /// failover that the next probes will tell of.
-    async fn demand(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Demand> {
+    async fn demand(
+        &self,
+        floor: &Floor,
+        level: &Consistency,
+        deadline: Deadline,
+        tried: &mut Tried,
+    ) -> Result<Demand> {
         let Inner { state, limits, .. } = &*self.inner;
-        let Some(floor) = ask.floor else {
-            return Ok(Demand { want: want(ask.level), place: None, only_primary: false });
-        };
         loop {
-            let newer = match state.demand(floor, ask.level) {
+            let newer = match state.demand(floor, level) {
                 Ok(demand) => return Ok(demand),
                 Err(newer @ Unplaceable::Newer(_)) => newer,
                 Err(why) => return Err(why.error()),
@@ -139,8 +153,9 @@ impl Router {
         tried.push(route.node);
         // While somebody else can be asked, nobody gets all of the time.
         let others = want != Want::Strong && !(self.inner.state.there() - tried.nodes()).is_empty();
-        let until = if others { deadline.or_within(limits.connect_timeout) } else { deadline.at() };
         let started = Instant::now();
+        let part = started.checked_add(limits.connect_timeout).filter(|_| others);
+        let until = part.map_or_else(|| deadline.at(), |part| part.min(deadline.at()));
         let lease = node.lease(Some(in_flight), until, deadline).await?;
         if want == Want::Strong && lease.role() != Role::Primary {
             // The next connection tells whether it still is a replica; this one learns nothing while nobody uses it.
@@ -159,6 +174,16 @@ impl Router {
         }
         tracing::trace!(node = %node.name(), ?want, reason = ?route.reason, waited = ?started.elapsed(), "routed");
         Ok(if want == Want::Strong { lease.must_lead() } else { lease })
+    }
+
+    /// Not for users: the decision about a call in this scope, and nothing behind it. `benches/compare` has no other way to
+    /// measure it.
+    #[cfg(feature = "testing")]
+    #[doc(hidden)]
+    #[must_use]
+    pub fn __decides(&self) -> bool {
+        let want = want(&crate::current_consistency());
+        matches!(self.inner.state.choose(want, NodeSet::EMPTY), Decision::Route(_))
     }
 
     fn nobody_asked(&self, deadline: Deadline) -> Error {

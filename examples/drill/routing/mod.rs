@@ -31,8 +31,9 @@ use tokio::time::timeout;
 pub(crate) use self::options::{Drill, HELP, Options, Parsed};
 use crate::Outcome;
 
-/// Far longer than a drill of the usual length takes: what it ends would have hung.
-const LIMIT: Duration = Duration::from_secs(600);
+/// Far longer than a drill takes, and each of its rounds: what they end would have hung.
+const LIMIT: Duration = Duration::from_secs(180);
+const LIMIT_OF_A_ROUND: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: &Options) -> Outcome<ExitCode> {
     let broken = options.fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
@@ -51,7 +52,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<ExitCode> {
             Drill::Balance => balance::run(options).await,
         }
     };
-    let limit = LIMIT + Duration::from_secs(options.rounds.into());
+    let limit = LIMIT + LIMIT_OF_A_ROUND * options.rounds;
     let report = timeout(limit, drill).await.map_err(|_| format!("not through after {limit:?}"))??;
     report.conclude(options.drill.name(), options.judge)
 }

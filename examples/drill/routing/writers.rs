@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mainstem::{AppendCondition, EventId, EventStore, NewEvent, PostgresEventStore, Router};
+use mainstem::{AppendCondition, EventId, EventStore, NewEvent, PostgresEventStore, Router, Token};
 use serde_json::json;
 use tokio::{
     task::JoinHandle,
@@ -31,10 +31,11 @@ const WRITE: &str = "INSERT INTO drill_written VALUES (now()) \
     RETURNING ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int4";
 
 /// An append that was acknowledged.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Acknowledged {
     pub(crate) id: EventId,
     pub(crate) position: u64,
+    pub(crate) token: Token,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +124,8 @@ impl Appender {
             let error = match self.store.append([event.clone()], AppendCondition::none()).timeout(CALL).await {
                 Ok(appended) => {
                     self.journal.repeated.fetch_add(u64::from(is_unknown && appended.is_repeated()), Ordering::Relaxed);
-                    let told = Acknowledged { id: event.id(), position: appended.first_position() };
+                    let (id, position) = (event.id(), appended.first_position());
+                    let told = Acknowledged { id, position, token: appended.token().clone() };
                     self.journal.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push(told);
                     return Ok(());
                 }
