@@ -100,7 +100,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     }
 
     let mut report = Report::default();
-    if latency > USUAL * 20 || slow_calls < 100 {
+    if latency > USUAL * 20 {
         report.shows(false, format!("the machine does not bear the load: a call takes {latency:?}"));
         return Ok(report);
     }
