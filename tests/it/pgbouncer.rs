@@ -176,7 +176,8 @@ async fn without_the_switch_it_fails_at_once() {
 #[tokio::test]
 async fn a_session_reads_its_own_writes_through_it() {
     let Some(rig) = rig().await else { return };
-    let router = rig.builder().acquire_timeout(HANG).replay_wait(HANG).connect().await.unwrap();
+    let builder = rig.builder().acquire_timeout(HANG).connect_timeout(HANG).replay_wait(HANG);
+    let router = builder.connect().await.unwrap();
     own_writes_are_read(&support::router(&rig.database).await, &router).await;
 }
 
