@@ -320,3 +320,15 @@ fn level(level: &Consistency) -> &'static str {
         Consistency::Bounded(_) => "bounded",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_nobody_wants_it_a_record_is_empty() {
+        let builder = Router::builder().primary("postgres://localhost/shop?sslmode=disable").probe_interval(None);
+        let router = builder.build().unwrap();
+        assert!(RouteRecord::begin(&router, &Consistency::Strong).0.is_none());
+    }
+}

@@ -59,6 +59,9 @@ async fn a_decision_says_which_node_serves_and_why() {
     let told = records.only(ROUTE);
     assert_eq!((told.get(LEVEL), told.get(REASON), told.get(NODE)), ("eventual", "replica", replica.node()));
     assert_eq!((told.get(ROLE), told.get(REPLICAS)), ("replica", ""));
+    // What the router asks for itself is no call of anybody's.
+    assert!(router.ask_readiness().await.is_ready());
+    assert!(records.take(ROUTE).is_empty() && records.take(CALL).is_empty());
 }
 
 #[tokio::test]
