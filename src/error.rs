@@ -93,6 +93,31 @@ pub enum ErrorKind {
     Unproven,
 }
 
+impl ErrorKind {
+    /// Its name for programs, in small letters: `outcome_unknown`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Configuration => "configuration",
+            Self::Conflict => "conflict",
+            Self::Database => "database",
+            Self::Fenced => "fenced",
+            Self::InvalidInput => "invalid_input",
+            Self::LogDiverged => "log_diverged",
+            Self::OutcomeUnknown => "outcome_unknown",
+            Self::Overloaded => "overloaded",
+            Self::ReadOnly => "read_only",
+            Self::ReplicasUnavailable => "replicas_unavailable",
+            Self::Schema => "schema",
+            Self::SplitBrain => "split_brain",
+            Self::Timeout => "timeout",
+            Self::Unavailable => "unavailable",
+            Self::Unproven => "unproven",
+        }
+    }
+}
+
 /// The event that broke an append's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

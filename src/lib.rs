@@ -110,6 +110,7 @@ mod lsn;
 mod router;
 mod scope;
 mod store;
+pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;
@@ -134,9 +135,9 @@ pub use filter::{
 pub use json::Json;
 pub use lsn::Lsn;
 pub use router::{
-    BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, HostResolver, Isolation,
-    NodeCondition, NodeSnapshot, PrimaryState, ReplicaOptions, Role, Router, RouterBuilder, RouterSnapshot,
-    SourceSnapshot, Transaction,
+    Availability, BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, HostResolver,
+    Isolation, NodeCondition, NodeSnapshot, PrimaryState, Readiness, ReplicaOptions, Role, Router, RouterBuilder,
+    RouterSnapshot, RouterWatch, SourceSnapshot, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};

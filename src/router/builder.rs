@@ -22,10 +22,12 @@ use super::{
     state::{NodeHandle, State},
     tls,
     upkeep::{self, Upkeep},
+    url::Defaults,
 };
 use crate::error::{Error, Result};
 
-/// The settings of a [`Router`]; every default is safe.
+/// The settings of a [`Router`]; every default is safe. They are also read from [one URL](Self::from_url) or from the
+/// [environment](Self::from_env).
 ///
 /// ```no_run
 /// # async fn run() -> mainstem::Result<()> {
@@ -41,20 +43,34 @@ use crate::error::{Error, Result};
 /// # Ok(())
 /// # }
 /// ```
+///
+/// # All settings
+///
+#[doc = include_str!("parameters/settings.md")]
 #[must_use = "a builder does nothing until `connect` or `build`"]
 pub struct RouterBuilder {
-    sources: Vec<(Role, Source, ReplicaOptions)>,
-    max_connections: u32,
-    session: SessionSettings,
+    pub(super) sources: Vec<Listed>,
+    /// What the URLs leave out.
+    pub(super) defaults: Defaults,
+    pub(super) max_connections: u32,
+    pub(super) session: SessionSettings,
     pub(super) upkeep: Upkeep,
-    require_replicas: bool,
-    limits: Limits,
+    pub(super) require_replicas: bool,
+    pub(super) limits: Limits,
     pub(super) routing: Routing,
     pub(super) discovery: DiscoverySettings,
     /// The first thing that was wrong with what it was told.
     pub(super) mistake: Option<Error>,
     #[cfg(feature = "rustls")]
     tls: tls::TlsOptions,
+}
+
+/// A node as the settings name it.
+pub(super) struct Listed {
+    /// `None` when it is to be asked.
+    pub(super) role: Option<Role>,
+    pub(super) source: Source,
+    pub(super) options: ReplicaOptions,
 }
 
 /// The limits on time.
@@ -71,6 +87,7 @@ impl Default for RouterBuilder {
     fn default() -> Self {
         Self {
             sources: Vec::new(),
+            defaults: Defaults::default(),
             max_connections: 10,
             session: SessionSettings { statements: 100, is_pooled: false },
             upkeep: Upkeep::default(),
@@ -98,9 +115,10 @@ impl RouterBuilder {
     /// [`build`](Self::build) refuses such a URL. With the feature, encryption is the default: see `TlsMode`.
     ///
     /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
-    pub fn primary(mut self, url: impl Into<String>) -> Self {
-        self.sources.push((Role::Primary, Source::Url(url.into()), ReplicaOptions::new()));
-        self
+    ///
+    /// A URL that names all nodes is one for [`from_url`](Self::from_url).
+    pub fn primary(self, url: impl Into<String>) -> Self {
+        self.list(Role::Primary, Source::Url(url.into()), ReplicaOptions::new())
     }
 
     /// A streaming replica of that primary. Call it once for each.
@@ -109,9 +127,8 @@ impl RouterBuilder {
     }
 
     /// A streaming replica of that primary with a weight or a zone of its own.
-    pub fn replica_with(mut self, url: impl Into<String>, options: ReplicaOptions) -> Self {
-        self.sources.push((Role::Replica, Source::Url(url.into()), options));
-        self
+    pub fn replica_with(self, url: impl Into<String>, options: ReplicaOptions) -> Self {
+        self.list(Role::Replica, Source::Url(url.into()), options)
     }
 
     /// Several streaming replicas.
@@ -126,14 +143,17 @@ impl RouterBuilder {
     /// An existing pool as the primary: a `bb8_postgres` pool, or with the feature `deadpool` a `deadpool_postgres` pool.
     ///
     /// The router uses it as it is, and [less is guaranteed](ExistingPool) there than on connections of its own.
-    pub fn primary_pool(mut self, pool: impl Into<ExistingPool>) -> Self {
-        self.sources.push((Role::Primary, Source::Pool(pool.into()), ReplicaOptions::new()));
-        self
+    pub fn primary_pool(self, pool: impl Into<ExistingPool>) -> Self {
+        self.list(Role::Primary, Source::Pool(pool.into()), ReplicaOptions::new())
     }
 
     /// An existing pool as a replica; see [`primary_pool`](Self::primary_pool).
-    pub fn replica_pool(mut self, pool: impl Into<ExistingPool>) -> Self {
-        self.sources.push((Role::Replica, Source::Pool(pool.into()), ReplicaOptions::new()));
+    pub fn replica_pool(self, pool: impl Into<ExistingPool>) -> Self {
+        self.list(Role::Replica, Source::Pool(pool.into()), ReplicaOptions::new())
+    }
+
+    fn list(mut self, role: Role, source: Source, options: ReplicaOptions) -> Self {
+        self.sources.push(Listed { role: Some(role), source, options });
         self
     }
 
@@ -220,7 +240,8 @@ impl RouterBuilder {
     }
 
     /// Builds the router and asks every node whether it is what the settings say: it accepts the log-in, runs
-    /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others.
+    /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others. Of the nodes of a
+    /// [URL list](Self::from_url) one has to take writes.
     ///
     /// The settings may be older than the last failover: with [probes](Self::probe_interval), the roles may have changed if
     /// one of the nodes is the primary now, and the old primary may be away.
@@ -277,35 +298,37 @@ impl RouterBuilder {
         }
         self.check_settings()?;
         let tls = Mutex::new(self.tls_resolver());
-        let Self { mut sources, max_connections, session, upkeep, mut limits, routing, discovery, .. } = self;
+        let Self { mut sources, defaults, max_connections, session, upkeep, mut limits, routing, discovery, .. } = self;
         limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
-        let factory = Factory { limits, max_connections, session, upkeep, routing, tls };
-        sources.sort_by_key(|(role, ..)| *role != Role::Primary);
+        let factory = Factory { limits, max_connections, session, upkeep, routing, defaults, tls };
+        sources.sort_by_key(|listed| listed.role != Some(Role::Primary));
         let mut listed = Vec::with_capacity(sources.len());
-        for (index, (role, source, options)) in sources.into_iter().enumerate() {
-            let url = source.url().filter(|_| role == Role::Replica).map(str::to_owned);
+        for (index, Listed { role, source, options }) in sources.into_iter().enumerate() {
+            let url = source.url().filter(|_| role == Some(Role::Replica)).map(str::to_owned);
             listed.push((factory.parse(source, index, role)?, role, options, url));
         }
         for (url, options) in discovery.examples() {
             factory.config("".into(), options)?;
-            factory.parse(Source::Url(url), 0, Role::Replica)?;
+            factory.parse(Source::Url(url), 0, Some(Role::Replica))?;
         }
         let database = listed.first().and_then(|(source, ..)| source.database()).map(Arc::from);
         let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
         let mut parsed = Vec::with_capacity(listed.len());
         for ((source, role, options, url), name) in listed.into_iter().zip(names::of(&addresses)?) {
-            parsed.push((factory.routing.node(name, role, &options)?, source, url));
+            // Until it tells, it is one that nobody writes to.
+            let config = factory.routing.node(name, role.unwrap_or(Role::Replica), &options)?;
+            parsed.push((config, role, source, url));
         }
-        let capacities = parsed.iter().map(|(_, source, _)| source.capacity(max_connections)).collect();
+        let capacities = parsed.iter().map(|(_, _, source, _)| source.capacity(max_connections)).collect();
         let cluster = factory.routing.cluster(parsed.iter().map(|(config, ..)| config.clone()).collect());
         let budget = factory.routing.budget(max_connections);
         let state = Arc::new(State::new(cluster, capacities, budget, discovery.finds_replicas()));
         state.will_look_up(discovery.names());
         let (mut nodes, mut members) = (Vec::with_capacity(parsed.len()), Vec::new());
-        for (index, (config, source, url)) in parsed.into_iter().enumerate() {
+        for (index, (config, role, source, url)) in parsed.into_iter().enumerate() {
             let handle = NodeHandle::new(Arc::clone(&state), index);
-            let node = Arc::new(factory.node(config.name, config.role, source, handle));
+            let node = Arc::new(factory.node(config.name, role, source, handle));
             members.extend(url.map(|url| Member::of_settings(url, Arc::clone(&node))));
             nodes.push(node);
         }
@@ -325,8 +348,17 @@ impl RouterBuilder {
     }
 
     fn check_settings(&self) -> Result<()> {
-        let primaries = self.sources.iter().filter(|(role, ..)| *role == Role::Primary).count();
-        if primaries != 1 {
+        let primaries = self.sources.iter().filter(|listed| listed.role == Some(Role::Primary)).count();
+        if self.sources.iter().any(|listed| listed.role.is_none()) {
+            if primaries > 0 {
+                let message = "which node of a URL list is the primary it tells itself: put all nodes into the list";
+                return Err(Error::configuration(message));
+            }
+            if !self.routing.is_probing() {
+                let message = "probe_interval is none, but the nodes of a URL list have to be asked for their roles";
+                return Err(Error::configuration(message));
+            }
+        } else if primaries != 1 {
             let message = format!("a router has exactly one primary, but the settings name {primaries}");
             return Err(Error::configuration(message));
         }
@@ -357,7 +389,7 @@ impl RouterBuilder {
 impl fmt::Debug for RouterBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RouterBuilder")
-            .field("roles", &self.sources.iter().map(|(role, ..)| role).collect::<Vec<_>>())
+            .field("roles", &self.sources.iter().map(|listed| listed.role).collect::<Vec<_>>())
             .field("max_connections", &self.max_connections)
             .field("session", &self.session)
             .field("upkeep", &self.upkeep)

@@ -4,7 +4,7 @@ use futures_util::future::join_all;
 
 use super::{
     Deadline, Inner, Role, Router,
-    core::Report,
+    core::{Decision, NodeSet, Refusal, Report, Want},
     failure,
     node::Node,
     probe::{self, Answer},
@@ -27,20 +27,23 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
     // Without an answer, the primary of the settings is only believed to be it.
     let mut answered = nodes.iter().zip(&answers).filter_map(|(node, answer)| answer.is_ok().then_some(node));
     let is_led = probes.are_asking() && answered.any(|node| leads(node));
-    let mut cluster = None;
+    let (mut cluster, mut unreachable) = (None, Vec::new());
     for (node, answer) in nodes.iter().zip(answers) {
         // A name that stands for replicas may well stand for the primary, too.
         let may_be = |role| {
-            node.is_found() || role == node.configured_role() || is_led && (role == Role::Replica || leads(node))
+            node.is_found()
+                || node.configured_role().is_none_or(|configured| role == configured)
+                || is_led && (role == Role::Replica || leads(node))
         };
         let answer = answer.and_then(|answer| judge(node, answer, may_be));
         let system = match answer {
             Ok(report) => report.system,
             Err(error) => {
                 let outage = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable);
-                let dispensable = node.configured_role() == Role::Replica || is_led;
+                let dispensable = node.configured_role() != Some(Role::Primary) || is_led;
                 if dispensable && outage && !require_replicas {
                     tracing::warn!(error = %error.report(), "a node cannot be reached; it is used once it answers");
+                    unreachable.push(error);
                     continue;
                 }
                 return Err(error);
@@ -53,13 +56,36 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
             return Err(Error::configuration(message).with_node(node.name().clone()));
         }
     }
-    Ok(())
+    let names_primary = nodes.iter().any(|node| node.configured_role() == Some(Role::Primary));
+    if names_primary || is_led { Ok(()) } else { Err(nobody_leads(router, unreachable)) }
+}
+
+/// None of the nodes takes writes whose roles the settings leave open.
+fn nobody_leads(router: &Router, mut unreachable: Vec<Error>) -> Error {
+    let state = &router.inner.state;
+    match state.choose(Want::Strong, NodeSet::EMPTY) {
+        // Two of them do, or one that was replaced.
+        Decision::Refuse(refusal @ (Refusal::SplitBrain(..) | Refusal::Fenced(_))) => {
+            router.refused(refusal, Want::Strong, NodeSet::EMPTY, Vec::new()).error
+        }
+        _ => {
+            let reports: Vec<String> = unreachable.iter().map(Error::report).collect();
+            let why = if reports.is_empty() { "they all are replicas".to_owned() } else { reports.join("; ") };
+            let error = Error::new(ErrorKind::Unavailable, format!("none of the nodes takes writes: {why}"));
+            match unreachable.pop() {
+                Some(last) => error.with_source(last),
+                None => error,
+            }
+        }
+    }
 }
 
 fn judge(node: &Node, Answer { report, version }: Answer, may_be: impl Fn(Role) -> bool) -> Result<Report> {
     self::version(node, version)?;
     if !may_be(report.standing.role()) {
-        return Err(failure::wrong_role(node.configured_role()).with_node(node.name().clone()));
+        // Without a role in the settings it may be either.
+        let expected = node.configured_role().unwrap_or(Role::Replica);
+        return Err(failure::wrong_role(expected).with_node(node.name().clone()));
     }
     Ok(report)
 }

@@ -183,7 +183,7 @@ impl Client {
 
     fn check(&self, sql: &str) -> Result<()> {
         if self.role() == Role::Replica {
-            return standby::check(sql).map_err(|error| error.with_node(self.node()));
+            return standby::check(sql).map_err(|error| self.lease.refuse(self.effect(), error));
         }
         Ok(())
     }

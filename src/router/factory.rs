@@ -15,6 +15,7 @@ use super::{
     state::NodeHandle,
     tls,
     upkeep::Upkeep,
+    url::Defaults,
 };
 use crate::error::Result;
 
@@ -25,19 +26,21 @@ pub(super) struct Factory {
     pub(super) session: SessionSettings,
     pub(super) upkeep: Upkeep,
     pub(super) routing: Routing,
+    /// What URLs leave out.
+    pub(super) defaults: Defaults,
     pub(super) tls: Mutex<tls::Resolver>,
 }
 
 impl Factory {
     /// The source of the node that the settings name as this one.
-    pub(super) fn parse(&self, source: Source, index: usize, role: Role) -> Result<Parsed> {
+    pub(super) fn parse(&self, source: Source, index: usize, role: Option<Role>) -> Result<Parsed> {
         let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
-        source.parse(index, role, self.limits.connect_timeout, self.session.is_pooled, &mut tls)
+        source.parse(index, role, self.limits.connect_timeout, self.session.is_pooled, &self.defaults, &mut tls)
     }
 
     /// A node with its pool.
-    pub(super) fn node(&self, name: Arc<str>, role: Role, source: Parsed, handle: NodeHandle) -> Node {
-        let database = source.database().map(str::to_owned);
+    pub(super) fn node(&self, name: Arc<str>, role: Option<Role>, source: Parsed, handle: NodeHandle) -> Node {
+        let endpoint = source.endpoint();
         let pool = match source {
             Parsed::Pool(_, ExistingPool(pool)) => Pool::Borrowed(pool),
             Parsed::Url(_, configs) => {
@@ -48,7 +51,7 @@ impl Factory {
                 Pool::Own(OwnPool::new(manager, self.max_connections, failures, self.upkeep))
             }
         };
-        Node::new(name, role, pool, handle).of_database(database.as_deref())
+        Node::new(name, role, pool, handle).at(endpoint)
     }
 
     /// What the core is to know of a replica that is added.

@@ -17,6 +17,7 @@ use super::{
     Deadline, Effect, Lease, Role,
     floor::{Check, Floor, Verdict, Whereabouts},
     pooled::Question,
+    record::CallRecord,
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -189,9 +190,15 @@ impl Lease {
             let (place, check) = (place.and_then(Result::ok), check.and_then(Result::ok));
             Ok((guard.note(place.as_deref(), check), Some(value)))
         };
-        let (proven, value) = self.step(effect, deadline, around).await?;
-        proven?;
-        value.ok_or_else(|| Error::new(ErrorKind::Database, "the call behind a proof was not made"))
+        let record = CallRecord::begin(self, effect);
+        let outcome = match self.exchange(effect, deadline, around).await {
+            Ok((Err(behind), _)) => Err(behind.into()),
+            Ok((Ok(()), Some(value))) => Ok(value),
+            Ok((Ok(()), None)) => Err(Error::new(ErrorKind::Database, "the call behind a proof was not made").into()),
+            Err(failed) => Err(failed),
+        };
+        record.end(outcome.as_ref().err());
+        outcome.map_err(|failed| failed.error)
     }
 
     /// Proves what the guard asks for in a call of its own.

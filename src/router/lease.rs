@@ -20,6 +20,7 @@ use super::{
     guard::Guard,
     held::Held,
     node::Node,
+    record::{CallRecord, Failed},
     state::InFlight,
 };
 use crate::{
@@ -139,6 +140,11 @@ impl Lease {
         }
     }
 
+    /// Whether it is used for a user, and not by the router for itself.
+    pub(super) fn is_for_user(&self) -> bool {
+        self.in_flight.is_some()
+    }
+
     pub(super) fn is_own(&self) -> bool {
         matches!(self.held, Some(Held::Own(_)))
     }
@@ -165,20 +171,31 @@ impl Lease {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
+        let record = CallRecord::begin(self, effect);
+        let outcome = self.exchange(effect, deadline, call).await;
+        record.end(outcome.as_ref().err());
+        outcome.map_err(|failed| failed.error)
+    }
+
+    /// Sends something and waits for its answer. Nothing is told of it: that is left to who knows what it was.
+    pub(super) async fn exchange<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Failed>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
         let held = self.held();
         let named = |error: Error| error.with_node(Arc::clone(self.node.name()));
         if held.client().is_closed() {
             self.node.handle().lost();
-            return Err(named(Error::new(ErrorKind::Unavailable, "the connection was lost before the call")));
+            return Err(named(Error::new(ErrorKind::Unavailable, "the connection was lost before the call")).into());
         }
         if deadline.is_over() {
             let message = format!("the limit of {:?} ran out before the call was sent", deadline.limit());
-            return Err(named(Error::new(ErrorKind::Timeout, message)));
+            return Err(named(Error::new(ErrorKind::Timeout, message)).into());
         }
         let leads = self.must_lead || effect != Effect::Read;
         if leads && self.role == Role::Primary && self.node.handle().is_fenced() {
             let message = "another node has become the primary, or nobody knows which one is; nothing was sent";
-            return Err(named(Error::new(ErrorKind::Unavailable, message)));
+            return Err(Failed::refused(named(Error::new(ErrorKind::Unavailable, message))));
         }
         let started = Instant::now();
         held.pending().fetch_add(1, Ordering::AcqRel);
@@ -188,17 +205,17 @@ impl Lease {
         }
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
             self.node.handle().was_silent();
-            return Err(named(failure::on_deadline(deadline, effect)));
+            return Err(Failed::timed_out(named(failure::on_deadline(deadline, effect))));
         };
         if !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
         if let Held::Own(connection) = held {
             if connection.reset_failed() {
-                return Err(named(failure::not_reset(effect)));
+                return Err(named(failure::not_reset(effect)).into());
             }
             if effect != Effect::Read && connection.take_unreplicated() {
-                return Err(named(failure::unreplicated()));
+                return Err(named(failure::unreplicated()).into());
             }
         }
         self.note_role();
@@ -209,7 +226,7 @@ impl Lease {
             }
             Err(error) => {
                 self.note_failure(&error, Some(started));
-                Err(named(failure::on_call(error, effect, self.role)))
+                Err(named(failure::on_call(error, effect, self.role)).into())
             }
         }
     }

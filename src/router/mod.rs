@@ -8,13 +8,14 @@
 //! | `core` | the decisions, pure: no I/O, no clock |
 //! | `state` | the core with a clock, a lock, and its counters |
 //! | `route` | from a decision to a connection, or to an error |
-//! | `builder`, `settings`, `source`, `url`, `tls`, `check` | settings, and what is verified before the first call |
+//! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `check` | settings, in code and as text, and what is verified before the first call |
 //! | `node`, `own_pool`, `admission`, `upkeep`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
-//! | `tried` | which nodes a call has asked |
+//! | `tried`, `record` | which nodes a call has asked, and what is told of it |
 //! | `nodes`, `factory`, `discovery` | the nodes as they come and go, how they are made, and where they are found |
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
+//! | `watch` | telling who watches, and the log, that the cluster has changed |
 //! | `listen` | a connection that listens for notifications |
 //! | `client`, `transaction`, `standby` | the raw connection for any SQL, and what a standby only seems to do |
 
@@ -54,9 +55,11 @@ mod names;
 mod node;
 mod nodes;
 mod own_pool;
+mod parameters;
 mod pooled;
 mod prepared;
 mod probe;
+mod record;
 mod replay;
 mod route;
 mod rows;
@@ -71,8 +74,11 @@ mod transaction;
 mod tried;
 mod upkeep;
 mod url;
+mod watch;
 
 use std::{future::Future, sync::Arc};
+
+use futures_util::future::join_all;
 
 #[cfg(feature = "__faults")]
 pub use self::core::flaw::turn_on;
@@ -83,11 +89,13 @@ pub use self::{
     builder::RouterBuilder,
     client::Client,
     core::{
-        EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
+        Availability, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Readiness,
+        Role, RouterSnapshot,
     },
     discovery::{HostResolver, SourceSnapshot},
     settings::ReplicaOptions,
     transaction::{BeginTransaction, Isolation, Transaction},
+    watch::RouterWatch,
 };
 use self::{builder::Limits, discovery::Discovery, factory::Factory, nodes::Nodes, probe::Probes, state::State};
 pub(crate) use self::{
@@ -152,6 +160,19 @@ struct Inner {
     database: Option<Arc<str>>,
 }
 
+impl Inner {
+    fn snapshot(&self) -> RouterSnapshot {
+        RouterSnapshot { sources: self.discovery.snapshot(), ..self.state.snapshot() }
+    }
+}
+
+/// With the last clone of the router.
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.state.watched().end();
+    }
+}
+
 impl Router {
     /// A builder with every setting at its default.
     pub fn builder() -> RouterBuilder {
@@ -203,21 +224,79 @@ impl Router {
     /// What the router knows at this moment: which node takes writes, and of each node its role, timeline and lag, whether
     /// it serves and why not, how much it has to do.
     ///
-    /// For dashboards and health checks; it takes the lock that news takes, so don't ask for every call.
+    /// For dashboards; it takes the lock that news takes, so don't ask for every call. To be told when it changes,
+    /// [`watch`](Self::watch); for readiness probes there is [`readiness`](Self::readiness).
     ///
     /// ```no_run
     /// # fn run(router: mainstem::Router) {
-    /// use mainstem::{NodeCondition, PrimaryState};
-    ///
-    /// let snapshot = router.snapshot();
-    /// let ready = matches!(snapshot.primary, PrimaryState::Known(_))
-    ///     && snapshot.nodes.iter().any(|node| node.state == NodeCondition::Serving);
+    /// for node in router.snapshot().nodes {
+    ///     println!("{} ({}): {}, {:?} behind", node.name, node.role, node.state, node.lag);
+    /// }
     /// # }
     /// ```
     #[must_use]
     pub fn snapshot(&self) -> RouterSnapshot {
-        let sources = self.inner.discovery.snapshot();
-        RouterSnapshot { sources, ..self.inner.state.snapshot() }
+        self.inner.snapshot()
+    }
+
+    /// The present [`snapshot`](Self::snapshot), and then a new one each time that something has changed: the primary, a
+    /// node's role, timeline or condition (out of service, back, lagging, fenced), a split brain, whether the
+    /// [fallback](RouterBuilder::fallback) is spent. Places in the log, lag, latency and numbers of calls are in the snapshots, but are no
+    /// changes.
+    ///
+    /// What happens is known when a call or a [probe](RouterBuilder::probe_interval) tells, and what comes with time (the end of a slow
+    /// start, a budget that is not spent any more) with the next of these. The same changes are in the log, by the target
+    /// [`mainstem::topology`](crate::telemetry::TOPOLOGY).
+    ///
+    /// ```no_run
+    /// # async fn run(router: mainstem::Router) {
+    /// use mainstem::PrimaryState;
+    ///
+    /// let mut watch = router.watch();
+    /// tokio::spawn(async move {
+    ///     while let Some(snapshot) = watch.next().await {
+    ///         if let PrimaryState::SplitBrain(one, other) = &snapshot.primary {
+    ///             eprintln!("{one} and {other} both take writes");
+    ///         }
+    ///     }
+    /// });
+    /// # }
+    /// ```
+    pub fn watch(&self) -> RouterWatch {
+        RouterWatch::new(Arc::clone(&self.inner.state), Arc::downgrade(&self.inner))
+    }
+
+    /// Whether calls can be served, and by which node, or why not, for a readiness probe. It asks nobody: the
+    /// [probes](RouterBuilder::probe_interval) do, and calls tell. Without probes, see [`ask_readiness`](Self::ask_readiness).
+    ///
+    /// [Ready](Readiness::is_ready) is a choice: whoever can serve strong calls, or else eventual reads.
+    ///
+    /// ```no_run
+    /// # fn run(router: mainstem::Router) -> (u16, String) {
+    /// let readiness = router.readiness();
+    /// let status = if readiness.is_ready() { 200 } else { 503 };
+    /// (status, readiness.to_string())
+    /// # }
+    /// ```
+    ///
+    /// For a liveness probe it is of no use: no restart of the application brings a database back.
+    #[must_use]
+    pub fn readiness(&self) -> Readiness {
+        self.snapshot().readiness()
+    }
+
+    /// The same, after every node was asked how it is: a round trip to each, all at once, and no longer than the
+    /// [connect timeout](RouterBuilder::connect_timeout). What that has told counts for everybody.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, a connection on which an answer was to come is closed.
+    pub async fn ask_readiness(&self) -> Readiness {
+        let Inner { nodes, limits, .. } = &*self.inner;
+        let deadline = Deadline::after(limits.connect_timeout);
+        // Who does not answer is known by that.
+        let _ = join_all(nodes.all().iter().map(|node| probe::ask(node, deadline))).await;
+        self.readiness()
     }
 
     /// Forgets all that this node has told, and what nobody else has told: the newest timeline, and which cluster this is.

@@ -16,6 +16,7 @@ use super::{
     held::Held,
     lease::Lease,
     own_pool::{OwnPool, rounded},
+    record::Endpoint,
     replay::ReplayWatch,
     state::{InFlight, NodeHandle},
 };
@@ -29,9 +30,8 @@ const FULL_PATIENCE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(crate) struct Node {
     name: Arc<str>,
-    configured_role: Role,
-    /// The database, unless only the pool's owner knows it.
-    database: Option<Arc<str>>,
+    endpoint: Endpoint,
+    configured_role: Option<Role>,
     /// Whether it was added while the router runs, or found by a name.
     is_found: bool,
     pool: Pool,
@@ -49,15 +49,15 @@ pub(super) enum Pool {
 }
 
 impl Node {
-    pub(super) fn new(name: Arc<str>, configured_role: Role, pool: Pool, handle: NodeHandle) -> Self {
+    pub(super) fn new(name: Arc<str>, configured_role: Option<Role>, pool: Pool, handle: NodeHandle) -> Self {
         let (hides_control_data, replay_watch) = (AtomicBool::new(false), ReplayWatch::default());
-        let (database, is_found) = (None, false);
-        Self { name, configured_role, database, is_found, pool, handle, hides_control_data, replay_watch }
+        let (endpoint, is_found) = (Endpoint::default(), false);
+        Self { name, endpoint, configured_role, is_found, pool, handle, hides_control_data, replay_watch }
     }
 
-    /// With the name of its database.
-    pub(super) fn of_database(mut self, database: Option<&str>) -> Self {
-        self.database = database.map(Arc::from);
+    /// Where its settings say that it is.
+    pub(super) fn at(mut self, endpoint: Endpoint) -> Self {
+        self.endpoint = endpoint;
         self
     }
 
@@ -71,16 +71,21 @@ impl Node {
         self.is_found
     }
 
+    /// The database, unless only the pool's owner knows it.
     pub(super) fn database(&self) -> Option<&str> {
-        self.database.as_deref()
+        self.endpoint.database.as_deref()
     }
 
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The role that the settings give it.
-    pub(super) fn configured_role(&self) -> Role {
+    pub(super) fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+
+    /// The role that the settings give it, if they do.
+    pub(super) fn configured_role(&self) -> Option<Role> {
         self.configured_role
     }
 

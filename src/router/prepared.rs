@@ -14,6 +14,7 @@ use super::{
     failure::{self, Effect},
     held::Held,
     lease::Lease,
+    record::{CallRecord, Failed},
     rows::Rows,
 };
 use crate::error::Error;
@@ -94,9 +95,12 @@ impl Lease {
     pub(crate) async fn rows(&self, rows: &mut Rows, deadline: Deadline, most: usize) -> Result<Vec<Row>, Error> {
         let (held, was_over) = (self.held(), rows.is_over());
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
+        let record = CallRecord::begin(self, Effect::Read);
         let Ok(outcome) = timeout_at(deadline.at(), rows.next(most)).await else {
             self.node().handle().was_silent();
-            return Err(named(failure::on_deadline(deadline, Effect::Read)));
+            let failed = Failed::timed_out(named(failure::on_deadline(deadline, Effect::Read)));
+            record.end(Some(&failed));
+            return Err(failed.error);
         };
         if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             held.pending().fetch_sub(1, Ordering::AcqRel);
@@ -104,10 +108,12 @@ impl Lease {
         if rows.is_over() && !was_over && outcome.is_ok() {
             self.served();
         }
-        outcome.map_err(|error| {
+        let outcome = outcome.map_err(|error| {
             self.note_failure(&error, None);
-            named(failure::on_call(error, Effect::Read, self.role()))
-        })
+            Failed::from(named(failure::on_call(error, Effect::Read, self.role())))
+        });
+        record.end(outcome.as_ref().err());
+        outcome.map_err(|failed| failed.error)
     }
 
     async fn prepared<T, F, Fut>(&self, effect: Effect, deadline: Deadline, sql: &str, run: F) -> Result<T, Error>

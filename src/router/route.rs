@@ -9,6 +9,7 @@ use super::{
     core::{Decision, NodeSet, Reason, Refusal, Route, Want},
     floor::{Demand, Floor, Unplaceable},
     guard::Guard,
+    record::{Failed, RouteRecord, Wait},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -38,17 +39,31 @@ impl Router {
     ///
     /// Whether that node has what the floor asks for, its connection [proves](Guard) with the first call.
     pub(super) async fn lease(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+        let mut record = RouteRecord::begin(self, ask.level);
+        let outcome = self.find(ask, deadline, tried, &mut record).await;
+        record.end(tried.nodes(), outcome.as_ref().err());
+        outcome.map_err(|failed| failed.error)
+    }
+
+    async fn find(
+        &self,
+        ask: Ask<'_>,
+        deadline: Deadline,
+        tried: &mut Tried,
+        record: &mut RouteRecord<'_>,
+    ) -> Result<Lease, Failed> {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
         self.keep_looking();
         // The settings may be older than the last failover: the primary that they name is believed in only when everybody
         // has had the time to say otherwise.
         // What hardly any call waits for is boxed: as a part of the future of all calls it would be moved about with it.
-        if *ask.level == Consistency::Strong
-            && !state.unasked().is_empty()
-            && Box::pin(timeout_at(deadline.at(), state.all_asked())).await.is_err()
-        {
-            return Err(self.nobody_asked(deadline));
+        if *ask.level == Consistency::Strong && state.is_starting() {
+            record.waits(Wait::Start);
+            if Box::pin(timeout_at(deadline.at(), state.all_asked())).await.is_err() {
+                return Err(Failed::timed_out(self.nobody_asked(deadline)));
+            }
+            record.waited();
         }
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
@@ -57,8 +72,10 @@ impl Router {
                 None => Demand { want: want(ask.level), place: None, only_primary: false },
                 Some(floor) => match state.demand(floor, ask.level) {
                     Ok(demand) => demand,
-                    Err(Unplaceable::Newer(_)) => Box::pin(self.demand(floor, ask.level, deadline, tried)).await?,
-                    Err(why) => return Err(why.error()),
+                    Err(Unplaceable::Newer(_)) => {
+                        Box::pin(self.demand(floor, ask.level, deadline, tried, record)).await?
+                    }
+                    Err(why) => return Err(Failed::refused(why.error())),
                 },
             };
             let mut asked = tried.asked(ask.floor.is_some());
@@ -67,35 +84,48 @@ impl Router {
                 asked.behind = NodeSet::EMPTY;
             }
             match state.choose(want, asked) {
-                Decision::Route(route) => match self.lease_of(route, want, deadline, tried).await {
-                    Ok(lease) => {
-                        if ask.floor.is_none() && !ask.notes_place {
-                            return Ok(lease);
+                Decision::Route(route) => {
+                    record.chose(route, want);
+                    record.waits(Wait::Connection);
+                    let lease = self.lease_of(route, want, deadline, tried).await;
+                    record.waited();
+                    match lease {
+                        Ok(lease) => {
+                            if ask.floor.is_none() && !ask.notes_place {
+                                return Ok(lease);
+                            }
+                            let is_known = route.reason == Reason::Replica && matches!(want, Want::AtLeast { .. });
+                            let is_expected = is_known && state.tells_timeline(route.node);
+                            let guard = Guard::new(place, ask.floor, ask.notes_place);
+                            return Ok(lease.guarded_by(guard.expected(is_expected)));
                         }
-                        let is_known = route.reason == Reason::Replica && matches!(want, Want::AtLeast { .. });
-                        let is_expected = is_known && state.tells_timeline(route.node);
-                        let guard = Guard::new(place, ask.floor, ask.notes_place);
-                        return Ok(lease.guarded_by(guard.expected(is_expected)));
+                        Err(error) => errors.push(error),
                     }
-                    Err(error) => errors.push(error),
-                },
-                Decision::WaitForReplay => Box::pin(self.wait_for_replay(want, deadline, tried)).await,
+                }
+                Decision::WaitForReplay => {
+                    record.waits(Wait::Replay);
+                    Box::pin(self.wait_for_replay(want, deadline, tried)).await;
+                    record.waited();
+                }
                 Decision::WaitForBudget => {
                     let wait = || deadline.or_within(limits.fallback_wait);
                     let until = *waiting_until.get_or_insert_with(wait);
                     if Instant::now() >= until {
                         let limit = state.budget().at_once();
                         let why = format!("the primary serves as many reads for replicas as it may ({limit} at once)");
-                        return Err(self.replicas_unavailable(&why, want, tried.nodes(), &errors));
+                        let error = self.replicas_unavailable(&why, want, tried.nodes(), &errors);
+                        return Err(Failed::refused(error));
                     }
                     // The rate's next turn comes by itself: nobody tells of it.
+                    record.waits(Wait::Fallback);
                     let _ = Box::pin(timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed())).await;
+                    record.waited();
                     continue;
                 }
                 Decision::Refuse(refusal) => return Err(self.refused(refusal, want, tried.nodes(), errors)),
             }
             if deadline.is_over() {
-                return Err(none_left(errors));
+                return Err(Failed::timed_out(none_left(errors)));
             }
         }
     }
@@ -108,20 +138,23 @@ impl Router {
         level: &Consistency,
         deadline: Deadline,
         tried: &mut Tried,
-    ) -> Result<Demand> {
+        record: &mut RouteRecord<'_>,
+    ) -> Result<Demand, Failed> {
         let Inner { state, limits, .. } = &*self.inner;
         loop {
             let newer = match state.demand(floor, level) {
                 Ok(demand) => return Ok(demand),
                 Err(newer @ Unplaceable::Newer(_)) => newer,
-                Err(why) => return Err(why.error()),
+                Err(why) => return Err(Failed::refused(why.error())),
             };
             let until = tried.wait_until(deadline, limits.replay_wait);
             if Instant::now() >= until {
-                return Err(newer.error());
+                return Err(Failed::refused(newer.error()));
             }
             state.probe_all();
+            record.waits(Wait::Replay);
             let _ = timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed()).await;
+            record.waited();
         }
     }
 
@@ -153,8 +186,7 @@ impl Router {
         tried.push(route.node);
         // While somebody else can be asked, nobody gets all of the time.
         let others = want != Want::Strong && !(self.inner.state.there() - tried.nodes()).is_empty();
-        let started = Instant::now();
-        let part = started.checked_add(limits.connect_timeout).filter(|_| others);
+        let part = Instant::now().checked_add(limits.connect_timeout).filter(|_| others);
         let until = part.map_or_else(|| deadline.at(), |part| part.min(deadline.at()));
         let lease = node.lease(Some(in_flight), until, deadline).await?;
         if want == Want::Strong && lease.role() != Role::Primary {
@@ -172,7 +204,6 @@ impl Router {
             let message = "it was fresh enough, but is not known to be any more";
             return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
         }
-        tracing::trace!(node = %node.name(), ?want, reason = ?route.reason, waited = ?started.elapsed(), "routed");
         Ok(if want == Want::Strong { lease.must_lead() } else { lease })
     }
 
@@ -198,10 +229,10 @@ impl Router {
         Error::new(ErrorKind::Unavailable, message)
     }
 
-    fn refused(&self, refusal: Refusal, want: Want, tried: NodeSet, errors: Vec<Error>) -> Error {
+    pub(super) fn refused(&self, refusal: Refusal, want: Want, tried: NodeSet, errors: Vec<Error>) -> Failed {
         let name = |node: usize| self.inner.nodes.name(node);
-        match refusal {
-            Refusal::AllTried => none_left(errors),
+        Failed::refused(match refusal {
+            Refusal::AllTried => return none_left(errors).into(),
             Refusal::NoReplica => {
                 self.replicas_unavailable("the settings let the primary serve none of them", want, tried, &errors)
             }
@@ -224,7 +255,7 @@ impl Router {
                                is in this history";
                 Error::new(ErrorKind::Unproven, message)
             }
-        }
+        })
     }
 
     fn replicas_unavailable(&self, why: &str, want: Want, tried: NodeSet, errors: &[Error]) -> Error {

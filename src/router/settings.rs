@@ -11,16 +11,16 @@ use crate::error::{Error, Result};
 /// How nodes are chosen.
 #[derive(Clone, Debug)]
 pub(super) struct Routing {
-    zone: Option<String>,
-    fallback: Fallback,
-    fallback_concurrency: Option<u32>,
-    fallback_rate: Option<u32>,
+    pub(super) zone: Option<String>,
+    pub(super) fallback: Fallback,
+    pub(super) fallback_concurrency: Option<u32>,
+    pub(super) fallback_rate: Option<u32>,
     pub(super) replay_wait: Duration,
     pub(super) fallback_wait: Duration,
-    max_replica_lag: Duration,
-    slow_start: Duration,
-    max_ejected_percent: u8,
-    probe_interval: Option<Duration>,
+    pub(super) max_replica_lag: Duration,
+    pub(super) slow_start: Duration,
+    pub(super) max_ejected_percent: u8,
+    pub(super) probe_interval: Option<Duration>,
 }
 
 /// What is special about one replica; see [`RouterBuilder::replica_with`].
@@ -37,8 +37,8 @@ pub(super) struct Routing {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct ReplicaOptions {
-    weight: u32,
-    zone: Option<String>,
+    pub(super) weight: u32,
+    pub(super) zone: Option<String>,
 }
 
 impl ReplicaOptions {

@@ -2,7 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Role, borrowed::ExistingPool, manager::Configs, names::Address, tls, url};
+use tokio_postgres::config::Host;
+
+use super::{
+    Role,
+    borrowed::ExistingPool,
+    manager::Configs,
+    names::Address,
+    record::Endpoint,
+    tls,
+    url::{self, DEFAULT_PORT, Defaults},
+};
 use crate::error::Result;
 
 /// As the settings give it.
@@ -28,26 +38,28 @@ impl Source {
     pub(super) fn parse(
         self,
         index: usize,
-        role: Role,
+        role: Option<Role>,
         limit: Duration,
         is_pooled: bool,
+        defaults: &Defaults,
         tls: &mut tls::Resolver,
     ) -> Result<Parsed> {
         let what = match role {
-            Role::Primary => "the primary".to_owned(),
-            Role::Replica => format!("replica {index}"),
+            Some(Role::Primary) => "the primary".to_owned(),
+            Some(Role::Replica) => format!("replica {index}"),
+            None => format!("node {} of the list", index + 1),
         };
         match self {
             Self::Url(url) => {
-                let mut url = url::parse(&url, &what, limit)?;
+                let mut url = url::parse(&url, &what, limit, defaults)?;
                 let encryption = tls.resolve(&url.tls, &url.config, &what)?.apply(&mut url.config);
                 let (primary, replica) = (url.config(Role::Primary, is_pooled), url.config(Role::Replica, is_pooled));
                 Ok(Parsed::Url(url.name.into(), Box::new(Configs { primary, replica, encryption })))
             }
             Self::Pool(pool) => {
                 let name = match role {
-                    Role::Primary => "primary pool".to_owned(),
-                    Role::Replica => format!("replica pool {index}"),
+                    Some(Role::Primary) => "primary pool".to_owned(),
+                    _ => format!("replica pool {index}"),
                 };
                 Ok(Parsed::Pool(name.into(), pool))
             }
@@ -73,6 +85,18 @@ impl Parsed {
             Self::Url(_, configs) => configs.primary.get_dbname().or_else(|| configs.primary.get_user()),
             Self::Pool(..) => None,
         }
+    }
+
+    /// Where it is, as the URL says.
+    pub(super) fn endpoint(&self) -> Endpoint {
+        let Self::Url(_, configs) = self else { return Endpoint::default() };
+        let host = configs.primary.get_hosts().first().map(|host| match host {
+            Host::Tcp(host) => host.as_str().into(),
+            #[cfg(unix)]
+            Host::Unix(folder) => folder.display().to_string().into(),
+        });
+        let port = configs.primary.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
+        Endpoint { host, port: Some(port), database: self.database().map(Into::into) }
     }
 
     pub(super) fn capacity(&self, max_connections: u32) -> Option<u32> {

@@ -7,7 +7,7 @@ use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,15 +19,16 @@ use super::{
     Role, RouterSnapshot,
     core::{
         Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeConfig, NodeLive,
-        NodeSet, Observation, Report, STEP, Table, Want, Wish, Writer, mix,
+        NodeSet, Observation, Outline, Reason, Report, Route, STEP, Table, Want, Wish, Writer, mix,
     },
     floor::{Demand, Floor, Unplaceable},
+    watch::{Watched, log_changes},
 };
 use crate::{lsn::Lsn, scope::Consistency, token::Place};
 
 #[derive(Debug)]
 pub(super) struct State {
-    cluster: Mutex<Cluster>,
+    cluster: Mutex<Told>,
     table: ArcSwap<Table>,
     live: Live,
     standings: Box<[AtomicU64]>,
@@ -47,6 +48,16 @@ pub(super) struct State {
     changed: Notify,
     /// A replica has told its place.
     replayed: Notify,
+    watched: Watched,
+    /// Whether those who watch have been told that the budget of the fallback is spent.
+    is_told_spent: AtomicBool,
+}
+
+/// What the cluster is, and what of it has been told to those who watch.
+#[derive(Debug)]
+struct Told {
+    cluster: Cluster,
+    outline: Outline,
 }
 
 /// One node, as those see it who work for it.
@@ -85,10 +96,12 @@ impl State {
         };
         let cluster = Cluster::new(config, seed);
         let cluster = if unlisted { cluster.with_unlisted_replicas() } else { cluster };
+        let live = Live::new(capacities, budget);
+        let outline = cluster.outline(&live, nodes_of(unasked), Duration::ZERO);
         Self {
             table: ArcSwap::new(Arc::clone(cluster.table())),
-            cluster: Mutex::new(cluster),
-            live: Live::new(capacities, budget),
+            cluster: Mutex::new(Told { cluster, outline }),
+            live,
             standings,
             wished,
             unasked: AtomicU64::new(unasked),
@@ -99,11 +112,21 @@ impl State {
             random: AtomicU64::new(seed),
             changed: Notify::new(),
             replayed: Notify::new(),
+            watched: Watched::new(),
+            is_told_spent: AtomicBool::new(false),
         }
     }
 
     pub(super) fn choose(&self, want: Want, asked: impl Into<Asked>) -> Decision {
-        self.table.load().choose(want, &self.live, asked, self.now(), self.random())
+        let decision = self.table.load().choose(want, &self.live, asked, self.now(), self.random());
+        // Only these can be because the budget has refused the call, which nobody else hears of.
+        if let Decision::WaitForBudget | Decision::Route(Route { reason: Reason::Lagging | Reason::OlderTimeline, .. }) =
+            decision
+            && !self.is_told_spent.load(Ordering::Relaxed)
+        {
+            self.tell(self.told());
+        }
+        decision
     }
 
     /// What a floor comes to now.
@@ -154,7 +177,13 @@ impl State {
     }
 
     pub(super) fn snapshot(&self) -> RouterSnapshot {
-        self.cluster().snapshot(&self.live, self.now())
+        let is_starting = self.is_starting();
+        let snapshot = self.told().cluster.snapshot(&self.live, self.unasked(), self.now());
+        RouterSnapshot { is_starting, ..snapshot }
+    }
+
+    pub(super) fn watched(&self) -> &Watched {
+        &self.watched
     }
 
     pub(super) fn budget(&self) -> &Budget {
@@ -172,7 +201,8 @@ impl State {
         }
     }
 
-    fn is_starting(&self) -> bool {
+    /// Whether nodes are still to be asked for the first time, or names to be looked up.
+    pub(super) fn is_starting(&self) -> bool {
         self.unasked.load(Ordering::Acquire) != 0 || self.looking.load(Ordering::Acquire) != 0
     }
 
@@ -186,6 +216,7 @@ impl State {
         if self.looking.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.all_asked.notify_waiters();
         }
+        self.tell(self.told());
     }
 
     /// Changes with each connect that fails.
@@ -196,8 +227,8 @@ impl State {
     /// Adds a replica with so many connections, if there is room for one. It is waited for like those of the settings when
     /// it `is_first`.
     pub(super) fn add(self: &Arc<Self>, node: NodeConfig, capacity: u32, is_first: bool) -> Option<NodeHandle> {
-        let mut cluster = self.cluster();
-        let index = cluster.add(node, self.now())?;
+        let mut told = self.told();
+        let index = told.cluster.add(node, self.now())?;
         if let Some(standing) = self.standings.get(index) {
             standing.store(encode(Role::Replica, 0), Ordering::Release);
         }
@@ -205,15 +236,15 @@ impl State {
         if is_first {
             self.unasked.fetch_or(1_u64 << index, Ordering::AcqRel);
         }
-        self.publish(cluster);
+        self.publish(told);
         Some(NodeHandle::new(Arc::clone(self), index))
     }
 
     /// Takes a node out; see [`Cluster::remove`].
     pub(super) fn remove(&self, node: usize) -> bool {
-        let mut cluster = self.cluster();
-        let has_gone = cluster.remove(node, self.now());
-        self.publish(cluster);
+        let mut told = self.told();
+        let has_gone = told.cluster.remove(node, self.now());
+        self.publish(told);
         if has_gone {
             self.was_asked(node);
         }
@@ -230,12 +261,12 @@ impl State {
         if self.unasked.fetch_and(!bit, Ordering::AcqRel) == bit {
             self.all_asked.notify_waiters();
         }
+        self.tell(self.told());
     }
 
     /// The nodes that have not been asked yet.
     pub(super) fn unasked(&self) -> NodeSet {
-        let unasked = self.unasked.load(Ordering::Acquire);
-        (0..MOST_NODES).filter(|node| unasked >> node & 1 == 1).collect()
+        nodes_of(self.unasked.load(Ordering::Acquire))
     }
 
     /// Waits until another decision is possible.
@@ -248,13 +279,14 @@ impl State {
         if matches!(observation, Observation::ConnectFailed(_)) {
             self.failures.send_modify(|failures| *failures = failures.wrapping_add(1));
         }
-        let mut cluster = self.cluster();
-        cluster.observe(node, observation, now);
-        self.publish(cluster);
+        let mut told = self.told();
+        told.cluster.observe(node, observation, now);
+        self.publish(told);
     }
 
     /// Makes the newest table the one to choose from, and does what is wished for.
-    fn publish(&self, mut cluster: MutexGuard<'_, Cluster>) {
+    fn publish(&self, mut told: MutexGuard<'_, Told>) {
+        let cluster = &mut told.cluster;
         // In order, so under the lock.
         self.table.store(Arc::clone(cluster.table()));
         while let Some(wish) = cluster.next_wish() {
@@ -267,11 +299,25 @@ impl State {
                 Wish::Probe { node } => self.wished.get(node).into_iter().for_each(Notify::notify_one),
             }
         }
-        drop(cluster);
+        self.tell(told);
         self.changed.notify_one();
     }
 
-    fn cluster(&self) -> MutexGuard<'_, Cluster> {
+    /// Tells those who watch, and the log, if there is anything to tell.
+    fn tell(&self, mut told: MutexGuard<'_, Told>) {
+        let is_looking = self.looking.load(Ordering::Acquire) != 0;
+        let outline = Outline { is_looking, ..told.cluster.outline(&self.live, self.unasked(), self.now()) };
+        if outline == told.outline {
+            return;
+        }
+        self.is_told_spent.store(outline.is_budget_spent, Ordering::Relaxed);
+        let before = std::mem::replace(&mut told.outline, outline.clone());
+        drop(told);
+        self.watched.tell();
+        log_changes(&before, &outline);
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -336,7 +382,7 @@ impl NodeHandle {
     }
 
     pub(super) fn until_next_probe(&self) -> Duration {
-        self.slot.state.cluster().next_probe(self.slot.index).saturating_sub(self.now())
+        self.slot.state.told().cluster.next_probe(self.slot.index).saturating_sub(self.now())
     }
 
     /// Waits until it is to be asked at once.
@@ -436,7 +482,7 @@ impl NodeHandle {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.state.cluster().release(self.index);
+        self.state.told().cluster.release(self.index);
     }
 }
 
@@ -449,6 +495,11 @@ impl Drop for InFlight {
             state.changed.notify_one();
         }
     }
+}
+
+/// The nodes whose bits are set.
+fn nodes_of(bits: u64) -> NodeSet {
+    (0..MOST_NODES).filter(|node| bits >> node & 1 == 1).collect()
 }
 
 fn encode(role: Role, generation: u32) -> u64 {
@@ -483,7 +534,7 @@ mod tests {
         let state = state();
         let decide = async || {
             let (sender, decided) = std::sync::mpsc::channel();
-            let news = state.cluster();
+            let news = state.told();
             std::thread::scope(|threads| {
                 // What a thread needs for its first decision, it allocates once.
                 let scope = Scope::current();

@@ -25,9 +25,9 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 /// The settings.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Upkeep {
-    min_connections: u32,
-    max_lifetime: Option<Duration>,
-    idle_timeout: Option<Duration>,
+    pub(super) min_connections: u32,
+    pub(super) max_lifetime: Option<Duration>,
+    pub(super) idle_timeout: Option<Duration>,
 }
 
 impl Default for Upkeep {

@@ -7,6 +7,22 @@ use tokio_postgres::{Config, config::Host};
 use super::{Role, tls::TlsParameters};
 use crate::error::{Error, Result};
 
+pub(super) const DEFAULT_PORT: u16 = 5432;
+
+pub(super) const STRAY_AT: &str = "has an @ too many: write %40 for one in the name or the password";
+
+/// What holds for a URL that does not say it. It holds a password, so it is not `Debug`.
+#[derive(Clone, Default)]
+pub(super) struct Defaults {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<String>,
+    pub(super) database: Option<String>,
+    pub(super) application_name: Option<String>,
+    pub(super) options: Option<String>,
+    pub(super) connect_timeout: Option<Duration>,
+    pub(super) tls: TlsParameters,
+}
+
 /// What the URL of one node says.
 pub(super) struct NodeUrl {
     /// `host:port`.
@@ -19,23 +35,26 @@ pub(super) struct NodeUrl {
 /// The settings of one node, which the errors call `what`.
 ///
 /// The text holds a password: neither it nor a part of it may be in a message, and the driver's own errors quote it.
-pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration) -> Result<NodeUrl> {
+pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration, defaults: &Defaults) -> Result<NodeUrl> {
     let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
-    let after_scheme = ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme));
+    let after_scheme = after_scheme(url);
     if after_scheme.is_none() && url.contains("://") {
         return refused("begins with something else than postgres:// or postgresql://");
     }
-    // The driver takes the first @ for the end of the password, and the rest of it for the host, which errors name.
-    if after_scheme.is_some_and(|rest| rest.split('?').next().unwrap_or(rest).matches('@').count() > 1) {
-        return refused("has an @ too many: write %40 for one in the name or the password");
+    if after_scheme.is_some_and(has_stray_at) {
+        return refused(STRAY_AT);
     }
-    let (rest, tls) = TlsParameters::split(url);
+    let (rest, mut tls) = TlsParameters::split(url);
+    tls.or(&defaults.tls);
     let mut config = match Config::from_str(&rest) {
         Ok(config) => config,
         Err(error) => {
             let shape = "write postgres://user:password@host:port/database, and %-codes for special characters";
             return refused(&match wrong_option(&error) {
                 Some(option) => format!("has an invalid {option}"),
+                None if after_scheme.is_some_and(has_ours) => {
+                    "has settings of the router in it: these are for RouterBuilder::from_url, for all nodes".to_owned()
+                }
                 None => format!("cannot be read: {shape}"),
             });
         }
@@ -45,9 +64,15 @@ pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration) -> Result<
         #[cfg(unix)]
         [Host::Unix(path)] => path.display().to_string(),
         [] => return refused("names no host"),
-        several => return refused(&format!("names {} hosts: give each node a URL", several.len())),
+        several => {
+            let count = several.len();
+            return refused(&format!(
+                "names {count} hosts: give each node a URL, or all of them to RouterBuilder::from_url"
+            ));
+        }
     };
-    let port = config.get_ports().first().copied().unwrap_or(5432);
+    let port = config.get_ports().first().copied().unwrap_or(DEFAULT_PORT);
+    defaults.apply(&mut config);
     if config.get_connect_timeout().is_none() {
         config.connect_timeout(connect_timeout);
     }
@@ -55,6 +80,50 @@ pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration) -> Result<
         config.application_name("mainstem");
     }
     Ok(NodeUrl { name: format!("{host}:{port}"), config, tls })
+}
+
+/// What is behind `postgres://`.
+pub(super) fn after_scheme(url: &str) -> Option<&str> {
+    ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme))
+}
+
+/// The driver takes the first @ for the end of the password, and the rest of it for the host, which errors name.
+pub(super) fn has_stray_at(after_scheme: &str) -> bool {
+    after_scheme.split('?').next().unwrap_or(after_scheme).matches('@').count() > 1
+}
+
+/// Whether a parameter of a URL is meant for the router.
+pub(super) fn is_ours(name: &str) -> bool {
+    name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("mainstem"))
+}
+
+fn has_ours(after_scheme: &str) -> bool {
+    let query = after_scheme.rsplit('?').next().unwrap_or_default();
+    query.split('&').any(is_ours)
+}
+
+impl Defaults {
+    /// Says what is not said.
+    fn apply(&self, config: &mut Config) {
+        if let Some(user) = self.user.as_ref().filter(|_| config.get_user().is_none()) {
+            config.user(user);
+        }
+        if let Some(password) = self.password.as_ref().filter(|_| config.get_password().is_none()) {
+            config.password(password);
+        }
+        if let Some(database) = self.database.as_ref().filter(|_| config.get_dbname().is_none()) {
+            config.dbname(database);
+        }
+        if let Some(name) = self.application_name.as_ref().filter(|_| config.get_application_name().is_none()) {
+            config.application_name(name);
+        }
+        if let Some(options) = self.options.as_ref().filter(|_| config.get_options().is_none()) {
+            config.options(options);
+        }
+        if let Some(limit) = self.connect_timeout.filter(|_| config.get_connect_timeout().is_none()) {
+            config.connect_timeout(limit);
+        }
+    }
 }
 
 impl NodeUrl {
@@ -95,15 +164,15 @@ mod tests {
     #[test]
     fn a_replica_is_read_only_besides_its_own_options() {
         let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
-        let parsed = parse(url, "it", Duration::from_secs(1)).unwrap();
+        let parsed = parse(url, "it", Duration::from_secs(1), &Defaults::default()).unwrap();
         assert_eq!(parsed.name, "localhost:5432");
         let read_only = "-c work_mem=1MB -c jit=off -c default_transaction_read_only=on";
         assert_eq!(parsed.config(Role::Replica, false).get_options(), Some(read_only));
         assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c work_mem=1MB -c jit=off"));
         let url = "postgres://localhost/shop?options=-c%20jit%3Don";
-        let parsed = parse(url, "it", Duration::from_secs(1)).unwrap();
+        let parsed = parse(url, "it", Duration::from_secs(1), &Defaults::default()).unwrap();
         assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c jit=on"));
-        let parsed = parse("postgres://localhost/shop", "it", Duration::from_secs(1)).unwrap();
+        let parsed = parse("postgres://localhost/shop", "it", Duration::from_secs(1), &Defaults::default()).unwrap();
         assert_eq!(parsed.config(Role::Replica, true).get_options(), None);
     }
 }

@@ -7,6 +7,10 @@ use std::{
 
 use super::live::nanos;
 
+/// For so long behind the last call that it has refused, it counts as spent: places come and go thousands of times in a second,
+/// and who watches wants to know that there are too few of them.
+const SPENT_FOR: Duration = Duration::from_secs(1);
+
 /// The fallback's limits: so many calls at once, and so many in a second.
 ///
 /// Two numbers and no queue: who does not get a place waits outside, for a while, or goes away.
@@ -20,13 +24,22 @@ pub(in crate::router) struct Budget {
     taken: AtomicU32,
     /// When the last call would have been due if all came at the highest rate (Generic Cell Rate Algorithm).
     due: AtomicU64,
+    /// When it has refused the last call, in nanoseconds; 0 when it has refused none.
+    refused_at: AtomicU64,
 }
 
 impl Budget {
     pub(in crate::router) fn new(at_once: u32, per_second: Option<u32>) -> Self {
         let interval = per_second.map_or(0, |rate| 1_000_000_000 / u64::from(rate.max(1)));
         let burst = 1_000_000_000_u64.saturating_sub(interval);
-        Self { at_once, interval, burst, taken: AtomicU32::new(0), due: AtomicU64::new(0) }
+        Self {
+            at_once,
+            interval,
+            burst,
+            taken: AtomicU32::new(0),
+            due: AtomicU64::new(0),
+            refused_at: AtomicU64::new(0),
+        }
     }
 
     /// For a router that need not protect its primary, or never falls back to it.
@@ -39,15 +52,17 @@ impl Budget {
         let at_once = if flawed!(NoBudget) { u32::MAX } else { self.at_once };
         let one_more = |taken: u32| (taken < at_once).then_some(taken + 1);
         if self.taken.fetch_update(Ordering::AcqRel, Ordering::Relaxed, one_more).is_err() {
+            self.refused(now);
             return false;
         }
-        let now = nanos(now);
-        let next = |due: u64| (due <= now.saturating_add(self.burst)).then(|| due.max(now) + self.interval);
+        let at = nanos(now);
+        let next = |due: u64| (due <= at.saturating_add(self.burst)).then(|| due.max(at) + self.interval);
         if self.interval > 0
             && !flawed!(NoRate)
             && self.due.fetch_update(Ordering::AcqRel, Ordering::Relaxed, next).is_err()
         {
             self.give_back();
+            self.refused(now);
             return false;
         }
         true
@@ -55,6 +70,16 @@ impl Budget {
 
     pub(in crate::router) fn give_back(&self) {
         self.taken.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    fn refused(&self, now: Duration) {
+        self.refused_at.store(nanos(now).max(1), Ordering::Relaxed);
+    }
+
+    /// Whether it has refused a call a moment ago.
+    pub(in crate::router) fn is_spent(&self, now: Duration) -> bool {
+        let refused_at = self.refused_at.load(Ordering::Relaxed);
+        refused_at > 0 && nanos(now).saturating_sub(refused_at) < nanos(SPENT_FOR)
     }
 
     /// How many places are taken.
@@ -77,6 +102,16 @@ mod tests {
         assert!(budget.take(Duration::ZERO) && budget.take(Duration::ZERO) && !budget.take(Duration::ZERO));
         budget.give_back();
         assert!(budget.take(Duration::ZERO) && !budget.take(Duration::ZERO));
+    }
+
+    #[test]
+    fn it_is_spent_from_its_first_refusal_to_a_second_behind_the_last() {
+        for budget in [Budget::new(1, None), Budget::new(1000, Some(1))] {
+            let at = Duration::from_millis;
+            assert!(budget.take(at(0)) && !budget.is_spent(at(0)));
+            assert!(!budget.take(at(0)) && budget.is_spent(at(0)));
+            assert!(!budget.take(at(500)) && budget.is_spent(at(1499)) && !budget.is_spent(at(1500)));
+        }
     }
 
     #[test]

@@ -14,7 +14,7 @@
 //! | `membership` | nodes that come and go |
 //! | `table`, `choose` | the data plane |
 //! | `live`, `budget` | what calls count while they run |
-//! | `snapshot` | all of it for people |
+//! | `snapshot`, `readiness`, `outline` | all of it for people, for readiness probes, and what of it is told when it changes |
 //! | `set`, `random` | sets of nodes, randomness from a seed |
 //! | `simulator`, `flaw` | a cluster that fails in every way, and the rules broken on purpose (tests) |
 
@@ -30,7 +30,9 @@ mod live;
 mod membership;
 mod node;
 mod observation;
+mod outline;
 mod random;
+mod readiness;
 mod set;
 #[cfg(test)]
 mod simulator;
@@ -48,12 +50,14 @@ pub(super) use self::{
     live::{Live, NodeLive},
     node::NodeConfig,
     observation::{ConnectFailure, Observation, Report, Standing, Wish},
+    outline::Outline,
     random::{STEP, below as random_below, mix},
     set::{MOST_NODES, NodeSet},
     table::{Asked, Decision, Exclusion, Reason, Refusal, Route, Table, Want},
 };
 pub use self::{
     health::EjectionCause,
+    readiness::{Availability, Readiness},
     snapshot::{FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, RouterSnapshot},
 };
 
@@ -67,12 +71,18 @@ pub enum Role {
     Replica,
 }
 
-impl fmt::Display for Role {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Role {
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 

@@ -1,6 +1,6 @@
 //! What the router knows, for people, dashboards and health checks.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     EjectionCause, Fallback, Role,
@@ -8,6 +8,7 @@ use super::{
     election::Writer,
     live::Live,
     node::NodeState,
+    set::NodeSet,
     table::{Exclusion, Want},
 };
 use crate::{lsn::Lsn, router::SourceSnapshot};
@@ -20,6 +21,8 @@ pub struct RouterSnapshot {
     pub primary: PrimaryState,
     /// The newest timeline that was ever seen; `None` when no node has told one.
     pub timeline: Option<u32>,
+    /// Whether nodes are still to be asked for the first time, or names to be looked up: strong calls wait for that.
+    pub is_starting: bool,
     /// All nodes, the primary of the settings first.
     pub nodes: Vec<NodeSnapshot>,
     /// The reads that the primary has taken over from the replicas.
@@ -55,6 +58,8 @@ pub struct NodeSnapshot {
     pub role: Role,
     /// Whether it serves, and why not.
     pub state: NodeCondition,
+    /// Whether it has been asked how it is, whatever came of that; `true` where [nobody is](crate::RouterBuilder::probe_interval).
+    pub is_asked: bool,
     /// How often it has become something else, such as the primary.
     pub generation: u32,
     /// The cluster that it belongs to, when it has told.
@@ -121,11 +126,28 @@ pub struct FallbackSnapshot {
     pub in_flight: u32,
     /// The most of them at once; `None` without a limit.
     pub limit: Option<u32>,
+    /// Whether the primary has taken over as many as it may, and has had to let one wait or go elsewhere within the last second.
+    pub is_spent: bool,
+}
+
+impl fmt::Display for NodeCondition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Serving => f.pad("serving"),
+            Self::SlowStart => f.pad("serving a share that grows"),
+            Self::Ejected { cause, .. } => write!(f, "out of service: {cause}"),
+            Self::Foreign => f.pad("it belongs to another cluster"),
+            Self::Joining => f.pad("it was added, and has not said yet what it is"),
+            Self::Fenced => f.pad("it takes writes, but is not the primary"),
+            Self::Lagging => f.pad("it lags too far behind"),
+            Self::OlderTimeline => f.pad("it has not followed the last failover"),
+        }
+    }
 }
 
 impl Cluster {
-    /// What is known at `now`.
-    pub(in crate::router) fn snapshot(&self, live: &Live, now: Duration) -> RouterSnapshot {
+    /// What is known at `now`, while nobody has asked the nodes in `unasked` yet how they are.
+    pub(in crate::router) fn snapshot(&self, live: &Live, unasked: NodeSet, now: Duration) -> RouterSnapshot {
         let name =
             |node: usize| self.nodes.get(node).map_or_else(|| "?".into(), |node| Arc::clone(&node.config().name));
         let budget = live.budget();
@@ -137,9 +159,10 @@ impl Cluster {
                 Writer::Nobody => PrimaryState::Unknown,
             },
             timeline: self.newest,
+            is_starting: !unasked.is_empty(),
             nodes: {
                 let there = self.nodes.iter().enumerate().filter(|(_, node)| node.is_there());
-                there.map(|(index, node)| self.node(index, node, live, now)).collect()
+                there.map(|(index, node)| self.node(index, node, live, !unasked.contains(index), now)).collect()
             },
             // They are no affair of the core's.
             sources: Vec::new(),
@@ -147,11 +170,12 @@ impl Cluster {
                 policy: self.config.fallback,
                 in_flight: budget.taken(),
                 limit: (budget.at_once() < u32::MAX).then_some(budget.at_once()),
+                is_spent: budget.is_spent(now),
             },
         }
     }
 
-    fn node(&self, index: usize, node: &NodeState, live: &Live, now: Duration) -> NodeSnapshot {
+    fn node(&self, index: usize, node: &NodeState, live: &Live, is_asked: bool, now: Duration) -> NodeSnapshot {
         let counters = live.node(index);
         let flushed = self.history.last().map(|(_, flush)| flush);
         let is_current_replica = node.role() == Role::Replica && node.timeline() == self.newest;
@@ -159,7 +183,8 @@ impl Cluster {
         NodeSnapshot {
             name: Arc::clone(&node.config().name),
             role: node.role(),
-            state: self.state(index, node, now),
+            state: self.condition(index, node, now),
+            is_asked,
             generation: node.generation(),
             system_identifier: node.system(),
             timeline: node.timeline(),
@@ -178,12 +203,12 @@ impl Cluster {
         }
     }
 
-    fn state(&self, index: usize, node: &NodeState, now: Duration) -> NodeCondition {
+    pub(super) fn condition(&self, index: usize, node: &NodeState, now: Duration) -> NodeCondition {
         let table = self.table();
         if let Some(ejection) = node.health.ejection().filter(|_| !table.foreign.contains(index)) {
             return NodeCondition::Ejected { cause: ejection.cause, elapsed: now.saturating_sub(ejection.since) };
         }
-        match table.exclusion(index, Want::Eventual, super::NodeSet::EMPTY, now) {
+        match table.exclusion(index, Want::Eventual, NodeSet::EMPTY, now) {
             Some(Exclusion::Foreign) => NodeCondition::Foreign,
             Some(Exclusion::Joining) => NodeCondition::Joining,
             Some(Exclusion::Fenced) => NodeCondition::Fenced,

@@ -86,6 +86,25 @@ pub(in crate::router) enum Reason {
     LastResort,
 }
 
+impl Reason {
+    /// Its name for programs.
+    pub(in crate::router) fn as_str(self) -> &'static str {
+        match self {
+            Self::Primary => "primary",
+            Self::Replica => "replica",
+            Self::Unproven => "unproven",
+            Self::SpillOver => "spill_over",
+            Self::Full => "full",
+            Self::OlderTimeline => "older_timeline",
+            Self::Lagging => "lagging",
+            Self::Trial => "trial",
+            Self::OnlyNode => "only_node",
+            Self::Fallback => "fallback",
+            Self::LastResort => "last_resort",
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::router) enum Refusal {
     /// See [`Writer`].

@@ -101,7 +101,7 @@ impl Inner {
         for (index, wanted) in wanted.iter().enumerate() {
             if !is_member(&members, &wanted.key) && !new.iter().any(|(other, _): &(&Wanted, _)| other.key == wanted.key)
             {
-                let parsed = factory.parse(Source::Url(wanted.url.clone()), index + 1, Role::Replica)?;
+                let parsed = factory.parse(Source::Url(wanted.url.clone()), index + 1, Some(Role::Replica))?;
                 new.push((wanted, parsed));
             }
         }
@@ -124,7 +124,7 @@ impl Inner {
                 return Err(Error::invalid_input(message).with_node(name));
             };
             tracing::info!(node = %name, "a replica was added");
-            let node = factory.node(name, Role::Replica, parsed, handle).found();
+            let node = factory.node(name, Some(Role::Replica), parsed, handle).found();
             nodes.put(&node);
             probes.start(&node);
             members.push(Member { source, key: wanted.key.clone(), node });

@@ -16,7 +16,7 @@ pub(in crate::router) struct DiscoverySettings {
     pub(super) names: Vec<(NameUrl, ReplicaOptions)>,
     pub(super) changes: Option<BoxStream<'static, Vec<String>>>,
     pub(super) resolver: Arc<dyn HostResolver>,
-    pub(super) interval: Duration,
+    pub(in crate::router) interval: Duration,
 }
 
 impl Default for DiscoverySettings {

@@ -54,8 +54,19 @@ impl TlsParameters {
         Some(left)
     }
 
+    /// What these say and it does not.
+    pub(in super::super) fn or(&mut self, others: &Self) {
+        let both = [
+            (&mut self.mode, &others.mode),
+            (&mut self.root, &others.root),
+            (&mut self.certificate, &others.certificate),
+            (&mut self.key, &others.key),
+        ];
+        both.into_iter().for_each(|(own, other)| *own = own.take().or_else(|| other.clone()));
+    }
+
     /// Whether it is one of ours.
-    fn take(&mut self, key: &str, value: &str) -> bool {
+    pub(in super::super) fn take(&mut self, key: &str, value: &str) -> bool {
         let place = match key {
             "sslmode" => &mut self.mode,
             "sslrootcert" => &mut self.root,

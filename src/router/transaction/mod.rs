@@ -268,7 +268,7 @@ impl Transaction {
     }
 
     fn check(&self, sql: &str) -> Result<()> {
-        let named = |error: Error| error.with_node(self.node());
+        let named = |error: Error| self.open.lease.refuse(Effect::Read, error);
         if self.role() == Role::Replica {
             standby::check(sql).map_err(named)?;
         }

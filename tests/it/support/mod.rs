@@ -5,6 +5,7 @@ pub(crate) mod files;
 mod lock;
 mod processes;
 pub(crate) mod random;
+mod records;
 mod rows;
 
 use mainstem::{
@@ -13,7 +14,7 @@ use mainstem::{
 };
 use tokio::sync::OnceCell;
 
-pub(crate) use self::{lock::LogLock, processes::Processes, rows::rows};
+pub(crate) use self::{lock::LogLock, processes::Processes, records::Records, rows::rows};
 
 /// A primary and two replicas, started by the first test that asks. It ends with the process.
 pub(crate) async fn cluster() -> &'static LocalCluster {

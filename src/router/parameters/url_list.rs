@@ -1,0 +1,106 @@
+//! One URL that names all nodes, and settings in its query.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode_str;
+
+use super::{PREFIX, SETTINGS, unknown};
+use crate::{
+    error::{Error, Result},
+    router::{ReplicaOptions, RouterBuilder, builder::Listed, source::Source, url},
+};
+
+/// What a URL list says.
+struct UrlList {
+    /// A URL for each node.
+    urls: Vec<String>,
+    /// Our own parameters.
+    parameters: Vec<(String, String)>,
+}
+
+impl RouterBuilder {
+    /// The settings in one URL, which names all nodes and not their roles: which of them takes writes the router finds out by asking.
+    ///
+    /// User, password, database and the parameters of the query hold for all of them; each has its own port, 5432 if it names
+    /// none. Parameters that begin with `mainstem.` are settings of the router, all of which are in the
+    /// [table](Self#all-settings); the others are those of [`primary`](Self::primary). What is set on the builder afterwards
+    /// counts more.
+    ///
+    /// Until a node has told its role it is a replica, so nothing is written to it: strong calls wait for that (see
+    /// [`build`](Self::build)), and the first eventual reads may be served by the primary. So the router has to
+    /// [ask](Self::probe_interval), and [`connect`](Self::connect) fails when none of the nodes takes writes.
+    ///
+    /// ```
+    /// use mainstem::RouterBuilder;
+    ///
+    /// let builder = RouterBuilder::from_url(
+    ///     "postgres://app:secret@db1,db2,db3:5433/shop?sslmode=disable&mainstem.max_connections=20&mainstem.call_timeout=5s",
+    /// )?;
+    ///
+    /// let error = RouterBuilder::from_url("postgres://db1,db2/shop?mainstem.max_conections=20").unwrap_err();
+    /// assert!(error.to_string().contains("did you mean mainstem.max_connections?"));
+    /// # mainstem::Result::Ok(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when it is no such URL, when a parameter of ours is unknown or has a
+    /// value that it may not have, and for `target_session_attrs`, by which a driver would refuse nodes that the router needs: the
+    /// level of each call says where it goes. What else is wrong, [`build`](Self::build) says.
+    pub fn from_url(url: impl AsRef<str>) -> Result<Self> {
+        let UrlList { urls, parameters } = split(url.as_ref())?;
+        let listed = |url| Listed { role: None, source: Source::Url(url), options: ReplicaOptions::new() };
+        let mut builder = Self::default();
+        builder.sources = urls.into_iter().map(listed).collect();
+        let mut seen: Vec<&str> = Vec::new();
+        for (name, value) in &parameters {
+            let setting = SETTINGS.iter().find(|setting| name.strip_prefix(PREFIX) == Some(setting.name));
+            let Some(setting) = setting else {
+                let known = SETTINGS.iter().map(|setting| format!("{PREFIX}{}", setting.name));
+                return Err(unknown("the parameter of the URL", name, known));
+            };
+            if seen.contains(&setting.name) {
+                return Err(Error::configuration(format!("the parameter {name} of the URL is there twice")));
+            }
+            seen.push(setting.name);
+            builder = setting.set(builder, value, &format!("the parameter {name} of the URL"))?;
+        }
+        Ok(builder)
+    }
+}
+
+/// A URL for each host, with all the rest of the list.
+fn split(url: &str) -> Result<UrlList> {
+    let refused = |problem: &str| Err(Error::configuration(format!("the URL of the nodes {problem}")));
+    let Some(rest) = url::after_scheme(url) else {
+        return refused("begins with something else than postgres:// or postgresql://");
+    };
+    if url::has_stray_at(rest) {
+        return refused(url::STRAY_AT);
+    }
+    let (before, rest) = rest.split_at(rest.find('@').map_or(0, |at| at + 1));
+    let (hosts, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+    let (path, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let (mut others, mut parameters) = (Vec::new(), Vec::new());
+    for piece in query.split('&').filter(|piece| !piece.is_empty()) {
+        let (name, value) = piece.split_once('=').unwrap_or((piece, ""));
+        let (name, value) = (decoded(name), decoded(value));
+        if url::is_ours(&name) {
+            parameters.push((name.into_owned(), value.into_owned()));
+        } else if name == "target_session_attrs" && value != "any" {
+            return refused("has target_session_attrs: leave it out, the level of each call says where it goes");
+        } else {
+            others.push(piece);
+        }
+    }
+    let tail = if others.is_empty() { path.to_owned() } else { format!("{path}?{}", others.join("&")) };
+    if hosts.split(',').any(str::is_empty) {
+        return refused("names no host, or has a comma too many between them");
+    }
+    let urls = hosts.split(',').map(|host| format!("postgres://{before}{host}{tail}"));
+    Ok(UrlList { urls: urls.collect(), parameters })
+}
+
+fn decoded(text: &str) -> Cow<'_, str> {
+    percent_decode_str(text).decode_utf8_lossy()
+}

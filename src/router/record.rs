@@ -1,0 +1,334 @@
+//! What is told of each decision and of each call: the names are in [`telemetry`](crate::telemetry).
+//!
+//! A record is begun when a call begins, and told when it is dropped: so one that nobody has ended was cancelled. Where nobody
+//! wants it, it is empty, a word, and nothing is measured.
+
+use std::{fmt::Write, sync::Arc, time::Duration};
+
+use tokio::time::Instant;
+use tracing::Level;
+
+use super::{
+    Effect, Lease, Role, Router,
+    core::{NodeSet, Reason, Route, Want},
+    node::Node,
+};
+use crate::{
+    error::{Error, ErrorKind},
+    scope::Consistency,
+    telemetry::{
+        ATTEMPTS, CALL, DURATION, EFFECT, ERROR_KIND, ERROR_TYPE, LEVEL, NAMESPACE, NODE, OUTCOME, POSTGRESQL, REASON,
+        REPLICAS, ROLE, ROUTE, SERVER_ADDRESS, SERVER_PORT, STATUS_CODE, SYSTEM, WAIT_CONNECTION, WAIT_FALLBACK,
+        WAIT_REPLAY, WAIT_START,
+    },
+};
+
+/// How a decision or a call has ended; see [`OUTCOME`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outcome {
+    Succeeded,
+    Refused,
+    Failed,
+    TimedOut,
+    Cancelled,
+}
+
+/// An error, and what the end was that it stands for: its kind alone does not tell a write that ran out of time from one whose
+/// connection was lost.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) outcome: Outcome,
+    pub(super) error: Error,
+}
+
+/// Where a server is, as far as its settings tell.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Endpoint {
+    /// A name, an address, or the folder of a socket.
+    pub(super) host: Option<Box<str>>,
+    pub(super) port: Option<u16>,
+    pub(super) database: Option<Box<str>>,
+}
+
+/// What a decision waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Wait {
+    Start,
+    Connection,
+    Replay,
+    Fallback,
+}
+
+/// One decision.
+#[derive(Debug)]
+pub(super) struct RouteRecord<'a>(Option<Box<Decided<'a>>>);
+
+#[derive(Debug)]
+struct Decided<'a> {
+    router: &'a Router,
+    level: &'a Consistency,
+    want: Want,
+    tried: NodeSet,
+    /// The last one.
+    route: Option<Route>,
+    waits: [Duration; 4],
+    waiting: Option<(Wait, Instant)>,
+    outcome: Outcome,
+    error: Option<ErrorKind>,
+}
+
+/// One call.
+#[derive(Debug)]
+pub(super) struct CallRecord<'a>(Option<Box<Called<'a>>>);
+
+#[derive(Debug)]
+struct Called<'a> {
+    lease: &'a Lease,
+    effect: Effect,
+    started: Instant,
+    outcome: Outcome,
+    error: Option<Error>,
+}
+
+impl Outcome {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Refused => "refused",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+impl Failed {
+    pub(super) fn refused(error: Error) -> Self {
+        Self { outcome: Outcome::Refused, error }
+    }
+
+    pub(super) fn timed_out(error: Error) -> Self {
+        Self { outcome: Outcome::TimedOut, error }
+    }
+}
+
+/// By the kind of the error, where nothing else says more.
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        let outcome = match error.kind() {
+            ErrorKind::Timeout => Outcome::TimedOut,
+            ErrorKind::ReadOnly => Outcome::Refused,
+            _ => Outcome::Failed,
+        };
+        Self { outcome, error }
+    }
+}
+
+impl<'a> RouteRecord<'a> {
+    pub(super) fn begin(router: &'a Router, level: &'a Consistency) -> Self {
+        let is_wanted = tracing::enabled!(target: ROUTE, Level::DEBUG);
+        Self(is_wanted.then(|| {
+            Box::new(Decided {
+                router,
+                level,
+                want: super::route::want(level),
+                tried: NodeSet::EMPTY,
+                route: None,
+                waits: [Duration::ZERO; 4],
+                waiting: None,
+                outcome: Outcome::Cancelled,
+                error: None,
+            })
+        }))
+    }
+
+    /// From now on it waits for this, until [`waited`](Self::waited).
+    pub(super) fn waits(&mut self, wait: Wait) {
+        if let Some(decided) = &mut self.0 {
+            decided.waiting = Some((wait, Instant::now()));
+        }
+    }
+
+    pub(super) fn waited(&mut self) {
+        if let Some(decided) = &mut self.0 {
+            decided.stop_waiting();
+        }
+    }
+
+    /// This node was chosen for what the call's floor comes to.
+    pub(super) fn chose(&mut self, route: Route, want: Want) {
+        if let Some(decided) = &mut self.0 {
+            (decided.route, decided.want) = (Some(route), want);
+        }
+    }
+
+    /// It has ended by itself, when these nodes had been asked.
+    pub(super) fn end(mut self, tried: NodeSet, failed: Option<&Failed>) {
+        if let Some(decided) = &mut self.0 {
+            decided.tried = tried;
+            decided.outcome = failed.map_or(Outcome::Succeeded, |failed| failed.outcome);
+            decided.error = failed.map(|failed| failed.error.kind());
+        }
+    }
+}
+
+impl Decided<'_> {
+    fn stop_waiting(&mut self) {
+        if let Some((wait, since)) = self.waiting.take() {
+            self.waits[wait as usize] += since.elapsed();
+        }
+    }
+
+    fn tell(&mut self) {
+        self.stop_waiting();
+        let [start, connection, replay, fallback] = self.waits.map(|wait| wait.as_secs_f64());
+        let node = self.route.and_then(|route| self.router.inner.nodes.get(route.node));
+        let node = node.as_deref();
+        let endpoint = node.map(Node::endpoint);
+        // In time for one that was cancelled, too.
+        let tried = self.tried | self.route.map_or(NodeSet::EMPTY, |route| NodeSet::one(route.node));
+        let replicas = self.replicas();
+        let message = match self.outcome {
+            Outcome::Succeeded => "routed",
+            _ => "not routed",
+        };
+        tracing::event!(
+            target: ROUTE,
+            Level::DEBUG,
+            {
+                { OUTCOME } = self.outcome.as_str(),
+                { LEVEL } = level(self.level),
+                { REASON } = self.route.map(|route| route.reason.as_str()),
+                { NODE } = node.map(|node| &**node.name()),
+                { ROLE } = node.map(|node| node.role().as_str()),
+                { SYSTEM } = POSTGRESQL,
+                { NAMESPACE } = endpoint.and_then(|endpoint| endpoint.database.as_deref()),
+                { SERVER_ADDRESS } = endpoint.and_then(|endpoint| endpoint.host.as_deref()),
+                { SERVER_PORT } = endpoint.and_then(|endpoint| endpoint.port),
+                { ATTEMPTS } = tried.len() as u64,
+                { WAIT_START } = start,
+                { WAIT_CONNECTION } = connection,
+                { WAIT_REPLAY } = replay,
+                { WAIT_FALLBACK } = fallback,
+                { REPLICAS } = replicas.as_deref(),
+                { ERROR_KIND } = self.error.map(ErrorKind::as_str),
+            },
+            "{message}"
+        );
+    }
+
+    /// Why the replicas do not serve, for a read that an ordinary one has not got.
+    fn replicas(&self) -> Option<String> {
+        let has_replica = self.outcome == Outcome::Succeeded
+            && self.route.is_some_and(|route| matches!(route.reason, Reason::Replica | Reason::OnlyNode));
+        if self.want == Want::Strong || has_replica {
+            return None;
+        }
+        let (mut text, inner) = (String::new(), &self.router.inner);
+        for node in inner.nodes.all().iter().filter(|node| node.role() == Role::Replica) {
+            let separator = if text.is_empty() { "" } else { "; " };
+            if let Some(exclusion) = inner.state.exclusion(node.handle().index(), self.want, self.tried) {
+                let _ = write!(text, "{separator}{}: {exclusion}", node.name());
+            }
+        }
+        Some(text).filter(|text| !text.is_empty())
+    }
+}
+
+impl Drop for RouteRecord<'_> {
+    fn drop(&mut self) {
+        if let Some(decided) = &mut self.0 {
+            decided.tell();
+        }
+    }
+}
+
+impl<'a> CallRecord<'a> {
+    /// Of a call for a user: what the router asks for itself is not told.
+    pub(super) fn begin(lease: &'a Lease, effect: Effect) -> Self {
+        let is_wanted = tracing::enabled!(target: CALL, Level::DEBUG) && lease.is_for_user();
+        let started = Instant::now;
+        let called =
+            || Box::new(Called { lease, effect, started: started(), outcome: Outcome::Cancelled, error: None });
+        Self(is_wanted.then(called))
+    }
+
+    /// It has ended by itself.
+    pub(super) fn end(mut self, failed: Option<&Failed>) {
+        if let Some(called) = &mut self.0 {
+            called.outcome = failed.map_or(Outcome::Succeeded, |failed| failed.outcome);
+            called.error = failed.map(|failed| failed.error.clone());
+        }
+    }
+}
+
+impl Called<'_> {
+    fn tell(&self) {
+        let node = self.lease.node();
+        let endpoint = node.endpoint();
+        let status = self.error.as_ref().and_then(Error::sqlstate);
+        let kind = self.error.as_ref().map(|error| error.kind().as_str());
+        tracing::event!(
+            target: CALL,
+            Level::DEBUG,
+            {
+                { OUTCOME } = self.outcome.as_str(),
+                { EFFECT } = match self.effect {
+                    Effect::Read => "read",
+                    Effect::Write => "write",
+                    Effect::Append => "append",
+                },
+                { DURATION } = self.started.elapsed().as_secs_f64(),
+                { NODE } = &**node.name(),
+                { ROLE } = self.lease.role().as_str(),
+                { SYSTEM } = POSTGRESQL,
+                { NAMESPACE } = endpoint.database.as_deref(),
+                { SERVER_ADDRESS } = endpoint.host.as_deref(),
+                { SERVER_PORT } = endpoint.port,
+                { STATUS_CODE } = status,
+                { ERROR_TYPE } = status.or(kind),
+                { ERROR_KIND } = kind,
+            },
+            "called"
+        );
+    }
+}
+
+impl Drop for CallRecord<'_> {
+    fn drop(&mut self) {
+        if let Some(called) = &self.0 {
+            called.tell();
+        }
+    }
+}
+
+impl Lease {
+    /// A call that is refused before anything is sent.
+    pub(super) fn refuse(&self, effect: Effect, error: Error) -> Error {
+        let error = error.with_node(Arc::clone(self.node().name()));
+        let failed = Failed::refused(error);
+        CallRecord::begin(self, effect).end(Some(&failed));
+        failed.error
+    }
+}
+
+fn level(level: &Consistency) -> &'static str {
+    match level {
+        Consistency::Strong => "strong",
+        Consistency::Eventual => "eventual",
+        Consistency::AtLeast(_) => "at_least",
+        Consistency::Bounded(_) => "bounded",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn where_nobody_wants_it_a_record_is_empty() {
+        let builder = Router::builder().primary("postgres://localhost/shop?sslmode=disable").probe_interval(None);
+        let router = builder.build().unwrap();
+        assert!(RouteRecord::begin(&router, &Consistency::Strong).0.is_none());
+    }
+}

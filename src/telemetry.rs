@@ -1,0 +1,134 @@
+//! The names by which the router tells what it does, as events of [`tracing`](https://docs.rs/tracing).
+//!
+//! There are three kinds of events, each with a target of its own to filter by. Nothing is computed for those that no
+//! subscriber wants. No SQL, no parameters, no results and no passwords are in them, and no messages of the server, which
+//! quote values.
+//!
+//! | target | level | one for each |
+//! |---|---|---|
+//! | [`ROUTE`] | debug | decision: which node, why, what was waited for, or why none |
+//! | [`CALL`] | debug | answer that a call has waited for, or could not be waited for |
+//! | [`TOPOLOGY`] | info to error | change of the cluster, as [`Router::watch`](crate::Router::watch) tells it |
+//!
+//! Names are those of [OpenTelemetry's conventions for databases](https://opentelemetry.io/docs/specs/semconv/database/)
+//! where these have one, and begin with `mainstem.` else. Times are in seconds.
+//!
+//! They are events and no spans: they belong to the span that the application has opened, and a span for each round trip would be
+//! most of its trace. `db.query.text` and `db.operation.name` are missing on purpose: the router does not read your SQL.
+
+// Targets.
+
+/// The target of decisions. Each has [`OUTCOME`], [`LEVEL`], [`ATTEMPTS`] and the waits ([`WAIT_START`], [`WAIT_CONNECTION`],
+/// [`WAIT_REPLAY`], [`WAIT_FALLBACK`]); [`REASON`] and the [node](NODE) that was asked last, if any was; [`REPLICAS`] when a
+/// read has not gone to an ordinary replica; and [`ERROR_KIND`] when there is an error.
+pub const ROUTE: &str = "mainstem::route";
+
+/// The target of calls: a statement, a part of a transaction, the next rows of a stream, and the first time on a connection the
+/// preparing of a statement. (Not what the router asks for itself, such as probes, and not the work of migrations.) Each has [`OUTCOME`], [`EFFECT`], [`DURATION`] and the [node](NODE), and if it has failed
+/// [`ERROR_TYPE`], [`ERROR_KIND`] and, from a server, [`STATUS_CODE`].
+pub const CALL: &str = "mainstem::call";
+
+/// The target of changes of the cluster: [`PRIMARY`] and [`TIMELINE`], or a [node](NODE) with [`ROLE`] and [`CONDITION`], or
+/// [`FALLBACK_SPENT`].
+pub const TOPOLOGY: &str = "mainstem::topology";
+
+// OpenTelemetry's names.
+
+/// Always [`POSTGRESQL`].
+pub const SYSTEM: &str = "db.system.name";
+
+/// The value of [`SYSTEM`].
+pub const POSTGRESQL: &str = "postgresql";
+
+/// The database. Missing for the pools of others, whose settings are not known.
+pub const NAMESPACE: &str = "db.namespace";
+
+/// The node's host, or the folder of its socket, from its URL. Missing for the pools of others.
+pub const SERVER_ADDRESS: &str = "server.address";
+
+/// The node's port.
+pub const SERVER_PORT: &str = "server.port";
+
+/// The server's SQLSTATE, when its answer was an error.
+pub const STATUS_CODE: &str = "db.response.status_code";
+
+/// The SQLSTATE, or without one the [kind of the error](ERROR_KIND).
+pub const ERROR_TYPE: &str = "error.type";
+
+// Our own.
+
+/// The node's name, as in [`NodeSnapshot`](crate::NodeSnapshot).
+pub const NODE: &str = "mainstem.node";
+
+/// `primary` or `replica`: what the node was to the call, or is.
+pub const ROLE: &str = "mainstem.node.role";
+
+/// Whether the node serves, and why not: the [`NodeCondition`](crate::NodeCondition) in words.
+pub const CONDITION: &str = "mainstem.node.condition";
+
+/// The name of the node that takes writes.
+pub const PRIMARY: &str = "mainstem.primary";
+
+/// The newest timeline that was ever seen.
+pub const TIMELINE: &str = "mainstem.timeline";
+
+/// Whether the primary serves as many reads for replicas as it may.
+pub const FALLBACK_SPENT: &str = "mainstem.fallback.spent";
+
+/// `strong`, `eventual`, `at_least` or `bounded`.
+pub const LEVEL: &str = "mainstem.consistency";
+
+/// Why this node, the last one that was asked:
+///
+/// | value | it is |
+/// |---|---|
+/// | `primary` | the primary, for a strong call |
+/// | `replica` | a replica that qualifies |
+/// | `unproven` | a replica that may have got as far as the call needs, which its connection proves |
+/// | `spill_over` | a replica elsewhere, since none that is near qualifies and has a free connection |
+/// | `full` | a replica whose connections are all taken, as those of all that qualify |
+/// | `older_timeline` | a replica that has not followed the last failover, since none has |
+/// | `lagging` | a replica that lags, since the primary may serve no more |
+/// | `trial` | a replica that is out of service, to find out whether it still is |
+/// | `only_node` | the only node |
+/// | `fallback` | the primary, since no replica qualifies |
+/// | `last_resort` | a replica out of service, since nobody else can serve |
+pub const REASON: &str = "mainstem.reason";
+
+/// Of each replica that does not qualify, why not: `10.0.0.2:5432: it lags too far behind; …`.
+pub const REPLICAS: &str = "mainstem.replicas";
+
+/// How it ended:
+///
+/// | value | meaning |
+/// |---|---|
+/// | `succeeded` | a connection of a node; an answer |
+/// | `refused` | by the router, which has sent nothing (split brain, no replica that qualifies, a write on a replica, …), or by a server for want of the right to write |
+/// | `failed` | nodes cannot be reached, a connection was lost, the server's answer is an error |
+/// | `timed_out` | a limit ran out |
+/// | `cancelled` | whoever called has given up |
+pub const OUTCOME: &str = "mainstem.outcome";
+
+/// The [`ErrorKind`](crate::ErrorKind), in small letters: `outcome_unknown` tells a write that may have happened.
+pub const ERROR_KIND: &str = "mainstem.error.kind";
+
+/// What the call may do: `read`, `write`, or `append` to the log.
+pub const EFFECT: &str = "mainstem.effect";
+
+/// How many nodes this call has asked for a connection so far, those that were lost under it included.
+pub const ATTEMPTS: &str = "mainstem.attempts";
+
+/// How long the decision waited until every node had told what it is, right behind the start.
+pub const WAIT_START: &str = "mainstem.wait.start";
+
+/// How long it waited for a free connection, or for a new one.
+pub const WAIT_CONNECTION: &str = "mainstem.wait.connection";
+
+/// How long it waited for a replica to replay what the read must contain.
+pub const WAIT_REPLAY: &str = "mainstem.wait.replay";
+
+/// How long it waited for a place in the budget of the [fallback](crate::RouterBuilder::fallback).
+pub const WAIT_FALLBACK: &str = "mainstem.wait.fallback";
+
+/// From the call to its answer.
+pub const DURATION: &str = "mainstem.duration";

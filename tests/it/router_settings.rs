@@ -1,0 +1,100 @@
+//! A router whose settings name nodes without their roles: it finds them out.
+
+use std::time::Duration;
+
+use mainstem::{
+    Consistency, ErrorKind, PrimaryState, Role, RouterBuilder,
+    testing::{LocalCluster, TestDatabase},
+};
+use tokio::time::timeout;
+
+use crate::support::{database, started};
+
+const HANG: Duration = Duration::from_secs(30);
+
+/// The hosts of these URLs behind the credentials of the first one, and the database.
+fn list(urls: &[String]) -> String {
+    let (credentials, rest) = urls[0].split_once('@').unwrap();
+    let (_, database) = rest.split_once('/').unwrap();
+    let hosts: Vec<&str> = urls.iter().map(|url| url.split(['@', '/']).nth(3).unwrap()).collect();
+    format!("{credentials}@{}/{database}", hosts.join(","))
+}
+
+/// Of the shared cluster, the primary last.
+fn urls(database: &TestDatabase<'_>) -> Vec<String> {
+    let mut urls = database.replica_urls();
+    urls.push(database.primary_url());
+    urls
+}
+
+#[tokio::test]
+async fn of_a_url_list_the_roles_are_found_by_asking() {
+    let database = database().await;
+    let list = list(&urls(&database));
+    let separator = if list.contains('?') { '&' } else { '?' };
+    let url = format!("{list}{separator}mainstem.max_connections=3&mainstem.require_replicas=true");
+    let primary = database.primary_url();
+    for is_checked in [true, false] {
+        let builder = RouterBuilder::from_url(&url).unwrap();
+        // Without the check the first call waits until everybody was asked.
+        let router = if is_checked { builder.connect().await.unwrap() } else { builder.build().unwrap() };
+        let client = timeout(HANG, router.client()).await.unwrap().unwrap();
+        assert!(primary.contains(client.node()) && client.role() == Role::Primary);
+        client.batch_execute("CREATE TABLE IF NOT EXISTS here ()").await.unwrap();
+        let snapshot = router.snapshot();
+        assert_eq!(snapshot.primary, PrimaryState::Known(client.node().into()));
+        let roles: Vec<Role> = snapshot.nodes.iter().map(|node| node.role).collect();
+        assert_eq!(roles, [Role::Replica, Role::Replica, Role::Primary]);
+        assert!(snapshot.nodes.iter().all(|node| node.capacity == Some(3)));
+        for _ in 0..5 {
+            assert_eq!(router.client_at(Consistency::Eventual).await.unwrap().role(), Role::Replica);
+        }
+    }
+}
+
+#[tokio::test]
+async fn the_environment_is_enough_to_connect() {
+    let database = database().await;
+    let list = list(&urls(&database));
+    // As secrets are handed to containers: apart.
+    let (credentials, rest) = list.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
+    let (user, password) = credentials.split_once(':').unwrap();
+    let vars = [
+        ("MAINSTEM_URL", format!("postgres://{rest}")),
+        ("PGUSER", user.to_owned()),
+        ("PGPASSWORD", password.to_owned()),
+        ("MAINSTEM_CALL_TIMEOUT", "10s".to_owned()),
+    ];
+    let router = RouterBuilder::from_vars(vars.clone()).unwrap().connect().await.unwrap();
+    router.client().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
+    let wrong = vars.map(|(name, value)| (name, if name == "PGPASSWORD" { "wrong".to_owned() } else { value }));
+    let error = RouterBuilder::from_vars(wrong).unwrap().connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+}
+
+#[tokio::test]
+async fn a_url_list_outlives_failovers_and_says_when_nobody_or_two_take_writes() {
+    let cluster = started(LocalCluster::builder().replicas(2)).await;
+    let urls: Vec<String> = cluster.nodes().iter().map(|node| node.url()).collect();
+    let connect = async || timeout(HANG, RouterBuilder::from_url(list(&urls)).unwrap().connect()).await.unwrap();
+    let router = connect().await.unwrap();
+    let names: Vec<_> = router.snapshot().nodes.iter().map(|node| node.name.clone()).collect();
+    cluster.nodes()[0].stop().await.unwrap();
+    let error = connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
+    let report = error.report();
+    assert!(report.contains("none of the nodes takes writes") && report.contains(&*names[0]), "{report}");
+
+    cluster.nodes()[1].promote().await.unwrap();
+    let promoted = PrimaryState::Known(names[1].clone());
+    let mut watch = router.watch();
+    let found = async { while watch.next().await.is_some_and(|snapshot| snapshot.primary != promoted) {} };
+    timeout(HANG, found).await.unwrap();
+    assert_eq!(connect().await.unwrap().client().await.unwrap().node(), &*names[1]);
+
+    // Nobody has told it that the other one has been promoted.
+    cluster.nodes()[2].promote().await.unwrap();
+    let error = connect().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::SplitBrain, "{}", error.report());
+    assert!(names[1..].iter().all(|name| error.report().contains(&**name)), "{}", error.report());
+}
