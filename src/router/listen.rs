@@ -30,7 +30,8 @@ pub(crate) struct Listener {
 
 impl Router {
     /// Opens a connection to the primary that listens to `channel`, which is no more than letters, digits and `_`. `None` when
-    /// the primary's pool was handed to the router, which then cannot open any.
+    /// the primary's pool was handed to the router, which then cannot open any, and behind a pooler of transactions: what
+    /// listens there is a session that others get.
     pub(crate) async fn listen(&self, channel: &str, deadline: Deadline) -> Result<Option<Listener>> {
         self.inner.probes.keep_asking();
         let Decision::Route(route) = self.inner.state.choose(Want::Strong, NodeSet::EMPTY) else {
@@ -43,6 +44,9 @@ impl Router {
         let opened = timeout_at(deadline.at(), node.dedicated()).await;
         let opened = opened.map_err(|_| named(failure::on_deadline(deadline, Effect::Read)))?;
         let Some(connection) = opened.transpose()? else { return Ok(None) };
+        if connection.is_pooled() {
+            return Ok(None);
+        }
         if connection.role() != Role::Primary {
             return Err(named(Error::new(ErrorKind::Unavailable, "it was the primary, and has become a replica")));
         }

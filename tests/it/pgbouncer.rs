@@ -9,7 +9,8 @@ use std::{
 
 use futures_util::future::try_join_all;
 use mainstem::{
-    Consistency, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Role, Router, RouterBuilder,
+    AppendCondition, Consistency, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Role, Router,
+    RouterBuilder, Subscribe,
     testing::{TestDatabase, event_store::failures},
 };
 use serde_json::json;
@@ -18,6 +19,7 @@ use tokio::{sync::OnceCell, time::timeout};
 use self::process::PgBouncer;
 use crate::{
     sessions::own_writes_are_read,
+    subscriptions::next,
     support::{self, cluster, database, event},
 };
 
@@ -171,6 +173,44 @@ async fn without_the_switch_it_fails_at_once() {
     cluster().await.wait_until_caught_up().await.unwrap();
     let read = store.query(&Filter::any_event()).consistency(Consistency::Eventual).await.unwrap();
     assert_eq!((read.len(), read.role()), (1, Role::Replica));
+}
+
+/// Who listens through the pooler leaves a session that listens to those who come after him, and hears nothing himself.
+#[tokio::test]
+async fn a_subscription_through_it_looks_and_does_not_listen() {
+    let Some(rig) = rig().await else { return };
+    let direct = support::router(&rig.database).await;
+    let logged = format!("ALTER DATABASE {} SET log_statement = 'all'", rig.database.name());
+    direct.client().await.unwrap().batch_execute(&logged).await.unwrap();
+    let name = LogName::new("listens_to_nobody", "events").unwrap();
+    let beside = PostgresEventStore::with_name(&support::router(&rig.database).await, name.clone());
+    beside.migrate().await.unwrap();
+    let listening = async || {
+        let listen = format!("LISTEN {}", name.channel());
+        cluster().await.primary().log().unwrap().matches(&listen).count()
+    };
+    let everything = Filter::any_event();
+    let mut subscriptions = Vec::new();
+    // The second one, beside the pooler, shows that listening would be seen.
+    for store in [PostgresEventStore::with_name(&rig.router().await, name.clone()), beside] {
+        let mut subscription = store.subscribe(&everything).consistency(Consistency::Strong).build();
+        let before = store.query(&everything).await.unwrap().len();
+        // It waits for the last ones.
+        for position in 1..=before + 2 {
+            if position > before {
+                store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+            }
+            assert_eq!(next(&mut subscription).await.position(), position as u64);
+        }
+        subscriptions.push(subscription);
+    }
+    let seen = async {
+        while listening().await == 0 {
+            let _ = timeout(Duration::from_millis(20), next(&mut subscriptions[1])).await;
+        }
+    };
+    timeout(HANG, seen).await.expect("the one beside the pooler listens");
+    assert_eq!(listening().await, 1);
 }
 
 #[tokio::test]

@@ -28,7 +28,7 @@ fn of_type(event_type: &str) -> Filter {
 }
 
 /// The next event, over all errors.
-async fn next(subscription: &mut Subscription) -> Event {
+pub(crate) async fn next(subscription: &mut Subscription) -> Event {
     let mut said = Vec::new();
     let next = async {
         loop {

@@ -96,7 +96,7 @@ impl RouterBuilder {
     ///     ("MAINSTEM_MAX_CONNECTIONS", "20"),
     ///     ("PGPASSWORD", "secret"),
     /// ])?;
-    /// # mainstem::Result::Ok(())
+    /// # Ok::<(), mainstem::Error>(())
     /// ```
     ///
     /// # Errors

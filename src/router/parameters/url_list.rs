@@ -39,7 +39,7 @@ impl RouterBuilder {
     ///
     /// let error = RouterBuilder::from_url("postgres://db1,db2/shop?mainstem.max_conections=20").unwrap_err();
     /// assert!(error.to_string().contains("did you mean mainstem.max_connections?"));
-    /// # mainstem::Result::Ok(())
+    /// # Ok::<(), mainstem::Error>(())
     /// ```
     ///
     /// # Errors
