@@ -81,7 +81,7 @@ async fn a_decision_for_the_primary_says_why_no_replica_serves_and_what_was_wait
     let told = records.take(ROUTE);
     let last = told.last().unwrap();
     assert_eq!((last.get(LEVEL), last.get(REASON), last.get(OUTCOME)), ("at_least", "fallback", "succeeded"));
-    assert!(last.number(WAIT_REPLAY) >= 0.05 && last.number(ATTEMPTS) == 2.0, "{told:#?}");
+    assert!(last.number(WAIT_REPLAY) > 0.0 && last.number(ATTEMPTS) == 2.0, "{told:#?}");
     let replica = router.snapshot().nodes[1].name.clone();
     assert_eq!(last.get(REPLICAS), format!("{replica}: this call has tried it"), "{told:#?}");
     // That it was behind was a call that has failed.
@@ -113,7 +113,7 @@ async fn decisions_without_a_node_are_refused_or_failed_or_timed_out_or_cancelle
     let held = protect.client_at(Consistency::Eventual).await.unwrap();
     let told = ended(&protect, Consistency::Eventual).await;
     assert_eq!((told.get(OUTCOME), told.get("message")), ("refused", "not routed"), "{told:#?}");
-    assert!(told.number(WAIT_FALLBACK) >= 0.05 && !told.get(REPLICAS).is_empty(), "{told:#?}");
+    assert!(told.number(WAIT_FALLBACK) > 0.0 && !told.get(REPLICAS).is_empty(), "{told:#?}");
     drop(held);
 
     let unreachable = Router::builder().primary(nobody().await).probe_interval(None).build().unwrap();
@@ -129,7 +129,7 @@ async fn decisions_without_a_node_are_refused_or_failed_or_timed_out_or_cancelle
     };
     let told = ended(&full, Consistency::Strong).await;
     assert_eq!((told.get(OUTCOME), told.get(ERROR_KIND), told.get(NODE)), ("timed_out", "timeout", held.node()));
-    assert!(told.number(WAIT_CONNECTION) >= 0.05, "{told:#?}");
+    assert!(told.number(WAIT_CONNECTION) > 0.0, "{told:#?}");
     drop(held);
 
     let full = narrow(&database).acquire_timeout(HANG).build().unwrap();
