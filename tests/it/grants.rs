@@ -240,10 +240,10 @@ async fn a_migrator_a_writer_and_a_reader_may_what_they_are_for_and_no_more() {
     for store in [migrating, writing, &consuming] {
         let mut consumer = store.consumer("c", &all).build().unwrap();
         let batch = consumer.next_batch().await.unwrap().unwrap();
-        consumer.commit(&batch).await.unwrap();
         let transaction = consumer.transaction(&batch).await.unwrap();
         transaction.skip(&batch.events()[0], "no", 1).await.unwrap();
         transaction.commit().await.unwrap();
+        consumer.commit(&batch).await.unwrap();
         consumer.close().await.unwrap();
         for change in [store.consumer_control("c").pause().await, store.consumer_control("c").delete().await] {
             change.unwrap();

@@ -16,6 +16,8 @@ pub(in crate::store) struct Candidate<'a> {
     /// Of each event.
     pub(in crate::store) keys: &'a [EventKeys],
     pub(in crate::store) guard: Option<(&'a Filter, &'a GuardKeys)>,
+    /// The stream that it goes to.
+    pub(in crate::store) stream: Option<&'a str>,
     /// Whether it has to be sent, whatever the others would do to its condition.
     pub(in crate::store) goes_first: bool,
 }
@@ -43,17 +45,20 @@ pub(in crate::store) enum Turn {
 /// Plans a batch of `most` appends: nothing in it breaks the condition of anything behind it. The first candidate is always in
 /// it.
 ///
-/// Put off is who has an id that is in the batch already: it is perhaps the repeat of an append that is not written yet.
+/// Put off is who has an id that is in the batch already: it is perhaps the repeat of an append that is not written yet. And who
+/// goes to a stream behind somebody who does not go now: it may expect the version that this one leaves.
 pub(in crate::store) fn plan(candidates: &[Candidate<'_>], most: usize) -> Vec<Turn> {
     let wanted: HashSet<u64> =
         candidates.iter().filter_map(|it| it.guard).flat_map(|(_, keys)| keys.hashes()).copied().collect();
     let mut ids: HashSet<EventId> = HashSet::new();
+    let mut held_streams: HashSet<&str> = HashSet::new();
     let mut batch = Batch::default();
     let mut turns = Vec::with_capacity(candidates.len());
     for (place, candidate) in candidates.iter().enumerate() {
-        let is_free = candidate.events.iter().all(|event| !ids.contains(&event.id()));
+        let is_free = candidate.stream.is_none_or(|stream| !held_streams.contains(stream))
+            && candidate.events.iter().all(|event| !ids.contains(&event.id()));
         let rivals = if is_free { batch.rivals(candidate) } else { Vec::new() };
-        turns.push(match () {
+        let turn = match () {
             () if !is_free || candidate.goes_first && batch.appends > 0 => Turn::Later,
             () if !rivals.is_empty() => Turn::Behind(rivals),
             () if batch.appends == most.max(1) => Turn::Later,
@@ -62,7 +67,11 @@ pub(in crate::store) fn plan(candidates: &[Candidate<'_>], most: usize) -> Vec<T
                 batch.add(place, candidate, &wanted);
                 Turn::Now
             }
-        });
+        };
+        if turn != Turn::Now {
+            held_streams.extend(candidate.stream);
+        }
+        turns.push(turn);
     }
     turns
 }

@@ -34,7 +34,7 @@ impl Owned {
 
     fn candidate(&self) -> Candidate<'_> {
         let guard = self.guard.as_ref().map(|(filter, keys)| (filter, keys));
-        Candidate { events: &self.events, keys: &self.keys, guard, goes_first: false }
+        Candidate { events: &self.events, keys: &self.keys, guard, stream: None, goes_first: false }
     }
 }
 
@@ -97,6 +97,15 @@ fn an_id_is_in_a_batch_once() {
         Owned::new(vec![twice.with_id(EventId::new())], None),
     ];
     assert_eq!(planned(&appends, 9), [Turn::Now, Turn::Later, Turn::Now]);
+}
+
+#[test]
+fn nobody_overtakes_another_one_of_the_same_stream() {
+    let appends = [hot(None), hot(Some("hot")), hot(None), hot(None)];
+    let streams = [None, Some("s"), Some("s"), Some("t")];
+    let candidates = appends.iter().zip(streams).map(|(it, stream)| Candidate { stream, ..it.candidate() });
+    let turns = plan(&candidates.collect::<Vec<_>>(), 9);
+    assert_eq!(turns, [Turn::Now, behind([(0, 0)]), Turn::Later, Turn::Now]);
 }
 
 #[test]

@@ -50,7 +50,8 @@ impl Prepared {
 
     pub(super) fn candidate(&self, goes_first: bool) -> Candidate<'_> {
         let guard = self.guard.as_ref().map(|guard| (&guard.filter, &guard.keys));
-        Candidate { events: &self.events, keys: &self.keys, guard, goes_first }
+        let stream = self.stream.as_ref().map(|stream| &*stream.id);
+        Candidate { events: &self.events, keys: &self.keys, guard, stream, goes_first }
     }
 }
 
