@@ -136,6 +136,17 @@ async fn a_repeat_that_is_overtaken_has_its_first_result() {
     }
 }
 
+/// An event of the same batch is none that has come behind what the log does not hold yet.
+#[tokio::test]
+async fn a_condition_from_beyond_the_head_is_no_conflict_with_the_batch() {
+    let (_database, router, store) = store().await;
+    let beyond = AppendCondition::fail_if_events_match(boundary("hot")).after_position(50);
+    let appends = vec![(in_boundary("hot"), AppendCondition::none()), (in_boundary("hot"), beyond)];
+    let results = together(&router, &store, appends).await;
+    assert!(results[0].is_ok(), "{results:?}");
+    assert_eq!(results[1].as_ref().unwrap_err().kind(), ErrorKind::LogDiverged, "{results:?}");
+}
+
 /// Who is not sent is answered by who has the lock: nobody else would know whether an earlier try of it is under way.
 #[tokio::test]
 async fn without_anything_to_send_the_lock_is_waited_for_all_the_same() {
