@@ -181,8 +181,9 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
     // A plan for values of which it is not known how rare they are would like to have help, which takes longer to start than
     // the search takes.
     let eager = ["parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"];
-    for setting in eager {
-        let sql = format!("ALTER DATABASE {} SET {setting} = 0", log.database.name());
+    let any_value = ("plan_cache_mode", "force_generic_plan");
+    for (setting, value) in eager.map(|setting| (setting, "0")).into_iter().chain([any_value]) {
+        let sql = format!("ALTER DATABASE {} SET {setting} = {value}", log.database.name());
         log.admin.client().await.unwrap().batch_execute(&sql).await.unwrap();
     }
     let router = Router::builder().primary(log.database.primary_url()).max_connections(1).connect().await.unwrap();
