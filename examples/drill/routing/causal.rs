@@ -229,7 +229,9 @@ impl Client {
     /// is told to be there, and is not in the answer.
     async fn read_sql_by_column(&self) -> mainstem::Result<(i64, Role, bool)> {
         let client = self.router.client_at(Consistency::Eventual).await?;
-        let sql = "SELECT coalesce(pg_last_wal_replay_lsn() >= $2, true), (SELECT value FROM counters WHERE id = $1)";
+        // A read that takes its time: what is replayed meanwhile is behind its snapshot, and before its guard.
+        let sql = "SELECT coalesce(pg_last_wal_replay_lsn() >= $2, true), (SELECT value FROM counters WHERE id = $1) \
+                   FROM (SELECT pg_sleep(0.002)) AS meanwhile";
         let written = PgLsn::from(self.written.load(Ordering::Relaxed));
         let end = Instant::now() + PATIENCE;
         loop {
