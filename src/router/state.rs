@@ -18,13 +18,17 @@ use tokio::sync::{Notify, watch};
 use super::{
     Role, RouterSnapshot,
     core::{
-        Asked, Budget, Cluster, Config, ConnectFailure, Decision, Exclusion, Live, MOST_NODES, NodeConfig, NodeLive,
-        NodeSet, Observation, Outline, Reason, Report, Route, STEP, Table, Want, Wish, Writer, mix,
+        Asked, Budget, Cluster, Config, Decision, Exclusion, Live, MOST_NODES, NodeConfig, NodeSet, Observation,
+        Outline, Reason, Route, STEP, Table, Want, Wish, Writer, mix,
     },
     floor::{Demand, Floor, Unplaceable},
     watch::{Watched, log_changes},
 };
-use crate::{lsn::Lsn, scope::Consistency, token::Place};
+use crate::scope::Consistency;
+
+mod handle;
+
+pub(super) use self::handle::{InFlight, NodeHandle};
 
 #[derive(Debug)]
 pub(super) struct State {
@@ -58,26 +62,6 @@ pub(super) struct State {
 struct Told {
     cluster: Cluster,
     outline: Outline,
-}
-
-/// One node, as those see it who work for it.
-#[derive(Clone, Debug)]
-pub(super) struct NodeHandle {
-    slot: Arc<Slot>,
-}
-
-/// The place of a node among the others. When the last one who holds it lets go of it, and the node has left, it is free.
-#[derive(Debug)]
-struct Slot {
-    state: Arc<State>,
-    index: usize,
-}
-
-/// A call that counts as one of its node until it is dropped.
-#[derive(Debug)]
-pub(super) struct InFlight {
-    node: NodeHandle,
-    is_fallback: bool,
 }
 
 impl State {
@@ -331,172 +315,6 @@ impl State {
     }
 }
 
-impl NodeHandle {
-    pub(super) fn new(state: Arc<State>, index: usize) -> Self {
-        Self { slot: Arc::new(Slot { state, index }) }
-    }
-
-    pub(super) fn random(&self) -> u64 {
-        self.slot.state.random()
-    }
-
-    /// Whether it was added, and has not said yet what it is.
-    pub(super) fn is_joining(&self) -> bool {
-        self.slot.state.table.load().is_joining(self.slot.index)
-    }
-
-    /// Whether it is out of service.
-    pub(super) fn is_ejected(&self) -> bool {
-        self.slot.state.table.load().is_ejected(self.slot.index)
-    }
-
-    /// Its place among the router's nodes.
-    pub(super) fn index(&self) -> usize {
-        self.slot.index
-    }
-
-    /// The role that the node plays now, and how often it has become something else.
-    pub(super) fn standing(&self) -> (Role, u32) {
-        let standing =
-            self.slot.state.standings.get(self.slot.index).map_or(0, |standing| standing.load(Ordering::Acquire));
-        (if standing & 1 == 0 { Role::Replica } else { Role::Primary }, (standing >> 1) as u32)
-    }
-
-    /// Whether another node has replaced it as the primary, or nobody knows which one it is.
-    pub(super) fn is_fenced(&self) -> bool {
-        self.slot.state.table.load().writer() != Writer::One(self.slot.index)
-    }
-
-    /// The system identifier of its cluster.
-    pub(super) fn system(&self) -> Option<u64> {
-        self.slot.state.system()
-    }
-
-    /// Whether it is still known to satisfy this level.
-    pub(super) fn is_fresh(&self, want: Want) -> bool {
-        self.slot.state.table.load().is_fresh(self.slot.index, want, self.now())
-    }
-
-    pub(super) fn now(&self) -> Duration {
-        self.slot.state.now()
-    }
-
-    pub(super) fn until_next_probe(&self) -> Duration {
-        self.slot.state.told().cluster.next_probe(self.slot.index).saturating_sub(self.now())
-    }
-
-    /// Waits until it is to be asked at once.
-    pub(super) async fn probe_wished(&self) {
-        match self.slot.state.wished.get(self.slot.index) {
-            Some(wished) => wished.notified().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Counts one more call.
-    pub(super) fn enter(&self, is_fallback: bool) -> InFlight {
-        self.slot.state.live.node(self.slot.index).enter();
-        InFlight { node: self.clone(), is_fallback }
-    }
-
-    /// An answer came, to a call of a user's if it was measured.
-    pub(super) fn answered(&self, latency: Option<Duration>) {
-        let (now, live) = (self.slot.state.now(), self.live());
-        live.answered();
-        if let Some(latency) = latency {
-            live.measured(now, latency);
-        }
-        if self.slot.state.table.load().is_answer_news(self.slot.index, now) {
-            self.slot.state.observe(self.slot.index, Observation::Answered);
-        }
-    }
-
-    /// A call has got what it asked for.
-    pub(super) fn served(&self) {
-        self.live().served();
-    }
-
-    /// It has been asked how it is, whatever came of that.
-    pub(super) fn was_asked(&self) {
-        self.slot.state.was_asked(self.slot.index);
-    }
-
-    pub(super) fn call_failed(&self) {
-        self.slot.state.observe(self.slot.index, Observation::CallFailed { served: self.live().calls_served() });
-    }
-
-    pub(super) fn connect_failed(&self, failure: ConnectFailure) {
-        self.slot.state.observe(self.slot.index, Observation::ConnectFailed(failure));
-    }
-
-    pub(super) fn lost(&self) {
-        self.slot.state.observe(self.slot.index, Observation::Lost { served: self.live().calls_served() });
-    }
-
-    /// Connections were closed while nobody used them, perhaps by a restart.
-    pub(super) fn gone(&self) {
-        self.slot.state.observe(self.slot.index, Observation::Gone);
-    }
-
-    pub(super) fn was_silent(&self) {
-        self.slot.state.observe(self.slot.index, Observation::Silent { answers: self.answers() });
-    }
-
-    pub(super) fn probed(&self, report: Report) {
-        self.slot.state.observe(self.slot.index, Observation::Probed(report));
-    }
-
-    /// It has this, as it said when it was asked at `sent_at`.
-    pub(super) fn replayed(&self, place: Place, sent_at: Duration) {
-        let Place { timeline, lsn } = place;
-        self.slot.state.observe(self.slot.index, Observation::Replayed { sent_at, timeline, lsn });
-        self.slot.state.replayed.notify_waiters();
-    }
-
-    /// The place of a write that this connection's server, of this generation, has just acknowledged.
-    pub(super) fn written(&self, generation: u32, lsn: Lsn) -> (Option<u64>, Option<Place>) {
-        let table = self.slot.state.table.load();
-        let is_same = table.writer() == Writer::One(self.slot.index) && self.standing().1 == generation;
-        let timeline = table.writer_timeline().filter(|_| is_same);
-        (table.system(), timeline.map(|timeline| Place { timeline, lsn: lsn.before_page_header() }))
-    }
-
-    /// An operator says so.
-    pub(super) fn forget(&self) {
-        self.slot.state.observe(self.slot.index, Observation::Forgotten);
-    }
-
-    pub(super) fn told_role(&self, role: Role) {
-        self.slot.state.observe(self.slot.index, Observation::Role(role));
-    }
-
-    /// Answers since the beginning, to calls and probes.
-    pub(super) fn answers(&self) -> u32 {
-        self.live().answers()
-    }
-
-    fn live(&self) -> &NodeLive {
-        self.slot.state.live.node(self.slot.index)
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        self.state.told().cluster.release(self.index);
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        let state = &self.node.slot.state;
-        state.live.node(self.node.slot.index).leave();
-        if self.is_fallback {
-            state.live.budget().give_back();
-            state.changed.notify_one();
-        }
-    }
-}
-
 /// The nodes whose bits are set.
 fn nodes_of(bits: u64) -> NodeSet {
     (0..MOST_NODES).filter(|node| bits >> node & 1 == 1).collect()
@@ -507,68 +325,4 @@ fn encode(role: Role, generation: u32) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{Scope, current_consistency, with_eventual_consistency};
-
-    fn state() -> State {
-        let node = |role| NodeConfig { name: "node".into(), role, weight: 1, is_near: true };
-        let config = Config {
-            nodes: [Role::Primary, Role::Replica, Role::Replica].map(node).into(),
-            fallback: crate::Fallback::Protect,
-            max_lag: Duration::from_secs(60),
-            slow_start: Duration::from_secs(5),
-            probe_interval: None,
-            max_ejected_percent: 50,
-        };
-        State::new(config, vec![Some(10); 3], Budget::unlimited(), false)
-    }
-
-    fn is_decided(state: &State) -> bool {
-        let want = crate::router::route::want(&current_consistency());
-        matches!(std::hint::black_box(state.choose(want, NodeSet::EMPTY)), Decision::Route(_))
-    }
-
-    #[tokio::test]
-    async fn a_decision_allocates_nothing_and_waits_for_nobody_who_tells_news() {
-        let state = state();
-        let decide = async || {
-            let (sender, decided) = std::sync::mpsc::channel();
-            let news = state.told();
-            std::thread::scope(|threads| {
-                // What a thread needs for its first decision, it allocates once.
-                let scope = Scope::current();
-                let state = &state;
-                threads.spawn(move || {
-                    scope.run_sync(|| {
-                        let first = is_decided(state);
-                        let mut all = first;
-                        let counted = allocation_counter::measure(|| all &= (0..1000).all(|_| is_decided(state)));
-                        let _ = sender.send((all, counted.count_total));
-                    });
-                });
-                let decided = decided.recv_timeout(Duration::from_secs(30));
-                // Who waits for it goes on, and the scope ends.
-                drop(news);
-                assert_eq!(decided, Ok((true, 0)));
-            });
-        };
-        decide().await;
-        with_eventual_consistency(decide()).await;
-    }
-
-    #[tokio::test]
-    async fn a_decision_with_clock_and_scope_takes_no_time() {
-        let state = state();
-        let rounds = if cfg!(debug_assertions) { 10_000 } else { 3_000_000 };
-        let decide = async || {
-            let started = Instant::now();
-            for _ in 0..rounds {
-                assert!(is_decided(&state));
-            }
-            started.elapsed().as_nanos() as f64 / f64::from(rounds)
-        };
-        println!("strong: decision_ns={:.1}", decide().await);
-        println!("eventual: decision_ns={:.1}", with_eventual_consistency(decide()).await);
-    }
-}
+mod tests;

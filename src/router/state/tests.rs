@@ -1,0 +1,63 @@
+use super::*;
+use crate::{Scope, current_consistency, with_eventual_consistency};
+
+fn state() -> State {
+    let node = |role| NodeConfig { name: "node".into(), role, weight: 1, is_near: true };
+    let config = Config {
+        nodes: [Role::Primary, Role::Replica, Role::Replica].map(node).into(),
+        fallback: crate::Fallback::Protect,
+        max_lag: Duration::from_secs(60),
+        slow_start: Duration::from_secs(5),
+        probe_interval: None,
+        max_ejected_percent: 50,
+    };
+    State::new(config, vec![Some(10); 3], Budget::unlimited(), false)
+}
+
+fn is_decided(state: &State) -> bool {
+    let want = crate::router::route::want(&current_consistency());
+    matches!(std::hint::black_box(state.choose(want, NodeSet::EMPTY)), Decision::Route(_))
+}
+
+#[tokio::test]
+async fn a_decision_allocates_nothing_and_waits_for_nobody_who_tells_news() {
+    let state = state();
+    let decide = async || {
+        let (sender, decided) = std::sync::mpsc::channel();
+        let news = state.told();
+        std::thread::scope(|threads| {
+            // What a thread needs for its first decision, it allocates once.
+            let scope = Scope::current();
+            let state = &state;
+            threads.spawn(move || {
+                scope.run_sync(|| {
+                    let first = is_decided(state);
+                    let mut all = first;
+                    let counted = allocation_counter::measure(|| all &= (0..1000).all(|_| is_decided(state)));
+                    let _ = sender.send((all, counted.count_total));
+                });
+            });
+            let decided = decided.recv_timeout(Duration::from_secs(30));
+            // Who waits for it goes on, and the scope ends.
+            drop(news);
+            assert_eq!(decided, Ok((true, 0)));
+        });
+    };
+    decide().await;
+    with_eventual_consistency(decide()).await;
+}
+
+#[tokio::test]
+async fn a_decision_with_clock_and_scope_takes_no_time() {
+    let state = state();
+    let rounds = if cfg!(debug_assertions) { 10_000 } else { 3_000_000 };
+    let decide = async || {
+        let started = Instant::now();
+        for _ in 0..rounds {
+            assert!(is_decided(&state));
+        }
+        started.elapsed().as_nanos() as f64 / f64::from(rounds)
+    };
+    println!("strong: decision_ns={:.1}", decide().await);
+    println!("eventual: decision_ns={:.1}", with_eventual_consistency(decide()).await);
+}
