@@ -60,9 +60,13 @@ const POSITIONS_DRAWN_AT_THE_END: (&str, &str) =
 
 const A_PLACE_FOR_WHAT_IS_DRAWN: (&str, &str) = ("head_id        uuid;", "head_id        uuid; drawn bigint;");
 
-/// Between the two there is the time that others take for a round trip.
-const DRAWN_BEFORE_THE_LOCK: (&str, &str) =
-    (LOCK, r#"drawn := "mainstem".draw(amount); PERFORM pg_sleep(random() * 0.004); done := pg_advisory_xact_lock("#);
+/// Between the two there is the time that others take for a round trip, and now and then a pause as of a machine that is busy:
+/// who follows the log reads what others write meanwhile.
+const DRAWN_BEFORE_THE_LOCK: (&str, &str) = (
+    LOCK,
+    r#"drawn := "mainstem".draw(amount); PERFORM pg_sleep(CASE WHEN random() < 0.05 THEN 0.05 ELSE random() * 0.004 END);
+    done := pg_advisory_xact_lock("#,
+);
 
 const POSITIONS_DRAWN_BEFORE: (&str, &str) = (INSERT, "recorded := clock_timestamp(); head := drawn - 1;");
 
