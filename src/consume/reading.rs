@@ -237,7 +237,13 @@ impl Reading {
     fn read_on(&mut self, piece: Piece) -> Option<Batch> {
         let (position, end) = (self.after.position(), piece.head.map_or(0, |head| head.position()));
         let Some(reached) = piece.reached else {
+            let is_hole = self.plan.filter.items().is_some() && end > position.saturating_add(self.window);
             let next = match self.after {
+                // Somebody has deleted what the piece spans, whatever the documents say: what is behind it is still due.
+                _ if is_hole => {
+                    self.window = self.window.saturating_mul(2).min(WIDEST);
+                    self.read(false)
+                }
                 After::Mark(_) if piece.role == Role::Replica && end < position => self.behind(),
                 _ => self.in_vain(),
             };

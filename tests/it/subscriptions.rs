@@ -72,9 +72,13 @@ async fn end(subscription: &mut Subscription) -> Error {
 }
 
 async fn lose_events_behind(router: &Router, position: u64) {
+    lose_events(router, &format!("position > {position}")).await;
+}
+
+async fn lose_events(router: &Router, which: &str) {
     let lose = format!(
         "ALTER TABLE mainstem.events DISABLE TRIGGER events_append_only; \
-         DELETE FROM mainstem.events WHERE position > {position}; \
+         DELETE FROM mainstem.events WHERE {which}; \
          ALTER TABLE mainstem.events ENABLE ALWAYS TRIGGER events_append_only"
     );
     router.client().await.unwrap().batch_execute(&lose).await.unwrap();
@@ -239,6 +243,20 @@ async fn a_live_subscription_notices_that_the_log_has_lost_what_it_has_read() {
         append(&store, &["X", "Y"]).await;
         let error = end(&mut store.subscribe(&of_type("X")).consistency(level).start(live).build()).await;
         assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
+    }
+}
+
+/// There are no holes in a log, but where somebody has deleted by hand; then there are still events behind them.
+#[tokio::test]
+async fn a_hole_wider_than_what_is_looked_through_at_a_time_is_passed() {
+    let (_database, router, store) = store().await;
+    append(&store, &["A"]).await;
+    append(&store, &["B"; 100]).await;
+    append(&store, &["C"]).await;
+    lose_events(&router, "position BETWEEN 2 AND 100").await;
+    for start in [Start::Beginning, Start::AfterPosition(1)] {
+        let mut subscription = store.subscribe(&of_type("C")).batch_size(1).start(start).build();
+        assert_eq!(next(&mut subscription).await.position(), 102);
     }
 }
 

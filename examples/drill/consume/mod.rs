@@ -120,10 +120,11 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
     eprintln!("all is written; waiting for everybody, and judging …");
     let log = timeout(SETTLE, verdict::read_log(&store)).await.map_err(|_| "the log cannot be read")??;
     let mut verdict = Verdict::default();
-    for follower in followers {
-        let filter = follower.filter().clone();
-        let seen = follower.finish(&log, SETTLE).await?;
-        verdict.follower(&log, &filter, &seen);
+    for mut follower in followers {
+        match follower.finish(&log, SETTLE).await? {
+            Some(seen) => verdict.follower(&log, follower.filter(), &seen),
+            None => verdict.stands_still(follower.name(), follower.last()),
+        }
     }
     crew.finish(&store, log.len() as u64, SETTLE).await?;
     verdict.consumers(&store, &log).await?;

@@ -49,6 +49,8 @@ pub(crate) struct Verdict {
     out_of_order: u64,
     duplicates: u64,
     others: u64,
+    /// Who has not come to the end of the log.
+    stuck: u64,
     /// Events that were handled more than once where that is allowed.
     again: u64,
     lost: usize,
@@ -94,6 +96,12 @@ impl Verdict {
         self.restarts += seen.restarts;
     }
 
+    /// A subscription has not come to the end of the log, with nothing in its way any more.
+    pub(crate) fn stands_still(&mut self, name: &str, at: u64) {
+        self.stuck += 1;
+        self.tell(format!("the follower {name} is at {at}, and goes no further"));
+    }
+
     /// Each event is in the ledger once, in the order of its key, and in the notes at least once, first in the order of the log.
     pub(crate) async fn consumers(&mut self, store: &PostgresEventStore, log: &[(Mark, bool)]) -> Outcome {
         for kind in [Kind::Ledger, Kind::Notes] {
@@ -132,19 +140,22 @@ impl Verdict {
 
     /// Tells what came of it; the last line is for programs.
     pub(crate) fn conclude(&self, events: usize, killed: u64) -> ExitCode {
-        let Self { skipped, out_of_order, duplicates, others, again, lost, restarts, told } = self;
+        let Self { skipped, out_of_order, duplicates, others, stuck, again, lost, restarts, told } = self;
         eprintln!(
             "{killed} processes killed, {restarts} restarts of subscriptions; {lost} events seen that were lost; {again} handled \
              again where that is allowed"
         );
         told.iter().for_each(|what| println!("    {what}"));
+        if *stuck > 0 {
+            println!("broken {stuck} times: who follows comes to the end of the log");
+        }
         if *others > 0 {
             println!("broken {others} times: what was seen is in the log, and only that");
         }
         println!(
             "drill consume: skipped={skipped} out_of_order={out_of_order} duplicates={duplicates} events={events}"
         );
-        let held = skipped + out_of_order + duplicates + others == 0;
+        let held = skipped + out_of_order + duplicates + others + stuck == 0;
         if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
     }
 }

@@ -51,7 +51,7 @@ impl RouterBuilder {
         let UrlList { urls, parameters } = split(url.as_ref())?;
         let listed = |url| Listed { role: None, source: Source::Url(url), options: ReplicaOptions::new() };
         let mut builder = Self::default();
-        builder.sources = urls.into_iter().map(listed).collect();
+        builder.sources.extend(urls.into_iter().map(listed));
         let mut seen: Vec<&str> = Vec::new();
         for (name, value) in &parameters {
             let setting = SETTINGS.iter().find(|setting| name.strip_prefix(PREFIX) == Some(setting.name));
