@@ -38,6 +38,8 @@ mod request;
 mod snapshot;
 mod stream;
 
+#[cfg(feature = "testing")]
+pub use self::postgres::__column;
 pub(crate) use self::postgres::{
     CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
 };

@@ -123,6 +123,8 @@ mod sql;
 #[cfg(unix)]
 mod watchdog;
 
+#[doc(hidden)]
+pub use crate::store::__column;
 #[cfg(unix)]
 pub use builder::ClusterBuilder;
 #[cfg(unix)]

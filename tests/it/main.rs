@@ -18,6 +18,7 @@ mod failing;
 mod fault_proxy;
 mod filter_sql;
 mod fixed_streams;
+mod fuzz;
 mod grants;
 mod hostile_text;
 #[cfg(feature = "tower")]

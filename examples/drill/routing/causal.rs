@@ -2,16 +2,17 @@
 //! their session. What they have written or seen they always see.
 
 use std::{
+    collections::HashMap,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use mainstem::{
-    AppendCondition, Consistency, EventStore, Filter, NewEvent, PostgresEventStore, Role, Router, Session, Token,
-    testing::LocalCluster, with_eventual_consistency, with_session,
+    AppendCondition, Consistency, Error, ErrorKind, EventStore, Filter, NewEvent, PostgresEventStore, Role, Router,
+    Session, Token, testing::LocalCluster, with_eventual_consistency, with_session,
 };
 use serde_json::json;
 use tokio::time::{Instant, sleep};
@@ -49,8 +50,15 @@ struct Counts {
     reads: AtomicU64,
     by_replicas: AtomicU64,
     writes: AtomicU64,
-    /// Calls that failed: while connections are killed, some do.
-    failed: AtomicU64,
+    /// Calls that failed, by what was called and why: while connections are killed, some do.
+    failed: Mutex<HashMap<(&'static str, ErrorKind), (u64, String)>>,
+}
+
+impl Counts {
+    fn fail(&self, what: &'static str, error: &Error) {
+        let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
+        failed.entry((what, error.kind())).or_insert_with(|| (0, error.report())).0 += 1;
+    }
 }
 
 struct Client {
@@ -111,8 +119,13 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let troubles = trouble.await??;
 
     let mut report = Report::default();
-    let [reads, by_replicas, writes, failed] =
-        [&counts.reads, &counts.by_replicas, &counts.writes, &counts.failed].map(|count| count.load(Ordering::Relaxed));
+    let [reads, by_replicas, writes] =
+        [&counts.reads, &counts.by_replicas, &counts.writes].map(|count| count.load(Ordering::Relaxed));
+    let mut failed = 0;
+    for ((what, kind), (amount, first)) in counts.failed.lock().map_err(|_| "a client has panicked")?.iter() {
+        eprintln!("{amount} {what} have failed with {kind:?}, first: {first}");
+        failed += amount;
+    }
     report.promise("who has written or seen something sees it", stale);
     report.figure("reads", reads);
     report.figure("writes", writes);
@@ -148,10 +161,13 @@ impl Client {
                     .await
                 }
             };
-            let Ok((token, is_log)) = token else {
+            let (token, is_log) = match token {
+                Ok(token) => token,
                 // Perhaps it was written: the next one writes a greater number in any case.
-                self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                continue;
+                Err(error) => {
+                    self.counts.fail("writes", &error);
+                    continue;
+                }
             };
             self.counts.writes.fetch_add(1, Ordering::Relaxed);
             if is_log {
@@ -178,9 +194,12 @@ impl Client {
                         .await
                     }
                 };
-                let Ok((value, role, is_log)) = seen else {
-                    self.counts.failed.fetch_add(1, Ordering::Relaxed);
-                    continue;
+                let (value, role, is_log) = match seen {
+                    Ok(seen) => seen,
+                    Err(error) => {
+                        self.counts.fail("reads", &error);
+                        continue;
+                    }
                 };
                 self.counts.reads.fetch_add(1, Ordering::Relaxed);
                 self.counts.by_replicas.fetch_add(u64::from(role == Role::Replica), Ordering::Relaxed);

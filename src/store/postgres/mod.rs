@@ -62,6 +62,9 @@ use std::{sync::Arc, time::Duration};
 pub(crate) use self::consumer::{
     CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
 };
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub use self::wire::__column;
 pub use self::{
     access::Access,
     builder::PostgresEventStoreBuilder,

@@ -176,3 +176,12 @@ pub(super) fn unreadable(cause: Unreadable) -> Error {
     Error::new(ErrorKind::Schema, "the server's answer cannot be read: are these the tables of this version?")
         .with_source(cause)
 }
+
+/// Not for users: what `fuzz/` throws bytes at. The driver reads the other columns.
+#[cfg(feature = "testing")]
+#[doc(hidden)]
+pub fn __column(bytes: &[u8]) {
+    let _ = JsonText::from_sql(&Type::JSONB, bytes).map(|json| Json::from_stored(json.0).to_string());
+    let _ = Micros::from_sql(&Type::TIMESTAMPTZ, bytes).map(Micros::time);
+    let _ = bytes.try_into().map(|bytes| position(i64::from_be_bytes(bytes)));
+}

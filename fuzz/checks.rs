@@ -1,0 +1,119 @@
+//! What must hold for any bytes: `fuzz_targets` throw random ones at it, and `tests/it/fuzz.rs` the corpora and what is near to
+//! them.
+
+use std::{fmt::Display, str::FromStr};
+
+use mainstem::{
+    Cursor, Error, Filter, Json, PositionBoundedFilter, RouterBuilder, TimeBoundedFilter, Token, TokenKey,
+    testing::__column,
+};
+use serde_json::Value;
+
+/// No error repeats more of a text than this, in bytes: it goes to logs, and to whoever has sent the text.
+const LONGEST_ERROR: usize = 4096;
+
+/// A password that no error may tell.
+const PASSWORD: &str = "hunter2hunter2";
+
+/// What is read is written as it was, and nothing passes for signed.
+pub fn token(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(token) = round_trip::<Token>(text) {
+        assert_eq!(token.to_string(), text, "a token has one text");
+        let json = serde_json::to_string(&token).expect("a token is text");
+        assert_eq!(serde_json::from_str::<Token>(&json).expect("and is read from it"), token);
+    }
+    let key = TokenKey::new([7; 32]).expect("a key of 32 bytes");
+    match key.verify(text) {
+        Ok(token) => assert_eq!(key.sign(&token), text, "a signature is for one text"),
+        Err(error) => bounded(&error),
+    }
+}
+
+/// What is read is written to something that is read as the same.
+pub fn filter(data: &[u8]) {
+    if let Ok(filter) = serde_json::from_slice::<Filter>(data) {
+        let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
+        assert_eq!(serde_json::from_str::<Filter>(&json).expect("which is read"), filter, "{json}");
+    }
+    if let Ok(filter) = serde_json::from_slice::<PositionBoundedFilter>(data) {
+        let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
+        assert_eq!(serde_json::from_str::<PositionBoundedFilter>(&json).expect("which is read"), filter, "{json}");
+    }
+    if let Ok(filter) = serde_json::from_slice::<TimeBoundedFilter>(data) {
+        let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
+        assert_eq!(serde_json::from_str::<TimeBoundedFilter>(&json).expect("which is read"), filter, "{json}");
+    }
+}
+
+/// A cursor is never taken for another place.
+pub fn cursor(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Some(cursor) = round_trip::<Cursor>(text) {
+        assert_eq!(cursor.to_string(), text, "a cursor has one text");
+    }
+}
+
+/// The URL of the nodes, and lines `NAME=VALUE` of an environment: whatever is wrong, the password stays out of it.
+pub fn settings(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let secret = |told: &str| assert!(text.contains(PASSWORD) || !told.contains(PASSWORD), "{told}");
+    for url in [text.to_owned(), format!("postgres://ada:{PASSWORD}@{text}")] {
+        match RouterBuilder::from_url(&url) {
+            Ok(builder) => secret(&format!("{builder:?}")),
+            Err(error) => {
+                bounded(&error);
+                secret(&error.report());
+            }
+        }
+    }
+    let vars = text.lines().filter_map(|line| line.split_once('=')).chain([("PGPASSWORD", PASSWORD)]);
+    match RouterBuilder::from_vars(vars) {
+        Ok(builder) => secret(&format!("{builder:?}")),
+        Err(error) => {
+            bounded(&error);
+            secret(&error.report());
+        }
+    }
+}
+
+/// What is taken is JSON for everybody, and stays as it is.
+pub fn json(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match Json::from_text(text) {
+        Ok(json) => {
+            assert_eq!(json.as_str(), text);
+            assert_eq!(json, json.clone());
+            // Numbers beyond those of f64 are in `jsonb`, and not in `Value`.
+            match serde_json::from_str::<Value>(text) {
+                Ok(_) => {}
+                Err(error) => assert!(error.to_string().contains("number out of range"), "{error}: {text}"),
+            }
+        }
+        Err(error) => bounded(&error),
+    }
+}
+
+/// The columns that the store reads itself.
+pub fn column(data: &[u8]) {
+    __column(data);
+}
+
+fn round_trip<T: FromStr<Err = Error> + Display + PartialEq + std::fmt::Debug>(text: &str) -> Option<T> {
+    match text.parse::<T>() {
+        Ok(value) => {
+            let again: T = value.to_string().parse().expect("what was written is read");
+            assert_eq!(again, value);
+            Some(value)
+        }
+        Err(error) => {
+            bounded(&error);
+            None
+        }
+    }
+}
+
+fn bounded(error: &Error) {
+    let report = error.report();
+    assert!(report.len() <= LONGEST_ERROR, "an error of {} bytes: {:.200}…", report.len(), report);
+}

@@ -1,0 +1,109 @@
+//! The checks of `fuzz/`, without a fuzzer: its corpora, and bytes that are near to them.
+
+use std::{fs, path::PathBuf};
+
+use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
+
+#[path = "../../fuzz/checks.rs"]
+mod checks;
+
+/// How many variants of the corpora each target gets.
+const VARIANTS: u32 = 2000;
+
+fn corpus(target: &str) -> Vec<Vec<u8>> {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
+    let mut files: Vec<PathBuf> = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= 3, "{} has {} files", folder.display(), files.len());
+    files.iter().map(|file| fs::read(file).unwrap()).collect()
+}
+
+/// A byte is put in, replaced or taken out, a piece repeated, or the rest cut off.
+#[derive(Clone, Debug)]
+enum Change {
+    Put(Index, u8),
+    Replace(Index, u8),
+    TakeOut(Index),
+    Repeat(Index, Index, usize),
+    Cut(Index),
+}
+
+impl Change {
+    fn apply(&self, bytes: &mut Vec<u8>) {
+        if bytes.is_empty() {
+            bytes.push(b'0');
+        }
+        let len = bytes.len();
+        match self {
+            Self::Put(at, byte) => bytes.insert(at.index(len + 1), *byte),
+            Self::Replace(at, byte) => bytes[at.index(len)] = *byte,
+            Self::TakeOut(at) => drop(bytes.remove(at.index(len))),
+            Self::Repeat(from, to, times) => {
+                let (from, to) = (from.index(len), to.index(len));
+                let piece = bytes[from.min(to)..=from.max(to)].repeat(*times);
+                bytes.splice(from..from, piece);
+            }
+            Self::Cut(at) => bytes.truncate(at.index(len)),
+        }
+    }
+}
+
+fn changes() -> impl Strategy<Value = Vec<Change>> {
+    // Mostly what grammars are made of.
+    let byte = prop_oneof![
+        3 => prop::sample::select(br#"{}[]":,.=&?%@/\-+eE0123456789 _msp"#.to_vec()),
+        1 => any::<u8>(),
+    ];
+    let change = prop_oneof![
+        (any::<Index>(), byte.clone()).prop_map(|(at, byte)| Change::Put(at, byte)),
+        (any::<Index>(), byte).prop_map(|(at, byte)| Change::Replace(at, byte)),
+        any::<Index>().prop_map(Change::TakeOut),
+        (any::<Index>(), any::<Index>(), 1_usize..40).prop_map(|(from, to, times)| Change::Repeat(from, to, times)),
+        any::<Index>().prop_map(Change::Cut),
+    ];
+    prop::collection::vec(change, 0..5)
+}
+
+fn run(target: &str, check: fn(&[u8])) {
+    let corpus = corpus(target);
+    corpus.iter().for_each(|bytes| check(bytes));
+    let strategy = (any::<Index>(), changes());
+    let config = ProptestConfig { cases: VARIANTS, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(config).run(&strategy, |(which, changes)| {
+        let mut bytes = corpus[which.index(corpus.len())].clone();
+        changes.iter().for_each(|change| change.apply(&mut bytes));
+        check(&bytes);
+        Ok(())
+    });
+    outcome.unwrap_or_else(|error| panic!("{target}: {error}"));
+}
+
+#[test]
+fn any_text_may_be_a_token() {
+    run("token", checks::token);
+}
+
+#[test]
+fn any_json_may_be_a_filter() {
+    run("filter", checks::filter);
+}
+
+#[test]
+fn any_text_may_be_a_cursor() {
+    run("cursor", checks::cursor);
+}
+
+#[test]
+fn any_text_may_be_settings() {
+    run("settings", checks::settings);
+}
+
+#[test]
+fn any_text_may_be_json() {
+    run("json", checks::json);
+}
+
+#[test]
+fn any_bytes_may_be_a_column() {
+    run("column", checks::column);
+}
