@@ -3,7 +3,7 @@
 use std::{fmt, str::FromStr};
 
 use super::Start;
-use crate::{Error, EventId, Mark, Result, store::After};
+use crate::{Error, EventId, Mark, Result, json::quoted, store::After};
 
 /// A place in the log that can be kept as text, and of which nobody else need know what it is made of.
 ///
@@ -81,6 +81,8 @@ impl FromStr for Cursor {
             };
             Some(Self { position: position.parse().ok().filter(|position| *position > 0)?, id })
         };
-        read().ok_or_else(|| Error::invalid_input(format!("{text:?} is no cursor of a log")))
+        // There is one text for each cursor, so that texts can be compared.
+        let cursor = read().filter(|cursor| cursor.to_string() == text);
+        cursor.ok_or_else(|| Error::invalid_input(format!("{} is no cursor of a log", quoted(text))))
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::{Consumer, partitions::Partitions};
 use crate::{
     Consistency, Error, Event, EventId, Filter, PostgresEventStore, Result, Start, consume::reading::Plan,
-    store::Member,
+    json::quoted, store::Member,
 };
 
 /// How much of the time for a takeover a member counts as living after it has said so; the rest is for noticing it.
@@ -117,7 +117,8 @@ impl ConsumerBuilder {
     pub fn build(self) -> Result<Consumer> {
         let Self { store, name, plan, start, partitions, takeover } = self;
         if name.is_empty() || name.len() > Self::MAX_NAME_LEN || name.contains('\0') {
-            let message = format!("the name of the consumer, {name:?}, has not 1 to 255 bytes without a NUL character");
+            let name = quoted(&name);
+            let message = format!("the name of the consumer, {name}, has not 1 to 255 bytes without a NUL character");
             return Err(Error::invalid_input(message));
         }
         let lease = takeover.mul_f64(LEASE_SHARE);

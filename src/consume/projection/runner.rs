@@ -11,6 +11,7 @@ use tokio::{
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
 use crate::{
     Awaited, Consistency, ConsumerBuilder, Error, ErrorKind, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
+    json::quoted,
 };
 
 /// Projections that run in this process, a task for each.
@@ -164,7 +165,7 @@ impl ProjectionsBuilder {
     pub fn with<M: ReadModel>(mut self, model: M) -> Result<Self> {
         let (name, filter) = (model.name(), model.filter()?);
         if self.starts.iter().any(|(other, _)| *other == name) {
-            return Err(Error::invalid_input(format!("two projections have the name {name:?}")));
+            return Err(Error::invalid_input(format!("two projections have the name {}", quoted(&name))));
         }
         // The name is checked here, and not when they start.
         drop(self.store.consumer(&*name, &filter).build()?);

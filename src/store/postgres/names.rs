@@ -4,7 +4,10 @@ use std::fmt::{self, Write as _};
 
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    json::quoted,
+};
 
 /// What the migrations and the statements call things: replaced by the user's names.
 const DEFAULT_SCHEMA: &str = "mainstem";
@@ -151,7 +154,7 @@ fn check(what: &str, name: &str, limit: usize) -> Result<()> {
     } else {
         return Ok(());
     };
-    Err(Error::invalid_input(format!("the name of the {what}, {name:?}, {problem}")))
+    Err(Error::invalid_input(format!("the name of the {what}, {}, {problem}", quoted(name))))
 }
 
 fn escaped(name: &str) -> String {
