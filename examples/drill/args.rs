@@ -26,6 +26,12 @@ drill consume [--events N] [--writers N] [--seed N] [--break NAME|list]
   --seed N        as above
   --break NAME    as above; positions-from-a-sequence is what consumers by position lose events by
 
+drill soak [--minutes N] [--at-once N] [--seed N]
+
+  --minutes N     how long runs of all drills are begun, 1 to 10000                          (default: 60)
+  --at-once N     how many at the same time, 1 to 16                                         (default: 2)
+  --seed N        which drills, how long, and what they choose by                            (default: by the clock)
+
 Status 0: every rule held. 1: some did not, and are named. 2: nothing can be said, for the reason on standard error.
 ";
 
@@ -34,6 +40,7 @@ pub(crate) enum Command {
     Routing(Options),
     Decide(Args),
     Consume(ConsumeArgs),
+    Soak(SoakArgs),
     /// One of the processes that `consume` starts.
     Consumers,
     /// One of the processes that `append` starts.
@@ -76,6 +83,13 @@ pub(crate) struct ConsumeArgs {
     pub(crate) fault: Option<String>,
 }
 
+#[derive(Debug)]
+pub(crate) struct SoakArgs {
+    pub(crate) minutes: u64,
+    pub(crate) at_once: u64,
+    pub(crate) seed: u64,
+}
+
 impl Command {
     pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Outcome<Self> {
         let first = words.next();
@@ -83,6 +97,7 @@ impl Command {
             Some("append") => Self::Append,
             Some("decide") => Self::Decide,
             Some("consume") => return consume(words),
+            Some("soak") => return soak(words),
             Some("consumers") => return Ok(Self::Consumers),
             Some("writers") => return Ok(Self::Writers),
             Some("deciders") => return Ok(Self::Deciders),
@@ -149,6 +164,22 @@ fn consume(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
         }
     }
     Ok(Command::Consume(args))
+}
+
+fn soak(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
+    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
+    let mut args = SoakArgs { minutes: 60, at_once: 2, seed: clock.subsec_nanos().into() };
+    while let Some(option) = words.next() {
+        let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
+        match &*option {
+            "--minutes" => args.minutes = number(&option, &value()?, 1, 10_000)?,
+            "--at-once" => args.at_once = number(&option, &value()?, 1, 16)?,
+            "--seed" => args.seed = number(&option, &value()?, 0, u64::MAX)?,
+            "--help" | "-h" => return Ok(Command::Print(HELP.to_owned())),
+            _ => return Err(format!("there is no option {option:?}\n\n{HELP}").into()),
+        }
+    }
+    Ok(Command::Soak(args))
 }
 
 fn number(option: &str, text: &str, least: u64, most: u64) -> Outcome<u64> {

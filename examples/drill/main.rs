@@ -29,6 +29,7 @@
 //! | `readers`, `trouble` | who reads and what breaks meanwhile |
 //! | `routing` | the drills `causal`, `http`, `failover`, `silence`, `shield`, `balance` |
 //! | `journal`, `oracle` | what was tried and told, and what must hold of it |
+//! | `soak` | all of them, for as long as asked |
 //! | `decide` | the same for commands: what is decided on, who asks, and what must hold of it |
 
 mod append;
@@ -45,6 +46,7 @@ mod processes;
 mod readers;
 mod routing;
 mod scene;
+mod soak;
 mod trouble;
 mod writer;
 
@@ -78,6 +80,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
         Command::Consumers => runtime.block_on(consume::member::work()).map(|()| ExitCode::SUCCESS),
         Command::Routing(options) => runtime.block_on(routing::run(&options)),
         Command::Decide(args) => runtime.block_on(decide::run(&args)),
+        Command::Soak(args) => runtime.block_on(soak::run(&args)),
         Command::Writers => runtime.block_on(writer::work(writer::run)).map(|()| ExitCode::SUCCESS),
         Command::Deciders => runtime.block_on(writer::work(decide::deciders::run)).map(|()| ExitCode::SUCCESS),
         Command::Print(text) => {
