@@ -1,6 +1,6 @@
 //! What is counted.
 
-use std::{hint::black_box, time::Duration};
+use std::{hint::black_box, pin::pin, time::Duration};
 
 use futures_util::TryStreamExt;
 use mainstem::{
@@ -90,7 +90,7 @@ impl Case {
             Self::CallBare => return call_bare(times, primary).await,
             _ => {}
         }
-        let builder = Router::builder().primary(primary).replicas(replicas.iter().copied());
+        let builder = Router::builder().primary(*primary).replicas(replicas.iter().copied());
         let router = builder.max_connections(2).probe_interval(NEVER).connect().await?;
         let store = PostgresEventStore::new(&router);
         match self {
@@ -117,9 +117,10 @@ impl Case {
                 Ok(())
             }
             Self::StreamRow => {
+                let filter = Filter::any_event().until_position(ROWS);
                 for _ in 0..times / ROWS {
-                    let filter = Filter::any_event().until_position(ROWS);
-                    let mut stream = std::pin::pin!(store.stream(&filter).consistency(Consistency::Strong).await?);
+                    let events = with_strong_consistency(async { store.stream(&filter) });
+                    let mut stream = pin!(events.await);
                     while let Some(event) = stream.try_next().await? {
                         black_box(event);
                     }

@@ -9,6 +9,9 @@ use crate::{COUNTED, Outcome, cases::Case};
 /// For one run; usual are two to ten seconds.
 const LIMIT: Duration = Duration::from_secs(180);
 
+/// Else the C library copies more than some kilobytes by one instruction, which is counted as one for each byte.
+const NO_COPY_BY_BYTES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=1073741824");
+
 /// What callgrind says at the end.
 const COLLECTED: &str = "Collected : ";
 
@@ -31,6 +34,7 @@ async fn collect(case: Case, times: u64, nodes: &[String; 3]) -> Outcome<u64> {
     let mut command = Command::new("valgrind");
     command.args(["--tool=callgrind", "--callgrind-out-file=/dev/null"]);
     command.arg(std::env::current_exe()?).arg(COUNTED).arg(case.name()).arg(times.to_string()).args(nodes);
+    command.env(NO_COPY_BY_BYTES.0, NO_COPY_BY_BYTES.1);
     command.stdin(Stdio::null()).kill_on_drop(true);
     let output = timeout(LIMIT, command.output()).await.map_err(|_| format!("{} takes {LIMIT:?}", case.name()))??;
     let told = String::from_utf8_lossy(&output.stderr);
