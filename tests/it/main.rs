@@ -26,6 +26,8 @@ mod http;
 mod import;
 mod indexes;
 mod known_tail;
+#[cfg(feature = "tower")]
+mod library_web;
 mod local_cluster;
 mod local_cluster_end;
 mod long_log;

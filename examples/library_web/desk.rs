@@ -1,0 +1,175 @@
+//! The desk: each command is carried out on the primary, and over when the read model there has it.
+
+use std::{
+    fmt::Display,
+    time::{Duration, Instant},
+};
+
+use mainstem::{
+    Appended, Attempts, Command, CommandError, CommandExecutor, Consistency, Outcome, PostgresEventStore, PrimaryState,
+    Role, Scope, Token, current_session,
+};
+
+use super::{
+    Result,
+    commands::{AddCopy, LendCopy, Refusal, RegisterReader},
+    journal::{End, Entry, Journal},
+    shelf::{Shelf, Shown},
+};
+
+/// For one command, with all of its attempts.
+const LIMIT: Duration = Duration::from_secs(10);
+/// For the read model to have what was written.
+const PROJECTED: Duration = Duration::from_secs(10);
+/// How often another number is tried for a new copy or reader.
+const NUMBERS: u32 = 10;
+
+pub(crate) struct Desk {
+    store: PostgresEventStore,
+    executor: CommandExecutor,
+    /// Decides on what a replica shows; the append finds out when that is the past.
+    replica_first: CommandExecutor,
+    pub(crate) journal: Journal,
+}
+
+impl Desk {
+    pub(crate) fn new(store: &PostgresEventStore) -> Self {
+        let executor = || CommandExecutor::new(store.clone()).timeout(LIMIT);
+        let replica_first = executor().first_read(Consistency::Eventual);
+        Self { store: store.clone(), executor: executor(), replica_first, journal: Journal::default() }
+    }
+
+    /// What there is to begin with. Where it is there already, nothing happens.
+    pub(crate) async fn furnish(&self, titles: &[&str], names: &[&str]) -> Result {
+        let mut entries = Vec::new();
+        for (copy, title) in (1..).zip(titles) {
+            let command = AddCopy { copy, title: (*title).to_owned() };
+            entries.push(self.carry_out(&command, false).await);
+        }
+        for (reader, name) in (1..).zip(names) {
+            let command = RegisterReader { reader, name: (*name).to_owned() };
+            entries.push(self.carry_out(&command, false).await);
+        }
+        let failed = entries.into_iter().find_map(|entry| match entry.end {
+            End::Failed(error) => Some(error),
+            _ => None,
+        });
+        failed.map_or(Ok(()), |error| Err(error.into()))
+    }
+
+    /// Carries out a command, and writes into the journal what came of it.
+    pub(crate) async fn execute<C: Command<Refusal = Refusal>>(
+        &self,
+        action: u64,
+        command: &C,
+        what: String,
+        replica_first: bool,
+    ) -> Entry {
+        let entry = Entry { action, what, ..self.carry_out(command, replica_first).await };
+        self.journal.add(entry.clone());
+        entry
+    }
+
+    async fn carry_out<C: Command<Refusal = Refusal>>(&self, command: &C, replica_first: bool) -> Entry {
+        let start = Instant::now();
+        let result = match replica_first {
+            // Outside of the browser's session: within it, only replicas that have its own writes would be asked.
+            true => Scope::new().run(async { self.replica_first.execute(command).await }).await,
+            false => self.executor.execute(command).await,
+        };
+        let took = start.elapsed();
+        let (mut end, attempts, appended) = match result {
+            Ok(executed) if executed.outcome == Outcome::Nothing => (End::Nothing, executed.attempts, None),
+            Ok(executed) => (End::Done, executed.attempts, executed.appended),
+            Err(CommandError::Refused { reason, attempts, appended, .. }) => {
+                (End::Refused(reason.to_string()), attempts, appended)
+            }
+            Err(error) => (failed(&error), error.attempts().clone(), None),
+        };
+        let projected = match &appended {
+            None => None,
+            Some(appended) => match self.wait_until_projected(appended).await {
+                Ok(waited) => Some(waited),
+                Err(error) => {
+                    end =
+                        End::Failed(format!("it is written, but the read model does not have it: {}", error.report()));
+                    None
+                }
+            },
+        };
+        let node = appended.as_ref().map_or_else(|| self.primary(), |appended| appended.node().to_owned());
+        let Attempts { decisions, conflicts, .. } = attempts;
+        let position = appended.map(|appended| appended.last().position());
+        let served_by = format!("{} {node}", Role::Primary);
+        Entry { end, served_by, position, decisions, conflicts, took, projected, ..Entry::default() }
+    }
+
+    /// Two readers ask for the same copy at the same time. Each of them is decided on what it was before: the second append is
+    /// refused, and decided anew.
+    pub(crate) async fn lend_at_once(&self, action: u64, copy: u32, readers: [u32; 2], whats: [String; 2]) {
+        let [one, other] = readers.map(|reader| LendCopy { copy, reader });
+        let [of_one, of_other] = whats;
+        tokio::join!(self.execute(action, &one, of_one, false), self.execute(action, &other, of_other, false));
+    }
+
+    pub(crate) async fn add_copy(&self, action: u64, shown: &Shown, title: &str) -> Entry {
+        let last = shown.copies.last().map_or(0, |it| it.copy);
+        let what = format!("“{title}” comes into the library");
+        self.numbered(action, last, what, |copy| AddCopy { copy, title: title.to_owned() }).await
+    }
+
+    pub(crate) async fn register_reader(&self, action: u64, shown: &Shown, name: &str) -> Entry {
+        let last = shown.readers.last().map_or(0, |it| it.reader);
+        let what = format!("{name} becomes a reader");
+        self.numbered(action, last, what, |reader| RegisterReader { reader, name: name.to_owned() }).await
+    }
+
+    /// Gives the next number that nobody has been given meanwhile.
+    async fn numbered<C: Command<Refusal = Refusal>>(
+        &self,
+        action: u64,
+        last: u32,
+        what: String,
+        command: impl Fn(u32) -> C,
+    ) -> Entry {
+        let mut number = last;
+        loop {
+            number = number.saturating_add(1);
+            let entry = self.execute(action, &command(number), format!("{what}, as number {number}"), false).await;
+            if !matches!(entry.end, End::Nothing) || number >= last.saturating_add(NUMBERS) {
+                return entry;
+            }
+        }
+    }
+
+    /// Waits until the read model has it, and has the browser's session take that in: what it reads from then on as its own
+    /// has been written behind this place, to the read model too. The token of the append alone says nothing of that.
+    async fn wait_until_projected(&self, appended: &Appended) -> mainstem::Result<Duration> {
+        let start = Instant::now();
+        if let Some(session) = current_session() {
+            session.see(appended.token());
+        }
+        self.store.consumer_control(Shelf::NAME).handled(appended.last()).timeout(PROJECTED).await?;
+        let token = self.place().await?;
+        if let Some(session) = current_session() {
+            session.see(&token);
+        }
+        Ok(start.elapsed())
+    }
+
+    /// Where the primary is now.
+    async fn place(&self) -> mainstem::Result<Token> {
+        self.store.router().client_at(Consistency::Strong).await?.token().await
+    }
+
+    fn primary(&self) -> String {
+        match self.store.router().snapshot().primary {
+            PrimaryState::Known(name) => name.to_string(),
+            _ => "unknown".to_owned(),
+        }
+    }
+}
+
+fn failed<R: Display>(error: &CommandError<R>) -> End {
+    End::Failed(error.error().map_or_else(|| error.to_string(), mainstem::Error::report))
+}
