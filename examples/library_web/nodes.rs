@@ -120,7 +120,7 @@ impl Nodes {
                 cluster.replica(index).pause_replay().await?;
             }
             (Some(cluster), _, Replay::Delayed(delay)) => {
-                cluster.replica(index).delay_replay(delay.min(MAX_DELAY)).await?;
+                cluster.replica(index).delay_replay(delay).await?;
                 cluster.replica(index).resume_replay().await?;
             }
             (None, Some(router), Replay::Held) => on_replica(router, "SELECT pg_wal_replay_pause()").await?,

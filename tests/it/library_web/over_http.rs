@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{sleep, timeout};
 
-use mainstem::testing::LocalCluster;
+use mainstem::{EventStore, Filter, testing::LocalCluster};
 
 use super::{
     HANG, Site,
@@ -93,6 +93,24 @@ async fn while_one_replica_is_held_the_other_serves_who_asks_for_more() {
         assert_eq!(ada.get("/?read=own").await.holder("room", 1), "Ada");
     }
     until("the past", async || room(&ada.get("/?read=eventual").await, 1) == pair("replica", "on the shelf")).await;
+}
+
+#[tokio::test]
+async fn a_browser_is_answered_once_the_read_model_has_its_write_and_its_cookie_says_so() {
+    let site = Site::open().await;
+    let (replicas, store) = (site.replicas().await, &site.library.store);
+    // The projection cannot write, so that replicas get the event and not what it leads to.
+    let lock = store.router().client().await.unwrap();
+    lock.batch_execute("BEGIN; LOCK TABLE mainstem_library_web.shelf_position IN SHARE MODE").await.unwrap();
+    let ada = Browser::new(site.address);
+    let released = async {
+        until("the event", async || *store.count(&Filter::any_event()).await.unwrap() == 11).await;
+        site.library.nodes.wait_until_caught_up().await.unwrap();
+        site.hold(&replicas).await;
+        lock.batch_execute("ROLLBACK").await.unwrap();
+    };
+    let (lent, ()) = tokio::join!(ada.post("/borrow?read=own", &ADA_BORROWS_EMMA), released);
+    assert_eq!(room(&lent, 1), pair("primary", "Ada"), "the replicas have the event, and not the read model");
 }
 
 #[tokio::test]

@@ -54,7 +54,7 @@ impl Chromium {
             "--disable-dev-shm-usage",
             "--hide-scrollbars",
             "--remote-debugging-pipe",
-            "--window-size=1120,1150",
+            "--window-size=1120,960",
         ];
         let asked = json!({"capabilities": {"alwaysMatch": {
             "goog:chromeOptions": {"args": arguments},
