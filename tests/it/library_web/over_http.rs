@@ -179,6 +179,7 @@ async fn on_a_cluster_of_others_replay_is_held_and_never_left_so() {
     let urls: Vec<String> = cluster.replicas().map(mainstem::testing::Node::url).collect();
     let nodes = Nodes::given(cluster.primary().url(), urls).await.unwrap();
     let library = Library::open(nodes).await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
     let page = Browser::new(serve(&library).await);
     let replicas: Vec<_> = library.nodes.replays().await.into_iter().map(|(name, _)| name).collect();
     let free = page.get("/").await;
