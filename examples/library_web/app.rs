@@ -1,6 +1,9 @@
 //! The routes, and the layers around them: a request is in the session of its browser, by a cookie; a `POST` is strong.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use axum::{
     Form, Router,
@@ -14,14 +17,14 @@ use axum::{
     routing::{get, post},
 };
 use mainstem::{
-    LogName, PostgresEventStore, Projections, TokenKey,
+    Command, Consistency, LogName, PostgresEventStore, Projections, Role, TokenKey,
     http::{ConsistencyLayer, TokenCookie, TokenLayer},
 };
 use serde::Deserialize;
 
 use super::{
     Result,
-    commands::{LendCopy, ReturnCopy},
+    commands::{LendCopy, Refusal, ReturnCopy},
     desk::Desk,
     freshness::{Freshness, Look},
     journal::{End, Entry},
@@ -54,8 +57,7 @@ impl Library {
         let store = PostgresEventStore::with_name(&router, LogName::new(SCHEMA, "events")?);
         store.migrate().timeout(START).await?;
         // The projection reads where it writes: a replica that is held would hold it, too.
-        let strong = mainstem::Consistency::Strong;
-        let projections = Projections::builder(&store).consistency(strong).with(Shelf)?.start();
+        let projections = Projections::builder(&store).consistency(Consistency::Strong).with(Shelf)?.start();
         let desk = Desk::new(&store);
         desk.furnish(&TITLES, &NAMES).await?;
         nodes.wait_until_caught_up().await?;
@@ -163,21 +165,30 @@ struct Loan {
 }
 
 async fn borrow(State(library): State<Arc<Library>>, Query(view): Query<View>, Form(loan): Form<Loan>) -> Redirect {
-    let Loan { reader, copy, replica_first } = loan;
-    let (shown, action) = (library.shown().await, library.desk.journal.next_action());
-    let how = if replica_first { ", decided on what a replica shows" } else { "" };
-    let what = format!("{} borrows “{}”{how}", shown.name(reader), shown.title(copy));
-    library.desk.execute(action, &LendCopy { copy, reader }, what, replica_first).await;
-    View { reader, copy, ..view }.after(action)
+    let command = LendCopy { copy: loan.copy, reader: loan.reader };
+    loan.execute(&library, view, "borrows", &command).await
 }
 
 async fn give_back(State(library): State<Arc<Library>>, Query(view): Query<View>, Form(loan): Form<Loan>) -> Redirect {
-    let Loan { reader, copy, replica_first } = loan;
-    let (shown, action) = (library.shown().await, library.desk.journal.next_action());
-    let how = if replica_first { ", decided on what a replica shows" } else { "" };
-    let what = format!("{} returns “{}”{how}", shown.name(reader), shown.title(copy));
-    library.desk.execute(action, &ReturnCopy { copy, reader }, what, replica_first).await;
-    View { reader, copy, ..view }.after(action)
+    let command = ReturnCopy { copy: loan.copy, reader: loan.reader };
+    loan.execute(&library, view, "returns", &command).await
+}
+
+impl Loan {
+    async fn execute(
+        &self,
+        library: &Library,
+        view: View,
+        verb: &str,
+        command: &impl Command<Refusal = Refusal>,
+    ) -> Redirect {
+        let Self { reader, copy, replica_first } = *self;
+        let (shown, action) = (library.shown().await, library.desk.journal.next_action());
+        let how = if replica_first { ", decided on what a replica shows" } else { "" };
+        let what = format!("{} {verb} “{}”{how}", shown.name(reader), shown.title(copy));
+        library.desk.execute(action, command, what, replica_first).await;
+        View { reader, copy, ..view }.after(action)
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -258,13 +269,13 @@ async fn set_replay(
         (false, Duration::ZERO) => (Replay::Delayed(delay), "replay goes on".to_owned()),
         (false, _) => (Replay::Delayed(delay), format!("replay is delayed by {delay:?}")),
     };
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     let end = match library.nodes.set_replay(&replica, replay).await {
         Ok(()) => End::Done,
         Err(error) => End::Failed(error.to_string()),
     };
     let action = library.desk.journal.next_action();
-    let served_by = format!("{} {replica}", mainstem::Role::Replica);
+    let served_by = format!("{} {replica}", Role::Replica);
     let entry = Entry { action, what, end, served_by, took: start.elapsed(), ..Entry::default() };
     library.desk.journal.add(entry);
     view.after(action)

@@ -91,22 +91,17 @@ impl Browser {
 }
 
 impl Answer {
-    /// The text of the element with this id, or of the first cell of this kind in the row with this attribute.
+    /// What follows this part of the page.
     fn behind<'a>(&'a self, mark: &str) -> &'a str {
         self.html.split_once(mark).unwrap_or_else(|| panic!("no {mark} in {}", self.html)).1
     }
 
     /// The text of the element with this id, without its tags.
     pub(super) fn text(&self, id: &str) -> String {
-        let rest = self.behind(&format!("id=\"{id}\""));
-        let inner = rest.split_once('>').unwrap().1;
-        inner
-            .trim_start_matches("<span class=\"role primary\">")
-            .trim_start_matches("<span class=\"role replica\">")
-            .split('<')
-            .next()
-            .unwrap()
-            .to_owned()
+        // Up to the element's end: at most one tag is in front of the text.
+        let (_, inner) = self.behind(&format!("id=\"{id}\"")).split_once('>').expect("an element");
+        let text = inner.split(['<', '>']).find(|part| !part.is_empty() && !part.starts_with("span"));
+        text.unwrap_or_default().to_owned()
     }
 
     /// Who has a copy, as this pane shows it: `desk` or `room`.

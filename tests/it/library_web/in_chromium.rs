@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::{Site, webdriver::Chromium};
 
-/// What surrounds the driver's calls: how a screenshot is named, and whether there is a place for it.
+/// Keeps a screenshot, where there is a place for it.
 async fn screenshot(browser: &Chromium, name: &str) {
     if let Some(folder) = std::env::var_os("MAINSTEM_TEST_SCREENSHOTS").map(PathBuf::from) {
         browser.screenshot(&folder.join(format!("{name}.png"))).await;
