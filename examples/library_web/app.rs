@@ -13,7 +13,7 @@ use axum::{
         header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS},
     },
     middleware::map_response,
-    response::{Html, IntoResponse, Redirect, Response},
+    response::{Html, Redirect, Response},
     routing::{get, post},
 };
 use mainstem::{
@@ -212,14 +212,17 @@ struct Named {
     name: String,
 }
 
+/// The answer to a text that is no title and no name.
+type NoName = (StatusCode, String);
+
 impl Named {
     /// The name without what surrounds it, if it can be one. NUL is no part of a text for PostgreSQL.
-    fn check(&self) -> Result<&str, Response> {
+    fn check(&self) -> Result<&str, NoName> {
         let name = self.name.trim();
         if name.is_empty() || name.chars().count() > MOST_CHARACTERS || name.chars().any(char::is_control) {
             let message =
                 format!("a title or a name has 1 to {MOST_CHARACTERS} characters, none of them a control character");
-            return Err((StatusCode::UNPROCESSABLE_ENTITY, message).into_response());
+            return Err((StatusCode::UNPROCESSABLE_ENTITY, message));
         }
         Ok(name)
     }
@@ -229,7 +232,7 @@ async fn add_copy(
     State(library): State<Arc<Library>>,
     Query(view): Query<View>,
     Form(named): Form<Named>,
-) -> Result<Redirect, Response> {
+) -> Result<Redirect, NoName> {
     let title = named.check()?;
     let action = library.desk.journal.next_action();
     library.desk.add_copy(action, &library.shown().await, title).await;
@@ -240,7 +243,7 @@ async fn register_reader(
     State(library): State<Arc<Library>>,
     Query(view): Query<View>,
     Form(named): Form<Named>,
-) -> Result<Redirect, Response> {
+) -> Result<Redirect, NoName> {
     let name = named.check()?;
     let action = library.desk.journal.next_action();
     library.desk.register_reader(action, &library.shown().await, name).await;
