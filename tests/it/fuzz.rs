@@ -5,6 +5,7 @@ use std::{fs, path::PathBuf};
 use proptest::{prelude::*, sample::Index, test_runner::TestRunner};
 
 #[path = "../../fuzz/checks.rs"]
+#[allow(unreachable_pub, reason = "in `fuzz/` it is a library")]
 mod checks;
 
 /// How many variants of the corpora each target gets.
