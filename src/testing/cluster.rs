@@ -11,16 +11,13 @@ use std::{
 };
 
 use futures_util::future::try_join_all;
-use tokio_postgres::types::PgLsn;
 
-use crate::{Error, ErrorKind, Result};
+use crate::Result;
 
 use super::{
     builder::ClusterBuilder, database::TestDatabase, node::Node, programs::Programs, server::Environment,
-    settings::Settings, sql, watchdog::Watchdog,
+    settings::Settings, test_cluster::TestCluster, watchdog::Watchdog,
 };
-
-const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL primary with streaming replicas on this machine, for tests.
 ///
@@ -29,7 +26,7 @@ const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
 /// test process is gone, however that came, and does the same.
 pub struct LocalCluster {
     nodes: Vec<Node>,
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     watchdog: Watchdog,
 }
 
@@ -132,14 +129,13 @@ impl LocalCluster {
     /// runs beside it. A promotion by other means than [`Node::promote`] goes unnoticed.
     #[must_use]
     pub fn primary(&self) -> &Node {
-        &self.nodes[self.shared.primary()]
+        TestCluster::primary(self)
     }
 
     /// All nodes but the [primary](Self::primary), in the order of their names: the replicas, and after a promotion
     /// the old primary.
     pub fn replicas(&self) -> impl Iterator<Item = &Node> {
-        let primary = self.shared.primary();
-        self.nodes.iter().filter(move |node| node.index != primary)
+        TestCluster::replicas(self)
     }
 
     /// One of the [replicas](Self::replicas), from 0. After a promotion the same number may mean another node: keep
@@ -150,9 +146,7 @@ impl LocalCluster {
     /// If the cluster has no such replica.
     #[must_use]
     pub fn replica(&self, index: usize) -> &Node {
-        self.replicas().nth(index).unwrap_or_else(|| {
-            panic!("there is no replica {index} in a cluster with {} nodes, counted from 0", self.nodes.len())
-        })
+        TestCluster::replica(self, index)
     }
 
     /// All nodes, in the order of their names.
@@ -183,7 +177,7 @@ impl LocalCluster {
     ///
     /// As that.
     pub async fn wait_until_caught_up(&self) -> Result<()> {
-        self.wait_until_caught_up_within(CATCH_UP_LIMIT).await
+        TestCluster::wait_until_caught_up(self).await
     }
 
     /// Waits until every replica that runs has applied all that was committed on the primary before this call.
@@ -200,43 +194,7 @@ impl LocalCluster {
     ///
     /// Nothing is lost when the future is dropped.
     pub async fn wait_until_caught_up_within(&self, limit: Duration) -> Result<()> {
-        // Not waiting for a synchronous replica, which may be the one that is paused.
-        let mark = "BEGIN; SET LOCAL synchronous_commit = local; \
-                    SELECT pg_logical_emit_message(true, 'mainstem', ''); COMMIT";
-        let row = self.primary().ask(mark).await?;
-        let target = lsn(&row, 0).ok_or_else(|| Error::new(ErrorKind::Database, "the primary returned no position"))?;
-        let behind = async || {
-            let mut behind = Vec::new();
-            for node in self.replicas().filter(|node| node.is_running() && !node.is_frozen()) {
-                let row = node
-                    .ask(
-                        "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(), pg_get_wal_replay_pause_state() \
-                         WHERE pg_is_in_recovery()",
-                    )
-                    .await?;
-                if !row.is_empty() && lsn(&row, 0).is_none_or(|replayed| replayed < target) {
-                    let text = |index: usize| row[index].as_deref().unwrap_or("nothing").to_owned();
-                    behind.push(format!(
-                        "{} has received {} and replayed {} ({})",
-                        node.name(),
-                        text(1),
-                        text(0),
-                        text(2)
-                    ));
-                }
-            }
-            Ok(behind)
-        };
-        let what = format!("the replay of {target} on every replica");
-        let result =
-            sql::wait_until(&what, self.primary().name(), limit, async || Ok(behind().await?.is_empty())).await;
-        match result {
-            Err(error) if error.is_timeout() => {
-                let behind = behind().await?.join(", ");
-                Err(Error::new(ErrorKind::Timeout, format!("{error}: {behind}")))
-            }
-            result => result,
-        }
+        TestCluster::wait_until_caught_up_within(self, limit).await
     }
 
     /// A new, empty database for one test, which the replicas that run have already.
@@ -249,11 +207,7 @@ impl LocalCluster {
     ///
     /// When the future is dropped, the database may exist until the end of the cluster.
     pub async fn database(&self) -> Result<TestDatabase<'_>> {
-        TestDatabase::create(self).await
-    }
-
-    pub(super) fn next_database_number(&self) -> u64 {
-        self.shared.databases.fetch_add(1, Ordering::SeqCst) + 1
+        TestCluster::database(self).await
     }
 }
 
@@ -274,8 +228,4 @@ impl fmt::Debug for LocalCluster {
             .field("folder", &self.folder())
             .finish_non_exhaustive()
     }
-}
-
-fn lsn(row: &[Option<String>], column: usize) -> Option<PgLsn> {
-    row.get(column)?.as_deref()?.parse().ok()
 }

@@ -8,9 +8,8 @@ use super::{
     node::{Node, lock},
     ports,
     programs::Programs,
-    scram,
+    replay, scram,
     settings::Upstream,
-    sql,
 };
 
 /// For one run of initdb, pg_basebackup or pg_rewind.
@@ -160,13 +159,7 @@ impl Node {
 
     /// Makes sure that the current primary keeps the log that this node needs.
     pub(super) async fn create_slot(&self) -> Result<()> {
-        let name = self.name();
-        let primary = self.shared.primary_url();
-        let statement = format!(
-            "SELECT pg_create_physical_replication_slot('{name}', true) \
-             WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{name}')"
-        );
-        sql::ask(&primary, name, &statement).await.map(drop)
+        replay::create_slot(&self.shared.primary_url(), self.name()).await
     }
 
     /// Writes down that this node follows the current primary.

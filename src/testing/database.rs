@@ -2,21 +2,28 @@
 
 use crate::Result;
 
-use super::{cluster::LocalCluster, proxy::FaultProxy};
+use super::{
+    cluster::LocalCluster,
+    proxy::FaultProxy,
+    sealed::NodeParts,
+    sql,
+    test_cluster::{TestCluster, TestNode},
+};
 
-/// A database of a [`LocalCluster`] that one test has for itself, from [`LocalCluster::database`].
+/// A database of a [`TestCluster`] that one test has for itself, from [`TestCluster::database`].
 ///
 /// It stays until the end of the cluster, unless [`drop`](Self::drop) is called.
 #[derive(Debug)]
-pub struct TestDatabase<'a> {
-    cluster: &'a LocalCluster,
+pub struct TestDatabase<'a, C: TestCluster = LocalCluster> {
+    cluster: &'a C,
     name: String,
 }
 
-impl<'a> TestDatabase<'a> {
-    pub(super) async fn create(cluster: &'a LocalCluster) -> Result<Self> {
+impl<'a, C: TestCluster> TestDatabase<'a, C> {
+    pub(super) async fn create(cluster: &'a C) -> Result<Self> {
         let name = format!("test_{}", cluster.next_database_number());
-        cluster.primary().ask(&format!("CREATE DATABASE {name}")).await?;
+        let primary = cluster.primary();
+        sql::ask(&primary.url(), primary.name(), &format!("CREATE DATABASE {name}")).await?;
         cluster.wait_until_caught_up().await?;
         Ok(Self { cluster, name })
     }
@@ -33,16 +40,16 @@ impl<'a> TestDatabase<'a> {
         self.cluster.primary().url_for(&self.name)
     }
 
-    /// Its URLs on the nodes that are not, in the order of [`LocalCluster::replicas`].
+    /// Its URLs on the nodes that are not, in the order of [`TestCluster::replicas`].
     #[must_use]
     pub fn replica_urls(&self) -> Vec<String> {
         self.cluster.replicas().map(|node| node.url_for(&self.name)).collect()
     }
 
-    /// Its URL through a [proxy](super::Node::proxy) in front of a node of this cluster: on that node.
+    /// Its URL through a [proxy](TestNode::proxy) in front of a node of this cluster: on that node.
     #[must_use]
     pub fn url_through(&self, proxy: &FaultProxy) -> String {
-        self.cluster.primary().shared.url(&self.name, proxy.port())
+        self.cluster.primary().url_at(proxy.port(), &self.name)
     }
 
     /// Removes it, and ends the sessions that use it, also those on replicas.
@@ -55,6 +62,8 @@ impl<'a> TestDatabase<'a> {
     ///
     /// When the future is dropped, the database may be left.
     pub async fn drop(self) -> Result<()> {
-        self.cluster.primary().ask(&format!("DROP DATABASE {} WITH (FORCE)", self.name)).await.map(drop)
+        let primary = self.cluster.primary();
+        let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);
+        sql::ask(&primary.url(), primary.name(), &statement).await.map(drop)
     }
 }

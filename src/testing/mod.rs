@@ -93,10 +93,14 @@ mod cluster;
 mod create;
 #[cfg(unix)]
 mod database;
+#[cfg(all(unix, feature = "testcontainers"))]
+mod docker;
 pub mod event_store;
 mod failing;
 #[cfg(unix)]
 mod folder;
+#[cfg(unix)]
+mod local;
 #[cfg(unix)]
 mod node;
 #[cfg(unix)]
@@ -108,10 +112,14 @@ mod programs;
 #[cfg(unix)]
 mod proxy;
 #[cfg(unix)]
+mod replay;
+#[cfg(unix)]
 mod roles;
 mod scenario;
 #[cfg(unix)]
 mod scram;
+#[cfg(unix)]
+mod sealed;
 #[cfg(unix)]
 mod server;
 #[cfg(unix)]
@@ -120,6 +128,8 @@ mod settings;
 mod signals;
 #[cfg(unix)]
 mod sql;
+#[cfg(unix)]
+mod test_cluster;
 #[cfg(unix)]
 mod watchdog;
 
@@ -131,6 +141,8 @@ pub use builder::ClusterBuilder;
 pub use cluster::LocalCluster;
 #[cfg(unix)]
 pub use database::TestDatabase;
+#[cfg(all(unix, feature = "testcontainers"))]
+pub use docker::{DockerCluster, DockerClusterBuilder, DockerNode};
 pub use failing::{AppendFault, FailingEventStore};
 #[cfg(unix)]
 pub use node::Node;
@@ -141,3 +153,5 @@ pub use proxy::{Direction, FaultProxy, ProxyCounts};
 #[cfg(unix)]
 pub use roles::Rejoined;
 pub use scenario::{Decided, Scenario};
+#[cfg(unix)]
+pub use test_cluster::{TestCluster, TestNode};

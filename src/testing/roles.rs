@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{Error, Result};
+use crate::Result;
 
 use super::{
     node::{Node, lock},
-    sql,
+    replay, sql,
 };
 
 /// For a change of state that the server makes at once when it is well.
@@ -33,7 +33,7 @@ impl Node {
     ///
     /// Nothing is lost when the future is dropped.
     pub async fn is_in_recovery(&self) -> Result<bool> {
-        self.ask_bool("SELECT pg_is_in_recovery()").await
+        replay::is_in_recovery(self).await
     }
 
     /// Stops applying the primary's log, so that this replica shows one state of the past until
@@ -50,10 +50,7 @@ impl Node {
     /// When the future is dropped, the pause may have been asked for, and comes.
     pub async fn pause_replay(&self) -> Result<()> {
         let _change = self.change.lock().await;
-        self.ask("SELECT pg_wal_replay_pause()").await?;
-        // Until then, the record at hand is still applied.
-        let paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
-        sql::wait_until("the pause of replay", self.name(), LIMIT, async || self.ask_bool(paused).await).await
+        replay::pause(self).await
     }
 
     /// Goes on applying the primary's log.
@@ -67,7 +64,7 @@ impl Node {
     /// When the future is dropped, replay may have been resumed.
     pub async fn resume_replay(&self) -> Result<()> {
         let _change = self.change.lock().await;
-        self.ask("SELECT pg_wal_replay_resume()").await.map(drop)
+        replay::resume(self).await
     }
 
     /// Applies each commit from now on this long after it was made (`recovery_min_apply_delay`), to the millisecond;
@@ -84,17 +81,11 @@ impl Node {
     pub async fn delay_replay(&self, delay: Duration) -> Result<()> {
         let _change = self.change.lock().await;
         if self.index == self.shared.primary() {
-            return Err(Error::configuration("a primary replays nothing that could be delayed").with_node(self.name()));
+            return Err(replay::nothing_to_delay(self));
         }
         *lock(&self.delay) = delay;
         self.write_config(Some(&self.upstream()))?;
-        self.ask("SELECT pg_reload_conf()").await?;
-        // A new session has read the file at the same moment as the process that replays.
-        let applied = format!(
-            "SELECT setting = '{}' FROM pg_settings WHERE name = 'recovery_min_apply_delay'",
-            delay.as_millis()
-        );
-        sql::wait_until("the new delay", self.name(), LIMIT, async || self.ask_bool(&applied).await).await
+        replay::reload_delay(self, delay).await
     }
 
     /// Makes this replica a primary, and waits until it is one: it ends replay of what it has received, and begins a
@@ -114,9 +105,7 @@ impl Node {
     /// primary.
     pub async fn promote(&self) -> Result<()> {
         let _change = self.change.lock().await;
-        self.ask("SELECT pg_promote(false)").await?;
-        let what = "the end of recovery";
-        sql::wait_until(what, self.name(), LIMIT, async || Ok(!self.is_in_recovery().await?)).await?;
+        replay::promote(self).await?;
         *lock(&self.delay) = Duration::ZERO;
         self.write_config(None)?;
         self.shared.set_primary(self.index);
@@ -139,8 +128,7 @@ impl Node {
     pub async fn rejoin(&self) -> Result<Rejoined> {
         let _change = self.change.lock().await;
         if self.index == self.shared.primary() {
-            return Err(Error::configuration("the current primary cannot rejoin itself; promote() another node first")
-                .with_node(self.name()));
+            return Err(replay::cannot_follow_itself(self));
         }
         *lock(&self.delay) = Duration::ZERO;
         let primary = self.shared.primary_url();
@@ -160,22 +148,8 @@ impl Node {
         self.launch().await?;
         // Those of the time when this node was a primary would keep its log for nobody.
         let drop_slots = "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE NOT active";
-        self.ask(drop_slots).await?;
-        let streaming = format!(
-            "SELECT count(*) > 0 FROM pg_stat_replication WHERE state = 'streaming' AND application_name = '{}'",
-            self.name()
-        );
-        let what = "the stream from the primary";
-        sql::wait_until(what, self.name(), LIMIT, async || sql::ask_bool(&primary, self.name(), &streaming).await)
-            .await?;
+        sql::ask(&self.url(), self.name(), drop_slots).await?;
+        replay::wait_until_streaming(&primary, self.name(), LIMIT).await?;
         Ok(rejoined)
-    }
-
-    pub(super) async fn ask(&self, statement: &str) -> Result<Vec<Option<String>>> {
-        sql::ask(&self.url(), self.name(), statement).await
-    }
-
-    async fn ask_bool(&self, statement: &str) -> Result<bool> {
-        sql::ask_bool(&self.url(), self.name(), statement).await
     }
 }

@@ -1,33 +1,60 @@
 //! The tests that need a Docker engine: a target of its own, since building it takes five times as long as the rest.
-//! `scripts/test-docker` runs it.
+//! `scripts/test-docker` runs it. Where no engine answers, they are skipped, and say so.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
-use mainstem::{AppendCondition, EventStore, Filter, NewEvent, PostgresEventStore, Router};
-use testcontainers_modules::{
-    postgres::Postgres,
-    testcontainers::{ContainerAsync, ImageExt, runners::AsyncRunner},
-};
+mod end;
+mod refusals;
+#[path = "../replicated/mod.rs"]
+mod replicated;
 
-/// The image: the official one, unless the environment names another.
-async fn start() -> ContainerAsync<Postgres> {
-    let image = std::env::var("MAINSTEM_POSTGRES_IMAGE").unwrap_or_else(|_| "postgres:18".to_owned());
-    let (name, tag) = image.rsplit_once(':').unwrap();
-    let started = Postgres::default().with_name(name).with_tag(tag).start().await;
-    started.unwrap_or_else(|error| panic!("no container of {image}: {error}; is a Docker engine running?"))
+use std::sync::Once;
+
+use mainstem::testing::{DockerCluster, DockerClusterBuilder, TestCluster};
+use tokio::sync::{OnceCell, Semaphore};
+
+use replicated::{Clusters, replicated_tests};
+
+/// Clusters of their own that tests have at the same time: more of them make each start slower than it may be.
+static OWN: Semaphore = Semaphore::const_new(2);
+
+/// A cluster, and the right to have it.
+struct Docker;
+
+impl Clusters for Docker {
+    type Cluster = DockerCluster;
+
+    async fn are_possible() -> bool {
+        engine_answers().await
+    }
+
+    async fn shared() -> &'static DockerCluster {
+        // It ends with the process.
+        static CLUSTER: OnceCell<DockerCluster> = OnceCell::const_new();
+        CLUSTER.get_or_init(async || started(DockerCluster::builder().replicas(2)).await).await
+    }
+
+    async fn own(replicas: usize) -> DockerCluster {
+        let _turn = OWN.acquire().await.unwrap();
+        started(DockerCluster::builder().replicas(replicas)).await
+    }
 }
 
-#[tokio::test]
-async fn a_log_in_a_container_is_migrated_appended_to_and_read() {
-    let container = start().await;
-    let port = container.get_host_port_ipv4(5432).await.unwrap();
-    let url = format!("postgres://postgres:postgres@127.0.0.1:{port}/postgres");
-    let router = Router::builder().primary(url).connect().await.unwrap();
-    let store = PostgresEventStore::new(&router);
-    store.migrate().await.unwrap();
-    let empty = store.query(&Filter::any_event()).await.unwrap();
-    let event = || NewEvent::new("Started", &serde_json::json!({"in": "a container"})).unwrap();
-    store.append([event()], empty.unchanged()).await.unwrap();
-    assert!(store.append([event()], empty.unchanged()).await.unwrap_err().is_conflict());
-    store.append([event()], AppendCondition::none()).await.unwrap();
-    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 2);
+replicated_tests!(crate::Docker);
+
+/// Whether there is an engine; where not, one line says so.
+async fn engine_answers() -> bool {
+    static SAID: Once = Once::new();
+    let found = DockerCluster::find_engine().await;
+    if let Err(error) = &found {
+        SAID.call_once(|| eprintln!("SKIPPED: {}; nothing was tested in containers", error.report()));
+    }
+    found.is_ok()
+}
+
+/// Starts a cluster and says how long that took.
+async fn started(builder: DockerClusterBuilder) -> DockerCluster {
+    let start = std::time::Instant::now();
+    let cluster = builder.start().await.unwrap_or_else(|error| panic!("no cluster: {}", error.report()));
+    eprintln!("{} containers: started in {:?}", cluster.nodes().len(), start.elapsed());
+    cluster
 }

@@ -42,6 +42,9 @@ mod procedure;
 mod projections;
 mod quickstart;
 mod races;
+#[path = "../replicated/mod.rs"]
+mod replicated;
+mod replicated_local;
 mod restores;
 mod router;
 mod router_changes;

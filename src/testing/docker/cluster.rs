@@ -1,0 +1,212 @@
+//! The cluster: its nodes, and who of them is the primary.
+
+use std::{
+    fmt,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use futures_util::future::try_join_all;
+
+use crate::{Result, testing::sealed::ClusterParts};
+
+use super::{
+    super::test_cluster::{TestCluster, TestNode},
+    builder::DockerClusterBuilder,
+    engine::Engine,
+    node::DockerNode,
+    recipe::Recipe,
+    remains::Remains,
+};
+
+/// For an engine on this machine.
+const LOOPBACK: &str = "127.0.0.1";
+
+/// A PostgreSQL primary with streaming replicas in containers, for tests: a [`TestCluster`] (feature `testcontainers`).
+///
+/// The nodes are containers of the official `postgres` image on a network of their own, made primary and replicas by the scripts
+/// in the folder `replication` of this crate, which `docker-compose.yml` uses, too. It needs a Docker engine, where
+/// `DOCKER_HOST` says or where one usually listens, and no program. What a node can do is in [`TestNode`].
+///
+/// ```no_run
+/// use mainstem::testing::{DockerCluster, TestCluster, TestNode};
+///
+/// # const _: &str = stringify!(
+/// #[tokio::test]
+/// # );
+/// async fn the_application_survives_a_failover() -> mainstem::Result<()> {
+///     if let Err(error) = DockerCluster::find_engine().await {
+///         eprintln!("SKIPPED: {error}");
+///         return Ok(());
+///     }
+///     let cluster = DockerCluster::builder().replicas(2).image("postgres:17").start().await?;
+///     let database = cluster.database().await?;
+///     // … give the application database.primary_url() and database.replica_urls() …
+///     cluster.primary().kill().await?;
+///     cluster.replica(0).promote().await
+/// }
+/// ```
+///
+/// # Image
+///
+/// `postgres:18`, unless the environment variable `MAINSTEM_POSTGRES_IMAGE` or [`DockerClusterBuilder::image`] names another
+/// one, of PostgreSQL 15 or newer and with the official image's entrypoint. It is fetched if it is not there.
+///
+/// # Access
+///
+/// Each node has a port of its own on 127.0.0.1, and keeps it over restarts; with an engine on another machine, a port there. The
+/// user `mainstem` is a superuser with a password that is made anew for each cluster and is part of the URLs. Databases have
+/// the locale C and the encoding UTF8.
+///
+/// # The end
+///
+/// Dropped, also by a panic, it removes its containers with their data and its network, in about a second, during which it
+/// blocks the thread. For a cluster that lies in a `static`, or whose process is killed, a small shell process does the same, if
+/// the program `docker` is in `PATH`. Only who kills this shell too leaves something behind, with the label
+/// `mainstem.cluster`. With `TESTCONTAINERS_COMMAND=keep` in the environment, all of it stays, to be looked at.
+///
+/// # Runtimes
+///
+/// The cluster holds no task and no connection: each test may have its own tokio runtime, as `#[tokio::test]` gives it
+/// one. The runtime needs I/O and time enabled.
+pub struct DockerCluster {
+    nodes: Vec<DockerNode>,
+    shared: Arc<Shared>,
+    databases: AtomicU64,
+    remains: Remains,
+}
+
+/// What the nodes know of each other.
+pub(super) struct Shared {
+    pub(super) engine: Engine,
+    pub(super) recipe: Recipe,
+    pub(super) start_limit: Duration,
+    ports: Vec<AtomicU16>,
+    primary: AtomicUsize,
+    /// Where the ports are, known from the first container on.
+    host: OnceLock<String>,
+}
+
+impl DockerCluster {
+    /// A cluster with one replica and default settings.
+    ///
+    /// # Errors
+    ///
+    /// As [`DockerClusterBuilder::start`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`DockerClusterBuilder::start`].
+    pub async fn start() -> Result<Self> {
+        Self::builder().start().await
+    }
+
+    /// For a cluster with other settings.
+    pub fn builder() -> DockerClusterBuilder {
+        DockerClusterBuilder::default()
+    }
+
+    /// Whether there is a Docker engine, for tests that are skipped where there is none.
+    ///
+    /// # Errors
+    ///
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if none answers within 10 seconds.
+    ///
+    /// # Cancel safety
+    ///
+    /// Nothing is lost when the future is dropped.
+    pub async fn find_engine() -> Result<()> {
+        Engine::find().await.map(drop)
+    }
+
+    pub(super) fn new(shared: Shared, nodes: usize) -> Self {
+        let shared = Arc::new(shared);
+        // From here on, whatever is made is removed.
+        let remains = Remains::of(&shared.recipe.cluster, &shared.recipe.network());
+        let nodes = (0..nodes).map(|index| DockerNode::new(index, &shared)).collect();
+        Self { nodes, shared, databases: AtomicU64::new(0), remains }
+    }
+
+    pub(super) async fn create(&mut self) -> Result<()> {
+        let recipe = &self.shared.recipe;
+        self.shared.engine.create_network(&recipe.network(), &recipe.cluster).await?;
+        self.primary().create_as_primary().await?;
+        let primary = self.primary().name();
+        try_join_all(self.replicas().map(|replica| replica.create_as_replica_of(primary))).await?;
+        self.wait_until_caught_up().await?;
+        self.remains.are_settled = true;
+        Ok(())
+    }
+}
+
+impl TestCluster for DockerCluster {
+    type Node = DockerNode;
+
+    fn nodes(&self) -> &[DockerNode] {
+        &self.nodes
+    }
+}
+
+impl ClusterParts for DockerCluster {
+    fn primary_index(&self) -> usize {
+        self.shared.primary()
+    }
+
+    fn next_database_number(&self) -> u64 {
+        self.databases.fetch_add(1, Ordering::SeqCst) + 1
+    }
+}
+
+impl fmt::Debug for DockerCluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DockerCluster")
+            .field("nodes", &self.nodes)
+            .field("image", &self.shared.recipe.image.to_string())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(super) fn new(engine: Engine, recipe: Recipe, start_limit: Duration, nodes: usize) -> Self {
+        let ports = (0..nodes).map(|_| AtomicU16::new(0)).collect();
+        Self { engine, recipe, start_limit, ports, primary: AtomicUsize::new(0), host: OnceLock::new() }
+    }
+
+    /// 0 until the node's container was made for the first time.
+    pub(super) fn port(&self, node: usize) -> u16 {
+        self.ports[node].load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_port(&self, node: usize, port: u16) {
+        self.ports[node].store(port, Ordering::SeqCst);
+    }
+
+    pub(super) fn primary(&self) -> usize {
+        self.primary.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn set_primary(&self, node: usize) {
+        self.primary.store(node, Ordering::SeqCst);
+    }
+
+    pub(super) fn host(&self) -> &str {
+        self.host.get().map_or(LOOPBACK, String::as_str)
+    }
+
+    pub(super) fn set_host(&self, host: String) {
+        // By its number: what the name means to this machine is not asked again with each connection, and the ports are
+        // published for IPv4.
+        self.host.get_or_init(|| if host == "localhost" { LOOPBACK.to_owned() } else { host });
+    }
+
+    pub(super) fn url(&self, port: u16, database: &str) -> String {
+        self.url_at(self.host(), port, database)
+    }
+
+    pub(super) fn url_at(&self, host: &str, port: u16, database: &str) -> String {
+        format!("postgres://mainstem:{}@{host}:{port}/{database}", self.recipe.password)
+    }
+}

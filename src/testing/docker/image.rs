@@ -1,0 +1,64 @@
+//! The name of an image.
+
+use std::fmt;
+
+use crate::{Error, Result};
+
+const VARIABLE: &str = "MAINSTEM_POSTGRES_IMAGE";
+const OFFICIAL: &str = "postgres:18";
+
+/// `name:tag`, which may have a registry with a port in front.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Image {
+    pub(super) name: String,
+    pub(super) tag: String,
+}
+
+impl Image {
+    /// The one that was asked for, or that the environment names, or the official one.
+    pub(super) fn choose(asked: Option<&str>) -> Result<Self> {
+        match (asked, std::env::var(VARIABLE)) {
+            (Some(asked), _) => Self::parse(asked),
+            (None, Ok(named)) if !named.is_empty() => Self::parse(&named),
+            (None, _) => Self::parse(OFFICIAL),
+        }
+    }
+
+    fn parse(text: &str) -> Result<Self> {
+        let (name, tag) = match text.rsplit_once(':') {
+            // Before a slash it is the port of a registry.
+            Some((name, tag)) if !tag.contains('/') => (name, tag),
+            _ => (text, "latest"),
+        };
+        if name.is_empty() || tag.is_empty() || name.contains('@') {
+            return Err(Error::configuration(format!("{text:?} is no name of an image such as {OFFICIAL}")));
+        }
+        Ok(Self { name: name.to_owned(), tag: tag.to_owned() })
+    }
+}
+
+impl fmt::Display for Image {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.name, self.tag)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_has_a_tag_and_perhaps_a_registry_with_a_port() {
+        for (text, name, tag) in [
+            ("postgres:17", "postgres", "17"),
+            ("postgres", "postgres", "latest"),
+            ("localhost:5000/postgres", "localhost:5000/postgres", "latest"),
+            ("localhost:5000/postgres:15-alpine", "localhost:5000/postgres", "15-alpine"),
+        ] {
+            assert_eq!(Image::parse(text).unwrap(), Image { name: name.to_owned(), tag: tag.to_owned() });
+        }
+        for wrong in ["", ":17", "postgres:", "postgres@sha256:0123"] {
+            assert!(Image::parse(wrong).unwrap_err().to_string().contains("no name of an image"), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+//! Replay and promotion as any node does them: by SQL.
+
+use std::time::Duration;
+
+use tokio_postgres::types::PgLsn;
+
+use crate::{Error, ErrorKind, Result};
+
+use super::{
+    sealed::NodeParts,
+    sql,
+    test_cluster::{TestCluster, TestNode},
+};
+
+pub(super) const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
+
+/// For a change of state that the server makes at once when it is well.
+const LIMIT: Duration = Duration::from_secs(30);
+
+pub(super) async fn is_in_recovery(node: &(impl TestNode + ?Sized)) -> Result<bool> {
+    ask_bool(node, "SELECT pg_is_in_recovery()").await
+}
+
+pub(super) async fn pause(node: &impl TestNode) -> Result<()> {
+    ask(node, "SELECT pg_wal_replay_pause()").await?;
+    // Until then, the record at hand is still applied.
+    let paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
+    sql::wait_until("the pause of replay", node.name(), LIMIT, async || ask_bool(node, paused).await).await
+}
+
+pub(super) async fn resume(node: &impl TestNode) -> Result<()> {
+    ask(node, "SELECT pg_wal_replay_resume()").await.map(drop)
+}
+
+/// What a primary is told that was asked to delay.
+pub(super) fn nothing_to_delay(node: &impl TestNode) -> Error {
+    Error::configuration("a primary replays nothing that could be delayed").with_node(node.name())
+}
+
+/// Has the server read its settings, and waits until it delays replay by what is written there.
+pub(super) async fn reload_delay(node: &impl TestNode, delay: Duration) -> Result<()> {
+    ask(node, "SELECT pg_reload_conf()").await?;
+    // A new session has read the file at the same moment as the process that replays.
+    let applied =
+        format!("SELECT setting = '{}' FROM pg_settings WHERE name = 'recovery_min_apply_delay'", delay.as_millis());
+    sql::wait_until("the new delay", node.name(), LIMIT, async || ask_bool(node, &applied).await).await
+}
+
+/// Ends recovery, and waits until it is over.
+pub(super) async fn promote(node: &impl TestNode) -> Result<()> {
+    ask(node, "SELECT pg_promote(false)").await?;
+    let what = "the end of recovery";
+    sql::wait_until(what, node.name(), LIMIT, async || Ok(!is_in_recovery(node).await?)).await
+}
+
+/// What the current primary is told that shall follow itself.
+pub(super) fn cannot_follow_itself(node: &impl TestNode) -> Error {
+    Error::configuration("the current primary cannot rejoin itself; promote() another node first")
+        .with_node(node.name())
+}
+
+/// Makes sure that this primary keeps the log that a replica needs.
+pub(super) async fn create_slot(primary_url: &str, replica: &str) -> Result<()> {
+    let statement = format!(
+        "SELECT pg_create_physical_replication_slot('{replica}', true) \
+         WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{replica}')"
+    );
+    sql::ask(primary_url, replica, &statement).await.map(drop)
+}
+
+/// Waits until this primary streams to a replica.
+pub(super) async fn wait_until_streaming(primary_url: &str, replica: &str, limit: Duration) -> Result<()> {
+    let streaming = format!(
+        "SELECT count(*) > 0 FROM pg_stat_replication WHERE state = 'streaming' AND application_name = '{replica}'"
+    );
+    let check = async || sql::ask_bool(primary_url, replica, &streaming).await;
+    sql::wait_until("the stream from the primary", replica, limit, check).await
+}
+
+/// [`TestCluster::wait_until_caught_up_within`].
+pub(super) async fn catch_up<C: TestCluster>(cluster: &C, limit: Duration) -> Result<()> {
+    // Not waiting for a synchronous replica, which may be the one that is paused.
+    let mark = "BEGIN; SET LOCAL synchronous_commit = local; \
+                SELECT pg_logical_emit_message(true, 'mainstem', ''); COMMIT";
+    let row = ask(cluster.primary(), mark).await?;
+    let target = lsn(&row, 0).ok_or_else(|| Error::new(ErrorKind::Database, "the primary returned no position"))?;
+    let what = format!("the replay of {target} on every replica");
+    let reached = async || Ok(behind(cluster, target).await?.is_empty());
+    match sql::wait_until(&what, cluster.primary().name(), limit, reached).await {
+        Err(error) if error.is_timeout() => {
+            let behind = behind(cluster, target).await?.join(", ");
+            Err(Error::new(ErrorKind::Timeout, format!("{error}: {behind}")))
+        }
+        result => result,
+    }
+}
+
+/// The replicas that have not got so far, with how far they have got.
+async fn behind<C: TestCluster>(cluster: &C, target: PgLsn) -> Result<Vec<String>> {
+    const POSITIONS: &str = "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(), \
+                             pg_get_wal_replay_pause_state() WHERE pg_is_in_recovery()";
+    let mut behind = Vec::new();
+    for node in cluster.replicas() {
+        if !node.is_at_work().await {
+            continue;
+        }
+        let row = ask(node, POSITIONS).await?;
+        if !row.is_empty() && lsn(&row, 0).is_none_or(|replayed| replayed < target) {
+            let text = |index: usize| row[index].as_deref().unwrap_or("nothing");
+            let (replayed, received, state) = (text(0), text(1), text(2));
+            behind.push(format!("{} has received {received} and replayed {replayed} ({state})", node.name()));
+        }
+    }
+    Ok(behind)
+}
+
+async fn ask(node: &(impl TestNode + ?Sized), statement: &str) -> Result<Vec<Option<String>>> {
+    sql::ask(&node.url(), node.name(), statement).await
+}
+
+async fn ask_bool(node: &(impl TestNode + ?Sized), statement: &str) -> Result<bool> {
+    sql::ask_bool(&node.url(), node.name(), statement).await
+}
+
+fn lsn(row: &[Option<String>], column: usize) -> Option<PgLsn> {
+    row.get(column)?.as_deref()?.parse().ok()
+}
