@@ -1,4 +1,4 @@
-//! For tests: a replicated PostgreSQL cluster without containers, and the rules of event stores (feature `testing`).
+//! For tests: a replicated PostgreSQL cluster, without containers or in them, and the rules of event stores (feature `testing`).
 //!
 //! [`event_store`] holds the rules of [`EventStore`](crate::EventStore) as tests, for any store. The rest of this page is about
 //! the cluster, which is for Unix only.
@@ -44,6 +44,11 @@
 //!     Ok(())
 //! }
 //! ```
+//!
+//! # Containers
+//!
+//! `DockerCluster` (feature `testcontainers`) is a cluster of the same kind from containers. What both can do is in the traits
+//! [`TestCluster`] and [`TestNode`]: a test that takes an `&impl TestCluster` runs on either.
 //!
 //! # Networks
 //!

@@ -85,6 +85,8 @@ pub(crate) async fn router<C: TestCluster>(
     settings: impl FnOnce(RouterBuilder) -> RouterBuilder,
 ) -> Router {
     let builder = Router::builder().primary(database.primary_url()).replicas(database.replica_urls());
+    // As long as it takes to get a connection on a busy machine.
+    let builder = builder.connect_timeout(HANG / 3).acquire_timeout(HANG / 2);
     let builder = settings(builder.probe_interval(Duration::from_millis(100)));
     builder.connect().await.unwrap_or_else(|error| panic!("no router: {}", error.report()))
 }

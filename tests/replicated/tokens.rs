@@ -5,7 +5,7 @@ use std::time::Duration;
 use mainstem::{
     Consistency, EventStore, Fallback, Filter, Role, Session,
     testing::{TestCluster, TestNode},
-    with_eventual_consistency, with_session,
+    with_session,
 };
 use tokio::time::{sleep, timeout};
 
@@ -76,14 +76,12 @@ pub(crate) async fn a_session_reads_its_own_writes_and_never_goes_back<C: Cluste
     let cluster = own::<C>(2).await;
     let (_database, _router, store) = log(&cluster, |builder| builder.replay_wait(Duration::from_millis(300))).await;
     let session = Session::new();
-    let in_session = async || {
-        with_session(&session, with_eventual_consistency(async { read(&store, Consistency::Eventual).await })).await
-    };
+    let in_session = async || with_session(&session, async { read(&store, Consistency::Eventual).await }).await;
     append(&store, "A").await;
     cluster.wait_until_caught_up().await.unwrap();
     cluster.replica(0).pause_replay().await.unwrap();
     for written in 2..=10 {
-        with_session(&session, append(&store, "A")).await;
+        with_session(&session, async { append(&store, "A").await }).await;
         for _ in 0..5 {
             let history = in_session().await;
             assert_eq!(history.len(), written, "from {}", history.node());

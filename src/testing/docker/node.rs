@@ -12,7 +12,8 @@ use testcontainers_modules::testcontainers::{ContainerRequest, GenericImage};
 use crate::{
     Error, ErrorKind, Result,
     testing::{
-        ports, proxy::FaultProxy, replay, roles::Rejoined, sealed::NodeParts, server::tail, sql, test_cluster::TestNode,
+        ports, proxy::FaultProxy, replay, roles::Rejoined, scram, sealed::NodeParts, server::tail, sql,
+        test_cluster::TestNode,
     },
 };
 
@@ -81,7 +82,10 @@ impl DockerNode {
 
     pub(super) async fn create_as_primary(&self) -> Result<()> {
         self.create(|port| self.shared.recipe.primary(&self.name, port)).await?;
-        self.wait_until_ready().await
+        self.wait_until_ready().await?;
+        // Tests connect often: the same password, with less hashing than the server itself makes of it.
+        let verifier = scram::verifier(&self.shared.recipe.password, &ports::random::<16>()?);
+        sql::ask(&self.url(), &self.name, &format!("ALTER ROLE mainstem PASSWORD '{verifier}'")).await.map(drop)
     }
 
     pub(super) async fn create_as_replica_of(&self, primary: &str) -> Result<()> {
