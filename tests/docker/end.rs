@@ -9,15 +9,18 @@ use crate::{engine_answers, replicated::until, started};
 /// Says to a run of this program that it is the child of a test.
 const CHILD: &str = "MAINSTEM_TEST_CHILD";
 
+fn docker(arguments: &[&str]) -> String {
+    let output = Command::new("docker").args(arguments).output().expect("docker");
+    assert!(output.status.success(), "{output:?}");
+    String::from_utf8(output.stdout).unwrap()
+}
+
 /// What the engine has of a cluster: its containers, those that have ended too, and its networks.
 fn remains(id: &str) -> Vec<String> {
     let filter = format!("label=mainstem.cluster={id}");
-    let lines = |arguments: &[&str]| {
-        let output = Command::new("docker").args(arguments).args(["--filter", &filter]).output().expect("docker");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>()
-    };
-    [lines(&["ps", "--all", "--quiet"]), lines(&["network", "ls", "--quiet"])].concat()
+    let containers = docker(&["ps", "--all", "--quiet", "--filter", &filter]);
+    let networks = docker(&["network", "ls", "--quiet", "--filter", &filter]);
+    [containers, networks].concat().lines().map(str::to_owned).collect()
 }
 
 /// Whether the engine still has a volume of this name.
@@ -28,8 +31,7 @@ fn has_volume(name: &str) -> bool {
 /// The volumes of a container.
 fn volumes(container: &str) -> Vec<String> {
     let format = "{{range .Mounts}}{{.Name}} {{end}}";
-    let output = Command::new("docker").args(["inspect", "--format", format, container]).output().expect("docker");
-    String::from_utf8(output.stdout).unwrap().split_whitespace().map(str::to_owned).collect()
+    docker(&["inspect", "--format", format, container]).split_whitespace().map(str::to_owned).collect()
 }
 
 /// The id is in the name of each container.
@@ -74,23 +76,30 @@ async fn a_start_that_is_given_up_leaves_nothing() {
     if !engine_answers().await {
         return;
     }
-    let before = remains_of_all();
-    for milliseconds in [1, 300, 1500] {
-        let start = DockerCluster::builder().start();
-        assert!(tokio::time::timeout(Duration::from_millis(milliseconds), start).await.is_err());
+    // By a name of its own for the image: the containers of other tests are known from it.
+    let image = env::var("MAINSTEM_POSTGRES_IMAGE").unwrap_or_else(|_| "postgres:18".to_owned());
+    let own = format!("mainstem-given-up:{}", std::process::id());
+    docker(&["tag", &image, &own]);
+    let containers = || {
+        let list = docker(&["ps", "--all", "--format", "{{.Image}} {{.Names}}"]);
+        list.lines().filter(|line| line.starts_with(&own)).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let mut had_begun = false;
+    for milliseconds in [1, 300, 1500, 4000] {
+        let start = DockerCluster::builder().image(&own).start();
+        let given_up = async {
+            tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+            had_begun |= !containers().is_empty();
+        };
+        tokio::select! {
+            biased;
+            () = given_up => {}
+            started = start => drop(started.unwrap_or_else(|error| panic!("no cluster: {}", error.report()))),
+        }
     }
-    // Other tests start and end clusters meanwhile: what is here now is of theirs, and goes, too.
-    until("the end of all that was begun", async || {
-        let now = remains_of_all();
-        tokio::time::sleep(Duration::from_millis(500)).await;
-        now.iter().all(|left| before.contains(left) || !remains_of_all().contains(left))
-    })
-    .await;
-}
-
-fn remains_of_all() -> Vec<String> {
-    let output = Command::new("docker").args(["ps", "--all", "--quiet", "--filter", "label=mainstem.cluster"]).output();
-    String::from_utf8(output.expect("docker").stdout).unwrap().lines().map(str::to_owned).collect()
+    assert!(had_begun, "all were given up before there was a container");
+    until("the end of all that was begun", async || containers().is_empty()).await;
+    docker(&["rmi", &own]);
 }
 
 /// As a test program that keeps its cluster in a `static` and is killed.
