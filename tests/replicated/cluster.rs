@@ -58,7 +58,9 @@ pub(crate) async fn who_is_behind_is_named_when_the_wait_is_over<C: Clusters>() 
     cluster.wait_until_caught_up().await.unwrap();
     cluster.replica(0).freeze().await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();
-    cluster.replica(0).thaw().await.unwrap();
+    cluster.replica(0).start().await.unwrap();
+    cluster.replica(0).kill().await.unwrap();
+    cluster.replica(0).start().await.unwrap();
     lagging.start().await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();
 }
