@@ -57,14 +57,15 @@ const LOOPBACK: &str = "127.0.0.1";
 ///
 /// # Access
 ///
-/// Each node has a port of its own on 127.0.0.1, and keeps it over restarts; with an engine on another machine, a port there. The
+/// Each node has a port of its own and keeps it over restarts: on 127.0.0.1, unless the engine is on another machine or this
+/// process is in a container itself; then it is on all addresses of the engine's machine. The
 /// user `mainstem` is a superuser with a password that is made anew for each cluster and is part of the URLs. Databases have
 /// the locale C and the encoding UTF8.
 ///
 /// # The end
 ///
-/// Dropped, also by a panic, it removes its containers with their data and its network, in about a second, during which it
-/// blocks the thread. For a cluster that lies in a `static`, or whose process is killed, a small shell process does the same, if
+/// Dropped, also by a panic, it removes its containers with their data and its network, and blocks the thread until that is done, a
+/// minute at most. For a cluster that lies in a `static`, or whose process is killed, a small shell process does the same, if
 /// the program `docker` is in `PATH`. Only who kills this shell too leaves something behind, with the label
 /// `mainstem.cluster`. With `TESTCONTAINERS_COMMAND=keep` in the environment, all of it stays, to be looked at.
 ///
