@@ -51,13 +51,20 @@ struct Counts {
     by_replicas: AtomicU64,
     writes: AtomicU64,
     /// Calls that failed, by what was called and why: while connections are killed, some do.
-    failed: Mutex<HashMap<(&'static str, ErrorKind), (u64, String)>>,
+    failed: Mutex<HashMap<(&'static str, ErrorKind), Failures>>,
+}
+
+#[derive(Debug)]
+struct Failures {
+    amount: u64,
+    first: String,
 }
 
 impl Counts {
     fn fail(&self, what: &'static str, error: &Error) {
         let mut failed = self.failed.lock().unwrap_or_else(PoisonError::into_inner);
-        failed.entry((what, error.kind())).or_insert_with(|| (0, error.report())).0 += 1;
+        let first = || Failures { amount: 0, first: error.report() };
+        failed.entry((what, error.kind())).or_insert_with(first).amount += 1;
     }
 }
 
@@ -122,7 +129,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let [reads, by_replicas, writes] =
         [&counts.reads, &counts.by_replicas, &counts.writes].map(|count| count.load(Ordering::Relaxed));
     let mut failed = 0;
-    for ((what, kind), (amount, first)) in counts.failed.lock().map_err(|_| "a client has panicked")?.iter() {
+    for ((what, kind), Failures { amount, first }) in counts.failed.lock().map_err(|_| "a client has panicked")?.iter()
+    {
         eprintln!("{amount} {what} have failed with {kind:?}, first: {first}");
         failed += amount;
     }
