@@ -7,10 +7,9 @@ use serde_json::Value;
 /// All public items with their signatures, bounds and implementations, auto traits among them, since a type that is not
 /// `Send` any more breaks its users. Then what implementors of a trait have to write: a new method is no break if it has a body.
 pub(crate) fn of(json: &str, path: &str) -> Result<String, Box<dyn Error>> {
-    let api = public_api::Builder::from_rustdoc_json(path)
-        .omit_blanket_impls(true)
-        .build()
-        .map_err(|error| format!("cannot read {path} (is it from another Rust than scripts/public-api names?): {error}"))?;
+    let api = public_api::Builder::from_rustdoc_json(path).omit_blanket_impls(true).build().map_err(|error| {
+        format!("cannot read {path} (is it from another Rust than scripts/public-api names?): {error}")
+    })?;
     let mut listing = api.to_string();
     for name in required(&serde_json::from_str(json)?) {
         writeln!(listing, "required {name}")?;

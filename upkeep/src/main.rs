@@ -6,7 +6,8 @@ mod verdict;
 
 use std::{error::Error, fs, process::ExitCode};
 
-const USAGE: &str = "usage: upkeep list RUSTDOC.json | external RUSTDOC.json | judge OLD.txt NEW.txt OLD_VERSION NEW_VERSION";
+const USAGE: &str =
+    "usage: upkeep list RUSTDOC.json | external RUSTDOC.json | judge OLD.txt NEW.txt OLD_VERSION NEW_VERSION";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();

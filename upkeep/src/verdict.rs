@@ -78,7 +78,11 @@ impl fmt::Display for Verdict {
             Step::Break => "a break",
         };
         let (gone, required) = (self.gone.len(), self.required.len());
-        write!(f, "{gone} gone or changed, {required} newly required, {} added; the step of the version allows {allows}", self.added)
+        write!(
+            f,
+            "{gone} gone or changed, {required} newly required, {} added; the step of the version allows {allows}",
+            self.added
+        )
     }
 }
 
