@@ -11,8 +11,7 @@ use tokio::{
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
 use crate::{
     Awaited, Consistency, ConsumerBuilder, Error, ErrorKind, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
-    json::quoted,
-    runtime,
+    json::quoted, runtime,
 };
 
 /// Projections that run in this process, a task for each.
