@@ -108,6 +108,7 @@ pub mod http;
 mod json;
 mod lsn;
 mod router;
+mod runtime;
 mod scope;
 mod store;
 pub mod telemetry;

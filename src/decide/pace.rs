@@ -6,7 +6,7 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
 use super::Attempts;
-use crate::{Error, ErrorKind};
+use crate::{Error, ErrorKind, runtime};
 
 /// The settings of an executor that are about trying again.
 #[derive(Clone, Debug)]
@@ -62,6 +62,7 @@ impl Pace {
                 self.retries.limit
             )));
         }
+        runtime::current()?;
         self.attempts.delay += delay;
         sleep(delay).await;
         Ok(())

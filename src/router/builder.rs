@@ -24,7 +24,10 @@ use super::{
     upkeep::{self, Upkeep},
     url::Defaults,
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    runtime,
+};
 
 /// The settings of a [`Router`]; every default is safe. They are also read from [one URL](Self::from_url) or from the
 /// [environment](Self::from_env).
@@ -280,11 +283,7 @@ impl RouterBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a setting is wrong.
-    ///
-    /// # Panics
-    ///
-    /// Outside of a tokio runtime.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a setting is wrong, and outside of a tokio runtime.
     pub fn build(self) -> Result<Router> {
         let router = self.assemble()?;
         router.start();
@@ -297,6 +296,7 @@ impl RouterBuilder {
             return Err(mistake);
         }
         self.check_settings()?;
+        runtime::current()?;
         let tls = Mutex::new(self.tls_resolver());
         let Self { mut sources, defaults, max_connections, session, upkeep, mut limits, routing, discovery, .. } = self;
         limits.replay_wait = routing.replay_wait;

@@ -26,6 +26,7 @@ use super::{
 use crate::{
     error::{Error, ErrorKind},
     lsn::Lsn,
+    runtime,
     token::{Place, Token},
 };
 
@@ -188,6 +189,7 @@ impl Lease {
             self.node.handle().lost();
             return Err(named(Error::new(ErrorKind::Unavailable, "the connection was lost before the call")).into());
         }
+        runtime::current().map_err(named)?;
         if deadline.is_over() {
             let message = format!("the limit of {:?} ran out before the call was sent", deadline.limit());
             return Err(named(Error::new(ErrorKind::Timeout, message)).into());

@@ -286,12 +286,16 @@ impl Router {
     }
 
     /// The same, after every node was asked how it is: a round trip to each, all at once, and no longer than the
-    /// [connect timeout](RouterBuilder::connect_timeout). What that has told counts for everybody.
+    /// [connect timeout](RouterBuilder::connect_timeout). What that has told counts for everybody. Outside of a tokio runtime nobody
+    /// can be asked.
     ///
     /// # Cancel safety
     ///
     /// Dropped, a connection on which an answer was to come is closed.
     pub async fn ask_readiness(&self) -> Readiness {
+        if crate::runtime::current().is_err() {
+            return self.readiness();
+        }
         let Inner { nodes, limits, .. } = &*self.inner;
         let deadline = Deadline::after(limits.connect_timeout);
         // Who does not answer is known by that.

@@ -13,6 +13,7 @@ use super::{
 };
 use crate::{
     error::{Error, ErrorKind, Result},
+    runtime,
     scope::Consistency,
 };
 
@@ -39,6 +40,7 @@ impl Router {
     ///
     /// Whether that node has what the floor asks for, its connection [proves](Guard) with the first call.
     pub(super) async fn lease(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+        runtime::current()?;
         let mut record = RouteRecord::begin(self, ask.level);
         let outcome = self.find(ask, deadline, tried, &mut record).await;
         record.end(tried.nodes(), outcome.as_ref().err());

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{After, Answer, BoxFuture, EventStore, Order, QueryRequest};
-use crate::{Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Role, filter::Bounds, router::asked};
+use crate::{Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Role, filter::Bounds, router::asked, runtime};
 
 /// A read of the next events behind a place, as a store gets it.
 #[derive(Clone, Debug)]
@@ -166,6 +166,7 @@ pub(super) fn by_polling(store: &(impl EventStore + ?Sized), request: WaitReques
     let answer = store.run_query(head);
     Box::pin(async move {
         if !request.is_over(answer.await?.head) {
+            runtime::current()?;
             tokio::time::sleep(POLL).await;
         }
         Ok(())

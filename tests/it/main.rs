@@ -58,6 +58,7 @@ mod router_settings;
 mod router_shield;
 mod router_silence;
 mod router_watch;
+mod runtime;
 mod scope;
 mod secrets;
 mod sessions;

@@ -11,7 +11,7 @@ use tokio::{
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
 use crate::{
     Awaited, Consistency, ConsumerBuilder, Error, ErrorKind, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
-    json::quoted,
+    json::quoted, runtime,
 };
 
 /// Projections that run in this process, a task for each.
@@ -58,7 +58,8 @@ struct Running {
     name: String,
     progress: watch::Receiver<ProjectionProgress>,
     stop: StopHandle,
-    task: JoinHandle<()>,
+    /// None where there is no runtime.
+    task: Option<JoinHandle<()>>,
 }
 
 /// The settings of [`Projections`].
@@ -146,9 +147,9 @@ impl Projections {
     /// Dropped, they end at once: what is in their transactions is rolled back.
     pub async fn stop(mut self) {
         self.running.iter().for_each(|running| running.stop.stop());
-        for running in &mut self.running {
+        for task in self.running.iter_mut().filter_map(|running| running.task.as_mut()) {
             // A panic of a model has been told already.
-            let _ = (&mut running.task).await;
+            let _ = task.await;
         }
     }
 }
@@ -174,7 +175,15 @@ impl ProjectionsBuilder {
             let consumer = consumer.for_filter(filter).build()?;
             let (tell, progress) = watch::channel(ProjectionProgress::new(for_start.clone()));
             let stop = consumer.stop_handle();
-            let task = tokio::spawn(Work::new(model, consumer, policy, tell).run());
+            let task = match runtime::current() {
+                Ok(runtime) => Some(runtime.spawn(Work::new(model, consumer, policy, tell).run())),
+                Err(error) => {
+                    tell.send_modify(|progress| {
+                        (progress.state, progress.error) = (ProjectionState::Failed, Some(error))
+                    });
+                    None
+                }
+            };
             Ok(Running { name: for_start, progress, stop, task })
         };
         self.starts.push((name, Box::new(start)));
@@ -208,7 +217,8 @@ impl ProjectionsBuilder {
         self
     }
 
-    /// Starts them, each in a task of its own.
+    /// Starts them, each in a task of its own. Outside of a tokio runtime there are no tasks: each has
+    /// [failed](crate::ProjectionState::Failed) then, with an error that says so.
     pub fn start(self) -> Projections {
         let Self { store, policy, takeover, consistency, batch_size, starts } = self;
         let mut running = Vec::with_capacity(starts.len());
@@ -227,7 +237,7 @@ impl ProjectionsBuilder {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        self.task.abort();
+        self.task.iter().for_each(JoinHandle::abort);
     }
 }
 

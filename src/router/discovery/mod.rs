@@ -138,10 +138,10 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a URL is wrong, and
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a URL is wrong or outside of a tokio runtime, and
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when there is none (a list that is empty by mistake would
-    /// send all reads to the primary), when nodes are not [asked](super::RouterBuilder::probe_interval), outside of a tokio
-    /// runtime, or when there are too many. Then nothing has changed, but in the last case.
+    /// send all reads to the primary), when nodes are not [asked](super::RouterBuilder::probe_interval), or when there are too
+    /// many. Then nothing has changed, but in the last case.
     pub fn set_replicas<I>(&self, urls: I) -> Result<()>
     where
         I: IntoIterator,
@@ -151,9 +151,7 @@ impl Router {
             let message = "replicas can only be added where nodes are asked what they are: set a probe_interval";
             return Err(Error::invalid_input(message));
         }
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Error::invalid_input("replicas can only be added within a tokio runtime, which asks them"));
-        }
+        crate::runtime::current()?;
         let wanted = urls.into_iter().map(|url| Wanted::of_url(url.into())).collect();
         let outcome = self.inner.learn(LIST, Ok(wanted), false);
         self.look(LIST);

@@ -23,6 +23,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     filter::Bounds,
     router::{Deadline, Effect, Lease},
+    runtime,
     store::{AppendRequest, Appended, condition::After, refusal},
 };
 
@@ -40,6 +41,7 @@ async fn submit(
     mut after: Option<After>,
     deadline: Deadline,
 ) -> Result<Appended> {
+    runtime::current()?;
     loop {
         // A condition on the whole log would be far, unless the log is short: then this judgement is short, too.
         if let (Some(guard), Some(After::Beginning)) = (&append.guard, after) {

@@ -18,6 +18,7 @@ use super::{PostgresEventStore, watch_primary, watch_replicas};
 use crate::{
     Consistency, Mark,
     error::{Error, Result},
+    runtime,
     store::WaitRequest,
 };
 
@@ -212,6 +213,7 @@ impl Drop for Watch {
 
 /// Waits until there may be news; see [`WaitRequest`].
 pub(super) async fn wait(store: PostgresEventStore, request: WaitRequest) -> Result<()> {
+    runtime::current()?;
     let side = match request.consistency {
         Consistency::Strong => Side::Primary,
         _ if store.router.has_replicas() => Side::Replicas,

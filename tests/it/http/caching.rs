@@ -10,7 +10,7 @@ use super::{Request, Response, answer, cookie, request, values};
 use crate::support::event;
 
 #[tokio::test]
-async fn no_cache_shows_one_client_what_is_anothers_nor_a_client_what_is_old() {
+async fn no_cache_shows_one_client_what_belongs_to_another_nor_a_client_what_is_old() {
     let cases: [(&str, &[&str], &str, bool); 12] = [
         ("GET", &[], "private, no-cache", true),
         ("GET", &["max-age=60"], "max-age=60, private", true),

@@ -1,0 +1,60 @@
+//! The public API, an item a line.
+
+use std::{error::Error, fmt::Write};
+
+use serde_json::Value;
+
+/// All public items with their signatures, bounds and implementations, auto traits among them, since a type that is not
+/// `Send` any more breaks its users. Then what implementors of a trait have to write: a new method is no break if it has a body.
+pub(crate) fn of(json: &str, path: &str) -> Result<String, Box<dyn Error>> {
+    let api = public_api::Builder::from_rustdoc_json(path).omit_blanket_impls(true).build().map_err(|error| {
+        format!("cannot read {path} (is it from another Rust than scripts/public-api names?): {error}")
+    })?;
+    let mut listing = api.to_string();
+    for name in required(&serde_json::from_str(json)?) {
+        writeln!(listing, "required {name}")?;
+    }
+    Ok(listing)
+}
+
+/// The functions and types of public traits that have no default.
+fn required(json: &Value) -> Vec<String> {
+    let mut names = Vec::new();
+    for item in json["index"].as_object().into_iter().flat_map(|index| index.values()) {
+        let members = item["inner"]["trait"]["items"].as_array().into_iter().flatten();
+        for member in members {
+            let member = &json["index"][member.to_string()];
+            let inner = &member["inner"];
+            let is_required = match (inner.get("function"), inner.get("assoc_type")) {
+                (Some(function), _) => function["has_body"] == Value::Bool(false),
+                (None, Some(kind)) => kind["type"].is_null(),
+                (None, None) => inner["assoc_const"]["value"].is_null(),
+            };
+            if let (true, Some(of), Some(name)) = (is_required, item["name"].as_str(), member["name"].as_str()) {
+                names.push(format!("{of}::{name}"));
+            }
+        }
+    }
+    names.sort_unstable();
+    names
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::required;
+
+    #[test]
+    fn what_has_no_default_is_required() {
+        let json = json!({"index": {
+            "1": {"name": "Store", "inner": {"trait": {"items": [2, 3, 4, 5]}}},
+            "2": {"name": "read", "inner": {"function": {"has_body": false}}},
+            "3": {"name": "close", "inner": {"function": {"has_body": true}}},
+            "4": {"name": "Row", "inner": {"assoc_type": {"type": null}}},
+            "5": {"name": "LIMIT", "inner": {"assoc_const": {"value": "3"}}},
+            "6": {"name": "Lonely", "inner": {"struct": {}}},
+        }});
+        assert_eq!(required(&json), ["Store::Row", "Store::read"]);
+    }
+}
