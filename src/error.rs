@@ -6,7 +6,7 @@
 
 use std::{error::Error as StdError, fmt, sync::Arc};
 
-use tokio_postgres::error::{DbError, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 
 use crate::Mark;
 
@@ -43,6 +43,8 @@ struct Inner {
     conflict: Option<Conflict>,
     version_mismatch: Option<VersionMismatch>,
     last_common: Option<Mark>,
+    /// Whether a limit on time ran out, although the kind says something else.
+    is_out_of_time: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
@@ -167,8 +169,9 @@ impl Error {
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let (message, node, conflict, version_mismatch) = (message.into(), None, None, None);
-        let (last_common, source) = (None, None);
-        Self(Arc::new(Inner { kind, message, node, conflict, version_mismatch, last_common, source }))
+        let (last_common, is_out_of_time, source) = (None, false, None);
+        let inner = Inner { kind, message, node, conflict, version_mismatch, last_common, is_out_of_time, source };
+        Self(Arc::new(inner))
     }
 
     /// Adds the cause.
@@ -215,6 +218,16 @@ impl Error {
     pub(crate) fn with_last_common(mut self, mark: Option<Mark>) -> Self {
         self.inner().last_common = mark;
         self
+    }
+
+    /// A limit on time ran out: its [kind](Self::kind) only says what may have happened until then.
+    pub(crate) fn out_of_time(mut self) -> Self {
+        self.inner().is_out_of_time = true;
+        self
+    }
+
+    pub(crate) fn is_out_of_time(&self) -> bool {
+        self.is_timeout() || self.0.is_out_of_time
     }
 
     /// The same error, seen from higher up: what it was about stays, kind and message are new.
@@ -334,6 +347,21 @@ impl Error {
             cause = error.source();
         }
         text
+    }
+
+    /// The same for the log. What a server says of a statement quotes its values, so of that no more than the state is told. (What
+    /// it says when it lets nobody in does not, and is the reason that an operator needs.)
+    pub(crate) fn for_log(&self) -> String {
+        let said = self.driver_error().and_then(tokio_postgres::Error::as_db_error);
+        let is_of_a_statement =
+            |said: &DbError| !matches!(said.parsed_severity(), Some(Severity::Fatal | Severity::Panic));
+        match said.filter(|said| is_of_a_statement(said)) {
+            Some(said) => {
+                let node = self.node().map(|node| format!(" (node {node})")).unwrap_or_default();
+                format!("{}, SQLSTATE {}{node}", self.kind().as_str(), said.code().code())
+            }
+            None => self.report(),
+        }
     }
 
     fn driver_error(&self) -> Option<&tokio_postgres::Error> {

@@ -76,6 +76,8 @@
 //! | `deadpool` | pools of `deadpool-postgres` as the router's nodes, beside those of bb8: `ExistingPool` |
 //! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
 //! | `tower` | the module `http`: layers that open the scope of a request, and let a browser read its own writes through any instance |
+//! | `metrics` | figures through the `metrics` facade: [`telemetry`] |
+//! | `log` | what is told through `tracing` goes to the crate `log`, where there is no subscriber |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | reserved for the same cluster from containers |
 //!
@@ -97,6 +99,10 @@ pub mod __faults {
 // Its examples need both.
 #[cfg(any(all(doc, not(doctest)), all(doctest, feature = "migrations", feature = "testing")))]
 pub mod _documentation;
+// First, since those behind it use its macro.
+#[macro_use]
+pub mod telemetry;
+
 mod codec;
 mod consume;
 mod decide;
@@ -111,7 +117,6 @@ mod router;
 mod runtime;
 mod scope;
 mod store;
-pub mod telemetry;
 #[cfg(feature = "testing")]
 pub mod testing;
 mod token;

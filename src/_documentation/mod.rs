@@ -41,6 +41,7 @@ chapters! {
          [`CommandExecutor`](crate::CommandExecutor), [`ConsumerBuilder`](crate::ConsumerBuilder)";
     schema, "../../docs/schema.md",
         "\n# Reference\n[`LogName`](crate::LogName), [`Access`](crate::Access), [`LogIndex`](crate::LogIndex), [`HotKey`](crate::HotKey)";
+    telemetry, "../../docs/telemetry.md", "\n# Reference\n[`telemetry`](mod@crate::telemetry)";
     testing, "../../docs/testing.md", "";
     performance, "../../docs/performance.md", "";
     erasure, "../../docs/erasure.md", "\n# Reference\n[`Payload`](crate::Payload)";

@@ -7,13 +7,18 @@ use std::{
 };
 
 use serde::{Serialize, de::DeserializeOwned};
+use tracing::{Instrument, Span};
 
 use super::{
-    Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Executed, ModelState,
-    Outcome, RecordedCommand, pace::Pace, record::First,
+    Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Executed, ModelState, Outcome,
+    RecordedCommand,
+    pace::Pace,
+    record::First,
+    telling::{CommandTelling, command_span},
 };
 use crate::{
     AppendCondition, Appended, Consistency, ErrorKind, EventContext, EventStore, Json, NewEvent, Result, Scope, Token,
+    telemetry::Outcome as Told,
 };
 
 /// A command that is about to be carried out: await it, after saying how it is recorded if need be.
@@ -121,16 +126,22 @@ impl<'a, C: Command> IntoFuture for Execute<'a, C> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let scope = self.scope.clone();
-        Box::pin(scope.run(self.run()))
+        let (scope, span) = (self.scope.clone(), command_span::<C>());
+        Box::pin(scope.run(self.run(span.clone()).instrument(span)))
     }
 }
 
 impl<C: Command> Execute<'_, C> {
-    async fn run(self) -> Result<Executed, CommandError<C::Refusal>> {
-        let mut pace = Pace::new(&self.executor.retries);
-        let settled = self.settle(&mut pace).await;
-        let attempts: Attempts = pace.attempts;
+    async fn run(self, span: Span) -> Result<Executed, CommandError<C::Refusal>> {
+        let mut telling = CommandTelling::begin::<C>(&self.executor.retries, span);
+        let settled = self.settle(&mut telling.pace).await;
+        let told = match &settled {
+            Ok(Settled { outcome: Ok(Outcome::Decided), .. }) => Told::Succeeded,
+            Ok(Settled { outcome: Ok(Outcome::Nothing), .. }) => Told::Nothing,
+            Ok(Settled { outcome: Err(_), .. }) => Told::Refused,
+            Err(error) => error.into(),
+        };
+        let attempts = telling.end(told, settled.as_ref().err(), settled.as_ref().is_ok_and(|it| it.is_repeated));
         match settled {
             Ok(Settled { outcome, appended, is_repeated }) => match outcome {
                 Ok(outcome) => Ok(Executed { outcome, appended, is_repeated, attempts }),
@@ -179,6 +190,7 @@ impl<C: Command> Execute<'_, C> {
     async fn read(&self, level: &Consistency) -> Result<ModelState<(C::Model, Option<First>)>> {
         let first = self.recording.as_ref().map(|recording| First::of(recording.record.id())).transpose()?;
         let query = (self.command.model(), first).read_from(&self.executor.store).consistency(level.clone());
+        let query = query.called(std::any::type_name::<C::Model>());
         match self.executor.call_timeout {
             Some(limit) => query.timeout(limit).await,
             None => query.await,

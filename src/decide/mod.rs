@@ -11,6 +11,7 @@
 //! | `executor`, `execute` | carrying commands out |
 //! | `record` | the log of commands |
 //! | `executed` | what has become of a command |
+//! | `telling` | what is told of commands and of reads of models |
 //! | `pace`, `limit` | how often and how long it is tried, and how many at the same time |
 
 mod boundary;
@@ -23,6 +24,7 @@ mod pace;
 mod projection;
 mod query;
 mod record;
+mod telling;
 
 pub use self::{
     command::{Command, Decision},

@@ -6,7 +6,10 @@ use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use tokio::time::{Instant, sleep};
 
 use super::Attempts;
-use crate::{Error, ErrorKind, runtime};
+use crate::{
+    Error, ErrorKind, runtime,
+    telemetry::{DECIDE, ERROR_KIND, RETRY_DELAY},
+};
 
 /// The settings of an executor that are about trying again.
 #[derive(Clone, Debug)]
@@ -35,6 +38,10 @@ pub(super) struct Pace {
     delays: ExponentialBackoff,
     begin: Instant,
     pub(super) attempts: Attempts,
+    /// How often was waited to try again.
+    pub(super) retries_made: u32,
+    /// Which limit has ended it, if one has.
+    pub(super) limit: Option<&'static str>,
 }
 
 impl Pace {
@@ -45,17 +52,27 @@ impl Pace {
             .with_max_times(retries.max_attempts.saturating_sub(1))
             .with_jitter()
             .build();
-        Self { retries: retries.clone(), delays, begin: Instant::now(), attempts: Attempts::default() }
+        Self {
+            retries: retries.clone(),
+            delays,
+            begin: Instant::now(),
+            attempts: Attempts::default(),
+            retries_made: 0,
+            limit: None,
+        }
     }
 
     /// Waits until it is time to try again; the error of the last try, if it is not to be.
     pub(super) async fn wait(&mut self, error: Error) -> Result<(), Error> {
-        self.attempts.last_error = Some(error.kind());
+        let kind = error.kind();
+        self.attempts.last_error = Some(kind);
         let left = self.retries.limit.saturating_sub(self.begin.elapsed());
         let Some(delay) = self.delays.next() else {
+            self.limit = Some("attempts");
             return Err(error.within(&format!("given up after {} attempts", self.retries.max_attempts.max(1))));
         };
         if delay >= left {
+            self.limit = Some("time");
             return Err(error.within(&format!(
                 "given up after {:?}, the limit is {:?}",
                 self.begin.elapsed(),
@@ -64,6 +81,9 @@ impl Pace {
         }
         runtime::current()?;
         self.attempts.delay += delay;
+        self.retries_made += 1;
+        let delay_seconds = delay.as_secs_f64();
+        tracing::debug!(target: DECIDE, { { ERROR_KIND } = kind.as_str(), { RETRY_DELAY } = delay_seconds }, "trying again");
         sleep(delay).await;
         Ok(())
     }
@@ -80,5 +100,7 @@ pub(super) fn unknown(error: Error) -> Error {
         return error;
     }
     let message = format!("an earlier try may have written; {}", error.message());
-    error.reworded(ErrorKind::OutcomeUnknown, message)
+    let is_late = error.is_out_of_time();
+    let error = error.reworded(ErrorKind::OutcomeUnknown, message);
+    if is_late { error.out_of_time() } else { error }
 }

@@ -8,10 +8,13 @@ use std::{
     time::Duration,
 };
 
+use tracing::Instrument;
+
 use super::{
     boundary::Boundary,
     limit::Limit,
     projection::{DecisionModel, Parts},
+    telling::{ModelTelling, model_span},
 };
 use crate::{
     AppendCondition, Consistency, Filter, Mark, Result, Role, Scope, Token,
@@ -42,6 +45,8 @@ pub struct ModelQuery<'a, M> {
     timeout: Option<Duration>,
     streaming: bool,
     limit: Option<Limit>,
+    /// The name of the model's type, for those who look on.
+    name: &'static str,
     /// Of the call: the session in it is the one of the read.
     scope: Scope,
 }
@@ -50,7 +55,8 @@ impl<'a, M> ModelQuery<'a, M> {
     pub(super) fn new(model: M, store: &'a dyn EventStore) -> Self {
         let scope = Scope::current();
         let consistency = scope.consistency().clone();
-        Self { model, store, consistency, timeout: None, streaming: false, limit: None, scope }
+        let name = std::any::type_name::<M>();
+        Self { model, store, consistency, timeout: None, streaming: false, limit: None, name, scope }
     }
 
     /// Replaces the level that the scope has given.
@@ -74,6 +80,12 @@ impl<'a, M> ModelQuery<'a, M> {
         self
     }
 
+    /// Tells of it as a read of this type.
+    pub(super) fn called(mut self, name: &'static str) -> Self {
+        self.name = name;
+        self
+    }
+
     /// Fails at once when too many of its kind are under way.
     pub(super) fn limited(mut self, limit: Limit) -> Self {
         self.limit = Some(limit);
@@ -86,14 +98,21 @@ impl<'a, M: DecisionModel + 'a> IntoFuture for ModelQuery<'a, M> {
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let scope = self.scope.clone();
-        Box::pin(scope.run(self.run()))
+        let (scope, span, name) = (self.scope.clone(), model_span(self.name), self.name);
+        let within = span.clone();
+        let read = async move {
+            let telling = ModelTelling::begin(name, span);
+            let read = self.run().await;
+            telling.end(read.as_ref().map(|read| (read.node(), read.role(), read.applied())));
+            read
+        };
+        Box::pin(scope.run(read.instrument(within)))
     }
 }
 
 impl<M: DecisionModel> ModelQuery<'_, M> {
     async fn run(self) -> Result<ModelState<M>> {
-        let Self { mut model, store, consistency, timeout, streaming, limit, scope: _ } = self;
+        let Self { mut model, store, consistency, timeout, streaming, limit, .. } = self;
         let _place = limit.as_ref().map(Limit::enter).transpose()?;
         let boundary = Boundary::of(&mut model)?;
         let call = Query::new(store, boundary.filter().clone()).consistency(consistency);

@@ -42,7 +42,7 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
                 let outage = matches!(error.kind(), ErrorKind::Timeout | ErrorKind::Unavailable);
                 let dispensable = node.configured_role() != Some(Role::Primary) || is_led;
                 if dispensable && outage && !require_replicas {
-                    tracing::warn!(error = %error.report(), "a node cannot be reached; it is used once it answers");
+                    tracing::warn!(error = %error.for_log(), "a node cannot be reached; it is used once it answers");
                     unreachable.push(error);
                     continue;
                 }

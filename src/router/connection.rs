@@ -337,7 +337,8 @@ impl Told {
         if notice.routine() == Some("SyncRepWaitForLSN") {
             self.unreplicated.store(true, Ordering::Release);
         }
-        tracing::debug!(code = notice.code().code(), "{}", notice.message());
+        // Not its text, which may quote what a statement has brought.
+        tracing::debug!(code = notice.code().code(), severity = notice.severity(), "a server has given notice");
     }
 }
 

@@ -20,6 +20,16 @@ pub(crate) enum Effect {
     Append,
 }
 
+impl Effect {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Append => "append",
+        }
+    }
+}
+
 /// A connection could not be opened, and why.
 #[derive(Debug)]
 pub(super) struct NotConnected {
@@ -111,7 +121,12 @@ pub(super) fn on_call(error: DriverError, effect: Effect, role: Role) -> Error {
         (&SqlState::QUERY_CANCELED | &SqlState::LOCK_NOT_AVAILABLE, _) => ErrorKind::Timeout,
         _ => ErrorKind::Database,
     };
-    Error::new(kind, message).with_source(error)
+    let failed = Error::new(kind, message).with_source(error);
+    match kind {
+        // A limit of the server's.
+        ErrorKind::OutcomeUnknown => failed.out_of_time(),
+        _ => failed,
+    }
 }
 
 /// The call's limit ran out while its answer was on the way.
@@ -119,7 +134,7 @@ pub(super) fn on_deadline(deadline: Deadline, effect: Effect) -> Error {
     let message = format!("no answer within the limit of {:?}", deadline.limit());
     match effect {
         Effect::Read => Error::new(ErrorKind::Timeout, message),
-        Effect::Append | Effect::Write => Error::new(ErrorKind::OutcomeUnknown, message),
+        Effect::Append | Effect::Write => Error::new(ErrorKind::OutcomeUnknown, message).out_of_time(),
     }
 }
 
@@ -148,6 +163,12 @@ pub(crate) fn may_go_elsewhere(error: &Error) -> bool {
 /// something else.)
 pub(super) fn is_recovery_conflict(error: &DriverError) -> bool {
     error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
+}
+
+/// Whether a primary has refused this because of another transaction, which would do the same again: it is to be begun anew.
+pub(super) fn is_conflict(error: &DriverError, role: Role) -> bool {
+    let states = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
+    role == Role::Primary && error.code().is_some_and(|code| states.contains(&code))
 }
 
 /// Whether question and answer on this connection do not belong together any more.

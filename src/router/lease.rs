@@ -27,6 +27,7 @@ use crate::{
     error::{Error, ErrorKind},
     lsn::Lsn,
     runtime,
+    telemetry::Stopwatch,
     token::{Place, Token},
 };
 
@@ -50,6 +51,8 @@ pub(crate) struct Lease {
     /// Whether a transaction of the user's may be open.
     in_transaction: AtomicBool,
     pub(super) guard: Option<Arc<Guard>>,
+    /// Since it was handed out.
+    stopwatch: Stopwatch,
 }
 
 impl Lease {
@@ -72,6 +75,7 @@ impl Lease {
             must_lead: false,
             in_transaction: AtomicBool::new(false),
             guard: None,
+            stopwatch: Stopwatch::start(),
         }
     }
 
@@ -228,7 +232,9 @@ impl Lease {
             }
             Err(error) => {
                 self.note_failure(&error, Some(started));
-                Err(named(failure::on_call(error, effect, self.role)).into())
+                let is_conflict = failure::is_conflict(&error, self.role);
+                let failed = Failed::from(named(failure::on_call(error, effect, self.role)));
+                Err(if is_conflict { failed.conflicted() } else { failed })
             }
         }
     }
@@ -353,6 +359,12 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        figures! {
+            if self.is_for_user() {
+                self.node.figures().used(self.node.name(), self.stopwatch.elapsed());
+            }
+        }
+        let _ = self.stopwatch;
         if flawed!(LeakPlaces) && self.held.as_ref().is_some_and(|held| held.pending().load(Ordering::Acquire) > 0) {
             std::mem::forget(self.held.take());
         }

@@ -27,6 +27,9 @@ use super::{
     tls::Encryption,
     upkeep::Upkeep,
 };
+use crate::telemetry::Stopwatch;
+#[cfg(feature = "metrics")]
+use crate::telemetry::{Outcome, metrics::router::opened as opened_in};
 
 /// The manager of one node's pool.
 #[derive(Debug)]
@@ -72,7 +75,15 @@ impl Manager {
     /// What becomes of it is told by whoever opens it, not by those who wait for it: they may be gone by then.
     async fn open(&self) -> Result<Box<Connection>, NotConnected> {
         let answers = self.node.answers();
+        let stopwatch = Stopwatch::start();
         let opened = self.open_in_time().await;
+        let _ = stopwatch;
+        figures! {
+            let outcome = opened.as_ref().map_or_else(|failed| Outcome::from(&failed.error), |_| Outcome::Succeeded);
+            if let Some(name) = self.node.name() {
+                opened_in(name, outcome, stopwatch.elapsed());
+            }
+        }
         match &opened {
             Ok(_) => self.node.answered(None),
             // Whether nobody is let in depends on who is in: see `Node::lease`.
@@ -98,7 +109,8 @@ impl Manager {
             Err(_) => {
                 let limit = self.connect_timeout;
                 let message = format!("no connection within the connect timeout of {limit:?}");
-                Err(NotConnected::new(ConnectFailure::NoAnswer, message))
+                let NotConnected { error, why } = NotConnected::new(ConnectFailure::NoAnswer, message);
+                Err(NotConnected { error: error.out_of_time(), why })
             }
         }
     }

@@ -98,6 +98,8 @@ pub use self::{
     watch::RouterWatch,
 };
 use self::{builder::Limits, discovery::Discovery, factory::Factory, nodes::Nodes, probe::Probes, state::State};
+#[cfg(feature = "metrics")]
+pub(crate) use self::{core::Reason, record::Endpoint};
 pub(crate) use self::{
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
@@ -404,7 +406,7 @@ impl Router {
             let (replica, guard) = (lease.role() == Role::Replica, lease.guard().cloned());
             match read(lease).await {
                 Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
-                    tracing::debug!(error = %error, "a replica could not serve a read; trying another node");
+                    tracing::debug!(error = %error.for_log(), "a replica could not serve a read; trying another node");
                     if guard.is_some_and(|guard| guard.is_behind()) {
                         tried.last_is_behind();
                     }

@@ -20,7 +20,12 @@ use super::{
     replay::ReplayWatch,
     state::{InFlight, NodeHandle},
 };
-use crate::error::{Error, ErrorKind};
+#[cfg(feature = "metrics")]
+use crate::telemetry::metrics::{gauges, router::NodeFigures};
+use crate::{
+    error::{Error, ErrorKind},
+    telemetry::{Outcome, Stopwatch},
+};
 
 /// How long a probe waits for a connection of a full pool before it opens one of its own. Calls give theirs back in less,
 /// unless something is wrong.
@@ -40,6 +45,8 @@ pub(crate) struct Node {
     /// line in the server's log.
     hides_control_data: AtomicBool,
     replay_watch: ReplayWatch,
+    #[cfg(feature = "metrics")]
+    figures: NodeFigures,
 }
 
 #[derive(Debug)]
@@ -52,7 +59,18 @@ impl Node {
     pub(super) fn new(name: Arc<str>, configured_role: Option<Role>, pool: Pool, handle: NodeHandle) -> Self {
         let (hides_control_data, replay_watch) = (AtomicBool::new(false), ReplayWatch::default());
         let (endpoint, is_found) = (Endpoint::default(), false);
-        Self { name, endpoint, configured_role, is_found, pool, handle, hides_control_data, replay_watch }
+        Self {
+            name,
+            endpoint,
+            configured_role,
+            is_found,
+            pool,
+            handle,
+            hides_control_data,
+            replay_watch,
+            #[cfg(feature = "metrics")]
+            figures: NodeFigures::default(),
+        }
     }
 
     /// Where its settings say that it is.
@@ -82,6 +100,21 @@ impl Node {
 
     pub(super) fn endpoint(&self) -> &Endpoint {
         &self.endpoint
+    }
+
+    #[cfg(feature = "metrics")]
+    pub(super) fn figures(&self) -> &NodeFigures {
+        &self.figures
+    }
+
+    /// Sets the figures of how it is, and how the cluster is.
+    #[cfg(feature = "metrics")]
+    pub(super) fn set_gauges(&self) {
+        let snapshot = self.handle.router_snapshot();
+        if let Some(node) = snapshot.nodes.iter().find(|node| node.name == self.name) {
+            gauges::node(node, self.own_pool().map(OwnPool::figures));
+            gauges::router(&snapshot);
+        }
     }
 
     /// The role that the settings give it, if they do.
@@ -133,10 +166,15 @@ impl Node {
         until: Instant,
         deadline: Deadline,
     ) -> Result<Lease, Error> {
+        let waiting =
+            in_flight.is_some().then(|| Waiting { node: self, outcome: Outcome::Cancelled, since: Stopwatch::start() });
         let held = match &self.pool {
             Pool::Own(pool) => pool.acquire(until, deadline, &self.handle).await.map(|pooled| Held::Own(pooled.into())),
             Pool::Borrowed(pool) => borrow(&**pool, until, deadline, &self.handle).await.map(Held::borrowed),
         };
+        if let Some(mut waiting) = waiting {
+            waiting.outcome = held.as_ref().map_or_else(Outcome::from, |_| Outcome::Succeeded);
+        }
         match held {
             Ok(held) => Ok(Lease::new(held, Arc::clone(self), in_flight)),
             Err(error) => Err(self.named(error)),
@@ -162,6 +200,22 @@ impl Node {
 
     fn named(&self, error: Error) -> Error {
         if error.node().is_none() { error.with_node(Arc::clone(&self.name)) } else { error }
+    }
+}
+
+/// A call that waits for a connection: what has become of that is counted when it is dropped.
+struct Waiting<'a> {
+    node: &'a Node,
+    outcome: Outcome,
+    since: Stopwatch,
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        figures! {
+            self.node.figures.waited(&self.node.name, self.outcome, self.since.elapsed());
+        }
+        let _ = (self.node, self.outcome, self.since);
     }
 }
 

@@ -16,6 +16,8 @@ use super::{
     upkeep::{Filling, Upkeep},
 };
 use crate::error::{Error, ErrorKind};
+#[cfg(feature = "metrics")]
+use crate::telemetry::metrics::gauges::PoolState;
 
 /// How long one who waits leaves a failed connect alone before the next one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
@@ -66,6 +68,14 @@ impl OwnPool {
     /// The most connections.
     pub(super) fn size(&self) -> u32 {
         self.size
+    }
+
+    /// How many connections there are, and who waits for one.
+    #[cfg(feature = "metrics")]
+    pub(super) fn figures(&self) -> PoolState {
+        let state = self.pool.state();
+        let (open, idle) = (state.connections, state.idle_connections);
+        PoolState { open, idle, most: self.size, waiting: self.admission.waiting() }
     }
 
     /// Whether there is no room for another connection.

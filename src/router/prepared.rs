@@ -110,7 +110,9 @@ impl Lease {
         }
         let outcome = outcome.map_err(|error| {
             self.note_failure(&error, None);
-            Failed::from(named(failure::on_call(error, Effect::Read, self.role())))
+            let is_conflict = failure::is_conflict(&error, self.role());
+            let failed = Failed::from(named(failure::on_call(error, Effect::Read, self.role())));
+            if is_conflict { failed.conflicted() } else { failed }
         });
         record.end(outcome.as_ref().err());
         outcome.map_err(|failed| failed.error)

@@ -117,6 +117,7 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
     loop {
         if !is_asking {
             upkeep::look_after(&node);
+            figures! { node.set_gauges(); }
             sleep(UPKEEP_PAUSE).await;
             continue;
         }
@@ -126,9 +127,10 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
         match ask(&node, Deadline::after(limit)).await {
             Ok(_) => upkeep::look_after(&node),
             Err(error) => {
-                tracing::debug!(node = %node.name(), error = %error.report(), "a probe got no answer");
+                tracing::debug!(node = %node.name(), error = %error.for_log(), "a probe got no answer");
             }
         }
+        figures! { node.set_gauges(); }
         sleep(LEAST_PAUSE).await;
     }
 }

@@ -1,7 +1,8 @@
 //! What is told of each decision and of each call: the names are in [`telemetry`](crate::telemetry).
 //!
 //! A record is begun when a call begins, and told when it is dropped: so one that nobody has ended was cancelled. Where nobody
-//! wants it, it is empty, a word, and nothing is measured.
+//! wants it, it is empty, a word, and nothing is measured. With the feature `metrics` somebody always wants it: then it is kept in
+//! place, since a call should not allocate for being counted.
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
@@ -13,25 +14,17 @@ use super::{
     core::{NodeSet, Reason, Route, Want},
     node::Node,
 };
+#[cfg(feature = "metrics")]
+use crate::telemetry::metrics;
 use crate::{
     error::{Error, ErrorKind},
     scope::Consistency,
     telemetry::{
-        ATTEMPTS, CALL, DURATION, EFFECT, ERROR_KIND, ERROR_TYPE, LEVEL, NAMESPACE, NODE, OUTCOME, POSTGRESQL, REASON,
-        REPLICAS, ROLE, ROUTE, SERVER_ADDRESS, SERVER_PORT, STATUS_CODE, SYSTEM, WAIT_CONNECTION, WAIT_FALLBACK,
-        WAIT_REPLAY, WAIT_START,
+        ATTEMPTS, CALL, DURATION, EFFECT, ERROR_KIND, ERROR_TYPE, LEVEL, NAMESPACE, NODE, OUTCOME, Outcome, POSTGRESQL,
+        REASON, REPLICAS, ROLE, ROUTE, SERVER_ADDRESS, SERVER_PORT, STATUS_CODE, SYSTEM, WAIT_CONNECTION,
+        WAIT_FALLBACK, WAIT_REPLAY, WAIT_START,
     },
 };
-
-/// How a decision or a call has ended; see [`OUTCOME`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
-    Succeeded,
-    Refused,
-    Failed,
-    TimedOut,
-    Cancelled,
-}
 
 /// An error, and what the end was that it stands for: its kind alone does not tell a write that ran out of time from one whose
 /// connection was lost.
@@ -43,11 +36,11 @@ pub(super) struct Failed {
 
 /// Where a server is, as far as its settings tell.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// A name, an address, or the folder of a socket.
-    pub(super) host: Option<Box<str>>,
-    pub(super) port: Option<u16>,
-    pub(super) database: Option<Box<str>>,
+    pub(crate) host: Option<Box<str>>,
+    pub(crate) port: Option<u16>,
+    pub(crate) database: Option<Box<str>>,
 }
 
 /// What a decision waits for.
@@ -59,9 +52,24 @@ pub(super) enum Wait {
     Fallback,
 }
 
+/// Where a record is kept: see above.
+#[cfg(not(feature = "metrics"))]
+type Kept<T> = Box<T>;
+#[cfg(feature = "metrics")]
+type Kept<T> = T;
+
+#[cfg(not(feature = "metrics"))]
+fn keep<T>(record: T) -> Kept<T> {
+    Box::new(record)
+}
+#[cfg(feature = "metrics")]
+fn keep<T>(record: T) -> Kept<T> {
+    record
+}
+
 /// One decision.
 #[derive(Debug)]
-pub(super) struct RouteRecord<'a>(Option<Box<Decided<'a>>>);
+pub(super) struct RouteRecord<'a>(Option<Kept<Decided<'a>>>);
 
 #[derive(Debug)]
 struct Decided<'a> {
@@ -79,7 +87,7 @@ struct Decided<'a> {
 
 /// One call.
 #[derive(Debug)]
-pub(super) struct CallRecord<'a>(Option<Box<Called<'a>>>);
+pub(super) struct CallRecord<'a>(Option<Kept<Called<'a>>>);
 
 #[derive(Debug)]
 struct Called<'a> {
@@ -90,21 +98,13 @@ struct Called<'a> {
     error: Option<Error>,
 }
 
-impl Outcome {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Succeeded => "succeeded",
-            Self::Refused => "refused",
-            Self::Failed => "failed",
-            Self::TimedOut => "timed_out",
-            Self::Cancelled => "cancelled",
-        }
-    }
-}
-
 impl Failed {
     pub(super) fn refused(error: Error) -> Self {
         Self { outcome: Outcome::Refused, error }
+    }
+
+    pub(super) fn conflicted(self) -> Self {
+        Self { outcome: Outcome::Conflicted, ..self }
     }
 
     pub(super) fn timed_out(error: Error) -> Self {
@@ -112,23 +112,17 @@ impl Failed {
     }
 }
 
-/// By the kind of the error, where nothing else says more.
 impl From<Error> for Failed {
     fn from(error: Error) -> Self {
-        let outcome = match error.kind() {
-            ErrorKind::Timeout => Outcome::TimedOut,
-            ErrorKind::ReadOnly => Outcome::Refused,
-            _ => Outcome::Failed,
-        };
-        Self { outcome, error }
+        Self { outcome: (&error).into(), error }
     }
 }
 
 impl<'a> RouteRecord<'a> {
     pub(super) fn begin(router: &'a Router, level: &'a Consistency) -> Self {
-        let is_wanted = tracing::enabled!(target: ROUTE, Level::DEBUG);
+        let is_wanted = cfg!(feature = "metrics") || tracing::enabled!(target: ROUTE, Level::DEBUG);
         Self(is_wanted.then(|| {
-            Box::new(Decided {
+            keep(Decided {
                 router,
                 level,
                 want: super::route::want(level),
@@ -181,6 +175,13 @@ impl Decided<'_> {
 
     fn tell(&mut self) {
         self.stop_waiting();
+        figures! {
+            let reason = self.route.map(|route| route.reason);
+            metrics::router::decision(self.outcome, self.level, reason, self.error, &self.waits);
+            if !tracing::enabled!(target: ROUTE, Level::DEBUG) {
+                return;
+            }
+        }
         let [start, connection, replay, fallback] = self.waits.map(|wait| wait.as_secs_f64());
         let node = self.route.and_then(|route| self.router.inner.nodes.get(route.node));
         let node = node.as_deref();
@@ -197,7 +198,7 @@ impl Decided<'_> {
             Level::DEBUG,
             {
                 { OUTCOME } = self.outcome.as_str(),
-                { LEVEL } = level(self.level),
+                { LEVEL } = self.level.name(),
                 { REASON } = self.route.map(|route| route.reason.as_str()),
                 { NODE } = node.map(|node| &**node.name()),
                 { ROLE } = node.map(|node| node.role().as_str()),
@@ -246,10 +247,10 @@ impl Drop for RouteRecord<'_> {
 impl<'a> CallRecord<'a> {
     /// Of a call for a user: what the router asks for itself is not told.
     pub(super) fn begin(lease: &'a Lease, effect: Effect) -> Self {
-        let is_wanted = tracing::enabled!(target: CALL, Level::DEBUG) && lease.is_for_user();
+        let is_wanted = cfg!(feature = "metrics") || tracing::enabled!(target: CALL, Level::DEBUG);
+        let is_wanted = is_wanted && lease.is_for_user();
         let started = Instant::now;
-        let called =
-            || Box::new(Called { lease, effect, started: started(), outcome: Outcome::Cancelled, error: None });
+        let called = || keep(Called { lease, effect, started: started(), outcome: Outcome::Cancelled, error: None });
         Self(is_wanted.then(called))
     }
 
@@ -268,17 +269,22 @@ impl Called<'_> {
         let endpoint = node.endpoint();
         let status = self.error.as_ref().and_then(Error::sqlstate);
         let kind = self.error.as_ref().map(|error| error.kind().as_str());
+        let duration = self.started.elapsed();
+        figures! {
+            let (role, effect, outcome, error_type) = (self.lease.role(), self.effect, self.outcome, status.or(kind));
+            let call = metrics::router::Call { role, effect, outcome, error_type, status, duration };
+            node.figures().called(node.name(), endpoint, &call);
+            if !tracing::enabled!(target: CALL, Level::DEBUG) {
+                return;
+            }
+        }
         tracing::event!(
             target: CALL,
             Level::DEBUG,
             {
                 { OUTCOME } = self.outcome.as_str(),
-                { EFFECT } = match self.effect {
-                    Effect::Read => "read",
-                    Effect::Write => "write",
-                    Effect::Append => "append",
-                },
-                { DURATION } = self.started.elapsed().as_secs_f64(),
+                { EFFECT } = self.effect.as_str(),
+                { DURATION } = duration.as_secs_f64(),
                 { NODE } = &**node.name(),
                 { ROLE } = self.lease.role().as_str(),
                 { SYSTEM } = POSTGRESQL,
@@ -312,16 +318,7 @@ impl Lease {
     }
 }
 
-fn level(level: &Consistency) -> &'static str {
-    match level {
-        Consistency::Strong => "strong",
-        Consistency::Eventual => "eventual",
-        Consistency::AtLeast(_) => "at_least",
-        Consistency::Bounded(_) => "bounded",
-    }
-}
-
-#[cfg(test)]
+#[cfg(all(test, not(feature = "metrics")))]
 mod tests {
     use super::*;
 

@@ -62,6 +62,9 @@ pub(super) struct State {
 struct Told {
     cluster: Cluster,
     outline: Outline,
+    /// The node that was known last to take writes.
+    #[cfg(feature = "metrics")]
+    last_primary: Option<usize>,
 }
 
 impl State {
@@ -84,7 +87,15 @@ impl State {
         let outline = cluster.outline(&live, nodes_of(unasked), Duration::ZERO);
         Self {
             table: ArcSwap::new(Arc::clone(cluster.table())),
-            cluster: Mutex::new(Told { cluster, outline }),
+            cluster: Mutex::new(Told {
+                cluster,
+                #[cfg(feature = "metrics")]
+                last_primary: match outline.writer {
+                    Writer::One(node) => Some(node),
+                    _ => None,
+                },
+                outline,
+            }),
             live,
             standings,
             wished,
@@ -164,6 +175,13 @@ impl State {
         let is_starting = self.is_starting();
         let snapshot = self.told().cluster.snapshot(&self.live, self.unasked(), self.now());
         RouterSnapshot { is_starting, ..snapshot }
+    }
+
+    /// The name of a node that is there.
+    #[cfg(feature = "metrics")]
+    pub(super) fn name_of(&self, node: usize) -> Option<Arc<str>> {
+        let told = self.told();
+        told.outline.nodes.iter().find(|there| there.index == node).map(|there| Arc::clone(&there.name))
     }
 
     pub(super) fn watched(&self) -> &Watched {
@@ -296,6 +314,15 @@ impl State {
         }
         self.is_told_spent.store(outline.is_budget_spent, Ordering::Relaxed);
         let before = std::mem::replace(&mut told.outline, outline.clone());
+        figures! {
+            // In between there may have been none.
+            if let Writer::One(node) = outline.writer
+                && told.last_primary.replace(node).is_some_and(|last| last != node)
+                && let Some(first) = outline.nodes.first()
+            {
+                crate::telemetry::metrics::gauges::primary_changed(&first.name);
+            }
+        }
         drop(told);
         self.watched.tell();
         log_changes(&before, &outline);

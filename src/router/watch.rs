@@ -13,6 +13,8 @@ use super::{
     core::{NodeCondition, Outline, RouterSnapshot, Writer},
     state::State,
 };
+#[cfg(feature = "metrics")]
+use crate::telemetry::metrics::gauges;
 use crate::telemetry::{CONDITION, FALLBACK_SPENT, NODE, PRIMARY, ROLE, TIMELINE, TOPOLOGY};
 
 /// The states of a [`Router`](crate::Router), each when something has changed; see [`Router::watch`](crate::Router::watch).
@@ -95,7 +97,7 @@ impl Watched {
     }
 }
 
-/// Writes what has changed into the log. Not under a lock: it runs code of the application's.
+/// Writes what has changed into the log, and counts it. Not under a lock: it runs code of the application's.
 pub(super) fn log_changes(before: &Outline, now: &Outline) {
     let name = |index: usize| now.nodes.iter().find(|node| node.index == index).map_or("?", |node| &*node.name);
     let timeline = now.timeline;
@@ -123,6 +125,14 @@ pub(super) fn log_changes(before: &Outline, now: &Outline) {
         // Who comes and goes is told by who has let it.
         let Some(before) = before.nodes.iter().find(|before| before.name == now.name) else { continue };
         let (node, role, condition) = (&*now.name, now.role.as_str(), now.condition);
+        figures! {
+            let is_out = |condition: NodeCondition| matches!(condition, NodeCondition::Ejected { .. });
+            if let NodeCondition::Ejected { cause, .. } = condition
+                && !is_out(before.condition)
+            {
+                gauges::ejected(&now.name, cause);
+            }
+        }
         if before.condition != condition && !matches!(condition, NodeCondition::Serving | NodeCondition::SlowStart) {
             tracing::warn!(target: TOPOLOGY, { { NODE } = node, { ROLE } = role, { CONDITION } = %condition }, "a node has changed");
         } else if before.condition != condition || before.role != now.role {
@@ -131,6 +141,9 @@ pub(super) fn log_changes(before: &Outline, now: &Outline) {
     }
     match (before.is_budget_spent, now.is_budget_spent) {
         (false, true) => {
+            figures! {
+                now.nodes.first().into_iter().for_each(|first| gauges::fallback_exhausted(&first.name));
+            }
             let message = "the primary serves as many reads for replicas as it may";
             tracing::warn!(target: TOPOLOGY, { { FALLBACK_SPENT } = true }, "{message}");
         }

@@ -45,6 +45,18 @@ pub enum Consistency {
     AtLeast(Token),
 }
 
+impl Consistency {
+    /// Its name for programs, which does not say how fresh.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Strong => "strong",
+            Self::Eventual => "eventual",
+            Self::Bounded(_) => "bounded",
+            Self::AtLeast(_) => "at_least",
+        }
+    }
+}
+
 impl fmt::Display for Consistency {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {

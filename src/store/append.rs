@@ -4,9 +4,10 @@ use std::{collections::HashSet, future::IntoFuture, ops::RangeInclusive, sync::A
 
 use super::{AppendCondition, AppendRequest, BoxFuture, EventStore, ExpectedVersion, StreamAppend, noted::Noted};
 use crate::{
-    EventContext, Mark, NewEvent, Token,
+    EventContext, Mark, NewEvent, Role, Token,
     error::{Error, Result},
     scope::current_item,
+    telemetry::{Done, Operation},
 };
 
 /// An append that is about to be made: await it, after changing its limit if need be.
@@ -101,17 +102,19 @@ impl IntoFuture for Append<'_> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
+        let events = self.request.events.len() as u64;
         let checked = self.request.condition.check().and_then(|()| check(&self.request.events));
         if let Err(error) = checked.and_then(|()| self.request.stream.as_ref().map_or(Ok(()), StreamAppend::check)) {
-            return Box::pin(async { Err(error) });
+            return Box::pin(Operation::Append.tell(async { Err(error) }, |_: &Appended| Done::default()));
         }
         let Self { store, request, noted } = self;
         let appended = store.run_append(request);
-        Box::pin(async move {
+        let append = async move {
             let appended = appended.await?;
             noted.saw(&appended.token);
             Ok(appended)
-        })
+        };
+        Box::pin(Operation::Append.tell(append, move |appended| appended.done(events)))
     }
 }
 
@@ -165,6 +168,11 @@ impl Appended {
         let last = Mark::new(first_position + (events.len() as u64 - 1), last.id());
         let token = Token::new();
         Self { first_position, last, first_version: None, repeated: false, node: "local".into(), token }
+    }
+
+    /// What there is to tell of the append of so many events.
+    pub(super) fn done(&self, events: u64) -> Done<'_> {
+        Done { served: Some((&self.node, Role::Primary)), events: if self.repeated { 0 } else { events } }
     }
 
     /// What was written before, from `first_position` up to `last`, as the log tells.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{Append, AppendCondition, AppendRequest, Appended, EventStore, append, noted::Noted};
-use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item};
+use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item, telemetry::Operation};
 
 /// An import that is about to be made: await it, after changing its parts if need be.
 ///
@@ -142,10 +142,12 @@ impl<'a> Import<'a> {
         if let Some(context) = &self.context {
             events.iter_mut().for_each(|event| event.take_context(context));
         }
+        let amount = events.len() as u64;
         let checked = self.condition.check().and_then(|()| append::check(&events));
         let request = AppendRequest { events, condition: self.condition.clone(), stream: None, timeout: self.timeout };
         let appended = checked.map(|()| self.store.run_append(request));
-        async move { appended?.await }
+        let append = async move { appended?.await };
+        Operation::Append.tell(append, move |appended| appended.done(amount))
     }
 }
 

@@ -3,7 +3,12 @@
 use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
 use super::{BoxFuture, EventStore, Order, QueryRequest, noted::Noted};
-use crate::{Consistency, Error, Event, Filter, Result, Role, Token, event::check_stream, scope::current_consistency};
+use crate::{
+    Consistency, Error, Event, Filter, Result, Role, Token,
+    event::check_stream,
+    scope::current_consistency,
+    telemetry::{Done, Operation},
+};
 
 /// The load of a fixed stream that is about to be made: await it, after changing its part, its order, where and how long if
 /// need be.
@@ -102,17 +107,19 @@ impl IntoFuture for LoadStream<'_> {
 
     fn into_future(self) -> Self::IntoFuture {
         if let Err(what) = check_stream(&self.request.stream) {
-            return Box::pin(async { Err(Error::invalid_input(what)) });
+            let refused = async { Err(Error::invalid_input(what)) };
+            return Box::pin(Operation::LoadStream.tell(refused, |_: &LoadedStream| Done::default()));
         }
         let id = Arc::clone(&self.request.stream);
         let Self { store, mut request, mut noted } = self;
         (request.floor, request.wants_token) = noted.ask(&request.consistency);
         let answer = store.run_load(request);
-        Box::pin(async move {
+        let load = async move {
             let LoadAnswer { events, version, node, role, token } = answer.await?;
             noted.saw(&token);
             Ok(LoadedStream { id, events, version, node, role })
-        })
+        };
+        Box::pin(Operation::LoadStream.tell(load, |loaded| Done::read(&loaded.node, loaded.role, loaded.events.len())))
     }
 }
 

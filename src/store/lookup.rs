@@ -3,7 +3,11 @@
 use std::{fmt, future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
 use super::{Answer, BoxFuture, EventStore, Order, QueryRequest, query::Call};
-use crate::{Consistency, Event, Result, Role, Token, filter::Selection};
+use crate::{
+    Consistency, Event, Result, Role, Token,
+    filter::Selection,
+    telemetry::{Done, Operation},
+};
 
 /// A question that is about to be asked: await it, after changing where and how long if need be.
 ///
@@ -13,6 +17,7 @@ use crate::{Consistency, Event, Result, Role, Token, filter::Selection};
 pub struct Lookup<'a, T> {
     call: Call<'a>,
     run: Run<T>,
+    operation: Operation,
 }
 
 /// Which of a store's methods answers it.
@@ -28,8 +33,8 @@ pub struct Served<T> {
 }
 
 impl<'a, T> Lookup<'a, T> {
-    fn new(store: &'a dyn EventStore, selection: &impl Selection, run: Run<T>) -> Self {
-        Self { call: Call::new(store, selection), run }
+    fn new(store: &'a dyn EventStore, selection: &impl Selection, operation: Operation, run: Run<T>) -> Self {
+        Self { call: Call::new(store, selection), run, operation }
     }
 
     /// Replaces the level that the scope has given.
@@ -47,7 +52,7 @@ impl<'a, T> Lookup<'a, T> {
 }
 
 pub(super) fn last<'a>(store: &'a dyn EventStore, selection: &impl Selection) -> Lookup<'a, Option<Event>> {
-    Lookup::new(store, selection, |store, mut request| {
+    Lookup::new(store, selection, Operation::Last, |store, mut request| {
         (request.order, request.limit) = (Order::NewestFirst, Some(1));
         let answer = store.run_query(request);
         Box::pin(async move {
@@ -58,11 +63,11 @@ pub(super) fn last<'a>(store: &'a dyn EventStore, selection: &impl Selection) ->
 }
 
 pub(super) fn count<'a>(store: &'a dyn EventStore, selection: &impl Selection) -> Lookup<'a, u64> {
-    Lookup::new(store, selection, |store, request| store.run_count(request))
+    Lookup::new(store, selection, Operation::Count, |store, request| store.run_count(request))
 }
 
 pub(super) fn exists<'a>(store: &'a dyn EventStore, selection: &impl Selection) -> Lookup<'a, bool> {
-    Lookup::new(store, selection, |store, request| store.run_exists(request))
+    Lookup::new(store, selection, Operation::Exists, |store, request| store.run_exists(request))
 }
 
 impl<T> Served<T> {
@@ -126,14 +131,15 @@ impl<T: Send + 'static> IntoFuture for Lookup<'_, T> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        let Self { call, run } = self;
+        let Self { call, run, operation } = self;
         let Call { store, request, noted } = call.asked();
         let served = run(store, request);
-        Box::pin(async move {
+        let lookup = async move {
             let served = served.await?;
             noted.saw(&served.token);
             Ok(served)
-        })
+        };
+        Box::pin(operation.tell(lookup, |served| Done::read(&served.node, served.role, 0)))
     }
 }
 

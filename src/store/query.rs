@@ -3,7 +3,11 @@
 use std::{future::IntoFuture, time::Duration};
 
 use super::{Answer, BoxFuture, EventStore, EventStream, History, Order, Page, PageStream, QueryRequest, noted::Noted};
-use crate::{Consistency, Filter, Result, filter::Selection};
+use crate::{
+    Consistency, Filter, Result,
+    filter::Selection,
+    telemetry::{Done, Operation},
+};
 
 /// A query that is about to be made: await it, after changing where and how long if need be.
 ///
@@ -155,11 +159,12 @@ impl<S: Selection> IntoFuture for Query<'_, S> {
         let Self { call, selection } = self;
         let Call { store, request, noted } = call.asked();
         let answer = store.run_query(request);
-        Box::pin(async move {
+        let query = async move {
             let Answer { events, head, node, role, token } = answer.await?;
             noted.saw(&token);
             Ok(History { selection, events, head, node, role, token })
-        })
+        };
+        Box::pin(Operation::Query.tell(query, |history| Done::read(history.node(), history.role(), history.len())))
     }
 }
 
@@ -172,10 +177,11 @@ impl<S: Selection> IntoFuture for PageQuery<'_, S> {
         let Self { call, selection } = self;
         let Call { store, request, noted } = call.asked();
         let answer = store.run_query(request);
-        Box::pin(async move {
+        let query = async move {
             let answer = answer.await?;
             noted.saw(&answer.token);
             Ok(Page::new(answer, selection))
-        })
+        };
+        Box::pin(Operation::Query.tell(query, |page| Done::read(page.node(), page.role(), page.len())))
     }
 }

@@ -9,9 +9,15 @@ use std::{
 };
 
 use futures_util::Stream;
+use tracing::Span;
 
 use super::{Answer, AppendCondition, noted::Noted};
-use crate::{Error, ErrorKind, Event, Filter, Mark, Role, Token, error::Result, filter::Selection};
+use crate::{
+    Error, ErrorKind, Event, Filter, Mark, Role, Token,
+    error::Result,
+    filter::Selection,
+    telemetry::{Done, Operation, Telling},
+};
 
 /// A stream on the heap, as a method of a trait object returns it.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
@@ -73,6 +79,10 @@ pub struct EventStream<S = Filter> {
     token: Token,
     noted: Noted,
     end: Option<StreamEnd<S>>,
+    /// In this span the store is asked.
+    span: Span,
+    telling: Option<Telling>,
+    read: u64,
 }
 
 /// What an [`EventStream`] has at its end, and not before.
@@ -86,7 +96,20 @@ pub struct StreamEnd<S = Filter> {
 impl<S: Selection> EventStream<S> {
     pub(super) fn new(answers: BoxStream<Result<Answer>>, selection: S, noted: Noted) -> Self {
         let (events, token) = (Vec::new().into_iter(), Token::new());
-        Self { answers: Some(answers), selection, events, head: None, served: None, token, noted, end: None }
+        let span = Operation::Stream.span();
+        Self {
+            answers: Some(answers),
+            selection,
+            events,
+            head: None,
+            served: None,
+            token,
+            noted,
+            end: None,
+            span,
+            telling: None,
+            read: 0,
+        }
     }
 
     /// The next event; `None` after the last one, and after an error.
@@ -123,30 +146,45 @@ impl<S: Selection> EventStream<S> {
         self.served.as_ref().map(|(_, role)| *role)
     }
 
+    /// It has ended by itself.
+    fn tell(&mut self, error: Option<&Error>) {
+        if let Some(telling) = self.telling.take() {
+            let served = self.served.as_ref().map(|(node, role)| (&**node, *role));
+            telling.end(error.map_or(Ok(Done { served, events: self.read }), Err));
+        }
+        self.span = Span::none();
+    }
+
     fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Event>>> {
         loop {
             if let Some(event) = self.events.next() {
                 return Poll::Ready(Some(Ok(event)));
             }
             let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
-            match ready!(answers.as_mut().poll_next(cx)) {
+            self.telling.get_or_insert_with(|| Telling::begin(Operation::Stream, self.span.clone()));
+            match ready!(self.span.in_scope(|| answers.as_mut().poll_next(cx))) {
                 Some(Ok(Answer { events, head, node, role, token })) => {
                     self.head.get_or_insert(head);
                     self.noted.saw(&token);
                     self.token = self.token.merge(&token);
                     self.served = Some((node, role));
+                    self.read += events.len() as u64;
                     self.events = events.into_iter();
                 }
                 Some(Err(error)) => {
                     self.answers = None;
+                    self.tell(Some(&error));
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
                     self.answers = None;
                     let Some(head) = self.head else {
                         let message = "the store ended the stream without an answer";
-                        return Poll::Ready(Some(Err(Error::new(ErrorKind::Database, message))));
+                        let error = Error::new(ErrorKind::Database, message);
+                        self.tell(Some(&error));
+                        return Poll::Ready(Some(Err(error)));
                     };
+                    self.tell(None);
                     self.end = Some(StreamEnd { selection: self.selection.clone(), head, token: self.token.clone() });
                     return Poll::Ready(None);
                 }

@@ -40,6 +40,22 @@ fn field(printed: &str, name: &str) -> String {
     value.trim_end_matches([')', '}']).to_owned()
 }
 
+#[cfg(feature = "metrics")]
+#[test]
+fn the_table_of_figures_is_the_list_of_figures() {
+    use mainstem::telemetry::metrics::ALL;
+    let page = page("docs/telemetry.md");
+    let rows = page.lines().filter(|line| line.starts_with("| `db.client.") || line.starts_with("| `mainstem."));
+    let of_figures = rows.filter(|line| line.split('|').count() == 7).map(str::to_owned);
+    let row = |figure: &mainstem::telemetry::metrics::Figure| {
+        let labels: Vec<String> = figure.labels.iter().map(|label| format!("`{label}`")).collect();
+        let kind = format!("{:?}", figure.kind).to_lowercase();
+        format!("| `{}` | {kind} | {} | {} | {} |", figure.name, figure.unit, labels.join(", "), figure.description)
+    };
+    let (told, listed): (Vec<_>, Vec<_>) = (of_figures.collect(), ALL.iter().map(row).collect());
+    assert_eq!(told, listed, "docs/telemetry.md should have\n{}", listed.join("\n"));
+}
+
 #[tokio::test]
 async fn the_table_of_defaults_is_what_the_builders_have() {
     let table = settings();

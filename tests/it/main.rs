@@ -16,6 +16,8 @@ mod evolution;
 mod examples;
 mod failing;
 mod fault_proxy;
+#[cfg(feature = "metrics")]
+mod figures;
 mod filter_sql;
 mod fixed_streams;
 mod fuzz;
@@ -64,6 +66,7 @@ mod secrets;
 mod sessions;
 mod snapshot_store;
 mod snapshots;
+mod spans;
 mod store;
 mod stream;
 mod subscriptions;

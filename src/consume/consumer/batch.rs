@@ -3,7 +3,7 @@
 use std::ops::Deref;
 
 use super::super::Batch;
-use crate::{Event, Mark, store::CheckpointRequest};
+use crate::{Event, Mark, store::CheckpointRequest, telemetry::Stopwatch};
 
 /// The next events of a consumer, in the order of the log. It dereferences to the slice of them.
 ///
@@ -15,11 +15,12 @@ pub struct ConsumerBatch {
     batch: Batch,
     pub(super) checkpoint: CheckpointRequest,
     is_first: bool,
+    pub(super) handed_out: Stopwatch,
 }
 
 impl ConsumerBatch {
     pub(super) fn new(batch: Batch, checkpoint: CheckpointRequest, is_first: bool) -> Self {
-        Self { batch, checkpoint, is_first }
+        Self { batch, checkpoint, is_first, handed_out: Stopwatch::start() }
     }
 
     /// The events.

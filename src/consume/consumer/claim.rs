@@ -69,6 +69,11 @@ impl Consumer {
         // Whoever rewinds meanwhile does so once more.
         let rewinds = self.rewinds.load(Ordering::Acquire);
         let rewind = rewinds != self.rewound;
+        figures! {
+            if rewind {
+                crate::telemetry::metrics::consume::restarted(&self.member.consumer);
+            }
+        }
         let asked = Instant::now();
         let membership = self.join().await?;
         // From here to the check nothing is awaited, so that what is known is never known by half.

@@ -7,8 +7,11 @@ use std::sync::{
 
 use tokio_postgres::Transaction;
 
-use super::{Consumer, ConsumerBatch, ConsumerTransaction};
-use crate::{Error, ErrorKind, Result};
+use super::{
+    Consumer, ConsumerBatch, ConsumerTransaction,
+    telling::{BatchTelling, commit},
+};
+use crate::{Error, ErrorKind, Result, telemetry::Outcome};
 
 impl Consumer {
     /// Saves that everything up to the end of this batch was handled, by a statement of its own. What was done for its events
@@ -26,7 +29,11 @@ impl Consumer {
     pub async fn commit(&self, batch: &ConsumerBatch) -> Result<()> {
         let uncommitted = Uncommitted(Some(&self.rewinds));
         let saved = Arc::clone(&self.saved);
-        self.store.save_checkpoint(&batch.checkpoint, self.deadline()).await?;
+        let mut telling = BatchTelling::begin(batch);
+        let save = self.store.save_checkpoint(&batch.checkpoint, self.deadline());
+        let outcome = commit(self.name(), batch.len() as u64, save).await;
+        telling.end(outcome.as_ref().map_or_else(Outcome::from, |_| Outcome::Succeeded));
+        outcome?;
         saved.fetch_max(batch.mark().position(), Ordering::AcqRel);
         uncommitted.saved();
         Ok(())

@@ -228,7 +228,7 @@ impl Consumer {
                 }
                 // What was handed out and not committed may be lost with a primary. The checkpoint tells whether more is.
                 Next::Read(Some(Err(error))) if error.kind() == ErrorKind::LogDiverged && !self.has_diverged => {
-                    tracing::debug!(consumer = %self.member.consumer, error = %error.report(), "going on from the checkpoint");
+                    tracing::debug!(consumer = %self.member.consumer, error = %error.for_log(), "going on from the checkpoint");
                     self.has_diverged = true;
                     self.rewind();
                 }
@@ -356,6 +356,7 @@ impl Consumer {
             needs,
             mark,
         };
+        figures! { crate::telemetry::metrics::consume::handed_out(&self.member.consumer, batch.events_behind()); }
         ConsumerBatch::new(batch, checkpoint, is_first)
     }
 }

@@ -70,7 +70,7 @@ impl Heartbeat {
                         tell.send_replace(Heard { standing, safe_until: asked + member.lease });
                     }
                     Err(error) => {
-                        tracing::debug!(error = %error.report(), consumer = %member.consumer, "a member could not say that it lives");
+                        tracing::debug!(error = %error.for_log(), consumer = %member.consumer, "a member could not say that it lives");
                     }
                 }
             }

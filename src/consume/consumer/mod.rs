@@ -12,6 +12,7 @@
 //! | `batch` | what is handed out, and what it takes to save it |
 //! | `transaction` | saving it together with what it has led to |
 //! | `control`, `status` | pausing, resetting, deleting from outside, and what is known of a consumer |
+//! | `telling` | what is told of batches |
 //! | `handled` | waiting until a consumer has handled an event |
 
 mod batch;
@@ -25,9 +26,11 @@ mod handled;
 mod heartbeat;
 mod partitions;
 mod status;
+mod telling;
 mod trail;
 mod transaction;
 
+pub(super) use self::telling::handle;
 pub use self::{
     batch::ConsumerBatch,
     builder::ConsumerBuilder,

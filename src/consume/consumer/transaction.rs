@@ -8,10 +8,14 @@ use std::{
     },
 };
 
-use super::ConsumerBatch;
+use super::{
+    ConsumerBatch,
+    telling::{BatchTelling, commit},
+};
 use crate::{
-    Client, Event, PostgresEventStore, Result,
+    Client, Error, Event, PostgresEventStore, Result,
     store::{CheckpointRequest, Skip},
+    telemetry::Outcome,
 };
 
 /// A transaction on the primary in which a batch is handled: whatever is written in it, and the checkpoint, are there together
@@ -32,7 +36,9 @@ pub struct ConsumerTransaction {
     checkpoint: CheckpointRequest,
     rewinds: Arc<AtomicU64>,
     saved: Arc<AtomicU64>,
-    has_events: bool,
+    events: u64,
+    skipped: AtomicU64,
+    telling: BatchTelling,
     is_committed: bool,
 }
 
@@ -48,13 +54,15 @@ impl ConsumerTransaction {
             client.batch_execute("BEGIN").await?;
             Ok(client)
         };
-        let client = begun.await.inspect_err(|_| {
+        let mut telling = BatchTelling::begin(batch);
+        let client = begun.await.inspect_err(|error: &Error| {
+            telling.end(error.into());
             rewinds.fetch_add(1, Ordering::AcqRel);
         })?;
         let (store, checkpoint) = (store.clone(), batch.checkpoint.clone());
         let (rewinds, saved) = (Arc::clone(rewinds), Arc::clone(saved));
-        let has_events = !batch.is_empty();
-        Ok(Self { client, store, checkpoint, rewinds, saved, has_events, is_committed: false })
+        let (events, skipped) = (batch.len() as u64, AtomicU64::new(0));
+        Ok(Self { client, store, checkpoint, rewinds, saved, events, skipped, telling, is_committed: false })
     }
 
     /// Records that an event is passed over, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
@@ -66,7 +74,9 @@ impl ConsumerTransaction {
         // A NUL character is no part of a text for PostgreSQL.
         let skip = Skip { mark: event.mark(), reason: reason.replace('\0', "\u{fffd}"), attempts };
         let params = skip.params(&self.checkpoint.consumer);
-        self.client.execute(self.store.skip_sql(), &params.bound()).await.map(drop)
+        self.client.execute(self.store.skip_sql(), &params.bound()).await?;
+        self.skipped.fetch_add(1, Ordering::AcqRel);
+        Ok(())
     }
 
     /// Saves the checkpoint, and commits.
@@ -78,12 +88,26 @@ impl ConsumerTransaction {
     /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost. In either case, as for every error, the
     /// consumer goes on from the checkpoint that is there.
     pub async fn commit(mut self) -> Result<()> {
-        let row = self.client.query_one(self.store.checkpoint_sql(), &self.checkpoint.params().bound()).await?;
-        self.checkpoint.judge(&row, self.has_events)?;
-        self.client.batch_execute("COMMIT").await?;
+        let outcome = commit(&self.checkpoint.consumer, self.events, self.save()).await;
+        self.telling.skipped(self.skipped.load(Ordering::Acquire));
+        self.telling.end(outcome.as_ref().map_or_else(Outcome::from, |()| Outcome::Succeeded));
+        outcome?;
         self.is_committed = true;
         self.saved.fetch_max(self.checkpoint.mark.position(), Ordering::AcqRel);
         Ok(())
+    }
+}
+
+impl ConsumerTransaction {
+    async fn save(&self) -> Result<()> {
+        let row = self.client.query_one(self.store.checkpoint_sql(), &self.checkpoint.params().bound()).await?;
+        self.checkpoint.judge(&row, self.events > 0)?;
+        self.client.batch_execute("COMMIT").await
+    }
+
+    /// It is not committed, because of this.
+    pub(in crate::consume) fn failed(mut self, error: &Error) {
+        self.telling.end(error.into());
     }
 }
 

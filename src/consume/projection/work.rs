@@ -5,7 +5,10 @@ use std::{collections::HashMap, time::Duration};
 use tokio::{sync::watch, time::sleep};
 
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel};
-use crate::{Consumer, ConsumerBatch, Error, Mark, Result, consume::reading::is_final};
+use crate::{
+    Consumer, ConsumerBatch, ConsumerTransaction, Error, Mark, Result,
+    consume::{consumer::handle, reading::is_final},
+};
 
 /// The pause behind what has failed and was not an event's fault, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
@@ -35,6 +38,13 @@ enum Failure {
     Event(Mark, Error),
 }
 
+impl Failure {
+    fn error(&self) -> &Error {
+        let (Self::Other(error) | Self::Event(_, error)) = self;
+        error
+    }
+}
+
 impl<M: ReadModel> Work<M> {
     pub(super) fn new(
         model: M,
@@ -50,7 +60,11 @@ impl<M: ReadModel> Work<M> {
         let mut pause = FIRST_PAUSE;
         while let Some(batch) = self.consumer.next_batch().await {
             let outcome = match batch {
-                Ok(batch) => self.handle(&batch).await.map(|skipped| self.committed(&batch, skipped)),
+                Ok(batch) => {
+                    let name = self.consumer.name().to_owned();
+                    let handled = handle(&name, batch.len() as u64, self.handle(&batch), Failure::error).await;
+                    handled.map(|skipped| self.committed(&batch, skipped))
+                }
                 Err(error) => {
                     self.held_up(error);
                     continue;
@@ -82,8 +96,21 @@ impl<M: ReadModel> Work<M> {
     /// Applies a batch in one transaction, but for the events that were given up: how many these are.
     async fn handle(&mut self, batch: &ConsumerBatch) -> Result<u64, Failure> {
         let transaction = self.consumer.transaction(batch).await.map_err(Failure::Other)?;
+        let skipped = match self.apply(batch, &transaction).await {
+            Ok(skipped) => skipped,
+            Err(failure) => {
+                transaction.failed(failure.error());
+                return Err(failure);
+            }
+        };
+        transaction.commit().await.map_err(Failure::Other)?;
+        self.poison.clear();
+        Ok(skipped)
+    }
+
+    async fn apply(&mut self, batch: &ConsumerBatch, transaction: &ConsumerTransaction) -> Result<u64, Failure> {
         if batch.is_first() {
-            self.model.clear(&transaction).await.map_err(Failure::Other)?;
+            self.model.clear(transaction).await.map_err(Failure::Other)?;
         }
         let mut skipped = 0;
         for event in batch {
@@ -91,15 +118,13 @@ impl<M: ReadModel> Work<M> {
                 let skip = transaction.skip(event, &poison.error.report(), poison.attempts).await;
                 skip.map_err(Failure::Other)?;
                 skipped += 1;
-            } else if let Err(error) = self.model.apply(event, &transaction).await {
+            } else if let Err(error) = self.model.apply(event, transaction).await {
                 return Err(match is_of_the_database(&error) {
                     true => Failure::Other(error),
                     false => Failure::Event(event.mark(), error),
                 });
             }
         }
-        transaction.commit().await.map_err(Failure::Other)?;
-        self.poison.clear();
         Ok(skipped)
     }
 
@@ -108,7 +133,7 @@ impl<M: ReadModel> Work<M> {
         let attempts = self.poison.get(&mark).map_or(1, |poison| poison.attempts + 1);
         let tries_again = attempts <= u64::from(self.policy.retries);
         let is_given_up = !tries_again && self.policy.then_skip;
-        let (projection, report) = (self.consumer.name(), error.report());
+        let (projection, report) = (self.consumer.name(), error.for_log());
         if tries_again {
             tracing::warn!(projection, event = %mark, attempts, error = %report, "an event could not be applied; it is tried again");
         } else if is_given_up {
@@ -136,7 +161,7 @@ impl<M: ReadModel> Work<M> {
     }
 
     fn held_up(&self, error: Error) {
-        tracing::warn!(projection = %self.consumer.name(), error = %error.report(), "a projection is held up");
+        tracing::warn!(projection = %self.consumer.name(), error = %error.for_log(), "a projection is held up");
         self.progress.send_modify(|progress| {
             if is_final(&error) {
                 progress.state = ProjectionState::Failed;

@@ -43,6 +43,7 @@ mod tests;
 
 use std::fmt;
 
+pub(crate) use self::table::Reason;
 pub(super) use self::{
     budget::Budget,
     cluster::{Cluster, Config},
@@ -53,7 +54,7 @@ pub(super) use self::{
     outline::Outline,
     random::{STEP, below as random_below, mix},
     set::{MOST_NODES, NodeSet},
-    table::{Asked, Decision, Exclusion, Reason, Refusal, Route, Table, Want},
+    table::{Asked, Decision, Exclusion, Refusal, Route, Table, Want},
 };
 pub use self::{
     health::EjectionCause,
@@ -72,7 +73,7 @@ pub enum Role {
 }
 
 impl Role {
-    pub(super) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",

@@ -61,7 +61,7 @@ pub(in crate::router) struct Route {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(in crate::router) enum Reason {
+pub(crate) enum Reason {
     /// The level asks for the primary.
     Primary,
     /// A replica that qualifies, near if any is.
@@ -88,7 +88,7 @@ pub(in crate::router) enum Reason {
 
 impl Reason {
     /// Its name for programs.
-    pub(in crate::router) fn as_str(self) -> &'static str {
+    pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",

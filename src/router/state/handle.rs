@@ -6,6 +6,8 @@ use std::{
 };
 
 use super::State;
+#[cfg(feature = "metrics")]
+use crate::RouterSnapshot;
 use crate::{
     lsn::Lsn,
     router::{
@@ -79,6 +81,18 @@ impl NodeHandle {
     /// Whether it is still known to satisfy this level.
     pub(in crate::router) fn is_fresh(&self, want: Want) -> bool {
         self.slot.state.table.load().is_fresh(self.slot.index, want, self.now())
+    }
+
+    /// How all nodes are.
+    #[cfg(feature = "metrics")]
+    pub(in crate::router) fn router_snapshot(&self) -> RouterSnapshot {
+        self.slot.state.snapshot()
+    }
+
+    /// The name of the node, while it is there.
+    #[cfg(feature = "metrics")]
+    pub(in crate::router) fn name(&self) -> Option<Arc<str>> {
+        self.slot.state.name_of(self.slot.index)
     }
 
     pub(in crate::router) fn now(&self) -> Duration {

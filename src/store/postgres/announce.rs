@@ -67,7 +67,7 @@ async fn run(store: PostgresEventStore, interval: Duration, mut telling: Telling
     loop {
         while let position @ 1.. = telling.0.position.swap(0, Ordering::AcqRel) {
             if let Err(error) = tell(&store, position).await {
-                tracing::debug!(error = %error.report(), log = %store.name(), "nobody was told of an append");
+                tracing::debug!(error = %error.for_log(), log = %store.name(), "nobody was told of an append");
             }
             sleep(interval).await;
         }

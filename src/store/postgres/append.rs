@@ -181,6 +181,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             if only_looks_up { limits(overtaken.iter().map(Overtaken::waiting)) } else { limits(waiting.iter()) };
         let under_way = store.known.tail.send(session);
         let ids: Vec<Uuid> = overtaken.iter().flat_map(Overtaken::ids).collect();
+        figures! { count_batch(store, &waiting); }
         let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &ids).await;
         waiting = drain.sent();
         match outcome {
@@ -249,6 +250,18 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
     again.sort_by_key(|one| (!one.is_known, one.number));
     drain.put_back(again);
     usable
+}
+
+/// Counts a batch that is about to be sent.
+#[cfg(feature = "metrics")]
+fn count_batch(store: &PostgresEventStore, waiting: &[Waiting]) {
+    use crate::telemetry::metrics::store::BatchFigures;
+    if waiting.is_empty() {
+        return;
+    }
+    let figures = store.group.figures.get_or_init(|| BatchFigures::new(store.name()));
+    let events = waiting.iter().map(|one| one.append.events.len()).sum();
+    figures.sent(waiting.len(), events, waiting.iter().map(|one| one.deadline.elapsed()));
 }
 
 /// Notes what a batch has written.

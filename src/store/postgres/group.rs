@@ -58,6 +58,8 @@ pub(super) struct Group {
     /// Who judges a long way back takes a connection for a while. Without a bound, many of them would take all, and the drain
     /// would get none.
     judges: Semaphore,
+    #[cfg(feature = "metrics")]
+    pub(super) figures: std::sync::OnceLock<crate::telemetry::metrics::store::BatchFigures>,
 }
 
 #[derive(Debug, Default)]
@@ -123,7 +125,15 @@ impl Drop for Caller {
 impl Group {
     pub(super) fn new(limits: GroupLimits, most_drains: usize, judges: usize) -> Self {
         let judges = Semaphore::new(judges.max(1));
-        Self { limits, most_drains, queue: Mutex::default(), idle: Notify::new(), judges }
+        Self {
+            limits,
+            most_drains,
+            queue: Mutex::default(),
+            idle: Notify::new(),
+            judges,
+            #[cfg(feature = "metrics")]
+            figures: std::sync::OnceLock::new(),
+        }
     }
 
     /// The right to judge before the lock, held until it is dropped.
@@ -182,7 +192,7 @@ impl Group {
                 }
                 Err(_) => {
                     let message = format!("no answer within the limit of {:?}", deadline.limit());
-                    return Err(Error::new(ErrorKind::OutcomeUnknown, message));
+                    return Err(Error::new(ErrorKind::OutcomeUnknown, message).out_of_time());
                 }
             }
         }

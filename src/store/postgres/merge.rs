@@ -141,7 +141,7 @@ async fn run(store: PostgresEventStore, merging: Merging) {
             // The lists have a limit of their own, so this costs time and nothing else. The next append tries again.
             outcome => {
                 if let Err(error) = outcome {
-                    tracing::warn!(error = %error.report(), log = %store.name(), "the lists of the indexes were not merged");
+                    tracing::warn!(error = %error.for_log(), log = %store.name(), "the lists of the indexes were not merged");
                 }
                 merging.merged(events);
                 return;

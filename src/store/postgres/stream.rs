@@ -80,7 +80,7 @@ impl Reading {
             if lease.role() != Role::Replica || !may_go_elsewhere(&error) {
                 return Err(error);
             }
-            tracing::debug!(error = %error, "a replica could not serve a stream; trying another node");
+            tracing::debug!(error = %error.for_log(), "a replica could not serve a stream; trying another node");
             lost = Some(error);
         }
     }

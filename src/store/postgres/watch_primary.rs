@@ -42,7 +42,7 @@ pub(super) async fn run(store: PostgresEventStore, mut watch: Watch) {
         };
         store.news.listening(false);
         if let Err(error) = outcome {
-            tracing::debug!(error = %error.report(), log = %store.name(), "nobody tells of what is appended");
+            tracing::debug!(error = %error.for_log(), log = %store.name(), "nobody tells of what is appended");
             store.news.failed(Side::Primary, error);
             sleep(pause).await;
             pause = (pause * 2).min(LONGEST_PAUSE);

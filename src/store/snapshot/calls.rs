@@ -9,6 +9,7 @@ use crate::{
     Consistency, Json, Mark, Result,
     scope::current_consistency,
     store::{BoxFuture, noted::Noted},
+    telemetry::{Done, Operation},
 };
 
 /// A save that is about to be made: await it, after changing its limit if need be.
@@ -66,10 +67,8 @@ impl IntoFuture for SaveSnapshot<'_> {
 
     fn into_future(self) -> Self::IntoFuture {
         let store = self.store;
-        match self.request() {
-            Ok(request) => store.run_save_snapshot(request),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
+        let saved = self.request().map(|request| store.run_save_snapshot(request));
+        Box::pin(Operation::SaveSnapshot.tell(async move { saved?.await }, |_| Done::default()))
     }
 }
 
@@ -122,16 +121,18 @@ impl IntoFuture for LoadSnapshot<'_> {
 
     fn into_future(self) -> Self::IntoFuture {
         let Self { store, mut request, mut noted } = self;
-        if let Err(error) = request.key.validate() {
-            return Box::pin(async { Err(error) });
-        }
+        let checked = request.key.validate();
         (request.floor, request.wants_token) = noted.ask(&request.consistency);
-        let loaded = store.run_load_snapshot(request);
-        Box::pin(async move {
-            let loaded = loaded.await?;
+        let loaded = checked.map(|()| store.run_load_snapshot(request));
+        let load = async move {
+            let loaded = loaded?.await?;
             loaded.iter().for_each(|snapshot| noted.saw(snapshot.token()));
             Ok(loaded)
-        })
+        };
+        Box::pin(Operation::LoadSnapshot.tell(load, |loaded: &Option<Snapshot>| Done {
+            served: loaded.as_ref().map(|snapshot| (snapshot.node(), snapshot.role())),
+            events: 0,
+        }))
     }
 }
 
@@ -173,9 +174,7 @@ impl IntoFuture for DeleteSnapshot<'_> {
     type IntoFuture = BoxFuture<Self::Output>;
 
     fn into_future(self) -> Self::IntoFuture {
-        match self.request.key.validate() {
-            Ok(()) => self.store.run_delete_snapshot(self.request),
-            Err(error) => Box::pin(async { Err(error) }),
-        }
+        let deleted = self.request.key.validate().map(|()| self.store.run_delete_snapshot(self.request));
+        Box::pin(Operation::DeleteSnapshot.tell(async move { deleted?.await }, |_| Done::default()))
     }
 }

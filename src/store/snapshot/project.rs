@@ -13,6 +13,7 @@ use crate::{
     router::Deadline,
     scope::current_consistency,
     store::{Answer, QueryRequest, noted::Noted},
+    telemetry::{Done, Operation},
 };
 
 const SAVE_EVERY: usize = 100;
@@ -158,7 +159,9 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(self.run())
+        Box::pin(Operation::Project.tell(self.run(), |projected: &Projected<S>| {
+            Done::read(&projected.node, projected.role, projected.applied)
+        }))
     }
 }
 
@@ -197,6 +200,7 @@ where
             }
             _ => SaveOutcome::NotDue,
         };
+        figures! { crate::telemetry::metrics::store::projected(loaded.as_str(), saved.as_str()); }
         Ok(Projected { key: call.key, state, head, applied, loaded, saved, node, role })
     }
 }
@@ -209,7 +213,7 @@ impl Call<'_> {
             Ok(Some(start)) => return Ok(start),
             Ok(None) => LoadOutcome::NotFound,
             Err(error) => {
-                tracing::warn!(key = %self.key, error = %error.report(), "a snapshot is of no use; reading all events");
+                tracing::warn!(key = %self.key, error = %error.for_log(), "a snapshot is of no use; reading all events");
                 LoadOutcome::Unusable(error)
             }
         };
@@ -273,7 +277,7 @@ impl Call<'_> {
         match saved {
             Ok(saved) => SaveOutcome::Saved(saved),
             Err(error) => {
-                tracing::warn!(key = %self.key, error = %error.report(), "a snapshot was not saved");
+                tracing::warn!(key = %self.key, error = %error.for_log(), "a snapshot was not saved");
                 SaveOutcome::Failed(error)
             }
         }

@@ -102,6 +102,29 @@ pub enum LoadOutcome {
     Unusable(Error),
 }
 
+#[cfg(feature = "metrics")]
+impl LoadOutcome {
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::NotFound => "not_found",
+            Self::Used(_) => "used",
+            Self::Unusable(_) => "unusable",
+        }
+    }
+}
+
+#[cfg(feature = "metrics")]
+impl SaveOutcome {
+    pub(super) fn as_str(&self) -> &'static str {
+        match self {
+            Self::NotDue => "not_due",
+            Self::Saved(Saved::Stored) => "stored",
+            Self::Saved(Saved::Outdated) => "outdated",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
 /// What became of a projection's new snapshot.
 #[derive(Clone, Debug)]
 #[non_exhaustive]

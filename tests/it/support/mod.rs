@@ -1,5 +1,7 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
+#[cfg(feature = "metrics")]
+mod figures;
 #[cfg(unix)]
 pub(crate) mod files;
 mod lock;
@@ -14,7 +16,14 @@ use mainstem::{
 };
 use tokio::sync::OnceCell;
 
-pub(crate) use self::{lock::LogLock, processes::Processes, records::Records, rows::rows};
+#[cfg(feature = "metrics")]
+pub(crate) use self::figures::Figures;
+pub(crate) use self::{
+    lock::LogLock,
+    processes::Processes,
+    records::{Records, Told},
+    rows::rows,
+};
 
 /// A primary and two replicas, started by the first test that asks. It ends with the process.
 pub(crate) async fn cluster() -> &'static LocalCluster {

@@ -1,4 +1,4 @@
-//! What the router tells of its decisions and calls, on this thread.
+//! What the library tells through `tracing`, on this thread: events, and spans at their end.
 
 use std::{
     collections::BTreeMap,
@@ -13,14 +13,29 @@ use tracing::{
     subscriber::{DefaultGuard, set_default},
 };
 
-/// Keeps the events of the library's targets.
+/// Keeps the events and spans of the library's targets.
 #[derive(Clone)]
 pub(crate) struct Records {
     most: Level,
     kept: Arc<Mutex<Vec<Told>>>,
+    spans: Arc<Mutex<Spans>>,
 }
 
-/// One of them.
+/// The spans that have not ended.
+#[derive(Default)]
+struct Spans {
+    last_id: u64,
+    open: BTreeMap<u64, Open>,
+    /// Those that are entered, the innermost last.
+    entered: Vec<u64>,
+}
+
+struct Open {
+    told: Told,
+    handles: usize,
+}
+
+/// One of them. A span has its name as `span`, and that of the one that it is in as `parent`.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) target: String,
@@ -41,7 +56,7 @@ impl Told {
 impl Records {
     /// Keeps those of this level, and of more important ones, until the guards are dropped.
     pub(crate) fn keep(most: Level) -> (Self, (DefaultGuard, Dispatch)) {
-        let records = Self { most, kept: Arc::default() };
+        let records = Self { most, kept: Arc::default(), spans: Arc::default() };
         // With one subscriber only, other threads, which have none, would switch places in the code off for us too.
         let second = Dispatch::new(records.clone());
         (records.clone(), (set_default(records), second))
@@ -53,6 +68,11 @@ impl Records {
         let (taken, left) = kept.drain(..).partition(|told: &Told| told.target == target);
         *kept = left;
         taken
+    }
+
+    /// All of them since the last time.
+    pub(crate) fn take_all(&self) -> Vec<Told> {
+        std::mem::take(&mut *self.kept.lock().unwrap())
     }
 
     /// The only one of this target since the last time.
@@ -69,30 +89,71 @@ impl Subscriber for Records {
     }
 
     fn event(&self, event: &Event<'_>) {
-        struct Fields<'a>(&'a mut BTreeMap<String, String>);
-        impl Visit for Fields<'_> {
-            fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
-                self.0.insert(field.name().to_owned(), format!("{value:?}"));
-            }
-
-            fn record_str(&mut self, field: &Field, value: &str) {
-                self.0.insert(field.name().to_owned(), value.to_owned());
-            }
-        }
         let mut fields = BTreeMap::new();
         event.record(&mut Fields(&mut fields));
         self.kept.lock().unwrap().push(Told { target: event.metadata().target().to_owned(), fields });
     }
 
-    fn new_span(&self, _: &Attributes<'_>) -> Id {
-        Id::from_u64(1)
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let mut fields = BTreeMap::new();
+        span.record(&mut Fields(&mut fields));
+        fields.insert("span".to_owned(), span.metadata().name().to_owned());
+        let mut spans = self.spans.lock().unwrap();
+        if let Some(parent) = spans.entered.last().and_then(|id| spans.open.get(id)) {
+            fields.insert("parent".to_owned(), parent.told.get("span").to_owned());
+        }
+        spans.last_id += 1;
+        let (id, target) = (spans.last_id, span.metadata().target().to_owned());
+        spans.open.insert(id, Open { told: Told { target, fields }, handles: 1 });
+        Id::from_u64(id)
     }
 
-    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record(&self, id: &Id, values: &Record<'_>) {
+        if let Some(open) = self.spans.lock().unwrap().open.get_mut(&id.into_u64()) {
+            values.record(&mut Fields(&mut open.told.fields));
+        }
+    }
 
     fn record_follows_from(&self, _: &Id, _: &Id) {}
 
-    fn enter(&self, _: &Id) {}
+    fn enter(&self, id: &Id) {
+        self.spans.lock().unwrap().entered.push(id.into_u64());
+    }
 
-    fn exit(&self, _: &Id) {}
+    fn exit(&self, id: &Id) {
+        let mut spans = self.spans.lock().unwrap();
+        if let Some(at) = spans.entered.iter().rposition(|entered| *entered == id.into_u64()) {
+            spans.entered.remove(at);
+        }
+    }
+
+    fn clone_span(&self, id: &Id) -> Id {
+        if let Some(open) = self.spans.lock().unwrap().open.get_mut(&id.into_u64()) {
+            open.handles += 1;
+        }
+        id.clone()
+    }
+
+    fn try_close(&self, id: Id) -> bool {
+        let mut spans = self.spans.lock().unwrap();
+        let Some(open) = spans.open.get_mut(&id.into_u64()) else { return false };
+        open.handles -= 1;
+        let is_over = open.handles == 0;
+        if is_over && let Some(open) = spans.open.remove(&id.into_u64()) {
+            self.kept.lock().unwrap().push(open.told);
+        }
+        is_over
+    }
+}
+
+struct Fields<'a>(&'a mut BTreeMap<String, String>);
+
+impl Visit for Fields<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        self.0.insert(field.name().to_owned(), format!("{value:?}"));
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.0.insert(field.name().to_owned(), value.to_owned());
+    }
 }

@@ -1,20 +1,49 @@
-//! The names by which the router tells what it does, as events of [`tracing`](https://docs.rs/tracing).
+//! The names by which the library tells what it does: as events and spans of [`tracing`](https://docs.rs/tracing), and with the
+//! feature `metrics` as figures (`telemetry::metrics`).
 //!
-//! There are three kinds of events, each with a target of its own to filter by. Nothing is computed for those that no
-//! subscriber wants. No SQL, no parameters, no results and no passwords are in them, and no messages of the server, which
-//! quote values.
+//! Each target is one to filter by. Nothing is computed for what no subscriber wants. No SQL, no parameters, no payloads, no
+//! results and no passwords are in it, and no messages of the server, which quote values.
 //!
-//! | target | level | one for each |
-//! |---|---|---|
-//! | [`ROUTE`] | debug | decision: which node, why, what was waited for, or why none |
-//! | [`CALL`] | debug | answer that a call has waited for, or could not be waited for |
-//! | [`TOPOLOGY`] | info to error | change of the cluster, as [`Router::watch`](crate::Router::watch) tells it |
+//! | target | what | level | one for each |
+//! |---|---|---|---|
+//! | [`ROUTE`] | event | debug | decision of the router: which node, why, what was waited for, or why none |
+//! | [`CALL`] | event | debug | answer that a call to a server has waited for, or could not be waited for |
+//! | [`TOPOLOGY`] | event | info to error | change of the cluster, as [`Router::watch`](crate::Router::watch) tells it |
+//! | [`STORE`] | span | debug | append, query or other operation of a store |
+//! | [`DECIDE`] | span | debug | command that is carried out, or model that is read |
+//! | [`CONSUME`] | span | debug | batch of a projection, and commit of a consumer |
 //!
 //! Names are those of [OpenTelemetry's conventions for databases](https://opentelemetry.io/docs/specs/semconv/database/)
 //! where these have one, and begin with `mainstem.` else. Times are in seconds.
 //!
-//! They are events and no spans: they belong to the span that the application has opened, and a span for each round trip would be
-//! most of its trace. `db.query.text` and `db.operation.name` are missing on purpose: the router does not read your SQL.
+//! What the router tells are events and no spans: they belong to the span of the operation, or the one that the application has
+//! opened, and a span for each round trip would be most of its trace. `db.query.text` is missing on purpose, and so is
+//! `db.operation.name` of calls: the router does not read your SQL.
+//!
+//! With the feature `log` all of it goes to the crate [`log`](https://docs.rs/log) as well, as long as the program has no
+//! subscriber of `tracing`.
+
+/// Records figures: what is in it is not there without the feature `metrics`.
+macro_rules! figures {
+    ($($code:tt)*) => {
+        #[cfg(feature = "metrics")]
+        {
+            $($code)*
+        }
+    };
+}
+
+#[cfg(feature = "metrics")]
+pub mod metrics;
+mod operation;
+mod outcome;
+mod stopwatch;
+
+pub(crate) use self::{
+    operation::{Done, Operation, Telling, end_span},
+    outcome::Outcome,
+    stopwatch::Stopwatch,
+};
 
 // Targets.
 
@@ -32,6 +61,20 @@ pub const CALL: &str = "mainstem::call";
 /// [`FALLBACK_SPENT`].
 pub const TOPOLOGY: &str = "mainstem::topology";
 
+/// The target of the operations of stores: the spans `append`, `query`, `last`, `count`, `exists`, `stream`, `load_stream`,
+/// `save_snapshot`, `load_snapshot`, `delete_snapshot` and `project`. Each has [`OPERATION`] and at its end [`OUTCOME`], the
+/// [node](NODE) that has served, its [`ROLE`], [`EVENTS`], and if it has failed [`ERROR_TYPE`] and [`ERROR_KIND`].
+pub const STORE: &str = "mainstem::store";
+
+/// The target of decisions: the span `execute` with [`COMMAND`], and at its end [`OUTCOME`], [`DECISIONS`], [`CONFLICTS`],
+/// [`RETRIES`] and [`RETRY_DELAY`]; and the span `read_model` with [`MODEL`], and at its end [`OUTCOME`], [`NODE`], [`ROLE`] and
+/// [`EVENTS`].
+pub const DECIDE: &str = "mainstem::decide";
+
+/// The target of consumers: the spans `handle` of a batch of a projection, and `commit`, each with [`CONSUMER`], [`EVENTS`], and
+/// at its end [`OUTCOME`].
+pub const CONSUME: &str = "mainstem::consume";
+
 // OpenTelemetry's names.
 
 /// Always [`POSTGRESQL`].
@@ -48,6 +91,21 @@ pub const SERVER_ADDRESS: &str = "server.address";
 
 /// The node's port.
 pub const SERVER_PORT: &str = "server.port";
+
+/// What is done: `append`, `query`, and so on, as the spans of [`STORE`] are called.
+pub const OPERATION: &str = "db.operation.name";
+
+/// The name of a pool of connections: that of its [node](NODE).
+pub const POOL: &str = "db.client.connection.pool.name";
+
+/// `idle` or `used`.
+pub const CONNECTION_STATE: &str = "db.client.connection.state";
+
+/// [`STATUS_ERROR`] for a span that has failed or timed out; the bridge between `tracing` and OpenTelemetry reads it.
+pub const STATUS: &str = "otel.status_code";
+
+/// The value of [`STATUS`].
+pub const STATUS_ERROR: &str = "ERROR";
 
 /// The server's SQLSTATE, when its answer was an error.
 pub const STATUS_CODE: &str = "db.response.status_code";
@@ -102,11 +160,13 @@ pub const REPLICAS: &str = "mainstem.replicas";
 ///
 /// | value | meaning |
 /// |---|---|
-/// | `succeeded` | a connection of a node; an answer |
-/// | `refused` | by the router, which has sent nothing (split brain, no replica that qualifies, a write on a replica, …), or by a server for want of the right to write |
+/// | `succeeded` | a connection of a node; an answer; what a command has decided is written |
+/// | `nothing` | a command that leaves nothing to do: what it asks for is so already |
+/// | `refused` | by the library, which has sent nothing (split brain, no replica that qualifies, a write on a replica, too many at once, what cannot be stored), by a server for want of the right to write, or by the decision about a command |
+/// | `conflicted` | others were faster: an append's condition does not hold, a transaction of the server is in the way, a batch is another member's by now |
 /// | `failed` | nodes cannot be reached, a connection was lost, the server's answer is an error |
-/// | `timed_out` | a limit ran out |
-/// | `cancelled` | whoever called has given up |
+/// | `timed_out` | a limit ran out, also when it is not known what has become of a write |
+/// | `cancelled` | whoever called has given up: the future was dropped |
 pub const OUTCOME: &str = "mainstem.outcome";
 
 /// The [`ErrorKind`](crate::ErrorKind), in small letters: `outcome_unknown` tells a write that may have happened.
@@ -132,3 +192,30 @@ pub const WAIT_FALLBACK: &str = "mainstem.wait.fallback";
 
 /// From the call to its answer.
 pub const DURATION: &str = "mainstem.duration";
+
+/// How many events were read or written.
+pub const EVENTS: &str = "mainstem.events";
+
+/// The name of the log.
+pub const LOG: &str = "mainstem.log";
+
+/// The name of the command's type, without the path to it.
+pub const COMMAND: &str = "mainstem.command";
+
+/// The name of the model's type, without the path to it.
+pub const MODEL: &str = "mainstem.model";
+
+/// The name of the consumer, which is that of the projection.
+pub const CONSUMER: &str = "mainstem.consumer";
+
+/// How often a decision was made about the command.
+pub const DECISIONS: &str = "mainstem.decisions";
+
+/// How often an event came in between.
+pub const CONFLICTS: &str = "mainstem.conflicts";
+
+/// How often it was tried again, whatever the reason was.
+pub const RETRIES: &str = "mainstem.retries";
+
+/// How long was waited before these, all together.
+pub const RETRY_DELAY: &str = "mainstem.retry.delay";

@@ -1,0 +1,106 @@
+//! OTLP for traces, figures and logs, and a page for Prometheus.
+//!
+//! The crates of OpenTelemetry read their variables themselves: `OTEL_EXPORTER_OTLP_ENDPOINT` (and one for each signal), headers,
+//! timeouts, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`. What is added
+//! here: a signal is exported if there is an endpoint for it, unless `OTEL_SDK_DISABLED` is `true` or its `OTEL_…_EXPORTER` is
+//! `none`; so that without a collector nothing complains.
+
+use std::{env, net::SocketAddr};
+
+use mainstem::telemetry::metrics::ALL;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder};
+use opentelemetry::{metrics::MeterProvider, trace::TracerProvider};
+use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter};
+use opentelemetry_sdk::{Resource, logs::SdkLoggerProvider, metrics::SdkMeterProvider, trace::SdkTracerProvider};
+use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::SubscriberInitExt};
+
+use crate::{Failure, both::Both, lines::Lines};
+
+/// What is exported until this is [shut down](Self::shut_down).
+#[derive(Debug)]
+pub struct Exports {
+    traces: SdkTracerProvider,
+    logs: Option<SdkLoggerProvider>,
+    figures: Option<SdkMeterProvider>,
+}
+
+impl Exports {
+    /// Installs all of it: lines on standard output, the figures' page at this address, and OTLP where there is an endpoint.
+    ///
+    /// It has to be called within a runtime.
+    ///
+    /// # Errors
+    ///
+    /// When a variable is wrong, the address is taken, or it was called before.
+    pub fn install(page: SocketAddr) -> Result<Self, Failure> {
+        // The name of the service and its attributes are in the environment, too.
+        let resource = Resource::builder().build();
+        // Without an exporter, spans have ids all the same.
+        let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
+        if is_wanted("TRACES") {
+            traces = traces.with_batch_exporter(SpanExporter::builder().with_http().build()?);
+        }
+        let traces = traces.build();
+        let logs = match is_wanted("LOGS") {
+            true => {
+                let exporter = LogExporter::builder().with_http().build()?;
+                Some(SdkLoggerProvider::builder().with_resource(resource.clone()).with_batch_exporter(exporter).build())
+            }
+            false => None,
+        };
+        let figures = match is_wanted("METRICS") {
+            true => {
+                let exporter = MetricExporter::builder().with_http().build()?;
+                Some(SdkMeterProvider::builder().with_resource(resource).with_periodic_exporter(exporter).build())
+            }
+            false => None,
+        };
+
+        // Lines for people at `info`; spans and logs for machines with the library's `debug`. Not those of the exporters
+        // themselves: each would cause the next one.
+        let lines = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let machines = || EnvFilter::new("info,mainstem=debug,hyper=off,opentelemetry=off,reqwest=off");
+        let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer("mainstem-observability"));
+        tracing_subscriber::registry()
+            .with(spans.with_filter(machines()))
+            .with(tracing_subscriber::fmt::layer().event_format(Lines).with_filter(lines))
+            .with(logs.as_ref().map(|logs| OpenTelemetryTracingBridge::new(logs).with_filter(machines())))
+            .try_init()?;
+
+        let mut builder = PrometheusBuilder::new().with_http_listener(page);
+        for figure in ALL {
+            if let Some(buckets) = figure.buckets() {
+                builder = builder.set_buckets_for_metric(Matcher::Full(figure.name.replace('.', "_")), buckets)?;
+            }
+        }
+        let (prometheus, serving) = builder.build()?;
+        tokio::spawn(serving);
+        let meter = figures.as_ref().map(|figures| figures.meter("mainstem"));
+        metrics::set_global_recorder(Both::new(prometheus, meter)).map_err(|_| "figures are recorded already")?;
+        mainstem::telemetry::metrics::describe();
+        Ok(Self { traces, logs, figures })
+    }
+
+    /// Sends what is left. Not from a task: it waits.
+    ///
+    /// # Errors
+    ///
+    /// When the collector does not take it.
+    pub fn shut_down(self) -> Result<(), Failure> {
+        let Self { traces, logs, figures } = self;
+        traces.shutdown()?;
+        logs.map_or(Ok(()), |logs| logs.shutdown())?;
+        figures.map_or(Ok(()), |figures| figures.shutdown())?;
+        Ok(())
+    }
+}
+
+/// Whether a signal is to be exported.
+fn is_wanted(signal: &str) -> bool {
+    let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
+    let is_off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || set(&format!("OTEL_{signal}_EXPORTER")).is_some_and(|value| value == "none");
+    let endpoint = set("OTEL_EXPORTER_OTLP_ENDPOINT").or_else(|| set(&format!("OTEL_EXPORTER_OTLP_{signal}_ENDPOINT")));
+    !is_off && endpoint.is_some()
+}

@@ -1,0 +1,179 @@
+//! What is told of the operations of a store: a span for each, and its figures.
+
+use std::future::Future;
+
+use tracing::{Instrument, Span, field::Empty};
+
+use super::{
+    ERROR_KIND, ERROR_TYPE, EVENTS, NODE, OPERATION, OUTCOME, Outcome, ROLE, STATUS, STATUS_ERROR, STORE,
+    stopwatch::Stopwatch,
+};
+use crate::{Role, error::Error};
+
+/// What a store does for a user.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Operation {
+    Append,
+    Query,
+    Last,
+    Count,
+    Exists,
+    Stream,
+    LoadStream,
+    SaveSnapshot,
+    LoadSnapshot,
+    DeleteSnapshot,
+    Project,
+}
+
+/// What there is to tell of an operation that has succeeded.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Done<'a> {
+    /// The node that has served, and what it was. A store that writes does not say more than that it is the primary.
+    pub(crate) served: Option<(&'a str, Role)>,
+    /// The events that were read or written.
+    pub(crate) events: u64,
+}
+
+impl<'a> Done<'a> {
+    /// So many events were read from this node.
+    pub(crate) fn read(node: &'a str, role: Role, events: usize) -> Self {
+        Self { served: Some((node, role)), events: events as u64 }
+    }
+}
+
+/// One operation that is under way. Dropped before it has [ended](Self::end), it was cancelled.
+#[derive(Debug)]
+pub(crate) struct Telling {
+    operation: Operation,
+    span: Span,
+    /// Since its first poll.
+    stopwatch: Stopwatch,
+    is_over: bool,
+}
+
+impl Operation {
+    #[cfg(feature = "metrics")]
+    pub(crate) const COUNT: usize = Self::Project as usize + 1;
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Append => "append",
+            Self::Query => "query",
+            Self::Last => "last",
+            Self::Count => "count",
+            Self::Exists => "exists",
+            Self::Stream => "stream",
+            Self::LoadStream => "load_stream",
+            Self::SaveSnapshot => "save_snapshot",
+            Self::LoadSnapshot => "load_snapshot",
+            Self::DeleteSnapshot => "delete_snapshot",
+            Self::Project => "project",
+        }
+    }
+
+    /// Its span, in the one that is open where it is called.
+    pub(crate) fn span(self) -> Span {
+        // Each name has to be a constant.
+        macro_rules! span {
+            ($name:literal) => {
+                tracing::debug_span!(
+                    target: STORE,
+                    $name,
+                    { OPERATION } = self.as_str(),
+                    { OUTCOME } = Empty,
+                    { NODE } = Empty,
+                    { ROLE } = Empty,
+                    { EVENTS } = Empty,
+                    { ERROR_KIND } = Empty,
+                    { ERROR_TYPE } = Empty,
+                    { STATUS } = Empty,
+                )
+            };
+        }
+        match self {
+            Self::Append => span!("append"),
+            Self::Query => span!("query"),
+            Self::Last => span!("last"),
+            Self::Count => span!("count"),
+            Self::Exists => span!("exists"),
+            Self::Stream => span!("stream"),
+            Self::LoadStream => span!("load_stream"),
+            Self::SaveSnapshot => span!("save_snapshot"),
+            Self::LoadSnapshot => span!("load_snapshot"),
+            Self::DeleteSnapshot => span!("delete_snapshot"),
+            Self::Project => span!("project"),
+        }
+    }
+
+    /// Carries it out in its span, and tells of it. `done` says what there is to tell of its result.
+    pub(crate) fn tell<T>(
+        self,
+        future: impl Future<Output = Result<T, Error>>,
+        done: impl FnOnce(&T) -> Done<'_>,
+    ) -> impl Future<Output = Result<T, Error>> {
+        let span = self.span();
+        let within = span.clone();
+        async move {
+            let telling = Telling::begin(self, span);
+            let outcome = future.await;
+            telling.end(outcome.as_ref().map(done));
+            outcome
+        }
+        .instrument(within)
+    }
+}
+
+impl Telling {
+    /// From now on it is under way.
+    pub(crate) fn begin(operation: Operation, span: Span) -> Self {
+        Self { operation, span, stopwatch: Stopwatch::start(), is_over: false }
+    }
+
+    pub(crate) fn end(mut self, outcome: Result<Done<'_>, &Error>) {
+        self.is_over = true;
+        match outcome {
+            Ok(done) => self.tell(Outcome::Succeeded, done, None),
+            Err(error) => self.tell(error.into(), Done::default(), Some(error)),
+        }
+    }
+
+    fn tell(&self, outcome: Outcome, done: Done<'_>, error: Option<&Error>) {
+        if !self.span.is_disabled() {
+            end_span(&self.span, outcome, error);
+            if let Some(node) = done.served.map(|(node, _)| node).or_else(|| error?.node()) {
+                self.span.record(NODE, node);
+            }
+            if let Some((_, role)) = done.served {
+                self.span.record(ROLE, role.as_str());
+            }
+            if outcome == Outcome::Succeeded {
+                self.span.record(EVENTS, done.events);
+            }
+        }
+        figures! {
+            super::metrics::store::operation(self.operation, outcome, done, error, self.stopwatch.elapsed());
+        }
+        let _ = (self.operation, self.stopwatch);
+    }
+}
+
+impl Drop for Telling {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.tell(Outcome::Cancelled, Done::default(), None);
+        }
+    }
+}
+
+/// Notes in a span how it has ended. Of an error no more than what it is called: messages quote values.
+pub(crate) fn end_span(span: &Span, outcome: Outcome, error: Option<&Error>) {
+    span.record(OUTCOME, outcome.as_str());
+    if let Some(error) = error {
+        span.record(ERROR_KIND, error.kind().as_str());
+        span.record(ERROR_TYPE, error.sqlstate().unwrap_or(error.kind().as_str()));
+    }
+    if outcome.is_error() {
+        span.record(STATUS, STATUS_ERROR);
+    }
+}

@@ -1,0 +1,81 @@
+//! How something has ended: one list for calls, decisions about nodes, operations, commands and batches.
+
+use crate::error::{Error, ErrorKind};
+
+/// See [`OUTCOME`](super::OUTCOME).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Succeeded,
+    Nothing,
+    Refused,
+    Conflicted,
+    Failed,
+    TimedOut,
+    Cancelled,
+}
+
+impl Outcome {
+    /// How many there are.
+    #[cfg(feature = "metrics")]
+    pub(crate) const COUNT: usize = Self::Cancelled as usize + 1;
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Nothing => "nothing",
+            Self::Refused => "refused",
+            Self::Conflicted => "conflicted",
+            Self::Failed => "failed",
+            Self::TimedOut => "timed_out",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Whether it is one that a person may have to look after: for `otel.status_code`.
+    pub(crate) fn is_error(self) -> bool {
+        matches!(self, Self::Failed | Self::TimedOut)
+    }
+}
+
+/// What an error says, where nothing else says more.
+impl From<&Error> for Outcome {
+    fn from(error: &Error) -> Self {
+        match error.kind() {
+            _ if error.is_out_of_time() => Self::TimedOut,
+            ErrorKind::Conflict | ErrorKind::Fenced => Self::Conflicted,
+            ErrorKind::Closed
+            | ErrorKind::InvalidInput
+            | ErrorKind::Overloaded
+            | ErrorKind::ReadOnly
+            | ErrorKind::ReplicasUnavailable
+            | ErrorKind::SplitBrain
+            | ErrorKind::Unproven => Self::Refused,
+            _ => Self::Failed,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_are_told_as_what_they_are() {
+        let outcome = |error: Error| Outcome::from(&error).as_str();
+        let of = |kind| Error::new(kind, "");
+        for (kind, expected) in [
+            (ErrorKind::Timeout, "timed_out"),
+            (ErrorKind::Conflict, "conflicted"),
+            (ErrorKind::Fenced, "conflicted"),
+            (ErrorKind::Overloaded, "refused"),
+            (ErrorKind::OutcomeUnknown, "failed"),
+            (ErrorKind::Unavailable, "failed"),
+            (ErrorKind::LogDiverged, "failed"),
+        ] {
+            assert_eq!(outcome(of(kind)), expected, "{kind:?}");
+        }
+        // What has become of it is not known, but why.
+        assert_eq!(outcome(of(ErrorKind::OutcomeUnknown).out_of_time()), "timed_out");
+        assert_eq!(outcome(of(ErrorKind::OutcomeUnknown).out_of_time().within("an import")), "timed_out");
+    }
+}
