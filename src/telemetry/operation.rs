@@ -171,7 +171,7 @@ pub(crate) fn end_span(span: &Span, outcome: Outcome, error: Option<&Error>) {
     span.record(OUTCOME, outcome.as_str());
     if let Some(error) = error {
         span.record(ERROR_KIND, error.kind().as_str());
-        span.record(ERROR_TYPE, error.sqlstate().unwrap_or(error.kind().as_str()));
+        span.record(ERROR_TYPE, error.sqlstate().unwrap_or_else(|| error.kind().as_str()));
     }
     if outcome.is_error() {
         span.record(STATUS, STATUS_ERROR);

@@ -243,7 +243,7 @@ fn a_log_in_memory_needs_no_runtime() {
     assert_eq!(subscription.next().now_or_never().unwrap().unwrap().unwrap().position(), 1);
     assert_eq!(subscription.next().now_or_never().unwrap().unwrap().unwrap().position(), 2);
     assert!(subscription.next().now_or_never().is_none(), "there is no third event");
-    let executor = CommandExecutor::new(store.clone());
+    let executor = CommandExecutor::new(store);
     pin!(executor.execute(&Count).into_future()).now_or_never().expect("nobody to wait for").unwrap();
     assert_eq!(subscription.next().now_or_never().unwrap().unwrap().unwrap().position(), 3);
 }

@@ -30,7 +30,8 @@ pub(crate) struct CommandEnd<'a> {
 pub(crate) fn commanded(command: &str, end: &CommandEnd<'_>) {
     let of = || vec![label(COMMAND, command.to_owned())];
     let labels = of().into_iter().chain([label(OUTCOME, end.outcome.as_str())]);
-    let error = end.error.map(|error| label(ERROR_TYPE, error.sqlstate().unwrap_or(error.kind().as_str()).to_owned()));
+    let error =
+        end.error.map(|error| label(ERROR_TYPE, error.sqlstate().unwrap_or_else(|| error.kind().as_str()).to_owned()));
     time(&COMMAND_DURATION.key(labels.chain(error).collect()), end.duration);
     let counts = [
         (COMMAND_CONFLICTS, u64::from(end.conflicts)),
@@ -52,7 +53,8 @@ pub(crate) fn commanded(command: &str, end: &CommandEnd<'_>) {
 pub(crate) fn read(model: &str, outcome: Outcome, role: Option<Role>, error: Option<&Error>, duration: Duration) {
     let labels = [label(MODEL, model.to_owned()), label(OUTCOME, outcome.as_str())];
     let role = role.map(|role| label(ROLE, role.as_str()));
-    let error = error.map(|error| label(ERROR_TYPE, error.sqlstate().unwrap_or(error.kind().as_str()).to_owned()));
+    let error =
+        error.map(|error| label(ERROR_TYPE, error.sqlstate().unwrap_or_else(|| error.kind().as_str()).to_owned()));
     time(&MODEL_DURATION.key(labels.into_iter().chain(role).chain(error).collect()), duration);
 }
 

@@ -43,7 +43,7 @@ pub(crate) fn operation(
     };
     match error.filter(|error| !error.is_conflict()) {
         Some(error) => {
-            let error = label(ERROR_TYPE, error.sqlstate().unwrap_or(error.kind().as_str()).to_owned());
+            let error = label(ERROR_TYPE, error.sqlstate().unwrap_or_else(|| error.kind().as_str()).to_owned());
             time(&STORE_DURATION.key(labels().chain([error]).collect()), duration);
         }
         None => {
