@@ -15,7 +15,8 @@ pub(super) struct Verdict {
     /// Appends of which something is there, and which nobody was told of.
     pub(super) strangers: u64,
     /// Acknowledged appends that stand, in the store's own order, behind an event of their boundary which their writer had not
-    /// seen when it decided: a conflict that the store has let pass.
+    /// seen when it decided: a conflict that the store has let pass. Who reads on from there never sees that event, so its later
+    /// appends lack it, too: they count only when they lack more.
     pub(super) missed: u64,
 }
 
@@ -50,6 +51,7 @@ pub(super) fn judge(acknowledged: &[(u64, u64)], written: &[Written], events: u6
     let acknowledged: HashSet<_> = acknowledged.iter().copied().collect();
     let mut parts: HashMap<(u64, u64), HashSet<u64>> = HashMap::new();
     let mut missed = HashSet::new();
+    let mut lacking: HashMap<(&str, u64), i128> = HashMap::new();
     let mut there: HashMap<&str, u64> = HashMap::new();
     for event in written {
         let append = (event.writer, event.number);
@@ -57,7 +59,8 @@ pub(super) fn judge(acknowledged: &[(u64, u64)], written: &[Written], events: u6
             verdict.twice += 1;
         }
         let before = there.entry(&event.book).or_default();
-        if *before != event.seen + event.part {
+        let lacks = i128::from(*before) - i128::from(event.seen) - i128::from(event.part);
+        if lacking.insert((event.book.as_str(), event.writer), lacks).unwrap_or_default() != lacks {
             missed.insert(append);
         }
         *before += 1;
@@ -81,11 +84,17 @@ pub(super) fn prove() -> Outcome {
         some
     };
     let two_winners = [event(0, 1, 0, 0), event(0, 1, 1, 0), event(1, 1, 0, 0), event(1, 1, 1, 0)];
+    let still_behind = [event(0, 1, 0, 0), event(1, 1, 0, 0), event(1, 2, 0, 1), event(0, 2, 0, 3)];
     let clean = Verdict::default();
     let both = [(0, 1), (1, 1)];
     let cases = [
         ("a good row", judge(&both, &good, 2), clean),
         ("two winners", judge(&both, &two_winners, 2), Verdict { missed: 1, ..clean }),
+        (
+            "one that stays behind",
+            judge(&[(0, 1), (1, 1), (1, 2), (0, 2)], &still_behind, 1),
+            Verdict { missed: 1, ..clean },
+        ),
         ("a lost event", judge(&both, &without(3), 2), Verdict { lost: 1, ..clean }),
         ("a stranger", judge(&both[..1], &good, 2), Verdict { strangers: 1, ..clean }),
         (
