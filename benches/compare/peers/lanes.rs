@@ -129,6 +129,7 @@ impl Lane {
                 let reason = crate::chain(&*error);
                 eprintln!("\nLEFT OUT from here on: {}: {reason}\n", self.title());
                 self.out = Some(reason);
+                self.process.stop();
                 None
             }
         }

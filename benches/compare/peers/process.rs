@@ -17,7 +17,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) struct Process {
     // Killed when dropped.
-    _child: Child,
+    child: Child,
     input: ChildStdin,
     output: Lines<BufReader<ChildStdout>>,
 }
@@ -27,9 +27,14 @@ impl Process {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).kill_on_drop(true).spawn()?;
         let input = child.stdin.take().ok_or("no standard input")?;
         let output = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
-        let mut process = Self { _child: child, input, output };
+        let mut process = Self { child, input, output };
         process.say::<()>(opening, LIMIT).await?;
         Ok(process)
+    }
+
+    /// Whoever takes part no more is in nobody's way.
+    pub(super) fn stop(&mut self) {
+        let _ = self.child.start_kill();
     }
 
     pub(super) async fn ask<T: DeserializeOwned>(&mut self, order: &Order) -> Outcome<T> {
