@@ -45,7 +45,7 @@ mod boundaries {
 
 /// The fixture of `append` and `query`.
 pub(crate) fn databases(args: &Args) -> [Database; 1] {
-    [Database { name: DATABASE, events: args.events, peers: true }]
+    [Database { name: DATABASE, events: args.events, peers: true, tagged: false }]
 }
 
 pub(crate) async fn run(args: &Args) -> Outcome {

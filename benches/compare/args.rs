@@ -5,13 +5,14 @@ use std::{path::PathBuf, time::Duration};
 use crate::Outcome;
 
 pub(crate) const HELP: &str = "\
-cargo compare append|query|decide|consume|growth|route [OPTIONS]
+cargo compare append|query|decide|consume|growth|route|peers [OPTIONS]
 
   --quick          100000 events and short rounds; the targets count on the full run
-  --events N       events in the log (default: 1000000; growth: 10000000, beside 10000; route: none)
-  --only A,B       only these figures
+  --events N       events in the log (default: 1000000; growth: 10000000, beside 10000; peers: 100000; route: none)
+  --only A,B       only these figures; of peers: only these stores
   --seed N         what the events are made from (default: 1)
   --folder PATH    where the servers' files lie, fixtures included (default: in cargo's target folder)
+  --json FILE      peers: all that was measured, for programs
 ";
 
 /// What is to be done.
@@ -23,8 +24,11 @@ pub(crate) enum Command {
     Consume(Args),
     Growth(Args),
     Route(Args),
+    Peers(Args),
     /// A process of the figures `procs4_…`: it is told the rest through its standard input.
     Worker,
+    /// The process of Mainstem in `peers`, likewise.
+    Peer,
     Help,
 }
 
@@ -35,6 +39,7 @@ pub(crate) struct Args {
     pub(crate) events: u64,
     pub(crate) seed: u64,
     pub(crate) folder: PathBuf,
+    pub(crate) json: Option<PathBuf>,
     only: Vec<String>,
 }
 
@@ -50,18 +55,22 @@ impl Args {
             "consume" => (crate::consume::FIGURES, 1_000_000),
             "growth" => (crate::growth::FIGURES, 10_000_000),
             "route" => (crate::route::FIGURES, 10_000),
+            "peers" => (crate::peers::FIGURES, 100_000),
+            "peer" => return Ok(Command::Peer),
             "worker" => return Ok(Command::Worker),
             "help" | "--help" | "-h" | "" => return Ok(Command::Help),
             other => {
-                return Err(
-                    format!("{other:?} is none of append, query, decide, consume, growth and route\n{HELP}").into()
-                );
+                return Err(format!(
+                    "{other:?} is none of append, query, decide, consume, growth, route and peers\n{HELP}"
+                )
+                .into());
             }
         };
         let mut quick = false;
         let mut events = None;
         let mut seed = 1;
         let mut folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("compare");
+        let mut json = None;
         let mut only: Vec<String> = Vec::new();
         while let Some(arg) = args.next() {
             let mut value = || args.next().ok_or_else(|| format!("{arg} needs a value"));
@@ -70,6 +79,7 @@ impl Args {
                 "--events" => events = Some(value()?.replace('_', "").parse()?),
                 "--seed" => seed = value()?.parse()?,
                 "--folder" => folder = PathBuf::from(value()?),
+                "--json" if subcommand == "peers" => json = Some(PathBuf::from(value()?)),
                 "--only" => only.extend(value()?.split(',').map(str::to_owned)),
                 "--help" | "-h" => return Ok(Command::Help),
                 other => return Err(format!("{other:?} is no option\n{HELP}").into()),
@@ -82,11 +92,12 @@ impl Args {
         if events < 10_000 {
             return Err(format!("--events {events}: too few to mean anything; use at least 10000").into());
         }
-        let args = Self { quick, events, seed, folder, only };
+        let args = Self { quick, events, seed, folder, json, only };
         Ok(match &*subcommand {
             "append" => Command::Append(args),
             "query" => Command::Query(args),
             "route" => Command::Route(args),
+            "peers" => Command::Peers(args),
             "decide" => Command::Decide(args),
             "consume" => Command::Consume(args),
             _ => Command::Growth(args),

@@ -27,6 +27,8 @@ pub(crate) struct Database {
     pub(crate) events: u64,
     /// Whether the tables of the other sides are there.
     pub(crate) peers: bool,
+    /// Each event has its copy as a tag, and no metadata: what the stores of `peers` have in common.
+    pub(crate) tagged: bool,
 }
 
 /// The folder where clusters are made, which exists and can be used by whoever the servers run as.
@@ -68,7 +70,7 @@ pub(crate) async fn saved(args: &Args, kind: &str, databases: &[Database]) -> Ou
         let client = crate::server::connect(&primary.url()).await?;
         client.batch_execute(&format!("CREATE DATABASE {}", database.name)).await?;
         let library = Library::new(args.seed, database.events);
-        load::load(&primary.url_for(database.name), &library, database.events, database.peers).await?;
+        load::load(&primary.url_for(database.name), &library, database).await?;
     }
     cluster.primary().stop().await?;
     let unfinished = args.folder.join(format!("unfinished-{}", std::process::id()));

@@ -34,8 +34,8 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     if args.events <= SHORT {
         return Err(format!("--events {}: use more than the {SHORT} of the short log", args.events).into());
     }
-    let short = Database { name: "short", events: SHORT, peers: false };
-    let long = Database { name: "long", events: args.events, peers: false };
+    let short = Database { name: "short", events: SHORT, peers: false, tagged: false };
+    let long = Database { name: "long", events: args.events, peers: false, tagged: false };
     let saved = fixture::saved(args, "growth", &[short, long]).await?;
     let cluster = server::start(args, &saved, 0, &[]).await?;
     let open = async |Database { name, events, .. }: Database| {

@@ -216,6 +216,10 @@ impl Boundary {
 }
 
 impl Draft {
+    pub(crate) fn book(&self) -> Uuid {
+        self.payload.book_id
+    }
+
     pub(crate) fn payload_json(&self) -> Outcome<String> {
         Ok(serde_json::to_string(&self.payload)?)
     }

@@ -9,7 +9,9 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use crate::{Outcome, json_text::JsonText, library::Library, progress::Progress, server, side::Table};
+use crate::{
+    Outcome, fixture::Database, json_text::JsonText, library::Library, progress::Progress, server, side::Table,
+};
 
 /// Where the store writes.
 pub(crate) const LOG: Table = Table { name: "mainstem.events", position: "position" };
@@ -26,20 +28,20 @@ const COLUMNS: [(&str, Type); 9] = [
     ("metadata", Type::JSONB),
 ];
 
-/// Makes the log, and with `peers` the tables that it is compared with, with the same events. Indexes that no
+/// Makes the log, and for `peers` the tables that it is compared with, with the same events. Indexes that no
 /// constraint stands on are dropped first and made anew at the end, by their own definitions.
-pub(crate) async fn load(url: &str, library: &Library, events: u64, peers: bool) -> Outcome {
+pub(crate) async fn load(url: &str, library: &Library, database: &Database) -> Outcome {
     let router = Router::builder().primary(url).connect().await?;
     PostgresEventStore::new(&router).migrate().await?;
     let client = server::connect(url).await?;
     client.batch_execute("SET maintenance_work_mem = '1GB'; SET synchronous_commit = off").await?;
-    if peers {
+    if database.peers {
         client.batch_execute(include_str!("sql/peers.sql")).await?;
     }
     let indexes = drop_indexes(&client).await?;
-    copy(&client, library, events).await?;
+    copy(&client, library, database).await?;
     let mut progress = Progress::new("fixture: tables and indexes", indexes.len() as u64 + 2);
-    if peers {
+    if database.peers {
         client.batch_execute(include_str!("sql/fill_peers.sql")).await?;
     }
     progress.step("tables");
@@ -69,16 +71,18 @@ async fn drop_indexes(client: &Client) -> Outcome<Vec<(String, String)>> {
     Ok(dropped)
 }
 
-async fn copy(client: &Client, library: &Library, events: u64) -> Outcome {
+async fn copy(client: &Client, library: &Library, database: &Database) -> Outcome {
     let names = COLUMNS.map(|(name, _)| name).join(", ");
     let sink = client.copy_in(&format!("COPY {} ({names}) FROM STDIN (FORMAT binary)", LOG.name)).await?;
     let mut writer = pin!(BinaryCopyInWriter::new(sink, &COLUMNS.map(|(_, of)| of)));
+    let events = database.events;
     let mut progress = Progress::new("fixture: events", events);
-    let tags: &[&str] = &[];
     for position in 1..=events {
         let draft = library.at(position);
         let time = library.time_at(position);
-        let (payload, metadata) = (draft.payload_json()?, draft.metadata_json()?);
+        let metadata = if database.tagged { "{}".to_owned() } else { draft.metadata_json()? };
+        let tags = if database.tagged { vec![crate::peers::tag(&draft.book().to_string())] } else { Vec::new() };
+        let payload = draft.payload_json()?;
         let row: [&(dyn ToSql + Sync); 9] = [
             &i64::try_from(position)?,
             &time,

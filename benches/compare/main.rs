@@ -1,13 +1,13 @@
 //! The store beside plain SQL and beside its origin's SQL, in one run on one server.
 //!
-//!     cargo compare append|query|decide|consume|growth|route
+//!     cargo compare append|query|decide|consume|growth|route|peers
 //!
 //! which is short for `cargo bench --features migrations,testing --bench compare -- …`; `docs/benchmarks.md` says what is
 //! measured and how. `args` has the options.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `append`, `query`, `decide`, `consume`, `growth`, `route` | the subcommands: which sides run, and the figures |
+//! | `append`, `query`, `decide`, `consume`, `growth`, `route`, `peers` | the subcommands: which sides run, and the figures |
 //! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
 //! | `reads`, `streams` | the readers among them |
 //! | `cycle` | those who read, decide and append |
@@ -33,6 +33,7 @@ mod json_text;
 mod library;
 mod load;
 mod origin;
+mod peers;
 mod procs;
 mod progress;
 mod query;
@@ -82,6 +83,8 @@ async fn run(command: Command) -> Outcome {
         Command::Consume(args) => consume::run(&args).await,
         Command::Growth(args) => growth::run(&args).await,
         Command::Route(args) => route::run(&args).await,
+        Command::Peers(args) => peers::run(&args).await,
+        Command::Peer => peers::work().await,
         Command::Worker => procs::work().await,
         Command::Help => Ok(()),
     }

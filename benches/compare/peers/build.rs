@@ -1,0 +1,116 @@
+//! Builds what the peers need: a release build of `benches/peers`, and a Python environment with exact versions.
+//!
+//! Both are kept in cargo's target folder. What cannot be built is left out, with the reason.
+
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use super::cast::{Peer, Program, folder};
+use crate::Outcome;
+
+/// Where everything lies.
+#[derive(Debug)]
+pub(super) struct Built {
+    python: Result<PathBuf, String>,
+    programs: PathBuf,
+}
+
+/// Variables that cargo sets for what it runs.
+const ABOUT_THE_BENCH: [&str; 5] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
+
+const PROTOC: &str = "#!/bin/sh\nexec \"${0%/*}/python\" -m grpc_tools.protoc \"$@\"\n";
+
+/// Builds for these peers. It takes minutes the first time.
+pub(super) fn build(peers: &[&'static Peer]) -> Outcome<Built> {
+    let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers");
+    fs::create_dir_all(&place)?;
+    let needs_python = peers.iter().any(|peer| !matches!(peer.program, Program::OnPostgres { .. }));
+    let python = if needs_python {
+        python(&place).map_err(|error| error.to_string())
+    } else {
+        Err("no peer needs Python".to_owned())
+    };
+    let programs = place.join("target/release");
+    let rust: Vec<_> = peers.iter().filter(|peer| !matches!(peer.program, Program::InPython { .. })).collect();
+    if rust.is_empty() {
+        return Ok(Built { python, programs });
+    }
+    eprintln!("building the peers' programs …");
+    let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // One that cannot be built is no reason to have none.
+    cargo.args(["build", "--release", "--locked", "--keep-going", "--manifest-path"]);
+    cargo.arg(folder().join("Cargo.toml")).env("CARGO_TARGET_DIR", place.join("target"));
+    // What cargo says of this package to the bench, some build scripts would take for news of theirs, and be built again.
+    for (name, _) in env::vars_os() {
+        if ABOUT_THE_BENCH.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
+            cargo.env_remove(name);
+        }
+    }
+    if let Ok(python) = &python {
+        // UmaDB's client is made from its protocol's definition.
+        cargo.env("PROTOC", python.with_file_name("protoc"));
+    }
+    for peer in rust {
+        // Or a program of an earlier build would be taken for this one's.
+        let _ = fs::remove_file(programs.join(peer.name));
+        cargo.args(["--bin", peer.name]);
+    }
+    // Whom it has failed is seen by what is missing.
+    let _ = cargo.status().map_err(|error| format!("cargo does not start: {error}"))?;
+    Ok(Built { python, programs })
+}
+
+impl Built {
+    /// The command that starts a peer's program.
+    pub(super) fn command(&self, peer: &Peer) -> Result<tokio::process::Command, String> {
+        match peer.program {
+            Program::InPython { .. } => {
+                let mut command = tokio::process::Command::new(self.python.clone()?);
+                command.arg(folder().join("eventsourcing_dcb.py"));
+                Ok(command)
+            }
+            Program::OnPostgres { .. } | Program::WithServer => {
+                let program = self.programs.join(peer.name);
+                if !program.exists() {
+                    return Err("it was not built: cargo's messages are above".to_owned());
+                }
+                Ok(tokio::process::Command::new(program))
+            }
+        }
+    }
+
+    /// UmaDB's server: the one of its Python package.
+    pub(super) fn umadb_server(&self) -> Result<tokio::process::Command, String> {
+        Ok(tokio::process::Command::new(self.python.clone()?.with_file_name("umadb")))
+    }
+}
+
+/// The environment's interpreter.
+fn python(place: &Path) -> Outcome<PathBuf> {
+    let wanted = fs::read_to_string(folder().join("requirements.txt"))?;
+    let (environment, stamp) = (place.join("python"), place.join("python-has"));
+    let interpreter = environment.join("bin/python");
+    if fs::read_to_string(&stamp).is_ok_and(|has| has == wanted) {
+        return Ok(interpreter);
+    }
+    eprintln!("making a Python environment for the peers …");
+    let _ = fs::remove_dir_all(&environment);
+    run(Command::new("python3").args(["-m", "venv"]).arg(&environment))?;
+    let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--only-binary", ":all:", "-r"];
+    run(Command::new(&interpreter).args(pip).arg(folder().join("requirements.txt")))?;
+    let protoc = environment.join("bin/protoc");
+    fs::write(&protoc, PROTOC)?;
+    fs::set_permissions(&protoc, fs::Permissions::from_mode(0o755))?;
+    fs::write(&stamp, &wanted)?;
+    Ok(interpreter)
+}
+
+fn run(command: &mut Command) -> Outcome {
+    let shown = format!("{command:?}");
+    let status = command.status().map_err(|error| format!("{shown}: {error}"))?;
+    if status.success() { Ok(()) } else { Err(format!("{shown}: {status}").into()) }
+}

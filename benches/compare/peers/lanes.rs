@@ -1,0 +1,149 @@
+//! One store of a run: its process, what its rounds have given, and what is wrong with it.
+
+use std::{process::Stdio, time::Duration};
+
+use tempfile::TempDir;
+use tokio::process::{Child, Command};
+
+use super::{
+    build::Built,
+    cast::{Peer, Program},
+    driver::{Digest, Opening, Order, Ran, Row, Written},
+    oracle::Verdict,
+    process::Process,
+};
+use crate::{Outcome, args::Args, fixture, rounds::Control, side::Sample};
+
+pub(super) struct Lane {
+    /// None for Mainstem.
+    pub(super) peer: Option<&'static Peer>,
+    process: Process,
+    _server: Option<Server>,
+    /// Why it takes part no more.
+    pub(super) out: Option<String>,
+    /// Of this row.
+    pub(super) samples: Vec<Sample>,
+    pub(super) acknowledged: Vec<(u64, u64)>,
+    pub(super) row_verdict: Verdict,
+    /// Of all rows.
+    pub(super) verdict: Verdict,
+}
+
+/// UmaDB's. When dropped it is killed, and its folder is gone.
+struct Server {
+    _child: Child,
+    address: String,
+    _folder: TempDir,
+}
+
+impl Lane {
+    pub(super) async fn ours(url: &str) -> Outcome<Self> {
+        let mut command = Command::new(std::env::current_exe()?);
+        command.arg("peer");
+        let opening = Opening { url: url.to_owned(), server: None };
+        let process = Process::start(command, &opening).await?;
+        Ok(Self::new(None, process, None))
+    }
+
+    /// Starts a peer's program, makes its tables, and fills them with what is in the log.
+    pub(super) async fn start(
+        args: &Args,
+        url: &str,
+        control: &Control,
+        built: &Built,
+        peer: &'static Peer,
+    ) -> Outcome<Self> {
+        let schema = peer.schema();
+        let mut opening = Opening { url: format!("{url}?options=-c%20search_path%3D{schema}"), server: None };
+        let mut server = None;
+        if let Program::WithServer = peer.program {
+            let started = start_umadb(args, built)?;
+            opening = Opening { url: url.to_owned(), server: Some(started.address.clone()) };
+            server = Some(started);
+        } else {
+            control.batch_execute(&format!("CREATE SCHEMA {schema}")).await?;
+        }
+        let mut process = Process::start(built.command(peer)?, &opening).await?;
+        process.ask::<()>(&Order::Prepare).await?;
+        match peer.program {
+            Program::OnPostgres { fill } | Program::InPython { fill } => {
+                let fill = format!("SET search_path = {schema}; {fill}; RESET search_path");
+                control.batch_execute(&fill).await?;
+            }
+            Program::WithServer => process.ask::<()>(&Order::Fill).await?,
+        }
+        Ok(Self::new(Some(peer), process, server))
+    }
+
+    fn new(peer: Option<&'static Peer>, process: Process, server: Option<Server>) -> Self {
+        let (samples, acknowledged, verdict) = (Vec::new(), Vec::new(), Verdict::default());
+        Self { peer, process, _server: server, out: None, samples, acknowledged, row_verdict: verdict, verdict }
+    }
+
+    pub(super) fn title(&self) -> String {
+        self.peer.map_or_else(|| "Mainstem".to_owned(), Peer::with_version)
+    }
+
+    /// What the whole log and these boundaries have in them.
+    pub(super) async fn look(&mut self, books: &[String]) -> Outcome<(Digest, Digest)> {
+        self.process.ask(&Order::Look(books.to_vec())).await
+    }
+
+    pub(super) async fn begin(&mut self, row: &Row) {
+        self.samples.clear();
+        self.acknowledged.clear();
+        let begun = self.process.ask::<()>(&Order::Begin(row.clone())).await;
+        self.keep(begun);
+    }
+
+    /// A round; `counts` when it is not the first.
+    pub(super) async fn round(&mut self, span: Duration, counts: bool) {
+        let ran: Outcome<Ran> = match u64::try_from(span.as_millis()) {
+            Ok(millis) => self.process.ask(&Order::Run(millis)).await,
+            Err(error) => Err(error.into()),
+        };
+        let Some(ran) = self.keep(ran) else { return };
+        if ran.done == 0 {
+            self.keep::<()>(Err(format!("nothing was done in a round of {span:?}").into()));
+        }
+        self.acknowledged.extend(ran.acknowledged);
+        if counts {
+            let mut micros = ran.latencies;
+            micros.sort_unstable();
+            let elapsed = Duration::from_micros(ran.micros);
+            self.samples.push(Sample { done: ran.done, written: 0, conflicts: ran.conflicts, elapsed, micros });
+        }
+    }
+
+    /// The events that the row has brought.
+    pub(super) async fn end(&mut self) -> Option<Vec<Written>> {
+        let written = self.process.ask(&Order::End).await;
+        self.keep(written)
+    }
+
+    /// Whoever fails is left out from then on, and it is said at once.
+    fn keep<T>(&mut self, outcome: Outcome<T>) -> Option<T> {
+        match outcome {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let reason = crate::chain(&*error);
+                eprintln!("\nLEFT OUT from here on: {}: {reason}\n", self.title());
+                self.out = Some(reason);
+                self.process.stop();
+                None
+            }
+        }
+    }
+}
+
+/// UmaDB's own server with its default settings. Its file lies on the disk of PostgreSQL's.
+fn start_umadb(args: &Args, built: &Built) -> Outcome<Server> {
+    let folder = tempfile::Builder::new().prefix("umadb-").tempdir_in(fixture::place(args)?)?;
+    // Free now; nobody else is likely to take it in the meantime.
+    let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
+    let address = format!("127.0.0.1:{port}");
+    let mut command = built.umadb_server()?;
+    command.args(["--listen", &address, "--db-path"]).arg(folder.path().join("events.db"));
+    command.stdin(Stdio::null()).stdout(Stdio::null()).kill_on_drop(true);
+    Ok(Server { _child: command.spawn()?, address: format!("http://{address}"), _folder: folder })
+}
