@@ -187,8 +187,8 @@ impl LocalCluster {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout) after the limit, with the position of each node; for instance if a replica's
-    /// replay is paused. [`Unavailable`](ErrorKind::Unavailable) if a node does not answer.
+    /// [`Timeout`](crate::ErrorKind::Timeout) after the limit, with the position of each node; for instance if a replica's
+    /// replay is paused. [`Unavailable`](crate::ErrorKind::Unavailable) if a node does not answer.
     ///
     /// # Cancel safety
     ///
