@@ -127,7 +127,7 @@ impl<'a, C: Command> IntoFuture for Execute<'a, C> {
 
     fn into_future(self) -> Self::IntoFuture {
         let (scope, span) = (self.scope.clone(), command_span::<C>());
-        Box::pin(scope.run(self.run(span.clone()).instrument(span)))
+        Box::pin(scope.run(Box::pin(self.run(span.clone())).instrument(span)))
     }
 }
 

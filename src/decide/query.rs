@@ -102,7 +102,7 @@ impl<'a, M: DecisionModel + 'a> IntoFuture for ModelQuery<'a, M> {
         let within = span.clone();
         let read = async move {
             let telling = ModelTelling::begin(name, span);
-            let read = self.run().await;
+            let read = Box::pin(self.run()).await;
             telling.end(read.as_ref().map(|read| (read.node(), read.role(), read.applied())));
             read
         };

@@ -30,7 +30,8 @@ impl Consumer {
         let uncommitted = Uncommitted(Some(&self.rewinds));
         let saved = Arc::clone(&self.saved);
         let mut telling = BatchTelling::begin(batch);
-        let save = self.store.save_checkpoint(&batch.checkpoint, self.deadline());
+        // Boxed, like the others that are told of: else it is moved through the stack with each layer around it.
+        let save = Box::pin(self.store.save_checkpoint(&batch.checkpoint, self.deadline()));
         let outcome = commit(self.name(), batch.len() as u64, save).await;
         telling.end(outcome.as_ref().map_or_else(Outcome::from, |_| Outcome::Succeeded));
         outcome?;

@@ -88,7 +88,7 @@ impl ConsumerTransaction {
     /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost. In either case, as for every error, the
     /// consumer goes on from the checkpoint that is there.
     pub async fn commit(mut self) -> Result<()> {
-        let outcome = commit(&self.checkpoint.consumer, self.events, self.save()).await;
+        let outcome = commit(&self.checkpoint.consumer, self.events, Box::pin(self.save())).await;
         self.telling.skipped(self.skipped.load(Ordering::Acquire));
         self.telling.end(outcome.as_ref().map_or_else(Outcome::from, |()| Outcome::Succeeded));
         outcome?;

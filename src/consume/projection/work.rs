@@ -62,7 +62,8 @@ impl<M: ReadModel> Work<M> {
             let outcome = match batch {
                 Ok(batch) => {
                     let name = self.consumer.name().to_owned();
-                    let handled = handle(&name, batch.len() as u64, self.handle(&batch), Failure::error).await;
+                    let handled =
+                        handle(&name, batch.len() as u64, Box::pin(self.handle(&batch)), Failure::error).await;
                     handled.map(|skipped| self.committed(&batch, skipped))
                 }
                 Err(error) => {

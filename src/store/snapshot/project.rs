@@ -159,7 +159,7 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(Operation::Project.tell(self.run(), |projected: &Projected<S>| {
+        Box::pin(Operation::Project.tell(Box::pin(self.run()), |projected: &Projected<S>| {
             Done::read(&projected.node, projected.role, projected.applied)
         }))
     }
