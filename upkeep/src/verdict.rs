@@ -22,7 +22,7 @@ enum Step {
 }
 
 /// Compares by line, so that a changed signature is one that is gone and one that is added. It cannot see a change of
-/// behaviour, of a variance or of a lifetime that is left out: those are for the person who releases (`docs/releasing.md`).
+/// behaviour, of a variance or of a lifetime that is left out: those are for the person who releases (`RELEASING.md`).
 pub(crate) fn judge(old: &str, new: &str, old_version: &str, new_version: &str) -> Result<Verdict, String> {
     let (old, new): (BTreeSet<&str>, BTreeSet<&str>) = (old.lines().collect(), new.lines().collect());
     let is_required = |line: &&str| line.starts_with("required ");
