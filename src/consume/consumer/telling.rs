@@ -62,22 +62,29 @@ impl Drop for InSpan {
     }
 }
 
+/// A span of a batch. Its name has to be a constant.
+macro_rules! span {
+    ($name:literal, $consumer:expr, $events:expr) => {
+        tracing::debug_span!(
+            target: CONSUME,
+            $name,
+            { CONSUMER } = $consumer,
+            { EVENTS } = $events,
+            { OUTCOME } = Empty,
+            { ERROR_KIND } = Empty,
+            { ERROR_TYPE } = Empty,
+            { STATUS } = Empty,
+        )
+    };
+}
+
 /// The span `commit`, in which this is carried out.
 pub(super) fn commit<T>(
     consumer: &str,
     events: u64,
     future: impl Future<Output = Result<T, Error>>,
 ) -> impl Future<Output = Result<T, Error>> {
-    let span = tracing::debug_span!(
-        target: CONSUME,
-        "commit",
-        { CONSUMER } = consumer,
-        { EVENTS } = events,
-        { OUTCOME } = Empty,
-        { ERROR_KIND } = Empty,
-        { ERROR_TYPE } = Empty,
-        { STATUS } = Empty,
-    );
+    let span = span!("commit", consumer, events);
     within(span, future, |error| error)
 }
 
@@ -88,16 +95,7 @@ pub(in crate::consume) fn handle<T, E>(
     future: impl Future<Output = Result<T, E>>,
     error: impl FnOnce(&E) -> &Error,
 ) -> impl Future<Output = Result<T, E>> {
-    let span = tracing::debug_span!(
-        target: CONSUME,
-        "handle",
-        { CONSUMER } = consumer,
-        { EVENTS } = events,
-        { OUTCOME } = Empty,
-        { ERROR_KIND } = Empty,
-        { ERROR_TYPE } = Empty,
-        { STATUS } = Empty,
-    );
+    let span = span!("handle", consumer, events);
     within(span, future, error)
 }
 
