@@ -188,3 +188,19 @@ fn interrupted(effect: Effect, message: impl Into<String>) -> Error {
     };
     Error::new(kind, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_that_ran_out_of_time_is_known_as_such_whatever_may_have_happened() {
+        let deadline = Deadline::after(std::time::Duration::ZERO);
+        for effect in [Effect::Write, Effect::Append] {
+            let error = on_deadline(deadline, effect);
+            assert_eq!(error.kind(), ErrorKind::OutcomeUnknown);
+            assert!(error.is_out_of_time());
+        }
+        assert_eq!(on_deadline(deadline, Effect::Read).kind(), ErrorKind::Timeout);
+    }
+}

@@ -254,3 +254,16 @@ impl Appended {
         &self.node
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_append_that_was_there_already_has_written_no_events() {
+        let events = [NewEvent::new("A", &()).unwrap(), NewEvent::new("A", &()).unwrap()];
+        let written = Appended::new(1, &events);
+        assert_eq!(written.done(2).events, 2);
+        assert_eq!(Appended::found(1, written.last(), "primary", Token::new()).done(2).events, 0);
+    }
+}
