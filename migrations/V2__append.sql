@@ -53,6 +53,10 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     IN key_values        jsonb[],
     -- Paths: arrays of texts, of which the first is 'payload' or 'metadata'.
     IN paths             jsonb,
+    -- Of conditions on the whole log, all of whose items have tags: whose item it is, and its tags, as text like `new_tags`.
+    -- If no event has all tags of one of an append's items, none matches it. NULL for none.
+    IN whole_appends     int4[],
+    IN whole_tags        text[],
     -- How long to wait for the lock, in milliseconds.
     IN lock_timeout_ms   int4,
     -- Ids of appends that are not sent, since something else breaks their condition: which of them are in the log all the same.
@@ -78,6 +82,9 @@ DECLARE
     head_id        uuid;
     since          bigint;
     unfit          bool;
+    searched       bigint;
+    with_tags      int4[];
+    one_append     int4;
     item_list      jsonb;
     refused        bool   := false;
     first          bigint;
@@ -104,6 +111,21 @@ BEGIN
     -- (Assignments, since PERFORM would run the executor for each.)
     done := set_config('lock_timeout', lock_timeout_ms::text, true) || set_config('jit', 'off', true)
         || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true);
+
+    -- A condition on the whole log holds up to its head if no event has its tags, as for whatever is new. That is looked up
+    -- without the lock, so that nobody waits for it, behind the head: a newer snapshot has all events up to there.
+    IF whole_tags IS NOT NULL THEN
+        SELECT e.position INTO searched FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1;
+        searched := coalesce(searched, 0);
+        with_tags := ARRAY(
+            SELECT w.append FROM unnest(whole_appends, whole_tags) AS w(append, tags)
+            WHERE EXISTS (SELECT FROM "mainstem"."events" e WHERE e.tags OPERATOR(pg_catalog.@>) w.tags::text[]));
+        FOREACH one_append IN ARRAY whole_appends LOOP
+            IF one_append <> ALL (with_tags) THEN
+                after_positions[one_append] := searched;
+            END IF;
+        END LOOP;
+    END IF;
 
     -- One lock per log. The table's oid, moved into the range of int4, beside a number of our own.
     done := pg_advisory_xact_lock(1296651085, (('"mainstem"."events"'::regclass)::oid::bigint - 2147483648)::int4);

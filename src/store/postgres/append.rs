@@ -43,8 +43,11 @@ async fn submit(
 ) -> Result<Appended> {
     runtime::current()?;
     loop {
-        // A condition on the whole log would be far, unless the log is short: then this judgement is short, too.
-        if let (Some(guard), Some(After::Beginning)) = (&append.guard, after) {
+        // A condition on the whole log would be far, unless the log is short: then this judgement is short, too. But most of them
+        // are about what nobody has written of, which the procedure finds out by itself.
+        if let (Some(guard), Some(After::Beginning)) = (&append.guard, after)
+            && store.known.taken.has(guard)
+        {
             after = Some(judge(store, guard, After::Beginning, &append.events, deadline).await?);
         }
         let (server, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
@@ -58,6 +61,7 @@ async fn submit(
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
             Verdict::Far => {
                 if let (Some(guard), Some(from)) = (&append.guard, after) {
+                    store.known.taken.add(guard);
                     after = Some(judge(store, guard, from, &append.events, deadline).await?);
                 }
                 continue;

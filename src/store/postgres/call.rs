@@ -63,7 +63,7 @@ pub(super) async fn call(
     let keys = Keys::new(waiting);
     let looked_up = (!ids.is_empty()).then_some(ids);
     let paths = keys.paths.as_deref().map(JsonText);
-    let params: [&(dyn ToSql + Sync); 21] = [
+    let params: [&(dyn ToSql + Sync); 23] = [
         &columns.ids,
         &columns.types,
         &columns.tags,
@@ -83,6 +83,8 @@ pub(super) async fn call(
         &keys.places,
         &keys.values,
         &paths,
+        &columns.whole_appends,
+        &columns.whole_tags,
         &lock_timeout_ms,
         &looked_up,
     ];
@@ -112,6 +114,9 @@ struct Columns<'a> {
     /// `None` when no append of the batch goes to one.
     streams: Option<Vec<Option<&'a str>>>,
     stream_versions: Option<Vec<Option<i64>>>,
+    /// `None` when no condition of the batch is on the whole log.
+    whole_appends: Option<Vec<i32>>,
+    whole_tags: Option<Vec<&'a str>>,
 }
 
 impl<'a> Columns<'a> {
@@ -150,6 +155,11 @@ impl<'a> Columns<'a> {
         self.after_positions.push(after.map(|after| wire::position_param(after.position())));
         self.after_ids.push(after.and_then(After::mark).map(|mark| mark.id().into()));
         self.items.push(append.guard.as_ref().map(|guard| &*guard.items));
+        let tags = append.guard.as_ref().and_then(|guard| guard.tags.as_ref());
+        if let (Some(After::Beginning), Some(tags)) = (after, tags) {
+            self.whole_appends.get_or_insert_default().extend(tags.iter().map(|_| number_of_append));
+            self.whole_tags.get_or_insert_default().extend(tags.iter().map(|tags| &**tags));
+        }
     }
 }
 

@@ -1,11 +1,15 @@
 //! What this process knows of the log, besides who waits to append: it makes calls cheaper, and no answer another one.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicU64, Ordering},
+use std::{
+    collections::HashSet,
+    hash::{BuildHasher, RandomState},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use super::{merge::Unmerged, read_sql::NEAR, tail::Tail};
+use super::{merge::Unmerged, prepared::PreparedGuard, read_sql::NEAR, tail::Tail};
 use crate::{
     Mark,
     store::{Order, QueryRequest},
@@ -20,6 +24,35 @@ pub(super) struct Known {
     pub(super) tail: Arc<Tail>,
     /// How much of that is not merged into the indexes.
     pub(super) unmerged: Arc<Unmerged>,
+    /// What conditions on the whole log have asked for in vain.
+    pub(super) taken: Taken,
+}
+
+/// Conditions on the whole log for whose tags there are events. They would look them up in the batch, and be no wiser, at the
+/// expense of all who are in it: there may be a million such events.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    hasher: RandomState,
+    conditions: Mutex<HashSet<u64>>,
+}
+
+/// So many of them are remembered, and then none again.
+const TAKEN: usize = 4096;
+
+impl Taken {
+    /// Whether the condition is to be judged by itself, before the lock.
+    pub(super) fn has(&self, guard: &PreparedGuard) -> bool {
+        let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.tags.is_none() || conditions.contains(&self.hasher.hash_one(&guard.items))
+    }
+
+    pub(super) fn add(&self, guard: &PreparedGuard) {
+        let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
+        if conditions.len() >= TAKEN {
+            conditions.clear();
+        }
+        conditions.insert(self.hasher.hash_one(&guard.items));
+    }
 }
 
 /// Where the log has been seen to end. It may end further on by now, or have lost what was seen: this only chooses between

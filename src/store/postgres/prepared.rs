@@ -3,6 +3,7 @@
 use super::filter_sql;
 use crate::{
     Filter, NewEvent,
+    filter::FilterItem,
     store::{
         AppendRequest, StreamAppend,
         batch::{Candidate, EventKeys, GuardKeys},
@@ -28,6 +29,8 @@ pub(super) struct PreparedGuard {
     pub(super) keys: GuardKeys,
     /// The filter as the procedure takes it.
     pub(super) items: String,
+    /// The tags of each item, as the text of an array; `None` if there is an item without.
+    pub(super) tags: Option<Vec<String>>,
 }
 
 impl Prepared {
@@ -37,6 +40,7 @@ impl Prepared {
             filter: guard.filter.clone(),
             keys: GuardKeys::of(&guard.filter),
             items: filter_sql::items_json(&guard.filter),
+            tags: guard.filter.items().and_then(|items| items.map(item_tags).collect()),
         });
         let tags: Vec<String> = events.iter().map(|event| tags_text(event.tags())).collect();
         let sent = events
@@ -53,6 +57,10 @@ impl Prepared {
         let stream = self.stream.as_ref().map(|stream| &*stream.id);
         Candidate { events: &self.events, keys: &self.keys, guard, stream, goes_first }
     }
+}
+
+fn item_tags(item: &FilterItem) -> Option<String> {
+    (item.tags().len() > 0).then(|| tags_text(item.tags()))
 }
 
 /// The text of an array of texts. Everything is quoted, so that nothing in it means anything.
