@@ -110,6 +110,45 @@ async fn an_append_that_is_refused_stands_in_nobodys_way() {
     assert!([Some(1), written[1]].contains(&told(4)), "{results:?}");
 }
 
+/// Most conditions on the whole log are about what is new; those that are not are judged by all that they say.
+#[tokio::test]
+async fn conditions_on_the_whole_log_are_judged_together() {
+    let (_database, router, store) = store().await;
+    let tagged = |tags: &[&str]| vec![event("T", json!({})).with_tags(tags.iter().copied())];
+    let by = |tags: &[&str]| Filter::matching().all_tags_of(tags.iter().copied()).finish().unwrap();
+    let whole = AppendCondition::fail_if_events_match;
+    let known = tagged(&["known"]);
+    store.append(tagged(&["taken"]), AppendCondition::none()).await.unwrap();
+    store.append(known.clone(), AppendCondition::none()).await.unwrap();
+    // Further back than what is judged under the lock.
+    let old = (0..1200).map(|_| event("Old", json!({})));
+    store.append(old.collect::<Vec<_>>(), AppendCondition::none()).await.unwrap();
+    let of_other_type = Filter::matching().any_type_of(["U"]).and_all_tags_of(["taken"]).finish().unwrap();
+    // Asked again, it is known that the tags are there.
+    for round in 0..3 {
+        let [one, two, three, same] = ["one", "two", "three", "same"].map(|name| format!("{name}:{round}"));
+        let appends = vec![
+            (tagged(&[&one]), whole(by(&[&one]))),
+            (tagged(&[]), whole(by(&["taken"]))),
+            (tagged(&[]), whole(of_other_type.clone())),
+            (tagged(&[]), whole(Filter::union([by(&[&two]), by(&["taken"])]).unwrap())),
+            (tagged(&[]), whole(by(&["taken", &three]))),
+            (known.clone(), whole(by(&["known"]))),
+            (tagged(&[&same]), whole(by(&[&same]))),
+            (tagged(&[&same]), whole(by(&[&same]))),
+        ];
+        let results = together(&router, &store, appends).await;
+        let written = |index: usize| matches!(results[index], Ok((_, false)));
+        assert!(written(0) && written(2) && written(4), "round {round}: {results:?}");
+        for index in [1, 3] {
+            let conflict = results[index].as_ref().err().and_then(Error::conflict);
+            assert_eq!(conflict.map(|it| (it.position, &*it.event_type)), Some((1, "T")), "round {round}: {results:?}");
+        }
+        assert!(matches!(results[5], Ok((2, true))), "round {round}: {results:?}");
+        assert!(written(6) != written(7), "round {round}: {results:?}");
+    }
+}
+
 /// Who is overtaken is not sent; but one that was written before has its result, and not a conflict.
 #[tokio::test]
 async fn a_repeat_that_is_overtaken_has_its_first_result() {

@@ -168,6 +168,12 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
         };
         let (_, rows) = log.rows(batch(&log, (0..20).map(appends).collect())).await;
         assert!(rows <= FEW, "round {round}: a batch took {rows} rows");
+        let of_everything = |n: usize| {
+            let filter = by_tag(&format!("nobody{n}"));
+            (vec![event("Unrelated", json!({}))], AppendCondition::fail_if_events_match(filter))
+        };
+        let (_, rows) = log.rows(batch(&log, (0..20).map(of_everything).collect())).await;
+        assert!(rows <= FEW, "round {round}: a batch of conditions on everything took {rows} rows");
 
         // An append that is made again.
         let again = event("Unrelated", json!({}));
@@ -198,7 +204,9 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
         assert_eq!(store.query(&filter).await.unwrap().len(), found, "{filter:?}");
     }
     assert_eq!(workers(), asked_for, "a search has started workers");
-    for (filter, found) in [(by_predicate("b1"), false), (by_predicate("b2"), true)] {
+    for (filter, found) in
+        [(by_predicate("b1"), false), (by_predicate("b2"), true), (by_tag("nobody"), false), (by_tag("many"), true)]
+    {
         assert_eq!(*store.exists(&filter).await.unwrap(), found);
         let condition = AppendCondition::fail_if_events_match(filter);
         let append = store.append([event("Unrelated", json!({}))], condition).await;

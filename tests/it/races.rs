@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     contention::{FROM_SEQUENCE, FROM_SEQUENCE_ALONE, LOCK, sabotage},
-    support::{cluster, event, store},
+    support::{LogLock, cluster, event, store},
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -139,12 +139,17 @@ async fn mutation_with_a_horizon_of_transaction_ids_the_conflict_is_hidden() {
         .expect("the conflict is hidden behind the old transaction");
 }
 
-/// A store whose scans of the log stop at the first event, while the gate is closed. Superusers know no such policies.
+/// A store whose scans of the log stop at the first event, while the gate is closed.
 async fn slow_reader(database: &TestDatabase<'_>, admin: &Router) -> PostgresEventStore {
+    reader_by(database, admin, "position <> 1 OR halt()").await
+}
+
+/// A store that sees the events for which this is true. Superusers know no such policies.
+async fn reader_by(database: &TestDatabase<'_>, admin: &Router, policy: &str) -> PostgresEventStore {
     let role = format!("slow_{}", database.name());
     let sql = format!(
         "{} ALTER TABLE mainstem.events ENABLE ROW LEVEL SECURITY; \
-         CREATE POLICY slow ON mainstem.events USING (position <> 1 OR halt()) WITH CHECK (true); \
+         CREATE POLICY slow ON mainstem.events USING ({policy}) WITH CHECK (true); \
          CREATE ROLE {role} LOGIN PASSWORD 'secret'; GRANT USAGE ON SCHEMA mainstem TO {role}; \
          GRANT SELECT, INSERT ON mainstem.events TO {role}",
         Gate::HALT
@@ -198,4 +203,78 @@ async fn a_condition_that_was_judged_before_the_lock_is_judged_on_from_there() {
 /// What no index alone can answer.
 fn either_type_or_tag() -> Filter {
     Filter::matching().any_type_of(["A"]).or_matching().all_tags_of(["never"]).finish().unwrap()
+}
+
+/// More events than are judged under the lock.
+async fn long(router: &Router) {
+    let sql = "INSERT INTO mainstem.events (position, following, id, type, tags, metadata, payload, occurred_at, recorded_at) \
+               SELECT n, 0, gen_random_uuid(), 'Old', '{old}', '{}', '{}', now(), now() FROM generate_series(1, 1500) AS n";
+    run(router, sql).await;
+}
+
+/// The tags of a condition on the whole log are looked up without the lock; before the lock is free, an event with one of them comes.
+async fn append_between_look_up_and_lock(router: &Router, store: &PostgresEventStore) -> Result<(), Error> {
+    let lock = LogLock::take(router).await;
+    let condition = AppendCondition::fail_if_events_match(either("new:1", "new:2"));
+    let append = tokio::spawn(store.append([event("C", json!({}))], condition).into_future());
+    LogLock::is_waited_for(router).await;
+    let sql = "INSERT INTO mainstem.events (position, following, id, type, tags, metadata, payload, occurred_at, recorded_at) \
+               VALUES (1501, 0, gen_random_uuid(), 'A', '{new:2}', '{}', '{}', now(), now())";
+    run(router, sql).await;
+    lock.release().await;
+    append.await.unwrap().map(drop)
+}
+
+#[tokio::test]
+async fn a_condition_on_the_whole_log_is_judged_on_from_where_its_tags_were_looked_up() {
+    let (_database, router, store) = store().await;
+    long(&router).await;
+    let error = append_between_look_up_and_lock(&router, &store).await.unwrap_err();
+    assert_eq!(error.conflict().map(|it| (it.position, &*it.event_type)), Some((1501, "A")), "{}", error.report());
+}
+
+const LOOKED_UP: (&str, &str) = ("after_positions[one_append] := searched;", "after_positions[one_append] := NULL;");
+
+#[tokio::test]
+async fn mutation_not_judged_on_the_condition_on_the_whole_log_misses_what_has_come() {
+    let (_database, router, store) = store().await;
+    long(&router).await;
+    sabotage(&router, &[LOOKED_UP]).await;
+    append_between_look_up_and_lock(&router, &store).await.expect("what has come is not looked at");
+}
+
+/// The same, but the event comes while the tags are looked up.
+async fn append_amid_look_up(
+    database: &TestDatabase<'_>,
+    router: &Router,
+    store: &PostgresEventStore,
+) -> Result<(), Error> {
+    // It stops at an event with one of the tags, and does not see it then.
+    let slow = reader_by(database, router, "tags <> '{held}' OR NOT halt()").await;
+    long(router).await;
+    store.append([event("A", json!({})).with_tag("held")], AppendCondition::none()).await.unwrap();
+    let condition = AppendCondition::fail_if_events_match(either("held", "never"));
+    let append = slow.append([event("C", json!({}))], condition).into_future();
+    let gate = Gate::close(router).await;
+    let append = tokio::spawn(append);
+    until("the look-up's halt", async || append.is_finished() || waiting(router).await == 1).await;
+    store.append([event("B", json!({})).with_tag("never")], AppendCondition::none()).await.unwrap();
+    gate.open().await;
+    append.await.unwrap().map(drop)
+}
+
+#[tokio::test]
+async fn what_comes_while_the_tags_are_looked_up_is_behind_the_head_of_before() {
+    let (database, router, store) = store().await;
+    let error = append_amid_look_up(&database, &router, &store).await.unwrap_err();
+    assert_eq!(error.conflict().map(|it| (it.position, &*it.event_type)), Some((1502, "B")), "{}", error.report());
+}
+
+#[tokio::test]
+async fn mutation_with_the_head_of_after_the_look_up_what_came_meanwhile_is_missed() {
+    let (database, router, store) = store().await;
+    let head = "SELECT e.position INTO searched FROM \"mainstem\".\"events\" e ORDER BY e.position DESC LIMIT 1;";
+    let each = "FOREACH one_append IN ARRAY whole_appends LOOP";
+    sabotage(&router, &[(head, ""), (each, &format!("{head} {each}"))]).await;
+    append_amid_look_up(&database, &router, &store).await.expect("the head is of after the look-up");
 }

@@ -81,7 +81,28 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Filter;
+    use crate::{
+        AppendCondition, Filter,
+        store::{AppendRequest, postgres::prepared::Prepared},
+    };
+
+    #[test]
+    fn conditions_that_were_asked_in_vain_are_remembered_and_not_for_ever() {
+        let guard = |filter: Filter| {
+            let condition = AppendCondition::fail_if_events_match(filter);
+            let request = AppendRequest { events: Vec::new(), condition, stream: None, timeout: None };
+            Prepared::new(request).guard.expect("it has one")
+        };
+        let by_tag = |tag: &str| guard(Filter::matching().all_tags_of([tag]).finish().expect("it is valid"));
+        let taken = Taken::default();
+        assert!(!taken.has(&by_tag("new")));
+        taken.add(&by_tag("old"));
+        assert_eq!((taken.has(&by_tag("old")), taken.has(&by_tag("new"))), (true, false));
+        let by_type = guard(Filter::matching().any_type_of(["A"]).finish().expect("it is valid"));
+        assert!(taken.has(&by_type), "there is nothing to look up");
+        (0..TAKEN).for_each(|n| taken.add(&by_tag(&n.to_string())));
+        assert!(!taken.has(&by_tag("old")));
+    }
 
     #[test]
     fn few_events_behind_a_position_are_near() {
