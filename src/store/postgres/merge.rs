@@ -1,4 +1,5 @@
-//! Keeps the lists short in which new entries of the GIN indexes wait (`migrations/V1__log.sql`), beside those who append.
+//! Keeps the lists short in which new entries of the indexes on payloads and metadata wait (`migrations/V1__log.sql`), beside
+//! those who append.
 //!
 //! Merged one by one, the entries of an event cost more than all the rest of its append, and under the log's lock.
 //! Together they cost less, and nobody waits for it.
