@@ -61,7 +61,9 @@ async fn submit(
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
             Verdict::Far => {
                 if let (Some(guard), Some(from)) = (&append.guard, after) {
-                    store.known.taken.add(guard);
+                    if from == After::Beginning {
+                        store.known.taken.add(guard);
+                    }
                     after = Some(judge(store, guard, from, &append.events, deadline).await?);
                 }
                 continue;

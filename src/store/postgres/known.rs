@@ -100,6 +100,11 @@ mod tests {
         assert_eq!((taken.has(&by_tag("old")), taken.has(&by_tag("new"))), (true, false));
         let by_type = guard(Filter::matching().any_type_of(["A"]).finish().expect("it is valid"));
         assert!(taken.has(&by_type), "there is nothing to look up");
+        let many = |n: usize| {
+            let each = (0..n).map(|n| Filter::matching().all_tags_of([n.to_string()]).finish().expect("it is valid"));
+            guard(Filter::union(each).expect("there is one"))
+        };
+        assert_eq!((taken.has(&many(64)), taken.has(&many(65))), (false, true), "others would wait for so many");
         (0..TAKEN).for_each(|n| taken.add(&by_tag(&n.to_string())));
         assert!(!taken.has(&by_tag("old")));
     }

@@ -29,7 +29,7 @@ pub(super) struct PreparedGuard {
     pub(super) keys: GuardKeys,
     /// The filter as the procedure takes it.
     pub(super) items: String,
-    /// The tags of each item, as the text of an array; `None` if there is an item without.
+    /// The tags of each item, as the text of an array; `None` if there is an item without, or if there are many.
     pub(super) tags: Option<Vec<String>>,
 }
 
@@ -40,7 +40,7 @@ impl Prepared {
             filter: guard.filter.clone(),
             keys: GuardKeys::of(&guard.filter),
             items: filter_sql::items_json(&guard.filter),
-            tags: guard.filter.items().and_then(|items| items.map(item_tags).collect()),
+            tags: whole_tags(&guard.filter),
         });
         let tags: Vec<String> = events.iter().map(|event| tags_text(event.tags())).collect();
         let sent = events
@@ -57,6 +57,13 @@ impl Prepared {
         let stream = self.stream.as_ref().map(|stream| &*stream.id);
         Candidate { events: &self.events, keys: &self.keys, guard, stream, goes_first }
     }
+}
+
+/// All who are in a batch wait while the tags of one are looked up, for some microseconds each.
+const MOST_ITEMS: usize = 64;
+
+fn whole_tags(filter: &Filter) -> Option<Vec<String>> {
+    filter.items().filter(|items| items.len() <= MOST_ITEMS)?.map(item_tags).collect()
 }
 
 fn item_tags(item: &FilterItem) -> Option<String> {
