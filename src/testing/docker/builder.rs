@@ -37,7 +37,8 @@ impl DockerClusterBuilder {
         self
     }
 
-    /// The image, `name:tag`. Default: what the environment variable `MAINSTEM_POSTGRES_IMAGE` says, or else `postgres:18`.
+    /// The image, `name:tag`, or `name@sha256:…` for one that no later push changes. Default: what the environment variable
+    /// `MAINSTEM_POSTGRES_IMAGE` says, or else `postgres:18`.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self

@@ -7,7 +7,7 @@ use crate::{Error, Result};
 const VARIABLE: &str = "MAINSTEM_POSTGRES_IMAGE";
 const OFFICIAL: &str = "postgres:18";
 
-/// `name:tag`, which may have a registry with a port in front.
+/// `name:tag`, which may have a registry with a port in front; or `name@sha256:…`, whose last colon parts it as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) name: String,
@@ -30,8 +30,18 @@ impl Image {
             Some((name, tag)) if !tag.contains('/') => (name, tag),
             _ => (text, "latest"),
         };
-        if name.is_empty() || tag.is_empty() || name.contains('@') {
+        if name.is_empty() || tag.is_empty() {
             return Err(Error::configuration(format!("{text:?} is no name of an image such as {OFFICIAL}")));
+        }
+        if let Some((image, algorithm)) = name.split_once('@') {
+            let is_digest = algorithm == "sha256"
+                && tag.len() == 64
+                && tag.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
+            if image.is_empty() || !is_digest {
+                let message =
+                    format!("{text:?} has no digest behind its @: write name@sha256: and 64 hexadecimal digits");
+                return Err(Error::configuration(message));
+            }
         }
         Ok(Self { name: name.to_owned(), tag: tag.to_owned() })
     }
@@ -57,8 +67,29 @@ mod tests {
         ] {
             assert_eq!(Image::parse(text).unwrap(), Image { name: name.to_owned(), tag: tag.to_owned() });
         }
-        for wrong in ["", ":17", "postgres:", "postgres@sha256:0123"] {
+        for wrong in ["", ":17", "postgres:"] {
             assert!(Image::parse(wrong).unwrap_err().to_string().contains("no name of an image"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_name_may_have_a_digest_which_pins_it() {
+        let digest = "0123456789abcdef".repeat(4);
+        for name in ["postgres", "postgres:17", "localhost:5000/postgres"] {
+            let text = format!("{name}@sha256:{digest}");
+            assert_eq!(Image::parse(&text).unwrap().to_string(), text);
+        }
+        let (short, capitals) = (&digest[1..], digest.to_uppercase());
+        for wrong in [
+            "postgres@sha256:0123".to_owned(),
+            format!("postgres@sha256:{short}"),
+            format!("postgres@sha256:{capitals}"),
+            format!("postgres@md5:{digest}"),
+            format!("postgres@{digest}"),
+            format!("@sha256:{digest}"),
+            "postgres@17".to_owned(),
+        ] {
+            assert!(Image::parse(&wrong).unwrap_err().to_string().contains("no digest behind its @"), "{wrong}");
         }
     }
 }
