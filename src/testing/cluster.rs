@@ -3,10 +3,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::Arc,
     time::Duration,
 };
 
@@ -15,8 +12,8 @@ use futures_util::future::try_join_all;
 use crate::Result;
 
 use super::{
-    builder::ClusterBuilder, database::TestDatabase, node::Node, programs::Programs, server::Environment,
-    settings::Settings, test_cluster::TestCluster, watchdog::Watchdog,
+    builder::ClusterBuilder, database::TestDatabase, members::Members, node::Node, programs::Programs,
+    server::Environment, settings::Settings, test_cluster::TestCluster, watchdog::Watchdog,
 };
 
 /// A PostgreSQL primary with streaming replicas on this machine, for tests.
@@ -35,46 +32,20 @@ pub(super) struct Shared {
     pub(super) folder: PathBuf,
     pub(super) environment: Environment,
     pub(super) settings: Settings,
-    ports: Vec<AtomicU16>,
-    primary: AtomicUsize,
-    pub(super) databases: AtomicU64,
+    pub(super) members: Members,
 }
 
 impl Shared {
     pub(super) fn new(folder: PathBuf, environment: Environment, settings: Settings, nodes: usize) -> Self {
-        Self {
-            folder,
-            environment,
-            settings,
-            ports: (0..nodes).map(|_| AtomicU16::new(0)).collect(),
-            primary: AtomicUsize::new(0),
-            databases: AtomicU64::new(0),
-        }
-    }
-
-    /// 0 until the node was started for the first time.
-    pub(super) fn port(&self, node: usize) -> u16 {
-        self.ports[node].load(Ordering::SeqCst)
-    }
-
-    pub(super) fn set_port(&self, node: usize, port: u16) {
-        self.ports[node].store(port, Ordering::SeqCst);
-    }
-
-    pub(super) fn primary(&self) -> usize {
-        self.primary.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn set_primary(&self, node: usize) {
-        self.primary.store(node, Ordering::SeqCst);
+        Self { folder, environment, settings, members: Members::new(nodes) }
     }
 
     pub(super) fn primary_data_folder(&self) -> PathBuf {
-        self.folder.join(Node::name_of(self.primary())).join("data")
+        self.folder.join(Node::name_of(self.members.primary())).join("data")
     }
 
     pub(super) fn primary_url(&self) -> String {
-        self.url("postgres", self.port(self.primary()))
+        self.url("postgres", self.members.primary_port())
     }
 
     pub(super) fn url(&self, database: &str, port: u16) -> String {

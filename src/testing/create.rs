@@ -177,7 +177,7 @@ impl Node {
         let shared = &self.shared;
         let name = self.name();
         let mut text =
-            format!("host=127.0.0.1 port={} user=mainstem application_name={name}", shared.port(shared.primary()));
+            format!("host=127.0.0.1 port={} user=mainstem application_name={name}", shared.members.primary_port());
         if with_password {
             text.push_str(" password=");
             text.push_str(&shared.environment.password);

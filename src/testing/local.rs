@@ -1,6 +1,6 @@
 //! `LocalCluster` and its nodes as what every cluster for tests is.
 
-use std::{sync::atomic::Ordering, time::Duration};
+use std::time::Duration;
 
 use crate::Result;
 
@@ -23,11 +23,11 @@ impl TestCluster for LocalCluster {
 
 impl ClusterParts for LocalCluster {
     fn primary_index(&self) -> usize {
-        self.shared.primary()
+        self.shared.members.primary()
     }
 
     fn next_database_number(&self) -> u64 {
-        self.shared.databases.fetch_add(1, Ordering::SeqCst) + 1
+        self.shared.members.next_database_number()
     }
 }
 

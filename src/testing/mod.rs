@@ -107,6 +107,7 @@ mod folder;
 #[cfg(unix)]
 mod local;
 #[cfg(unix)]
+mod members;
 mod node;
 #[cfg(unix)]
 mod ports;

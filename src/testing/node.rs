@@ -85,7 +85,7 @@ impl Node {
     /// The port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
-        self.shared.port(self.index)
+        self.shared.members.port(self.index)
     }
 
     /// The URL of the database `postgres`, with the password of the superuser `mainstem`.
@@ -210,7 +210,7 @@ impl Node {
         let mut tries = 0;
         loop {
             if first_start {
-                self.shared.set_port(self.index, ports::free_port()?);
+                self.shared.members.set_port(self.index, ports::free_port()?);
             }
             tries += 1;
             match self.try_launch().await {

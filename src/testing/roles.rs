@@ -80,7 +80,7 @@ impl Node {
     /// When the future is dropped, the delay may be in force, or come with the next restart.
     pub async fn delay_replay(&self, delay: Duration) -> Result<()> {
         let _change = self.change.lock().await;
-        if self.index == self.shared.primary() {
+        if self.index == self.shared.members.primary() {
             return Err(replay::nothing_to_delay(self));
         }
         *lock(&self.delay) = delay;
@@ -108,7 +108,7 @@ impl Node {
         replay::promote(self).await?;
         *lock(&self.delay) = Duration::ZERO;
         self.write_config(None)?;
-        self.shared.set_primary(self.index);
+        self.shared.members.set_primary(self.index);
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl Node {
     /// When the future is dropped, the node may be stopped, and its data incomplete: call this again.
     pub async fn rejoin(&self) -> Result<Rejoined> {
         let _change = self.change.lock().await;
-        if self.index == self.shared.primary() {
+        if self.index == self.shared.members.primary() {
             return Err(replay::cannot_follow_itself(self));
         }
         *lock(&self.delay) = Duration::ZERO;

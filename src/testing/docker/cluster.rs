@@ -2,10 +2,7 @@
 
 use std::{
     fmt,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock},
     time::Duration,
 };
 
@@ -14,7 +11,10 @@ use futures_util::future::try_join_all;
 use crate::{Result, testing::sealed::ClusterParts};
 
 use super::{
-    super::test_cluster::{TestCluster, TestNode},
+    super::{
+        members::Members,
+        test_cluster::{TestCluster, TestNode},
+    },
     builder::DockerClusterBuilder,
     engine::Engine,
     node::DockerNode,
@@ -76,7 +76,6 @@ const LOOPBACK: &str = "127.0.0.1";
 pub struct DockerCluster {
     nodes: Vec<DockerNode>,
     shared: Arc<Shared>,
-    databases: AtomicU64,
     remains: Remains,
 }
 
@@ -85,8 +84,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) recipe: Recipe,
     pub(super) start_limit: Duration,
-    ports: Vec<AtomicU16>,
-    primary: AtomicUsize,
+    pub(super) members: Members,
     /// Where the ports are, known from the first container on.
     host: OnceLock<String>,
 }
@@ -128,7 +126,7 @@ impl DockerCluster {
         // From here on, whatever is made is removed.
         let remains = Remains::of(&shared.recipe.cluster, &shared.recipe.network());
         let nodes = (0..nodes).map(|index| DockerNode::new(index, &shared)).collect();
-        Self { nodes, shared, databases: AtomicU64::new(0), remains }
+        Self { nodes, shared, remains }
     }
 
     pub(super) async fn create(&mut self) -> Result<()> {
@@ -153,11 +151,11 @@ impl TestCluster for DockerCluster {
 
 impl ClusterParts for DockerCluster {
     fn primary_index(&self) -> usize {
-        self.shared.primary()
+        self.shared.members.primary()
     }
 
     fn next_database_number(&self) -> u64 {
-        self.databases.fetch_add(1, Ordering::SeqCst) + 1
+        self.shared.members.next_database_number()
     }
 }
 
@@ -172,25 +170,7 @@ impl fmt::Debug for DockerCluster {
 
 impl Shared {
     pub(super) fn new(engine: Engine, recipe: Recipe, start_limit: Duration, nodes: usize) -> Self {
-        let ports = (0..nodes).map(|_| AtomicU16::new(0)).collect();
-        Self { engine, recipe, start_limit, ports, primary: AtomicUsize::new(0), host: OnceLock::new() }
-    }
-
-    /// 0 until the node's container was made for the first time.
-    pub(super) fn port(&self, node: usize) -> u16 {
-        self.ports[node].load(Ordering::SeqCst)
-    }
-
-    pub(super) fn set_port(&self, node: usize, port: u16) {
-        self.ports[node].store(port, Ordering::SeqCst);
-    }
-
-    pub(super) fn primary(&self) -> usize {
-        self.primary.load(Ordering::SeqCst)
-    }
-
-    pub(super) fn set_primary(&self, node: usize) {
-        self.primary.store(node, Ordering::SeqCst);
+        Self { engine, recipe, start_limit, members: Members::new(nodes), host: OnceLock::new() }
     }
 
     pub(super) fn host(&self) -> &str {

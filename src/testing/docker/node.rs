@@ -99,7 +99,7 @@ impl DockerNode {
         let mut tries = 0;
         loop {
             if first_time {
-                self.shared.set_port(self.index, ports::free_port()?);
+                self.shared.members.set_port(self.index, ports::free_port()?);
             }
             tries += 1;
             match self.engine().run(request(self.port())).await {
@@ -168,7 +168,7 @@ impl DockerNode {
     }
 
     fn is_primary(&self) -> bool {
-        self.index == self.shared.primary()
+        self.index == self.shared.members.primary()
     }
 
     fn engine(&self) -> &Engine {
@@ -186,7 +186,7 @@ impl TestNode for DockerNode {
     }
 
     fn port(&self) -> u16 {
-        self.shared.port(self.index)
+        self.shared.members.port(self.index)
     }
 
     fn url_for(&self, database: &str) -> String {
@@ -262,7 +262,7 @@ impl TestNode for DockerNode {
         replay::promote(self).await?;
         // Its replicas would get it with their base backup.
         sql::ask(&self.url(), &self.name, "ALTER SYSTEM RESET recovery_min_apply_delay").await?;
-        self.shared.set_primary(self.index);
+        self.shared.members.set_primary(self.index);
         Ok(())
     }
 
@@ -271,8 +271,8 @@ impl TestNode for DockerNode {
         if self.is_primary() {
             return Err(replay::cannot_follow_itself(self));
         }
-        let primary = self.shared.primary();
-        let url = self.shared.url(self.shared.port(primary), "postgres");
+        let primary = self.shared.members.primary();
+        let url = self.shared.url(self.shared.members.port(primary), "postgres");
         replay::create_slot(&url, &self.name).await?;
         // The container takes a base backup only at its first start.
         self.with_name(self.engine().remove(&self.container).await)?;
