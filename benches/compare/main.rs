@@ -48,6 +48,7 @@ mod streams;
 use std::{error::Error, process::ExitCode};
 
 use args::{Args, Command};
+use peers::chain;
 
 type Failure = Box<dyn Error + Send + Sync>;
 type Outcome<T = ()> = Result<T, Failure>;
@@ -88,15 +89,4 @@ async fn run(command: Command) -> Outcome {
         Command::Worker => procs::work().await,
         Command::Help => Ok(()),
     }
-}
-
-fn chain(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
 }

@@ -76,7 +76,7 @@ pub(crate) async fn take_turns(what: &str, lanes: &mut [Lane], plan: Plan) -> Ou
             let table = lane.side.table();
             let before = head(&lane.control, table).await?;
             let ran = lane.side.run(plan.span).await;
-            let sample = ran.map_err(|error| format!("{}: {}", lane.name, crate::chain(&*error)))?;
+            let sample = ran.map_err(|error| format!("{}: {}", lane.name, crate::peers::chain(&*error)))?;
             check(&lane.control, table, before, &sample).await.map_err(|error| format!("{}: {error}", lane.name))?;
             if sample.done == 0 {
                 return Err(format!("{}: nothing was done in a round of {:?}", lane.name, plan.span).into());

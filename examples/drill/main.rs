@@ -34,6 +34,8 @@
 
 mod append;
 mod args;
+#[path = "../../benches/compare/peers/driver/chain.rs"]
+mod chain;
 mod consume;
 mod database;
 mod decide;
@@ -64,7 +66,7 @@ fn main() -> ExitCode {
     match std::panic::catch_unwind(|| Command::parse(std::env::args().skip(1)).and_then(run)) {
         Ok(Ok(status)) => status,
         Ok(Err(error)) => {
-            eprintln!("drill: {}", chain(&*error));
+            eprintln!("drill: {}", report(&*error));
             ExitCode::from(UNDECIDED)
         }
         // It has been told of already.
@@ -94,16 +96,6 @@ fn run(command: Command) -> Outcome<ExitCode> {
 }
 
 /// An error with its causes.
-fn chain(error: &(dyn Error + 'static)) -> String {
-    if let Some(error) = error.downcast_ref::<mainstem::Error>() {
-        return error.report();
-    }
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        source = error.source();
-    }
-    text
+fn report(error: &(dyn Error + 'static)) -> String {
+    error.downcast_ref::<mainstem::Error>().map_or_else(|| chain::chain(error), mainstem::Error::report)
 }

@@ -126,7 +126,7 @@ impl Lane {
         match outcome {
             Ok(value) => Some(value),
             Err(error) => {
-                let reason = crate::chain(&*error);
+                let reason = super::chain(&*error);
                 eprintln!("\nLEFT OUT from here on: {}: {reason}\n", self.title());
                 self.out = Some(reason);
                 self.process.stop();

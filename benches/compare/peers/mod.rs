@@ -24,6 +24,7 @@ mod table;
 
 use serde_json::json;
 
+pub(crate) use self::driver::chain::chain;
 pub(crate) use self::{cast::NAMES as FIGURES, driver::tag};
 use self::{
     cast::{PEERS, Peer},
@@ -76,7 +77,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         match Lane::start(args, &url, &control, &built, peer).await {
             Ok(lane) => lanes.push(lane),
             Err(error) => {
-                let reason = crate::chain(&*error);
+                let reason = chain(&*error);
                 eprintln!("\nLEFT OUT: {}: {reason}\n", peer.with_version());
                 missing.push((peer.with_version(), reason));
             }
@@ -122,7 +123,7 @@ async fn agree(lanes: &mut [Lane], books: &[String]) -> Outcome {
             (Ok(found), Some(expected)) if found == expected => (),
             (Ok(found), Some(expected)) => lane.out = Some(format!("it finds {found:?}, and Mainstem {expected:?}")),
             (Err(error), None) => return Err(error),
-            (Err(error), Some(_)) => lane.out = Some(crate::chain(&*error)),
+            (Err(error), Some(_)) => lane.out = Some(chain(&*error)),
         }
         if let Some(reason) = &lane.out {
             eprintln!("\nLEFT OUT: {}: {reason}\n", lane.title());

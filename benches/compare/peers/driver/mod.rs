@@ -3,11 +3,13 @@
 //!
 //! | file | what it holds |
 //! |---|---|
+//! | `chain` | an error with its causes |
 //! | `event` | what is written, with what the oracle needs to judge it |
 //! | `lines` | what the bench says and what is answered, one line of JSON each |
 //! | `store` | what a store must be able to do |
 //! | `work` | the rounds, and the life of such a process |
 
+pub(crate) mod chain;
 mod event;
 mod lines;
 mod store;

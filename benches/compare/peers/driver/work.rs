@@ -8,7 +8,9 @@ use tokio::{
     task::JoinSet,
 };
 
-use super::{Client, Digest, Draft, Kind, Opening, Order, Outcome, Ran, Recorded, Row, Store, Written, event::Made};
+use super::{
+    Client, Digest, Draft, Kind, Opening, Order, Outcome, Ran, Recorded, Row, Store, Written, chain::chain, event::Made,
+};
 
 /// Serves until the end of the input.
 pub(crate) async fn serve<S: Store>() -> Outcome {
@@ -36,16 +38,7 @@ pub(crate) async fn serve<S: Store>() -> Outcome {
 }
 
 async fn answer<T: Serialize>(output: &mut Stdout, outcome: Outcome<T>) -> Outcome {
-    let told = outcome.map_err(|error| {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(error) = source {
-            text.push_str(": ");
-            text.push_str(&error.to_string());
-            source = error.source();
-        }
-        text
-    });
+    let told = outcome.map_err(|error| chain(&*error));
     output.write_all((serde_json::to_string(&told)? + "\n").as_bytes()).await?;
     Ok(output.flush().await?)
 }
