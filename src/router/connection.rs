@@ -1,28 +1,30 @@
-//! One connection of our own: the driver's client, the task that moves its bytes, and what we know about it.
+//! One connection of our own: the driver's client, and what we know about it.
 
 use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt, future::poll_fn};
+use futures_util::{FutureExt, StreamExt};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
     runtime::Handle,
     sync::watch,
     task::AbortHandle,
     time::{Instant, sleep, timeout},
 };
-use tokio_postgres::{
-    AsyncMessage, CancelToken, Client, Config, Connection as DriverConnection, Error, NoTls, SimpleQueryStream, Socket,
-    Statement, error::DbError, types::Type,
-};
+use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, SimpleQueryStream, Statement, types::Type};
 
-use super::{Role, ServerSession, state::NodeHandle, statements::StatementCache, tls::Encryption};
+use super::{
+    Role, ServerSession,
+    state::NodeHandle,
+    statements::StatementCache,
+    tls::Encryption,
+    told::{Told, listen},
+};
 
 /// How long telling the server to cancel may take. It is a connection of its own.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
@@ -77,23 +79,6 @@ pub(crate) enum Planning {
     /// half of the time of a short read off.
     Once,
 }
-
-/// What the server tells without being asked.
-#[derive(Debug)]
-struct Told {
-    in_hot_standby: AtomicU8,
-    /// A commit did not wait for its standby to the end.
-    unreplicated: AtomicBool,
-    /// The payload of the last notification; it is also sent when the connection ends.
-    notified: watch::Sender<Option<Box<str>>>,
-    /// The server's major version, 0 when it is not told.
-    version: u32,
-}
-
-/// The parameter `in_hot_standby`. A proxy may keep it to itself.
-const UNKNOWN: u8 = 0;
-const OFF: u8 = 1;
-const ON: u8 = 2;
 
 /// The message that undoes what the last user left, and what became of it.
 enum Reset {
@@ -188,7 +173,7 @@ impl Connection {
 
     /// Whether a commit since the last question did not wait for its standby to the end.
     pub(super) fn take_unreplicated(&self) -> bool {
-        self.told.unreplicated.swap(false, Ordering::AcqRel)
+        self.told.take_unreplicated()
     }
 
     /// See the field.
@@ -198,12 +183,12 @@ impl Connection {
 
     /// The major version of the server, 0 when that is not known.
     pub(super) fn version(&self) -> u32 {
-        self.told.version
+        self.told.version()
     }
 
     /// What is notified on the channels that this session listens to; `None` when the connection has ended.
     pub(super) fn notified(&self) -> watch::Receiver<Option<Box<str>>> {
-        self.told.notified.subscribe()
+        self.told.notified()
     }
 
     /// The role that the node played when this was opened.
@@ -217,11 +202,7 @@ impl Connection {
 
     /// The other role, if the server has told, at connecting or in its last answer, that it plays that one now.
     pub(super) fn other_role(&self) -> Option<Role> {
-        match (self.role, self.told.in_hot_standby.load(Ordering::Acquire)) {
-            (Role::Primary, ON) => Some(Role::Replica),
-            (Role::Replica, OFF) => Some(Role::Primary),
-            _ => None,
-        }
+        self.told.role().filter(|role| *role != self.role)
     }
 
     /// Whether the node has become something else since this was opened.
@@ -331,17 +312,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Told {
-    fn notice(&self, notice: &DbError) {
-        // The function in the server, since the text is in the server's language.
-        if notice.routine() == Some("SyncRepWaitForLSN") {
-            self.unreplicated.store(true, Ordering::Release);
-        }
-        // Not its text, which may quote what a statement has brought.
-        tracing::debug!(code = notice.code().code(), severity = notice.severity(), "a server has given notice");
-    }
-}
-
 impl Drop for Connection {
     fn drop(&mut self) {
         let abandoned = self.pending.load(Ordering::Acquire) > 0;
@@ -377,47 +347,6 @@ async fn cancel_and_see(token: CancelToken, encryption: Encryption, driver: &Abo
     Ok(())
 }
 
-/// Hands the socket to a task of its own.
-///
-/// bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes have arrived:
-/// after a promotion the first answer brings the change, before the query itself resolves.
-fn listen<S>((client, mut connection): (Client, DriverConnection<Socket, S>)) -> (Client, Arc<Told>, AbortHandle)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
-    let notified = watch::Sender::new(None);
-    let version = connection.parameter("server_version").map_or(0, major);
-    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified, version });
-    let listener = Arc::clone(&told);
-    let driver = tokio::spawn(async move {
-        loop {
-            let message = poll_fn(|cx| {
-                let message = connection.poll_message(cx);
-                let in_hot_standby = encode(connection.parameter("in_hot_standby"));
-                listener.in_hot_standby.store(in_hot_standby, Ordering::Release);
-                message
-            });
-            match message.await {
-                Some(Ok(AsyncMessage::Notice(notice))) => listener.notice(&notice),
-                Some(Ok(AsyncMessage::Notification(notification))) => {
-                    listener.notified.send_replace(Some(notification.payload().into()));
-                }
-                Some(Ok(_)) => {}
-                Some(Err(error)) => {
-                    tracing::debug!(error = &error as &dyn std::error::Error, "connection lost");
-                    break;
-                }
-                None => break,
-            }
-        }
-        // The client is closed once its other half has gone.
-        drop(connection);
-        listener.notified.send_replace(None);
-    });
-    (client, told, driver.abort_handle())
-}
-
 /// Tells the server to cancel, over a connection that is as well protected: what is cancelled is known by a secret.
 async fn cancel(token: CancelToken, encryption: Encryption) -> Result<(), Error> {
     match encryption {
@@ -433,30 +362,5 @@ impl std::fmt::Debug for Reset {
             Self::Sent(_) => "Sent",
             Self::Failed => "Failed",
         })
-    }
-}
-
-/// Of `15.18 (Debian 15.18-0+deb12u1)`, or `19rc1`.
-fn major(version: &str) -> u32 {
-    let digits = version.find(|character: char| !character.is_ascii_digit()).unwrap_or(version.len());
-    version[..digits].parse().unwrap_or(0)
-}
-
-fn encode(in_hot_standby: Option<&str>) -> u8 {
-    match in_hot_standby {
-        Some("off") => OFF,
-        Some("on") => ON,
-        _ => UNKNOWN,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_tells_its_major_version() {
-        let versions = ["15.18 (Debian 15.18-0+deb12u1)", "19rc1 (Debian 19~rc1-1)", "20devel", "17", "", "?"];
-        assert_eq!(versions.map(major), [15, 19, 20, 17, 0, 0]);
     }
 }

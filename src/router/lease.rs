@@ -37,17 +37,19 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
 
 /// A connection that belongs to one caller until it is dropped.
 pub(crate) struct Lease {
-    held: Option<Held>,
-    node: Arc<Node>,
+    pub(super) held: Option<Held>,
+    pub(super) node: Arc<Node>,
     /// The role that the node played when it gave the connection.
-    role: Role,
+    pub(super) role: Role,
     session: ServerSession,
     /// What it counts as while it is used for a user.
     in_flight: Option<InFlight>,
     /// Whether the client was handed out for work that may take advisory locks.
-    exclusive: bool,
+    pub(super) exclusive: bool,
     /// Whether the node must be the primary, also for what only reads.
     must_lead: bool,
+    /// Whether it may write, and be no primary any more.
+    whoever_leads: bool,
     /// Whether a transaction of the user's may be open.
     in_transaction: AtomicBool,
     pub(super) guard: Option<Arc<Guard>>,
@@ -73,6 +75,7 @@ impl Lease {
             in_flight,
             exclusive: false,
             must_lead: false,
+            whoever_leads: false,
             in_transaction: AtomicBool::new(false),
             guard: None,
             stopwatch: Stopwatch::start(),
@@ -101,6 +104,12 @@ impl Lease {
     /// For a strong call: nothing is sent once another node has become the primary.
     pub(super) fn must_lead(mut self) -> Self {
         self.must_lead = true;
+        self
+    }
+
+    /// For a node that was asked for by its name: it gets what is sent, also once another one has become the primary.
+    pub(super) fn whoever_leads(mut self) -> Self {
+        self.whoever_leads = true;
         self
     }
 
@@ -198,7 +207,7 @@ impl Lease {
             let message = format!("the limit of {:?} ran out before the call was sent", deadline.limit());
             return Err(named(Error::new(ErrorKind::Timeout, message)).into());
         }
-        let leads = self.must_lead || effect != Effect::Read;
+        let leads = self.must_lead || effect != Effect::Read && !self.whoever_leads;
         if leads && self.role == Role::Primary && self.node.handle().is_fenced() {
             let message = "another node has become the primary, or nobody knows which one is; nothing was sent";
             return Err(Failed::refused(named(Error::new(ErrorKind::Unavailable, message))));
@@ -290,41 +299,6 @@ impl Lease {
         if let Held::Own(connection) = self.held() {
             connection.plan(planning);
         }
-    }
-
-    /// Hands the driver's client out for work that needs it alone. If it is given up, the connection is not used again.
-    pub(crate) async fn exclusive<T>(
-        &mut self,
-        deadline: Deadline,
-        work: impl AsyncFnOnce(&mut Client) -> Result<T, crate::error::Cause>,
-    ) -> Result<T, Error> {
-        let node = Arc::clone(self.node.name());
-        let named = |error: Error| error.with_node(Arc::clone(&node));
-        if self.is_pooled() {
-            let message = "migrations and builds of indexes need a session of their own, which a pooler in transaction mode \
-                           does not give: do them over a router with the URL of the server itself";
-            return Err(named(Error::configuration(message)));
-        }
-        self.exclusive = true;
-        self.plan(Planning::ByTheServer);
-        let Some(held) = &mut self.held else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
-        held.pending().fetch_add(1, Ordering::AcqRel);
-        if let Held::Own(connection) = held {
-            // It may have carried an append before.
-            connection.keep(false);
-        }
-        let outcome = timeout_at(deadline.at(), work(held.client_mut())).await;
-        let Ok(outcome) = outcome else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
-        held.pending().fetch_sub(1, Ordering::AcqRel);
-        outcome.map_err(|cause| {
-            named(match cause.downcast::<tokio_postgres::Error>() {
-                Ok(error) => failure::on_call(*error, Effect::Read, self.role),
-                Err(cause) => match cause.downcast::<Error>() {
-                    Ok(error) => *error,
-                    Err(cause) => Error::new(ErrorKind::Database, "the work on a connection failed").with_source(cause),
-                },
-            })
-        })
     }
 
     /// Undoes what the user of this connection has left, behind the last answer.

@@ -7,11 +7,11 @@
 //! |---|---|
 //! | `core` | the decisions, pure: no I/O, no clock |
 //! | `state` | the core with a clock, a lock, and its counters |
-//! | `route` | from a decision to a connection, or to an error |
-//! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `check` | settings, in code and as text, and what is verified before the first call |
-//! | `node`, `own_pool`, `admission`, `upkeep`, `manager`, `connection`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
+//! | `calls`, `route` | who gets a connection, and from a decision to it, or to an error |
+//! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `assemble`, `check` | settings, in code and as text, the router made of them, and what is verified before the first call |
+//! | `node`, `own_pool`, `admission`, `upkeep`, `manager`, `connection`, `told`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
 //! | `probe` | a task per node that asks how it is |
-//! | `lease`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
+//! | `lease`, `exclusive`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried`, `record` | which nodes a call has asked, and what is told of it |
 //! | `nodes`, `factory`, `discovery` | the nodes as they come and go, how they are made, and where they are found |
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
@@ -35,14 +35,17 @@ macro_rules! flawed {
 }
 
 mod admission;
+mod assemble;
 mod borrowed;
 mod builder;
+mod calls;
 mod check;
 mod client;
 mod connection;
 mod core;
 mod deadline;
 mod discovery;
+mod exclusive;
 mod factory;
 mod failure;
 mod floor;
@@ -70,13 +73,14 @@ mod standby;
 mod state;
 mod statements;
 mod tls;
+mod told;
 mod transaction;
 mod tried;
 mod upkeep;
 mod url;
 mod watch;
 
-use std::{future::Future, sync::Arc};
+use std::sync::Arc;
 
 use futures_util::future::join_all;
 
@@ -97,10 +101,11 @@ pub use self::{
     transaction::{BeginTransaction, Isolation, Transaction},
     watch::RouterWatch,
 };
-use self::{builder::Limits, discovery::Discovery, factory::Factory, nodes::Nodes, probe::Probes, state::State};
-#[cfg(feature = "metrics")]
-pub(crate) use self::{core::Reason, record::Endpoint};
+use self::{
+    builder::Limits, discovery::Discovery, factory::Factory, node::Node, nodes::Nodes, probe::Probes, state::State,
+};
 pub(crate) use self::{
+    calls::{asked, judged},
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
     floor::{Check, Floor, Verdict},
@@ -111,11 +116,9 @@ pub(crate) use self::{
     server_session::ServerSession,
     tried::Tried,
 };
-use crate::{
-    error::{Error, Result},
-    scope::{Consistency, Session, current_consistency, current_session},
-    token::Token,
-};
+#[cfg(feature = "metrics")]
+pub(crate) use self::{core::Reason, record::Endpoint};
+use crate::error::{Error, Result};
 
 /// The pools of a primary and its replicas, and the choice between them.
 ///
@@ -179,48 +182,6 @@ impl Router {
     /// A builder with every setting at its default.
     pub fn builder() -> RouterBuilder {
         RouterBuilder::default()
-    }
-
-    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`] or
-    /// [`Consistency::Bounded`].
-    ///
-    /// The scope is read when this method is called, not when its future is first polled.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when no node that qualifies can be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of
-    /// their connections becomes free, both within the [acquire timeout](RouterBuilder::acquire_timeout).
-    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable) when no replica qualifies and the primary may not
-    /// [serve for them](RouterBuilder::fallback), and [`ErrorKind::SplitBrain`](crate::ErrorKind::SplitBrain) when two nodes take writes.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future leaves nothing behind.
-    pub fn client(&self) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
-        self.client_at(current_consistency())
-    }
-
-    /// A connection that satisfies `consistency`, whatever the scope says.
-    ///
-    /// # Errors
-    ///
-    /// As [`client`](Self::client).
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future leaves nothing behind.
-    pub fn client_at(&self, consistency: Consistency) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
-        let (router, session) = (self.clone(), current_session());
-        async move {
-            let limits = &router.inner.limits;
-            let deadline = Deadline::after(limits.acquire_timeout);
-            let asked = asked(&consistency, session.as_ref());
-            let floor = Floor::of(asked.clone());
-            let ask = Ask { level: &consistency, floor: floor.as_ref(), notes_place: session.is_some() };
-            let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
-            let judged = judged(&consistency, asked);
-            Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, judged))))
-        }
     }
 
     /// What the router knows at this moment: which node takes writes, and of each node its role, timeline and lag, whether
@@ -335,15 +296,19 @@ impl Router {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when no node has this name.
     pub fn forget(&self, node: &str) -> Result<()> {
-        let nodes = self.inner.nodes.all();
-        let Some(found) = nodes.iter().find(|candidate| **candidate.name() == *node) else {
-            let names: Vec<&str> = nodes.iter().map(|node| &**node.name()).collect();
-            let message = format!("no node has the name {node:?}; the nodes are {}", names.join(", "));
-            return Err(Error::invalid_input(message));
-        };
+        let found = self.node(node)?;
         tracing::warn!(node, "an operator has the router forget what this node has told");
         found.handle().forget();
         Ok(())
+    }
+
+    /// The node that has this name.
+    fn node(&self, name: &str) -> Result<Arc<Node>> {
+        let nodes = self.inner.nodes.all();
+        nodes.iter().find(|node| **node.name() == *name).cloned().ok_or_else(|| {
+            let names: Vec<&str> = nodes.iter().map(|node| &**node.name()).collect();
+            Error::invalid_input(format!("no node has the name {name:?}; the nodes are {}", names.join(", ")))
+        })
     }
 
     /// Asks all nodes from now on, and looks for others.
@@ -382,84 +347,4 @@ impl Router {
     pub(crate) fn primary_size(&self) -> Option<u32> {
         self.inner.nodes.get(0)?.size()
     }
-
-    /// A connection to the primary.
-    pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
-        self.lease((&Consistency::Strong).into(), self.acquire_within(deadline), &mut Tried::default()).await
-    }
-
-    /// Runs a read where its level allows it; if the node is lost on the way, or has not got as far as it must, once on
-    /// each other one that qualifies.
-    pub(crate) async fn read<T, F, Fut>(&self, ask: Ask<'_>, deadline: Deadline, read: F) -> Result<T>
-    where
-        F: Fn(Lease) -> Fut,
-        Fut: Future<Output = Result<T>>,
-    {
-        let mut tried = Tried::default();
-        let mut said: Option<Error> = None;
-        loop {
-            let lease = match self.lease(ask, self.acquire_within(deadline), &mut tried).await {
-                Ok(lease) => lease,
-                // What a server has said tells more than that there is no other one.
-                Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
-            };
-            let (replica, guard) = (lease.role() == Role::Replica, lease.guard().cloned());
-            match read(lease).await {
-                Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
-                    tracing::debug!(error = %error.for_log(), "a replica could not serve a read; trying another node");
-                    if guard.is_some_and(|guard| guard.is_behind()) {
-                        tried.last_is_behind();
-                    }
-                    said = Some(error);
-                }
-                outcome => return outcome,
-            }
-        }
-    }
-
-    /// A connection that the level allows, of a node that is not in `tried`, where the node is then the last one. For a
-    /// read that goes on elsewhere when its node is lost.
-    pub(crate) async fn lease_at(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
-        self.lease_proven(ask, self.acquire_within(deadline), tried).await
-    }
-
-    /// A connection to a node that is known to have what the floor asks for, or has just proven it. (One that is only known to
-    /// proves it with its first call, since it may have been restarted.)
-    async fn lease_proven(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
-        loop {
-            let lease = self.lease(ask, deadline, tried).await?;
-            let Some(guard) = lease.guard().cloned().filter(|guard| !guard.is_expected()) else { return Ok(lease) };
-            match Box::pin(lease.prove(deadline)).await {
-                Ok(()) => return Ok(lease),
-                Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
-                    if guard.is_behind() {
-                        tried.last_is_behind();
-                    }
-                }
-                // Perhaps what is committed there only waits for its standby: the layer that checks can wait for it.
-                Err(_) if guard.is_behind() => return Ok(lease),
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    /// The time for getting a connection: part of the call's own, and never more than the router's limit.
-    fn acquire_within(&self, deadline: Deadline) -> Deadline {
-        Deadline::after(deadline.remaining().min(self.inner.limits.acquire_timeout))
-    }
-}
-
-/// What a read has to contain, by its level and its session.
-pub(crate) fn asked(level: &Consistency, session: Option<&Session>) -> Token {
-    let session = session.map(Session::token).unwrap_or_default();
-    match level {
-        Consistency::AtLeast(token) => token.merge(&session),
-        _ => session,
-    }
-}
-
-/// The part of what was asked for that a read of this level has really been held to: the newest state is there whatever has
-/// become of a place on an older timeline.
-pub(crate) fn judged(level: &Consistency, asked: Token) -> Token {
-    if *level == Consistency::Strong { asked.without_places() } else { asked }
 }

@@ -48,6 +48,25 @@ async fn the_primary_serves_unless_an_eventual_scope_or_the_call_says_replica() 
 }
 
 #[tokio::test]
+async fn a_node_is_reached_by_its_name_whatever_the_scope_says() {
+    let database = database().await;
+    let router = router(&database).await;
+    for node in router.snapshot().nodes {
+        let client = with_eventual_consistency(async { router.client_on(&node.name).await }).await.unwrap();
+        assert_eq!((client.node(), client.role()), (&*node.name, node.role));
+        assert_eq!(is_in_recovery(&client).await, node.role == Role::Replica, "{}", node.name);
+        let written = client.batch_execute("CREATE TABLE IF NOT EXISTS by_name ()").await;
+        assert_eq!(
+            written.err().map(|error| error.kind()),
+            (node.role == Role::Replica).then_some(ErrorKind::ReadOnly)
+        );
+    }
+    let nobody = router.client_on("nobody:1").await.unwrap_err();
+    assert_eq!(nobody.kind(), ErrorKind::InvalidInput);
+    assert!(nobody.to_string().contains(&*router.snapshot().nodes[2].name), "{nobody}");
+}
+
+#[tokio::test]
 async fn every_replica_gets_a_share_of_the_eventual_calls() {
     let database = database().await;
     let router = router(&database).await;

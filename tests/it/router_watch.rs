@@ -74,6 +74,12 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     cluster.nodes()[0].start().await.unwrap();
     let fenced = |snapshot: &RouterSnapshot| snapshot.nodes[0].state == NodeCondition::Fenced;
     told(&mut watch, "the old primary is back, and fenced", fenced).await;
+    // Whoever asks for it by its name gets it, and nobody else.
+    let client = router.client_on(&primary).await.unwrap();
+    assert_eq!((client.node(), client.role()), (&*primary, Role::Primary));
+    client.query_one("SELECT 1", &[]).await.unwrap();
+    drop(client);
+    assert_eq!(router.client().await.unwrap().node(), &*replica);
     cluster.nodes()[1].stop().await.unwrap();
     // Nobody is left to serve anything: what is written to the old one would be lost.
     let alone = told(&mut watch, "the new primary is out", |snapshot| is_ejected(snapshot, 1)).await;

@@ -12,7 +12,7 @@
 //! | `health` | ejection and the way back |
 //! | `history` | how old a replica is |
 //! | `membership` | nodes that come and go |
-//! | `table`, `choose` | the data plane |
+//! | `tabulate`, `table`, `choose` | what of it there is to choose from, and the data plane |
 //! | `live`, `budget` | what calls count while they run |
 //! | `snapshot`, `readiness`, `outline` | all of it for people, for readiness probes, and what of it is told when it changes |
 //! | `set`, `random` | sets of nodes, randomness from a seed |
@@ -38,6 +38,7 @@ mod set;
 mod simulator;
 mod snapshot;
 mod table;
+mod tabulate;
 #[cfg(test)]
 mod tests;
 

@@ -4,12 +4,13 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     EjectionCause, Fallback, Role,
-    cluster::{Cluster, fresh_as_of, lag},
+    cluster::Cluster,
     election::Writer,
     live::Live,
     node::NodeState,
     set::NodeSet,
     table::{Exclusion, Want},
+    tabulate::{fresh_as_of, lag},
 };
 use crate::{lsn::Lsn, router::SourceSnapshot};
 

@@ -17,6 +17,9 @@ const URL: &str = "MAINSTEM_URL";
 const PRIMARY: &str = "MAINSTEM_PRIMARY_URL";
 const REPLICAS: &str = "MAINSTEM_REPLICA_URLS";
 
+/// Those that name nodes.
+const NODES: [&str; 5] = [URL, PRIMARY, REPLICAS, "PGHOST", "PGPORT"];
+
 /// Variables of this name that are not the router's: those of the scripts and tests of this crate, and those that Kubernetes
 /// makes of a service that is called `mainstem`.
 const OF_OTHERS: [&str; 14] = [
@@ -76,14 +79,7 @@ impl RouterBuilder {
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) names the variable, and what its values are: when it has another one,
     /// is unknown, or is not Unicode; when no variable names the nodes, or two do.
     pub fn from_env() -> Result<Self> {
-        let text = |(name, value): (OsString, OsString)| match (name.into_string(), value.into_string()) {
-            (Ok(name), Ok(value)) => Some(Ok((name, value))),
-            (Ok(name), Err(_)) if is_looked_at(&name) => {
-                Some(Err(Error::configuration(format!("the variable {name} is not Unicode"))))
-            }
-            _ => None,
-        };
-        Self::from_vars(env::vars_os().filter_map(text).collect::<Result<Vec<_>>>()?)
+        Self::from_vars(environment()?)
     }
 
     /// The settings in these variables, as [`from_env`](Self::from_env) reads them: for those that come from somewhere else.
@@ -107,15 +103,60 @@ impl RouterBuilder {
         N: Into<String>,
         V: Into<String>,
     {
-        let vars = vars.into_iter().map(|(name, value)| (name.into(), value.into()));
-        let mut vars: BTreeMap<String, String> =
-            vars.filter(|(name, value): &(String, String)| is_looked_at(name) && !value.trim().is_empty()).collect();
-        let mut builder = nodes(&mut vars)?;
-        builder.defaults = defaults(&mut vars)?;
+        let mut vars = looked_at(vars);
+        let builder = nodes(&mut vars)?;
+        builder.settings_in(vars)
+    }
+
+    /// Adds what the environment says besides the nodes, for a program that is told these in another way: by an option of its command
+    /// line, say.
+    ///
+    /// Variables that name nodes (`MAINSTEM_URL`, `MAINSTEM_PRIMARY_URL`, `MAINSTEM_REPLICA_URLS`, `PGHOST`, `PGPORT`) are not looked at.
+    /// All the others mean what they mean to [`from_env`](Self::from_env): settings count more than those in a URL list, and what
+    /// is set on the builder afterwards counts more than they do; `PGPASSWORD` and its like say what the URLs leave out.
+    ///
+    /// ```no_run
+    /// # async fn run(option: Option<&str>) -> mainstem::Result<()> {
+    /// use mainstem::RouterBuilder;
+    ///
+    /// let builder = match option {
+    ///     Some(url) => RouterBuilder::from_url(url)?.with_env()?,
+    ///     None => RouterBuilder::from_env()?,
+    /// };
+    /// let router = builder.connect().await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`from_env`](Self::from_env), but for what it says of nodes.
+    pub fn with_env(self) -> Result<Self> {
+        self.with_vars(environment()?)
+    }
+
+    /// The same of these variables, as [`from_vars`](Self::from_vars) takes them.
+    ///
+    /// # Errors
+    ///
+    /// As [`with_env`](Self::with_env).
+    pub fn with_vars<N, V>(self, vars: impl IntoIterator<Item = (N, V)>) -> Result<Self>
+    where
+        N: Into<String>,
+        V: Into<String>,
+    {
+        let mut vars = looked_at(vars);
+        vars.retain(|name, _| !NODES.contains(&&**name));
+        self.settings_in(vars)
+    }
+
+    /// Takes what these variables say, none of which names nodes.
+    fn settings_in(mut self, mut vars: BTreeMap<String, String>) -> Result<Self> {
+        self.defaults = defaults(&mut vars)?;
         for setting in &SETTINGS {
             let variable = setting.variable();
             if let Some(value) = vars.remove(&variable) {
-                builder = setting.set(builder, &value, &format!("the variable {variable}"))?;
+                self = setting.set(self, &value, &format!("the variable {variable}"))?;
             }
         }
         match vars.keys().find(|name| name.starts_with(PREFIX)) {
@@ -124,9 +165,27 @@ impl RouterBuilder {
                 let known = urls.chain(SETTINGS.iter().map(super::Setting::variable));
                 Err(unknown("the variable", name, known))
             }
-            None => Ok(builder),
+            None => Ok(self),
         }
     }
+}
+
+/// The variables of this process that are Unicode; an error if one that means something here is not.
+fn environment() -> Result<Vec<(String, String)>> {
+    let text = |(name, value): (OsString, OsString)| match (name.into_string(), value.into_string()) {
+        (Ok(name), Ok(value)) => Some(Ok((name, value))),
+        (Ok(name), Err(_)) if is_looked_at(&name) => {
+            Some(Err(Error::configuration(format!("the variable {name} is not Unicode"))))
+        }
+        _ => None,
+    };
+    env::vars_os().filter_map(text).collect()
+}
+
+/// Those that mean something here, or should, and are not empty.
+fn looked_at<N: Into<String>, V: Into<String>>(vars: impl IntoIterator<Item = (N, V)>) -> BTreeMap<String, String> {
+    let vars = vars.into_iter().map(|(name, value)| (name.into(), value.into()));
+    vars.filter(|(name, value): &(String, String)| is_looked_at(name) && !value.trim().is_empty()).collect()
 }
 
 /// Whether it means anything here, or should.

@@ -301,6 +301,43 @@ fn variables_of_libpq_say_what_the_urls_leave_out() {
     assert!(!format!("{builder:?}").contains(SECRET));
 }
 
+#[tokio::test]
+async fn what_the_environment_says_besides_the_nodes_is_added_to_nodes_of_elsewhere() {
+    let url = format!("postgres://app@a,b/d?mainstem.call_timeout=1s&mainstem.max_connections=7&password={SECRET}");
+    let list = || RouterBuilder::from_url(&url).unwrap();
+    // What names nodes is not looked at, not even whether it makes sense.
+    let vars = [
+        ("MAINSTEM_URL", "nonsense"),
+        ("MAINSTEM_PRIMARY_URL", "postgres://x/d"),
+        ("MAINSTEM_REPLICA_URLS", "postgres://y/d"),
+        ("PGHOST", "z"),
+        ("PGPORT", "z"),
+        ("PGUSER", "other"),
+        ("PGDATABASE", "other"),
+        ("PGAPPNAME", "tool"),
+        ("PGSSLMODE", "disable"),
+        ("MAINSTEM_CALL_TIMEOUT", "3s"),
+    ];
+    let builder = list().with_vars(vars).unwrap();
+    assert_eq!((&*get(&builder, "call_timeout"), &*get(&builder, "max_connections")), ("3s", "7"));
+    assert_eq!(names(builder), ["a:5432", "b:5432"]);
+    for config in configs(list().with_vars(vars).unwrap()) {
+        assert_eq!((config.get_user(), config.get_dbname()), (Some("app"), Some("d")));
+        assert_eq!(config.get_application_name(), Some("tool"));
+    }
+    let by_role = || Router::builder().primary("postgres://a").replica("postgres://b/own");
+    let databases = configs(by_role().with_vars(vars).unwrap());
+    assert_eq!([0, 1].map(|node: usize| databases[node].get_dbname()), [Some("other"), Some("own")]);
+    for (name, value, part) in [
+        ("MAINSTEM_CALL_TIMEOUT", SECRET, "MAINSTEM_CALL_TIMEOUT has another value"),
+        ("MAINSTEM_CAL_TIMEOUT", "1s", "did you mean MAINSTEM_CALL_TIMEOUT?"),
+        ("PGCONNECT_TIMEOUT", SECRET, "PGCONNECT_TIMEOUT"),
+    ] {
+        let said = refused(by_role().with_vars([(name, value)]));
+        assert!(said.contains(part), "{said}");
+    }
+}
+
 #[test]
 fn variables_of_others_are_left_alone() {
     let list = ("MAINSTEM_URL", "postgres://a/d");

@@ -1,0 +1,175 @@
+//! Who gets a connection: users, for any SQL, and the layers above, for theirs.
+
+use std::future::Future;
+
+use super::{Ask, Client, Deadline, Floor, Inner, Lease, Role, Router, Tried, failure::may_go_elsewhere};
+use crate::{
+    error::{Error, Result},
+    runtime,
+    scope::{Consistency, Session, current_consistency, current_session},
+    token::Token,
+};
+
+impl Router {
+    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`] or
+    /// [`Consistency::Bounded`].
+    ///
+    /// The scope is read when this method is called, not when its future is first polled.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when no node that qualifies can be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of
+    /// their connections becomes free, both within the [acquire timeout](crate::RouterBuilder::acquire_timeout).
+    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable) when no replica qualifies and the primary may not
+    /// [serve for them](crate::RouterBuilder::fallback), and [`ErrorKind::SplitBrain`](crate::ErrorKind::SplitBrain) when two nodes take writes.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub fn client(&self) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
+        self.client_at(current_consistency())
+    }
+
+    /// A connection that satisfies `consistency`, whatever the scope says.
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub fn client_at(&self, consistency: Consistency) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
+        let (router, session) = (self.clone(), current_session());
+        async move {
+            let limits = &router.inner.limits;
+            let deadline = Deadline::after(limits.acquire_timeout);
+            let asked = asked(&consistency, session.as_ref());
+            let floor = Floor::of(asked.clone());
+            let ask = Ask { level: &consistency, floor: floor.as_ref(), notes_place: session.is_some() };
+            let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
+            let judged = judged(&consistency, asked);
+            Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, judged))))
+        }
+    }
+
+    /// A connection to the node of this name, whatever it is and however it is: for looking after a cluster, not for using it.
+    ///
+    /// Nothing is chosen and nothing is judged. The node may be out of service, behind, of another cluster, or a primary that
+    /// has been replaced: what is written there then is lost. Neither the scope nor the session counts. The name is that of
+    /// [`NodeSnapshot`](crate::NodeSnapshot).
+    ///
+    /// ```no_run
+    /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// for node in router.snapshot().nodes {
+    ///     let client = router.client_on(&node.name).await?;
+    ///     let version = client.query_one("SHOW server_version", &[]).await?;
+    ///     println!("{}: {}", node.name, version.get::<_, &str>(0));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when no node has this name, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when it
+    /// cannot be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of its connections becomes free, both within
+    /// the [acquire timeout](crate::RouterBuilder::acquire_timeout).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind.
+    pub fn client_on(&self, node: &str) -> impl Future<Output = Result<Client>> + Send + 'static + use<> {
+        let (router, node) = (self.clone(), self.node(node));
+        async move {
+            let node = node?;
+            runtime::current()?;
+            let Inner { probes, limits, .. } = &*router.inner;
+            probes.keep_asking();
+            let deadline = Deadline::after(limits.acquire_timeout);
+            let in_flight = node.handle().enter(false);
+            let lease = node.lease(Some(in_flight), deadline.at(), deadline).await?;
+            Ok(Client::new(lease.whoever_leads(), limits.call_timeout, None))
+        }
+    }
+
+    /// A connection to the primary.
+    pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
+        self.lease((&Consistency::Strong).into(), self.acquire_within(deadline), &mut Tried::default()).await
+    }
+
+    /// Runs a read where its level allows it; if the node is lost on the way, or has not got as far as it must, once on
+    /// each other one that qualifies.
+    pub(crate) async fn read<T, F, Fut>(&self, ask: Ask<'_>, deadline: Deadline, read: F) -> Result<T>
+    where
+        F: Fn(Lease) -> Fut,
+        Fut: Future<Output = Result<T>>,
+    {
+        let mut tried = Tried::default();
+        let mut said: Option<Error> = None;
+        loop {
+            let lease = match self.lease(ask, self.acquire_within(deadline), &mut tried).await {
+                Ok(lease) => lease,
+                // What a server has said tells more than that there is no other one.
+                Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
+            };
+            let (replica, guard) = (lease.role() == Role::Replica, lease.guard().cloned());
+            match read(lease).await {
+                Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
+                    tracing::debug!(error = %error.for_log(), "a replica could not serve a read; trying another node");
+                    if guard.is_some_and(|guard| guard.is_behind()) {
+                        tried.last_is_behind();
+                    }
+                    said = Some(error);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// A connection that the level allows, of a node that is not in `tried`, where the node is then the last one. For a
+    /// read that goes on elsewhere when its node is lost.
+    pub(crate) async fn lease_at(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+        self.lease_proven(ask, self.acquire_within(deadline), tried).await
+    }
+
+    /// A connection to a node that is known to have what the floor asks for, or has just proven it. (One that is only known to
+    /// proves it with its first call, since it may have been restarted.)
+    async fn lease_proven(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+        loop {
+            let lease = self.lease(ask, deadline, tried).await?;
+            let Some(guard) = lease.guard().cloned().filter(|guard| !guard.is_expected()) else { return Ok(lease) };
+            match Box::pin(lease.prove(deadline)).await {
+                Ok(()) => return Ok(lease),
+                Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
+                    if guard.is_behind() {
+                        tried.last_is_behind();
+                    }
+                }
+                // Perhaps what is committed there only waits for its standby: the layer that checks can wait for it.
+                Err(_) if guard.is_behind() => return Ok(lease),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// The time for getting a connection: part of the call's own, and never more than the router's limit.
+    fn acquire_within(&self, deadline: Deadline) -> Deadline {
+        Deadline::after(deadline.remaining().min(self.inner.limits.acquire_timeout))
+    }
+}
+
+/// What a read has to contain, by its level and its session.
+pub(crate) fn asked(level: &Consistency, session: Option<&Session>) -> Token {
+    let session = session.map(Session::token).unwrap_or_default();
+    match level {
+        Consistency::AtLeast(token) => token.merge(&session),
+        _ => session,
+    }
+}
+
+/// The part of what was asked for that a read of this level has really been held to: the newest state is there whatever has
+/// become of a place on an older timeline.
+pub(crate) fn judged(level: &Consistency, asked: Token) -> Token {
+    if *level == Consistency::Strong { asked.without_places() } else { asked }
+}

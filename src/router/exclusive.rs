@@ -1,0 +1,51 @@
+//! A connection for work that needs the driver's client alone: migrations, and builds of indexes.
+
+use std::sync::{Arc, atomic::Ordering};
+
+use tokio::time::timeout_at;
+use tokio_postgres::Client;
+
+use super::{
+    Deadline, Lease,
+    connection::Planning,
+    failure::{self, Effect},
+    held::Held,
+};
+use crate::error::{Cause, Error, ErrorKind};
+
+impl Lease {
+    /// Hands the driver's client out for work that needs it alone. If it is given up, the connection is not used again.
+    pub(crate) async fn exclusive<T>(
+        &mut self,
+        deadline: Deadline,
+        work: impl AsyncFnOnce(&mut Client) -> Result<T, Cause>,
+    ) -> Result<T, Error> {
+        let node = Arc::clone(self.node.name());
+        let named = |error: Error| error.with_node(Arc::clone(&node));
+        if self.is_pooled() {
+            let message = "migrations and builds of indexes need a session of their own, which a pooler in transaction mode \
+                           does not give: do them over a router with the URL of the server itself";
+            return Err(named(Error::configuration(message)));
+        }
+        self.exclusive = true;
+        self.plan(Planning::ByTheServer);
+        let Some(held) = &mut self.held else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
+        held.pending().fetch_add(1, Ordering::AcqRel);
+        if let Held::Own(connection) = held {
+            // It may have carried an append before.
+            connection.keep(false);
+        }
+        let outcome = timeout_at(deadline.at(), work(held.client_mut())).await;
+        let Ok(outcome) = outcome else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
+        held.pending().fetch_sub(1, Ordering::AcqRel);
+        outcome.map_err(|cause| {
+            named(match cause.downcast::<tokio_postgres::Error>() {
+                Ok(error) => failure::on_call(*error, Effect::Read, self.role),
+                Err(cause) => match cause.downcast::<Error>() {
+                    Ok(error) => *error,
+                    Err(cause) => Error::new(ErrorKind::Database, "the work on a connection failed").with_source(cause),
+                },
+            })
+        })
+    }
+}
