@@ -151,7 +151,9 @@ pub use scope::{
     Consistency, Extensions, InScope, Scope, Scoped, Session, current_consistency, current_session, with_consistency,
     with_eventual_consistency, with_session, with_strong_consistency,
 };
-pub use store::{Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex};
+pub use store::{
+    Access, Check, ConditionPlan, CreateIndex, DropIndex, ExplainCondition, HotKey, IndexCreated, LogIndex,
+};
 pub use store::{
     After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
     ExpectedVersion, Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName,

@@ -58,8 +58,8 @@ pub use self::{
     memory::MemoryEventStore,
     page::Page,
     postgres::{
-        Access, Check, CreateIndex, DropIndex, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore,
-        PostgresEventStoreBuilder,
+        Access, Check, ConditionPlan, CreateIndex, DropIndex, ExplainCondition, HotKey, IndexCreated, LogIndex,
+        LogName, PostgresEventStore, PostgresEventStoreBuilder,
     },
     query::{PageQuery, Query},
     request::{Order, QueryRequest},

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use mainstem::{EventStore, Filter, PostgresEventStore, Predicate, Router, testing::LocalCluster};
+use mainstem::{
+    AppendCondition, ErrorKind, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router,
+    testing::LocalCluster,
+};
 use tokio::time::timeout;
 
 use crate::support::started;
@@ -173,5 +176,68 @@ async fn a_stream_is_loaded_from_its_end_of_its_index() {
             // The few of a limit are not looked for among all.
             assert!(values.ends_with("NULL)") || !plan.contains("Sort"), "{values}:\n{plan}");
         }
+    }
+}
+
+/// What is explained is what is sent, and it is told whether that would read the whole log.
+#[tokio::test]
+async fn a_condition_is_explained_as_it_is_judged() {
+    let cluster = started(LocalCluster::builder().replicas(0)).await;
+    let (router, store) = store(&cluster).await;
+    let explain = async |store: &PostgresEventStore, filter: &Filter| {
+        let condition = AppendCondition::fail_if_events_match(filter.clone());
+        let plan = timeout(HANG, store.explain_condition(&condition)).await.expect("no hang").unwrap();
+        assert_eq!((plan.node(), plan.to_string()), (&*router.snapshot().nodes[0].name, plan.text().to_owned()));
+        plan
+    };
+    let typed = Filter::matching().any_type_of(["None"]).finish().unwrap();
+    let tagged = Filter::matching().all_tags_of(["tag:none"]).finish().unwrap();
+    let keyed = Filter::matching().any_predicate_of([Predicate::payload("key", 901)]).finish().unwrap();
+    let indexed = [(&typed, "events_type"), (&tagged, "events_tags"), (&keyed, "events_payload")];
+    for (filter, index) in indexed {
+        let plan = explain(&store, filter).await;
+        assert!(plan.text().contains(index) && !plan.reads_whole_log(), "{plan}");
+    }
+    // There is no index on metadata; and of all events the first one is enough.
+    let by_metadata = Filter::matching().any_predicate_of([Predicate::metadata("key", 901)]).finish().unwrap();
+    let plan = explain(&store, &by_metadata).await;
+    assert!(plan.reads_whole_log(), "{plan}");
+    let plan = explain(&store, &Filter::any_event()).await;
+    assert!(!plan.reads_whole_log() && plan.text().contains("Limit"), "{plan}");
+    let nothing = store.explain_condition(&AppendCondition::none()).await.unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::InvalidInput);
+
+    // The only connection remembers what was sent.
+    let all = Filter::any_event();
+    for (number, filter) in [&typed, &tagged, &keyed, &by_metadata, &all].into_iter().enumerate() {
+        for after in [0, 7] {
+            let condition = AppendCondition::fail_if_events_match(filter.clone());
+            let condition = if after > 0 { condition.after_position(after) } else { condition };
+            let event = NewEvent::new("Appended", &number).unwrap();
+            let outcome = store.append([event], condition.clone()).await;
+            assert_eq!(outcome.is_err(), *filter == all, "{outcome:?}");
+            timeout(HANG, store.explain_condition(&condition)).await.expect("no hang").unwrap();
+        }
+    }
+    let client = router.client().await.unwrap();
+    let rows = client.query("SELECT statement FROM pg_prepared_statements", &[]).await.unwrap();
+    let statements: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let judged: Vec<&str> = statements.iter().filter_map(|it| it.strip_prefix("EXPLAIN (COSTS OFF) ")).collect();
+    assert_eq!(judged.len(), 10, "{judged:#?}");
+    for explained in judged {
+        assert!(statements.iter().any(|sent| sent == explained), "explained, and never sent: {explained}");
+    }
+    drop(client);
+
+    for setting in ["enable_bitmapscan", "enable_indexscan", "enable_indexonlyscan"] {
+        let client = router.client().await.unwrap();
+        client.batch_execute(&format!("ALTER SYSTEM SET {setting} = off")).await.unwrap();
+        client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    }
+    let other = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
+    let other = PostgresEventStore::new(&other);
+    for (filter, _) in indexed {
+        let plan = explain(&other, filter).await;
+        assert!(plan.reads_whole_log(), "{plan}");
     }
 }

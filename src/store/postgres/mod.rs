@@ -19,7 +19,7 @@
 //! | `hot_key`, `index` | the indexes that are there by choice |
 //! | `migrate`, `migration_status`, `alone` | the tables, how far they are, and who may change them at a time |
 //! | `access` | what roles may do |
-//! | `check` | whether the tables are what this version needs |
+//! | `check`, `explain` | whether the tables are what this version needs, and how the server searches them |
 
 mod access;
 mod alone;
@@ -31,6 +31,7 @@ mod call;
 mod check;
 mod consumer;
 mod drain;
+mod explain;
 mod failure;
 mod filter_sql;
 mod floor;
@@ -69,6 +70,7 @@ pub use self::{
     access::Access,
     builder::PostgresEventStoreBuilder,
     check::Check,
+    explain::{ConditionPlan, ExplainCondition},
     hot_key::HotKey,
     index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
     names::LogName,
