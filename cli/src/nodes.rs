@@ -1,57 +1,60 @@
-//! From the URLs to a router.
+//! From the command line and the environment to a router.
 
 use std::{sync::Arc, time::Duration};
 
-use mainstem::{
-    Client, Consistency, Fallback, LogName, NodeSnapshot, PostgresEventStore, PrimaryState, Router, RouterBuilder,
-};
+use mainstem::{Client, LogName, NodeSnapshot, PostgresEventStore, PrimaryState, Router, RouterBuilder};
 
 use crate::{
     args::Connection,
     failure::{Failure, Result},
 };
 
-const PRIMARY_URL: &str = "MAINSTEM_PRIMARY_URL";
-const REPLICA_URLS: &str = "MAINSTEM_REPLICA_URLS";
+/// The variables that name nodes when the command line does not.
+const VARIABLES: [&str; 3] = ["MAINSTEM_URL", "MAINSTEM_PRIMARY_URL", "PGHOST"];
 
-/// The URLs of a cluster's nodes. They hold passwords, so there is no `Debug`.
-#[derive(Clone)]
+/// How long is waited for nodes when nobody says it.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What leads to a cluster. The URLs hold passwords, so there is no `Debug`.
 pub(crate) struct Nodes {
-    pub(crate) primary: String,
-    pub(crate) replicas: Vec<String>,
-    limit: Duration,
+    /// One for all nodes, or the primary's and then those of the replicas. None: the environment names the nodes.
+    urls: Vec<String>,
+    /// The limit of a call, if the command line says it.
+    limit: Option<Duration>,
 }
 
 impl Nodes {
-    /// From the options, else from the environment.
+    /// From the options and the environment, if these make sense.
     pub(crate) fn new(connection: &Connection) -> Result<Self> {
-        let limit = Duration::from_secs(connection.timeout);
-        if let [primary, replicas @ ..] = &*connection.urls {
-            return Ok(Self { primary: primary.clone(), replicas: replicas.to_vec(), limit });
+        let nodes = Self { urls: connection.urls.clone(), limit: connection.timeout.map(Duration::from_secs) };
+        let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if nodes.urls.is_empty() && !VARIABLES.iter().any(|name| is_set(&name)) {
+            return Err(Failure::usage(
+                "which database? Give --url postgres://user:password@host1,host2/database, or set MAINSTEM_URL to that, or \
+                 MAINSTEM_PRIMARY_URL and MAINSTEM_REPLICA_URLS (separated by commas)",
+            ));
         }
-        let Some(primary) = std::env::var(PRIMARY_URL).ok().filter(|url| !url.is_empty()) else {
-            return Err(Failure::usage(format!(
-                "which database? Give --url postgres://user:password@host:port/database, once for the primary and once for each \
-                 replica, or set {PRIMARY_URL} and {REPLICA_URLS} (separated by commas)"
-            )));
+        nodes.builder().map(drop)?;
+        Ok(nodes)
+    }
+
+    /// The one place where options and variables become settings of a router: the library's own, all of them.
+    pub(crate) fn builder(&self) -> Result<RouterBuilder> {
+        let of = |builder: mainstem::Result<RouterBuilder>| builder.map_err(|error| Failure::usage(error.report()));
+        let builder = match &*self.urls {
+            [] => of(RouterBuilder::from_env())?,
+            [all] if all.contains("://") => of(RouterBuilder::from_url(all).and_then(RouterBuilder::with_env))?,
+            [primary, replicas @ ..] => of(Router::builder().primary(primary).replicas(replicas).with_env())?,
         };
-        let replicas = std::env::var(REPLICA_URLS).unwrap_or_default();
-        let replicas = replicas.split(',').map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned).collect();
-        Ok(Self { primary, replicas, limit })
-    }
-
-    /// The one place where URLs become settings of a router.
-    pub(crate) fn builder(&self) -> RouterBuilder {
-        self.limited(Router::builder().primary(&self.primary).replicas(&self.replicas))
-    }
-
-    fn limited(&self, builder: RouterBuilder) -> RouterBuilder {
-        builder.call_timeout(self.limit).connect_timeout(self.limit.min(Duration::from_secs(5))).max_connections(4)
+        Ok(match self.limit {
+            Some(limit) => builder.call_timeout(limit),
+            None => builder,
+        })
     }
 
     /// A router whose nodes have been asked who they are.
     pub(crate) async fn connect(&self) -> Result<Router> {
-        Ok(self.builder().connect().await?)
+        Ok(self.builder()?.connect().await?)
     }
 
     /// The log, on a router whose nodes have been asked who they are.
@@ -59,8 +62,9 @@ impl Nodes {
         Ok(PostgresEventStore::with_name(&self.connect().await?, name))
     }
 
+    /// How long is waited for nodes.
     pub(crate) fn limit(&self) -> Duration {
-        self.limit
+        self.limit.unwrap_or(PATIENCE)
     }
 }
 
@@ -76,41 +80,14 @@ pub(crate) struct Reached {
     pub(crate) is_primary: bool,
 }
 
-impl Nodes {
-    /// A connection to each node, in the order of the URLs. A router hands out those of a replica that it chooses, so each
-    /// replica has one of its own here.
-    pub(crate) async fn reach(&self) -> Result<Vec<Reached>> {
-        self.reach_from(&self.connect().await?).await
+/// A connection to each node of this router, in their order, whatever each of them is.
+pub(crate) async fn reach(router: &Router) -> Vec<Reached> {
+    let snapshot = router.snapshot();
+    let leads = |node: &NodeSnapshot| matches!(&snapshot.primary, PrimaryState::Known(name) if *name == node.name);
+    let mut reached = Vec::with_capacity(snapshot.nodes.len());
+    for node in &snapshot.nodes {
+        let client = router.client_on(&node.name).await;
+        reached.push(Reached { name: Arc::clone(&node.name), client, is_primary: leads(node) });
     }
-
-    /// The same, by what this router, which is of these nodes, knows of them.
-    pub(crate) async fn reach_from(&self, router: &Router) -> Result<Vec<Reached>> {
-        let snapshot = router.snapshot();
-        let urls: Vec<&String> = std::iter::once(&self.primary).chain(&self.replicas).collect();
-        let leads = |node: &NodeSnapshot| matches!(&snapshot.primary, PrimaryState::Known(name) if *name == node.name);
-        let primary = snapshot.nodes.iter().position(leads);
-        let mut reached = Vec::with_capacity(urls.len());
-        for (index, (node, url)) in snapshot.nodes.iter().zip(&urls).enumerate() {
-            let (name, is_primary) = (Arc::clone(&node.name), primary == Some(index));
-            let client = match is_primary {
-                true => router.client_at(Consistency::Strong).await,
-                false => {
-                    let other = primary
-                        .filter(|&primary| primary != index)
-                        .or_else(|| (0..urls.len()).find(|&other| other != index));
-                    match other.and_then(|other| urls.get(other)) {
-                        Some(other) => self.replica(other, url).await,
-                        None => router.client_at(Consistency::Strong).await,
-                    }
-                }
-            };
-            reached.push(Reached { name, client, is_primary });
-        }
-        Ok(reached)
-    }
-
-    async fn replica(&self, primary: &str, url: &str) -> mainstem::Result<Client> {
-        let builder = self.limited(Router::builder().primary(primary).replica(url)).fallback(Fallback::Never);
-        builder.build()?.client_at(Consistency::Eventual).await
-    }
+    reached
 }

@@ -99,8 +99,12 @@ impl Ran {
 
 pub(crate) fn command(urls: &[String], args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_mainstem"));
-    command.env_remove("MAINSTEM_PRIMARY_URL").env_remove("MAINSTEM_REPLICA_URLS").kill_on_drop(true);
-    command.args(args).args(urls.iter().flat_map(|url| ["--url", url]));
+    // What the environment of the tests says is not for it.
+    let is_for_it = |name: &str| name.starts_with("PG") || name.starts_with("MAINSTEM_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_for_it)) {
+        command.env_remove(name);
+    }
+    command.kill_on_drop(true).args(args).args(urls.iter().flat_map(|url| ["--url", url]));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     command
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     failure::{FAULTS, Failure, Result},
-    nodes::{Nodes, Reached, put_into},
+    nodes::{Nodes, Reached, put_into, reach},
     output::{self, Output},
 };
 
@@ -33,9 +33,9 @@ pub(crate) struct VerifyArgs {
 }
 
 pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<()> {
-    let reached = nodes.reach().await?;
+    let router = nodes.connect().await?;
     let (mut primary, mut replicas, mut unseen) = (None, Vec::new(), Vec::new());
-    for Reached { name, client, is_primary } in reached {
+    for Reached { name, client, is_primary } in reach(&router).await {
         match client {
             Ok(client) if is_primary => primary = Some(Node::new(client, &log)),
             Ok(client) => replicas.push(Node::new(client, &log)),

@@ -41,13 +41,13 @@ const CLEAR_REST: &str = "\x1b[J";
 
 pub(crate) async fn run(args: WatchArgs, nodes: Nodes, interrupt: &Interrupt) -> Result<()> {
     let pause = Duration::from_secs_f64(args.interval);
-    let router = nodes.builder().build()?;
+    let router = nodes.builder()?.build()?;
     let mut output = Output::stdout();
     let is_live = !args.once && std::io::stdout().is_terminal();
     if is_live {
         output.text(ENTER)?;
     }
-    let mut watch = Watch { nodes, router, clients: HashMap::new(), before: HashMap::new() };
+    let mut watch = Watch { router, clients: HashMap::new(), before: HashMap::new() };
     let outcome = loop {
         let picture = tokio::select! {
             biased;
@@ -84,7 +84,6 @@ struct Load {
 }
 
 struct Watch {
-    nodes: Nodes,
     router: Router,
     clients: HashMap<Arc<str>, Client>,
     /// The transactions so far, and when that was.
@@ -104,14 +103,11 @@ impl Watch {
 
     async fn loads(&mut self) -> HashMap<Arc<str>, Load> {
         let snapshot = self.router.snapshot();
-        if snapshot.nodes.iter().any(|node| !self.clients.contains_key(&node.name)) {
-            // Where one is missing the others may have changed their roles.
-            if let Ok(reached) = self.nodes.reach_from(&self.router).await {
-                for node in reached {
-                    if let Ok(client) = node.client {
-                        self.clients.entry(node.name).or_insert(client);
-                    }
-                }
+        for node in &snapshot.nodes {
+            if !self.clients.contains_key(&node.name)
+                && let Ok(client) = self.router.client_on(&node.name).await
+            {
+                self.clients.insert(Arc::clone(&node.name), client);
             }
         }
         let mut loads = HashMap::new();

@@ -2,13 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use mainstem::{Client, LogName};
+use mainstem::{AppendCondition, Client, ConditionPlan, ErrorKind, Filter, PostgresEventStore, Predicate};
 use serde::{Deserialize, de::DeserializeOwned};
 
-use crate::{
-    failure::{Failure, Result},
-    nodes::put_into,
-};
+use crate::failure::{Failure, Result};
 
 /// What one node says of itself.
 #[derive(Debug, Deserialize)]
@@ -47,7 +44,7 @@ pub(crate) struct LogFacts {
     pub(crate) invalid_indexes: Vec<String>,
     /// How conditions are searched for: by what, and the plan.
     #[serde(skip)]
-    pub(crate) plans: Vec<(&'static str, String)>,
+    pub(crate) plans: Vec<(&'static str, ConditionPlan)>,
 }
 
 impl NodeFacts {
@@ -67,22 +64,31 @@ impl NodeFacts {
 }
 
 impl LogFacts {
-    pub(crate) async fn ask(client: &Client, log: &LogName) -> Result<Self> {
+    pub(crate) async fn ask(client: Client, store: &PostgresEventStore) -> Result<Self> {
+        let log = store.name();
         let row = client.query_one(include_str!("../../../sql/log_facts.sql"), &[&log.schema(), &log.log()]).await?;
         let mut facts: Self = read(row.get(0))?;
-        if facts.may_select {
-            for (by, sql) in [
-                ("type", include_str!("../../../sql/plan_by_type.sql")),
-                ("tag", include_str!("../../../sql/plan_by_tag.sql")),
-                ("payload", include_str!("../../../sql/plan_by_payload.sql")),
-            ] {
-                let lines = client.query(&put_into(log, sql), &[]).await?;
-                let lines: Vec<&str> = lines.iter().map(|row| row.get(0)).collect();
-                facts.plans.push((by, lines.join("\n")));
+        // The store takes a connection of its own, and the settings may allow no second one.
+        drop(client);
+        for (by, filter) in unknown()?.into_iter().filter(|_| facts.may_select) {
+            match store.explain_condition(&AppendCondition::fail_if_events_match(filter)).await {
+                Ok(plan) => facts.plans.push((by, plan)),
+                // The store's own check says what is missing.
+                Err(error) if error.kind() == ErrorKind::Schema => {}
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(facts)
     }
+}
+
+/// Filters for what no log has, by each thing that an index finds.
+fn unknown() -> Result<[(&'static str, Filter); 3]> {
+    Ok([
+        ("type", Filter::matching().any_type_of(["mainstem doctor"]).finish()?),
+        ("tag", Filter::matching().all_tags_of(["mainstem doctor"]).finish()?),
+        ("payload", Filter::matching().any_predicate_of([Predicate::payload("mainstem", "doctor")]).finish()?),
+    ])
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T> {

@@ -64,11 +64,14 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
         ));
     }
     for (by, plan) in &log.plans {
-        if log.rows >= LONG_LOG && plan.contains("Seq Scan") {
+        if log.rows >= LONG_LOG && plan.reads_whole_log() {
             add(Finding::new(
                 Warning,
                 "guard_plan",
-                format!("a condition by {by} is judged by a scan of the whole log: {}", plan.replace('\n', "; ")),
+                format!(
+                    "a condition by {by} is judged by a scan of the whole log: {}",
+                    plan.text().replace('\n', "; ")
+                ),
                 "each append with such a condition takes as long as reading the log",
                 "look for a lost index (the schema's findings), enable_… settings of the role or the database, and missing \
                  statistics (ANALYZE)",

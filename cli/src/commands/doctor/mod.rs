@@ -15,7 +15,7 @@ mod topology;
 use std::time::Duration;
 
 use clap::Args;
-use mainstem::{LogName, NodeCondition, PostgresEventStore, Router};
+use mainstem::{LogName, NodeCondition, PostgresEventStore, PrimaryState, Router};
 use tokio::time::Instant;
 
 use self::{
@@ -24,7 +24,7 @@ use self::{
 };
 use crate::{
     failure::{FAULTS, Failure, Result, WARNINGS},
-    nodes::{Nodes, Reached},
+    nodes::{Nodes, Reached, reach},
     output::Output,
 };
 
@@ -80,32 +80,32 @@ pub(crate) async fn run(args: DoctorArgs, nodes: Nodes, log: LogName) -> Result<
 
 async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<Finding>> {
     // Whatever is wrong with the nodes is to be told, so nobody refuses them.
-    let router = nodes.builder().probe_interval(Duration::from_millis(100)).build()?;
+    let router = nodes.builder()?.probe_interval(Duration::from_millis(100)).build()?;
     settled(&router, nodes.limit().min(Duration::from_secs(6))).await;
     let snapshot = router.snapshot();
     let mut findings = topology::findings(&snapshot, Duration::from_secs(args.max_lag));
     let limits = settings::Limits { pool: args.pool.saturating_mul(args.instances), max_idle: args.max_idle };
+    let store = PostgresEventStore::with_name(&router, log);
+    // Where nobody is known to take writes, who cannot be asked may be the one that should.
+    let is_needed = |is_primary| is_primary || !matches!(snapshot.primary, PrimaryState::Known(_));
     let mut seen = Vec::new();
-    for (Reached { name, client, is_primary }, node) in
-        nodes.reach_from(&router).await?.into_iter().zip(&snapshot.nodes)
-    {
+    for (Reached { name, client, is_primary }, node) in reach(&router).await.into_iter().zip(&snapshot.nodes) {
         match client {
             Ok(client) => match NodeFacts::ask(&client).await {
                 Ok(facts) => {
                     findings.extend(settings::findings(&name, node.role, is_primary, &facts, &limits));
                     if is_primary {
-                        let asked = LogFacts::ask(&client, &log).await?;
+                        let asked = LogFacts::ask(client, &store).await?;
                         findings.extend(log::findings(&name, &facts, &asked));
                     }
                     seen.push((name, facts));
                 }
-                Err(failure) => findings.push(topology::unseen(&name, is_primary, &failure.message)),
+                Err(failure) => findings.push(topology::unseen(&name, is_needed(is_primary), &failure.message)),
             },
-            Err(error) => findings.push(topology::unseen(&name, is_primary, &error.report())),
+            Err(error) => findings.push(topology::unseen(&name, is_needed(is_primary), &error.report())),
         }
     }
     findings.extend(topology::alike(&seen));
-    let store = PostgresEventStore::with_name(&router, log);
     if let Err(error) = store.check().await {
         findings.push(log::unfit(&error));
     }

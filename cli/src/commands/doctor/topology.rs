@@ -104,8 +104,8 @@ fn of_node(node: &NodeSnapshot, newest: Option<u32>, max_lag: Duration) -> Optio
 }
 
 /// A node that could not be asked.
-pub(crate) fn unseen(name: &str, is_primary: bool, error: &str) -> Finding {
-    let (severity, why) = match is_primary {
+pub(crate) fn unseen(name: &str, is_needed: bool, error: &str) -> Finding {
+    let (severity, why) = match is_needed {
         true => (Fault, "appends and strong reads fail"),
         false => (Warning, "the others carry its load, and nothing of it could be looked at"),
     };
