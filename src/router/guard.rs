@@ -159,9 +159,18 @@ impl Lease {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let Some(guard) = self.guard.as_deref().filter(|guard| is_guarded && guard.is_armed()) else {
-            return self.step(effect, deadline, call).await;
-        };
+        match self.guard.as_deref().filter(|guard| is_guarded && guard.is_armed()) {
+            None => self.step(effect, deadline, call).await,
+            // Boxed: it holds three more statements, and as a part of the future of all calls it would be moved about with it.
+            Some(guard) => Box::pin(self.within(guard, effect, deadline, call)).await,
+        }
+    }
+
+    /// A part of a call, with the statements of this guard around it.
+    async fn within<T, F>(&self, guard: &Guard, effect: Effect, deadline: Deadline, call: F) -> Result<T>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
         *guard.lock() = None;
         let statements = self.prepare_guard(guard, deadline).await?;
         let sent_at = self.node().handle().now();

@@ -20,6 +20,7 @@ mod fault_proxy;
 mod figures;
 mod filter_sql;
 mod fixed_streams;
+mod future_sizes;
 mod fuzz;
 mod grants;
 mod hostile_text;
