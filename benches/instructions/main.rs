@@ -14,9 +14,11 @@
 //! | `cases` | what is counted |
 //! | `valgrind` | how |
 //! | `baselines` | what it may be |
+//! | `listeners` | who listens to figures, spans or log meanwhile, if `MAINSTEM_TEST_LISTEN` says so: [docs/telemetry.md](../../docs/telemetry.md) has what that costs |
 
 mod baselines;
 mod cases;
+mod listeners;
 mod valgrind;
 
 use std::{error::Error, process::ExitCode};
@@ -52,6 +54,7 @@ async fn run(args: &[String]) -> Outcome<ExitCode> {
     if let [first, case, times, nodes @ ..] = args.as_slice()
         && *first == COUNTED
     {
+        listeners::listen()?;
         Case::named(case)?.run(times.parse()?, nodes).await?;
         return Ok(ExitCode::SUCCESS);
     }
