@@ -1,11 +1,13 @@
 //! One connection of our own: the driver's client, and what we know about it.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::{Poll, ready},
     time::Duration,
 };
 
@@ -259,19 +261,27 @@ impl Connection {
     /// Whether the reset before this use has failed, as far as is known: its answer is here before the first one of the
     /// use itself.
     pub(super) fn reset_failed(&self) -> bool {
-        let mut reset = lock(&self.reset);
-        while let Some(Reset::Sent(answer)) = &mut *reset {
-            match answer.next().now_or_never() {
-                Some(Some(Ok(_))) => {}
-                Some(Some(Err(error))) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a session could not be reset");
-                    *reset = Some(Reset::Failed);
+        let _ = self.reset_answered().now_or_never();
+        matches!(*lock(&self.reset), Some(Reset::Failed))
+    }
+
+    /// Waits for the answer to the reset before this use.
+    pub(super) async fn reset_answered(&self) {
+        poll_fn(|cx| {
+            let mut reset = lock(&self.reset);
+            while let Some(Reset::Sent(answer)) = &mut *reset {
+                match ready!(answer.poll_next_unpin(cx)) {
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "a session could not be reset");
+                        *reset = Some(Reset::Failed);
+                    }
+                    None => *reset = None,
                 }
-                Some(None) => *reset = None,
-                None => break,
             }
-        }
-        matches!(*reset, Some(Reset::Failed))
+            Poll::Ready(())
+        })
+        .await;
     }
 
     pub(super) fn is_pooled(&self) -> bool {

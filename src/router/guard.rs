@@ -179,7 +179,12 @@ impl Lease {
             let (place, check) =
                 statements.behind.as_ref().map_or((None, None), |(place, check)| (Some(place), check.as_ref()));
             let behind = join(ask(self.client(), place), ask(self.client(), check));
-            let (proof, value, (place, check)) = join3(proof, call, behind).await;
+            let (proof, value, (place, check)) = match self.is_pooled() {
+                // A pooler takes the session back at each answer, also from under half of a long message: one after the other.
+                true => (proof.await, call.await, behind.await),
+                // All are in line before anything is waited for.
+                false => join3(proof, call, behind).await,
+            };
             // What the read says of a node that is behind means nothing, an error neither: its table may not be there yet.
             let proven = self.judge(guard, proof?, sent_at);
             if proven.is_err() {

@@ -108,18 +108,18 @@ impl Lease {
 
     async fn ask_for_types(&self, sql: &str) -> Result<Vec<Type>, tokio_postgres::Error> {
         let client = self.client();
-        // The driver queues a message at the first poll, and their answers are nobody's.
-        let pin = |sql: &str| drop(client.simple_query_raw(sql).now_or_never());
         // In the user's transaction the session is his already, and it is not ours to end.
         let is_pinned = self.in_transaction();
         if !is_pinned {
-            pin("BEGIN");
+            // The driver queues a message at the first poll, and this answer is nobody's.
+            drop(client.simple_query_raw("BEGIN").now_or_never());
         }
         let prepared = client.prepare(sql).await;
         // Dropped here, so it is closed before the end of the transaction.
         let types = prepared.map(|statement| statement.params().to_vec());
-        if !is_pinned {
-            pin("ROLLBACK");
+        if !is_pinned && let Held::Own(connection) = self.held() {
+            // Nothing is sent before its answer is here.
+            connection.reset_behind("ROLLBACK");
         }
         types
     }

@@ -159,6 +159,38 @@ fn a_store_keeps_all_its_promises() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
+/// PgBouncer takes a session back at the answer to the last message that it has seen the end of, also while half of the next one
+/// is on its way there: so nothing long may be sent while an answer is to come. Of a new connection, that is what has asked for the
+/// types; of one whose user has left a transaction open, what ends it.
+#[tokio::test]
+async fn a_long_message_is_never_sent_behind_an_answer_that_is_to_come() {
+    let Some(rig) = rig().await else { return };
+    let direct = support::router(&rig.database).await;
+    direct.client().await.unwrap().batch_execute("CREATE TABLE long (text text)").await.unwrap();
+    let text = "x".repeat(8 * 1024 * 1024);
+    let work = async |number: usize| {
+        let router = Router::builder().primary(rig.primary.url(rig.database.name())).transaction_pooling(true);
+        let router = router.max_connections(1).probe_interval(None).connect().await?;
+        for _ in 0..3 {
+            let client = router.client().await?;
+            client.execute("INSERT INTO long VALUES ($1)", &[&text]).await?;
+            client.batch_execute(&format!("BEGIN; SELECT {number}")).await?;
+        }
+        Ok::<_, mainstem::Error>(())
+    };
+    let many = (0..6).map(|number| {
+        let work = &work;
+        async move {
+            for _ in 0..4 {
+                work(number).await?;
+            }
+            Ok::<_, mainstem::Error>(())
+        }
+    });
+    let done = timeout(4 * HANG, try_join_all(many)).await.expect("no hang");
+    done.unwrap_or_else(|error| panic!("{}", error.report()));
+}
+
 #[tokio::test]
 async fn without_the_switch_it_fails_at_once() {
     let Some(rig) = rig().await else { return };
