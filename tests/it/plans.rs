@@ -207,9 +207,10 @@ async fn a_condition_is_explained_as_it_is_judged() {
     let nothing = store.explain_condition(&AppendCondition::none()).await.unwrap_err();
     assert_eq!(nothing.kind(), ErrorKind::InvalidInput);
 
-    // The only connection remembers what was sent.
+    // The only connection remembers what was sent. (For tags that nobody has written about, nothing is.)
     let all = Filter::any_event();
-    for (number, filter) in [&typed, &tagged, &keyed, &by_metadata, &all].into_iter().enumerate() {
+    let typed_and_tagged = Filter::matching().any_type_of(["None"]).and_all_tags_of(["tag:7"]).finish().unwrap();
+    for (number, filter) in [&typed, &typed_and_tagged, &keyed, &by_metadata, &all].into_iter().enumerate() {
         for after in [0, 7] {
             let condition = AppendCondition::fail_if_events_match(filter.clone());
             let condition = if after > 0 { condition.after_position(after) } else { condition };

@@ -89,7 +89,8 @@ impl PostgresEventStore {
     /// returns; see [`ExplainCondition`].
     ///
     /// What is explained is the very statement by which an append has a condition judged that reaches far back, planned for the
-    /// values of this condition. (What has come in the last thousand positions, the append procedure looks at one by one.)
+    /// values of this condition. (What has come in the last thousand positions, the append procedure looks at one by one, and tags
+    /// that nobody has written about it looks up in their index.)
     ///
     /// ```no_run
     /// # async fn run(store: mainstem::PostgresEventStore) -> mainstem::Result<()> {
