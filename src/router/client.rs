@@ -169,7 +169,9 @@ impl Client {
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
         self.check(sql)?;
-        let done = self.lease.guarded(self.effect(), self.start(sql), self.lease.client().batch_execute(sql)).await;
+        let deadline = self.start(sql);
+        self.lease.settled(deadline).await?;
+        let done = self.lease.guarded(self.effect(), deadline, self.lease.client().batch_execute(sql)).await;
         self.advance(&done);
         done
     }

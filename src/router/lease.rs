@@ -212,18 +212,6 @@ impl Lease {
             let message = "another node has become the primary, or nobody knows which one is; nothing was sent";
             return Err(Failed::refused(named(Error::new(ErrorKind::Unavailable, message))));
         }
-        if let Held::Own(connection) = held
-            && connection.is_pooled()
-        {
-            // The pooler takes the session back at that answer, also from under half of a long message.
-            if timeout_at(deadline.at(), connection.reset_answered()).await.is_err() {
-                self.node.handle().was_silent();
-                return Err(Failed::timed_out(named(failure::on_deadline(deadline, Effect::Read))));
-            }
-            if connection.reset_failed() {
-                return Err(named(failure::not_reset(Effect::Read)).into());
-            }
-        }
         let started = Instant::now();
         held.pending().fetch_add(1, Ordering::AcqRel);
         if let Held::Own(connection) = held {

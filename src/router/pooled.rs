@@ -7,12 +7,13 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
+use tokio::time::timeout_at;
 use tokio_postgres::{
     Client, Row, Statement,
     types::{ToSql, Type},
 };
 
-use super::{Deadline, Effect, Lease, Rows, held::Held};
+use super::{Deadline, Effect, Lease, Rows, failure, held::Held};
 use crate::error::{Error, Result};
 
 /// A statement around a read: prepared, or through a pooler unnamed.
@@ -55,6 +56,7 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
+        self.settled(deadline).await?;
         let types = self.types(deadline, sql, params.len()).await?;
         let outcome = self.guarded(effect, deadline, self.client().query_typed(sql, &typed(params, &types))).await;
         self.forget_outdated(sql, outcome)
@@ -67,6 +69,7 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<u64> {
+        self.settled(deadline).await?;
         let types = self.types(deadline, sql, params.len()).await?;
         let outcome = self.guarded(effect, deadline, self.client().execute_typed(sql, &typed(params, &types))).await;
         self.forget_outdated(sql, outcome)
@@ -78,11 +81,32 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Rows> {
+        self.settled(deadline).await?;
         let types = self.types(deadline, sql, params.len()).await?;
         let rows = self.client().query_typed_raw(sql, typed(params, &types));
         // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
         let outcome = self.around(Effect::Read, deadline, false, rows).await;
         self.forget_outdated(sql, outcome).map(Rows::new)
+    }
+
+    /// Waits until nothing is to come that was sent before, if a pooler is between us and the server: it takes the session back at that
+    /// answer, also from under half of a long message.
+    pub(super) async fn settled(&self, deadline: Deadline) -> Result<()> {
+        let Held::Own(connection) = self.held() else { return Ok(()) };
+        if !connection.is_pooled() {
+            return Ok(());
+        }
+        let answered = Box::pin(timeout_at(deadline.at(), connection.reset_answered())).await;
+        let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
+        // Of the call itself nothing was sent.
+        match answered {
+            Err(_) => {
+                self.node().handle().was_silent();
+                Err(named(failure::on_deadline(deadline, Effect::Read)))
+            }
+            Ok(()) if connection.reset_failed() => Err(named(failure::not_reset(Effect::Read))),
+            Ok(()) => Ok(()),
+        }
     }
 
     /// The types of a statement's parameters.
@@ -95,6 +119,7 @@ impl Lease {
             Some(types) => types,
             None => {
                 let types: Arc<[Type]> = self.step(Effect::Read, deadline, self.ask_for_types(sql)).await?.into();
+                self.settled(deadline).await?;
                 connection.keep_types(sql, Arc::clone(&types));
                 types
             }

@@ -223,7 +223,8 @@ async fn a_condition_is_explained_as_it_is_judged() {
     let client = router.client().await.unwrap();
     let rows = client.query("SELECT statement FROM pg_prepared_statements", &[]).await.unwrap();
     let statements: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
-    let judged: Vec<&str> = statements.iter().filter_map(|it| it.strip_prefix("EXPLAIN (COSTS OFF) ")).collect();
+    let explained = statements.iter().filter_map(|it| it.strip_prefix("EXPLAIN (COSTS OFF) "));
+    let judged: Vec<&str> = explained.filter(|it| !it.contains("((e.tags ")).collect();
     assert_eq!(judged.len(), 10, "{judged:#?}");
     for explained in judged {
         assert!(statements.iter().any(|sent| sent == explained), "explained, and never sent: {explained}");
