@@ -20,7 +20,7 @@ pub(crate) fn listen() -> Outcome {
         Ok("figures") => metrics::set_global_recorder(Figures)?,
         Ok("spans") => tracing::subscriber::set_global_default(Spans)?,
         Ok("log") => {
-            log::set_logger(&Log)?;
+            log::set_logger(&Log).map_err(|error| error.to_string())?;
             log::set_max_level(log::LevelFilter::Debug);
         }
         Ok(other) => return Err(format!("nobody listens to {other:?}; it is figures, spans or log").into()),
