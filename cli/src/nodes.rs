@@ -27,8 +27,8 @@ impl Nodes {
     /// From the options and the environment, if these make sense.
     pub(crate) fn new(connection: &Connection) -> Result<Self> {
         let nodes = Self { urls: connection.urls.clone(), limit: connection.timeout.map(Duration::from_secs) };
-        let is_set = |name: &&str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-        if nodes.urls.is_empty() && !VARIABLES.iter().any(|name| is_set(&name)) {
+        let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        if nodes.urls.is_empty() && !VARIABLES.iter().any(|name| is_set(name)) {
             return Err(Failure::usage(
                 "which database? Give --url postgres://user:password@host1,host2/database, or set MAINSTEM_URL to that, or \
                  MAINSTEM_PRIMARY_URL and MAINSTEM_REPLICA_URLS (separated by commas)",

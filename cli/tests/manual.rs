@@ -46,7 +46,7 @@ async fn one_url_names_all_nodes_in_any_order() {
     let (_database, urls, store) = log().await;
     fill(&store, "A", 1).await;
     let list = list(&urls);
-    let by_option = run(&[list.clone()], &["verify"]).await.ok();
+    let by_option = run(std::slice::from_ref(&list), &["verify"]).await.ok();
     assert_eq!(by_option.lines().count(), 3, "{by_option}");
     let mut by_variable = command(&[], &["verify"]);
     by_variable.env("MAINSTEM_URL", &list);
