@@ -8,6 +8,8 @@ mod boundaries;
 mod check;
 mod consumers;
 mod contention;
+#[cfg(feature = "tower")]
+mod dcb_suite;
 mod decide;
 mod documents;
 mod drains;
