@@ -51,11 +51,21 @@ async fn consistency_holds_and_a_server_that_ignores_conditions_does_not_pass() 
     assert!(!seen.broken.is_empty() && seen.refused == 0, "{seen:?}");
 }
 
+/// On a busy machine so much is appended between two reads that the last positions of the one and of the other have none in common.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn positions_never_come_late_and_a_server_that_hides_some_for_a_while_does_not_pass() {
-    holds(&checks::monotonic(&client(None).await, SIZE).await.unwrap());
-    let seen = checks::monotonic(&client(Some(Flaw::HiddenEvents)).await, SIZE).await.unwrap();
-    assert!(!seen.broken.is_empty(), "{seen:?}");
+    for flaw in [None, Some(Flaw::HiddenEvents)] {
+        let mut tries = 0;
+        loop {
+            let seen = checks::monotonic(&client(flaw).await, SIZE).await.unwrap();
+            assert!(flaw.is_some() || seen.broken.is_empty(), "{seen:?}");
+            if !seen.broken.is_empty() || flaw.is_none() && seen.checks > 0 {
+                break;
+            }
+            tries += 1;
+            assert!(tries < 10, "{flaw:?} has shown nothing: {seen:?}");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
