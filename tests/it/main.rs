@@ -17,6 +17,7 @@ mod event_store;
 mod evolution;
 mod examples;
 mod failing;
+mod false_nodes;
 mod fault_proxy;
 #[cfg(feature = "metrics")]
 mod figures;
