@@ -25,11 +25,13 @@ mod filter_sql;
 mod fixed_streams;
 mod fuzz;
 mod grants;
+mod growth;
 mod hostile_text;
 #[cfg(feature = "tower")]
 mod http;
 mod import;
 mod indexes;
+mod injection;
 mod known_tail;
 #[cfg(feature = "tower")]
 mod library_web;
