@@ -117,8 +117,8 @@ impl Router {
             match read(lease).await {
                 Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tracing::debug!(error = %error.for_log(), "a replica could not serve a read; trying another node");
-                    if guard.is_some_and(|guard| guard.is_behind()) {
-                        tried.last_is_behind();
+                    if let Some(guard) = guard.filter(|guard| guard.is_behind()) {
+                        tried.last_is_behind(guard.is_behind_its_place());
                     }
                     said = Some(error);
                 }
@@ -143,7 +143,7 @@ impl Router {
                 Ok(()) => return Ok(lease),
                 Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     if guard.is_behind() {
-                        tried.last_is_behind();
+                        tried.last_is_behind(guard.is_behind_its_place());
                     }
                 }
                 // Perhaps what is committed there only waits for its standby: the layer that checks can wait for it.

@@ -50,6 +50,8 @@ const ASKED: u8 = 1;
 const CONTAINED: u8 = 2;
 const BEHIND: u8 = 3;
 const UNKNOWN: u8 = 4;
+/// Its place is as far, but what has to be there is not.
+const BEHIND_ITS_PLACE: u8 = 5;
 
 /// The statements, prepared.
 struct Prepared {
@@ -87,7 +89,12 @@ impl Guard {
 
     /// Whether the node has not got so far, when it was asked.
     pub(crate) fn is_behind(&self) -> bool {
-        self.verdict.load(Ordering::Relaxed) == BEHIND
+        matches!(self.verdict.load(Ordering::Relaxed), BEHIND | BEHIND_ITS_PLACE)
+    }
+
+    /// Whether it has not got so far although its place says that it has: no place tells when it will have.
+    pub(super) fn is_behind_its_place(&self) -> bool {
+        self.verdict.load(Ordering::Relaxed) == BEHIND_ITS_PLACE
     }
 
     /// Where the node was behind the last call, if that was asked and could be told.
@@ -347,17 +354,19 @@ impl Lease {
             }
             verdict = whereabouts.judge(asked).map_err(named)?;
         }
+        let mut behind = BEHIND;
         if let Some((rows, check)) = check.zip(guard.check.as_ref())
             && verdict == Verdict::Contained
         {
             verdict = check.judge(&rows, self.role()).map_err(named)?;
+            behind = BEHIND_ITS_PLACE;
         }
         let (code, message) = match verdict {
             Verdict::Contained => {
                 guard.verdict.store(CONTAINED, Ordering::Relaxed);
                 return Ok(());
             }
-            Verdict::Behind => (BEHIND, "it has not got as far as the read must be"),
+            Verdict::Behind => (behind, "it has not got as far as the read must be"),
             Verdict::Unknown if self.role() == Role::Replica => {
                 (UNKNOWN, "it does not tell its timeline, or is on another one than the read must be on")
             }

@@ -80,6 +80,11 @@ impl Router {
                     Err(why) => return Err(Failed::refused(why.error())),
                 },
             };
+            // Otherwise the one that was behind would be chosen at once again, until the call's time is over.
+            let want = match want {
+                Want::AtLeast { .. } if tried.places_tell_nothing() => Want::Eventual,
+                want => want,
+            };
             let mut asked = tried.asked(ask.floor.is_some());
             if only_primary {
                 asked.tried = asked.tried | state.all_but_primary();

@@ -14,6 +14,8 @@ pub(crate) struct Tried {
     last: Option<usize>,
     /// The replicas that only have not got so far.
     behind: NodeSet,
+    /// Whether one of these says a place that is far enough.
+    by_more_than_place: bool,
     /// Until when these are waited for.
     wait_until: Option<Instant>,
     /// How often they were asked again.
@@ -40,9 +42,15 @@ impl Tried {
         self.behind
     }
 
-    /// The last one has not got as far as the call needs.
-    pub(super) fn last_is_behind(&mut self) {
+    /// The last one has not got as far as the call needs, perhaps although its place says so.
+    pub(super) fn last_is_behind(&mut self, is_behind_its_place: bool) {
+        self.by_more_than_place |= is_behind_its_place;
         self.behind = self.behind | self.last.map_or(NodeSet::EMPTY, NodeSet::one);
+    }
+
+    /// Whether places don't tell who has got as far as the call needs: who is asked has to look, and not too often.
+    pub(super) fn places_tell_nothing(&self) -> bool {
+        self.by_more_than_place
     }
 
     /// Those who were behind may be asked again.

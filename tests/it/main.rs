@@ -8,6 +8,8 @@ mod boundaries;
 mod check;
 mod consumers;
 mod contention;
+#[cfg(feature = "tower")]
+mod dcb_suite;
 mod decide;
 mod documents;
 mod drains;
@@ -15,6 +17,7 @@ mod event_store;
 mod evolution;
 mod examples;
 mod failing;
+mod false_nodes;
 mod fault_proxy;
 #[cfg(feature = "metrics")]
 mod figures;
@@ -23,11 +26,13 @@ mod fixed_streams;
 mod future_sizes;
 mod fuzz;
 mod grants;
+mod growth;
 mod hostile_text;
 #[cfg(feature = "tower")]
 mod http;
 mod import;
 mod indexes;
+mod injection;
 mod known_tail;
 #[cfg(feature = "tower")]
 mod library_web;

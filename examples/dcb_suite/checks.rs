@@ -1,0 +1,215 @@
+//! What the three scripts of the suite check, as they do it, over HTTP.
+//!
+//! | script | writers | what must hold |
+//! |---|---|---|
+//! | `dcb-consistency.ts` | 20 | the last event that matched before an append is the one that its writer had seen |
+//! | `dcb-monotonic.ts` | 5, and a reader | nothing comes up between or before positions that were read |
+//! | `dcb-parallel-writes.ts` | 20 | appends that have nothing to do with each other don't fail |
+//!
+//! Two differences, both stricter: here the writers have ended before anything is verified, and a reader whose positions go back
+//! has found a fault, which the script only prints.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{task::JoinSet, time::Instant};
+
+use super::{
+    Result,
+    client::{Appended, Client, Options, Sequenced},
+    fixture::{Decision, Dice, Item, NewEvent, Query, Variety},
+};
+
+/// The suite's own size is 10 s and the first 1000 events.
+#[derive(Clone, Copy)]
+pub(crate) struct Size {
+    pub(crate) duration: Duration,
+    pub(crate) verified: u64,
+    pub(crate) seed: u64,
+}
+
+/// What a script has seen.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    pub(crate) appends: u64,
+    /// Of these, the ones whose condition failed.
+    pub(crate) refused: u64,
+    pub(crate) checks: u64,
+    pub(crate) broken: Vec<String>,
+}
+
+const WRITERS: u64 = 20;
+const WRITERS_WHILE_READING: u64 = 5;
+const VERIFIERS: u64 = 5;
+/// So many of the last positions are compared with those of the next read.
+const POSITIONS: usize = 6;
+
+const CONSISTENCY: Variety = Variety { types: 10, tags: 10, events_per_append: (1, 2) };
+const MONOTONIC: Variety = Variety { types: 5, tags: 5, events_per_append: (2, 5) };
+
+/// `dcb-consistency.ts`
+pub(crate) async fn consistency(client: &Arc<Client>, size: Size) -> Result<Seen> {
+    let mut seen = Writing::start(client, Writes::Decisions(CONSISTENCY), WRITERS, size).end().await?;
+    let mut verifiers: JoinSet<Result<Seen>> = JoinSet::new();
+    for verifier in 0..VERIFIERS {
+        let client = Arc::clone(client);
+        verifiers.spawn(async move {
+            let mut found = Seen::default();
+            for from in (0..size.verified).filter(|from| from % VERIFIERS == verifier) {
+                verify(&client, from, &mut found).await?;
+            }
+            Ok(found)
+        });
+    }
+    while let Some(found) = verifiers.join_next().await {
+        let Seen { checks, broken, .. } = found??;
+        seen.checks += checks;
+        seen.broken.extend(broken);
+    }
+    Ok(seen)
+}
+
+/// The first event from there on, if it is the first of its append.
+async fn verify(client: &Client, from: u64, found: &mut Seen) -> Result {
+    let first = Options { from: Some(from), limit: Some(1), backwards: None };
+    let Some(Sequenced { position, event }) = client.read(&Query::all(), Some(first)).await?.into_iter().next() else {
+        return Ok(());
+    };
+    let Ok(Decision { batch_index: 0, query: Some(query), last_matching_event_position: told }) =
+        serde_json::from_str(&event.data)
+    else {
+        return Ok(());
+    };
+    let matching = client.read(&query, None).await?;
+    let last = matching.iter().rev().map(|event| event.position).find(|at| *at < position).unwrap_or(0);
+    found.checks += 1;
+    if last != told {
+        found
+            .broken
+            .push(format!("event {position} was decided behind {told}, and behind {last} one matches: {query:?}"));
+    }
+    Ok(())
+}
+
+/// `dcb-monotonic.ts`
+pub(crate) async fn monotonic(client: &Arc<Client>, size: Size) -> Result<Seen> {
+    let writing = Writing::start(client, Writes::Decisions(MONOTONIC), WRITERS_WHILE_READING, size);
+    let (end, mut batches) = (Instant::now() + size.duration, Vec::new());
+    while Instant::now() < end {
+        let positions = client.read(&Query::all(), None).await?.into_iter().map(|event| event.position);
+        let positions: Vec<u64> = positions.collect();
+        batches.push(positions[positions.len().saturating_sub(POSITIONS)..].to_vec());
+    }
+    let mut seen = writing.end().await?;
+    compare(&batches, &mut seen);
+    Ok(seen)
+}
+
+/// Each batch of last positions with the one that was read before it, where they overlap.
+fn compare(batches: &[Vec<u64>], seen: &mut Seen) {
+    for pair in batches.windows(2) {
+        let (last, new) = (&pair[0], &pair[1]);
+        let (Some(lowest), Some(first)) = (last.iter().min(), new.first()) else { continue };
+        if new.iter().min().is_some_and(|new| new < lowest) {
+            seen.broken.push(format!("the last positions went back from {last:?} to {new:?}"));
+            continue;
+        }
+        let Some(start) = last.iter().position(|position| position == first) else { continue };
+        let overlap = &last[start..];
+        seen.checks += 1;
+        if !new.starts_with(overlap) {
+            seen.broken.push(format!("the last positions were {last:?}, and then {new:?}"));
+        }
+    }
+}
+
+/// `dcb-parallel-writes.ts`
+pub(crate) async fn parallel_writes(client: &Arc<Client>, size: Size) -> Result<Seen> {
+    let mut seen = Writing::start(client, Writes::Unrelated, WRITERS, size).end().await?;
+    seen.checks = seen.appends;
+    if seen.refused > 0 {
+        seen.broken.push(format!("{} of {} appends that were unrelated failed", seen.refused, seen.appends));
+    }
+    Ok(seen)
+}
+
+/// What writers do, again and again.
+#[derive(Clone, Copy)]
+enum Writes {
+    /// Each reads, decides by what was last there, and appends behind that.
+    Decisions(Variety),
+    /// Each appends what has not been there, and guards just that.
+    Unrelated,
+}
+
+struct Writing(JoinSet<Result<Seen>>);
+
+impl Writing {
+    fn start(client: &Arc<Client>, writes: Writes, writers: u64, size: Size) -> Self {
+        let (mut running, end) = (JoinSet::new(), Instant::now() + size.duration);
+        for writer in 1..=writers {
+            let (client, mut dice) = (Arc::clone(client), Dice::new(size.seed, writer));
+            running.spawn(async move {
+                let mut seen = Seen::default();
+                while Instant::now() < end {
+                    let appended = match writes {
+                        Writes::Decisions(variety) => decide(&client, variety, &mut dice).await?,
+                        // Without the seed, as in the script, a second run on one log would fail.
+                        Writes::Unrelated => {
+                            unrelated(&client, format!("seed{}-vu{writer}-iter{}", size.seed, seen.appends)).await?
+                        }
+                    };
+                    if appended.duration_in_microseconds < 0.0 {
+                        return Err("an append has taken less than no time".into());
+                    }
+                    seen.appends += 1;
+                    seen.refused += u64::from(appended.append_condition_failed);
+                }
+                Ok(seen)
+            });
+        }
+        Self(running)
+    }
+
+    /// What all of them have seen, when all of them have ended.
+    async fn end(mut self) -> Result<Seen> {
+        let mut seen = Seen::default();
+        while let Some(one) = self.0.join_next().await {
+            let Seen { appends, refused, .. } = one??;
+            seen.appends += appends;
+            seen.refused += refused;
+        }
+        Ok(seen)
+    }
+}
+
+async fn decide(client: &Client, variety: Variety, dice: &mut Dice) -> Result<Appended> {
+    let query = variety.query(dice);
+    let last = client.last_position(&query).await?;
+    let events = variety.events(dice, &query, last);
+    client.append(&events, &query, Some(last)).await
+}
+
+async fn unrelated(client: &Client, tag: String) -> Result<Appended> {
+    let types = vec!["SomeEvent".to_owned()];
+    let query = Query { items: vec![Item { types, tags: vec![tag.clone()] }] };
+    let event = NewEvent { r#type: "SomeEvent".to_owned(), tags: vec![tag], data: "{}".to_owned() };
+    client.append(&[event], &query, None).await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hole_that_is_filled_later_and_a_step_back_are_found() {
+        let of = |batches: &[&[u64]]| {
+            let mut seen = Seen::default();
+            compare(&batches.iter().map(|batch| batch.to_vec()).collect::<Vec<_>>(), &mut seen);
+            (seen.checks, seen.broken.len())
+        };
+        assert_eq!(of(&[&[], &[1, 2], &[1, 2, 3], &[2, 3, 4], &[9, 10]]), (2, 0));
+        assert_eq!(of(&[&[1, 2, 4], &[2, 3, 4]]), (1, 1));
+        assert_eq!(of(&[&[3, 4], &[2, 3]]), (0, 1));
+        assert_eq!(of(&[&[3, 4, 5], &[3, 4]]), (1, 1));
+    }
+}

@@ -1,0 +1,35 @@
+//! Ways to break the server on purpose: what shows that the checks would notice.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// Appends whatever the condition says.
+    NoCondition,
+    /// Leaves the tags out of conditions that have types: what is unrelated fails, too.
+    WideCondition,
+    /// Every other read leaves out some of the events, as those of a transaction that commits behind a later position.
+    HiddenEvents,
+}
+
+impl Flaw {
+    pub(crate) const ALL: [Self; 3] = [Self::NoCondition, Self::WideCondition, Self::HiddenEvents];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::NoCondition => "no-condition",
+            Self::WideCondition => "wide-condition",
+            Self::HiddenEvents => "hidden-events",
+        }
+    }
+
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|flaw| flaw.name() == name)
+    }
+
+    /// Of a read, positions that are multiples of this are left out.
+    pub(crate) fn hidden(self) -> Option<u64> {
+        static READS: AtomicU64 = AtomicU64::new(0);
+        (self == Self::HiddenEvents && READS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)).then_some(5)
+    }
+}
