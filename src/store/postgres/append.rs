@@ -3,26 +3,22 @@
 use std::{future::Future, sync::Arc};
 
 use tokio::time::Instant;
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
     PostgresEventStore, announce,
     call::{self, Answers, Verdict},
     drain::{Drain, LOCK_SHARE},
-    failure, filter_sql,
+    failure,
     group::{Server, Waiting},
-    merge,
+    judge, merge,
     overtaken::{Overtaken, Written},
-    prepared::{Prepared, PreparedGuard},
+    prepared::Prepared,
     tail::UnderWay,
-    wire::{self, Unreadable},
 };
 use crate::{
-    NewEvent,
     error::{Error, ErrorKind, Result},
-    filter::Bounds,
-    router::{Deadline, Effect, Lease},
+    router::{Deadline, Lease},
     runtime,
     store::{AppendRequest, Appended, condition::After, refusal},
 };
@@ -48,7 +44,7 @@ async fn submit(
         if let (Some(guard), Some(After::Beginning)) = (&append.guard, after)
             && store.known.taken.has(guard)
         {
-            after = Some(judge(store, guard, After::Beginning, &append.events, deadline).await?);
+            after = Some(judge::judge(store, guard, After::Beginning, &append.events, deadline).await?);
         }
         let (server, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
         let named = |error: Error| error.with_node(Arc::clone(&server.node));
@@ -64,7 +60,7 @@ async fn submit(
                     if from == After::Beginning {
                         store.known.taken.add(guard);
                     }
-                    after = Some(judge(store, guard, from, &append.events, deadline).await?);
+                    after = Some(judge::judge(store, guard, from, &append.events, deadline).await?);
                 }
                 continue;
             }
@@ -83,48 +79,6 @@ fn appended(append: &Prepared, position: u64, last_version: Option<u64>) -> Appe
 fn version_mismatch(append: &Prepared, actual: u64) -> Result<Error> {
     let judged = append.stream.as_ref().map_or(Ok(()), |stream| stream.judge(actual));
     judged.err().ok_or_else(|| call::unknown_outcome("a version"))
-}
-
-/// Judges a condition that reaches far back, without the lock; what is returned is the log's head, from where on the
-/// lock's holder has to look.
-///
-/// If the events are there already, the condition says nothing: their first append may have broken it itself. Whether
-/// the log holds what the condition is based on, the procedure has looked at before it said that it is far.
-async fn judge(
-    store: &PostgresEventStore,
-    guard: &PreparedGuard,
-    after: After,
-    events: &[NewEvent],
-    deadline: Deadline,
-) -> Result<After> {
-    let _right = store.group.judge(deadline).await?;
-    let lease = store.router.lease_primary(deadline).await?;
-    let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
-    let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(&*ids)];
-    // A bound that lets everything through could still tempt the planner to use the primary key for it.
-    let after = (after.position() > 0).then_some(after.position());
-    let mut filter =
-        filter_sql::selection(&guard.filter, Bounds { after, ..Bounds::default() }, &store.log.keys, &mut params);
-    if guard.filter.items().is_none() {
-        // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
-        filter.push_str(" ORDER BY e.position LIMIT 1");
-    }
-    let sql = store.log.judge.with(&filter);
-    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
-    let read = |row: &Row| -> Result<_, Unreadable> {
-        let broken_at: Option<i64> = row.try_get(2)?;
-        let broken_type: Option<String> = row.try_get(3)?;
-        let repeated: bool = row.try_get(4)?;
-        Ok((wire::mark(row, 0)?, broken_at.map(wire::position).transpose()?, broken_type, repeated))
-    };
-    let row = rows.first().map(read).transpose().map_err(wire::unreadable)?;
-    let (head, broken_at, broken_type, repeated) = row.unwrap_or_default();
-    match (broken_at, broken_type) {
-        (Some(position), Some(event_type)) if !repeated => {
-            Err(refusal::conflict(position, event_type).with_node(Arc::clone(lease.node().name())))
-        }
-        _ => Ok(head.map_or(After::Position(0), After::Mark)),
-    }
 }
 
 /// Works the line off, one batch after the other, until nobody waits.

@@ -2,19 +2,12 @@
 
 use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
-use uuid::Uuid;
-
-use super::{
-    PostgresEventStore, failure,
-    filter_sql::{self, Param},
-    wire,
-};
+use super::{PostgresEventStore, failure, filter_sql, wire};
 use crate::{
-    AppendCondition, Filter,
+    AppendCondition,
     error::{Error, Result},
-    filter::Bounds,
     router::{Deadline, Effect},
-    store::{BoxFuture, condition::After},
+    store::BoxFuture,
 };
 
 /// The plan of a condition that is about to be asked for: await it, after changing its limit if need be.
@@ -104,20 +97,6 @@ impl PostgresEventStore {
     /// ```
     pub fn explain_condition<'a>(&'a self, condition: &'a AppendCondition) -> ExplainCondition<'a> {
         ExplainCondition { store: self, condition, limit: None }
-    }
-
-    /// The statement that looks for an event that matches, behind this place, and for the ids of the append itself.
-    fn judgement<'a>(&self, filter: &'a Filter, after: After, ids: &'a [Uuid]) -> (String, Vec<Param<'a>>) {
-        let mut params: Vec<Param<'a>> = vec![Box::new(ids)];
-        // A bound that lets everything through could still tempt the planner to use the primary key for it.
-        let after = (after.position() > 0).then_some(after.position());
-        let bounds = Bounds { after, ..Bounds::default() };
-        let mut selection = filter_sql::selection(filter, bounds, &self.log.keys, &mut params);
-        if filter.items().is_none() {
-            // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
-            selection.push_str(" ORDER BY e.position LIMIT 1");
-        }
-        (self.log.judge.with(&selection), params)
     }
 }
 

@@ -38,6 +38,7 @@ mod floor;
 mod group;
 mod hot_key;
 mod index;
+mod judge;
 mod known;
 mod load;
 mod merge;
