@@ -226,7 +226,8 @@ impl<'a> Bench<'a> {
             Lane::new("INSERT", insert::crew(url, library, boundaries::PROCS, PROCESSES * TASKS).await?, control),
         ];
         take_turns(name, &mut lanes, plan).await?;
-        report.lanes("4 processes", &lanes);
+        let waits = if name.contains("remote_apply") { ", and a replica has to have applied each commit" } else { "" };
+        report.lanes(&format!("4 processes{waits}"), &lanes);
         let [ours, insert] = &lanes;
         let value = paired(ours, insert, Sample::per_second, |ours, insert| ours / insert);
         report.figure(name, value, "per second: 4 processes of 16 tasks ÷ INSERTs over 64 connections");

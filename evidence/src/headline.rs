@@ -20,8 +20,12 @@ const FIGURES: [(&str, &str, &str); 14] = [
     ("decide", "cycle_vs_origin", "latency of a command ÷ of the origin's query and append"),
     ("growth", "append_growth", "latency of an append to the long log ÷ to a short one"),
     ("route", "decision_ns", "nanoseconds of a routing decision"),
-    ("peers", "worst_postgres_peer_ratio", "guarded appends, the worst row ÷ the best exact store on PostgreSQL"),
-    ("peers", "umadb_ratio", "… ÷ UmaDB"),
+    (
+        "peers",
+        "worst_postgres_peer_ratio",
+        "guarded appends of 16 and 64 writers ÷ of other stores on PostgreSQL that the oracle found exact, the worst row",
+    ),
+    ("peers", "umadb_ratio", "… ÷ of UmaDB, contended ones too, the worst row"),
     ("scale", "disk_vs_origin", "bytes on disk for each event ÷ of the origin's table with its indexes"),
     ("drill-failover", "detection_median_ms", "milliseconds from a promotion until the router knows"),
 ];
@@ -68,7 +72,10 @@ mod tests {
         let block = block(&Evidence(PARTS.iter().map(|part| Entry { part, data: of(part.name) }).collect()));
         assert!(block.contains("| 32 tasks: guarded appends per second ÷ plain INSERTs | 2.50 | ≥ 2 |"), "{block}");
         assert!(block.contains("| 256 tasks ÷ the same INSERTs | not measured | ≥ 3 |"), "{block}");
-        assert!(block.contains("| … ÷ UmaDB | not measured: no Python | ≥ 1 |"), "{block}");
+        assert!(
+            block.contains("| … ÷ of UmaDB, contended ones too, the worst row | not measured: no Python | ≥ 1 |"),
+            "{block}"
+        );
         assert!(block.contains("until the router knows | 12.3 |"), "{block}");
         assert!(block.contains("short runs") && block.contains("docs/evidence/README.md"));
     }

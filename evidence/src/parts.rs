@@ -47,7 +47,7 @@ pub(crate) const PARTS: [Part; 19] = [
     },
     drill("drill-append", "contended appends while things break", "append --seconds 5", "append --seconds 60"),
     drill("drill-decide", "commands, in the same way", "decide --seconds 5", "decide --seconds 60"),
-    drill("drill-consume", "consumers, through a failover", "consume --events 10000", "consume --events 200000"),
+    drill("drill-consume", "consumers, through a failover", "consume --events 60000", "consume --events 200000"),
     drill("drill-failover", "primaries that are lost and come back", "failover --rounds 3", "failover --rounds 6"),
     drill(
         "drill-failover-lossy",

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use crate::axis::{Axis, Scale};
 
 const WIDTH: f64 = 760.0;
-const HEIGHT: f64 = 420.0;
+const HEIGHT: f64 = 436.0;
 const LEFT: f64 = 76.0;
 const RIGHT: f64 = 20.0;
-const TOP: f64 = 44.0;
+const TOP: f64 = 60.0;
 const BOTTOM: f64 = 60.0;
 const LEGEND_LINE: f64 = 20.0;
-const LEGENDS_A_LINE: usize = 3;
+const LEGENDS_A_LINE: usize = 2;
 
 /// Told apart by those who see colours otherwise, too (Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a", "#b2a800"];
@@ -29,7 +29,7 @@ pub(crate) struct Series {
     pub(crate) filled: bool,
 }
 
-/// What happened at a moment: an upright line.
+/// What happened at a moment: an upright line with a number, and below what it means.
 #[derive(Clone, Debug)]
 pub(crate) struct Mark {
     pub(crate) at: f64,
@@ -53,7 +53,8 @@ impl Plot {
         let all = || self.series.iter().flat_map(|series| &series.points);
         let x = Axis::over(self.x_scale, all().map(|(x, _)| *x))?;
         let y = Axis::over(self.y_scale, all().map(|(_, y)| *y))?;
-        let height = HEIGHT + LEGEND_LINE * self.series.len().div_ceil(LEGENDS_A_LINE) as f64;
+        let lines = self.series.len().div_ceil(LEGENDS_A_LINE) + self.marks.len().div_ceil(LEGENDS_A_LINE);
+        let height = HEIGHT + LEGEND_LINE * lines as f64;
         let right = WIDTH - RIGHT;
         let bottom = HEIGHT - BOTTOM;
         let at = |(px, py): (f64, f64)| (LEFT + x.part(px) * (right - LEFT), bottom - y.part(py) * (bottom - TOP));
@@ -90,9 +91,8 @@ impl Plot {
                 "<line class=\"axis\" stroke-dasharray=\"3 3\" x1=\"{left:.1}\" y1=\"{TOP}\" x2=\"{left:.1}\" y2=\"{bottom}\"/>"
             );
             // One below the other, so that neighbours can be read.
-            let row = TOP + 14.0 + 14.0 * (number % 6) as f64;
-            let (anchor, beside) = if left > WIDTH * 0.7 { ("end", left - 4.0) } else { ("start", left + 4.0) };
-            text(&mut out, anchor, beside, row, &mark.text);
+            let above = TOP - 4.0 - 12.0 * ((number + 1) % 2) as f64;
+            text(&mut out, "middle", left, above, &(number + 1).to_string());
         }
         self.draw_legend(&mut out);
         out.push_str("</svg>\n");
@@ -140,6 +140,14 @@ impl Plot {
                 writeln!(out, "<rect fill=\"{colour}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\"/>", y - 4.0);
             text(out, "start", x + 18.0, y + 7.0, &series.name);
         }
+        let below = HEIGHT + LEGEND_LINE * self.series.len().div_ceil(LEGENDS_A_LINE) as f64;
+        // Down the first column, then down the next: they are in the order of time.
+        let rows = self.marks.len().div_ceil(LEGENDS_A_LINE).max(1);
+        for (number, mark) in self.marks.iter().enumerate() {
+            let x = LEFT + column * (number / rows) as f64;
+            let y = below + LEGEND_LINE * (number % rows) as f64;
+            text(out, "start", x, y + 7.0, &format!("{}: {} ({:.1})", number + 1, mark.text, mark.at));
+        }
     }
 }
 
@@ -173,7 +181,7 @@ mod tests {
     fn points_are_where_their_values_are() {
         let svg = plot(vec![series("ours", false, &[(0.0, 0.0), (50.0, 100.0), (100.0, 50.0)])]).svg().unwrap();
         // The axes end at 100: the corners, and the middle of the right side.
-        assert!(svg.contains("points=\"76.0,360.0 408.0,44.0 740.0,202.0\""), "{svg}");
+        assert!(svg.contains("points=\"76.0,376.0 408.0,60.0 740.0,218.0\""), "{svg}");
         assert_eq!(svg.matches("<circle").count(), 3);
     }
 
@@ -190,6 +198,15 @@ mod tests {
         let svg = plot(vec![lower, upper]).svg().unwrap();
         let place = |colour: &str| svg.find(&format!("<polygon fill=\"{colour}\"")).unwrap();
         assert!(place(COLOURS[1]) < place(COLOURS[0]));
+    }
+
+    #[test]
+    fn a_mark_is_a_line_and_a_number_that_is_explained() {
+        let mut plot = plot(vec![series("ours", false, &[(0.0, 1.0), (100.0, 2.0)])]);
+        plot.marks = vec![Mark { at: 50.0, text: "one is killed".to_owned() }];
+        let svg = plot.svg().unwrap();
+        assert!(svg.contains("x1=\"408.0\" y1=\"60\" x2=\"408.0\""), "{svg}");
+        assert!(svg.contains(">1</text>") && svg.contains(">1: one is killed (50.0)</text>"), "{svg}");
     }
 
     #[test]
