@@ -9,7 +9,7 @@ use crate::{
     guarded, hot, insert,
     library::Library,
     origin, procs,
-    report::{Report, print_lanes, print_title},
+    report::{Report, print_title},
     rounds::{Control, Lane, Plan, paired, take_turns},
     server,
     side::Sample,
@@ -55,7 +55,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     if FIGURES.iter().any(|name| *name != "procs4_remote_apply_vs_insert" && args.wants(&[name])) {
         let cluster = server::start(args, &saved, 0, &[]).await?;
         let bench = Bench::new(args, &cluster).await?;
-        server::print_facts(args, &cluster, &bench.control).await?;
+        server::print_facts(args, &cluster, &bench.control, &mut report).await?;
         bench.prove().await?;
         bench.one_writer(&mut report).await?;
         bench.tasks(&mut report).await?;
@@ -74,8 +74,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         println!("\nwith one replica: {}", server::shown(&bench.control, &["synchronous_commit"]).await?);
         bench.procs("procs4_remote_apply_vs_insert", &mut report).await?;
     }
-    report.print(args, FIGURES);
-    Ok(())
+    report.print(args, FIGURES)
 }
 
 struct Bench<'a> {
@@ -124,7 +123,7 @@ impl<'a> Bench<'a> {
             ),
         ];
         take_turns("one writer", &mut lanes, plan).await?;
-        print_lanes("one writer", &lanes);
+        report.lanes("one writer", &lanes);
         let [ours, insert] = &lanes;
         let p50 = |sample: &Sample| sample.percentile(50);
         let [ratio, extra] = ONE_WRITER;
@@ -168,7 +167,7 @@ impl<'a> Bench<'a> {
             lanes.push(Lane::new("… and one with after 0", guarded::mixed(usual, store, library), control));
         }
         take_turns("tasks", &mut lanes, plan).await?;
-        print_lanes("tasks with a boundary each", &lanes);
+        report.lanes("tasks with a boundary each", &lanes);
         let lane = |name: &str| lanes.iter().find(|lane| lane.name == name);
         let ratio = |one: &str, other: &str| -> Option<f64> {
             Some(paired(lane(one)?, lane(other)?, Sample::per_second, |one, other| one / other))
@@ -199,7 +198,7 @@ impl<'a> Bench<'a> {
             Lane::new("origin's, with a lock", hot::theirs(url, library, boundaries::HOT, 32).await?, control),
         ];
         take_turns("hot boundary", &mut lanes, plan).await?;
-        print_lanes("32 tasks on one boundary, trying again after each conflict", &lanes);
+        report.lanes("32 tasks on one boundary, trying again after each conflict", &lanes);
         let [ours, theirs] = &lanes;
         if lanes.iter().any(|lane| lane.samples.iter().all(|sample| sample.conflicts == 0)) {
             return Err("no conflict on a boundary that 32 tasks share: these appends are not guarded".into());
@@ -227,7 +226,8 @@ impl<'a> Bench<'a> {
             Lane::new("INSERT", insert::crew(url, library, boundaries::PROCS, PROCESSES * TASKS).await?, control),
         ];
         take_turns(name, &mut lanes, plan).await?;
-        print_lanes("4 processes", &lanes);
+        let waits = if name.contains("remote_apply") { ", and a replica has to have applied each commit" } else { "" };
+        report.lanes(&format!("4 processes{waits}"), &lanes);
         let [ours, insert] = &lanes;
         let value = paired(ours, insert, Sample::per_second, |ours, insert| ours / insert);
         report.figure(name, value, "per second: 4 processes of 16 tasks ÷ INSERTs over 64 connections");

@@ -20,7 +20,7 @@ use crate::{
     args::Args,
     fixture, guarded,
     progress::Progress,
-    report::{Report, number, print_lanes, print_title},
+    report::{Report, number, print_title},
     rounds::{Control, Lane, Plan, median, paired, take_turns},
     server,
     side::{Boxed, Sample, Side, Table},
@@ -48,8 +48,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     if args.wants(&[idle]) {
         idly(args, idle, &mut report).await?;
     }
-    report.print(args, FIGURES);
-    Ok(())
+    report.print(args, FIGURES)
 }
 
 /// A subscription from the beginning of the log. A round goes on until it has all events.
@@ -90,14 +89,14 @@ async fn caught_up(args: &Args, name: &'static str, report: &mut Report) -> Outc
     let cluster = server::start(args, &saved, 0, &[]).await?;
     let url = cluster.primary().url_for(DATABASE);
     let control = Control::connect(&url).await?;
-    server::print_facts(args, &cluster, &control).await?;
+    server::print_facts(args, &cluster, &control, report).await?;
     let (store, events) = (guarded::store(&url, 2).await?, args.events);
     let mut lanes = [
         Lane::new("subscription", CatchUp { store, events }, &control),
         Lane::new("COPY", Copied { client: server::connect(&url).await?, events }, &control),
     ];
     take_turns(name, &mut lanes, Plan { rounds: args.pick(5, 5), span: Duration::ZERO }).await?;
-    print_lanes("all events, in batches of 1000", &lanes);
+    report.lanes("all events, in batches of 1000", &lanes);
     let [ours, copy] = &lanes;
     let value = paired(ours, copy, Sample::per_second, |ours, copy| ours / copy);
     report.figure(name, value, "events per second of a subscription that catches up ÷ of COPY, binary");

@@ -7,9 +7,9 @@ use mainstem::{
 use crate::{
     Outcome,
     bare::Bare,
+    fill::LOG,
     insert::{Insert, PLAIN},
     library::{Boundary, DECISIVE, Library},
-    load::LOG,
     origin::{ORIGIN, Origin},
     reads::Course,
     side::{Crew, Step, Worker},

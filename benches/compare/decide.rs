@@ -10,7 +10,7 @@ use crate::{
     library::Library,
     origin::Origin,
     reads::Course,
-    report::{Report, print_lanes, print_title},
+    report::{Report, print_title},
     rounds::{Control, Lane, Plan, paired, take_turns},
     server,
     side::Sample,
@@ -25,8 +25,8 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let url = cluster.primary().url_for(DATABASE);
     let library = Library::new(args.seed, args.events);
     let control = Control::connect(&url).await?;
-    server::print_facts(args, &cluster, &control).await?;
     let mut report = Report::new("decide");
+    server::print_facts(args, &cluster, &control, &mut report).await?;
 
     // One connection for reads and one for appends, as by hand.
     let store = guarded::store(&url, 2).await?;
@@ -42,7 +42,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     ];
     let plan = Plan { rounds: args.pick(9, 21), span: args.span(400, 1000) };
     take_turns("decide", &mut lanes, plan).await?;
-    print_lanes("one task: a model of two parts, a decision, an append", &lanes);
+    report.lanes("one task: a model of two parts, a decision, an append", &lanes);
     let [ours, bare, origin] = &lanes;
     let p50 = |sample: &Sample| sample.percentile(50);
     let ratio = |other: &Lane| paired(ours, other, p50, |ours, other| ours / other);
@@ -53,6 +53,5 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     if args.wants(&[vs_origin]) {
         report.figure(vs_origin, ratio(origin), "p50 of a command ÷ of the origin's query and append on a bare client");
     }
-    report.print(args, FIGURES);
-    Ok(())
+    report.print(args, FIGURES)
 }

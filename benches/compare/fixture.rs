@@ -10,12 +10,12 @@ use std::{
 
 use mainstem::testing::{LocalCluster, Programs};
 
-use crate::{Outcome, args::Args, library::Library, load};
+use crate::{Outcome, args::Args, fill, library::Library};
 
 /// What the fixture depends on besides its name: with other text, it is made anew.
 const SOURCES: [&str; 4] = [
     include_str!("library.rs"),
-    include_str!("load.rs"),
+    include_str!("fill.rs"),
     include_str!("sql/peers.sql"),
     include_str!("sql/fill_peers.sql"),
 ];
@@ -70,7 +70,7 @@ pub(crate) async fn saved(args: &Args, kind: &str, databases: &[Database]) -> Ou
         let client = crate::server::connect(&primary.url()).await?;
         client.batch_execute(&format!("CREATE DATABASE {}", database.name)).await?;
         let library = Library::new(args.seed, database.events);
-        load::load(&primary.url_for(database.name), &library, database).await?;
+        fill::fill(&primary.url_for(database.name), &library, database).await?;
     }
     cluster.primary().stop().await?;
     let unfinished = args.folder.join(format!("unfinished-{}", std::process::id()));

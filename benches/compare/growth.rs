@@ -1,5 +1,7 @@
 //! `compare growth`: the same on a long log and on a short one, side by side on one server.
 
+use std::path::PathBuf;
+
 use mainstem::PostgresEventStore;
 
 use crate::{
@@ -9,7 +11,7 @@ use crate::{
     guarded::{self, Ask},
     library::Library,
     reads,
-    report::{Report, print_lanes, print_title},
+    report::{Report, print_title},
     rounds::{Control, Lane, Plan, paired, take_turns},
     server,
     side::Sample,
@@ -20,6 +22,18 @@ pub(crate) const FIGURES: &[&str] = &["append_growth", "query_growth", "absent_g
 
 /// The length of the short log.
 const SHORT: u64 = 10_000;
+
+/// Logs of lengths that grow by ten, in one fixture, which `scale` has, too.
+const LENGTHS: [(u64, &str); 4] = [(SHORT, "log4"), (100_000, "log5"), (1_000_000, "log6"), (10_000_000, "log7")];
+
+/// The saved cluster with these logs, the longest one as long as was asked for.
+pub(crate) async fn logs(args: &Args, events: u64) -> Outcome<(PathBuf, Vec<Database>)> {
+    let shorter = LENGTHS.iter().filter(|(length, _)| *length < events);
+    let lengths = shorter.copied().chain([(events, "longest")]);
+    let databases: Vec<_> =
+        lengths.map(|(events, name)| Database { name, events, peers: false, tagged: false }).collect();
+    Ok((fixture::saved(args, "growth", &databases).await?, databases))
+}
 
 /// One of the two logs.
 struct Log {
@@ -34,9 +48,8 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     if args.events <= SHORT {
         return Err(format!("--events {}: use more than the {SHORT} of the short log", args.events).into());
     }
-    let short = Database { name: "short", events: SHORT, peers: false, tagged: false };
-    let long = Database { name: "long", events: args.events, peers: false, tagged: false };
-    let saved = fixture::saved(args, "growth", &[short, long]).await?;
+    let (saved, logs) = logs(args, args.events).await?;
+    let [short, .., long] = logs[..] else { return Err("no two logs".into()) };
     let cluster = server::start(args, &saved, 0, &[]).await?;
     let open = async |Database { name, events, .. }: Database| {
         let url = cluster.primary().url_for(name);
@@ -44,10 +57,10 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         Outcome::Ok(Log { library: Library::new(args.seed, events), store, control, url })
     };
     let (short, long) = (open(short).await?, open(long).await?);
-    server::print_facts(args, &cluster, &long.control).await?;
+    let mut report = Report::new("growth");
+    server::print_facts(args, &cluster, &long.control, &mut report).await?;
     println!("compared    with {SHORT} events");
     guarded::prove(&long.store, &long.library, 100).await?;
-    let mut report = Report::new("growth");
     // First, while this process is as small as it gets.
     if args.wants(&["stream_rss_mib"]) {
         let growth = streams::growth(&long.store, args.events).await?;
@@ -60,8 +73,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     append(args, &long, &short, &mut report).await?;
     query(args, &long, &short, &mut report).await?;
     absent(args, &long, &mut report).await?;
-    report.print(args, FIGURES);
-    Ok(())
+    report.print(args, FIGURES)
 }
 
 const P50: fn(&Sample) -> f64 = |sample| sample.percentile(50);
@@ -77,7 +89,7 @@ async fn append(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Ou
     let mut lanes = [lane("guarded append, long log", long)?, lane("guarded append, short log", short)?];
     let plan = Plan { rounds: args.pick(24, 80), span: args.span(100, 150) };
     take_turns("appends", &mut lanes, plan).await?;
-    print_lanes("one writer", &lanes);
+    report.lanes("one writer", &lanes);
     let [long, short] = &lanes;
     report.figure(
         name,
@@ -96,7 +108,7 @@ async fn query(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Out
     let mut lanes = [lane("query, long log", long), lane("query, short log", short)];
     let plan = Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) };
     take_turns("queries", &mut lanes, plan).await?;
-    print_lanes("one reader, 4 types and 2 predicates", &lanes);
+    report.lanes("one reader, 4 types and 2 predicates", &lanes);
     let [long, short] = &lanes;
     report.figure(name, paired(long, short, P50, |long, short| long / short), "p50 of a query: long ÷ short log");
     Ok(())
@@ -120,7 +132,7 @@ async fn absent(args: &Args, long: &Log, report: &mut Report) -> Outcome {
     ];
     let plan = Plan { rounds: args.pick(7, 15), span: args.span(300, 1000) };
     take_turns("absent guard", &mut lanes, plan).await?;
-    print_lanes("one writer, plan_cache_mode=force_generic_plan synchronous_commit=off", &lanes);
+    report.lanes("one writer, plan_cache_mode=force_generic_plan synchronous_commit=off", &lanes);
     let [guarded, unguarded, _] = &lanes;
     let value = paired(guarded, unguarded, P50, |guarded, unguarded| (guarded - unguarded) / 1000.0);
     report.figure(name, value, "p50 of an append guarded by an absent id, without after, − of one without a guard");

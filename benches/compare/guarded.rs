@@ -6,8 +6,8 @@ use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore, Pr
 
 use crate::{
     Outcome,
+    fill::LOG,
     library::{Boundary, Library},
-    load::LOG,
     side::{Crew, Step, Worker},
 };
 

@@ -7,8 +7,8 @@ use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore};
 
 use crate::{
     Outcome,
+    fill::LOG,
     library::{Boundary, Library},
-    load::LOG,
     origin::{ORIGIN, Origin},
     side::{Crew, Step, Worker},
 };

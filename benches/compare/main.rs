@@ -1,21 +1,21 @@
 //! The store beside plain SQL and beside its origin's SQL, in one run on one server.
 //!
-//!     cargo compare append|query|decide|consume|growth|route|peers
+//!     cargo compare append|query|decide|consume|growth|route|peers|load|scale
 //!
 //! which is short for `cargo bench --features migrations,testing --bench compare -- …`; `docs/benchmarks.md` says what is
 //! measured and how. `args` has the options.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `append`, `query`, `decide`, `consume`, `growth`, `route`, `peers` | the subcommands: which sides run, and the figures |
+//! | `append`, `query`, `decide`, `consume`, `growth`, `route`, `peers`, `load`, `scale` | the subcommands: which sides run, and the figures |
 //! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
 //! | `reads`, `streams` | the readers among them |
 //! | `cycle` | those who read, decide and append |
 //! | `hot` | many tasks on one boundary, the store's and the origin's |
 //! | `procs` | the store in several processes |
-//! | `side`, `rounds`, `report` | how a side is driven, how sides take turns, what is printed |
+//! | `side`, `rounds`, `report` | how a side is driven, how sides take turns, what is printed and kept |
 //! | `library` | the events, made from a seed |
-//! | `fixture`, `load`, `server`, `disk` | the server with its data, and what it stands on |
+//! | `fixture`, `fill`, `server`, `disk` | the server with its data, and what it stands on |
 
 mod append;
 mod args;
@@ -24,6 +24,7 @@ mod consume;
 mod cycle;
 mod decide;
 mod disk;
+mod fill;
 mod fixture;
 mod growth;
 mod guarded;
@@ -41,6 +42,7 @@ mod reads;
 mod report;
 mod rounds;
 mod route;
+mod scale;
 mod server;
 mod side;
 mod streams;
@@ -86,7 +88,10 @@ async fn run(command: Command) -> Outcome {
         Command::Route(args) => route::run(&args).await,
         Command::Peers(args) => peers::run(&args).await,
         Command::Peer => peers::work().await,
+        Command::Load(args) => load::run(&args).await,
+        Command::Scale(args) => scale::run(&args).await,
         Command::Worker => procs::work().await,
+        Command::Loader => load::work().await,
         Command::Help => Ok(()),
     }
 }

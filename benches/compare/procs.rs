@@ -13,14 +13,15 @@ use tokio::{
 };
 
 use crate::{
-    Outcome, guarded,
+    Outcome,
+    fill::LOG,
+    guarded,
     library::Library,
-    load::LOG,
     side::{Boxed, Sample, Side, Table, begin, drive},
 };
 
 /// For one answer, beyond the length of the round.
-const LIMIT: Duration = Duration::from_secs(180);
+pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// The first line.
 #[derive(Debug, Deserialize, Serialize)]
@@ -49,7 +50,8 @@ enum Order {
     Run(u64),
 }
 
-struct Process {
+/// A process that answers line by line.
+pub(crate) struct Process {
     // Killed when dropped.
     _child: Child,
     input: ChildStdin,
@@ -57,12 +59,27 @@ struct Process {
 }
 
 impl Process {
-    async fn send(&mut self, what: &impl Serialize) -> Outcome {
+    /// This program once more, as `role`; the first line tells it the rest.
+    pub(crate) async fn start(role: &str, first: &impl Serialize) -> Outcome<Self> {
+        let mut child = Command::new(std::env::current_exe()?)
+            .arg(role)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let input = child.stdin.take().ok_or("no standard input")?;
+        let output = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
+        let mut process = Self { _child: child, input, output };
+        process.send(first).await?;
+        Ok(process)
+    }
+
+    pub(crate) async fn send(&mut self, what: &impl Serialize) -> Outcome {
         let line = serde_json::to_string(what)? + "\n";
         Ok(self.input.write_all(line.as_bytes()).await?)
     }
 
-    async fn receive<T: DeserializeOwned>(&mut self, limit: Duration) -> Outcome<T> {
+    pub(crate) async fn receive<T: DeserializeOwned>(&mut self, limit: Duration) -> Outcome<T> {
         let line =
             timeout(limit, self.output.next_line()).await.map_err(|_| format!("no answer within {limit:?}"))??;
         Ok(serde_json::from_str(&line.ok_or("a worker has ended; its reason is on standard error")?)?)
@@ -85,18 +102,9 @@ impl Procs {
     ) -> Outcome<Self> {
         let mut started = Vec::new();
         for process in 0..processes {
-            let mut child = Command::new(std::env::current_exe()?)
-                .arg("worker")
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .kill_on_drop(true)
-                .spawn()?;
-            let input = child.stdin.take().ok_or("no standard input")?;
-            let output = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
-            let mut started_one = Process { _child: child, input, output };
             let (first, connections) = (first + process * tasks, u32::try_from(tasks)?);
-            started_one.send(&Task { url: url.to_owned(), seed, events, first, tasks, connections }).await?;
-            started.push(started_one);
+            let task = Task { url: url.to_owned(), seed, events, first, tasks, connections };
+            started.push(Process::start("worker", &task).await?);
         }
         Ok(Self { processes: started, connections: usize::try_from(processes * tasks)? })
     }

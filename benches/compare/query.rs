@@ -15,7 +15,7 @@ use crate::{
     library::Library,
     origin::Origin,
     reads::{self, Course, Paced, UnderAppends},
-    report::{Report, number, print_lanes, print_title},
+    report::{Report, number, print_title},
     rounds::{Control, Lane, Plan, median, paired, take_turns},
     server,
     side::Sample,
@@ -39,13 +39,12 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let url = cluster.primary().url_for(DATABASE);
     let library = Library::new(args.seed, args.events);
     let control = Control::connect(&url).await?;
-    server::print_facts(args, &cluster, &control).await?;
     let mut report = Report::new("query");
+    server::print_facts(args, &cluster, &control, &mut report).await?;
     compare(args, &url, &library, &control, &mut report).await?;
     stream(args, &url, &control, &mut report).await?;
     under_appends(args, &url, &library, &control, &mut report).await?;
-    report.print(args, FIGURES);
-    Ok(())
+    report.print(args, FIGURES)
 }
 
 async fn compare(args: &Args, url: &str, library: &Library, control: &Control, report: &mut Report) -> Outcome {
@@ -67,7 +66,7 @@ async fn compare(args: &Args, url: &str, library: &Library, control: &Control, r
     ];
     let plan = Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) };
     take_turns("query", &mut lanes, plan).await?;
-    print_lanes("one reader, 4 types and 2 predicates", &lanes);
+    report.lanes("one reader, 4 types and 2 predicates", &lanes);
     let [ours, bare, origin] = &lanes;
     let p50 = |sample: &Sample| sample.percentile(50);
     let ratio = |other: &Lane| paired(ours, other, p50, |ours, other| ours / other);
@@ -121,7 +120,7 @@ async fn stream(args: &Args, url: &str, control: &Control, report: &mut Report) 
         Lane::new("COPY, binary", copied, control),
     ];
     take_turns("stream", &mut lanes, Plan { rounds: args.pick(5, 7), span: Duration::ZERO }).await?;
-    print_lanes("all events, one by one", &lanes);
+    report.lanes("all events, one by one", &lanes);
     let [stream, copy] = &lanes;
     let value = paired(stream, copy, Sample::per_second, |stream, copy| stream / copy);
     report.figure(
@@ -156,7 +155,7 @@ async fn under_appends(args: &Args, url: &str, library: &Library, control: &Cont
     ];
     let plan = Plan { rounds: args.pick(5, 9), span: args.span(1000, 3000) };
     take_turns("query under appends", &mut lanes, plan).await?;
-    print_lanes("one reader, while others append", &lanes);
+    report.lanes("one reader, while others append", &lanes);
     let [under, idle] = &lanes;
     let p99 = |sample: &Sample| sample.percentile(99);
     #[expect(clippy::cast_precision_loss, reason = "three digits of it are printed")]

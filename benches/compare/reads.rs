@@ -8,9 +8,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::{
     Outcome,
     bare::Bare,
+    fill::LOG,
     guarded::Guarded,
     library::{Boundary, Library},
-    load::LOG,
     origin::Origin,
     side::{Boxed, Crew, Sample, Side, Step, Table, Worker, begin, drive},
 };

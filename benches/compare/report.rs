@@ -1,22 +1,32 @@
-//! What a run prints.
+//! What a run prints, and keeps for `--json`: one form for all subcommands.
 
-use std::time::SystemTime;
+use std::{path::Path, time::SystemTime};
+
+use serde_json::{Map, Value, json};
 
 use crate::{
+    Outcome,
     args::Args,
     rounds::{Lane, median},
+    side::Sample,
 };
 
-/// The figures of a run, in the order of their names' list.
+/// Whoever reads the files knows by it what to expect.
+const FORM: u64 = 1;
+
+/// The figures of a run, in the order of their names' list, and the tables that they are made from.
 #[derive(Debug)]
 pub(crate) struct Report {
     topic: &'static str,
     figures: Vec<(&'static str, f64, String)>,
+    facts: Value,
+    tables: Vec<Value>,
+    left_out: Vec<Value>,
 }
 
 impl Report {
     pub(crate) fn new(topic: &'static str) -> Self {
-        Self { topic, figures: Vec::new() }
+        Self { topic, figures: Vec::new(), facts: Value::Null, tables: Vec::new(), left_out: Vec::new() }
     }
 
     /// A figure, and what it was made of.
@@ -24,8 +34,30 @@ impl Report {
         self.figures.push((name, value, made_of.into()));
     }
 
-    /// The figures; the last line is for programs.
-    pub(crate) fn print(mut self, args: &Args, order: &[&str]) {
+    /// What the figures stand on.
+    pub(crate) fn facts(&mut self, facts: Value) {
+        self.facts = facts;
+    }
+
+    /// A table of another kind than sides that take turns; its rows are in `lanes`.
+    pub(crate) fn table(&mut self, table: Value) {
+        self.tables.push(table);
+    }
+
+    /// Who could not take part, and why.
+    pub(crate) fn left_out(&mut self, who: &str, reason: &str) {
+        self.left_out.push(json!({ "name": who, "reason": reason }));
+    }
+
+    /// Prints and keeps the sides as they are: medians over the rounds, with the lowest and the highest round.
+    pub(crate) fn lanes(&mut self, title: &str, lanes: &[Lane]) {
+        print_lanes(title, lanes);
+        let rows: Vec<Value> = lanes.iter().map(row).collect();
+        self.table(json!({ "title": title, "lanes": rows }));
+    }
+
+    /// The figures; the last line is for programs. Then the file that was asked for.
+    pub(crate) fn print(mut self, args: &Args, order: &[&str]) -> Outcome {
         self.figures.sort_by_key(|(name, ..)| order.iter().position(|other| other == name));
         println!();
         for (name, value, made_of) in &self.figures {
@@ -38,18 +70,77 @@ impl Report {
         let pairs: Vec<String> =
             self.figures.iter().map(|(name, value, _)| format!("{name}={}", number(*value))).collect();
         println!("compare {}: {}", self.topic, pairs.join(" "));
+        self.save(args)
+    }
+
+    /// All of it as JSON, if that was asked for.
+    pub(crate) fn save(&self, args: &Args) -> Outcome {
+        args.json.as_deref().map_or(Ok(()), |file| write(file, &self.json(args)))
+    }
+
+    fn json(&self, args: &Args) -> Value {
+        let figures: Vec<Value> = self
+            .figures
+            .iter()
+            .map(|(name, value, made_of)| json!({ "name": name, "value": digits(*value), "made_of": made_of }))
+            .collect();
+        json!({
+            "form": FORM,
+            "topic": self.topic,
+            "command": args.command,
+            "quick": args.quick,
+            "events": args.events,
+            "seed": args.seed,
+            "facts": self.facts,
+            "figures": figures,
+            "tables": self.tables,
+            "left_out": self.left_out,
+        })
     }
 }
 
-/// Both sides as they are: medians over the rounds, with the lowest and the highest round.
-pub(crate) fn print_lanes(title: &str, lanes: &[Lane]) {
+fn write(file: &Path, whole: &Value) -> Outcome {
+    std::fs::write(file, serde_json::to_string_pretty(whole)? + "\n")
+        .map_err(|error| format!("cannot write {}: {error}", file.display()).into())
+}
+
+fn row(lane: &Lane) -> Value {
+    let mut row = figures_of(&lane.samples);
+    row.insert("name".to_owned(), json!(lane.name));
+    row.insert("connections".to_owned(), json!(lane.connections()));
+    Value::Object(row)
+}
+
+/// What all tables say of a side: its throughput round by round, and its latencies as medians over the rounds.
+pub(crate) fn figures_of(samples: &[Sample]) -> Map<String, Value> {
+    let each = |figure: &dyn Fn(&Sample) -> f64| samples.iter().map(figure).collect::<Vec<_>>();
+    let rates: Vec<Value> = samples.iter().map(|sample| digits(sample.per_second())).collect();
+    let percentile = |hundredths| digits(median(each(&|sample| sample.percentile(hundredths))));
+    let mut row = Map::new();
+    row.insert("per_second".to_owned(), json!(rates));
+    row.insert("p50_us".to_owned(), percentile(50));
+    row.insert("p99_us".to_owned(), percentile(99));
+    row.insert("conflicts".to_owned(), json!(samples.iter().map(|sample| sample.conflicts).sum::<u64>()));
+    row
+}
+
+/// Five digits that count, as a number; nothing where there is none.
+pub(crate) fn digits(value: f64) -> Value {
+    format!("{value:.4e}")
+        .parse::<f64>()
+        .ok()
+        .filter(|value| value.is_finite())
+        .map_or(Value::Null, |value| json!(value))
+}
+
+fn print_lanes(title: &str, lanes: &[Lane]) {
     println!("\n{title}");
     println!(
         "  {:<26} {:>5} {:>6} {:>11} {:>21} {:>10} {:>10} {:>9}",
         "side", "conns", "rounds", "per second", "lowest … highest", "p50 µs", "p99 µs", "conflicts"
     );
     for lane in lanes {
-        let rates = lane.each(crate::side::Sample::per_second);
+        let rates = lane.each(Sample::per_second);
         let (lowest, highest) =
             rates.iter().fold((f64::MAX, 0_f64), |(low, high), &rate| (low.min(rate), high.max(rate)));
         let spread = format!("{} … {}", number(lowest), number(highest));
@@ -69,8 +160,12 @@ pub(crate) fn print_lanes(title: &str, lanes: &[Lane]) {
 
 /// The first line, so that a kept output says when it was made.
 pub(crate) fn print_title(topic: &str, args: &Args) {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    println!("compare {topic}{}, at {now} s since 1970", if args.quick { " --quick" } else { "" });
+    println!("compare {topic}{}, at {} s since 1970", if args.quick { " --quick" } else { "" }, now());
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 /// Three digits that count.

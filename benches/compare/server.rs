@@ -3,9 +3,16 @@
 use std::{path::Path, process::Command};
 
 use mainstem::testing::{ClusterBuilder, LocalCluster};
+use serde_json::json;
 use tokio_postgres::{Client, NoTls};
 
-use crate::{Outcome, args::Args, disk, fixture, library::Library};
+use crate::{
+    Outcome,
+    args::Args,
+    disk, fixture,
+    library::Library,
+    report::{self, Report},
+};
 
 /// More than the defaults of a test cluster: those of a small server that is used for this. No checkpoint falls into a
 /// run, whose first writes of each page would hit whoever comes next.
@@ -48,15 +55,18 @@ pub(crate) async fn connect(url: &str) -> Outcome<Client> {
     Ok(client)
 }
 
-/// Prints what the figures stand on.
-pub(crate) async fn print_facts(args: &Args, cluster: &LocalCluster, client: &Client) -> Outcome {
+/// Prints and keeps what the figures stand on.
+pub(crate) async fn print_facts(args: &Args, cluster: &LocalCluster, client: &Client, report: &mut Report) -> Outcome {
     let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
     let cpus = std::thread::available_parallelism()?;
-    println!("server      {}", version.split(" on ").next().unwrap_or_default());
+    let version = version.split(" on ").next().unwrap_or_default();
+    println!("server      {version}");
     println!("machine     {cpus} CPUs; {} threads in each client process", crate::THREADS);
-    println!("disk        {}", disk::fdatasync(cluster.programs(), &args.folder).await?);
+    let disk = disk::fdatasync(cluster.programs(), &args.folder).await?;
+    println!("disk        {disk}");
     let names = ["fsync", "full_page_writes", "synchronous_commit", "wal_sync_method", "shared_buffers", "jit"];
-    println!("settings    {}", shown(client, &names).await?);
+    let settings = shown(client, &names).await?;
+    println!("settings    {settings}");
     let library = Library::new(args.seed, args.events);
     let lengths = (1..=SAMPLE).map(|position| library.at(position).payload_json().map(|json| json.len() as u64));
     let length = lengths.sum::<Outcome<u64>>()? / SAMPLE;
@@ -64,6 +74,10 @@ pub(crate) async fn print_facts(args: &Args, cluster: &LocalCluster, client: &Cl
         "events      {} of a lending library, seed {}, payloads of {length} bytes of JSON",
         args.events, args.seed
     );
+    report.facts(json!({
+        "at": report::now(), "server": version, "cpus": cpus, "threads": crate::THREADS, "disk": disk,
+        "settings": settings, "payload_bytes": length,
+    }));
     for (name, expected) in [("fsync", "on"), ("full_page_writes", "on"), ("synchronous_commit", "on")] {
         let found: String = client.query_one(&format!("SHOW {name}"), &[]).await?.get(0);
         if found != expected {

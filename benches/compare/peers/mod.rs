@@ -22,8 +22,6 @@ mod process;
 mod rows;
 mod table;
 
-use serde_json::json;
-
 pub(crate) use self::driver::chain::chain;
 pub(crate) use self::{cast::NAMES as FIGURES, driver::tag};
 use self::{
@@ -36,7 +34,7 @@ use crate::{
     args::Args,
     fixture::{self, Database},
     library::Library,
-    report::print_title,
+    report::{Report, print_title},
     rounds::Control,
     server,
 };
@@ -56,6 +54,7 @@ pub(crate) async fn work() -> Outcome {
 
 pub(crate) async fn run(args: &Args) -> Outcome {
     print_title("peers", args);
+    let mut report = Report::new("peers");
     oracle::prove()?;
     let wanted: Vec<&'static Peer> = PEERS.iter().filter(|peer| args.wants(&[peer.name])).collect();
     let built = tokio::task::spawn_blocking({
@@ -68,7 +67,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let cluster = server::start(args, &saved, 0, &SETTINGS).await?;
     let url = cluster.primary().url_for(DATABASE);
     let control = Control::connect(&url).await?;
-    server::print_facts(args, &cluster, &control).await?;
+    server::print_facts(args, &cluster, &control, &mut report).await?;
 
     let mut lanes = vec![Lane::ours(&url).await?];
     let mut missing = Vec::new();
@@ -79,6 +78,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
             Err(error) => {
                 let reason = chain(&*error);
                 eprintln!("\nLEFT OUT: {}: {reason}\n", peer.with_version());
+                report.left_out(peer.name, &reason);
                 missing.push((peer.with_version(), reason));
             }
         }
@@ -93,21 +93,18 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let mut results = Results::default();
     for planned in rows::plan(args, &books) {
         rows::take_turns(&planned, &mut lanes, &control).await?;
-        results.add(&planned, &lanes);
+        results.add(&planned, &lanes, &mut report);
         if let Some(lane) = lanes.first()
             && let Some(reason) = &lane.out
         {
             return Err(format!("without Mainstem there is nothing to compare: {reason}").into());
         }
     }
-    if let Some(file) = &args.json {
-        let head = json!({ "events": args.events, "seed": args.seed, "quick": args.quick, "left_out": missing });
-        results.save(file, &head)?;
-    }
     if args.quick {
         println!("\nscale={}", args.events);
     }
-    results.print(&lanes, &missing, wanted.iter().filter(|peer| peer.on_postgres()).count());
+    results.print(&lanes, &missing, wanted.iter().filter(|peer| peer.on_postgres()).count(), &mut report);
+    report.save(args)?;
     match lanes.first() {
         Some(ours) if !ours.verdict.is_clean() => Err(format!("Mainstem is not exact: {:?}", ours.verdict).into()),
         _ => Ok(()),

@@ -1,6 +1,4 @@
-//! What is printed of the rows, kept as JSON for `--json`, and boiled down to the last line.
-
-use std::path::Path;
+//! What is printed of the rows, kept for `--json`, and boiled down to the last line.
 
 use serde_json::{Value, json};
 
@@ -8,12 +6,15 @@ use super::{
     lanes::Lane,
     rows::{Counts, Planned},
 };
-use crate::{Outcome, report::number, rounds::median, side::Sample};
+use crate::{
+    report::{Report, digits, figures_of, number},
+    rounds::median,
+    side::Sample,
+};
 
 /// All rows that are through.
 #[derive(Default)]
 pub(super) struct Results {
-    rows: Vec<Value>,
     ratios: Vec<Ratio>,
 }
 
@@ -25,7 +26,7 @@ struct Ratio {
 
 impl Results {
     /// Prints a row, and keeps it.
-    pub(super) fn add(&mut self, planned: &Planned, lanes: &[Lane]) {
+    pub(super) fn add(&mut self, planned: &Planned, lanes: &[Lane], report: &mut Report) {
         println!("\n{}", planned.title);
         println!(
             "  {:<46} {:>10} {:>19} {:>8} {:>8} {:>9} {:>7}  oracle",
@@ -37,7 +38,7 @@ impl Results {
             let name = lane.peer.map_or("mainstem", |peer| peer.name);
             if let Some(reason) = &lane.out {
                 println!("  {:<46} LEFT OUT: {reason}", lane.title());
-                stores.push(json!({ "store": name, "left_out": reason }));
+                stores.push(json!({ "name": name, "left_out": reason }));
                 continue;
             }
             let each = |figure: &dyn Fn(&Sample) -> f64| lane.samples.iter().map(figure).collect::<Vec<_>>();
@@ -61,21 +62,33 @@ impl Results {
                 ratio.map_or_else(String::new, number),
                 lane.row_verdict.shown(),
             );
-            stores.push(json!({
-                "store": name, "title": lane.title(), "per_second": rates, "p50_us": finite(p50), "p99_us": finite(p99),
-                "conflicts": conflicts, "ours_by_theirs": ratio, "conflicts_missed": lane.row_verdict.missed,
-                "lost": lane.row_verdict.lost, "twice": lane.row_verdict.twice,
-                "not_acknowledged": lane.row_verdict.strangers,
-            }));
+            let mut row = figures_of(&lane.samples);
+            row.extend([
+                ("name".to_owned(), json!(name)),
+                ("title".to_owned(), json!(lane.title())),
+                ("ours_by_theirs".to_owned(), ratio.map_or(Value::Null, digits)),
+                ("verdict".to_owned(), json!(lane.row_verdict.shown())),
+                ("conflicts_missed".to_owned(), json!(lane.row_verdict.missed)),
+                ("lost".to_owned(), json!(lane.row_verdict.lost)),
+                ("twice".to_owned(), json!(lane.row_verdict.twice)),
+                ("not_acknowledged".to_owned(), json!(lane.row_verdict.strangers)),
+            ]);
+            stores.push(Value::Object(row));
         }
         let row = &planned.row;
-        self.rows.push(json!({
-            "title": planned.title, "kind": row.kind, "writers": row.writers, "events": row.events, "stores": stores,
+        report.table(json!({
+            "title": planned.title, "kind": row.kind, "writers": row.writers, "events": row.events, "lanes": stores,
         }));
     }
 
     /// What came of each peer, and the last line, which is for programs.
-    pub(super) fn print(&self, lanes: &[Lane], missing: &[(String, String)], postgres_peers: usize) {
+    pub(super) fn print(
+        &self,
+        lanes: &[Lane],
+        missing: &[(String, String)],
+        postgres_peers: usize,
+        report: &mut Report,
+    ) {
         println!();
         for (title, reason) in missing {
             println!("LEFT OUT: {title}: {reason}");
@@ -100,6 +113,17 @@ impl Results {
             }
         }
         let worst = within.iter().copied().fold(f64::NAN, f64::min);
+        let made_of = format!(
+            "lowest ours ÷ theirs of guarded appends at 16 and 64 writers, among {} of {postgres_peers} stores on PostgreSQL \
+             that the oracle has found exact",
+            within.len()
+        );
+        report.figure("worst_postgres_peer_ratio", worst, made_of);
+        report.figure(
+            "umadb_ratio",
+            umadb,
+            "lowest ours ÷ UmaDB's of guarded appends at 16 and 64 writers, and of contended ones",
+        );
         println!(
             "\ncompare peers: worst_postgres_peer_ratio={} umadb_ratio={} postgres_peers_in={}/{postgres_peers}",
             number(worst),
@@ -112,15 +136,4 @@ impl Results {
         let own = self.ratios.iter().filter(|ratio| ratio.peer == peer && counts.contains(&ratio.counts));
         own.map(|ratio| ratio.value).fold(f64::NAN, f64::min)
     }
-
-    pub(super) fn save(&self, file: &Path, head: &Value) -> Outcome {
-        let mut whole = head.clone();
-        whole["rows"] = Value::Array(self.rows.clone());
-        std::fs::write(file, serde_json::to_string_pretty(&whole)? + "\n")
-            .map_err(|error| format!("cannot write {}: {error}", file.display()).into())
-    }
-}
-
-fn finite(value: f64) -> Option<f64> {
-    Some(value).filter(|value| value.is_finite())
 }

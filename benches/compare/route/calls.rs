@@ -10,7 +10,7 @@ use super::crew;
 use crate::{
     Outcome,
     args::Args,
-    report::{Report, print_lanes},
+    report::Report,
     rounds::{Control, Lane, Plan, paired, take_turns},
     server,
     side::{Step, Worker},
@@ -110,7 +110,7 @@ pub(super) async fn compare(
             Lane::new("prepared, on a bare client", crew(bare), control),
         ];
         take_turns(name, &mut lanes, Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) }).await?;
-        print_lanes(name, &lanes);
+        report.lanes(name, &lanes);
         let [ours, bare] = &lanes;
         let value = paired(ours, bare, |sample| sample.percentile(50), |ours, bare| ours / bare);
         report.figure(name, value, format!("p50 of a call ({level}), check-out included ÷ on a bare client; {how}"));

@@ -13,7 +13,7 @@ use super::crew;
 use crate::{
     Outcome,
     args::Args,
-    report::{Report, print_lanes},
+    report::Report,
     rounds::{Control, Lane, Plan, median, paired, take_turns},
     server,
     side::{Step, Worker},
@@ -68,7 +68,7 @@ pub(super) async fn extra(args: &Args, router: &Router, control: &Control, repor
         Lane::new("eventual", crew(Read::new(store, Consistency::Eventual)?), control),
     ];
     take_turns("causal", &mut lanes, Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) }).await?;
-    print_lanes("a read of one event from a replica that has it", &lanes);
+    report.lanes("a read of one event from a replica that has it", &lanes);
     let [causal, eventual] = &lanes;
     let value = paired(causal, eventual, |sample| sample.percentile(50), |causal, eventual| causal - eventual);
     report.figure(name, value, "p50 of a read at least as new as a token − of an eventual one, in µs");

@@ -8,7 +8,7 @@ use super::crew;
 use crate::{
     Outcome,
     args::Args,
-    report::{Report, print_lanes},
+    report::Report,
     rounds::{Control, Lane, Plan, median, paired, take_turns},
     side::{Sample, Step, Worker},
 };
@@ -71,7 +71,7 @@ pub(super) async fn client(args: &Args, router: &Router, url: &str, control: &Co
         Lane::new("bb8 get()", crew(Checkout::Bb8(pool)), control),
     ];
     take_turns("check-out", &mut lanes, Plan { rounds: args.pick(9, 21), span: args.span(200, 500) }).await?;
-    print_lanes("a thousand connections, one after the other, and back", &lanes);
+    report.lanes("a thousand connections, one after the other, and back", &lanes);
     let [ours, theirs] = &lanes;
     let value = paired(ours, theirs, Sample::per_second, |ours, theirs| theirs / ours);
     report.figure(name, value, "time of a check-out ÷ of bb8's, without its test");

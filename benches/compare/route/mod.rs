@@ -52,16 +52,15 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     }
     cluster.wait_until_caught_up().await?;
     let control = Control::connect(&primary).await?;
-    server::print_facts(args, &cluster, &control).await?;
     let mut report = Report::new("route");
+    server::print_facts(args, &cluster, &control, &mut report).await?;
     checkout::decision(args, &cluster, &mut report).await?;
     checkout::client(args, &router, &primary, &control, &mut report).await?;
     calls::compare(args, &router, [&primary, &replica], &control, &mut report).await?;
     causal::extra(args, &router, &control, &mut report).await?;
     trips::count(args, &cluster, &mut report).await?;
     causal::wake(args, &cluster, &mut report).await?;
-    report.print(args, FIGURES);
-    Ok(())
+    report.print(args, FIGURES)
 }
 
 fn crew<W: Worker>(worker: W) -> Crew<W> {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{
     options::Options,
     report::{Report, percentile},
+    timeline::Timeline,
     verdict,
     writers::{CALL, Writers},
 };
@@ -46,6 +47,7 @@ struct Drill {
     detected: Vec<Duration>,
     cancelled: u64,
     report: Report,
+    timeline: Option<Timeline>,
 }
 
 pub(crate) async fn run(options: &Options) -> Outcome<Report> {
@@ -56,7 +58,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let cluster = builder.start().await?;
     database::create(&cluster.primary().url(), None).await?;
     let admin = database::connect(&cluster.primary().url()).await?;
-    admin.batch_execute("CREATE TABLE drill_written (at timestamptz)").await?;
+    admin.batch_execute("CREATE TABLE drill_written (at timestamptz); CREATE INDEX ON drill_written (at)").await?;
     drop(admin);
     cluster.wait_until_caught_up().await?;
     let replicas = cluster.replicas().map(Node::url);
@@ -64,7 +66,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let router = builder.call_timeout(CALL).acquire_timeout(CALL).connect().await?;
     let writers = Writers::start(&router, options.is_broken_by("new-ids"));
     let (detected, report) = (Vec::new(), Report::default());
-    let mut drill = Drill { cluster, router, writers, detected, cancelled: 0, report };
+    let timeline = options.timeline.as_ref().map(|_| Timeline::start(&cluster, &router, &writers.journal));
+    let mut drill = Drill { cluster, router, writers, detected, cancelled: 0, report, timeline };
     for round in 0..options.rounds {
         let loss = [Loss::Killed, Loss::Frozen, Loss::Alone][round as usize % 3];
         drill.writers.progress(50).await?;
@@ -83,6 +86,12 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
 }
 
 impl Drill {
+    fn mark(&self, node: &Node, what: &str) {
+        if let Some(timeline) = &self.timeline {
+            timeline.mark(format!("{} {what}", node.name()));
+        }
+    }
+
     /// Whether the router has found the new primary.
     async fn round(&mut self, loss: Loss) -> Outcome<bool> {
         let old = &self.cluster.nodes()[self.index_of_primary()];
@@ -97,17 +106,25 @@ impl Drill {
                 let cancelled = cancel_who_waits(old).await?;
                 sleep(Duration::from_millis(100)).await;
                 old.kill().await?;
+                self.mark(old, "is killed");
                 for replica in &replicas {
                     replica.thaw().await?;
                 }
                 self.cancelled += cancelled;
             }
-            Loss::Frozen => old.freeze().await?,
-            Loss::Alone => old.kill().await?,
+            Loss::Frozen => {
+                old.freeze().await?;
+                self.mark(old, "is frozen");
+            }
+            Loss::Alone => {
+                old.kill().await?;
+                self.mark(old, "is killed");
+            }
         }
         let (new, other) = self.candidates().await?;
         let Some(detected) = self.promote(new).await? else { return Ok(false) };
         let (new, other) = (&self.cluster.nodes()[new], &self.cluster.nodes()[other]);
+        self.mark(new, "is known as the primary");
         if !matches!(loss, Loss::Alone) {
             other.rejoin().await?;
             self.writers.progress(10).await?;
@@ -117,16 +134,20 @@ impl Drill {
             Loss::Killed | Loss::Alone => old.start().await?,
         }
         take_writes_gladly(old).await?;
+        self.mark(old, "is back, as writable as ever");
         if let Loss::Alone = loss {
             new.kill().await?;
+            self.mark(new, "is killed, too");
             sleep(TEMPTATION).await;
             new.start().await?;
+            self.mark(new, "is back");
             other.rejoin().await?;
         } else {
             sleep(TEMPTATION).await;
         }
         old.rejoin().await?;
         restore_settings(old).await?;
+        self.mark(old, "is a replica");
         self.detected.push(detected);
         Ok(true)
     }
@@ -168,13 +189,17 @@ impl Drill {
         });
         node.promote().await?;
         let promoted = Instant::now();
+        self.mark(node, "is promoted");
         let Ok(known) = timeout(LIMIT, known).await else { return Ok(None) };
         Ok(Some(known?.saturating_duration_since(promoted)))
     }
 
     async fn finish(self, options: &Options) -> Outcome<Report> {
-        let Self { cluster, router, writers, mut detected, cancelled, mut report } = self;
+        let Self { cluster, router, writers, mut detected, cancelled, mut report, timeline } = self;
         writers.progress(50).await?;
+        if let (Some(timeline), Some(file)) = (timeline, &options.timeline) {
+            timeline.save(file).await?;
+        }
         let journal = writers.finish().await?;
         verdict::judge(&cluster, &journal, options.asynchronous, &mut report).await?;
         drop(router);

@@ -8,6 +8,7 @@
 //! | `silence` | nodes stop answering: nobody waits beyond a limit, nothing leaks, they are back within a second |
 //! | `shield` | all replicas are gone under ten times the load that the primary could bear: appends don't notice |
 //! | `balance` | equal replicas share equally, a slow one gets next to nothing |
+//! | `timeline` | what readers see meanwhile, for a picture of it |
 //! | `options`, `faults`, `report` | what was asked for, how to break it on purpose, what came of it |
 
 mod balance;
@@ -21,6 +22,7 @@ mod options;
 mod report;
 mod shield;
 mod silence;
+mod timeline;
 mod verdict;
 mod writers;
 

@@ -1,9 +1,12 @@
 //! What was asked for.
 
+use std::path::PathBuf;
+
 use crate::{Failure, Outcome};
 
 pub(crate) const HELP: &str = "\
-drill causal|http|failover|silence|shield|balance [--rounds N] [--judge] [--asynchronous] [--break NAME|list]
+drill causal|http|failover|silence|shield|balance [--rounds N] [--judge] [--asynchronous] [--timeline FILE]
+                                                   [--break NAME|list]
 
   causal          clients write and read, with tokens and in sessions: a thousand reads a round (default: 1000 rounds)
   http            browsers write and read through two instances: a thousand pairs a round      (default:   10 rounds)
@@ -16,6 +19,7 @@ drill causal|http|failover|silence|shield|balance [--rounds N] [--judge] [--asyn
   --reads N       of causal: the same in reads, rounded up to a thousand
   --judge         limits on time count, too: for a machine that does nothing else
   --asynchronous  for failover: commits wait for no standby; what is lost has to be told, exactly that
+  --timeline FILE for failover: who served eventual reads, how old what they saw, errors, by tenths of a second, as JSON lines
   --break NAME    break a rule first: the drill must find out. `list` prints the names.
                   Only in a build with the feature __faults.
 ";
@@ -36,6 +40,7 @@ pub(crate) struct Options {
     pub(crate) rounds: u32,
     pub(crate) judge: bool,
     pub(crate) asynchronous: bool,
+    pub(crate) timeline: Option<PathBuf>,
     pub(crate) fault: Option<String>,
 }
 
@@ -75,7 +80,7 @@ impl Options {
             Drill::Shield => 20,
             Drill::Failover | Drill::Balance => 6,
         };
-        let mut options = Self { drill, rounds, judge: false, asynchronous: false, fault: None };
+        let mut options = Self { drill, rounds, judge: false, asynchronous: false, timeline: None, fault: None };
         while let Some(option) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
             match &*option {
@@ -94,6 +99,7 @@ impl Options {
                 }
                 "--judge" => options.judge = true,
                 "--asynchronous" if drill == Drill::Failover => options.asynchronous = true,
+                "--timeline" if drill == Drill::Failover => options.timeline = Some(PathBuf::from(value()?)),
                 "--break" => match value()? {
                     list if list == "list" => return Ok(Parsed::Print(names(drill)?)),
                     name => options.fault = Some(name),

@@ -51,6 +51,12 @@ pub(crate) struct Journal {
     pub(crate) behind: Mutex<Vec<String>>,
 }
 
+impl Journal {
+    pub(crate) fn appended(&self) -> usize {
+        self.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
 pub(crate) struct Writers {
     tasks: Vec<JoinHandle<Outcome>>,
     ends: Arc<AtomicBool>,
@@ -74,7 +80,7 @@ impl Writers {
     }
 
     pub(crate) fn appended(&self) -> usize {
-        self.journal.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.journal.appended()
     }
 
     /// Waits until this many more appends are acknowledged.

@@ -30,7 +30,7 @@ const COLUMNS: [(&str, Type); 9] = [
 
 /// Makes the log, and for `peers` the tables that it is compared with, with the same events. Indexes that no
 /// constraint stands on are dropped first and made anew at the end, by their own definitions.
-pub(crate) async fn load(url: &str, library: &Library, database: &Database) -> Outcome {
+pub(crate) async fn fill(url: &str, library: &Library, database: &Database) -> Outcome {
     let router = Router::builder().primary(url).connect().await?;
     PostgresEventStore::new(&router).migrate().await?;
     let client = server::connect(url).await?;

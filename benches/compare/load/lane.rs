@@ -1,0 +1,226 @@
+//! A server, and one load on it, round by round.
+
+use std::{sync::Arc, time::Duration};
+
+use mainstem::testing::LocalCluster;
+use serde_json::{Value, json};
+
+use super::{
+    latencies::Latencies,
+    options::Shape,
+    space::{Bytes, Growth, PerEvent},
+    workers::{Round, Workers},
+};
+use crate::{
+    Outcome,
+    args::Args,
+    fill::LOG,
+    fixture::Database,
+    origin::ORIGIN,
+    report::digits,
+    rounds::{Control, median},
+    side::Table,
+};
+
+/// A server with a log.
+pub(crate) struct Site {
+    pub(crate) cluster: Arc<LocalCluster>,
+    pub(crate) control: Control,
+    url: String,
+    of: (u64, u64),
+    /// Whether the origin's table is there, with the same events.
+    has_origin: bool,
+}
+
+impl Site {
+    pub(crate) async fn open(args: &Args, cluster: impl Into<Arc<LocalCluster>>, database: &Database) -> Outcome<Self> {
+        let cluster = cluster.into();
+        let url = cluster.primary().url_for(database.name);
+        let control = Control::connect(&url).await?;
+        Ok(Self { cluster, control, url, of: (args.seed, database.events), has_origin: database.peers })
+    }
+
+    /// How large the log is beside the server's own cache.
+    pub(crate) async fn cache(&self) -> Outcome<String> {
+        let sql = "SELECT pg_total_relation_size($1::text::regclass) / 1048576, pg_size_bytes(current_setting('shared_buffers')) / 1048576";
+        let row = self.control.query_one(sql, &[&LOG.name]).await?;
+        let (log, buffers): (i64, i64) = (row.get(0), row.get(1));
+        let verdict = if log > buffers { "beyond the cache" } else { "within the cache" };
+        Ok(format!("a log of {log} MiB with its indexes, and {buffers} MiB of shared_buffers: {verdict} of the server"))
+    }
+
+    /// What a table takes, with what its GIN indexes have not merged yet.
+    async fn bytes(&self, table: Table) -> Outcome<Bytes> {
+        let merge = "SELECT count(gin_clean_pending_list(i.indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+                     JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'gin' AND i.indrelid = $1::text::regclass";
+        self.control.query_one(merge, &[&table.name]).await?;
+        let sql = "SELECT pg_table_size(t), pg_indexes_size(t), (pg_current_wal_insert_lsn() - '0/0')::int8 \
+                   FROM (SELECT $1::text::regclass t) one";
+        let row = self.control.query_one(sql, &[&table.name]).await?;
+        let number = |column: usize| u64::try_from(row.get::<_, i64>(column));
+        Ok(Bytes { table: number(0)?, indexes: number(1)?, wal: number(2)? })
+    }
+
+    /// The whole of a table.
+    async fn whole(&self, table: Table) -> Outcome<Option<PerEvent>> {
+        let events: i64 = self.control.query_one(&format!("SELECT count(*) FROM {}", table.name), &[]).await?.get(0);
+        let mut whole = Growth::default();
+        whole.add(Bytes::default(), Bytes { wal: 0, ..self.bytes(table).await? }, u64::try_from(events)?);
+        Ok(whole.per_event())
+    }
+
+    async fn head(&self) -> Outcome<i64> {
+        let sql = format!("SELECT coalesce(max({}), 0) FROM {}", LOG.position, LOG.name);
+        Ok(self.control.query_one(&sql, &[]).await?.get(0))
+    }
+}
+
+/// One load, and what its rounds have given.
+pub(crate) struct Lane<'a> {
+    pub(crate) label: String,
+    pub(crate) site: &'a Site,
+    shape: Shape,
+    workers: Workers,
+    /// Of rounds as fast as it goes: throughput of each, and latencies.
+    fast: Vec<f64>,
+    /// Of rounds at a rate.
+    paced: Option<Paced>,
+    latencies: Latencies,
+    growth: Growth,
+    origin: Growth,
+}
+
+struct Paced {
+    rate: f64,
+    per_second: Vec<f64>,
+    waiting: u64,
+    latencies: Latencies,
+}
+
+impl<'a> Lane<'a> {
+    /// The lanes of a site have boundaries of their own: `first` is the first one's number.
+    pub(crate) async fn start(site: &'a Site, label: String, first: u64, shape: Shape) -> Outcome<Self> {
+        let workers = Workers::start(&site.url, site.of, first, &shape).await?;
+        let (growth, origin) = (Growth::default(), Growth::default());
+        let latencies = Latencies::new()?;
+        Ok(Self { label, site, shape, workers, fast: Vec::new(), paced: None, latencies, growth, origin })
+    }
+
+    /// As fast as it goes, or at a rate. The table must then have exactly what was acknowledged.
+    pub(crate) async fn round(&mut self, span: Duration, rate: Option<f64>, counts: bool) -> Outcome {
+        self.site.control.batch_execute("CHECKPOINT").await?;
+        self.workers.begin().await?;
+        let (head, before) = (self.site.head().await?, self.site.bytes(LOG).await?);
+        let round = self.workers.run(span, rate).await?;
+        let after = self.site.bytes(LOG).await?;
+        let sql = format!("SELECT count(*) FROM {} WHERE {} > $1", LOG.name, LOG.position);
+        let there: i64 = self.site.control.query_one(&sql, &[&head]).await?.get(0);
+        if u64::try_from(there)? != round.done {
+            let done = round.done;
+            return Err(format!("{}: {done} appends were acknowledged, and {there} rows are there", self.label).into());
+        }
+        if round.done == 0 {
+            return Err(format!("{}: nothing was done in a round of {span:?}", self.label).into());
+        }
+        if counts {
+            self.keep(&round, rate)?;
+            self.growth.add(before, after, round.done);
+        }
+        if self.site.has_origin {
+            self.fill_origin(head, round.done, counts).await?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, round: &Round, rate: Option<f64>) -> Outcome {
+        let per_second = round.done as f64 / round.elapsed.as_secs_f64();
+        let Some(rate) = rate else {
+            self.fast.push(per_second);
+            return self.latencies.add(&round.latencies.counted());
+        };
+        if self.paced.is_none() {
+            self.paced = Some(Paced { rate, per_second: Vec::new(), waiting: 0, latencies: Latencies::new()? });
+        }
+        if let Some(paced) = &mut self.paced {
+            paced.per_second.push(per_second);
+            paced.waiting += round.waiting;
+            paced.latencies.add(&round.latencies.counted())?;
+        }
+        Ok(())
+    }
+
+    /// The same events in the origin's table, one by one, each committed by itself.
+    async fn fill_origin(&mut self, head: i64, events: u64, counts: bool) -> Outcome {
+        let control = &self.site.control;
+        control.batch_execute("CHECKPOINT").await?;
+        let before = self.site.bytes(ORIGIN).await?;
+        // A block takes no arguments.
+        let fill = include_str!("../sql/fill_origin.sql").replace("{after}", &head.to_string());
+        control.batch_execute("SET synchronous_commit = off").await?;
+        control.batch_execute(&fill).await?;
+        control.batch_execute("RESET synchronous_commit").await?;
+        if counts {
+            self.origin.add(before, self.site.bytes(ORIGIN).await?, events);
+        }
+        Ok(())
+    }
+
+    /// Events a second as fast as it goes; the median.
+    pub(crate) fn per_second(&self) -> f64 {
+        median(self.fast.clone())
+    }
+
+    /// At its rate if there is one.
+    pub(crate) fn latencies(&self) -> &Latencies {
+        self.paced.as_ref().map_or(&self.latencies, |paced| &paced.latencies)
+    }
+
+    pub(crate) fn growth(&self) -> Option<PerEvent> {
+        self.growth.per_event()
+    }
+
+    pub(crate) fn origin(&self) -> Option<PerEvent> {
+        self.origin.per_event()
+    }
+
+    /// Of the whole log and the origin's whole table.
+    pub(crate) async fn wholes(&self) -> Outcome<[Option<PerEvent>; 2]> {
+        let origin = if self.site.has_origin { self.site.whole(ORIGIN).await? } else { None };
+        Ok([self.site.whole(LOG).await?, origin])
+    }
+
+    /// At the rate that was asked for: what was achieved, and how many were still waiting at the ends of rounds.
+    pub(crate) fn achieved(&self) -> Option<(f64, f64, u64)> {
+        self.paced.as_ref().map(|paced| (paced.rate, median(paced.per_second.clone()), paced.waiting))
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        let rates = |all: &[f64]| all.iter().map(|one| digits(*one)).collect::<Vec<_>>();
+        let Shape { writers, processes, payload } = self.shape;
+        json!({
+            "name": self.label,
+            "writers": writers, "processes": processes, "payload": payload, "log_events": self.site.of.1,
+            "per_second": rates(&self.fast),
+            "latency": latency(&self.latencies),
+            "paced": self.paced.as_ref().map(|paced| json!({
+                "rate": digits(paced.rate), "per_second": rates(&paced.per_second), "waiting": paced.waiting,
+                "latency": latency(&paced.latencies),
+            })),
+            "bytes_per_event": self.growth().map(bytes),
+            "origin_bytes_per_event": self.origin().map(bytes),
+        })
+    }
+}
+
+fn latency(of: &Latencies) -> Value {
+    json!({
+        "count": of.count(), "p50_ms": digits(of.millis(0.5)), "p99_ms": digits(of.millis(0.99)),
+        "p999_ms": digits(of.millis(0.999)), "max_ms": digits(of.longest_millis()),
+    })
+}
+
+/// As the files have it.
+pub(crate) fn bytes(each: PerEvent) -> Value {
+    let PerEvent { table, indexes, wal } = each;
+    json!({ "table": digits(table), "indexes": digits(indexes), "disk": digits(each.disk()), "wal": digits(wal) })
+}

@@ -1,0 +1,284 @@
+//! `compare scale`: the load of `compare load`, one dimension at a time.
+//!
+//! The points of a dimension take turns: first as fast as they can, then all at one rate, half of what the slowest of them has
+//! done, so that their latencies can be compared.
+
+use std::time::Duration;
+
+use mainstem::testing::LocalCluster;
+use serde_json::json;
+
+use crate::{
+    Outcome,
+    append::databases,
+    args::Args,
+    fixture::{self, Database},
+    growth,
+    load::{Lane, Shape, Site, print_points},
+    progress::Progress,
+    report::{Report, number, print_title},
+    server,
+};
+
+pub(crate) const FIGURES: &[&str] = &["writers", "processes", "payload", "rate", "replicas", "events", "cache"];
+
+/// The last line's, which are made of the dimensions.
+const LAST: &[&str] = &[
+    "writers64_vs_1",
+    "processes8_vs_1",
+    "disk_vs_origin",
+    "wal_vs_origin",
+    "replicas2_vs_0",
+    "longest_log_p50",
+    "small_cache_vs_usual",
+    "p99_at_half_ms",
+];
+
+/// A cache that none of the logs fits into.
+const SMALL: &str = "16MB";
+
+/// Boundaries between those of two lanes.
+const APART: u64 = 64;
+
+struct Plan {
+    rounds: usize,
+    span: Duration,
+}
+
+pub(crate) async fn run(args: &Args) -> Outcome {
+    print_title("scale", args);
+    let databases = databases(args);
+    let saved = fixture::saved(args, "compare", &databases).await?;
+    let base = Site::open(args, server::start(args, &saved, 0, &[]).await?, &databases[0]).await?;
+    let mut report = Report::new("scale");
+    server::print_facts(args, &base.cluster, &base.control, &mut report).await?;
+    let plan = Plan { rounds: args.pick(2, 5), span: args.span(1000, 5000) };
+    writers(args, &base, &plan, &mut report).await?;
+    processes(args, &base, &plan, &mut report).await?;
+    rates(args, &base, &plan, &mut report).await?;
+    payload(args, &base, &plan, &mut report).await?;
+    cache(args, base, &databases[0], &plan, &mut report).await?;
+    replicas(args, &plan, &mut report).await?;
+    events(args, &plan, &mut report).await?;
+    report.print(args, LAST)
+}
+
+async fn writers(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+    if !args.wants(&["writers"]) {
+        return Ok(());
+    }
+    let mut lanes = Vec::new();
+    for writers in args.pick(vec![1, 4, 16, 64], vec![1, 2, 4, 8, 16, 32, 64]) {
+        lanes.push((writers.to_string(), Shape { writers, ..Shape::default() }));
+    }
+    let lanes = sweep("writers", base, lanes, plan, report).await?;
+    let value = last_by_first(&lanes, |lane| lane.per_second());
+    report.figure("writers64_vs_1", value, "appends per second of 64 writers ÷ of 1, in one process");
+    Ok(())
+}
+
+async fn processes(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+    if !args.wants(&["processes"]) {
+        return Ok(());
+    }
+    let shape = |processes: u64| (processes.to_string(), Shape { processes, ..Shape::default() });
+    let lanes = sweep("processes", base, [1, 2, 4, 8].map(shape).into(), plan, report).await?;
+    let value = last_by_first(&lanes, |lane| lane.per_second());
+    report.figure("processes8_vs_1", value, "appends per second of 32 writers in 8 processes ÷ in 1");
+    Ok(())
+}
+
+async fn payload(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+    if !args.wants(&["payload"]) {
+        return Ok(());
+    }
+    let shape = |bytes: u64| (bytes.to_string(), Shape { payload: Some(bytes), ..Shape::default() });
+    let usual = ("305, the library's".to_owned(), Shape::default());
+    let sizes = [200, 2000, 16_000, 65_536].map(shape);
+    let lanes = sweep("payload", base, [usual].into_iter().chain(sizes).collect(), plan, report).await?;
+    let (mut disk, mut wal) = (f64::NAN, f64::NAN);
+    for lane in &lanes {
+        let (Some(ours), Some(origin)) = (lane.growth(), lane.origin()) else { continue };
+        (disk, wal) = (disk.max(ours.disk() / origin.disk()), wal.max(ours.wal / origin.wal));
+    }
+    let of = "for each event, of the payload where it is the most";
+    report.figure("disk_vs_origin", disk, format!("bytes on disk ÷ of the origin's table with its four indexes, {of}"));
+    report.figure("wal_vs_origin", wal, format!("bytes of the write-ahead log ÷ of the origin's, {of}"));
+    Ok(())
+}
+
+/// Latencies at parts of what the server can.
+async fn rates(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+    if !args.wants(&["rate"]) {
+        return Ok(());
+    }
+    let shape = Shape::default();
+    let mut fastest = [Lane::start(base, "fastest".to_owned(), 0, shape).await?];
+    turns("rate: the fastest", &mut fastest, plan, &[None]).await?;
+    let [fastest] = &fastest;
+    let most = fastest.per_second();
+    let (mut lanes, mut rates) = (Vec::new(), Vec::new());
+    for (number, percent) in (1..).zip([10, 25, 50, 75, 90, 110]) {
+        let label = format!("{percent} % of the fastest");
+        lanes.push(Lane::start(base, label, number * APART, shape).await?);
+        rates.push(Some(most * f64::from(percent) / 100.0));
+    }
+    turns("rate", &mut lanes, plan, &rates).await?;
+    keep("rate", base, &lanes, report).await?;
+    let half = lanes.iter().find(|lane| lane.label.starts_with("50 "));
+    let value = half.map_or(f64::NAN, |lane| lane.latencies().millis(0.99));
+    let made_of = format!("p99 from arrival to answer at half of the {} per second that 32 writers can", number(most));
+    report.figure("p99_at_half_ms", value, made_of);
+    Ok(())
+}
+
+/// Two servers on the same data, of which one has hardly a cache of its own. The machine's cache of files both have.
+async fn cache(args: &Args, base: Site, database: &Database, plan: &Plan, report: &mut Report) -> Outcome {
+    if !args.wants(&["cache"]) {
+        return Ok(());
+    }
+    let saved = fixture::saved(args, "compare", &databases(args)).await?;
+    let cluster = server::start(args, &saved, 0, &[("shared_buffers", SMALL)]).await?;
+    let small = Site::open(args, cluster, database).await?;
+    let mut lanes = Vec::new();
+    for site in [&base, &small] {
+        println!("cache       {}", site.cache().await?);
+        let buffers = server::shown(&site.control, &["shared_buffers"]).await?;
+        lanes.push(Lane::start(site, buffers, 0, Shape::default()).await?);
+    }
+    both("cache", &mut lanes, plan).await?;
+    keep("cache", &small, &lanes, report).await?;
+    let value = last_by_first(&lanes, |lane| lane.per_second());
+    report.figure("small_cache_vs_usual", value, format!("appends per second with shared_buffers={SMALL} ÷ with 1GB"));
+    Ok(())
+}
+
+/// Streaming replicas, which commits do not wait for. A short log will do: who is not asked for is stopped and started.
+async fn replicas(args: &Args, plan: &Plan, report: &mut Report) -> Outcome {
+    if !args.wants(&["replicas"]) {
+        return Ok(());
+    }
+    let (saved, logs) = growth::logs(args, SHORT).await?;
+    let short = *logs.last().ok_or("no logs")?;
+    let site = Site::open(args, server::start(args, &saved, 2, &[]).await?, &short).await?;
+    let mut lanes = Vec::new();
+    for replicas in 0..=2 {
+        lanes.push(Lane::start(&site, replicas.to_string(), replicas * APART, Shape::default()).await?);
+    }
+    let mut progress = Progress::new("replicas", 2 * (plan.rounds as u64 + 1) * 3);
+    let mut rate = None;
+    for paced in [false, true] {
+        if paced {
+            rate = Some(slowest(&lanes) / 2.0);
+        }
+        for round in 0..=plan.rounds {
+            for (replicas, lane) in lanes.iter_mut().enumerate() {
+                run_replicas(&site.cluster, replicas).await?;
+                lane.round(plan.span, rate, round > 0).await?;
+                progress.step(&format!("{replicas} replicas"));
+            }
+        }
+    }
+    progress.finish();
+    keep("replicas", &site, &lanes, report).await?;
+    let value = last_by_first(&lanes, |lane| lane.per_second());
+    report.figure(
+        "replicas2_vs_0",
+        value,
+        "appends per second with 2 streaming replicas on the same machine ÷ with none",
+    );
+    Ok(())
+}
+
+const SHORT: u64 = 100_000;
+
+async fn run_replicas(cluster: &LocalCluster, wanted: usize) -> Outcome {
+    for (index, replica) in cluster.replicas().enumerate() {
+        match (index < wanted, replica.is_running()) {
+            (true, false) => replica.start().await?,
+            (false, true) => replica.stop().await?,
+            _ => {}
+        }
+    }
+    Ok(cluster.wait_until_caught_up().await?)
+}
+
+/// Logs of all lengths on one server.
+async fn events(args: &Args, plan: &Plan, report: &mut Report) -> Outcome {
+    if !args.wants(&["events"]) {
+        return Ok(());
+    }
+    let (saved, logs) = growth::logs(args, args.events.max(args.pick(SHORT, 10_000_000))).await?;
+    let cluster = server::start(args, &saved, 0, &[]).await?;
+    let mut sites = Vec::new();
+    let cluster = std::sync::Arc::new(cluster);
+    for log in &logs {
+        sites.push(Site::open(args, std::sync::Arc::clone(&cluster), log).await?);
+    }
+    let mut lanes = Vec::new();
+    for (site, log) in sites.iter().zip(&logs) {
+        println!("{:>10}  {}", log.events, site.cache().await?);
+        lanes.push(Lane::start(site, log.events.to_string(), 0, Shape::default()).await?);
+    }
+    both("events", &mut lanes, plan).await?;
+    if let Some(longest) = sites.last() {
+        keep("events", longest, &lanes, report).await?;
+    }
+    let value = last_by_first(&lanes, |lane| lane.latencies().millis(0.5));
+    report.figure("longest_log_p50", value, "p50 of an append to the longest log ÷ to the shortest, at the same rate");
+    Ok(())
+}
+
+/// Loads on one server, as a dimension.
+async fn sweep<'a>(
+    title: &str,
+    site: &'a Site,
+    shapes: Vec<(String, Shape)>,
+    plan: &Plan,
+    report: &mut Report,
+) -> Outcome<Vec<Lane<'a>>> {
+    let mut lanes = Vec::new();
+    for (number, (label, shape)) in (0..).zip(shapes) {
+        lanes.push(Lane::start(site, label, number * APART, shape).await?);
+    }
+    both(title, &mut lanes, plan).await?;
+    keep(title, site, &lanes, report).await?;
+    Ok(lanes)
+}
+
+/// As fast as they can, then all at one rate.
+async fn both(title: &str, lanes: &mut [Lane<'_>], plan: &Plan) -> Outcome {
+    turns(&format!("{title}: as fast as it goes"), lanes, plan, &vec![None; lanes.len()]).await?;
+    let rate = Some(slowest(lanes) / 2.0);
+    turns(&format!("{title}: at one rate"), lanes, plan, &vec![rate; lanes.len()]).await
+}
+
+async fn turns(title: &str, lanes: &mut [Lane<'_>], plan: &Plan, rates: &[Option<f64>]) -> Outcome {
+    let mut progress = Progress::new(title, ((plan.rounds + 1) * lanes.len()) as u64);
+    for round in 0..=plan.rounds {
+        for (lane, rate) in lanes.iter_mut().zip(rates) {
+            lane.round(plan.span, *rate, round > 0).await?;
+            progress.step(&lane.label);
+        }
+    }
+    progress.finish();
+    Ok(())
+}
+
+async fn keep(title: &str, site: &Site, lanes: &[Lane<'_>], report: &mut Report) -> Outcome {
+    print_points(title, lanes);
+    let rows: Vec<_> = lanes.iter().map(Lane::json).collect();
+    report.table(json!({ "title": title, "cache": site.cache().await?, "lanes": rows }));
+    Ok(())
+}
+
+fn slowest(lanes: &[Lane<'_>]) -> f64 {
+    lanes.iter().map(Lane::per_second).fold(f64::INFINITY, f64::min)
+}
+
+fn last_by_first(lanes: &[Lane<'_>], figure: impl Fn(&Lane<'_>) -> f64) -> f64 {
+    match (lanes.first(), lanes.last()) {
+        (Some(first), Some(last)) => figure(last) / figure(first),
+        _ => f64::NAN,
+    }
+}

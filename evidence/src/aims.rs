@@ -1,0 +1,83 @@
+//! What we mean to reach. Aims count on full runs.
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Aim {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+use Aim::{AtLeast, AtMost};
+
+/// By the names of figures, which no two benchmarks share with another meaning.
+const AIMS: [(&str, Aim); 36] = [
+    ("one_writer_extra_us", AtMost(120.0)),
+    ("tasks32_vs_insert", AtLeast(2.0)),
+    ("tasks256_vs_insert", AtLeast(3.0)),
+    ("procs4_vs_insert", AtLeast(1.2)),
+    ("procs4_remote_apply_vs_insert", AtLeast(1.2)),
+    ("tasks32_vs_origin", AtLeast(20.0)),
+    ("hot_vs_origin", AtLeast(5.0)),
+    ("old_after_slowdown", AtMost(1.1)),
+    ("query_vs_bare", AtMost(1.1)),
+    ("query_vs_origin", AtMost(0.5)),
+    ("stream_vs_copy", AtLeast(0.8)),
+    ("stream_rss_mib", AtMost(32.0)),
+    ("query_p99_under_appends", AtMost(2.0)),
+    ("append_growth", AtMost(1.15)),
+    ("query_growth", AtMost(1.3)),
+    ("absent_guard_ms", AtMost(1.0)),
+    ("cycle_vs_bare", AtMost(1.15)),
+    ("cycle_vs_origin", AtMost(0.6)),
+    ("catchup_vs_copy", AtLeast(0.7)),
+    ("live_primary_ms", AtMost(3.0)),
+    ("live_replica_ms", AtMost(10.0)),
+    ("live_replica_only_ms", AtMost(50.0)),
+    ("idle_queries_per_s", AtMost(2.0)),
+    ("decision_ns", AtMost(100.0)),
+    ("client_vs_bb8", AtMost(1.25)),
+    ("strong_vs_bare", AtMost(1.05)),
+    ("eventual_vs_bare", AtMost(1.05)),
+    ("strong_extra_round_trips", AtMost(0.0)),
+    ("eventual_extra_round_trips", AtMost(0.0)),
+    ("causal_extra_round_trips", AtMost(0.0)),
+    ("causal_extra_us", AtMost(60.0)),
+    ("wake_ms", AtMost(5.0)),
+    ("worst_postgres_peer_ratio", AtLeast(5.0)),
+    ("umadb_ratio", AtLeast(1.0)),
+    ("disk_vs_origin", AtMost(1.0)),
+    ("anomalies", AtMost(0.0)),
+];
+
+/// The aim of a figure, and whether it is met.
+pub(crate) fn of(name: &str) -> Option<Aim> {
+    AIMS.iter().find(|(aimed, _)| *aimed == name).map(|(_, aim)| *aim)
+}
+
+impl Aim {
+    pub(crate) fn is_met(self, value: f64) -> bool {
+        match self {
+            AtMost(most) => value <= most,
+            AtLeast(least) => value >= least,
+        }
+    }
+
+    pub(crate) fn shown(self) -> String {
+        match self {
+            AtMost(most) => format!("≤ {most}"),
+            AtLeast(least) => format!("≥ {least}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn aims_are_met_on_their_side() {
+        assert!(of("tasks32_vs_insert").unwrap().is_met(2.0) && !of("tasks32_vs_insert").unwrap().is_met(1.99));
+        assert!(of("anomalies").unwrap().is_met(0.0) && !of("anomalies").unwrap().is_met(1.0));
+        assert!(of("max_ms").is_none());
+        assert!(!AtMost(1.0).is_met(f64::NAN) && !AtLeast(1.0).is_met(f64::NAN));
+    }
+}

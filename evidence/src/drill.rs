@@ -1,0 +1,52 @@
+//! The last line of a drill: `drill failover: anomalies=0 appends=1234 …`, or of `consume`: `drill consume: skipped=0 …`.
+
+use serde_json::{Map, Value};
+
+/// What `consume` counts one by one.
+const KINDS: [&str; 3] = ["skipped", "out_of_order", "duplicates"];
+
+/// Its values, by their names; none if there is no such line.
+pub(crate) fn values(output: &str) -> Option<Map<String, Value>> {
+    let line = output.lines().rev().find(|line| line.starts_with("drill "))?;
+    let (_, pairs) = line.split_once(": ")?;
+    let mut values = Map::new();
+    for pair in pairs.split_whitespace() {
+        let (name, text) = pair.split_once('=')?;
+        let value = serde_json::from_str(text).ok().filter(Value::is_number);
+        values.insert(name.to_owned(), value.unwrap_or_else(|| Value::String(text.to_owned())));
+    }
+    if !values.contains_key("anomalies") {
+        let each: Option<Vec<u64>> = KINDS.iter().map(|kind| values.get(*kind)?.as_u64()).collect();
+        values.insert("anomalies".to_owned(), each?.iter().sum::<u64>().into());
+    }
+    Some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::values;
+
+    #[test]
+    fn the_last_line_has_the_values() {
+        let output = "broken 2 times: a rule\n    how\ndrill append: anomalies=2 appends=1234 rate=10.5 kind=some\n";
+        let expected = json!({"anomalies": 2, "appends": 1234, "rate": 10.5, "kind": "some"});
+        assert_eq!(values(output).map(Into::into), Some(expected));
+    }
+
+    #[test]
+    fn kinds_of_anomalies_are_added_up() {
+        let expected = json!({"skipped": 1, "out_of_order": 0, "duplicates": 2, "events": 9, "anomalies": 3});
+        let line = "drill consume: skipped=1 out_of_order=0 duplicates=2 events=9\n";
+        assert_eq!(values(line).map(Into::into), Some(expected));
+        assert!(values("drill consume: skipped=1 events=9\n").is_none());
+    }
+
+    #[test]
+    fn anything_else_has_none() {
+        assert!(values("drill append: 32 writers in 4 processes\n").is_none());
+        assert!(values("").is_none());
+        assert!(values("compare append: anomalies=1\n").is_none());
+    }
+}

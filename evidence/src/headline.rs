@@ -1,0 +1,82 @@
+//! README's figures: a few ratios, between two marks.
+
+use crate::{
+    aims,
+    data::Evidence,
+    markdown::{number, table},
+};
+
+pub(crate) const BEGIN: &str = "<!-- figures: written by scripts/evidence -->";
+pub(crate) const END: &str = "<!-- end of figures -->";
+
+const FIGURES: [(&str, &str, &str); 14] = [
+    ("append", "tasks32_vs_insert", "32 tasks: guarded appends per second ÷ plain INSERTs"),
+    ("append", "tasks256_vs_insert", "256 tasks ÷ the same INSERTs"),
+    ("append", "tasks32_vs_origin", "32 tasks ÷ the origin's guarded statement"),
+    ("append", "hot_vs_origin", "32 tasks on one boundary ÷ the origin's statement, made safe by a lock"),
+    ("query", "query_vs_bare", "latency of a query ÷ of the same by hand on a bare client"),
+    ("query", "query_vs_origin", "… ÷ of the origin's"),
+    ("query", "stream_vs_copy", "events per second of a stream ÷ of `COPY`"),
+    ("decide", "cycle_vs_origin", "latency of a command ÷ of the origin's query and append"),
+    ("growth", "append_growth", "latency of an append to the long log ÷ to a short one"),
+    ("route", "decision_ns", "nanoseconds of a routing decision"),
+    (
+        "peers",
+        "worst_postgres_peer_ratio",
+        "guarded appends of 16 and 64 writers ÷ of other stores on PostgreSQL that the oracle found exact, the worst row",
+    ),
+    ("peers", "umadb_ratio", "… ÷ of UmaDB, contended ones too, the worst row"),
+    ("scale", "disk_vs_origin", "bytes on disk for each event ÷ of the origin's table with its indexes"),
+    ("drill-failover", "detection_median_ms", "milliseconds from a promotion until the router knows"),
+];
+
+/// What stands between the marks.
+pub(crate) fn block(evidence: &Evidence) -> String {
+    let mut rows = Vec::new();
+    let mut quick = false;
+    for (part, name, what) in FIGURES {
+        let Some(entry) = evidence.part(part) else { continue };
+        let seen = match (entry.failure(), entry.figure(name)) {
+            (Some(reason), _) => format!("not measured: {reason}"),
+            (None, None) => "not measured".to_owned(),
+            (None, Some(value)) => number(value),
+        };
+        quick |= entry.data["quick"] == true;
+        rows.push(vec![what.to_owned(), seen, aims::of(name).map_or_else(String::new, aims::Aim::shown)]);
+    }
+    let mut out = "\n".to_owned() + &table(&["on one machine", "seen", "aim"], &rows);
+    if quick {
+        out += "\nSome of these are of short runs: for orientation only.\n";
+    }
+    out += "\n[All figures](docs/evidence/README.md), with plots, the machine, and the commands that made them.\n\n";
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{data::Entry, parts::PARTS};
+
+    #[test]
+    fn what_was_not_measured_says_so() {
+        let of = |name: &str| match name {
+            "append" => {
+                json!({"status": "ok", "quick": true, "result": {"figures": [{"name": "tasks32_vs_insert", "value": 2.5}]}})
+            }
+            "drill-failover" => json!({"status": "ok", "result": {"values": {"detection_median_ms": 12.3}}}),
+            "peers" => json!({"status": "failed", "reason": "no Python"}),
+            _ => Value::Null,
+        };
+        let block = block(&Evidence(PARTS.iter().map(|part| Entry { part, data: of(part.name) }).collect()));
+        assert!(block.contains("| 32 tasks: guarded appends per second ÷ plain INSERTs | 2.50 | ≥ 2 |"), "{block}");
+        assert!(block.contains("| 256 tasks ÷ the same INSERTs | not measured | ≥ 3 |"), "{block}");
+        assert!(
+            block.contains("| … ÷ of UmaDB, contended ones too, the worst row | not measured: no Python | ≥ 1 |"),
+            "{block}"
+        );
+        assert!(block.contains("until the router knows | 12.3 |"), "{block}");
+        assert!(block.contains("short runs") && block.contains("docs/evidence/README.md"));
+    }
+}

@@ -1,0 +1,94 @@
+//! What a run was made on, and with what.
+
+use std::{fs, process::Command, time::SystemTime};
+
+use serde_json::{Value, json};
+
+/// Names of processors and systems, versions of what was built and of what built it. Nothing that says where.
+pub(crate) fn facts() -> Value {
+    let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = after(&cpuinfo, "model name").or_else(|| after(&cpuinfo, "Model")).unwrap_or("unknown processor");
+    let memory = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let kilobytes: f64 =
+        after(&memory, "MemTotal").and_then(|text| text.split(' ').next()?.parse().ok()).unwrap_or(0.0);
+    let release = fs::read_to_string("/etc/os-release").unwrap_or_default();
+    let system = release.lines().find_map(|line| line.strip_prefix("PRETTY_NAME=")).unwrap_or("unknown system");
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "processor": cpu,
+        "processors": std::thread::available_parallelism().map_or(0, std::num::NonZero::get),
+        "memory_gib": (kilobytes / 104_857.6).round() / 10.0,
+        "system": system.trim_matches('"'),
+        "kernel": kernel.trim(),
+        "rust": output("rustc", &["--version"]),
+        "postgresql": postgresql(),
+    })
+}
+
+/// The commit that was run, and whether there was more than it.
+pub(crate) fn commit() -> String {
+    let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
+    let changes =
+        output("git", &["status", "--porcelain", "--untracked-files=no", "--", ".", ":!docs/evidence", ":!README.md"]);
+    if changes.is_empty() { commit } else { format!("{commit} and changes") }
+}
+
+/// How many wanted to run in the last minute.
+pub(crate) fn load() -> f64 {
+    let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
+}
+
+pub(crate) fn now() -> u64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+fn postgresql() -> String {
+    let program =
+        std::env::var("MAINSTEM_PG_BIN").map_or_else(|_| "postgres".to_owned(), |folder| format!("{folder}/postgres"));
+    output(&program, &["--version"])
+}
+
+fn output(program: &str, words: &[&str]) -> String {
+    let output = Command::new(program).args(words).output();
+    output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
+}
+
+/// What stands behind a name in files of the kind of `/proc/cpuinfo`.
+fn after<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let line = text.lines().find(|line| line.split(':').next().is_some_and(|found| found.trim() == name))?;
+    line.split_once(':').map(|(_, value)| value.trim())
+}
+
+/// The day and the minute of seconds since 1970, in UTC.
+pub(crate) fn date(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March, in eras of 400, as the calendar repeats.
+    let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
+    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month < 3);
+    format!("{year}-{month:02}-{day:02} {:02}:{:02}", second / 3600, second / 60 % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(date(0), "1970-01-01 00:00");
+        assert_eq!(date(951_826_140), "2000-02-29 12:09");
+        assert_eq!(date(1_795_737_599), "2026-11-26 23:59");
+    }
+
+    #[test]
+    fn values_are_found_by_their_names() {
+        let text = "processor\t: 0\nmodel name\t: Some CPU @ 2 GHz\nMemTotal:       24000000 kB\n";
+        assert_eq!(after(text, "model name"), Some("Some CPU @ 2 GHz"));
+        assert_eq!(after(text, "MemTotal"), Some("24000000 kB"));
+        assert_eq!(after(text, "Model"), None);
+    }
+}

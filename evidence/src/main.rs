@@ -1,0 +1,117 @@
+//! `scripts/evidence` calls it: runs the benchmarks and the drills, and writes `docs/evidence` and README's figures from what they
+//! have left.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `parts`, `run` | what is run, and how |
+//! | `machine`, `drill`, `data` | what is kept of a run |
+//! | `aims`, `report`, `headline` | what is told of it |
+//! | `plots`, `svg`, `axis`, `markdown` | how |
+
+mod aims;
+mod axis;
+mod data;
+mod drill;
+mod headline;
+mod machine;
+mod markdown;
+mod parts;
+mod plots;
+mod report;
+mod run;
+mod svg;
+
+use std::{collections::BTreeMap, error::Error, fs, path::Path, process::ExitCode};
+
+use data::Evidence;
+
+const USAGE: &str = "\
+scripts/evidence [--quick] [--only PART,…]   run all parts, or these, and write the report
+scripts/evidence --render                    write the report from what is in docs/evidence/data
+scripts/evidence --check                     whether the report and README's figures are what is in docs/evidence/data
+";
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match go(&words) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("evidence: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn go(words: &[String]) -> Outcome {
+    let (mut quick, mut only, mut render, mut check) = (false, Vec::new(), false, false);
+    let mut words = words.iter();
+    while let Some(word) = words.next() {
+        match word.as_str() {
+            "--quick" => quick = true,
+            "--only" => {
+                let value = words.next().ok_or("--only needs names of parts")?;
+                only.extend(value.split(',').map(str::to_owned));
+            }
+            "--render" => render = true,
+            "--check" => check = true,
+            "--help" | "-h" => {
+                print!("{USAGE}");
+                return Ok(());
+            }
+            other => return Err(format!("there is no option {other:?}\n{USAGE}").into()),
+        }
+    }
+    let root = std::env::current_dir()?;
+    if check {
+        return checked(&root);
+    }
+    let ran = if render { Ok(()) } else { run::run(&root, quick, &only) };
+    // Also of what has failed: the report says so.
+    for (file, text) in rendered(&root)? {
+        fs::write(root.join(&file), text).map_err(|error| format!("cannot write {file}: {error}"))?;
+    }
+    for stray in strays(&root)? {
+        fs::remove_file(root.join(stray))?;
+    }
+    ran
+}
+
+/// All that is written, by names from the root.
+fn rendered(root: &Path) -> Outcome<BTreeMap<String, String>> {
+    let evidence = Evidence::read(root)?;
+    let mut files: BTreeMap<_, _> =
+        report::files(&evidence).into_iter().map(|(name, text)| (format!("docs/evidence/{name}"), text)).collect();
+    let readme = fs::read_to_string(root.join("README.md"))?;
+    let block = headline::block(&evidence);
+    let readme = markdown::with_block(&readme, headline::BEGIN, headline::END, &block)
+        .ok_or_else(|| format!("README.md has no {} … {}", headline::BEGIN, headline::END))?;
+    files.insert("README.md".to_owned(), readme);
+    Ok(files)
+}
+
+/// Plots that are not written any more.
+fn strays(root: &Path) -> Outcome<Vec<String>> {
+    let files = rendered(root)?;
+    let mut strays = Vec::new();
+    for entry in fs::read_dir(root.join("docs/evidence"))? {
+        let name = format!("docs/evidence/{}", entry?.file_name().to_string_lossy());
+        if name.ends_with(".svg") && !files.contains_key(&name) {
+            strays.push(name);
+        }
+    }
+    Ok(strays)
+}
+
+fn checked(root: &Path) -> Outcome {
+    let files = rendered(root)?;
+    let differs = |file: &&String| fs::read_to_string(root.join(file)).ok().as_ref() != files.get(*file);
+    let mut wrong: Vec<String> = files.keys().filter(differs).cloned().collect();
+    wrong.extend(strays(root)?);
+    if wrong.is_empty() {
+        println!("evidence: {} files are what docs/evidence/data says", files.len());
+        return Ok(());
+    }
+    Err(format!("not what docs/evidence/data says (run scripts/evidence --render): {}", wrong.join(", ")).into())
+}

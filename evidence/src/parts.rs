@@ -1,0 +1,105 @@
+//! What the report is made from: runs of the benchmarks and of the drills.
+
+/// One run, and the file of what came of it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Part {
+    pub(crate) name: &'static str,
+    pub(crate) title: &'static str,
+    pub(crate) kind: Kind,
+    /// What is given to it, in a quick and in a full run.
+    quick: &'static str,
+    full: &'static str,
+    /// In minutes. The first run builds what is compared, and makes the data.
+    quick_limit: u64,
+    full_limit: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// `cargo compare`.
+    Compare,
+    /// `examples/drill`.
+    Drill,
+}
+
+const fn compare(name: &'static str, title: &'static str, full_limit: u64) -> Part {
+    Part { name, title, kind: Kind::Compare, quick: "--quick", full: "", quick_limit: 6, full_limit }
+}
+
+const fn drill(name: &'static str, title: &'static str, quick: &'static str, full: &'static str) -> Part {
+    Part { name, title, kind: Kind::Drill, quick, full, quick_limit: 5, full_limit: 30 }
+}
+
+/// In the order in which they are run and told.
+pub(crate) const PARTS: [Part; 19] = [
+    compare("append", "Appends", 60),
+    compare("query", "Queries", 60),
+    compare("decide", "Decisions", 60),
+    compare("consume", "Following the log", 60),
+    compare("growth", "Long logs", 90),
+    compare("route", "Routing", 60),
+    Part { quick_limit: 15, ..compare("peers", "Beside other event stores", 90) },
+    compare("scale", "Scale", 120),
+    Part {
+        quick: "--seconds 10 --rate 1000/s",
+        full: "--events 1000000 --seconds 120 --rate 1000/s",
+        ..compare("load", "A steady load", 60)
+    },
+    drill("drill-append", "contended appends while things break", "append --seconds 5", "append --seconds 60"),
+    drill("drill-decide", "commands, in the same way", "decide --seconds 5", "decide --seconds 60"),
+    drill("drill-consume", "consumers, through a failover", "consume --events 60000", "consume --events 200000"),
+    drill("drill-failover", "primaries that are lost and come back", "failover --rounds 3", "failover --rounds 6"),
+    drill(
+        "drill-failover-lossy",
+        "the same without waiting for standbys: what is lost is told",
+        "failover --rounds 3 --asynchronous",
+        "failover --rounds 6 --asynchronous",
+    ),
+    drill("drill-silence", "nodes that stop answering", "silence --rounds 50", "silence --rounds 1000"),
+    drill("drill-shield", "no replicas under a load for ten primaries", "shield --rounds 4", "shield --rounds 20"),
+    drill("drill-balance", "shares of replicas", "balance --rounds 3", "balance --rounds 6"),
+    drill("drill-causal", "reads of what was written and seen", "causal --rounds 20", "causal --rounds 1000"),
+    drill("drill-http", "browsers and two instances", "http --rounds 1", "http --rounds 10"),
+];
+
+impl Part {
+    pub(crate) fn named(name: &str) -> Option<&'static Self> {
+        PARTS.iter().find(|part| part.name == name)
+    }
+
+    /// The words of the command that runs it, as one would type them.
+    pub(crate) fn words(&self, quick: bool, file: &str) -> Vec<String> {
+        let options = if quick { self.quick } else { self.full };
+        let line = match self.kind {
+            Kind::Compare => format!("cargo compare {} {options} --json {file}", self.name),
+            Kind::Drill => {
+                let timeline = if self.has_timeline() { format!(" --timeline {file}") } else { String::new() };
+                format!("cargo run --release --quiet --features testing,tower --example drill -- {options}{timeline}")
+            }
+        };
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    pub(crate) fn limit_minutes(&self, quick: bool) -> u64 {
+        if quick { self.quick_limit } else { self.full_limit }
+    }
+
+    pub(crate) fn has_timeline(&self) -> bool {
+        self.name == "drill-failover"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_what_one_would_type() {
+        let append = Part::named("append").unwrap();
+        assert_eq!(append.words(true, "f.json").join(" "), "cargo compare append --quick --json f.json");
+        assert_eq!(append.words(false, "f.json").join(" "), "cargo compare append --json f.json");
+        let failover = Part::named("drill-failover").unwrap().words(true, "f").join(" ");
+        assert!(failover.ends_with("--example drill -- failover --rounds 3 --timeline f"), "{failover}");
+        assert!(Part::named("drills").is_none());
+    }
+}

@@ -1,0 +1,216 @@
+//! Runs the parts, one after the other, and keeps what came of each.
+
+use std::{
+    error::Error,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Map, Value, json};
+
+use crate::{
+    data::{FOLDER, layout},
+    drill, machine,
+    parts::{Kind, PARTS, Part},
+};
+
+type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+const TOLD: Duration = Duration::from_secs(30);
+
+/// Of a reason that is kept.
+const REASON: usize = 400;
+
+/// Builds what is run, and runs these parts, or all.
+pub(crate) fn run(root: &Path, quick: bool, only: &[String]) -> Outcome {
+    if let Some(unknown) = only.iter().find(|name| Part::named(name).is_none()) {
+        let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
+        return Err(format!("there is no part {unknown:?}; these are: {}", names.join(", ")).into());
+    }
+    let parts: Vec<_> =
+        PARTS.iter().filter(|part| only.is_empty() || only.iter().any(|name| name == part.name)).collect();
+    let work = root.join("target/evidence");
+    fs::create_dir_all(&work)?;
+    fs::create_dir_all(root.join(FOLDER))?;
+    for (what, kind) in [
+        ("cargo bench --no-run --features migrations,testing --bench compare", Kind::Compare),
+        ("cargo build --release --features testing,tower --example drill", Kind::Drill),
+    ] {
+        if parts.iter().any(|part| part.kind == kind) {
+            eprintln!("evidence: building: {what}");
+            let words: Vec<_> = what.split(' ').collect();
+            let status = Command::new(words[0]).args(&words[1..]).current_dir(root).status()?;
+            if !status.success() {
+                return Err(format!("{what}: {status}").into());
+            }
+        }
+    }
+    let start = Instant::now();
+    let mut failed = Vec::new();
+    for (number, part) in parts.iter().enumerate() {
+        eprintln!("evidence: [{}/{}] {}, {:.0?} so far", number + 1, parts.len(), part.name, start.elapsed());
+        let data = one(root, &work, part, quick)?;
+        if data["status"] != "ok" {
+            eprintln!("evidence: FAILED: {}: {}", part.name, data["reason"].as_str().unwrap_or_default());
+            failed.push(part.name);
+        }
+        fs::write(root.join(FOLDER).join(format!("{}.json", part.name)), layout(&data))?;
+    }
+    eprintln!(
+        "evidence: {} of {} parts are through, after {:.0?}",
+        parts.len() - failed.len(),
+        parts.len(),
+        start.elapsed()
+    );
+    match &failed[..] {
+        [] => Ok(()),
+        failed => Err(format!("failed, and the report says so: {}", failed.join(", ")).into()),
+    }
+}
+
+/// What came of a part: never an error of its own, unless the program cannot go on.
+fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
+    let left = format!("target/evidence/{}.left", part.name);
+    let (out, err) = (work.join(format!("{}.out", part.name)), work.join(format!("{}.err", part.name)));
+    // Or an earlier run's would be taken for this one's.
+    let _ = fs::remove_file(root.join(&left));
+    let words = part.words(quick, &left);
+    let (program, rest) = words.split_first().ok_or("no command")?;
+    let mut data = Map::new();
+    let mut keep = |name: &str, value: Value| drop(data.insert(name.to_owned(), value));
+    keep("part", json!(part.name));
+    keep("command", json!(words.join(" ")));
+    keep("quick", json!(quick));
+    keep("at", json!(machine::now()));
+    keep("commit", json!(machine::commit()));
+    keep("machine", machine::facts());
+    keep("load_before", json!(machine::load()));
+    let start = Instant::now();
+    let mut command = Command::new(program);
+    command.args(rest).current_dir(root).stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?);
+    let ended = wait(command.spawn()?, Duration::from_secs(60 * part.limit_minutes(quick)), part.name)?;
+    keep("seconds", json!(start.elapsed().as_secs()));
+    let result = result(root, part, &left, &fs::read_to_string(&out)?);
+    let complaint = last_words(&fs::read_to_string(&err).unwrap_or_default(), root);
+    let reason = match (ended, &result) {
+        (Some(status), Ok(_)) if status.success() => None,
+        (None, _) => Some(format!("not through after {} minutes", part.limit_minutes(quick))),
+        (Some(status), Ok(_)) => Some(format!("{status}: {complaint}")),
+        (Some(_), Err(error)) => Some(format!("{error}: {complaint}")),
+    };
+    keep("status", json!(if reason.is_none() { "ok" } else { "failed" }));
+    if let Some(reason) = reason {
+        keep("reason", json!(reason));
+    }
+    if let Ok(result) = result {
+        keep("result", result);
+    }
+    Ok(Value::Object(data))
+}
+
+/// What it has left: the file of a benchmark, the last line of a drill, and its time line.
+fn result(root: &Path, part: &Part, left: &str, output: &str) -> Result<Value, String> {
+    let read = || fs::read_to_string(root.join(left)).map_err(|_| "it has left nothing".to_owned());
+    match part.kind {
+        Kind::Compare => serde_json::from_str(&read()?).map_err(|error| format!("{left}: {error}")),
+        Kind::Drill => {
+            let values = drill::values(output).ok_or("no last line with values")?;
+            let mut result = json!({ "values": values });
+            if part.has_timeline() {
+                let lines: Result<Vec<Value>, _> = read()?.lines().map(serde_json::from_str).collect();
+                result["timeline"] = Value::Array(lines.map_err(|error| format!("{left}: {error}"))?);
+            }
+            Ok(result)
+        }
+    }
+}
+
+/// Its end; none if it had to be ended.
+fn wait(mut child: Child, limit: Duration, name: &str) -> Outcome<Option<ExitStatus>> {
+    let (start, mut told) = (Instant::now(), Instant::now());
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(Some(status));
+        }
+        if start.elapsed() > limit {
+            end(&mut child)?;
+            return Ok(None);
+        }
+        if told.elapsed() > TOLD {
+            told = Instant::now();
+            eprintln!("evidence: … {name}, {:.0?}", start.elapsed());
+        }
+        sleep(Duration::from_millis(100));
+    }
+}
+
+/// It and what it has started: cargo alone would leave its program behind.
+fn end(child: &mut Child) -> Outcome {
+    let mut all = vec![child.id()];
+    let mut next = 0;
+    while let Some(parent) = all.get(next).copied() {
+        next += 1;
+        let threads: Vec<PathBuf> = fs::read_dir(format!("/proc/{parent}/task"))
+            .map(|tasks| tasks.flatten().map(|task| task.path().join("children")).collect())
+            .unwrap_or_default();
+        for children in threads {
+            let text = fs::read_to_string(children).unwrap_or_default();
+            all.extend(text.split_whitespace().filter_map(|id| id.parse::<u32>().ok()));
+        }
+    }
+    for id in &all {
+        let _ = Command::new("kill").args(["-TERM", &id.to_string()]).status();
+    }
+    let patience = Instant::now() + Duration::from_secs(10);
+    while child.try_wait()?.is_none() && Instant::now() < patience {
+        sleep(Duration::from_millis(100));
+    }
+    let _ = child.kill();
+    child.wait()?;
+    Ok(())
+}
+
+/// The last line that says something. Where this folder is, is nobody's business.
+fn last_words(text: &str, root: &Path) -> String {
+    let said =
+        text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("error: bench failed"));
+    let line = said.unwrap_or("nothing was said").replace(&*root.to_string_lossy(), "");
+    line.chars().take(REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_words_name_no_folder_of_the_machine() {
+        let text = "warning: x\ncompare: cannot write /some/where/docs/x.json: full\nerror: bench failed, to rerun\n\n";
+        assert_eq!(last_words(text, Path::new("/some/where")), "compare: cannot write /docs/x.json: full");
+        assert_eq!(last_words("", Path::new("/")), "nothing was said");
+    }
+
+    #[test]
+    fn what_has_left_nothing_is_no_result() {
+        let root = std::env::temp_dir();
+        let append = Part::named("append").unwrap();
+        assert!(result(&root, append, "no-such-file-of-evidence", "").is_err());
+        let drill = Part::named("drill-append").unwrap();
+        assert!(result(&root, drill, "", "drill append: 4 writers\n").is_err());
+        let told = result(&root, drill, "", "drill append: anomalies=0 appends=5\n").unwrap();
+        assert_eq!(told["values"]["appends"], 5);
+        // Its time line is missing.
+        let failover = Part::named("drill-failover").unwrap();
+        assert!(result(&root, failover, "no-such-file-of-evidence", "drill failover: anomalies=0\n").is_err());
+    }
+
+    #[test]
+    fn whoever_takes_too_long_is_ended() {
+        let child = Command::new("sh").args(["-c", "sleep 60 & wait"]).spawn().unwrap();
+        let start = Instant::now();
+        assert!(wait(child, Duration::from_millis(300), "test").unwrap().is_none());
+        assert!(start.elapsed() < Duration::from_secs(20));
+    }
+}
