@@ -6,8 +6,9 @@
 //! | `dcb-monotonic.ts` | 5, and a reader | nothing comes up between or before positions that were read |
 //! | `dcb-parallel-writes.ts` | 20 | appends that have nothing to do with each other don't fail |
 //!
-//! Two differences, both stricter: here the writers have ended before anything is verified, and a reader whose positions go back
-//! has found a fault, which the script only prints.
+//! Three differences, all stricter: here the writers have ended before anything is verified, a reader whose positions go back
+//! has found a fault, which the script only prints, and he compares all positions: of the last six, which the script compares, none is
+//! among those of the next read where many appends come between the two.
 
 use std::{sync::Arc, time::Duration};
 
@@ -40,8 +41,8 @@ pub(crate) struct Seen {
 const WRITERS: u64 = 20;
 const WRITERS_WHILE_READING: u64 = 5;
 const VERIFIERS: u64 = 5;
-/// So many of the last positions are compared with those of the next read.
-const POSITIONS: usize = 6;
+/// So many of the last positions are told of.
+const SHOWN: usize = 10;
 
 const CONSISTENCY: Variety = Variety { types: 10, tags: 10, events_per_append: (1, 2) };
 const MONOTONIC: Variety = Variety { types: 5, tags: 5, events_per_append: (2, 5) };
@@ -93,32 +94,26 @@ async fn verify(client: &Client, from: u64, found: &mut Seen) -> Result {
 /// `dcb-monotonic.ts`
 pub(crate) async fn monotonic(client: &Arc<Client>, size: Size) -> Result<Seen> {
     let writing = Writing::start(client, Writes::Decisions(MONOTONIC), WRITERS_WHILE_READING, size);
-    let (end, mut batches) = (Instant::now() + size.duration, Vec::new());
+    let (end, mut last, mut found) = (Instant::now() + size.duration, Vec::new(), Seen::default());
     while Instant::now() < end {
         let positions = client.read(&Query::all(), None).await?.into_iter().map(|event| event.position);
         let positions: Vec<u64> = positions.collect();
-        batches.push(positions[positions.len().saturating_sub(POSITIONS)..].to_vec());
+        compare(&last, &positions, &mut found);
+        last = positions;
     }
-    let mut seen = writing.end().await?;
-    compare(&batches, &mut seen);
-    Ok(seen)
+    let Seen { appends, refused, .. } = writing.end().await?;
+    Ok(Seen { appends, refused, ..found })
 }
 
-/// Each batch of last positions with the one that was read before it, where they overlap.
-fn compare(batches: &[Vec<u64>], seen: &mut Seen) {
-    for pair in batches.windows(2) {
-        let (last, new) = (&pair[0], &pair[1]);
-        let (Some(lowest), Some(first)) = (last.iter().min(), new.first()) else { continue };
-        if new.iter().min().is_some_and(|new| new < lowest) {
-            seen.broken.push(format!("the last positions went back from {last:?} to {new:?}"));
-            continue;
-        }
-        let Some(start) = last.iter().position(|position| position == first) else { continue };
-        let overlap = &last[start..];
-        seen.checks += 1;
-        if !new.starts_with(overlap) {
-            seen.broken.push(format!("the last positions were {last:?}, and then {new:?}"));
-        }
+/// The positions of one read of everything with those of the next one: what is new stands behind them.
+fn compare(last: &[u64], new: &[u64], seen: &mut Seen) {
+    if last.is_empty() {
+        return;
+    }
+    seen.checks += 1;
+    if !new.starts_with(last) || !new.is_sorted_by(|one, next| one < next) {
+        let end = |positions: &[u64]| positions[positions.len().saturating_sub(SHOWN)..].to_vec();
+        seen.broken.push(format!("the last positions were {:?}, and then {:?}", end(last), end(new)));
     }
 }
 
@@ -202,14 +197,17 @@ mod tests {
 
     #[test]
     fn a_hole_that_is_filled_later_and_a_step_back_are_found() {
-        let of = |batches: &[&[u64]]| {
+        let of = |last: &[u64], new: &[u64]| {
             let mut seen = Seen::default();
-            compare(&batches.iter().map(|batch| batch.to_vec()).collect::<Vec<_>>(), &mut seen);
+            compare(last, new, &mut seen);
             (seen.checks, seen.broken.len())
         };
-        assert_eq!(of(&[&[], &[1, 2], &[1, 2, 3], &[2, 3, 4], &[9, 10]]), (2, 0));
-        assert_eq!(of(&[&[1, 2, 4], &[2, 3, 4]]), (1, 1));
-        assert_eq!(of(&[&[3, 4], &[2, 3]]), (0, 1));
-        assert_eq!(of(&[&[3, 4, 5], &[3, 4]]), (1, 1));
+        assert_eq!(of(&[], &[1, 2]), (0, 0));
+        for held in [&[1, 2][..], &[1, 2, 3], &[1, 2, 9, 10]] {
+            assert_eq!(of(&[1, 2], held), (1, 0));
+        }
+        for broken in [&[1, 3, 4][..], &[2, 3], &[3, 4, 5], &[3, 4, 6, 5, 7], &[]] {
+            assert_eq!(of(&[3, 4, 6], broken), (1, 1));
+        }
     }
 }
