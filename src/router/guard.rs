@@ -5,18 +5,20 @@
 //! could call itself fresh and be stale. Behind, for the same reason: what the read has seen is before the place that is
 //! told afterwards.
 
+mod questions;
+
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicBool, AtomicU8, Ordering},
 };
 
-use futures_util::future::{OptionFuture, join, join3};
-use tokio_postgres::{Client, Row, types::ToSql};
+use futures_util::future::{join, join3};
+use tokio_postgres::{Row, types::ToSql};
 
+use self::questions::{Prepared, ask, prove};
 use super::{
     Deadline, Effect, Lease, Role,
     floor::{Check, Floor, Verdict, Whereabouts},
-    pooled::Question,
     record::CallRecord,
 };
 use crate::{
@@ -52,13 +54,6 @@ const BEHIND: u8 = 3;
 const UNKNOWN: u8 = 4;
 /// Its place is as far, but what has to be there is not.
 const BEHIND_ITS_PLACE: u8 = 5;
-
-/// The statements, prepared.
-struct Prepared {
-    place: Option<Question>,
-    check: Option<Question>,
-    behind: Option<(Question, Option<Question>)>,
-}
 
 impl Guard {
     /// Proves the place, and what the floor checks, in front of the first call that goes through.
@@ -379,24 +374,3 @@ impl Lease {
 
 /// When a question was sent, by the router's clock.
 type Moment = std::time::Duration;
-
-async fn prove(
-    client: &Client,
-    guard: &Guard,
-    statements: &Prepared,
-) -> Result<(Option<Vec<Row>>, Option<Vec<Row>>), tokio_postgres::Error> {
-    let params = guard.check.as_ref().map(|check| check.params()).unwrap_or_default();
-    let check = async {
-        match &statements.check {
-            Some(check) => Some(check.ask(client, &params).await),
-            None => None,
-        }
-    };
-    // Both are in line before anything is waited for.
-    let (place, check) = join(ask(client, statements.place.as_ref()), check).await;
-    Ok((place.transpose()?, check.transpose()?))
-}
-
-async fn ask(client: &Client, question: Option<&Question>) -> Option<Result<Vec<Row>, tokio_postgres::Error>> {
-    OptionFuture::from(question.map(|question| question.ask(client, &[]))).await
-}
