@@ -249,6 +249,37 @@ async fn many_appends_are_under_way_in_two_batches() {
     store.close().await;
 }
 
+/// Those who arrive together are sent in two halves, if each is worth it: the server reads the second while it writes the first.
+#[tokio::test]
+async fn many_events_that_arrive_together_are_sent_in_two_halves() {
+    let (_database, router, store) = store().await;
+    for (appends, calls) in [(12, 1), (20, 2)] {
+        let lock = LogLock::take(&router).await;
+        let arrive = (0..appends).map(|n| {
+            let (store, name) = (store.clone(), format!("{appends} {n}"));
+            let events: Vec<NewEvent> = (0..10).flat_map(|_| in_boundary(&name)).collect();
+            tokio::spawn(async move { store.append(events, unless(&boundary(&name))).await })
+        });
+        let arrived: Vec<_> = arrive.collect();
+        LogLock::is_waited_for_by(&router, calls).await;
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        assert_eq!(LogLock::waiting(&router).await, calls, "of {appends} appends");
+        lock.release().await;
+        let mut firsts = Vec::new();
+        for append in join_all(arrived).await {
+            firsts.push(append.unwrap().unwrap().first_position());
+        }
+        firsts.sort_unstable();
+        let begin = firsts[0];
+        assert_eq!(firsts, (0..appends).map(|n| begin + 10 * n).collect::<Vec<_>>(), "each is whole");
+    }
+    let sizes = "SELECT count(*) FROM mainstem.events GROUP BY xmin::text ORDER BY min(position)";
+    let client = router.client().await.unwrap();
+    let sizes: Vec<i64> = client.query(sizes, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+    assert_eq!(sizes, [120, 100, 100]);
+    store.close().await;
+}
+
 #[tokio::test]
 async fn what_only_the_server_can_refuse_harms_nobody_else() {
     let (_database, router, store) = store().await;

@@ -95,9 +95,9 @@ impl PostgresEventStoreBuilder {
 
     /// The most appends that go together. Defaults to 128.
     ///
-    /// Beyond it there is little left to share, and a second batch is sent while the first is under way. Larger, and each
-    /// waits longer for the others' work, with the log locked for other processes; smaller, and more flushes of the WAL
-    /// are waited for one after the other.
+    /// Beyond it there is little left to share, and a second batch is sent while the first is under way; so are the halves
+    /// of what waits, once they have 64 events each. Larger, and each waits longer for the others' work, with the log locked
+    /// for other processes; smaller, and more flushes of the WAL are waited for one after the other.
     pub fn batch_appends(mut self, appends: usize) -> Self {
         self.limits.batch_appends = appends.max(1);
         self

@@ -5,8 +5,9 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::{
-    group::{Group, QUEUED, Queue, SENT, Waiting},
+    group::{Group, QUEUED, SENT, Waiting},
     overtaken::Overtaken,
+    queue::Queue,
     tail::{Judged, Tail},
 };
 use crate::{
@@ -30,13 +31,15 @@ pub(super) struct Drain {
     sent: Vec<Waiting>,
     /// Whether it has a connection.
     connected: bool,
+    /// Whether it has a batch under way.
+    under_way: bool,
     /// Whether it has ended because it is not needed any more.
     over: bool,
 }
 
 impl Drain {
     pub(super) fn new(group: Arc<Group>) -> Self {
-        Self { group, sent: Vec::new(), connected: false, over: false }
+        Self { group, sent: Vec::new(), connected: false, under_way: false, over: false }
     }
 
     /// When the last of those who wait gives up; `None`, and the drain is over, when nobody waits, or so few that they may
@@ -44,10 +47,11 @@ impl Drain {
     pub(super) fn next(&mut self) -> Option<Deadline> {
         let group = Arc::clone(&self.group);
         let mut queue = group.queue();
+        queue.under_way -= usize::from(std::mem::take(&mut self.under_way));
         queue.forget_the_given_up();
         queue.no_more &= !self.connected;
-        let last = queue.waiting.iter().map(|waiting| waiting.deadline).max_by_key(Deadline::at);
-        let others_do = self.others_can(&queue) && !queue.is_worth_a_drain(&group.limits);
+        let last = queue.iter().map(|waiting| waiting.deadline).max_by_key(Deadline::at);
+        let others_do = self.others_can(&queue) && !queue.is_worth_a_batch(&group.limits);
         if others_do || last.is_none() {
             self.end(&mut queue);
             drop(queue);
@@ -65,6 +69,7 @@ impl Drain {
     fn end(&mut self, queue: &mut Queue) {
         queue.drains -= 1;
         queue.connected -= usize::from(std::mem::take(&mut self.connected));
+        queue.under_way -= usize::from(std::mem::take(&mut self.under_way));
         self.over = true;
     }
 
@@ -94,26 +99,18 @@ impl Drain {
 
     /// How many wait now.
     pub(super) fn waiting(&self) -> usize {
-        self.group.queue().waiting.len()
+        self.group.queue().len()
     }
 
     /// Those who got in line before this number cannot be sent.
     pub(super) fn refuse(&self, number: u64, error: &Error) {
-        let refused = {
-            let mut queue = self.group.queue();
-            let amount = queue.waiting.len();
-            let (refused, kept): (Vec<_>, Vec<_>) =
-                queue.remove_first(amount).into_iter().partition(|waiting| waiting.number < number);
-            queue.bytes = kept.iter().map(|waiting| waiting.append.len).sum();
-            queue.waiting = kept.into();
-            refused
-        };
+        let refused = self.group.queue().remove_before(number);
         refused.into_iter().for_each(|waiting| waiting.answer(Err(error.clone())));
     }
 
     /// Those who are sent next, in their order, each with the right to be: who was given up is not among them. And those who need
     /// not be sent, if these are written or because of what the tail knows.
-    pub(super) fn take(&self, tail: &Tail, session: ServerSession) -> (Vec<Waiting>, Vec<Overtaken>) {
+    pub(super) fn take(&mut self, tail: &Tail, session: ServerSession) -> (Vec<Waiting>, Vec<Overtaken>) {
         let mut candidates = self.candidates();
         // Who is gone is not taken, since who is put off would have the right to be sent again.
         candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
@@ -136,30 +133,26 @@ impl Drain {
         (now, overtaken)
     }
 
-    /// As many of those who wait as may be sent together, and some more.
-    fn candidates(&self) -> Vec<Waiting> {
+    /// Those of whom a batch is made: as many as may be sent together, and some more.
+    fn candidates(&mut self) -> Vec<Waiting> {
         let limits = &self.group.limits;
         let mut queue = self.group.queue();
-        let (mut appends, mut events, mut bytes) = (0, 0, 0);
-        let fits = |waiting: &&Waiting| {
-            appends += 1;
-            events += waiting.append.events.len();
-            bytes += waiting.append.len;
-            let few = appends <= limits.batch_appends * LOOK_AHEAD;
-            appends == 1 || few && events <= limits.batch_events && bytes <= limits.batch_bytes
-        };
-        let amount = queue.waiting.iter().take_while(fits).count();
-        queue.remove_first(amount)
+        let amount = queue.next_batch(limits, self.group.most_drains > 1 && !queue.no_more);
+        queue.under_way += usize::from(!std::mem::replace(&mut self.under_way, true));
+        queue.remove_first(amount.min(limits.batch_appends * LOOK_AHEAD))
+    }
+
+    /// Whether those who were left are worth another drain, which is counted already: who is told so spawns it.
+    pub(super) fn needs_another(&self) -> bool {
+        self.group.has_work_for_another(&mut self.group.queue())
     }
 
     /// They were not sent, or what was sent has come to nothing: they are next.
     pub(super) fn put_back(&self, waiting: Vec<Waiting>) {
-        let mut queue = self.group.queue();
-        for waiting in waiting.into_iter().rev() {
-            waiting.stage.step(SENT, QUEUED);
-            queue.bytes += waiting.append.len;
-            queue.waiting.push_front(waiting);
+        for one in &waiting {
+            one.stage.step(SENT, QUEUED);
         }
+        self.group.queue().put_back(waiting);
     }
 
     /// Notes that these are under way, and when they must have their lock.
@@ -192,7 +185,7 @@ impl Drop for Drain {
             let mut queue = group.queue();
             self.end(&mut queue);
             // Another drain, perhaps of another runtime, goes on with them.
-            let amount = if queue.drains == 0 { queue.waiting.len() } else { 0 };
+            let amount = if queue.drains == 0 { queue.len() } else { 0 };
             queue.remove_first(amount)
         };
         // They learn of it by losing their answer, and come again.

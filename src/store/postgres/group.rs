@@ -5,10 +5,11 @@
 //! comes again; whoever has been gets an unknown outcome.
 //!
 //! While one drain waits for its answer, a second one sends what has come meanwhile, if that is enough to be worth a flush
-//! of its own: the server reads it while the first still holds the lock.
+//! of its own: the server reads it while the first still holds the lock. So that there is something left for the second
+//! one when all come at once, as they do who have had their answers at once, the first leaves it half of them
+//! ([`Queue::next_batch`]). From then on the two take turns: with ten events for each append that is a fifth more of them.
 
 use std::{
-    collections::VecDeque,
     future::Future,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,7 +22,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{GroupLimits, drain::Drain, prepared::Prepared, tail::Condition};
+use super::{GroupLimits, drain::Drain, prepared::Prepared, queue::Queue, tail::Condition};
 use crate::{
     Mark,
     error::{Error, ErrorKind, Result},
@@ -29,10 +30,6 @@ use crate::{
     store::{batch, condition::After, postgres::call::Verdict},
     token::Place,
 };
-
-/// A drain beside another one is worth it for this part of a full batch. For less, two flushes of the WAL would cost more
-/// than is won by not waiting for the first one's answer.
-const WORTH_A_DRAIN: usize = 2;
 
 /// What became of an append, and where.
 pub(super) type Answered = (Server, Verdict);
@@ -52,7 +49,7 @@ pub(super) struct Server {
 pub(super) struct Group {
     pub(super) limits: GroupLimits,
     /// The most drains at a time.
-    most_drains: usize,
+    pub(super) most_drains: usize,
     queue: Mutex<Queue>,
     pub(super) idle: Notify,
     /// Who judges a long way back takes a connection for a while. Without a bound, many of them would take all, and the drain
@@ -60,21 +57,6 @@ pub(super) struct Group {
     judges: Semaphore,
     #[cfg(feature = "metrics")]
     pub(super) figures: std::sync::OnceLock<crate::telemetry::metrics::store::BatchFigures>,
-}
-
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    pub(super) waiting: VecDeque<Waiting>,
-    pub(super) bytes: usize,
-    /// The number of the next one that gets in line.
-    pub(super) next: u64,
-    /// How many take them out,
-    pub(super) drains: usize,
-    /// and how many of these have a connection.
-    pub(super) connected: usize,
-    /// Whether a drain beside another one got no connection, since that one began its last batch.
-    pub(super) no_more: bool,
-    closed: bool,
 }
 
 /// One append that waits for its answer.
@@ -101,14 +83,14 @@ pub(super) struct Stage(AtomicU8);
 
 pub(super) const QUEUED: u8 = 0;
 pub(super) const SENT: u8 = 1;
-const GIVEN_UP: u8 = 2;
+pub(super) const GIVEN_UP: u8 = 2;
 
 impl Stage {
     pub(super) fn step(&self, from: u8, to: u8) -> bool {
         self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 
-    fn is(&self, stage: u8) -> bool {
+    pub(super) fn is(&self, stage: u8) -> bool {
         self.0.load(Ordering::Acquire) == stage
     }
 }
@@ -199,7 +181,7 @@ impl Group {
     }
 
     /// Whether the caller has to see to it that somebody drains.
-    fn enqueue(&self, mut waiting: Waiting) -> Result<bool> {
+    fn enqueue(&self, waiting: Waiting) -> Result<bool> {
         let mut queue = self.queue();
         if queue.closed {
             return Err(Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent"));
@@ -210,21 +192,23 @@ impl Group {
         if queue.is_full(&self.limits, &waiting) {
             let message = format!(
                 "{} appends of {} bytes wait already, and the limits are {} and {}; nothing was sent",
-                queue.waiting.len(),
-                queue.bytes,
+                queue.len(),
+                queue.bytes(),
                 self.limits.waiting_appends,
                 self.limits.waiting_bytes
             );
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
-        queue.bytes += waiting.append.len;
-        waiting.number = queue.next;
-        queue.next += 1;
-        queue.waiting.push_back(waiting);
-        let more = queue.drains < self.most_drains && !queue.no_more && queue.is_worth_a_drain(&self.limits);
-        let needed = queue.drains == 0 || more;
+        queue.push(waiting);
+        Ok(self.has_work_for_another(&mut queue))
+    }
+
+    /// Whether another drain is needed. It is counted already: who is told so spawns it.
+    pub(super) fn has_work_for_another(&self, queue: &mut Queue) -> bool {
+        let more = queue.drains < self.most_drains && !queue.no_more && queue.is_worth_a_batch(&self.limits);
+        let needed = queue.len() > 0 && (queue.drains == 0 || more);
         queue.drains += usize::from(needed);
-        Ok(needed)
+        needed
     }
 
     /// Takes no more appends, and waits until those that were taken are answered. Each has its limit, so this ends.
@@ -250,31 +234,6 @@ impl Group {
 
     pub(super) fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Queue {
-    fn is_full(&self, limits: &GroupLimits, next: &Waiting) -> bool {
-        // One that is larger than the limit alone still gets its turn.
-        self.waiting.len() >= limits.waiting_appends
-            || !self.waiting.is_empty() && self.bytes + next.append.len > limits.waiting_bytes
-    }
-
-    /// Whether enough wait for a drain beside another one.
-    pub(super) fn is_worth_a_drain(&self, limits: &GroupLimits) -> bool {
-        self.waiting.len() >= limits.batch_appends.div_ceil(WORTH_A_DRAIN)
-            || self.bytes >= limits.batch_bytes.div_ceil(WORTH_A_DRAIN)
-    }
-
-    pub(super) fn forget_the_given_up(&mut self) {
-        self.waiting.retain(|waiting| !waiting.stage.is(GIVEN_UP) && waiting.is_wanted());
-        self.bytes = self.waiting.iter().map(|waiting| waiting.append.len).sum();
-    }
-
-    pub(super) fn remove_first(&mut self, amount: usize) -> Vec<Waiting> {
-        let removed: Vec<Waiting> = self.waiting.drain(..amount.min(self.waiting.len())).collect();
-        self.bytes -= removed.iter().map(|waiting| waiting.append.len).sum::<usize>();
-        removed
     }
 }
 

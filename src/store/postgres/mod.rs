@@ -51,6 +51,7 @@ mod news;
 mod overtaken;
 mod prepared;
 mod query;
+mod queue;
 mod read_sql;
 mod snapshot;
 mod stream;
