@@ -35,14 +35,30 @@ pub(super) fn build(peers: &[&'static Peer]) -> Outcome<Built> {
         Err("no peer needs Python".to_owned())
     };
     let programs = place.join("target/release");
-    let rust: Vec<_> = peers.iter().filter(|peer| !matches!(peer.program, Program::InPython { .. })).collect();
+    let rust: Vec<_> = peers.iter().copied().filter(|peer| !matches!(peer.program, Program::InPython { .. })).collect();
     if rust.is_empty() {
         return Ok(Built { python, programs });
     }
+    for peer in &rust {
+        // Or a program of an earlier build would be taken for this one's.
+        let _ = fs::remove_file(programs.join(peer.name));
+    }
+    let protoc = python.as_ref().ok().map(|python| python.with_file_name("protoc"));
     eprintln!("building the peers' programs …");
+    if !cargo_build(&place, &rust, protoc.as_deref())? && rust.len() > 1 {
+        // All of them are built with what any of them needs. One that cannot be built is no reason to have none.
+        for peer in rust {
+            cargo_build(&place, &[peer], protoc.as_deref())?;
+        }
+    }
+    // Whom it has failed is seen by what is missing.
+    Ok(Built { python, programs })
+}
+
+/// Whether these programs could be built. What was wrong, cargo says.
+fn cargo_build(place: &Path, peers: &[&'static Peer], protoc: Option<&Path>) -> Outcome<bool> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // One that cannot be built is no reason to have none.
-    cargo.args(["build", "--release", "--locked", "--keep-going", "--manifest-path"]);
+    cargo.args(["build", "--release", "--locked", "--manifest-path"]);
     cargo.arg(folder().join("Cargo.toml")).env("CARGO_TARGET_DIR", place.join("target"));
     // What cargo says of this package to the bench, some build scripts would take for news of theirs, and be built again.
     for (name, _) in env::vars_os() {
@@ -50,18 +66,17 @@ pub(super) fn build(peers: &[&'static Peer]) -> Outcome<Built> {
             cargo.env_remove(name);
         }
     }
-    if let Ok(python) = &python {
+    if let Some(protoc) = protoc {
         // UmaDB's client is made from its protocol's definition.
-        cargo.env("PROTOC", python.with_file_name("protoc"));
+        cargo.env("PROTOC", protoc);
     }
-    for peer in rust {
-        // Or a program of an earlier build would be taken for this one's.
-        let _ = fs::remove_file(programs.join(peer.name));
+    for peer in peers {
         cargo.args(["--bin", peer.name]);
+        if peer.package.is_some() {
+            cargo.args(["--features", peer.name]);
+        }
     }
-    // Whom it has failed is seen by what is missing.
-    let _ = cargo.status().map_err(|error| format!("cargo does not start: {error}"))?;
-    Ok(Built { python, programs })
+    Ok(cargo.status().map_err(|error| format!("cargo does not start: {error}"))?.success())
 }
 
 impl Built {

@@ -9,8 +9,8 @@ pub(super) struct Peer {
     pub(super) name: &'static str,
     /// What is driven, with a version where no package has it.
     pub(super) title: &'static str,
-    /// The package that has its version, in a file of `benches/peers`.
-    package: Option<(&'static str, &'static str)>,
+    /// The package that has its version, in a file of `benches/peers`. One in Rust is a feature there, of the peer's name.
+    pub(super) package: Option<(&'static str, &'static str)>,
     pub(super) program: Program,
     /// What to know about its figures.
     pub(super) note: &'static str,
