@@ -15,14 +15,19 @@ use crate::{
 };
 
 /// More than the defaults of a test cluster: those of a small server that is used for this. No checkpoint falls into a
-/// run, whose first writes of each page would hit whoever comes next.
-const SETTINGS: [(&str, &str); 5] = [
+/// run, whose first writes of each page would hit whoever comes next; what it leaves of the write-ahead log's files is kept.
+const SETTINGS: [(&str, &str); 6] = [
     ("shared_buffers", "1GB"),
+    ("min_wal_size", "2GB"),
     ("max_wal_size", "16GB"),
     ("checkpoint_timeout", "1h"),
     ("max_slot_wal_keep_size", "-1"),
     ("max_connections", "300"),
 ];
+
+/// So many files of the write-ahead log, of 16 MB, there are before anything is measured, as on a server that has been in use for
+/// a while: it uses old ones again. A new one is written full of zeros first, by whoever commits, which takes tens of milliseconds.
+const WAL_FILES: u32 = 128;
 
 /// Events of which the length is told.
 const SAMPLE: u64 = 1000;
@@ -33,9 +38,20 @@ pub(crate) async fn start(args: &Args, saved: &Path, replicas: usize, more: &[(&
     let builder = durable(args)?.replicas(replicas).begin_with(saved);
     let builder = more.iter().fold(builder, |builder, (name, value)| builder.setting(*name, *value));
     let cluster = builder.start().await?;
+    make_wal_files(&cluster).await?;
     // What the copy has left to be written must not be written during the first rounds.
     let _ = Command::new("sync").status();
     Ok(cluster)
+}
+
+/// Fills the files by switching to the next one, and has a checkpoint make them ready to be used again.
+async fn make_wal_files(cluster: &LocalCluster) -> Outcome {
+    let client = connect(&cluster.primary().url()).await?;
+    let switch = "SELECT pg_logical_emit_message(false, 'compare', ''), pg_switch_wal()";
+    for _ in 0..WAL_FILES {
+        client.simple_query(switch).await?;
+    }
+    Ok(client.batch_execute("CHECKPOINT").await?)
 }
 
 /// Starts a durable cluster without data.
