@@ -1,9 +1,10 @@
 //! The server that is measured, and connections to it.
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use mainstem::testing::{ClusterBuilder, LocalCluster};
 use serde_json::json;
+use tokio::time::{Instant, sleep};
 use tokio_postgres::{Client, NoTls};
 
 use crate::{
@@ -29,6 +30,9 @@ const SETTINGS: [(&str, &str); 6] = [
 /// a while: it uses old ones again. A new one is written full of zeros first, by whoever commits, which takes tens of milliseconds.
 const WAL_FILES: u32 = 128;
 
+/// For replicas to follow.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Events of which the length is told.
 const SAMPLE: u64 = 1000;
 
@@ -50,6 +54,16 @@ async fn make_wal_files(cluster: &LocalCluster) -> Outcome {
     let switch = "SELECT pg_logical_emit_message(false, 'compare', ''), pg_switch_wal()";
     for _ in 0..WAL_FILES {
         client.simple_query(switch).await?;
+    }
+    // What a replica has still to fetch is not used again, and would be sent in the first rounds.
+    let behind =
+        "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn IS NULL OR replay_lsn < pg_current_wal_lsn()";
+    let until = Instant::now() + PATIENCE;
+    while client.query_one(behind, &[]).await?.get::<_, i64>(0) > 0 {
+        if Instant::now() > until {
+            return Err(format!("a replica has not followed within {PATIENCE:?}").into());
+        }
+        sleep(Duration::from_millis(20)).await;
     }
     Ok(client.batch_execute("CHECKPOINT").await?)
 }

@@ -4,7 +4,8 @@ use std::{cell::Cell, future::IntoFuture};
 
 use futures_util::future::join_all;
 use mainstem::{
-    AppendCondition, Error, ErrorKind, Event, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router,
+    AppendCondition, Error, ErrorKind, Event, EventStore, ExpectedVersion, Filter, NewEvent, PostgresEventStore,
+    Predicate, Router,
 };
 use proptest::{
     prelude::*,
@@ -277,6 +278,34 @@ async fn many_events_that_arrive_together_are_sent_in_two_halves() {
     let client = router.client().await.unwrap();
     let sizes: Vec<i64> = client.query(sizes, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
     assert_eq!(sizes, [120, 100, 100]);
+    store.close().await;
+}
+
+/// Also when there are enough of them for two batches, and the second would be ready first.
+#[tokio::test]
+async fn appends_to_one_stream_that_arrive_together_are_settled_in_their_order() {
+    let (_database, _, store) = store().await;
+    for round in 0..10 {
+        let stream = format!("stream {round}");
+        let events =
+            |amount: usize| (0..amount).map(|_| event("A", json!({"b": "x".repeat(2000)}))).collect::<Vec<_>>();
+        let to_stream = |version, amount| {
+            let (store, stream, events) = (store.clone(), stream.clone(), events(amount));
+            tokio::spawn(async move {
+                store.append(events, AppendCondition::none()).to_stream(&*stream, version).await.map(drop)
+            })
+        };
+        let first = to_stream(ExpectedVersion::NoStream, 400);
+        let second = to_stream(ExpectedVersion::Exact(400), 1);
+        let others = (0..130).map(|n| {
+            let (store, name) = (store.clone(), format!("{round} {n}"));
+            tokio::spawn(async move { store.append(in_boundary(&name), AppendCondition::none()).await.map(drop) })
+        });
+        let all: Vec<_> = [first, second].into_iter().chain(others).collect();
+        for (number, append) in join_all(all).await.into_iter().enumerate() {
+            append.unwrap().unwrap_or_else(|error| panic!("append {number} of round {round}: {error}"));
+        }
+    }
     store.close().await;
 }
 

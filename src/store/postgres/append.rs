@@ -125,7 +125,7 @@ async fn gather(drain: &Drain) {
 async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) -> bool {
     let session = lease.session();
     let (waiting, mut overtaken) = drain.take(&store.known.tail, session);
-    if drain.needs_another() {
+    if drain.claim_another() {
         tokio::spawn(drains(store));
     }
     let mut parts = vec![waiting];

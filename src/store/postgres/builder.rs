@@ -95,8 +95,9 @@ impl PostgresEventStoreBuilder {
 
     /// The most appends that go together. Defaults to 128.
     ///
-    /// Beyond it there is little left to share, and a second batch is sent while the first is under way; so are the halves
-    /// of what waits, once they have 64 events each. Larger, and each waits longer for the others' work, with the log locked
+    /// Beyond it there is little left to share. A second batch is sent while the first is under way once half as many wait, or
+    /// appends of 64 events (`batch_events`, if that is less), and of those who come at once half are left to it; not
+    /// when both would have appends to fixed streams. Larger, and each waits longer for the others' work, with the log locked
     /// for other processes; smaller, and more flushes of the WAL are waited for one after the other.
     pub fn batch_appends(mut self, appends: usize) -> Self {
         self.limits.batch_appends = appends.max(1);
@@ -113,7 +114,7 @@ impl PostgresEventStoreBuilder {
 
     /// The most bytes of the appends that go together. Defaults to 1 MiB. An append that alone has more goes alone.
     ///
-    /// As [`batch_events`](Self::batch_events), for large payloads.
+    /// As [`batch_events`](Self::batch_events), for large payloads. Half as many are worth a second batch, too.
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.limits.batch_bytes = bytes.max(1);
         self

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{
     group::{Group, QUEUED, SENT, Waiting},
     overtaken::Overtaken,
-    queue::Queue,
+    queue::{Queue, UnderWay},
     tail::{Judged, Tail},
 };
 use crate::{
@@ -31,15 +31,15 @@ pub(super) struct Drain {
     sent: Vec<Waiting>,
     /// Whether it has a connection.
     connected: bool,
-    /// Whether it has a batch under way.
-    under_way: bool,
+    /// Its batch.
+    under_way: Option<UnderWay>,
     /// Whether it has ended because it is not needed any more.
     over: bool,
 }
 
 impl Drain {
     pub(super) fn new(group: Arc<Group>) -> Self {
-        Self { group, sent: Vec::new(), connected: false, under_way: false, over: false }
+        Self { group, sent: Vec::new(), connected: false, under_way: None, over: false }
     }
 
     /// When the last of those who wait gives up; `None`, and the drain is over, when nobody waits, or so few that they may
@@ -47,7 +47,7 @@ impl Drain {
     pub(super) fn next(&mut self) -> Option<Deadline> {
         let group = Arc::clone(&self.group);
         let mut queue = group.queue();
-        queue.under_way -= usize::from(std::mem::take(&mut self.under_way));
+        self.end_batch(&mut queue);
         queue.forget_the_given_up();
         queue.no_more &= !self.connected;
         let last = queue.iter().map(|waiting| waiting.deadline).max_by_key(Deadline::at);
@@ -67,10 +67,15 @@ impl Drain {
     }
 
     fn end(&mut self, queue: &mut Queue) {
-        queue.drains -= 1;
-        queue.connected -= usize::from(std::mem::take(&mut self.connected));
-        queue.under_way -= usize::from(std::mem::take(&mut self.under_way));
+        queue.end_drain(std::mem::take(&mut self.connected));
+        self.end_batch(queue);
         self.over = true;
+    }
+
+    fn end_batch(&mut self, queue: &mut Queue) {
+        if let Some(batch) = self.under_way.take() {
+            queue.end_batch(batch);
+        }
     }
 
     /// Notes that it has a connection, or has none any more.
@@ -135,16 +140,20 @@ impl Drain {
 
     /// Those of whom a batch is made: as many as may be sent together, and some more.
     fn candidates(&mut self) -> Vec<Waiting> {
-        let limits = &self.group.limits;
-        let mut queue = self.group.queue();
-        let amount = queue.next_batch(limits, self.group.most_drains > 1 && !queue.no_more);
-        queue.under_way += usize::from(!std::mem::replace(&mut self.under_way, true));
-        queue.remove_first(amount.min(limits.batch_appends * LOOK_AHEAD))
+        let limits = self.group.limits;
+        let group = Arc::clone(&self.group);
+        let mut queue = group.queue();
+        self.end_batch(&mut queue);
+        let may_be_shared = group.most_drains > 1 && !queue.no_more;
+        let taken = queue.take_batch(&limits, limits.batch_appends * LOOK_AHEAD, may_be_shared);
+        self.under_way = taken.under_way;
+        taken.waiting
     }
 
-    /// Whether those who were left are worth another drain, which is counted already: who is told so spawns it.
-    pub(super) fn needs_another(&self) -> bool {
-        self.group.has_work_for_another(&mut self.group.queue())
+    /// Whether those who were left are worth another drain. It is counted already: who is told so spawns it.
+    #[must_use]
+    pub(super) fn claim_another(&self) -> bool {
+        self.group.claim_drain(&mut self.group.queue())
     }
 
     /// They were not sent, or what was sent has come to nothing: they are next.

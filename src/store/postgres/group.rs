@@ -7,7 +7,7 @@
 //! While one drain waits for its answer, a second one sends what has come meanwhile, if that is enough to be worth a flush
 //! of its own: the server reads it while the first still holds the lock. So that there is something left for the second
 //! one when all come at once, as they do who have had their answers at once, the first leaves it half of them
-//! ([`Queue::next_batch`]). From then on the two take turns: with ten events for each append that is a fifth more of them.
+//! ([`Queue::take_batch`]). From then on the two take turns: with ten events for each append that is a fifth more of them.
 
 use std::{
     future::Future,
@@ -200,11 +200,12 @@ impl Group {
             return Err(Error::new(ErrorKind::Overloaded, message));
         }
         queue.push(waiting);
-        Ok(self.has_work_for_another(&mut queue))
+        Ok(self.claim_drain(&mut queue))
     }
 
     /// Whether another drain is needed. It is counted already: who is told so spawns it.
-    pub(super) fn has_work_for_another(&self, queue: &mut Queue) -> bool {
+    #[must_use]
+    pub(super) fn claim_drain(&self, queue: &mut Queue) -> bool {
         let more = queue.drains < self.most_drains && !queue.no_more && queue.is_worth_a_batch(&self.limits);
         let needed = queue.len() > 0 && (queue.drains == 0 || more);
         queue.drains += usize::from(needed);
@@ -226,7 +227,7 @@ impl Group {
         }
     }
 
-    /// What a drain must hold while it works; one for each [`enqueue`](Self::enqueue) that asked for it. It is made before the
+    /// What a drain must hold while it works; one for each that was [claimed](Self::claim_drain). It is made before the
     /// drain is spawned, so that one whose runtime ends before it has begun is not counted for ever.
     pub(super) fn drain(self: Arc<Self>) -> Drain {
         Drain::new(self)

@@ -7,7 +7,7 @@ use super::{
     group::{GIVEN_UP, Waiting},
 };
 
-/// A batch beside another one is worth it for so many events, which take the server a millisecond or two. For fewer, a second
+/// A batch beside another one is worth it for so many events, which take the server a millisecond or more. For fewer, a second
 /// call and a second flush of the WAL cost more than is won by not waiting for the first one's answer.
 const WORTH_A_BATCH: usize = 64;
 
@@ -17,20 +17,64 @@ const PART_WORTH_A_BATCH: usize = 2;
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
-    /// What they have, all together.
-    events: usize,
-    bytes: usize,
+    /// What they are, all together.
+    load: Load,
     /// The number of the next one that gets in line.
     pub(super) next: u64,
     /// How many take them out,
     pub(super) drains: usize,
     /// how many of these have a connection,
     pub(super) connected: usize,
-    /// and how many have a batch under way.
-    pub(super) under_way: usize,
+    /// how many have a batch under way,
+    under_way: usize,
+    /// and how many appends to streams there are in these batches.
+    streams_under_way: usize,
+    /// Whether a half was left to another drain, and none has taken anything beside the first one since.
+    has_a_half_left: bool,
     /// Whether a drain beside another one got no connection, since that one began its last batch.
     pub(super) no_more: bool,
     pub(super) closed: bool,
+}
+
+/// How much there is of appends.
+#[derive(Clone, Copy, Debug, Default)]
+struct Load {
+    appends: usize,
+    events: usize,
+    bytes: usize,
+    /// How many of them go to a stream.
+    streams: usize,
+}
+
+impl Load {
+    fn add(&mut self, one: &Waiting) {
+        self.appends += 1;
+        self.events += one.append.events.len();
+        self.bytes += one.append.len;
+        self.streams += usize::from(one.append.stream.is_some());
+    }
+
+    fn of<'a>(waiting: impl IntoIterator<Item = &'a Waiting>) -> Self {
+        let mut load = Self::default();
+        waiting.into_iter().for_each(|one| load.add(one));
+        load
+    }
+
+    fn without(self, part: Self) -> Self {
+        Self {
+            appends: self.appends - part.appends,
+            events: self.events - part.events,
+            bytes: self.bytes - part.bytes,
+            streams: self.streams - part.streams,
+        }
+    }
+
+    fn is_worth_a_batch(self, limits: &GroupLimits) -> bool {
+        let part = |limit: usize| limit.div_ceil(PART_WORTH_A_BATCH);
+        self.events >= WORTH_A_BATCH.min(limits.batch_events)
+            || self.appends >= part(limits.batch_appends)
+            || self.bytes >= part(limits.batch_bytes)
+    }
 }
 
 impl Queue {
@@ -39,7 +83,7 @@ impl Queue {
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.bytes
+        self.load.bytes
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Waiting> {
@@ -49,26 +93,21 @@ impl Queue {
     pub(super) fn push(&mut self, mut waiting: Waiting) {
         waiting.number = self.next;
         self.next += 1;
-        self.count(&waiting);
+        self.load.add(&waiting);
         self.waiting.push_back(waiting);
     }
 
     /// They are the next ones, in their order.
     pub(super) fn put_back(&mut self, waiting: Vec<Waiting>) {
         for one in waiting.into_iter().rev() {
-            self.count(&one);
+            self.load.add(&one);
             self.waiting.push_front(one);
         }
     }
 
-    fn count(&mut self, waiting: &Waiting) {
-        self.events += waiting.append.events.len();
-        self.bytes += waiting.append.len;
-    }
-
     pub(super) fn remove_first(&mut self, amount: usize) -> Vec<Waiting> {
         let removed: Vec<Waiting> = self.waiting.drain(..amount.min(self.waiting.len())).collect();
-        self.count_again();
+        self.load = self.load.without(Load::of(&removed));
         removed
     }
 
@@ -76,52 +115,93 @@ impl Queue {
     pub(super) fn remove_before(&mut self, number: u64) -> Vec<Waiting> {
         let (removed, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|one| one.number < number);
         self.waiting = kept;
-        self.count_again();
-        Vec::from(removed)
+        let removed = Vec::from(removed);
+        self.load = self.load.without(Load::of(&removed));
+        removed
     }
 
     pub(super) fn forget_the_given_up(&mut self) {
         self.waiting.retain(|waiting| !waiting.stage.is(GIVEN_UP) && waiting.is_wanted());
-        self.count_again();
-    }
-
-    fn count_again(&mut self) {
-        self.events = self.waiting.iter().map(|waiting| waiting.append.events.len()).sum();
-        self.bytes = self.waiting.iter().map(|waiting| waiting.append.len).sum();
+        self.load = Load::of(&self.waiting);
     }
 
     /// Whether another one would be more than may wait. One that is larger than the limit alone still gets its turn.
     pub(super) fn is_full(&self, limits: &GroupLimits, next: &Waiting) -> bool {
         self.waiting.len() >= limits.waiting_appends
-            || !self.waiting.is_empty() && self.bytes + next.append.len > limits.waiting_bytes
+            || !self.waiting.is_empty() && self.load.bytes + next.append.len > limits.waiting_bytes
     }
 
-    /// Whether enough wait for a batch beside another one.
+    /// Whether enough wait for a batch beside another one. Not if both would have appends to streams: who goes to a stream may
+    /// expect the version that one before it leaves, and which of two batches is first is settled by the server.
     pub(super) fn is_worth_a_batch(&self, limits: &GroupLimits) -> bool {
-        self.has_batches(limits, 1)
+        let may_be_out_of_order = self.load.streams > 0 && self.streams_under_way > 0;
+        !may_be_out_of_order && self.load.is_worth_a_batch(limits)
     }
 
-    fn has_batches(&self, limits: &GroupLimits, amount: usize) -> bool {
-        let worth = |limit: usize| amount * limit.div_ceil(PART_WORTH_A_BATCH);
-        self.events >= amount * WORTH_A_BATCH.min(limits.batch_events)
-            || self.waiting.len() >= worth(limits.batch_appends)
-            || self.bytes >= worth(limits.batch_bytes)
+    /// Takes those of whom a batch may be made, at most so many appends, for a drain whose batch is under way from now on. None, if
+    /// they are not worth a batch beside the one that is.
+    pub(super) fn take_batch(&mut self, limits: &GroupLimits, most: usize, may_be_shared: bool) -> Taken {
+        if self.under_way > 0 && !self.is_worth_a_batch(limits) {
+            return Taken::default();
+        }
+        let half = if may_be_shared { self.half(limits) } else { None };
+        // It has been taken only by who takes beside another one.
+        self.has_a_half_left = self.under_way == 0 && (self.has_a_half_left || half.is_some());
+        let amount = half.unwrap_or_else(|| self.first_within(limits.batch_events, limits.batch_bytes)).min(most);
+        let waiting = self.remove_first(amount);
+        let streams = Load::of(&waiting).streams;
+        self.under_way += 1;
+        self.streams_under_way += streams;
+        Taken { waiting, under_way: Some(UnderWay { streams }) }
     }
 
-    /// How many of those who wait may go into a batch: as many as its limits allow. But half of them are left to a drain beside
-    /// this one, if none has a batch under way and that is worth it: the server reads the second half while it writes the first.
-    pub(super) fn next_batch(&self, limits: &GroupLimits, may_be_shared: bool) -> usize {
-        let is_shared = may_be_shared && self.under_way == 0 && self.has_batches(limits, 2);
-        let most_events =
-            if is_shared { self.events.div_ceil(2).min(limits.batch_events) } else { limits.batch_events };
-        let most_bytes = if is_shared { self.bytes.div_ceil(2).min(limits.batch_bytes) } else { limits.batch_bytes };
-        let (mut appends, mut events, mut bytes) = (0, 0, 0);
-        let fits = |waiting: &&Waiting| {
-            appends += 1;
-            events += waiting.append.events.len();
-            bytes += waiting.append.len;
-            appends == 1 || events <= most_events && bytes <= most_bytes
+    /// A drain has ended.
+    pub(super) fn end_drain(&mut self, had_connection: bool) {
+        self.drains -= 1;
+        self.connected -= usize::from(had_connection);
+        self.has_a_half_left &= self.drains > 0;
+    }
+
+    /// The batch is not under way any more.
+    pub(super) fn end_batch(&mut self, batch: UnderWay) {
+        self.under_way -= 1;
+        self.streams_under_way -= batch.streams;
+    }
+
+    /// How many are half of those who wait, if no batch is under way and each half is worth one: the server reads the second half
+    /// while it writes the first. Not again before somebody has come for the last half that was left: who is to do that may
+    /// have no connection.
+    fn half(&self, limits: &GroupLimits) -> Option<usize> {
+        if self.under_way > 0 || self.has_a_half_left || self.load.streams > 0 {
+            return None;
+        }
+        let [events, bytes] = [self.load.events, self.load.bytes].map(|all| all.div_ceil(2));
+        let amount = self.first_within(events.min(limits.batch_events), bytes.min(limits.batch_bytes));
+        let first = Load::of(self.waiting.iter().take(amount));
+        let rest = self.load.without(first);
+        (first.is_worth_a_batch(limits) && rest.is_worth_a_batch(limits)).then_some(amount)
+    }
+
+    /// How many of the first who wait have no more than that. The very first one counts, whatever it has.
+    fn first_within(&self, most_events: usize, most_bytes: usize) -> usize {
+        let mut load = Load::default();
+        let fits = |one: &&Waiting| {
+            load.add(one);
+            load.appends == 1 || load.events <= most_events && load.bytes <= most_bytes
         };
         self.waiting.iter().take_while(fits).count()
     }
+}
+
+/// Those who were taken for a batch.
+#[derive(Debug, Default)]
+pub(super) struct Taken {
+    pub(super) waiting: Vec<Waiting>,
+    pub(super) under_way: Option<UnderWay>,
+}
+
+/// What the queue has to know of a batch until it is settled.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    streams: usize,
 }
