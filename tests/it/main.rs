@@ -81,4 +81,5 @@ mod support;
 mod tls;
 mod tokens;
 mod transactions;
+mod two_batches;
 mod waiting;

@@ -145,22 +145,9 @@ impl Group {
         D: Future<Output = ()> + Send + 'static,
     {
         loop {
-            let stage = Arc::new(Stage::default());
+            let (waiting, answered) = Waiting::new(Arc::clone(append), after, deadline);
+            let stage = Arc::clone(&waiting.stage);
             let _caller = Caller(Arc::clone(&stage));
-            let (answer, answered) = oneshot::channel();
-            let append = Arc::clone(append);
-            let lock_until = deadline.at();
-            let waiting = Waiting {
-                number: 0,
-                append,
-                after,
-                looked_until: None,
-                is_known: false,
-                deadline,
-                lock_until,
-                stage: Arc::clone(&stage),
-                answer,
-            };
             if self.enqueue(waiting)? {
                 tokio::spawn(drain());
             }
@@ -239,6 +226,27 @@ impl Group {
 }
 
 impl Waiting {
+    /// With what its answer comes by.
+    pub(super) fn new(
+        append: Arc<Prepared>,
+        after: Option<After>,
+        deadline: Deadline,
+    ) -> (Self, oneshot::Receiver<Result<Answered>>) {
+        let (answer, answered) = oneshot::channel();
+        let waiting = Self {
+            number: 0,
+            append,
+            after,
+            looked_until: None,
+            is_known: false,
+            deadline,
+            lock_until: deadline.at(),
+            stage: Arc::default(),
+            answer,
+        };
+        (waiting, answered)
+    }
+
     pub(super) fn answer(self, verdict: Result<Answered>) {
         // Who does not listen any more has given up, and knows that the outcome is unknown.
         let _ = self.answer.send(verdict);

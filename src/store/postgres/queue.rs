@@ -205,3 +205,124 @@ pub(super) struct Taken {
 pub(super) struct UnderWay {
     streams: usize,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{sync::Arc, time::Duration};
+
+    use super::*;
+    use crate::{
+        AppendCondition, ExpectedVersion, NewEvent,
+        router::Deadline,
+        store::{AppendRequest, StreamAppend, postgres::prepared::Prepared},
+    };
+
+    /// An append of so many events, to a stream or to none.
+    fn append(events: usize, stream: Option<&str>) -> Waiting {
+        let events = (0..events).map(|n| NewEvent::new("A", &n).expect("it is valid")).collect();
+        let stream = stream.map(|id| StreamAppend { id: id.into(), expected: ExpectedVersion::Any });
+        let request = AppendRequest { events, condition: AppendCondition::none(), stream, timeout: None };
+        Waiting::new(Arc::new(Prepared::new(request)), None, Deadline::after(Duration::from_secs(60))).0
+    }
+
+    fn queue(appends: impl IntoIterator<Item = Waiting>) -> Queue {
+        let mut queue = Queue::default();
+        appends.into_iter().for_each(|one| queue.push(one));
+        queue
+    }
+
+    fn ones(amount: usize) -> impl Iterator<Item = Waiting> {
+        (0..amount).map(|_| append(1, None))
+    }
+
+    fn take(queue: &mut Queue) -> Taken {
+        queue.take_batch(&GroupLimits::default(), usize::MAX, true)
+    }
+
+    fn end(queue: &mut Queue, taken: Taken) {
+        queue.end_batch(taken.under_way.expect("it is under way"));
+    }
+
+    #[test]
+    fn of_those_who_come_at_once_half_are_left_if_each_half_is_worth_a_batch() {
+        let taken = |appends: Vec<Waiting>| take(&mut queue(appends)).waiting.len();
+        assert_eq!(taken(ones(128).collect()), 64);
+        assert_eq!(taken(ones(127).collect()), 127, "one of the halves would be too small");
+        let large_first = [append(150, None)].into_iter().chain(ones(10));
+        assert_eq!(taken(large_first.collect()), 11, "the rest would be too small");
+        let large_last = ones(10).chain([append(150, None)]);
+        assert_eq!(taken(large_last.collect()), 11, "the first half would be too small");
+        assert_eq!(queue(ones(128)).take_batch(&GroupLimits::default(), usize::MAX, false).waiting.len(), 128);
+    }
+
+    #[test]
+    fn no_half_is_left_again_before_somebody_has_come_for_the_last_one() {
+        let mut queue = queue(ones(128));
+        let half = take(&mut queue);
+        assert_eq!(half.waiting.len(), 64);
+        end(&mut queue, half);
+        queue.put_back(ones(64).collect());
+        let alone = take(&mut queue);
+        assert_eq!(alone.waiting.len(), 128, "nobody came");
+
+        queue.put_back(ones(64).collect());
+        let beside = take(&mut queue);
+        assert_eq!(beside.waiting.len(), 64);
+        end(&mut queue, alone);
+        end(&mut queue, beside);
+        queue.put_back(ones(128).collect());
+        assert_eq!(take(&mut queue).waiting.len(), 64, "somebody did");
+
+        // Who was to come is gone with all the others.
+        queue.drains = 1;
+        queue.end_drain(false);
+        queue.under_way = 0;
+        queue.put_back(ones(64).collect());
+        assert_eq!(take(&mut queue).waiting.len(), 64);
+    }
+
+    #[test]
+    fn who_would_be_a_small_batch_waits_for_the_one_under_way() {
+        let mut queue = queue(ones(20));
+        let first = take(&mut queue);
+        queue.put_back(ones(63).collect());
+        let none = take(&mut queue);
+        assert!(none.waiting.is_empty() && none.under_way.is_none());
+        end(&mut queue, first);
+        assert_eq!(take(&mut queue).waiting.len(), 63);
+    }
+
+    #[test]
+    fn of_two_batches_one_has_appends_to_streams() {
+        let limits = GroupLimits::default();
+        let mut queue = queue(ones(127).chain([append(1, Some("s"))]));
+        assert!(queue.is_worth_a_batch(&limits));
+        let all = take(&mut queue);
+        assert_eq!(all.waiting.len(), 128, "not in halves");
+        queue.put_back(ones(64).collect());
+        assert!(queue.is_worth_a_batch(&limits));
+        queue.push(append(1, Some("s")));
+        assert!(!queue.is_worth_a_batch(&limits));
+        assert!(take(&mut queue).waiting.is_empty());
+        end(&mut queue, all);
+        assert_eq!(take(&mut queue).waiting.len(), 65);
+    }
+
+    #[test]
+    fn what_waits_is_counted_whichever_way_it_comes_and_goes() {
+        let mut queue = queue([append(3, None), append(5, Some("s")), append(7, None), append(9, None)]);
+        let counted = |queue: &Queue| (queue.load.appends, queue.load.events, queue.load.streams);
+        assert_eq!(counted(&queue), (4, 24, 1));
+        let first = queue.remove_first(1);
+        assert_eq!(counted(&queue), (3, 21, 1));
+        queue.put_back(first);
+        assert_eq!(counted(&queue), (4, 24, 1));
+        queue.remove_before(2);
+        assert_eq!(counted(&queue), (2, 16, 0));
+        let bytes = queue.iter().map(|one| one.append.len).sum::<usize>();
+        assert_eq!(queue.bytes(), bytes);
+        // Nobody listens for the answers.
+        queue.forget_the_given_up();
+        assert_eq!((counted(&queue), queue.bytes()), ((0, 0, 0), 0));
+    }
+}
