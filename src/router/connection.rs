@@ -1,27 +1,25 @@
 //! One connection of our own: the driver's client, and what we know about it.
 
 use std::{
-    future::poll_fn,
-    pin::Pin,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Poll, ready},
     time::Duration,
 };
 
-use futures_util::{FutureExt, StreamExt};
+use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
     sync::watch,
     task::AbortHandle,
     time::{Instant, sleep, timeout},
 };
-use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, SimpleQueryStream, Statement, types::Type};
+use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, Statement, types::Type};
 
 use super::{
     Role, ServerSession,
+    reset::Reset,
     state::NodeHandle,
     statements::StatementCache,
     tls::Encryption,
@@ -55,7 +53,7 @@ pub(super) struct Connection {
     pending: AtomicUsize,
     /// Whether one of them must not be cancelled.
     keep: AtomicBool,
-    reset: Mutex<Option<Reset>>,
+    reset: Arc<Reset>,
     planned_once: AtomicBool,
     /// The cluster of the server, once it was asked; nothing in it when it keeps that to itself.
     system: OnceLock<Option<u64>>,
@@ -82,12 +80,6 @@ pub(crate) enum Planning {
     Once,
 }
 
-/// The message that undoes what the last user left, and what became of it.
-enum Reset {
-    Sent(Pin<Box<SimpleQueryStream>>),
-    Failed,
-}
-
 impl Connection {
     /// Connects to a node that is believed to be this.
     pub(super) async fn open(
@@ -97,10 +89,11 @@ impl Connection {
         (role, generation): (Role, u32),
         settings: SessionSettings,
     ) -> Result<Self, Error> {
+        let reset = Arc::<Reset>::default();
         let opening = match &encryption {
-            Encryption::Off => listen(config.connect(NoTls).await?),
+            Encryption::Off => listen(config.connect(NoTls).await?, &reset),
             #[cfg(feature = "rustls")]
-            Encryption::On(tls) => listen(config.connect(tls.connector().await).await?),
+            Encryption::On(tls) => listen(config.connect(tls.connector().await).await?, &reset),
         };
         let ((client, told, driver), opened) = (opening, Instant::now());
         Ok(Self {
@@ -118,7 +111,7 @@ impl Connection {
             told,
             pending: AtomicUsize::new(0),
             keep: AtomicBool::new(false),
-            reset: Mutex::new(None),
+            reset,
             planned_once: AtomicBool::new(false),
             system: OnceLock::new(),
             driver,
@@ -219,7 +212,7 @@ impl Connection {
         self.client.is_closed()
             || self.pending.load(Ordering::Acquire) > 0
             || self.is_of_the_past()
-            || self.reset_failed()
+            || self.reset.has_failed()
     }
 
     /// Sees to it that the next statements are planned like this. If need be that is told to the server in line before
@@ -247,41 +240,15 @@ impl Connection {
     /// Sends `sql`, which undoes what a user has left, without waiting for the answer: the next user's first statement
     /// gets in line behind it.
     pub(super) fn reset_behind(&self, sql: &str) {
-        if self.reset_failed() {
-            return;
+        if !self.reset.has_failed() {
+            self.planned_once.store(false, Ordering::Relaxed);
+            self.reset.send(&self.client, sql);
         }
-        self.planned_once.store(false, Ordering::Relaxed);
-        // The driver queues the message at the first poll.
-        *lock(&self.reset) = match self.client.simple_query_raw(sql).now_or_never() {
-            Some(Ok(answer)) => Some(Reset::Sent(Box::pin(answer))),
-            Some(Err(_)) | None => Some(Reset::Failed),
-        };
     }
 
-    /// Whether the reset before this use has failed, as far as is known: its answer is here before the first one of the
-    /// use itself.
-    pub(super) fn reset_failed(&self) -> bool {
-        let _ = self.reset_answered().now_or_never();
-        matches!(*lock(&self.reset), Some(Reset::Failed))
-    }
-
-    /// Waits for the answer to the reset before this use.
-    pub(super) async fn reset_answered(&self) {
-        poll_fn(|cx| {
-            let mut reset = lock(&self.reset);
-            while let Some(Reset::Sent(answer)) = &mut *reset {
-                match ready!(answer.poll_next_unpin(cx)) {
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "a session could not be reset");
-                        *reset = Some(Reset::Failed);
-                    }
-                    None => *reset = None,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
+    /// See [`reset_behind`](Self::reset_behind).
+    pub(super) fn reset(&self) -> &Reset {
+        &self.reset
     }
 
     pub(super) fn is_pooled(&self) -> bool {
@@ -342,7 +309,7 @@ impl Drop for Connection {
         }
         // The driver's task waits for outstanding answers before it closes the socket: with a server that has gone
         // silent, for ever. Nobody waits for those answers any more.
-        if abandoned || lock(&self.reset).is_some() {
+        if abandoned || self.reset.is_open() {
             self.driver.abort();
         }
     }
@@ -363,14 +330,5 @@ async fn cancel(token: CancelToken, encryption: Encryption) -> Result<(), Error>
         Encryption::Off => token.cancel_query(NoTls).await,
         #[cfg(feature = "rustls")]
         Encryption::On(tls) => token.cancel_query(tls.connector().await).await,
-    }
-}
-
-impl std::fmt::Debug for Reset {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::Sent(_) => "Sent",
-            Self::Failed => "Failed",
-        })
     }
 }

@@ -226,7 +226,7 @@ impl Lease {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
         if let Held::Own(connection) = held {
-            if connection.reset_failed() {
+            if connection.reset().has_failed() {
                 return Err(named(failure::not_reset(effect)).into());
             }
             if effect != Effect::Read && connection.take_unreplicated() {

@@ -64,6 +64,7 @@ mod prepared;
 mod probe;
 mod record;
 mod replay;
+mod reset;
 mod route;
 mod rows;
 mod server_session;

@@ -2,7 +2,7 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::future::poll_immediate;
+use futures_util::{FutureExt, future::poll_immediate};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
@@ -35,9 +35,11 @@ pub(super) struct OwnPool {
 /// A connection of the pool and the place that it takes. (In this order: who is next looks for it when the place is free.)
 #[derive(Debug)]
 pub(super) struct Pooled {
-    pub(super) connection: bb8::PooledConnection<'static, Manager>,
+    pub(super) connection: Connected,
     _place: Place,
 }
+
+type Connected = bb8::PooledConnection<'static, Manager>;
 
 /// A call that waits: until when, and what tells it that waiting is in vain.
 struct Wait<'a> {
@@ -60,6 +62,8 @@ impl OwnPool {
             .idle_timeout(None)
             .retry_connection(false)
             .test_on_check_out(false)
+            // The server's process that was busy last has what it needs in the processor's caches, and so have we.
+            .queue_strategy(bb8::QueueStrategy::Lifo)
             .error_sink(Box::new(FailureSink(Arc::clone(&failures))))
             .build_unchecked(manager);
         Self { pool, size, failures, admission: Admission::new(size), upkeep, filling: Filling::default() }
@@ -134,11 +138,27 @@ impl OwnPool {
             match got {
                 // Closed by the server while it lay in the pool: dropping it makes room for a new one.
                 Ok(connection) if connection.is_spent() => node.gone(),
-                Ok(connection) => return Ok(Pooled { connection, _place: place }),
+                Ok(connection) => return Ok(Pooled { connection: self.ready_one(connection, node), _place: place }),
                 Err(bb8::RunError::User(failed)) => return Err(failed.error),
                 Err(bb8::RunError::TimedOut) => return Err(wait.out_of_time()),
             }
         }
+    }
+}
+
+impl OwnPool {
+    /// This connection, or another one that lies there if this one's session is still being put in order: the call would get
+    /// in line behind that.
+    fn ready_one(&self, connection: Connected, node: &NodeHandle) -> Connected {
+        if !connection.reset().is_open() || self.pool.state().idle_connections == 0 {
+            return connection;
+        }
+        match self.pool.get_owned().now_or_never() {
+            Some(Ok(other)) if other.is_spent() => node.gone(),
+            Some(Ok(other)) if !other.reset().is_open() => return other,
+            _ => {}
+        }
+        connection
     }
 }
 

@@ -96,7 +96,7 @@ impl Lease {
         if !connection.is_pooled() {
             return Ok(());
         }
-        let answered = Box::pin(timeout_at(deadline.at(), connection.reset_answered())).await;
+        let answered = Box::pin(timeout_at(deadline.at(), connection.reset().answered())).await;
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
         // Of the call itself nothing was sent.
         match answered {
@@ -104,7 +104,7 @@ impl Lease {
                 self.node().handle().was_silent();
                 Err(named(failure::on_deadline(deadline, Effect::Read)))
             }
-            Ok(()) if connection.reset_failed() => Err(named(failure::not_reset(Effect::Read))),
+            Ok(()) if connection.reset().has_failed() => Err(named(failure::not_reset(Effect::Read))),
             Ok(()) => Ok(()),
         }
     }

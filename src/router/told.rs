@@ -13,7 +13,7 @@ use tokio::{
 };
 use tokio_postgres::{AsyncMessage, Client, Connection as DriverConnection, Socket, error::DbError};
 
-use super::Role;
+use super::{Role, reset::Reset};
 
 /// What the server tells without being asked.
 #[derive(Debug)]
@@ -73,6 +73,7 @@ impl Told {
 /// after a promotion the first answer brings the change, before the query itself resolves.
 pub(super) fn listen<S>(
     (client, mut connection): (Client, DriverConnection<Socket, S>),
+    reset: &Arc<Reset>,
 ) -> (Client, Arc<Told>, AbortHandle)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -81,13 +82,14 @@ where
     let notified = watch::Sender::new(None);
     let version = connection.parameter("server_version").map_or(0, major);
     let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified, version });
-    let listener = Arc::clone(&told);
+    let (listener, reset) = (Arc::clone(&told), Arc::clone(reset));
     let driver = tokio::spawn(async move {
         loop {
             let message = poll_fn(|cx| {
                 let message = connection.poll_message(cx);
                 let in_hot_standby = encode(connection.parameter("in_hot_standby"));
                 listener.in_hot_standby.store(in_hot_standby, Ordering::Release);
+                reset.hear();
                 message
             });
             match message.await {
@@ -105,6 +107,7 @@ where
         }
         // The client is closed once its other half has gone.
         drop(connection);
+        reset.hear();
         listener.notified.send_replace(None);
     });
     (client, told, driver.abort_handle())

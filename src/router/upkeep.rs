@@ -67,9 +67,9 @@ impl RouterBuilder {
     /// How long a connection that nobody uses is kept. Defaults to 10 minutes; `None` keeps it to the end of its
     /// [life](Self::max_lifetime). [`min_connections`](Self::min_connections) are kept in any case.
     ///
-    /// Connections take turns, so only a pool that has next to nothing to do gets smaller by this. Too short and every lull
-    /// is paid for by log-ins; too long and the servers keep processes that nobody needs, and firewalls drop connections in
-    /// silence.
+    /// The next call gets the connection that came back last, so a pool has as many as the calls of that time need. Too short
+    /// and every lull is paid for by log-ins; too long and the servers keep processes that nobody needs, and firewalls drop
+    /// connections in silence.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.upkeep.idle_timeout = timeout.into();
         self
@@ -136,14 +136,18 @@ impl Drop for FillingOf {
 }
 
 impl OwnPool {
-    /// Looks at each connection that lies in the pool. They are taken in turn, the one that lies there longest first, and come
-    /// back behind the others: so afterwards they lie there as before.
+    /// Looks at each connection that lies in the pool. All are taken out, since the next one is always the one that came back
+    /// last, and put back in the order in which they lay.
     fn close_old(&self, node: &NodeHandle) {
         let now = Instant::now();
+        let mut taken = Vec::new();
         for _ in 0..self.pool.state().idle_connections {
             // Who waits comes first.
-            let Some(_place) = self.admission.try_enter() else { return };
-            let Some(Ok(mut connection)) = self.pool.get_owned().now_or_never() else { return };
+            let Some(place) = self.admission.try_enter() else { break };
+            let Some(Ok(connection)) = self.pool.get_owned().now_or_never() else { break };
+            taken.push((place, connection));
+        }
+        while let Some((_place, mut connection)) = taken.pop() {
             if connection.client().is_closed() {
                 node.gone();
             }
