@@ -50,6 +50,10 @@ impl Observer {
     }
 }
 
+async fn pid(client: &mainstem::Client) -> i32 {
+    client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+}
+
 #[tokio::test]
 async fn callers_get_connections_in_the_order_of_asking() {
     let database = database().await;
@@ -168,9 +172,6 @@ async fn a_connection_in_use_is_closed_when_it_comes_back_and_not_before() {
     let database = database().await;
     let builder = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
     let router = builder.max_lifetime(50 * MS).connect().await.unwrap();
-    let pid = async |client: &mainstem::Client| -> i32 {
-        client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
-    };
     let client = router.client().await.unwrap();
     let first = pid(&client).await;
     sleep(60 * MS).await;
@@ -184,7 +185,6 @@ async fn connections_that_nobody_uses_are_closed_down_to_those_that_are_kept() {
     let database = database().await;
     let url = database.primary_url();
     let builder = Router::builder().primary(&url).replica(&database.replica_urls()[0]).min_connections(2);
-    // The probes use them in turn: three of them would not get their turn in time.
     let router = builder.max_connections(20).idle_timeout(100 * MS).probe_interval(60 * MS).connect().await.unwrap();
     let observer = Observer::of(&url).await;
     let burst = try_join_all((0..20).map(|_| router.client_at(Consistency::Strong))).await.unwrap();
@@ -197,4 +197,73 @@ async fn connections_that_nobody_uses_are_closed_down_to_those_that_are_kept() {
         sleep(10 * MS).await;
         assert_eq!(observer.sessions().await, kept);
     }
+}
+
+#[tokio::test]
+async fn a_pool_gets_smaller_while_few_of_its_connections_have_work() {
+    let database = database().await;
+    let url = database.primary_url();
+    let builder = Router::builder().primary(&url).max_connections(10).idle_timeout(300 * MS);
+    let router = builder.probe_interval(50 * MS).connect().await.unwrap();
+    let observer = Observer::of(&url).await;
+    drop(try_join_all((0..10).map(|_| router.client())).await.unwrap());
+    assert!(observer.sessions().await.len() >= 10);
+    // So many calls that each connection would be used within its time, if they took turns.
+    let work = async {
+        loop {
+            pid(&router.client().await.unwrap()).await;
+            sleep(5 * MS).await;
+        }
+    };
+    // A call and a probe may meet.
+    tokio::select! {
+        () = work => {}
+        _ = observer.until(|sessions| sessions.len() <= 2) => {}
+    }
+}
+
+#[tokio::test]
+async fn a_call_gets_the_connection_that_came_back_last() {
+    let database = database().await;
+    // The probes and what looks after the pool come in between, and leave the order as it is.
+    let builder = Router::builder().primary(database.primary_url()).max_connections(4).probe_interval(10 * MS);
+    let router = builder.connect().await.unwrap();
+    let unused = try_join_all((0..4).map(|_| router.client())).await.unwrap();
+    drop(unused);
+    let mut served = Vec::new();
+    for _ in 0..20 {
+        served.push(pid(&router.client().await.unwrap()).await);
+        // Its session is put in order meanwhile: else another one would be taken.
+        sleep(25 * MS).await;
+    }
+    // But for those that met a probe.
+    let same = served.windows(2).filter(|two| two[0] == two[1]).count();
+    assert!(same >= 12, "{same}: {served:?}");
+}
+
+#[tokio::test]
+async fn nobody_gets_in_line_behind_a_session_that_is_put_in_order() {
+    let database = database().await;
+    let builder = Router::builder().primary(database.primary_url()).max_connections(2).probe_interval(None);
+    let router = builder.connect().await.unwrap();
+    let [untidy, other] = <[_; 2]>::try_from(try_join_all([router.client(), router.client()]).await.unwrap()).unwrap();
+    let (takes_long, free) = (pid(&untidy).await, pid(&other).await);
+    let tables = "DO $$ BEGIN FOR i IN 1..400 LOOP EXECUTE format('CREATE TEMP TABLE t%s (i int PRIMARY KEY)', i); END LOOP; END $$";
+    untidy.batch_execute(tables).await.unwrap();
+    drop(other);
+    sleep(50 * MS).await;
+    drop(untidy);
+    // One after the other: what comes back from one call is what the next one gets.
+    for _ in 0..3 {
+        let client = router.client().await.unwrap();
+        assert_eq!(pid(&client).await, free);
+        drop(client);
+        sleep(MS).await;
+    }
+    // Where there is no other one, it is waited for.
+    let (first, second) = (router.client().await.unwrap(), router.client().await.unwrap());
+    assert_eq!(BTreeSet::from([pid(&first).await, pid(&second).await]), BTreeSet::from([free, takes_long]));
+    let left: i64 =
+        second.query_one("SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$'", &[]).await.unwrap().get(0);
+    assert_eq!(left, 0);
 }
