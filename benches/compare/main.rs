@@ -35,6 +35,7 @@ mod library;
 mod load;
 mod origin;
 mod peers;
+mod process;
 mod procs;
 mod progress;
 mod query;
@@ -46,6 +47,7 @@ mod scale;
 mod server;
 mod side;
 mod streams;
+mod utc;
 
 use std::{error::Error, process::ExitCode};
 

@@ -10,6 +10,7 @@ use crate::{
     library::{Boundary, DECISIVE, Draft, Library},
     server,
     side::{Crew, Step, Table, Worker},
+    utc::utc,
 };
 
 pub(crate) const ORIGIN: Table = Table { name: "origin.events", position: "sequence_number" };
@@ -100,21 +101,6 @@ fn filter(boundary: &Boundary) -> String {
     let types = DECISIVE.map(|name| format!("\"event_type\" = '{name}'")).join(" OR ");
     let (book, reader) = (boundary.book, boundary.reader);
     format!(r#"(({types}) AND (payload @> '{{"BookID": "{book}"}}' OR payload @> '{{"ReaderID": "{reader}"}}'))"#)
-}
-
-/// As a literal, to the microsecond.
-fn utc(time: SystemTime) -> Outcome<String> {
-    let since = time.duration_since(SystemTime::UNIX_EPOCH)?;
-    let (days, second) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-    // Years that begin in March, in eras of 400, as the calendar repeats.
-    let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = era * 400 + year + u64::from(month < 3);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    Ok(format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}.{:06}Z", since.subsec_micros()))
 }
 
 /// A task with a boundary of its own.

@@ -1,27 +1,17 @@
-//! The store in several processes: this program, started again as `worker`, driven by lines.
-//!
-//! The first line to a worker says what it is. Then `begin` is answered by `ready`, and `run MILLISECONDS` by what was
-//! done. The end of its input is its end.
+//! The store in several processes: this program, started again as `worker`.
 
-use std::{process::Stdio, time::Duration};
+use std::time::Duration;
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
-use tokio::{
-    io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines},
-    process::{Child, ChildStdin, ChildStdout, Command},
-    time::timeout,
-};
+use serde::{Deserialize, Serialize};
 
 use crate::{
     Outcome,
     fill::LOG,
     guarded,
     library::Library,
+    process::{LIMIT, Orders, Process},
     side::{Boxed, Sample, Side, Table, begin, drive},
 };
-
-/// For one answer, beyond the length of the round.
-pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
 /// The first line.
 #[derive(Debug, Deserialize, Serialize)]
@@ -47,43 +37,8 @@ struct Answer {
 #[derive(Debug, Deserialize, Serialize)]
 enum Order {
     Begin,
+    /// For so many milliseconds.
     Run(u64),
-}
-
-/// A process that answers line by line.
-pub(crate) struct Process {
-    // Killed when dropped.
-    _child: Child,
-    input: ChildStdin,
-    output: Lines<BufReader<ChildStdout>>,
-}
-
-impl Process {
-    /// This program once more, as `role`; the first line tells it the rest.
-    pub(crate) async fn start(role: &str, first: &impl Serialize) -> Outcome<Self> {
-        let mut child = Command::new(std::env::current_exe()?)
-            .arg(role)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .kill_on_drop(true)
-            .spawn()?;
-        let input = child.stdin.take().ok_or("no standard input")?;
-        let output = BufReader::new(child.stdout.take().ok_or("no standard output")?).lines();
-        let mut process = Self { _child: child, input, output };
-        process.send(first).await?;
-        Ok(process)
-    }
-
-    pub(crate) async fn send(&mut self, what: &impl Serialize) -> Outcome {
-        let line = serde_json::to_string(what)? + "\n";
-        Ok(self.input.write_all(line.as_bytes()).await?)
-    }
-
-    pub(crate) async fn receive<T: DeserializeOwned>(&mut self, limit: Duration) -> Outcome<T> {
-        let line =
-            timeout(limit, self.output.next_line()).await.map_err(|_| format!("no answer within {limit:?}"))??;
-        Ok(serde_json::from_str(&line.ok_or("a worker has ended; its reason is on standard error")?)?)
-    }
 }
 
 /// `processes` with `tasks` each, on as many connections each.
@@ -148,28 +103,20 @@ impl Side for Procs {
 
 /// The life of a worker.
 pub(crate) async fn work() -> Outcome {
-    let mut input = BufReader::new(tokio::io::stdin()).lines();
-    let mut output = tokio::io::stdout();
-    let first = input.next_line().await?.ok_or("a worker is started by `compare append` only")?;
-    let task: Task = serde_json::from_str(&first)?;
+    let (mut orders, task) = Orders::open::<Task>("compare append").await?;
     let library = Library::new(task.seed, task.events);
     let store = guarded::store(&task.url, task.connections).await?;
     let mut crew = guarded::crew(&store, &library, task.first, task.tasks, task.connections)?;
-    while let Some(line) = input.next_line().await? {
-        let answer = match serde_json::from_str(&line)? {
-            Order::Begin => {
-                begin(&mut crew.workers).await?;
-                serde_json::to_string(&())?
-            }
+    while let Some(order) = orders.next().await? {
+        match order {
+            Order::Begin => orders.answer(&begin(&mut crew.workers).await?).await?,
             Order::Run(millis) => {
                 let sample = drive(&mut crew.workers, Duration::from_millis(millis)).await?;
                 let Sample { done, written, conflicts, elapsed, micros: latencies } = sample;
                 let micros = u64::try_from(elapsed.as_micros())?;
-                serde_json::to_string(&Answer { done, written, conflicts, micros, latencies })?
+                orders.answer(&Answer { done, written, conflicts, micros, latencies }).await?;
             }
-        };
-        output.write_all((answer + "\n").as_bytes()).await?;
-        output.flush().await?;
+        }
     }
     Ok(())
 }

@@ -1,8 +1,17 @@
 //! What a run was made on, and with what.
 
-use std::{fs, process::Command, time::SystemTime};
+#[path = "../../benches/compare/utc.rs"]
+mod utc;
+
+use std::{
+    fs,
+    process::Command,
+    time::{Duration, SystemTime},
+};
 
 use serde_json::{Value, json};
+
+use self::utc::utc;
 
 /// Names of processors and systems, versions of what was built and of what built it. Nothing that says where.
 pub(crate) fn facts() -> Value {
@@ -62,15 +71,8 @@ fn after<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 
 /// The day and the minute of seconds since 1970, in UTC.
 pub(crate) fn date(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400, seconds % 86_400);
-    // Years that begin in March, in eras of 400, as the calendar repeats.
-    let (era, day) = ((days + 719_468) / 146_097, (days + 719_468) % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * day + 2) / 153;
-    let (day, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
-    let year = era * 400 + year + u64::from(month < 3);
-    format!("{year}-{month:02}-{day:02} {:02}:{:02}", second / 3600, second / 60 % 60)
+    let text = utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap_or_default();
+    text.replace('T', " ").chars().take("1970-01-01 00:00".len()).collect()
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
-use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 
 use super::{
     appender::Appender,
@@ -15,7 +14,7 @@ use super::{
 use crate::{
     Outcome, guarded,
     library::Library,
-    procs::{LIMIT, Process},
+    process::{LIMIT, Orders, Process},
     side::begin,
 };
 
@@ -107,31 +106,23 @@ impl Workers {
 
 /// The life of such a process.
 pub(crate) async fn work() -> Outcome {
-    let mut input = BufReader::new(tokio::io::stdin()).lines();
-    let mut output = tokio::io::stdout();
-    let first = input.next_line().await?.ok_or("a loader is started by `compare load` and `compare scale` only")?;
-    let task: Task = serde_json::from_str(&first)?;
+    let (mut orders, task) = Orders::open::<Task>("compare load` and `compare scale").await?;
     let library = Library::new(task.seed, task.events);
     let store = guarded::store(&task.url, u32::try_from(task.writers.min(CONNECTIONS))?).await?;
     let numbers = task.first..task.first + task.writers;
     let mut workers: Vec<Appender> =
         numbers.map(|number| Appender::new(&store, &library, number, task.payload)).collect::<Outcome<_>>()?;
-    while let Some(line) = input.next_line().await? {
-        let answer = match serde_json::from_str(&line)? {
-            Order::Begin => {
-                begin(&mut workers).await?;
-                serde_json::to_string(&())?
-            }
+    while let Some(order) = orders.next().await? {
+        match order {
+            Order::Begin => orders.answer(&begin(&mut workers).await?).await?,
             Order::Run { at, millis, arrivals } => {
                 let now = u64::try_from(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH)?.as_nanos())?;
                 let start = Instant::now() + Duration::from_nanos(at.saturating_sub(now));
                 let span = Duration::from_millis(millis);
                 let ran = drive(&mut workers, start, span, arrivals.map(Arrivals::from_parts)).await?;
-                serde_json::to_string(&ran)?
+                orders.answer(&ran).await?;
             }
-        };
-        output.write_all((answer + "\n").as_bytes()).await?;
-        output.flush().await?;
+        }
     }
     Ok(())
 }
