@@ -20,6 +20,7 @@
 mod append;
 mod args;
 mod bare;
+mod child_process;
 mod consume;
 mod cycle;
 mod decide;
@@ -35,7 +36,6 @@ mod library;
 mod load;
 mod origin;
 mod peers;
-mod process;
 mod procs;
 mod progress;
 mod query;

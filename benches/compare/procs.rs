@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Outcome,
+    child_process::{LIMIT, Orders, Process},
     fill::LOG,
     guarded,
     library::Library,
-    process::{LIMIT, Orders, Process},
     side::{Boxed, Sample, Side, Table, begin, drive},
 };
 
@@ -103,7 +103,7 @@ impl Side for Procs {
 
 /// The life of a worker.
 pub(crate) async fn work() -> Outcome {
-    let (mut orders, task) = Orders::open::<Task>("compare append").await?;
+    let (mut orders, task) = Orders::open::<Task>("`compare append`").await?;
     let library = Library::new(task.seed, task.events);
     let store = guarded::store(&task.url, task.connections).await?;
     let mut crew = guarded::crew(&store, &library, task.first, task.tasks, task.connections)?;

@@ -23,7 +23,8 @@ use super::{
     state::NodeHandle,
     statements::StatementCache,
     tls::Encryption,
-    told::{Told, listen},
+    told::{Hears, Told, listen},
+    upkeep::NextLook,
 };
 
 /// How long telling the server to cancel may take. It is a connection of its own.
@@ -88,12 +89,14 @@ impl Connection {
         node: NodeHandle,
         (role, generation): (Role, u32),
         settings: SessionSettings,
+        next_look: &Arc<NextLook>,
     ) -> Result<Self, Error> {
         let reset = Arc::<Reset>::default();
+        let hears = Hears { reset: Arc::clone(&reset), next_look: Arc::clone(next_look) };
         let opening = match &encryption {
-            Encryption::Off => listen(config.connect(NoTls).await?, &reset),
+            Encryption::Off => listen(config.connect(NoTls).await?, hears),
             #[cfg(feature = "rustls")]
-            Encryption::On(tls) => listen(config.connect(tls.connector().await).await?, &reset),
+            Encryption::On(tls) => listen(config.connect(tls.connector().await).await?, hears),
         };
         let ((client, told, driver), opened) = (opening, Instant::now());
         Ok(Self {
@@ -309,7 +312,7 @@ impl Drop for Connection {
         }
         // The driver's task waits for outstanding answers before it closes the socket: with a server that has gone
         // silent, for ever. Nobody waits for those answers any more.
-        if abandoned || self.reset.is_open() {
+        if abandoned || !self.reset.is_done() {
             self.driver.abort();
         }
     }

@@ -226,7 +226,9 @@ impl Lease {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
         if let Held::Own(connection) = held {
-            if connection.reset().has_failed() {
+            // Of a connection that was lost the call itself tells more.
+            let was_lost = outcome.as_ref().is_err_and(tokio_postgres::Error::is_closed);
+            if connection.reset().has_failed() && !was_lost {
                 return Err(named(failure::not_reset(effect)).into());
             }
             if effect != Effect::Read && connection.take_unreplicated() {

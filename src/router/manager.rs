@@ -25,7 +25,7 @@ use super::{
     failure::NotConnected,
     state::NodeHandle,
     tls::Encryption,
-    upkeep::Upkeep,
+    upkeep::{NextLook, Upkeep},
 };
 use crate::telemetry::Stopwatch;
 #[cfg(feature = "metrics")]
@@ -39,6 +39,7 @@ pub(super) struct Manager {
     connect_timeout: Duration,
     session: SessionSettings,
     upkeep: Upkeep,
+    next_look: Arc<NextLook>,
     failures: Arc<ConnectFailures>,
 }
 
@@ -69,7 +70,11 @@ impl Manager {
         upkeep: Upkeep,
         failures: Arc<ConnectFailures>,
     ) -> Self {
-        Self { configs, node, connect_timeout, session, upkeep, failures }
+        Self { configs, node, connect_timeout, session, upkeep, next_look: Arc::default(), failures }
+    }
+
+    pub(super) fn next_look(&self) -> &Arc<NextLook> {
+        &self.next_look
     }
 
     /// What becomes of it is told by whoever opens it, not by those who wait for it: they may be gone by then.
@@ -139,7 +144,8 @@ impl Manager {
             Role::Replica => &self.configs.replica,
         };
         let encryption = self.configs.encryption.clone();
-        let opening = Connection::open(config, encryption, self.node.clone(), (role, generation), self.session);
+        let opening =
+            Connection::open(config, encryption, self.node.clone(), (role, generation), self.session, &self.next_look);
         Ok(opening.await?)
     }
 }

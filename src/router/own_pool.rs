@@ -13,7 +13,7 @@ use super::{
     failure::NotConnected,
     manager::{ConnectFailures, FailureSink, Manager},
     state::NodeHandle,
-    upkeep::{Filling, Upkeep},
+    upkeep::{Filling, NextLook, Upkeep},
 };
 use crate::error::{Error, ErrorKind};
 #[cfg(feature = "metrics")]
@@ -22,6 +22,9 @@ use crate::telemetry::metrics::gauges::PoolState;
 /// How long one who waits leaves a failed connect alone before the next one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
+/// One that is out of the pool until it is dropped.
+pub(super) type Connected = bb8::PooledConnection<'static, Manager>;
+
 #[derive(Debug)]
 pub(super) struct OwnPool {
     pub(super) pool: bb8::Pool<Manager>,
@@ -29,6 +32,7 @@ pub(super) struct OwnPool {
     failures: Arc<ConnectFailures>,
     pub(super) admission: Admission,
     pub(super) upkeep: Upkeep,
+    pub(super) next_look: Arc<NextLook>,
     pub(super) filling: Filling,
 }
 
@@ -38,8 +42,6 @@ pub(super) struct Pooled {
     pub(super) connection: Connected,
     _place: Place,
 }
-
-type Connected = bb8::PooledConnection<'static, Manager>;
 
 /// A call that waits: until when, and what tells it that waiting is in vain.
 struct Wait<'a> {
@@ -55,6 +57,7 @@ impl OwnPool {
         // The limits are ours (`acquire`), which also says why: bb8's own would wait in silence. It must not be shorter
         // than any of ours, and needs an end. So are the ends of connections (`upkeep`): bb8's would come all at once.
         let never = Duration::from_secs(24 * 60 * 60);
+        let next_look = Arc::clone(manager.next_look());
         let pool = bb8::Pool::builder()
             .max_size(size)
             .connection_timeout(never)
@@ -66,7 +69,7 @@ impl OwnPool {
             .queue_strategy(bb8::QueueStrategy::Lifo)
             .error_sink(Box::new(FailureSink(Arc::clone(&failures))))
             .build_unchecked(manager);
-        Self { pool, size, failures, admission: Admission::new(size), upkeep, filling: Filling::default() }
+        Self { pool, size, failures, admission: Admission::new(size), upkeep, next_look, filling: Filling::default() }
     }
 
     /// The most connections.
@@ -144,18 +147,24 @@ impl OwnPool {
             }
         }
     }
-}
 
-impl OwnPool {
-    /// This connection, or another one that lies there if this one's session is still being put in order: the call would get
-    /// in line behind that.
+    /// A connection that lies there. Who asks bb8 while none does has one opened, whether or not he waits for it.
+    pub(super) fn idle(&self) -> Option<Connected> {
+        if self.pool.state().idle_connections == 0 {
+            return None;
+        }
+        self.pool.get_owned().now_or_never()?.ok()
+    }
+
+    /// This connection, or the next one that lies there if this one's session is still being put in order and that one's is
+    /// not: the call would get in line behind it.
     fn ready_one(&self, connection: Connected, node: &NodeHandle) -> Connected {
-        if !connection.reset().is_open() || self.pool.state().idle_connections == 0 {
+        if connection.reset().is_done() {
             return connection;
         }
-        match self.pool.get_owned().now_or_never() {
-            Some(Ok(other)) if other.is_spent() => node.gone(),
-            Some(Ok(other)) if !other.reset().is_open() => return other,
+        match self.idle() {
+            Some(next) if next.is_spent() => node.gone(),
+            Some(next) if next.reset().is_done() => return next,
             _ => {}
         }
         connection

@@ -6,28 +6,27 @@
 
 use std::{
     fmt,
-    future::poll_fn,
-    mem,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::{Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
 };
 
 use futures_util::{FutureExt, StreamExt};
-use tokio_postgres::{Client, SimpleQueryStream};
+use tokio::sync::Notify;
+use tokio_postgres::{Client, Error, SimpleQueryStream};
 
 #[derive(Debug, Default)]
-pub(super) struct Reset(Mutex<State>);
+pub(super) struct Reset {
+    state: Mutex<State>,
+    ended: Notify,
+}
 
 #[derive(Default)]
 enum State {
     /// There is nothing to wait for.
     #[default]
     Done,
-    Sent {
-        answer: Pin<Box<SimpleQueryStream>>,
-        waiter: Option<Waker>,
-    },
+    Sent(Pin<Box<SimpleQueryStream>>),
     Failed,
 }
 
@@ -38,16 +37,23 @@ impl Reset {
         let mut state = self.lock();
         // The driver queues the message at the first poll.
         *state = match client.simple_query_raw(sql).now_or_never() {
-            Some(Ok(answer)) => State::Sent { answer: Box::pin(answer), waiter: None },
+            Some(Ok(answer)) => State::Sent(Box::pin(answer)),
             Some(Err(_)) | None => State::Failed,
         };
     }
 
-    /// Takes in what has come of the answer, and wakes who waits for its end.
+    /// Takes in what has come of the answer.
     pub(super) fn hear(&self) {
-        let waiter = self.lock().hear();
-        if let Some(waiter) = waiter {
-            waiter.wake();
+        let mut state = self.lock();
+        let State::Sent(answer) = &mut *state else { return };
+        let Poll::Ready(end) = hear(answer) else { return };
+        *state = if end.is_ok() { State::Done } else { State::Failed };
+        drop(state);
+        self.ended.notify_waiters();
+        if let Err(error) = end
+            && !error.is_closed()
+        {
+            tracing::warn!(error = &error as &dyn std::error::Error, "a session could not be reset");
         }
     }
 
@@ -57,53 +63,41 @@ impl Reset {
         matches!(*self.lock(), State::Failed)
     }
 
-    /// Whether it has failed, or its answer has not come.
-    pub(super) fn is_open(&self) -> bool {
-        !matches!(*self.lock(), State::Done)
+    /// Whether it has succeeded, or none was sent, as far as is known.
+    pub(super) fn is_done(&self) -> bool {
+        matches!(*self.lock(), State::Done)
     }
 
     /// Waits for the end of the answer.
     pub(super) async fn answered(&self) {
-        poll_fn(|cx| {
-            let mut state = self.lock();
-            // Who hears the end is the one that waits for it: nobody else is to be woken.
-            let _ = state.hear();
-            match &mut *state {
-                State::Done | State::Failed => Poll::Ready(()),
-                State::Sent { waiter, .. } => {
-                    *waiter = Some(cx.waker().clone());
-                    Poll::Pending
-                }
+        loop {
+            let mut ended = pin!(self.ended.notified());
+            // From here on no end is missed.
+            ended.as_mut().enable();
+            self.hear();
+            if !matches!(*self.lock(), State::Sent(_)) {
+                return;
             }
-        })
-        .await;
+            ended.await;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl State {
-    /// Returns who is to be woken, since the end has come.
-    fn hear(&mut self) -> Option<Waker> {
-        let Self::Sent { answer, waiter } = self else { return None };
-        // The channel wakes nobody: behind everything that comes, the task that reads the socket asks again.
-        let mut nobody = Context::from_waker(Waker::noop());
-        let end = loop {
-            match answer.poll_next_unpin(&mut nobody) {
-                Poll::Ready(Some(Ok(_))) => {}
-                Poll::Ready(Some(Err(error))) => {
-                    tracing::warn!(error = &error as &dyn std::error::Error, "a session could not be reset");
-                    break Self::Failed;
-                }
-                Poll::Ready(None) => break Self::Done,
-                Poll::Pending => return None,
-            }
-        };
-        let waiter = mem::take(waiter);
-        *self = end;
-        waiter
+/// The end of the answer, if it is there.
+fn hear(answer: &mut Pin<Box<SimpleQueryStream>>) -> Poll<Result<(), Error>> {
+    // The channel wakes nobody: behind everything that comes, the task that reads the socket asks again.
+    let mut nobody = Context::from_waker(Waker::noop());
+    loop {
+        match answer.poll_next_unpin(&mut nobody) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(error)),
+            Poll::Ready(None) => return Poll::Ready(Ok(())),
+            Poll::Pending => return Poll::Pending,
+        }
     }
 }
 
@@ -111,7 +105,7 @@ impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Done => "Done",
-            Self::Sent { .. } => "Sent",
+            Self::Sent(_) => "Sent",
             Self::Failed => "Failed",
         })
     }

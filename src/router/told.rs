@@ -1,8 +1,11 @@
 //! What a server tells without being asked, and the task that hears it.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, AtomicU8, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
+    task::{Context, Poll},
 };
 
 use futures_util::future::poll_fn;
@@ -11,9 +14,9 @@ use tokio::{
     sync::watch,
     task::AbortHandle,
 };
-use tokio_postgres::{AsyncMessage, Client, Connection as DriverConnection, Socket, error::DbError};
+use tokio_postgres::{AsyncMessage, Client, Connection as DriverConnection, Error, Socket, error::DbError};
 
-use super::{Role, reset::Reset};
+use super::{Role, reset::Reset, upkeep::NextLook};
 
 /// What the server tells without being asked.
 #[derive(Debug)]
@@ -67,13 +70,52 @@ impl Told {
     }
 }
 
+/// Who hears of what comes, besides those who wait for an answer.
+pub(super) struct Hears {
+    pub(super) reset: Arc<Reset>,
+    /// The pool is looked at when the connection has ended.
+    pub(super) next_look: Arc<NextLook>,
+}
+
+/// The driver's half of a connection. However its task ends, it is gone first, and then those hear of it who wait.
+struct Driven<S> {
+    connection: Option<DriverConnection<Socket, S>>,
+    told: Arc<Told>,
+    hears: Hears,
+}
+
+impl<S> Driven<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<AsyncMessage, Error>>> {
+        let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+        let message = connection.poll_message(cx);
+        let in_hot_standby = encode(connection.parameter("in_hot_standby"));
+        self.told.in_hot_standby.store(in_hot_standby, Ordering::Release);
+        self.hears.reset.hear();
+        message
+    }
+}
+
+impl<S> Drop for Driven<S> {
+    fn drop(&mut self) {
+        // The client is closed once its other half has gone.
+        self.connection = None;
+        self.hears.reset.hear();
+        self.hears.next_look.at_once();
+        self.told.notified.send_replace(None);
+    }
+}
+
 /// Hands the socket to a task of its own.
 ///
 /// bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes have arrived:
-/// after a promotion the first answer brings the change, before the query itself resolves.
+/// after a promotion the first answer brings the change, before the query itself resolves. The answer to what puts a session in
+/// order is taken in there as well.
 pub(super) fn listen<S>(
-    (client, mut connection): (Client, DriverConnection<Socket, S>),
-    reset: &Arc<Reset>,
+    (client, connection): (Client, DriverConnection<Socket, S>),
+    hears: Hears,
 ) -> (Client, Arc<Told>, AbortHandle)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -82,20 +124,13 @@ where
     let notified = watch::Sender::new(None);
     let version = connection.parameter("server_version").map_or(0, major);
     let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified, version });
-    let (listener, reset) = (Arc::clone(&told), Arc::clone(reset));
+    let mut driven = Driven { connection: Some(connection), told: Arc::clone(&told), hears };
     let driver = tokio::spawn(async move {
         loop {
-            let message = poll_fn(|cx| {
-                let message = connection.poll_message(cx);
-                let in_hot_standby = encode(connection.parameter("in_hot_standby"));
-                listener.in_hot_standby.store(in_hot_standby, Ordering::Release);
-                reset.hear();
-                message
-            });
-            match message.await {
-                Some(Ok(AsyncMessage::Notice(notice))) => listener.notice(&notice),
+            match poll_fn(|cx| driven.poll(cx)).await {
+                Some(Ok(AsyncMessage::Notice(notice))) => driven.told.notice(&notice),
                 Some(Ok(AsyncMessage::Notification(notification))) => {
-                    listener.notified.send_replace(Some(notification.payload().into()));
+                    driven.told.notified.send_replace(Some(notification.payload().into()));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
@@ -105,10 +140,6 @@ where
                 None => break,
             }
         }
-        // The client is closed once its other half has gone.
-        drop(connection);
-        reset.hear();
-        listener.notified.send_replace(None);
     });
     (client, told, driver.abort_handle())
 }

@@ -1,18 +1,18 @@
 //! How many connections a pool keeps, and for how long.
 //!
 //! bb8 has settings of these names, but it closes all connections of one age at once, and those that lie idle whether or not
-//! they are to be kept. So a node's task looks at what lies in the pool behind each probe: what is closed, too old, or to
-//! what the node was before it was promoted, goes; what is missing is opened.
+//! they are to be kept. So a node's task looks at what lies in the pool, behind a probe, from time to time and when a connection has
+//! ended: what is closed, too old, or to what the node was before it was promoted, goes; what is missing is opened.
 
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
 use super::{RouterBuilder, core::random_below, node::Node, own_pool::OwnPool, state::NodeHandle};
@@ -21,6 +21,7 @@ use crate::error::{Error, Result};
 /// Most of all, what hides in a session (the memory of its caches, a plan of long ago) does not outlive this.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
 /// The settings.
 #[derive(Clone, Copy, Debug)]
@@ -64,12 +65,13 @@ impl RouterBuilder {
         self
     }
 
-    /// How long a connection that nobody uses is kept. Defaults to 10 minutes; `None` keeps it to the end of its
+    /// How long a connection that nobody uses is kept, or up to a tenth longer. Defaults to 10 minutes; `None` keeps it to the end of its
     /// [life](Self::max_lifetime). [`min_connections`](Self::min_connections) are kept in any case.
     ///
     /// The next call gets the connection that came back last, so a pool has as many as the calls of that time need. Too short
-    /// and every lull is paid for by log-ins; too long and the servers keep processes that nobody needs, and firewalls drop
-    /// connections in silence.
+    /// and every lull is paid for by log-ins; too long and the servers keep processes that nobody needs. Meanwhile TCP asks the
+    /// other end once a minute, so that no firewall forgets a connection, and one whose other end has gone is closed within a minute and a
+    /// half; `keepalives_idle`, `keepalives_interval` and `keepalives_retries` in a URL say it otherwise, in seconds.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.upkeep.idle_timeout = timeout.into();
         self
@@ -91,11 +93,49 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Between two looks at what lies in the pool, if nothing happens to it: while they are looked at, calls have others opened.
+    fn pause(&self) -> Duration {
+        let limits = self.idle_timeout.into_iter().chain(self.max_lifetime.map(|lifetime| lifetime / 4));
+        limits.min().map_or(LONGEST_PAUSE, |limit| LONGEST_PAUSE.min(limit / 10))
+    }
+
     /// How long one more connection lives. `random` is any number.
     pub(super) fn lifetime(&self, random: u64) -> Option<Duration> {
-        let longest = self.max_lifetime?;
-        let spread = u64::try_from(longest.as_micros() / 4).unwrap_or(u64::MAX);
-        Some(longest - Duration::from_micros(random_below(random, spread)))
+        // One that lies in the pool is seen to be over at the next look.
+        let (longest, pause) = (self.max_lifetime?, self.pause());
+        let spread = u64::try_from((longest / 4 - pause).as_micros()).unwrap_or(u64::MAX);
+        Some(longest - pause - Duration::from_micros(random_below(random, spread)))
+    }
+}
+
+/// When the connections that lie in a pool are looked at next.
+#[derive(Debug)]
+pub(super) struct NextLook {
+    epoch: Instant,
+    /// In microseconds since then.
+    at: AtomicU64,
+}
+
+impl Default for NextLook {
+    fn default() -> Self {
+        Self { epoch: Instant::now(), at: AtomicU64::new(0) }
+    }
+}
+
+impl NextLook {
+    pub(super) fn at_once(&self) {
+        self.at.store(0, Ordering::Release);
+    }
+
+    /// Whether it is time. Who is told so looks, and it is time again after this pause.
+    fn take(&self, now: Instant, pause: Duration) -> bool {
+        let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
+        let now = micros(now.duration_since(self.epoch));
+        let is_time = self.at.load(Ordering::Acquire) <= now;
+        if is_time {
+            self.at.store(now.saturating_add(micros(pause)), Ordering::Release);
+        }
+        is_time
     }
 }
 
@@ -136,15 +176,18 @@ impl Drop for FillingOf {
 }
 
 impl OwnPool {
-    /// Looks at each connection that lies in the pool. All are taken out, since the next one is always the one that came back
-    /// last, and put back in the order in which they lay.
+    /// Looks at each connection that lies in the pool, from time to time. All are taken out, since the next one is always the one
+    /// that came back last, and put back in the order in which they lay.
     fn close_old(&self, node: &NodeHandle) {
         let now = Instant::now();
+        if !self.next_look.take(now, self.upkeep.pause()) {
+            return;
+        }
         let mut taken = Vec::new();
-        for _ in 0..self.pool.state().idle_connections {
-            // Who waits comes first.
-            let Some(place) = self.admission.try_enter() else { break };
-            let Some(Ok(connection)) = self.pool.get_owned().now_or_never() else { break };
+        // Who waits comes first.
+        while let Some(place) = self.admission.try_enter()
+            && let Some(connection) = self.idle()
+        {
             taken.push((place, connection));
         }
         while let Some((_place, mut connection)) = taken.pop() {
@@ -183,12 +226,13 @@ mod tests {
         let hour = Duration::from_secs(3600);
         let upkeep = Upkeep { max_lifetime: Some(hour), ..Upkeep::default() };
         let ends: Vec<_> = (0..100).map(|seed| upkeep.lifetime(crate::router::core::mix(seed)).unwrap()).collect();
-        assert!(ends.iter().all(|end| *end <= hour && *end > hour * 3 / 4), "{ends:?}");
+        let last = hour - upkeep.pause();
+        assert!(last < hour && ends.iter().all(|end| *end <= last && *end > hour * 3 / 4), "{ends:?}");
         // A hundredth of them in each hundredth of that quarter, were it not for chance.
         let mut minutes: Vec<_> = ends.iter().map(|end| end.as_secs() / 60).collect();
         minutes.sort_unstable();
         minutes.dedup();
-        assert!(minutes.len() >= 14, "{minutes:?}");
+        assert!(minutes.len() >= 13, "{minutes:?}");
         assert_eq!(Upkeep { max_lifetime: None, ..upkeep }.lifetime(7), None);
     }
 

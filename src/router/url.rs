@@ -126,10 +126,26 @@ impl Defaults {
     }
 }
 
+/// What keeps the connections that lie in a pool known to firewalls, of which the stricter ones forget what was silent for some
+/// minutes, and closes those whose other end has gone, within a minute and a half, before anybody is given one.
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVES_RETRIES: u32 = 3;
+
 impl NodeUrl {
     /// The driver's settings while the node plays this role. A pooler refuses settings of the session that are not its own.
     pub(super) fn config(&self, role: Role, is_pooled: bool) -> Config {
         let mut config = self.config.clone();
+        // The driver's default, two hours, is none that would help.
+        if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
+            config.keepalives_idle(KEEPALIVES_IDLE);
+        }
+        if config.get_keepalives_interval().is_none() {
+            config.keepalives_interval(KEEPALIVES_INTERVAL);
+        }
+        if config.get_keepalives_retries().is_none() {
+            config.keepalives_retries(KEEPALIVES_RETRIES);
+        }
         if is_pooled {
             return config;
         }
@@ -174,5 +190,20 @@ mod tests {
         assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c jit=on"));
         let parsed = parse("postgres://localhost/shop", "it", Duration::from_secs(1), &Defaults::default()).unwrap();
         assert_eq!(parsed.config(Role::Replica, true).get_options(), None);
+    }
+
+    #[test]
+    fn idle_connections_are_kept_alive_more_often_than_the_driver_would() {
+        let config = |options: &str| {
+            let url = format!("postgres://localhost/shop{options}");
+            let parsed = parse(&url, "it", Duration::from_secs(1), &Defaults::default()).unwrap();
+            let config = parsed.config(Role::Primary, false);
+            let (interval, retries) = (config.get_keepalives_interval(), config.get_keepalives_retries());
+            assert!(config.get_keepalives());
+            (config.get_keepalives_idle().as_secs(), interval.map(|time| time.as_secs()), retries)
+        };
+        assert_eq!(config(""), (60, Some(10), Some(3)));
+        let given = "?keepalives_idle=30&keepalives_interval=5&keepalives_retries=9";
+        assert_eq!(config(given), (30, Some(5), Some(9)));
     }
 }

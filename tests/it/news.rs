@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use futures_util::future::poll_fn;
+use futures_util::future::{poll_fn, try_join_all};
 use mainstem::{
     AppendCondition, Consistency, EventStore, Filter, PostgresEventStore, Role, Router, Subscribe, Subscription,
     testing::{LocalCluster, Node},
@@ -16,8 +16,9 @@ use crate::support::{event, router, sessions, started, store};
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(30);
 
-/// A session that listens for appends: nobody else looks for the head alone on the primary.
-const LISTENS: &str = "query LIKE '%position, id FROM%ORDER BY position DESC LIMIT 1%'";
+/// A session that listens for appends: the last thing that it has asked for is the head alone. (So have the pool's who have
+/// found nothing new, until [`forget`].)
+const LISTENS: &str = "query LIKE '-- Where the log ends.%'";
 
 async fn append(store: &PostgresEventStore) -> u64 {
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap().last().position()
@@ -25,6 +26,14 @@ async fn append(store: &PostgresEventStore) -> u64 {
 
 fn follow(store: &PostgresEventStore, level: Consistency) -> Subscription {
     store.subscribe(&Filter::any_event()).consistency(level).build()
+}
+
+/// Has each session of the pool ask for something else.
+async fn forget(router: &Router) {
+    let all = try_join_all((0..10).map(|_| router.client_at(Consistency::Strong))).await.unwrap();
+    for client in all {
+        client.query("SELECT 1", &[]).await.unwrap();
+    }
 }
 
 async fn next(subscription: &mut Subscription) -> u64 {
@@ -75,7 +84,7 @@ async fn an_append_is_told_of_on_the_logs_channel_behind_its_commit() {
 
 #[tokio::test]
 async fn what_another_process_appends_arrives_and_one_connection_listens_for_all() {
-    let (database, _router, store) = store().await;
+    let (database, own_router, store) = store().await;
     // Another store shares nothing with the first one but the database.
     let other = PostgresEventStore::new(&router(&database).await);
     for told in [true, false] {
@@ -95,6 +104,7 @@ async fn what_another_process_appends_arrives_and_one_connection_listens_for_all
             .map(|mut subscription| tokio::spawn(async move { (next(&mut subscription).await, subscription) }))
             .collect();
         sleep(Duration::from_millis(100)).await;
+        forget(&own_router).await;
         sessions(&database, LISTENS, 1).await;
         let second = append(&other).await;
         for waiting in waiting {
@@ -102,6 +112,7 @@ async fn what_another_process_appends_arrives_and_one_connection_listens_for_all
         }
     }
     // With nobody left to tell, nobody listens.
+    forget(&own_router).await;
     sessions(&database, LISTENS, 0).await;
 }
 

@@ -66,9 +66,10 @@ async fn a_strong_read_that_waited_for_the_old_primary_is_served_by_the_new_one(
 #[tokio::test]
 async fn a_replica_that_was_restarted_between_two_probes_is_not_known_to_be_fresh() {
     let cluster = started(LocalCluster::builder()).await;
+    // Or its only probe would find it behind.
+    cluster.wait_until_caught_up().await.unwrap();
     let router = both(&cluster).probe_interval(Duration::from_secs(30)).build().unwrap();
     let bounded = || router.client_at(Consistency::Bounded(Duration::from_secs(15)));
-    cluster.wait_until_caught_up().await.unwrap();
     until(&router, |router| router.snapshot().nodes[1].staleness.is_some()).await;
     assert_eq!(bounded().await.unwrap().role(), Role::Replica);
     cluster.replica(0).kill().await.unwrap();

@@ -225,45 +225,106 @@ async fn a_pool_gets_smaller_while_few_of_its_connections_have_work() {
 #[tokio::test]
 async fn a_call_gets_the_connection_that_came_back_last() {
     let database = database().await;
-    // The probes and what looks after the pool come in between, and leave the order as it is.
-    let builder = Router::builder().primary(database.primary_url()).max_connections(4).probe_interval(10 * MS);
+    let builder = Router::builder().primary(database.primary_url()).max_connections(4).probe_interval(None);
     let router = builder.connect().await.unwrap();
-    let unused = try_join_all((0..4).map(|_| router.client())).await.unwrap();
-    drop(unused);
+    // Nothing was done with them, so none has a session to be put in order.
+    drop(try_join_all((0..4).map(|_| router.client())).await.unwrap());
+    let last = pid(&router.client().await.unwrap()).await;
+    let again = async {
+        // Once its session is in order: else another one is taken.
+        while pid(&router.client().await.unwrap()).await != last {}
+    };
+    timeout(HANG, again).await.expect("the same one again");
     let mut served = Vec::new();
-    for _ in 0..20 {
+    for _ in 0..10 {
+        sleep(20 * MS).await;
         served.push(pid(&router.client().await.unwrap()).await);
-        // Its session is put in order meanwhile: else another one would be taken.
-        sleep(25 * MS).await;
     }
-    // But for those that met a probe.
     let same = served.windows(2).filter(|two| two[0] == two[1]).count();
-    assert!(same >= 12, "{same}: {served:?}");
+    assert!(same >= 6, "{same}: {served:?}");
+}
+
+#[tokio::test]
+async fn connections_lie_in_their_order_when_one_of_them_was_closed_for_its_idleness() {
+    let database = database().await;
+    let url = database.primary_url();
+    let builder = Router::builder().primary(&url).max_connections(3).idle_timeout(1500 * MS);
+    // They are looked at once a second then: two seconds from here, when the first one's time is over and the others' is not.
+    let router = builder.probe_interval(None).connect().await.unwrap();
+    let observer = Observer::of(&url).await;
+    let used = try_join_all((0..3).map(|_| router.client())).await.unwrap();
+    let mut pids = Vec::new();
+    for (client, pause) in used.into_iter().zip([700, 700, 0]) {
+        pids.push(pid(&client).await);
+        drop(client);
+        sleep(pause * MS).await;
+    }
+    let left = observer.until(|sessions| !sessions.contains(&pids[0])).await;
+    assert!(left.is_superset(&pids[1..].iter().copied().collect()), "{left:?} of {pids:?}");
+    assert_eq!(pid(&router.client().await.unwrap()).await, pids[2], "{pids:?}");
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_has_closed_is_replaced_also_at_the_bottom_of_the_pool() {
+    let database = database().await;
+    let url = database.primary_url();
+    let builder = Router::builder().primary(&url).min_connections(3).max_connections(3);
+    let router = builder.probe_interval(20 * MS).connect().await.unwrap();
+    let observer = Observer::of(&url).await;
+    let top = pid(&router.client().await.unwrap()).await;
+    let before = observer.until(|sessions| sessions.len() == 3).await;
+    // The next look would be in a minute.
+    sleep(100 * MS).await;
+    for closed in before.iter().filter(|session| **session != top) {
+        observer.0.query("SELECT pg_terminate_backend($1)", &[closed]).await.unwrap();
+    }
+    observer.until(|sessions| sessions.intersection(&before).count() == 1 && sessions.len() == 3).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn looking_after_a_pool_makes_it_no_larger() {
+    let database = database().await;
+    let url = database.primary_url();
+    let builder = Router::builder().primary(&url).max_connections(10).probe_interval(MS);
+    let router = builder.connect().await.unwrap();
+    let observer = Observer::of(&url).await;
+    let calls = async {
+        loop {
+            drop(router.client().await.unwrap());
+            yield_now().await;
+        }
+    };
+    let _ = timeout(Duration::from_secs(1), calls).await;
+    // A call and a probe may meet.
+    let sessions = observer.sessions().await;
+    assert!(sessions.len() <= 2, "{sessions:?}");
 }
 
 #[tokio::test]
 async fn nobody_gets_in_line_behind_a_session_that_is_put_in_order() {
     let database = database().await;
-    let builder = Router::builder().primary(database.primary_url()).max_connections(2).probe_interval(None);
+    let url = database.primary_url();
+    let builder = Router::builder().primary(&url).max_connections(2).probe_interval(None);
     let router = builder.connect().await.unwrap();
-    let [untidy, other] = <[_; 2]>::try_from(try_join_all([router.client(), router.client()]).await.unwrap()).unwrap();
-    let (takes_long, free) = (pid(&untidy).await, pid(&other).await);
-    let tables = "DO $$ BEGIN FOR i IN 1..400 LOOP EXECUTE format('CREATE TEMP TABLE t%s (i int PRIMARY KEY)', i); END LOOP; END $$";
-    untidy.batch_execute(tables).await.unwrap();
-    drop(other);
-    sleep(50 * MS).await;
+    let [untidy, unused] = <[_; 2]>::try_from(try_join_all([router.client(), router.client()]).await.unwrap()).unwrap();
+    untidy.batch_execute("CREATE TEMP TABLE left_behind (i int)").await.unwrap();
+    let takes_long = pid(&untidy).await;
+    let sql = "SELECT nspname::text FROM pg_namespace WHERE oid = pg_my_temp_schema()";
+    let schema: String = untidy.query_one(sql, &[]).await.unwrap().get(0);
+    let other = Observer::of(&url).await;
+    // It keeps the table from being dropped.
+    let lock = format!("BEGIN; LOCK TABLE {schema}.left_behind IN ACCESS SHARE MODE");
+    other.0.batch_execute(&lock).await.unwrap();
+    drop(unused);
     drop(untidy);
-    // One after the other: what comes back from one call is what the next one gets.
-    for _ in 0..3 {
-        let client = router.client().await.unwrap();
-        assert_eq!(pid(&client).await, free);
-        drop(client);
-        sleep(MS).await;
-    }
+    let first = router.client().await.unwrap();
+    assert_ne!(timeout(HANG, pid(&first)).await.expect("no hang"), takes_long);
     // Where there is no other one, it is waited for.
-    let (first, second) = (router.client().await.unwrap(), router.client().await.unwrap());
-    assert_eq!(BTreeSet::from([pid(&first).await, pid(&second).await]), BTreeSet::from([free, takes_long]));
-    let left: i64 =
-        second.query_one("SELECT count(*) FROM pg_class WHERE relname ~ '^t[0-9]+$'", &[]).await.unwrap().get(0);
-    assert_eq!(left, 0);
+    let second = router.client().await.unwrap();
+    let mut answer = Box::pin(pid(&second));
+    assert!(timeout(100 * MS, &mut answer).await.is_err());
+    other.0.batch_execute("COMMIT").await.unwrap();
+    assert_eq!(timeout(HANG, answer).await.expect("no hang"), takes_long);
+    let sql = "SELECT to_regclass('left_behind') IS NULL";
+    assert!(second.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
 }

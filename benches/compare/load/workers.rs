@@ -12,9 +12,10 @@ use super::{
     options::Shape,
 };
 use crate::{
-    Outcome, guarded,
+    Outcome,
+    child_process::{LIMIT, Orders, Process},
+    guarded,
     library::Library,
-    process::{LIMIT, Orders, Process},
     side::begin,
 };
 
@@ -106,7 +107,7 @@ impl Workers {
 
 /// The life of such a process.
 pub(crate) async fn work() -> Outcome {
-    let (mut orders, task) = Orders::open::<Task>("compare load` and `compare scale").await?;
+    let (mut orders, task) = Orders::open::<Task>("`compare load` and `compare scale`").await?;
     let library = Library::new(task.seed, task.events);
     let store = guarded::store(&task.url, u32::try_from(task.writers.min(CONNECTIONS))?).await?;
     let numbers = task.first..task.first + task.writers;

@@ -58,10 +58,10 @@ pub(crate) struct Orders {
 }
 
 impl Orders {
-    /// With the first line. `starter` is who starts such a process, for one that was started by hand.
+    /// With the first line. `starter` says who starts such a process, for one that was started by hand.
     pub(crate) async fn open<T: DeserializeOwned>(starter: &str) -> Outcome<(Self, T)> {
         let mut orders = Self { input: BufReader::new(tokio::io::stdin()).lines(), output: tokio::io::stdout() };
-        let first = orders.next().await?.ok_or_else(|| format!("this is started by `{starter}` only"))?;
+        let first = orders.next().await?.ok_or_else(|| format!("this is started by {starter} only"))?;
         Ok((orders, first))
     }
 
