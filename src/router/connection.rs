@@ -55,6 +55,8 @@ pub(super) struct Connection {
     /// Whether one of them must not be cancelled.
     keep: AtomicBool,
     reset: Arc<Reset>,
+    /// Whether the server has said that it ends the session.
+    has_ended: AtomicBool,
     planned_once: AtomicBool,
     /// The cluster of the server, once it was asked; nothing in it when it keeps that to itself.
     system: OnceLock<Option<u64>>,
@@ -115,6 +117,7 @@ impl Connection {
             pending: AtomicUsize::new(0),
             keep: AtomicBool::new(false),
             reset,
+            has_ended: AtomicBool::new(false),
             planned_once: AtomicBool::new(false),
             system: OnceLock::new(),
             driver,
@@ -208,11 +211,17 @@ impl Connection {
         self.other_role().is_some() || self.node.standing().1 != self.generation
     }
 
-    /// Whether nobody may use this connection again: it is closed, or to what a node was before it was promoted or
+    /// The server has said that it ends the session.
+    pub(super) fn ends(&self) {
+        self.has_ended.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether nobody may use this connection again: it is closed or about to be, or to what a node was before it was promoted or
     /// demoted, or somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
     /// could not be undone.
     pub(super) fn is_spent(&self) -> bool {
         self.client.is_closed()
+            || self.has_ended.load(Ordering::Relaxed)
             || self.pending.load(Ordering::Acquire) > 0
             || self.is_of_the_past()
             || self.reset.has_failed()

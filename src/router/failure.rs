@@ -2,7 +2,7 @@
 
 use tokio_postgres::{
     Error as DriverError,
-    error::{Severity, SqlState},
+    error::{DbError, Severity, SqlState},
 };
 
 use super::{Deadline, Role, core::ConnectFailure};
@@ -105,7 +105,7 @@ pub(super) fn on_call(error: DriverError, effect: Effect, role: Role) -> Error {
     };
     let message = format!("{} (SQLSTATE {})", db.message(), db.code().code());
     // The server ends the session. It says so instead of an answer, perhaps after it has committed.
-    if matches!(db.parsed_severity(), Some(Severity::Fatal | Severity::Panic)) {
+    if ends_session(&error) {
         return interrupted(effect, message).with_source(error);
     }
     let kind = match (db.code(), effect) {
@@ -169,6 +169,12 @@ pub(super) fn is_recovery_conflict(error: &DriverError) -> bool {
 pub(super) fn is_conflict(error: &DriverError, role: Role) -> bool {
     let states = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
     role == Role::Primary && error.code().is_some_and(|code| states.contains(&code))
+}
+
+/// Whether the server ends the session with it. It closes the connection behind it, which may not be here yet.
+pub(super) fn ends_session(error: &DriverError) -> bool {
+    let severity = error.as_db_error().and_then(DbError::parsed_severity);
+    matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
 /// Whether question and answer on this connection do not belong together any more.

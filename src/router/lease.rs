@@ -276,6 +276,11 @@ impl Lease {
     /// Tells what an error says about the node.
     pub(super) fn note_failure(&self, error: &tokio_postgres::Error, started: Option<Instant>) {
         let handle = self.node.handle();
+        if failure::ends_session(error)
+            && let Held::Own(connection) = self.held()
+        {
+            connection.ends();
+        }
         if self.held().client().is_closed() {
             handle.lost();
         } else if self.role == Role::Replica && failure::is_recovery_conflict(error) {

@@ -328,3 +328,18 @@ async fn nobody_gets_in_line_behind_a_session_that_is_put_in_order() {
     let sql = "SELECT to_regclass('left_behind') IS NULL";
     assert!(second.query_one(sql, &[]).await.unwrap().get::<_, bool>(0));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_that_the_server_has_ended_is_nobodys_next_one() {
+    let database = database().await;
+    let builder = Router::builder().primary(database.primary_url()).max_connections(3).probe_interval(None);
+    let router = builder.connect().await.unwrap();
+    for _ in 0..100 {
+        let client = router.client().await.unwrap();
+        let error = client.query("SELECT pg_terminate_backend(pg_backend_pid())", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+        drop(client);
+        // The end of the connection may not have come yet.
+        pid(&router.client().await.unwrap()).await;
+    }
+}
