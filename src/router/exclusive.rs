@@ -40,7 +40,10 @@ impl Lease {
         held.pending().fetch_sub(1, Ordering::AcqRel);
         outcome.map_err(|cause| {
             named(match cause.downcast::<tokio_postgres::Error>() {
-                Ok(error) => failure::on_call(*error, Effect::Read, self.role),
+                Ok(error) => {
+                    self.note_end(&error);
+                    failure::on_call(*error, Effect::Read, self.role)
+                }
                 Err(cause) => match cause.downcast::<Error>() {
                     Ok(error) => *error,
                     Err(cause) => Error::new(ErrorKind::Database, "the work on a connection failed").with_source(cause),

@@ -203,6 +203,8 @@ impl Lease {
             {
                 connection.forget_all();
             }
+            let errors = [&place, &check].into_iter().filter_map(|told| told.as_ref()?.as_ref().err());
+            errors.for_each(|error| self.note_end(error));
             let (place, check) = (place.and_then(Result::ok), check.and_then(Result::ok));
             Ok((guard.note(place.as_deref(), check), Some(value)))
         };

@@ -226,8 +226,8 @@ impl Lease {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
         if let Held::Own(connection) = held {
-            // Of a connection that was lost the call itself tells more.
-            let was_lost = outcome.as_ref().is_err_and(tokio_postgres::Error::is_closed);
+            // Of a connection that is lost the call itself tells more.
+            let was_lost = outcome.as_ref().is_err_and(|error| error.is_closed() || failure::ends_session(error));
             if connection.reset().has_failed() && !was_lost {
                 return Err(named(failure::not_reset(effect)).into());
             }
@@ -276,11 +276,7 @@ impl Lease {
     /// Tells what an error says about the node.
     pub(super) fn note_failure(&self, error: &tokio_postgres::Error, started: Option<Instant>) {
         let handle = self.node.handle();
-        if failure::ends_session(error)
-            && let Held::Own(connection) = self.held()
-        {
-            connection.ends();
-        }
+        self.note_end(error);
         if self.held().client().is_closed() {
             handle.lost();
         } else if self.role == Role::Replica && failure::is_recovery_conflict(error) {
@@ -289,6 +285,15 @@ impl Lease {
             self.answered(started);
             // An error of the user's own.
             self.served();
+        }
+    }
+
+    /// Gives the connection up, if the server has said that it ends the session.
+    pub(super) fn note_end(&self, error: &tokio_postgres::Error) {
+        if let Some(connection) = self.own()
+            && failure::ends_session(error)
+        {
+            connection.ends();
         }
     }
 

@@ -148,7 +148,8 @@ impl OwnPool {
         }
     }
 
-    /// A connection that lies there. Who asks bb8 while none does has one opened, whether or not he waits for it.
+    /// A connection that lies there. Who asks bb8 while none does has one opened, whether or not he waits for it: which still
+    /// happens when somebody else takes the last one in between.
     pub(super) fn idle(&self) -> Option<Connected> {
         if self.pool.state().idle_connections == 0 {
             return None;

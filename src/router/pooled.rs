@@ -104,7 +104,10 @@ impl Lease {
                 self.node().handle().was_silent();
                 Err(named(failure::on_deadline(deadline, Effect::Read)))
             }
-            Ok(()) if connection.reset().has_failed() => Err(named(failure::not_reset(Effect::Read))),
+            // Of a connection that is lost the call itself tells more.
+            Ok(()) if connection.reset().has_failed() && !connection.client().is_closed() => {
+                Err(named(failure::not_reset(Effect::Read)))
+            }
             Ok(()) => Ok(()),
         }
     }

@@ -105,6 +105,8 @@ impl Lease {
         if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             held.pending().fetch_sub(1, Ordering::AcqRel);
         }
+        // Whoever has got these rows may never ask for more.
+        rows.error().inspect(|error| self.note_end(error));
         if rows.is_over() && !was_over && outcome.is_ok() {
             self.served();
         }

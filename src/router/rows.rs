@@ -28,6 +28,11 @@ impl Rows {
         self.stream.is_none()
     }
 
+    /// The error that comes behind the rows that were given last.
+    pub(super) fn error(&self) -> Option<&tokio_postgres::Error> {
+        self.failed.as_ref()
+    }
+
     /// The rows that are there, `most` at most, waiting for the first only; none at the end.
     pub(super) async fn next(&mut self, most: usize) -> Result<Vec<Row>, tokio_postgres::Error> {
         poll_fn(|cx| {

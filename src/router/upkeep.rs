@@ -53,7 +53,7 @@ impl RouterBuilder {
     }
 
     /// How long a connection lives at most. Defaults to 30 minutes; `None` closes none for its age. One that is in use is
-    /// closed when it comes back.
+    /// closed when it comes back, one that lies in the pool behind the next answer to a probe.
     ///
     /// Each connection has an end of its own, by chance between three quarters of this and all of it, so that those which were
     /// opened together, at the start or after a failover, are not opened anew together. The limit bounds what a session
@@ -65,13 +65,15 @@ impl RouterBuilder {
         self
     }
 
-    /// How long a connection that nobody uses is kept, or up to a tenth longer. Defaults to 10 minutes; `None` keeps it to the end of its
+    /// How long a connection that nobody uses is kept; it is closed behind an answer to a probe, up to a tenth of this later. Defaults to 10 minutes; `None` keeps it to the end of its
     /// [life](Self::max_lifetime). [`min_connections`](Self::min_connections) are kept in any case.
     ///
     /// The next call gets the connection that came back last, so a pool has as many as the calls of that time need. Too short
     /// and every lull is paid for by log-ins; too long and the servers keep processes that nobody needs. Meanwhile TCP asks the
     /// other end once a minute, so that no firewall forgets a connection, and one whose other end has gone is closed within a minute and a
-    /// half; `keepalives_idle`, `keepalives_interval` and `keepalives_retries` in a URL say it otherwise, in seconds.
+    /// half (where the system takes these settings); `keepalives_idle`, `keepalives_interval` and `keepalives_retries` in a URL say it
+    /// otherwise, in seconds. What closes sessions that send no statement (`idle_session_timeout`, a proxy's limit for clients) needs a
+    /// shorter limit here: also the [`min_connections`](Self::min_connections) that are kept send nothing while they lie.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.upkeep.idle_timeout = timeout.into();
         self
@@ -131,11 +133,10 @@ impl NextLook {
     fn take(&self, now: Instant, pause: Duration) -> bool {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let now = micros(now.duration_since(self.epoch));
-        let is_time = self.at.load(Ordering::Acquire) <= now;
-        if is_time {
-            self.at.store(now.saturating_add(micros(pause)), Ordering::Release);
-        }
-        is_time
+        let at = self.at.load(Ordering::Acquire);
+        let next = now.saturating_add(micros(pause));
+        // If another look has become due meanwhile, that one is made.
+        at <= now && self.at.compare_exchange(at, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
@@ -184,10 +185,13 @@ impl OwnPool {
             return;
         }
         let mut taken = Vec::new();
-        // Who waits comes first.
-        while let Some(place) = self.admission.try_enter()
-            && let Some(connection) = self.idle()
-        {
+        loop {
+            // Who waits comes first.
+            let Some(place) = self.admission.try_enter() else {
+                self.next_look.at_once();
+                break;
+            };
+            let Some(connection) = self.idle() else { break };
             taken.push((place, connection));
         }
         while let Some((_place, mut connection)) = taken.pop() {

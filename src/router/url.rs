@@ -79,6 +79,16 @@ pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration, defaults: 
     if config.get_application_name().is_none() {
         config.application_name("mainstem");
     }
+    // The driver's default, two hours, is none that would help, and it does not tell whether it was asked for.
+    if !rest.contains("keepalives_idle") {
+        config.keepalives_idle(KEEPALIVES_IDLE);
+    }
+    if !rest.contains("keepalives_interval") {
+        config.keepalives_interval(KEEPALIVES_INTERVAL);
+    }
+    if !rest.contains("keepalives_retries") {
+        config.keepalives_retries(KEEPALIVES_RETRIES);
+    }
     Ok(NodeUrl { name: format!("{host}:{port}"), config, tls })
 }
 
@@ -127,7 +137,7 @@ impl Defaults {
 }
 
 /// What keeps the connections that lie in a pool known to firewalls, of which the stricter ones forget what was silent for some
-/// minutes, and closes those whose other end has gone, within a minute and a half, before anybody is given one.
+/// minutes, and closes those whose other end has gone within a minute and a half.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVES_RETRIES: u32 = 3;
@@ -136,16 +146,6 @@ impl NodeUrl {
     /// The driver's settings while the node plays this role. A pooler refuses settings of the session that are not its own.
     pub(super) fn config(&self, role: Role, is_pooled: bool) -> Config {
         let mut config = self.config.clone();
-        // The driver's default, two hours, is none that would help.
-        if config.get_keepalives_idle() == Config::new().get_keepalives_idle() {
-            config.keepalives_idle(KEEPALIVES_IDLE);
-        }
-        if config.get_keepalives_interval().is_none() {
-            config.keepalives_interval(KEEPALIVES_INTERVAL);
-        }
-        if config.get_keepalives_retries().is_none() {
-            config.keepalives_retries(KEEPALIVES_RETRIES);
-        }
         if is_pooled {
             return config;
         }
@@ -169,7 +169,17 @@ impl NodeUrl {
 /// the password that was taken for an option.
 fn wrong_option(error: &tokio_postgres::Error) -> Option<&'static str> {
     let text = std::error::Error::source(error)?.to_string();
-    let known = ["port", "connect_timeout", "sslnegotiation", "target_session_attrs", "channel_binding", "keepalives"];
+    let known = [
+        "port",
+        "connect_timeout",
+        "sslnegotiation",
+        "target_session_attrs",
+        "channel_binding",
+        "keepalives",
+        "keepalives_idle",
+        "keepalives_interval",
+        "keepalives_retries",
+    ];
     known.into_iter().find(|option| text == format!("invalid value for option `{option}`"))
 }
 
@@ -205,5 +215,6 @@ mod tests {
         assert_eq!(config(""), (60, Some(10), Some(3)));
         let given = "?keepalives_idle=30&keepalives_interval=5&keepalives_retries=9";
         assert_eq!(config(given), (30, Some(5), Some(9)));
+        assert_eq!(config("?keepalives_idle=7200").0, 7200);
     }
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::{poll_fn, try_join_all};
 use mainstem::{
     AppendCondition, Consistency, EventStore, Filter, PostgresEventStore, Role, Router, Subscribe, Subscription,
-    testing::{LocalCluster, Node},
+    testing::{LocalCluster, Node, TestDatabase},
     tokio_postgres::{self, AsyncMessage, NoTls},
 };
 use serde_json::json;
@@ -17,7 +17,7 @@ use crate::support::{event, router, sessions, started, store};
 const HANG: Duration = Duration::from_secs(30);
 
 /// A session that listens for appends: the last thing that it has asked for is the head alone. (So have the pool's who have
-/// found nothing new, until [`forget`].)
+/// found nothing new: see [`listening`].)
 const LISTENS: &str = "query LIKE '-- Where the log ends.%'";
 
 async fn append(store: &PostgresEventStore) -> u64 {
@@ -28,11 +28,20 @@ fn follow(store: &PostgresEventStore, level: Consistency) -> Subscription {
     store.subscribe(&Filter::any_event()).consistency(level).build()
 }
 
-/// Has each session of the pool ask for something else.
-async fn forget(router: &Router) {
-    let all = try_join_all((0..10).map(|_| router.client_at(Consistency::Strong))).await.unwrap();
-    for client in all {
-        client.query("SELECT 1", &[]).await.unwrap();
+/// Waits until so many sessions listen. Again and again each session of the pool asks for something else.
+async fn listening(database: &TestDatabase<'_>, router: &Router, count: i64) {
+    let forgetting = async {
+        loop {
+            let all = try_join_all((0..10).map(|_| router.client_at(Consistency::Strong))).await.unwrap();
+            for client in all {
+                client.query("SELECT 1", &[]).await.unwrap();
+            }
+            sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        () = sessions(database, LISTENS, count) => {}
+        () = forgetting => {}
     }
 }
 
@@ -104,16 +113,14 @@ async fn what_another_process_appends_arrives_and_one_connection_listens_for_all
             .map(|mut subscription| tokio::spawn(async move { (next(&mut subscription).await, subscription) }))
             .collect();
         sleep(Duration::from_millis(100)).await;
-        forget(&own_router).await;
-        sessions(&database, LISTENS, 1).await;
+        listening(&database, &own_router, 1).await;
         let second = append(&other).await;
         for waiting in waiting {
             assert_eq!(timeout(HANG, waiting).await.unwrap().unwrap().0, second);
         }
     }
     // With nobody left to tell, nobody listens.
-    forget(&own_router).await;
-    sessions(&database, LISTENS, 0).await;
+    listening(&database, &own_router, 0).await;
 }
 
 #[tokio::test]

@@ -237,7 +237,7 @@ async fn a_call_gets_the_connection_that_came_back_last() {
     timeout(HANG, again).await.expect("the same one again");
     let mut served = Vec::new();
     for _ in 0..10 {
-        sleep(20 * MS).await;
+        sleep(50 * MS).await;
         served.push(pid(&router.client().await.unwrap()).await);
     }
     let same = served.windows(2).filter(|two| two[0] == two[1]).count();
@@ -248,13 +248,13 @@ async fn a_call_gets_the_connection_that_came_back_last() {
 async fn connections_lie_in_their_order_when_one_of_them_was_closed_for_its_idleness() {
     let database = database().await;
     let url = database.primary_url();
-    let builder = Router::builder().primary(&url).max_connections(3).idle_timeout(1500 * MS);
-    // They are looked at once a second then: two seconds from here, when the first one's time is over and the others' is not.
+    let builder = Router::builder().primary(&url).max_connections(3).idle_timeout(2000 * MS);
+    // They are looked at once a second then: three seconds from here, when the first one's time is over and the others' is not.
     let router = builder.probe_interval(None).connect().await.unwrap();
     let observer = Observer::of(&url).await;
     let used = try_join_all((0..3).map(|_| router.client())).await.unwrap();
     let mut pids = Vec::new();
-    for (client, pause) in used.into_iter().zip([700, 700, 0]) {
+    for (client, pause) in used.into_iter().zip([1000, 1000, 0]) {
         pids.push(pid(&client).await);
         drop(client);
         sleep(pause * MS).await;
