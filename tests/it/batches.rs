@@ -3,9 +3,7 @@
 use std::{cell::Cell, future::IntoFuture};
 
 use futures_util::future::join_all;
-use mainstem::{
-    AppendCondition, Error, ErrorKind, Event, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router,
-};
+use mainstem::{AppendCondition, Error, ErrorKind, Event, EventStore, Filter, NewEvent, PostgresEventStore, Router};
 use proptest::{
     prelude::*,
     strategy::ValueTree,
@@ -14,7 +12,9 @@ use proptest::{
 use serde_json::json;
 
 use crate::support::{
-    LogLock, event,
+    LogLock,
+    boundary::{boundary, in_boundary, unless},
+    event,
     random::{filter, new_event},
     store,
 };
@@ -45,18 +45,6 @@ async fn together(
 async fn calls(router: &Router) -> i64 {
     let client = router.client().await.unwrap();
     client.query_one("SELECT count(DISTINCT xmin::text) FROM mainstem.events", &[]).await.unwrap().get(0)
-}
-
-fn boundary(name: &str) -> Filter {
-    Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().unwrap()
-}
-
-fn in_boundary(name: &str) -> Vec<NewEvent> {
-    vec![event("A", json!({"b": name}))]
-}
-
-fn unless(filter: &Filter) -> AppendCondition {
-    AppendCondition::fail_if_events_match(filter.clone()).after_position(0)
 }
 
 #[tokio::test]

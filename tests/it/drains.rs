@@ -10,29 +10,20 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::join_all};
-use mainstem::{AppendCondition, Appended, Error, EventStore, Filter, NewEvent, PostgresEventStore, Predicate, Router};
-use serde_json::json;
+use mainstem::{AppendCondition, Appended, Error, EventStore, PostgresEventStore, Router};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
     time::{Instant, sleep, timeout},
 };
 
-use crate::support::{LogLock, event, store};
+use crate::support::{
+    LogLock,
+    boundary::{boundary, in_boundary, unless},
+    store,
+};
 
 const LIMIT: Duration = Duration::from_secs(5);
-
-fn boundary(name: &str) -> Filter {
-    Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().unwrap()
-}
-
-fn in_boundary(name: &str) -> [NewEvent; 1] {
-    [event("A", json!({"b": name}))]
-}
-
-fn unless(name: &str) -> AppendCondition {
-    AppendCondition::fail_if_events_match(boundary(name)).after_position(0)
-}
 
 /// An append on a task of its own.
 fn append(store: &PostgresEventStore, name: &str, condition: AppendCondition) -> JoinHandle<Result<Appended, Error>> {
@@ -137,8 +128,8 @@ async fn who_is_judged_again_is_answered_by_a_store_that_closes() {
     let lock = LogLock::take(&router).await;
     let first = append(&store, "first", AppendCondition::none());
     LogLock::is_waited_for(&router).await;
-    let refused: Vec<_> = (0..20).map(|_| append(&store, "hot", unless("old"))).collect();
-    let last = append(&store, "last", unless("hot"));
+    let refused: Vec<_> = (0..20).map(|_| append(&store, "hot", unless(&boundary("old")))).collect();
+    let last = append(&store, "last", unless(&boundary("hot")));
     sleep(Duration::from_millis(20)).await;
     let closing = tokio::spawn({
         let store = store.clone();
@@ -161,13 +152,13 @@ async fn who_is_judged_again_is_not_overtaken_for_ever() {
         let (store, over) = (store.clone(), Arc::clone(&over));
         tokio::spawn(async move {
             while !over.load(Ordering::Relaxed) {
-                assert!(store.append(in_boundary("hot"), unless("old")).await.is_err());
+                assert!(store.append(in_boundary("hot"), unless(&boundary("old"))).await.is_err());
             }
         })
     });
     let busy: Vec<_> = busy.collect();
     sleep(Duration::from_millis(100)).await;
-    let last = append(&store, "last", unless("hot")).await.unwrap();
+    let last = append(&store, "last", unless(&boundary("hot"))).await.unwrap();
     over.store(true, Ordering::Relaxed);
     for task in busy {
         task.await.unwrap();

@@ -3,23 +3,15 @@
 use std::{future::IntoFuture, time::Duration};
 
 use futures_util::future::join_all;
-use mainstem::{AppendCondition, EventStore, ExpectedVersion, Filter, NewEvent, Predicate};
+use mainstem::{AppendCondition, EventStore, ExpectedVersion, Filter, NewEvent};
 use serde_json::json;
 use tokio::time::sleep;
 
-use crate::support::{LogLock, event, store};
-
-fn boundary(name: &str) -> Filter {
-    Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().unwrap()
-}
-
-fn in_boundary(name: &str) -> Vec<NewEvent> {
-    vec![event("A", json!({"b": name}))]
-}
-
-fn unless(filter: &Filter) -> AppendCondition {
-    AppendCondition::fail_if_events_match(filter.clone()).after_position(0)
-}
+use crate::support::{
+    LogLock,
+    boundary::{boundary, in_boundary, unless},
+    event, store,
+};
 
 /// A second batch is sent while the first is under way, if it is worth it, and both are settled.
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! What the tests share: one cluster for all that do not hurt it.
 
+pub(crate) mod boundary;
 #[cfg(feature = "metrics")]
 mod figures;
 #[cfg(unix)]
