@@ -49,10 +49,10 @@ CALL append_some(40000);
 SELECT "mainstem"."events_merge_pending"() \g /dev/null
 DROP INDEX "mainstem"."events_payload";
 CALL measure('none of them', NULL);
-CREATE INDEX "events_payload" ON "mainstem"."events" USING gin (payload jsonb_path_ops) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX "events_payload" ON "mainstem"."events" USING gin (payload jsonb_path_ops) WITH (gin_pending_list_limit = 2048);
 CALL measure('payload', 'mainstem.events_payload');
 DROP INDEX "mainstem"."events_payload";
-CREATE INDEX "events_metadata" ON "mainstem"."events" USING gin (metadata jsonb_path_ops) WITH (gin_pending_list_limit = 1024);
+CREATE INDEX "events_metadata" ON "mainstem"."events" USING gin (metadata jsonb_path_ops) WITH (gin_pending_list_limit = 2048);
 CALL measure('metadata', 'mainstem.events_metadata');
 DROP INDEX "mainstem"."events_metadata";
 CREATE INDEX "events_key" ON "mainstem"."events" (pg_catalog.jsonb_hash_extended(metadata -> 'tenant'::text, 0), position)

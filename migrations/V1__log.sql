@@ -40,14 +40,15 @@ CREATE INDEX "events_type" ON "mainstem"."events" (type, position);
 CREATE UNIQUE INDEX "events_stream" ON "mainstem"."events" (stream, version) WHERE stream IS NOT NULL;
 
 -- Every condition without an `after`, and every read of a boundary, looks here, so there is nothing else to look through:
--- an event has few tags, and their entries go into the index at once.
-CREATE INDEX "events_tags" ON "mainstem"."events" USING gin (tags) WITH (fastupdate = off);
+-- an event has few tags, and their entries go into the index at once. An event without any would have one entry as well.
+CREATE INDEX "events_tags" ON "mainstem"."events" USING gin (tags) WITH (fastupdate = off)
+    WHERE tags OPERATOR(pg_catalog.<>) '{}';
 
 -- An event has many entries in this one, in as many places. So they go into a list first, and are merged into the index
 -- together, which is several times cheaper. Every search also reads the list: it is kept short by
 -- "events_merge_pending", which the library calls, and whoever makes it longer than this merges it on the spot.
 CREATE INDEX "events_payload" ON "mainstem"."events" USING gin (payload jsonb_path_ops)
-    WITH (fastupdate = on, gin_pending_list_limit = 1024);
+    WITH (fastupdate = on, gin_pending_list_limit = 2048);
 
 -- Merges what the lists hold, beside those who append, and returns the number of the lists' pages; NULL if somebody is at
 -- it already. Only an index's owner may, and this does no harm: so it runs as its own owner, whoever calls.

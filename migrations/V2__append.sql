@@ -119,7 +119,8 @@ BEGIN
         searched := coalesce(searched, 0);
         with_tags := ARRAY(
             SELECT w.append FROM unnest(whole_appends, whole_tags) AS w(append, tags)
-            WHERE EXISTS (SELECT FROM "mainstem"."events" e WHERE e.tags OPERATOR(pg_catalog.@>) w.tags::text[]));
+            WHERE EXISTS (SELECT FROM "mainstem"."events" e
+                          WHERE e.tags OPERATOR(pg_catalog.@>) w.tags::text[] AND e.tags OPERATOR(pg_catalog.<>) '{}'));
         FOREACH one_append IN ARRAY whole_appends LOOP
             IF one_append <> ALL (with_tags) THEN
                 after_positions[one_append] := searched;

@@ -4,10 +4,7 @@ use std::{fmt, sync::Arc};
 
 use serde::Deserialize;
 
-use crate::{
-    Error, Json, Result,
-    json::{Value, quoted},
-};
+use crate::{Error, Json, Result, json::quoted};
 
 /// What an event says: JSON, or bytes that only the application reads, such as a picture, a protocol buffer, or JSON that is
 /// encrypted.
@@ -96,11 +93,6 @@ impl Payload {
             Self::Json(json) => json.as_str().len(),
             Self::Bytes { content_type, bytes } => content_type.len() + bytes.len(),
         }
-    }
-
-    /// What predicates look into.
-    pub(crate) fn value(&self) -> Option<Value<'_>> {
-        self.as_json().map(Json::value)
     }
 
     /// What is wrong with it. JSON was checked when it was made.

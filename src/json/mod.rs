@@ -18,7 +18,7 @@ use serde_json::value::RawValue;
 
 pub(crate) use self::{
     contains::Document,
-    parse::{checked, stored},
+    parse::{Walk, checked, stored},
     value::{Value, write_string},
 };
 use crate::{Error, Result};
@@ -81,7 +81,7 @@ impl Json {
                 Self::MAX_LEN
             )));
         }
-        checked(&text).map_err(|error| Error::invalid_input(error.to_string()))?;
+        parse::check(&text).map_err(|error| Error::invalid_input(error.to_string()))?;
         Ok(Self(text))
     }
 
@@ -128,6 +128,11 @@ impl Json {
     /// Total on purpose: a stored document was written by anybody who may insert into the table.
     pub(crate) fn value(&self) -> Value<'_> {
         stored(&self.0)
+    }
+
+    /// Goes through the document, which begins at this place, without making a tree of it.
+    pub(crate) fn walk<'a, W: Walk<'a>>(&'a self, document: W::Place, walk: W) {
+        parse::walk(&self.0, document, walk);
     }
 }
 

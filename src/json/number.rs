@@ -1,6 +1,9 @@
 //! JSON numbers as PostgreSQL's `numeric` compares them: by value, exactly.
 
-use std::fmt::{self, Write as _};
+use std::{
+    borrow::Cow,
+    fmt::{self, Write as _},
+};
 
 /// `numeric` holds this many digits before the decimal point …
 const MAX_INTEGER_DIGITS: i64 = 131_072;
@@ -87,6 +90,19 @@ impl fmt::Display for Decimal<'_> {
         }
         (count..point).try_for_each(|_| f.write_char('0'))
     }
+}
+
+/// Whether the text is a whole number that is its own canonical form, as nearly all are.
+pub(super) fn is_plain(text: &str) -> bool {
+    let digits = text.as_bytes();
+    (1..=18).contains(&digits.len())
+        && digits.iter().all(u8::is_ascii_digit)
+        && (digits[0] != b'0' || digits.len() == 1)
+}
+
+/// The canonical text.
+pub(super) fn canonical(text: &str) -> Cow<'_, str> {
+    if is_plain(text) { text.into() } else { Decimal::new(text).to_string().into() }
 }
 
 /// What is wrong with a number, when `numeric` cannot hold it.

@@ -4,9 +4,26 @@ use std::{borrow::Cow, fmt};
 
 use super::{Json, number, quoted, value::Value};
 
-/// Parses a document that is about to be written or searched for.
+/// Parses a document that is about to be searched for.
 pub(crate) fn checked(text: &str) -> Result<Value<'_>, Refused> {
-    Parser { text, at: 0, depth: 0, stored: false, written_out: text.len() }.document()
+    Parser::new(text, Tree).refusing().document(())
+}
+
+/// Checks a document that is about to be written, and makes nothing of it.
+pub(super) fn check(text: &str) -> Result<(), Refused> {
+    struct Nowhere;
+
+    impl Walk<'_> for Nowhere {
+        type Place = ();
+
+        fn member(&self, (): (), _: &str) {}
+
+        fn element(&self, (): ()) {}
+
+        fn scalar(&mut self, (): (), _: Value<'_>) {}
+    }
+
+    Parser::new(text, Walking(Nowhere)).refusing().document(())
 }
 
 /// Parses a document that came from the server.
@@ -14,9 +31,114 @@ pub(crate) fn checked(text: &str) -> Result<Value<'_>, Refused> {
 /// What is nested too deep for us stays text, and so does a text that is no JSON at all, which no `jsonb` column can
 /// give: it equals itself and contains nothing.
 pub(crate) fn stored(text: &str) -> Value<'_> {
-    Parser { text, at: 0, depth: 0, stored: true, written_out: 0 }
-        .document()
-        .unwrap_or(Value::TooDeep(Cow::Borrowed(text)))
+    Parser::new(text, Tree).document(()).unwrap_or(Value::TooDeep(Cow::Borrowed(text)))
+}
+
+/// Goes through a document, which begins at this place, without making a tree of it. Of a repeated key it sees every member.
+///
+/// What is nested too deep is one value; of a text that is no JSON, all before the place where that shows is seen.
+pub(super) fn walk<'a, W: Walk<'a>>(text: &'a str, document: W::Place, walk: W) {
+    let _ = Parser::new(text, Walking(walk)).document(document);
+}
+
+/// What wants to see every scalar of a document, and where it is.
+pub(crate) trait Walk<'a> {
+    /// Where in the document a value is, as far as it matters.
+    type Place: Copy;
+
+    fn member(&self, object: Self::Place, key: &str) -> Self::Place;
+    fn element(&self, array: Self::Place) -> Self::Place;
+    /// A scalar, or what is nested too deep.
+    fn scalar(&mut self, place: Self::Place, value: Value<'a>);
+}
+
+/// What is made of a document while it is read.
+trait Reading<'a> {
+    type Place: Copy;
+    /// What becomes of a value,
+    type Read;
+    /// of the members of an object,
+    type Members: Default;
+    /// and of the elements of an array.
+    type Elements: Default;
+
+    fn member(&self, object: Self::Place, key: &str) -> Self::Place;
+    fn element(&self, array: Self::Place) -> Self::Place;
+    fn scalar(&mut self, place: Self::Place, value: Value<'a>) -> Self::Read;
+    fn add_member(members: &mut Self::Members, key: Cow<'a, str>, value: Self::Read);
+    fn add_element(elements: &mut Self::Elements, value: Self::Read);
+    fn object(members: Self::Members) -> Self::Read;
+    fn array(elements: Self::Elements) -> Self::Read;
+}
+
+/// The whole document.
+struct Tree;
+
+/// What most objects have no more of: their members are not copied to a larger place.
+const USUAL_MEMBERS: usize = 12;
+
+impl<'a> Reading<'a> for Tree {
+    type Place = ();
+    type Read = Value<'a>;
+    type Members = Vec<(Cow<'a, str>, Value<'a>)>;
+    type Elements = Vec<Value<'a>>;
+
+    fn member(&self, (): (), _: &str) {}
+
+    fn element(&self, (): ()) {}
+
+    fn scalar(&mut self, (): (), value: Value<'a>) -> Value<'a> {
+        value
+    }
+
+    fn add_member(members: &mut Self::Members, key: Cow<'a, str>, value: Value<'a>) {
+        if members.is_empty() {
+            members.reserve(USUAL_MEMBERS);
+        }
+        members.push((key, value));
+    }
+
+    fn add_element(elements: &mut Self::Elements, value: Value<'a>) {
+        elements.push(value);
+    }
+
+    fn object(members: Self::Members) -> Value<'a> {
+        Value::object(members)
+    }
+
+    fn array(elements: Self::Elements) -> Value<'a> {
+        Value::Array(elements)
+    }
+}
+
+/// Nothing, but that the scalars are seen.
+struct Walking<W>(W);
+
+impl<'a, W: Walk<'a>> Reading<'a> for Walking<W> {
+    type Place = W::Place;
+    type Read = ();
+    type Members = ();
+    type Elements = ();
+
+    fn member(&self, object: W::Place, key: &str) -> W::Place {
+        self.0.member(object, key)
+    }
+
+    fn element(&self, array: W::Place) -> W::Place {
+        self.0.element(array)
+    }
+
+    fn scalar(&mut self, place: W::Place, value: Value<'a>) {
+        self.0.scalar(place, value);
+    }
+
+    fn add_member((): &mut (), _: Cow<'a, str>, (): ()) {}
+
+    fn add_element((): &mut (), (): ()) {}
+
+    fn object((): ()) {}
+
+    fn array((): ()) {}
 }
 
 /// Why a document was refused, and where.
@@ -54,7 +176,7 @@ impl fmt::Display for Refused {
     }
 }
 
-struct Parser<'a> {
+struct Parser<'a, R> {
     text: &'a str,
     at: usize,
     depth: usize,
@@ -62,26 +184,37 @@ struct Parser<'a> {
     /// The length of the text with its numbers written out. A few exponents can stand for gigabytes, which would be
     /// stored, and then no read could ever get past that event.
     written_out: usize,
+    reading: R,
 }
 
-impl<'a> Parser<'a> {
-    fn document(mut self) -> Result<Value<'a>, Refused> {
+impl<'a, R: Reading<'a>> Parser<'a, R> {
+    /// Of a document that came from the server.
+    fn new(text: &'a str, reading: R) -> Self {
+        Self { text, at: 0, depth: 0, stored: true, written_out: 0, reading }
+    }
+
+    /// Of one that did not, and is refused if the server would refuse it.
+    fn refusing(self) -> Self {
+        Self { stored: false, written_out: self.text.len(), ..self }
+    }
+
+    fn document(mut self, place: R::Place) -> Result<R::Read, Refused> {
         self.skip_space();
         if self.peek().is_none() {
             return self.refuse("the text is empty; an empty object is {}");
         }
-        let value = self.value()?;
+        let read = self.value(place)?;
         self.skip_space();
         if self.peek().is_some() {
             return self.refuse("there is more text behind the value");
         }
-        Ok(value)
+        Ok(read)
     }
 
-    fn value(&mut self) -> Result<Value<'a>, Refused> {
-        match self.peek() {
-            Some(b'{') => self.nested(Self::object),
-            Some(b'[') => self.nested(Self::array),
+    fn value(&mut self, place: R::Place) -> Result<R::Read, Refused> {
+        let scalar = match self.peek() {
+            Some(b'{') => return self.nested(place, Self::object),
+            Some(b'[') => return self.nested(place, Self::array),
             Some(b'"') => self.string().map(Value::String),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.word("true", Value::Bool(true)),
@@ -89,28 +222,34 @@ impl<'a> Parser<'a> {
             Some(b'n') => self.word("null", Value::Null),
             Some(_) => self.refuse("a value was expected"),
             None => self.refuse("the text ends where a value was expected"),
-        }
+        };
+        Ok(self.reading.scalar(place, scalar?))
     }
 
-    fn nested(&mut self, parse: fn(&mut Self) -> Result<Value<'a>, Refused>) -> Result<Value<'a>, Refused> {
+    fn nested(
+        &mut self,
+        place: R::Place,
+        parse: fn(&mut Self, R::Place) -> Result<R::Read, Refused>,
+    ) -> Result<R::Read, Refused> {
         if self.depth == Json::MAX_DEPTH {
             if self.stored {
-                return self.skip_container();
+                let too_deep = self.skip_container()?;
+                return Ok(self.reading.scalar(place, too_deep));
             }
             return self.refuse("it is nested deeper than 127 levels");
         }
         self.depth += 1;
         self.at += 1;
         self.skip_space();
-        let value = parse(self)?;
+        let read = parse(self, place)?;
         self.depth -= 1;
-        Ok(value)
+        Ok(read)
     }
 
-    fn object(&mut self) -> Result<Value<'a>, Refused> {
-        let mut members = Vec::new();
+    fn object(&mut self, place: R::Place) -> Result<R::Read, Refused> {
+        let mut members = R::Members::default();
         if self.take(b'}') {
-            return Ok(Value::Object(members));
+            return Ok(R::object(members));
         }
         loop {
             if self.peek() != Some(b'"') {
@@ -122,11 +261,12 @@ impl<'a> Parser<'a> {
                 return self.refuse("a colon was expected behind the key");
             }
             self.skip_space();
-            let value = self.value().map_err(|refused| refused.within(Step::Member(key.to_string())))?;
-            members.push((key, value));
+            let member = self.reading.member(place, &key);
+            let value = self.value(member).map_err(|refused| refused.within(Step::Member(key.to_string())))?;
+            R::add_member(&mut members, key, value);
             self.skip_space();
             if self.take(b'}') {
-                return Ok(Value::object(members));
+                return Ok(R::object(members));
             }
             if !self.take(b',') {
                 return self.refuse("a comma or the end of the object was expected");
@@ -135,23 +275,25 @@ impl<'a> Parser<'a> {
         }
     }
 
-    fn array(&mut self) -> Result<Value<'a>, Refused> {
-        let mut elements = Vec::new();
+    fn array(&mut self, place: R::Place) -> Result<R::Read, Refused> {
+        let mut elements = R::Elements::default();
         if self.take(b']') {
-            return Ok(Value::Array(elements));
+            return Ok(R::array(elements));
         }
-        loop {
-            let value = self.value().map_err(|refused| refused.within(Step::Element(elements.len())))?;
-            elements.push(value);
+        for index in 0.. {
+            let element = self.reading.element(place);
+            let value = self.value(element).map_err(|refused| refused.within(Step::Element(index)))?;
+            R::add_element(&mut elements, value);
             self.skip_space();
             if self.take(b']') {
-                return Ok(Value::Array(elements));
+                break;
             }
             if !self.take(b',') {
                 return self.refuse("a comma or the end of the array was expected");
             }
             self.skip_space();
         }
+        Ok(R::array(elements))
     }
 
     fn word(&mut self, word: &str, value: Value<'a>) -> Result<Value<'a>, Refused> {
@@ -183,6 +325,9 @@ impl<'a> Parser<'a> {
     }
 
     fn check_number(&mut self, number: &str) -> Result<(), &'static str> {
+        if number::is_plain(number) {
+            return Ok(());
+        }
         if let Some(what) = number::refuse(number) {
             return Err(what);
         }
@@ -205,20 +350,23 @@ impl<'a> Parser<'a> {
         self.at += 1;
         let mut owned = String::new();
         loop {
-            let plain = self.rest();
-            let length = plain.bytes().take_while(|byte| !matches!(byte, b'"' | b'\\' | 0..=0x1f)).count();
-            self.at += length;
-            let plain = &plain[..length];
+            let rest = self.rest();
+            let special = memchr::memchr2(b'"', b'\\', rest.as_bytes()).unwrap_or(rest.len());
+            let plain = &rest[..special];
+            if let Some(control) = plain.bytes().position(|byte| byte < b' ') {
+                self.at += control;
+                return self.refuse("a control character in a string must be escaped");
+            }
+            self.at += special;
             match self.peek() {
                 Some(b'"') => {
                     self.at += 1;
                     return Ok(if owned.is_empty() { plain.into() } else { (owned + plain).into() });
                 }
-                Some(b'\\') => {
+                Some(_) => {
                     owned.push_str(plain);
                     owned.push(self.escape()?);
                 }
-                Some(_) => return self.refuse("a control character in a string must be escaped"),
                 None => return self.refuse("the text ends inside a string"),
             }
         }

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::number::Decimal;
+use super::number::{self, Decimal};
 
 /// A parsed JSON document that borrows from its text.
 #[derive(Clone, Debug)]
@@ -23,6 +23,17 @@ impl<'a> Value<'a> {
     /// An object; of members with the same key the last one stays.
     pub(super) fn object(members: Vec<(Cow<'a, str>, Self)>) -> Self {
         Self::Object(last_of_each(members))
+    }
+
+    /// The one text of all scalars that are equal to this one, without quotation marks; `None` of a container.
+    pub(crate) fn as_scalar(&self) -> Option<Cow<'_, str>> {
+        match self {
+            Self::Null => Some("null".into()),
+            Self::Bool(bool) => Some(if *bool { "true" } else { "false" }.into()),
+            Self::Number(number) => Some(number::canonical(number)),
+            Self::String(string) => Some((&**string).into()),
+            Self::Array(_) | Self::Object(_) | Self::TooDeep(_) => None,
+        }
     }
 
     pub(crate) fn is_container(&self) -> bool {
@@ -54,7 +65,7 @@ impl<'a> Value<'a> {
                 Value::Bool(bool)
             }
             Self::Number(number) => {
-                text = Decimal::new(&number).to_string();
+                text = number::canonical(&number).into_owned();
                 Value::Number(text.clone().into())
             }
             Self::String(string) => {
@@ -137,6 +148,7 @@ fn separated<T, U>(text: &mut String, items: Vec<T>, mut write: impl FnMut(&mut 
 /// A text as JSON. Our own, not `serde_json`'s: digests of filters are stored, so it must not change with a dependency.
 pub(crate) fn write_string(text: &mut String, string: &str) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
+    text.reserve(string.len() + 2);
     text.push('"');
     let mut rest = string;
     while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {

@@ -86,13 +86,14 @@ const FAULTS: &[(&str, &str, &str)] = &[
     (
         "DROP INDEX mainstem.events_tags",
         "the index \"mainstem\".\"events_tags\" is missing",
-        "CREATE INDEX events_tags ON mainstem.events USING gin (tags) WITH (gin_pending_list_limit = 1024)",
+        "CREATE INDEX events_tags ON mainstem.events USING gin (tags) WITH (gin_pending_list_limit = 2048) \
+         WHERE tags <> '{}'",
     ),
     (
         "ALTER INDEX mainstem.events_tags RESET (gin_pending_list_limit)",
         "the list of new entries of the index \"mainstem\".\"events_tags\" may become long: \
-         ALTER INDEX \"mainstem\".\"events_tags\" SET (gin_pending_list_limit = 1024)",
-        "ALTER INDEX mainstem.events_tags SET (gin_pending_list_limit = 1024)",
+         ALTER INDEX \"mainstem\".\"events_tags\" SET (gin_pending_list_limit = 2048)",
+        "ALTER INDEX mainstem.events_tags SET (gin_pending_list_limit = 2048)",
     ),
     (
         "ALTER FUNCTION mainstem.events_merge_pending RENAME TO other",

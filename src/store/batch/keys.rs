@@ -4,13 +4,27 @@
 //! converse does not hold, so whatever shares a key is then judged by the filter itself. A key that is missing would let a
 //! broken condition pass; the property tests look for one.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    collections::{HashMap, HashSet},
+    hash::{BuildHasher, Hash},
+    sync::LazyLock,
+};
+
+use foldhash::fast::RandomState;
 
 use crate::{
     Filter, NewEvent,
     filter::{FilterItem, Fragment, PredicateGroup, Side},
-    json::{Value, write_string},
+    json::{Value, Walk, write_string},
 };
+
+/// Something for each key.
+pub(in crate::store) type KeyMap<T> = HashMap<u64, T, RandomState>;
+
+pub(in crate::store) type KeySet = HashSet<u64, RandomState>;
+
+/// What most events have no more of.
+const USUAL_KEYS: usize = 16;
 
 /// The keys of an event, hashed.
 #[derive(Clone, Debug)]
@@ -41,15 +55,36 @@ enum Step<'a> {
     Element,
 }
 
+/// The hashes of a document's scalars.
+struct Leaves<'h>(&'h mut Vec<u64>);
+
+impl<'a> Walk<'a> for Leaves<'_> {
+    /// A hash of the way there.
+    type Place = u64;
+
+    fn member(&self, object: u64, key: &str) -> u64 {
+        step_hash(object, Step::Member(key))
+    }
+
+    fn element(&self, array: u64) -> u64 {
+        step_hash(array, Step::Element)
+    }
+
+    fn scalar(&mut self, place: u64, value: Value<'a>) {
+        // What is nested too deep for us is nested deeper than any predicate.
+        self.0.extend(leaf_hash(place, &value));
+    }
+}
+
 impl EventKeys {
     pub(in crate::store) fn of(event: &NewEvent) -> Self {
-        let mut hashes = vec![hash(&"any"), type_hash(event.event_type())];
+        let mut hashes = Vec::with_capacity(USUAL_KEYS);
+        hashes.extend([hash(&"any"), type_hash(event.event_type())]);
         hashes.extend(event.tags().map(tag_hash));
-        let metadata = Some(event.metadata().value());
-        for (side, value) in [(Side::Payload, event.payload().value()), (Side::Metadata, metadata)] {
-            let Some(value) = value else { continue };
-            leaves(&value, hash(&side), &mut Vec::new(), &mut |at, _, value| hashes.push(leaf_hash(at, value)));
+        if let Some(json) = event.payload().as_json() {
+            json.walk(hash(&Side::Payload), Leaves(&mut hashes));
         }
+        event.metadata().walk(hash(&Side::Metadata), Leaves(&mut hashes));
         Self(hashes)
     }
 
@@ -152,14 +187,17 @@ impl Leaf {
             if best.as_ref().is_some_and(|leaf| leaf.place.is_some()) {
                 return;
             }
-            let place = path(side, steps).map(|path| (Place::Path(path), value.clone().into_canonical().1));
+            let Some(hash) = leaf_hash(at, value) else { return };
+            let place = path(side, steps).map(|path| (Place::Path(path), scalar_json(value)));
             if best.is_none() || place.is_some() {
-                best = Some(Self { hash: leaf_hash(at, value), place });
+                best = Some(Self { hash, place });
             }
         });
         best
     }
 }
+
+const USUAL_PATH: usize = 48;
 
 /// The path as the log is asked for it, if no array is on it.
 fn path(side: Side, steps: &[Step<'_>]) -> Option<String> {
@@ -167,7 +205,8 @@ fn path(side: Side, steps: &[Step<'_>]) -> Option<String> {
         Side::Payload => "payload",
         Side::Metadata => "metadata",
     };
-    let mut path = format!("[\"{column}\"");
+    let mut path = String::with_capacity(USUAL_PATH);
+    path.extend(["[\"", column, "\""]);
     for step in steps {
         let Step::Member(name) = step else { return None };
         path.push(',');
@@ -186,7 +225,7 @@ fn leaves<'v>(
 ) {
     let mut within = |step, value| {
         steps.push(step);
-        leaves(value, hash(&(at, step)), steps, see);
+        leaves(value, step_hash(at, step), steps, see);
         steps.pop();
     };
     match value {
@@ -196,11 +235,21 @@ fn leaves<'v>(
     }
 }
 
-fn leaf_hash(at: u64, value: &Value<'_>) -> u64 {
-    match value {
-        Value::String(text) => hash(&(at, "text", &**text)),
-        // Equal numbers have one canonical text.
-        other => hash(&(at, "other", other.clone().into_canonical().1)),
+fn step_hash(at: u64, step: Step<'_>) -> u64 {
+    hash(&(at, step))
+}
+
+/// `None` of what is no scalar. Equal scalars have one text, and strings are told from others.
+fn leaf_hash(at: u64, value: &Value<'_>) -> Option<u64> {
+    let is_string = matches!(value, Value::String(_));
+    value.as_scalar().map(|text| hash(&(at, is_string, text)))
+}
+
+/// A scalar of a fragment as JSON.
+fn scalar_json(scalar: &Value<'_>) -> String {
+    match scalar {
+        Value::String(text) => json_text(text),
+        other => other.as_scalar().unwrap_or_default().into_owned(),
     }
 }
 
@@ -212,11 +261,10 @@ fn type_hash(event_type: &str) -> u64 {
     hash(&("type", event_type))
 }
 
-/// Without a random seed: who makes keys collide gets more comparisons, and nothing else.
+/// With a seed of this process: nobody outside can make keys that collide, here or in a [`KeyMap`].
 fn hash(key: &impl Hash) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    key.hash(&mut hasher);
-    hasher.finish()
+    static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
+    SEED.hash_one(key)
 }
 
 fn json_text(text: &str) -> String {

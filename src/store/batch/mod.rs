@@ -11,6 +11,6 @@ mod overlap;
 mod tests;
 
 pub(super) use self::{
-    keys::{EventKeys, GuardKeys, Place},
+    keys::{EventKeys, GuardKeys, KeyMap, KeySet, Place},
     overlap::{Candidate, Turn, plan},
 };

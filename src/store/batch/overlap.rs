@@ -1,8 +1,8 @@
 //! Which of several appends go into one batch, and which of them stand in each other's way.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 
-use super::{EventKeys, GuardKeys};
+use super::{EventKeys, GuardKeys, KeyMap, KeySet};
 use crate::{EventId, Filter, NewEvent, filter::Subject};
 
 /// An append is compared with the events of so many others at most, since between appends to one boundary there would be
@@ -48,7 +48,7 @@ pub(in crate::store) enum Turn {
 /// Put off is who has an id that is in the batch already: it is perhaps the repeat of an append that is not written yet. And who
 /// goes to a stream behind somebody who does not go now: it may expect the version that this one leaves.
 pub(in crate::store) fn plan(candidates: &[Candidate<'_>], most: usize) -> Vec<Turn> {
-    let wanted: HashSet<u64> =
+    let wanted: KeySet =
         candidates.iter().filter_map(|it| it.guard).flat_map(|(_, keys)| keys.hashes()).copied().collect();
     let mut ids: HashSet<EventId> = HashSet::new();
     let mut held_streams: HashSet<&str> = HashSet::new();
@@ -81,7 +81,7 @@ pub(in crate::store) fn plan(candidates: &[Candidate<'_>], most: usize) -> Vec<T
 struct Batch<'a> {
     appends: usize,
     events: Vec<(Rival, Subject<'a>)>,
-    by_key: HashMap<u64, Vec<usize>>,
+    by_key: KeyMap<Vec<usize>>,
 }
 
 impl<'a> Batch<'a> {
@@ -105,7 +105,7 @@ impl<'a> Batch<'a> {
         rivals
     }
 
-    fn add(&mut self, place: usize, candidate: &Candidate<'a>, wanted: &HashSet<u64>) {
+    fn add(&mut self, place: usize, candidate: &Candidate<'a>, wanted: &KeySet) {
         for (index, (event, keys)) in candidate.events.iter().zip(candidate.keys).enumerate() {
             let keys = keys.hashes().iter().filter(|key| wanted.contains(key));
             let mut is_wanted = false;

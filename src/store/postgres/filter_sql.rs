@@ -104,7 +104,9 @@ fn item<'a>(item: &'a FilterItem, keys: HotKeys<'_>, params: &mut Vec<Param<'a>>
         all.push(bind("e.type = ANY ($)", Box::new(item.types().collect::<Vec<_>>())));
     }
     if item.tags().len() > 0 {
-        all.push(bind("e.tags OPERATOR(pg_catalog.@>) $", Box::new(item.tags().collect::<Vec<_>>())));
+        // The second part follows from the first, and says that the index on tags, which has no events without, holds all of them.
+        let contained = "e.tags OPERATOR(pg_catalog.@>) $ AND e.tags OPERATOR(pg_catalog.<>) '{}'";
+        all.push(bind(contained, Box::new(item.tags().collect::<Vec<_>>())));
     }
     if let Some(group) = item.predicates() {
         let contained: Vec<String> = group
@@ -125,10 +127,13 @@ fn item<'a>(item: &'a FilterItem, keys: HotKeys<'_>, params: &mut Vec<Param<'a>>
     format!("({})", all.join(" AND "))
 }
 
+const USUAL_ITEMS: usize = 256;
+
 /// The filter as data, for the append procedure; `migrations/V2__append.sql` says what it looks like.
 pub(super) fn items_json(filter: &Filter) -> String {
     let Some(items) = filter.items() else { return "[{}]".to_owned() };
-    let mut json = String::from("[");
+    let mut json = String::with_capacity(USUAL_ITEMS);
+    json.push('[');
     write_list(&mut json, ",", items, item_json);
     json.push(']');
     json

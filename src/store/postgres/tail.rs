@@ -10,7 +10,7 @@
 //! has lost its sessions, too: so what was written counts only for sessions that are [older](ServerSession::opened).
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::VecDeque,
     mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -18,14 +18,20 @@ use std::{
 use tokio::time::Instant;
 
 use super::prepared::{Prepared, PreparedGuard};
-use crate::{EventId, Mark, NewEvent, filter::Subject, router::ServerSession, store::condition::After};
+use crate::{
+    EventId, Mark, NewEvent,
+    filter::Subject,
+    router::ServerSession,
+    store::{batch::KeyMap, condition::After},
+};
 
 /// So many keys of events are known, and twice as many at most; each takes about 30 bytes. Fewer, and a decision that took
 /// its time is judged under the lock; more, and they do not fit into a processor's cache.
 const KEYS: usize = 32 * 1024;
 
-/// So many bytes of appends are kept, for what they say about conditions that they break.
-const KEPT_BYTES: usize = 4 * 1024 * 1024;
+/// So many bytes of appends are kept, for what they say about conditions that they break: some hundreds of usual ones. With more,
+/// each of them is no more in any cache of the processor when it is given back.
+const KEPT_BYTES: usize = 512 * 1024;
 
 /// A condition is compared with so many events here at most. Who has read before that many were written is one of few.
 const COMPARED: usize = 64;
@@ -82,7 +88,7 @@ struct Written {
 struct Keys {
     /// They are of events behind this position.
     since: u64,
-    last: HashMap<u64, u64>,
+    last: KeyMap<u64>,
 }
 
 /// What one transaction has written.
@@ -265,7 +271,7 @@ impl Keys {
     fn begin_behind(&mut self, position: u64) {
         self.since = position;
         if self.last.capacity() > 4 * KEYS {
-            self.last = HashMap::default();
+            self.last = KeyMap::default();
         }
         self.last.clear();
     }

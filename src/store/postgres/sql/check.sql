@@ -48,7 +48,7 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
     ('"mainstem"."events"', '"mainstem"."events_id"', 'btree', '{id}', true, NULL, true),
     ('"mainstem"."events"', '"mainstem"."events_type"', 'btree', '{type,position}', false, NULL, true),
     ('"mainstem"."events"', '"mainstem"."events_stream"', 'btree', '{stream,version}', true, 'stream IS NOT NULL', true),
-    ('"mainstem"."events"', '"mainstem"."events_tags"', 'gin', '{tags}', false, NULL, true),
+    ('"mainstem"."events"', '"mainstem"."events_tags"', 'gin', '{tags}', false, 'tags <> ''{}''::text[]', true),
     ('"mainstem"."events"', '"mainstem"."events_payload"', 'gin', '{payload}', false, NULL, false),
     ('"mainstem"."events"', '"mainstem"."events_metadata"', 'gin', '{metadata}', false, NULL, false),
     ('"mainstem"."events_snapshots"', '"mainstem"."events_snapshots_key"', 'btree', '{projection,version,filter}', true, NULL,
@@ -111,9 +111,9 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
                    -- In kB; the server's default is 4096, which each search would have to read.
                    WHEN w.method = 'gin' AND NOT coalesce('fastupdate=off' = ANY (c.reloptions), false)
                         AND coalesce((SELECT max(split_part(o.option, '=', 2)::int4) FROM unnest(c.reloptions) AS o(option)
-                                      WHERE o.option LIKE 'gin_pending_list_limit=%'), 4096) > 1024 THEN
+                                      WHERE o.option LIKE 'gin_pending_list_limit=%'), 4096) > 2048 THEN
                        format('the list of new entries of the index %s may become long: '
-                              'ALTER INDEX %s SET (gin_pending_list_limit = 1024)', w.name, w.name)
+                              'ALTER INDEX %s SET (gin_pending_list_limit = 2048)', w.name, w.name)
               END
     FROM wanted_index w
     JOIN there t ON t.of = w.of AND t.oid IS NOT NULL
