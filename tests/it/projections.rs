@@ -1,6 +1,7 @@
 //! Read models that projections keep.
 
 use std::{
+    future::IntoFuture,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -108,6 +109,25 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     assert_eq!(projections.progress()[0].applied, 2);
     let error = Projections::builder(&store).with(Counter::new("a")).unwrap().with(Counter::new("a")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
+}
+
+#[tokio::test]
+async fn who_asks_before_a_started_projection_is_there_waits_for_it() {
+    let (database, router, store) = store().await;
+    let mark = append(&store, &["A"]).await;
+    // It reads the log, and cannot put down that it is there.
+    let another = crate::support::router(&database).await;
+    let client = another.client().await.unwrap();
+    client.batch_execute("BEGIN; LOCK mainstem.events_consumers IN SHARE MODE").await.unwrap();
+    let projections = Projections::builder(&store).with(Counter::new("late")).unwrap().start();
+    let waiting = tokio::spawn(projections.projected("late", mark).timeout(HANG).into_future());
+    sleep(Duration::from_millis(200)).await;
+    let error = projections.projected("nobody's", mark).timeout(HANG).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Configuration, "nobody has started it: {error}");
+    assert!(!waiting.is_finished());
+    client.batch_execute("COMMIT").await.unwrap();
+    timeout(HANG, waiting).await.expect("no hang").unwrap().unwrap();
+    assert_eq!(rows(&router, "late").await, [1]);
 }
 
 #[tokio::test]

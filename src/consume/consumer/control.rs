@@ -91,7 +91,8 @@ impl ConsumerControl {
     ///
     /// See [`ConsumerControl`].
     pub async fn status(&self) -> Result<ConsumerStatus> {
-        self.status_at(&Consistency::Strong, self.deadline()).await
+        let status = self.status_at(&Consistency::Strong, self.deadline()).await?;
+        status.ok_or_else(|| no_consumer(&self.name))
     }
 
     /// The events that it has passed over, lowest position first, so many at most.
@@ -118,9 +119,14 @@ impl ConsumerControl {
         &self.name
     }
 
-    pub(super) async fn status_at(&self, consistency: &Consistency, deadline: Deadline) -> Result<ConsumerStatus> {
+    /// `None` when there is no such consumer.
+    pub(super) async fn status_at(
+        &self,
+        consistency: &Consistency,
+        deadline: Deadline,
+    ) -> Result<Option<ConsumerStatus>> {
         let (rows, node, role) = self.store.consumer_rows(&self.name, consistency, deadline).await?;
-        ConsumerStatus::new(rows, node, role).ok_or_else(|| no_consumer(&self.name))
+        Ok(ConsumerStatus::new(rows, node, role))
     }
 
     fn deadline(&self) -> Deadline {

@@ -8,7 +8,7 @@ use super::ConsumerControl;
 use crate::{
     Consistency, Error, ErrorKind, Filter, Mark, Result, Role, Token,
     router::Deadline,
-    store::{After, BoxFuture, EventStore, ReadBehindRequest},
+    store::{After, BoxFuture, EventStore, ReadBehindRequest, no_consumer},
 };
 
 /// Between two looks, at first and at most.
@@ -57,6 +57,8 @@ pub struct WaitUntilHandled {
     awaited: Awaited,
     consistency: Consistency,
     timeout: Duration,
+    /// Whether the consumer has been started, and so will be there.
+    is_started: bool,
 }
 
 /// What is waited for: an event, or all that a [`Token`] speaks of.
@@ -100,7 +102,13 @@ impl WaitUntilHandled {
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 
     pub(super) fn new(control: ConsumerControl, awaited: Awaited, consistency: Consistency) -> Self {
-        Self { control, awaited, consistency, timeout: Self::DEFAULT_TIMEOUT }
+        Self { control, awaited, consistency, timeout: Self::DEFAULT_TIMEOUT, is_started: false }
+    }
+
+    /// Waits for the consumer itself, too, if it has been started.
+    pub(in crate::consume) fn started(mut self, is_started: bool) -> Self {
+        self.is_started = is_started;
+        self
     }
 
     /// Replaces the level that the scope has given.
@@ -116,7 +124,7 @@ impl WaitUntilHandled {
     }
 
     async fn run(self) -> Result<Handled> {
-        let Self { control, awaited, consistency, timeout } = self;
+        let Self { control, awaited, consistency, timeout, is_started } = self;
         let deadline = Deadline::after(timeout);
         let marks = match awaited.0 {
             Of::Event(mark) => vec![mark],
@@ -125,7 +133,13 @@ impl WaitUntilHandled {
         let last = marks.iter().map(Mark::position).max().unwrap_or_default();
         let mut pause = FIRST_PAUSE;
         loop {
-            let status = control.status_at(&consistency, deadline).await?;
+            let Some(status) = control.status_at(&consistency, deadline).await? else {
+                if !is_started || deadline.remaining() <= pause {
+                    return Err(no_consumer(control.name()));
+                }
+                sleep(pause).await;
+                continue;
+            };
             let checkpoint = status.checkpoint();
             if checkpoint.map_or(0, |checkpoint| checkpoint.position()) >= last {
                 for mark in marks {

@@ -136,8 +136,11 @@ impl Projections {
     }
 
     /// Waits until a projection has handled this event, or all that a [`Token`](crate::Token) speaks of, in whatever process it runs: see [`WaitUntilHandled`].
+    ///
+    /// One of these that has only just been started need not be there yet: it is waited for as well.
     pub fn projected(&self, name: &str, awaited: impl Into<Awaited>) -> WaitUntilHandled {
-        self.store.consumer_control(name).handled(awaited)
+        let is_started = self.running.iter().any(|running| running.name == name);
+        self.store.consumer_control(name).handled(awaited).started(is_started)
     }
 
     /// Lets each of them finish the batch that it is at, and waits for that.
