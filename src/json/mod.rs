@@ -6,6 +6,7 @@
 mod contains;
 mod number;
 mod parse;
+mod reading;
 mod value;
 
 #[cfg(test)]
@@ -18,7 +19,8 @@ use serde_json::value::RawValue;
 
 pub(crate) use self::{
     contains::Document,
-    parse::{Walk, checked, stored},
+    parse::{checked, stored},
+    reading::Walk,
     value::{Value, write_string},
 };
 use crate::{Error, Result};

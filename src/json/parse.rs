@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, fmt};
 
-use super::{Json, number, quoted, value::Value};
+use super::{
+    Json, number, quoted,
+    reading::{Reading, Tree, Walk, Walking},
+    value::Value,
+};
 
 /// Parses a document that is about to be searched for.
 pub(crate) fn checked(text: &str) -> Result<Value<'_>, Refused> {
@@ -39,106 +43,6 @@ pub(crate) fn stored(text: &str) -> Value<'_> {
 /// What is nested too deep is one value; of a text that is no JSON, all before the place where that shows is seen.
 pub(super) fn walk<'a, W: Walk<'a>>(text: &'a str, document: W::Place, walk: W) {
     let _ = Parser::new(text, Walking(walk)).document(document);
-}
-
-/// What wants to see every scalar of a document, and where it is.
-pub(crate) trait Walk<'a> {
-    /// Where in the document a value is, as far as it matters.
-    type Place: Copy;
-
-    fn member(&self, object: Self::Place, key: &str) -> Self::Place;
-    fn element(&self, array: Self::Place) -> Self::Place;
-    /// A scalar, or what is nested too deep.
-    fn scalar(&mut self, place: Self::Place, value: Value<'a>);
-}
-
-/// What is made of a document while it is read.
-trait Reading<'a> {
-    type Place: Copy;
-    /// What becomes of a value,
-    type Read;
-    /// of the members of an object,
-    type Members: Default;
-    /// and of the elements of an array.
-    type Elements: Default;
-
-    fn member(&self, object: Self::Place, key: &str) -> Self::Place;
-    fn element(&self, array: Self::Place) -> Self::Place;
-    fn scalar(&mut self, place: Self::Place, value: Value<'a>) -> Self::Read;
-    fn add_member(members: &mut Self::Members, key: Cow<'a, str>, value: Self::Read);
-    fn add_element(elements: &mut Self::Elements, value: Self::Read);
-    fn object(members: Self::Members) -> Self::Read;
-    fn array(elements: Self::Elements) -> Self::Read;
-}
-
-/// The whole document.
-struct Tree;
-
-/// What most objects have no more of: their members are not copied to a larger place.
-const USUAL_MEMBERS: usize = 12;
-
-impl<'a> Reading<'a> for Tree {
-    type Place = ();
-    type Read = Value<'a>;
-    type Members = Vec<(Cow<'a, str>, Value<'a>)>;
-    type Elements = Vec<Value<'a>>;
-
-    fn member(&self, (): (), _: &str) {}
-
-    fn element(&self, (): ()) {}
-
-    fn scalar(&mut self, (): (), value: Value<'a>) -> Value<'a> {
-        value
-    }
-
-    fn add_member(members: &mut Self::Members, key: Cow<'a, str>, value: Value<'a>) {
-        if members.is_empty() {
-            members.reserve(USUAL_MEMBERS);
-        }
-        members.push((key, value));
-    }
-
-    fn add_element(elements: &mut Self::Elements, value: Value<'a>) {
-        elements.push(value);
-    }
-
-    fn object(members: Self::Members) -> Value<'a> {
-        Value::object(members)
-    }
-
-    fn array(elements: Self::Elements) -> Value<'a> {
-        Value::Array(elements)
-    }
-}
-
-/// Nothing, but that the scalars are seen.
-struct Walking<W>(W);
-
-impl<'a, W: Walk<'a>> Reading<'a> for Walking<W> {
-    type Place = W::Place;
-    type Read = ();
-    type Members = ();
-    type Elements = ();
-
-    fn member(&self, object: W::Place, key: &str) -> W::Place {
-        self.0.member(object, key)
-    }
-
-    fn element(&self, array: W::Place) -> W::Place {
-        self.0.element(array)
-    }
-
-    fn scalar(&mut self, place: W::Place, value: Value<'a>) {
-        self.0.scalar(place, value);
-    }
-
-    fn add_member((): &mut (), _: Cow<'a, str>, (): ()) {}
-
-    fn add_element((): &mut (), (): ()) {}
-
-    fn object((): ()) {}
-
-    fn array((): ()) {}
 }
 
 /// Why a document was refused, and where.

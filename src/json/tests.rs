@@ -63,6 +63,13 @@ fn equality_is_that_of_jsonb() {
     }
 }
 
+proptest! {
+    #[test]
+    fn a_whole_number_that_is_taken_as_it_is_is_canonical(text in "-?[0-9]{1,20}") {
+        prop_assert_eq!(&*number::canonical(&text), number::Decimal::new(&text).to_string());
+    }
+}
+
 #[test]
 fn what_jsonb_cannot_hold_is_refused_with_its_place() {
     assert_eq!(refusal(""), "invalid JSON at byte 0, path $: the text is empty; an empty object is {}");

@@ -4,7 +4,7 @@ use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use tokio::time::sleep;
 
-use super::ConsumerControl;
+use super::{ConsumerControl, ConsumerStatus};
 use crate::{
     Consistency, Error, ErrorKind, Filter, Mark, Result, Role, Token,
     router::Deadline,
@@ -133,15 +133,14 @@ impl WaitUntilHandled {
         let last = marks.iter().map(Mark::position).max().unwrap_or_default();
         let mut pause = FIRST_PAUSE;
         loop {
-            let Some(status) = control.status_at(&consistency, deadline).await? else {
-                if !is_started || deadline.remaining() <= pause {
-                    return Err(no_consumer(control.name()));
-                }
-                sleep(pause).await;
-                continue;
-            };
-            let checkpoint = status.checkpoint();
-            if checkpoint.map_or(0, |checkpoint| checkpoint.position()) >= last {
+            let status = control.status_at(&consistency, deadline).await?;
+            if status.is_none() && !is_started {
+                return Err(no_consumer(control.name()));
+            }
+            let checkpoint = status.as_ref().and_then(ConsumerStatus::checkpoint);
+            if let Some(status) = &status
+                && checkpoint.map_or(0, |checkpoint| checkpoint.position()) >= last
+            {
                 for mark in marks {
                     // It may have handled another history's event at this position.
                     let check = ReadBehindRequest::new(Filter::any_event(), After::Mark(mark), 0, consistency.clone());
@@ -150,6 +149,7 @@ impl WaitUntilHandled {
                 return Ok(Handled { checkpoint, node: status.node().into(), role: status.role() });
             }
             if deadline.remaining() <= pause {
+                let Some(status) = status else { return Err(no_consumer(control.name())) };
                 let place = checkpoint.map_or_else(|| "at the beginning".to_owned(), |mark| format!("at {mark}"));
                 let message = format!(
                     "the consumer {:?} has not handled the event at position {last} within {timeout:?}: it is {place}, {} events \
