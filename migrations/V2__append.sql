@@ -59,6 +59,14 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     IN whole_tags        text[],
     -- How long to wait for the lock, in milliseconds.
     IN lock_timeout_ms   int4,
+    -- What this call is remembered as by its session, once all that it brings is written. (NULL for nothing.)
+    IN call_id           uuid,
+    -- The call before it, of which the client had no answer yet: its id, the head that it found and the id of the event there. If that
+    -- is what the session remembers, nobody has written between that head and what that call has written, which the client has
+    -- looked at. Then these stand for `after_positions` and `after_ids`.
+    IN behind            text,
+    IN behind_positions  bigint[],
+    IN behind_ids        uuid[],
     -- Ids of appends that are not sent, since something else breaks their condition: which of them are in the log all the same.
     INOUT looked_up      uuid[],
     -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
@@ -139,6 +147,11 @@ BEGIN
     positions := pg_catalog.array_fill(NULL::bigint, ARRAY[count]);
     types := outcomes;
     versions := CASE WHEN streams IS NOT NULL THEN positions END;
+
+    IF behind = current_setting('mainstem.written', true) THEN
+        after_positions := behind_positions;
+        after_ids := behind_ids;
+    END IF;
 
     IF looked_up IS NOT NULL THEN
         looked_up := ARRAY(SELECT e.id FROM "mainstem"."events" e WHERE e.id = ANY (looked_up));
@@ -349,6 +362,10 @@ BEGIN
         positions := NULL;
         types := NULL;
     END IF;
+
+    -- It is remembered if this is committed, and only then.
+    done := set_config('mainstem.written',
+                       CASE WHEN NOT refused THEN call_id::text || ' ' || head::text || ' ' || head_id::text END, false);
 
     -- Whatever the outcome, this frees the lock, before the client's next message is due.
     COMMIT;

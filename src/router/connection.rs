@@ -172,9 +172,9 @@ impl Connection {
         self.keep.store(keep, Ordering::Relaxed);
     }
 
-    /// Whether a commit since the last question did not wait for its standby to the end.
-    pub(super) fn take_unreplicated(&self) -> bool {
-        self.told.take_unreplicated()
+    /// How many commits did not wait for their standby to the end.
+    pub(super) fn unreplicated(&self) -> usize {
+        self.told.unreplicated()
     }
 
     /// See the field.

@@ -213,10 +213,14 @@ impl Lease {
             return Err(Failed::refused(named(Error::new(ErrorKind::Unavailable, message))));
         }
         let started = Instant::now();
-        held.pending().fetch_add(1, Ordering::AcqRel);
+        let others = held.pending().fetch_add(1, Ordering::AcqRel);
+        let mut unreplicated = 0;
         if let Held::Own(connection) = held {
-            connection.keep(effect == Effect::Append);
-            connection.take_unreplicated();
+            // An append that is under way is not cancelled because of what is sent behind it.
+            if others == 0 || effect == Effect::Append {
+                connection.keep(effect == Effect::Append);
+            }
+            unreplicated = connection.unreplicated();
         }
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
             self.node.handle().was_silent();
@@ -231,7 +235,8 @@ impl Lease {
             if connection.reset().has_failed() && !was_lost {
                 return Err(named(failure::not_reset(effect)).into());
             }
-            if effect != Effect::Read && connection.take_unreplicated() {
+            // Of two appends that are under way it may have been the other one, which is told the same.
+            if effect != Effect::Read && connection.unreplicated() != unreplicated {
                 return Err(named(failure::unreplicated()).into());
             }
         }

@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
 };
@@ -22,8 +22,8 @@ use super::{Role, reset::Reset, upkeep::NextLook};
 #[derive(Debug)]
 pub(super) struct Told {
     in_hot_standby: AtomicU8,
-    /// A commit did not wait for its standby to the end.
-    unreplicated: AtomicBool,
+    /// How many commits did not wait for their standby to the end.
+    unreplicated: AtomicUsize,
     /// The payload of the last notification; it is also sent when the connection ends.
     notified: watch::Sender<Option<Box<str>>>,
     /// The server's major version, 0 when it is not told.
@@ -45,9 +45,9 @@ impl Told {
         }
     }
 
-    /// Whether a commit since the last question did not wait for its standby to the end.
-    pub(super) fn take_unreplicated(&self) -> bool {
-        self.unreplicated.swap(false, Ordering::AcqRel)
+    /// How many commits of this session did not wait for their standby to the end.
+    pub(super) fn unreplicated(&self) -> usize {
+        self.unreplicated.load(Ordering::Acquire)
     }
 
     /// The server's major version, 0 when it is not told.
@@ -63,7 +63,7 @@ impl Told {
     fn notice(&self, notice: &DbError) {
         // The function in the server, since the text is in the server's language.
         if notice.routine() == Some("SyncRepWaitForLSN") {
-            self.unreplicated.store(true, Ordering::Release);
+            self.unreplicated.fetch_add(1, Ordering::AcqRel);
         }
         // Not its text, which may quote what a statement has brought.
         tracing::debug!(code = notice.code().code(), severity = notice.severity(), "a server has given notice");
@@ -123,7 +123,7 @@ where
     let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
     let notified = watch::Sender::new(None);
     let version = connection.parameter("server_version").map_or(0, major);
-    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicBool::new(false), notified, version });
+    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicUsize::new(0), notified, version });
     let mut driven = Driven { connection: Some(connection), told: Arc::clone(&told), hears };
     let driver = tokio::spawn(async move {
         loop {

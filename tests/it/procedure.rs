@@ -4,8 +4,8 @@
 use std::{future::IntoFuture, time::Duration};
 
 use mainstem::{
-    AppendCondition, Error, ErrorKind, EventStore, ExpectedVersion, Filter, PostgresEventStore, Router,
-    testing::TestDatabase,
+    AppendCondition, Client, Error, ErrorKind, EventId, EventStore, ExpectedVersion, Filter, PostgresEventStore,
+    Router, testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -181,8 +181,8 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
 /// A CALL by hand, of one event.
 const CALL: &str = "CALL mainstem.events_append_1(ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY['{}'], ARRAY['{}'::jsonb], \
                     ARRAY['{}'::jsonb], NULL, NULL, ARRAY[NULL::timestamptz], ARRAY[1], ARRAY[0], ARRAY[NULL::int8], \
-                    ARRAY[NULL::uuid], ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, NULL, \
-                    NULL, NULL, NULL, NULL, NULL, NULL)";
+                    ARRAY[NULL::uuid], ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, NULL, NULL, NULL, NULL, \
+                    NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
 
 #[tokio::test]
 async fn inside_a_transaction_it_fails_and_writes_nothing() {
@@ -191,7 +191,7 @@ async fn inside_a_transaction_it_fails_and_writes_nothing() {
     let in_function = format!(
         "CREATE FUNCTION by_function() RETURNS void LANGUAGE plpgsql AS $$ DECLARE i uuid[]; h bigint; o text[]; p bigint[]; t text[]; v bigint[]; l pg_lsn; \
          BEGIN {}; EXCEPTION WHEN invalid_transaction_termination THEN RAISE NOTICE 'caught'; END $$",
-        CALL.replace("1000, NULL, NULL, NULL, NULL, NULL, NULL, NULL)", "1000, i, h, o, p, t, v, l)")
+        CALL.replace("NULL, NULL, NULL, NULL, NULL, NULL, NULL)", "i, h, o, p, t, v, l)")
     );
     client.batch_execute(&in_function).await.unwrap();
     // In a block, in a string of several statements, and where somebody catches what it throws.
@@ -206,6 +206,48 @@ async fn inside_a_transaction_it_fails_and_writes_nothing() {
     assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 0);
     client.batch_execute(CALL).await.unwrap();
     assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 1);
+}
+
+/// An append that does not look at what the call before it has written gets its answer from the session.
+#[tokio::test]
+async fn a_session_remembers_the_call_that_it_has_written_whole_and_the_head_that_this_found() {
+    let (_database, router, _store) = store().await;
+    let client = router.client().await.unwrap();
+    let other = router.client().await.unwrap();
+    let written = async || -> Option<String> {
+        client.query_one("SELECT current_setting('mainstem.written', true)", &[]).await.unwrap().get(0)
+    };
+    // An event "A", on the condition that there is none behind that position, or behind the other one if the call is behind this.
+    let append = |call: &str, after: i64, behind: &str, behind_position: i64| {
+        let one = CALL.replace("NULL::int8", &format!("{after}::int8"));
+        let one = one.replace("ARRAY[NULL::text]", r#"ARRAY['[{"types": ["A"]}]']"#);
+        let behind = if behind.is_empty() { "NULL".to_owned() } else { format!("'{behind}'") };
+        let brings = format!("1000, '{call}', {behind}, ARRAY[{behind_position}::int8], ARRAY[NULL::uuid], NULL");
+        one.replace("1000, NULL, NULL, NULL, NULL, NULL", &brings)
+    };
+    let outcome = async |client: &Client, sql: String| -> Option<String> {
+        let row = client.query_one(&sql, &[]).await.unwrap();
+        row.get::<_, Option<Vec<Option<String>>>>("outcomes").and_then(|outcomes| outcomes[0].clone())
+    };
+    let calls: Vec<String> = (0..6).map(|_| EventId::new().to_string()).collect();
+    assert_eq!(outcome(&client, append(&calls[0], 0, "", 0)).await, None);
+    assert_eq!(written().await.as_deref(), Some(""), "there is no event before it");
+    assert_eq!(outcome(&client, append(&calls[1], 1, "", 0)).await, None);
+    let id: String =
+        client.query_one("SELECT id::text FROM mainstem.events WHERE position = 1", &[]).await.unwrap().get(0);
+    let second = format!("{} 1 {id}", calls[1]);
+    assert_eq!(written().await.as_deref(), Some(&*second));
+
+    let conflict = Some("conflict".to_owned());
+    assert_eq!(outcome(&other, append(&calls[2], 1, &second, 2)).await, conflict, "another session");
+    // A call that has failed is not remembered, nor does it make the session forget.
+    let failing = append(&calls[2], 2, "", 0).replace("ARRAY['{}']", "ARRAY['{']");
+    assert!(client.query_one(&failing, &[]).await.is_err());
+    assert_eq!(written().await.as_deref(), Some(&*second));
+    assert_eq!(outcome(&client, append(&calls[2], 1, &second, 2)).await, None, "it is behind that call");
+    assert_eq!(outcome(&client, append(&calls[3], 1, &second, 3)).await, conflict, "there was one since");
+    assert_eq!(written().await.as_deref(), Some(""), "what is refused is not written");
+    assert_eq!(outcome(&client, append(&calls[4], 1, "", 3)).await, conflict, "that says nothing of what it is behind");
 }
 
 /// Whoever may create in a schema of the caller's path could otherwise answer for PostgreSQL: a function for just these

@@ -1,11 +1,14 @@
-//! A second batch beside the one that is under way: when there is one, and what it must not change.
+//! A second batch behind the one that is under way: when there is one, and what it must not change.
 
 use std::{future::IntoFuture, time::Duration};
 
 use futures_util::future::join_all;
-use mainstem::{AppendCondition, EventStore, ExpectedVersion, Filter, NewEvent};
+use mainstem::{
+    AppendCondition, Appended, Error, ErrorKind, EventId, EventStore, ExpectedVersion, NewEvent, PostgresEventStore,
+    Router,
+};
 use serde_json::json;
-use tokio::time::sleep;
+use tokio::{task::JoinHandle, time::sleep};
 
 use crate::support::{
     LogLock,
@@ -13,29 +16,131 @@ use crate::support::{
     event, store,
 };
 
-/// A second batch is sent while the first is under way, if it is worth it, and both are settled.
+/// How many events each transaction has written.
+async fn sizes(router: &Router) -> Vec<i64> {
+    let sizes = "SELECT count(*) FROM mainstem.events GROUP BY xmin::text ORDER BY min(position)";
+    router.client().await.unwrap().query(sizes, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// So many appends that arrive together, each in a boundary of its own and on the condition that nothing is there.
+fn arrive(store: &PostgresEventStore, amount: u64, limit: Duration) -> Vec<JoinHandle<Result<Appended, Error>>> {
+    let appends = (0..amount).map(|_| {
+        let name = EventId::new().to_string();
+        let append = store.append(in_boundary(&name), unless(&boundary(&name)));
+        tokio::spawn(append.timeout(limit).into_future())
+    });
+    appends.collect()
+}
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+async fn all_are_written(appends: impl IntoIterator<Item = JoinHandle<Result<Appended, Error>>>) {
+    for append in join_all(appends).await {
+        append.unwrap().unwrap();
+    }
+}
+
+/// A second batch is sent while the first is under way, if it is worth it, and both are settled. It goes over the same
+/// connection.
 #[tokio::test]
 async fn many_appends_are_under_way_in_two_batches() {
     let (_database, router, store) = store().await;
-    for (amount, batches) in [(60, 1), (200, 2)] {
+    for amount in [60, 100] {
         let lock = LogLock::take(&router).await;
-        let first = tokio::spawn(store.append([event("First", json!({}))], AppendCondition::none()).into_future());
+        let first = arrive(&store, 1, LIMIT);
         LogLock::is_waited_for(&router).await;
-        let appends = (0..amount).map(|n| {
-            let (store, name) = (store.clone(), format!("{amount} {n}"));
-            tokio::spawn(async move { store.append(in_boundary(&name), unless(&boundary(&name))).await })
-        });
-        let appends: Vec<_> = appends.collect();
-        LogLock::is_waited_for_by(&router, batches).await;
+        let many = arrive(&store, amount, LIMIT);
         sleep(Duration::from_millis(50)).await;
-        assert_eq!(LogLock::waiting(&router).await, batches, "of {amount} appends");
+        let few = arrive(&store, 3, LIMIT);
+        sleep(Duration::from_millis(50)).await;
+        assert_eq!(LogLock::waiting(&router).await, 1);
         lock.release().await;
+        all_are_written(first.into_iter().chain(many).chain(few)).await;
+    }
+    assert_eq!(sizes(&router).await, [1, 60 + 3, 1, 100, 3]);
+    store.close().await;
+}
+
+/// While nobody else writes, it is worth it for fewer.
+#[tokio::test]
+async fn a_process_that_is_alone_sends_smaller_batches_behind_each_other() {
+    let (_database, router, store) = store().await;
+    for _ in 0..10 {
+        all_are_written(arrive(&store, 1, LIMIT)).await;
+    }
+    let lock = LogLock::take(&router).await;
+    let first = arrive(&store, 1, LIMIT);
+    LogLock::is_waited_for(&router).await;
+    let sent = arrive(&store, 16, LIMIT);
+    sleep(Duration::from_millis(50)).await;
+    let few = arrive(&store, 3, LIMIT);
+    sleep(Duration::from_millis(50)).await;
+    lock.release().await;
+    all_are_written(first.into_iter().chain(sent).chain(few)).await;
+    assert_eq!(sizes(&router).await[10..], [1, 16, 3]);
+    store.close().await;
+}
+
+/// What is sent behind a batch is looked at as if that had been written at the end of what this process knows. Here somebody
+/// else writes between the two.
+#[tokio::test]
+async fn what_others_write_before_the_batch_that_another_one_is_behind_is_looked_at() {
+    let (database, router, store) = store().await;
+    let elsewhere = Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    let other = PostgresEventStore::new(&elsewhere);
+    for _ in 0..10 {
+        all_are_written(arrive(&store, 1, LIMIT)).await;
+    }
+    let mut head = store.append(in_boundary("ours"), AppendCondition::none()).await.unwrap().last();
+    for round in 0..2 {
+        let lock = LogLock::take(&router).await;
+        let theirs =
+            (round == 1).then(|| tokio::spawn(other.append(in_boundary("7"), AppendCondition::none()).into_future()));
+        LogLock::is_waited_for_by(&router, i64::from(theirs.is_some())).await;
+        let first = tokio::spawn(store.append(in_boundary("first"), AppendCondition::none()).into_future());
+        LogLock::is_waited_for_by(&router, 1 + i64::from(theirs.is_some())).await;
+        let behind = (0..20).map(|n| {
+            let condition = AppendCondition::fail_if_events_match(boundary(&n.to_string())).after(head);
+            tokio::spawn(store.append(in_boundary("ours"), condition).into_future())
+        });
+        let behind: Vec<_> = behind.collect();
+        sleep(Duration::from_millis(50)).await;
+        lock.release().await;
+        let expected =
+            if let Some(theirs) = theirs { Some(theirs.await.unwrap().unwrap().first_position()) } else { None };
         first.await.unwrap().unwrap();
-        for append in join_all(appends).await {
-            append.unwrap().unwrap();
+        for (n, append) in join_all(behind).await.into_iter().enumerate() {
+            let outcome = append.unwrap();
+            if let (7, Some(position)) = (n, expected) {
+                let error = outcome.unwrap_err();
+                assert_eq!(error.conflict().map(|conflict| conflict.position), Some(position));
+            } else {
+                head = outcome.unwrap_or_else(|error| panic!("{n} of round {round}: {error}")).last();
+            }
         }
     }
-    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 262);
+    store.close().await;
+}
+
+/// Nobody waits for a lock behind somebody else who does, until his limit has run out: he would not know what became of it.
+#[tokio::test]
+async fn who_is_behind_a_batch_that_gets_no_lock_is_told_that_he_was_not_written() {
+    let (_database, router, store) = store().await;
+    let lock = LogLock::take(&router).await;
+    let limits = [Duration::from_secs(1), Duration::from_millis(600)];
+    let first = arrive(&store, 1, limits[0]);
+    LogLock::is_waited_for(&router).await;
+    // The first of these are sent behind it, and the others come too late for that.
+    let sent = arrive(&store, 100, limits[0]);
+    sleep(Duration::from_millis(50)).await;
+    let short = arrive(&store, 100, limits[1]);
+    for append in join_all(first.into_iter().chain(sent).chain(short)).await {
+        let error = append.unwrap().unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    }
+    lock.release().await;
+    all_are_written(arrive(&store, 1, LIMIT)).await;
+    assert_eq!(sizes(&router).await, [1]);
     store.close().await;
 }
 
@@ -43,7 +148,7 @@ async fn many_appends_are_under_way_in_two_batches() {
 #[tokio::test]
 async fn many_events_that_arrive_together_are_sent_in_two_halves() {
     let (_database, router, store) = store().await;
-    for (appends, calls) in [(12, 1), (20, 2)] {
+    for appends in [12, 20] {
         let lock = LogLock::take(&router).await;
         let arrive = (0..appends).map(|n| {
             let (store, name) = (store.clone(), format!("{appends} {n}"));
@@ -51,9 +156,8 @@ async fn many_events_that_arrive_together_are_sent_in_two_halves() {
             tokio::spawn(async move { store.append(events, unless(&boundary(&name))).await })
         });
         let arrived: Vec<_> = arrive.collect();
-        LogLock::is_waited_for_by(&router, calls).await;
+        LogLock::is_waited_for(&router).await;
         sleep(Duration::from_millis(50)).await;
-        assert_eq!(LogLock::waiting(&router).await, calls, "of {appends} appends");
         lock.release().await;
         let mut firsts = Vec::new();
         for append in join_all(arrived).await {
@@ -63,10 +167,7 @@ async fn many_events_that_arrive_together_are_sent_in_two_halves() {
         let begin = firsts[0];
         assert_eq!(firsts, (0..appends).map(|n| begin + 10 * n).collect::<Vec<_>>(), "each is whole");
     }
-    let sizes = "SELECT count(*) FROM mainstem.events GROUP BY xmin::text ORDER BY min(position)";
-    let client = router.client().await.unwrap();
-    let sizes: Vec<i64> = client.query(sizes, &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
-    assert_eq!(sizes, [120, 100, 100]);
+    assert_eq!(sizes(&router).await, [120, 100, 100]);
     store.close().await;
 }
 

@@ -1,14 +1,14 @@
 //! Appending to the log in PostgreSQL: what each caller does, and what the drain does for all of them.
 
-use std::{future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::{
     PostgresEventStore, announce,
-    call::{self, Answers, Verdict},
-    drain::{Drain, LOCK_SHARE},
+    call::{self, Answers, Call, Verdict},
+    drain::Drain,
     failure,
     group::{Server, Waiting},
     judge, merge,
@@ -87,12 +87,12 @@ fn drains(store: &PostgresEventStore) -> impl Future<Output = ()> + Send + 'stat
 }
 
 async fn drain(store: PostgresEventStore, mut drain: Drain) {
-    let mut lease: Option<Lease> = None;
+    let mut lease: Option<Arc<Lease>> = None;
     while let Some(deadline) = drain.next() {
         let asking = drain.next_number();
         let held = match lease.take() {
             Some(held) => held,
-            None => match store.router.lease_primary(deadline).await {
+            None => match store.group.lease(&store.router, deadline).await {
                 Ok(held) => held,
                 Err(_) if drain.leave() => return,
                 // Those who came meanwhile have not asked yet.
@@ -107,7 +107,11 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
         gather(&drain).await;
         let usable = commit(&store, &held, &mut drain).await;
         drain.connected(usable);
-        lease = usable.then_some(held);
+        if usable {
+            lease = Some(held);
+        } else {
+            store.group.give_up(&held).await;
+        }
     }
 }
 
@@ -124,7 +128,7 @@ async fn gather(drain: &Drain) {
 /// Sends one batch and answers it; whether the connection can still be used.
 async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) -> bool {
     let session = lease.session();
-    let (waiting, mut overtaken) = drain.take(&store.known.tail, session);
+    let (waiting, mut overtaken, mut behind) = drain.take(&store.known.tail, session);
     if drain.claim_another() {
         tokio::spawn(drains(store));
     }
@@ -140,12 +144,15 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             continue;
         }
         // Who is not sent can give up at any time, and limits nobody else.
-        let (deadline, lock_ms) =
+        let (deadline, first) =
             if only_looks_up { limits(overtaken.iter().map(Overtaken::waiting)) } else { limits(waiting.iter()) };
-        let under_way = store.known.tail.send(session);
+        let sent = waiting.iter().map(|one| Arc::clone(&one.append)).collect();
+        let under_way = store.known.tail.send(session, sent);
         let ids: Vec<Uuid> = overtaken.iter().flat_map(Overtaken::ids).collect();
         figures! { count_batch(store, &waiting); }
-        let outcome = call::call(&store.log.append, lease, deadline, lock_ms, drain.send(waiting), &ids).await;
+        let (sent, lock_timeout) = drain.send(waiting, first);
+        let call = Call { waiting: sent, ids: &ids, lock_timeout, name: under_way.call(), behind: behind.take() };
+        let outcome = call.send(&store.log.append, lease, deadline).await;
         waiting = drain.sent();
         match outcome {
             Ok(Answers { verdicts, known, lsn }) => {
@@ -250,10 +257,9 @@ fn last_written(waiting: &[Waiting], verdicts: &[Verdict]) -> Option<u64> {
 }
 
 /// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them
-/// can wait.
-fn limits<'a>(waiting: impl Iterator<Item = &'a Waiting> + Clone) -> (Deadline, i32) {
+/// can wait, who has so much time left.
+fn limits<'a>(waiting: impl Iterator<Item = &'a Waiting> + Clone) -> (Deadline, Duration) {
     let first = waiting.clone().map(|one| one.deadline.remaining()).min().unwrap_or_default();
-    let lock_ms = i32::try_from(first.mul_f64(LOCK_SHARE).as_millis()).unwrap_or(i32::MAX).max(1);
     let last = waiting.map(|one| one.deadline).max_by_key(Deadline::at);
-    (last.unwrap_or_else(|| Deadline::after(first)), lock_ms)
+    (last.unwrap_or_else(|| Deadline::after(first)), first)
 }

@@ -36,10 +36,6 @@ pub struct PostgresEventStoreBuilder {
 /// So many judge before the lock at a time, in a pool whose size we don't know.
 const JUDGES: usize = 4;
 
-/// So many batches are under way at a time: one holds the log's lock, and the next is read by the server meanwhile. A third
-/// would only wait longer.
-const DRAINS: usize = 2;
-
 /// Often enough for who waits, and so rare that it takes no more than a few percent of what appends cost.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
 
@@ -154,8 +150,7 @@ impl PostgresEventStoreBuilder {
         // Half of the connections, so that appends and reads get theirs.
         let size = self.router.primary_size().map(|size| size as usize);
         let judges = size.map_or(JUDGES, |size| size / 2);
-        let drains = size.map_or(DRAINS, |size| DRAINS.min(size / 4)).max(1);
-        let group = Arc::new(Group::new(self.limits, drains, judges));
+        let group = Arc::new(Group::new(self.limits, judges));
         let log = Log::new(self.name, self.router.database(), self.keys.into());
         PostgresEventStore {
             router: self.router,

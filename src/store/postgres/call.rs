@@ -1,7 +1,7 @@
 //! The one statement that locks, judges and writes: its arguments and its answer. `migrations/V2__append.sql` says what
 //! they mean.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, time::Duration};
 
 use tokio_postgres::{
     Row,
@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     group::Waiting,
+    tail::Behind,
     wire::{self, JsonText, Micros, Unreadable},
 };
 use crate::{
@@ -50,48 +51,91 @@ pub(super) struct Answers {
     pub(super) lsn: Lsn,
 }
 
-/// Sends a batch, and waits for what became of each of its appends, and which of the ids are in the log.
-pub(super) async fn call(
-    sql: &str,
-    lease: &Lease,
-    deadline: Deadline,
-    lock_timeout_ms: i32,
-    waiting: &[Waiting],
-    ids: &[Uuid],
-) -> Result<Answers> {
-    let columns = Columns::new(waiting);
-    let keys = Keys::new(waiting);
-    let looked_up = (!ids.is_empty()).then_some(ids);
-    let paths = keys.paths.as_deref().map(JsonText);
-    let params: [&(dyn ToSql + Sync); 23] = [
-        &columns.ids,
-        &columns.types,
-        &columns.tags,
-        &columns.metadata,
-        &columns.payloads,
-        &columns.bytes,
-        &columns.content_types,
-        &columns.occurred_at,
-        &columns.appends,
-        &columns.following,
-        &columns.after_positions,
-        &columns.after_ids,
-        &columns.items,
-        &columns.streams,
-        &columns.stream_versions,
-        &keys.appends,
-        &keys.places,
-        &keys.values,
-        &paths,
-        &columns.whole_appends,
-        &columns.whole_tags,
-        &lock_timeout_ms,
-        &looked_up,
-    ];
-    let rows = lease.query(Effect::Append, deadline, sql, &params).await?;
-    let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
-    let answer = Answer::read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
-    answer.read_for(waiting).ok_or_else(|| unknown_outcome("an outcome"))
+/// What is sent together.
+pub(super) struct Call<'a> {
+    pub(super) waiting: &'a [Waiting],
+    /// Ids that are looked up as well.
+    pub(super) ids: &'a [Uuid],
+    pub(super) lock_timeout: Duration,
+    /// What the session remembers it as,
+    pub(super) name: Uuid,
+    /// and the call before it, if what that writes has been looked at.
+    pub(super) behind: Option<Behind>,
+}
+
+impl Call<'_> {
+    /// Sends it, and waits for what became of each append, and which of the ids are in the log.
+    pub(super) async fn send(self, sql: &str, lease: &Lease, deadline: Deadline) -> Result<Answers> {
+        let Self { waiting, ids, lock_timeout, name, behind } = self;
+        let columns = Columns::new(waiting);
+        let keys = Keys::new(waiting);
+        let behind = behind.and_then(|behind| HeldBehind::new(waiting, &columns, behind));
+        let looked_up = (!ids.is_empty()).then_some(ids);
+        let paths = keys.paths.as_deref().map(JsonText);
+        let lock_timeout_ms = i32::try_from(lock_timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+        let behind_call = behind.as_ref().map(|behind| &behind.call);
+        let behind_positions = behind.as_ref().map(|behind| &behind.positions);
+        let behind_ids = behind.as_ref().map(|behind| &behind.ids);
+        let params: [&(dyn ToSql + Sync); 27] = [
+            &columns.ids,
+            &columns.types,
+            &columns.tags,
+            &columns.metadata,
+            &columns.payloads,
+            &columns.bytes,
+            &columns.content_types,
+            &columns.occurred_at,
+            &columns.appends,
+            &columns.following,
+            &columns.after_positions,
+            &columns.after_ids,
+            &columns.items,
+            &columns.streams,
+            &columns.stream_versions,
+            &keys.appends,
+            &keys.places,
+            &keys.values,
+            &paths,
+            &columns.whole_appends,
+            &columns.whole_tags,
+            &lock_timeout_ms,
+            &name,
+            &behind_call,
+            &behind_positions,
+            &behind_ids,
+            &looked_up,
+        ];
+        let rows = lease.query(Effect::Append, deadline, sql, &params).await?;
+        let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
+        let answer = Answer::read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
+        answer.read_for(waiting).ok_or_else(|| unknown_outcome("an outcome"))
+    }
+}
+
+/// Behind what the conditions have to be judged, if the call before this one has written all that it brings.
+struct HeldBehind {
+    /// As the session remembers it.
+    call: String,
+    positions: Vec<Option<i64>>,
+    ids: Vec<Option<Uuid>>,
+}
+
+impl HeldBehind {
+    /// `None` if that changes nothing.
+    fn new(waiting: &[Waiting], columns: &Columns<'_>, behind: Behind) -> Option<Self> {
+        if !waiting.iter().any(|one| one.holds_behind) {
+            return None;
+        }
+        let Behind { call, head, events } = behind;
+        let end = wire::position_param(head.position() + events);
+        let (mut positions, mut ids) = (columns.after_positions.clone(), columns.after_ids.clone());
+        for ((one, position), id) in waiting.iter().zip(&mut positions).zip(&mut ids) {
+            if one.holds_behind {
+                (*position, *id) = (Some(end), None);
+            }
+        }
+        Some(Self { call: format!("{call} {} {}", head.position(), head.id()), positions, ids })
+    }
 }
 
 /// What the batch consists of, by column.

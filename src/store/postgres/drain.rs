@@ -1,6 +1,6 @@
 //! Working the line of appends off: which of those who wait go together, and when one who does it is needed.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::time::Instant;
 
@@ -8,7 +8,7 @@ use super::{
     group::{Group, QUEUED, SENT, Waiting},
     overtaken::Overtaken,
     queue::{Queue, UnderWay},
-    tail::{Judged, Tail},
+    tail::{Behind, Judged, Tail},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -22,6 +22,9 @@ const LOOK_AHEAD: usize = 2;
 /// The share of a call's limit that is spent waiting for the log's lock, so that its error is there before the limit makes
 /// the outcome unknown.
 pub(super) const LOCK_SHARE: f64 = 0.8;
+
+/// The same for a batch behind another one of its session, which may have waited for the lock itself before.
+pub(super) const SHARE_BEHIND: f64 = 0.1;
 
 /// The right to work the line off.
 #[derive(Debug)]
@@ -49,7 +52,6 @@ impl Drain {
         let mut queue = group.queue();
         self.end_batch(&mut queue);
         queue.forget_the_given_up();
-        queue.no_more &= !self.connected;
         let last = queue.iter().map(|waiting| waiting.deadline).max_by_key(Deadline::at);
         let others_do = self.others_can(&queue) && !queue.is_worth_a_batch(&group.limits);
         if others_do || last.is_none() {
@@ -91,7 +93,6 @@ impl Drain {
         let group = Arc::clone(&self.group);
         let mut queue = group.queue();
         if self.others_can(&queue) {
-            queue.no_more = true;
             self.end(&mut queue);
         }
         self.over
@@ -114,12 +115,16 @@ impl Drain {
     }
 
     /// Those who are sent next, in their order, each with the right to be: who was given up is not among them. And those who need
-    /// not be sent, if these are written or because of what the tail knows.
-    pub(super) fn take(&mut self, tail: &Tail, session: ServerSession) -> (Vec<Waiting>, Vec<Overtaken>) {
-        let mut candidates = self.candidates();
+    /// not be sent, if these are written or because of what the tail knows; and what the batch is sent behind.
+    pub(super) fn take(
+        &mut self,
+        tail: &Tail,
+        session: ServerSession,
+    ) -> (Vec<Waiting>, Vec<Overtaken>, Option<Behind>) {
+        let mut candidates = self.candidates(!tail.is_ours());
         // Who is gone is not taken, since who is put off would have the right to be sent again.
         candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
-        let (candidates, mut overtaken) = look(tail, session, candidates);
+        let (candidates, mut overtaken, behind) = look(tail, session, candidates);
         let most = self.group.limits.batch_appends;
         let turns = batch::plan(&candidates.iter().map(Waiting::candidate).collect::<Vec<_>>(), most);
         let numbers: Vec<u64> = candidates.iter().map(|waiting| waiting.number).collect();
@@ -135,17 +140,17 @@ impl Drain {
             }
         }
         self.put_back(later);
-        (now, overtaken)
+        (now, overtaken, behind)
     }
 
     /// Those of whom a batch is made: as many as may be sent together, and some more.
-    fn candidates(&mut self) -> Vec<Waiting> {
+    fn candidates(&mut self, is_shared: bool) -> Vec<Waiting> {
         let limits = self.group.limits;
         let group = Arc::clone(&self.group);
         let mut queue = group.queue();
         self.end_batch(&mut queue);
-        let may_be_shared = group.most_drains > 1 && !queue.no_more;
-        let taken = queue.take_batch(&limits, limits.batch_appends * LOOK_AHEAD, may_be_shared);
+        queue.is_shared = is_shared;
+        let taken = queue.take_batch(&limits, limits.batch_appends * LOOK_AHEAD);
         self.under_way = taken.under_way;
         taken.waiting
     }
@@ -164,14 +169,18 @@ impl Drain {
         self.group.queue().put_back(waiting);
     }
 
-    /// Notes that these are under way, and when they must have their lock.
-    pub(super) fn send(&mut self, mut waiting: Vec<Waiting>) -> &[Waiting] {
+    /// Notes that these are under way, and when they must have their lock. `first` is what is left to the first who gives up;
+    /// what of that may be spent waiting for the lock is the answer.
+    pub(super) fn send(&mut self, mut waiting: Vec<Waiting>, first: Duration) -> (&[Waiting], Duration) {
         let now = Instant::now();
         for one in &mut waiting {
             one.lock_until = now + one.deadline.remaining().mul_f64(LOCK_SHARE);
         }
         self.sent = waiting;
-        &self.sent
+        let mut queue = self.group.queue();
+        let lock_timeout = first.mul_f64(if queue.is_behind() { SHARE_BEHIND } else { LOCK_SHARE });
+        queue.send(lock_timeout);
+        (&self.sent, lock_timeout)
     }
 
     /// Those who were under way, for their answers.
@@ -204,11 +213,16 @@ impl Drop for Drain {
 }
 
 /// Looks at what this process has written itself: whose condition that breaks need not be sent.
-fn look(tail: &Tail, session: ServerSession, candidates: Vec<Waiting>) -> (Vec<Waiting>, Vec<Overtaken>) {
-    let judged = tail.judge(session, candidates.iter().map(Waiting::condition));
+fn look(
+    tail: &Tail,
+    session: ServerSession,
+    candidates: Vec<Waiting>,
+) -> (Vec<Waiting>, Vec<Overtaken>, Option<Behind>) {
+    let (judged, behind) = tail.judge(session, candidates.iter().map(Waiting::condition));
     let mut left = Vec::with_capacity(candidates.len());
     let mut overtaken = Vec::new();
     for (mut waiting, judged) in candidates.into_iter().zip(judged) {
+        waiting.holds_behind = matches!(judged, Judged::HeldBehind(_));
         waiting.looked_until = match judged {
             // Its ids count, and not its condition.
             Judged::Broken { .. } if waiting.is_known => None,
@@ -216,10 +230,10 @@ fn look(tail: &Tail, session: ServerSession, candidates: Vec<Waiting>) -> (Vec<W
                 overtaken.push(Overtaken::by_event(waiting, position, event_type));
                 continue;
             }
-            Judged::HeldUntil(head) => Some(head),
+            Judged::HeldUntil(head) | Judged::HeldBehind(head) => Some(head),
             Judged::Unknown => None,
         };
         left.push(waiting);
     }
-    (left, overtaken)
+    (left, overtaken, behind)
 }

@@ -5,20 +5,21 @@
 //! comes again; whoever has been gets an unknown outcome.
 //!
 //! While one drain waits for its answer, a second one sends what has come meanwhile, if that is enough to be worth a flush
-//! of its own: the server reads it while the first still holds the lock. So that there is something left for the second
-//! one when all come at once, as they do who have had their answers at once, the first leaves it half of them
-//! ([`Queue::take_batch`]). From then on the two take turns: with ten events for each append that is a fifth more of them.
+//! of its own. It goes over the same [connection](Group::lease), so the server begins with it as soon as the first is
+//! written, and nobody wakes anybody for that. So that there is something left for the second one when all come at once, as they
+//! do who have had their answers at once, the first leaves it half of them ([`Queue::take_batch`]). From then on the two
+//! take turns, and so do this process and the server's.
 
 use std::{
     future::Future,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU8, Ordering},
     },
 };
 
 use tokio::{
-    sync::{Notify, Semaphore, SemaphorePermit, oneshot},
+    sync::{Mutex as AsyncMutex, Notify, Semaphore, SemaphorePermit, oneshot},
     time::{Instant, timeout_at},
 };
 
@@ -26,7 +27,7 @@ use super::{GroupLimits, drain::Drain, prepared::Prepared, queue::Queue, tail::C
 use crate::{
     Mark,
     error::{Error, ErrorKind, Result},
-    router::Deadline,
+    router::{Deadline, Lease, Router},
     store::{batch, condition::After, postgres::call::Verdict},
     token::Place,
 };
@@ -48,9 +49,9 @@ pub(super) struct Server {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) limits: GroupLimits,
-    /// The most drains at a time.
-    pub(super) most_drains: usize,
     queue: Mutex<Queue>,
+    /// The connection that the drains share.
+    lease: AsyncMutex<Weak<Lease>>,
     pub(super) idle: Notify,
     /// Who judges a long way back takes a connection for a while. Without a bound, many of them would take all, and the drain
     /// would get none.
@@ -68,6 +69,8 @@ pub(super) struct Waiting {
     pub(super) after: Option<After>,
     /// Behind what the server has to look instead, since this process has looked at what is before it.
     pub(super) looked_until: Option<Mark>,
+    /// Whether it holds behind what the batch before this one brings, if that is written.
+    pub(super) holds_behind: bool,
     /// Whether its ids are in the log already: it is judged by them, whatever breaks its condition.
     pub(super) is_known: bool,
     pub(super) deadline: Deadline,
@@ -105,16 +108,40 @@ impl Drop for Caller {
 }
 
 impl Group {
-    pub(super) fn new(limits: GroupLimits, most_drains: usize, judges: usize) -> Self {
+    pub(super) fn new(limits: GroupLimits, judges: usize) -> Self {
         let judges = Semaphore::new(judges.max(1));
         Self {
             limits,
-            most_drains,
             queue: Mutex::default(),
+            lease: AsyncMutex::default(),
             idle: Notify::new(),
             judges,
             #[cfg(feature = "metrics")]
             figures: std::sync::OnceLock::new(),
+        }
+    }
+
+    /// The connection that all batches go over while there are any: what is sent in one session is done in its order, one right
+    /// behind the other.
+    pub(super) async fn lease(&self, router: &Router, deadline: Deadline) -> Result<Arc<Lease>> {
+        let Ok(mut shared) = timeout_at(deadline.at(), self.lease.lock()).await else {
+            let message =
+                format!("the limit of {:?} ran out before there was a connection; nothing was sent", deadline.limit());
+            return Err(Error::new(ErrorKind::Timeout, message));
+        };
+        if let Some(lease) = shared.upgrade() {
+            return Ok(lease);
+        }
+        let lease = Arc::new(router.lease_primary(deadline).await?);
+        *shared = Arc::downgrade(&lease);
+        Ok(lease)
+    }
+
+    /// The next batch goes over another connection.
+    pub(super) async fn give_up(&self, lease: &Arc<Lease>) {
+        let mut shared = self.lease.lock().await;
+        if std::ptr::eq(shared.as_ptr(), Arc::as_ptr(lease)) {
+            *shared = Weak::new();
         }
     }
 
@@ -193,8 +220,7 @@ impl Group {
     /// Whether another drain is needed. It is counted already: who is told so spawns it.
     #[must_use]
     pub(super) fn claim_drain(&self, queue: &mut Queue) -> bool {
-        let more = queue.drains < self.most_drains && !queue.no_more && queue.is_worth_a_batch(&self.limits);
-        let needed = queue.len() > 0 && (queue.drains == 0 || more);
+        let needed = queue.len() > 0 && (queue.drains == 0 || queue.is_worth_a_drain(&self.limits));
         queue.drains += usize::from(needed);
         needed
     }
@@ -238,6 +264,7 @@ impl Waiting {
             append,
             after,
             looked_until: None,
+            holds_behind: false,
             is_known: false,
             deadline,
             lock_until: deadline.at(),

@@ -1,15 +1,25 @@
 //! The line of those who wait to be sent, and how many work it off.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
+
+use tokio::time::Instant;
 
 use super::{
     GroupLimits,
+    drain::SHARE_BEHIND,
     group::{GIVEN_UP, Waiting},
 };
 
-/// A batch beside another one is worth it for so many events, which take the server a millisecond or more. For fewer, a second
-/// call and a second flush of the WAL cost more than is won by not waiting for the first one's answer.
-const WORTH_A_BATCH: usize = 64;
+/// So many batches are under way at a time: one holds the log's lock, and the next lies ready for the server. A third would only
+/// wait longer.
+const BATCHES: usize = 2;
+
+/// A batch behind another one is worth it for so many events. For fewer, a call and a flush of the WAL cost more than is
+/// won by not waiting for the first one's answer.
+const WORTH_A_BATCH: usize = 16;
+
+/// While other processes write as well, each batch waits for theirs: then it is worth it for more.
+const WORTH_A_TURN: usize = 64;
 
 /// Or for this part of what a batch may have.
 const PART_WORTH_A_BATCH: usize = 2;
@@ -31,8 +41,10 @@ pub(super) struct Queue {
     streams_under_way: usize,
     /// Whether a half was left to another drain, and none has taken anything beside the first one since.
     has_a_half_left: bool,
-    /// Whether a drain beside another one got no connection, since that one began its last batch.
-    pub(super) no_more: bool,
+    /// Whether other processes write as well, as far as can be told.
+    pub(super) is_shared: bool,
+    /// Until when batches that are under way may wait for the log's lock.
+    lock_until: Option<Instant>,
     pub(super) closed: bool,
 }
 
@@ -69,9 +81,9 @@ impl Load {
         }
     }
 
-    fn is_worth_a_batch(self, limits: &GroupLimits) -> bool {
+    fn is_worth_a_batch(self, limits: &GroupLimits, worth: usize) -> bool {
         let part = |limit: usize| limit.div_ceil(PART_WORTH_A_BATCH);
-        self.events >= WORTH_A_BATCH.min(limits.batch_events)
+        self.events >= worth.min(limits.batch_events)
             || self.appends >= part(limits.batch_appends)
             || self.bytes >= part(limits.batch_bytes)
     }
@@ -131,25 +143,56 @@ impl Queue {
             || !self.waiting.is_empty() && self.load.bytes + next.append.len > limits.waiting_bytes
     }
 
-    /// Whether enough wait for a batch beside another one. Not if both would have appends to streams: who goes to a stream may
-    /// expect the version that one before it leaves, and which of two batches is first is settled by the server.
+    /// Whether there is room for another drain, and enough wait for a batch behind the one that is under way.
+    pub(super) fn is_worth_a_drain(&self, limits: &GroupLimits) -> bool {
+        self.drains < BATCHES && self.is_worth_a_batch(limits)
+    }
+
+    /// Whether enough wait for a batch behind another one. Not if both would have appends to streams: who goes to a stream may
+    /// expect the version that one before it leaves, and which of two batches is first is settled by the server. Nor if
+    /// somebody's limit would run out while the one before still waits for the log's lock: who has not been sent can be
+    /// told so, and who has been cannot.
     pub(super) fn is_worth_a_batch(&self, limits: &GroupLimits) -> bool {
         let may_be_out_of_order = self.load.streams > 0 && self.streams_under_way > 0;
-        !may_be_out_of_order && self.load.is_worth_a_batch(limits)
+        !may_be_out_of_order && self.load.is_worth_a_batch(limits, self.worth()) && self.all_have_time()
+    }
+
+    fn worth(&self) -> usize {
+        if self.is_shared { WORTH_A_TURN } else { WORTH_A_BATCH }
+    }
+
+    fn all_have_time(&self) -> bool {
+        let Some(until) = self.lock_until.filter(|_| self.under_way > 0) else { return true };
+        self.waiting.iter().all(|one| until + one.deadline.remaining().mul_f64(SHARE_BEHIND) < one.deadline.at())
+    }
+
+    /// Notes that a batch has been sent, which may wait for the log's lock for so long; how long it may if it is behind
+    /// another one.
+    pub(super) fn send(&mut self, lock_timeout: Duration) {
+        let until = Instant::now() + lock_timeout;
+        self.lock_until = self.lock_until.max(Some(until));
+    }
+
+    /// Whether a batch that is sent now is behind another one.
+    pub(super) fn is_behind(&self) -> bool {
+        self.under_way > 1
     }
 
     /// Takes those of whom a batch may be made, at most so many appends, for a drain whose batch is under way from now on. None, if
     /// they are not worth a batch beside the one that is.
-    pub(super) fn take_batch(&mut self, limits: &GroupLimits, most: usize, may_be_shared: bool) -> Taken {
+    pub(super) fn take_batch(&mut self, limits: &GroupLimits, most: usize) -> Taken {
         if self.under_way > 0 && !self.is_worth_a_batch(limits) {
             return Taken::default();
         }
-        let half = if may_be_shared { self.half(limits) } else { None };
+        let half = self.half(limits);
         // It has been taken only by who takes beside another one.
         self.has_a_half_left = self.under_way == 0 && (self.has_a_half_left || half.is_some());
         let amount = half.unwrap_or_else(|| self.first_within(limits.batch_events, limits.batch_bytes)).min(most);
         let waiting = self.remove_first(amount);
         let streams = Load::of(&waiting).streams;
+        if self.under_way == 0 {
+            self.lock_until = None;
+        }
         self.under_way += 1;
         self.streams_under_way += streams;
         Taken { waiting, under_way: Some(UnderWay { streams }) }
@@ -168,9 +211,9 @@ impl Queue {
         self.streams_under_way -= batch.streams;
     }
 
-    /// How many are half of those who wait, if no batch is under way and each half is worth one: the server reads the second half
-    /// while it writes the first. Not again before somebody has come for the last half that was left: who is to do that may
-    /// have no connection.
+    /// How many are half of those who wait, if no batch is under way and each half is worth one: the second half is there when
+    /// the server has written the first. Not again before somebody has come for the last half that was left: who is to do that may
+    /// not run any more.
     fn half(&self, limits: &GroupLimits) -> Option<usize> {
         if self.under_way > 0 || self.has_a_half_left || self.load.streams > 0 {
             return None;
@@ -179,7 +222,8 @@ impl Queue {
         let amount = self.first_within(events.min(limits.batch_events), bytes.min(limits.batch_bytes));
         let first = Load::of(self.waiting.iter().take(amount));
         let rest = self.load.without(first);
-        (first.is_worth_a_batch(limits) && rest.is_worth_a_batch(limits)).then_some(amount)
+        let worth = self.worth();
+        (first.is_worth_a_batch(limits, worth) && rest.is_worth_a_batch(limits, worth)).then_some(amount)
     }
 
     /// How many of the first who wait have no more than that. The very first one counts, whatever it has.
@@ -236,7 +280,7 @@ mod tests {
     }
 
     fn take(queue: &mut Queue) -> Taken {
-        queue.take_batch(&GroupLimits::default(), usize::MAX, true)
+        queue.take_batch(&GroupLimits::default(), usize::MAX)
     }
 
     fn end(queue: &mut Queue, taken: Taken) {
@@ -246,13 +290,12 @@ mod tests {
     #[test]
     fn of_those_who_come_at_once_half_are_left_if_each_half_is_worth_a_batch() {
         let taken = |appends: Vec<Waiting>| take(&mut queue(appends)).waiting.len();
-        assert_eq!(taken(ones(128).collect()), 64);
-        assert_eq!(taken(ones(127).collect()), 127, "one of the halves would be too small");
+        assert_eq!(taken(ones(32).collect()), 16);
+        assert_eq!(taken(ones(31).collect()), 31, "one of the halves would be too small");
         let large_first = [append(150, None)].into_iter().chain(ones(10));
         assert_eq!(taken(large_first.collect()), 11, "the rest would be too small");
         let large_last = ones(10).chain([append(150, None)]);
         assert_eq!(taken(large_last.collect()), 11, "the first half would be too small");
-        assert_eq!(queue(ones(128)).take_batch(&GroupLimits::default(), usize::MAX, false).waiting.len(), 128);
     }
 
     #[test]
@@ -285,11 +328,51 @@ mod tests {
     fn who_would_be_a_small_batch_waits_for_the_one_under_way() {
         let mut queue = queue(ones(20));
         let first = take(&mut queue);
-        queue.put_back(ones(63).collect());
+        queue.put_back(ones(15).collect());
         let none = take(&mut queue);
         assert!(none.waiting.is_empty() && none.under_way.is_none());
         end(&mut queue, first);
-        assert_eq!(take(&mut queue).waiting.len(), 63);
+        assert_eq!(take(&mut queue).waiting.len(), 15);
+    }
+
+    #[test]
+    fn while_others_write_as_well_a_batch_behind_another_one_is_larger() {
+        let limits = GroupLimits::default();
+        let mut queue = queue(ones(127));
+        queue.is_shared = true;
+        let all = take(&mut queue);
+        assert_eq!(all.waiting.len(), 127);
+        queue.put_back(ones(63).collect());
+        assert!(!queue.is_worth_a_batch(&limits));
+        queue.push(append(1, None));
+        assert!(queue.is_worth_a_batch(&limits));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_sent_behind_a_batch_that_may_wait_for_its_lock_until_his_limit_runs_out() {
+        let limits = GroupLimits::default();
+        let with_limit = |seconds: u64| {
+            let deadline = Deadline::after(Duration::from_secs(seconds));
+            let mut waiting = append(1, None);
+            waiting.deadline = deadline;
+            waiting
+        };
+        let mut queue = queue(ones(20));
+        let first = take(&mut queue);
+        assert!(!queue.is_behind());
+        queue.send(Duration::from_secs(8));
+        queue.put_back((0..20).map(|_| with_limit(10)).collect());
+        assert!(queue.is_worth_a_batch(&limits), "there is a second left, and another one for the answer");
+        queue.push(with_limit(8));
+        assert!(!queue.is_worth_a_batch(&limits));
+        assert!(take(&mut queue).waiting.is_empty());
+        // It waits for the lock no more.
+        tokio::time::advance(Duration::from_secs(1)).await;
+        end(&mut queue, first);
+        let next = take(&mut queue);
+        assert_eq!(next.waiting.len(), 21);
+        queue.push(with_limit(8));
+        assert!(queue.all_have_time(), "that was the batch before");
     }
 
     #[test]

@@ -8,6 +8,9 @@
 //! a batch that begins where the one before it ends has nobody's event before it. They are there, as the id of the last
 //! one tells, which the server looks up. And a server that has lost what it had acknowledged, by a crash or a restore,
 //! has lost its sessions, too: so what was written counts only for sessions that are [older](ServerSession::opened).
+//!
+//! A batch that is sent [behind](Behind) another one of its session, whose answer is still to come, is looked at as if that one
+//! had written all that it has, at the end of what is known. Whether it has, the session itself remembers.
 
 use std::{
     collections::VecDeque,
@@ -16,13 +19,17 @@ use std::{
 };
 
 use tokio::time::Instant;
+use uuid::Uuid;
 
 use super::prepared::{Prepared, PreparedGuard};
 use crate::{
     EventId, Mark, NewEvent,
     filter::Subject,
     router::ServerSession,
-    store::{batch::KeyMap, condition::After},
+    store::{
+        batch::{KeyMap, KeySet},
+        condition::After,
+    },
 };
 
 /// So many keys of events are known, and twice as many at most; each takes about 30 bytes. Fewer, and a decision that took
@@ -32,6 +39,9 @@ const KEYS: usize = 32 * 1024;
 /// So many bytes of appends are kept, for what they say about conditions that they break: some hundreds of usual ones. With more,
 /// each of them is no more in any cache of the processor when it is given back.
 const KEPT_BYTES: usize = 512 * 1024;
+
+/// After so many batches without anybody else's between them, it is likely that the next one is alone as well.
+const OURS: usize = 8;
 
 /// A condition is compared with so many events here at most. Who has read before that many were written is one of few.
 const COMPARED: usize = 64;
@@ -46,6 +56,8 @@ pub(super) enum Judged {
     Unknown,
     /// No event until this one breaks it: the server has to look behind that.
     HeldUntil(Mark),
+    /// Nor does any of the batch that this one is sent behind.
+    HeldBehind(Mark),
     /// This event does, and none before it.
     Broken { position: u64, event_type: String },
 }
@@ -54,12 +66,30 @@ pub(super) enum Judged {
 #[derive(Debug, Default)]
 pub(super) struct Tail(Mutex<Written>);
 
-/// A batch that is under way, in this session, since then.
+/// The batch that another one is sent behind, in the same session, and what it finds there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Behind {
+    /// The call,
+    pub(super) call: Uuid,
+    /// the log's last event before it,
+    pub(super) head: Mark,
+    /// and how many events it brings.
+    pub(super) events: u64,
+}
+
+/// A call that has no answer yet.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     tail: Arc<Tail>,
+    call: Uuid,
+}
+
+#[derive(Debug)]
+struct Sent {
+    call: Uuid,
     session: ServerSession,
-    sent: Instant,
+    at: Instant,
+    appends: Vec<Arc<Prepared>>,
 }
 
 #[derive(Debug, Default)]
@@ -78,8 +108,8 @@ struct Written {
     /// The last position of each key, in the newer half of the events and in the older one.
     newer: Keys,
     older: Keys,
-    /// How many batches have no answer yet,
-    under_way: usize,
+    /// The batches that have no answer yet,
+    under_way: Vec<Sent>,
     /// and what others behind them have written.
     early: Vec<Batch>,
 }
@@ -102,23 +132,39 @@ struct Batch {
 }
 
 impl Tail {
-    /// Notes that a batch is about to be sent.
-    pub(super) fn send(self: &Arc<Self>, session: ServerSession) -> UnderWay {
-        self.written().under_way += 1;
-        UnderWay { tail: Arc::clone(self), session, sent: Instant::now() }
+    /// Notes that these are about to be sent, all together.
+    pub(super) fn send(self: &Arc<Self>, session: ServerSession, appends: Vec<Arc<Prepared>>) -> UnderWay {
+        let call = Uuid::now_v7();
+        self.written().under_way.push(Sent { call, session, at: Instant::now(), appends });
+        UnderWay { tail: Arc::clone(self), call }
     }
 
-    /// What is known of each condition, with the `after` that it has, to who asks in this session.
+    /// What is known of each condition, with the `after` that it has, to who asks in this session; and the call that
+    /// this one is then sent behind, if there is one.
     pub(super) fn judge<'a>(
         &self,
         session: ServerSession,
         conditions: impl Iterator<Item = Condition<'a>>,
-    ) -> Vec<Judged> {
+    ) -> (Vec<Judged>, Option<Behind>) {
         let written = self.written();
-        match written.known_to(session) {
-            Some((head, known)) => conditions.map(|it| written.judge(head, known, it)).collect(),
-            None => conditions.map(|_| Judged::Unknown).collect(),
-        }
+        let Some((head, known)) = written.known_to(session) else {
+            return (conditions.map(|_| Judged::Unknown).collect(), None);
+        };
+        let before = written.sent_before(session, head);
+        let judge = |condition: Condition<'a>| match (written.judge(head, known, condition), condition.1, &before) {
+            (Judged::HeldUntil(head), Some(guard), Some((_, keys)))
+                if !guard.keys.hashes().iter().any(|key| keys.contains(key)) =>
+            {
+                Judged::HeldBehind(head)
+            }
+            (judged, ..) => judged,
+        };
+        (conditions.map(judge).collect(), before.as_ref().map(|(behind, _)| *behind))
+    }
+
+    /// Whether nobody else has written for some batches.
+    pub(super) fn is_ours(&self) -> bool {
+        self.written().batches.len() >= OURS
     }
 
     /// Forgets all: the log is not what it seemed.
@@ -134,18 +180,28 @@ impl Tail {
 }
 
 impl UnderWay {
+    /// What the session remembers it as.
+    pub(super) fn call(&self) -> Uuid {
+        self.call
+    }
+
     /// Notes what it has written, behind this position.
     pub(super) fn has_written(self, head: u64, appends: Vec<Arc<Prepared>>) {
-        let batch = Batch { session: self.session, sent: self.sent, head, appends };
-        self.tail.written().early.push(batch);
-        // It is taken up when this is dropped.
+        let mut written = self.tail.written();
+        if let Some(sent) = written.under_way.iter().find(|sent| sent.call == self.call) {
+            let batch = Batch { session: sent.session, sent: sent.at, head, appends };
+            written.early.push(batch);
+        }
+        // It is taken up when this is dropped, which takes the lock as well.
+        drop(written);
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut written = self.tail.written();
-        written.under_way -= 1;
+        let call = self.call;
+        written.under_way.retain(|sent| sent.call != call);
         written.take_up();
     }
 }
@@ -162,10 +218,21 @@ impl Written {
         Some((Mark::new(self.head(), *self.ids.back()?), *first))
     }
 
+    /// The only call of this session that has no answer, and the keys of what it brings.
+    fn sent_before(&self, session: ServerSession, head: Mark) -> Option<(Behind, KeySet)> {
+        let [sent] = &self.under_way[..] else { return None };
+        if sent.session != session {
+            return None;
+        }
+        let keys = || sent.appends.iter().flat_map(|append| &append.keys);
+        let behind = Behind { call: sent.call, head, events: keys().count() as u64 };
+        Some((behind, keys().flat_map(|keys| keys.hashes()).copied().collect()))
+    }
+
     fn judge(&self, head: Mark, known: u64, condition: Condition<'_>) -> Judged {
         let (Some(after), Some(guard)) = condition else { return Judged::Unknown };
         let position = after.position();
-        let is_known = (known..head.position()).contains(&position)
+        let is_known = (known..=head.position()).contains(&position)
             && after.mark().is_none_or(|mark| self.id(position) == Some(mark.id()));
         if !is_known {
             return Judged::Unknown;
@@ -203,7 +270,7 @@ impl Written {
     /// more, somebody else has written there.
     fn take_up(&mut self) {
         while let Some(next) = (0..self.early.len()).min_by_key(|&index| self.early[index].head) {
-            if self.early.len() <= self.under_way && self.early[next].head > self.head() {
+            if self.early.len() <= self.under_way.len() && self.early[next].head > self.head() {
                 return;
             }
             let batch = self.early.swap_remove(next);

@@ -3,7 +3,7 @@ use std::{sync::Arc, time::Duration};
 use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 
-use super::{COMPARED, Judged, KEPT_BYTES, KEYS, ServerSession, Tail, UnderWay};
+use super::{Behind, COMPARED, Judged, KEPT_BYTES, KEYS, OURS, ServerSession, Tail, UnderWay};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
     filter::{
@@ -20,12 +20,14 @@ struct Log {
     tail: Arc<Tail>,
     session: ServerSession,
     events: Vec<NewEvent>,
+    /// The last call, and the head that it found.
+    remembered: Option<(uuid::Uuid, Mark)>,
 }
 
 impl Log {
     fn new() -> Self {
         let session = ServerSession { server: SERVER, opened: tokio::time::Instant::now() };
-        Self { tail: Arc::default(), session, events: Vec::new() }
+        Self { tail: Arc::default(), session, events: Vec::new(), remembered: None }
     }
 
     fn head(&self) -> u64 {
@@ -44,9 +46,22 @@ impl Log {
 
     /// A batch of the tail's is committed, and its answer is under way.
     fn commit(&mut self, events: Vec<NewEvent>) -> Answer {
-        let answer = Answer { under_way: self.tail.send(self.session), head: self.head(), events: events.clone() };
-        self.events.extend(events);
-        answer
+        let answer = self.send(events);
+        self.receive(answer)
+    }
+
+    /// It is under way to the log.
+    fn send(&self, events: Vec<NewEvent>) -> Answer {
+        let appends = vec![Arc::new(prepared(events, AppendCondition::none()))];
+        Answer { under_way: self.tail.send(self.session, appends.clone()), head: 0, appends }
+    }
+
+    /// It is committed.
+    fn receive(&mut self, sent: Answer) -> Answer {
+        let head = self.head();
+        self.remembered = (head > 0).then(|| (sent.under_way.call(), self.mark(head)));
+        self.events.extend(sent.events().cloned());
+        Answer { head, ..sent }
     }
 
     fn write(&mut self, events: Vec<NewEvent>) {
@@ -56,23 +71,32 @@ impl Log {
     /// Behind what a condition has to be judged: `None` if nothing of it is known.
     fn judge_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Option<Mark> {
         match self.judge_all_as(session, filter, after) {
-            Judged::HeldUntil(head) => Some(head),
+            Judged::HeldUntil(head) | Judged::HeldBehind(head) => Some(head),
             Judged::Unknown | Judged::Broken { .. } => None,
         }
     }
 
     fn judge_all_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Judged {
+        self.judge_behind(session, filter, after).0
+    }
+
+    fn judge_behind(
+        &self,
+        session: ServerSession,
+        filter: &Filter,
+        after: impl Into<Option<After>>,
+    ) -> (Judged, Option<Behind>) {
         let condition = AppendCondition::fail_if_events_match(filter.clone());
         let append = prepared(vec![event("x")], condition);
-        let mut looked = self.tail.judge(session, [(after.into(), append.guard.as_ref())].into_iter());
-        looked.pop().expect("one")
+        let (mut looked, behind) = self.tail.judge(session, [(after.into(), append.guard.as_ref())].into_iter());
+        (looked.pop().expect("one"), behind)
     }
 
     /// The position of the event that is known to break a condition.
     fn broken(&self, name: &str, after: u64) -> Option<u64> {
         match self.judge_all_as(self.session, &boundary(name), After::Mark(self.mark(after))) {
             Judged::Broken { position, .. } => Some(position),
-            Judged::Unknown | Judged::HeldUntil(_) => None,
+            Judged::Unknown | Judged::HeldUntil(_) | Judged::HeldBehind(_) => None,
         }
     }
 
@@ -84,12 +108,16 @@ impl Log {
 struct Answer {
     under_way: UnderWay,
     head: u64,
-    events: Vec<NewEvent>,
+    appends: Vec<Arc<Prepared>>,
 }
 
 impl Answer {
+    fn events(&self) -> impl Iterator<Item = &NewEvent> {
+        self.appends.iter().flat_map(|append| &append.events)
+    }
+
     fn arrive(self) {
-        self.under_way.has_written(self.head, vec![Arc::new(prepared(self.events, AppendCondition::none()))]);
+        self.under_way.has_written(self.head, self.appends);
     }
 }
 
@@ -123,8 +151,8 @@ fn what_was_written_is_not_looked_at_again() {
     assert_eq!(log.judge("third", 1), None, "an event of it is");
     assert_eq!(log.judge("nobody's", 2), head);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(1)), head);
+    assert_eq!(log.judge("third", 3), head, "nothing is behind it");
     // There is nothing to know about these.
-    assert_eq!(log.judge("nobody's", 3), None);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(4)), None);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), None), None);
     // The first event is known, but not that it is the first.
@@ -225,15 +253,13 @@ fn a_session_does_not_know_what_was_sent_before_it() {
 #[test]
 fn a_batch_is_as_old_as_those_behind_it() {
     let mut log = Log::new();
-    let sent_first = log.tail.send(log.session);
+    let sent_first = log.send(events(&["g", "h"]));
     std::thread::sleep(Duration::from_millis(2));
     let between = ServerSession { opened: tokio::time::Instant::now(), ..log.session };
     for name in ["a", "b", "c", "d", "e", "f"] {
         log.write(events(&[name]));
     }
-    let head = log.head();
-    log.others_write(events(&["g", "h"]));
-    Answer { under_way: sent_first, head, events: log.events[6..].to_vec() }.arrive();
+    log.receive(sent_first).arrive();
     assert_eq!(log.judge("z", 1), Some(log.mark(8)));
     for after in 1..=7 {
         assert_eq!(log.judge_as(between, &boundary("z"), After::Mark(log.mark(after))), None, "behind {after}");
@@ -260,7 +286,7 @@ fn answers_may_come_in_any_order_or_not_at_all() {
     log.write(events(&["a"]));
     let [first, second] = [&["b"], &["c"]].map(|names| log.commit(events(names)));
     second.arrive();
-    assert_eq!(log.judge("z", 1), None, "nothing is known behind it yet");
+    assert_eq!(log.judge("z", 1), Some(log.mark(1)), "nothing is known behind it yet");
     first.arrive();
     assert_eq!(log.judge("z", 1), Some(log.mark(3)));
     assert_eq!(log.judge("b", 1), None);
@@ -325,6 +351,43 @@ fn only_so_much_is_known() {
     assert_eq!(log.judge("z", log.head() - 1), Some(log.mark(log.head())));
 }
 
+#[test]
+fn a_batch_may_be_looked_at_as_if_the_one_under_way_were_written() {
+    let mut log = Log::new();
+    log.write(events(&["a", "b"]));
+    let head = log.mark(2);
+    let judge = |log: &Log, name: &str, after: u64| {
+        log.judge_behind(log.session, &boundary(name), After::Mark(log.mark(after)))
+    };
+    assert_eq!(judge(&log, "z", 2), (Judged::HeldUntil(head), None), "nothing is under way");
+    let first = log.send(events(&["c", "d"]));
+    let behind = Some(Behind { call: first.under_way.call(), head, events: 2 });
+    assert_eq!(judge(&log, "z", 1), (Judged::HeldBehind(head), behind));
+    assert_eq!(judge(&log, "z", 2), (Judged::HeldBehind(head), behind));
+    assert_eq!(judge(&log, "d", 2), (Judged::HeldUntil(head), behind), "it would be broken by that");
+    assert!(matches!(judge(&log, "b", 1), (Judged::Broken { position: 2, .. }, _)));
+    // In another session nothing is behind it; nor are two of them remembered.
+    let other = ServerSession { opened: log.session.opened - Duration::from_nanos(1), ..log.session };
+    log.session = other;
+    assert_eq!(log.judge_behind(other, &boundary("z"), After::Mark(head)).1, None);
+    let second = log.send(events(&["e"]));
+    assert_eq!(log.judge_behind(other, &boundary("z"), After::Mark(head)).1, None);
+    drop((first, second));
+}
+
+#[test]
+fn who_has_written_some_batches_without_others_is_likely_to_be_alone() {
+    let mut log = Log::new();
+    for n in 0..OURS {
+        assert!(!log.tail.is_ours(), "{n}");
+        log.write(vec![event("a")]);
+    }
+    assert!(log.tail.is_ours());
+    log.others_write(vec![event("b")]);
+    log.write(vec![event("a")]);
+    assert!(!log.tail.is_ours());
+}
+
 proptest! {
     /// What the server is not asked to look at has no match, whoever writes, and in whatever order the answers come.
     #[test]
@@ -344,9 +407,19 @@ proptest! {
             for (filter, after) in &conditions {
                 let after = after.index(log.events.len() + 1) as u64;
                 let Some(mark) = (after > 0).then(|| log.mark(after)) else { continue };
-                let until = match log.judge_all_as(log.session, filter, After::Mark(mark)) {
+                let (judged, behind) = log.judge_behind(log.session, filter, After::Mark(mark));
+                let until = match judged {
                     Judged::Unknown => continue,
                     Judged::HeldUntil(until) => until,
+                    Judged::HeldBehind(until) => {
+                        let behind = behind.expect("a batch");
+                        prop_assert_eq!(behind.head, until);
+                        if log.remembered == Some((behind.call, until)) {
+                            log.mark(until.position() + behind.events)
+                        } else {
+                            until
+                        }
+                    }
                     Judged::Broken { position, .. } => {
                         let breaks = |event: &NewEvent| filter.matches_subject(&Subject::from(event));
                         let first = log.events.iter().skip(usize::try_from(after).unwrap()).position(breaks);
