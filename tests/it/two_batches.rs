@@ -128,15 +128,17 @@ async fn who_is_behind_a_batch_that_gets_no_lock_is_told_that_he_was_not_written
     let (_database, router, store) = store().await;
     let lock = LogLock::take(&router).await;
     let limits = [Duration::from_secs(1), Duration::from_millis(600)];
-    let first = arrive(&store, 1, limits[0]);
-    LogLock::is_waited_for(&router).await;
-    // The first of these are sent behind it, and the others come too late for that.
-    let sent = arrive(&store, 100, limits[0]);
-    sleep(Duration::from_millis(50)).await;
-    let short = arrive(&store, 100, limits[1]);
-    for append in join_all(first.into_iter().chain(sent).chain(short)).await {
-        let error = append.unwrap().unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    // Some are sent behind the first one, but for those whose limit is shorter than the first one's wait.
+    for [sent, short] in [[100, 100], [0, 100]] {
+        let first = arrive(&store, 1, limits[0]);
+        LogLock::is_waited_for(&router).await;
+        let sent = arrive(&store, sent, limits[0]);
+        sleep(Duration::from_millis(50)).await;
+        let short = arrive(&store, short, limits[1]);
+        for (n, append) in join_all(first.into_iter().chain(sent).chain(short)).await.into_iter().enumerate() {
+            let error = append.unwrap().unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Timeout, "{n}: {}", error.report());
+        }
     }
     lock.release().await;
     all_are_written(arrive(&store, 1, LIMIT)).await;

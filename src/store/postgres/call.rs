@@ -72,7 +72,8 @@ impl Call<'_> {
         let behind = behind.and_then(|behind| HeldBehind::new(waiting, &columns, behind));
         let looked_up = (!ids.is_empty()).then_some(ids);
         let paths = keys.paths.as_deref().map(JsonText);
-        let lock_timeout_ms = i32::try_from(lock_timeout.as_millis()).unwrap_or(i32::MAX).max(1);
+        // Not earlier: who has no time left for another try would get one.
+        let lock_timeout_ms = i32::try_from(lock_timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX).max(1);
         let behind_call = behind.as_ref().map(|behind| &behind.call);
         let behind_positions = behind.as_ref().map(|behind| &behind.positions);
         let behind_ids = behind.as_ref().map(|behind| &behind.ids);
