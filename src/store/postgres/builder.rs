@@ -91,9 +91,9 @@ impl PostgresEventStoreBuilder {
 
     /// The most appends that go together. Defaults to 128.
     ///
-    /// Beyond it there is little left to share. A second batch is sent while the first is under way once half as many wait, or
-    /// appends of 64 events (`batch_events`, if that is less), and of those who come at once half are left to it; not
-    /// when both would have appends to fixed streams. Larger, and each waits longer for the others' work, with the log locked
+    /// Beyond it there is little left to share. A second batch is sent while the first is under way, over the same connection, once
+    /// half as many wait, or appends of 16 events (64 while other processes append as well; `batch_events`, if that is less),
+    /// and of those who come at once half are left to it; not when both would have appends to fixed streams. Larger, and each waits longer for the others' work, with the log locked
     /// for other processes; smaller, and more flushes of the WAL are waited for one after the other.
     pub fn batch_appends(mut self, appends: usize) -> Self {
         self.limits.batch_appends = appends.max(1);

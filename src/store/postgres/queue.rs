@@ -149,7 +149,7 @@ impl Queue {
     }
 
     /// Whether enough wait for a batch behind another one. Not if both would have appends to streams: who goes to a stream may
-    /// expect the version that one before it leaves, and which of two batches is first is settled by the server. Nor if
+    /// expect the version that one before it leaves, and which of two batches is sent first is settled by nobody. Nor if
     /// somebody's limit would run out while the one before still waits for the log's lock: who has not been sent can be
     /// told so, and who has been cannot.
     pub(super) fn is_worth_a_batch(&self, limits: &GroupLimits) -> bool {
