@@ -120,6 +120,12 @@ BEGIN
     done := set_config('lock_timeout', lock_timeout_ms::text, true) || set_config('jit', 'off', true)
         || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true);
 
+    -- Nobody else changes what the session remembers, so this needs no lock.
+    IF behind = current_setting('mainstem.written', true) THEN
+        after_positions := behind_positions;
+        after_ids := behind_ids;
+    END IF;
+
     -- A condition on the whole log holds up to its head if no event has its tags, as for whatever is new. That is looked up
     -- without the lock, so that nobody waits for it, behind the head: a newer snapshot has all events up to there.
     IF whole_tags IS NOT NULL THEN
@@ -147,11 +153,6 @@ BEGIN
     positions := pg_catalog.array_fill(NULL::bigint, ARRAY[count]);
     types := outcomes;
     versions := CASE WHEN streams IS NOT NULL THEN positions END;
-
-    IF behind = current_setting('mainstem.written', true) THEN
-        after_positions := behind_positions;
-        after_ids := behind_ids;
-    END IF;
 
     IF looked_up IS NOT NULL THEN
         looked_up := ARRAY(SELECT e.id FROM "mainstem"."events" e WHERE e.id = ANY (looked_up));

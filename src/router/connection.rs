@@ -52,8 +52,8 @@ pub(super) struct Connection {
     told: Arc<Told>,
     /// Calls whose answer has not come.
     pending: AtomicUsize,
-    /// Whether one of them must not be cancelled.
-    keep: AtomicBool,
+    /// Those of them that are appends, and must not be cancelled.
+    appends: AtomicUsize,
     reset: Arc<Reset>,
     /// Whether the server has said that it ends the session.
     has_ended: AtomicBool,
@@ -115,7 +115,7 @@ impl Connection {
             types: Mutex::new(StatementCache::new(settings.statements)),
             told,
             pending: AtomicUsize::new(0),
-            keep: AtomicBool::new(false),
+            appends: AtomicUsize::new(0),
             reset,
             has_ended: AtomicBool::new(false),
             planned_once: AtomicBool::new(false),
@@ -168,8 +168,9 @@ impl Connection {
         &self.pending
     }
 
-    pub(super) fn keep(&self, keep: bool) {
-        self.keep.store(keep, Ordering::Relaxed);
+    /// See the field.
+    pub(super) fn appends(&self) -> &AtomicUsize {
+        &self.appends
     }
 
     /// How many commits did not wait for their standby to the end.
@@ -304,7 +305,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Drop for Connection {
     fn drop(&mut self) {
         let abandoned = self.pending.load(Ordering::Acquire) > 0;
-        let is_cancelled = abandoned && !self.keep.load(Ordering::Relaxed);
+        let is_cancelled = abandoned && self.appends.load(Ordering::Acquire) == 0;
         // The server would go on working for nobody, and `max_connections` would be no limit to that.
         if is_cancelled && let Ok(runtime) = Handle::try_current() {
             let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());

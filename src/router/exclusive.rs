@@ -9,7 +9,6 @@ use super::{
     Deadline, Lease,
     connection::Planning,
     failure::{self, Effect},
-    held::Held,
 };
 use crate::error::{Cause, Error, ErrorKind};
 
@@ -31,10 +30,6 @@ impl Lease {
         self.plan(Planning::ByTheServer);
         let Some(held) = &mut self.held else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
         held.pending().fetch_add(1, Ordering::AcqRel);
-        if let Held::Own(connection) = held {
-            // It may have carried an append before.
-            connection.keep(false);
-        }
         let outcome = timeout_at(deadline.at(), work(held.client_mut())).await;
         let Ok(outcome) = outcome else { return Err(named(failure::on_deadline(deadline, Effect::Read))) };
         held.pending().fetch_sub(1, Ordering::AcqRel);

@@ -213,21 +213,21 @@ impl Lease {
             return Err(Failed::refused(named(Error::new(ErrorKind::Unavailable, message))));
         }
         let started = Instant::now();
-        let others = held.pending().fetch_add(1, Ordering::AcqRel);
         let mut unreplicated = 0;
         if let Held::Own(connection) = held {
-            // An append that is under way is not cancelled because of what is sent behind it.
-            if others == 0 || effect == Effect::Append {
-                connection.keep(effect == Effect::Append);
-            }
+            connection.appends().fetch_add(usize::from(effect == Effect::Append), Ordering::AcqRel);
             unreplicated = connection.unreplicated();
         }
+        held.pending().fetch_add(1, Ordering::AcqRel);
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
             self.node.handle().was_silent();
             return Err(Failed::timed_out(named(failure::on_deadline(deadline, effect))));
         };
         if !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             held.pending().fetch_sub(1, Ordering::AcqRel);
+            if let Held::Own(connection) = held {
+                connection.appends().fetch_sub(usize::from(effect == Effect::Append), Ordering::AcqRel);
+            }
         }
         if let Held::Own(connection) = held {
             // Of a connection that is lost the call itself tells more.

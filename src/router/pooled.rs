@@ -45,7 +45,7 @@ impl Lease {
     }
 
     /// Whether a pooler is between us and the server.
-    pub(super) fn is_pooled(&self) -> bool {
+    pub(crate) fn is_pooled(&self) -> bool {
         matches!(self.held(), Held::Own(connection) if connection.is_pooled())
     }
 

@@ -248,6 +248,17 @@ async fn a_session_remembers_the_call_that_it_has_written_whole_and_the_head_tha
     assert_eq!(outcome(&client, append(&calls[3], 1, &second, 3)).await, conflict, "there was one since");
     assert_eq!(written().await.as_deref(), Some(""), "what is refused is not written");
     assert_eq!(outcome(&client, append(&calls[4], 1, "", 3)).await, conflict, "that says nothing of what it is behind");
+
+    // Conditions on the whole log are looked up all the same, also in a log that is too long to be judged under the lock.
+    let store = PostgresEventStore::new(&router);
+    store.append((0..1100).map(|_| event("B", json!({}))), AppendCondition::none()).await.unwrap();
+    assert_eq!(outcome(&client, append(&calls[5], 1103, "", 0)).await, None);
+    let remembered = written().await.unwrap();
+    assert!(remembered.starts_with(&calls[5]), "{remembered}");
+    let whole = append(&calls[0], 0, &remembered, 0)
+        .replace("NULL, NULL, NULL, NULL, 1000", "NULL, NULL, ARRAY[1], ARRAY['{new}'], 1000");
+    assert!(whole.contains("{new}"));
+    assert_eq!(outcome(&client, whole).await, None);
 }
 
 /// Whoever may create in a schema of the caller's path could otherwise answer for PostgreSQL: a function for just these

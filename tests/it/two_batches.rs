@@ -1,6 +1,13 @@
 //! A second batch behind the one that is under way: when there is one, and what it must not change.
 
-use std::{future::IntoFuture, time::Duration};
+use std::{
+    future::IntoFuture,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::join_all;
 use mainstem::{
@@ -119,6 +126,87 @@ async fn what_others_write_before_the_batch_that_another_one_is_behind_is_looked
             }
         }
     }
+    store.close().await;
+}
+
+/// Has the append procedure count: a part of its text is followed by a step of the sequence.
+async fn count(router: &Router, sequence: &str, part: &str) {
+    let client = router.client().await.unwrap();
+    let source = "SELECT pg_get_functiondef('mainstem.events_append_1'::regproc)";
+    let source: String = client.query_one(source, &[]).await.unwrap().get(0);
+    assert!(source.contains(part));
+    let counting = source.replace(part, &format!("{part} done := nextval('public.{sequence}')::text;"));
+    client.batch_execute(&format!("CREATE SEQUENCE public.{sequence}; {counting}")).await.unwrap();
+}
+
+async fn counted(router: &Router, sequence: &str) -> i64 {
+    let sql = format!("SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.{sequence}");
+    router.client().await.unwrap().query_one(&sql, &[]).await.unwrap().get(0)
+}
+
+/// The client knows what the session remembers of the batch before: its conditions need not be judged under the lock.
+#[tokio::test]
+async fn what_is_sent_behind_a_batch_is_looked_at_as_if_that_were_written() {
+    let (_database, router, store) = store().await;
+    count(&router, "taken_over", "after_positions := behind_positions;").await;
+    for _ in 0..10 {
+        all_are_written(arrive(&store, 1, LIMIT)).await;
+    }
+    let head = store.append(in_boundary("ours"), AppendCondition::none()).await.unwrap().last();
+    let lock = LogLock::take(&router).await;
+    let first = arrive(&store, 1, LIMIT);
+    LogLock::is_waited_for(&router).await;
+    let behind = (0..20).map(|n| {
+        let condition = AppendCondition::fail_if_events_match(boundary(&n.to_string())).after(head);
+        tokio::spawn(store.append(in_boundary("ours"), condition).into_future())
+    });
+    let behind: Vec<_> = behind.collect();
+    sleep(Duration::from_millis(50)).await;
+    assert_eq!(counted(&router, "taken_over").await, 0);
+    lock.release().await;
+    all_are_written(first.into_iter().chain(behind)).await;
+    assert_eq!(counted(&router, "taken_over").await, 1);
+    store.close().await;
+}
+
+/// Two batches take turns, and somebody takes the lock for longer than anybody waits. They are not sent again and again.
+#[tokio::test]
+async fn while_the_lock_is_not_to_be_had_there_are_few_calls_and_everybody_is_told_in_time() {
+    let (_database, router, store) = store().await;
+    count(&router, "calls", "BEGIN\n").await;
+    let limit = Duration::from_secs(2);
+    let over = Arc::new(AtomicBool::new(false));
+    let busy = (0..64).map(|n| {
+        let (store, over) = (store.clone(), Arc::clone(&over));
+        tokio::spawn(async move {
+            let (mut written, mut errors) = (0, Vec::new());
+            while !over.load(Ordering::Relaxed) {
+                let append = store.append(in_boundary(&n.to_string()), AppendCondition::none());
+                match append.timeout(limit).into_future().await {
+                    Ok(_) => written += 1,
+                    Err(error) => errors.push(error),
+                }
+            }
+            (written, errors)
+        })
+    });
+    let busy: Vec<_> = busy.collect();
+    sleep(Duration::from_millis(500)).await;
+    let lock = LogLock::take(&router).await;
+    let before = counted(&router, "calls").await;
+    sleep(limit * 9 / 10).await;
+    let calls = counted(&router, "calls").await - before;
+    over.store(true, Ordering::Relaxed);
+    lock.release().await;
+    let (mut written, mut errors) = (0, Vec::new());
+    for task in busy {
+        let (amount, failed) = task.await.unwrap();
+        written += amount;
+        errors.extend(failed);
+    }
+    assert!(written > 64, "{written}");
+    assert!(calls <= 8, "{calls}");
+    assert!(errors.iter().all(|error| error.kind() == ErrorKind::Timeout), "{errors:?}");
     store.close().await;
 }
 

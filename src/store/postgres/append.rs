@@ -91,8 +91,8 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
     while let Some(deadline) = drain.next() {
         let asking = drain.next_number();
         let held = match lease.take() {
-            Some(held) => held,
-            None => match store.group.lease(&store.router, deadline).await {
+            Some(held) if !held.is_closed() => held,
+            _ => match store.group.lease(&store.router, deadline).await {
                 Ok(held) => held,
                 Err(_) if drain.leave() => return,
                 // Those who came meanwhile have not asked yet.
@@ -106,12 +106,8 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
         store.known.unmerged.room(deadline).await;
         gather(&drain).await;
         let usable = commit(&store, &held, &mut drain).await;
-        drain.connected(usable);
-        if usable {
-            lease = Some(held);
-        } else {
-            store.group.give_up(&held).await;
-        }
+        lease = store.group.keep_lease(held, usable);
+        drain.connected(lease.is_some());
     }
 }
 
@@ -124,6 +120,9 @@ async fn gather(drain: &Drain) {
         tokio::task::yield_now().await;
     }
 }
+
+/// `lock_not_available`.
+const NO_LOCK: &str = "55P03";
 
 /// Sends one batch and answers it; whether the connection can still be used.
 async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) -> bool {
@@ -154,6 +153,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         let call = Call { waiting: sent, ids: &ids, lock_timeout, name: under_way.call(), behind: behind.take() };
         let outcome = call.send(&store.log.append, lease, deadline).await;
         waiting = drain.sent();
+        drain.had_lock(outcome.as_ref().err().and_then(Error::sqlstate) != Some(NO_LOCK));
         match outcome {
             Ok(Answers { verdicts, known, lsn }) => {
                 let (system, place) = lease.written(lsn);
@@ -177,7 +177,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
                 }
                 told = Some((server, known));
             }
-            Err(error) if error.sqlstate() == Some("55P03") => {
+            Err(error) if error.sqlstate() == Some(NO_LOCK) => {
                 // For some it was time to give up; the others have more.
                 let now = Instant::now();
                 let (late, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.lock_until <= now);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// More than can be sent together is looked at for a batch, since some may have to be put off.
-const LOOK_AHEAD: usize = 2;
+pub(super) const LOOK_AHEAD: usize = 2;
 
 /// The share of a call's limit that is spent waiting for the log's lock, so that its error is there before the limit makes
 /// the outcome unknown.
@@ -177,10 +177,15 @@ impl Drain {
             one.lock_until = now + one.deadline.remaining().mul_f64(LOCK_SHARE);
         }
         self.sent = waiting;
-        let mut queue = self.group.queue();
-        let lock_timeout = first.mul_f64(if queue.is_behind() { SHARE_BEHIND } else { LOCK_SHARE });
-        queue.send(lock_timeout);
+        let share = self.under_way.as_ref().map_or(LOCK_SHARE, |batch| batch.lock_share);
+        let lock_timeout = first.mul_f64(share);
+        self.group.queue().waits_for_lock(lock_timeout);
         (&self.sent, lock_timeout)
+    }
+
+    /// Notes whether what was sent has had the log's lock.
+    pub(super) fn had_lock(&self, had: bool) {
+        self.group.queue().had_no_lock = !had;
     }
 
     /// Those who were under way, for their answers.

@@ -50,8 +50,9 @@ pub(super) struct Server {
 pub(super) struct Group {
     pub(super) limits: GroupLimits,
     queue: Mutex<Queue>,
-    /// The connection that the drains share.
-    lease: AsyncMutex<Weak<Lease>>,
+    /// The connection that the drains share, and the right to see to it that there is one.
+    lease: Mutex<Weak<Lease>>,
+    connecting: AsyncMutex<()>,
     pub(super) idle: Notify,
     /// Who judges a long way back takes a connection for a while. Without a bound, many of them would take all, and the drain
     /// would get none.
@@ -113,7 +114,8 @@ impl Group {
         Self {
             limits,
             queue: Mutex::default(),
-            lease: AsyncMutex::default(),
+            lease: Mutex::default(),
+            connecting: AsyncMutex::default(),
             idle: Notify::new(),
             judges,
             #[cfg(feature = "metrics")]
@@ -122,27 +124,40 @@ impl Group {
     }
 
     /// The connection that all batches go over while there are any: what is sent in one session is done in its order, one right
-    /// behind the other.
+    /// behind the other. Behind a pooler that is not so, and nothing may be sent to it behind an answer that is to come: there each
+    /// drain has one of its own.
     pub(super) async fn lease(&self, router: &Router, deadline: Deadline) -> Result<Arc<Lease>> {
-        let Ok(mut shared) = timeout_at(deadline.at(), self.lease.lock()).await else {
+        let Ok(_connecting) = timeout_at(deadline.at(), self.connecting.lock()).await else {
             let message =
                 format!("the limit of {:?} ran out before there was a connection; nothing was sent", deadline.limit());
             return Err(Error::new(ErrorKind::Timeout, message));
         };
-        if let Some(lease) = shared.upgrade() {
+        let shared = self.shared_lease().upgrade();
+        if let Some(lease) = shared.filter(|lease| !lease.is_closed()) {
             return Ok(lease);
         }
         let lease = Arc::new(router.lease_primary(deadline).await?);
-        *shared = Arc::downgrade(&lease);
+        let is_pooled = lease.is_pooled();
+        self.queue().is_pooled = is_pooled;
+        if !is_pooled {
+            *self.shared_lease() = Arc::downgrade(&lease);
+        }
         Ok(lease)
     }
 
-    /// The next batch goes over another connection.
-    pub(super) async fn give_up(&self, lease: &Arc<Lease>) {
-        let mut shared = self.lease.lock().await;
-        if std::ptr::eq(shared.as_ptr(), Arc::as_ptr(lease)) {
+    /// The connection after a batch, if the next one may go over it as well.
+    pub(super) fn keep_lease(&self, lease: Arc<Lease>, is_usable: bool) -> Option<Arc<Lease>> {
+        let mut shared = self.shared_lease();
+        let is_shared = std::ptr::eq(shared.as_ptr(), Arc::as_ptr(&lease));
+        if is_shared && !is_usable {
             *shared = Weak::new();
         }
+        // One that another drain has given up is not used again.
+        (is_usable && (is_shared || lease.is_pooled())).then_some(lease)
+    }
+
+    fn shared_lease(&self) -> MutexGuard<'_, Weak<Lease>> {
+        self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The right to judge before the lock, held until it is dropped.

@@ -6,7 +6,7 @@ use tokio::time::Instant;
 
 use super::{
     GroupLimits,
-    drain::SHARE_BEHIND,
+    drain::{LOCK_SHARE, LOOK_AHEAD, SHARE_BEHIND},
     group::{GIVEN_UP, Waiting},
 };
 
@@ -43,8 +43,12 @@ pub(super) struct Queue {
     has_a_half_left: bool,
     /// Whether other processes write as well, as far as can be told.
     pub(super) is_shared: bool,
+    /// Whether each drain has a connection of its own, since a pooler takes a session back between two statements.
+    pub(super) is_pooled: bool,
     /// Until when batches that are under way may wait for the log's lock.
     lock_until: Option<Instant>,
+    /// Whether the last one that was answered did not get it.
+    pub(super) had_no_lock: bool,
     pub(super) closed: bool,
 }
 
@@ -145,37 +149,36 @@ impl Queue {
 
     /// Whether there is room for another drain, and enough wait for a batch behind the one that is under way.
     pub(super) fn is_worth_a_drain(&self, limits: &GroupLimits) -> bool {
-        self.drains < BATCHES && self.is_worth_a_batch(limits)
+        self.drains < BATCHES && !self.is_pooled && self.is_worth_a_batch(limits)
     }
 
     /// Whether enough wait for a batch behind another one. Not if both would have appends to streams: who goes to a stream may
     /// expect the version that one before it leaves, and which of two batches is sent first is settled by nobody. Nor if
     /// somebody's limit would run out while the one before still waits for the log's lock: who has not been sent can be
-    /// told so, and who has been cannot.
+    /// told so, and who has been cannot. Nor when the lock is not to be had.
     pub(super) fn is_worth_a_batch(&self, limits: &GroupLimits) -> bool {
         let may_be_out_of_order = self.load.streams > 0 && self.streams_under_way > 0;
-        !may_be_out_of_order && self.load.is_worth_a_batch(limits, self.worth()) && self.all_have_time()
+        !may_be_out_of_order
+            && !self.had_no_lock
+            && self.load.is_worth_a_batch(limits, self.worth())
+            && self.all_have_time(limits)
     }
 
     fn worth(&self) -> usize {
-        if self.is_shared { WORTH_A_TURN } else { WORTH_A_BATCH }
+        if self.is_shared || self.is_pooled { WORTH_A_TURN } else { WORTH_A_BATCH }
     }
 
-    fn all_have_time(&self) -> bool {
-        let Some(until) = self.lock_until.filter(|_| self.under_way > 0) else { return true };
-        self.waiting.iter().all(|one| until + one.deadline.remaining().mul_f64(SHARE_BEHIND) < one.deadline.at())
+    /// Of those who would be taken.
+    fn all_have_time(&self, limits: &GroupLimits) -> bool {
+        let Some(until) = self.lock_until.filter(|_| self.under_way > 0 && !self.is_pooled) else { return true };
+        let next = self.waiting.iter().take(limits.batch_appends * LOOK_AHEAD);
+        next.filter(|one| !one.stage.is(GIVEN_UP))
+            .all(|one| until + one.deadline.remaining().mul_f64(SHARE_BEHIND) < one.deadline.at())
     }
 
-    /// Notes that a batch has been sent, which may wait for the log's lock for so long; how long it may if it is behind
-    /// another one.
-    pub(super) fn send(&mut self, lock_timeout: Duration) {
-        let until = Instant::now() + lock_timeout;
-        self.lock_until = self.lock_until.max(Some(until));
-    }
-
-    /// Whether a batch that is sent now is behind another one.
-    pub(super) fn is_behind(&self) -> bool {
-        self.under_way > 1
+    /// Notes that something is sent that may wait for the log's lock for so long.
+    pub(super) fn waits_for_lock(&mut self, lock_timeout: Duration) {
+        self.lock_until = self.lock_until.max(Some(Instant::now() + lock_timeout));
     }
 
     /// Takes those of whom a batch may be made, at most so many appends, for a drain whose batch is under way from now on. None, if
@@ -190,12 +193,17 @@ impl Queue {
         let amount = half.unwrap_or_else(|| self.first_within(limits.batch_events, limits.batch_bytes)).min(most);
         let waiting = self.remove_first(amount);
         let streams = Load::of(&waiting).streams;
+        let is_behind = self.under_way > 0 && !self.is_pooled;
         if self.under_way == 0 {
             self.lock_until = None;
         }
+        let lock_share = if is_behind { SHARE_BEHIND } else { LOCK_SHARE };
+        // Who is sent, and how long that waits, is settled in a moment; until then nobody is to rely on less.
+        let longest = waiting.iter().map(|one| one.deadline.remaining()).max().unwrap_or_default();
+        self.waits_for_lock(longest.mul_f64(lock_share));
         self.under_way += 1;
         self.streams_under_way += streams;
-        Taken { waiting, under_way: Some(UnderWay { streams }) }
+        Taken { waiting, under_way: Some(UnderWay { streams, lock_share }) }
     }
 
     /// A drain has ended.
@@ -215,7 +223,7 @@ impl Queue {
     /// the server has written the first. Not again before somebody has come for the last half that was left: who is to do that may
     /// not run any more.
     fn half(&self, limits: &GroupLimits) -> Option<usize> {
-        if self.under_way > 0 || self.has_a_half_left || self.load.streams > 0 {
+        if self.under_way > 0 || self.has_a_half_left || self.load.streams > 0 || self.had_no_lock {
             return None;
         }
         let [events, bytes] = [self.load.events, self.load.bytes].map(|all| all.div_ceil(2));
@@ -248,6 +256,8 @@ pub(super) struct Taken {
 #[derive(Debug)]
 pub(super) struct UnderWay {
     streams: usize,
+    /// The share of a limit that it may wait for the log's lock.
+    pub(super) lock_share: f64,
 }
 
 #[cfg(test)]
@@ -281,6 +291,10 @@ mod tests {
 
     fn take(queue: &mut Queue) -> Taken {
         queue.take_batch(&GroupLimits::default(), usize::MAX)
+    }
+
+    fn share(taken: &Taken) -> f64 {
+        taken.under_way.as_ref().expect("it is under way").lock_share
     }
 
     fn end(queue: &mut Queue, taken: Taken) {
@@ -359,8 +373,9 @@ mod tests {
         };
         let mut queue = queue(ones(20));
         let first = take(&mut queue);
-        assert!(!queue.is_behind());
-        queue.send(Duration::from_secs(8));
+        assert_eq!(share(&first), LOCK_SHARE);
+        queue.lock_until = None;
+        queue.waits_for_lock(Duration::from_secs(8));
         queue.put_back((0..20).map(|_| with_limit(10)).collect());
         assert!(queue.is_worth_a_batch(&limits), "there is a second left, and another one for the answer");
         queue.push(with_limit(8));
@@ -370,9 +385,37 @@ mod tests {
         tokio::time::advance(Duration::from_secs(1)).await;
         end(&mut queue, first);
         let next = take(&mut queue);
-        assert_eq!(next.waiting.len(), 21);
-        queue.push(with_limit(8));
-        assert!(queue.all_have_time(), "that was the batch before");
+        assert_eq!((next.waiting.len(), share(&next)), (21, LOCK_SHARE));
+        queue.put_back((0..16).map(|_| with_limit(10)).collect());
+        let behind = take(&mut queue);
+        assert_eq!((behind.waiting.len(), share(&behind)), (16, SHARE_BEHIND), "of the one before nothing is left");
+    }
+
+    #[test]
+    fn nobody_is_sent_behind_another_one_while_the_lock_is_not_to_be_had() {
+        let limits = GroupLimits::default();
+        let mut queue = queue(ones(20));
+        let first = take(&mut queue);
+        queue.put_back(ones(64).collect());
+        assert!(queue.is_worth_a_batch(&limits));
+        queue.had_no_lock = true;
+        assert!(!queue.is_worth_a_batch(&limits) && take(&mut queue).waiting.is_empty());
+        end(&mut queue, first);
+        let all = take(&mut queue);
+        assert_eq!((all.waiting.len(), share(&all)), (64, LOCK_SHARE), "nor in halves");
+    }
+
+    #[test]
+    fn behind_a_pooler_no_batch_is_behind_another_one() {
+        let limits = GroupLimits::default();
+        let mut queue = queue(ones(64));
+        queue.is_pooled = true;
+        assert!(!queue.is_worth_a_drain(&limits));
+        let all = take(&mut queue);
+        assert_eq!(all.waiting.len(), 64);
+        // There may be a second drain all the same, from before that was known.
+        queue.put_back(ones(64).collect());
+        assert_eq!(share(&take(&mut queue)), LOCK_SHARE);
     }
 
     #[test]

@@ -108,6 +108,8 @@ struct Written {
     /// The last position of each key, in the newer half of the events and in the older one.
     newer: Keys,
     older: Keys,
+    /// How many batches follow each other without anybody else's between them.
+    in_a_row: usize,
     /// The batches that have no answer yet,
     under_way: Vec<Sent>,
     /// and what others behind them have written.
@@ -164,7 +166,7 @@ impl Tail {
 
     /// Whether nobody else has written for some batches.
     pub(super) fn is_ours(&self) -> bool {
-        self.written().batches.len() >= OURS
+        self.written().in_a_row >= OURS
     }
 
     /// Forgets all: the log is not what it seemed.
@@ -281,11 +283,13 @@ impl Written {
     fn add(&mut self, batch: &Batch) {
         if self.head() != batch.head || self.server != batch.session.server {
             self.begin_behind(batch.head);
+            self.in_a_row = 0;
             self.server = batch.session.server;
         }
         for (_, sent) in self.batches.iter_mut().rev().take_while(|(_, sent)| *sent > batch.sent) {
             *sent = batch.sent;
         }
+        self.in_a_row += 1;
         self.batches.push_back((batch.head + 1, batch.sent));
         let mut first = batch.head + 1;
         for append in &batch.appends {
