@@ -1,15 +1,12 @@
+mod random;
+
 use std::{sync::Arc, time::Duration};
 
-use proptest::{collection::vec, prelude::*};
 use serde_json::json;
 
 use super::{Behind, COMPARED, Judged, KEPT_BYTES, KEYS, OURS, ServerSession, Tail, UnderWay};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
-    filter::{
-        Subject,
-        tests::model::{filters, new_events},
-    },
     store::{AppendRequest, condition::After, postgres::prepared::Prepared},
 };
 
@@ -386,52 +383,4 @@ fn who_has_written_some_batches_without_others_is_likely_to_be_alone() {
     log.others_write(vec![event("b")]);
     log.write(vec![event("a")]);
     assert!(!log.tail.is_ours());
-}
-
-proptest! {
-    /// What the server is not asked to look at has no match, whoever writes, and in whatever order the answers come.
-    #[test]
-    fn nothing_that_is_passed_over_matches_and_what_is_called_broken_is(
-        steps in vec((0..4_u8, vec(new_events(), 1..4)), 1..12),
-        conditions in vec((filters(), any::<prop::sample::Index>()), 8),
-    ) {
-        let mut log = Log::new();
-        let mut under_way = Vec::new();
-        for (how, events) in steps {
-            match how {
-                0 => log.others_write(events),
-                1 => under_way.push(log.commit(events)),
-                2 => log.write(events),
-                _ => under_way.pop().into_iter().for_each(Answer::arrive),
-            }
-            for (filter, after) in &conditions {
-                let after = after.index(log.events.len() + 1) as u64;
-                let Some(mark) = (after > 0).then(|| log.mark(after)) else { continue };
-                let (judged, behind) = log.judge_behind(log.session, filter, After::Mark(mark));
-                let until = match judged {
-                    Judged::Unknown => continue,
-                    Judged::HeldUntil(until) => until,
-                    Judged::HeldBehind(until) => {
-                        let behind = behind.expect("a batch");
-                        prop_assert_eq!(behind.head, until);
-                        if log.remembered == Some((behind.call, until)) {
-                            log.mark(until.position() + behind.events)
-                        } else {
-                            until
-                        }
-                    }
-                    Judged::Broken { position, .. } => {
-                        let breaks = |event: &NewEvent| filter.matches_subject(&Subject::from(event));
-                        let first = log.events.iter().skip(usize::try_from(after).unwrap()).position(breaks);
-                        prop_assert_eq!(first.map(|first| after + first as u64 + 1), Some(position), "{:?}", filter);
-                        continue;
-                    }
-                };
-                prop_assert_eq!(until, log.mark(until.position()));
-                for passed_over in &log.events[usize::try_from(after).unwrap()..usize::try_from(until.position()).unwrap()] {
-                    prop_assert!(!filter.matches_subject(&Subject::from(passed_over)), "{:?} {:?}", filter, passed_over);
-                }
-            }
-        }
-    }
 }
