@@ -46,7 +46,6 @@ pub(crate) struct Library {
     pub(crate) store: PostgresEventStore,
     pub(crate) nodes: Nodes,
     desk: Desk,
-    projections: Projections,
     key: TokenKey,
 }
 
@@ -58,12 +57,12 @@ impl Library {
         store.migrate().timeout(START).await?;
         // The projection reads where it writes: a replica that is held would hold it, too.
         let projections = Projections::builder(&store).consistency(Consistency::Strong).with(Shelf)?.start();
-        let desk = Desk::new(&store);
+        let desk = Desk::new(&store, projections);
         desk.furnish(&TITLES, &NAMES).await?;
         nodes.wait_until_caught_up().await?;
         // Of a secret that all instances know. This one is in a public repository.
         let key = TokenKey::new("a secret of the example, known to all")?;
-        Ok(Arc::new(Self { store, nodes, desk, projections, key }))
+        Ok(Arc::new(Self { store, nodes, desk, key }))
     }
 
     pub(crate) async fn close(&self) -> Result {
@@ -151,7 +150,7 @@ async fn show(State(library): State<Arc<Library>>, Query(view): Query<View>) -> 
     let (journal, conflicts) = library.desk.journal.entries();
     let (nodes, replays) = (library.store.router().snapshot().nodes, library.nodes.replays().await);
     let can_delay = library.nodes.can_delay();
-    let projection = library.projections.progress();
+    let projection = library.desk.projections.progress();
     let page = Page { view, desk, room, journal, conflicts, nodes, replays, can_delay, projection };
     Html(page::render(&page).into_string())
 }

@@ -7,7 +7,7 @@ use std::{
 
 use mainstem::{
     Appended, Attempts, Command, CommandError, CommandExecutor, Consistency, Outcome, PostgresEventStore, PrimaryState,
-    Role, Scope, Token, current_session,
+    Projections, Role, Scope, Token, current_session,
 };
 
 use super::{
@@ -29,14 +29,15 @@ pub(crate) struct Desk {
     executor: CommandExecutor,
     /// Decides on what a replica shows; the append finds out when that is the past.
     replica_first: CommandExecutor,
+    pub(crate) projections: Projections,
     pub(crate) journal: Journal,
 }
 
 impl Desk {
-    pub(crate) fn new(store: &PostgresEventStore) -> Self {
+    pub(crate) fn new(store: &PostgresEventStore, projections: Projections) -> Self {
         let executor = || CommandExecutor::new(store.clone()).timeout(LIMIT);
         let replica_first = executor().first_read(Consistency::Eventual);
-        Self { store: store.clone(), executor: executor(), replica_first, journal: Journal::default() }
+        Self { store: store.clone(), executor: executor(), replica_first, projections, journal: Journal::default() }
     }
 
     /// What there is to begin with. Where it is there already, nothing happens.
@@ -149,7 +150,7 @@ impl Desk {
         if let Some(session) = current_session() {
             session.see(appended.token());
         }
-        self.store.consumer_control(Shelf::NAME).handled(appended.last()).timeout(PROJECTED).await?;
+        self.projections.projected(Shelf::NAME, appended.last()).timeout(PROJECTED).await?;
         let token = self.place().await?;
         if let Some(session) = current_session() {
             session.see(&token);
