@@ -47,18 +47,22 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     IN streams           text[],
     IN stream_versions   bigint[],
     -- What the conditions of a batch look for. An event that has none of an append's values at the places that these
-    -- numbers stand for cannot match its items: 0 its tags, -1 its type, -2 any event has it, null; n the n-th path.
+    -- numbers stand for cannot match its items: 0 its tags, -1 its type, -2 any event has it, null; n what is at the n-th
+    -- path of its payload, -2 - n of its metadata.
     IN key_appends       int4[],
     IN key_places        int4[],
-    IN key_values        jsonb[],
-    -- Paths: arrays of texts, of which the first is 'payload' or 'metadata'.
-    IN paths             jsonb,
+    -- an array of JSON, as text: nobody looks into it unless somebody else has written;
+    IN key_values        text,
+    -- each an array of texts, as text like `new_tags`.
+    IN payload_paths     text[],
+    IN metadata_paths    text[],
     -- Of conditions on the whole log, all of whose items have tags: whose item it is, and its tags, as text like `new_tags`.
     -- If no event has all tags of one of an append's items, none matches it. NULL for none.
     IN whole_appends     int4[],
     IN whole_tags        text[],
-    -- How long to wait for the lock, in milliseconds.
+    -- How long to wait for the lock, in milliseconds, and whether somebody else is likely to have it.
     IN lock_timeout_ms   int4,
+    IN crowded           bool,
     -- What this call is remembered as by its session, once all that it brings is written. (NULL for nothing.)
     IN call_id           uuid,
     -- The call before it, of which the client had no answer yet: its id, the head that it found and the id of the event there. If that
@@ -88,18 +92,17 @@ DECLARE
     count          int4   := pg_catalog.cardinality(after_positions);
     amount         int4   := pg_catalog.cardinality(new_ids);
     head_id        uuid;
-    since          bigint;
-    unfit          bool;
-    searched       bigint;
-    with_tags      int4[];
-    one_append     int4;
-    item_list      jsonb;
+    since          bigint; unfit bool;
+    searched       bigint; with_tags int4[]; one_append int4;
+    hashes         int4[];
+    some_in_common bool;
+    -- Whether this look is the one under the lock, and the head that the one before it has found.
+    locked         bool   := NOT coalesce(crowded, false) OR key_appends IS NULL;
+    looked_until   bigint;
     refused        bool   := false;
     first          bigint;
     last_version   bigint;
-    size           int4;
-    next_event     int4   := 1;
-    place          int4;
+    size           int4; place int4; next_event int4 := 1;
     -- The last version of each stream of the batch.
     known_streams  text[]   := '{}';
     known_versions bigint[] := '{}';
@@ -113,10 +116,9 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state',
                   HINT = 'set default_transaction_isolation to ''read committed'' for the role that appends';
     END IF;
-    -- Every statement here takes a few rows by an index, whatever the arguments are. So its plan can be made once: the
-    -- planner would otherwise plan the search for the ids each time, which takes longer than the search. Made while the
-    -- log is nearly empty, that plan must not be a scan of the whole table.
-    -- (Assignments, since PERFORM would run the executor for each.)
+    -- Every statement here takes a few rows by an index, whatever the arguments are. So its plan can be made once: to plan the
+    -- search for the ids each time would take longer than the search. Made while the log is nearly empty, that plan must not be
+    -- a scan of the whole table. (Assignments, since PERFORM would run the executor for each.)
     done := set_config('lock_timeout', lock_timeout_ms::text, true) || set_config('jit', 'off', true)
         || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true);
 
@@ -129,180 +131,203 @@ BEGIN
     -- A condition on the whole log holds up to its head if no event has its tags, as for whatever is new. That is looked up
     -- without the lock, so that nobody waits for it, behind the head: a newer snapshot has all events up to there.
     IF whole_tags IS NOT NULL THEN
-        SELECT e.position INTO searched FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1;
-        searched := coalesce(searched, 0);
+        searched := coalesce((SELECT e.position FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1), 0);
         with_tags := ARRAY(
             SELECT w.append FROM unnest(whole_appends, whole_tags) AS w(append, tags)
             WHERE EXISTS (SELECT FROM "mainstem"."events" e
                           WHERE e.tags OPERATOR(pg_catalog.@>) w.tags::text[] AND e.tags OPERATOR(pg_catalog.<>) '{}'));
         FOREACH one_append IN ARRAY whole_appends LOOP
-            IF one_append <> ALL (with_tags) THEN
-                after_positions[one_append] := searched;
-            END IF;
+            CONTINUE WHEN one_append = ANY (with_tags);
+            after_positions[one_append] := searched;
         END LOOP;
     END IF;
 
-    -- One lock per log. The table's oid, moved into the range of int4, beside a number of our own.
-    done := pg_advisory_xact_lock(1296651085, (('"mainstem"."events"'::regclass)::oid::bigint - 2147483648)::int4);
-
-    -- From here on every statement sees all that was ever committed to this log. The head comes first: should anybody
-    -- insert without the lock, the guard sees it or the primary key does.
-    SELECT e.position, e.id INTO head, head_id FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1;
-    head := coalesce(head, 0);
     outcomes := pg_catalog.array_fill(NULL::text, ARRAY[count]);
     positions := pg_catalog.array_fill(NULL::bigint, ARRAY[count]);
     types := outcomes;
     versions := CASE WHEN streams IS NOT NULL THEN positions END;
 
-    IF looked_up IS NOT NULL THEN
-        looked_up := ARRAY(SELECT e.id FROM "mainstem"."events" e WHERE e.id = ANY (looked_up));
-    END IF;
+    -- Where others write as well, nearly all that there is to judge is there before we have the lock, and they would wait while
+    -- we look at it. So this is looked at before, and under the lock what has come since.
+    LOOP
+        IF locked THEN
+            -- One lock per log. The table's oid, moved into the range of int4, beside a number of our own.
+            done := pg_advisory_xact_lock(1296651085, (('"mainstem"."events"'::regclass)::oid::bigint - 2147483648)::int4);
+        END IF;
 
-    -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
-    IF EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY (new_ids)) THEN
-        FOR hit IN
-            SELECT n.append, min(e.position) AS position
-            FROM unnest(new_ids, new_appends) AS n(id, append) JOIN "mainstem"."events" e ON e.id = n.id
-            GROUP BY n.append
-        LOOP
-            first := hit.position;
-            SELECT count(*) = max(n.following) + 1 AND bool_and(coalesce(e.id = n.id AND e.following = n.following
-                    AND e.type = n.type AND e.tags OPERATOR(pg_catalog.=) n.tags::text[]
-                    AND (e.metadata = n.metadata
-                         OR CASE WHEN jsonb_typeof(e.metadata) = 'object' AND jsonb_typeof(n.metadata) = 'object'
-                                 THEN e.metadata - context_ids = n.metadata - context_ids END)
-                    AND e.payload IS NOT DISTINCT FROM n.payload AND e.bytes IS NOT DISTINCT FROM n.bytes
-                    AND e.content_type IS NOT DISTINCT FROM n.content_type
-                    AND e.occurred_at = coalesce(n.occurred_at, e.recorded_at)
-                    AND e.stream IS NOT DISTINCT FROM streams[hit.append], false)), max(e.version)
-                INTO refused, last_version
-                FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,
-                            new_occurred_at, new_appends, new_following) WITH ORDINALITY
-                    AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
-                LEFT JOIN "mainstem"."events" e
-                    ON e.position = first + (SELECT max(m.following) FROM unnest(new_appends, new_following)
-                                             AS m(append, following) WHERE m.append = hit.append) - n.following
-                WHERE n.append = hit.append;
-            positions[hit.append] := first;
-            IF refused AND NOT EXISTS (
-                SELECT FROM "mainstem"."events" e WHERE e.position = first - 1 AND e.following > 0)
-            THEN
-                outcomes[hit.append] := 'repeated';
-                IF streams IS NOT NULL THEN
-                    versions[hit.append] := last_version;
+        -- Under the lock every statement sees all that was ever committed to this log. The head comes first: should anybody
+        -- insert without the lock, the guard sees it or the primary key does.
+        SELECT e.position, e.id INTO head, head_id FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1;
+        head := coalesce(head, 0);
+
+        IF locked AND looked_up IS NOT NULL THEN
+            looked_up := ARRAY(SELECT e.id FROM "mainstem"."events" e WHERE e.id = ANY (looked_up));
+        END IF;
+
+        -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
+        IF EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY (new_ids)) THEN
+            FOR hit IN
+                SELECT n.append, min(e.position) AS position
+                FROM unnest(new_ids, new_appends) AS n(id, append) JOIN "mainstem"."events" e ON e.id = n.id
+                GROUP BY n.append
+            LOOP
+                first := hit.position;
+                SELECT count(*) = max(n.following) + 1 AND bool_and(coalesce(e.id = n.id AND e.following = n.following
+                        AND e.type = n.type AND e.tags OPERATOR(pg_catalog.=) n.tags::text[]
+                        AND (e.metadata = n.metadata
+                             OR CASE WHEN jsonb_typeof(e.metadata) = 'object' AND jsonb_typeof(n.metadata) = 'object'
+                                     THEN e.metadata - context_ids = n.metadata - context_ids END)
+                        AND e.payload IS NOT DISTINCT FROM n.payload AND e.bytes IS NOT DISTINCT FROM n.bytes
+                        AND e.content_type IS NOT DISTINCT FROM n.content_type
+                        AND e.occurred_at = coalesce(n.occurred_at, e.recorded_at)
+                        AND e.stream IS NOT DISTINCT FROM streams[hit.append], false)), max(e.version)
+                    INTO refused, last_version
+                    FROM unnest(new_ids, new_types, new_tags, new_metadata, new_payloads, new_bytes, new_content_types,
+                                new_occurred_at, new_appends, new_following) WITH ORDINALITY
+                        AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
+                    LEFT JOIN "mainstem"."events" e
+                        ON e.position = first + (SELECT max(m.following) FROM unnest(new_appends, new_following)
+                                                 AS m(append, following) WHERE m.append = hit.append) - n.following
+                    WHERE n.append = hit.append;
+                positions[hit.append] := first;
+                IF refused AND NOT EXISTS (
+                    SELECT FROM "mainstem"."events" e WHERE e.position = first - 1 AND e.following > 0)
+                THEN
+                    outcomes[hit.append] := 'repeated';
+                    IF streams IS NOT NULL THEN
+                        versions[hit.append] := last_version;
+                    END IF;
+                ELSE
+                    outcomes[hit.append] := 'reused';
                 END IF;
-            ELSE
-                outcomes[hit.append] := 'reused';
-            END IF;
-            after_positions[hit.append] := NULL;
-        END LOOP;
-        refused := true;
-        IF 'repeated' = ANY (outcomes) THEN
-            -- The first try may still be waiting for its standby, or its answer was lost in that wait. A record of our
-            -- own makes this commit wait as well, so that "repeated" promises as much as "appended".
-            PERFORM pg_logical_emit_message(true, 'mainstem', '');
+                after_positions[hit.append] := NULL;
+            END LOOP;
+            refused := true;
         END IF;
-    END IF;
 
-    -- Is what the clients have read still the history of this log, and is it near enough? Nothing is to be looked up, or
-    -- judged, for those who know the head.
-    since := head;
-    IF head <> ANY (after_positions) OR head_id <> ANY (after_ids) THEN
-        SELECT min(a.position), bool_or(a.position > head OR head - a.position > near OR a.id <> e.id) INTO since, unfit
-            FROM unnest(after_positions, after_ids) AS a(position, id)
-            LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL;
-    END IF;
-    IF unfit THEN
-        FOR hit IN
-            SELECT a.append, a.position <= head AND (a.id IS NULL OR a.id IS NOT DISTINCT FROM e.id) AS held
-            FROM unnest(after_positions, after_ids) WITH ORDINALITY AS a(position, id, append)
-            LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL
-            WHERE a.position > head OR head - a.position > near OR a.position IS NOT NULL AND a.id <> e.id
-        LOOP
-            refused := true;
-            outcomes[hit.append] := CASE WHEN hit.held THEN 'far' ELSE 'diverged' END;
-            positions[hit.append] := head;
-            after_positions[hit.append] := NULL;
-        END LOOP;
-        SELECT min(a.position) INTO since FROM pg_catalog.unnest(after_positions) AS a(position);
-    END IF;
-
-    -- Has an event come that one of the conditions forbids?
-    IF since < head AND count = 1 THEN
-        item_list := items[1];
-        -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk the few
-        -- entries at the end of the primary key.
-        SELECT e.position, e.type INTO hit
-            FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > since ORDER BY l.position LIMIT 1000) AS e
-            WHERE EXISTS (
-                SELECT FROM jsonb_array_elements(item_list) AS i(item)
-                WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
-                  AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
-                  AND NOT EXISTS (
-                      SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
-                      WHERE NOT EXISTS (
-                          SELECT FROM jsonb_array_elements(g.alternatives) AS p(predicate)
-                          WHERE e.payload @> (p.predicate -> 'payload')
-                             OR e.metadata @> (p.predicate -> 'metadata'))))
-            ORDER BY e.position LIMIT 1;
-        IF FOUND THEN
-            refused := true;
-            outcomes[1] := 'conflict';
-            positions[1] := hit.position;
-            types[1] := hit.type;
+        -- Is what the clients have read still the history of this log, and is it near enough? Nothing is to be looked up, or
+        -- judged, for those who know the head.
+        unfit := false;
+        since := head;
+        IF head - looked_until <= near THEN
+            since := looked_until;
+        ELSIF head <> ANY (after_positions) OR head_id <> ANY (after_ids) THEN
+            SELECT min(a.position), bool_or(a.position > head OR head - a.position > near OR a.id <> e.id) INTO since, unfit
+                FROM unnest(after_positions, after_ids) AS a(position, id)
+                LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL;
         END IF;
-    ELSIF since < head THEN
-        -- Every event against every condition would be quadratic. So what the conditions look for is joined with what
-        -- the events have, and only the pairs that have something in common are judged.
-        FOR hit IN
-            WITH event AS MATERIALIZED (
-                SELECT l.position, l.type, l.tags, l.payload, l.metadata
-                FROM "mainstem"."events" l WHERE l.position > since ORDER BY l.position LIMIT 1000
-            ), path AS MATERIALIZED (
-                SELECT p.place::int4 AS place, p.steps ->> 0 = 'payload' AS of_payload,
-                       ARRAY(SELECT jsonb_array_elements_text(p.steps - 0)) AS steps
-                FROM jsonb_array_elements(paths) WITH ORDINALITY AS p(steps, place)
-            ), has AS (
-                SELECT e.position, 0 AS place, pg_catalog.to_jsonb(t.tag) AS value
-                FROM event e CROSS JOIN pg_catalog.unnest(e.tags) AS t(tag) WHERE 0 = ANY (key_places)
-                UNION ALL
-                SELECT e.position, -1, pg_catalog.to_jsonb(e.type) FROM event e WHERE -1 = ANY (key_places)
-                UNION ALL
-                SELECT e.position, -2, 'null' FROM event e WHERE -2 = ANY (key_places)
-                UNION ALL
-                SELECT e.position, p.place, CASE WHEN p.of_payload THEN e.payload ELSE e.metadata END #> p.steps
-                FROM event e CROSS JOIN path p
-            ), pair AS (
-                SELECT DISTINCT k.append, has.position
-                FROM unnest(key_appends, key_places, key_values) AS k(append, place, value)
-                JOIN has ON has.place = k.place AND has.value = k.value
-            ), guard AS MATERIALIZED (
-                SELECT a.append, a.position, a.items::jsonb AS items
-                FROM unnest(after_positions, items) WITH ORDINALITY AS a(position, items, append)
-                WHERE a.append IN (SELECT p.append FROM pair p)
-            )
-            SELECT DISTINCT ON (a.append) a.append, e.position, e.type
-            FROM pair
-            JOIN guard a ON a.append = pair.append
-            JOIN event e ON e.position = pair.position
-            WHERE e.position > a.position
-              AND EXISTS (
-                  SELECT FROM jsonb_array_elements(a.items) AS i(item)
-                  WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
-                    AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
-                    AND NOT EXISTS (
-                        SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
-                        WHERE NOT EXISTS (
-                            SELECT FROM jsonb_array_elements(g.alternatives) AS p(predicate)
-                            WHERE e.payload @> (p.predicate -> 'payload')
-                               OR e.metadata @> (p.predicate -> 'metadata'))))
-            ORDER BY a.append, e.position
-        LOOP
-            refused := true;
-            outcomes[hit.append] := 'conflict';
-            positions[hit.append] := hit.position;
-            types[hit.append] := hit.type;
-        END LOOP;
+        IF unfit THEN
+            FOR hit IN
+                SELECT a.append, a.position <= head AND (a.id IS NULL OR a.id IS NOT DISTINCT FROM e.id) AS held
+                FROM unnest(after_positions, after_ids) WITH ORDINALITY AS a(position, id, append)
+                LEFT JOIN "mainstem"."events" e ON e.position = a.position AND a.id IS NOT NULL
+                WHERE a.position > head OR head - a.position > near OR a.position IS NOT NULL AND a.id <> e.id
+            LOOP
+                refused := true;
+                outcomes[hit.append] := CASE WHEN hit.held THEN 'far' ELSE 'diverged' END;
+                positions[hit.append] := head;
+                after_positions[hit.append] := NULL;
+            END LOOP;
+            SELECT min(a.position) INTO since FROM pg_catalog.unnest(after_positions) AS a(position);
+        END IF;
+
+        -- Has an event come that one of the conditions forbids? Most have nothing in common with what those look for.
+        some_in_common := false;
+        IF since < head AND key_appends IS NOT NULL THEN
+            DECLARE
+                -- Nearly all batches have no more. A list of them would take several times as long.
+                path_1    CONSTANT text[] := payload_paths[1]::text[]; path_2 CONSTANT text[] := payload_paths[2]::text[];
+                path_3    CONSTANT text[] := payload_paths[3]::text[]; path_4 CONSTANT text[] := payload_paths[4]::text[];
+                no_others CONSTANT bool   := payload_paths[5] IS NULL AND metadata_paths IS NULL AND -2 <> ALL (key_places);
+                by_type   CONSTANT bool   := -1 = ANY (key_places); by_tags CONSTANT bool := 0 = ANY (key_places);
+            BEGIN
+                IF hashes IS NULL THEN
+                    hashes := ARRAY(SELECT jsonb_hash(v.value) FROM jsonb_array_elements(key_values::jsonb) AS v(value));
+                END IF;
+                -- Equal values have equal hashes, others may have.
+                some_in_common := NOT no_others OR EXISTS (
+                    -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk
+                    -- the few entries at the end of the primary key.
+                    SELECT FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > since
+                                 ORDER BY l.position LIMIT 1000) AS e
+                    WHERE jsonb_hash(e.payload #> path_1) = ANY (hashes) OR jsonb_hash(e.payload #> path_2) = ANY (hashes)
+                       OR jsonb_hash(e.payload #> path_3) = ANY (hashes) OR jsonb_hash(e.payload #> path_4) = ANY (hashes)
+                       OR by_type AND jsonb_hash(pg_catalog.to_jsonb(e.type)) = ANY (hashes)
+                       OR by_tags AND EXISTS (SELECT FROM pg_catalog.unnest(e.tags) AS t(tag)
+                                              WHERE jsonb_hash(pg_catalog.to_jsonb(t.tag)) = ANY (hashes)));
+            END;
+        END IF;
+        IF some_in_common THEN
+            -- Every event against every condition would be quadratic. So what the conditions look for is joined with what the
+            -- events have, and only the pairs that have something in common are judged.
+            FOR hit IN
+                WITH event AS MATERIALIZED (
+                    SELECT l.position, l.type, l.tags, l.payload, l.metadata
+                    FROM "mainstem"."events" l WHERE l.position > since ORDER BY l.position LIMIT 1000
+                ), path AS MATERIALIZED (
+                    SELECT p.place::int4 AS place, true AS of_payload, p.steps::text[] AS steps
+                    FROM pg_catalog.unnest(payload_paths) WITH ORDINALITY AS p(steps, place)
+                    UNION ALL
+                    SELECT -2 - p.place::int4, false, p.steps::text[]
+                    FROM pg_catalog.unnest(metadata_paths) WITH ORDINALITY AS p(steps, place)
+                ), has AS (
+                    SELECT e.position, 0 AS place, pg_catalog.to_jsonb(t.tag) AS value
+                    FROM event e CROSS JOIN pg_catalog.unnest(e.tags) AS t(tag) WHERE 0 = ANY (key_places)
+                    UNION ALL
+                    SELECT e.position, -1, pg_catalog.to_jsonb(e.type) FROM event e WHERE -1 = ANY (key_places)
+                    UNION ALL
+                    SELECT e.position, -2, 'null' FROM event e WHERE -2 = ANY (key_places)
+                    UNION ALL
+                    SELECT e.position, p.place, CASE WHEN p.of_payload THEN e.payload ELSE e.metadata END #> p.steps
+                    FROM event e CROSS JOIN path p
+                ), pair AS (
+                    SELECT DISTINCT k.append, has.position
+                    FROM unnest(key_appends, key_places, ARRAY(SELECT jsonb_array_elements(key_values::jsonb)))
+                        AS k(append, place, value)
+                    JOIN has ON has.place = k.place AND has.value = k.value
+                ), guard AS MATERIALIZED (
+                    SELECT a.append, a.position, a.items::jsonb AS items
+                    FROM unnest(after_positions, items) WITH ORDINALITY AS a(position, items, append)
+                    WHERE a.append IN (SELECT p.append FROM pair p)
+                )
+                SELECT DISTINCT ON (a.append) a.append, e.position, e.type
+                FROM pair
+                JOIN guard a ON a.append = pair.append
+                JOIN event e ON e.position = pair.position
+                WHERE e.position > a.position
+                  AND EXISTS (
+                      SELECT FROM jsonb_array_elements(a.items) AS i(item)
+                      WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
+                        AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
+                        AND NOT EXISTS (
+                            SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
+                            WHERE NOT EXISTS (
+                                SELECT FROM jsonb_array_elements(g.alternatives) AS p(predicate)
+                                WHERE e.payload @> (p.predicate -> 'payload')
+                                   OR e.metadata @> (p.predicate -> 'metadata'))))
+                ORDER BY a.append, e.position
+            LOOP
+                refused := true;
+                outcomes[hit.append] := 'conflict';
+                positions[hit.append] := hit.position;
+                types[hit.append] := hit.type;
+                after_positions[hit.append] := NULL;
+            END LOOP;
+        END IF;
+
+        -- Who has lost needs no lock. The others are judged behind this head only, once they have it.
+        EXIT WHEN locked OR looked_up IS NULL AND pg_catalog.array_position(outcomes, NULL) IS NULL;
+        locked := true;
+        looked_until := head;
+        after_positions := ARRAY(SELECT CASE WHEN a.position IS NOT NULL THEN head END FROM pg_catalog.unnest(after_positions)
+                                 WITH ORDINALITY AS a(position, append) ORDER BY a.append);
+        after_ids := pg_catalog.array_fill(NULL::uuid, ARRAY[count]);
+    END LOOP;
+
+    IF refused AND 'repeated' = ANY (outcomes) THEN
+        -- The first try may still be waiting for its standby, or its answer was lost in that wait. A record of our
+        -- own makes this commit wait as well, so that "repeated" promises as much as "appended".
+        PERFORM pg_logical_emit_message(true, 'mainstem', '');
     END IF;
 
     -- The versions of streams depend on the appends before it in the batch, and are settled in order.
@@ -359,9 +384,7 @@ BEGIN
         WHERE outcomes[n.append] IS NULL;
     END IF;
     IF NOT refused THEN
-        outcomes := NULL;
-        positions := NULL;
-        types := NULL;
+        outcomes := NULL; positions := NULL; types := NULL;
     END IF;
 
     -- It is remembered if this is committed, and only then.
@@ -372,7 +395,6 @@ BEGIN
     COMMIT;
 
     -- Behind the commit, and what is flushed holds it. Without a flush it is what is inserted, which may be a little more.
-    lsn := CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn()
-                                                    ELSE pg_current_wal_flush_lsn() END;
+    lsn := CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END;
 END
 $body$;

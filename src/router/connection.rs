@@ -221,9 +221,13 @@ impl Connection {
     /// demoted, or somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
     /// could not be undone.
     pub(super) fn is_spent(&self) -> bool {
+        self.pending.load(Ordering::Acquire) > 0 || self.is_over()
+    }
+
+    /// The same of those who use it now, and may still wait for answers.
+    pub(super) fn is_over(&self) -> bool {
         self.client.is_closed()
             || self.has_ended.load(Ordering::Relaxed)
-            || self.pending.load(Ordering::Acquire) > 0
             || self.is_of_the_past()
             || self.reset.has_failed()
     }

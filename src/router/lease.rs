@@ -235,8 +235,9 @@ impl Lease {
             if connection.reset().has_failed() && !was_lost {
                 return Err(named(failure::not_reset(effect)).into());
             }
-            // Of two appends that are under way it may have been the other one, which is told the same.
-            if effect != Effect::Read && connection.unreplicated() != unreplicated {
+            // Of two appends that are under way it may have been the other one, which is told the same. What has failed
+            // was not committed.
+            if effect != Effect::Read && outcome.is_ok() && connection.unreplicated() != unreplicated {
                 return Err(named(failure::unreplicated()).into());
             }
         }
@@ -305,6 +306,13 @@ impl Lease {
     /// Whether the connection was lost while nobody used it.
     pub(crate) fn is_closed(&self) -> bool {
         self.client().is_closed()
+    }
+
+    /// Whether the next call that writes would be refused: the connection is lost or its session ends, or the node does not
+    /// lead any more.
+    pub(crate) fn is_over(&self) -> bool {
+        let is_fenced = self.role == Role::Primary && !self.whoever_leads && self.node.handle().is_fenced();
+        is_fenced || self.is_closed() || self.own().is_some_and(Connection::is_over)
     }
 
     pub(crate) fn client(&self) -> &Client {

@@ -181,7 +181,7 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
 /// A CALL by hand, of one event.
 const CALL: &str = "CALL mainstem.events_append_1(ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY['{}'], ARRAY['{}'::jsonb], \
                     ARRAY['{}'::jsonb], NULL, NULL, ARRAY[NULL::timestamptz], ARRAY[1], ARRAY[0], ARRAY[NULL::int8], \
-                    ARRAY[NULL::uuid], ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, NULL, NULL, NULL, NULL, \
+                    ARRAY[NULL::uuid], ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, NULL, NULL, NULL, NULL, NULL, \
                     NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
 
 #[tokio::test]

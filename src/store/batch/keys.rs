@@ -12,6 +12,7 @@ use std::{
 
 use foldhash::fast::RandomState;
 
+use super::array_text;
 use crate::{
     Filter, NewEvent,
     filter::{FilterItem, Fragment, PredicateGroup, Side},
@@ -44,8 +45,10 @@ pub(in crate::store) enum Place {
     Anywhere,
     Type,
     Tags,
-    /// A path into the JSON, as a JSON array of texts of which the first says which JSON.
-    Path(String),
+    /// A path into the payload, as the text of an array of texts.
+    Payload(String),
+    /// The same into the metadata.
+    Metadata(String),
 }
 
 /// One step into a document. Elements of arrays are a set, so they all have the same one.
@@ -53,6 +56,15 @@ pub(in crate::store) enum Place {
 enum Step<'a> {
     Member(&'a str),
     Element,
+}
+
+impl<'a> Step<'a> {
+    fn member(&self) -> Option<&'a str> {
+        match *self {
+            Self::Member(name) => Some(name),
+            Self::Element => None,
+        }
+    }
 }
 
 /// The hashes of a document's scalars.
@@ -188,7 +200,7 @@ impl Leaf {
                 return;
             }
             let Some(hash) = leaf_hash(at, value) else { return };
-            let place = path(side, steps).map(|path| (Place::Path(path), scalar_json(value)));
+            let place = path(steps).map(|path| (of_side(side)(path), scalar_json(value)));
             if best.is_none() || place.is_some() {
                 best = Some(Self { hash, place });
             }
@@ -197,23 +209,17 @@ impl Leaf {
     }
 }
 
-const USUAL_PATH: usize = 48;
-
 /// The path as the log is asked for it, if no array is on it.
-fn path(side: Side, steps: &[Step<'_>]) -> Option<String> {
-    let column = match side {
-        Side::Payload => "payload",
-        Side::Metadata => "metadata",
-    };
-    let mut path = String::with_capacity(USUAL_PATH);
-    path.extend(["[\"", column, "\""]);
-    for step in steps {
-        let Step::Member(name) = step else { return None };
-        path.push(',');
-        write_string(&mut path, name);
+fn path(steps: &[Step<'_>]) -> Option<String> {
+    let names: Option<Vec<&str>> = steps.iter().map(Step::member).collect();
+    Some(array_text(names?.into_iter()))
+}
+
+fn of_side(side: Side) -> fn(String) -> Place {
+    match side {
+        Side::Payload => Place::Payload,
+        Side::Metadata => Place::Metadata,
     }
-    path.push(']');
-    Some(path)
 }
 
 /// Calls `see` with every scalar of a document, and where it is: a hash of that, and the steps.

@@ -4,6 +4,7 @@
 //! batch write. To compare everything with everything would be quadratic. So each condition names [keys](keys), such that
 //! an event which has none of them cannot match, and only what shares a key is [compared](overlap).
 
+mod array_text;
 mod keys;
 mod overlap;
 
@@ -11,6 +12,7 @@ mod overlap;
 mod tests;
 
 pub(super) use self::{
+    array_text::array_text,
     keys::{EventKeys, GuardKeys, KeyMap, KeySet, Place},
     overlap::{Candidate, Turn, plan},
 };

@@ -122,19 +122,19 @@ fn a_condition_asks_for_what_is_rarest() {
         let keys = GuardKeys::of(&filter);
         keys.places().iter().map(|(place, value)| (place.clone(), value.clone())).collect::<Vec<_>>()
     };
-    let path = |path: &str| Place::Path(path.to_owned());
+    let path = |path: &str| Place::Payload(path.to_owned());
     let types = || Filter::matching().any_type_of(["A", "B"]);
     assert_eq!(asks(Filter::any_event()), [(Place::Anywhere, "null".to_owned())]);
     assert_eq!(asks(types().finish().unwrap()), [(Place::Type, "\"A\"".into()), (Place::Type, "\"B\"".into())]);
     assert_eq!(asks(types().and_all_tags_of(["t\"", "u"]).finish().unwrap()), [(Place::Tags, "\"t\\\"\"".into())]);
     let payload = |json| types().and_any_predicate_of([Predicate::payload_contains(&json)]).finish().unwrap();
-    assert_eq!(asks(payload(json!({"a": {"b": 1.50}}))), [(path(r#"["payload","a","b"]"#), "1.5".into())]);
+    assert_eq!(asks(payload(json!({"a": {"b": 1.50}}))), [(path(r#"{"a","b"}"#), "1.5".into())]);
     // An element has no path, a bare scalar may be an element, and an empty object says nothing.
     for json in [json!({"a": ["x"]}), json!("x"), json!({"a": {}})] {
         assert_eq!(asks(payload(json)).len(), 2);
     }
     // Beside an element there is something better.
-    assert_eq!(asks(payload(json!({"a": ["x"], "c": "y"}))), [(path(r#"["payload","c"]"#), "\"y\"".into())]);
+    assert_eq!(asks(payload(json!({"a": ["x"], "c": "y"}))), [(path(r#"{"c"}"#), "\"y\"".into())]);
 }
 
 proptest! {

@@ -91,7 +91,7 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
     while let Some(deadline) = drain.next() {
         let asking = drain.next_number();
         let held = match lease.take() {
-            Some(held) if !held.is_closed() => held,
+            Some(held) if store.group.goes_over(&held) => held,
             _ => match store.group.lease(&store.router, deadline).await {
                 Ok(held) => held,
                 Err(_) if drain.leave() => return,
@@ -105,6 +105,10 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
         drain.connected(true);
         store.known.unmerged.room(deadline).await;
         gather(&drain).await;
+        if !store.group.goes_over(&held) {
+            drain.connected(false);
+            continue;
+        }
         let usable = commit(&store, &held, &mut drain).await;
         lease = store.group.keep_lease(held, usable);
         drain.connected(lease.is_some());
@@ -150,7 +154,8 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         let ids: Vec<Uuid> = overtaken.iter().flat_map(Overtaken::ids).collect();
         figures! { count_batch(store, &waiting); }
         let (sent, lock_timeout) = drain.send(waiting, first);
-        let call = Call { waiting: sent, ids: &ids, lock_timeout, name: under_way.call(), behind: behind.take() };
+        let is_crowded = !store.known.tail.is_ours();
+        let call = Call { waiting: sent, ids: &ids, lock_timeout, is_crowded, name: under_way.call(), behind: behind.take() };
         let outcome = call.send(&store.log.append, lease, deadline).await;
         waiting = drain.sent();
         drain.had_lock(outcome.as_ref().err().and_then(Error::sqlstate) != Some(NO_LOCK));

@@ -57,6 +57,8 @@ pub(super) struct Call<'a> {
     /// Ids that are looked up as well.
     pub(super) ids: &'a [Uuid],
     pub(super) lock_timeout: Duration,
+    /// Whether others are likely to have the lock.
+    pub(super) is_crowded: bool,
     /// What the session remembers it as,
     pub(super) name: Uuid,
     /// and the call before it, if what that writes has been looked at.
@@ -66,18 +68,17 @@ pub(super) struct Call<'a> {
 impl Call<'_> {
     /// Sends it, and waits for what became of each append, and which of the ids are in the log.
     pub(super) async fn send(self, sql: &str, lease: &Lease, deadline: Deadline) -> Result<Answers> {
-        let Self { waiting, ids, lock_timeout, name, behind } = self;
+        let Self { waiting, ids, lock_timeout, is_crowded, name, behind } = self;
         let columns = Columns::new(waiting);
         let keys = Keys::new(waiting);
         let behind = behind.and_then(|behind| HeldBehind::new(waiting, &columns, behind));
         let looked_up = (!ids.is_empty()).then_some(ids);
-        let paths = keys.paths.as_deref().map(JsonText);
         // Not earlier: who has no time left for another try would get one.
         let lock_timeout_ms = i32::try_from(lock_timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX).max(1);
         let behind_call = behind.as_ref().map(|behind| &behind.call);
         let behind_positions = behind.as_ref().map(|behind| &behind.positions);
         let behind_ids = behind.as_ref().map(|behind| &behind.ids);
-        let params: [&(dyn ToSql + Sync); 27] = [
+        let params: [&(dyn ToSql + Sync); 29] = [
             &columns.ids,
             &columns.types,
             &columns.tags,
@@ -96,10 +97,12 @@ impl Call<'_> {
             &keys.appends,
             &keys.places,
             &keys.values,
-            &paths,
+            &keys.payload_paths,
+            &keys.metadata_paths,
             &columns.whole_appends,
             &columns.whole_tags,
             &lock_timeout_ms,
+            &is_crowded,
             &name,
             &behind_call,
             &behind_positions,
@@ -213,18 +216,16 @@ impl<'a> Columns<'a> {
 struct Keys<'a> {
     appends: Option<Vec<i32>>,
     places: Option<Vec<i32>>,
-    values: Option<Vec<JsonText<'a>>>,
-    paths: Option<String>,
+    /// As the text of a JSON array.
+    values: Option<String>,
+    payload_paths: Option<Vec<&'a str>>,
+    metadata_paths: Option<Vec<&'a str>>,
 }
 
 impl<'a> Keys<'a> {
     fn new(waiting: &'a [Waiting]) -> Self {
-        if waiting.len() < 2 {
-            return Self::default();
-        }
-        let (mut appends, mut places, mut values) = (Vec::new(), Vec::new(), Vec::new());
-        let mut paths: Vec<&str> = Vec::new();
-        let mut place_of: HashMap<&str, i32> = HashMap::new();
+        let (mut appends, mut places, mut values) = (Vec::new(), Vec::new(), String::from("["));
+        let (mut of_payload, mut of_metadata) = (Paths::default(), Paths::default());
         for (index, one) in waiting.iter().enumerate() {
             for (place, value) in one.append.guard.iter().flat_map(|guard| guard.keys.places()) {
                 appends.push(number(index));
@@ -232,20 +233,37 @@ impl<'a> Keys<'a> {
                     Place::Tags => 0,
                     Place::Type => -1,
                     Place::Anywhere => -2,
-                    Place::Path(path) => *place_of.entry(path).or_insert_with(|| {
-                        paths.push(path);
-                        number(paths.len() - 1)
-                    }),
+                    Place::Payload(path) => of_payload.number(path),
+                    Place::Metadata(path) => -2 - of_metadata.number(path),
                 });
-                values.push(JsonText(value));
+                values.push_str(if values.len() > 1 { "," } else { "" });
+                values.push_str(value);
             }
         }
+        values.push(']');
         Self {
+            values: (!appends.is_empty()).then_some(values),
             appends: some(appends),
             places: some(places),
-            values: some(values),
-            paths: Some(format!("[{}]", paths.join(","))),
+            payload_paths: some(of_payload.paths),
+            metadata_paths: some(of_metadata.paths),
         }
+    }
+}
+
+/// Different paths, in the order in which they came.
+#[derive(Default)]
+struct Paths<'a> {
+    paths: Vec<&'a str>,
+    numbers: HashMap<&'a str, i32>,
+}
+
+impl<'a> Paths<'a> {
+    fn number(&mut self, path: &'a str) -> i32 {
+        *self.numbers.entry(path).or_insert_with(|| {
+            self.paths.push(path);
+            number(self.paths.len() - 1)
+        })
     }
 }
 

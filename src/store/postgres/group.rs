@@ -133,7 +133,7 @@ impl Group {
             return Err(Error::new(ErrorKind::Timeout, message));
         };
         let shared = self.shared_lease().upgrade();
-        if let Some(lease) = shared.filter(|lease| !lease.is_closed()) {
+        if let Some(lease) = shared.filter(|lease| !lease.is_over()) {
             return Ok(lease);
         }
         let lease = Arc::new(router.lease_primary(deadline).await?);
@@ -143,6 +143,11 @@ impl Group {
             *self.shared_lease() = Arc::downgrade(&lease);
         }
         Ok(lease)
+    }
+
+    /// Whether this is still the connection to send a batch over: another drain may have given it up.
+    pub(super) fn goes_over(&self, lease: &Arc<Lease>) -> bool {
+        !lease.is_over() && (lease.is_pooled() || std::ptr::eq(self.shared_lease().as_ptr(), Arc::as_ptr(lease)))
     }
 
     /// The connection after a batch, if the next one may go over it as well.

@@ -6,7 +6,7 @@ use crate::{
     filter::FilterItem,
     store::{
         AppendRequest, StreamAppend,
-        batch::{Candidate, EventKeys, GuardKeys},
+        batch::{Candidate, EventKeys, GuardKeys, array_text},
     },
 };
 
@@ -42,7 +42,7 @@ impl Prepared {
             items: filter_sql::items_json(&guard.filter),
             tags: whole_tags(&guard.filter),
         });
-        let tags: Vec<String> = events.iter().map(|event| tags_text(event.tags())).collect();
+        let tags: Vec<String> = events.iter().map(|event| array_text(event.tags())).collect();
         let sent = events
             .iter()
             .map(|event| event.event_type().len() + event.payload().len() + event.metadata().as_str().len());
@@ -67,22 +67,5 @@ fn whole_tags(filter: &Filter) -> Option<Vec<String>> {
 }
 
 fn item_tags(item: &FilterItem) -> Option<String> {
-    (item.tags().len() > 0).then(|| tags_text(item.tags()))
-}
-
-/// The text of an array of texts. Everything is quoted, so that nothing in it means anything.
-fn tags_text<'a>(tags: impl Iterator<Item = &'a str>) -> String {
-    let mut text = String::from("{");
-    for tag in tags {
-        text.push_str(if text.len() > 1 { ",\"" } else { "\"" });
-        for character in tag.chars() {
-            if matches!(character, '"' | '\\') {
-                text.push('\\');
-            }
-            text.push(character);
-        }
-        text.push('"');
-    }
-    text.push('}');
-    text
+    (item.tags().len() > 0).then(|| array_text(item.tags()))
 }

@@ -45,8 +45,10 @@ pub(super) struct Queue {
     pub(super) is_shared: bool,
     /// Whether each drain has a connection of its own, since a pooler takes a session back between two statements.
     pub(super) is_pooled: bool,
-    /// Until when batches that are under way may wait for the log's lock.
+    /// Until when batches that are under way may wait for the log's lock,
     lock_until: Option<Instant>,
+    /// and how long the last one of them.
+    lock_timeout: Duration,
     /// Whether the last one that was answered did not get it.
     pub(super) had_no_lock: bool,
     pub(super) closed: bool,
@@ -178,6 +180,7 @@ impl Queue {
 
     /// Notes that something is sent that may wait for the log's lock for so long.
     pub(super) fn waits_for_lock(&mut self, lock_timeout: Duration) {
+        self.lock_timeout = lock_timeout;
         self.lock_until = self.lock_until.max(Some(Instant::now() + lock_timeout));
     }
 
@@ -217,6 +220,10 @@ impl Queue {
     pub(super) fn end_batch(&mut self, batch: UnderWay) {
         self.under_way -= 1;
         self.streams_under_way -= batch.streams;
+        if self.under_way > 0 {
+            // It begins to wait only now.
+            self.waits_for_lock(self.lock_timeout);
+        }
     }
 
     /// How many are half of those who wait, if no batch is under way and each half is worth one: the second half is there when

@@ -1,0 +1,18 @@
+//! Texts as PostgreSQL reads an array of them.
+
+/// The text of an array of texts. Everything is quoted, so that nothing in it means anything.
+pub(in crate::store) fn array_text<'a>(texts: impl Iterator<Item = &'a str>) -> String {
+    let mut text = String::from("{");
+    for one in texts {
+        text.push_str(if text.len() > 1 { ",\"" } else { "\"" });
+        for character in one.chars() {
+            if matches!(character, '"' | '\\') {
+                text.push('\\');
+            }
+            text.push(character);
+        }
+        text.push('"');
+    }
+    text.push('}');
+    text
+}
