@@ -39,6 +39,7 @@ mod library_web;
 mod local_cluster;
 mod local_cluster_end;
 mod long_log;
+mod looks;
 mod merging;
 mod migrations;
 mod migrations_waiting;

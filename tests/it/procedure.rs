@@ -220,10 +220,11 @@ async fn a_session_remembers_the_call_that_it_has_written_whole_and_the_head_tha
     // An event "A", on the condition that there is none behind that position, or behind the other one if the call is behind this.
     let append = |call: &str, after: i64, behind: &str, behind_position: i64| {
         let one = CALL.replace("NULL::int8", &format!("{after}::int8"));
-        let one = one.replace("ARRAY[NULL::text]", r#"ARRAY['[{"types": ["A"]}]']"#);
+        let condition = r#"ARRAY['[{"types": ["A"]}]'], NULL, NULL, ARRAY[1], ARRAY[-1], '["A"]'"#;
+        let one = one.replace("ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL", condition);
         let behind = if behind.is_empty() { "NULL".to_owned() } else { format!("'{behind}'") };
-        let brings = format!("1000, '{call}', {behind}, ARRAY[{behind_position}::int8], ARRAY[NULL::uuid], NULL");
-        one.replace("1000, NULL, NULL, NULL, NULL, NULL", &brings)
+        let brings = format!("1000, NULL, '{call}', {behind}, ARRAY[{behind_position}::int8], ARRAY[NULL::uuid], NULL");
+        one.replace("1000, NULL, NULL, NULL, NULL, NULL, NULL", &brings)
     };
     let outcome = async |client: &Client, sql: String| -> Option<String> {
         let row = client.query_one(&sql, &[]).await.unwrap();

@@ -273,7 +273,8 @@ async fn what_comes_while_the_tags_are_looked_up_is_behind_the_head_of_before() 
 #[tokio::test]
 async fn mutation_with_the_head_of_after_the_look_up_what_came_meanwhile_is_missed() {
     let (database, router, store) = store().await;
-    let head = "SELECT e.position INTO searched FROM \"mainstem\".\"events\" e ORDER BY e.position DESC LIMIT 1;";
+    let head =
+        "searched := coalesce((SELECT e.position FROM \"mainstem\".\"events\" e ORDER BY e.position DESC LIMIT 1), 0);";
     let each = "FOREACH one_append IN ARRAY whole_appends LOOP";
     sabotage(&router, &[(head, ""), (each, &format!("{head} {each}"))]).await;
     append_amid_look_up(&database, &router, &store).await.expect("the head is of after the look-up");

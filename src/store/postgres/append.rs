@@ -155,7 +155,8 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         figures! { count_batch(store, &waiting); }
         let (sent, lock_timeout) = drain.send(waiting, first);
         let is_crowded = !store.known.tail.is_ours();
-        let call = Call { waiting: sent, ids: &ids, lock_timeout, is_crowded, name: under_way.call(), behind: behind.take() };
+        let call =
+            Call { waiting: sent, ids: &ids, lock_timeout, is_crowded, name: under_way.call(), behind: behind.take() };
         let outcome = call.send(&store.log.append, lease, deadline).await;
         waiting = drain.sent();
         drain.had_lock(outcome.as_ref().err().and_then(Error::sqlstate) != Some(NO_LOCK));

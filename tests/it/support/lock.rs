@@ -21,6 +21,16 @@ impl LogLock {
         self.0.batch_execute("ROLLBACK").await.unwrap();
     }
 
+    /// Gives it back with an event of a boundary appended.
+    pub(crate) async fn append(self, boundary: &str) {
+        let append = format!(
+            "INSERT INTO mainstem.events (position, occurred_at, recorded_at, following, id, type, tags, metadata, payload) \
+             SELECT max(position) + 1, now(), now(), 0, gen_random_uuid(), 'A', '{{}}', '{{}}', '{{\"b\": \"{boundary}\"}}' \
+             FROM mainstem.events; COMMIT"
+        );
+        self.0.batch_execute(&append).await.unwrap();
+    }
+
     /// Waits until somebody waits for it.
     pub(crate) async fn is_waited_for(router: &Router) {
         Self::is_waited_for_by(router, 1).await;

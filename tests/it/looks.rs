@@ -1,0 +1,91 @@
+//! Where others write as well, an append is looked at before it waits for the log's lock, and again when it has it.
+
+use std::{future::IntoFuture, time::Duration};
+
+use mainstem::{
+    AppendCondition, Appended, Error, ErrorKind, EventStore, Filter, Mark, NewEvent, PostgresEventStore, Predicate,
+    Router,
+};
+use serde_json::json;
+
+use crate::support::{
+    LogLock,
+    boundary::{boundary, in_boundary},
+    event, store,
+};
+
+/// Appends through a store of its own, which knows nothing of what others have written.
+fn append(
+    router: &Router,
+    filter: &Filter,
+    after: Mark,
+) -> impl Future<Output = Result<Appended, Error>> + Send + use<> {
+    let condition = AppendCondition::fail_if_events_match(filter.clone()).after(after);
+    PostgresEventStore::new(router).append(in_boundary("own"), condition).into_future()
+}
+
+fn conflict(result: Result<Appended, Error>) -> Option<u64> {
+    result.err().and_then(|error| error.conflict().map(|conflict| conflict.position))
+}
+
+#[tokio::test]
+async fn who_has_lost_already_does_not_wait_for_the_lock() {
+    let (_database, router, store) = store().await;
+    let read = store.append(in_boundary("first"), AppendCondition::none()).await.unwrap().last();
+    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    let lock = LogLock::take(&router).await;
+    assert_eq!(conflict(append(&router, &boundary("a"), read).await), Some(2));
+    let late = AppendCondition::fail_if_events_match(boundary("b")).after(read);
+    let other = PostgresEventStore::new(&router);
+    let late = other.append(in_boundary("b"), late).timeout(Duration::from_millis(300)).await;
+    assert_eq!(late.unwrap_err().kind(), ErrorKind::Timeout, "who has not waits");
+    lock.release().await;
+}
+
+#[tokio::test]
+async fn what_comes_while_the_lock_is_waited_for_is_found() {
+    let (_database, router, store) = store().await;
+    let read = store.append(in_boundary("first"), AppendCondition::none()).await.unwrap().last();
+    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    let lock = LogLock::take(&router).await;
+    let [broken, held] = ["b", "c"].map(|name| tokio::spawn(append(&router, &boundary(name), read)));
+    LogLock::is_waited_for_by(&router, 2).await;
+    lock.append("b").await;
+    assert_eq!(conflict(broken.await.unwrap()), Some(3));
+    assert_eq!(held.await.unwrap().unwrap().first_position(), 4);
+}
+
+/// Whatever a condition looks for, and in as many places: by the first look as by the one under the lock.
+#[tokio::test]
+async fn whatever_is_looked_for_is_found() {
+    let (_database, router, store) = store().await;
+    let payload = |name: &str, value| Filter::matching().any_predicate_of([Predicate::payload(name, value)]);
+    let five = || ["p", "q", "r", "s", "t"].map(|name| Predicate::payload(name, 1));
+    let found: [(Filter, NewEvent); 9] = [
+        (Filter::any_event(), event("X", json!({}))),
+        (Filter::matching().any_type_of(["B", "C"]).finish().unwrap(), event("C", json!({}))),
+        (Filter::matching().all_tags_of(["u", "v"]).finish().unwrap(), event("A", json!({})).with_tags(["v", "u"])),
+        (payload("n", json!(1.50)).finish().unwrap(), event("A", json!({"n": 1.5}))),
+        (payload("z", json!(null)).finish().unwrap(), event("A", json!({"z": null}))),
+        (
+            payload("o", json!({"i": {"j\"}": true}})).finish().unwrap(),
+            event("A", json!({"o": {"i": {"j\"}": true}, "k": 1}})),
+        ),
+        (payload("l", json!(["x"])).finish().unwrap(), event("A", json!({"l": ["y", "x"]}))),
+        (Filter::matching().any_predicate_of(five()).finish().unwrap(), event("A", json!({"t": 1}))),
+        (
+            Filter::matching().any_predicate_of([Predicate::metadata("m", "w")]).finish().unwrap(),
+            event("A", json!({})).with_metadata(&json!({"m": "w"})).unwrap(),
+        ),
+    ];
+    for (filter, event) in found {
+        let read = store.append(in_boundary("read"), AppendCondition::none()).await.unwrap().last();
+        // Something that has nothing to do with it, unless everything has.
+        let other =
+            store.append([self::event("Other", json!({"n": 2}))], AppendCondition::none()).await.unwrap().last();
+        let by_any = (filter == Filter::any_event()).then_some(other.position());
+        assert_eq!(conflict(append(&router, &filter, read).await), by_any, "{filter:?}");
+        let written = store.append([event], AppendCondition::none()).await.unwrap().last().position();
+        assert_eq!(conflict(append(&router, &filter, read).await), by_any.or(Some(written)), "{filter:?}");
+    }
+}
