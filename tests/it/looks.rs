@@ -89,3 +89,28 @@ async fn whatever_is_looked_for_is_found() {
         assert_eq!(conflict(append(&router, &filter, read).await), by_any.or(Some(written)), "{filter:?}");
     }
 }
+
+/// Two appends in one call, each on the condition that no event of a type is behind the first.
+const TWO: &str = r#"CALL mainstem.events_append_1(ARRAY[gen_random_uuid(), gen_random_uuid()], ARRAY['N', 'N'], ARRAY['{}', '{}'],
+    ARRAY['{}', '{}']::jsonb[], ARRAY['{}', '{}']::jsonb[], NULL, NULL, ARRAY[NULL, NULL]::timestamptz[], ARRAY[1, 2], ARRAY[0, 0],
+    ARRAY[1, 1], ARRAY[NULL, NULL]::uuid[], ARRAY['[{"types": ["A"]}]', '[{"types": ["B"]}]'], NULL, NULL,
+    ARRAY[1, 2], ARRAY[-1, -1], '["A", "B"]', NULL, NULL, NULL, NULL, 5000, true, NULL, NULL, NULL, NULL,
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL)"#;
+
+#[tokio::test]
+async fn the_first_event_that_breaks_a_condition_is_told_whenever_it_was_seen() {
+    let (_database, router, store) = store().await;
+    for name in ["first", "a"] {
+        store.append(in_boundary(name), AppendCondition::none()).await.unwrap();
+    }
+    let lock = LogLock::take(&router).await;
+    let client = router.client().await.unwrap();
+    let call = tokio::spawn(async move { client.query_one(TWO, &[]).await });
+    LogLock::is_waited_for(&router).await;
+    lock.append("another of the same type").await;
+    let row = call.await.unwrap().unwrap();
+    let outcomes: Vec<Option<String>> = row.get("outcomes");
+    assert_eq!(outcomes, [Some("conflict".to_owned()), None]);
+    assert_eq!(row.get::<_, Vec<Option<i64>>>("positions"), [Some(2), None]);
+    assert_eq!(row.get::<_, i64>("head"), 3);
+}

@@ -28,9 +28,9 @@ use crate::{
 const MANY: usize = 1024;
 
 /// Time between two merges, unless so many have come that they are not waited for: while thousands of events come in each
-/// second, larger merges take a quarter less of the processor, which is what such a server has the least of.
-const PAUSE: Duration = Duration::from_millis(200);
-const VERY_MANY: usize = 4 * MANY;
+/// second, larger merges take less of the processor, which is what such a server has the least of.
+const PAUSE: Duration = Duration::from_millis(100);
+const VERY_MANY: usize = 2 * MANY;
 
 /// With so many, appends wait for the merge that is under way: PostgreSQL merges until the list is empty, so it would never end
 /// while more came than it merges, and the list would grow without a limit.
