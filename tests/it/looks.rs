@@ -8,10 +8,13 @@ use mainstem::{
 };
 use serde_json::json;
 
-use crate::support::{
-    LogLock,
-    boundary::{boundary, in_boundary},
-    event, store,
+use crate::{
+    contention::sabotage,
+    support::{
+        LogLock,
+        boundary::{boundary, in_boundary},
+        event, store,
+    },
 };
 
 /// Appends through a store of its own, which knows nothing of what others have written.
@@ -53,6 +56,50 @@ async fn what_comes_while_the_lock_is_waited_for_is_found() {
     lock.append("b").await;
     assert_eq!(conflict(broken.await.unwrap()), Some(3));
     assert_eq!(held.await.unwrap().unwrap().first_position(), 4);
+}
+
+/// A replica shows what its primary does not before its commit has heard from the standby: that is no other history.
+#[tokio::test]
+async fn what_only_a_replica_shows_yet_is_waited_for() {
+    let (_database, router, store) = store().await;
+    store.append(in_boundary("first"), AppendCondition::none()).await.unwrap();
+    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    let lock = LogLock::take(&router).await;
+    lock.insert("b").await;
+    let seen = AppendCondition::fail_if_events_match(boundary("b")).after_position(3);
+    let other = PostgresEventStore::new(&router);
+    let behind = tokio::spawn(other.append(in_boundary("b"), seen).into_future());
+    LogLock::is_waited_for(&router).await;
+    lock.commit().await;
+    assert_eq!(behind.await.unwrap().unwrap().first_position(), 4);
+}
+
+/// Its events may match its own condition: that is how most commands are made sure to run once.
+#[tokio::test]
+async fn the_first_try_that_is_committed_meanwhile_is_no_conflict() {
+    let (_database, router, store) = store().await;
+    let read = store.append(in_boundary("first"), AppendCondition::none()).await.unwrap().last();
+    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    // The call stops behind the look-up of its ids, before it has the lock.
+    let behind_look_up = "        -- Is what the clients have read";
+    let stop = format!("IF NOT locked THEN done := pg_advisory_xact_lock_shared(77, 77); END IF;\n{behind_look_up}");
+    sabotage(&router, &[(behind_look_up, &stop)]).await;
+    let gate = router.client().await.unwrap();
+    gate.batch_execute("BEGIN; SELECT pg_advisory_xact_lock(77, 77)").await.unwrap();
+    let again = in_boundary("own").remove(0).occurred_when_recorded();
+    let insert = format!(
+        "INSERT INTO mainstem.events (position, occurred_at, recorded_at, following, id, type, tags, metadata, payload) \
+         VALUES (3, now(), now(), 0, '{}', 'A', '{{}}', '{{}}', '{{\"b\": \"own\"}}')",
+        again.id()
+    );
+    let condition = AppendCondition::fail_if_events_match(boundary("own")).after(read);
+    let other = PostgresEventStore::new(&router);
+    let again = tokio::spawn(other.append([again], condition).into_future());
+    LogLock::is_waited_for(&router).await;
+    router.client().await.unwrap().batch_execute(&insert).await.unwrap();
+    gate.batch_execute("COMMIT").await.unwrap();
+    let again = again.await.unwrap().unwrap();
+    assert_eq!((again.first_position(), again.is_repeated()), (3, true));
 }
 
 /// Whatever a condition looks for, and in as many places: by the first look as by the one under the lock.

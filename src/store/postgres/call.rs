@@ -211,7 +211,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What the conditions of the batch look for. A single one needs no keys.
+/// What the conditions of the batch look for.
 #[derive(Default)]
 struct Keys<'a> {
     appends: Option<Vec<i32>>,

@@ -23,10 +23,20 @@ impl LogLock {
 
     /// Gives it back with an event of a boundary appended.
     pub(crate) async fn append(self, boundary: &str) {
+        self.insert(boundary).await;
+        self.commit().await;
+    }
+
+    pub(crate) async fn commit(self) {
+        self.0.batch_execute("COMMIT").await.unwrap();
+    }
+
+    /// Appends an event of a boundary, which nobody sees yet.
+    pub(crate) async fn insert(&self, boundary: &str) {
         let append = format!(
             "INSERT INTO mainstem.events (position, occurred_at, recorded_at, following, id, type, tags, metadata, payload) \
              SELECT max(position) + 1, now(), now(), 0, gen_random_uuid(), 'A', '{{}}', '{{}}', '{{\"b\": \"{boundary}\"}}' \
-             FROM mainstem.events; COMMIT"
+             FROM mainstem.events"
         );
         self.0.batch_execute(&append).await.unwrap();
     }
