@@ -17,6 +17,13 @@ use crate::{
     },
 };
 
+/// One event that somebody has read, and behind it one in the boundary "a".
+async fn read_and_written(store: &PostgresEventStore) -> Mark {
+    let read = store.append(in_boundary("read"), AppendCondition::none()).await.unwrap().last();
+    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    read
+}
+
 /// Appends through a store of its own, which knows nothing of what others have written.
 fn append(
     router: &Router,
@@ -34,8 +41,7 @@ fn conflict(result: Result<Appended, Error>) -> Option<u64> {
 #[tokio::test]
 async fn who_has_lost_already_does_not_wait_for_the_lock() {
     let (_database, router, store) = store().await;
-    let read = store.append(in_boundary("first"), AppendCondition::none()).await.unwrap().last();
-    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    let read = read_and_written(&store).await;
     let lock = LogLock::take(&router).await;
     assert_eq!(conflict(append(&router, &boundary("a"), read).await), Some(2));
     let late = AppendCondition::fail_if_events_match(boundary("b")).after(read);
@@ -48,8 +54,7 @@ async fn who_has_lost_already_does_not_wait_for_the_lock() {
 #[tokio::test]
 async fn what_comes_while_the_lock_is_waited_for_is_found() {
     let (_database, router, store) = store().await;
-    let read = store.append(in_boundary("first"), AppendCondition::none()).await.unwrap().last();
-    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    let read = read_and_written(&store).await;
     let lock = LogLock::take(&router).await;
     let [broken, held] = ["b", "c"].map(|name| tokio::spawn(append(&router, &boundary(name), read)));
     LogLock::is_waited_for_by(&router, 2).await;
@@ -62,8 +67,7 @@ async fn what_comes_while_the_lock_is_waited_for_is_found() {
 #[tokio::test]
 async fn what_only_a_replica_shows_yet_is_waited_for() {
     let (_database, router, store) = store().await;
-    store.append(in_boundary("first"), AppendCondition::none()).await.unwrap();
-    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    read_and_written(&store).await;
     let lock = LogLock::take(&router).await;
     lock.insert("b").await;
     let seen = AppendCondition::fail_if_events_match(boundary("b")).after_position(3);
@@ -78,8 +82,7 @@ async fn what_only_a_replica_shows_yet_is_waited_for() {
 #[tokio::test]
 async fn the_first_try_that_is_committed_meanwhile_is_no_conflict() {
     let (_database, router, store) = store().await;
-    let read = store.append(in_boundary("first"), AppendCondition::none()).await.unwrap().last();
-    store.append(in_boundary("a"), AppendCondition::none()).await.unwrap();
+    let read = read_and_written(&store).await;
     // The call stops behind the look-up of its ids, before it has the lock.
     let behind_look_up = "        -- Is what the clients have read";
     let stop = format!("IF NOT locked THEN done := pg_advisory_xact_lock_shared(77, 77); END IF;\n{behind_look_up}");
@@ -147,9 +150,7 @@ const TWO: &str = r#"CALL mainstem.events_append_1(ARRAY[gen_random_uuid(), gen_
 #[tokio::test]
 async fn the_first_event_that_breaks_a_condition_is_told_whenever_it_was_seen() {
     let (_database, router, store) = store().await;
-    for name in ["first", "a"] {
-        store.append(in_boundary(name), AppendCondition::none()).await.unwrap();
-    }
+    read_and_written(&store).await;
     let lock = LogLock::take(&router).await;
     let client = router.client().await.unwrap();
     let call = tokio::spawn(async move { client.query_one(TWO, &[]).await });
