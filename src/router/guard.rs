@@ -7,9 +7,12 @@
 
 mod questions;
 
-use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError,
-    atomic::{AtomicBool, AtomicU8, Ordering},
+use std::{
+    pin::pin,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU8, Ordering},
+    },
 };
 
 use futures_util::future::{join, join3};
@@ -161,6 +164,8 @@ impl Lease {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
+        // Pinned here, so that what goes on from hand to hand is where it is.
+        let call = pin!(call);
         match self.guard.as_deref().filter(|guard| is_guarded && guard.is_armed()) {
             None => self.step(effect, deadline, call).await,
             // Boxed: it holds three more statements, and as a part of the future of all calls it would be moved about with it.

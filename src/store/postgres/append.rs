@@ -133,7 +133,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
     let session = lease.session();
     let (waiting, mut overtaken, mut behind) = drain.take(&store.known.tail, session);
     if drain.claim_another() {
-        tokio::spawn(drains(store));
+        tokio::spawn(Box::pin(drains(store)));
     }
     let mut parts = vec![waiting];
     let mut again = Vec::new();

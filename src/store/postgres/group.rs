@@ -196,7 +196,8 @@ impl Group {
             let stage = Arc::clone(&waiting.stage);
             let _caller = Caller(Arc::clone(&stage));
             if self.enqueue(waiting)? {
-                tokio::spawn(drain());
+                // Boxed: a task's future is copied four times before it runs, and this one is long.
+                tokio::spawn(Box::pin(drain()));
             }
             match timeout_at(deadline.at(), answered).await {
                 Ok(Ok(verdict)) => return verdict,
