@@ -18,6 +18,7 @@ mod evolution;
 mod examples;
 mod failing;
 mod false_nodes;
+mod far_back;
 mod fault_proxy;
 #[cfg(feature = "metrics")]
 mod figures;

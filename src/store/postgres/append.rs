@@ -13,7 +13,7 @@ use super::{
     group::{Server, Waiting},
     judge, merge,
     overtaken::{Overtaken, Written},
-    prepared::Prepared,
+    prepared::{Prepared, PreparedGuard},
     tail::UnderWay,
 };
 use crate::{
@@ -38,14 +38,13 @@ async fn submit(
     deadline: Deadline,
 ) -> Result<Appended> {
     runtime::current()?;
+    // Who is known to be far is not sent to be told so: a batch in which somebody is refused is a slower one for all.
+    if let (Some(guard), Some(from)) = (&append.guard, after)
+        && is_far(store, guard, from)
+    {
+        after = judge::judge(store, guard, from, &append.events, deadline).await?.or(after);
+    }
     loop {
-        // A condition on the whole log would be far, unless the log is short: then this judgement is short, too. But most of them
-        // are about what nobody has written of, which the procedure finds out by itself.
-        if let (Some(guard), Some(After::Beginning)) = (&append.guard, after)
-            && store.known.taken.has(guard)
-        {
-            after = Some(judge::judge(store, guard, After::Beginning, &append.events, deadline).await?);
-        }
         let (server, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
         let named = |error: Error| error.with_node(Arc::clone(&server.node));
         let done = match verdict {
@@ -60,13 +59,24 @@ async fn submit(
                     if from == After::Beginning {
                         store.known.taken.add(guard);
                     }
-                    after = Some(judge::judge(store, guard, from, &append.events, deadline).await?);
+                    after = judge::judge(store, guard, from, &append.events, deadline).await?.or(after);
                 }
                 continue;
             }
         };
         let token = store.token(server.system, done.last(), server.place);
         return Ok(done.served_by(server.node).with_token(token));
+    }
+}
+
+/// Whether the condition would be [`Far`](Verdict::Far).
+///
+/// One on the whole log would be, unless the log is short: then its judgement is short, too. But most of them are about what nobody
+/// has written of, which the procedure finds out by itself.
+fn is_far(store: &PostgresEventStore, guard: &PreparedGuard, after: After) -> bool {
+    match after {
+        After::Beginning => store.known.taken.has(guard),
+        After::Position(_) | After::Mark(_) => store.known.tail.is_far_behind(after),
     }
 }
 

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     Mark, Role,
     error::Result,
-    router::{Deadline, Effect, Lease, asked},
+    router::{Deadline, Lease, asked},
     store::{Answer, Piece, ReadBehindRequest},
 };
 
@@ -65,10 +65,7 @@ async fn try_read(
     }
     let query = request.query();
     let statement = store.log.read.behind(&request, &query, is_near);
-    let rows = match statement.planned_once {
-        true => lease.query_planned_once(deadline, &statement.sql, &statement.params()?).await?,
-        false => lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?,
-    };
+    let rows = statement.ask(lease, deadline).await?;
     let (mut landmarks, mut events) = (Vec::new(), Vec::with_capacity(rows.len().saturating_sub(1)));
     for row in &rows {
         match wire::line(row).map_err(wire::unreadable)? {

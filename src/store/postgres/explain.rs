@@ -2,11 +2,11 @@
 
 use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
-use super::{PostgresEventStore, failure, filter_sql, wire};
+use super::{PostgresEventStore, failure, wire};
 use crate::{
     AppendCondition,
     error::{Error, Result},
-    router::{Deadline, Effect},
+    router::Deadline,
     store::BoxFuture,
 };
 
@@ -122,10 +122,10 @@ async fn explain(store: &PostgresEventStore, condition: &AppendCondition, deadli
                        AppendCondition::fail_if_events_match";
         return Err(Error::invalid_input(message));
     };
-    let (sql, params) = store.judgement(&guard.filter, guard.after, &[]);
+    let mut statement = store.judgement(&guard.filter, guard.after, &[]);
+    statement.sql.insert_str(0, "EXPLAIN (COSTS OFF) ");
     let lease = store.router.lease_primary(deadline).await?;
-    let sql = format!("EXPLAIN (COSTS OFF) {sql}");
-    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
+    let rows = statement.ask(&lease, deadline).await?;
     let lines: Result<Vec<&str>, _> = rows.iter().map(|row| row.try_get(0)).collect();
     let lines = lines.map_err(|error| wire::unreadable(error.into()))?;
     // Of any event, the first one is enough.

@@ -9,53 +9,78 @@ use super::{
     PostgresEventStore,
     filter_sql::{self, Param},
     prepared::PreparedGuard,
+    read_sql::{self, Statement},
     wire::{self, Unreadable},
 };
 use crate::{
-    Filter, NewEvent,
+    Filter, Mark, NewEvent,
     error::Result,
     filter::Bounds,
-    router::{Deadline, Effect},
+    router::Deadline,
     store::{condition::After, refusal},
 };
 
 /// Judges a condition that reaches far back, without the lock; what is returned is the log's head, from where on the
-/// lock's holder has to look.
+/// lock's holder has to look. `None` if the log does not show what the condition is based on: whether that is lost, or only
+/// hidden while it waits for its standby, the procedure tells.
 ///
-/// If the events are there already, the condition says nothing: their first append may have broken it itself. Whether
-/// the log holds what the condition is based on, the procedure has looked at before it said that it is far.
+/// If the events are there already, the condition says nothing: their first append may have broken it itself.
 pub(super) async fn judge(
     store: &PostgresEventStore,
     guard: &PreparedGuard,
     after: After,
     events: &[NewEvent],
     deadline: Deadline,
-) -> Result<After> {
+) -> Result<Option<After>> {
     let _right = store.group.judge(deadline).await?;
     let lease = store.router.lease_primary(deadline).await?;
     let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
-    let (sql, params) = store.judgement(&guard.filter, after, &ids);
-    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
-    let read = |row: &Row| -> Result<_, Unreadable> {
-        let broken_at: Option<i64> = row.try_get(2)?;
-        let broken_type: Option<String> = row.try_get(3)?;
-        let repeated: bool = row.try_get(4)?;
-        Ok((wire::mark(row, 0)?, broken_at.map(wire::position).transpose()?, broken_type, repeated))
+    let rows = store.judgement(&guard.filter, after, &ids).ask(&lease, deadline).await?;
+    let Some(row) = rows.first() else {
+        return Ok((after.position() == 0).then_some(After::Position(0)));
     };
-    let row = rows.first().map(read).transpose().map_err(wire::unreadable)?;
-    let (head, broken_at, broken_type, repeated) = row.unwrap_or_default();
-    match (broken_at, broken_type) {
-        (Some(position), Some(event_type)) if !repeated => {
+    let judgement = Judgement::read(row).map_err(wire::unreadable)?;
+    if !judgement.has_after {
+        return Ok(None);
+    }
+    match judgement.broken {
+        Some((position, event_type)) if !judgement.repeated => {
             Err(refusal::conflict(position, event_type).with_node(Arc::clone(lease.node().name())))
         }
-        _ => Ok(head.map_or(After::Position(0), After::Mark)),
+        _ => Ok(judgement.head.map(After::Mark)),
+    }
+}
+
+/// What `judge.sql` says.
+struct Judgement {
+    head: Option<Mark>,
+    /// The first event that the condition forbids.
+    broken: Option<(u64, String)>,
+    /// Whether the events of the append are there already.
+    repeated: bool,
+    /// Whether what the condition is based on is there.
+    has_after: bool,
+}
+
+impl Judgement {
+    fn read(row: &Row) -> Result<Self, Unreadable> {
+        let broken_at: Option<i64> = row.try_get(2)?;
+        let broken_type: Option<String> = row.try_get(3)?;
+        Ok(Self {
+            head: wire::mark(row, 0)?,
+            broken: broken_at.map(wire::position).transpose()?.zip(broken_type),
+            repeated: row.try_get(4)?,
+            has_after: row.try_get(5)?,
+        })
     }
 }
 
 impl PostgresEventStore {
     /// The statement that looks for an event that matches, behind this place, and for the ids of the append itself.
-    pub(super) fn judgement<'a>(&self, filter: &'a Filter, after: After, ids: &'a [Uuid]) -> (String, Vec<Param<'a>>) {
-        let mut params: Vec<Param<'a>> = vec![Box::new(ids)];
+    pub(super) fn judgement<'a>(&self, filter: &'a Filter, after: After, ids: &'a [Uuid]) -> Statement<'a> {
+        let mark: Option<Uuid> = after.mark().map(|mark| mark.id().into());
+        let mut params: Vec<Param<'a>> =
+            vec![Box::new(ids), Box::new(wire::position_param(after.position())), Box::new(mark)];
         // A bound that lets everything through could still tempt the planner to use the primary key for it.
         let after = (after.position() > 0).then_some(after.position());
         let bounds = Bounds { after, ..Bounds::default() };
@@ -64,6 +89,7 @@ impl PostgresEventStore {
             // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
             selection.push_str(" ORDER BY e.position LIMIT 1");
         }
-        (self.log.judge.with(&selection), params)
+        let planned_once = after.is_none() && read_sql::is_contained(filter);
+        Statement { sql: self.log.judge.with(&selection), planned_once, params }
     }
 }

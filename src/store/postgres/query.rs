@@ -53,10 +53,7 @@ async fn answer(
     statement: &Statement<'_>,
     deadline: Deadline,
 ) -> Result<Answer> {
-    let rows = match statement.planned_once {
-        true => lease.query_planned_once(deadline, &statement.sql, &statement.params()?).await?,
-        false => lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?,
-    };
+    let rows = statement.ask(lease, deadline).await?;
     let (mut head, mut events) = (None, Vec::with_capacity(rows.len().saturating_sub(1)));
     for row in &rows {
         match wire::line(row).map_err(wire::unreadable)? {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     HotKey, LogName,
@@ -12,6 +12,7 @@ use super::{
 use crate::{
     Filter, Result,
     filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
+    router::{Deadline, Effect, Lease},
     store::{Order, QueryRequest, ReadBehindRequest},
 };
 
@@ -49,13 +50,13 @@ pub(super) const NEAR: u64 = 256;
 /// The clause for the log's last event.
 const HEAD: &str = "ORDER BY position DESC LIMIT 1";
 
-/// A statement and its parameters.
+/// A statement that reads, and its parameters.
 #[derive(Default)]
 pub(super) struct Statement<'a> {
     pub(super) sql: String,
     /// Whether any values have the same best plan.
     pub(super) planned_once: bool,
-    params: Vec<Param<'a>>,
+    pub(super) params: Vec<Param<'a>>,
 }
 
 /// Which row comes first.
@@ -127,7 +128,8 @@ impl ReadSql {
             Order::OldestFirst => "",
             Order::NewestFirst => " DESC",
         };
-        let planned_once = is_contained(request);
+        let whole = request.limit.is_none() && request.bounds == Bounds::default();
+        let planned_once = whole && is_contained(&request.filter);
         let found = match types_only(request) {
             Some(types) if request.limit.is_some() => {
                 let types = bind(Box::new(types));
@@ -231,16 +233,24 @@ impl ReadSql {
 }
 
 impl Statement<'_> {
+    /// Asks for its rows.
+    pub(super) async fn ask(&self, lease: &Lease, deadline: Deadline) -> Result<Vec<Row>> {
+        match self.planned_once {
+            true => lease.query_planned_once(deadline, &self.sql, &self.params()?).await,
+            false => lease.query(Effect::Read, deadline, &self.sql, &self.params()?).await,
+        }
+    }
+
     /// The parameters as the driver takes them, if there are not too many.
     pub(super) fn params(&self) -> Result<Vec<&(dyn ToSql + Sync)>> {
         filter_sql::bound(&self.params)
     }
 }
 
-/// Whether all that is asked for contains one of a few things, and there are no bounds: then the indexes on what is contained
-/// are the best way to it, whatever it is. (Of many things the server would think that they are most of the log, and of types
-/// alone it must know how many events have them.)
-fn is_contained(request: &QueryRequest) -> bool {
+/// Whether all that is asked for contains one of a few things. If there are no bounds, the indexes on what is contained are then
+/// the best way to it, whatever it is. (Of many things the server would think that they are most of the log, and of types alone it
+/// must know how many events have them.)
+pub(super) fn is_contained(filter: &Filter) -> bool {
     const FEW: usize = 8;
     let in_payload = |fragment: &Fragment| fragment.side() == Side::Payload;
     // How many searches an item takes. What is in the metadata has no index.
@@ -250,8 +260,7 @@ fn is_contained(request: &QueryRequest) -> bool {
         Some(PredicateGroup::AllOf(all)) if all.iter().any(in_payload) => 1,
         _ => FEW + 1,
     };
-    let whole = request.limit.is_none() && request.bounds == Bounds::default();
-    whole && request.filter.items().is_some_and(|items| items.map(searches).sum::<usize>() <= FEW)
+    filter.items().is_some_and(|items| items.map(searches).sum::<usize>() <= FEW)
 }
 
 /// All types of a filter that asks for nothing else.

@@ -46,6 +46,9 @@ const OURS: usize = 8;
 /// A condition is compared with so many events here at most. Who has read before that many were written is one of few.
 const COMPARED: usize = 64;
 
+/// So many events the procedure looks at under the lock, at most: `near` in `migrations/V2__append.sql`.
+const UNDER_THE_LOCK: u64 = 1000;
+
 /// What an append is guarded by, and behind what it looks.
 pub(super) type Condition<'a> = (Option<After>, Option<&'a PreparedGuard>);
 
@@ -167,6 +170,12 @@ impl Tail {
     /// Whether nobody else has written for some batches.
     pub(super) fn is_ours(&self) -> bool {
         self.written().in_a_row >= OURS
+    }
+
+    /// Whether what is behind it is not known here, and too much to be looked at under the lock.
+    pub(super) fn is_far_behind(&self, after: After) -> bool {
+        let (written, position) = (self.written(), after.position());
+        position < written.since && written.head() - position > UNDER_THE_LOCK
     }
 
     /// Forgets all: the log is not what it seemed.

@@ -1,5 +1,6 @@
--- Before the lock: is there an event that matches, and are these events ($1) there already, so that their own
--- first append is what would be found? The search is fenced by OFFSET 0, or the planner would walk the primary key to find
+-- Before the lock: is there an event that matches, are these events ($1) there already, so that their own first append is what
+-- would be found, and is the event there, at the position $2 and with the id $3 (or any, if that is NULL), that the condition
+-- looks behind? The search is fenced by OFFSET 0, or the planner would walk the primary key to find
 -- the first match, through the whole log if there is none. What changes a setting is never done by parallel workers: to start
 -- them takes longer than the search, and a plan for any value would have them on a long log.
 WITH head AS MATERIALIZED (
@@ -9,7 +10,9 @@ WITH head AS MATERIALIZED (
 )
 SELECT head.position, head.id,
        broken.position, broken.type,
-       EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY ($1))
+       EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY ($1)),
+       head.position >= $2
+           AND ($3::uuid IS NULL OR EXISTS (SELECT FROM "mainstem"."events" e WHERE e.position = $2 AND e.id = $3))
 FROM head LEFT JOIN broken ON true
 WHERE pg_catalog.set_config('max_parallel_workers_per_gather', '0', true) IS NOT NULL
 ORDER BY broken.position LIMIT 1
