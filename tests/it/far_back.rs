@@ -37,7 +37,11 @@ fn nobody_wrote(name: &str) -> AppendCondition {
 #[tokio::test]
 async fn who_has_lost_far_back_does_not_wait_for_the_lock() {
     let (_database, router, _) = store().await;
-    let (store, first, last) = long_log(&router).await;
+    let (store, first, mut last) = long_log(&router).await;
+    // Until nobody else is likely to have the lock: else whoever has lost would learn it before the lock in any case.
+    for _ in 0..10 {
+        last = store.append(in_boundary("own"), AppendCondition::none()).await.unwrap().last();
+    }
     let lock = LogLock::take(&router).await;
     for condition in [nobody_wrote("a").after(first), nobody_wrote("a").after_position(0)] {
         let lost = store.append(in_boundary("late"), condition).timeout(Duration::from_secs(5)).await;

@@ -117,7 +117,7 @@ async fn a_part_is_found_by_the_index_that_fits() {
     }
 }
 
-/// Reads that leave the planner no choice are planned once per connection; whoever uses the connection next is not.
+/// Reads and judgements that leave the planner no choice are planned once per connection; whoever uses the connection next is not.
 #[tokio::test]
 async fn a_raw_connection_plans_as_its_settings_say() {
     let (database, admin, _store) = crate::support::store().await;
@@ -129,6 +129,7 @@ async fn a_raw_connection_plans_as_its_settings_say() {
     let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
     let store = PostgresEventStore::new(&router);
     let tagged = Filter::matching().all_tags_of(["t"]).finish().unwrap();
+    let keyed = Filter::matching().any_predicate_of([Predicate::payload("key", 901)]).finish().unwrap();
     for _ in 0..2 {
         store.query(&tagged).await.unwrap();
         let client = router.client().await.unwrap();
@@ -144,16 +145,19 @@ async fn a_raw_connection_plans_as_its_settings_say() {
         drop(client);
         store.query(&tagged).await.unwrap();
         store.count(&tagged).await.unwrap();
+        let nobody_wrote = AppendCondition::fail_if_events_match(keyed.clone());
+        store.append([NewEvent::new("A", &()).unwrap()], nobody_wrote).await.unwrap();
     }
     // And it is planned once: the server's own statistics of prepared statements say so.
     store.query(&tagged).await.unwrap();
     store.query(&tagged).await.unwrap();
     let client = router.client().await.unwrap();
-    let sql = "SELECT sum(generic_plans)::int8, sum(custom_plans)::int8 FROM pg_prepared_statements \
-               WHERE statement LIKE '%e.position + 0%'";
-    let row = client.query_one(sql, &[]).await.unwrap();
-    let (generic, custom): (i64, i64) = (row.get(0), row.get(1));
-    assert!(generic >= 6 && custom == 0, "{generic} generic plans, {custom} custom ones");
+    for (statement, times) in [("%e.position + 0%", 6), ("%broken AS%", 2)] {
+        let sql = "SELECT sum(generic_plans)::int8, sum(custom_plans)::int8 FROM pg_prepared_statements WHERE statement LIKE $1";
+        let row = client.query_one(sql, &[&statement]).await.unwrap();
+        let (generic, custom): (i64, i64) = (row.get(0), row.get(1));
+        assert!(generic >= times && custom == 0, "{generic} generic plans, {custom} custom ones: {statement}");
+    }
 }
 
 #[tokio::test]
