@@ -5,10 +5,13 @@ use std::{future::IntoFuture, time::Duration};
 use mainstem::{AppendCondition, ErrorKind, EventId, EventStore, Mark, PostgresEventStore, Router};
 use serde_json::json;
 
-use crate::support::{
-    LogLock,
-    boundary::{boundary, in_boundary},
-    event, store,
+use crate::{
+    known_tail::tamper,
+    support::{
+        LogLock,
+        boundary::{boundary, in_boundary},
+        event, store,
+    },
 };
 
 /// More than what is looked at under the lock.
@@ -30,6 +33,14 @@ async fn write_many(store: &PostgresEventStore) -> Mark {
     store.append(many, AppendCondition::none()).await.unwrap().last()
 }
 
+/// Until nobody else is likely to have the lock: else whoever has lost would learn it before the lock in any case.
+async fn write_alone(store: &PostgresEventStore) -> Mark {
+    for _ in 0..10 {
+        store.append(in_boundary("own"), AppendCondition::none()).await.unwrap();
+    }
+    store.append(in_boundary("own"), AppendCondition::none()).await.unwrap().last()
+}
+
 fn nobody_wrote(name: &str) -> AppendCondition {
     AppendCondition::fail_if_events_match(boundary(name))
 }
@@ -37,11 +48,8 @@ fn nobody_wrote(name: &str) -> AppendCondition {
 #[tokio::test]
 async fn who_has_lost_far_back_does_not_wait_for_the_lock() {
     let (_database, router, _) = store().await;
-    let (store, first, mut last) = long_log(&router).await;
-    // Until nobody else is likely to have the lock: else whoever has lost would learn it before the lock in any case.
-    for _ in 0..10 {
-        last = store.append(in_boundary("own"), AppendCondition::none()).await.unwrap().last();
-    }
+    let (store, first, _) = long_log(&router).await;
+    let last = write_alone(&store).await;
     let lock = LogLock::take(&router).await;
     for condition in [nobody_wrote("a").after(first), nobody_wrote("a").after_position(0)] {
         let lost = store.append(in_boundary("late"), condition).timeout(Duration::from_secs(5)).await;
@@ -78,6 +86,78 @@ async fn what_a_condition_is_based_on_must_be_there_far_back_as_well() {
     }
     let beyond = nobody_wrote("a").after_position(last.position() + 5);
     assert_eq!(store.append(in_boundary("late"), beyond).await.unwrap_err().kind(), ErrorKind::LogDiverged);
+}
+
+/// A restored log ends earlier than the store knows, before what the condition is based on.
+#[tokio::test]
+async fn what_a_condition_is_based_on_may_be_lost_with_the_end_of_the_log() {
+    let (_database, router, _) = store().await;
+    let (store, _, last) = long_log(&router).await;
+    let since = PostgresEventStore::new(&router);
+    since.append(in_boundary("since"), AppendCondition::none()).await.unwrap();
+    write_many(&store).await;
+    for left in [3, 0] {
+        tamper(&router, &format!("DELETE FROM mainstem.events WHERE position > {left}")).await;
+        for condition in [nobody_wrote("b").after_position(last.position()), nobody_wrote("b").after(last)] {
+            let diverged = store.append(in_boundary("late"), condition).await.map(|appended| appended.first_position());
+            assert_eq!(diverged.map_err(|error| error.kind()), Err(ErrorKind::LogDiverged), "{left} are left");
+        }
+    }
+    let whole = store.append(in_boundary("b"), nobody_wrote("b").after_position(0)).await;
+    assert_eq!(whole.unwrap().first_position(), 1);
+}
+
+/// What is lost is the event up to which it was judged, which the user never heard of.
+#[tokio::test]
+async fn what_it_was_judged_by_may_be_lost_before_it_has_the_lock() {
+    let (_database, router, _) = store().await;
+    let (store, first, _) = long_log(&router).await;
+    write_alone(&store).await;
+    let lock = LogLock::take(&router).await;
+    let behind = [nobody_wrote("b").after(first), nobody_wrote("c").after_position(0)];
+    let appends = behind.map(|condition| tokio::spawn(store.append(in_boundary("d"), condition).into_future()));
+    LogLock::is_waited_for(&router).await;
+    tamper(&router, "DELETE FROM mainstem.events WHERE position > 2").await;
+    lock.release().await;
+    let mut positions = Vec::new();
+    for append in appends {
+        positions.push(append.await.unwrap().unwrap().first_position());
+    }
+    positions.sort_unstable();
+    assert_eq!(positions, [3, 4]);
+}
+
+/// They wait in a line of their own, and that has bounds as well.
+#[tokio::test]
+async fn beyond_the_bounds_a_condition_is_not_judged() {
+    let (database, admin, _) = store().await;
+    long_log(&admin).await;
+    let router = Router::builder().primary(database.primary_url()).max_connections(2).connect().await.unwrap();
+    let store = PostgresEventStore::builder(&router).waiting_appends(1).build();
+    store.append(in_boundary("own"), AppendCondition::none()).await.unwrap();
+    // Nobody can look at the log.
+    let client = admin.client().await.unwrap();
+    client.batch_execute("BEGIN; LOCK TABLE mainstem.events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let append = |name: &str| {
+        let append = store.append(in_boundary(name), nobody_wrote(name).after_position(0));
+        append.timeout(Duration::from_secs(20)).into_future()
+    };
+    let judged = tokio::spawn(append("judged"));
+    let waits = tokio::spawn(append("waits"));
+    let refused = loop {
+        match append("refused").await {
+            Err(error) if error.kind() == ErrorKind::Overloaded => break error,
+            // The others were not there yet.
+            other => assert!(other.is_ok() || !judged.is_finished(), "{other:?}"),
+        }
+    };
+    assert!(refused.to_string().contains("the limit is 1"), "{refused}");
+    client.batch_execute("ROLLBACK").await.unwrap();
+    for append in [judged, waits] {
+        append.await.unwrap().unwrap();
+    }
+    store.close().await;
+    assert_eq!(append("late").await.unwrap_err().kind(), ErrorKind::Closed);
 }
 
 #[tokio::test]

@@ -24,7 +24,7 @@ async fn broken_at(store: &PostgresEventStore, name: &str, after: Mark) -> Optio
 }
 
 /// Changes the log as only a restore can.
-async fn tamper(router: &Router, sql: &str) {
+pub(crate) async fn tamper(router: &Router, sql: &str) {
     let client = router.client().await.unwrap();
     let alter = |what| format!("ALTER TABLE mainstem.events {what} TRIGGER events_append_only");
     client.batch_execute(&[alter("DISABLE"), sql.to_owned(), alter("ENABLE ALWAYS")].join("; ")).await.unwrap();

@@ -55,7 +55,7 @@ impl<'a> LongLog<'a> {
     }
 }
 
-/// A million events of 1000 boundaries of 980, and of one of 20000. Loaded as the owner may: the log refuses only changes.
+/// A million events of 1000 boundaries of 980, and of one of 20000, half of them of four types and half of two hundred others. Loaded as the owner may: the log refuses only changes.
 async fn fill(admin: &Router) {
     let client = admin.client().await.unwrap();
     let indexes = ["events_type", "events_tags", "events_payload", "events_stream"];
@@ -69,7 +69,8 @@ async fn fill(admin: &Router) {
     for part in 0..10 {
         let sql = format!(
             "INSERT INTO mainstem.events (position, following, id, type, tags, metadata, payload, occurred_at, recorded_at) \
-             SELECT n, 0, gen_random_uuid(), 'Type' || n % 8, ARRAY['tag:' || b], '{{}}', \
+             SELECT n, 0, gen_random_uuid(), CASE WHEN n % 2 = 0 THEN 'Type' || n % 8 ELSE 'Rare' || n % 400 END, \
+                    ARRAY['tag:' || b], '{{}}', \
                     jsonb_build_object('BookID', b, 'ReaderID', 'r' || n % 5000, 'Note', 'something'), now(), now() \
              FROM (SELECT n, CASE WHEN n % 50 = 0 THEN 'many' ELSE 'b' || n % 1000 END AS b \
                    FROM generate_series({} + 1, {}) AS n) AS t",
@@ -92,6 +93,16 @@ fn by_predicate(book: &str) -> Filter {
         .and_any_predicate_of([Predicate::payload("BookID", book), Predicate::payload("ReaderID", book)])
         .finish()
         .unwrap()
+}
+
+fn by_types_and_tag(book: &str) -> Filter {
+    let types = Filter::matching().any_type_of(["Type0", "Type2", "Type4", "Type6"]);
+    types.and_all_tags_of([format!("tag:{book}")]).finish().unwrap()
+}
+
+fn by_tag_and_predicate(book: &str) -> Filter {
+    let tagged = Filter::matching().all_tags_of([format!("tag:{book}")]);
+    tagged.and_any_predicate_of([Predicate::payload("Note", "something")]).finish().unwrap()
 }
 
 fn by_tag(book: &str) -> Filter {
@@ -120,6 +131,8 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
             (by_tag("nobody"), 0),
             (by_tag("b1"), 1000),
             (by_type("Nobody"), 0),
+            (by_types_and_tag("b2"), 1000),
+            (by_tag_and_predicate("many"), MANY as usize),
         ] {
             let (history, rows) = log.rows(log.store.query(&filter)).await;
             assert_eq!(history.unwrap().len(), found, "{filter:?}");
@@ -138,6 +151,8 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
             (by_predicate("b2"), 1000),
             (by_predicate("many"), MANY as i64),
             (by_tag("many"), MANY as i64),
+            (by_types_and_tag("b2"), 1000),
+            (by_tag_and_predicate("b2"), 1000),
         ] {
             let guard = AppendCondition::fail_if_events_match(filter.clone());
             for (name, condition) in [

@@ -2,7 +2,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 use uuid::Uuid;
 
 use super::{
@@ -31,13 +31,17 @@ pub(super) async fn run(store: PostgresEventStore, request: AppendRequest, deadl
     appended.map_err(|error| failure::on_append(error, deadline, store.name()))
 }
 
+/// Time before an append is sent again that two servers do not agree about.
+const AGAIN: Duration = Duration::from_millis(10);
+
 async fn submit(
     store: &PostgresEventStore,
     append: &Arc<Prepared>,
-    mut after: Option<After>,
+    given: Option<After>,
     deadline: Deadline,
 ) -> Result<Appended> {
     runtime::current()?;
+    let mut after = given;
     // Who is known to be far is not sent to be told so: a batch in which somebody is refused is a slower one for all.
     if let (Some(guard), Some(from)) = (&append.guard, after)
         && is_far(store, guard, from)
@@ -51,6 +55,11 @@ async fn submit(
             Verdict::Appended { position, version } => appended(append, position, version),
             Verdict::Repeated { position, version } => appended(append, position, version).as_repeated(),
             Verdict::Conflict { position, event_type } => return Err(named(refusal::conflict(position, event_type))),
+            // The log has lost what it was judged by here, since. That says nothing about what the condition is based on.
+            Verdict::Diverged(_) if after != given => {
+                after = given;
+                continue;
+            }
             Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
             Verdict::Version(actual) => return Err(named(version_mismatch(append, actual)?)),
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
@@ -59,7 +68,11 @@ async fn submit(
                     if from == After::Beginning {
                         store.known.taken.add(guard);
                     }
-                    after = judge::judge(store, guard, from, &append.events, deadline).await?.or(after);
+                    match judge::judge(store, guard, from, &append.events, deadline).await? {
+                        Some(judged) => after = Some(judged),
+                        // The lock's holder has just seen what is not there now: two servers, of which one is to be no more.
+                        None => sleep(AGAIN).await,
+                    }
                 }
                 continue;
             }

@@ -82,7 +82,8 @@ impl PostgresEventStore {
     /// returns; see [`ExplainCondition`].
     ///
     /// What is explained is the very statement by which an append has a condition judged that reaches far back, planned for the
-    /// values of this condition. (What has come in the last thousand positions, the append procedure looks at one by one, and tags
+    /// values of this condition. By a few tags or members of payloads and without an `after` it is planned once for any values; there is
+    /// one way to do it then, which is the one that is shown. (What has come in the last thousand positions, the append procedure looks at one by one, and tags
     /// that nobody has written about it looks up in their index.)
     ///
     /// ```no_run

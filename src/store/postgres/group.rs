@@ -19,11 +19,11 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, Notify, Semaphore, SemaphorePermit, oneshot},
+    sync::{Mutex as AsyncMutex, Notify, oneshot},
     time::{Instant, timeout_at},
 };
 
-use super::{GroupLimits, drain::Drain, prepared::Prepared, queue::Queue, tail::Condition};
+use super::{GroupLimits, drain::Drain, judge::Judges, prepared::Prepared, queue::Queue, tail::Condition};
 use crate::{
     Mark,
     error::{Error, ErrorKind, Result},
@@ -54,9 +54,7 @@ pub(super) struct Group {
     lease: Mutex<Weak<Lease>>,
     connecting: AsyncMutex<()>,
     pub(super) idle: Notify,
-    /// Who judges a long way back takes a connection for a while. Without a bound, many of them would take all, and the drain
-    /// would get none.
-    judges: Semaphore,
+    pub(super) judges: Judges,
     #[cfg(feature = "metrics")]
     pub(super) figures: std::sync::OnceLock<crate::telemetry::metrics::store::BatchFigures>,
 }
@@ -110,14 +108,13 @@ impl Drop for Caller {
 
 impl Group {
     pub(super) fn new(limits: GroupLimits, judges: usize) -> Self {
-        let judges = Semaphore::new(judges.max(1));
         Self {
             limits,
             queue: Mutex::default(),
             lease: Mutex::default(),
             connecting: AsyncMutex::default(),
             idle: Notify::new(),
-            judges,
+            judges: Judges::new(judges, limits.waiting_appends),
             #[cfg(feature = "metrics")]
             figures: std::sync::OnceLock::new(),
         }
@@ -165,21 +162,6 @@ impl Group {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The right to judge before the lock, held until it is dropped.
-    pub(super) async fn judge(&self, deadline: Deadline) -> Result<Option<SemaphorePermit<'_>>> {
-        match timeout_at(deadline.at(), self.judges.acquire()).await {
-            Ok(permit) => Ok(permit.ok()),
-            Err(_) => {
-                let message = format!(
-                    "the limit of {:?} ran out before the condition was judged, behind others that reach as far back; \
-                     nothing was sent",
-                    deadline.limit()
-                );
-                Err(Error::new(ErrorKind::Timeout, message))
-            }
-        }
-    }
-
     /// Gets in line, and waits for the answer. `drain` makes the future that works the line off.
     pub(super) async fn submit<D>(
         &self,
@@ -215,12 +197,15 @@ impl Group {
         }
     }
 
+    /// Whether it takes appends.
+    pub(super) fn is_open(&self) -> Result<()> {
+        self.queue().is_open()
+    }
+
     /// Whether the caller has to see to it that somebody drains.
     fn enqueue(&self, waiting: Waiting) -> Result<bool> {
         let mut queue = self.queue();
-        if queue.closed {
-            return Err(Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent"));
-        }
+        queue.is_open()?;
         if queue.is_full(&self.limits, &waiting) {
             queue.forget_the_given_up();
         }

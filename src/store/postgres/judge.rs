@@ -1,7 +1,14 @@
 //! Judging a condition that reaches far back, before the lock.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
+use tokio::{
+    sync::{Semaphore, SemaphorePermit},
+    time::timeout_at,
+};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -14,7 +21,7 @@ use super::{
 };
 use crate::{
     Filter, Mark, NewEvent,
-    error::Result,
+    error::{Error, ErrorKind, Result},
     filter::Bounds,
     router::Deadline,
     store::{condition::After, refusal},
@@ -32,7 +39,8 @@ pub(super) async fn judge(
     events: &[NewEvent],
     deadline: Deadline,
 ) -> Result<Option<After>> {
-    let _right = store.group.judge(deadline).await?;
+    store.group.is_open()?;
+    let _right = store.group.judges.right(deadline).await?;
     let lease = store.router.lease_primary(deadline).await?;
     let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
     let rows = store.judgement(&guard.filter, after, &ids).ask(&lease, deadline).await?;
@@ -48,6 +56,59 @@ pub(super) async fn judge(
             Err(refusal::conflict(position, event_type).with_node(Arc::clone(lease.node().name())))
         }
         _ => Ok(judgement.head.map(After::Mark)),
+    }
+}
+
+/// The right to judge far back takes a connection for a while. Without a bound, many who do would take all, and the drain would get
+/// none; and as many may wait for it as in the line of appends.
+#[derive(Debug)]
+pub(super) struct Judges {
+    rights: Semaphore,
+    waiting: AtomicUsize,
+    most_waiting: usize,
+}
+
+/// Who waits for the right.
+struct InLine<'a>(&'a AtomicUsize);
+
+impl Judges {
+    pub(super) fn new(amount: usize, most_waiting: usize) -> Self {
+        Self { rights: Semaphore::new(amount.max(1)), waiting: AtomicUsize::new(0), most_waiting }
+    }
+
+    /// The right to judge, held until it is dropped.
+    async fn right(&self, deadline: Deadline) -> Result<SemaphorePermit<'_>> {
+        if let Ok(right) = self.rights.try_acquire() {
+            return Ok(right);
+        }
+        let waiting = self.waiting.fetch_add(1, Ordering::AcqRel);
+        let _in_line = InLine(&self.waiting);
+        if waiting >= self.most_waiting {
+            let message = format!(
+                "{waiting} appends wait already to have conditions judged that reach far back, and the limit is {}; nothing was sent",
+                self.most_waiting
+            );
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+        match timeout_at(deadline.at(), self.rights.acquire()).await {
+            Ok(Ok(right)) => Ok(right),
+            // Nobody closes it.
+            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent")),
+            Err(_) => {
+                let message = format!(
+                    "the limit of {:?} ran out before the condition was judged, behind others that reach as far back; \
+                     nothing was sent",
+                    deadline.limit()
+                );
+                Err(Error::new(ErrorKind::Timeout, message))
+            }
+        }
+    }
+}
+
+impl Drop for InLine<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -84,12 +145,15 @@ impl PostgresEventStore {
         // A bound that lets everything through could still tempt the planner to use the primary key for it.
         let after = (after.position() > 0).then_some(after.position());
         let bounds = Bounds { after, ..Bounds::default() };
-        let mut selection = filter_sql::selection(filter, bounds, &self.log.keys, &mut params);
+        let planned_once = after.is_none() && read_sql::is_contained(filter);
+        let mut selection = match planned_once {
+            true => filter_sql::planned_once(filter, &self.log.keys, &mut params),
+            false => filter_sql::selection(filter, bounds, &self.log.keys, &mut params),
+        };
         if filter.items().is_none() {
             // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
             selection.push_str(" ORDER BY e.position LIMIT 1");
         }
-        let planned_once = after.is_none() && read_sql::is_contained(filter);
         Statement { sql: self.log.judge.with(&selection), planned_once, params }
     }
 }

@@ -142,7 +142,10 @@ impl ReadSql {
                 })
             }
             _ => {
-                let filter = filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params);
+                let filter = match planned_once {
+                    true => filter_sql::planned_once(&request.filter, &self.keys, &mut params),
+                    false => filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params),
+                };
                 let few = request.limit.is_some() && request.filter.items().is_some();
                 let found = match few {
                     true => &self.found_few,

@@ -186,8 +186,8 @@ async fn read_on(
 ) -> Result<Answer> {
     let (position, id) = bound(request.mark);
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(id)];
-    let keys = filter_sql::HotKeys { keys: &store.log.keys, is_bounded: true };
-    let filter = filter_sql::filter(&request.filter, keys, &mut params);
+    let indexes = filter_sql::Indexes { keys: &store.log.keys, is_bounded: true, one_each: false };
+    let filter = filter_sql::filter(&request.filter, indexes, &mut params);
     let sql = store.log.snapshots.read_on.with(&filter);
     let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
     let (mut head, mut held, mut events) = (None, false, Vec::with_capacity(rows.len().saturating_sub(1)));

@@ -175,7 +175,7 @@ impl Tail {
     /// Whether what is behind it is not known here, and too much to be looked at under the lock.
     pub(super) fn is_far_behind(&self, after: After) -> bool {
         let (written, position) = (self.written(), after.position());
-        position < written.since && written.head() - position > UNDER_THE_LOCK
+        position <= written.since && written.head() - position > UNDER_THE_LOCK
     }
 
     /// Forgets all: the log is not what it seemed.
