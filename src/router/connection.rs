@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -57,7 +57,7 @@ pub(super) struct Connection {
     reset: Arc<Reset>,
     /// Whether the server has said that it ends the session.
     has_ended: AtomicBool,
-    planned_once: AtomicBool,
+    planning: AtomicU8,
     /// The cluster of the server, once it was asked; nothing in it when it keeps that to itself.
     system: OnceLock<Option<u64>>,
     driver: AbortHandle,
@@ -74,10 +74,14 @@ pub(super) struct SessionSettings {
 }
 
 /// When the server makes the plan of a statement with parameters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Planning {
     /// As its settings say: by default for each of the first five calls, and then as it sees fit.
+    #[default]
     ByTheServer,
+    /// For each call: it is for statements whose best plan is another one for other values, so that a plan for any values is not
+    /// a good one for most. The server does not always see that.
+    ForEach,
     /// Once for all values, never by a scan of the whole table. It is for statements that leave no choice, and takes a
     /// half of the time of a short read off.
     Once,
@@ -118,7 +122,7 @@ impl Connection {
             appends: AtomicUsize::new(0),
             reset,
             has_ended: AtomicBool::new(false),
-            planned_once: AtomicBool::new(false),
+            planning: AtomicU8::new(Planning::ByTheServer as u8),
             system: OnceLock::new(),
             driver,
             encryption,
@@ -235,14 +239,16 @@ impl Connection {
     /// Sees to it that the next statements are planned like this. If need be that is told to the server in line before
     /// them; its answer is nobody's.
     pub(super) fn plan(&self, planning: Planning) {
-        let once = planning == Planning::Once;
         if self.is_pooled() {
             return;
         }
-        if self.planned_once.swap(once, Ordering::Relaxed) != once {
+        if self.planning.swap(planning as u8, Ordering::Relaxed) != planning as u8 {
             let sql = match planning {
                 Planning::ByTheServer => {
                     "RESET plan_cache_mode; RESET enable_seqscan; RESET max_parallel_workers_per_gather"
+                }
+                Planning::ForEach => {
+                    "SET plan_cache_mode = force_custom_plan; RESET enable_seqscan; RESET max_parallel_workers_per_gather"
                 }
                 // Such a plan takes every value for frequent, and would start workers for a few rows.
                 Planning::Once => {
@@ -258,7 +264,7 @@ impl Connection {
     /// gets in line behind it.
     pub(super) fn reset_behind(&self, sql: &str) {
         if !self.reset.has_failed() {
-            self.planned_once.store(false, Ordering::Relaxed);
+            self.planning.store(Planning::ByTheServer as u8, Ordering::Relaxed);
             self.reset.send(&self.client, sql);
         }
     }

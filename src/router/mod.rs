@@ -107,6 +107,7 @@ use self::{
 };
 pub(crate) use self::{
     calls::{asked, judged},
+    connection::Planning,
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
     floor::{Check, Floor, Verdict},

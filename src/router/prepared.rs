@@ -39,9 +39,10 @@ impl Lease {
         self.prepared(effect, deadline, sql, run).await
     }
 
-    /// One read, prepared and [planned once](Planning::Once) per connection, if the connection is our own.
-    pub(crate) async fn query_planned_once(
+    /// One read, prepared, and planned like this if the connection is our own.
+    pub(crate) async fn query_planned(
         &self,
+        planning: Planning,
         deadline: Deadline,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
@@ -49,7 +50,7 @@ impl Lease {
         if self.is_pooled() {
             return self.query_unnamed(Effect::Read, deadline, sql, params).await;
         }
-        self.plan(Planning::Once);
+        self.plan(planning);
         let run = |statement| async move { self.client().query(&statement, params).await };
         self.prepared(Effect::Read, deadline, sql, run).await
     }
@@ -73,6 +74,7 @@ impl Lease {
     /// Starts a statement that only reads, and whose rows are [taken](Self::rows) one by one.
     pub(crate) async fn start(
         &self,
+        planning: Planning,
         deadline: Deadline,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
@@ -81,7 +83,7 @@ impl Lease {
         let rows = if self.is_pooled() {
             self.start_unnamed(deadline, sql, params).await?
         } else {
-            self.plan(Planning::ByTheServer);
+            self.plan(planning);
             let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
             Rows::new(self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?)
         };

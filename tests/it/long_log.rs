@@ -142,6 +142,14 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
             );
         }
 
+        for (filter, found) in [(by_predicate("many"), MANY), (by_types_and_tag("b2"), 1000)] {
+            let behind = filter.after_position(1);
+            let (count, rows) = log.rows(log.store.count(&behind)).await;
+            assert_eq!(*count.unwrap(), found);
+            let most = FEW + 3 * i64::try_from(found).unwrap();
+            assert!(rows <= most, "round {round}: a count of {found} took {rows} rows: {behind:?}");
+        }
+
         // What is judged: before the lock, far behind, near, and in a batch.
         for (filter, matches) in [
             (by_predicate("nobody"), 0),

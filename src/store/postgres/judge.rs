@@ -23,7 +23,7 @@ use crate::{
     Filter, Mark, NewEvent,
     error::{Error, ErrorKind, Result},
     filter::Bounds,
-    router::Deadline,
+    router::{Deadline, Planning},
     store::{condition::After, refusal},
 };
 
@@ -145,15 +145,15 @@ impl PostgresEventStore {
         // A bound that lets everything through could still tempt the planner to use the primary key for it.
         let after = (after.position() > 0).then_some(after.position());
         let bounds = Bounds { after, ..Bounds::default() };
-        let planned_once = after.is_none() && read_sql::is_contained(filter);
-        let mut selection = match planned_once {
-            true => filter_sql::planned_once(filter, &self.log.keys, &mut params),
-            false => filter_sql::selection(filter, bounds, &self.log.keys, &mut params),
+        let planning = read_sql::planning(filter, after.is_none());
+        let mut selection = match planning {
+            Planning::Once => filter_sql::planned_once(filter, &self.log.keys, &mut params),
+            _ => filter_sql::selection(filter, bounds, &self.log.keys, &mut params),
         };
         if filter.items().is_none() {
             // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
             selection.push_str(" ORDER BY e.position LIMIT 1");
         }
-        Statement { sql: self.log.judge.with(&selection), planned_once, params }
+        Statement { sql: self.log.judge.with(&selection), planning, params }
     }
 }

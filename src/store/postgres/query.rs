@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     error::Result,
-    router::{Deadline, Effect, Lease},
+    router::{Deadline, Lease},
     store::{Answer, QueryRequest, Served},
 };
 
@@ -88,8 +88,7 @@ async fn ask<T: FromSqlOwned>(
     statement: for<'a> fn(&PostgresEventStore, &'a QueryRequest) -> Statement<'a>,
 ) -> Result<Served<T>> {
     let ask = |lease: Arc<Lease>| async move {
-        let statement = statement(store, request);
-        let rows = lease.query(Effect::Read, deadline, &statement.sql, &statement.params()?).await?;
+        let rows = statement(store, request).ask(&lease, deadline).await?;
         let value = rows.first().map(|row| row.try_get::<_, T>(0)).transpose();
         let value = value.map_err(|error| wire::unreadable(error.into()))?.ok_or_else(wire::no_row)?;
         let served = Served::new(value).served_by(Arc::clone(lease.node().name()), lease.role());

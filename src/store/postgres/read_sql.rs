@@ -12,7 +12,7 @@ use super::{
 use crate::{
     Filter, Result,
     filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
-    router::{Deadline, Effect, Lease},
+    router::{Deadline, Lease, Planning},
     store::{Order, QueryRequest, ReadBehindRequest},
 };
 
@@ -54,8 +54,7 @@ const HEAD: &str = "ORDER BY position DESC LIMIT 1";
 #[derive(Default)]
 pub(super) struct Statement<'a> {
     pub(super) sql: String,
-    /// Whether any values have the same best plan.
-    pub(super) planned_once: bool,
+    pub(super) planning: Planning,
     pub(super) params: Vec<Param<'a>>,
 }
 
@@ -129,7 +128,7 @@ impl ReadSql {
             Order::NewestFirst => " DESC",
         };
         let whole = request.limit.is_none() && request.bounds == Bounds::default();
-        let planned_once = whole && is_contained(&request.filter);
+        let planning = planning(&request.filter, whole);
         let found = match types_only(request) {
             Some(types) if request.limit.is_some() => {
                 let types = bind(Box::new(types));
@@ -142,14 +141,14 @@ impl ReadSql {
                 })
             }
             _ => {
-                let filter = match planned_once {
-                    true => filter_sql::planned_once(&request.filter, &self.keys, &mut params),
-                    false => filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params),
+                let filter = match planning {
+                    Planning::Once => filter_sql::planned_once(&request.filter, &self.keys, &mut params),
+                    _ => filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params),
                 };
                 let few = request.limit.is_some() && request.filter.items().is_some();
                 let found = match few {
                     true => &self.found_few,
-                    false if planned_once => &self.found_contained,
+                    false if planning == Planning::Once => &self.found_contained,
                     false => &self.found,
                 };
                 found.with(|place| match place {
@@ -160,7 +159,7 @@ impl ReadSql {
             }
         };
         let sql = self.query.with(|place| if place == "head" { &head } else { &found });
-        Statement { sql, planned_once, params }
+        Statement { sql, planning, params }
     }
 
     /// The head, and behind it what is asked for of the first [`NEAR`] events behind `after`, oldest first.
@@ -208,7 +207,7 @@ impl ReadSql {
             _ => &filter,
         });
         let sql = self.query.with(|place| if place == "head" { head } else { &found });
-        Statement { sql, planned_once: true, params }
+        Statement { sql, planning: Planning::Once, params }
     }
 
     /// What loads a fixed stream.
@@ -231,17 +230,15 @@ impl ReadSql {
     fn filtered<'a>(&self, template: &Template, request: &'a QueryRequest) -> Statement<'a> {
         let mut params = Vec::new();
         let filter = filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params);
-        Statement { sql: template.with(|_| &filter), planned_once: false, params }
+        let planning = planning(&request.filter, false);
+        Statement { sql: template.with(|_| &filter), planning, params }
     }
 }
 
 impl Statement<'_> {
     /// Asks for its rows.
     pub(super) async fn ask(&self, lease: &Lease, deadline: Deadline) -> Result<Vec<Row>> {
-        match self.planned_once {
-            true => lease.query_planned_once(deadline, &self.sql, &self.params()?).await,
-            false => lease.query(Effect::Read, deadline, &self.sql, &self.params()?).await,
-        }
+        lease.query_planned(self.planning, deadline, &self.sql, &self.params()?).await
     }
 
     /// The parameters as the driver takes them, if there are not too many.
@@ -250,10 +247,26 @@ impl Statement<'_> {
     }
 }
 
+/// When the search for what a filter matches is planned. By several parts of an item and not [once](is_contained): for each call.
+/// There are several indexes then, and which of them are worth it depends on how many events have these types, tags and members.
+pub(super) fn planning(filter: &Filter, whole: bool) -> Planning {
+    let has_ways = |item: &FilterItem| {
+        let parts = [item.types().len() > 0, item.tags().len() > 0, item.predicates().is_some()];
+        parts.into_iter().filter(|is_there| *is_there).count() > 1
+    };
+    if whole && is_contained(filter) {
+        Planning::Once
+    } else if filter.items().is_some_and(|mut items| items.any(has_ways)) {
+        Planning::ForEach
+    } else {
+        Planning::ByTheServer
+    }
+}
+
 /// Whether all that is asked for contains one of a few things. If there are no bounds, the indexes on what is contained are then
 /// the best way to it, whatever it is. (Of many things the server would think that they are most of the log, and of types alone it
 /// must know how many events have them.)
-pub(super) fn is_contained(filter: &Filter) -> bool {
+fn is_contained(filter: &Filter) -> bool {
     const FEW: usize = 8;
     let in_payload = |fragment: &Fragment| fragment.side() == Side::Payload;
     // How many searches an item takes. What is in the metadata has no index.

@@ -141,7 +141,7 @@ impl Reading {
         let left = request.limit.filter(|_| is_piece);
         let first = self.head.flatten().map_or(First::Head, |head| First::At(head.position()));
         let statement = self.store.log.read.query(&request, first);
-        let mut rows = lease.start(deadline, &statement.sql, &statement.params()?).await?;
+        let mut rows = lease.start(statement.planning, deadline, &statement.sql, &statement.params()?).await?;
         let found = lease.rows(&mut rows, deadline, 1).await?;
         let found = match found.first().map(wire::line).transpose().map_err(wire::unreadable)? {
             Some(Line::Head(found)) => Some(found),

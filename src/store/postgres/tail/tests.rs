@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use super::{Behind, COMPARED, Judged, KEPT_BYTES, KEYS, OURS, ServerSession, Tail, UnderWay};
+use super::{Behind, COMPARED, Judged, KEPT_BYTES, KEYS, OURS, ServerSession, Tail, UNDER_THE_LOCK, UnderWay};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
     store::{AppendRequest, condition::After, postgres::prepared::Prepared},
