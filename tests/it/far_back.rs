@@ -149,12 +149,12 @@ async fn beyond_the_bounds_a_condition_is_not_judged() {
     tokio::time::sleep(Duration::from_millis(20)).await;
     let refused = append("refused").await.unwrap_err();
     assert_eq!(refused.kind(), ErrorKind::Overloaded, "{}", refused.report());
-    assert!(refused.to_string().contains("the limit is 1"), "{refused}");
-    client.batch_execute("ROLLBACK").await.unwrap();
-    for append in [judged, waits] {
-        append.await.unwrap().unwrap();
-    }
+    assert!(refused.to_string().contains("the limits are 1 and"), "{refused}");
+    // Whoever is being judged is so to the end, and then told that it is too late.
     store.close().await;
+    assert_eq!(waits.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+    client.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(judged.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
     assert_eq!(append("late").await.unwrap_err().kind(), ErrorKind::Closed);
 }
 

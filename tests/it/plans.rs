@@ -160,6 +160,28 @@ async fn a_raw_connection_plans_as_its_settings_say() {
     }
 }
 
+/// What has several ways is planned for its values, and no other call of the connection is.
+#[tokio::test]
+async fn what_depends_on_its_values_is_planned_for_each_call() {
+    let (database, admin, _store) = crate::support::store().await;
+    let client = admin.client().await.unwrap();
+    let any_value = format!("ALTER DATABASE {} SET plan_cache_mode TO force_generic_plan", database.name());
+    client.batch_execute(&any_value).await.unwrap();
+    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    let filter = Filter::matching().any_type_of(["A"]).and_all_tags_of(["t"]).finish().unwrap();
+    for _ in 0..7 {
+        store.count(&filter).await.unwrap();
+        let client = router.client().await.unwrap();
+        let row = client.query_one("SELECT current_setting('plan_cache_mode')", &[]).await.unwrap();
+        assert_eq!(row.get::<_, String>(0), "force_generic_plan");
+    }
+    let client = router.client().await.unwrap();
+    let sql = "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE statement LIKE $1";
+    let row = client.query_one(sql, &[&"%count(*)%e.tags%"]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, i64>(1)), (0, 7));
+}
+
 #[tokio::test]
 async fn a_stream_is_loaded_from_its_end_of_its_index() {
     let cluster = started(LocalCluster::builder().replicas(0).setting("track_activity_query_size", "16kB")).await;

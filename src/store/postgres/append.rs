@@ -46,7 +46,7 @@ async fn submit(
     if let (Some(guard), Some(from)) = (&append.guard, after)
         && is_far(store, guard, from)
     {
-        after = judge::judge(store, guard, from, &append.events, deadline).await?.or(after);
+        after = judge::judge(store, append, guard, from, deadline).await?.or(after);
     }
     loop {
         let (server, verdict) = store.group.submit(append, after, deadline, || drains(store)).await?;
@@ -58,6 +58,7 @@ async fn submit(
             // The log has lost what it was judged by here, since. That says nothing about what the condition is based on.
             Verdict::Diverged(_) if after != given => {
                 after = given;
+                sleep(AGAIN).await;
                 continue;
             }
             Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
@@ -68,7 +69,7 @@ async fn submit(
                     if from == After::Beginning {
                         store.known.taken.add(guard);
                     }
-                    match judge::judge(store, guard, from, &append.events, deadline).await? {
+                    match judge::judge(store, append, guard, from, deadline).await? {
                         Some(judged) => after = Some(judged),
                         // The lock's holder has just seen what is not there now: two servers, of which one is to be no more.
                         None => sleep(AGAIN).await,

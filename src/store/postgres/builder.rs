@@ -121,6 +121,8 @@ impl PostgresEventStoreBuilder {
     ///
     /// Larger, and appends wait until their limit runs out, to be refused then; smaller, and a short burst is refused that
     /// could have been written.
+    ///
+    /// Those whose conditions reach far back wait before, to have them judged, in a line of their own that has the same bounds.
     pub fn waiting_appends(mut self, appends: usize) -> Self {
         self.limits.waiting_appends = appends.max(1);
         self

@@ -94,7 +94,7 @@ pub(super) async fn faults(store: &PostgresEventStore, lease: &Lease, deadline: 
     let migration = name.put_into(include_str!("../../../migrations/V2__append.sql"));
     let body = migration.split("$body$").nth(1).unwrap_or_default();
     let [procedure, any_version] = [APPEND, "_append_"].map(|suffix| format!("{}{suffix}", name.log()));
-    let keys = || store.log.keys.iter().cloned().map(LogIndex::key);
+    let keys = || store.log.searches.keys.iter().cloned().map(LogIndex::key);
     let indexes: Vec<String> = keys().map(|index| name.full_with_suffix(&index.suffix())).collect();
     let shown: Vec<String> = keys().map(|index| index.to_string()).collect();
     let params: [&(dyn ToSql + Sync); 5] = [&body, &procedure, &any_version, &indexes, &shown];

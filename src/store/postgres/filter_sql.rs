@@ -35,16 +35,16 @@ pub(super) fn bound<'a>(params: &'a [Param<'_>]) -> Result<Vec<&'a (dyn ToSql + 
 /// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
 pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
     let is_bounded = bounds.after.is_some_and(|after| after > 0) || bounds.until.is_some();
-    let mut sql = filter(which, Indexes { keys, is_bounded, one_each: false }, params);
+    let mut sql = filter(which, Indexes { keys, is_bounded, by_types: true }, params);
     sql.push_str(&within(bounds, params));
     sql
 }
 
-/// The same for a statement that is planned once, for any values and without bounds. An item's tags are looked up, or else what
-/// its events contain; what else it asks for is compared. Not knowing how rare the values are, the planner would also search by the
-/// types, which may be half of the log, to read less of what it takes for frequent.
+/// The same for a statement that is planned once, for any values and without bounds: the tags of an item are looked up, or what its
+/// events contain, and the types compared. Not knowing how rare the values are, the planner would also search by the types, which may
+/// be half of the log.
 pub(super) fn planned_once<'a>(which: &'a Filter, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
-    filter(which, Indexes { keys, is_bounded: false, one_each: true }, params)
+    filter(which, Indexes { keys, is_bounded: false, by_types: false }, params)
 }
 
 /// What the bounds ask for besides, as ` AND …`.
@@ -77,8 +77,8 @@ pub(super) struct Indexes<'k> {
     pub(super) keys: &'k [HotKey],
     /// and whether the statement also asks for positions.
     pub(super) is_bounded: bool,
-    /// Whether it may use only one for each item.
-    pub(super) one_each: bool,
+    /// Whether it may search by types where an item asks for something else as well.
+    pub(super) by_types: bool,
 }
 
 impl Indexes<'_> {
@@ -110,16 +110,13 @@ fn item<'a>(item: &'a FilterItem, indexes: Indexes<'_>, params: &mut Vec<Param<'
         params.push(param);
         comparison.replace('$', &format!("${}", params.len()))
     };
-    // What is behind `IS TRUE` is the same to the server, and no index is used for it.
-    let has_tags = item.tags().len() > 0;
-    let compared = |condition: String, is_compared: bool| match is_compared && indexes.one_each {
-        true => format!("({condition}) IS TRUE"),
-        false => condition,
-    };
     let mut all = Vec::new();
+    let has_tags = item.tags().len() > 0;
     if item.types().len() > 0 {
-        let one_of = bind("e.type = ANY ($)", Box::new(item.types().collect::<Vec<_>>()));
-        all.push(compared(one_of, has_tags || item.predicates().is_some()));
+        // Behind `IS TRUE` it matches the same events, and no index is used for it.
+        let is_searched = indexes.by_types || !has_tags && item.predicates().is_none();
+        let one_of = if is_searched { "e.type = ANY ($)" } else { "(e.type = ANY ($)) IS TRUE" };
+        all.push(bind(one_of, Box::new(item.types().collect::<Vec<_>>())));
     }
     if has_tags {
         // The second part follows from the first, and says that the index on tags, which has no events without, holds all of them.
@@ -137,11 +134,10 @@ fn item<'a>(item: &'a FilterItem, indexes: Indexes<'_>, params: &mut Vec<Param<'
                 bind(&indexes.equal(fragment, contained), Box::new(JsonText(fragment.json())))
             })
             .collect();
-        let contained = match group {
+        all.push(match group {
             PredicateGroup::AnyOf(_) => format!("({})", contained.join(" OR ")),
             PredicateGroup::AllOf(_) => contained.join(" AND "),
-        };
-        all.push(compared(contained, has_tags));
+        });
     }
     format!("({})", all.join(" AND "))
 }

@@ -23,7 +23,14 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{GroupLimits, drain::Drain, judge::Judges, prepared::Prepared, queue::Queue, tail::Condition};
+use super::{
+    GroupLimits,
+    drain::Drain,
+    judge::Judges,
+    prepared::Prepared,
+    queue::{self, Queue},
+    tail::Condition,
+};
 use crate::{
     Mark,
     error::{Error, ErrorKind, Result},
@@ -114,7 +121,7 @@ impl Group {
             lease: Mutex::default(),
             connecting: AsyncMutex::default(),
             idle: Notify::new(),
-            judges: Judges::new(judges, limits.waiting_appends),
+            judges: Judges::new(judges, limits),
             #[cfg(feature = "metrics")]
             figures: std::sync::OnceLock::new(),
         }
@@ -197,15 +204,12 @@ impl Group {
         }
     }
 
-    /// Whether it takes appends.
-    pub(super) fn is_open(&self) -> Result<()> {
-        self.queue().is_open()
-    }
-
     /// Whether the caller has to see to it that somebody drains.
     fn enqueue(&self, waiting: Waiting) -> Result<bool> {
         let mut queue = self.queue();
-        queue.is_open()?;
+        if queue.closed {
+            return Err(queue::closed());
+        }
         if queue.is_full(&self.limits, &waiting) {
             queue.forget_the_given_up();
         }
@@ -238,6 +242,7 @@ impl Group {
             {
                 let mut queue = self.queue();
                 queue.closed = true;
+                self.judges.close();
                 if queue.drains == 0 {
                     return;
                 }

@@ -1,9 +1,6 @@
 //! Judging a condition that reaches far back, before the lock.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
-};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::{
     sync::{Semaphore, SemaphorePermit},
@@ -13,17 +10,18 @@ use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
-    PostgresEventStore,
-    filter_sql::{self, Param},
-    prepared::PreparedGuard,
-    read_sql::{self, Statement},
+    GroupLimits, PostgresEventStore,
+    filter_sql::Param,
+    prepared::{Prepared, PreparedGuard},
+    queue,
+    read_sql::Statement,
     wire::{self, Unreadable},
 };
 use crate::{
-    Filter, Mark, NewEvent,
+    Filter, Mark,
     error::{Error, ErrorKind, Result},
     filter::Bounds,
-    router::{Deadline, Planning},
+    router::Deadline,
     store::{condition::After, refusal},
 };
 
@@ -34,15 +32,14 @@ use crate::{
 /// If the events are there already, the condition says nothing: their first append may have broken it itself.
 pub(super) async fn judge(
     store: &PostgresEventStore,
+    append: &Prepared,
     guard: &PreparedGuard,
     after: After,
-    events: &[NewEvent],
     deadline: Deadline,
 ) -> Result<Option<After>> {
-    store.group.is_open()?;
-    let _right = store.group.judges.right(deadline).await?;
+    let _right = store.group.judges.right(append, deadline).await?;
     let lease = store.router.lease_primary(deadline).await?;
-    let ids: Vec<Uuid> = events.iter().map(|event| event.id().into()).collect();
+    let ids: Vec<Uuid> = append.events.iter().map(|event| event.id().into()).collect();
     let rows = store.judgement(&guard.filter, after, &ids).ask(&lease, deadline).await?;
     let Some(row) = rows.first() else {
         return Ok((after.position() == 0).then_some(After::Position(0)));
@@ -60,55 +57,76 @@ pub(super) async fn judge(
 }
 
 /// The right to judge far back takes a connection for a while. Without a bound, many who do would take all, and the drain would get
-/// none; and as many may wait for it as in the line of appends.
+/// none. Those who wait for it are a line of their own, with the bounds of the line of appends.
 #[derive(Debug)]
 pub(super) struct Judges {
     rights: Semaphore,
-    waiting: AtomicUsize,
-    most_waiting: usize,
+    line: Mutex<Line>,
+    limits: GroupLimits,
 }
 
-/// Who waits for the right.
-struct InLine<'a>(&'a AtomicUsize);
+#[derive(Clone, Copy, Debug, Default)]
+struct Line {
+    appends: usize,
+    bytes: usize,
+}
+
+/// Who waits for the right, with so many bytes.
+struct InLine<'a>(&'a Judges, usize);
 
 impl Judges {
-    pub(super) fn new(amount: usize, most_waiting: usize) -> Self {
-        Self { rights: Semaphore::new(amount.max(1)), waiting: AtomicUsize::new(0), most_waiting }
+    pub(super) fn new(amount: usize, limits: GroupLimits) -> Self {
+        Self { rights: Semaphore::new(amount.max(1)), line: Mutex::default(), limits }
+    }
+
+    /// Whoever waits is refused.
+    pub(super) fn close(&self) {
+        self.rights.close();
     }
 
     /// The right to judge, held until it is dropped.
-    async fn right(&self, deadline: Deadline) -> Result<SemaphorePermit<'_>> {
+    async fn right(&self, append: &Prepared, deadline: Deadline) -> Result<SemaphorePermit<'_>> {
         if let Ok(right) = self.rights.try_acquire() {
             return Ok(right);
         }
-        let waiting = self.waiting.fetch_add(1, Ordering::AcqRel);
-        let _in_line = InLine(&self.waiting);
-        if waiting >= self.most_waiting {
-            let message = format!(
-                "{waiting} appends wait already to have conditions judged that reach far back, and the limit is {}; nothing was sent",
-                self.most_waiting
-            );
-            return Err(Error::new(ErrorKind::Overloaded, message));
-        }
+        let _in_line = self.get_in_line(append.len)?;
         match timeout_at(deadline.at(), self.rights.acquire()).await {
-            Ok(Ok(right)) => Ok(right),
-            // Nobody closes it.
-            Ok(Err(_)) => Err(Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent")),
+            Ok(right) => right.map_err(|_| queue::closed()),
             Err(_) => {
                 let message = format!(
                     "the limit of {:?} ran out before the condition was judged, behind others that reach as far back; \
-                     nothing was sent",
+                     nothing was written",
                     deadline.limit()
                 );
                 Err(Error::new(ErrorKind::Timeout, message))
             }
         }
     }
+
+    fn get_in_line(&self, bytes: usize) -> Result<InLine<'_>> {
+        let mut line = self.line();
+        let Line { appends, bytes: waiting } = *line;
+        let GroupLimits { waiting_appends, waiting_bytes, .. } = self.limits;
+        if !self.rights.is_closed() && (appends >= waiting_appends || appends > 0 && waiting + bytes > waiting_bytes) {
+            let message = format!(
+                "{appends} appends of {waiting} bytes wait already to have conditions judged that reach far back, and the limits \
+                 are {waiting_appends} and {waiting_bytes}; nothing was written"
+            );
+            return Err(Error::new(ErrorKind::Overloaded, message));
+        }
+        *line = Line { appends: appends + 1, bytes: waiting + bytes };
+        Ok(InLine(self, bytes))
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for InLine<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        let mut line = self.0.line();
+        *line = Line { appends: line.appends - 1, bytes: line.bytes - self.1 };
     }
 }
 
@@ -145,15 +163,12 @@ impl PostgresEventStore {
         // A bound that lets everything through could still tempt the planner to use the primary key for it.
         let after = (after.position() > 0).then_some(after.position());
         let bounds = Bounds { after, ..Bounds::default() };
-        let planning = read_sql::planning(filter, after.is_none());
-        let mut selection = match planning {
-            Planning::Once => filter_sql::planned_once(filter, &self.log.keys, &mut params),
-            _ => filter_sql::selection(filter, bounds, &self.log.keys, &mut params),
-        };
+        let mut search = self.log.searches.of(filter, bounds, true, &mut params);
         if filter.items().is_none() {
             // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
-            selection.push_str(" ORDER BY e.position LIMIT 1");
+            search.condition.push_str(" ORDER BY e.position LIMIT 1");
         }
-        Statement { sql: self.log.judge.with(&selection), planning, params }
+        let sql = self.log.judge.with(&search.condition);
+        Statement { sql, planning: search.planning, params, watched: search.watched }
     }
 }

@@ -53,6 +53,7 @@ mod prepared;
 mod query;
 mod queue;
 mod read_sql;
+mod search;
 mod snapshot;
 mod stream;
 mod tail;
@@ -77,7 +78,10 @@ pub use self::{
     index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
     names::LogName,
 };
-use self::{announce::Announcements, builder::GroupLimits, group::Group, known::Known, news::News, read_sql::ReadSql};
+use self::{
+    announce::Announcements, builder::GroupLimits, group::Group, known::Known, news::News, read_sql::ReadSql,
+    search::Searches,
+};
 #[cfg(feature = "migrations")]
 pub use self::{
     migrate::{Migrate, Migrated},
@@ -167,7 +171,7 @@ struct Log {
     floor: floor::Statements,
     consumers: consumer::Statements,
     read: ReadSql,
-    keys: Arc<[HotKey]>,
+    searches: Arc<Searches>,
 }
 
 /// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
@@ -180,17 +184,18 @@ struct FilterStatement {
 
 impl Log {
     fn new(name: LogName, database: Option<&str>, keys: Arc<[HotKey]>) -> Self {
+        let searches = Searches::new(keys);
         Self {
             append: name.put_into(include_str!("sql/append.sql")),
             notify: name.put_into(include_str!("sql/notify.sql")),
             merge: name.put_into(include_str!("sql/merge.sql")),
             judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
-            read: ReadSql::new(&name, Arc::clone(&keys)),
+            read: ReadSql::new(&name, Arc::clone(&searches)),
             snapshots: snapshot::Statements::new(&name),
             floor: floor::Statements::new(&name),
             number: floor::number(database, &name),
             consumers: consumer::Statements::new(&name),
-            keys,
+            searches,
             name,
         }
     }

@@ -9,7 +9,7 @@ use super::{
     drain::{LOCK_SHARE, LOOK_AHEAD, SHARE_BEHIND},
     group::{GIVEN_UP, Waiting},
 };
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind};
 
 /// So many batches are under way at a time: one holds the log's lock, and the next lies ready for the server. A third would only
 /// wait longer.
@@ -24,6 +24,11 @@ const WORTH_A_TURN: usize = 64;
 
 /// Or for this part of what a batch may have.
 const PART_WORTH_A_BATCH: usize = 2;
+
+/// What a closed store says.
+pub(super) fn closed() -> Error {
+    Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent")
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Queue {
@@ -142,13 +147,6 @@ impl Queue {
     pub(super) fn forget_the_given_up(&mut self) {
         self.waiting.retain(|waiting| !waiting.stage.is(GIVEN_UP) && waiting.is_wanted());
         self.load = Load::of(&self.waiting);
-    }
-
-    pub(super) fn is_open(&self) -> Result<()> {
-        match self.closed {
-            true => Err(Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent")),
-            false => Ok(()),
-        }
     }
 
     /// Whether another one would be more than may wait. One that is larger than the limit alone still gets its turn.

@@ -1,17 +1,18 @@
 //! The statements that read, out of their parts: one text for each shape of a question, all values bound.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{
-    HotKey, LogName,
+    LogName,
     filter_sql::{self, Param},
+    search::{Searches, Watched},
     wire::position_param,
 };
 use crate::{
     Filter, Result,
-    filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
+    filter::Bounds,
     router::{Deadline, Lease, Planning},
     store::{Order, QueryRequest, ReadBehindRequest},
 };
@@ -30,7 +31,7 @@ pub(super) struct ReadSql {
     exists: Template,
     /// From the first event on, and from the last.
     load: [String; 2],
-    keys: Arc<[HotKey]>,
+    searches: Arc<Searches>,
 }
 
 /// SQL with places for what a question asks, each a comment with its name. It is split before the names are put in: they may
@@ -56,6 +57,7 @@ pub(super) struct Statement<'a> {
     pub(super) sql: String,
     pub(super) planning: Planning,
     pub(super) params: Vec<Param<'a>>,
+    pub(super) watched: Option<Watched>,
 }
 
 /// Which row comes first.
@@ -90,9 +92,9 @@ impl Template {
 }
 
 impl ReadSql {
-    pub(super) fn new(name: &LogName, keys: Arc<[HotKey]>) -> Self {
+    pub(super) fn new(name: &LogName, searches: Arc<Searches>) -> Self {
         Self {
-            keys,
+            searches,
             query: Template::new(name, include_str!("sql/query.sql")),
             landmarks: Template::new(name, include_str!("sql/landmarks.sql")),
             found: Template::new(name, include_str!("sql/found.sql")),
@@ -127,8 +129,7 @@ impl ReadSql {
             Order::OldestFirst => "",
             Order::NewestFirst => " DESC",
         };
-        let whole = request.limit.is_none() && request.bounds == Bounds::default();
-        let planning = planning(&request.filter, whole);
+        let (mut planning, mut watched) = (Planning::ByTheServer, None);
         let found = match types_only(request) {
             Some(types) if request.limit.is_some() => {
                 let types = bind(Box::new(types));
@@ -141,10 +142,9 @@ impl ReadSql {
                 })
             }
             _ => {
-                let filter = match planning {
-                    Planning::Once => filter_sql::planned_once(&request.filter, &self.keys, &mut params),
-                    _ => filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params),
-                };
+                let is_fenced = request.limit.is_none();
+                let search = self.searches.of(&request.filter, request.bounds, is_fenced, &mut params);
+                (planning, watched) = (search.planning, search.watched);
                 let few = request.limit.is_some() && request.filter.items().is_some();
                 let found = match few {
                     true => &self.found_few,
@@ -152,14 +152,14 @@ impl ReadSql {
                     false => &self.found,
                 };
                 found.with(|place| match place {
-                    "filter" => &filter,
+                    "filter" => &search.condition,
                     "order" => order,
                     _ => limit,
                 })
             }
         };
         let sql = self.query.with(|place| if place == "head" { &head } else { &found });
-        Statement { sql, planning, params }
+        Statement { sql, planning, params, watched }
     }
 
     /// The head, and behind it what is asked for of the first [`NEAR`] events behind `after`, oldest first.
@@ -207,7 +207,7 @@ impl ReadSql {
             _ => &filter,
         });
         let sql = self.query.with(|place| if place == "head" { head } else { &found });
-        Statement { sql, planning: Planning::Once, params }
+        Statement { sql, planning: Planning::Once, params, watched: None }
     }
 
     /// What loads a fixed stream.
@@ -229,54 +229,26 @@ impl ReadSql {
 
     fn filtered<'a>(&self, template: &Template, request: &'a QueryRequest) -> Statement<'a> {
         let mut params = Vec::new();
-        let filter = filter_sql::selection(&request.filter, request.bounds, &self.keys, &mut params);
-        let planning = planning(&request.filter, false);
-        Statement { sql: template.with(|_| &filter), planning, params }
+        let search = self.searches.of(&request.filter, request.bounds, false, &mut params);
+        Statement { sql: template.with(|_| &search.condition), planning: search.planning, params, watched: None }
     }
 }
 
 impl Statement<'_> {
     /// Asks for its rows.
     pub(super) async fn ask(&self, lease: &Lease, deadline: Deadline) -> Result<Vec<Row>> {
-        lease.query_planned(self.planning, deadline, &self.sql, &self.params()?).await
+        let began = self.watched.as_ref().map(|watched| (watched, Instant::now()));
+        let rows = lease.query_planned(self.planning, deadline, &self.sql, &self.params()?).await;
+        if let Some((watched, began)) = began {
+            watched.took(began.elapsed(), rows.as_ref().map_or(0, Vec::len));
+        }
+        rows
     }
 
     /// The parameters as the driver takes them, if there are not too many.
     pub(super) fn params(&self) -> Result<Vec<&(dyn ToSql + Sync)>> {
         filter_sql::bound(&self.params)
     }
-}
-
-/// When the search for what a filter matches is planned. By several parts of an item and not [once](is_contained): for each call.
-/// There are several indexes then, and which of them are worth it depends on how many events have these types, tags and members.
-pub(super) fn planning(filter: &Filter, whole: bool) -> Planning {
-    let has_ways = |item: &FilterItem| {
-        let parts = [item.types().len() > 0, item.tags().len() > 0, item.predicates().is_some()];
-        parts.into_iter().filter(|is_there| *is_there).count() > 1
-    };
-    if whole && is_contained(filter) {
-        Planning::Once
-    } else if filter.items().is_some_and(|mut items| items.any(has_ways)) {
-        Planning::ForEach
-    } else {
-        Planning::ByTheServer
-    }
-}
-
-/// Whether all that is asked for contains one of a few things. If there are no bounds, the indexes on what is contained are then
-/// the best way to it, whatever it is. (Of many things the server would think that they are most of the log, and of types alone it
-/// must know how many events have them.)
-fn is_contained(filter: &Filter) -> bool {
-    const FEW: usize = 8;
-    let in_payload = |fragment: &Fragment| fragment.side() == Side::Payload;
-    // How many searches an item takes. What is in the metadata has no index.
-    let searches = |item: &FilterItem| match item.predicates() {
-        _ if item.tags().len() > 0 => 1,
-        Some(PredicateGroup::AnyOf(any)) if any.iter().all(in_payload) => any.len(),
-        Some(PredicateGroup::AllOf(all)) if all.iter().any(in_payload) => 1,
-        _ => FEW + 1,
-    };
-    filter.items().is_some_and(|items| items.map(searches).sum::<usize>() <= FEW)
 }
 
 /// All types of a filter that asks for nothing else.

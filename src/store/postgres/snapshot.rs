@@ -9,6 +9,7 @@ use super::{
     PostgresEventStore, failure, filter_sql,
     floor::Asked,
     names::LogName,
+    read_sql::Statement,
     wire::{self, Line, Micros, Unreadable},
 };
 use crate::{
@@ -186,10 +187,9 @@ async fn read_on(
 ) -> Result<Answer> {
     let (position, id) = bound(request.mark);
     let mut params: Vec<filter_sql::Param<'_>> = vec![Box::new(position), Box::new(id)];
-    let indexes = filter_sql::Indexes { keys: &store.log.keys, is_bounded: true, one_each: false };
-    let filter = filter_sql::filter(&request.filter, indexes, &mut params);
-    let sql = store.log.snapshots.read_on.with(&filter);
-    let rows = lease.query(Effect::Read, deadline, &sql, &filter_sql::bound(&params)?).await?;
+    let search = store.log.searches.bounded(&request.filter, &mut params);
+    let sql = store.log.snapshots.read_on.with(&search.condition);
+    let rows = Statement { sql, planning: search.planning, params, watched: None }.ask(&lease, deadline).await?;
     let (mut head, mut held, mut events) = (None, false, Vec::with_capacity(rows.len().saturating_sub(1)));
     for row in &rows {
         match wire::line(row).map_err(wire::unreadable)? {

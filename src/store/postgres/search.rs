@@ -1,0 +1,213 @@
+//! How what a filter matches is looked for, and when the server plans that.
+
+use std::{
+    collections::HashMap,
+    hash::{BuildHasher, RandomState},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    HotKey,
+    filter_sql::{self, Indexes, Param},
+};
+use crate::{
+    Filter,
+    filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
+    router::Planning,
+};
+
+/// A search that is planned once is dear if it takes longer than this and what its rows take.
+const DEAR: Duration = Duration::from_millis(20);
+const EACH_ROW: Duration = Duration::from_micros(50);
+
+/// What a dear one adds to the score of its shape, from which a cheap one takes 1, and the score at which the shape is planned for
+/// each call: two dear ones in a row, or every fifth of many. A server that is slow for a moment does not change how it is asked.
+const A_DEAR_ONE: u32 = 4;
+const TOO_DEAR: u32 = 8;
+
+/// So many shapes have a score, and then none again.
+const SHAPES: usize = 1024;
+
+/// A log's searches.
+#[derive(Debug)]
+pub(super) struct Searches {
+    pub(super) keys: Arc<[HotKey]>,
+    /// How dear those are that are planned once, by shape.
+    scores: Mutex<HashMap<u64, u32>>,
+    hasher: RandomState,
+}
+
+/// The condition on the table's alias `e`, and when its search is planned.
+#[derive(Debug)]
+pub(super) struct Search {
+    pub(super) condition: String,
+    pub(super) planning: Planning,
+    /// Whether that was right is seen by how long it takes.
+    pub(super) watched: Option<Watched>,
+}
+
+/// A search that may be dearer than another one would be.
+#[derive(Debug)]
+pub(super) struct Watched {
+    searches: Arc<Searches>,
+    shape: u64,
+}
+
+impl Searches {
+    pub(super) fn new(keys: Arc<[HotKey]>) -> Arc<Self> {
+        Arc::new(Self { keys, scores: Mutex::default(), hasher: RandomState::new() })
+    }
+
+    /// For all that is within the bounds, by a statement that may be planned once if it has none: it is fenced against walks through
+    /// the primary key. The parameters get behind those that are there.
+    pub(super) fn of<'a>(
+        self: &Arc<Self>,
+        filter: &'a Filter,
+        bounds: Bounds,
+        is_fenced: bool,
+        params: &mut Vec<Param<'a>>,
+    ) -> Search {
+        if is_fenced && bounds == Bounds::default() && is_contained(filter) {
+            let before = params.len();
+            let condition = filter_sql::planned_once(filter, &self.keys, params);
+            if !has_ways(filter) {
+                return Search { condition, planning: Planning::Once, watched: None };
+            }
+            let shape = self.hasher.hash_one(&condition);
+            if self.scores().get(&shape).is_none_or(|score| *score < TOO_DEAR) {
+                let watched = Some(Watched { searches: Arc::clone(self), shape });
+                return Search { condition, planning: Planning::Once, watched };
+            }
+            params.truncate(before);
+        }
+        let condition = filter_sql::selection(filter, bounds, &self.keys, params);
+        Search { condition, planning: for_values(filter), watched: None }
+    }
+
+    /// For a statement that has a bound on positions itself.
+    pub(super) fn bounded<'a>(&self, filter: &'a Filter, params: &mut Vec<Param<'a>>) -> Search {
+        let indexes = Indexes { keys: &self.keys, is_bounded: true, by_types: true };
+        let condition = filter_sql::filter(filter, indexes, params);
+        Search { condition, planning: for_values(filter), watched: None }
+    }
+
+    fn scores(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+        self.scores.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Watched {
+    /// Notes how long it has taken, for so many rows.
+    pub(super) fn took(&self, time: Duration, rows: usize) {
+        let is_dear = time > DEAR + EACH_ROW * u32::try_from(rows).unwrap_or(u32::MAX);
+        let mut scores = self.searches.scores();
+        if is_dear {
+            if scores.len() >= SHAPES {
+                scores.clear();
+            }
+            *scores.entry(self.shape).or_default() += A_DEAR_ONE;
+        } else if let Some(score) = scores.get_mut(&self.shape) {
+            *score -= 1;
+            if *score == 0 {
+                scores.remove(&self.shape);
+            }
+        }
+    }
+}
+
+/// A search that may use several indexes is planned for each call: which of them are worth it depends on how many events have these
+/// types, tags and members, and a plan for any values takes all of them for rare.
+fn for_values(filter: &Filter) -> Planning {
+    if has_ways(filter) { Planning::ForEach } else { Planning::ByTheServer }
+}
+
+/// Whether one of its items has several parts for which there are indexes.
+fn has_ways(filter: &Filter) -> bool {
+    let has_ways = |item: &FilterItem| {
+        let has =
+            |side| item.predicates().is_some_and(|group| group.fragments().any(|fragment| fragment.side() == side));
+        let parts = [item.types().len() > 0, item.tags().len() > 0, has(Side::Payload), has(Side::Metadata)];
+        parts.into_iter().filter(|is_there| *is_there).count() > 1
+    };
+    filter.items().is_some_and(|mut items| items.any(has_ways))
+}
+
+/// Whether each item asks for tags or for members of the payload, perhaps of some types, and all of them for few: then the index on
+/// what is contained is nearly always the best way to it. (Of many things the server would think that they are most of the log, and
+/// of types alone it must know how many events have them.)
+fn is_contained(filter: &Filter) -> bool {
+    const FEW: usize = 8;
+    let in_payload = |fragment: &Fragment| fragment.side() == Side::Payload;
+    // How many searches an item takes.
+    let searches = |item: &FilterItem| match (item.tags().len(), item.predicates()) {
+        (1.., None) => 1,
+        (0, Some(PredicateGroup::AnyOf(any))) if any.iter().all(in_payload) => any.len(),
+        (0, Some(PredicateGroup::AllOf(all))) if all.iter().all(in_payload) => 1,
+        _ => FEW + 1,
+    };
+    filter.items().is_some_and(|items| items.map(searches).sum::<usize>() <= FEW)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Predicate;
+
+    fn planned(searches: &Arc<Searches>, filter: &Filter) -> (Planning, Option<Watched>) {
+        let search = searches.of(filter, Bounds::default(), true, &mut Vec::new());
+        (search.planning, search.watched)
+    }
+
+    #[test]
+    fn what_leaves_a_choice_is_planned_for_its_values() {
+        let searches = Searches::new([].into());
+        let start = Filter::matching;
+        let (payload, metadata) = ([Predicate::payload("a", 1)], [Predicate::metadata("a", 1)]);
+        let both = [Predicate::payload("a", 1), Predicate::metadata("a", 1)];
+        for (filter, planning) in [
+            (start().all_tags_of(["t"]).finish(), Planning::Once),
+            (start().any_predicate_of(payload.clone()).finish(), Planning::Once),
+            (start().any_type_of(["A"]).and_all_tags_of(["t"]).finish(), Planning::Once),
+            (start().any_type_of(["A"]).and_any_predicate_of(payload.clone()).finish(), Planning::Once),
+            (start().all_tags_of(["t"]).and_any_predicate_of(payload).finish(), Planning::ForEach),
+            (start().all_predicates_of(both).finish(), Planning::ForEach),
+            (start().any_predicate_of(metadata).finish(), Planning::ByTheServer),
+            (start().any_type_of(["A"]).finish(), Planning::ByTheServer),
+        ] {
+            let filter = filter.expect("a filter");
+            assert_eq!(planned(&searches, &filter).0, planning, "{filter:?}");
+            let bounds = Bounds { after: Some(7), ..Bounds::default() };
+            for (bounds, is_fenced) in [(bounds, true), (Bounds::default(), false)] {
+                let search = searches.of(&filter, bounds, is_fenced, &mut Vec::new());
+                assert_ne!(search.planning, Planning::Once, "{filter:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_dear_again_and_again_is_planned_for_its_values() {
+        let searches = Searches::new([].into());
+        let by = |tag: &str| Filter::matching().any_type_of(["A"]).and_all_tags_of([tag]).finish().expect("a filter");
+        let took = |milliseconds, rows| match planned(&searches, &by("t")) {
+            (Planning::Once, Some(watched)) => watched.took(Duration::from_millis(milliseconds), rows),
+            other => panic!("{other:?}"),
+        };
+        // Now and then, or for many rows, it may take its time.
+        for _ in 0..10 {
+            took(21, 0);
+            (0..4).for_each(|_| took(1, 0));
+            took(60, 1000);
+        }
+        took(21, 0);
+        took(21, 0);
+        assert_eq!(planned(&searches, &by("other")).0, Planning::ForEach, "values are no part of its shape");
+        let again = by("t");
+        let mut params = Vec::new();
+        let search = searches.of(&again, Bounds::default(), true, &mut params);
+        assert_eq!((params.len(), search.condition.contains("IS TRUE")), (2, false));
+        let untagged =
+            Filter::matching().any_type_of(["A"]).and_any_predicate_of([Predicate::payload("a", 1)]).finish();
+        assert_eq!(planned(&searches, &untagged.expect("a filter")).0, Planning::Once, "another shape");
+    }
+}
