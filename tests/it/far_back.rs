@@ -133,29 +133,33 @@ async fn beyond_the_bounds_a_condition_is_not_judged() {
     let (database, admin, _) = store().await;
     long_log(&admin).await;
     let router = Router::builder().primary(database.primary_url()).max_connections(2).connect().await.unwrap();
-    let store = PostgresEventStore::builder(&router).waiting_appends(1).build();
-    store.append(in_boundary("own"), AppendCondition::none()).await.unwrap();
-    // Nobody can look at the log.
-    let client = admin.client().await.unwrap();
-    client.batch_execute("BEGIN; LOCK TABLE mainstem.events IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    let append = |name: &str| {
-        let append = store.append(in_boundary(name), nobody_wrote(name).after_position(0));
-        append.timeout(Duration::from_secs(20)).into_future()
-    };
-    let judged = tokio::spawn(append("judged"));
-    let sql = "SELECT count(*) FROM pg_locks WHERE relation = 'mainstem.events'::regclass AND NOT granted";
-    while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
-    let waits = tokio::spawn(append("waits"));
-    tokio::time::sleep(Duration::from_millis(20)).await;
-    let refused = append("refused").await.unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Overloaded, "{}", refused.report());
-    assert!(refused.to_string().contains("the limits are 1 and"), "{refused}");
-    // Whoever is being judged is so to the end, and then told that it is too late.
-    store.close().await;
-    assert_eq!(waits.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
-    client.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(judged.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
-    assert_eq!(append("late").await.unwrap_err().kind(), ErrorKind::Closed);
+    for by_bytes in [false, true] {
+        let builder = PostgresEventStore::builder(&router);
+        let store = if by_bytes { builder.waiting_bytes(1) } else { builder.waiting_appends(1) }.build();
+        store.append(in_boundary("own"), AppendCondition::none()).await.unwrap();
+        // Nobody can look at the log.
+        let client = admin.client().await.unwrap();
+        client.batch_execute("BEGIN; LOCK TABLE mainstem.events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+        let append = |name: &str| {
+            let append = store.append(in_boundary(name), nobody_wrote(name).after_position(0));
+            append.timeout(Duration::from_secs(20)).into_future()
+        };
+        let judged = tokio::spawn(append("judged"));
+        let sql = "SELECT count(*) FROM pg_locks WHERE relation = 'mainstem.events'::regclass AND NOT granted";
+        while client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+        let waits = tokio::spawn(append("waits"));
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let refused = append("refused").await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Overloaded, "{}", refused.report());
+        let part = if by_bytes { "limits are 8192 and 1;" } else { "limits are 1 and" };
+        assert!(refused.to_string().contains(part), "{refused}");
+        // Whoever is being judged is so to the end, and then told that it is too late.
+        store.close().await;
+        assert_eq!(waits.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        client.batch_execute("ROLLBACK").await.unwrap();
+        assert_eq!(judged.await.unwrap().unwrap_err().kind(), ErrorKind::Closed);
+        assert_eq!(append("late").await.unwrap_err().kind(), ErrorKind::Closed);
+    }
 }
 
 #[tokio::test]

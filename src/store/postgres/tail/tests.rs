@@ -1,10 +1,11 @@
+mod far_behind;
 mod random;
 
 use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use super::{Behind, COMPARED, Judged, KEPT_BYTES, KEYS, OURS, ServerSession, Tail, UNDER_THE_LOCK, UnderWay};
+use super::{Behind, COMPARED, Judged, KEPT_BYTES, KEYS, OURS, ServerSession, Tail, UnderWay};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
     store::{AppendRequest, condition::After, postgres::prepared::Prepared},
@@ -192,23 +193,6 @@ fn whoever_is_far_behind_or_may_have_missed_something_is_left_to_the_server() {
     log.write(events(&["after"]));
     assert_eq!([log.broken("large", before), log.broken("after", log.head() - 1)], [None, Some(log.head())]);
     assert!(log.tail.written().bytes <= KEPT_BYTES);
-}
-
-#[test]
-fn what_is_far_behind_is_known_to_be() {
-    let mut log = Log::new();
-    let is_far = |log: &Log, position| log.tail.is_far_behind(After::Position(position));
-    assert!(!is_far(&log, 0), "nothing is known");
-    log.others_write(events(&["theirs", "theirs"]));
-    let many = |amount: u64| (0..amount).map(|_| event("many")).collect();
-    log.write(many(UNDER_THE_LOCK - 2));
-    assert!(!is_far(&log, 0), "few enough to be looked at under the lock");
-    log.write(many(1));
-    assert!(is_far(&log, 0) && !is_far(&log, 1));
-    log.write(many(10));
-    assert!(is_far(&log, 2), "before the first event that is known, there may be another history");
-    assert!(!is_far(&log, 3), "all behind it is known");
-    assert!(!is_far(&log, u64::MAX), "beyond the head");
 }
 
 #[test]
