@@ -17,23 +17,25 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
-use super::PostgresEventStore;
+use super::{PostgresEventStore, prepared::Prepared};
 use crate::{
     error::Result,
     router::{Deadline, Effect},
 };
 
-/// So many events are merged at once, if not so many were just now. A search reads each event of the list, in about 50 ns for each
-/// value that it looks for: more, and reads are slower; fewer, and there is less to share.
-const MANY: usize = 1024;
+/// New entries that are merged at once, if not so many were just now: some thousand events of eight members. A search reads each event of
+/// the list, in about 50 ns for each value that it looks for: more, and reads are slower; fewer, and there is less to share.
+const MANY: usize = 12 * 1024;
 
 /// Time between two merges, unless so many have come that they are not waited for: while thousands of events come in each
-/// second, larger merges take less of the processor, which is what such a server has the least of.
-const PAUSE: Duration = Duration::from_millis(100);
-const VERY_MANY: usize = 2 * MANY;
+/// second, larger merges take less of the processor, which is what such a server has the least of. What events have in
+/// common (a title, a year) is one entry of the index, which is written anew once in a merge, however many of them have it.
+const PAUSE: Duration = Duration::from_millis(250);
+const VERY_MANY: usize = 4 * MANY;
 
 /// With so many, appends wait for the merge that is under way: PostgreSQL merges until the list is empty, so it would never end
-/// while more came than it merges, and the list would grow without a limit.
+/// while more came than it merges, and the list would grow without a limit. Each takes 20 bytes there, so this is less than the 2 MB
+/// with which an append would merge it itself, under the log's lock.
 const TOO_MANY: usize = 8 * MANY;
 
 /// They wait for so long at most, each batch: whoever holds up the merge must not hold up the log.
@@ -48,10 +50,10 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// A merge takes milliseconds. What it has merged when it is given up stays merged.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How much was appended through this store and is not merged yet.
+/// How many entries were appended through this store and are not merged yet.
 #[derive(Debug, Default)]
 pub(super) struct Unmerged {
-    events: AtomicUsize,
+    entries: AtomicUsize,
     many: Notify,
     /// Whether a task waits for the next merge, or merges. It ends when nothing is left.
     merging: AtomicBool,
@@ -65,13 +67,13 @@ pub(super) struct Unmerged {
 struct Merging(Arc<Unmerged>);
 
 impl Unmerged {
-    /// Notes that so many events were appended. Whoever finds nobody at work gets the right to merge.
-    fn add(self: &Arc<Self>, events: usize) -> Option<Merging> {
-        if events == 0 {
+    /// Notes that so many entries were appended. Whoever finds nobody at work gets the right to merge.
+    fn add(self: &Arc<Self>, entries: usize) -> Option<Merging> {
+        if entries == 0 {
             return None;
         }
-        let before = self.events.fetch_add(events, Ordering::AcqRel);
-        if [MANY, VERY_MANY].into_iter().any(|limit| (before..before + events).contains(&(limit - 1))) {
+        let before = self.entries.fetch_add(entries, Ordering::AcqRel);
+        if [MANY, VERY_MANY].into_iter().any(|limit| (before..before + entries).contains(&(limit - 1))) {
             self.many.notify_one();
         }
         (!self.merging.swap(true, Ordering::AcqRel)).then(|| Merging(Arc::clone(self)))
@@ -82,7 +84,7 @@ impl Unmerged {
         let until = deadline.at().min(Instant::now() + ROOM);
         loop {
             let merged = self.merged.notified();
-            let full = self.events.load(Ordering::Acquire) >= TOO_MANY && self.merging.load(Ordering::Acquire);
+            let full = self.entries.load(Ordering::Acquire) >= TOO_MANY && self.merging.load(Ordering::Acquire);
             if !full || timeout_at(until, merged).await.is_err() {
                 return;
             }
@@ -97,7 +99,7 @@ impl Unmerged {
 }
 
 impl Merging {
-    /// Waits until it is time, the last merge having been then; how many events there are, or `None` when the store was closed.
+    /// Waits until it is time, the last merge having been then; how many entries there are, or `None` when the store was closed.
     async fn due(&self, last: Option<Instant>) -> Option<usize> {
         let now = Instant::now();
         let soon = last.map_or(now, |last| last + PAUSE);
@@ -105,20 +107,20 @@ impl Merging {
             if self.0.closed.load(Ordering::Acquire) {
                 return None;
             }
-            let events = self.0.events.load(Ordering::Acquire);
-            let until = if events >= MANY { soon } else { now + PATIENCE };
-            if events >= VERY_MANY {
-                return Some(events);
+            let entries = self.0.entries.load(Ordering::Acquire);
+            let until = if entries >= MANY { soon } else { now + PATIENCE };
+            if entries >= VERY_MANY {
+                return Some(entries);
             }
             if timeout_at(until, self.0.many.notified()).await.is_err() {
-                return Some(self.0.events.load(Ordering::Acquire));
+                return Some(self.0.entries.load(Ordering::Acquire));
             }
         }
     }
 
     /// So many were merged; whether there are more by now.
-    fn merged(&self, events: usize) -> bool {
-        let left = self.0.events.fetch_sub(events, Ordering::AcqRel) - events;
+    fn merged(&self, entries: usize) -> bool {
+        let left = self.0.entries.fetch_sub(entries, Ordering::AcqRel) - entries;
         self.0.merged.notify_waiters();
         left > 0
     }
@@ -131,9 +133,12 @@ impl Drop for Merging {
     }
 }
 
-/// Notes that so many events were appended, and has them merged in a task of its own.
-pub(super) fn appended(store: &PostgresEventStore, events: usize) {
-    if let Some(merging) = store.known.unmerged.add(events) {
+/// Notes what was appended, and has it merged in a task of its own.
+pub(super) fn appended(store: &PostgresEventStore, appends: &[Arc<Prepared>]) {
+    let keys = appends.iter().flat_map(|append| &append.keys);
+    // Somewhat more than there are entries: an event's type is a key as well, and metadata have no index unless one is made.
+    let entries = keys.map(|keys| keys.hashes().len()).sum();
+    if let Some(merging) = store.known.unmerged.add(entries) {
         tokio::spawn(run(store.clone(), merging));
     }
 }
@@ -141,11 +146,11 @@ pub(super) fn appended(store: &PostgresEventStore, events: usize) {
 async fn run(store: PostgresEventStore, merging: Merging) {
     let mut began = Instant::now();
     let mut last = None;
-    while let Some(events) = merging.due(last).await {
+    while let Some(entries) = merging.due(last).await {
         match merge(&store).await {
             Ok(true) => {
                 // What comes between this and the end waits for the next append.
-                if !merging.merged(events) {
+                if !merging.merged(entries) {
                     return;
                 }
                 began = Instant::now();
@@ -157,7 +162,7 @@ async fn run(store: PostgresEventStore, merging: Merging) {
                 if let Err(error) = outcome {
                     tracing::warn!(error = %error.for_log(), log = %store.name(), "the lists of the indexes were not merged");
                 }
-                merging.merged(events);
+                merging.merged(entries);
                 return;
             }
         }
@@ -179,7 +184,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn few_events_wait_for_more_and_many_do_not() {
+    async fn few_wait_for_more_and_many_do_not() {
         let unmerged = Arc::new(Unmerged::default());
         let merging = unmerged.add(1).expect("nobody is at work");
         let start = Instant::now();
@@ -215,9 +220,9 @@ mod tests {
         assert_eq!(merging.due(Some(last)).await, Some(MANY));
         assert_eq!(last.elapsed(), PAUSE);
 
-        let adding = async |events: usize| {
+        let adding = async |entries: usize| {
             sleep(PAUSE / 4).await;
-            assert!(unmerged.add(events).is_none(), "somebody is at work");
+            assert!(unmerged.add(entries).is_none(), "somebody is at work");
         };
         let last = Instant::now();
         let (due, ()) = tokio::join!(merging.due(Some(last)), adding(VERY_MANY - MANY - 1));
