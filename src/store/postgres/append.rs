@@ -273,7 +273,7 @@ fn note(store: &PostgresEventStore, under_way: UnderWay, waiting: &[Waiting], ve
     let Some(first) = verdicts.iter().find_map(position) else { return };
     let written = waiting.iter().zip(verdicts).filter(|(_, verdict)| position(verdict).is_some());
     let appends: Vec<Arc<Prepared>> = written.map(|(one, _)| Arc::clone(&one.append)).collect();
-    merge::appended(store, &appends);
+    merge::appended(store, first, &appends);
     under_way.has_written(first - 1, appends);
 }
 

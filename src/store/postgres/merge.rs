@@ -4,10 +4,13 @@
 //! Merged one by one, the entries of an event cost more than all the rest of its append, and under the log's lock.
 //! Together they cost less, and nobody waits for it.
 
+mod blocks;
+
 use std::{
+    ops::RangeInclusive,
     sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
@@ -17,26 +20,26 @@ use tokio::{
     time::{Instant, sleep, timeout_at},
 };
 
+use self::blocks::{Blocks, Turn};
 use super::{PostgresEventStore, prepared::Prepared};
 use crate::{
     error::Result,
     router::{Deadline, Effect},
 };
 
-/// New entries that are merged at once, if not so many were just now: some thousand events of eight members. A search reads each event of
-/// the list, in about 50 ns for each value that it looks for: more, and reads are slower; fewer, and there is less to share.
-const MANY: usize = 12 * 1024;
+/// New entries that are merged at once, unless very many come: those of some thousand events of eight members. A search reads each event
+/// of the list, in about 50 ns for each value that it looks for: more, and reads are slower; fewer, and there is less to share.
+const MANY: usize = 16 * 1024;
 
-/// Time between two merges, unless so many have come that they are not waited for: while thousands of events come in each
+/// Time between two merges, unless so many come that they are not waited for: while thousands of events come in each
 /// second, larger merges take less of the processor, which is what such a server has the least of. What events have in
 /// common (a title, a year) is one entry of the index, which is written anew once in a merge, however many of them have it.
 const PAUSE: Duration = Duration::from_millis(250);
-const VERY_MANY: usize = 4 * MANY;
 
 /// With so many, appends wait for the merge that is under way: PostgreSQL merges until the list is empty, so it would never end
 /// while more came than it merges, and the list would grow without a limit. Each takes 20 bytes there, so this is less than the 2 MB
 /// with which an append would merge it itself, under the log's lock.
-const TOO_MANY: usize = 8 * MANY;
+const TOO_MANY: usize = 6 * MANY;
 
 /// They wait for so long at most, each batch: whoever holds up the merge must not hold up the log.
 const ROOM: Duration = Duration::from_secs(1);
@@ -50,33 +53,70 @@ const AGAIN: Duration = Duration::from_millis(100);
 /// A merge takes milliseconds. What it has merged when it is given up stays merged.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How many entries were appended through this store and are not merged yet.
-#[derive(Debug, Default)]
+/// What was appended through this store and is not merged yet.
+#[derive(Debug)]
 pub(super) struct Unmerged {
-    entries: AtomicUsize,
-    many: Notify,
-    /// Whether a task waits for the next merge, or merges. It ends when nothing is left.
-    merging: AtomicBool,
+    state: Mutex<State>,
+    /// Something of the state has changed.
+    changed: Notify,
     /// At the end of each merge.
     merged: Notify,
     /// Whether the store was closed: nothing is waited for any more.
     closed: AtomicBool,
 }
 
+#[derive(Debug)]
+struct State {
+    blocks: Blocks,
+    /// How many entries.
+    entries: usize,
+    /// When they are merged, if nothing else comes.
+    until: Option<Instant>,
+    /// Whether they are merged now.
+    is_due: bool,
+    /// Whether a task waits for the next merge, or merges. It ends when nothing is left.
+    has_merging: bool,
+}
+
 /// The right to merge; there is one for each store.
 struct Merging(Arc<Unmerged>);
 
+impl Default for Unmerged {
+    fn default() -> Self {
+        let state = State { blocks: Blocks::new(), entries: 0, until: None, is_due: false, has_merging: false };
+        Self { state: Mutex::new(state), changed: Notify::new(), merged: Notify::new(), closed: AtomicBool::new(false) }
+    }
+}
+
 impl Unmerged {
-    /// Notes that so many entries were appended. Whoever finds nobody at work gets the right to merge.
-    fn add(self: &Arc<Self>, entries: usize) -> Option<Merging> {
-        if entries == 0 {
-            return None;
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that events were appended there, with so many entries. Whoever finds nobody at work gets the right to merge.
+    fn add(self: &Arc<Self>, positions: &RangeInclusive<u64>, entries: usize) -> Option<Merging> {
+        let now = Instant::now();
+        let mut state = self.state();
+        let turn = state.blocks.appended(positions, entries, now);
+        match turn {
+            Turn::Nobodys => {}
+            Turn::Ours => state.is_due = true,
+            // They merge all that was there before this.
+            Turn::Others => state.entries = 0,
         }
-        let before = self.entries.fetch_add(entries, Ordering::AcqRel);
-        if [MANY, VERY_MANY].into_iter().any(|limit| (before..before + entries).contains(&(limit - 1))) {
-            self.many.notify_one();
+        if turn != Turn::Nobodys || state.entries == 0 {
+            state.until = Some(now + PATIENCE);
         }
-        (!self.merging.swap(true, Ordering::AcqRel)).then(|| Merging(Arc::clone(self)))
+        state.entries += entries;
+        // Who waits for room waits for a merge, whosever turn it is.
+        state.is_due |= state.entries >= TOO_MANY;
+        let is_needed = !std::mem::replace(&mut state.has_merging, true);
+        let is_due = state.is_due;
+        drop(state);
+        if is_due {
+            self.changed.notify_one();
+        }
+        is_needed.then(|| Merging(Arc::clone(self)))
     }
 
     /// Waits while too much is not merged, and somebody is at it.
@@ -84,8 +124,11 @@ impl Unmerged {
         let until = deadline.at().min(Instant::now() + ROOM);
         loop {
             let merged = self.merged.notified();
-            let full = self.entries.load(Ordering::Acquire) >= TOO_MANY && self.merging.load(Ordering::Acquire);
-            if !full || timeout_at(until, merged).await.is_err() {
+            let is_full = {
+                let state = self.state();
+                state.entries >= TOO_MANY && state.has_merging
+            };
+            if !is_full || timeout_at(until, merged).await.is_err() {
                 return;
             }
         }
@@ -94,33 +137,40 @@ impl Unmerged {
     /// The store is closed: the task of the next merge does not wait for more.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
-        self.many.notify_one();
+        self.changed.notify_one();
     }
 }
 
 impl Merging {
-    /// Waits until it is time, the last merge having been then; how many entries there are, or `None` when the store was closed.
-    async fn due(&self, last: Option<Instant>) -> Option<usize> {
-        let now = Instant::now();
-        let soon = last.map_or(now, |last| last + PAUSE);
+    /// Waits until it is time; how many entries there are, or `None` when the store was closed.
+    async fn due(&self) -> Option<usize> {
         loop {
             if self.0.closed.load(Ordering::Acquire) {
                 return None;
             }
-            let entries = self.0.entries.load(Ordering::Acquire);
-            let until = if entries >= MANY { soon } else { now + PATIENCE };
-            if entries >= VERY_MANY {
-                return Some(entries);
-            }
-            if timeout_at(until, self.0.many.notified()).await.is_err() {
-                return Some(self.0.entries.load(Ordering::Acquire));
-            }
+            let until = {
+                let mut state = self.0.state();
+                let now = Instant::now();
+                let until = *state.until.get_or_insert(now + PATIENCE);
+                if state.is_due || until <= now {
+                    state.is_due = false;
+                    return Some(state.entries);
+                }
+                until
+            };
+            // Whatever has woken us, the state says what is to be done.
+            let _ = timeout_at(until, self.0.changed.notified()).await;
         }
     }
 
-    /// So many were merged; whether there are more by now.
+    /// So many were merged, or will not be; whether there are more by now.
     fn merged(&self, entries: usize) -> bool {
-        let left = self.0.entries.fetch_sub(entries, Ordering::AcqRel) - entries;
+        let left = {
+            let mut state = self.0.state();
+            state.entries = state.entries.saturating_sub(entries);
+            state.until = Some(Instant::now() + PATIENCE);
+            state.entries
+        };
         self.0.merged.notify_waiters();
         left > 0
     }
@@ -128,53 +178,49 @@ impl Merging {
 
 impl Drop for Merging {
     fn drop(&mut self) {
-        self.0.merging.store(false, Ordering::Release);
+        self.0.state().has_merging = false;
         self.0.merged.notify_waiters();
     }
 }
 
-/// Notes what was appended, and has it merged in a task of its own.
-pub(super) fn appended(store: &PostgresEventStore, appends: &[Arc<Prepared>]) {
+/// Notes what was appended from this position on, and has it merged in a task of its own.
+pub(super) fn appended(store: &PostgresEventStore, first: u64, appends: &[Arc<Prepared>]) {
     let keys = appends.iter().flat_map(|append| &append.keys);
     // Somewhat more than there are entries: an event's type is a key as well, and metadata have no index unless one is made.
-    let entries = keys.map(|keys| keys.hashes().len()).sum();
-    if let Some(merging) = store.known.unmerged.add(entries) {
+    let (events, entries) = keys.fold((0, 0), |(events, entries), keys| (events + 1, entries + keys.hashes().len()));
+    if let Some(merging) = store.known.unmerged.add(&(first..=first + events - 1), entries) {
         tokio::spawn(run(store.clone(), merging));
     }
 }
 
 async fn run(store: PostgresEventStore, merging: Merging) {
-    let mut began = Instant::now();
-    let mut last = None;
-    while let Some(entries) = merging.due(last).await {
-        match merge(&store).await {
-            Ok(true) => {
-                // What comes between this and the end waits for the next append.
-                if !merging.merged(entries) {
-                    return;
-                }
-                began = Instant::now();
-                last = Some(began);
-            }
-            Ok(false) if began.elapsed() < LIMIT => sleep(AGAIN).await,
-            // The lists have a limit of their own, so this costs time and nothing else. The next append tries again.
-            outcome => {
-                if let Err(error) = outcome {
-                    tracing::warn!(error = %error.for_log(), log = %store.name(), "the lists of the indexes were not merged");
-                }
-                merging.merged(entries);
-                return;
-            }
+    while let Some(entries) = merging.due().await {
+        let outcome = merge(&store).await;
+        let has_more = merging.merged(entries);
+        // The lists have a limit of their own, so this costs time and nothing else. The next append tries again.
+        if let Err(error) = &outcome {
+            tracing::warn!(error = %error.for_log(), log = %store.name(), "the lists of the indexes were not merged");
+        }
+        // What comes between this and the end waits for the next append.
+        if outcome.is_err() || !has_more {
+            return;
         }
     }
 }
 
-/// Whether it was done; not if somebody else is at it.
-async fn merge(store: &PostgresEventStore) -> Result<bool> {
+/// Merges, behind whoever is at it.
+async fn merge(store: &PostgresEventStore) -> Result<()> {
     let deadline = Deadline::after(LIMIT);
-    let lease = store.router.lease_primary(deadline).await?;
-    let rows = lease.query(Effect::Read, deadline, &store.log.merge, &[]).await?;
-    Ok(rows.first().is_some_and(|row| row.try_get::<_, Option<i64>>(0).is_ok_and(|pages| pages.is_some())))
+    loop {
+        let lease = store.router.lease_primary(deadline).await?;
+        let rows = lease.query(Effect::Read, deadline, &store.log.merge, &[]).await?;
+        let pages = rows.first().and_then(|row| row.try_get::<_, Option<i64>>(0).ok().flatten());
+        if pages.is_some() || deadline.remaining() < AGAIN {
+            return Ok(());
+        }
+        drop(lease);
+        sleep(AGAIN).await;
+    }
 }
 
 #[cfg(test)]
@@ -183,53 +229,58 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test(start_paused = true)]
-    async fn few_wait_for_more_and_many_do_not() {
-        let unmerged = Arc::new(Unmerged::default());
-        let merging = unmerged.add(1).expect("nobody is at work");
-        let start = Instant::now();
-        assert_eq!(merging.due(None).await, Some(1));
-        assert_eq!(start.elapsed(), PATIENCE);
-        assert!(!merging.merged(1));
-
-        assert!(unmerged.add(MANY - 1).is_none(), "somebody is at work");
-        assert!(unmerged.add(1).is_none());
-        let start = Instant::now();
-        assert_eq!(merging.due(None).await, Some(MANY));
-        assert_eq!(start.elapsed(), Duration::ZERO);
-        assert!(unmerged.add(3).is_none());
-        assert!(merging.merged(MANY), "what came meanwhile is left");
-
-        // That there were many once does not make these many.
-        let start = Instant::now();
-        assert_eq!(merging.due(Some(start)).await, Some(3));
-        assert_eq!(start.elapsed(), PATIENCE);
-
-        drop(merging);
-        assert!(unmerged.add(0).is_none(), "nothing was appended");
-        let merging = unmerged.add(1).expect("the next one goes on");
-        unmerged.close();
-        assert_eq!(merging.due(None).await, None);
+    /// Events of which each is a block's worth.
+    fn add(unmerged: &Arc<Unmerged>, position: u64) -> Option<Merging> {
+        unmerged.add(&(position..=position), MANY)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn merges_in_a_row_are_larger_ones() {
+    async fn few_events_wait_for_more_and_many_do_not() {
         let unmerged = Arc::new(Unmerged::default());
-        let merging = unmerged.add(MANY).expect("nobody is at work");
-        let last = Instant::now();
-        assert_eq!(merging.due(Some(last)).await, Some(MANY));
-        assert_eq!(last.elapsed(), PAUSE);
+        let merging = unmerged.add(&(1..=1), 1).expect("nobody is at work");
+        let start = Instant::now();
+        assert_eq!(merging.due().await, Some(1));
+        assert_eq!(start.elapsed(), PATIENCE);
+        assert!(!merging.merged(1));
 
-        let adding = async |entries: usize| {
-            sleep(PAUSE / 4).await;
-            assert!(unmerged.add(entries).is_none(), "somebody is at work");
-        };
-        let last = Instant::now();
-        let (due, ()) = tokio::join!(merging.due(Some(last)), adding(VERY_MANY - MANY - 1));
-        assert_eq!((due, last.elapsed()), (Some(VERY_MANY - 1), PAUSE));
-        let last = Instant::now();
-        let (due, ()) = tokio::join!(merging.due(Some(last)), adding(1));
-        assert_eq!((due, last.elapsed()), (Some(VERY_MANY), PAUSE / 4));
+        let start = Instant::now();
+        assert!(unmerged.add(&(2..=2), 2).is_none(), "somebody is at work");
+        sleep(PATIENCE / 2).await;
+        assert!(add(&unmerged, 3).is_none());
+        assert_eq!(merging.due().await, Some(2 + MANY));
+        assert_eq!(start.elapsed(), PATIENCE / 2, "a block is full");
+        assert!(unmerged.add(&(4..=4), 3).is_none());
+        assert!(merging.merged(2 + MANY), "what came meanwhile is left");
+        assert_eq!(merging.due().await, Some(3));
+        assert_eq!(start.elapsed(), PATIENCE / 2 + PATIENCE, "that there were many once does not make these many");
+
+        drop(merging);
+        let merging = unmerged.add(&(5..=5), 1).expect("the next one goes on");
+        unmerged.close();
+        assert_eq!(merging.due().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_others_merge_is_not_merged_again_before_the_log_rests() {
+        let unmerged = Arc::new(Unmerged::default());
+        let merging = add(&unmerged, 1).expect("nobody is at work");
+        assert_eq!(merging.due().await, Some(MANY));
+        assert!(!merging.merged(MANY));
+        let block = |number: u64| number * 1024 + 1..=number * 1024 + 1;
+        let start = Instant::now();
+        for number in 1..8 {
+            assert!(unmerged.add(&block(number), MANY / 1024).is_none(), "somebody is at work");
+            assert!(timeout(PATIENCE / 2, merging.due()).await.is_err(), "somebody else has filled the block");
+        }
+        assert_eq!(merging.due().await, Some(MANY / 1024));
+        assert_eq!(start.elapsed(), PATIENCE / 2 * 6 + PATIENCE);
+
+        // Whatever the others do: for what is too much, appends wait.
+        let start = Instant::now();
+        assert!(unmerged.add(&block(9), TOO_MANY - 1).is_none());
+        assert!(unmerged.add(&(9 * 1024 + 2..=9 * 1024 + 2), 1).is_none());
+        assert_eq!(merging.due().await, Some(TOO_MANY));
+        assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
@@ -241,9 +292,9 @@ mod tests {
             unmerged.room(deadline()).await;
             start.elapsed()
         };
-        let merging = unmerged.add(TOO_MANY - 1).expect("nobody is at work");
+        let merging = unmerged.add(&(1..=1), TOO_MANY - 1).expect("nobody is at work");
         assert_eq!(room(&unmerged).await, Duration::ZERO);
-        assert!(unmerged.add(1).is_none());
+        assert!(unmerged.add(&(2..=2), 1).is_none());
         assert_eq!(room(&unmerged).await, ROOM);
         let waiting = tokio::spawn({
             let unmerged = Arc::clone(&unmerged);
@@ -252,7 +303,7 @@ mod tests {
         sleep(ROOM / 4).await;
         assert!(merging.merged(MANY));
         assert_eq!(waiting.await.expect("it ends"), Ok(()));
-        unmerged.add(MANY);
+        assert!(unmerged.add(&(3..=3), MANY).is_none());
         drop(merging);
         assert_eq!(room(&unmerged).await, Duration::ZERO, "nobody is at work");
     }

@@ -1,0 +1,178 @@
+//! Which of the processes that append to a log merges next, and when. Pure: no I/O.
+//!
+//! They need not ask each other, since each sees positions: the log is divided into blocks, and whoever has written across the end of one
+//! merges, whatever others have written there. If each counted its own events, four processes would merge four times as often.
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use tokio::time::Instant;
+
+use super::{MANY, PAUSE};
+
+/// So many blocks are merged at once at most, each with about [`MANY`] entries.
+const MOST_BLOCKS: u64 = 4;
+
+/// So often others are left to merge. They may be unable to.
+const OTHERS: u32 = 16;
+
+/// Where the log has been seen to end.
+#[derive(Debug)]
+pub(super) struct Blocks {
+    /// When somebody had written across the end of a block, and up to where.
+    passed: Option<(Instant, u64)>,
+    /// How often it was others' turn since it was ours.
+    others: u32,
+}
+
+/// What an append means for the next merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turn {
+    /// It is not time yet.
+    Nobodys,
+    Ours,
+    /// Who has written before us merges, and with it what we had.
+    Others,
+}
+
+impl Blocks {
+    pub(super) const fn new() -> Self {
+        Self { passed: None, others: 0 }
+    }
+
+    /// Notes that this process has appended at these positions, so many entries.
+    pub(super) fn appended(&mut self, positions: &RangeInclusive<u64>, entries: usize, now: Instant) -> Turn {
+        let (first, last) = (*positions.start(), *positions.end());
+        let Some((then, end)) = self.passed else {
+            self.passed = Some((now, first - 1));
+            return self.appended(positions, entries, now);
+        };
+        // A smaller one divides a larger one: processes whose events differ in size agree about the ends of the larger.
+        let block = power_of_two((last + 1 - first).saturating_mul(MANY as u64) / entries.max(1) as u64);
+        if last + MOST_BLOCKS * block < end {
+            // The log has lost its end. (A little less: the batch before is answered later.)
+            self.passed = Some((now, last));
+        }
+        if last / block <= end / block {
+            return Turn::Nobodys;
+        }
+        self.passed = Some((now, last));
+        let merged = block * blocks(now - then, last - end, block);
+        if last / merged > (first - 1) / merged {
+            self.others = 0;
+            return Turn::Ours;
+        }
+        if last / merged <= end / merged {
+            return Turn::Nobodys;
+        }
+        self.others += 1;
+        if self.others <= OTHERS {
+            return Turn::Others;
+        }
+        self.others = 0;
+        Turn::Ours
+    }
+}
+
+/// The next smaller one.
+fn power_of_two(number: u64) -> u64 {
+    1 << number.max(1).ilog2()
+}
+
+/// How many blocks come in a [`PAUSE`], if so many events have come in this time: 1, 2, or 4.
+fn blocks(time: Duration, events: u64, block: u64) -> u64 {
+    let each = time.as_secs_f64() * block as f64 / events.max(1) as f64;
+    let mut blocks = 1;
+    while blocks < MOST_BLOCKS && each * (blocks as f64) < PAUSE.as_secs_f64() {
+        blocks *= 2;
+    }
+    blocks
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::BuildHasher;
+
+    use foldhash::fast::FixedState;
+
+    use super::*;
+
+    const BLOCK: u64 = 1024;
+    const ENTRIES: usize = MANY / BLOCK as usize;
+
+    /// Events come one after the other, each after such a time, from processes in no order; where each has merged.
+    fn merges(processes: usize, events: RangeInclusive<u64>, every: Duration) -> Vec<Vec<u64>> {
+        let mut blocks: Vec<Blocks> = (0..processes).map(|_| Blocks::new()).collect();
+        let mut merged = vec![Vec::new(); processes];
+        let start = Instant::now();
+        for (number, position) in events.enumerate() {
+            let process = FixedState::with_seed(1).hash_one(number) as usize % processes;
+            let now = start + every * u32::try_from(number).expect("a few");
+            if blocks[process].appended(&(position..=position), ENTRIES, now) == Turn::Ours {
+                merged[process].push(position);
+            }
+        }
+        merged
+    }
+
+    #[test]
+    fn the_more_come_the_more_are_merged_at_once() {
+        let per_second = |rate: u32| Duration::from_secs(1) / rate;
+        for (rate, each) in [(100, BLOCK), (4000, BLOCK), (5000, 2 * BLOCK), (10_000, 4 * BLOCK), (100_000, 4 * BLOCK)]
+        {
+            let merged = merges(1, 3000..=40_000, per_second(rate)).remove(0);
+            // What is before the first is guessed.
+            let steps: Vec<u64> = merged.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect();
+            assert!(steps.len() > 5 && steps.iter().all(|step| *step == each), "{rate}: {merged:?}");
+        }
+    }
+
+    #[test]
+    fn several_processes_merge_as_often_as_one() {
+        for processes in [2, 3, 4, 8] {
+            let merged = merges(processes, 1..=200_000, Duration::from_micros(50));
+            let all: usize = merged.iter().map(Vec::len).sum();
+            let alone = merges(1, 1..=200_000, Duration::from_micros(50))[0].len();
+            assert!(all.abs_diff(alone) <= alone / 5, "{processes}: {merged:?}, alone {alone}");
+        }
+    }
+
+    #[test]
+    fn what_others_have_written_across_is_theirs_and_not_for_ever() {
+        let mut blocks = Blocks::new();
+        let now = Instant::now();
+        let mut append = |position: u64, after: u64| {
+            blocks.appended(&(position..=position), ENTRIES, now + Duration::from_secs(after))
+        };
+        assert_eq!(append(1, 0), Turn::Nobodys);
+        for number in 1..=u64::from(OTHERS) {
+            assert_eq!(append(number * BLOCK + 1, number), Turn::Others, "{number}");
+            assert_eq!(append(number * BLOCK + 2, number), Turn::Nobodys);
+        }
+        let next = u64::from(OTHERS) + 1;
+        assert_eq!(append(next * BLOCK + 1, next), Turn::Ours, "others seem to be unable to");
+        assert_eq!(append((next + 1) * BLOCK + 1, next + 1), Turn::Others);
+        assert_eq!(append((next + 2) * BLOCK, next + 2), Turn::Ours);
+    }
+
+    #[test]
+    fn a_log_that_has_lost_its_end_is_merged_as_before() {
+        let mut blocks = Blocks::new();
+        let now = Instant::now();
+        let mut append = |position: u64| blocks.appended(&(position..=position), ENTRIES, now);
+        assert_eq!(append(100 * BLOCK), Turn::Ours);
+        assert_eq!([50 * BLOCK - 1, 50 * BLOCK - 2].map(&mut append), [Turn::Nobodys; 2]);
+        assert_eq!((50 * BLOCK..=56 * BLOCK).filter(|position| append(*position) == Turn::Ours).count(), 2);
+    }
+
+    #[test]
+    fn large_events_make_small_blocks() {
+        let mut blocks = Blocks::new();
+        let now = Instant::now();
+        let mut append = |position: u64, entries| blocks.appended(&(position..=position), entries, now);
+        let huge = MANY + 1;
+        assert_eq!(append(1, 1), Turn::Nobodys);
+        assert_eq!(append(2, huge), Turn::Nobodys);
+        assert_eq!([3, 4, 5].map(|position| append(position, huge)), [Turn::Nobodys, Turn::Ours, Turn::Nobodys]);
+        assert_eq!(append(6, 0), Turn::Nobodys);
+    }
+}
