@@ -32,8 +32,8 @@ const SETTINGS: [(&str, &str); 6] = [
 /// writes more (the longest, of `append`, 5 GB).
 const WAL_FILES: (u32, u32) = (128, 384);
 
-/// For replicas to follow.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// For replicas to fetch and replay what fills the files.
+const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Events of which the length is told.
 const SAMPLE: u64 = 1000;

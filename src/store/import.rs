@@ -13,7 +13,7 @@ use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item, te
 /// An import that is about to be made: await it, after changing its parts if need be.
 ///
 /// It appends the events in chunks, one after the other: each is written whole or not at all, and the log is locked for no
-/// longer than for one of them. Other appends get their turn in between, so that the positions of an import have gaps. For a
+/// longer than for one of them, whose [events](Self::chunk) and [bytes](Self::chunk_len) are bounded. Other appends get their turn in between, so that the positions of an import have gaps. For a
 /// stall of the log and all or nothing, [`append`](EventStore::append) them at once, up to [`Append::MAX_LEN`].
 ///
 /// ```
@@ -52,6 +52,7 @@ pub struct Import<'a> {
     events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
     condition: AppendCondition,
     chunk: usize,
+    chunk_len: usize,
     timeout: Option<Duration>,
     /// Of the scope in which the method was called.
     context: Option<EventContext>,
@@ -77,23 +78,35 @@ impl<'a> Import<'a> {
     /// The events of a chunk, unless [`chunk`](Self::chunk) says otherwise: 1000.
     pub const DEFAULT_CHUNK: usize = 1000;
 
+    /// The bytes of a chunk, unless [`chunk_len`](Self::chunk_len) says otherwise: 1 MiB.
+    pub const DEFAULT_CHUNK_LEN: usize = 1024 * 1024;
+
     pub(super) fn new(
         store: &'a dyn EventStore,
         events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
         condition: AppendCondition,
     ) -> Self {
-        let (chunk, on_progress) = (Self::DEFAULT_CHUNK, Box::new(|_| {}));
-        let (context, noted) = (current_item(), Noted::current());
-        Self { store, events, condition, chunk, timeout: None, context, noted, on_progress }
+        let (chunk, chunk_len) = (Self::DEFAULT_CHUNK, Self::DEFAULT_CHUNK_LEN);
+        let (context, noted, on_progress) = (current_item(), Noted::current(), Box::new(|_| {}));
+        Self { store, events, condition, chunk, chunk_len, timeout: None, context, noted, on_progress }
     }
 
     /// Replaces the most events of a chunk; 0 counts as 1. Defaults to [`DEFAULT_CHUNK`](Self::DEFAULT_CHUNK). A chunk has
-    /// fewer if it would exceed [`Append::MAX_LEN`].
+    /// fewer if it would exceed its [bytes](Self::chunk_len).
     ///
     /// An event takes some tens of microseconds while the log is locked, so a chunk of 1000 makes other appends wait for some
     /// tens of milliseconds. Larger, and they wait longer; smaller, and the import waits for more flushes of the WAL.
     pub fn chunk(mut self, events: usize) -> Self {
         self.chunk = events.max(1);
+        self
+    }
+
+    /// Replaces the most bytes of a chunk, payloads, metadata, types and tags together; beyond [`Append::MAX_LEN`] it counts as that, and
+    /// an event that alone has more is a chunk of its own. Defaults to [`DEFAULT_CHUNK_LEN`](Self::DEFAULT_CHUNK_LEN).
+    ///
+    /// It is what [`chunk`](Self::chunk) is for large events: while the log is locked, the server writes some tens of MB a second.
+    pub fn chunk_len(mut self, bytes: usize) -> Self {
+        self.chunk_len = bytes.min(Append::MAX_LEN);
         self
     }
 
@@ -113,7 +126,7 @@ impl<'a> Import<'a> {
         let mut events = std::mem::replace(&mut self.events, Box::new(std::iter::empty())).peekable();
         let mut imported: Option<Imported> = None;
         loop {
-            let chunk = next_chunk(&mut events, self.chunk);
+            let chunk = next_chunk(&mut events, self.chunk, self.chunk_len);
             if chunk.is_empty() {
                 return imported.ok_or_else(|| Error::invalid_input("there are no events to import"));
             }
@@ -152,13 +165,17 @@ impl<'a> Import<'a> {
 }
 
 /// As many as the chunk may have, and at least one if there is any.
-fn next_chunk(events: &mut std::iter::Peekable<impl Iterator<Item = NewEvent>>, most: usize) -> Vec<NewEvent> {
+fn next_chunk(
+    events: &mut std::iter::Peekable<impl Iterator<Item = NewEvent>>,
+    most: usize,
+    most_bytes: usize,
+) -> Vec<NewEvent> {
     let mut chunk = Vec::new();
     let mut len = 0;
     while chunk.len() < most
         && let Some(event) = events.next_if(|event| {
             len += append::len(event);
-            chunk.is_empty() || len <= Append::MAX_LEN
+            chunk.is_empty() || len <= most_bytes
         })
     {
         chunk.push(event);
@@ -181,6 +198,7 @@ impl fmt::Debug for Import<'_> {
             .field("store", &self.store)
             .field("condition", &self.condition)
             .field("chunk", &self.chunk)
+            .field("chunk_len", &self.chunk_len)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

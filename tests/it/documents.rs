@@ -140,6 +140,7 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
     let printed = |value: &dyn Debug| format!("{value:?}");
     same("ProjectionsBuilder::batch_size", &printed(&ProjectionsBuilder::DEFAULT_BATCH_SIZE));
     same("Import::chunk", &printed(&Import::DEFAULT_CHUNK));
+    same("Import::chunk_len", &printed(&Import::DEFAULT_CHUNK_LEN));
     let fetch = printed(&store.fetch(&any, Start::Beginning));
     same("Fetch::limit", &field(fetch.split_once("start: Beginning").expect("its own part").1, "limit"));
     same("Migrate::timeout", &printed(&Migrate::DEFAULT_TIMEOUT));

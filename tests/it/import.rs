@@ -5,7 +5,7 @@ use std::future::IntoFuture;
 use futures_util::FutureExt;
 
 use mainstem::{
-    Append, AppendCondition, Error, ErrorKind, EventStore, Filter, Imported, MemoryEventStore, NewEvent,
+    Append, AppendCondition, Error, ErrorKind, EventStore, Filter, Import, Imported, MemoryEventStore, NewEvent,
     testing::{AppendFault, FailingEventStore},
 };
 use serde_json::json;
@@ -86,15 +86,28 @@ async fn the_condition_holds_between_the_chunks_and_not_against_them() {
 }
 
 #[tokio::test]
-async fn a_chunk_has_no_more_bytes_than_an_append_may_have() {
+async fn a_chunk_has_no_more_bytes_than_it_may_have() {
     let store = MemoryEventStore::new();
-    let large = "x".repeat(15 * 1024 * 1024);
-    let events = (0..6).map(|n| event("Imported", json!({"n": n, "large": large})));
-    let imported = store.import(events, AppendCondition::none()).await.unwrap();
-    assert_eq!((imported.events, imported.chunks), (6, 2));
-    assert!(4 * large.len() < Append::MAX_LEN);
+    let sized = |bytes: usize, amount: u64| {
+        let large = "x".repeat(bytes);
+        (0..amount).map(move |n| event("Imported", json!({"n": n, "large": large})))
+    };
+    let chunks = async |events, chunk_len: Option<usize>| {
+        let import = store.import(events, AppendCondition::none());
+        let import = if let Some(bytes) = chunk_len { import.chunk_len(bytes) } else { import };
+        let imported = import.await.unwrap();
+        (imported.events, imported.chunks)
+    };
+    let many = |bytes, amount| sized(bytes, amount).collect::<Vec<_>>();
+    assert_eq!(chunks(many(Import::DEFAULT_CHUNK_LEN / 4, 6), None).await, (6, 2), "three of them, and not four");
+    assert_eq!(chunks(many(Import::DEFAULT_CHUNK_LEN, 2), None).await, (2, 2), "each alone, since none fits");
+    assert_eq!(chunks(many(100, 6), Some(0)).await, (6, 6));
+    // Nothing makes an append larger than it may be.
+    let large = 15 * 1024 * 1024;
+    assert!(4 * large < Append::MAX_LEN && 5 * large > Append::MAX_LEN);
+    assert_eq!(chunks(many(large, 6), Some(usize::MAX)).await, (6, 2));
     // Wrong events are refused where they are.
     let wrong = [event("Imported", json!({"n": 7})), event("", json!({}))];
     assert_eq!(store.import(wrong, AppendCondition::none()).await.unwrap_err().kind(), ErrorKind::InvalidInput);
-    assert_eq!(numbers(&store).await.len(), 6);
+    assert_eq!(numbers(&store).await.len(), 20);
 }

@@ -29,7 +29,11 @@ const USUAL_KEYS: usize = 16;
 
 /// The keys of an event, hashed.
 #[derive(Clone, Debug)]
-pub(in crate::store) struct EventKeys(Vec<u64>);
+pub(in crate::store) struct EventKeys {
+    hashes: Vec<u64>,
+    /// How many of them are of the payload, or of the metadata if these are more.
+    members: usize,
+}
 
 /// The keys of a filter: hashed for looking them up here, in full for looking them up in the log.
 #[derive(Clone, Debug)]
@@ -93,15 +97,23 @@ impl EventKeys {
         let mut hashes = Vec::with_capacity(USUAL_KEYS);
         hashes.extend([hash(&"any"), type_hash(event.event_type())]);
         hashes.extend(event.tags().map(tag_hash));
+        let before = hashes.len();
         if let Some(json) = event.payload().as_json() {
             json.walk(hash(&Side::Payload), Leaves(&mut hashes));
         }
+        let of_payload = hashes.len() - before;
         event.metadata().walk(hash(&Side::Metadata), Leaves(&mut hashes));
-        Self(hashes)
+        let of_metadata = hashes.len() - before - of_payload;
+        Self { hashes, members: of_payload.max(of_metadata) }
     }
 
     pub(in crate::store) fn hashes(&self) -> &[u64] {
-        &self.0
+        &self.hashes
+    }
+
+    /// About how many entries the event has in the larger of the indexes on payloads and on metadata.
+    pub(in crate::store) fn entries(&self) -> usize {
+        self.members.max(1)
     }
 }
 

@@ -27,18 +27,21 @@ use crate::{
     router::{Deadline, Effect},
 };
 
-/// New entries that are merged at once, unless very many come: those of some thousand events of eight members. A search reads each event
-/// of the list, in about 50 ns for each value that it looks for: more, and reads are slower; fewer, and there is less to share.
-const MANY: usize = 16 * 1024;
+/// New entries that are merged at once, unless very many come: those of some thousand events of eight to twelve members. A search reads
+/// each event of the list, in about 50 ns for each value that it looks for: more, and reads are slower; fewer, and there is less to share.
+const MANY: usize = 12 * 1024;
 
 /// Time between two merges, unless so many come that they are not waited for: while thousands of events come in each
 /// second, larger merges take less of the processor, which is what such a server has the least of. What events have in
 /// common (a title, a year) is one entry of the index, which is written anew once in a merge, however many of them have it.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// With so many, they are merged, whosever turn it is. Usually, [`Blocks`] give the turn to somebody before.
+const VERY_MANY: usize = 5 * MANY;
+
 /// With so many, appends wait for the merge that is under way: PostgreSQL merges until the list is empty, so it would never end
-/// while more came than it merges, and the list would grow without a limit. Each takes 20 bytes there, so this is less than the 2 MB
-/// with which an append would merge it itself, under the log's lock.
+/// while more came than it merges, and the list would grow without a limit. Each takes 20 bytes there, and some room at the end of a
+/// page, so this is less than the 2 MB with which an append would merge it itself, under the log's lock.
 const TOO_MANY: usize = 6 * MANY;
 
 /// They wait for so long at most, each batch: whoever holds up the merge must not hold up the log.
@@ -72,18 +75,31 @@ struct State {
     entries: usize,
     /// When they are merged, if nothing else comes.
     until: Option<Instant>,
-    /// Whether they are merged now.
+    /// Whether they are to be merged now.
     is_due: bool,
     /// Whether a task waits for the next merge, or merges. It ends when nothing is left.
     has_merging: bool,
+    /// Whether it merges.
+    is_merging: bool,
 }
 
 /// The right to merge; there is one for each store.
-struct Merging(Arc<Unmerged>);
+struct Merging {
+    unmerged: Arc<Unmerged>,
+    /// Whether it was given back: somebody else may have it.
+    is_over: bool,
+}
 
 impl Default for Unmerged {
     fn default() -> Self {
-        let state = State { blocks: Blocks::new(), entries: 0, until: None, is_due: false, has_merging: false };
+        let state = State {
+            blocks: Blocks::new(),
+            entries: 0,
+            until: None,
+            is_due: false,
+            has_merging: false,
+            is_merging: false,
+        };
         Self { state: Mutex::new(state), changed: Notify::new(), merged: Notify::new(), closed: AtomicBool::new(false) }
     }
 }
@@ -99,24 +115,24 @@ impl Unmerged {
         let mut state = self.state();
         let turn = state.blocks.appended(positions, entries, now);
         match turn {
-            Turn::Nobodys => {}
             Turn::Ours => state.is_due = true,
-            // They merge all that was there before this.
-            Turn::Others => state.entries = 0,
+            // They merge all that was there before this. But what comes while we merge is only merged when we are done: if that
+            // never ends, we have to see how much it is.
+            Turn::Others if !state.is_merging => state.entries = 0,
+            Turn::Others | Turn::Nobodys => {}
         }
         if turn != Turn::Nobodys || state.entries == 0 {
             state.until = Some(now + PATIENCE);
         }
         state.entries += entries;
-        // Who waits for room waits for a merge, whosever turn it is.
-        state.is_due |= state.entries >= TOO_MANY;
+        state.is_due |= state.entries >= VERY_MANY;
         let is_needed = !std::mem::replace(&mut state.has_merging, true);
         let is_due = state.is_due;
         drop(state);
         if is_due {
             self.changed.notify_one();
         }
-        is_needed.then(|| Merging(Arc::clone(self)))
+        is_needed.then(|| Merging { unmerged: Arc::clone(self), is_over: false })
     }
 
     /// Waits while too much is not merged, and somebody is at it.
@@ -134,6 +150,10 @@ impl Unmerged {
         }
     }
 
+    fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
     /// The store is closed: the task of the next merge does not wait for more.
     pub(super) fn close(&self) {
         self.closed.store(true, Ordering::Release);
@@ -145,55 +165,66 @@ impl Merging {
     /// Waits until it is time; how many entries there are, or `None` when the store was closed.
     async fn due(&self) -> Option<usize> {
         loop {
-            if self.0.closed.load(Ordering::Acquire) {
+            if self.unmerged.is_closed() {
                 return None;
             }
             let until = {
-                let mut state = self.0.state();
+                let mut state = self.unmerged.state();
                 let now = Instant::now();
                 let until = *state.until.get_or_insert(now + PATIENCE);
                 if state.is_due || until <= now {
                     state.is_due = false;
+                    state.is_merging = true;
                     return Some(state.entries);
                 }
                 until
             };
             // Whatever has woken us, the state says what is to be done.
-            let _ = timeout_at(until, self.0.changed.notified()).await;
+            let _ = timeout_at(until, self.unmerged.changed.notified()).await;
         }
     }
 
-    /// So many were merged, or will not be; whether there are more by now.
-    fn merged(&self, entries: usize) -> bool {
-        let left = {
-            let mut state = self.0.state();
-            state.entries = state.entries.saturating_sub(entries);
+    /// So many were merged, or will not be; whether there are more by now. If not, the right is given back.
+    fn merged(&mut self, entries: usize) -> bool {
+        let has_more = {
+            let mut state = self.unmerged.state();
+            state.is_merging = false;
+            state.entries -= entries;
             state.until = Some(Instant::now() + PATIENCE);
-            state.entries
+            let has_more = state.entries > 0;
+            if !has_more {
+                (state.is_due, state.has_merging, self.is_over) = (false, false, true);
+            }
+            has_more
         };
-        self.0.merged.notify_waiters();
-        left > 0
+        self.unmerged.merged.notify_waiters();
+        has_more
     }
 }
 
 impl Drop for Merging {
     fn drop(&mut self) {
-        self.0.state().has_merging = false;
-        self.0.merged.notify_waiters();
+        if self.is_over {
+            return;
+        }
+        {
+            let mut state = self.unmerged.state();
+            (state.has_merging, state.is_merging) = (false, false);
+        }
+        self.unmerged.merged.notify_waiters();
     }
 }
 
 /// Notes what was appended from this position on, and has it merged in a task of its own.
 pub(super) fn appended(store: &PostgresEventStore, first: u64, appends: &[Arc<Prepared>]) {
     let keys = appends.iter().flat_map(|append| &append.keys);
-    // Somewhat more than there are entries: an event's type is a key as well, and metadata have no index unless one is made.
-    let (events, entries) = keys.fold((0, 0), |(events, entries), keys| (events + 1, entries + keys.hashes().len()));
+    let (events, entries) = keys.fold((0, 0), |(events, entries), keys| (events + 1, entries + keys.entries()));
     if let Some(merging) = store.known.unmerged.add(&(first..=first + events - 1), entries) {
         tokio::spawn(run(store.clone(), merging));
     }
 }
 
-async fn run(store: PostgresEventStore, merging: Merging) {
+async fn run(store: PostgresEventStore, mut merging: Merging) {
     while let Some(entries) = merging.due().await {
         let outcome = merge(&store).await;
         let has_more = merging.merged(entries);
@@ -215,7 +246,7 @@ async fn merge(store: &PostgresEventStore) -> Result<()> {
         let lease = store.router.lease_primary(deadline).await?;
         let rows = lease.query(Effect::Read, deadline, &store.log.merge, &[]).await?;
         let pages = rows.first().and_then(|row| row.try_get::<_, Option<i64>>(0).ok().flatten());
-        if pages.is_some() || deadline.remaining() < AGAIN {
+        if pages.is_some() || deadline.remaining() < AGAIN || store.known.unmerged.is_closed() {
             return Ok(());
         }
         drop(lease);
@@ -229,33 +260,32 @@ mod tests {
 
     use super::*;
 
-    /// Events of which each is a block's worth.
-    fn add(unmerged: &Arc<Unmerged>, position: u64) -> Option<Merging> {
-        unmerged.add(&(position..=position), MANY)
-    }
-
     #[tokio::test(start_paused = true)]
     async fn few_events_wait_for_more_and_many_do_not() {
         let unmerged = Arc::new(Unmerged::default());
-        let merging = unmerged.add(&(1..=1), 1).expect("nobody is at work");
+        let mut merging = unmerged.add(&(1..=1), 1).expect("nobody is at work");
         let start = Instant::now();
         assert_eq!(merging.due().await, Some(1));
         assert_eq!(start.elapsed(), PATIENCE);
-        assert!(!merging.merged(1));
+        assert!(unmerged.add(&(2..=2), 2).is_none(), "somebody is at work");
+        assert!(merging.merged(1), "what came meanwhile is left");
 
         let start = Instant::now();
-        assert!(unmerged.add(&(2..=2), 2).is_none(), "somebody is at work");
         sleep(PATIENCE / 2).await;
-        assert!(add(&unmerged, 3).is_none());
+        assert!(unmerged.add(&(3..=3), MANY).is_none());
         assert_eq!(merging.due().await, Some(2 + MANY));
         assert_eq!(start.elapsed(), PATIENCE / 2, "a block is full");
         assert!(unmerged.add(&(4..=4), 3).is_none());
-        assert!(merging.merged(2 + MANY), "what came meanwhile is left");
+        assert!(merging.merged(2 + MANY));
         assert_eq!(merging.due().await, Some(3));
         assert_eq!(start.elapsed(), PATIENCE / 2 + PATIENCE, "that there were many once does not make these many");
 
+        assert!(!merging.merged(3));
+        let next = unmerged.add(&(5..=5), 1).expect("nothing was left, so nobody is at work");
         drop(merging);
-        let merging = unmerged.add(&(5..=5), 1).expect("the next one goes on");
+        assert!(unmerged.add(&(6..=6), 1).is_none(), "that has nothing to do with the next one");
+        drop(next);
+        let merging = unmerged.add(&(7..=7), 1).expect("nobody is at work");
         unmerged.close();
         assert_eq!(merging.due().await, None);
     }
@@ -263,23 +293,30 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn what_others_merge_is_not_merged_again_before_the_log_rests() {
         let unmerged = Arc::new(Unmerged::default());
-        let merging = add(&unmerged, 1).expect("nobody is at work");
-        assert_eq!(merging.due().await, Some(MANY));
-        assert!(!merging.merged(MANY));
         let block = |number: u64| number * 1024 + 1..=number * 1024 + 1;
+        let few = MANY / 1024;
+        let mut merging = unmerged.add(&(1..=1), few).expect("nobody is at work");
         let start = Instant::now();
         for number in 1..8 {
-            assert!(unmerged.add(&block(number), MANY / 1024).is_none(), "somebody is at work");
+            assert!(unmerged.add(&block(number), few).is_none(), "somebody is at work");
             assert!(timeout(PATIENCE / 2, merging.due()).await.is_err(), "somebody else has filled the block");
         }
-        assert_eq!(merging.due().await, Some(MANY / 1024));
+        assert_eq!(merging.due().await, Some(few));
         assert_eq!(start.elapsed(), PATIENCE / 2 * 6 + PATIENCE);
 
-        // Whatever the others do: for what is too much, appends wait.
+        // While we merge, the others only seem to.
+        for number in 8..16 {
+            assert!(unmerged.add(&block(number), few).is_none());
+        }
+        assert!(merging.merged(few));
+        assert_eq!(merging.due().await, Some(8 * few));
+        assert!(!merging.merged(8 * few));
+
+        // Whatever the others do.
         let start = Instant::now();
-        assert!(unmerged.add(&block(9), TOO_MANY - 1).is_none());
-        assert!(unmerged.add(&(9 * 1024 + 2..=9 * 1024 + 2), 1).is_none());
-        assert_eq!(merging.due().await, Some(TOO_MANY));
+        let merging = unmerged.add(&block(16), VERY_MANY - 1).expect("nobody is at work");
+        assert!(unmerged.add(&(16 * 1024 + 2..=16 * 1024 + 2), 1).is_none());
+        assert_eq!(merging.due().await, Some(VERY_MANY));
         assert_eq!(start.elapsed(), Duration::ZERO);
     }
 
@@ -292,9 +329,15 @@ mod tests {
             unmerged.room(deadline()).await;
             start.elapsed()
         };
-        let merging = unmerged.add(&(1..=1), TOO_MANY - 1).expect("nobody is at work");
+        let mut merging = unmerged.add(&(1..=1), MANY).expect("nobody is at work");
+        assert_eq!(merging.due().await, Some(MANY));
+        // Others get their turns, and have to wait as well: what we have comes to be too much.
+        let few = (TOO_MANY - MANY) / 50;
+        for number in 1..50 {
+            assert!(unmerged.add(&(number * 1024 + 1..=number * 1024 + 1), few).is_none());
+        }
         assert_eq!(room(&unmerged).await, Duration::ZERO);
-        assert!(unmerged.add(&(2..=2), 1).is_none());
+        assert!(unmerged.add(&(60_000..=60_000), TOO_MANY - MANY - 49 * few).is_none());
         assert_eq!(room(&unmerged).await, ROOM);
         let waiting = tokio::spawn({
             let unmerged = Arc::clone(&unmerged);
@@ -303,7 +346,8 @@ mod tests {
         sleep(ROOM / 4).await;
         assert!(merging.merged(MANY));
         assert_eq!(waiting.await.expect("it ends"), Ok(()));
-        assert!(unmerged.add(&(3..=3), MANY).is_none());
+        assert!(unmerged.add(&(60_001..=60_001), MANY).is_none());
+        assert_eq!(room(&unmerged).await, ROOM);
         drop(merging);
         assert_eq!(room(&unmerged).await, Duration::ZERO, "nobody is at work");
     }

@@ -92,8 +92,16 @@ fn item() -> impl Strategy<Value = Filter> {
         1 => (texts(), tags()).prop_map(move |(types, tags)| start().any_type_of(types).and_all_tags_of(tags).finish()),
         2 => (texts(), predicates())
             .prop_map(move |(types, list)| start().any_type_of(types).and_any_predicate_of(list).finish()),
+        1 => (texts(), predicates())
+            .prop_map(move |(types, list)| start().any_type_of(types).and_all_predicates_of(list).finish()),
         2 => (tags(), predicates())
             .prop_map(move |(tags, list)| start().all_tags_of(tags).and_all_predicates_of(list).finish()),
+        1 => (tags(), predicates())
+            .prop_map(move |(tags, list)| start().all_tags_of(tags).and_any_predicate_of(list).finish()),
+        1 => (texts(), tags(), predicates(), any::<bool>()).prop_map(move |(types, tags, list, all)| {
+            let item = start().any_type_of(types).and_all_tags_of(tags);
+            if all { item.and_all_predicates_of(list).finish() } else { item.and_any_predicate_of(list).finish() }
+        }),
     ]
     .prop_map(Result::unwrap)
 }

@@ -18,8 +18,12 @@ const OTHERS: u32 = 16;
 /// Where the log has been seen to end.
 #[derive(Debug)]
 pub(super) struct Blocks {
-    /// When somebody had written across the end of a block, and up to where.
+    /// When the end of a block had been passed, and up to where.
     passed: Option<(Instant, u64)>,
+    /// The last position that this process has written.
+    own_end: u64,
+    /// What was merged at once when it was somebody's turn.
+    merged: u64,
     /// How often it was others' turn since it was ours.
     others: u32,
 }
@@ -36,40 +40,48 @@ pub(super) enum Turn {
 
 impl Blocks {
     pub(super) const fn new() -> Self {
-        Self { passed: None, others: 0 }
+        Self { passed: None, own_end: 0, merged: u64::MAX, others: 0 }
     }
 
     /// Notes that this process has appended at these positions, so many entries.
     pub(super) fn appended(&mut self, positions: &RangeInclusive<u64>, entries: usize, now: Instant) -> Turn {
-        let (first, last) = (*positions.start(), *positions.end());
-        let Some((then, end)) = self.passed else {
-            self.passed = Some((now, first - 1));
-            return self.appended(positions, entries, now);
-        };
-        // A smaller one divides a larger one: processes whose events differ in size agree about the ends of the larger.
-        let block = power_of_two((last + 1 - first).saturating_mul(MANY as u64) / entries.max(1) as u64);
-        if last + MOST_BLOCKS * block < end {
-            // The log has lost its end. (A little less: the batch before is answered later.)
-            self.passed = Some((now, last));
+        let turn = self.turn(positions, entries, now);
+        self.own_end = self.own_end.max(*positions.end());
+        match turn {
+            Turn::Others => self.others += 1,
+            Turn::Ours => self.others = 0,
+            Turn::Nobodys => {}
         }
-        if last / block <= end / block {
-            return Turn::Nobodys;
-        }
-        self.passed = Some((now, last));
-        let merged = block * blocks(now - then, last - end, block);
-        if last / merged > (first - 1) / merged {
+        if self.others > OTHERS {
             self.others = 0;
             return Turn::Ours;
         }
-        if last / merged <= end / merged {
+        turn
+    }
+
+    fn turn(&mut self, positions: &RangeInclusive<u64>, entries: usize, now: Instant) -> Turn {
+        let (first, last) = (*positions.start(), *positions.end());
+        // A smaller one divides a larger one, so that many of their ends are the same, whatever is in a process's events.
+        let block = power_of_two((last + 1 - first).saturating_mul(MANY as u64) / entries.max(1) as u64);
+        let (mut then, mut end) = *self.passed.get_or_insert((now, first - 1));
+        if last + MOST_BLOCKS * block < end {
+            // The log has lost its end.
+            (then, end) = (now, first - 1);
+            (self.passed, self.own_end) = (Some((then, end)), 0);
+        }
+        if last / block <= end / block {
+            // The batch behind this one may have been answered first.
+            let is_late = end > last && last / self.merged > (first - 1) / self.merged;
+            return if is_late { Turn::Ours } else { Turn::Nobodys };
+        }
+        self.passed = Some((now, last));
+        self.merged = block * blocks(now - then, last - end, block);
+        let ended = last / self.merged * self.merged;
+        if ended <= end {
             return Turn::Nobodys;
         }
-        self.others += 1;
-        if self.others <= OTHERS {
-            return Turn::Others;
-        }
-        self.others = 0;
-        Turn::Ours
+        // Behind an end that we have not passed with what is written now, but with something larger or smaller before, we are ourselves.
+        if ended >= first || ended <= self.own_end { Turn::Ours } else { Turn::Others }
     }
 }
 
@@ -162,6 +174,44 @@ mod tests {
         assert_eq!(append(100 * BLOCK), Turn::Ours);
         assert_eq!([50 * BLOCK - 1, 50 * BLOCK - 2].map(&mut append), [Turn::Nobodys; 2]);
         assert_eq!((50 * BLOCK..=56 * BLOCK).filter(|position| append(*position) == Turn::Ours).count(), 2);
+    }
+
+    #[test]
+    fn who_is_alone_never_leaves_it_to_others_whatever_is_in_his_events() {
+        let mut blocks = Blocks::new();
+        let start = Instant::now();
+        let (mut position, mut ours) = (1, 0);
+        for number in 0..20_000_u32 {
+            // Batches of all sizes, of events of all sizes; some are answered behind the next one.
+            let random = FixedState::with_seed(2).hash_one(number);
+            let (events, each) = (1 + random % 7, 1 << (random >> 8) % 14);
+            let second = position + events..=position + events + 2;
+            let batches = [position..=position + events - 1, second];
+            position += events + 3;
+            let now = start + Duration::from_millis(5) * number;
+            let turns = if random & 64 == 0 { [0, 1] } else { [1, 0] };
+            for batch in turns.map(|turn| &batches[turn]) {
+                let entries = usize::try_from((batch.end() + 1 - batch.start()) * each).expect("some");
+                let turn = blocks.appended(batch, entries, now);
+                assert!(turn != Turn::Others || random & 64 != 0, "{batch:?}");
+                ours += u32::from(turn == Turn::Ours);
+            }
+        }
+        assert!(ours > 1000, "{ours}");
+    }
+
+    #[test]
+    fn a_batch_that_is_answered_late_has_its_turn() {
+        let mut blocks = Blocks::new();
+        let now = Instant::now();
+        let mut append = |positions: RangeInclusive<u64>| {
+            let entries = ENTRIES * usize::try_from(positions.end() + 1 - positions.start()).expect("a few");
+            blocks.appended(&positions, entries, now + Duration::from_secs(1))
+        };
+        assert_eq!(append(4070..=4080), Turn::Nobodys);
+        assert_eq!(append(4101..=4110), Turn::Others, "as far as can be told");
+        assert_eq!(append(4081..=4100), Turn::Ours);
+        assert_eq!(append(4111..=4120), Turn::Nobodys);
     }
 
     #[test]

@@ -49,6 +49,27 @@ fn of_those_who_come_at_once_half_are_left_if_each_half_is_worth_a_batch() {
 }
 
 #[test]
+fn a_batch_has_no_more_events_bytes_and_appends_than_it_may_have() {
+    let taken = |limits: GroupLimits, most, appends: Vec<Waiting>| {
+        let mut queue = queue(appends);
+        queue.has_a_half_left = true;
+        queue.take_batch(&limits, most).waiting.len()
+    };
+    let usual = GroupLimits::default();
+    let threes = |amount: usize| (0..amount).map(|_| append(3, None)).collect();
+    let events = GroupLimits { batch_events: 10, ..usual };
+    assert_eq!(taken(events, usize::MAX, threes(8)), 3, "a fourth would have more than ten events");
+    let one = append(3, None).append.len;
+    let bytes = GroupLimits { batch_bytes: 2 * one, ..usual };
+    assert_eq!(taken(bytes, usize::MAX, threes(8)), 2);
+    assert_eq!(taken(usual, 5, threes(8)), 5);
+    assert_eq!(taken(usual, usize::MAX, threes(8)), 8);
+    // What is larger alone goes alone.
+    let large = [append(11, None), append(1, None)];
+    assert_eq!(taken(events, usize::MAX, large.into()), 1);
+}
+
+#[test]
 fn no_half_is_left_again_before_somebody_has_come_for_the_last_one() {
     let mut queue = queue(ones(128));
     let half = take(&mut queue);
