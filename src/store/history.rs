@@ -79,6 +79,21 @@ impl History {
     /// It holds for a read from a replica too: positions are in commit order, so a replica is the log up to some
     /// position, and the primary looks at everything behind it. Only complete reads have this method; what a bound has
     /// hidden nobody can vouch for.
+    ///
+    /// ```compile_fail,E0599
+    /// # async fn run(store: mainstem::MemoryEventStore, filter: mainstem::Filter) -> mainstem::Result<()> {
+    /// # use mainstem::EventStore;
+    /// store.query(&filter.after_position(17)).await?.unchanged();
+    /// # Ok(())
+    /// # }
+    /// ```
+    /// ```compile_fail,E0599
+    /// # async fn run(store: mainstem::MemoryEventStore, filter: mainstem::Filter) -> mainstem::Result<()> {
+    /// # use mainstem::EventStore;
+    /// store.query(&filter.occurred_from(std::time::SystemTime::UNIX_EPOCH)).await?.unchanged();
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn unchanged(&self) -> AppendCondition {
         AppendCondition::since(self.head, self.selection.clone())
     }

@@ -254,17 +254,26 @@ async fn an_append_that_is_made_twice_at_the_same_time_is_written_once() {
     let (_database, router, store) = store().await;
     let twice = vec![event("A", json!({})), event("B", json!({}))];
     let part = vec![twice[1].clone()];
+    let mixed = vec![twice[1].clone(), event("C", json!({}))];
+    let changed = twice.iter().map(|one| event("A", json!({"other": 1})).with_id(one.id())).collect();
     let other = in_boundary("other");
     let appends = vec![
         (twice.clone(), unless(&Filter::matching().any_type_of(["A", "B"]).finish().unwrap())),
         (twice.clone(), unless(&Filter::matching().any_type_of(["A", "B"]).finish().unwrap())),
         (part, AppendCondition::none()),
+        (mixed, AppendCondition::none()),
+        (changed, AppendCondition::none()),
         (other, AppendCondition::none()),
     ];
     let results = together(&router, &store, appends).await;
-    let [Ok(first), Ok(second), Err(part), Ok(_)] = &results[..] else { panic!("{results:?}") };
+    let [Ok(first), Ok(second), refused @ .., Ok(_)] = &results[..] else { panic!("{results:?}") };
     assert_eq!((first.0, [first.1, second.1]), (second.0, [false, true]));
-    assert_eq!(part.kind(), ErrorKind::InvalidInput, "{}", part.report());
+    assert_eq!(refused.len(), 3);
+    for refused in refused {
+        let error = refused.as_ref().expect_err("its ids are taken");
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{}", error.report());
+    }
+    assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 4, "the first one, two, and the other");
 }
 
 /// The batch judges by a join of keys, a single append by looking at every event: here both are asked, in every shape.

@@ -26,6 +26,7 @@ mod filter_sql;
 mod fixed_streams;
 mod future_sizes;
 mod fuzz;
+mod given_up;
 mod grants;
 mod growth;
 mod hostile_text;

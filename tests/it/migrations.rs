@@ -375,3 +375,26 @@ async fn a_log_of_the_version_before_snapshots_works_and_is_brought_up() {
     assert_eq!(store.save_snapshot(&key, mark, &1).await.unwrap(), Saved::Stored);
     assert_eq!(store.query(&all).await.unwrap().len(), 1);
 }
+
+#[tokio::test]
+async fn a_log_of_the_version_before_consumers_works_and_is_brought_up() {
+    let database = database().await;
+    let router = router(&database).await;
+    let store = PostgresEventStore::new(&router);
+    migrate(&store).await;
+    let undo = "DROP TABLE mainstem.events_consumers, mainstem.events_members, mainstem.events_progress, \
+                    mainstem.events_skipped; \
+                DELETE FROM mainstem.events_migrations WHERE version > 3";
+    router.client().await.unwrap().batch_execute(undo).await.unwrap();
+    let all = Filter::any_event();
+    let mark = store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap().last();
+    let key = SnapshotKey::new("p", 1, &all);
+    assert_eq!(store.save_snapshot(&key, mark, &1).await.unwrap(), Saved::Stored);
+    let mut consumer = store.consumer("c", &all).build().unwrap();
+    let error = consumer.next_batch().await.unwrap().map(drop).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Schema, "{}", error.report());
+    assert_eq!(migrate(&store).await, migrations()[3..]);
+    let mut consumer = store.consumer("c", &all).build().unwrap();
+    assert_eq!(consumer.next_batch().await.unwrap().unwrap().len(), 1);
+    assert_eq!(store.load_snapshot(&key).await.unwrap().map(|snapshot| snapshot.mark()), Some(mark));
+}

@@ -184,7 +184,7 @@ mod tests {
         for number in 0..20_000_u32 {
             // Batches of all sizes, of events of all sizes; some are answered behind the next one.
             let random = FixedState::with_seed(2).hash_one(number);
-            let (events, each) = (1 + random % 7, 1 << (random >> 8) % 14);
+            let (events, each) = (1 + random % 7, 1 << ((random >> 8) % 14));
             let second = position + events..=position + events + 2;
             let batches = [position..=position + events - 1, second];
             position += events + 3;
