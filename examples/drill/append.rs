@@ -57,3 +57,39 @@ fn conclude(args: &Args, verdict: &Verdict, counts: &Counts) -> Outcome<ExitCode
     println!("drill append: anomalies={} appends={appends} conflicts={conflicts}", broken.len());
     Ok(if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        args::FirstRead,
+        oracle::{Broken, Verdict},
+    };
+
+    fn concluded(writers: u64, verdict: Verdict, killed: u64) -> Option<String> {
+        let args =
+            Args { writers, processes: writers.min(4), seconds: 3, seed: 1, fault: None, first_read: FirstRead::Both };
+        let counts = Counts::default();
+        for count in [&counts.appends_killed, &counts.primaries_killed, &counts.old_transaction_ms] {
+            count.store(killed, Ordering::Relaxed);
+        }
+        conclude(&args, &verdict, &counts).ok().map(|status| format!("{status:?}"))
+    }
+
+    /// What ends with an error ends with status 2 (`main`).
+    #[test]
+    fn a_run_that_shows_nothing_is_neither_good_nor_bad() {
+        let (good, bad) = (Some(format!("{:?}", ExitCode::SUCCESS)), Some(format!("{:?}", ExitCode::FAILURE)));
+        let run = || Verdict { appends: 1000, conflicts: 100, across: 10, ..Verdict::default() };
+        assert_eq!(concluded(32, run(), 1), good);
+        assert_eq!(concluded(32, Verdict { conflicts: 2, ..run() }, 1), None, "no contention");
+        assert_eq!(concluded(32, Verdict { across: 0, ..run() }, 1), None, "none across processes");
+        assert_eq!(concluded(32, Verdict { appends: 29, ..run() }, 1), None, "next to nothing was done");
+        assert_eq!(concluded(32, Verdict { unexplained: vec!["?".to_owned()], ..run() }, 1), None);
+        assert_eq!(concluded(32, run(), 0), None, "nobody was killed");
+        assert_eq!(concluded(1, Verdict { across: 0, ..run() }, 1), good, "there is one process");
+        let broken = || vec![Broken { rule: Rule::OneWinner, how: String::new() }];
+        assert_eq!(concluded(32, Verdict { broken: broken(), ..run() }, 1), bad);
+        assert_eq!(concluded(32, Verdict { broken: broken(), ..Verdict::default() }, 0), bad, "whatever else it shows");
+    }
+}

@@ -96,8 +96,8 @@ impl Event {
         self.occurred_at
     }
 
-    /// When it was appended, by the clock of the log's primary. Clocks step back: the order of events is their
-    /// [position](Self::position).
+    /// When it was appended, by the clock of the log's primary, which is one for all who append: what a client knows better
+    /// is when it [occurred](Self::occurred_at). Clocks step back: the order of events is their [position](Self::position).
     #[must_use]
     pub fn recorded_at(&self) -> SystemTime {
         self.recorded_at

@@ -42,6 +42,8 @@ use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item, te
 /// the log already is recognised, and the import goes on behind it. With a condition that goes only if nothing matched in
 /// between.
 ///
+/// It borrows the store, the events and what it tells its progress to; to spawn one, move these into the task.
+///
 /// # Cancel safety
 ///
 /// Dropped, the chunks that were answered are in the log, and the one that is under way whole or not at all. The same
