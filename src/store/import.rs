@@ -13,8 +13,9 @@ use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item, te
 /// An import that is about to be made: await it, after changing its parts if need be.
 ///
 /// It appends the events in chunks, one after the other: each is written whole or not at all, and the log is locked for no
-/// longer than for one of them, whose [events](Self::chunk) and [bytes](Self::chunk_len) are bounded. Other appends get their turn in between, so that the positions of an import have gaps. For a
-/// stall of the log and all or nothing, [`append`](EventStore::append) them at once, up to [`Append::MAX_LEN`].
+/// longer than for one of them, whose [events](Self::chunk) and [bytes](Self::chunk_len) are bounded. Other appends get their
+/// turn in between, so that the positions of an import have gaps. For a stall of the log
+/// and all or nothing, [`append`](EventStore::append) them at once, up to [`Append::MAX_LEN`].
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};

@@ -137,6 +137,20 @@ fn a_condition_asks_for_what_is_rarest() {
     assert_eq!(asks(payload(json!({"a": ["x"], "c": "y"}))), [(path(r#"{"c"}"#), "\"y\"".into())]);
 }
 
+#[test]
+fn entries_are_those_of_the_larger_document() {
+    let entries = |payload, metadata| {
+        EventKeys::of(&event("A", &payload).with_metadata(&metadata).expect("it is valid")).entries()
+    };
+    let (three, two) = (json!({"a": 1, "b": {"c": [2, 3]}}), json!({"a": 1, "b": 2}));
+    assert_eq!(entries(three.clone(), two.clone()), 3);
+    assert_eq!(entries(two.clone(), three), 3);
+    assert_eq!(entries(two, json!({})), 2);
+    assert_eq!(entries(json!({}), json!({})), 1, "an index has an entry for what is empty");
+    let tagged = event("A", &json!({})).with_tag("a").with_tag("b");
+    assert_eq!(EventKeys::of(&tagged).entries(), 1, "tags have an index of their own");
+}
+
 proptest! {
     /// What the whole batch stands on: without a common key there is no match.
     #[test]

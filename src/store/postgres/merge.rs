@@ -57,7 +57,7 @@ const AGAIN: Duration = Duration::from_millis(100);
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// What was appended through this store and is not merged yet.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Unmerged {
     state: Mutex<State>,
     /// Something of the state has changed.
@@ -68,19 +68,23 @@ pub(super) struct Unmerged {
     closed: AtomicBool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     blocks: Blocks,
     /// How many entries.
     entries: usize,
-    /// When they are merged, if nothing else comes.
-    until: Option<Instant>,
-    /// Whether they are to be merged now.
-    is_due: bool,
-    /// Whether a task waits for the next merge, or merges. It ends when nothing is left.
-    has_merging: bool,
-    /// Whether it merges.
-    is_merging: bool,
+    /// When they are merged; none while nothing has come since the last merge began.
+    due: Option<Instant>,
+    worker: Worker,
+}
+
+/// The task that merges. It ends when nothing is left.
+#[derive(Debug, Default, PartialEq, Eq)]
+enum Worker {
+    #[default]
+    None,
+    Waits,
+    Merges,
 }
 
 /// The right to merge; there is one for each store.
@@ -88,20 +92,6 @@ struct Merging {
     unmerged: Arc<Unmerged>,
     /// Whether it was given back: somebody else may have it.
     is_over: bool,
-}
-
-impl Default for Unmerged {
-    fn default() -> Self {
-        let state = State {
-            blocks: Blocks::new(),
-            entries: 0,
-            until: None,
-            is_due: false,
-            has_merging: false,
-            is_merging: false,
-        };
-        Self { state: Mutex::new(state), changed: Notify::new(), merged: Notify::new(), closed: AtomicBool::new(false) }
-    }
 }
 
 impl Unmerged {
@@ -114,20 +104,18 @@ impl Unmerged {
         let now = Instant::now();
         let mut state = self.state();
         let turn = state.blocks.appended(positions, entries, now);
-        match turn {
-            Turn::Ours => state.is_due = true,
-            // They merge all that was there before this. But what comes while we merge is only merged when we are done: if that
-            // never ends, we have to see how much it is.
-            Turn::Others if !state.is_merging => state.entries = 0,
-            Turn::Others | Turn::Nobodys => {}
-        }
-        if turn != Turn::Nobodys || state.entries == 0 {
-            state.until = Some(now + PATIENCE);
+        // They merge all that was there before this. But what comes while we merge is only merged when we are done: if that
+        // never ends, we have to see how much it is.
+        if turn == Turn::Others && state.worker != Worker::Merges {
+            (state.entries, state.due) = (0, None);
         }
         state.entries += entries;
-        state.is_due |= state.entries >= VERY_MANY;
-        let is_needed = !std::mem::replace(&mut state.has_merging, true);
-        let is_due = state.is_due;
+        let is_due = turn == Turn::Ours || state.entries >= VERY_MANY;
+        state.due = if is_due { Some(now) } else { state.due.or(Some(now + PATIENCE)) };
+        let is_needed = state.worker == Worker::None;
+        if is_needed {
+            state.worker = Worker::Waits;
+        }
         drop(state);
         if is_due {
             self.changed.notify_one();
@@ -142,7 +130,7 @@ impl Unmerged {
             let merged = self.merged.notified();
             let is_full = {
                 let state = self.state();
-                state.entries >= TOO_MANY && state.has_merging
+                state.entries >= TOO_MANY && state.worker != Worker::None
             };
             if !is_full || timeout_at(until, merged).await.is_err() {
                 return;
@@ -171,13 +159,12 @@ impl Merging {
             let until = {
                 let mut state = self.unmerged.state();
                 let now = Instant::now();
-                let until = *state.until.get_or_insert(now + PATIENCE);
-                if state.is_due || until <= now {
-                    state.is_due = false;
-                    state.is_merging = true;
+                let due = *state.due.get_or_insert(now + PATIENCE);
+                if due <= now {
+                    (state.due, state.worker) = (None, Worker::Merges);
                     return Some(state.entries);
                 }
-                until
+                due
             };
             // Whatever has woken us, the state says what is to be done.
             let _ = timeout_at(until, self.unmerged.changed.notified()).await;
@@ -188,13 +175,10 @@ impl Merging {
     fn merged(&mut self, entries: usize) -> bool {
         let has_more = {
             let mut state = self.unmerged.state();
-            state.is_merging = false;
             state.entries -= entries;
-            state.until = Some(Instant::now() + PATIENCE);
             let has_more = state.entries > 0;
-            if !has_more {
-                (state.is_due, state.has_merging, self.is_over) = (false, false, true);
-            }
+            state.worker = if has_more { Worker::Waits } else { Worker::None };
+            self.is_over = !has_more;
             has_more
         };
         self.unmerged.merged.notify_waiters();
@@ -207,10 +191,7 @@ impl Drop for Merging {
         if self.is_over {
             return;
         }
-        {
-            let mut state = self.unmerged.state();
-            (state.has_merging, state.is_merging) = (false, false);
-        }
+        self.unmerged.state().worker = Worker::None;
         self.unmerged.merged.notify_waiters();
     }
 }

@@ -16,13 +16,13 @@ const MOST_BLOCKS: u64 = 4;
 const OTHERS: u32 = 16;
 
 /// Where the log has been seen to end.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Blocks {
     /// When the end of a block had been passed, and up to where.
     passed: Option<(Instant, u64)>,
     /// The last position that this process has written.
     own_end: u64,
-    /// What was merged at once when it was somebody's turn.
+    /// The block, or blocks, at whose ends somebody merges; 0 while nobody has passed one.
     merged: u64,
     /// How often it was others' turn since it was ours.
     others: u32,
@@ -39,10 +39,6 @@ pub(super) enum Turn {
 }
 
 impl Blocks {
-    pub(super) const fn new() -> Self {
-        Self { passed: None, own_end: 0, merged: u64::MAX, others: 0 }
-    }
-
     /// Notes that this process has appended at these positions, so many entries.
     pub(super) fn appended(&mut self, positions: &RangeInclusive<u64>, entries: usize, now: Instant) -> Turn {
         let turn = self.turn(positions, entries, now);
@@ -71,7 +67,7 @@ impl Blocks {
         }
         if last / block <= end / block {
             // The batch behind this one may have been answered first.
-            let is_late = end > last && last / self.merged > (first - 1) / self.merged;
+            let is_late = end > last && self.merged > 0 && last / self.merged > (first - 1) / self.merged;
             return if is_late { Turn::Ours } else { Turn::Nobodys };
         }
         self.passed = Some((now, last));
@@ -113,7 +109,7 @@ mod tests {
 
     /// Events come one after the other, each after such a time, from processes in no order; where each has merged.
     fn merges(processes: usize, events: RangeInclusive<u64>, every: Duration) -> Vec<Vec<u64>> {
-        let mut blocks: Vec<Blocks> = (0..processes).map(|_| Blocks::new()).collect();
+        let mut blocks: Vec<Blocks> = (0..processes).map(|_| Blocks::default()).collect();
         let mut merged = vec![Vec::new(); processes];
         let start = Instant::now();
         for (number, position) in events.enumerate() {
@@ -150,7 +146,7 @@ mod tests {
 
     #[test]
     fn what_others_have_written_across_is_theirs_and_not_for_ever() {
-        let mut blocks = Blocks::new();
+        let mut blocks = Blocks::default();
         let now = Instant::now();
         let mut append = |position: u64, after: u64| {
             blocks.appended(&(position..=position), ENTRIES, now + Duration::from_secs(after))
@@ -168,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_log_that_has_lost_its_end_is_merged_as_before() {
-        let mut blocks = Blocks::new();
+        let mut blocks = Blocks::default();
         let now = Instant::now();
         let mut append = |position: u64| blocks.appended(&(position..=position), ENTRIES, now);
         assert_eq!(append(100 * BLOCK), Turn::Ours);
@@ -178,7 +174,7 @@ mod tests {
 
     #[test]
     fn who_is_alone_never_leaves_it_to_others_whatever_is_in_his_events() {
-        let mut blocks = Blocks::new();
+        let mut blocks = Blocks::default();
         let start = Instant::now();
         let (mut position, mut ours) = (1, 0);
         for number in 0..20_000_u32 {
@@ -202,7 +198,7 @@ mod tests {
 
     #[test]
     fn a_batch_that_is_answered_late_has_its_turn() {
-        let mut blocks = Blocks::new();
+        let mut blocks = Blocks::default();
         let now = Instant::now();
         let mut append = |positions: RangeInclusive<u64>| {
             let entries = ENTRIES * usize::try_from(positions.end() + 1 - positions.start()).expect("a few");
@@ -216,7 +212,7 @@ mod tests {
 
     #[test]
     fn large_events_make_small_blocks() {
-        let mut blocks = Blocks::new();
+        let mut blocks = Blocks::default();
         let now = Instant::now();
         let mut append = |position: u64, entries| blocks.appended(&(position..=position), entries, now);
         let huge = MANY + 1;
