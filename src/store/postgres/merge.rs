@@ -272,6 +272,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn a_log_that_never_rests_is_merged_all_the_same() {
+        let unmerged = Arc::new(Unmerged::default());
+        let merging = unmerged.add(&(1..=1), 1).expect("nobody is at work");
+        let start = Instant::now();
+        for position in 2..5 {
+            sleep(PATIENCE / 4).await;
+            assert!(unmerged.add(&(position..=position), 1).is_none());
+        }
+        assert_eq!((merging.due().await, start.elapsed()), (Some(4), PATIENCE), "a second behind the first");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn what_others_merge_is_not_merged_again_before_the_log_rests() {
         let unmerged = Arc::new(Unmerged::default());
         let block = |number: u64| number * 1024 + 1..=number * 1024 + 1;

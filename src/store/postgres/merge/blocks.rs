@@ -59,16 +59,11 @@ impl Blocks {
         let (first, last) = (*positions.start(), *positions.end());
         // A smaller one divides a larger one, so that many of their ends are the same, whatever is in a process's events.
         let block = power_of_two((last + 1 - first).saturating_mul(MANY as u64) / entries.max(1) as u64);
-        let (mut then, mut end) = *self.passed.get_or_insert((now, first - 1));
-        if last + MOST_BLOCKS * block < end {
-            // The log has lost its end.
-            (then, end) = (now, first - 1);
-            (self.passed, self.own_end) = (Some((then, end)), 0);
-        }
+        let (then, end) = *self.passed.get_or_insert((now, first - 1));
         if last / block <= end / block {
-            // The batch behind this one may have been answered first.
-            let is_late = end > last && self.merged > 0 && last / self.merged > (first - 1) / self.merged;
-            return if is_late { Turn::Ours } else { Turn::Nobodys };
+            // The batch behind this one may have been answered first, or the log has lost its end.
+            let is_across = end > last && self.merged > 0 && last / self.merged > (first - 1) / self.merged;
+            return if is_across { Turn::Ours } else { Turn::Nobodys };
         }
         self.passed = Some((now, last));
         self.merged = block * blocks(now - then, last - end, block);
