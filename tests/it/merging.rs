@@ -66,16 +66,19 @@ async fn many_events_are_merged_together_while_more_of_them_come() {
         let members: serde_json::Map<_, _> = (0..22).map(member).chain([("round".to_owned(), json!(round))]).collect();
         members.into()
     };
+    let start = Instant::now();
     for (round, store) in (0..ROUNDS).zip(stores.iter().cycle()) {
         let events: Vec<_> = (0..EVENTS).map(|n| event("A", payload(n, round))).collect();
         store.append(events, AppendCondition::none()).await.unwrap();
     }
-    // At most four blocks are merged at once, which is six times, and what is left of each store's after a second.
-    merged(&router, 6).await;
+    // Four blocks at once are six times, or fewer if a merge takes longer; fewer blocks at once, where the machine is slow, are one each 250 ms. And what is left of each
+    // store's, after a second.
+    let most = 10 + i64::try_from(start.elapsed().as_millis() / 250).unwrap();
+    merged(&router, 3).await;
     let client = router.client().await.unwrap();
     let sql = "SELECT calls FROM pg_stat_user_functions WHERE funcname = 'events_merge_pending'";
     let calls: i64 = client.query_one(sql, &[]).await.unwrap().get(0);
-    assert!(calls < 40, "{calls} merges of {ROUNDS} appends");
+    assert!(calls <= most, "{calls} merges of {ROUNDS} appends, not {most}");
     let found = Filter::matching().any_predicate_of([Predicate::payload_contains(&json!({"round": 1}))]);
     assert_eq!(stores[0].query(&found.finish().unwrap()).await.unwrap().len() as u64, EVENTS);
 }
