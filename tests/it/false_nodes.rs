@@ -11,8 +11,8 @@ use std::{
 };
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore, PrimaryState,
-    Role, Router, RouterBuilder, testing::TestDatabase,
+    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore,
+    PrimaryState, Role, Router, RouterBuilder, testing::TestDatabase,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};

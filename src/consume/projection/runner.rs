@@ -2,11 +2,7 @@
 
 use std::{fmt, time::Duration};
 
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::timeout_at,
-};
+use tokio::{sync::watch, task::JoinHandle, time::timeout_at};
 
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
 use crate::{

@@ -15,7 +15,10 @@ fn of_events_that_are_all_alike_only_so_many_are_known() {
         log.write(events(&["a"; 500]));
         let written = log.tail.written();
         let (ids, batches) = (written.ids.len(), written.batches.len());
-        assert!(ids < 2 * EVENTS + 500 && batches <= ids / 500 && written.newer.last.len() < 10, "{batch}: {ids} {batches}");
+        assert!(
+            ids < 2 * EVENTS + 500 && batches <= ids / 500 && written.newer.last.len() < 10,
+            "{batch}: {ids} {batches}"
+        );
         // Half of them stay.
         assert!(ids >= EVENTS.min(500 * batch), "{batch}: {ids}");
     }
