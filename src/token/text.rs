@@ -25,7 +25,8 @@ use crate::{
 const VERSION: &str = "1.";
 
 impl Token {
-    /// The longest text that is read, in bytes: 4096, as long as a cookie. One mark makes about 70.
+    /// The longest text that is read, in bytes: 4096, as long as a cookie. One mark makes about 70, so a token of more than
+    /// some fifty logs is written as a text that nobody reads: keep one for each log then, or for each group of them.
     pub const MAX_TEXT_LEN: usize = 4096;
 }
 

@@ -11,8 +11,8 @@ use std::{
 };
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore, Role,
-    Router, RouterBuilder, testing::TestDatabase,
+    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore,
+    PrimaryState, Role, Router, RouterBuilder, testing::TestDatabase,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -92,6 +92,46 @@ async fn who_says_that_it_is_the_primary_of_an_older_timeline_gets_no_write() {
     // It is over when the lie is.
     liar.tells(&[(TIMELINE_OF_A_REPLICA, FIFTH)], None);
     until(async || router.client().await.is_ok_and(|client| client.node() == before_primary.name())).await;
+}
+
+/// Who has a newer timeline than the primary may have been written to, so it is believed, and writes are stopped. None is lost, and an
+/// operator ends it.
+#[tokio::test]
+async fn who_invents_a_newer_timeline_stops_writes_until_he_is_forgotten() {
+    let (cluster, _router, by_owner) = cluster_with_log(1, |builder| builder).await;
+    by_owner.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    let liar = Liar::before(cluster.replica(0).port()).await;
+    let builder = impatient(cluster.primary().url(), liar.url(&cluster.replica(0).url()));
+    let router = builder.call_timeout(Duration::from_secs(2)).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    let primary = router.client().await.unwrap().node().to_owned();
+    let append = async || soon(store.append([event("B", json!({}))], AppendCondition::none())).await;
+
+    let a_replica_s = [(TIMELINE_OF_A_REPLICA, "(4294967295 + 0 * max(timeline))::int8")];
+    let a_primary_s = [(TIMELINE_OF_A_PRIMARY, "4294967295::int8"), IN_RECOVERY, FLUSHED];
+    for (lies, in_hot_standby, state) in [
+        (&a_replica_s[..], None, PrimaryState::Fenced(primary.as_str().into())),
+        (&a_primary_s[..], Some("off"), PrimaryState::Known(liar.name().into())),
+    ] {
+        append().await.unwrap();
+        liar.tells(lies, in_hot_standby);
+        until(async || router.snapshot().primary == state).await;
+        for _ in 0..3 {
+            let error = append().await.unwrap_err();
+            assert_ne!(error.kind(), ErrorKind::OutcomeUnknown, "{}", error.report());
+        }
+        // That he says so no more does not make it untrue.
+        liar.is_honest();
+        sleep(10 * SOON).await;
+        assert!(router.client().await.is_err());
+        router.forget(&liar.name()).unwrap();
+        until(async || append().await.is_ok()).await;
+        assert_eq!(router.client().await.unwrap().node(), primary);
+    }
+    // What was refused was not written.
+    let history = store.query(&Filter::any_event()).consistency(Consistency::Strong).await.unwrap();
+    assert_eq!(history.len(), 5);
 }
 
 /// The parameter that comes with the log-in says one thing, and the answer to a question another.

@@ -105,7 +105,7 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     // What was appended meanwhile is all that the next start applies.
     append(&store, &["A", "A"]).await;
     let projections = Projections::builder(&store).with(Counter::new("second")).unwrap().start();
-    projections.caught_up(HANG, |_| ()).await.unwrap();
+    timeout(HANG, projections.caught_up(Duration::MAX, |_| ())).await.expect("no hang").unwrap();
     assert_eq!(projections.progress()[0].applied, 2);
     let error = Projections::builder(&store).with(Counter::new("a")).unwrap().with(Counter::new("a")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);

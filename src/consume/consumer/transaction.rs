@@ -6,6 +6,7 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use super::{
@@ -13,15 +14,23 @@ use super::{
     telling::{BatchTelling, commit},
 };
 use crate::{
-    Client, Error, Event, PostgresEventStore, Result,
+    Error, ErrorKind, Event, PostgresEventStore, Result, Transaction,
     store::{CheckpointRequest, Skip},
     telemetry::Outcome,
 };
 
+/// Refused outside of a transaction. The checkpoint, which is a statement like others, would be saved there by itself.
+const INSIDE: &str = "SAVEPOINT mainstem_checkpoint";
+const NO_TRANSACTION: &str = "25P01";
+
 /// A transaction on the primary in which a batch is handled: whatever is written in it, and the checkpoint, are there together
-/// or not at all. It dereferences to the [`Client`] for your own statements.
+/// or not at all. It dereferences to the [`Transaction`] for your own statements.
 ///
-/// Dropped without [`commit`](Self::commit), nothing of it is there, and the consumer goes on from its checkpoint: the batch is
+/// Each statement has the router's [call timeout](crate::RouterBuilder::call_timeout); all of them together have no limit, and neither has
+/// the time between them but the server's `idle_in_transaction_session_timeout`.
+///
+/// End it by [`commit`](Self::commit), and not in SQL: the checkpoint would be there without what belongs to it, or the other way round. That is
+/// refused. Dropped without [`commit`](Self::commit), nothing of it is there, and the consumer goes on from its checkpoint: the batch is
 /// handed out again.
 ///
 /// # Cancel safety
@@ -31,7 +40,7 @@ use crate::{
 #[derive(Debug)]
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct ConsumerTransaction {
-    client: Client,
+    transaction: Transaction,
     store: PostgresEventStore,
     checkpoint: CheckpointRequest,
     rewinds: Arc<AtomicU64>,
@@ -50,31 +59,30 @@ impl ConsumerTransaction {
         saved: &Arc<AtomicU64>,
     ) -> Result<Self> {
         let begun = async {
-            let client = store.router().client_at(crate::Consistency::Strong).await?;
-            client.batch_execute("BEGIN").await?;
-            Ok(client)
+            let transaction = store.router().transaction().consistency(crate::Consistency::Strong);
+            transaction.timeout(Duration::MAX).await
         };
         let mut telling = BatchTelling::begin(batch);
-        let client = begun.await.inspect_err(|error: &Error| {
+        let transaction = begun.await.inspect_err(|error: &Error| {
             telling.end(error.into());
             rewinds.fetch_add(1, Ordering::AcqRel);
         })?;
         let (store, checkpoint) = (store.clone(), batch.checkpoint.clone());
         let (rewinds, saved) = (Arc::clone(rewinds), Arc::clone(saved));
         let (events, skipped) = (batch.len() as u64, AtomicU64::new(0));
-        Ok(Self { client, store, checkpoint, rewinds, saved, events, skipped, telling, is_committed: false })
+        Ok(Self { transaction, store, checkpoint, rewinds, saved, events, skipped, telling, is_committed: false })
     }
 
     /// Records that an event is passed over, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
     ///
     /// # Errors
     ///
-    /// As [`Client::query`].
+    /// As [`Transaction::query`].
     pub async fn skip(&self, event: &Event, reason: &str, attempts: u64) -> Result<()> {
         // A NUL character is no part of a text for PostgreSQL.
         let skip = Skip { mark: event.mark(), reason: reason.replace('\0', "\u{fffd}"), attempts };
         let params = skip.params(&self.checkpoint.consumer);
-        self.client.execute(self.store.skip_sql(), &params.bound()).await?;
+        self.transaction.execute(self.store.skip_sql(), &params.bound()).await?;
         self.skipped.fetch_add(1, Ordering::AcqRel);
         Ok(())
     }
@@ -85,7 +93,9 @@ impl ConsumerTransaction {
     ///
     /// [`Fenced`](crate::ErrorKind::Fenced) when the partitions are another member's by now, the consumer was reset, or the batch
     /// was committed before (as when an answer was lost, and the same batch was handled again), and then nothing is written.
-    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost. In either case, as for every error, the
+    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when SQL of your own has ended the transaction: what it has written is there, and
+    /// the checkpoint is not. In each case, as for every error, the
     /// consumer goes on from the checkpoint that is there.
     pub async fn commit(mut self) -> Result<()> {
         let outcome = commit(&self.checkpoint.consumer, self.events, Box::pin(self.save())).await;
@@ -100,9 +110,17 @@ impl ConsumerTransaction {
 
 impl ConsumerTransaction {
     async fn save(&self) -> Result<()> {
-        let row = self.client.query_one(self.store.checkpoint_sql(), &self.checkpoint.params().bound()).await?;
+        self.transaction.batch_execute(INSIDE).await.map_err(|error| match error.sqlstate() {
+            Some(NO_TRANSACTION) => {
+                let message = "the transaction of a batch was ended by its own SQL: what it has written is there, and the checkpoint is \
+                               not, so the batch is handed out again; leave the end to commit()";
+                error.reworded(ErrorKind::InvalidInput, message)
+            }
+            _ => error,
+        })?;
+        let row = self.transaction.query_one(self.store.checkpoint_sql(), &self.checkpoint.params().bound()).await?;
         self.checkpoint.judge(&row, self.events > 0)?;
-        self.client.batch_execute("COMMIT").await
+        self.transaction.finish().await
     }
 
     /// It is not committed, because of this.
@@ -112,10 +130,10 @@ impl ConsumerTransaction {
 }
 
 impl Deref for ConsumerTransaction {
-    type Target = Client;
+    type Target = Transaction;
 
-    fn deref(&self) -> &Client {
-        &self.client
+    fn deref(&self) -> &Transaction {
+        &self.transaction
     }
 }
 

@@ -2,16 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use tokio::{
-    sync::watch,
-    task::JoinHandle,
-    time::{Instant, timeout_at},
-};
+use tokio::{sync::watch, task::JoinHandle, time::timeout_at};
 
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
 use crate::{
     Awaited, Consistency, ConsumerBuilder, Error, ErrorKind, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
-    json::quoted, runtime,
+    json::quoted, router::Deadline, runtime,
 };
 
 /// Projections that run in this process, a task for each.
@@ -107,7 +103,7 @@ impl Projections {
     ///
     /// They run on.
     pub async fn caught_up(&self, limit: Duration, mut show: impl FnMut(&[ProjectionProgress])) -> Result<()> {
-        let until = Instant::now() + limit;
+        let until = Deadline::after(limit).at();
         for running in &self.running {
             let mut changes = running.progress.clone();
             loop {

@@ -34,6 +34,10 @@ pub(in crate::router) struct Config {
 /// How long probes have to find out about an ejected node, before a call may try it.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
+/// Of so many timelines it is known how much of them the present one holds. There is one after a failover, and a few after several that
+/// nobody saw the end of; a node that invents them must not fill the memory.
+pub(super) const HELD: usize = 16;
+
 /// All that is known, and the newest table of it.
 #[derive(Debug)]
 pub(in crate::router) struct Cluster {
@@ -214,7 +218,8 @@ impl Cluster {
         let Some(node) = self.nodes.get(index) else { return };
         let Some((old, up_to)) = node.had() else { return };
         let is_new = node.role() == Role::Primary && node.timeline() > Some(old) && node.timeline() == self.newest;
-        if is_new && node.is_member() && !self.held.iter().any(|(timeline, _)| *timeline == old) {
+        let is_known = self.held.iter().any(|(timeline, _)| *timeline == old);
+        if is_new && node.is_member() && !is_known && self.held.len() < HELD {
             self.held.push((old, up_to));
         }
     }

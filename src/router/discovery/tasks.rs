@@ -10,11 +10,11 @@ use futures_util::{StreamExt, future::join_all, stream::BoxStream};
 use tokio::{
     runtime::Handle,
     sync::Mutex,
-    time::{Instant, sleep, timeout, timeout_at},
+    time::{sleep, timeout, timeout_at},
 };
 
 use super::{
-    super::{Inner, Router},
+    super::{Deadline, Inner, Router},
     LIST,
     members::Wanted,
 };
@@ -34,7 +34,7 @@ impl Changes {
 
     /// The next list, if there is one within that time.
     async fn next(&self, limit: Duration) -> Option<Vec<String>> {
-        let until = Instant::now() + limit;
+        let until = Deadline::after(limit).at();
         let mut stream = self.0.lock().await;
         if let Some(lists) = stream.as_mut() {
             match timeout_at(until, lists.next()).await {
@@ -107,7 +107,7 @@ async fn follow_name(inner: Weak<Inner>, name: usize, mut has_looked: bool) {
         let Some(router) = inner.upgrade() else { return };
         let (interval, mut failures) = (router.discovery.interval, router.state.failures());
         drop(router);
-        let next = Instant::now() + interval;
+        let next = Deadline::after(interval).at();
         sleep(LEAST_PAUSE.min(interval)).await;
         let _ = timeout_at(next, failures.changed()).await;
         has_looked = true;

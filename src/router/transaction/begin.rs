@@ -117,7 +117,8 @@ impl BeginTransaction {
     ///
     /// Beyond it nothing is sent any more, and if nobody says anything the server ends the session by itself: locks are not
     /// kept for a program that hangs. Too short and honest work is undone; too long and everybody waits for one who
-    /// has stopped.
+    /// has stopped. With [`Duration::MAX`] there is no limit but the router's call timeout, on the wait for a connection and
+    /// on each call, and the server's own `idle_in_transaction_session_timeout`.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
@@ -165,6 +166,9 @@ impl BeginTransaction {
         if self.deferrable {
             sql.push_str(" DEFERRABLE");
         }
+        if self.timeout == Duration::MAX {
+            return sql;
+        }
         // The most that the server takes.
         let longest = self.timeout.as_millis().clamp(1, i32::MAX as u128);
         write!(sql, "; SET LOCAL idle_in_transaction_session_timeout = {longest}").expect("a string takes everything");
@@ -176,7 +180,9 @@ impl BeginTransaction {
         let asked = asked(&self.consistency, self.session.as_ref());
         let floor = Floor::of(asked.clone());
         let ask = Ask { level: &self.consistency, floor: floor.as_ref(), notes_place: self.session.is_some() };
-        let lease = self.router.lease_at(ask, deadline, &mut Tried::default()).await?;
+        // A connection is never waited for without a limit.
+        let waits = if self.timeout == Duration::MAX { Deadline::after(self.router.call_timeout()) } else { deadline };
+        let lease = self.router.lease_at(ask, waits, &mut Tried::default()).await?;
         lease.plan(Planning::ByTheServer);
         lease.enter_transaction();
         let limit = self.router.call_timeout();

@@ -48,6 +48,7 @@ const DEADLOCK: &str = "40P01";
 ///
 /// When a call is dropped before its answer came, the transaction cannot be committed any more.
 #[derive(Debug)]
+#[must_use = "a transaction that is not committed is rolled back"]
 pub struct Transaction {
     open: Arc<Open>,
 }
@@ -215,7 +216,7 @@ impl Transaction {
     }
 
     /// Commits, unless it was ended already.
-    async fn finish(&self) -> Result<()> {
+    pub(crate) async fn finish(&self) -> Result<()> {
         if self.open.end.swap(ENDING, Ordering::AcqRel) == OVER {
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());

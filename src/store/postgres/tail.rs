@@ -36,6 +36,10 @@ use crate::{
 /// its time is judged under the lock; more, and they do not fit into a processor's cache.
 const KEYS: usize = 32 * 1024;
 
+/// So many events are known, and twice as many at most; each takes the 16 bytes of its id, whether or not its keys are new. A process
+/// whose events are alike would know ever more of them otherwise.
+const EVENTS: usize = KEYS;
+
 /// So many bytes of appends are kept, for what they say about conditions that they break: some hundreds of usual ones. With more,
 /// each of them is no more in any cache of the processor when it is given back.
 const KEPT_BYTES: usize = 512 * 1024;
@@ -316,7 +320,7 @@ impl Written {
             self.ids.push_back(event.id());
             self.newer.last.extend(keys.hashes().iter().map(|key| (*key, position)));
         }
-        if self.newer.last.len() >= KEYS {
+        if self.newer.last.len() >= KEYS || self.head() - self.newer.since >= EVENTS as u64 {
             self.forget_the_older_half();
         }
     }

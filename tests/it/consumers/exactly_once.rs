@@ -63,6 +63,34 @@ async fn what_is_written_in_a_transaction_is_there_once_whatever_fails() {
     assert_eq!(number(&router, "SELECT count(*) FROM handled WHERE position = 61").await, 1);
 }
 
+/// The checkpoint would be saved by itself then, behind what belongs to it or without it.
+#[tokio::test]
+async fn the_transaction_of_a_batch_is_not_ended_in_sql() {
+    let (_database, router, store) = store().await;
+    run(&router, "CREATE TABLE handled (position int8)").await;
+    append(&store, 10).await;
+    let mut consumer = consumer(&store);
+    for (end, is_written) in [("COMMIT", false), ("SELECT 1; ROLLBACK", false), ("SELECT 1; COMMIT", true)] {
+        let batch = next(&mut consumer).await;
+        assert_eq!(positions(&batch), (1..=10).collect::<Vec<_>>());
+        let transaction = consumer.transaction(&batch).await.unwrap();
+        transaction.execute("INSERT INTO handled VALUES (1)", &[]).await.unwrap();
+        let error = match transaction.batch_execute(end).await {
+            // Seen before it was sent.
+            Err(error) => error,
+            Ok(()) => transaction.commit().await.unwrap_err(),
+        };
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{end}: {}", error.report());
+        assert!(error.to_string().contains("commit()"), "{error}");
+        assert_eq!(number(&router, "SELECT count(*) FROM handled").await, i64::from(is_written), "{end}");
+    }
+    let batch = next(&mut consumer).await;
+    let transaction = consumer.transaction(&batch).await.unwrap();
+    transaction.commit().await.unwrap();
+    append(&store, 1).await;
+    assert_eq!(positions(&next(&mut consumer).await), [11]);
+}
+
 /// Who does not know whether a commit has arrived may handle the same batch again.
 #[tokio::test]
 async fn what_is_written_with_a_batch_that_was_committed_before_is_refused() {

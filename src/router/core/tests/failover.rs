@@ -343,3 +343,15 @@ fn a_replica_that_does_not_tell_which_timeline_it_follows_is_not_taken_for_one_t
     core.cluster.observe(2, Observation::Probed(Report { instance: Some(13), ..least(7 * SECOND, 2) }), 7 * SECOND);
     assert_eq!(state(&core).0, Some(3), "it runs, and never goes back");
 }
+
+#[test]
+fn of_a_node_that_is_promoted_from_ever_other_timelines_not_all_is_kept() {
+    let mut core = Core::replicas(2);
+    core.report(0, NOW, 1, primary(100));
+    core.report(2, NOW, 1000, replica(100));
+    for timeline in 1..1000 {
+        core.report(1, NOW + SECOND * (2 * timeline), timeline, replica(100));
+        core.report(1, NOW + SECOND * (2 * timeline + 1), 1000, primary(110));
+    }
+    assert_eq!(core.cluster.table().held.len(), cluster::HELD);
+}

@@ -1,3 +1,4 @@
+mod bounds;
 mod far_behind;
 mod random;
 
@@ -5,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use super::{Behind, COMPARED, Judged, KEPT_BYTES, KEYS, OURS, ServerSession, Tail, UnderWay};
+use super::{Behind, COMPARED, Judged, KEPT_BYTES, OURS, ServerSession, Tail, UnderWay};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
     store::{AppendRequest, condition::After, postgres::prepared::Prepared},
@@ -310,43 +311,6 @@ fn nothing_is_waited_for_for_ever() {
     }
     assert_eq!(log.judge("z", 4), Some(log.mark(19)));
     assert!(log.tail.written().early.len() < 2);
-}
-
-#[test]
-fn only_so_much_is_known() {
-    let mut log = Log::new();
-    let sizes = |log: &Log| {
-        let written = log.tail.written();
-        (written.newer.last.len() + written.older.last.len(), written.ids.len(), written.batches.len())
-    };
-    let (batches, size) = (40, 500);
-    for batch in 0..batches {
-        let new = (0..size).map(|n| {
-            let unique = batch * size + n;
-            NewEvent::new("A", &json!({"a": unique, "b": unique, "c": unique, "d": unique})).expect("an event")
-        });
-        log.write(new.collect());
-        let (keys, ids, batches) = sizes(&log);
-        assert_eq!(log.judge("z", log.head() - 1), Some(log.mark(log.head())));
-        assert!(keys < 3 * KEYS && ids < KEYS && batches <= ids / size, "{keys} {ids} {batches}");
-    }
-    let head = Some(log.mark(log.head()));
-    let first = log.head() - log.tail.written().ids.len() as u64 + 1;
-    assert!(first > 1, "the first ones are forgotten");
-    assert_eq!(log.judge("z", first), head);
-    assert_eq!(log.judge("z", first - 1), None);
-    // A key of the older half is known as well as one of the newer.
-    for position in [first + 1, log.head()] {
-        let unique = boundary_of(position - 1);
-        assert_eq!(log.judge_as(log.session, &unique, After::Mark(log.mark(first))), None, "at {position}");
-    }
-
-    // A batch with more than is kept is not kept.
-    let new = (0..3 * KEYS).map(|n| NewEvent::new("A", &json!({"c": n})).expect("an event")).collect();
-    log.write(new);
-    assert_eq!(sizes(&log), (0, 0, 0));
-    log.write(events(&["a", "b"]));
-    assert_eq!(log.judge("z", log.head() - 1), Some(log.mark(log.head())));
 }
 
 #[test]
