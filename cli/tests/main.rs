@@ -4,6 +4,7 @@
 mod append;
 mod doctor;
 mod export;
+mod injection;
 mod interrupt;
 mod manual;
 mod migrate;

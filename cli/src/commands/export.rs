@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args;
-use mainstem::{Client, Consistency, LogName};
+use mainstem::{Client, Consistency, LogName, tokio_postgres::types::ToSql};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -73,7 +73,7 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
     let (client, head) = interrupt
         .or("nothing was written", async {
             let client = nodes.connect().await?.client_at(level).await?;
-            let head = last(&client, &log, None).await?;
+            let head = last(&client, &log).await?;
             Ok::<_, Failure>((
                 client,
                 head.ok_or_else(|| Failure::failed("the log is empty: there is nothing to export"))?.0,
@@ -179,22 +179,19 @@ async fn begin(client: &Client, log: &LogName, position: u64) -> Result<Place> {
 
 /// The event there, and how many of its append follow.
 async fn at(client: &Client, log: &LogName, position: u64) -> Result<Option<(Place, u64)>> {
-    last(client, log, Some(position)).await
+    first(client, &put_into(log, include_str!("../../sql/at.sql")), &[&number(position)?]).await
 }
 
-/// The same for the last event, or that of a position.
-async fn last(client: &Client, log: &LogName, position: Option<u64>) -> Result<Option<(Place, u64)>> {
-    let sql = put_into(log, include_str!("../../sql/head.sql"));
-    let rows = match position {
-        None => client.query(&sql, &[]).await?,
-        Some(position) => {
-            client.query(&sql.replace("ORDER BY", "WHERE position = $1 ORDER BY"), &[&number(position)?]).await?
-        }
-    };
-    rows.first().map(place).transpose()
+/// The same for the last event.
+async fn last(client: &Client, log: &LogName) -> Result<Option<(Place, u64)>> {
+    first(client, &put_into(log, include_str!("../../sql/head.sql")), &[]).await
 }
 
-/// From a row of `head.sql`.
+async fn first(client: &Client, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<(Place, u64)>> {
+    client.query(sql, params).await?.first().map(place).transpose()
+}
+
+/// From a row of `head.sql` or `at.sql`.
 pub(crate) fn place(row: &mainstem::tokio_postgres::Row) -> Result<(Place, u64)> {
     let read = || -> Result<_, Box<dyn std::error::Error>> {
         let place = Place { position: row.try_get::<_, i64>(0)?.try_into()?, id: Some(row.try_get(1)?) };

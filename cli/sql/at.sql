@@ -1,0 +1,1 @@
+SELECT position, id, following FROM "mainstem"."events" WHERE position = $1
