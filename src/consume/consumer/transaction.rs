@@ -94,9 +94,8 @@ impl ConsumerTransaction {
     /// [`Fenced`](crate::ErrorKind::Fenced) when the partitions are another member's by now, the consumer was reset, or the batch
     /// was committed before (as when an answer was lost, and the same batch was handled again), and then nothing is written.
     /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost.
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when SQL of your own has ended the transaction: what it has written is there, and
-    /// the checkpoint is not. In each case, as for every error, the
-    /// consumer goes on from the checkpoint that is there.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when SQL of your own has ended the transaction:
+    /// the checkpoint is not saved then. In each case, as for every error, the consumer goes on from the checkpoint that is there.
     pub async fn commit(mut self) -> Result<()> {
         let outcome = commit(&self.checkpoint.consumer, self.events, Box::pin(self.save())).await;
         self.telling.skipped(self.skipped.load(Ordering::Acquire));
@@ -112,8 +111,8 @@ impl ConsumerTransaction {
     async fn save(&self) -> Result<()> {
         self.transaction.batch_execute(INSIDE).await.map_err(|error| match error.sqlstate() {
             Some(NO_TRANSACTION) => {
-                let message = "the transaction of a batch was ended by its own SQL: what it has written is there, and the checkpoint is \
-                               not, so the batch is handed out again; leave the end to commit()";
+                let message = "the transaction of a batch was ended by its own SQL, so the checkpoint is not saved, and the batch is \
+                               handed out again, whatever has become of what was written; leave the end to commit()";
                 error.reworded(ErrorKind::InvalidInput, message)
             }
             _ => error,
