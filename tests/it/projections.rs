@@ -198,3 +198,101 @@ async fn of_two_processes_one_projects_and_the_other_takes_over() {
     second.projected("shared", last).timeout(HANG).await.unwrap();
     assert_eq!(rows(&router, "shared").await, (1..=22).collect::<Vec<i64>>());
 }
+
+fn counter(store: &PostgresEventStore) -> Projections {
+    let builder = Projections::builder(store).takeover(Duration::from_secs(2));
+    builder.with(Counter::new("counter")).unwrap().start()
+}
+
+async fn becomes(projections: &Projections, state: ProjectionState) {
+    let becomes = async {
+        while projections.progress()[0].state != state {
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(HANG, becomes).await.unwrap_or_else(|_| panic!("{:?}, not {state:?}", projections.progress()));
+}
+
+#[tokio::test]
+async fn where_nothing_is_left_to_do_projections_have_caught_up() {
+    let (_database, _router, store) = store().await;
+    let empty = counter(&store);
+    empty.caught_up(HANG, |_| ()).await.unwrap();
+    becomes(&empty, ProjectionState::Live).await;
+    let mark = append(&store, &["A", "B"]).await;
+    empty.caught_up(HANG, |_| ()).await.unwrap();
+    assert_eq!(empty.progress()[0].handled, Some(mark), "what is not for it, too");
+    empty.stop().await;
+
+    // Nothing has come since.
+    let again = counter(&store);
+    let mut shown = 0.0;
+    again.caught_up(HANG, |all| shown = all[0].fraction()).await.unwrap();
+    let progress = &again.progress()[0];
+    assert_eq!((progress.state, progress.applied, progress.handled), (ProjectionState::Live, 0, Some(mark)));
+    assert_eq!((shown, progress.head_position), (1.0, 2));
+    Projections::builder(&store).start().caught_up(HANG, |_| ()).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_waits_for_another_process_to_catch_up_waits_for_its_checkpoint() {
+    let (database, router, store) = store().await;
+    append(&store, &["A"]).await;
+    let first = counter(&store);
+    first.caught_up(HANG, |_| ()).await.unwrap();
+    let other = PostgresEventStore::new(&crate::support::router(&database).await);
+    let second = counter(&other);
+    second.caught_up(HANG, |_| ()).await.unwrap();
+    assert_eq!(second.progress()[0].state, ProjectionState::Waiting, "the other one works");
+
+    let client = router.client().await.unwrap();
+    client.batch_execute("BEGIN; LOCK counter IN SHARE MODE").await.unwrap();
+    let mark = append(&store, &["A"]).await;
+    let mut shown = Vec::new();
+    let error = second.caught_up(Duration::from_millis(300), |all| shown.push(all[0].clone())).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Timeout && error.to_string().contains("at position 1 of 2"), "{error}");
+    assert!(error.to_string().contains("not at work in this process"), "{error}");
+    let waited = shown.last().unwrap();
+    assert_eq!((waited.state, waited.fraction()), (ProjectionState::Waiting, 0.5));
+    client.batch_execute("COMMIT").await.unwrap();
+    second.caught_up(HANG, |all| shown.push(all[0].clone())).await.unwrap();
+    assert_eq!(shown.last().unwrap().handled, Some(mark));
+
+    // It takes over where nothing is left to do, and says so.
+    drop(first);
+    becomes(&second, ProjectionState::Live).await;
+    let third = counter(&store);
+    second.stop().await;
+    becomes(&third, ProjectionState::Live).await;
+}
+
+/// A read model that panics at its first event.
+struct Panics;
+
+impl ReadModel for Panics {
+    fn name(&self) -> String {
+        "panics".to_owned()
+    }
+
+    fn filter(&self) -> Result<Filter> {
+        Ok(Filter::any_event())
+    }
+
+    async fn clear(&mut self, _: &ConsumerTransaction) -> Result<()> {
+        Ok(())
+    }
+
+    async fn apply(&mut self, _: &Event, _: &ConsumerTransaction) -> Result<()> {
+        panic!("as it was told to")
+    }
+}
+
+#[tokio::test]
+async fn nobody_waits_for_a_projection_that_has_panicked() {
+    let (_database, _router, store) = store().await;
+    append(&store, &["A"]).await;
+    let projections = Projections::builder(&store).with(Panics).unwrap().start();
+    let error = projections.caught_up(HANG, |_| ()).await.unwrap_err();
+    assert!(error.kind() == ErrorKind::Closed && error.to_string().contains("panicked"), "{error}");
+    assert_eq!(projections.progress()[0].state, ProjectionState::Failed);
+}

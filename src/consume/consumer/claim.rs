@@ -31,6 +31,17 @@ pub(super) struct Owned {
     pub(super) trail: Trail,
 }
 
+/// What a member has from now on.
+#[derive(Debug)]
+pub(in crate::consume) struct Claim {
+    /// Whether it has anything: otherwise others work.
+    pub(in crate::consume) is_owner: bool,
+    /// Up to where what it has was handled, in all partitions.
+    pub(in crate::consume) handled: Option<Mark>,
+    /// The position of the log's last event.
+    pub(in crate::consume) head_position: u64,
+}
+
 impl Consumer {
     pub(super) fn must_rewind(&self) -> bool {
         self.rewinds.load(Ordering::Acquire) != self.rewound
@@ -50,16 +61,16 @@ impl Consumer {
             }
     }
 
-    /// Asks what this member has, if that may have changed.
-    pub(super) async fn keep_claim(&mut self) -> Result<()> {
+    /// Asks what this member has, if that may have changed: what it has now, if that is not what it had.
+    pub(super) async fn keep_claim(&mut self) -> Result<Option<Claim>> {
         if !self.must_claim && !self.must_rewind() && !self.may_have_changed() {
-            return Ok(());
+            return Ok(None);
         }
         self.must_claim = true;
         if let Some(at) = self.claim_at {
             let stopped = self.stop.stopped();
             if let Either::Right(_) = select(pin!(sleep_until(at)), stopped).await {
-                return Ok(());
+                return Ok(None);
             }
         }
         if self.heartbeat.as_ref().is_some_and(|it| matches!(it.heard().standing, Standing::Lost)) {
@@ -81,12 +92,10 @@ impl Consumer {
         self.own(membership.claimed, rewind);
         let saved = Arc::clone(&self.saved);
         self.heartbeat = Some(Heartbeat::start(self.store.clone(), self.member.clone(), asked, saved));
-        if !self.is_checked {
-            self.check_marks().await?;
-        }
+        let claim = if self.is_checked { None } else { Some(self.check_marks().await?) };
         (self.is_checked, self.must_claim, self.has_ended) = (true, false, false);
         (self.claim_pause, self.claim_at) = (FIRST_PAUSE, None);
-        Ok(())
+        Ok(claim)
     }
 
     /// Claims, and makes the consumer if this is the first time that it runs.
@@ -118,24 +127,25 @@ impl Consumer {
     }
 
     /// Whether the log holds all checkpoints. The reading begins behind the first of them, and asks for that one only.
-    async fn check_marks(&self) -> Result<()> {
-        let mut seen: Vec<Mark> = Vec::new();
-        for mark in self.owned.iter().filter_map(|owned| owned.mark) {
+    async fn check_marks(&self) -> Result<Claim> {
+        let mut seen: Vec<Option<Mark>> = Vec::new();
+        let mut head_position = 0;
+        for mark in self.owned.iter().map(|owned| owned.mark) {
             if seen.contains(&mark) {
                 continue;
             }
             seen.push(mark);
-            let filter = self.plan.filter.clone();
-            let mut request = ReadBehindRequest::new(filter, After::Mark(mark), 0, Consistency::Strong);
+            let (filter, after) = (self.plan.filter.clone(), mark.map_or(After::Beginning, After::Mark));
+            let mut request = ReadBehindRequest::new(filter, after, 0, Consistency::Strong);
             request.timeout = self.plan.timeout;
-            if let Err(error) = self.store.run_read_behind(request).await {
-                return Err(match error.kind() {
-                    ErrorKind::LogDiverged => self.with_last_common(error).await,
-                    _ => error,
-                });
+            match self.store.run_read_behind(request).await {
+                Ok(piece) => head_position = piece.head.map_or(0, |head| head.position()),
+                Err(error) if error.kind() == ErrorKind::LogDiverged => return Err(self.with_last_common(error).await),
+                Err(error) => return Err(error),
             }
         }
-        Ok(())
+        let handled = seen.into_iter().min_by_key(|mark| mark.map_or(0, |mark| mark.position()));
+        Ok(Claim { is_owner: !self.owned.is_empty(), handled: handled.flatten(), head_position })
     }
 
     /// Adds what is known of how far the log and this consumer agree.

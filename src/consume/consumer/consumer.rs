@@ -16,7 +16,12 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use super::{ConsumerBatch, claim::Owned, heartbeat::Heartbeat, partitions::Partitions};
+use super::{
+    ConsumerBatch,
+    claim::{Claim, Owned},
+    heartbeat::Heartbeat,
+    partitions::Partitions,
+};
 use crate::{
     Error, ErrorKind, PostgresEventStore, Result,
     consume::{
@@ -129,6 +134,14 @@ pub struct Consumer {
     pub(super) stop: StopHandle,
 }
 
+/// What a consumer tells of.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and batches are what there is mostly")]
+pub(in crate::consume) enum News {
+    Batch(ConsumerBatch),
+    /// What this member has is not what it had.
+    Claim(Claim),
+}
+
 /// What there is to do next.
 enum Next {
     Read(Option<Result<Batch>>),
@@ -204,11 +217,25 @@ impl Consumer {
     /// Dropping the future loses no event.
     pub async fn next_batch(&mut self) -> Option<Result<ConsumerBatch>> {
         loop {
+            match self.news().await {
+                Some(Ok(News::Batch(batch))) => return Some(Ok(batch)),
+                Some(Ok(News::Claim(_))) => {}
+                Some(Err(error)) => return Some(Err(error)),
+                None => return None,
+            }
+        }
+    }
+
+    /// As [`next_batch`](Self::next_batch), and what this member has whenever that changes.
+    pub(in crate::consume) async fn news(&mut self) -> Option<Result<News>> {
+        loop {
             if self.stop.is_stopped() || self.has_ended && !self.must_rewind() {
                 return None;
             }
-            if let Err(error) = self.keep_claim().await {
-                return Some(Err(self.failed(error)));
+            match self.keep_claim().await {
+                Ok(None) => {}
+                Ok(Some(claim)) => return Some(Ok(News::Claim(claim))),
+                Err(error) => return Some(Err(self.failed(error))),
             }
             if self.stop.is_stopped() {
                 return None;
@@ -218,12 +245,12 @@ impl Consumer {
                 Next::Heard => {}
                 Next::Quiet => {
                     if let Some((batch, _)) = self.quiet.take() {
-                        return Some(Ok(self.hand_out(batch)));
+                        return Some(Ok(News::Batch(self.hand_out(batch))));
                     }
                 }
                 Next::Read(Some(Ok(batch))) => {
                     if let Some(batch) = self.take(batch) {
-                        return Some(Ok(self.hand_out(batch)));
+                        return Some(Ok(News::Batch(self.hand_out(batch))));
                     }
                 }
                 // What was handed out and not committed may be lost with a primary. The checkpoint tells whether more is.

@@ -120,7 +120,7 @@ impl ConsumerControl {
     }
 
     /// `None` when there is no such consumer.
-    pub(super) async fn status_at(
+    pub(in crate::consume) async fn status_at(
         &self,
         consistency: &Consistency,
         deadline: Deadline,

@@ -30,7 +30,6 @@ mod telling;
 mod trail;
 mod transaction;
 
-pub(super) use self::telling::handle;
 pub use self::{
     batch::ConsumerBatch,
     builder::ConsumerBuilder,
@@ -40,3 +39,4 @@ pub use self::{
     status::{ConsumerStatus, PartitionStatus, SkippedEvent},
     transaction::ConsumerTransaction,
 };
+pub(super) use self::{claim::Claim, consumer::News, telling::handle};

@@ -6,8 +6,10 @@
 //! | `poison` | what to do about an event that cannot be handled |
 //! | `progress` | how far a projection is |
 //! | `runner` | starting, watching and stopping many |
+//! | `catching_up` | waiting until they have what was in the log |
 //! | `work` | what the runner does for each, batch by batch |
 
+mod catching_up;
 mod model;
 mod poison;
 mod progress;

@@ -8,9 +8,10 @@ use crate::{Error, Mark};
 pub struct ProjectionProgress {
     /// The name of its read model.
     pub name: String,
-    /// The place up to which its model has everything, as far as this process has brought it; `None` before its first batch.
+    /// The place up to which its model has everything, as far as this process knows; `None` at the beginning. Of a projection
+    /// that another process has, only [`caught_up`](super::Projections::caught_up) finds out, for what it shows.
     pub handled: Option<Mark>,
-    /// The position of the log's last event when the last batch was read: what [`handled`](Self::handled) goes towards.
+    /// The position of the log's last event when this process looked last: what [`handled`](Self::handled) goes towards.
     pub head_position: u64,
     /// Events that were applied by this process.
     pub applied: u64,
@@ -26,7 +27,7 @@ pub struct ProjectionProgress {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProjectionState {
-    /// Nothing yet: it waits for its first batch, or another process has it.
+    /// Nothing yet: it has not reached the primary, or another process has it.
     Waiting,
     /// It applies events that have been there for some time.
     CatchingUp,

@@ -2,12 +2,12 @@
 
 use std::{fmt, time::Duration};
 
-use tokio::{sync::watch, task::JoinHandle, time::timeout_at};
+use tokio::{sync::watch, task::JoinHandle};
 
-use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, work::Work};
+use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, catching_up::CatchingUp, work::Work};
 use crate::{
-    Awaited, Consistency, ConsumerBuilder, Error, ErrorKind, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
-    json::quoted, router::Deadline, runtime,
+    Awaited, Consistency, ConsumerBuilder, Error, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
+    json::quoted, runtime,
 };
 
 /// Projections that run in this process, a task for each.
@@ -91,44 +91,21 @@ impl Projections {
         self.running.iter().map(|running| running.progress.borrow().clone()).collect()
     }
 
-    /// Waits until all of them have what was there, and shows how far they are whenever one has got on.
+    /// Waits until all of them have what was in the log when this was called, in whatever process they work, and shows how far
+    /// they are whenever one has got on.
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout) when the limit runs out first. The error that has ended one of them, if one was ended by it.
-    /// A projection that another process has stays [waiting](ProjectionState::Waiting) here; what it has handled counts all
-    /// the same once this process asks for it with [`projected`](Self::projected).
+    /// [`Timeout`](crate::ErrorKind::Timeout) when the limit runs out first. The error that has ended one of them, if one was ended by it.
+    /// A projection that another process has stays [waiting](ProjectionState::Waiting) here; its checkpoint, on the primary, tells
+    /// how far it is. An error of the database is borne until the limit, and is then the source of the timeout's.
     ///
     /// # Cancel safety
     ///
     /// They run on.
-    pub async fn caught_up(&self, limit: Duration, mut show: impl FnMut(&[ProjectionProgress])) -> Result<()> {
-        let until = Deadline::after(limit).at();
-        for running in &self.running {
-            let mut changes = running.progress.clone();
-            loop {
-                let progress = changes.borrow_and_update().clone();
-                show(&self.progress());
-                match progress.state {
-                    ProjectionState::Live => break,
-                    ProjectionState::Failed | ProjectionState::Stopped => {
-                        let stopped = || Error::new(ErrorKind::Closed, "it was stopped");
-                        let error = progress.error.unwrap_or_else(stopped);
-                        return Err(error.within(&format!("the projection {:?} has ended", running.name)));
-                    }
-                    ProjectionState::Waiting | ProjectionState::CatchingUp => {}
-                }
-                if !matches!(timeout_at(until, changes.changed()).await, Ok(Ok(()))) {
-                    let position = progress.handled.map_or(0, |mark| mark.position());
-                    let message = format!(
-                        "the projection {:?} has not caught up within {limit:?}: it is at position {position} of {}",
-                        running.name, progress.head_position
-                    );
-                    return Err(Error::new(ErrorKind::Timeout, message));
-                }
-            }
-        }
-        Ok(())
+    pub async fn caught_up(&self, limit: Duration, show: impl FnMut(&[ProjectionProgress])) -> Result<()> {
+        let changes = self.running.iter().map(|running| running.progress.clone()).collect();
+        CatchingUp::new(&self.store, changes, limit).run(show).await
     }
 
     /// Waits until a projection has handled this event, or all that a [`Token`](crate::Token) speaks of, in whatever process it runs: see [`WaitUntilHandled`].
@@ -161,7 +138,7 @@ impl ProjectionsBuilder {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](ErrorKind::InvalidInput) when its name is taken by another one, and what its filter says.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when its name is taken by another one, and what its filter says.
     pub fn with<M: ReadModel>(mut self, model: M) -> Result<Self> {
         let (name, filter) = (model.name(), model.filter()?);
         if self.starts.iter().any(|(other, _)| *other == name) {

@@ -6,8 +6,11 @@ use tokio::{sync::watch, time::sleep};
 
 use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel};
 use crate::{
-    Consumer, ConsumerBatch, ConsumerTransaction, Error, Mark, Result,
-    consume::{consumer::handle, reading::is_final},
+    Consumer, ConsumerBatch, ConsumerTransaction, Error, ErrorKind, Mark, Result,
+    consume::{
+        consumer::{Claim, News, handle},
+        reading::is_final,
+    },
 };
 
 /// The pause behind what has failed and was not an event's fault, at first and at most.
@@ -45,6 +48,23 @@ impl Failure {
     }
 }
 
+/// However it ends, also with a panic of its model or with its runtime, nobody waits for it any longer.
+impl<M> Drop for Work<M> {
+    fn drop(&mut self) {
+        self.progress.send_if_modified(|progress| {
+            if progress.state == ProjectionState::Failed {
+                return false;
+            }
+            progress.state = ProjectionState::Stopped;
+            if std::thread::panicking() {
+                let error = Error::new(ErrorKind::Closed, "its read model has panicked");
+                (progress.state, progress.error) = (ProjectionState::Failed, Some(error));
+            }
+            true
+        });
+    }
+}
+
 impl<M: ReadModel> Work<M> {
     pub(super) fn new(
         model: M,
@@ -58,9 +78,13 @@ impl<M: ReadModel> Work<M> {
     /// Works until the consumer ends, or an event stops it.
     pub(super) async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
-        while let Some(batch) = self.consumer.next_batch().await {
-            let outcome = match batch {
-                Ok(batch) => {
+        while let Some(news) = self.consumer.news().await {
+            let outcome = match news {
+                Ok(News::Claim(claim)) => {
+                    self.claimed(&claim);
+                    continue;
+                }
+                Ok(News::Batch(batch)) => {
                     let name = self.consumer.name().to_owned();
                     let handled =
                         handle(&name, batch.len() as u64, Box::pin(self.handle(&batch)), Failure::error).await;
@@ -85,13 +109,6 @@ impl<M: ReadModel> Work<M> {
                 }
             }
         }
-        self.progress.send_if_modified(|progress| {
-            let was_stopped = progress.state != ProjectionState::Failed;
-            if was_stopped {
-                progress.state = ProjectionState::Stopped;
-            }
-            was_stopped
-        });
     }
 
     /// Applies a batch in one transaction, but for the events that were given up: how many these are.
@@ -148,6 +165,19 @@ impl<M: ReadModel> Work<M> {
             sleep(self.policy.pause).await;
         }
         tries_again || is_given_up
+    }
+
+    /// What it has now: with nothing behind its checkpoint no batch would tell how far it is.
+    fn claimed(&self, claim: &Claim) {
+        self.progress.send_modify(|progress| {
+            if !claim.is_owner {
+                progress.state = ProjectionState::Waiting;
+                return;
+            }
+            (progress.handled, progress.head_position) = (claim.handled, claim.head_position);
+            let is_live = claim.handled.map_or(0, |mark| mark.position()) >= claim.head_position;
+            progress.state = if is_live { ProjectionState::Live } else { ProjectionState::CatchingUp };
+        });
     }
 
     fn committed(&self, batch: &ConsumerBatch, skipped: u64) {
