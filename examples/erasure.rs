@@ -56,7 +56,7 @@ impl Keys {
         let row = client.query_one(sql, &[&person, &new.as_slice()]).await?;
         match row.get::<_, Option<&[u8]>>(0) {
             Some(key) => cipher(key),
-            None => Err(Error::new(ErrorKind::InvalidInput, format!("{person:?} was erased, and gets no new key"))),
+            None => Err(Error::application(format!("{person:?} was erased, and gets no new key"))),
         }
     }
 
@@ -82,7 +82,7 @@ impl Keys {
     /// random name, and never a name that people have.
     pub(crate) async fn seal<T: Serialize>(&self, event_type: &str, person: &str, payload: &T) -> Result<NewEvent> {
         let text = serde_json::to_vec(payload)
-            .map_err(|error| Error::new(ErrorKind::InvalidInput, "the payload is no JSON").with_source(error))?;
+            .map_err(|error| Error::new(ErrorKind::InvalidData, "the payload is no JSON").with_source(error))?;
         let (id, nonce) = (EventId::new(), XNonce::generate());
         let bound = bound_to(id, event_type, person);
         let sealed = self.of(person).await?.encrypt(&nonce, Payload { msg: &text, aad: &bound }).map_err(unreadable)?;
@@ -119,7 +119,7 @@ fn person(event: &Event) -> Option<&str> {
 }
 
 fn unreadable(error: impl ToString) -> Error {
-    Error::new(ErrorKind::InvalidInput, format!("a sealed payload cannot be read: {}", error.to_string()))
+    Error::new(ErrorKind::InvalidData, format!("a sealed payload cannot be read: {}", error.to_string()))
 }
 
 /// Two people register, one of them is erased: his events stay, and say nothing any more.

@@ -52,6 +52,9 @@ struct Inner {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
+    /// The application's own error, passed through: a read model, an upcaster or a source of nodes that is yours has failed. See
+    /// [`Error::application`].
+    Application,
     /// The store has been [closed](crate::PostgresEventStore::close). Nothing was sent.
     Closed,
     /// A setting, a URL or the environment is wrong; the call cannot succeed until a person changes it.
@@ -65,6 +68,9 @@ pub enum ErrorKind {
     /// What was to be saved is another one's to save by now: a consumer's partitions have been taken over, or it was reset.
     /// Nothing was saved. Go on from the checkpoint that is there.
     Fenced,
+    /// What was read cannot be decoded as what the program wants: another program has written it, or an older one, or it is not
+    /// what it was taken for. Whoever sent the request is not the reason.
+    InvalidData,
     /// The value handed in cannot be stored or searched for. Nothing was sent, or nothing was written.
     InvalidInput,
     /// The log does not hold the event that a condition, a position or a [`Token`](crate::Token) refers to, or the primary
@@ -100,11 +106,13 @@ impl ErrorKind {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Application => "application",
             Self::Closed => "closed",
             Self::Configuration => "configuration",
             Self::Conflict => "conflict",
             Self::Database => "database",
             Self::Fenced => "fenced",
+            Self::InvalidData => "invalid_data",
             Self::InvalidInput => "invalid_input",
             Self::LogDiverged => "log_diverged",
             Self::OutcomeUnknown => "outcome_unknown",
@@ -119,6 +127,9 @@ impl ErrorKind {
         }
     }
 }
+
+/// SQLSTATEs of what another transaction was in the way of: `serialization_failure`, `deadlock_detected`.
+const IN_THE_WAY: [&str; 2] = ["40001", "40P01"];
 
 /// The event that broke an append's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,6 +185,20 @@ impl Error {
         Self(Arc::new(inner))
     }
 
+    /// An error of the application's own, to be passed through: what a [`ReadModel`](crate::ReadModel) could not apply, say.
+    ///
+    /// ```
+    /// use mainstem::{Error, ErrorKind};
+    ///
+    /// let error = Error::application("the customer has no address".to_owned());
+    /// assert_eq!((error.kind(), error.is_retryable()), (ErrorKind::Application, false));
+    /// ```
+    #[must_use]
+    pub fn application(error: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        let error = error.into();
+        Self::new(ErrorKind::Application, error.to_string()).with_source(error)
+    }
+
     /// Adds the cause.
     #[must_use]
     pub fn with_source(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
@@ -196,6 +221,10 @@ impl Error {
 
     pub(crate) fn invalid_input(message: impl Into<String>) -> Self {
         Self::new(ErrorKind::InvalidInput, message)
+    }
+
+    pub(crate) fn invalid_data(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::InvalidData, message)
     }
 
     /// Says where it happened, in front of the message.
@@ -307,26 +336,36 @@ impl Error {
     }
 
     /// Whether a write may or may not have happened.
+    ///
+    /// The very same append, with the same event ids, tells: it is written once, however often it is made. SQL of your own that
+    /// is made again may be done twice.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         self.0.kind == ErrorKind::OutcomeUnknown
     }
 
-    /// Whether the very same call may succeed if it is made again a little later.
+    /// Whether nothing was written, and the very same call may succeed if it is made again a little later.
     ///
-    /// True for unreachable nodes, for limits on time and load, and for an unknown outcome. An append is told apart from its
-    /// repeat by the ids of its events; SQL of your own has to be such that twice does no harm. False for a conflict:
-    /// that one needs a new decision, not a new try.
+    /// True for unreachable nodes, for limits on time and load, and where another transaction was in the way (serialization
+    /// failures, deadlocks): then the whole transaction is made again, as
+    /// [`BeginTransaction::run`](crate::BeginTransaction::run) does.
+    ///
+    /// False for a conflict, which needs a new decision, not a new try; and for an unknown outcome, whose repeat might write twice:
+    /// ask [`is_outcome_unknown`](Self::is_outcome_unknown) as well where twice does no harm, as with an append or a read.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
-        matches!(
-            self.0.kind,
-            ErrorKind::OutcomeUnknown
-                | ErrorKind::Overloaded
-                | ErrorKind::ReplicasUnavailable
-                | ErrorKind::Timeout
-                | ErrorKind::Unavailable
-        )
+        match self.0.kind {
+            ErrorKind::Overloaded | ErrorKind::ReplicasUnavailable | ErrorKind::Timeout | ErrorKind::Unavailable => {
+                true
+            }
+            ErrorKind::Database => self.sqlstate().is_some_and(|state| IN_THE_WAY.contains(&state)),
+            _ => false,
+        }
+    }
+
+    /// Whether it may succeed if it is made again a little later, where doing it twice does no harm.
+    pub(crate) fn may_pass(&self) -> bool {
+        self.is_retryable() || self.is_outcome_unknown()
     }
 
     /// The message and every cause below it that adds to it, in one line.

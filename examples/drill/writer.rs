@@ -227,11 +227,11 @@ impl Shared {
                     last: appended.last().position(),
                     repeated: appended.is_repeated(),
                 },
-                Err(error) if error.is_retryable() && Instant::now() < self.end + SETTLE => {
+                Err(error) if may_pass(&error) && Instant::now() < self.end + SETTLE => {
                     pause().await;
                     continue;
                 }
-                Err(error) if error.is_retryable() => Answer::None(error.report()),
+                Err(error) if may_pass(&error) => Answer::None(error.report()),
                 Err(error) => told(&error),
             };
             return (answer, lost);
@@ -258,4 +258,9 @@ fn sent(condition: Option<&Condition>) -> AppendCondition {
 
 async fn pause() {
     sleep(Duration::from_millis(20)).await;
+}
+
+/// Whether the same append, with its ids, is to be made again.
+fn may_pass(error: &Error) -> bool {
+    error.is_retryable() || error.is_outcome_unknown()
 }

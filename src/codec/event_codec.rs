@@ -139,13 +139,13 @@ impl<E> EventCodec<E> {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the version is 0 or newer than the newest one, when there is no upcaster
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) when the version is 0 or newer than the newest one, when there is no upcaster
     /// for a version on the way, or when the payload is not what an upcaster takes; and whatever an upcaster returns.
     pub fn upcast_payload(&self, event_type: &str, version: u32, payload: &Json) -> Result<Json> {
         let event_type = self.name_of_today(event_type);
         let newest = self.version(event_type);
         if version == 0 || version > newest {
-            return Err(Error::invalid_input(format!(
+            return Err(Error::invalid_data(format!(
                 "version {version} of {} is not known, the newest is {newest}; it was written by a newer program",
                 quoted(event_type)
             )));
@@ -155,7 +155,7 @@ impl<E> EventCodec<E> {
             let upcaster = self.upcasters.get(event_type).and_then(|versions| versions.get(&from));
             let at = || format!("from version {from} of {}", quoted(event_type));
             let Some(upcaster) = upcaster else {
-                return Err(Error::invalid_input(format!("there is no upcaster {}", at())));
+                return Err(Error::invalid_data(format!("there is no upcaster {}", at())));
             };
             payload = Cow::Owned(upcaster(&payload).map_err(|error| error.within(&format!("the upcaster {}", at())))?);
         }
@@ -172,7 +172,7 @@ impl<E: DeserializeOwned> EventCodec<E> {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming position and type, when the type is unknown, when the payload is
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) naming position and type, when the type is unknown, when the payload is
     /// bytes, or not what the variant holds; and as [`upcast_payload`](Self::upcast_payload).
     pub fn decode(&self, event: &Event) -> Result<Option<E>> {
         let place = || format!("the event of type {} at position {}", quoted(event.event_type()), event.position());
@@ -181,7 +181,7 @@ impl<E: DeserializeOwned> EventCodec<E> {
             // Whether there is a variant is seen before its payload is looked at.
             return match tagged::decode::<E>(event_type, "") {
                 Err(Undecodable::UnknownType) => self.unknown_type(&place()),
-                _ => Err(Error::invalid_input(format!("{}: {} cannot be decoded", place(), event.payload()))),
+                _ => Err(Error::invalid_data(format!("{}: {} cannot be decoded", place(), event.payload()))),
             };
         };
         // As it is, or as an upcaster has made it.
@@ -200,7 +200,7 @@ impl<E: DeserializeOwned> EventCodec<E> {
             Err(Undecodable::UnknownType) => self.unknown_type(&place()),
             Err(error) => {
                 let message = format!("{} does not decode as {}", place(), type_name::<E>());
-                Err(Error::invalid_input(message).with_source(error))
+                Err(Error::invalid_data(message).with_source(error))
             }
         }
     }
@@ -209,7 +209,7 @@ impl<E: DeserializeOwned> EventCodec<E> {
         match self.unknown {
             UnknownEvents::Error => {
                 let target = type_name::<E>();
-                Err(Error::invalid_input(format!("{place} is unknown: {target} has no variant of this name")))
+                Err(Error::invalid_data(format!("{place} is unknown: {target} has no variant of this name")))
             }
             UnknownEvents::Skip => {
                 self.skipped.fetch_add(1, Ordering::Relaxed);

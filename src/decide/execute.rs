@@ -157,7 +157,7 @@ impl<C: Command> Execute<'_, C> {
         loop {
             let read = match self.read(&level).await {
                 Ok(read) => read,
-                Err(error) if error.is_retryable() => {
+                Err(error) if error.may_pass() => {
                     pace.wait(error).await?;
                     level = Consistency::Strong;
                     continue;
@@ -235,7 +235,7 @@ impl<C: Command> Execute<'_, C> {
                 _ => {}
             }
             is_unknown |= error.is_outcome_unknown();
-            if !error.is_retryable() {
+            if !error.may_pass() {
                 return Err(if is_unknown { super::pace::unknown(error) } else { error });
             }
             pace.attempts.repeats += 1;

@@ -52,6 +52,17 @@ pub trait Projection: Send {
     fn apply(&mut self, event: &Event) -> Result<()>;
 }
 
+/// One whose type is chosen at run time.
+impl<P: Projection + ?Sized> Projection for Box<P> {
+    fn filter(&self) -> Result<Filter> {
+        (**self).filter()
+    }
+
+    fn apply(&mut self, event: &Event) -> Result<()> {
+        (**self).apply(event)
+    }
+}
+
 /// What a decision is made on: a [`Projection`], or several that are read together.
 ///
 /// A tuple of models is a model, and so are `Vec`, array and `Option`. Each part keeps its own type and its own filter: it

@@ -117,11 +117,11 @@ impl RecordedCommand {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the event is no record of a command.
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) when the event is no record of a command.
     pub fn from_event(event: &Event) -> Result<Self> {
         match event.event_type() {
             CommandRecord::EVENT_TYPE => Ok(Self { body: event.decode()?, mark: event.mark() }),
-            other => Err(Error::invalid_input(format!(
+            other => Err(Error::invalid_data(format!(
                 "the event of type {} at position {} is no record of a command",
                 quoted(other),
                 event.position()

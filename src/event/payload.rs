@@ -78,12 +78,12 @@ impl Payload {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is bytes, which only the application can read, and when
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) when it is bytes, which only the application can read, and when
     /// the document does not have the shape of `T`; then the source says where.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         match self {
             Self::Json(json) => json.decode(),
-            Self::Bytes { .. } => Err(Error::invalid_input(format!("{self} are opaque, not JSON to decode"))),
+            Self::Bytes { .. } => Err(Error::invalid_data(format!("{self} are opaque, not JSON to decode"))),
         }
     }
 

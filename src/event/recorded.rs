@@ -107,7 +107,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming position and type, when the payload is
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) naming position and type, when the payload is
     /// [bytes](Payload::Bytes), or does not have the shape of `T`; then the source says where.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         self.payload.decode().map_err(|error| {

@@ -26,7 +26,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the metadata has a `SchemaVersion` that is no number from 1 on.
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) when the metadata has a `SchemaVersion` that is no number from 1 on.
     pub fn schema_version(&self) -> Result<u32> {
         let metadata = self.metadata.value();
         let Value::Object(members) = &metadata else { return Ok(1) };
@@ -36,7 +36,7 @@ impl Event {
             Some(_) => None,
         };
         version.ok_or_else(|| {
-            Error::invalid_input(format!(
+            Error::invalid_data(format!(
                 "the event of type {} at position {} has a {VERSION} in its metadata that is no number from 1 on",
                 crate::json::quoted(&self.event_type),
                 self.position

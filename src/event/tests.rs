@@ -113,7 +113,7 @@ fn bytes_have_a_content_type_and_limits() {
     let scanned = NewEvent::from_bytes("Scanned", "text/html", *b"<b>").into_recorded(4, SystemTime::now());
     let error = scanned.decode::<String>().unwrap_err();
     let expected = "payload of the event of type \"Scanned\" at position 4: 3 bytes of \"text/html\" are opaque, not JSON to decode";
-    assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidInput, expected.into()));
+    assert_eq!((error.kind(), error.to_string()), (ErrorKind::InvalidData, expected.into()));
     assert_eq!((scanned.payload().as_bytes(), scanned.payload().as_json()), (Some(("text/html", &b"<b>"[..])), None));
     assert_eq!(format!("{:?}", scanned.payload()), "3 bytes of \"text/html\"");
 }
@@ -210,7 +210,7 @@ fn json_that_cannot_be_stored_is_refused_where_it_is_given() {
 fn decoding_says_which_event_has_another_shape() {
     let recorded = event().into_recorded(9, SystemTime::now());
     let error = recorded.decode::<Vec<u8>>().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
     assert!(error.to_string().contains(r#"event of type "BookLent" at position 9"#), "{error}");
 }
 

@@ -15,8 +15,8 @@ pub(super) struct TokenIsLost;
 /// | 400 | `InvalidInput` | sends something else |
 /// | 409 | `Conflict`, `Fenced` | reads again, and decides again |
 /// | 412 | `LogDiverged`, `Unproven` | reads again: what it has seen is gone, or nobody can tell |
-/// | 500 | `Configuration`, `Database`, `ReadOnly`, `Schema` | nothing: a person has to |
-/// | 503 | `Closed`, `Overloaded`, `ReplicasUnavailable`, `SplitBrain`, `Timeout`, `Unavailable` | tries again: nothing was written |
+/// | 500 | `Application`, `Configuration`, `Database`, `InvalidData`, `ReadOnly`, `Schema` | nothing: a person has to |
+/// | 503 | `Closed`, `Overloaded`, `ReplicasUnavailable`, `SplitBrain`, `Timeout`, `Unavailable`, and a `Database` that [`is_retryable`](Error::is_retryable) | tries again: nothing was written |
 /// | 504 | `OutcomeUnknown` | makes the same write again, with the ids that it had |
 ///
 /// 503 and 504 tell what was not written from what perhaps was: a proxy may be allowed to repeat the first, and never
@@ -33,9 +33,13 @@ pub fn status(error: &Error) -> StatusCode {
         ErrorKind::InvalidInput => StatusCode::BAD_REQUEST,
         ErrorKind::Conflict | ErrorKind::Fenced => StatusCode::CONFLICT,
         ErrorKind::LogDiverged | ErrorKind::Unproven => StatusCode::PRECONDITION_FAILED,
-        ErrorKind::Configuration | ErrorKind::Database | ErrorKind::ReadOnly | ErrorKind::Schema => {
-            StatusCode::INTERNAL_SERVER_ERROR
-        }
+        ErrorKind::Database if error.is_retryable() => StatusCode::SERVICE_UNAVAILABLE,
+        ErrorKind::Application
+        | ErrorKind::Configuration
+        | ErrorKind::Database
+        | ErrorKind::InvalidData
+        | ErrorKind::ReadOnly
+        | ErrorKind::Schema => StatusCode::INTERNAL_SERVER_ERROR,
         ErrorKind::Closed
         | ErrorKind::Overloaded
         | ErrorKind::ReplicasUnavailable

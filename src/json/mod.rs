@@ -116,12 +116,12 @@ impl Json {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the document does not have the shape of `T`; the source
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) when the document does not have the shape of `T`; the source
     /// says where.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         serde_json::from_str(&self.0).map_err(|error| {
             let target = std::any::type_name::<T>();
-            Error::invalid_input(format!("the JSON does not decode as {target}")).with_source(error)
+            Error::invalid_data(format!("the JSON does not decode as {target}")).with_source(error)
         })
     }
 

@@ -186,7 +186,7 @@ fn borrowed_and_owned_values_decode() {
     let book: Book<'_> = json.decode().unwrap();
     assert_eq!((book.title, book.pages), ("Emil", 120));
     let error = json.decode::<Vec<u8>>().unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
     assert!(error.report().contains("expected a sequence"), "{}", error.report());
 }
 

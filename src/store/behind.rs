@@ -112,11 +112,25 @@ impl ReadBehindRequest {
             _ => head,
         };
         let reached = reached.filter(|reached| reached.position() > after);
-        Ok(Piece { events, reached, head, node, role })
+        Ok(Piece::new(events, reached, head).served_by(node, role))
     }
 }
 
 impl Piece {
+    /// The events that match, the place up to which there are no others, and the last event of the whole log in the same snapshot.
+    /// See the fields for when there is none.
+    #[must_use]
+    pub fn new(events: Vec<Event>, reached: Option<Mark>, head: Option<Mark>) -> Self {
+        Self { events, reached, head, node: "local".into(), role: Role::Primary }
+    }
+
+    /// Says which node has served. Without it, it is a primary named `local`.
+    #[must_use]
+    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
+        (self.node, self.role) = (node.into(), role);
+        self
+    }
+
     /// Whether the log had nothing more behind this piece when it was read.
     #[must_use]
     pub fn is_at_head(&self) -> bool {

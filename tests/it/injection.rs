@@ -121,8 +121,10 @@ async fn snapshot(store: &PostgresEventStore, text: &str) -> Result<()> {
 async fn consumer(store: &PostgresEventStore, text: &str) -> Result<()> {
     store.append([event("A", json!({})).with_tag(text)], AppendCondition::none()).await?;
     let tagged = Filter::matching().all_tags_of([text]).finish()?;
-    let builder =
-        store.consumer(text, &tagged).consistency(Consistency::Strong).partitions(3, |event| event.tags().next());
+    let builder = store
+        .consumer(text, &tagged)
+        .consistency(Consistency::Strong)
+        .partitions(3, |event| event.tags().next().map(Into::into));
     let mut consumer = builder.build()?;
     let batch = timeout(HANG, async {
         loop {

@@ -329,7 +329,7 @@ async fn a_cancel_behind_the_commit_is_an_unknown_outcome() {
     set(&database, &admin, "statement_timeout TO '300ms'").await;
     let (_router, store) = with_one_connection(&database).await;
     let error = append(&store, json!({})).await.unwrap_err();
-    assert!(error.is_outcome_unknown() && error.is_retryable(), "{}", error.report());
+    assert!(error.is_outcome_unknown() && !error.is_retryable(), "{}", error.report());
     assert_eq!(store.query(&Filter::any_event()).await.unwrap().len(), 2);
 }
 

@@ -54,7 +54,7 @@ impl ReadModel for Counter {
         transaction.execute(&sql, &[&n, &event.position().cast_signed()]).await?;
         if event.event_type() == "Poison" && self.refuses.load(Ordering::SeqCst) {
             self.attempts.fetch_add(1, Ordering::SeqCst);
-            return Err(Error::new(ErrorKind::InvalidInput, "it makes no sense"));
+            return Err(Error::application("it makes no sense"));
         }
         Ok(())
     }
@@ -140,7 +140,7 @@ async fn poison_stops_a_projection_until_it_can_be_applied() {
     let start = || Projections::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
     let projections = start();
     let error = projections.caught_up(HANG, |_| ()).await.unwrap_err();
-    assert!(error.kind() == ErrorKind::InvalidInput && error.to_string().contains("it makes no sense"), "{error}");
+    assert!(error.kind() == ErrorKind::Application && error.to_string().contains("it makes no sense"), "{error}");
     assert_eq!(projections.progress()[0].state, ProjectionState::Failed);
     assert_eq!(counter.attempts.load(Ordering::SeqCst), 3, "once, and twice more");
     assert!(store.consumer_control("stops").status().await.unwrap().checkpoint().is_none());
@@ -228,6 +228,7 @@ async fn where_nothing_is_left_to_do_projections_have_caught_up() {
     let again = counter(&store);
     let mut shown = 0.0;
     again.caught_up(HANG, |all| shown = all[0].fraction()).await.unwrap();
+    becomes(&again, ProjectionState::Live).await;
     let progress = &again.progress()[0];
     assert_eq!((progress.state, progress.applied, progress.handled), (ProjectionState::Live, 0, Some(mark)));
     assert_eq!((shown, progress.head_position), (1.0, 2));

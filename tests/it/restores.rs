@@ -221,7 +221,7 @@ async fn first(consumer: &mut Consumer) -> Result<u64, Error> {
             match consumer.next_batch().await.expect("it goes on") {
                 Ok(batch) if batch.is_empty() => drop(consumer.commit(&batch).await),
                 Ok(batch) => return Ok(batch.events()[0].position()),
-                Err(error) if error.is_retryable() => {}
+                Err(error) if error.is_retryable() || error.is_outcome_unknown() => {}
                 Err(error) => return Err(error),
             }
         }

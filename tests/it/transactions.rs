@@ -255,6 +255,9 @@ async fn it_gives_up_after_so_many_attempts_and_tries_nothing_else_again() {
     });
     let error = always_late.await.unwrap_err();
     assert_eq!((attempts.swap(0, Ordering::Relaxed), error.sqlstate()), (3, Some("40001")));
+    assert!(error.is_retryable(), "the whole of it may be done again: {error}");
+    let twice = router.client().await.unwrap().execute("INSERT INTO numbers VALUES ('a', 1)", &[]).await.unwrap_err();
+    assert_eq!((twice.kind(), twice.is_retryable()), (ErrorKind::Database, false));
     // An error of the user's own type comes through as it is.
     let refused = begin().run(async |transaction| {
         attempts.fetch_add(1, Ordering::Relaxed);

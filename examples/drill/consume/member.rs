@@ -1,6 +1,6 @@
 //! A process that consumes, until it is killed: this program, started again as `consumers`.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use mainstem::{Consumer, ConsumerBatch, ErrorKind, Event, Filter, PostgresEventStore};
 use serde::{Deserialize, Serialize};
@@ -63,7 +63,8 @@ pub(crate) async fn work() -> Outcome {
             eprintln!("{} {kind:?}: {}", std::process::id(), error.report());
         }
         // Both tables are lost with the events that the log has lost, and so are the checkpoints: nobody may diverge.
-        let is_expected = error.is_retryable() || matches!(error.kind(), ErrorKind::Fenced | ErrorKind::SplitBrain);
+        let is_expected = error.is_retryable()
+            || matches!(error.kind(), ErrorKind::Fenced | ErrorKind::OutcomeUnknown | ErrorKind::SplitBrain);
         if !is_expected && error.kind() != ErrorKind::Database {
             return Err(error.into());
         }
@@ -72,8 +73,8 @@ pub(crate) async fn work() -> Outcome {
     Ok(())
 }
 
-fn key(event: &Event) -> Option<&str> {
-    event.tags().find(|tag| tag.starts_with("key:"))
+fn key(event: &Event) -> Option<Cow<'_, str>> {
+    event.tags().find(|tag| tag.starts_with("key:")).map(Into::into)
 }
 
 /// One statement for all of a batch.
@@ -87,7 +88,7 @@ async fn handle(
     batch: &ConsumerBatch,
     kind: Kind,
 ) -> mainstem::Result<()> {
-    let keys: Vec<&str> = batch.iter().map(|event| key(event).unwrap_or_default()).collect();
+    let keys: Vec<Cow<str>> = batch.iter().map(|event| key(event).unwrap_or_default()).collect();
     let positions: Vec<i64> = batch.iter().map(|event| event.position().cast_signed()).collect();
     let ids: Vec<String> = batch.iter().map(|event| event.id().to_string()).collect();
     let member = i64::from(std::process::id());

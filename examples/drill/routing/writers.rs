@@ -135,7 +135,7 @@ impl Appender {
                     self.journal.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push(told);
                     return Ok(());
                 }
-                Err(error) if error.is_retryable() => error,
+                Err(error) if error.is_retryable() || error.is_outcome_unknown() => error,
                 Err(error) => return Err(Failure::from(error)),
             };
             if error.is_outcome_unknown() {

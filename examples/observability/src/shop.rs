@@ -66,7 +66,7 @@ impl ReadModel for Sales {
 
     async fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> Result<()> {
         let Some(book) = event.tags().next() else {
-            return Err(Error::new(ErrorKind::InvalidInput, "an event without a book"));
+            return Err(Error::new(ErrorKind::InvalidData, "an event without a book"));
         };
         transaction.execute("INSERT INTO sales VALUES ($1)", &[&book]).await.map(drop)
     }

@@ -1,6 +1,6 @@
 //! The settings of a consumer.
 
-use std::time::Duration;
+use std::{borrow::Cow, time::Duration};
 
 use super::{Consumer, partitions::Partitions};
 use crate::{
@@ -71,11 +71,15 @@ impl ConsumerBuilder {
     /// // By account: the tag that begins with it.
     /// let consumer = store
     ///     .consumer("statements", &Filter::any_event())
-    ///     .partitions(16, |event| event.tags().find(|tag| tag.starts_with("account:")))
+    ///     .partitions(16, |event| event.tags().find(|tag| tag.starts_with("account:")).map(Into::into))
     ///     .build();
     /// # }
     /// ```
-    pub fn partitions(mut self, partitions: u32, key: impl Fn(&Event) -> Option<&str> + Send + Sync + 'static) -> Self {
+    pub fn partitions(
+        mut self,
+        partitions: u32,
+        key: impl Fn(&Event) -> Option<Cow<'_, str>> + Send + Sync + 'static,
+    ) -> Self {
         self.partitions = Partitions::new(partitions, key);
         self
     }

@@ -1,11 +1,11 @@
 //! Which partition an event is in.
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::Event;
 
 /// The key of an event. Events of the same key are handled in their order.
-type KeyOf = dyn Fn(&Event) -> Option<&str> + Send + Sync;
+type KeyOf = dyn Fn(&Event) -> Option<Cow<'_, str>> + Send + Sync;
 
 /// How events are divided.
 #[derive(Clone)]
@@ -15,7 +15,7 @@ pub(super) struct Partitions {
 }
 
 impl Partitions {
-    pub(super) fn new(amount: u32, key: impl Fn(&Event) -> Option<&str> + Send + Sync + 'static) -> Self {
+    pub(super) fn new(amount: u32, key: impl Fn(&Event) -> Option<Cow<'_, str>> + Send + Sync + 'static) -> Self {
         Self { amount: amount.clamp(1, i32::MAX.unsigned_abs()), key: Arc::new(key) }
     }
 
@@ -25,7 +25,7 @@ impl Partitions {
 
     /// The partition; the first one for an event without a key.
     pub(super) fn of(&self, event: &Event) -> i32 {
-        let partition = (self.key)(event).map_or(0, |key| hash(key) % u64::from(self.amount));
+        let partition = (self.key)(event).map_or(0, |key| hash(&key) % u64::from(self.amount));
         i32::try_from(partition).unwrap_or_default()
     }
 }

@@ -204,9 +204,5 @@ impl<M: ReadModel> Work<M> {
 
 /// Whether the database is the reason, and not the event: it was lost, or the transaction has met another one.
 fn is_of_the_database(error: &Error) -> bool {
-    const SERIALIZATION_FAILURE: &str = "40001";
-    const DEADLOCK: &str = "40P01";
-    const LOCK_NOT_AVAILABLE: &str = "55P03";
-    let others = [SERIALIZATION_FAILURE, DEADLOCK, LOCK_NOT_AVAILABLE];
-    error.is_retryable() || error.sqlstate().is_some_and(|state| others.contains(&state))
+    error.may_pass()
 }

@@ -92,6 +92,17 @@ async fn a_group_has_its_number_of_partitions_for_good() {
 }
 
 #[tokio::test]
+async fn a_key_may_be_made_from_what_the_event_holds() {
+    let (_database, _router, store) = store().await;
+    append(&store, 3).await;
+    let consumer = store
+        .consumer("made", &Filter::any_event())
+        .partitions(8, |event| Some(format!("{}:{}", event.event_type(), event.position() % 2).into()));
+    let mut consumer = consumer.build().unwrap();
+    assert_eq!(next(&mut consumer).await.len(), 3);
+}
+
+#[tokio::test]
 async fn each_key_is_one_members_and_each_member_has_some() {
     let (_database, _router, store) = store().await;
     let mut members = [member(&store), member(&store)];

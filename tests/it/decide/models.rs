@@ -52,6 +52,24 @@ fn crossed() -> NewEvent {
 }
 
 #[tokio::test]
+async fn a_part_whose_type_is_chosen_at_run_time_is_one_like_any_other() {
+    let lent = Filter::matching().any_type_of(["A"]).finish().unwrap();
+    let chosen: Box<dyn Projection> = Box::new(count(&lent));
+    let store = MemoryEventStore::new();
+    append(&store, [event("B", serde_json::json!(1)), event("A", serde_json::json!(2))]).await;
+    let read = (chosen, count(&Filter::any_event())).read_from(&store).await.unwrap();
+    assert_eq!(read.state().1.positions, [1, 2]);
+    // An event for the boxed part is in what the read vouches for.
+    append(&store, [event("A", serde_json::json!(3))]).await;
+    let error = store.append([event("C", serde_json::json!(4))], read.unchanged()).await.unwrap_err();
+    assert_eq!(error.conflict().map(|conflict| conflict.position), Some(3));
+    let only = Box::new(count(&lent)) as Box<dyn Projection>;
+    let read = only.read_from(&store).await.unwrap();
+    append(&store, [event("B", serde_json::json!(5))]).await;
+    store.append([event("A", serde_json::json!(6))], read.unchanged()).await.unwrap();
+}
+
+#[tokio::test]
 async fn each_part_is_told_of_the_events_that_its_own_filter_matches() {
     for (place, store) in stores().await {
         let events =

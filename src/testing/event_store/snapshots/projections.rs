@@ -84,7 +84,7 @@ pub(super) async fn a_snapshot_that_does_not_decode_is_passed_over_and_replaced(
     let projected = project(store, 100).await;
     assert_eq!(projected.state(), &at(&marks));
     match projected.loaded() {
-        LoadOutcome::Unusable(error) => assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}"),
+        LoadOutcome::Unusable(error) => assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}"),
         other => panic!("{other:?}"),
     }
     assert!(is_stored(&projected), "{:?}", projected.saved());
