@@ -88,7 +88,7 @@ async fn handle(
     batch: &ConsumerBatch,
     kind: Kind,
 ) -> mainstem::Result<()> {
-    let keys: Vec<Cow<str>> = batch.iter().map(|event| key(event).unwrap_or_default()).collect();
+    let keys: Vec<Cow<'_, str>> = batch.iter().map(|event| key(event).unwrap_or_default()).collect();
     let positions: Vec<i64> = batch.iter().map(|event| event.position().cast_signed()).collect();
     let ids: Vec<String> = batch.iter().map(|event| event.id().to_string()).collect();
     let member = i64::from(std::process::id());
