@@ -76,10 +76,8 @@ impl Site {
 
     /// The whole of a table.
     async fn whole(&self, table: Table) -> Outcome<Option<PerEvent>> {
-        let events: i64 = self.control.query_one(&format!("SELECT count(*) FROM {}", table.name), &[]).await?.get(0);
         let mut whole = Growth::default();
-        let rows = Rows { events: u64::try_from(events)?, least: 0 };
-        whole.add(Bytes::default(), Bytes { wal: 0, ..self.bytes(table).await? }, rows);
+        whole.add(Bytes::default(), Bytes { wal: 0, ..self.bytes(table).await? }, self.rows(table, -1).await?);
         Ok(whole.per_event())
     }
 

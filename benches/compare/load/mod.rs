@@ -113,7 +113,7 @@ fn figures_of_space(report: &mut Report, lane: &Lane<'_>) {
         format!("bytes of table and indexes for each event of the run{why}"),
     );
     report.figure("wal_bytes", ours.wal, "… of the write-ahead log");
-    if let Some(point) = lane.point("") {
+    if let Some(point) = lane.point("the") {
         report_worst(report, &[point]);
     }
 }

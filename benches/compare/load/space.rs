@@ -144,6 +144,7 @@ pub(crate) fn worst(points: &[Point]) -> [Worst; 2] {
             }
         }
         let mut of = match most {
+            Some(_) if points.len() == 1 => "of this load".to_owned(),
             Some((_, label)) => format!("the most of {counted} loads, at {label}"),
             None => TOO_SHORT.to_owned(),
         };
