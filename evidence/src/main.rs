@@ -1,24 +1,29 @@
-//! `scripts/evidence` calls it: runs the benchmarks and the drills, and writes `docs/evidence` and README's figures from what they
-//! have left.
+//! `scripts/evidence` calls it: runs the benchmarks and the drills, and writes `docs/evidence`, and the figures of README and
+//! `docs/benchmarks.md`, from what they have left.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `parts`, `run` | what is run, and how |
-//! | `machine`, `drill`, `data` | what is kept of a run |
-//! | `aims`, `report`, `headline` | what is told of it |
+//! | `machine`, `drill`, `data`, `older` | what is kept of a run |
+//! | `aims`, `provenance`, `stores` | what it is worth |
+//! | `report`, `headline`, `benchmarks` | where it is told: in docs/evidence, README and docs/benchmarks.md |
 //! | `plots`, `svg`, `axis`, `markdown` | how |
 
 mod aims;
 mod axis;
+mod benchmarks;
 mod data;
 mod drill;
 mod headline;
 mod machine;
 mod markdown;
+mod older;
 mod parts;
 mod plots;
+mod provenance;
 mod report;
 mod run;
+mod stores;
 mod svg;
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path, process::ExitCode};
@@ -28,7 +33,7 @@ use data::Evidence;
 const USAGE: &str = "\
 scripts/evidence [--quick] [--only PART,…]   run all parts, or these, and write the report
 scripts/evidence --render                    write the report from what is in docs/evidence/data
-scripts/evidence --check                     whether the report and README's figures are what is in docs/evidence/data
+scripts/evidence --check                     whether the report, and the figures of README and docs/benchmarks.md, are what is in docs/evidence/data
 ";
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -88,6 +93,7 @@ fn rendered(root: &Path) -> Outcome<BTreeMap<String, String>> {
     let readme = markdown::with_block(&readme, headline::BEGIN, headline::END, &block)
         .ok_or_else(|| format!("README.md has no {} … {}", headline::BEGIN, headline::END))?;
     files.insert("README.md".to_owned(), readme);
+    files.insert(benchmarks::FILE.to_owned(), benchmarks::page(root, &evidence)?);
     Ok(files)
 }
 

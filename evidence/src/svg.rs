@@ -27,6 +27,8 @@ pub(crate) struct Series {
     pub(crate) points: Vec<(f64, f64)>,
     /// Filled down to zero, or to the one before it: their values are those of sums.
     pub(crate) filled: bool,
+    /// Of something that is not to be taken for one of the others.
+    pub(crate) dashed: bool,
 }
 
 /// What happened at a moment: an upright line with a number, and below what it means.
@@ -119,7 +121,8 @@ impl Plot {
             }
             let _ = writeln!(
                 out,
-                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>",
+                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{} points=\"{}\"/>",
+                if series.dashed { " stroke-dasharray=\"6 4\"" } else { "" },
                 list.join(" ")
             );
             if places.len() <= 20 {
@@ -174,7 +177,7 @@ mod tests {
     }
 
     fn series(name: &str, filled: bool, points: &[(f64, f64)]) -> Series {
-        Series { name: name.to_owned(), points: points.to_vec(), filled }
+        Series { name: name.to_owned(), points: points.to_vec(), filled, dashed: false }
     }
 
     #[test]
