@@ -109,7 +109,9 @@ pub(crate) fn figures(entry: &Entry) -> Vec<Vec<String>> {
         let name = figure["name"].as_str().unwrap_or_default();
         let (value, incomplete) = (figure["value"].as_f64(), figure["incomplete"].as_str());
         let aim = aims::of(name).map_or_else(String::new, aims::Aim::shown);
-        let verdict = aims::verdict(name, value, incomplete.is_some(), entry.is_quick());
+        // What a part has left that failed is not all of it.
+        let lacks = incomplete.is_some() || entry.failure().is_some();
+        let verdict = aims::verdict(name, value, lacks, entry.is_quick());
         let mut made_of = figure["made_of"].as_str().unwrap_or_default().to_owned();
         if let Some(incomplete) = incomplete {
             made_of += &format!("; **incomplete: {incomplete}**");
@@ -129,8 +131,8 @@ fn cast(stores: &[Store<'_>]) -> String {
             vec![store.title.to_owned(), safe.to_owned(), store.verdict(), store.note.to_owned()]
         })
         .collect();
-    let told = "Unsafe is who is known to let conflicts pass, or was seen to break a promise by the oracle in any row of this run: what \
-                it does is less than what the others do, and its ratios do not count in `worst_postgres_peer_ratio`.";
+    let told = "Unsafe is who is known to let conflicts pass, or was seen to break a promise by the oracle in any row of this run: what it \
+                does is less than what the others do. Whoever was seen at it does not count in `worst_postgres_peer_ratio`.";
     format!("\n{told}\n\n{}", table(&["store", "", "oracle, over all rows", "what to know"], &rows))
 }
 

@@ -56,6 +56,16 @@ fn a_part_that_failed_is_named_at_the_top() {
 }
 
 #[test]
+fn what_a_part_has_left_that_failed_meets_no_aim() {
+    let mut data = append();
+    data["quick"] = json!(false);
+    data["result"]["figures"][0]["value"] = json!(9.0);
+    assert!(page_of(&[("append", data.clone())]).contains("| 9.00 | ≥ 2 | met |"));
+    data["status"] = json!("failed");
+    assert!(page_of(&[("append", data)]).contains("| 9.00 | ≥ 2 | **open** |"));
+}
+
+#[test]
 fn a_quick_run_is_called_one() {
     let page = page_of(&[("append", append())]);
     assert!(page.contains("**Short runs, for orientation only.**"), "{page}");
