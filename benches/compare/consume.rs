@@ -24,6 +24,7 @@ use crate::{
     rounds::{Control, Lane, Plan, median, paired, take_turns},
     server,
     side::{Boxed, Sample, Side, Table},
+    stats::highest,
     streams::Copied,
 };
 
@@ -242,7 +243,7 @@ async fn idly(args: &Args, name: &'static str, report: &mut Report) -> Outcome {
         cluster.nodes().iter().zip(&each).map(|(node, each)| format!("{} {each:.2}", node.name())).collect();
     let made_of =
         format!("statements a second for {IDLE} that wait, the router's probes included: {}", nodes.join(", "));
-    report.figure(name, each.into_iter().fold(0.0, f64::max), made_of);
+    report.figure(name, highest(each), made_of);
     Ok(())
 }
 

@@ -13,7 +13,7 @@
 //! | `cycle` | those who read, decide and append |
 //! | `hot` | many tasks on one boundary, the store's and the origin's |
 //! | `procs` | the store in several processes |
-//! | `side`, `rounds`, `report` | how a side is driven, how sides take turns, what is printed and kept |
+//! | `side`, `rounds`, `stats`, `report` | how a side is driven, how sides take turns, medians and extremes, what is printed and kept |
 //! | `library` | the events, made from a seed |
 //! | `fixture`, `fill`, `server`, `disk` | the server with its data, and what it stands on |
 
@@ -46,6 +46,7 @@ mod route;
 mod scale;
 mod server;
 mod side;
+mod stats;
 mod streams;
 mod utc;
 

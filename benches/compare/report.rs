@@ -4,6 +4,7 @@ use std::{path::Path, time::SystemTime};
 
 use serde_json::{Map, Value, json};
 
+pub(crate) use crate::stats::digits;
 use crate::{
     Outcome,
     args::Args,
@@ -18,10 +19,19 @@ const FORM: u64 = 1;
 #[derive(Debug)]
 pub(crate) struct Report {
     topic: &'static str,
-    figures: Vec<(&'static str, f64, String)>,
+    figures: Vec<Figure>,
     facts: Value,
     tables: Vec<Value>,
     left_out: Vec<Value>,
+}
+
+#[derive(Debug)]
+struct Figure {
+    name: &'static str,
+    value: f64,
+    made_of: String,
+    /// What it lacks, so that it may be worse than it looks.
+    incomplete: Option<String>,
 }
 
 impl Report {
@@ -31,7 +41,18 @@ impl Report {
 
     /// A figure, and what it was made of.
     pub(crate) fn figure(&mut self, name: &'static str, value: f64, made_of: impl Into<String>) {
-        self.figures.push((name, value, made_of.into()));
+        self.incomplete_figure(name, value, made_of, None);
+    }
+
+    /// A figure of which something may be missing, so that whoever reads it does not take it for good.
+    pub(crate) fn incomplete_figure(
+        &mut self,
+        name: &'static str,
+        value: f64,
+        made_of: impl Into<String>,
+        incomplete: Option<String>,
+    ) {
+        self.figures.push(Figure { name, value, made_of: made_of.into(), incomplete });
     }
 
     /// What the figures stand on.
@@ -58,17 +79,20 @@ impl Report {
 
     /// The figures; the last line is for programs. Then the file that was asked for.
     pub(crate) fn print(mut self, args: &Args, order: &[&str]) -> Outcome {
-        self.figures.sort_by_key(|(name, ..)| order.iter().position(|other| other == name));
+        self.figures.sort_by_key(|figure| order.iter().position(|other| *other == figure.name));
         println!();
-        for (name, value, made_of) in &self.figures {
+        for Figure { name, value, made_of, incomplete } in &self.figures {
             println!("{name:<29} {:>9}   {made_of}", number(*value));
+            if let Some(incomplete) = incomplete {
+                println!("{:<29} {:>9}   INCOMPLETE: {incomplete}", "", "");
+            }
         }
         println!();
         if args.quick {
             println!("scale={}", args.events);
         }
         let pairs: Vec<String> =
-            self.figures.iter().map(|(name, value, _)| format!("{name}={}", number(*value))).collect();
+            self.figures.iter().map(|figure| format!("{}={}", figure.name, number(figure.value))).collect();
         println!("compare {}: {}", self.topic, pairs.join(" "));
         self.save(args)
     }
@@ -82,7 +106,13 @@ impl Report {
         let figures: Vec<Value> = self
             .figures
             .iter()
-            .map(|(name, value, made_of)| json!({ "name": name, "value": digits(*value), "made_of": made_of }))
+            .map(|Figure { name, value, made_of, incomplete }| {
+                let mut figure = json!({ "name": name, "value": digits(*value), "made_of": made_of });
+                if let Some(incomplete) = incomplete {
+                    figure["incomplete"] = json!(incomplete);
+                }
+                figure
+            })
             .collect();
         json!({
             "form": FORM,
@@ -122,15 +152,6 @@ pub(crate) fn figures_of(samples: &[Sample]) -> Map<String, Value> {
     row.insert("p99_us".to_owned(), percentile(99));
     row.insert("conflicts".to_owned(), json!(samples.iter().map(|sample| sample.conflicts).sum::<u64>()));
     row
-}
-
-/// Five digits that count, as a number; nothing where there is none.
-pub(crate) fn digits(value: f64) -> Value {
-    format!("{value:.4e}")
-        .parse::<f64>()
-        .ok()
-        .filter(|value| value.is_finite())
-        .map_or(Value::Null, |value| json!(value))
 }
 
 fn print_lanes(title: &str, lanes: &[Lane]) {

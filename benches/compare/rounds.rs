@@ -4,6 +4,7 @@ use std::{ops::Deref, sync::Arc, time::Duration};
 
 use tokio_postgres::Client;
 
+pub(crate) use crate::stats::median;
 use crate::{
     Outcome,
     progress::Progress,
@@ -105,17 +106,6 @@ async fn check(control: &Client, table: Option<Table>, before: i64, sample: &Sam
         return Ok(());
     }
     Err(format!("{} writes were acknowledged in a round, and {there} rows are there", sample.written).into())
-}
-
-/// The middle one, or the mean of the two in the middle.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    match (values.len() % 2, values.get(middle.wrapping_sub(1)), values.get(middle)) {
-        (0, Some(below), Some(above)) => f64::midpoint(*below, *above),
-        (_, _, Some(value)) => *value,
-        _ => f64::NAN,
-    }
 }
 
 /// The median over the rounds of what `combine` makes of the two sides' figures of the same round.

@@ -14,10 +14,11 @@ use crate::{
     args::Args,
     fixture::{self, Database},
     growth,
-    load::{Lane, Shape, Site, print_points},
+    load::{Lane, Point, Shape, Site, print_points, report_worst},
     progress::Progress,
     report::{Report, number, print_title},
     server,
+    stats::lowest,
 };
 
 pub(crate) const FIGURES: &[&str] = &["writers", "processes", "payload", "rate", "replicas", "events", "cache"];
@@ -45,25 +46,35 @@ struct Plan {
     span: Duration,
 }
 
+struct Found {
+    report: Report,
+    /// Of all dimensions with the origin's table beside them.
+    points: Vec<Point>,
+}
+
 pub(crate) async fn run(args: &Args) -> Outcome {
     print_title("scale", args);
     let databases = databases(args);
     let saved = fixture::saved(args, "compare", &databases).await?;
     let base = Site::open(args, server::start(args, &saved, 0, &[]).await?, &databases[0]).await?;
-    let mut report = Report::new("scale");
-    server::print_facts(args, &base.cluster, &base.control, &mut report).await?;
+    let mut found = Found { report: Report::new("scale"), points: Vec::new() };
+    server::print_facts(args, &base.cluster, &base.control, &mut found.report).await?;
     let plan = Plan { rounds: args.pick(2, 5), span: args.span(1000, 5000) };
-    writers(args, &base, &plan, &mut report).await?;
-    processes(args, &base, &plan, &mut report).await?;
-    rates(args, &base, &plan, &mut report).await?;
-    payload(args, &base, &plan, &mut report).await?;
-    cache(args, base, &databases[0], &plan, &mut report).await?;
-    replicas(args, &plan, &mut report).await?;
-    events(args, &plan, &mut report).await?;
+    writers(args, &base, &plan, &mut found).await?;
+    processes(args, &base, &plan, &mut found).await?;
+    rates(args, &base, &plan, &mut found).await?;
+    payload(args, &base, &plan, &mut found).await?;
+    cache(args, base, &databases[0], &plan, &mut found).await?;
+    replicas(args, &plan, &mut found).await?;
+    events(args, &plan, &mut found).await?;
+    let Found { mut report, points } = found;
+    if !points.is_empty() {
+        report_worst(&mut report, &points);
+    }
     report.print(args, LAST)
 }
 
-async fn writers(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+async fn writers(args: &Args, base: &Site, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["writers"]) {
         return Ok(());
     }
@@ -71,44 +82,36 @@ async fn writers(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> 
     for writers in args.pick(vec![1, 4, 16, 64], vec![1, 2, 4, 8, 16, 32, 64]) {
         lanes.push((writers.to_string(), Shape { writers, ..Shape::default() }));
     }
-    let lanes = sweep("writers", base, lanes, plan, report).await?;
+    let lanes = sweep("writers", base, lanes, plan, found).await?;
     let value = last_by_first(&lanes, |lane| lane.per_second());
-    report.figure("writers64_vs_1", value, "appends per second of 64 writers ÷ of 1, in one process");
+    found.report.figure("writers64_vs_1", value, "appends per second of 64 writers ÷ of 1, in one process");
     Ok(())
 }
 
-async fn processes(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+async fn processes(args: &Args, base: &Site, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["processes"]) {
         return Ok(());
     }
     let shape = |processes: u64| (processes.to_string(), Shape { processes, ..Shape::default() });
-    let lanes = sweep("processes", base, [1, 2, 4, 8].map(shape).into(), plan, report).await?;
+    let lanes = sweep("processes", base, [1, 2, 4, 8].map(shape).into(), plan, found).await?;
     let value = last_by_first(&lanes, |lane| lane.per_second());
-    report.figure("processes8_vs_1", value, "appends per second of 32 writers in 8 processes ÷ in 1");
+    found.report.figure("processes8_vs_1", value, "appends per second of 32 writers in 8 processes ÷ in 1");
     Ok(())
 }
 
-async fn payload(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+async fn payload(args: &Args, base: &Site, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["payload"]) {
         return Ok(());
     }
     let shape = |bytes: u64| (bytes.to_string(), Shape { payload: Some(bytes), ..Shape::default() });
     let usual = ("305, the library's".to_owned(), Shape::default());
     let sizes = [200, 2000, 16_000, 65_536].map(shape);
-    let lanes = sweep("payload", base, [usual].into_iter().chain(sizes).collect(), plan, report).await?;
-    let (mut disk, mut wal) = (f64::NAN, f64::NAN);
-    for lane in &lanes {
-        let (Some(ours), Some(origin)) = (lane.growth(), lane.origin()) else { continue };
-        (disk, wal) = (disk.max(ours.disk() / origin.disk()), wal.max(ours.wal / origin.wal));
-    }
-    let of = "for each event, of the payload where it is the most";
-    report.figure("disk_vs_origin", disk, format!("bytes on disk ÷ of the origin's table with its four indexes, {of}"));
-    report.figure("wal_vs_origin", wal, format!("bytes of the write-ahead log ÷ of the origin's, {of}"));
+    sweep("payload", base, [usual].into_iter().chain(sizes).collect(), plan, found).await?;
     Ok(())
 }
 
 /// Latencies at parts of what the server can.
-async fn rates(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Outcome {
+async fn rates(args: &Args, base: &Site, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["rate"]) {
         return Ok(());
     }
@@ -124,16 +127,16 @@ async fn rates(args: &Args, base: &Site, plan: &Plan, report: &mut Report) -> Ou
         rates.push(Some(most * f64::from(percent) / 100.0));
     }
     turns("rate", &mut lanes, plan, &rates).await?;
-    keep("rate", base, &lanes, report).await?;
+    keep("rate", base, &lanes, found).await?;
     let half = lanes.iter().find(|lane| lane.label.starts_with("50 "));
     let value = half.map_or(f64::NAN, |lane| lane.latencies().millis(0.99));
     let made_of = format!("p99 from arrival to answer at half of the {} per second that 32 writers can", number(most));
-    report.figure("p99_at_half_ms", value, made_of);
+    found.report.figure("p99_at_half_ms", value, made_of);
     Ok(())
 }
 
 /// Two servers on the same data, of which one has hardly a cache of its own. The machine's cache of files both have.
-async fn cache(args: &Args, base: Site, database: &Database, plan: &Plan, report: &mut Report) -> Outcome {
+async fn cache(args: &Args, base: Site, database: &Database, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["cache"]) {
         return Ok(());
     }
@@ -147,14 +150,18 @@ async fn cache(args: &Args, base: Site, database: &Database, plan: &Plan, report
         lanes.push(Lane::start(site, buffers, 0, Shape::default()).await?);
     }
     both("cache", &mut lanes, plan).await?;
-    keep("cache", &small, &lanes, report).await?;
+    keep("cache", &small, &lanes, found).await?;
     let value = last_by_first(&lanes, |lane| lane.per_second());
-    report.figure("small_cache_vs_usual", value, format!("appends per second with shared_buffers={SMALL} ÷ with 1GB"));
+    found.report.figure(
+        "small_cache_vs_usual",
+        value,
+        format!("appends per second with shared_buffers={SMALL} ÷ with 1GB"),
+    );
     Ok(())
 }
 
 /// Streaming replicas, which commits do not wait for. A short log will do: who is not asked for is stopped and started.
-async fn replicas(args: &Args, plan: &Plan, report: &mut Report) -> Outcome {
+async fn replicas(args: &Args, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["replicas"]) {
         return Ok(());
     }
@@ -180,9 +187,9 @@ async fn replicas(args: &Args, plan: &Plan, report: &mut Report) -> Outcome {
         }
     }
     progress.finish();
-    keep("replicas", &site, &lanes, report).await?;
+    keep("replicas", &site, &lanes, found).await?;
     let value = last_by_first(&lanes, |lane| lane.per_second());
-    report.figure(
+    found.report.figure(
         "replicas2_vs_0",
         value,
         "appends per second with 2 streaming replicas on the same machine ÷ with none",
@@ -204,7 +211,7 @@ async fn run_replicas(cluster: &LocalCluster, wanted: usize) -> Outcome {
 }
 
 /// Logs of all lengths on one server.
-async fn events(args: &Args, plan: &Plan, report: &mut Report) -> Outcome {
+async fn events(args: &Args, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["events"]) {
         return Ok(());
     }
@@ -222,10 +229,14 @@ async fn events(args: &Args, plan: &Plan, report: &mut Report) -> Outcome {
     }
     both("events", &mut lanes, plan).await?;
     if let Some(longest) = sites.last() {
-        keep("events", longest, &lanes, report).await?;
+        keep("events", longest, &lanes, found).await?;
     }
     let value = last_by_first(&lanes, |lane| lane.latencies().millis(0.5));
-    report.figure("longest_log_p50", value, "p50 of an append to the longest log ÷ to the shortest, at the same rate");
+    found.report.figure(
+        "longest_log_p50",
+        value,
+        "p50 of an append to the longest log ÷ to the shortest, at the same rate",
+    );
     Ok(())
 }
 
@@ -235,14 +246,14 @@ async fn sweep<'a>(
     site: &'a Site,
     shapes: Vec<(String, Shape)>,
     plan: &Plan,
-    report: &mut Report,
+    found: &mut Found,
 ) -> Outcome<Vec<Lane<'a>>> {
     let mut lanes = Vec::new();
     for (number, (label, shape)) in (0..).zip(shapes) {
         lanes.push(Lane::start(site, label, number * APART, shape).await?);
     }
     both(title, &mut lanes, plan).await?;
-    keep(title, site, &lanes, report).await?;
+    keep(title, site, &lanes, found).await?;
     Ok(lanes)
 }
 
@@ -265,15 +276,16 @@ async fn turns(title: &str, lanes: &mut [Lane<'_>], plan: &Plan, rates: &[Option
     Ok(())
 }
 
-async fn keep(title: &str, site: &Site, lanes: &[Lane<'_>], report: &mut Report) -> Outcome {
+async fn keep(title: &str, site: &Site, lanes: &[Lane<'_>], found: &mut Found) -> Outcome {
     print_points(title, lanes);
     let rows: Vec<_> = lanes.iter().map(Lane::json).collect();
-    report.table(json!({ "title": title, "cache": site.cache().await?, "lanes": rows }));
+    found.points.extend(lanes.iter().filter_map(|lane| lane.point(title)));
+    found.report.table(json!({ "title": title, "cache": site.cache().await?, "lanes": rows }));
     Ok(())
 }
 
 fn slowest(lanes: &[Lane<'_>]) -> f64 {
-    lanes.iter().map(Lane::per_second).fold(f64::INFINITY, f64::min)
+    lowest(lanes.iter().map(Lane::per_second))
 }
 
 fn last_by_first(lanes: &[Lane<'_>], figure: impl Fn(&Lane<'_>) -> f64) -> f64 {

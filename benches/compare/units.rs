@@ -12,9 +12,17 @@ mod library;
 mod options;
 #[path = "load/payload.rs"]
 mod payload;
+#[cfg(test)]
+#[path = "peers/tests.rs"]
+mod peers_tests;
+#[path = "peers/ratios.rs"]
+mod ratios;
 mod side;
 #[path = "load/space.rs"]
 mod space;
+mod stats;
+#[cfg(test)]
+mod stats_tests;
 #[cfg(test)]
 #[path = "load/tests.rs"]
 mod tests;

@@ -53,6 +53,18 @@ pub(crate) fn of(name: &str) -> Option<Aim> {
     AIMS.iter().find(|(aimed, _)| *aimed == name).map(|(_, aim)| *aim)
 }
 
+/// How a figure stands to its aim. What is missing, or lacks something, or is of a short run, meets none.
+pub(crate) fn verdict(name: &str, value: Option<f64>, incomplete: bool, quick: bool) -> &'static str {
+    match (of(name), value.filter(|value| value.is_finite())) {
+        (None, _) => "",
+        (_, None) => "**missing**",
+        _ if quick => "short run",
+        (Some(aim), Some(value)) if !aim.is_met(value) => "**missed**",
+        _ if incomplete => "**open**",
+        _ => "met",
+    }
+}
+
 impl Aim {
     pub(crate) fn is_met(self, value: f64) -> bool {
         match self {
@@ -72,6 +84,23 @@ impl Aim {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_missing_meets_no_aim() {
+        let (at_least_5, none) = ("worst_postgres_peer_ratio", "max_ms");
+        for (value, incomplete, quick, expected) in [
+            (Some(5.0), false, false, "met"),
+            (Some(4.9), false, false, "**missed**"),
+            (Some(5.0), true, false, "**open**"),
+            (Some(4.9), true, false, "**missed**"),
+            (Some(5.0), false, true, "short run"),
+            (Some(f64::NAN), false, false, "**missing**"),
+            (None, false, true, "**missing**"),
+        ] {
+            assert_eq!(verdict(at_least_5, value, incomplete, quick), expected, "{value:?} {incomplete} {quick}");
+            assert_eq!(verdict(none, value, incomplete, quick), "");
+        }
+    }
 
     #[test]
     fn aims_are_met_on_their_side() {

@@ -4,7 +4,10 @@ use std::{error::Error, fs, path::Path};
 
 use serde_json::Value;
 
-use crate::parts::{PARTS, Part};
+use crate::{
+    older,
+    parts::{PARTS, Part},
+};
 
 pub(crate) const FOLDER: &str = "docs/evidence/data";
 
@@ -22,10 +25,20 @@ impl Entry {
     /// Why there are no figures of it.
     pub(crate) fn failure(&self) -> Option<String> {
         match &self.data {
-            Value::Null => Some("it was not run".to_owned()),
+            Value::Null => (!self.part.optional).then(|| "it was not run".to_owned()),
             data if data["status"] == "ok" => None,
             data => Some(data["reason"].as_str().unwrap_or("it has failed").to_owned()),
         }
+    }
+
+    /// Of a short run: no aim counts on it.
+    pub(crate) fn is_quick(&self) -> bool {
+        self.data["quick"] == true
+    }
+
+    /// Whether there is something to be said of it.
+    pub(crate) fn is_told(&self) -> bool {
+        !self.data.is_null() || !self.part.optional
     }
 
     pub(crate) fn text(&self, name: &str) -> &str {
@@ -34,10 +47,17 @@ impl Entry {
 
     /// A figure of a benchmark, or a value of a drill.
     pub(crate) fn figure(&self, name: &str) -> Option<f64> {
-        let result = &self.data["result"];
-        let figures = result["figures"].as_array();
-        let found = figures.and_then(|figures| figures.iter().find(|figure| figure["name"] == name));
-        found.map_or(&result["values"][name], |figure| &figure["value"]).as_f64()
+        self.found(name).map_or(&self.data["result"]["values"][name], |figure| &figure["value"]).as_f64()
+    }
+
+    /// What the figure lacks, and so may hide.
+    pub(crate) fn incomplete(&self, name: &str) -> Option<&str> {
+        self.found(name)?["incomplete"].as_str()
+    }
+
+    fn found(&self, name: &str) -> Option<&Value> {
+        let figures = self.data["result"]["figures"].as_array();
+        figures.and_then(|figures| figures.iter().find(|figure| figure["name"] == name))
     }
 
     /// The rows of a table of a benchmark.
@@ -61,10 +81,11 @@ impl Evidence {
         let mut entries = Vec::new();
         for part in &PARTS {
             let file = root.join(FOLDER).join(format!("{}.json", part.name));
-            let data = match fs::read_to_string(&file) {
+            let mut data = match fs::read_to_string(&file) {
                 Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?,
                 Err(_) => Value::Null,
             };
+            older::mend(&mut data);
             entries.push(Entry { part, data });
         }
         Ok(Self(entries))
@@ -130,5 +151,7 @@ mod tests {
         let failed = Entry { part, data: json!({"status": "failed", "reason": "no disk"}) };
         assert_eq!((failed.figure("x"), failed.failure()), (None, Some("no disk".to_owned())));
         assert!(Entry { part, data: Value::Null }.failure().is_some());
+        let soak = Entry { part: Part::named("drill-soak").unwrap(), data: Value::Null };
+        assert!(soak.failure().is_none() && !soak.is_told());
     }
 }

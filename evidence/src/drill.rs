@@ -22,11 +22,19 @@ pub(crate) fn values(output: &str) -> Option<Map<String, Value>> {
     Some(values)
 }
 
+/// What the drill has chosen by, if it says so: `seed=N`, in its last line or in one before it. None of a drill that was run by another.
+pub(crate) fn seed(output: &str) -> Option<u64> {
+    let lines = output.lines().rev().filter(|line| line.starts_with("drill "));
+    lines
+        .flat_map(str::split_whitespace)
+        .find_map(|word| word.strip_prefix("seed=")?.trim_end_matches(',').parse().ok())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
 
-    use super::values;
+    use super::{seed, values};
 
     #[test]
     fn the_last_line_has_the_values() {
@@ -41,6 +49,25 @@ mod tests {
         let line = "drill consume: skipped=1 out_of_order=0 duplicates=2 events=9\n";
         assert_eq!(values(line).map(Into::into), Some(expected));
         assert!(values("drill consume: skipped=1 events=9\n").is_none());
+    }
+
+    #[test]
+    fn a_seed_is_kept_wherever_it_is_told() {
+        assert_eq!(seed("drill append: anomalies=0 seed=18446744073709551615 appends=5\n"), Some(u64::MAX));
+        assert_eq!(
+            seed("drill append: 4 writers, seed=7, 5 seconds\nanother line\ndrill append: anomalies=0\n"),
+            Some(7)
+        );
+        assert_eq!(seed("held: drill append: drill append: anomalies=0 seed=7\ndrill soak: anomalies=0\n"), None);
+        assert_eq!(seed("drill append: anomalies=0 seed=none\n"), None);
+    }
+
+    #[test]
+    fn a_soak_says_it_in_the_same_way() {
+        let output = "broken: drill append --seconds 12: it has not ended\n    drill x: anomalies=9\n\
+                      drill soak: anomalies=1 rounds=9 undecided=0 minutes=10 seed=3\n";
+        let expected = json!({"anomalies": 1, "rounds": 9, "undecided": 0, "minutes": 10, "seed": 3});
+        assert_eq!(values(output).map(Into::into), Some(expected));
     }
 
     #[test]

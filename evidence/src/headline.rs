@@ -2,8 +2,9 @@
 
 use crate::{
     aims,
-    data::Evidence,
+    data::{Entry, Evidence},
     markdown::{number, table},
+    provenance,
 };
 
 pub(crate) const BEGIN: &str = "<!-- figures: written by scripts/evidence -->";
@@ -32,22 +33,24 @@ const FIGURES: [(&str, &str, &str); 14] = [
 
 /// What stands between the marks.
 pub(crate) fn block(evidence: &Evidence) -> String {
-    let mut rows = Vec::new();
-    let mut quick = false;
+    let (mut rows, mut parts) = (Vec::new(), Vec::<&Entry>::new());
     for (part, name, what) in FIGURES {
         let Some(entry) = evidence.part(part) else { continue };
         let seen = match (entry.failure(), entry.figure(name)) {
             (Some(reason), _) => format!("not measured: {reason}"),
             (None, None) => "not measured".to_owned(),
+            (None, Some(value)) if entry.is_quick() => format!("{} (short run)", number(value)),
             (None, Some(value)) => number(value),
         };
-        quick |= entry.data["quick"] == true;
+        let lacks = entry.incomplete(name).map_or_else(String::new, |lacks| format!(", incomplete: {lacks}"));
+        let seen = seen + &lacks;
+        if !parts.iter().any(|known| known.part.name == part) {
+            parts.push(entry);
+        }
         rows.push(vec![what.to_owned(), seen, aims::of(name).map_or_else(String::new, aims::Aim::shown)]);
     }
-    let mut out = "\n".to_owned() + &table(&["on one machine", "seen", "aim"], &rows);
-    if quick {
-        out += "\nSome of these are of short runs: for orientation only.\n";
-    }
+    let mut out = "\n".to_owned() + &table(&["figure", "seen", "aim"], &rows);
+    out += &format!("\n{}\n", provenance::sentence(parts));
     out += "\n[All figures](docs/evidence/README.md), with plots, the machine, and the commands that made them.\n\n";
     out
 }
@@ -57,7 +60,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{data::Entry, parts::PARTS};
+    use crate::parts::PARTS;
 
     #[test]
     fn what_was_not_measured_says_so() {
@@ -67,16 +70,26 @@ mod tests {
             }
             "drill-failover" => json!({"status": "ok", "result": {"values": {"detection_median_ms": 12.3}}}),
             "peers" => json!({"status": "failed", "reason": "no Python"}),
+            "scale" => {
+                json!({"status": "ok", "result": {"figures": [{"name": "disk_vs_origin", "value": 0.9, "incomplete": "rate 10: short"}]}})
+            }
             _ => Value::Null,
         };
         let block = block(&Evidence(PARTS.iter().map(|part| Entry { part, data: of(part.name) }).collect()));
-        assert!(block.contains("| 32 tasks: guarded appends per second ÷ plain INSERTs | 2.50 | ≥ 2 |"), "{block}");
+        assert!(
+            block.contains("| 32 tasks: guarded appends per second ÷ plain INSERTs | 2.50 (short run) | ≥ 2 |"),
+            "{block}"
+        );
         assert!(block.contains("| 256 tasks ÷ the same INSERTs | not measured | ≥ 3 |"), "{block}");
         assert!(
             block.contains("| … ÷ of UmaDB, contended ones too, the worst row | not measured: no Python | ≥ 1 |"),
             "{block}"
         );
         assert!(block.contains("until the router knows | 12.3 |"), "{block}");
-        assert!(block.contains("short runs") && block.contains("docs/evidence/README.md"));
+        assert!(block.contains("with its indexes | 0.900, incomplete: rate 10: short | ≤ 1 |"), "{block}");
+        assert!(
+            block.contains("**Short runs, for orientation only:** append.")
+                && block.contains("docs/evidence/README.md")
+        );
     }
 }

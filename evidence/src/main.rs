@@ -1,24 +1,29 @@
-//! `scripts/evidence` calls it: runs the benchmarks and the drills, and writes `docs/evidence` and README's figures from what they
-//! have left.
+//! `scripts/evidence` calls it: runs the benchmarks and the drills, and writes `docs/evidence`, and the figures of README and
+//! `docs/benchmarks.md`, from what they have left.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `parts`, `run` | what is run, and how |
-//! | `machine`, `drill`, `data` | what is kept of a run |
-//! | `aims`, `report`, `headline` | what is told of it |
+//! | `machine`, `drill`, `data`, `older` | what is kept of a run |
+//! | `aims`, `provenance`, `stores` | what it is worth |
+//! | `report`, `headline`, `benchmarks` | where it is told: in docs/evidence, README and docs/benchmarks.md |
 //! | `plots`, `svg`, `axis`, `markdown` | how |
 
 mod aims;
 mod axis;
+mod benchmarks;
 mod data;
 mod drill;
 mod headline;
 mod machine;
 mod markdown;
+mod older;
 mod parts;
 mod plots;
+mod provenance;
 mod report;
 mod run;
+mod stores;
 mod svg;
 
 use std::{collections::BTreeMap, error::Error, fs, path::Path, process::ExitCode};
@@ -28,7 +33,7 @@ use data::Evidence;
 const USAGE: &str = "\
 scripts/evidence [--quick] [--only PART,…]   run all parts, or these, and write the report
 scripts/evidence --render                    write the report from what is in docs/evidence/data
-scripts/evidence --check                     whether the report and README's figures are what is in docs/evidence/data
+scripts/evidence --check                     whether the report, and the figures of README and docs/benchmarks.md, are what is in docs/evidence/data
 ";
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -69,13 +74,18 @@ fn go(words: &[String]) -> Outcome {
     }
     let ran = if render { Ok(()) } else { run::run(&root, quick, &only) };
     // Also of what has failed: the report says so.
-    for (file, text) in rendered(&root)? {
+    write(&root)?;
+    ran
+}
+
+fn write(root: &Path) -> Outcome {
+    for (file, text) in rendered(root)? {
         fs::write(root.join(&file), text).map_err(|error| format!("cannot write {file}: {error}"))?;
     }
-    for stray in strays(&root)? {
+    for stray in strays(root)? {
         fs::remove_file(root.join(stray))?;
     }
-    ran
+    Ok(())
 }
 
 /// All that is written, by names from the root.
@@ -88,6 +98,7 @@ fn rendered(root: &Path) -> Outcome<BTreeMap<String, String>> {
     let readme = markdown::with_block(&readme, headline::BEGIN, headline::END, &block)
         .ok_or_else(|| format!("README.md has no {} … {}", headline::BEGIN, headline::END))?;
     files.insert("README.md".to_owned(), readme);
+    files.insert(benchmarks::FILE.to_owned(), benchmarks::page(root, &evidence)?);
     Ok(files)
 }
 
@@ -114,4 +125,46 @@ fn checked(root: &Path) -> Outcome {
         return Ok(());
     }
     Err(format!("not what docs/evidence/data says (run scripts/evidence --render): {}", wrong.join(", ")).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The smallest tree that there is something to be written in.
+    fn root() -> Outcome<std::path::PathBuf> {
+        let root = std::env::temp_dir().join(format!("mainstem-evidence-{}", std::process::id()));
+        fs::create_dir_all(root.join(data::FOLDER))?;
+        fs::create_dir_all(root.join("benches/instructions"))?;
+        fs::write(root.join("benches/instructions/baselines.json"), "{\"append\": 7}")?;
+        fs::write(root.join("README.md"), format!("{}\n{}\n", headline::BEGIN, headline::END))?;
+        let marks = ["route", "instructions", "peers", "figures"]
+            .map(|name| format!("<!-- begin {name}: written by scripts/evidence -->\n<!-- end {name} -->\n"));
+        fs::write(root.join(benchmarks::FILE), marks.concat())?;
+        let route = "{\"status\": \"ok\", \"result\": {\"figures\": [{\"name\": \"decision_ns\", \"value\": 57.25}]}}";
+        fs::write(root.join(data::FOLDER).join("route.json"), route)?;
+        Ok(root)
+    }
+
+    #[test]
+    fn what_was_changed_by_hand_is_found() {
+        let root = root().unwrap();
+        assert!(checked(&root).is_err());
+        write(&root).unwrap();
+        checked(&root).unwrap();
+        for file in ["README.md", benchmarks::FILE, "docs/evidence/README.md"] {
+            let text = fs::read_to_string(root.join(file)).unwrap();
+            assert!(text.contains("57.2"), "{file}: {text}");
+            fs::write(root.join(file), text.replace("57.2", "56.2")).unwrap();
+            assert!(checked(&root).unwrap_err().to_string().ends_with(&format!(": {file}")), "{file}");
+            write(&root).unwrap();
+        }
+        // What is around the blocks is anybody's.
+        let page = fs::read_to_string(root.join(benchmarks::FILE)).unwrap();
+        fs::write(root.join(benchmarks::FILE), format!("prose\n{page}prose\n")).unwrap();
+        checked(&root).unwrap();
+        fs::write(root.join("docs/evidence/old.svg"), "").unwrap();
+        assert!(checked(&root).unwrap_err().to_string().ends_with(": docs/evidence/old.svg"));
+        fs::remove_dir_all(root).unwrap();
+    }
 }

@@ -12,6 +12,8 @@ pub(crate) struct Part {
     /// In minutes. The first run builds what is compared, and makes the data.
     quick_limit: u64,
     full_limit: u64,
+    /// Nobody misses it where it was not run.
+    pub(crate) optional: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,15 +25,16 @@ pub(crate) enum Kind {
 }
 
 const fn compare(name: &'static str, title: &'static str, full_limit: u64) -> Part {
-    Part { name, title, kind: Kind::Compare, quick: "--quick", full: "", quick_limit: 6, full_limit }
+    let (quick, full) = ("--quick", "");
+    Part { name, title, kind: Kind::Compare, quick, full, quick_limit: 6, full_limit, optional: false }
 }
 
 const fn drill(name: &'static str, title: &'static str, quick: &'static str, full: &'static str) -> Part {
-    Part { name, title, kind: Kind::Drill, quick, full, quick_limit: 5, full_limit: 30 }
+    Part { name, title, kind: Kind::Drill, quick, full, quick_limit: 5, full_limit: 30, optional: false }
 }
 
 /// In the order in which they are run and told.
-pub(crate) const PARTS: [Part; 19] = [
+pub(crate) const PARTS: [Part; 20] = [
     compare("append", "Appends", 60),
     compare("query", "Queries", 60),
     compare("decide", "Decisions", 60),
@@ -60,6 +63,13 @@ pub(crate) const PARTS: [Part; 19] = [
     drill("drill-balance", "shares of replicas", "balance --rounds 3", "balance --rounds 6"),
     drill("drill-causal", "reads of what was written and seen", "causal --rounds 20", "causal --rounds 1000"),
     drill("drill-http", "browsers and two instances", "http --rounds 1", "http --rounds 10"),
+    // What is under way at the end of the time goes on to its own end: 20 minutes at most.
+    Part {
+        quick_limit: 22,
+        full_limit: 40,
+        optional: true,
+        ..drill("drill-soak", "all drills by turns, two at a time", "soak --minutes 1", "soak --minutes 10")
+    },
 ];
 
 impl Part {
@@ -100,6 +110,8 @@ mod tests {
         assert_eq!(append.words(false, "f.json").join(" "), "cargo compare append --json f.json");
         let failover = Part::named("drill-failover").unwrap().words(true, "f").join(" ");
         assert!(failover.ends_with("--example drill -- failover --rounds 3 --timeline f"), "{failover}");
+        let soak = Part::named("drill-soak").unwrap().words(false, "f").join(" ");
+        assert!(soak.ends_with("--example drill -- soak --minutes 10"), "{soak}");
         assert!(Part::named("drills").is_none());
     }
 }

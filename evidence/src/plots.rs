@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::{
     axis::Scale,
     data::{Entry, Evidence},
+    stores,
     svg::{Mark, Plot, Series},
 };
 
@@ -21,7 +22,10 @@ pub(crate) fn all(evidence: &Evidence) -> Vec<Picture> {
     let mut pictures = Vec::new();
     let mut add = |part: &'static str, file: &'static str, plot: &dyn Fn(&Entry) -> Plot| {
         let Some(entry) = evidence.part(part) else { return };
-        let plot = plot(entry);
+        let mut plot = plot(entry);
+        if entry.is_quick() {
+            plot.title += " (short run)";
+        }
         if plot.svg().is_some() {
             pictures.push(Picture { part, file, plot });
         }
@@ -47,11 +51,11 @@ fn at(value: &Value, path: &[&str]) -> Option<f64> {
     path.iter().fold(value, |value, name| &value[*name]).as_f64()
 }
 
-fn rates(lane: &Value) -> Option<f64> {
-    median(lane["per_second"].as_array()?.iter().filter_map(Value::as_f64).collect())
+pub(crate) fn rates(lane: &Value) -> Option<f64> {
+    median(lane["per_second"].as_array()?.iter().map(Value::as_f64).collect::<Option<_>>()?)
 }
 
-/// The middle one, or the mean of the two in the middle.
+/// The middle one, or the mean of the two in the middle. None where one of them is missing.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (lower, upper) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
@@ -59,26 +63,30 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 }
 
 fn line(name: impl Into<String>, points: Vec<(f64, f64)>) -> Series {
-    Series { name: name.into(), points, filled: false }
+    Series { name: name.into(), points, filled: false, dashed: false }
 }
 
 /// Guarded appends of all stores, over writers.
 fn stores(entry: &Entry, events: u64) -> Plot {
     let mut series: Vec<Series> = Vec::new();
+    let of_run = stores::of(entry);
     for table in entry.data["result"]["tables"].as_array().into_iter().flatten() {
         let title = table["title"].as_str().unwrap_or_default();
         if !title.starts_with("guarded append") || table["events"].as_u64() != Some(events) {
             continue;
         }
         for lane in table["lanes"].as_array().into_iter().flatten() {
-            let (Some(name), Some(writers), Some(rate)) =
+            let (Some(title), Some(writers), Some(rate)) =
                 (lane["title"].as_str(), table["writers"].as_f64(), rates(lane))
             else {
                 continue;
             };
+            // Whoever does less than the others is not one of them.
+            let dashed = stores::is_unsafe(lane, &of_run);
+            let name = if dashed { format!("{title} (unsafe)") } else { title.to_owned() };
             match series.iter_mut().find(|series| series.name == name) {
                 Some(found) => found.points.push((writers, rate)),
-                None => series.push(line(name, vec![(writers, rate)])),
+                None => series.push(Series { dashed, ..line(name, vec![(writers, rate)]) }),
             }
         }
     }
@@ -128,7 +136,10 @@ fn latencies(entry: &Entry, table: &str, x: &str, by: &[&str]) -> Plot {
 
 fn bytes(entry: &Entry) -> Plot {
     let one = |name: &str, whose: &'static str, field: &'static str| {
-        let point = |lane: &Value| Some((lane["payload"].as_f64()?, at(lane, &[whose, field])?));
+        let point = |lane: &Value| {
+            let counts = field != "disk" || lane[whose]["left_out"].is_null();
+            Some((lane["payload"].as_f64()?, at(lane, &[whose, field]).filter(|_| counts)?))
+        };
         line(name, entry.rows("payload").iter().filter_map(point).collect())
     };
     Plot {
@@ -175,7 +186,7 @@ fn reads(entry: &Entry) -> Plot {
             *sum += line["served"][name.as_str()].as_f64().unwrap_or_default();
             points.push((seconds(line), *sum));
         }
-        series.push(Series { name: name.clone(), points, filled: true });
+        series.push(Series { name: name.clone(), points, filled: true, dashed: false });
     }
     if !series.is_empty() {
         for (name, field) in [("of these by the primary", "by_primary"), ("failed", "errors")] {
@@ -231,6 +242,42 @@ mod tests {
         let plot = stores(&entry("peers", result), 1);
         let points: Vec<_> = plot.series.iter().map(|series| (series.name.as_str(), series.points.clone())).collect();
         assert_eq!(points, [("a", vec![(1.0, 12.0), (16.0, 32.0)]), ("b", vec![(1.0, 22.0)])]);
+    }
+
+    #[test]
+    fn unsafe_stores_are_marked_in_plots() {
+        let lane = |name: &str, missed: u64| json!({"name": name, "title": name, "verdict": "", "per_second": [5], "conflicts_missed": missed});
+        let tables = json!([
+            {"title": "guarded append of 1 event, 1 writer", "events": 1, "writers": 1, "lanes": [lane("a", 0), lane("b", 0)]},
+            {"title": "contended append", "events": 1, "writers": 16, "lanes": [lane("a", 0), lane("b", 9)]},
+        ]);
+        let plot = stores(&entry("peers", json!({ "tables": tables })), 1);
+        let found: Vec<_> = plot.series.iter().map(|series| (series.name.as_str(), series.dashed)).collect();
+        assert_eq!(found, [("a", false), ("b (unsafe)", true)]);
+        assert_eq!(plot.svg().unwrap().matches("stroke-dasharray").count(), 1);
+    }
+
+    #[test]
+    fn bytes_that_say_nothing_are_not_plotted() {
+        let lane = |payload: u64, left_out: Value| json!({"payload": payload, "bytes_per_event": {"disk": 9.0, "wal": 9.0, "left_out": left_out}});
+        let lanes = json!([lane(200, json!("went into room")), lane(2000, Value::Null)]);
+        let plot = bytes(&entry("scale", json!({"tables": [{"title": "payload", "lanes": lanes}]})));
+        assert_eq!(plot.series.iter().map(|series| series.points.len()).collect::<Vec<_>>(), [1, 0, 2, 0]);
+    }
+
+    #[test]
+    fn plots_of_short_runs_say_so() {
+        let mut entry =
+            entry("scale", json!({"tables": [{"title": "writers", "lanes": [{"writers": 1, "per_second": [5]}]}]}));
+        let title = |entry: Entry| all(&Evidence(vec![entry]))[0].plot.title.clone();
+        entry.data["quick"] = json!(true);
+        assert!(title(entry).ends_with(" (short run)"));
+    }
+
+    #[test]
+    fn a_round_that_is_missing_is_no_median_of_the_others() {
+        assert_eq!(rates(&json!({"per_second": [1.0, null, 3.0]})), None);
+        assert_eq!(rates(&json!({"per_second": [1.0, 2.0, 3.0]})), Some(2.0));
     }
 
     #[test]

@@ -7,16 +7,17 @@ use serde_json::Value;
 use crate::{
     aims,
     data::{Entry, Evidence},
-    machine::date,
     markdown::{number, table},
     parts::Kind,
-    plots::{self, Picture, median},
+    plots::{self, Picture, rates},
+    provenance,
+    stores::{self, OURS, Store},
 };
 
 const HEAD: &str = "\
 # Evidence
 
-What the benchmarks and the drills have measured, on one machine. `scripts/evidence` has written all of this from the files in
+What the benchmarks and the drills have measured. `scripts/evidence` has written all of this from the files in
 [data](data), which the runs have left: change nothing here by hand. [Benchmarks](../benchmarks.md) says what each figure is and
 how it is measured. What counts are ratios of sides that took turns in one run; figures of time and of throughput are the
 machine's. A latency of an open-loop run counts from the moment at which an append arrived, whether or not anybody was free.
@@ -38,19 +39,13 @@ pub(crate) fn files(evidence: &Evidence) -> BTreeMap<String, String> {
 
 fn page(evidence: &Evidence, pictures: &[Picture]) -> String {
     let mut out = HEAD.to_owned();
-    let quick: Vec<_> =
-        evidence.0.iter().filter(|entry| entry.data["quick"] == true).map(|entry| entry.part.name).collect();
-    if !quick.is_empty() {
-        out += &format!(
-            "**For orientation only:** of short runs (`--quick`), which show that all of it works, are: {}. Aims count on full runs.\n\n",
-            quick.join(", ")
-        );
-    }
-    out += &failures(evidence);
+    let told = || evidence.0.iter().filter(|entry| entry.is_told());
+    out += &format!("{} Aims count on full runs.\n\n", provenance::sentence(told()));
+    out += &provenance::failures(told());
     out += "## Where and with what\n\n";
-    out += &machines(evidence);
+    out += &provenance::machines(&evidence.0);
     out += "\n## The runs\n\n";
-    out += &runs(evidence);
+    out += &provenance::runs(told());
     out += "\nAll of it again: `scripts/evidence`, or `scripts/evidence --quick` in some minutes; one part: `scripts/evidence --only NAME`.\n";
     for entry in &evidence.0 {
         if entry.part.kind == Kind::Compare {
@@ -66,110 +61,28 @@ fn page(evidence: &Evidence, pictures: &[Picture]) -> String {
     out
 }
 
-fn failures(evidence: &Evidence) -> String {
-    let failed =
-        evidence.0.iter().filter_map(|entry| Some(format!("- **{}**: {}\n", entry.part.name, entry.failure()?)));
-    let list: String = failed.collect();
-    if list.is_empty() {
-        list
-    } else {
-        format!("**Missing or failed**, and so without figures here or with those that it left:\n\n{list}\n")
-    }
-}
-
-/// Each machine once, with the parts that ran on it.
-fn machines(evidence: &Evidence) -> String {
-    let mut groups: Vec<(Vec<String>, Vec<&str>)> = Vec::new();
-    for entry in evidence.0.iter().filter(|entry| entry.data.is_object()) {
-        let machine = &entry.data["machine"];
-        let text = |name: &str| machine[name].as_str().unwrap_or_default().to_owned();
-        let facts = vec![
-            text("processor"),
-            machine["processors"].to_string(),
-            format!("{} GiB", machine["memory_gib"]),
-            format!("{}, Linux {}", text("system"), text("kernel")),
-            text("rust"),
-            text("postgresql"),
-            entry.text("commit").to_owned(),
-        ];
-        match groups.iter_mut().find(|(found, _)| *found == facts) {
-            Some((_, parts)) => parts.push(entry.part.name),
-            None => groups.push((facts, vec![entry.part.name])),
-        }
-    }
-    let only = groups.len() == 1;
-    let rows: Vec<_> = groups
-        .into_iter()
-        .map(|(mut facts, parts)| {
-            facts.push(if only { "all".to_owned() } else { parts.join(", ") });
-            facts
-        })
-        .collect();
-    let mut out =
-        table(&["processor", "processors", "memory", "system", "Rust", "PostgreSQL", "commit", "parts"], &rows);
-    let mut disks: Vec<(&str, &str)> = Vec::new();
-    for entry in &evidence.0 {
-        let facts = &entry.data["result"]["facts"];
-        if let (Some(disk), Some(settings)) = (facts["disk"].as_str(), facts["settings"].as_str()) {
-            disks.push((entry.part.name, disk));
-            if disks.len() == 1 {
-                out += &format!("\nServers of the benchmarks: `{settings}`.\n");
-            }
-        }
-    }
-    if !disks.is_empty() {
-        out += "\nAn fdatasync before each part, on the disk of the servers' files:\n\n";
-        let rows: Vec<_> = disks.iter().map(|(part, disk)| vec![(*part).to_owned(), (*disk).to_owned()]).collect();
-        out += &table(&["part", "fdatasync"], &rows);
-    }
-    out
-}
-
-fn runs(evidence: &Evidence) -> String {
-    let mut rows = Vec::new();
-    for entry in &evidence.0 {
-        let data = &entry.data;
-        let came_of = entry.failure().map_or_else(|| "through".to_owned(), |reason| format!("**{reason}**"));
-        if data.is_null() {
-            rows.push(vec![
-                entry.part.name.to_owned(),
-                String::new(),
-                String::new(),
-                String::new(),
-                String::new(),
-                came_of,
-            ]);
-            continue;
-        }
-        rows.push(vec![
-            entry.part.name.to_owned(),
-            format!("`{}`", entry.text("command")),
-            date(data["at"].as_u64().unwrap_or_default()),
-            data["seconds"].to_string(),
-            data["load_before"].as_f64().map_or_else(String::new, number),
-            came_of,
-        ]);
-    }
-    let note = "The load is the mean number of those that wanted to run in the minute before: what is much above 0 at the beginning, \
-                or above that of the part before it, is other work on the machine.\n\n";
-    note.to_owned() + &table(&["part", "command", "UTC", "seconds", "load before", "outcome"], &rows)
-}
-
 /// A benchmark: its figures, its plots, and the tables that they are made from.
 fn chapter(entry: &Entry, pictures: &[Picture]) -> String {
     let mut out = format!("\n## {}: `{}`\n\n", entry.part.title, entry.part.name);
     if let Some(reason) = entry.failure() {
         out += &format!("**{reason}**\n\n");
     }
+    if entry.is_quick() {
+        out += "**A short run, for orientation only.**\n\n";
+    }
     let result = &entry.data["result"];
     let list = |name: &str| result[name].as_array().map_or(&[][..], Vec::as_slice);
-    let rows: Vec<_> = list("figures").iter().map(figure).collect();
+    let rows = figures(entry);
     if !rows.is_empty() {
         out += &table(&["figure", "seen", "aim", "", "made of"], &rows);
     }
     for left_out in list("left_out") {
         let text = |name: &str| left_out[name].as_str().unwrap_or_default();
         out += &format!("\n**Left out: {}**: {}\n", text("name"), text("reason"));
+    }
+    let stores = stores::of(entry);
+    if stores.iter().any(|store| store.name == OURS) {
+        out += &cast(&stores);
     }
     out += &shown(entry, pictures);
     for one in list("tables") {
@@ -179,7 +92,7 @@ fn chapter(entry: &Entry, pictures: &[Picture]) -> String {
             out += &format!("{cache}.\n\n");
         }
         let is_load = lanes.iter().any(|lane| lane["latency"].is_object());
-        out += &if is_load { loads(lanes) } else { sides(lanes) };
+        out += &if is_load { loads(lanes) } else { sides(lanes, &stores) };
         for (whose, field) in [("log", "whole_bytes_per_event"), ("origin's table", "whole_origin_bytes_per_event")] {
             if let Some(disk) = one[field]["disk"].as_f64() {
                 out += &format!("\nThe whole {whose}: {} bytes on disk for each event.\n", number(disk));
@@ -189,15 +102,38 @@ fn chapter(entry: &Entry, pictures: &[Picture]) -> String {
     out
 }
 
-fn figure(figure: &Value) -> Vec<String> {
-    let name = figure["name"].as_str().unwrap_or_default();
-    let value = figure["value"].as_f64().unwrap_or(f64::NAN);
-    let (aim, verdict) = match aims::of(name) {
-        Some(aim) => (aim.shown(), if aim.is_met(value) { "met" } else { "**missed**" }),
-        None => (String::new(), ""),
-    };
-    let made_of = figure["made_of"].as_str().unwrap_or_default().to_owned();
-    vec![format!("`{name}`"), number(value), aim, verdict.to_owned(), made_of]
+/// Each with its aim, and how it stands to that.
+pub(crate) fn figures(entry: &Entry) -> Vec<Vec<String>> {
+    let all = entry.data["result"]["figures"].as_array().into_iter().flatten();
+    all.map(|figure| {
+        let name = figure["name"].as_str().unwrap_or_default();
+        let (value, incomplete) = (figure["value"].as_f64(), figure["incomplete"].as_str());
+        let aim = aims::of(name).map_or_else(String::new, aims::Aim::shown);
+        // What a part has left that failed is not all of it.
+        let lacks = incomplete.is_some() || entry.failure().is_some();
+        let verdict = aims::verdict(name, value, lacks, entry.is_quick());
+        let mut made_of = figure["made_of"].as_str().unwrap_or_default().to_owned();
+        if let Some(incomplete) = incomplete {
+            made_of += &format!("; **incomplete: {incomplete}**");
+        }
+        let seen = value.map_or_else(|| "missing".to_owned(), number);
+        vec![format!("`{name}`"), seen, aim, verdict.to_owned(), made_of]
+    })
+    .collect()
+}
+
+/// Who they are, and what their figures are worth.
+fn cast(stores: &[Store<'_>]) -> String {
+    let rows: Vec<_> = stores
+        .iter()
+        .map(|store| {
+            let safe = if store.is_unsafe() { "**unsafe**" } else { "" };
+            vec![store.title.to_owned(), safe.to_owned(), store.verdict(), store.note.to_owned()]
+        })
+        .collect();
+    let told = "Unsafe is who is known to let conflicts pass, or was seen to break a promise by the oracle in any row of this run: what it \
+                does is less than what the others do. Whoever was seen at it does not count in `worst_postgres_peer_ratio`.";
+    format!("\n{told}\n\n{}", table(&["store", "", "oracle, over all rows", "what to know"], &rows))
 }
 
 fn shown(entry: &Entry, pictures: &[Picture]) -> String {
@@ -205,14 +141,17 @@ fn shown(entry: &Entry, pictures: &[Picture]) -> String {
     own.map(|picture| format!("\n![{}]({})\n", picture.plot.title, picture.file)).collect()
 }
 
-/// Throughput as median, lowest and highest round.
+/// Throughput as median, lowest and highest round; nothing where there are no rounds.
 fn spread(lane: &Value) -> [String; 2] {
-    let rates: Vec<f64> = lane["per_second"].as_array().into_iter().flatten().filter_map(Value::as_f64).collect();
-    let (low, high) =
-        rates.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(*rate), high.max(*rate)));
-    match median(rates) {
+    let all = lane["per_second"].as_array().map_or(&[][..], Vec::as_slice);
+    let (low, high) = all
+        .iter()
+        .filter_map(Value::as_f64)
+        .fold((f64::INFINITY, 0.0_f64), |(low, high), rate| (low.min(rate), high.max(rate)));
+    match rates(lane) {
         Some(middle) => [number(middle), format!("{} … {}", number(low), number(high))],
-        None => [String::new(), String::new()],
+        None if all.is_empty() => [String::new(), String::new()],
+        None => ["missing".to_owned(), String::new()],
     }
 }
 
@@ -225,15 +164,14 @@ fn shown_number(value: &Value) -> String {
 }
 
 /// Sides that took turns, or stores.
-fn sides(lanes: &[Value]) -> String {
+fn sides(lanes: &[Value], stores: &[Store<'_>]) -> String {
     let judged = lanes.iter().any(|lane| lane["verdict"].is_string());
     let mut rows = Vec::new();
     for lane in lanes {
-        let name = lane["title"].as_str().or_else(|| lane["name"].as_str()).unwrap_or_default().to_owned();
-        let last = |judged: bool| if judged { 8 } else { 7 };
+        let name = stores::name_in_table(lane, stores);
         if let Some(reason) = lane["left_out"].as_str() {
             let mut row = vec![name, format!("left out: {reason}")];
-            row.resize(last(judged), String::new());
+            row.resize(if judged { 9 } else { 7 }, String::new());
             rows.push(row);
             continue;
         }
@@ -242,17 +180,19 @@ fn sides(lanes: &[Value]) -> String {
         let mut row = vec![name, middle, lowest_highest, rounds];
         row.extend(["p50_us", "p99_us", "conflicts"].map(|field| shown_number(&lane[field])));
         if judged {
-            row.push(format!(
-                "{} {}",
-                shown_number(&lane["ours_by_theirs"]),
-                lane["verdict"].as_str().unwrap_or_default()
-            ));
+            let ratio = lane["ours_by_theirs"].as_f64().map_or_else(|| "missing".to_owned(), number);
+            row.push(if lane["name"] == OURS { String::new() } else { ratio });
+            let verdict = lane["verdict"].as_str().unwrap_or_default();
+            row.push(match lane["failed"].as_str() {
+                Some(reason) => format!("{verdict}; **failed: {reason}**"),
+                None => verdict.to_owned(),
+            });
         }
         rows.push(row);
     }
     let mut head = vec!["side", "per second", "lowest … highest", "rounds", "p50 µs", "p99 µs", "conflicts"];
     if judged {
-        head.push("ours ÷, oracle");
+        head.extend(["ours ÷", "oracle"]);
     }
     table(&head, &rows)
 }
@@ -270,8 +210,10 @@ fn loads(lanes: &[Value]) -> String {
         row.push(shown_number(&paced["waiting"]));
         row.extend(["p50_ms", "p99_ms", "p999_ms", "max_ms"].map(|field| shown_number(&latency[field])));
         for field in ["disk", "wal"] {
-            let [ours, origin] =
-                ["bytes_per_event", "origin_bytes_per_event"].map(|whose| shown_number(&lane[whose][field]));
+            let [ours, origin] = ["bytes_per_event", "origin_bytes_per_event"].map(|whose| {
+                let left_out = lane[whose]["left_out"].as_str().filter(|_| field == "disk");
+                left_out.map_or_else(|| shown_number(&lane[whose][field]), str::to_owned)
+            });
             row.push(if origin.is_empty() { ours } else { format!("{ours} ({origin})") });
         }
         rows.push(row);
@@ -294,7 +236,8 @@ fn loads(lanes: &[Value]) -> String {
 
 fn drills(evidence: &Evidence) -> String {
     let mut rows = Vec::new();
-    for entry in evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill) {
+    let drills = evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill && entry.is_told());
+    for entry in drills {
         let values = entry.data["result"]["values"].as_object();
         let anomalies = values.and_then(|values| values.get("anomalies")).map_or_else(String::new, Value::to_string);
         let others = values.into_iter().flatten().filter(|(name, _)| *name != "anomalies");
@@ -302,9 +245,12 @@ fn drills(evidence: &Evidence) -> String {
         if let Some(reason) = entry.failure() {
             seen.push(format!("**{reason}**"));
         }
-        rows.push(vec![format!("`{}`: {}", entry.part.name, entry.part.title), anomalies, seen.join(", ")]);
+        let short = if entry.is_quick() { " (**short run**)" } else { "" };
+        let seed = entry.data["result"]["seed"].as_u64().map_or_else(String::new, |seed| seed.to_string());
+        let name = format!("`{}`: {}{short}", entry.part.name, entry.part.title);
+        rows.push(vec![name, anomalies, seen.join(", "), seed]);
     }
-    table(&["drill", "anomalies", "seen"], &rows)
+    table(&["drill", "anomalies", "seen", "seed"], &rows)
 }
 
 fn plain(value: &Value) -> String {

@@ -93,8 +93,9 @@ fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
     command.args(rest).current_dir(root).stdin(Stdio::null()).stdout(File::create(&out)?).stderr(File::create(&err)?);
     let ended = wait(command.spawn()?, Duration::from_secs(60 * part.limit_minutes(quick)), part.name)?;
     keep("seconds", json!(start.elapsed().as_secs()));
-    let result = result(root, part, &left, &fs::read_to_string(&out)?);
-    let complaint = last_words(&fs::read_to_string(&err).unwrap_or_default(), root);
+    let (said, complained) = (fs::read_to_string(&out)?, fs::read_to_string(&err).unwrap_or_default());
+    let result = result(root, part, &left, &said, &complained);
+    let complaint = last_words(&complained, root);
     let reason = match (ended, &result) {
         (Some(status), Ok(_)) if status.success() => None,
         (None, _) => Some(format!("not through after {} minutes", part.limit_minutes(quick))),
@@ -112,13 +113,18 @@ fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
 }
 
 /// What it has left: the file of a benchmark, the last line of a drill, and its time line.
-fn result(root: &Path, part: &Part, left: &str, output: &str) -> Result<Value, String> {
+fn result(root: &Path, part: &Part, left: &str, output: &str, errors: &str) -> Result<Value, String> {
     let read = || fs::read_to_string(root.join(left)).map_err(|_| "it has left nothing".to_owned());
     match part.kind {
         Kind::Compare => serde_json::from_str(&read()?).map_err(|error| format!("{left}: {error}")),
         Kind::Drill => {
-            let values = drill::values(output).ok_or("no last line with values")?;
+            let mut values = drill::values(output).ok_or("no last line with values")?;
+            // What it has chosen by is nothing that was seen.
+            values.remove("seed");
             let mut result = json!({ "values": values });
+            if let Some(seed) = drill::seed(output).or_else(|| drill::seed(errors)) {
+                result["seed"] = json!(seed);
+            }
             if part.has_timeline() {
                 let lines: Result<Vec<Value>, _> = read()?.lines().map(serde_json::from_str).collect();
                 result["timeline"] = Value::Array(lines.map_err(|error| format!("{left}: {error}"))?);
@@ -196,14 +202,19 @@ mod tests {
     fn what_has_left_nothing_is_no_result() {
         let root = std::env::temp_dir();
         let append = Part::named("append").unwrap();
-        assert!(result(&root, append, "no-such-file-of-evidence", "").is_err());
+        assert!(result(&root, append, "no-such-file-of-evidence", "", "").is_err());
         let drill = Part::named("drill-append").unwrap();
-        assert!(result(&root, drill, "", "drill append: 4 writers\n").is_err());
-        let told = result(&root, drill, "", "drill append: anomalies=0 appends=5\n").unwrap();
-        assert_eq!(told["values"]["appends"], 5);
+        assert!(result(&root, drill, "", "drill append: 4 writers\n", "").is_err());
+        let told = result(&root, drill, "", "drill append: anomalies=0 appends=5\n", "").unwrap();
+        assert_eq!(told, json!({"values": {"anomalies": 0, "appends": 5}}));
+        let told = result(&root, drill, "", "drill append: anomalies=0 seed=7\n", "").unwrap();
+        assert_eq!(told, json!({"values": {"anomalies": 0}, "seed": 7}));
+        let told =
+            result(&root, drill, "", "drill append: anomalies=0\n", "drill append: 4 writers, seed=8\n").unwrap();
+        assert_eq!(told["seed"], 8);
         // Its time line is missing.
         let failover = Part::named("drill-failover").unwrap();
-        assert!(result(&root, failover, "no-such-file-of-evidence", "drill failover: anomalies=0\n").is_err());
+        assert!(result(&root, failover, "no-such-file-of-evidence", "drill failover: anomalies=0\n", "").is_err());
     }
 
     #[test]

@@ -12,6 +12,8 @@ const TOP: f64 = 60.0;
 const BOTTOM: f64 = 60.0;
 const LEGEND_LINE: f64 = 20.0;
 const LEGENDS_A_LINE: usize = 2;
+/// In characters, of which a line has room for two.
+const LEGEND_LENGTH: usize = 46;
 
 /// Told apart by those who see colours otherwise, too (Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a", "#b2a800"];
@@ -27,6 +29,8 @@ pub(crate) struct Series {
     pub(crate) points: Vec<(f64, f64)>,
     /// Filled down to zero, or to the one before it: their values are those of sums.
     pub(crate) filled: bool,
+    /// Of something that is not to be taken for one of the others.
+    pub(crate) dashed: bool,
 }
 
 /// What happened at a moment: an upright line with a number, and below what it means.
@@ -53,7 +57,7 @@ impl Plot {
         let all = || self.series.iter().flat_map(|series| &series.points);
         let x = Axis::over(self.x_scale, all().map(|(x, _)| *x))?;
         let y = Axis::over(self.y_scale, all().map(|(_, y)| *y))?;
-        let lines = self.series.len().div_ceil(LEGENDS_A_LINE) + self.marks.len().div_ceil(LEGENDS_A_LINE);
+        let lines = self.series.len().div_ceil(self.series_a_line()) + self.marks.len().div_ceil(LEGENDS_A_LINE);
         let height = HEIGHT + LEGEND_LINE * lines as f64;
         let right = WIDTH - RIGHT;
         let bottom = HEIGHT - BOTTOM;
@@ -119,7 +123,8 @@ impl Plot {
             }
             let _ = writeln!(
                 out,
-                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" points=\"{}\"/>",
+                "<polyline fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\"{} points=\"{}\"/>",
+                if series.dashed { " stroke-dasharray=\"6 4\"" } else { "" },
                 list.join(" ")
             );
             if places.len() <= 20 {
@@ -130,17 +135,23 @@ impl Plot {
         }
     }
 
+    /// Two names beside each other, if they have the room.
+    fn series_a_line(&self) -> usize {
+        let has_room = self.series.iter().all(|series| series.name.chars().count() <= LEGEND_LENGTH);
+        if has_room { LEGENDS_A_LINE } else { 1 }
+    }
+
     fn draw_legend(&self, out: &mut String) {
-        let column = (WIDTH - LEFT - RIGHT) / LEGENDS_A_LINE as f64;
+        let (column, a_line) = ((WIDTH - LEFT - RIGHT) / LEGENDS_A_LINE as f64, self.series_a_line());
         for (number, series) in self.series.iter().enumerate() {
-            let x = LEFT + column * (number % LEGENDS_A_LINE) as f64;
-            let y = HEIGHT + LEGEND_LINE * (number / LEGENDS_A_LINE) as f64;
+            let x = LEFT + column * (number % a_line) as f64;
+            let y = HEIGHT + LEGEND_LINE * (number / a_line) as f64;
             let colour = COLOURS[number % COLOURS.len()];
             let _ =
                 writeln!(out, "<rect fill=\"{colour}\" x=\"{x:.1}\" y=\"{:.1}\" width=\"12\" height=\"12\"/>", y - 4.0);
             text(out, "start", x + 18.0, y + 7.0, &series.name);
         }
-        let below = HEIGHT + LEGEND_LINE * self.series.len().div_ceil(LEGENDS_A_LINE) as f64;
+        let below = HEIGHT + LEGEND_LINE * self.series.len().div_ceil(a_line) as f64;
         // Down the first column, then down the next: they are in the order of time.
         let rows = self.marks.len().div_ceil(LEGENDS_A_LINE).max(1);
         for (number, mark) in self.marks.iter().enumerate() {
@@ -174,7 +185,7 @@ mod tests {
     }
 
     fn series(name: &str, filled: bool, points: &[(f64, f64)]) -> Series {
-        Series { name: name.to_owned(), points: points.to_vec(), filled }
+        Series { name: name.to_owned(), points: points.to_vec(), filled, dashed: false }
     }
 
     #[test]
@@ -207,6 +218,22 @@ mod tests {
         let svg = plot.svg().unwrap();
         assert!(svg.contains("x1=\"408.0\" y1=\"60\" x2=\"408.0\""), "{svg}");
         assert!(svg.contains(">1</text>") && svg.contains(">1: one is killed (50.0)</text>"), "{svg}");
+    }
+
+    #[test]
+    fn what_is_dashed_is_not_taken_for_the_others() {
+        let one = |dashed| Series { dashed, ..series("ours", false, &[(0.0, 1.0), (1.0, 2.0)]) };
+        let dashes = |all: Vec<Series>| plot(all).svg().unwrap().matches("stroke-dasharray=\"6 4\"").count();
+        assert_eq!((dashes(vec![one(false)]), dashes(vec![one(false), one(true)])), (0, 1));
+    }
+
+    #[test]
+    fn long_names_have_lines_of_their_own() {
+        let height = |name: &str| {
+            let all = ["a", name].map(|name| series(name, false, &[(0.0, 1.0), (1.0, 2.0)]));
+            plot(all.into()).svg().unwrap().split_once("viewBox=\"0 0 760 ").unwrap().1[..3].to_owned()
+        };
+        assert_eq!((height("b").as_str(), height(&"b".repeat(50)).as_str()), ("456", "476"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::{
     latencies::Latencies,
     options::Shape,
-    space::{Bytes, Growth, PerEvent},
+    space::{Bytes, Growth, PerEvent, Point, Rows},
     workers::{Round, Workers},
 };
 use crate::{
@@ -61,16 +61,28 @@ impl Site {
         Ok(Bytes { table: number(0)?, indexes: number(1)?, wal: number(2)? })
     }
 
+    /// Rows behind a position. What each takes at least: its columns as they are stored, its header, and its place in the page.
+    async fn rows(&self, table: Table, after: i64) -> Outcome<Rows> {
+        let each = "SELECT string_agg(format('coalesce(pg_column_size(%I), 0)', attname), ' + ') FROM pg_attribute \
+                    WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
+        let each: String = self.control.query_one(each, &[&table.name]).await?.get(0);
+        let sql = format!(
+            "SELECT count(*), coalesce(sum(28 + {each}), 0)::int8 FROM {} WHERE {} > $1",
+            table.name, table.position
+        );
+        let row = self.control.query_one(&sql, &[&after]).await?;
+        Ok(Rows { events: u64::try_from(row.get::<_, i64>(0))?, least: u64::try_from(row.get::<_, i64>(1))? })
+    }
+
     /// The whole of a table.
     async fn whole(&self, table: Table) -> Outcome<Option<PerEvent>> {
-        let events: i64 = self.control.query_one(&format!("SELECT count(*) FROM {}", table.name), &[]).await?.get(0);
         let mut whole = Growth::default();
-        whole.add(Bytes::default(), Bytes { wal: 0, ..self.bytes(table).await? }, u64::try_from(events)?);
+        whole.add(Bytes::default(), Bytes { wal: 0, ..self.bytes(table).await? }, self.rows(table, -1).await?);
         Ok(whole.per_event())
     }
 
-    async fn head(&self) -> Outcome<i64> {
-        let sql = format!("SELECT coalesce(max({}), 0) FROM {}", LOG.position, LOG.name);
+    async fn head(&self, table: Table) -> Outcome<i64> {
+        let sql = format!("SELECT coalesce(max({}), 0) FROM {}", table.position, table.name);
         Ok(self.control.query_one(&sql, &[]).await?.get(0))
     }
 }
@@ -110,13 +122,12 @@ impl<'a> Lane<'a> {
     pub(crate) async fn round(&mut self, span: Duration, rate: Option<f64>, counts: bool) -> Outcome {
         self.site.control.batch_execute("CHECKPOINT").await?;
         self.workers.begin().await?;
-        let (head, before) = (self.site.head().await?, self.site.bytes(LOG).await?);
+        let (head, before) = (self.site.head(LOG).await?, self.site.bytes(LOG).await?);
         let round = self.workers.run(span, rate).await?;
         let after = self.site.bytes(LOG).await?;
-        let sql = format!("SELECT count(*) FROM {} WHERE {} > $1", LOG.name, LOG.position);
-        let there: i64 = self.site.control.query_one(&sql, &[&head]).await?.get(0);
-        if u64::try_from(there)? != round.done {
-            let done = round.done;
+        let rows = self.site.rows(LOG, head).await?;
+        if rows.events != round.done {
+            let (done, there) = (round.done, rows.events);
             return Err(format!("{}: {done} appends were acknowledged, and {there} rows are there", self.label).into());
         }
         if round.done == 0 {
@@ -124,10 +135,10 @@ impl<'a> Lane<'a> {
         }
         if counts {
             self.keep(&round, rate)?;
-            self.growth.add(before, after, round.done);
+            self.growth.add(before, after, rows);
         }
         if self.site.has_origin {
-            self.fill_origin(head, round.done, counts).await?;
+            self.fill_origin(head, counts).await?;
         }
         Ok(())
     }
@@ -150,17 +161,17 @@ impl<'a> Lane<'a> {
     }
 
     /// The same events in the origin's table, one by one, each committed by itself.
-    async fn fill_origin(&mut self, head: i64, events: u64, counts: bool) -> Outcome {
+    async fn fill_origin(&mut self, head: i64, counts: bool) -> Outcome {
         let control = &self.site.control;
         control.batch_execute("CHECKPOINT").await?;
-        let before = self.site.bytes(ORIGIN).await?;
+        let (old, before) = (self.site.head(ORIGIN).await?, self.site.bytes(ORIGIN).await?);
         // A block takes no arguments.
         let fill = include_str!("../sql/fill_origin.sql").replace("{after}", &head.to_string());
         control.batch_execute("SET synchronous_commit = off").await?;
         control.batch_execute(&fill).await?;
         control.batch_execute("RESET synchronous_commit").await?;
         if counts {
-            self.origin.add(before, self.site.bytes(ORIGIN).await?, events);
+            self.origin.add(before, self.site.bytes(ORIGIN).await?, self.site.rows(ORIGIN, old).await?);
         }
         Ok(())
     }
@@ -181,6 +192,11 @@ impl<'a> Lane<'a> {
 
     pub(crate) fn origin(&self) -> Option<PerEvent> {
         self.origin.per_event()
+    }
+
+    /// Beside the origin's table, if that is there. The label says of what it is a point.
+    pub(crate) fn point(&self, of: &str) -> Option<Point> {
+        Some(Point { label: format!("{of} {}", self.label), ours: self.growth()?, origin: self.origin()? })
     }
 
     /// Of the whole log and the origin's whole table.
@@ -206,8 +222,8 @@ impl<'a> Lane<'a> {
                 "rate": digits(paced.rate), "per_second": rates(&paced.per_second), "waiting": paced.waiting,
                 "latency": latency(&paced.latencies),
             })),
-            "bytes_per_event": self.growth().map(bytes),
-            "origin_bytes_per_event": self.origin().map(bytes),
+            "bytes_per_event": self.growth().map(PerEvent::json),
+            "origin_bytes_per_event": self.origin().map(PerEvent::json),
         })
     }
 }
@@ -217,10 +233,4 @@ fn latency(of: &Latencies) -> Value {
         "count": of.count(), "p50_ms": digits(of.millis(0.5)), "p99_ms": digits(of.millis(0.99)),
         "p999_ms": digits(of.millis(0.999)), "max_ms": digits(of.longest_millis()),
     })
-}
-
-/// As the files have it.
-pub(crate) fn bytes(each: PerEvent) -> Value {
-    let PerEvent { table, indexes, wal } = each;
-    json!({ "table": digits(table), "indexes": digits(indexes), "disk": digits(each.disk()), "wal": digits(wal) })
 }

@@ -24,10 +24,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use self::{lane::bytes, space::PerEvent};
+use self::space::{PerEvent, worst};
 pub(crate) use self::{
     lane::{Lane, Site},
     options::{Options, Shape},
+    space::Point,
     workers::work,
 };
 use crate::{
@@ -75,7 +76,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     print_points("load", std::slice::from_ref(&lane));
     let wholes = lane.wholes().await?;
     print_wholes(wholes);
-    let [whole, origin] = wholes.map(|each| each.map(bytes));
+    let [whole, origin] = wholes.map(|each| each.map(PerEvent::json));
     report.table(json!({
         "title": "load", "cache": site.cache().await?, "replicas": options.replicas, "lanes": [lane.json()],
         "whole_bytes_per_event": whole, "whole_origin_bytes_per_event": origin,
@@ -88,7 +89,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         report.figure(name, lane.latencies().millis(quantile), "from an arrival to its answer");
     }
     report.figure("waiting", waiting as f64, "had arrived and were not begun at the end");
-    figures_of_space(&mut report, lane.growth(), lane.origin());
+    figures_of_space(&mut report, &lane);
     report.print(args, FIGURES)
 }
 
@@ -102,14 +103,29 @@ async fn saved(args: &Args) -> Outcome<(std::path::PathBuf, Database)> {
     Ok((fixture::saved(args, "compare", &databases).await?, databases[0]))
 }
 
-fn figures_of_space(report: &mut Report, ours: Option<PerEvent>, origin: Option<PerEvent>) {
-    let Some(ours) = ours else { return };
-    report.figure("disk_bytes", ours.disk(), "bytes of table and indexes for each event of the run");
+fn figures_of_space(report: &mut Report, lane: &Lane<'_>) {
+    let Some(ours) = lane.growth() else { return };
+    let told = |value: f64| if ours.fault().is_some() { f64::NAN } else { value };
+    let why = ours.fault().map_or_else(String::new, |fault| format!(": {fault}"));
+    report.figure(
+        "disk_bytes",
+        told(ours.disk()),
+        format!("bytes of table and indexes for each event of the run{why}"),
+    );
     report.figure("wal_bytes", ours.wal, "… of the write-ahead log");
-    if let Some(origin) = origin {
-        let same = "÷ of the origin's table with its four indexes, for the same events";
-        report.figure("disk_vs_origin", ours.disk() / origin.disk(), format!("bytes on disk {same}"));
-        report.figure("wal_vs_origin", ours.wal / origin.wal, format!("bytes of the write-ahead log {same}"));
+    if let Some(point) = lane.point("the") {
+        report_worst(report, &[point]);
+    }
+}
+
+/// `disk_vs_origin` and `wal_vs_origin`.
+pub(crate) fn report_worst(report: &mut Report, points: &[Point]) {
+    let [disk, wal] = worst(points);
+    let same = "for each event ÷ of the origin's table with its four indexes, for the same events";
+    for (name, what, figure) in
+        [("disk_vs_origin", "bytes on disk", disk), ("wal_vs_origin", "bytes of the write-ahead log", wal)]
+    {
+        report.incomplete_figure(name, figure.value, format!("{what} {same}: {}", figure.of), figure.incomplete);
     }
 }
 

@@ -207,24 +207,92 @@ mod payload {
 }
 
 mod space {
-    use crate::space::{Bytes, Growth};
+    use crate::space::{Bytes, ENOUGH, Growth, OLD_ROOM, Point, Rows, TOO_SHORT, worst};
+
+    fn at(table: u64, indexes: u64, wal: u64) -> Bytes {
+        Bytes { table, indexes, wal }
+    }
+
+    /// Of so many rows of 100 bytes that have grown table, indexes and log by this much each.
+    fn growth(events: u64, [table, indexes, wal]: [u64; 3]) -> Growth {
+        let mut growth = Growth::default();
+        growth.add(Bytes::default(), at(table * events, indexes * events, wal * events), rows(events));
+        growth
+    }
+
+    fn rows(events: u64) -> Rows {
+        Rows { events, least: 100 * events }
+    }
+
+    fn point(label: &str, ours: Growth, origin: Growth) -> Point {
+        let (ours, origin) = (ours.per_event().unwrap(), origin.per_event().unwrap());
+        Point { label: label.to_owned(), ours, origin }
+    }
 
     #[test]
     fn bytes_are_counted_for_each_event_over_all_rounds() {
         let mut growth = Growth::default();
-        let at = |table, indexes, wal| Bytes { table, indexes, wal };
-        growth.add(at(8_192, 16_384, 1_000), at(24_576, 24_576, 51_000), 50);
+        growth.add(at(8_192, 16_384, 1_000), at(24_576, 24_576, 51_000), rows(50));
         // Whatever is done between two rounds is nobody's.
-        growth.add(at(81_920, 81_920, 900_000), at(98_304, 81_920, 910_000), 150);
+        growth.add(at(81_920, 81_920, 900_000), at(98_304, 81_920, 910_000), rows(150));
         let each = growth.per_event().unwrap();
         assert_eq!(
-            [each.table, each.indexes, each.wal, each.disk()].map(f64::to_bits),
-            [32_768.0 / 200.0, 8_192.0 / 200.0, 300.0, 40_960.0 / 200.0].map(f64::to_bits)
+            [each.table, each.indexes, each.wal, each.disk(), each.least].map(f64::to_bits),
+            [32_768.0 / 200.0, 8_192.0 / 200.0, 300.0, 40_960.0 / 200.0, 100.0].map(f64::to_bits)
         );
     }
 
     #[test]
     fn nothing_has_no_size() {
         assert!(Growth::default().per_event().is_none());
+    }
+
+    #[test]
+    fn of_few_events_nothing_is_told() {
+        let few = growth(ENOUGH - 1, [120, 50, 10]).per_event().unwrap();
+        assert_eq!((few.fault(), few.json()["left_out"].as_str()), (Some(TOO_SHORT), Some(TOO_SHORT)));
+        let enough = growth(ENOUGH, [120, 50, 10]).per_event().unwrap();
+        assert_eq!((enough.fault(), enough.json()["left_out"].as_str()), (None, None));
+    }
+
+    #[test]
+    fn who_finds_room_in_old_pages_is_not_small() {
+        let found = growth(5000, [99, 50, 10]).per_event().unwrap();
+        assert_eq!(found.fault(), Some(OLD_ROOM));
+        assert!(growth(5000, [100, 0, 10]).per_event().unwrap().fault().is_none());
+    }
+
+    #[test]
+    fn the_figure_is_of_the_load_where_it_is_the_most() {
+        let origin = || growth(5000, [110, 90, 100]);
+        let [disk, wal] = worst(&[
+            point("writers 1", growth(5000, [110, 30, 300]), origin()),
+            point("rate 10", growth(5000, [150, 100, 200]), origin()),
+            point("payload 200", growth(5000, [20, 50, 500]), origin()),
+            point("payload 300", growth(5000, [150, 50, 100]), growth(5000, [1, 1, 100])),
+        ]);
+        assert_eq!(
+            (disk.value.to_bits(), disk.of.as_str()),
+            (
+                1.25_f64.to_bits(),
+                "the most of 2 loads, at rate 10; not counted: payload 200: went into room in pages that were there, \
+                 payload 300: went into room in pages that were there"
+            )
+        );
+        assert_eq!(disk.incomplete, None);
+        // Whoever finds room writes it to the log all the same.
+        assert_eq!((wal.value.to_bits(), wal.of.as_str()), (5.0_f64.to_bits(), "the most of 4 loads, at payload 200"));
+    }
+
+    #[test]
+    fn what_was_too_short_leaves_the_figure_open() {
+        let origin = || growth(5000, [110, 90, 100]);
+        let short = || point("payload 65536", growth(10, [120, 300, 100]), origin());
+        let [disk, wal] = worst(&[point("writers 1", growth(5000, [110, 30, 100]), origin()), short()]);
+        assert_eq!(disk.value.to_bits(), 0.7_f64.to_bits());
+        assert_eq!(disk.incomplete.as_deref(), Some("payload 65536: too short to tell"));
+        assert_eq!(wal.incomplete, disk.incomplete);
+        let [disk, _] = worst(&[short()]);
+        assert!(disk.value.is_nan() && disk.of == TOO_SHORT && disk.incomplete.is_some());
     }
 }

@@ -90,6 +90,11 @@ pub(super) fn folder() -> PathBuf {
 }
 
 impl Peer {
+    /// Whether it is known to let pass what it should refuse, whatever the oracle sees of it in a run.
+    pub(super) fn is_unsafe(&self) -> bool {
+        self.note.starts_with("UNSAFE")
+    }
+
     pub(super) fn on_postgres(&self) -> bool {
         !matches!(self.program, Program::WithServer)
     }

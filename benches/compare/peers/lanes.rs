@@ -20,13 +20,23 @@ pub(super) struct Lane {
     process: Process,
     _server: Option<Server>,
     /// Why it takes part no more.
-    pub(super) out: Option<String>,
+    pub(super) out: Option<Failed>,
+    /// What it is about: the title of the row.
+    at: String,
     /// Of this row.
     pub(super) samples: Vec<Sample>,
     pub(super) acknowledged: Vec<(u64, u64)>,
-    pub(super) row_verdict: Verdict,
+    /// None until it is judged.
+    pub(super) row_verdict: Option<Verdict>,
     /// Of all rows.
     pub(super) verdict: Verdict,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Failed {
+    /// In which row, or at what before the first.
+    pub(super) at: String,
+    pub(super) reason: String,
 }
 
 /// UmaDB's. When dropped it is killed, and its folder is gone.
@@ -77,7 +87,8 @@ impl Lane {
 
     fn new(peer: Option<&'static Peer>, process: Process, server: Option<Server>) -> Self {
         let (samples, acknowledged, verdict) = (Vec::new(), Vec::new(), Verdict::default());
-        Self { peer, process, _server: server, out: None, samples, acknowledged, row_verdict: verdict, verdict }
+        let at = "finding the events".to_owned();
+        Self { peer, process, _server: server, out: None, at, samples, acknowledged, row_verdict: None, verdict }
     }
 
     pub(super) fn title(&self) -> String {
@@ -89,7 +100,9 @@ impl Lane {
         self.process.ask(&Order::Look(books.to_vec())).await
     }
 
-    pub(super) async fn begin(&mut self, row: &Row) {
+    pub(super) async fn begin(&mut self, title: &str, row: &Row) {
+        title.clone_into(&mut self.at);
+        self.row_verdict = None;
         self.samples.clear();
         self.acknowledged.clear();
         let begun = self.process.ask::<()>(&Order::Begin(row.clone())).await;
@@ -126,13 +139,23 @@ impl Lane {
         match outcome {
             Ok(value) => Some(value),
             Err(error) => {
-                let reason = super::chain(&*error);
-                eprintln!("\nLEFT OUT from here on: {}: {reason}\n", self.title());
-                self.out = Some(reason);
-                self.process.stop();
+                self.fail(super::chain(&*error));
                 None
             }
         }
+    }
+
+    pub(super) fn fail(&mut self, reason: String) {
+        let failed = Failed { at: self.at.clone(), reason };
+        eprintln!("\nLEFT OUT from here on: {}: {}\n", self.title(), failed.shown());
+        self.out = Some(failed);
+        self.process.stop();
+    }
+}
+
+impl Failed {
+    pub(super) fn shown(&self) -> String {
+        format!("failed at: {}: {}", self.at, self.reason)
     }
 }
 

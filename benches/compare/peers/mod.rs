@@ -10,6 +10,7 @@
 //! | `process`, `lanes` | the bench's end of such a process; one store of a run |
 //! | `rows` | what is measured |
 //! | `oracle` | whether a store has kept what it promised |
+//! | `ratios` | the last figures, and what is missing of them |
 //! | `table` | what is printed |
 
 mod build;
@@ -19,6 +20,7 @@ mod lanes;
 mod oracle;
 mod ours;
 mod process;
+mod ratios;
 mod rows;
 mod table;
 
@@ -70,7 +72,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     server::print_facts(args, &cluster, &control, &mut report).await?;
 
     let mut lanes = vec![Lane::ours(&url).await?];
-    let mut missing = Vec::new();
+    let mut missing: Vec<(&Peer, String)> = Vec::new();
     for peer in &wanted {
         eprintln!("starting and filling {} …", peer.name);
         match Lane::start(args, &url, &control, &built, peer).await {
@@ -79,7 +81,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
                 let reason = chain(&*error);
                 eprintln!("\nLEFT OUT: {}: {reason}\n", peer.with_version());
                 report.left_out(peer.name, &reason);
-                missing.push((peer.with_version(), reason));
+                missing.push((peer, reason));
             }
         }
     }
@@ -95,15 +97,17 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         rows::take_turns(&planned, &mut lanes, &control).await?;
         results.add(&planned, &lanes, &mut report);
         if let Some(lane) = lanes.first()
-            && let Some(reason) = &lane.out
+            && let Some(failed) = &lane.out
         {
-            return Err(format!("without Mainstem there is nothing to compare: {reason}").into());
+            // What was measured until then is kept.
+            report.save(args)?;
+            return Err(format!("without Mainstem there is nothing to compare: {}", failed.shown()).into());
         }
     }
     if args.quick {
         println!("\nscale={}", args.events);
     }
-    results.print(&lanes, &missing, wanted.iter().filter(|peer| peer.on_postgres()).count(), &mut report);
+    results.print(&lanes, &missing, &mut report);
     report.save(args)?;
     match lanes.first() {
         Some(ours) if !ours.verdict.is_clean() => Err(format!("Mainstem is not exact: {:?}", ours.verdict).into()),
@@ -118,12 +122,9 @@ async fn agree(lanes: &mut [Lane], books: &[String]) -> Outcome {
         match (lane.look(books).await, expected) {
             (Ok(found), None) => expected = Some(found),
             (Ok(found), Some(expected)) if found == expected => (),
-            (Ok(found), Some(expected)) => lane.out = Some(format!("it finds {found:?}, and Mainstem {expected:?}")),
+            (Ok(found), Some(expected)) => lane.fail(format!("it finds {found:?}, and Mainstem {expected:?}")),
             (Err(error), None) => return Err(error),
-            (Err(error), Some(_)) => lane.out = Some(chain(&*error)),
-        }
-        if let Some(reason) = &lane.out {
-            eprintln!("\nLEFT OUT: {}: {reason}\n", lane.title());
+            (Err(error), Some(_)) => lane.fail(chain(&*error)),
         }
     }
     if let Some((all, some)) = expected {

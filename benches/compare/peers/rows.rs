@@ -6,6 +6,7 @@ use super::{
     driver::{Kind, Row},
     lanes::Lane,
     oracle,
+    ratios::Counts,
 };
 use crate::{
     args::Args,
@@ -24,13 +25,6 @@ pub(super) struct Planned {
     pub(super) counts: Counts,
     rounds: usize,
     span: Duration,
-}
-
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Counts {
-    Nowhere,
-    ForAll,
-    ForUmaDb,
 }
 
 /// The rows in their order. Reads come first, while all have the same events.
@@ -62,7 +56,7 @@ pub(super) fn plan(args: &Args, books: &[String]) -> Vec<Planned> {
 /// One round that does not count, then those that do; another begins each time. Then the oracle.
 pub(super) async fn take_turns(planned: &Planned, lanes: &mut [Lane], control: &Control) -> crate::Outcome {
     for lane in lanes.iter_mut().filter(|lane| lane.out.is_none()) {
-        lane.begin(&planned.row).await;
+        lane.begin(&planned.title, &planned.row).await;
     }
     control.batch_execute("CHECKPOINT").await?;
     let mut progress = Progress::new(&planned.title, ((planned.rounds + 1) * lanes.len()) as u64);
@@ -82,7 +76,7 @@ pub(super) async fn take_turns(planned: &Planned, lanes: &mut [Lane], control: &
     for lane in lanes.iter_mut().filter(|lane| lane.out.is_none()) {
         let Some(written) = lane.end().await else { continue };
         let verdict = oracle::judge(&lane.acknowledged, &written, planned.row.events);
-        lane.row_verdict = verdict;
+        lane.row_verdict = Some(verdict);
         lane.verdict.add(verdict);
     }
     Ok(())

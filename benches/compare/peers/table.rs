@@ -3,54 +3,56 @@
 use serde_json::{Value, json};
 
 use super::{
+    cast::Peer,
     lanes::Lane,
-    rows::{Counts, Planned},
+    oracle::Verdict,
+    ratios::{Counts, Ratios, Worst},
+    rows::Planned,
 };
 use crate::{
     report::{Report, digits, figures_of, number},
     rounds::median,
     side::Sample,
+    stats::{highest, lowest},
 };
 
 /// All rows that are through.
 #[derive(Default)]
 pub(super) struct Results {
-    ratios: Vec<Ratio>,
-}
-
-struct Ratio {
-    peer: &'static str,
-    counts: Counts,
-    value: f64,
+    ratios: Ratios,
 }
 
 impl Results {
-    /// Prints a row, and keeps it.
+    /// Prints a row, and keeps it: of whoever fails in it, what was measured until then.
     pub(super) fn add(&mut self, planned: &Planned, lanes: &[Lane], report: &mut Report) {
         println!("\n{}", planned.title);
         println!(
             "  {:<46} {:>10} {:>19} {:>8} {:>8} {:>9} {:>7}  oracle",
             "store", "per second", "lowest … highest", "p50 µs", "p99 µs", "conflicts", "ours ÷"
         );
+        self.ratios.row(&planned.title, planned.counts);
         let ours = lanes.iter().find(|lane| lane.peer.is_none()).map(|lane| lane.samples.clone()).unwrap_or_default();
         let mut stores = Vec::new();
         for lane in lanes {
             let name = lane.peer.map_or("mainstem", |peer| peer.name);
-            if let Some(reason) = &lane.out {
-                println!("  {:<46} LEFT OUT: {reason}", lane.title());
-                stores.push(json!({ "name": name, "left_out": reason }));
+            let failed = lane.out.as_ref();
+            if let Some(failed) = failed
+                && (failed.at != planned.title || lane.samples.is_empty())
+            {
+                println!("  {:<46} LEFT OUT: {}", lane.title(), failed.shown());
+                stores.push(json!({ "name": name, "title": lane.title(), "left_out": failed.shown() }));
                 continue;
             }
             let each = |figure: &dyn Fn(&Sample) -> f64| lane.samples.iter().map(figure).collect::<Vec<_>>();
             let rates = each(&Sample::per_second);
-            let lowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
-            let highest = rates.iter().copied().fold(0.0, f64::max);
+            let (lowest, highest) = (lowest(rates.iter().copied()), highest(rates.iter().copied()));
+            let verdict = lane.row_verdict.map_or_else(|| "not judged".to_owned(), Verdict::shown);
             let (p50, p99) =
                 (median(each(&|sample| sample.percentile(50))), median(each(&|sample| sample.percentile(99))));
             let conflicts: u64 = lane.samples.iter().map(|sample| sample.conflicts).sum();
             let ratio = lane.peer.map(|_| planned.ratio(&ours, &lane.samples));
             if let (Some(peer), Some(value)) = (lane.peer, ratio) {
-                self.ratios.push(Ratio { peer: peer.name, counts: planned.counts, value });
+                self.ratios.add(peer.name, value);
             }
             println!(
                 "  {:<46} {:>10} {:>19} {:>8} {:>8} {conflicts:>9} {:>7}  {}",
@@ -60,19 +62,26 @@ impl Results {
                 number(p50),
                 number(p99),
                 ratio.map_or_else(String::new, number),
-                lane.row_verdict.shown(),
+                failed.map_or_else(|| verdict.clone(), |failed| failed.reason.clone()),
             );
             let mut row = figures_of(&lane.samples);
             row.extend([
                 ("name".to_owned(), json!(name)),
                 ("title".to_owned(), json!(lane.title())),
                 ("ours_by_theirs".to_owned(), ratio.map_or(Value::Null, digits)),
-                ("verdict".to_owned(), json!(lane.row_verdict.shown())),
-                ("conflicts_missed".to_owned(), json!(lane.row_verdict.missed)),
-                ("lost".to_owned(), json!(lane.row_verdict.lost)),
-                ("twice".to_owned(), json!(lane.row_verdict.twice)),
-                ("not_acknowledged".to_owned(), json!(lane.row_verdict.strangers)),
+                ("verdict".to_owned(), json!(verdict)),
             ]);
+            if let Some(peer) = lane.peer {
+                row.extend([("note".to_owned(), json!(peer.note)), ("unsafe".to_owned(), json!(peer.is_unsafe()))]);
+            }
+            if let Some(Verdict { missed, lost, twice, strangers }) = lane.row_verdict {
+                let faults =
+                    [("conflicts_missed", missed), ("lost", lost), ("twice", twice), ("not_acknowledged", strangers)];
+                row.extend(faults.map(|(name, count)| (name.to_owned(), json!(count))));
+            }
+            if let Some(failed) = failed {
+                row.insert("failed".to_owned(), json!(failed.reason));
+            }
             stores.push(Value::Object(row));
         }
         let row = &planned.row;
@@ -82,58 +91,51 @@ impl Results {
     }
 
     /// What came of each peer, and the last line, which is for programs.
-    pub(super) fn print(
-        &self,
-        lanes: &[Lane],
-        missing: &[(String, String)],
-        postgres_peers: usize,
-        report: &mut Report,
-    ) {
+    pub(super) fn print(&self, lanes: &[Lane], missing: &[(&Peer, String)], report: &mut Report) {
         println!();
-        for (title, reason) in missing {
-            println!("LEFT OUT: {title}: {reason}");
+        let (mut on_postgres, mut umadb) = (Vec::new(), Vec::new());
+        let mut within = 0;
+        for (peer, reason) in missing {
+            println!("LEFT OUT: {}: {reason}", peer.with_version());
+            let ratios = if peer.on_postgres() { &mut on_postgres } else { &mut umadb };
+            ratios.push(Worst::nothing_of(peer.name));
         }
-        let mut within = Vec::new();
-        let mut umadb = f64::NAN;
         for lane in lanes {
-            let came_of = match &lane.out {
-                Some(reason) => format!("LEFT OUT: {reason}"),
-                None => lane.verdict.shown(),
-            };
+            let mut came_of = lane.verdict.shown();
+            if let Some(failed) = &lane.out {
+                came_of = format!("LEFT OUT: {}; until then {came_of}", failed.shown());
+                report.left_out(lane.peer.map_or("mainstem", |peer| peer.name), &failed.shown());
+            }
             println!("{:<46} {came_of}", lane.title());
             let Some(peer) = lane.peer else { continue };
             println!("{:<46} {}", "", peer.note);
-            if lane.out.is_some() {
-                continue;
-            }
             if !peer.on_postgres() {
-                umadb = self.worst(peer.name, &[Counts::ForAll, Counts::ForUmaDb]);
+                umadb.push(self.ratios.worst(peer.name, &[Counts::ForAll, Counts::ForUmaDb]));
             } else if lane.verdict.is_clean() {
-                within.push(self.worst(peer.name, &[Counts::ForAll]));
+                within += usize::from(lane.out.is_none());
+                on_postgres.push(self.ratios.worst(peer.name, &[Counts::ForAll]));
             }
         }
-        let worst = within.iter().copied().fold(f64::NAN, f64::min);
+        let peers = missing.iter().map(|(peer, _)| *peer).chain(lanes.iter().filter_map(|lane| lane.peer));
+        let all = peers.filter(|peer| peer.on_postgres()).count();
+        let (worst, umadb) = (Worst::of(on_postgres), Worst::of(umadb));
         let made_of = format!(
-            "lowest ours ÷ theirs of guarded appends at 16 and 64 writers, among {} of {postgres_peers} stores on PostgreSQL \
-             that the oracle has found exact",
-            within.len()
+            "lowest ours ÷ theirs of guarded appends at 16 and 64 writers, among {within} of {all} stores on PostgreSQL \
+             that the oracle has found exact"
         );
-        report.figure("worst_postgres_peer_ratio", worst, made_of);
-        report.figure(
-            "umadb_ratio",
-            umadb,
-            "lowest ours ÷ UmaDB's of guarded appends at 16 and 64 writers, and of contended ones",
-        );
+        report.incomplete_figure("worst_postgres_peer_ratio", worst.value, made_of, worst.incomplete());
+        let made_of = "lowest ours ÷ UmaDB's of guarded appends at 16 and 64 writers, and of contended ones";
+        report.incomplete_figure("umadb_ratio", umadb.value, made_of, umadb.incomplete());
+        println!();
+        for (name, figure) in [("worst_postgres_peer_ratio", &worst), ("umadb_ratio", &umadb)] {
+            if let Some(incomplete) = figure.incomplete() {
+                println!("INCOMPLETE: {name}: {incomplete}");
+            }
+        }
         println!(
-            "\ncompare peers: worst_postgres_peer_ratio={} umadb_ratio={} postgres_peers_in={}/{postgres_peers}",
-            number(worst),
-            number(umadb),
-            within.len()
+            "\ncompare peers: worst_postgres_peer_ratio={} umadb_ratio={} postgres_peers_in={within}/{all}",
+            number(worst.value),
+            number(umadb.value),
         );
-    }
-
-    fn worst(&self, peer: &str, counts: &[Counts]) -> f64 {
-        let own = self.ratios.iter().filter(|ratio| ratio.peer == peer && counts.contains(&ratio.counts));
-        own.map(|ratio| ratio.value).fold(f64::NAN, f64::min)
     }
 }

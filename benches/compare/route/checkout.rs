@@ -11,6 +11,7 @@ use crate::{
     report::Report,
     rounds::{Control, Lane, Plan, median, paired, take_turns},
     side::{Sample, Step, Worker},
+    stats::highest,
 };
 
 /// Gets a connection and gives it back, a thousand times a step.
@@ -55,7 +56,7 @@ pub(super) async fn decision(args: &Args, cluster: &LocalCluster, report: &mut R
     let (strong, eventual) = (decide().await, with_eventual_consistency(decide()).await);
     let made_of =
         format!("ns of a decision, scope read included: strong {strong:.1}, eventual {eventual:.1}; the longer one");
-    report.figure(name, strong.max(eventual), made_of);
+    report.figure(name, highest([strong, eventual]), made_of);
     Ok(())
 }
 

@@ -33,11 +33,13 @@ fn page_of(data: &[(&str, Value)]) -> String {
 #[test]
 fn figures_are_told_with_their_aims() {
     let page = page_of(&[("append", append())]);
-    assert!(page.contains("| `tasks32_vs_insert` | 1.23 | ≥ 2 | **missed** | this ÷ that |"), "{page}");
+    assert!(page.contains("| `tasks32_vs_insert` | 1.23 | ≥ 2 | short run | this ÷ that |"), "{page}");
     assert!(page.contains("| `one_writer_vs_insert` | 2.00 |  |  | x |"), "{page}");
     assert!(page.contains("| INSERT | 200 | 100 … 300 | 3 | 412 | 999 | 0 |"), "{page}");
     assert!(
-        page.contains("| append | `cargo compare append --quick` | 1970-01-01 00:00 | 12 | 0.500 | through |"),
+        page.contains(
+            "| append | `cargo compare append --quick` | **short** | `abc` | 1970-01-01 00:00 | 12 | 0.500 | through |"
+        ),
         "{page}"
     );
 }
@@ -54,14 +56,24 @@ fn a_part_that_failed_is_named_at_the_top() {
 }
 
 #[test]
+fn what_a_part_has_left_that_failed_meets_no_aim() {
+    let mut data = append();
+    data["quick"] = json!(false);
+    data["result"]["figures"][0]["value"] = json!(9.0);
+    assert!(page_of(&[("append", data.clone())]).contains("| 9.00 | ≥ 2 | met |"));
+    data["status"] = json!("failed");
+    assert!(page_of(&[("append", data)]).contains("| 9.00 | ≥ 2 | **open** |"));
+}
+
+#[test]
 fn a_quick_run_is_called_one() {
     let page = page_of(&[("append", append())]);
-    assert!(page.contains(
-        "**For orientation only:** of short runs (`--quick`), which show that all of it works, are: append."
-    ));
+    assert!(page.contains("**Short runs, for orientation only.**"), "{page}");
     let mut full = append();
     full["quick"] = json!(false);
-    assert!(!page_of(&[("append", full)]).contains("For orientation only"));
+    let page = page_of(&[("append", full), ("query", json!({"status": "ok", "quick": true, "machine": {}}))]);
+    assert!(page.contains("**Short runs, for orientation only:** query."), "{page}");
+    assert!(page.contains("| `tasks32_vs_insert` | 1.23 | ≥ 2 | **missed** | this ÷ that |"), "{page}");
 }
 
 #[test]
@@ -79,9 +91,75 @@ fn loads_and_drills_are_told() {
         page.contains("| 16 | 5 000 | 2 500 | 2 499 | 3 | 1.50 | 9.00 | 20.0 | 21.0 | 900 (1 000) | 1 500 (1 400) |"),
         "{page}"
     );
-    assert!(page.contains("| `drill-append`: contended appends while things break | 0 | appends=77 |"), "{page}");
+    assert!(page.contains("| `drill-append`: contended appends while things break | 0 | appends=77 |  |"), "{page}");
     assert!(
         page.contains("![Guarded appends as fast as they go, in one process](throughput-over-writers.svg)"),
         "{page}"
     );
+}
+
+#[test]
+fn where_it_was_run_is_what_the_parts_say() {
+    let mut other = append();
+    other["machine"]["processor"] = json!("Other CPU");
+    let page = page_of(&[("append", append()), ("query", other)]);
+    let (top, _) = page.split_once("## Where").unwrap();
+    assert!(
+        top.contains("**2 kinds of machines**") && top.contains("Other CPU") && top.contains("of one commit (`abc`)"),
+        "{top}"
+    );
+    assert!(!top.contains("one kind"), "{top}");
+    assert!(page_of(&[("append", append())]).contains("Of one kind of machine (Some CPU, 2 processors"));
+}
+
+#[test]
+fn whoever_failed_keeps_its_rows() {
+    let lane = |name: &str, ratio: Value| {
+        json!({"name": name, "title": name.to_uppercase(), "per_second": [10.0, 30.0, 20.0], "p50_us": 5.0, "p99_us": 6.0,
+            "conflicts": 0, "verdict": "exact", "ours_by_theirs": ratio})
+    };
+    let mut late = lane("late", json!(2.5));
+    late["failed"] = json!("no answer");
+    late["verdict"] = json!("not judged");
+    let mut known = lane("known", Value::Null);
+    known["unsafe"] = json!(true);
+    known["note"] = json!("UNSAFE: no lock");
+    let left_out = json!({"name": "late", "title": "LATE", "left_out": "failed at: row 1: no answer"});
+    let figure = json!({"name": "worst_postgres_peer_ratio", "value": 6.0, "made_of": "x", "incomplete": "no ratio beside late in row 2"});
+    let peers = json!({"status": "ok", "quick": false, "result": {"figures": [figure, {"name": "umadb_ratio", "value": null}], "tables": [
+        {"title": "row 1", "lanes": [lane("mainstem", Value::Null), late, known]},
+        {"title": "row 2", "lanes": [lane("mainstem", Value::Null), left_out]},
+    ]}});
+    let page = page_of(&[("peers", peers)]);
+    for row in [
+        "| LATE | 20.0 | 10.0 … 30.0 | 3 | 5.00 | 6.00 | 0 | 2.50 | not judged; **failed: no answer** |",
+        "| LATE | left out: failed at: row 1: no answer |  |  |  |  |  |  |  |",
+        "| MAINSTEM | 20.0 | 10.0 … 30.0 | 3 | 5.00 | 6.00 | 0 |  | exact |",
+        // A ratio that is none is not left to be overlooked.
+        "| KNOWN (**unsafe**) | 20.0 | 10.0 … 30.0 | 3 | 5.00 | 6.00 | 0 | missing | exact |",
+        "| KNOWN | **unsafe** | exact | UNSAFE: no lock |",
+        "| `worst_postgres_peer_ratio` | 6.00 | ≥ 5 | **open** | x; **incomplete: no ratio beside late in row 2** |",
+        "| `umadb_ratio` | missing | ≥ 1 | **missing** |  |",
+    ] {
+        assert!(page.contains(row), "{row}\n{page}");
+    }
+}
+
+#[test]
+fn bytes_that_say_nothing_are_not_told() {
+    let lane = json!({"name": "200", "per_second": [5.0], "latency": {"p50_ms": 1.0},
+        "bytes_per_event": {"disk": 20.0, "wal": 500.0, "left_out": "too short to tell"}, "origin_bytes_per_event": {"disk": 800.0, "wal": 600.0}});
+    let scale = json!({"status": "ok", "result": {"tables": [{"title": "payload", "lanes": [lane]}]}});
+    let page = page_of(&[("scale", scale)]);
+    assert!(page.contains("| too short to tell (800) | 500 (600) |"), "{page}");
+}
+
+#[test]
+fn a_soak_and_seeds_are_told_where_they_are() {
+    let page = page_of(&[("append", append())]);
+    assert!(!page.contains("drill-soak"), "{page}");
+    let soak = json!({"status": "ok", "quick": true, "result": {"seed": 3, "values": {"anomalies": 0, "runs": 9}}});
+    let page = page_of(&[("drill-soak", soak)]);
+    let row = "| `drill-soak`: all drills by turns, two at a time (**short run**) | 0 | runs=9 | 3 |";
+    assert!(page.contains(row), "{page}");
 }

@@ -1,0 +1,74 @@
+//! The two last figures: the lowest ratio beside a store, and what is missing of it.
+//!
+//! A ratio that nobody has measured may be the lowest. So it is named instead of being passed over, and nobody can take the
+//! lowest of the others for the lowest of all.
+
+use crate::stats::lowest;
+
+/// Which of the two last figures the ratios of a row are part of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Counts {
+    Nowhere,
+    ForAll,
+    ForUmaDb,
+}
+
+/// Of all rows that have had their turns.
+#[derive(Debug, Default)]
+pub(crate) struct Ratios {
+    rows: Vec<(String, Counts)>,
+    all: Vec<(&'static str, usize, f64)>,
+}
+
+/// The lowest of what was measured, NaN if nothing was; and what was not.
+#[derive(Clone, Debug)]
+pub(crate) struct Worst {
+    pub(crate) value: f64,
+    pub(crate) lacks: Vec<String>,
+}
+
+impl Ratios {
+    /// The next row; its ratios come after it.
+    pub(crate) fn row(&mut self, title: &str, counts: Counts) {
+        self.rows.push((title.to_owned(), counts));
+    }
+
+    pub(crate) fn add(&mut self, store: &'static str, value: f64) {
+        self.all.push((store, self.rows.len(), value));
+    }
+
+    /// Beside one store, over the rows that count.
+    pub(crate) fn worst(&self, store: &str, counts: &[Counts]) -> Worst {
+        let (mut measured, mut lacks) = (Vec::new(), Vec::new());
+        for (number, (title, _)) in (1..).zip(&self.rows).filter(|(_, (_, of))| counts.contains(of)) {
+            let found = self.all.iter().find(|(of, row, _)| *of == store && *row == number);
+            match found.map(|(.., value)| *value).filter(|value| value.is_finite()) {
+                Some(value) => measured.push(value),
+                None => lacks.push(format!("{store} in {title}")),
+            }
+        }
+        Worst { value: lowest(measured), lacks }
+    }
+}
+
+impl Worst {
+    /// Of a store that has not even begun.
+    pub(crate) fn nothing_of(store: &str) -> Self {
+        Self { value: f64::NAN, lacks: vec![store.to_owned()] }
+    }
+
+    /// Of all of them.
+    pub(crate) fn of(all: impl IntoIterator<Item = Self>) -> Self {
+        let (mut measured, mut lacks) = (Vec::new(), Vec::new());
+        for one in all {
+            measured.extend(Some(one.value).filter(|value| value.is_finite()));
+            lacks.extend(one.lacks);
+        }
+        Self { value: lowest(measured), lacks }
+    }
+
+    /// Why the value may be too good; none if it is what it says.
+    pub(crate) fn incomplete(&self) -> Option<String> {
+        (!self.lacks.is_empty()).then(|| format!("no ratio beside {}", self.lacks.join(", ")))
+    }
+}
