@@ -289,6 +289,33 @@ impl NewEvent {
     }
 }
 
+/// The same event for another log: its id, tags, payload, metadata and the time at which it occurred. Position and recorded time are the log's.
+///
+/// ```
+/// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> mainstem::Result<()> {
+/// # let (from, to) = (MemoryEventStore::new(), MemoryEventStore::new());
+/// # from.append([NewEvent::new("BookLent", &7)?.with_tag("book:7")], AppendCondition::none()).await?;
+/// # let lent = mainstem::Filter::any_event();
+/// let events = from.query(&lent).await?;
+/// to.append(events.iter().map(NewEvent::from), AppendCondition::none()).await?;
+/// # let copied = to.query(&lent).await?;
+/// # assert_eq!((copied[0].id(), copied[0].occurred_at()), (events[0].id(), events[0].occurred_at()));
+/// # assert!(copied[0].has_tag("book:7") && copied[0].payload() == events[0].payload());
+/// # Ok(())
+/// # }
+/// ```
+impl From<&Event> for NewEvent {
+    fn from(event: &Event) -> Self {
+        Self::from_payload(event.event_type(), event.payload().clone())
+            .with_id(event.id())
+            .with_tags(event.tags())
+            .with_metadata_json(event.metadata().clone())
+            .with_occurred_at(event.occurred_at())
+    }
+}
+
 impl std::fmt::Display for NewEvent {
     /// Names the event in messages.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

@@ -297,3 +297,29 @@ async fn nobody_waits_for_a_projection_that_has_panicked() {
     assert!(error.kind() == ErrorKind::Closed && error.to_string().contains("panicked"), "{error}");
     assert_eq!(projections.progress()[0].state, ProjectionState::Failed);
 }
+
+#[tokio::test]
+async fn for_want_of_a_table_no_event_is_passed_over() {
+    let (_database, router, store) = store().await;
+    append(&store, &["A", "A"]).await;
+    let policy = PoisonPolicy::skip();
+    let start = || Projections::builder(&store).poison_policy(policy).with(Counter::new("gone")).unwrap().start();
+    let projections = start();
+    projections.caught_up(HANG, |_| ()).await.unwrap();
+    let client = router.client().await.unwrap();
+    client.batch_execute("ALTER TABLE gone RENAME TO elsewhere").await.unwrap();
+    let mark = append(&store, &["A"]).await;
+    let error = async {
+        loop {
+            if let Some(error) = projections.progress()[0].error.clone() {
+                break error;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let error = timeout(HANG, error).await.expect("it is told");
+    assert_eq!(error.sqlstate(), Some("42P01"), "{}", error.report());
+    client.batch_execute("ALTER TABLE elsewhere RENAME TO gone").await.unwrap();
+    projections.projected("gone", mark).timeout(HANG).await.unwrap();
+    assert_eq!((rows(&router, "gone").await, projections.progress()[0].skipped), (vec![1, 2, 3], 0));
+}

@@ -202,7 +202,13 @@ impl<M: ReadModel> Work<M> {
     }
 }
 
-/// Whether the database is the reason, and not the event: it was lost, or the transaction has met another one.
+/// Whether the database is the reason, and not the event: it was lost, the transaction has met another one, or any event would
+/// have met the same, for want of a table, a right or room.
 fn is_of_the_database(error: &Error) -> bool {
-    error.may_pass()
+    /// Of SQLSTATEs, their classes: invalid authorization, invalid catalog and schema name, syntax error or access rule violation,
+    /// insufficient resources, object not in prerequisite state, operator intervention, system error, configuration file error,
+    /// internal error.
+    const OF_ITSELF: [&str; 10] = ["28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"];
+    let class = error.sqlstate().and_then(|state| state.get(..2));
+    error.may_pass() || class.is_some_and(|class| OF_ITSELF.contains(&class))
 }
