@@ -116,6 +116,7 @@ pub(crate) use self::{
     route::Ask,
     rows::Rows,
     server_session::ServerSession,
+    transaction::NO_TRANSACTION,
     tried::Tried,
 };
 #[cfg(feature = "metrics")]

@@ -15,13 +15,13 @@ use super::{
 };
 use crate::{
     Error, ErrorKind, Event, PostgresEventStore, Result, Transaction,
+    router::NO_TRANSACTION,
     store::{CheckpointRequest, Skip},
     telemetry::Outcome,
 };
 
 /// Refused outside of a transaction. The checkpoint, which is a statement like others, would be saved there by itself.
 const INSIDE: &str = "SAVEPOINT mainstem_checkpoint";
-const NO_TRANSACTION: &str = "25P01";
 
 /// A transaction on the primary in which a batch is handled: whatever is written in it, and the checkpoint, are there together
 /// or not at all. It dereferences to the [`Transaction`] for your own statements.

@@ -219,8 +219,13 @@ impl Cluster {
         let Some((old, up_to)) = node.had() else { return };
         let is_new = node.role() == Role::Primary && node.timeline() > Some(old) && node.timeline() == self.newest;
         let is_known = self.held.iter().any(|(timeline, _)| *timeline == old);
-        if is_new && node.is_member() && !is_known && self.held.len() < HELD {
+        if is_new && node.is_member() && !is_known {
             self.held.push((old, up_to));
+            if self.held.len() > HELD {
+                // Tokens of the oldest one are the oldest tokens.
+                self.held.sort_unstable();
+                self.held.remove(0);
+            }
         }
     }
 

@@ -31,7 +31,7 @@ use crate::{
 const COMMIT: &str = "SAVEPOINT mainstem_commit; COMMIT";
 
 const FAILED_TRANSACTION: &str = "25P02";
-const NO_TRANSACTION: &str = "25P01";
+pub(crate) const NO_TRANSACTION: &str = "25P01";
 
 /// What one of two transactions is told that were in each other's way.
 const SERIALIZATION_FAILURE: &str = "40001";
