@@ -24,7 +24,9 @@
 mod access;
 mod alone;
 mod announce;
+mod answer;
 mod append;
+mod array;
 mod behind;
 mod builder;
 mod call;
@@ -36,6 +38,8 @@ mod failure;
 mod filter_sql;
 mod floor;
 mod group;
+#[cfg(any(test, feature = "testing"))]
+mod hostile;
 mod hot_key;
 mod index;
 mod judge;
@@ -68,7 +72,7 @@ pub(crate) use self::consumer::{
 };
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use self::wire::__column;
+pub use self::hostile::{__column, __row};
 pub use self::{
     access::Access,
     builder::PostgresEventStoreBuilder,
