@@ -2,17 +2,18 @@
 
 use mainstem::{
     AppendCondition, Consistency, Error, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router, Session,
-    testing::TestDatabase, with_session,
+    Start, Subscribe, testing::TestDatabase, with_session,
 };
 use serde_json::json;
 
-use super::{liar::Liar, until};
+use super::{liar::Liar, soon, until};
 use crate::support::{cluster, database, event};
 
 const TYPE: (&str, &str) = ("e.position, e.id, e.type,", "e.position, e.id, NULL::text,");
 const STREAM: (&str, &str) = ("e.stream, e.version", "NULL::text, 1::bigint");
 const FIRST_ROW: (&str, &str) = ("FROM head\nUNION ALL", "FROM head WHERE false\nUNION ALL");
 const FIRST_ID: (&str, &str) = ("SELECT e.position, e.id FROM", "SELECT e.position, NULL::uuid FROM");
+const BOUND: (&str, &str) = ("e.position <= $", "0::bigint <= $");
 const PLACE: (&str, &str) = ("ELSE pg_current_wal_flush_lsn()\n       END,", "ELSE NULL END,");
 
 async fn events(store: &PostgresEventStore) -> Vec<Result<usize, Error>> {
@@ -60,6 +61,25 @@ async fn who_leaves_out_what_an_answer_must_have_is_not_believed() {
         let exists = async { store.exists(&Filter::any_event()).await.unwrap() };
         let served = with_session(&session, exists).await;
         assert!(!served.token().is_empty() && !session.token().is_empty(), "{lies:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_answers_with_what_is_beyond_the_question_is_not_asked_for_ever() {
+    let database = database().await;
+    let liar = Liar::before(cluster().await.primary().port()).await;
+    let store = PostgresEventStore::new(&through(&liar, &database).await);
+    store.migrate().await.unwrap();
+    for n in 0..5 {
+        store.append([event("A", json!({"n": n}))], AppendCondition::none()).await.unwrap();
+    }
+    let third = store.query(&Filter::any_event()).await.unwrap()[2].recorded_at();
+    for (lies, fetched) in [(&[][..], 3), (&[BOUND], 5)] {
+        liar.tells(lies, None);
+        let store = PostgresEventStore::new(&through(&liar, &database).await);
+        let start = Start::RecordedFrom(third);
+        let page = soon(store.fetch(&Filter::any_event(), start).consistency(Consistency::Strong)).await.unwrap();
+        assert_eq!(page.events().len(), fetched, "{lies:?}");
     }
 }
 
