@@ -7,6 +7,11 @@ use crate::{Filter, NewEvent, filter::Subject};
 
 /// Whether the event matches. If it does, it has one of the filter's keys: hashed, as they are looked up here, and in full, as the log is
 /// asked for them. Otherwise a condition with this filter would let the event pass.
+///
+/// # Panics
+///
+/// When there is no such key.
+#[must_use]
 pub fn __guard(filter: &Filter, event: &NewEvent) -> bool {
     let is_match = filter.matches_subject(&Subject::from(event));
     if is_match {

@@ -1,8 +1,8 @@
 //! Answers that lack what they must have. (Those of the append procedure, of judgements and of consumers: the library's own tests.)
 
 use mainstem::{
-    AppendCondition, Consistency, Error, ErrorKind, EventStore, Filter, PostgresEventStore, Role, Router, Session,
-    Start, Subscribe, testing::TestDatabase, with_session,
+    AppendCondition, Consistency, Error, ErrorKind, EventStore, ExpectedVersion, Filter, PostgresEventStore, Role,
+    Router, Session, Start, Subscribe, testing::TestDatabase, with_session,
 };
 use serde_json::json;
 
@@ -12,6 +12,7 @@ use crate::support::{cluster, database, event};
 const TYPE: (&str, &str) = ("e.position, e.id, e.type,", "e.position, e.id, NULL::text,");
 const STREAM: (&str, &str) = ("e.stream, e.version", "NULL::text, 1::bigint");
 const FIRST_ROW: (&str, &str) = ("FROM head\nUNION ALL", "FROM head WHERE false\nUNION ALL");
+const FIRST_OF_STREAM: (&str, &str) = ("FROM last\nUNION ALL", "FROM last WHERE false\nUNION ALL");
 const FIRST_ID: (&str, &str) = ("SELECT e.position, e.id FROM", "SELECT e.position, NULL::uuid FROM");
 const BOUND: (&str, &str) = ("e.position <= $", "0::bigint <= $");
 const PLACE: (&str, &str) = ("ELSE pg_current_wal_flush_lsn()\n       END,", "ELSE NULL END,");
@@ -26,7 +27,9 @@ async fn events(store: &PostgresEventStore) -> Vec<Result<usize, Error>> {
         }
         Ok(read)
     };
-    vec![store.query(&all).await.map(|history| history.len()), stream.await]
+    let page = async { Ok(store.fetch(&all, Start::Beginning).await?.events().len()) };
+    let loaded = async { Ok(store.load_stream("s").await?.len()) };
+    vec![store.query(&all).await.map(|history| history.len()), stream.await, page.await, loaded.await]
 }
 
 /// Anew, since new lies end all connections.
@@ -40,16 +43,17 @@ async fn who_leaves_out_what_an_answer_must_have_is_not_believed() {
     let liar = Liar::before(cluster().await.primary().port()).await;
     let store = PostgresEventStore::new(&through(&liar, &database).await);
     store.migrate().await.unwrap();
-    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    let append = store.append([event("A", json!({}))], AppendCondition::none());
+    append.to_stream("s", ExpectedVersion::NoStream).await.unwrap();
     for outcome in events(&store).await {
         assert_eq!(outcome.unwrap(), 1);
     }
-    for lie in [TYPE, STREAM, FIRST_ROW] {
-        liar.tells(&[lie], None);
+    for lie in [&[TYPE][..], &[STREAM], &[FIRST_ROW, FIRST_OF_STREAM]] {
+        liar.tells(lie, None);
         let store = PostgresEventStore::new(&through(&liar, &database).await);
         for outcome in events(&store).await {
-            let error = outcome.expect_err(lie.1);
-            assert_eq!(error.kind(), ErrorKind::Schema, "{}: {}", lie.1, error.report());
+            let error = outcome.expect_err(lie[0].1);
+            assert_eq!(error.kind(), ErrorKind::Schema, "{lie:?}: {}", error.report());
         }
     }
 

@@ -57,6 +57,10 @@ pub(super) const SAVED: [Type; 3] = [Type::BOOL, Type::BOOL, Type::INT8];
 pub(super) const LOADED: [Type; 6] = [Type::INT8, Type::UUID, Type::BOOL, Type::TEXT, TIME, Type::INT8];
 
 /// The columns that the driver does not read: what is read is written as it was.
+///
+/// # Panics
+///
+/// When it is not.
 pub fn __column(bytes: &[u8]) {
     if let Ok(json) = JsonText::from_sql(&Type::JSONB, bytes) {
         assert_eq!(written(&json, &Type::JSONB), bytes);
@@ -77,6 +81,10 @@ pub fn __column(bytes: &[u8]) {
 
 /// A row: its first byte says of which statement, and the rest are its columns. In front of those of the append procedure is a byte
 /// that says what was sent.
+///
+/// # Panics
+///
+/// When something is read that the columns do not say.
 pub fn __row(bytes: &[u8]) {
     let Some((kind, columns)) = bytes.split_first() else { return };
     let row = |types| Raw::of_message(types, columns);

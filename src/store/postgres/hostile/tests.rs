@@ -2,13 +2,14 @@
 
 use std::time::SystemTime;
 
+use proptest::prelude::*;
 use serde_json::json;
 use tokio_postgres::types::{FromSql, PgLsn, ToSql, Type};
 use uuid::Uuid;
 
 use super::{
     Raw,
-    checks::{ANSWER, CLAIMED, JUDGEMENT, LOADED, MARK, PARTITION, PULSE, SKIPPED, of, row_of},
+    checks::{__column, __row, ANSWER, CLAIMED, JUDGEMENT, LOADED, MARK, PARTITION, PULSE, SKIPPED, of, row_of},
 };
 use crate::{
     Event, Mark, NewEvent, Payload,
@@ -70,7 +71,7 @@ fn an_array_has_no_more_elements_than_its_bytes_have_room_for() {
     // There is room for ten, and they are not there.
     array(1, 10, &[0xff, 0, 0, 0].repeat(10)).unwrap_err();
     for cut in 0..20 {
-        Array::<&str>::from_sql(&Type::TEXT_ARRAY, &vec![0, 0, 0, 1].repeat(5)[..cut]).unwrap_err();
+        Array::<&str>::from_sql(&Type::TEXT_ARRAY, &[0, 0, 0, 1].repeat(5)[..cut]).unwrap_err();
     }
     assert!(!<Array<&str> as FromSql>::accepts(&Type::TEXT));
 }
@@ -302,4 +303,16 @@ fn a_snapshot_that_is_held_has_a_state_and_a_mark() {
     }
     assert!(Loaded::read(&all().without([0, 1])).is_err());
     assert!(Loaded::read(&all().with(2, &false).without([3])).is_ok(), "the log does not hold its mark");
+}
+
+proptest! {
+    /// `tests/it/fuzz.rs` tries what is near to real ones.
+    #[test]
+    fn any_bytes_are_a_row_or_an_error(
+        kind in prop::sample::select(b"lajmpschvo".to_vec()),
+        bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(8)], 0..200),
+    ) {
+        __row(&[&[kind], &bytes[..]].concat());
+        __column(&bytes);
+    }
 }
