@@ -61,6 +61,7 @@ pub(super) const LOADED: [Type; 6] = [Type::INT8, Type::UUID, Type::BOOL, Type::
 /// # Panics
 ///
 /// When it is not.
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
 pub fn __column(bytes: &[u8]) {
     if let Ok(json) = JsonText::from_sql(&Type::JSONB, bytes) {
         assert_eq!(written(&json, &Type::JSONB), bytes);
@@ -85,6 +86,7 @@ pub fn __column(bytes: &[u8]) {
 /// # Panics
 ///
 /// When something is read that the columns do not say.
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
 pub fn __row(bytes: &[u8]) {
     let Some((kind, columns)) = bytes.split_first() else { return };
     let row = |types| Raw::of_message(types, columns);
