@@ -4,9 +4,11 @@
 use std::{fmt::Display, str::FromStr};
 
 use mainstem::{
-    Cursor, Error, Filter, Json, PositionBoundedFilter, RouterBuilder, TimeBoundedFilter, Token, TokenKey,
-    testing::__column,
+    Cursor, Error, Filter, Json, NewEvent, Payload, PositionBoundedFilter, RouterBuilder, TimeBoundedFilter, Token,
+    TokenKey,
+    testing::{__column, __guard, __row},
 };
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use serde_json::Value;
 
 /// No error repeats more of a text than this, in bytes: it goes to logs, and to whoever has sent the text.
@@ -30,20 +32,47 @@ pub fn token(data: &[u8]) {
     }
 }
 
-/// What is read is written to something that is read as the same.
+/// What is read is written to something that is read as the same, and written as the same.
 pub fn filter(data: &[u8]) {
-    if let Ok(filter) = serde_json::from_slice::<Filter>(data) {
+    if let Some(filter) = form_in_json::<Filter>(data) {
         let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
-        assert_eq!(serde_json::from_str::<Filter>(&json).expect("which is read"), filter, "{json}");
+        let again: Filter = serde_json::from_str(&json).expect("which is read");
+        assert_eq!(again.digest(), filter.digest(), "{json}");
     }
-    if let Ok(filter) = serde_json::from_slice::<PositionBoundedFilter>(data) {
-        let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
-        assert_eq!(serde_json::from_str::<PositionBoundedFilter>(&json).expect("which is read"), filter, "{json}");
-    }
-    if let Ok(filter) = serde_json::from_slice::<TimeBoundedFilter>(data) {
-        let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
-        assert_eq!(serde_json::from_str::<TimeBoundedFilter>(&json).expect("which is read"), filter, "{json}");
-    }
+    form_in_json::<PositionBoundedFilter>(data);
+    form_in_json::<TimeBoundedFilter>(data);
+}
+
+fn form_in_json<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(data: &[u8]) -> Option<T> {
+    let filter: T = serde_json::from_slice(data).ok()?;
+    let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
+    let again: T = serde_json::from_str(&json).expect("which is read");
+    assert_eq!(again, filter, "{json}");
+    assert_eq!(serde_json::to_string(&again).expect("as before"), json, "that form is the only one");
+    Some(filter)
+}
+
+/// A filter, and an event that it may match.
+#[derive(Deserialize)]
+struct Guarded {
+    filter: Filter,
+    #[serde(rename = "type")]
+    event_type: String,
+    #[serde(default)]
+    tags: Vec<String>,
+    payload: Option<Json>,
+    #[serde(default)]
+    metadata: Json,
+}
+
+/// An event that a filter matches has a key of the filter: or a condition would let it pass.
+pub fn guard(data: &[u8]) {
+    let Ok(Guarded { filter, event_type, tags, payload, metadata }) = serde_json::from_slice(data) else { return };
+    let payload = payload.map_or_else(|| Payload::bytes("text/plain", event_type.as_bytes()), Payload::Json);
+    let event = NewEvent::from_payload(event_type, payload).with_tags(tags).with_metadata_json(metadata);
+    let is_match = __guard(&filter, &event);
+    let recorded = event.into_recorded(1, std::time::SystemTime::UNIX_EPOCH);
+    assert_eq!(filter.matches(&recorded), is_match, "that it is recorded changes nothing");
 }
 
 /// A cursor is never taken for another place.
@@ -84,6 +113,9 @@ pub fn json(data: &[u8]) {
         Ok(json) => {
             assert_eq!(json.as_str(), text);
             assert_eq!(json, json.clone());
+            let written = serde_json::to_string(&json).expect("it is JSON");
+            assert_eq!(written, text.trim_matches([' ', '\n', '\r', '\t']), "it is written as it is");
+            assert_eq!(serde_json::from_str::<Json>(&written).expect("and is read"), json);
             // Numbers beyond those of f64 are in `jsonb`, and not in `Value`.
             match serde_json::from_str::<Value>(text) {
                 Ok(_) => {}
@@ -97,6 +129,11 @@ pub fn json(data: &[u8]) {
 /// The columns that the store reads itself.
 pub fn column(data: &[u8]) {
     __column(data);
+}
+
+/// The rows of a server's answers.
+pub fn row(data: &[u8]) {
+    __row(data);
 }
 
 fn round_trip<T: FromStr<Err = Error> + Display + PartialEq + std::fmt::Debug>(text: &str) -> Option<T> {

@@ -71,7 +71,8 @@ async fn before(store: &dyn EventStore, time: SystemTime, consistency: &Consiste
         match last(store, middle, consistency).await? {
             Some(event) if event.position() <= early.position() => late = middle,
             Some(event) if event.recorded_at() < time => early = After::Mark(event.mark()),
-            Some(event) => late = event.position(),
+            // Not behind what was asked for, whatever is answered: or this would have no end.
+            Some(event) => late = event.position().min(middle),
             None => late = middle,
         }
     }

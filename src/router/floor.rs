@@ -162,8 +162,8 @@ pub(super) struct Whereabouts {
     pub(super) role: Role,
     /// What it has.
     has: Lsn,
-    /// What has been acknowledged on it is before this.
-    pub(super) acknowledged: Lsn,
+    /// What has been acknowledged on it is before this, if it says so: else a token of it would ask for nothing.
+    acknowledged: Option<Lsn>,
     /// Unless it is a replica that keeps that to itself.
     pub(super) timeline: Option<u32>,
 }
@@ -177,20 +177,20 @@ impl Whereabouts {
         let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the node did not say where it is"))?;
         let lsn = |column: usize| {
             let lsn: Option<tokio_postgres::types::PgLsn> = row.try_get(column).map_err(unreadable)?;
-            Ok::<_, Error>(Lsn::new(lsn.map_or(0, Into::into)))
+            Ok::<_, Error>(lsn.map(|lsn| Lsn::new(lsn.into())))
         };
         let timeline: Option<i64> = row.try_get(3).map_err(unreadable)?;
         Ok(Self {
             role: if row.try_get(0).map_err(unreadable)? { Role::Replica } else { Role::Primary },
-            has: lsn(1)?,
-            acknowledged: lsn(2)?.before_page_header(),
+            has: lsn(1)?.unwrap_or(Lsn::new(0)),
+            acknowledged: lsn(2)?.map(Lsn::before_page_header),
             timeline: timeline.and_then(|timeline| timeline.try_into().ok()),
         })
     }
 
     /// The place that a token of everything up to now asks for, when it can be told.
     pub(super) fn place(self) -> Option<Place> {
-        Some(Place { timeline: self.timeline?, lsn: self.acknowledged })
+        Some(Place { timeline: self.timeline?, lsn: self.acknowledged? })
     }
 
     /// What is proven by it, of a replica.
@@ -229,7 +229,7 @@ mod tests {
     use super::*;
 
     fn at(role: Role, timeline: Option<u32>, has: u64) -> Whereabouts {
-        Whereabouts { role, has: Lsn::new(has), acknowledged: Lsn::new(has), timeline }
+        Whereabouts { role, has: Lsn::new(has), acknowledged: Some(Lsn::new(has)), timeline }
     }
 
     #[test]

@@ -38,8 +38,6 @@ mod request;
 mod snapshot;
 mod stream;
 
-#[cfg(feature = "testing")]
-pub use self::postgres::__column;
 pub(crate) use self::postgres::{
     CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
 };
@@ -68,4 +66,9 @@ pub use self::{
         ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
     },
     stream::{BoxStream, EventStream, PageStream, StreamEnd},
+};
+#[cfg(feature = "testing")]
+pub use self::{
+    batch::__guard,
+    postgres::{__column, __row},
 };

@@ -140,7 +140,7 @@ mod test_cluster;
 mod watchdog;
 
 #[doc(hidden)]
-pub use crate::store::__column;
+pub use crate::store::{__column, __guard, __row};
 #[cfg(unix)]
 pub use builder::ClusterBuilder;
 #[cfg(unix)]

@@ -3,6 +3,7 @@
 //! What the router can hold against a lie it holds: who takes writes, which cluster it is, what an answer's rows show. What only the
 //! server knows, how far it has replayed, it has to believe; `docs/guarantees.md` says so.
 
+mod answers;
 mod liar;
 
 use std::{

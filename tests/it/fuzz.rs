@@ -108,3 +108,35 @@ fn any_text_may_be_json() {
 fn any_bytes_may_be_a_column() {
     run("column", checks::column);
 }
+
+#[test]
+fn any_bytes_may_be_a_row() {
+    run("row", checks::row);
+}
+
+#[test]
+fn what_a_filter_matches_has_one_of_its_keys() {
+    run("guard", checks::guard);
+}
+
+/// What has no test here is only looked at when somebody fuzzes.
+#[test]
+fn each_target_is_run_here() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let manifest = fs::read_to_string(root.join("fuzz/Cargo.toml")).unwrap();
+    let bins = manifest.split("[[bin]]").skip(1);
+    let mut targets: Vec<&str> = bins.map(|bin| bin.split('"').nth(1).expect("its name")).collect();
+    targets.sort_unstable();
+    let here = include_str!("fuzz.rs");
+    for target in &targets {
+        assert!(here.contains(&format!("run(\"{target}\", checks::{target});")), "there is no test for {target}");
+    }
+    let names = |folder: &str| {
+        let files = fs::read_dir(root.join("fuzz").join(folder)).unwrap().map(|file| file.unwrap().path());
+        let mut names: Vec<String> = files.map(|it| it.file_stem().unwrap().to_str().unwrap().to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
+    assert_eq!(names("fuzz_targets"), targets);
+    assert_eq!(names("corpus"), targets);
+}

@@ -221,6 +221,20 @@ impl Leaf {
     }
 }
 
+/// All that the log finds in an event by the keys of filters.
+#[cfg(any(test, feature = "testing"))]
+pub(super) fn places(event: &NewEvent) -> Vec<(Place, String)> {
+    let mut places = vec![(Place::Anywhere, "null".to_owned()), (Place::Type, json_text(event.event_type()))];
+    places.extend(event.tags().map(|tag| (Place::Tags, json_text(tag))));
+    let documents = [(Side::Payload, event.payload().as_json()), (Side::Metadata, Some(event.metadata()))];
+    for (side, json) in documents.into_iter().filter_map(|(side, json)| Some((side, json?))) {
+        leaves(&json.value(), 0, &mut Vec::new(), &mut |_, steps, value| {
+            places.extend(path(steps).map(|path| (of_side(side)(path), scalar_json(value))));
+        });
+    }
+    places
+}
+
 /// The path as the log is asked for it, if no array is on it.
 fn path(steps: &[Step<'_>]) -> Option<String> {
     let names: Option<Vec<&str>> = steps.iter().map(Step::member).collect();

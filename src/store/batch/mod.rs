@@ -5,12 +5,16 @@
 //! an event which has none of them cannot match, and only what shares a key is [compared](overlap).
 
 mod array_text;
+#[cfg(any(test, feature = "testing"))]
+mod check;
 mod keys;
 mod overlap;
 
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "testing")]
+pub use self::check::__guard;
 pub(super) use self::{
     array_text::array_text,
     keys::{EventKeys, GuardKeys, KeyMap, KeySet, Place},

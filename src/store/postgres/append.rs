@@ -7,7 +7,8 @@ use uuid::Uuid;
 
 use super::{
     PostgresEventStore, announce,
-    call::{self, Answers, Call, Verdict},
+    answer::{Answers, Verdict},
+    call::{self, Call},
     drain::Drain,
     failure,
     group::{Server, Waiting},

@@ -74,6 +74,7 @@ async fn try_read(
         }
     }
     let head = landmarks.iter().copied().max_by_key(Mark::position);
+    wire::up_to_head(head, &events)?;
     store.known.seen.head(head);
     let at = |position: u64| landmarks.iter().copied().find(|mark| mark.position() == position);
     let at_mark = at(after);

@@ -1,55 +1,22 @@
-//! The one statement that locks, judges and writes: its arguments and its answer. `migrations/V2__append.sql` says what
+//! The one statement that locks, judges and writes: its arguments. `migrations/V2__append.sql` says what
 //! they mean.
 
 use std::{collections::HashMap, time::Duration};
 
-use tokio_postgres::{
-    Row,
-    types::{PgLsn, ToSql},
-};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::{
+    answer::{Answer, Answers, Sent},
     group::Waiting,
     tail::Behind,
-    wire::{self, JsonText, Micros, Unreadable},
+    wire::{self, JsonText, Micros},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
-    lsn::Lsn,
     router::{Deadline, Effect, Lease},
     store::{StreamAppend, batch::Place, condition::After},
 };
-
-/// What became of one append of a batch.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
-    /// Written, from this position on; its last event has this version, if it went to a stream.
-    Appended { position: u64, version: Option<u64> },
-    /// It had been, there.
-    Repeated { position: u64, version: Option<u64> },
-    /// An event has come that the condition forbids.
-    Conflict { position: u64, event_type: String },
-    /// What the condition is based on is not there; the log ends here.
-    Diverged(u64),
-    /// The condition looks too far back to be judged under the lock.
-    Far,
-    /// The stream has this version, and not the expected one.
-    Version(u64),
-    /// An id is taken, by the event at this position.
-    Reused(u64),
-}
-
-/// What the procedure has to say.
-#[derive(Debug)]
-pub(super) struct Answers {
-    /// Of each append.
-    pub(super) verdicts: Vec<Verdict>,
-    /// Those of the looked-up ids that are in the log.
-    pub(super) known: Vec<Uuid>,
-    /// All that was written is before this place.
-    pub(super) lsn: Lsn,
-}
 
 /// What is sent together.
 pub(super) struct Call<'a> {
@@ -112,7 +79,8 @@ impl Call<'_> {
         let rows = lease.query(Effect::Append, deadline, sql, &params).await?;
         let row = rows.first().ok_or_else(|| unknown_outcome("no row"))?;
         let answer = Answer::read(row).map_err(|cause| unknown_outcome("something").with_source(cause))?;
-        answer.read_for(waiting).ok_or_else(|| unknown_outcome("an outcome"))
+        let sent: Vec<Sent> = waiting.iter().map(|one| Sent::new(&one.append)).collect();
+        answer.read_for(&sent, !ids.is_empty()).ok_or_else(|| unknown_outcome("an outcome"))
     }
 }
 
@@ -264,68 +232,6 @@ impl<'a> Paths<'a> {
             self.paths.push(path);
             number(self.paths.len() - 1)
         })
-    }
-}
-
-/// What the procedure answers.
-struct Answer {
-    known: Option<Vec<Uuid>>,
-    head: u64,
-    /// Of each append; `None` when all are written.
-    outcomes: Option<Vec<Outcome>>,
-    /// The version of each append's last event, if any went to a stream.
-    versions: Option<Vec<Option<i64>>>,
-    /// All of it is before this place.
-    lsn: Lsn,
-}
-
-/// Its name, and the position and the type that come with it.
-type Outcome = (Option<String>, Option<i64>, Option<String>);
-
-impl Answer {
-    fn read(row: &Row) -> Result<Self, Unreadable> {
-        let outcomes: Option<Vec<Option<String>>> = row.try_get(2)?;
-        let positions: Option<Vec<Option<i64>>> = row.try_get(3)?;
-        let types: Option<Vec<Option<String>>> = row.try_get(4)?;
-        let outcomes = outcomes.zip(positions).zip(types).map(|((outcomes, positions), types)| {
-            let rest = positions.into_iter().zip(types);
-            outcomes.into_iter().zip(rest).map(|(outcome, (position, event_type))| (outcome, position, event_type))
-        });
-        Ok(Self {
-            known: row.try_get(0)?,
-            head: wire::position(row.try_get(1)?)?,
-            outcomes: outcomes.map(Iterator::collect),
-            versions: row.try_get(5)?,
-            lsn: Lsn::new(row.try_get::<_, PgLsn>(6)?.into()),
-        })
-    }
-
-    /// One for each append, or `None` if there is one that this version does not know.
-    fn read_for(self, waiting: &[Waiting]) -> Option<Answers> {
-        let outcomes = self.outcomes.unwrap_or_else(|| vec![(None, None, None); waiting.len()]);
-        let mut verdicts: Vec<Verdict> = Vec::with_capacity(waiting.len());
-        let mut next = self.head + 1;
-        let versions = self.versions.unwrap_or_else(|| vec![None; waiting.len()]);
-        for ((one, (outcome, position, event_type)), version) in waiting.iter().zip(outcomes).zip(versions) {
-            let amount = one.append.events.len() as u64;
-            let position = wire::position(position.unwrap_or_default()).ok()?;
-            let version = version.map(wire::position).transpose().ok()?;
-            verdicts.push(match outcome.as_deref() {
-                None => {
-                    next += amount;
-                    Verdict::Appended { position: next - amount, version }
-                }
-                Some("repeated") => Verdict::Repeated { position, version },
-                Some("conflict") => Verdict::Conflict { position, event_type: event_type? },
-                Some("diverged") => Verdict::Diverged(position),
-                Some("far") => Verdict::Far,
-                Some("version") => Verdict::Version(position),
-                Some("reused") => Verdict::Reused(position),
-                Some(_) => return None,
-            });
-        }
-        let known = self.known.unwrap_or_default();
-        (verdicts.len() == waiting.len()).then_some(Answers { verdicts, known, lsn: self.lsn })
     }
 }
 

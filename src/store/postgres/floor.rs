@@ -226,8 +226,11 @@ impl PostgresEventStore {
         let Some(rows) = lease.guard().and_then(|guard| guard.take_checked()) else {
             return Token::of_unknown_place(lease.system());
         };
-        let head = rows.first().and_then(|row| wire::mark(row, 0).ok()).flatten();
-        self.seen(lease, head)
+        match rows.first().map_or(Ok(None), |row| wire::mark(row, 0)) {
+            Ok(head) => self.seen(lease, head),
+            // Not the token of an empty log, which asks for nothing.
+            Err(_) => Token::of_unknown_place(lease.system()),
+        }
     }
 
     pub(super) fn token(&self, system: Option<u64>, mark: Mark, place: Option<Place>) -> Token {

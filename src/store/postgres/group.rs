@@ -35,7 +35,7 @@ use crate::{
     Mark,
     error::{Error, ErrorKind, Result},
     router::{Deadline, Lease, Router},
-    store::{batch, condition::After, postgres::call::Verdict},
+    store::{batch, condition::After, postgres::answer::Verdict},
     token::Place,
 };
 

@@ -6,7 +6,6 @@ use tokio::{
     sync::{Semaphore, SemaphorePermit},
     time::timeout_at,
 };
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
@@ -15,7 +14,7 @@ use super::{
     prepared::{Prepared, PreparedGuard},
     queue,
     read_sql::Statement,
-    wire::{self, Unreadable},
+    wire::{self, Columns, Unreadable},
 };
 use crate::{
     Filter, Mark,
@@ -52,7 +51,7 @@ pub(super) async fn judge(
         Some((position, event_type)) if !judgement.repeated => {
             Err(refusal::conflict(position, event_type).with_node(Arc::clone(lease.node().name())))
         }
-        _ => Ok(judgement.head.map(After::Mark)),
+        _ => Ok(Some(After::Mark(judgement.head))),
     }
 }
 
@@ -131,10 +130,11 @@ impl Drop for InLine<'_> {
 }
 
 /// What `judge.sql` says.
-struct Judgement {
-    head: Option<Mark>,
+#[derive(Debug)]
+pub(super) struct Judgement {
+    pub(super) head: Mark,
     /// The first event that the condition forbids.
-    broken: Option<(u64, String)>,
+    pub(super) broken: Option<(u64, String)>,
     /// Whether the events of the append are there already.
     repeated: bool,
     /// Whether what the condition is based on is there.
@@ -142,14 +142,17 @@ struct Judgement {
 }
 
 impl Judgement {
-    fn read(row: &Row) -> Result<Self, Unreadable> {
-        let broken_at: Option<i64> = row.try_get(2)?;
-        let broken_type: Option<String> = row.try_get(3)?;
+    pub(super) fn read(row: &impl Columns) -> Result<Self, Unreadable> {
         Ok(Self {
-            head: wire::mark(row, 0)?,
-            broken: broken_at.map(wire::position).transpose()?.zip(broken_type),
-            repeated: row.try_get(4)?,
-            has_after: row.try_get(5)?,
+            head: wire::mark(row, 0)?.ok_or(Unreadable::Null("the log's head"))?,
+            broken: match (row.get::<Option<i64>>(2)?, row.get::<Option<String>>(3)?) {
+                (None, None) => None,
+                (Some(at), Some(event_type)) => Some((wire::position(at)?, event_type)),
+                // Not "no conflict".
+                _ => return Err(Unreadable::Half("the position or the type of a forbidden event")),
+            },
+            repeated: row.get(4)?,
+            has_after: row.get(5)?,
         })
     }
 }

@@ -39,6 +39,9 @@ async fn load(
             Line::Event(event) => events.push(event),
         }
     }
+    if events.iter().any(|event| event.stream().is_none_or(|stream| stream.version() > version)) {
+        return Err(wire::no_row());
+    }
     let answer = LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role());
     Ok(answer.with_token(store.seen_behind(&lease, request.wants_token)))
 }

@@ -5,6 +5,7 @@
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
 //! | `group`, `drain`, `prepared`, `call` | the line of those who wait, who works it off, what they wait with, and the one statement that is sent |
+//! | `answer` | what that statement answers |
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
 //! | `floor` | what a read must contain by tokens and sessions, and the token of what it has seen |
 //! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
@@ -14,7 +15,8 @@
 //! | `merge` | what appends leave to be done beside them |
 //! | `snapshot` | the states of projections |
 //! | `consumer` | who follows the log, and how far they have got |
-//! | `names`, `filter_sql`, `wire` | the user's names, filters and values in SQL |
+//! | `names`, `filter_sql`, `wire`, `array` | the user's names, filters and values in SQL, and back |
+//! | `hostile` | rows that no server of ours would send, for tests |
 //! | `failure` | what the server's errors mean here |
 //! | `hot_key`, `index` | the indexes that are there by choice |
 //! | `migrate`, `migration_status`, `alone` | the tables, how far they are, and who may change them at a time |
@@ -24,7 +26,9 @@
 mod access;
 mod alone;
 mod announce;
+mod answer;
 mod append;
+mod array;
 mod behind;
 mod builder;
 mod call;
@@ -36,6 +40,8 @@ mod failure;
 mod filter_sql;
 mod floor;
 mod group;
+#[cfg(any(test, feature = "testing"))]
+mod hostile;
 mod hot_key;
 mod index;
 mod judge;
@@ -68,7 +74,7 @@ pub(crate) use self::consumer::{
 };
 #[cfg(feature = "testing")]
 #[doc(hidden)]
-pub use self::wire::__column;
+pub use self::hostile::{__column, __row};
 pub use self::{
     access::Access,
     builder::PostgresEventStoreBuilder,

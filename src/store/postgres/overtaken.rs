@@ -8,7 +8,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use uuid::Uuid;
 
-use super::{call::Verdict, group::Waiting, prepared::Prepared};
+use super::{answer::Verdict, group::Waiting, prepared::Prepared};
 
 /// An append that waits for what becomes of others.
 #[derive(Debug)]

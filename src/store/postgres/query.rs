@@ -61,6 +61,7 @@ async fn answer(
             Line::Event(event) => events.push(event),
         }
     }
+    wire::up_to_head(head, &events)?;
     let answer = Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.role());
     Ok(answer.with_token(store.seen(lease, head)))
 }

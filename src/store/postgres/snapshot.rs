@@ -1,8 +1,10 @@
 //! Snapshots in PostgreSQL.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
-use tokio_postgres::Row;
 use uuid::Uuid;
 
 use super::{
@@ -10,7 +12,7 @@ use super::{
     floor::Asked,
     names::LogName,
     read_sql::Statement,
-    wire::{self, Line, Micros, Unreadable},
+    wire::{self, Columns, Line, Micros, Unreadable},
 };
 use crate::{
     Json, Mark, Role,
@@ -81,10 +83,18 @@ impl SnapshotStore for PostgresEventStore {
 }
 
 /// What the statement says: the mark is there, the snapshot is saved, and the log's head.
-struct Judged {
+#[derive(Debug)]
+pub(super) struct Judged {
     held: bool,
     saved: bool,
     head: u64,
+}
+
+impl Judged {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, Unreadable> {
+        let head: Option<i64> = row.get(2)?;
+        Ok(Self { held: row.get(0)?, saved: row.get(1)?, head: wire::position(head.unwrap_or(0))? })
+    }
 }
 
 async fn save(store: &PostgresEventStore, request: &SaveSnapshotRequest, deadline: Deadline) -> Result<Saved> {
@@ -119,14 +129,14 @@ async fn try_save(
             &[&key.projection(), &version, &&digest.as_bytes()[..], &position, &id, &state.as_str()],
         )
         .await?;
-    let read = |row: &Row| -> Result<_, Unreadable> {
-        let head: Option<i64> = row.try_get(2)?;
-        Ok(Judged { held: row.try_get(0)?, saved: row.try_get(1)?, head: wire::position(head.unwrap_or(0))? })
-    };
     // It has been executed, and perhaps saved.
     let unknown = || Error::new(ErrorKind::OutcomeUnknown, "the answer to the save cannot be read");
     let row = rows.first().ok_or_else(unknown)?;
-    read(row).map_err(|cause| unknown().with_source(cause))
+    match Judged::read(row).map_err(|cause| unknown().with_source(cause))? {
+        // It is saved where the event is, and nowhere else.
+        Judged { held: false, saved: true, .. } => Err(unknown()),
+        judged => Ok(judged),
+    }
 }
 
 async fn load(
@@ -146,22 +156,46 @@ async fn load(
         )
         .await?;
     let Some(row) = rows.first() else { return Ok(None) };
-    let read = || -> Result<_, Unreadable> {
-        let (held, head): (bool, Option<i64>) = (row.try_get(2)?, row.try_get(5)?);
-        let state: Option<&str> = row.try_get(3)?;
-        let saved_at = row.try_get::<_, Micros>(4)?.time()?;
-        Ok((wire::mark(row, 0)?, state.filter(|_| held), saved_at, wire::position(head.unwrap_or(0))?))
-    };
     let node = lease.node();
-    match read().map_err(wire::unreadable)? {
-        (Some(mark), Some(state), saved_at, _) => {
+    match Loaded::read(row).map_err(wire::unreadable)? {
+        Loaded { mark, state: Some(state), saved_at, .. } => {
             let snapshot = Snapshot::new(mark, Json::from_stored(state), saved_at);
             let snapshot = snapshot.served_by(Arc::clone(node.name()), lease.role());
             Ok(Some(snapshot.with_token(store.seen_behind(&lease, request.wants_token))))
         }
-        (Some(mark), None, _, head) => Err(request.diverged(mark, head).with_node(Arc::clone(node.name()))),
-        // The columns are not null.
-        (None, ..) => Ok(None),
+        Loaded { mark, head, .. } => Err(request.diverged(mark, head).with_node(Arc::clone(node.name()))),
+    }
+}
+
+/// What the statement has of a snapshot.
+#[derive(Debug)]
+pub(super) struct Loaded<'a> {
+    mark: Mark,
+    /// If the log holds the mark.
+    state: Option<&'a str>,
+    saved_at: SystemTime,
+    head: u64,
+}
+
+impl<'a> Loaded<'a> {
+    #[cfg(any(test, feature = "testing"))]
+    pub(super) fn mark(&self) -> Mark {
+        self.mark
+    }
+
+    pub(super) fn read(row: &'a impl Columns) -> Result<Self, Unreadable> {
+        let head: Option<i64> = row.get(5)?;
+        let held: bool = row.get(2)?;
+        let state: Option<&str> = row.get(3)?;
+        if held != state.is_some() {
+            return Err(Unreadable::Half("the state of a snapshot"));
+        }
+        Ok(Self {
+            mark: wire::mark(row, 0)?.ok_or(Unreadable::Null("the mark of a snapshot"))?,
+            state,
+            saved_at: row.get::<Micros>(4)?.time()?,
+            head: wire::position(head.unwrap_or(0))?,
+        })
     }
 }
 
@@ -200,6 +234,7 @@ async fn read_on(
             Line::Event(event) => events.push(event),
         }
     }
+    wire::up_to_head(head, &events)?;
     let node = lease.node();
     let end = head.map_or(0, |head: Mark| head.position());
     let behind = lease.role() == Role::Replica && end < request.mark.position();

@@ -143,6 +143,7 @@ impl Reading {
         let statement = self.store.log.read.query(&request, first);
         let mut rows = lease.start(statement.planning, deadline, &statement.sql, &statement.params()?).await?;
         let found = lease.rows(&mut rows, deadline, 1).await?;
+        let has_row = !found.is_empty();
         let found = match found.first().map(wire::line).transpose().map_err(wire::unreadable)? {
             Some(Line::Head(found)) => Some(found),
             Some(Line::Event(_)) | None => None,
@@ -152,6 +153,8 @@ impl Reading {
                 self.head = Some(Some(head));
                 self.rest.end_at(head);
             }
+            // Not an empty log: it has an event.
+            (None, None) if has_row => return Err(wire::no_row()),
             (None, None) => {
                 self.head = Some(None);
                 self.over = true;

@@ -9,6 +9,7 @@ use tokio_postgres::{
 };
 use uuid::Uuid;
 
+use super::array::Array;
 use crate::{
     error::{Error, ErrorKind, Result},
     event::{
@@ -25,7 +26,17 @@ const POSTGRES_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
     #[error("a column is not what it should be")]
-    Column(#[from] tokio_postgres::Error),
+    Column(#[source] Failure),
+    #[error("an array says that it has {0} elements, and there is not room for them in its bytes")]
+    Array(i32),
+    #[error("an array of {0} dimensions, where it should have one")]
+    Dimensions(i32),
+    #[error("{0} is there and what belongs to it is not, or the other way round")]
+    Half(&'static str),
+    #[error("{0} is null")]
+    Null(&'static str),
+    #[error("{0} is not an amount")]
+    Amount(i64),
     #[error("an unknown version of jsonb's binary format")]
     JsonbVersion,
     #[error("{0} is not a position")]
@@ -34,8 +45,43 @@ pub(super) enum Unreadable {
     Time(i64),
 }
 
+impl From<tokio_postgres::Error> for Unreadable {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Column(error.into())
+    }
+}
+
 /// What the driver's traits call an error.
-type Failure = Box<dyn StdError + Sync + Send>;
+pub(super) type Failure = Box<dyn StdError + Sync + Send>;
+
+/// The columns of a row: of one that the driver has, or, where hostile ones are tried, of bytes that no server would send.
+pub(super) trait Columns {
+    fn get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, Unreadable>;
+
+    fn is_null(&self, column: usize) -> Result<bool, Unreadable> {
+        Ok(self.get::<Option<Anything>>(column)?.is_none())
+    }
+}
+
+impl Columns for Row {
+    fn get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, Unreadable> {
+        Ok(self.try_get(column)?)
+    }
+}
+
+/// A value that is there, whatever it is.
+#[derive(Debug)]
+struct Anything;
+
+impl<'a> FromSql<'a> for Anything {
+    fn from_sql(_: &Type, _: &'a [u8]) -> Result<Self, Failure> {
+        Ok(Self)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
 
 /// JSON text that goes to and comes from `jsonb` as it is: the server parses it, so nobody else has to.
 #[derive(Clone, Copy, Debug)]
@@ -77,7 +123,7 @@ pub(super) struct Micros(pub(super) i64);
 
 impl ToSql for Micros {
     fn to_sql(&self, _: &Type, out: &mut BytesMut) -> Result<IsNull, Failure> {
-        out.put_i64(self.0 - POSTGRES_EPOCH_MICROS);
+        out.put_i64(self.0.saturating_sub(POSTGRES_EPOCH_MICROS));
         Ok(IsNull::No)
     }
 
@@ -118,14 +164,28 @@ pub(super) fn position_param(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 
+/// What is counted is never negative.
+pub(super) fn amount(value: i64) -> Result<u64, Unreadable> {
+    u64::try_from(value).map_err(|_| Unreadable::Amount(value))
+}
+
 /// A mark from two columns that are both there or both not.
-pub(super) fn mark(row: &Row, first: usize) -> Result<Option<Mark>, Unreadable> {
-    let at: Option<i64> = row.try_get(first)?;
-    let id: Option<Uuid> = row.try_get(first + 1)?;
-    Ok(match (at, id) {
-        (Some(at), Some(id)) => Some(Mark::new(position(at)?, EventId::from(id))),
-        _ => None,
-    })
+pub(super) fn mark(row: &impl Columns, first: usize) -> Result<Option<Mark>, Unreadable> {
+    match (row.get::<Option<i64>>(first)?, row.get::<Option<Uuid>>(first + 1)?) {
+        (Some(at), Some(id)) => Ok(Some(Mark::new(position(at)?, EventId::from(id)))),
+        (None, None) => Ok(None),
+        _ => Err(Unreadable::Half("the position or the id of an event")),
+    }
+}
+
+/// A checkpoint, of which the beginning is 0 without an id.
+pub(super) fn checkpoint(row: &impl Columns, first: usize) -> Result<Option<Mark>, Unreadable> {
+    match (row.get::<i64>(first)?, row.get::<Option<Uuid>>(first + 1)?) {
+        (0, None) => Ok(None),
+        (at @ 1.., Some(id)) => Ok(Some(Mark::new(position(at)?, EventId::from(id)))),
+        (at @ ..0, _) => Err(Unreadable::Position(at)),
+        _ => Err(Unreadable::Half("the position or the id of a checkpoint")),
+    }
 }
 
 /// A row of a statement that reads.
@@ -136,34 +196,54 @@ pub(super) enum Line {
     Event(Event),
 }
 
-/// What is in a row: an event, unless it has no type.
-pub(super) fn line(row: &Row) -> Result<Line, Unreadable> {
-    let mark = Mark::new(position(row.try_get(0)?)?, EventId::from(row.try_get::<_, Uuid>(1)?));
-    let Some(event_type) = row.try_get::<_, Option<&str>>(2)? else { return Ok(Line::Head(mark)) };
-    let tags: Vec<&str> = row.try_get(3)?;
-    let json = |column| row.try_get::<_, JsonText<'_>>(column).map(|json| Json::from_stored(json.0));
+/// Where a row of a statement that reads has the columns that an event has and a head has not, behind the event's type.
+const OF_EVENTS: std::ops::RangeInclusive<usize> = 3..=10;
+
+/// What is in a row: an event, unless it has nothing of one.
+pub(super) fn line(row: &impl Columns) -> Result<Line, Unreadable> {
+    let mark = Mark::new(position(row.get(0)?)?, EventId::from(row.get::<Uuid>(1)?));
+    let Some(event_type) = row.get::<Option<&str>>(2)? else {
+        // An event that has lost its type would be taken for the end of the log.
+        for column in OF_EVENTS {
+            if !row.is_null(column)? {
+                return Err(Unreadable::Null("the type of an event"));
+            }
+        }
+        return Ok(Line::Head(mark));
+    };
+    let tags: Array<&str> = row.get(3)?;
+    let json = |column| row.get::<JsonText<'_>>(column).map(|json| Json::from_stored(json.0));
     Ok(Line::Event(Event {
         position: mark.position(),
         id: mark.id(),
         event_type: event_type.into(),
-        tags: tags.into_iter().map(Into::into).collect(),
-        payload: match row.try_get::<_, Option<&str>>(8)? {
-            None => Payload::Json(json(4)?),
-            Some(content_type) => Payload::bytes(content_type, row.try_get::<_, &[u8]>(9)?),
+        tags: tags.0.into_iter().map(Into::into).collect(),
+        payload: match row.get::<Option<&str>>(8)? {
+            None if row.is_null(9)? => Payload::Json(json(4)?),
+            Some(content_type) if row.is_null(4)? => Payload::bytes(content_type, row.get::<&[u8]>(9)?),
+            _ => return Err(Unreadable::Half("the bytes of a payload or their content type")),
         },
         metadata: json(5)?,
-        occurred_at: row.try_get::<_, Micros>(6)?.time()?,
-        recorded_at: row.try_get::<_, Micros>(7)?.time()?,
-        stream: match row.try_get::<_, Option<&str>>(10)? {
-            None => None,
-            Some(id) => Some(StreamPlace::new(id, position(row.try_get(11)?)?)),
+        occurred_at: row.get::<Micros>(6)?.time()?,
+        recorded_at: row.get::<Micros>(7)?.time()?,
+        stream: match (row.get::<Option<&str>>(10)?, row.get::<Option<i64>>(11)?) {
+            (None, None) => None,
+            (Some(id), Some(version)) => Some(StreamPlace::new(id, position(version)?)),
+            _ => return Err(Unreadable::Half("the stream of an event or its version")),
         },
     }))
 }
 
 /// The version in a row of a statement that reads.
-pub(super) fn version(row: &Row) -> Result<u64, Unreadable> {
-    position(row.try_get(11)?)
+pub(super) fn version(row: &impl Columns) -> Result<u64, Unreadable> {
+    position(row.get(11)?)
+}
+
+/// An answer is of one moment, in which there is no event behind the head: without this, a row that was left out would make a log
+/// of some events an empty one.
+pub(super) fn up_to_head(head: Option<Mark>, events: &[Event]) -> Result<()> {
+    let end = head.map_or(0, |head| head.position());
+    if events.iter().any(|event| event.position > end) { Err(no_row()) } else { Ok(()) }
 }
 
 /// A row is missing, or is where it should not be.
@@ -175,13 +255,4 @@ pub(super) fn no_row() -> Error {
 pub(super) fn unreadable(cause: Unreadable) -> Error {
     Error::new(ErrorKind::Schema, "the server's answer cannot be read: are these the tables of this version?")
         .with_source(cause)
-}
-
-/// Not for users: what `fuzz/` throws bytes at. The driver reads the other columns.
-#[cfg(feature = "testing")]
-#[doc(hidden)]
-pub fn __column(bytes: &[u8]) {
-    let _ = JsonText::from_sql(&Type::JSONB, bytes).map(|json| Json::from_stored(json.0).to_string());
-    let _ = Micros::from_sql(&Type::TIMESTAMPTZ, bytes).map(Micros::time);
-    let _ = bytes.try_into().map(|bytes| position(i64::from_be_bytes(bytes)));
 }

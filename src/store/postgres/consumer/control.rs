@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::SystemTime};
 
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::types::ToSql;
 use uuid::Uuid;
 
 use super::member::columns;
@@ -13,7 +13,7 @@ use crate::{
     store::postgres::{
         failure,
         floor::Asked,
-        wire::{self, Micros, Unreadable},
+        wire::{self, Columns, Micros, Unreadable},
     },
 };
 
@@ -100,28 +100,27 @@ impl PostgresEventStore {
     }
 }
 
-fn partition(row: &Row) -> Result<PartitionRow, Unreadable> {
-    let checkpoint: Option<Uuid> = row.try_get(3)?;
+pub(in crate::store::postgres) fn partition(row: &impl Columns) -> Result<PartitionRow, Unreadable> {
     Ok(PartitionRow {
-        is_paused: row.try_get(0)?,
-        partition: row.try_get(1)?,
-        checkpoint: checkpoint.map_or(Ok(None), |_| wire::mark(row, 2))?,
-        epoch: row.try_get(4)?,
-        member: row.try_get(5)?,
-        saved_at: row.try_get::<_, Micros>(6)?.time()?,
-        events_behind: wire::position(row.try_get::<_, i64>(7)?.max(0))?,
-        now: row.try_get::<_, Micros>(8)?.time()?,
-        waits_since: row.try_get::<_, Option<Micros>>(9)?.map(Micros::time).transpose()?,
-        skipped: wire::position(row.try_get(10)?)?,
+        is_paused: row.get(0)?,
+        partition: row.get(1)?,
+        checkpoint: wire::checkpoint(row, 2)?,
+        epoch: row.get(4)?,
+        member: row.get(5)?,
+        saved_at: row.get::<Micros>(6)?.time()?,
+        // A replica may have the checkpoint, which is ahead of the log as it was when the statement began.
+        events_behind: wire::amount(row.get::<i64>(7)?.max(0))?,
+        now: row.get::<Micros>(8)?.time()?,
+        waits_since: row.get::<Option<Micros>>(9)?.map(Micros::time).transpose()?,
+        skipped: wire::amount(row.get(10)?)?,
     })
 }
 
-fn skipped(row: &Row) -> Result<SkippedRow, Unreadable> {
-    let mark = wire::mark(row, 0)?.ok_or(Unreadable::Position(0))?;
+pub(in crate::store::postgres) fn skipped(row: &impl Columns) -> Result<SkippedRow, Unreadable> {
     Ok(SkippedRow {
-        mark,
-        reason: row.try_get(2)?,
-        attempts: wire::position(row.try_get(3)?)?,
-        skipped_at: row.try_get::<_, Micros>(4)?.time()?,
+        mark: wire::mark(row, 0)?.ok_or(Unreadable::Null("the event that was skipped"))?,
+        reason: row.get(2)?,
+        attempts: wire::amount(row.get(3)?)?,
+        skipped_at: row.get::<Micros>(4)?.time()?,
     })
 }

@@ -2,14 +2,17 @@
 
 use std::time::Duration;
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use crate::{
     Mark, PostgresEventStore,
     error::{Cause, Error, ErrorKind, Result},
     router::{Deadline, Effect},
-    store::postgres::{failure, wire},
+    store::postgres::{
+        failure,
+        wire::{self, Columns, Unreadable},
+    },
 };
 
 /// One process that works for a consumer.
@@ -118,31 +121,33 @@ async fn claim(store: &PostgresEventStore, client: &mut Client, member: &Member)
     Ok(Some(Membership { is_paused, claimed }))
 }
 
-fn claimed(row: &Row) -> Result<Claimed, Cause> {
-    let past: String = row.try_get(4)?;
+pub(in crate::store::postgres) fn claimed(row: &impl Columns) -> Result<Claimed, Unreadable> {
+    let past: &str = row.get(4)?;
     Ok(Claimed {
-        partition: row.try_get(0)?,
-        epoch: row.try_get(1)?,
-        checkpoint: wire::mark(row, 2)?,
-        past: serde_json::from_str(&past)?,
+        partition: row.get(0)?,
+        epoch: row.get(1)?,
+        checkpoint: wire::checkpoint(row, 2)?,
+        past: serde_json::from_str(past).map_err(|error| Unreadable::Column(error.into()))?,
     })
 }
 
-fn pulse(row: &Row) -> Result<Option<Pulse>, wire::Unreadable> {
-    let (is_member, is_paused): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
-    let partitions: i32 = row.try_get(2)?;
-    let (living, owned, free): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+pub(in crate::store::postgres) fn pulse(row: &impl Columns) -> Result<Option<Pulse>, Unreadable> {
+    let (is_member, is_paused): (bool, bool) = (row.get(0)?, row.get(1)?);
+    let partitions: i32 = row.get(2)?;
+    let (living, owned, free): (i64, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
+    wire::amount(living)?;
+    wire::amount(free)?;
     let share = share(partitions.into(), living);
     let is_unfair = owned > share || owned < share && free > 0;
-    let owned = usize::try_from(owned).unwrap_or_default();
-    let checkpoint = wire::position(row.try_get(6)?)?;
+    let owned = usize::try_from(owned).map_err(|_| Unreadable::Amount(owned))?;
+    let checkpoint = wire::position(row.get(6)?)?;
     Ok(is_member.then_some(Pulse { is_paused, owned, is_unfair, checkpoint }))
 }
 
 /// What each of so many may have.
 fn share(partitions: i64, members: i64) -> i64 {
     let members = members.max(1);
-    (partitions + members - 1) / members
+    partitions / members + i64::from(partitions % members > 0)
 }
 
 /// A place as the table has it.

@@ -19,3 +19,8 @@ pub(crate) use self::{
     control::{PartitionRow, SkippedRow},
     member::{Claimed, Member, Membership, Pulse, no_consumer},
 };
+#[cfg(any(test, feature = "testing"))]
+pub(super) use self::{
+    control::{partition, skipped},
+    member::{claimed, pulse},
+};

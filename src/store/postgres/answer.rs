@@ -1,0 +1,150 @@
+//! What the append procedure answers. `migrations/V2__append.sql` says what it means.
+//!
+//! NULL means much in it: of an outcome, that the append is written. So whatever else the answer says has to agree with that, or
+//! nobody knows what became of the batch.
+
+use tokio_postgres::types::PgLsn;
+use uuid::Uuid;
+
+use super::{
+    array::Array,
+    prepared::Prepared,
+    wire::{self, Columns, Unreadable},
+};
+use crate::lsn::Lsn;
+
+/// What became of one append of a batch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// Written, from this position on; its last event has this version, if it went to a stream.
+    Appended { position: u64, version: Option<u64> },
+    /// It had been, there.
+    Repeated { position: u64, version: Option<u64> },
+    /// An event has come that the condition forbids.
+    Conflict { position: u64, event_type: String },
+    /// What the condition is based on is not there; the log ends here.
+    Diverged(u64),
+    /// The condition looks too far back to be judged under the lock.
+    Far,
+    /// The stream has this version, and not the expected one.
+    Version(u64),
+    /// An id is taken, by the event at this position.
+    Reused(u64),
+}
+
+/// What the procedure has to say.
+#[derive(Debug)]
+pub(super) struct Answers {
+    /// Of each append.
+    pub(super) verdicts: Vec<Verdict>,
+    /// Those of the looked-up ids that are in the log.
+    pub(super) known: Vec<Uuid>,
+    /// All that was written is before this place.
+    pub(super) lsn: Lsn,
+}
+
+/// What of an append its answer has to agree with.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Sent {
+    pub(super) events: u64,
+    pub(super) has_condition: bool,
+    pub(super) goes_to_stream: bool,
+}
+
+impl Sent {
+    pub(super) fn new(append: &Prepared) -> Self {
+        let events = append.events.len() as u64;
+        Self { events, has_condition: append.guard.is_some(), goes_to_stream: append.stream.is_some() }
+    }
+}
+
+/// The row.
+#[derive(Debug)]
+pub(super) struct Answer {
+    known: Option<Vec<Uuid>>,
+    head: u64,
+    /// Of each append; `None` when all are written.
+    outcomes: Option<Vec<Outcome>>,
+    /// The version of each append's last event, if any went to a stream.
+    versions: Option<Vec<Option<i64>>>,
+    /// All of it is before this place.
+    lsn: Lsn,
+}
+
+/// Its name, and the position and the type that come with it.
+type Outcome = (Option<String>, Option<i64>, Option<String>);
+
+impl Answer {
+    pub(super) fn read(row: &impl Columns) -> Result<Self, Unreadable> {
+        let outcomes: Option<Array<Option<String>>> = row.get(2)?;
+        let positions: Option<Array<Option<i64>>> = row.get(3)?;
+        let types: Option<Array<Option<String>>> = row.get(4)?;
+        Ok(Self {
+            known: row.get::<Option<Array<Uuid>>>(0)?.map(|known| known.0),
+            head: wire::position(row.get(1)?)?,
+            outcomes: match (outcomes, positions, types) {
+                (None, None, None) => None,
+                (Some(outcomes), Some(positions), Some(types))
+                    if outcomes.0.len() == positions.0.len() && outcomes.0.len() == types.0.len() =>
+                {
+                    let rest = positions.0.into_iter().zip(types.0);
+                    let outcome = |(outcome, (position, event_type))| (outcome, position, event_type);
+                    Some(outcomes.0.into_iter().zip(rest).map(outcome).collect())
+                }
+                _ => return Err(Unreadable::Half("an outcome, its position or its type")),
+            },
+            versions: row.get::<Option<Array<Option<i64>>>>(5)?.map(|versions| versions.0),
+            lsn: Lsn::new(row.get::<PgLsn>(6)?.into()),
+        })
+    }
+
+    /// One for each append, or `None` if there is one that this version does not know, or that cannot be. `looks_up` is whether
+    /// it was asked which ids are there.
+    pub(super) fn read_for(self, sent: &[Sent], looks_up: bool) -> Option<Answers> {
+        let outcomes = self.outcomes.unwrap_or_else(|| vec![(None, None, None); sent.len()]);
+        let versions = self.versions.unwrap_or_else(|| vec![None; sent.len()]);
+        // Of those that are too many nobody knows whose they are.
+        if outcomes.len() != sent.len() || versions.len() != sent.len() {
+            return None;
+        }
+        let mut verdicts: Vec<Verdict> = Vec::with_capacity(sent.len());
+        let mut next = self.head.checked_add(1)?;
+        for ((one, (outcome, position, event_type)), version) in sent.iter().zip(outcomes).zip(versions) {
+            let version = version.map(wire::position).transpose().ok()?;
+            let Some(outcome) = outcome else {
+                if position.is_some() || event_type.is_some() || !one.may_have(version) {
+                    return None;
+                }
+                verdicts.push(Verdict::Appended { position: next, version });
+                next = next.checked_add(one.events)?;
+                continue;
+            };
+            let position = wire::position(position?).ok()?;
+            // Positions begin at 1.
+            let of_event = (position > 0).then_some(position);
+            verdicts.push(match (&*outcome, one.has_condition) {
+                ("repeated", _) if one.may_have(version) => Verdict::Repeated { position: of_event?, version },
+                ("conflict", true) => Verdict::Conflict { position: of_event?, event_type: event_type? },
+                ("diverged", true) => Verdict::Diverged(position),
+                ("far", true) => Verdict::Far,
+                ("version", _) if one.goes_to_stream => Verdict::Version(position),
+                ("reused", _) => Verdict::Reused(of_event?),
+                _ => return None,
+            });
+        }
+        // The last position is one that the log can hold.
+        i64::try_from(next - 1).ok()?;
+        let known = if looks_up { self.known? } else { Vec::new() };
+        Some(Answers { verdicts, known, lsn: self.lsn })
+    }
+}
+
+impl Sent {
+    /// Whether its last event can have this version.
+    fn may_have(&self, version: Option<u64>) -> bool {
+        match version {
+            None => !self.goes_to_stream,
+            Some(last) => self.goes_to_stream && last >= self.events,
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! What must hold of any bytes.
+
+use bytes::BytesMut;
+use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
+use uuid::Uuid;
+
+use super::Raw;
+use crate::{
+    Event, Json, Mark,
+    event::time::floor_micros,
+    store::postgres::{
+        answer::{Answer, Sent, Verdict},
+        consumer::{claimed, partition, pulse, skipped},
+        judge::Judgement,
+        snapshot::{Judged, Loaded},
+        wire::{self, JsonText, Line, Micros},
+    },
+};
+
+const TEXTS: Type = Type::TEXT_ARRAY;
+const NUMBERS: Type = Type::INT8_ARRAY;
+const TIME: Type = Type::TIMESTAMPTZ;
+
+/// The columns of a statement that reads.
+pub(super) const LINE: [Type; 12] = [
+    Type::INT8,
+    Type::UUID,
+    Type::TEXT,
+    TEXTS,
+    Type::JSONB,
+    Type::JSONB,
+    TIME,
+    TIME,
+    Type::TEXT,
+    Type::BYTEA,
+    Type::TEXT,
+    Type::INT8,
+];
+/// … of the append procedure,
+pub(super) const ANSWER: [Type; 7] = [Type::UUID_ARRAY, Type::INT8, TEXTS, NUMBERS, TEXTS, NUMBERS, Type::PG_LSN];
+/// of a judgement,
+pub(super) const JUDGEMENT: [Type; 6] = [Type::INT8, Type::UUID, Type::INT8, Type::TEXT, Type::BOOL, Type::BOOL];
+/// of a look at the head,
+pub(super) const MARK: [Type; 2] = [Type::INT8, Type::UUID];
+/// of a consumer's partition,
+pub(super) const PARTITION: [Type; 11] =
+    [Type::BOOL, Type::INT4, Type::INT8, Type::UUID, Type::INT8, Type::UUID, TIME, Type::INT8, TIME, TIME, Type::INT8];
+/// of an event that was passed over,
+pub(super) const SKIPPED: [Type; 5] = [Type::INT8, Type::UUID, Type::TEXT, Type::INT8, TIME];
+/// of what a member has,
+pub(super) const CLAIMED: [Type; 5] = [Type::INT4, Type::INT8, Type::INT8, Type::UUID, Type::TEXT];
+/// of what it hears,
+pub(super) const PULSE: [Type; 7] =
+    [Type::BOOL, Type::BOOL, Type::INT4, Type::INT8, Type::INT8, Type::INT8, Type::INT8];
+/// and of snapshots that are saved and loaded.
+pub(super) const SAVED: [Type; 3] = [Type::BOOL, Type::BOOL, Type::INT8];
+pub(super) const LOADED: [Type; 6] = [Type::INT8, Type::UUID, Type::BOOL, Type::TEXT, TIME, Type::INT8];
+
+/// The columns that the driver does not read: what is read is written as it was.
+///
+/// # Panics
+///
+/// When it is not.
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
+pub fn __column(bytes: &[u8]) {
+    if let Ok(json) = JsonText::from_sql(&Type::JSONB, bytes) {
+        assert_eq!(written(&json, &Type::JSONB), bytes);
+        let json = Json::from_stored(json.0);
+        assert_eq!(json, json.clone());
+    }
+    if let Ok(micros) = Micros::from_sql(&Type::TIMESTAMPTZ, bytes) {
+        let again = Micros::from_sql(&Type::TIMESTAMPTZ, &written(&micros, &Type::TIMESTAMPTZ)).expect("it is a time");
+        assert_eq!(again.0, micros.0);
+        if let Ok(time) = micros.time() {
+            assert_eq!(floor_micros(time), micros.0);
+        }
+    }
+    if let Ok(number) = bytes.try_into().map(i64::from_be_bytes) {
+        assert_eq!(wire::position(number).ok().map(wire::position_param), (number >= 0).then_some(number));
+    }
+}
+
+/// A row: its first byte says of which statement, and the rest are its columns. In front of those of the append procedure is a byte
+/// that says what was sent.
+///
+/// # Panics
+///
+/// When something is read that the columns do not say.
+#[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
+pub fn __row(bytes: &[u8]) {
+    let Some((kind, columns)) = bytes.split_first() else { return };
+    let row = |types| Raw::of_message(types, columns);
+    match kind {
+        b'l' => line(&row(&LINE)),
+        b'a' => {
+            if let Some((sent, columns)) = columns.split_first() {
+                answer(*sent, &Raw::of_message(&ANSWER, columns));
+            }
+        }
+        b'j' => {
+            let row = row(&JUDGEMENT);
+            if let Ok(judgement) = Judgement::read(&row) {
+                assert_eq!(Some(judgement.head), plain_mark(&row, 0));
+                assert_eq!(judgement.broken.is_some(), row.0[2].1.is_some());
+                assert_eq!(judgement.broken.is_some(), row.0[3].1.is_some());
+            }
+        }
+        b'm' => {
+            let row = row(&MARK);
+            if let Ok(mark) = wire::mark(&row, 0) {
+                assert_eq!(mark, plain_mark(&row, 0));
+                assert!(mark.is_some() || row.0.iter().all(|(_, value)| value.is_none()));
+            }
+        }
+        b'p' => {
+            let row = row(&PARTITION);
+            if let Ok(partition) = partition(&row) {
+                checkpoint(partition.checkpoint, &row);
+                assert_eq!(partition.waits_since.is_some(), row.0[9].1.is_some());
+            }
+        }
+        b's' => {
+            let row = row(&SKIPPED);
+            if let Ok(skipped) = skipped(&row) {
+                assert_eq!(Some(skipped.mark), plain_mark(&row, 0));
+            }
+        }
+        b'c' => {
+            let row = row(&CLAIMED);
+            if let Ok(claimed) = claimed(&row) {
+                checkpoint(claimed.checkpoint, &row);
+            }
+        }
+        b'h' => drop(pulse(&row(&PULSE))),
+        b'v' => drop(Judged::read(&row(&SAVED))),
+        b'o' => {
+            let row = row(&LOADED);
+            if let Ok(loaded) = Loaded::read(&row) {
+                assert_eq!(Some(loaded.mark()), plain_mark(&row, 0));
+            }
+        }
+        _ => {}
+    }
+}
+
+/// An event is written and read as the same, and a head has nothing of an event.
+fn line(row: &Raw) {
+    match wire::line(row) {
+        Ok(Line::Event(event)) => match wire::line(&row_of(&event)) {
+            Ok(Line::Event(again)) => assert_eq!(again, event),
+            other => panic!("{event:?} was written, and {other:?} read"),
+        },
+        Ok(Line::Head(mark)) => {
+            assert_eq!(Some(mark), plain_mark(row, 0));
+            assert!(row.0[2..=10].iter().all(|(_, value)| value.is_none()));
+        }
+        Err(_) => {}
+    }
+}
+
+/// Each append has one outcome, what is written has the positions behind the head, and nothing comes of nothing.
+fn answer(byte: u8, row: &Raw) {
+    let flag = |bit: u8| byte & 1 << bit != 0;
+    let amounts = 1..=u64::from(byte & 7);
+    let sent = amounts.map(|events| Sent { events, has_condition: flag(3), goes_to_stream: flag(4) });
+    let sent: Vec<Sent> = sent.collect();
+    let Ok(answer) = Answer::read(row) else { return };
+    let Some(answers) = answer.read_for(&sent, flag(5)) else { return };
+    assert_eq!(answers.verdicts.len(), sent.len());
+    let head = row.0[1].1.as_deref().and_then(|head| head.try_into().ok()).map(u64::from_be_bytes);
+    let mut next = head.expect("there is a head") + 1;
+    for (one, verdict) in sent.iter().zip(&answers.verdicts) {
+        match verdict {
+            Verdict::Appended { position, version } => {
+                assert_eq!((*position, version.is_some()), (next, one.goes_to_stream));
+                next += one.events;
+            }
+            Verdict::Repeated { position, version } => {
+                assert_eq!((*position > 0, version.is_some()), (true, one.goes_to_stream));
+            }
+            Verdict::Conflict { .. } | Verdict::Diverged(_) | Verdict::Far => assert!(one.has_condition),
+            Verdict::Version(_) => assert!(one.goes_to_stream),
+            Verdict::Reused(position) => assert!(*position > 0),
+        }
+    }
+    assert!(next - 1 <= i64::MAX.cast_unsigned());
+    assert!(answers.known.is_empty() || flag(5));
+    assert!(row.0[0].1.is_some() || !flag(5));
+}
+
+/// The beginning is 0, without an id, and nothing else is.
+fn checkpoint(checkpoint: Option<Mark>, row: &Raw) {
+    match checkpoint {
+        Some(mark) => assert_eq!(Some(mark), plain_mark(row, 2)),
+        None => assert_eq!((row.0[2].1.as_deref(), row.0[3].1.as_deref()), (Some(&[0; 8][..]), None)),
+    }
+}
+
+/// The mark of two columns, another way.
+fn plain_mark(row: &Raw, first: usize) -> Option<Mark> {
+    let at = u64::from_be_bytes(row.0[first].1.as_deref()?.try_into().ok()?);
+    let id = Uuid::from_slice(row.0[first + 1].1.as_deref()?).ok()?;
+    Some(Mark::new(at, id.into()))
+}
+
+/// The row of an event.
+pub(super) fn row_of(event: &Event) -> Raw {
+    let (position, id) = (wire::position_param(event.position()), Uuid::from(event.id()));
+    let tags: Vec<&str> = event.tags().collect();
+    let json = event.payload().as_json().map(|json| JsonText(json.as_str()));
+    let opaque = event.payload().as_bytes();
+    let stream = event.stream().map(|stream| (stream.id(), wire::position_param(stream.version())));
+    let values: [&dyn ToSql; 12] = [
+        &position,
+        &id,
+        &event.event_type(),
+        &tags,
+        &json,
+        &JsonText(event.metadata().as_str()),
+        &Micros::of(event.occurred_at()),
+        &Micros::of(event.recorded_at()),
+        &opaque.map(|(content_type, _)| content_type),
+        &opaque.map(|(_, bytes)| bytes),
+        &stream.map(|(id, _)| id),
+        &stream.map(|(_, version)| version),
+    ];
+    Raw(LINE.into_iter().zip(values).map(|(ty, value)| of(ty, value)).collect())
+}
+
+/// A column with this value.
+pub(super) fn of(ty: Type, value: &dyn ToSql) -> (Type, Option<Vec<u8>>) {
+    let mut bytes = BytesMut::new();
+    match value.to_sql_checked(&ty, &mut bytes).expect("it can be written") {
+        IsNull::No => (ty, Some(bytes.to_vec())),
+        IsNull::Yes => (ty, None),
+    }
+}
+
+fn written(value: &dyn ToSql, ty: &Type) -> Vec<u8> {
+    of(ty.clone(), value).1.expect("it is not null")
+}
