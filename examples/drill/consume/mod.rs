@@ -34,7 +34,7 @@ use mainstem::{Consistency, Filter, PostgresEventStore, Router, testing::LocalCl
 use tokio::time::{sleep, timeout};
 
 use self::{crew::Crew, follower::Follower, verdict::Verdict, writers::Writers};
-use crate::{Outcome, args::ConsumeArgs, database, trouble::Trouble};
+use crate::{Outcome, args::ConsumeArgs, database, schedule, trouble::Trouble};
 
 /// For one call.
 const CALL: Duration = Duration::from_secs(5);
@@ -86,9 +86,10 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
     ];
     let crew = Crew::start(&nodes, *seed).await?;
     let writing = Writers::start(&nodes, *writers, *events, *seed)?;
-    let mut trouble = Some(Trouble::start(&cluster));
-    // The failovers, by how much is written.
-    let mut plan = vec![(0.7, true), (0.35, false)];
+    let mut trouble = Some(Trouble::start(&cluster, *seed));
+    // The failovers, by how much is written; the next one is the last of the list.
+    let mut plan = schedule::failovers(*seed).to_vec();
+    plan.reverse();
     let begin = Instant::now();
     while !writing.is_over() {
         sleep(Duration::from_millis(200)).await;
@@ -109,7 +110,8 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
         failover::fail_over(&cluster, lossy).await?;
         let how = if lossy { "that loses what was acknowledged last" } else { "that loses nothing" };
         eprintln!("a failover {how}, in {} ms", took.elapsed().as_millis());
-        trouble = Some(Trouble::start(&cluster));
+        // Another one each time, or the first moments behind a failover would always be those of the beginning.
+        trouble = Some(Trouble::start(&cluster, seed.wrapping_add(1 + plan.len() as u64)));
     }
     drop(trouble);
     writing.finish().await?;
@@ -128,6 +130,5 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
     }
     crew.finish(&store, log.len() as u64, SETTLE).await?;
     verdict.consumers(&store, &log).await?;
-    let exit = verdict.conclude(log.len(), crew.killed());
-    Ok(exit)
+    verdict.conclude(log.len(), crew.killed())
 }
