@@ -139,8 +139,9 @@ pub(crate) fn blows(seed: u64, run: Duration) -> Vec<Heavy> {
 pub(crate) fn failovers(seed: u64) -> [(f64, bool); 2] {
     let mut dice = Dice::new(seed, LANE + 3);
     let is_first_lossy = dice.one_in(2);
-    let first = 0.2 + share(&mut dice) * 0.2;
-    let second = 0.55 + share(&mut dice) * 0.2;
+    let first = 0.2 + share(&mut dice) * 0.15;
+    // The first takes its time, in which others write on.
+    let second = 0.5 + share(&mut dice) * 0.15;
     [(first, is_first_lossy), (second, !is_first_lossy)]
 }
 

@@ -53,7 +53,7 @@ fn words(drill: &str, round: u64, dice: &mut Dice) -> Vec<String> {
     let mut much = |least: u64| least + dice.roll(least + 1) + least * grown / 2;
     let mut words = match drill {
         "append" | "decide" => format!("{drill} --seconds {} --writers {}", much(8), 8 + much(8)),
-        "consume" => format!("consume --events {}", much(15_000)),
+        "consume" => format!("consume --events {}", much(25_000)),
         "causal" => format!("causal --rounds {}", much(10)),
         "failover" => {
             format!("failover --rounds {}{}", 3 + grown, if much(2) == 2 + grown { " --asynchronous" } else { "" })
