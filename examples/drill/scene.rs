@@ -46,7 +46,8 @@ async fn played<E: DeserializeOwned>(args: &Args, drill: &str, crew: &str) -> Ou
     let broken = args.fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
     eprintln!("drill {drill}: {writers} writers in {processes} processes, {seconds} s, seed {seed}{broken}");
     // A kill must lose nothing: commits wait for the disk.
-    let cluster = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on").start().await?;
+    let builder = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on");
+    let cluster = database::quick_to_recover(builder).start().await?;
     let admin = database::connect(&cluster.primary().url()).await?;
     for name in ["drill", "elsewhere"] {
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;

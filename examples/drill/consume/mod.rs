@@ -64,7 +64,7 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
     eprintln!("drill consume: {events} events by {writers} writers, seed {seed}{broken}");
     let builder = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on");
     // An old primary goes back to the last checkpoint that both have: with much written, further than is kept by default.
-    let cluster = builder.setting("wal_keep_size", "1GB").start().await?;
+    let cluster = database::quick_to_recover(builder).setting("wal_keep_size", "1GB").start().await?;
     let admin = database::connect(&cluster.primary().url()).await?;
     for name in ["drill", "elsewhere"] {
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;
