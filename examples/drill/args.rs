@@ -22,7 +22,7 @@ drill decide [the same] [--first-read primary|replica|both]
 
 drill consume [--events N] [--writers N] [--seed N] [--break NAME|list]
 
-  --events N      how many are appended, 2000 to 10000000                                    (default: 100000)
+  --events N      how many are appended, 2000 to 10000000; more where failovers take long    (default: 100000)
   --writers N     how many append at the same time, 1 to 64                                  (default: 16)
   --seed N        as above
   --break NAME    as above; positions-from-a-sequence is what consumers by position lose events by

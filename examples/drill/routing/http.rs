@@ -1,5 +1,5 @@
 //! `drill http`: browsers write and read through two instances of `examples/http`, one after the other, while both replicas are
-//! about 200 ms behind. Whatever was answered before a read was sent is in it.
+//! 200 ms behind and more. Whatever was answered before a read was sent is in it.
 
 #[path = "../../http/app.rs"]
 mod app;
@@ -46,8 +46,9 @@ const ROUND: u64 = 1000;
 /// Between two looks at the same page, which go on while the browser writes.
 const LOOKS: Duration = Duration::from_millis(20);
 
-/// After so many writes somebody without cookies reads, who may see the past.
-const STRANGER: u64 = 10;
+/// After so many writes somebody without cookies reads, who may see the past. On a busy machine most answers of writes take so long
+/// that the replicas have them, too: of a few strangers none would show it.
+const STRANGER: u64 = 4;
 
 #[derive(Default)]
 struct Counts {

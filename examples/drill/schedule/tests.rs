@@ -123,8 +123,8 @@ fn no_kind_is_missing_for_longer_than_a_block() {
 }
 
 #[test]
-fn replicas_are_a_fifth_of_a_second_behind() {
+fn replicas_are_a_fifth_of_a_second_behind_or_a_little_more() {
     let all: Vec<Duration> = seeds().flat_map(delays).collect();
-    assert!(all.iter().all(|delay| (150..=250).contains(&delay.as_millis())));
+    assert!(all.iter().all(|delay| (200..=260).contains(&delay.as_millis())));
     assert!(seeds().any(|seed| delays(seed)[0] != delays(seed)[1]));
 }
