@@ -26,12 +26,17 @@ pub(crate) async fn run(args: &Args) -> Outcome<ExitCode> {
 /// Tells what came of it; the last line is for programs.
 fn conclude(args: &Args, verdict: &Verdict, counts: &Counts) -> Outcome<ExitCode> {
     let Verdict { broken, appends, conflicts, across, unexplained } = verdict;
-    let [appends_killed, sessions_killed, primaries_killed, old_transaction_ms] =
-        [&counts.appends_killed, &counts.sessions_killed, &counts.primaries_killed, &counts.old_transaction_ms]
-            .map(|count| count.load(Ordering::Relaxed));
+    let [appends_killed, sessions_killed, primaries_killed, others_away, old_transaction_ms] = [
+        &counts.appends_killed,
+        &counts.sessions_killed,
+        &counts.primaries_killed,
+        &counts.others_away,
+        &counts.old_transaction_ms,
+    ]
+    .map(|count| count.load(Ordering::Relaxed));
     eprintln!(
         "{appends} appends, {conflicts} conflicts, {across} of them across processes; killed: {appends_killed} appends, \
-         {sessions_killed} sessions, {primaries_killed} primaries; a transaction was open elsewhere for \
+         {sessions_killed} sessions, {primaries_killed} primaries, others away {others_away} times; a transaction was open elsewhere for \
          {old_transaction_ms} ms"
     );
     let mut rules: BTreeMap<Rule, Vec<&str>> = BTreeMap::new();

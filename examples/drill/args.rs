@@ -14,25 +14,28 @@ drill decide [the same] [--first-read primary|replica|both]
   --writers N     how many append at the same time, 1 to 64                                  (default: 32)
   --processes N   processes that they are spread over, 1 to 16, no more than writers         (default: 4, or fewer)
   --seconds N     how long they go on, 3 to 3600                                             (default: 20)
-  --seed N        what they choose by; the order in which it happens is the servers'         (default: by the clock)
+  --seed N        what they choose by, and what breaks when, and of whom; what comes of it is the servers' matter
+                                                                                             (default: by the clock)
   --first-read    where commands are read first: on the primary, on a replica, or half of them on each (default: both)
   --break NAME    break the append procedure in this way first: the drill must find out. `list` prints the names.
                   Only in a build with the feature __faults.
 
 drill consume [--events N] [--writers N] [--seed N] [--break NAME|list]
 
-  --events N      how many are appended, 2000 to 10000000                                    (default: 100000)
+  --events N      how many are appended, 2000 to 10000000; more where failovers take long    (default: 100000)
   --writers N     how many append at the same time, 1 to 64                                  (default: 16)
   --seed N        as above
   --break NAME    as above; positions-from-a-sequence is what consumers by position lose events by
 
-drill soak [--minutes N] [--at-once N] [--seed N]
+drill soak [--minutes N] [--at-once N] [--seed N] [--round N]
 
-  --minutes N     how long runs of all drills are begun, 1 to 10000                          (default: 60)
+  --minutes N     how long runs of all drills are begun, 1 to 10000; each has one in any case (default: 60)
   --at-once N     how many at the same time, 1 to 16                                         (default: 2)
-  --seed N        which drills, how long, and what they choose by                            (default: by the clock)
+  --seed N        how long each run is, its own seed, and the order of a round               (default: by the clock)
+  --round N       only this round of the seed, from 0                                        (default: as many as there is time for)
 
-Status 0: every rule held. 1: some did not, and are named. 2: nothing can be said, for the reason on standard error.
+Status 0: every rule held. 1: some did not, and are named. 2: nothing can be said, for the reason on standard error;
+of a soak: one of the drills has shown nothing, or nothing in most of its runs. It is named in the last line.
 ";
 
 pub(crate) enum Command {
@@ -88,6 +91,8 @@ pub(crate) struct SoakArgs {
     pub(crate) minutes: u64,
     pub(crate) at_once: u64,
     pub(crate) seed: u64,
+    /// Nothing but this round.
+    pub(crate) round: Option<u64>,
 }
 
 impl Command {
@@ -112,9 +117,8 @@ impl Command {
             Some(other) => return Err(format!("there is no drill {other:?}\n\n{HELP}").into()),
             None => return Err(format!("say which drill\n\n{HELP}").into()),
         };
-        let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
         let (mut writers, mut processes, mut seconds) = (32, None, 20);
-        let (mut seed, mut fault, mut first_read) = (clock.subsec_nanos().into(), None, FirstRead::default());
+        let (mut seed, mut fault, mut first_read) = (seed_by_the_clock()?, None, FirstRead::default());
         while let Some(option) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
             match &*option {
@@ -147,8 +151,7 @@ impl Command {
 }
 
 fn consume(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let mut args = ConsumeArgs { events: 100_000, writers: 16, seed: clock.subsec_nanos().into(), fault: None };
+    let mut args = ConsumeArgs { events: 100_000, writers: 16, seed: seed_by_the_clock()?, fault: None };
     while let Some(option) = words.next() {
         let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
         match &*option {
@@ -167,14 +170,14 @@ fn consume(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
 }
 
 fn soak(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
-    let clock = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?;
-    let mut args = SoakArgs { minutes: 60, at_once: 2, seed: clock.subsec_nanos().into() };
+    let mut args = SoakArgs { minutes: 60, at_once: 2, seed: seed_by_the_clock()?, round: None };
     while let Some(option) = words.next() {
         let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
         match &*option {
             "--minutes" => args.minutes = number(&option, &value()?, 1, 10_000)?,
             "--at-once" => args.at_once = number(&option, &value()?, 1, 16)?,
             "--seed" => args.seed = number(&option, &value()?, 0, u64::MAX)?,
+            "--round" => args.round = Some(number(&option, &value()?, 0, u64::MAX)?),
             "--help" | "-h" => return Ok(Command::Print(HELP.to_owned())),
             _ => return Err(format!("there is no option {option:?}\n\n{HELP}").into()),
         }
@@ -182,7 +185,12 @@ fn soak(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
     Ok(Command::Soak(args))
 }
 
-fn number(option: &str, text: &str, least: u64, most: u64) -> Outcome<u64> {
+/// For who names no seed. It is told, so that others can name it.
+pub(crate) fn seed_by_the_clock() -> Outcome<u64> {
+    Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.subsec_nanos().into())
+}
+
+pub(crate) fn number(option: &str, text: &str, least: u64, most: u64) -> Outcome<u64> {
     let number = text.parse().ok().filter(|number| (least..=most).contains(number));
     number.ok_or_else(|| format!("{option} is a number from {least} to {most}, not {text:?}").into())
 }

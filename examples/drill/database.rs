@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use mainstem::testing::ClusterBuilder;
 use tokio::time::timeout;
 use tokio_postgres::{Client, NoTls};
 
@@ -28,6 +29,12 @@ use crate::faults::broken;
 #[cfg(not(feature = "__faults"))]
 fn broken(_sql: &str, name: &str) -> Outcome<(String, &'static str)> {
     Err(format!("this build has no fault {name}").into())
+}
+
+/// Behind a kill a durable server has each of its thousands of files written to the disk, which takes seconds on a slow one: in a
+/// short run nothing happens any more then. Where there is a call for all of them at once, it takes that one.
+pub(crate) fn quick_to_recover(cluster: ClusterBuilder) -> ClusterBuilder {
+    if cfg!(target_os = "linux") { cluster.setting("recovery_init_sync_method", "syncfs") } else { cluster }
 }
 
 /// All files, in the order of their numbers.

@@ -27,6 +27,7 @@
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
 //! | `readers`, `trouble` | who reads and what breaks meanwhile |
+//! | `schedule` | which fault when, and of whom, by the seed |
 //! | `routing` | the drills `causal`, `http`, `failover`, `silence`, `shield`, `balance` |
 //! | `journal`, `oracle` | what was tried and told, and what must hold of it |
 //! | `soak` | all of them, for as long as asked |
@@ -48,6 +49,7 @@ mod processes;
 mod readers;
 mod routing;
 mod scene;
+mod schedule;
 mod soak;
 mod trouble;
 mod writer;

@@ -18,6 +18,7 @@ use crate::{
     database,
     processes::Processes,
     readers::{Reader, Seen},
+    schedule,
     trouble::{Counts, Trouble},
     writer::{Count, SETTLE, Task},
 };
@@ -45,7 +46,8 @@ async fn played<E: DeserializeOwned>(args: &Args, drill: &str, crew: &str) -> Ou
     let broken = args.fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
     eprintln!("drill {drill}: {writers} writers in {processes} processes, {seconds} s, seed {seed}{broken}");
     // A kill must lose nothing: commits wait for the disk.
-    let cluster = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on").start().await?;
+    let builder = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on");
+    let cluster = database::quick_to_recover(builder).start().await?;
     let admin = database::connect(&cluster.primary().url()).await?;
     for name in ["drill", "elsewhere"] {
         admin.batch_execute(&format!("CREATE DATABASE {name}")).await?;
@@ -67,7 +69,7 @@ async fn played<E: DeserializeOwned>(args: &Args, drill: &str, crew: &str) -> Ou
     };
     let readers =
         [Reader::start(&primary, &replica, Role::Primary)?, Reader::start(&primary, &replica, Role::Replica)?];
-    let trouble = Trouble::start(&cluster);
+    let trouble = Trouble::start(&cluster, *seed);
     let mut crew = Processes::start(crew, &task, *processes, folder.path()).await?;
     let journals = watch(args, &cluster, &readers, &trouble, &mut crew).await?;
     let counts = Arc::clone(&trouble.counts);
@@ -84,7 +86,7 @@ async fn played<E: DeserializeOwned>(args: &Args, drill: &str, crew: &str) -> Ou
     Ok(Played { journals, log, seen, counts })
 }
 
-/// Lets the writers work, and the primary be killed in the middle of it; a line a second says where they are.
+/// Lets the writers work, and servers be taken away in the middle of it; a line a second says where they are.
 async fn watch<E: DeserializeOwned>(
     args: &Args,
     cluster: &LocalCluster,
@@ -93,21 +95,23 @@ async fn watch<E: DeserializeOwned>(
     crew: &mut Processes,
 ) -> Outcome<Vec<Vec<E>>> {
     let begin = Instant::now();
-    let killing = async {
-        sleep(Duration::from_secs(args.seconds).mul_f64(0.4)).await;
-        eprintln!("the primary is killed with -9 and started again");
-        let dead = Instant::now();
-        trouble.kill_primary(cluster).await?;
-        eprintln!("the primary is back after {} ms", dead.elapsed().as_millis());
+    let run = Duration::from_secs(args.seconds);
+    let blows = async {
+        for blow in schedule::blows(args.seed, run) {
+            sleep(run.mul_f64(blow.at).saturating_sub(begin.elapsed())).await;
+            let away = Instant::now();
+            trouble.strike(cluster, &blow).await?;
+            eprintln!("{:?}: it was away for {} ms", blow.what, away.elapsed().as_millis());
+        }
         Outcome::Ok(())
     };
-    let mut killing = std::pin::pin!(killing);
-    let mut killed = None;
+    let mut blows = std::pin::pin!(blows);
+    let mut struck = None;
     let mut ticks = interval(Duration::from_secs(1));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
-    while begin.elapsed() < Duration::from_secs(args.seconds) || killed.is_none() {
+    while begin.elapsed() < run || struck.is_none() {
         tokio::select! {
-            outcome = &mut killing, if killed.is_none() => killed = Some(outcome?),
+            outcome = &mut blows, if struck.is_none() => struck = Some(outcome?),
             _ = ticks.tick() => {
                 let Count { appends, conflicts, lost } = crew.count();
                 let [primary, replica] = [readers[0].last(), readers[1].last()];

@@ -1,4 +1,4 @@
-//! What breaks meanwhile: connections, the primary, and the peace of the other databases.
+//! What breaks meanwhile: connections, servers, and the peace of the other databases. What, when and of whom is in `schedule`.
 
 use std::{
     sync::{
@@ -10,25 +10,35 @@ use std::{
 
 use mainstem::testing::LocalCluster;
 use tokio::{
-    task::JoinHandle,
-    time::{Instant, sleep, timeout},
+    task::{JoinHandle, JoinSet},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
-use crate::{Outcome, database::connect};
+use crate::{
+    Outcome,
+    database::connect,
+    schedule::{self, Blow, Heavy, Nuisance, Small},
+};
 
-const LIMIT: Duration = Duration::from_secs(30);
+/// For a nuisance: what meets a server that is away is no nuisance any more.
+const LIMIT: Duration = Duration::from_secs(10);
 
-/// Ends the session of an append that is under way. The servers' own and the drill's are not among them.
-const KILL_AN_APPEND: &str = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
-    WHERE query LIKE 'CALL%' AND state = 'active' ORDER BY random() LIMIT 1) AS one";
+/// Ends one of the sessions that `who` tells: at this share of them, in the order in which they came. The servers' own and the
+/// drill's are not among them.
+const KILL: &str = "SELECT count(pg_terminate_backend(pid)) FROM (\
+        SELECT pid, row_number() OVER (ORDER BY backend_start, pid) - 1 AS place, count(*) OVER () AS amount \
+        FROM pg_stat_activity WHERE $who) AS candidates \
+    WHERE place = floor(amount * $1::float8)";
 
-/// Ends the session of anybody who uses the log, readers too.
-const KILL_A_SESSION: &str = "SELECT count(pg_terminate_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
-    WHERE datname = 'drill' AND backend_type = 'client backend' ORDER BY random() LIMIT 1) AS one";
+/// An append that is under way.
+const AN_APPEND: &str = "query LIKE 'CALL%' AND state = 'active'";
+
+/// Anybody who uses the log, readers too.
+const A_SESSION: &str = "datname = 'drill' AND backend_type = 'client backend'";
 
 /// Tasks that end with this.
 pub(crate) struct Trouble {
-    tasks: Vec<JoinHandle<()>>,
+    nuisances: JoinHandle<()>,
     pub(crate) counts: Arc<Counts>,
 }
 
@@ -38,78 +48,100 @@ pub(crate) struct Counts {
     pub(crate) appends_killed: AtomicU64,
     pub(crate) sessions_killed: AtomicU64,
     pub(crate) primaries_killed: AtomicU64,
+    /// Servers that were away besides: frozen ones, and replicas.
+    pub(crate) others_away: AtomicU64,
     /// How long a writing transaction has been open in another database, in milliseconds, altogether.
     pub(crate) old_transaction_ms: AtomicU64,
 }
 
+#[derive(Clone)]
+struct Place {
+    primary: String,
+    replica: String,
+    elsewhere: String,
+    counts: Arc<Counts>,
+}
+
 impl Trouble {
-    pub(crate) fn start(cluster: &LocalCluster) -> Self {
+    /// The nuisances of this seed, until this is dropped.
+    pub(crate) fn start(cluster: &LocalCluster, seed: u64) -> Self {
         let counts = Arc::<Counts>::default();
         let (primary, replica) = (cluster.primary().url(), cluster.replica(0).url());
         let elsewhere = cluster.primary().url_for("elsewhere");
-        let tasks = vec![
-            tokio::spawn(kill_on_the_primary(primary, Arc::clone(&counts))),
-            tokio::spawn(kill_on_the_replica(replica, Arc::clone(&counts))),
-            tokio::spawn(write_elsewhere(elsewhere, Arc::clone(&counts))),
-        ];
-        Self { tasks, counts }
+        let place = Place { primary, replica, elsewhere, counts: Arc::clone(&counts) };
+        let nuisances = tokio::spawn(async move {
+            let (begin, mut under_way) = (Instant::now(), JoinSet::new());
+            for small in schedule::nuisances(seed) {
+                sleep_until(begin + small.after).await;
+                // A task for each, since one that waits for a frozen server must not keep the others. What fails while a server
+                // is away has not happened: there are more.
+                under_way.spawn(timeout(LIMIT, place.clone().meet(small)));
+                while under_way.try_join_next().is_some() {}
+            }
+        });
+        Self { nuisances, counts }
     }
 
-    /// Kills the primary with -9, leaves it dead for a moment, and starts it again.
-    pub(crate) async fn kill_primary(&self, cluster: &LocalCluster) -> Outcome {
-        let primary = cluster.primary();
-        primary.kill().await?;
-        sleep(Duration::from_millis(200)).await;
-        primary.start().await?;
-        self.counts.primaries_killed.fetch_add(1, Ordering::Relaxed);
+    /// Takes a server away for a moment.
+    pub(crate) async fn strike(&self, cluster: &LocalCluster, Heavy { what, lasts, .. }: &Heavy) -> Outcome {
+        let node = match what {
+            Blow::PrimaryKilled | Blow::PrimaryFrozen => cluster.primary(),
+            Blow::ReplicaKilled | Blow::ReplicaFrozen => cluster.replica(0),
+        };
+        match what {
+            Blow::PrimaryKilled | Blow::ReplicaKilled => {
+                node.kill().await?;
+                sleep(*lasts).await;
+                node.start().await?;
+            }
+            Blow::PrimaryFrozen | Blow::ReplicaFrozen => {
+                node.freeze().await?;
+                sleep(*lasts).await;
+                node.thaw().await?;
+            }
+        }
+        let count = match what {
+            Blow::PrimaryKilled => &self.counts.primaries_killed,
+            _ => &self.counts.others_away,
+        };
+        count.fetch_add(1, Ordering::Relaxed);
         Ok(())
     }
 }
 
 impl Drop for Trouble {
     fn drop(&mut self) {
-        self.tasks.iter().for_each(JoinHandle::abort);
+        self.nuisances.abort();
     }
 }
 
-// Again and again; what fails while the primary is dead is tried later.
-
-async fn kill_on_the_primary(url: String, counts: Arc<Counts>) {
-    for round in 0_u64.. {
-        sleep(Duration::from_millis(150)).await;
-        let _ = timeout(LIMIT, kill(&url, KILL_AN_APPEND, &counts.appends_killed)).await;
-        if round.is_multiple_of(4) {
-            let _ = timeout(LIMIT, kill(&url, KILL_A_SESSION, &counts.sessions_killed)).await;
+impl Place {
+    async fn meet(self, Small { what, victim, lasts, .. }: Small) -> Outcome {
+        let Self { primary, replica, elsewhere, counts } = &self;
+        match what {
+            Nuisance::AppendKilled => kill(primary, AN_APPEND, victim, &counts.appends_killed).await,
+            Nuisance::SessionKilled => kill(primary, A_SESSION, victim, &counts.sessions_killed).await,
+            Nuisance::ReplicaSessionKilled => kill(replica, A_SESSION, victim, &counts.sessions_killed).await,
+            Nuisance::OldTransaction => old_transaction(elsewhere, lasts, &counts.old_transaction_ms).await,
         }
     }
 }
 
-async fn kill_on_the_replica(url: String, counts: Arc<Counts>) {
-    loop {
-        sleep(Duration::from_millis(700)).await;
-        let _ = timeout(LIMIT, kill(&url, KILL_A_SESSION, &counts.sessions_killed)).await;
-    }
-}
-
-async fn write_elsewhere(url: String, counts: Arc<Counts>) {
-    loop {
-        sleep(Duration::from_millis(20)).await;
-        let _ = timeout(LIMIT, old_transaction(&url, &counts.old_transaction_ms)).await;
-    }
-}
-
-async fn kill(url: &str, sql: &str, count: &AtomicU64) -> Outcome {
-    let killed: i64 = connect(url).await?.query_one(sql, &[]).await?.get(0);
+async fn kill(url: &str, who: &str, victim: f64, count: &AtomicU64) -> Outcome {
+    let sql = KILL.replace("$who", who);
+    let killed: i64 = connect(url).await?.query_one(&sql, &[&victim]).await?.get(0);
     count.fetch_add(killed.unsigned_abs(), Ordering::Relaxed);
     Ok(())
 }
 
 /// Writes in another database, and does not commit for a long time.
-async fn old_transaction(url: &str, open_ms: &AtomicU64) -> Outcome {
+async fn old_transaction(url: &str, lasts: Duration, open_ms: &AtomicU64) -> Outcome {
     let client = connect(url).await?;
-    client.batch_execute("CREATE TABLE IF NOT EXISTS old (x int); BEGIN; INSERT INTO old VALUES (1)").await?;
+    // A number of its own is what a transaction that writes has, and what others wait for. A table that each of them makes would
+    // let them wait for each other.
+    client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await?;
     let begin = Instant::now();
-    while begin.elapsed() < LIMIT - Duration::from_secs(5) {
+    while begin.elapsed() < lasts {
         // It fails when the server is gone, and the transaction with it.
         client.batch_execute("SELECT 1").await?;
         sleep(Duration::from_millis(100)).await;

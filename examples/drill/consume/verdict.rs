@@ -139,7 +139,7 @@ impl Verdict {
     }
 
     /// Tells what came of it; the last line is for programs.
-    pub(crate) fn conclude(&self, events: usize, killed: u64) -> ExitCode {
+    pub(crate) fn conclude(&self, events: usize, killed: u64) -> Outcome<ExitCode> {
         let Self { skipped, out_of_order, duplicates, others, stuck, again, lost, restarts, told } = self;
         eprintln!(
             "{killed} processes killed, {restarts} restarts of subscriptions; {lost} events seen that were lost; {again} handled \
@@ -152,11 +152,14 @@ impl Verdict {
         if *others > 0 {
             println!("broken {others} times: what was seen is in the log, and only that");
         }
+        let held = skipped + out_of_order + duplicates + others + stuck == 0;
+        if held && killed == 0 {
+            return Err("this run shows nothing: no consumer was killed".into());
+        }
         println!(
             "drill consume: skipped={skipped} out_of_order={out_of_order} duplicates={duplicates} events={events}"
         );
-        let held = skipped + out_of_order + duplicates + others + stuck == 0;
-        if held { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 }
 

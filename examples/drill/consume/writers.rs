@@ -24,22 +24,31 @@ const STORES: u64 = 3;
 pub(crate) struct Writers {
     tasks: Vec<JoinHandle<Outcome>>,
     written: Arc<AtomicU64>,
+    /// How many are to be taken before they end.
+    goal: Arc<AtomicU64>,
 }
 
 impl Writers {
-    pub(crate) fn start(nodes: &[String; 2], writers: u64, events: u64, seed: u64) -> Outcome<Self> {
+    /// They write until they are told how much is enough: on a slow machine a failover takes longer than all that was asked for.
+    pub(crate) fn start(nodes: &[String; 2], writers: u64, seed: u64) -> Outcome<Self> {
         let written = Arc::<AtomicU64>::default();
-        let taken = Arc::<AtomicU64>::default();
+        let (taken, goal) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(u64::MAX)));
         let stores = (0..STORES).map(|_| Ok(PostgresEventStore::new(&router(nodes)?))).collect::<Outcome<Vec<_>>>()?;
         let tasks = (0..writers).map(|writer| {
             let store = stores[usize::try_from(writer % STORES).unwrap_or_default()].clone();
-            tokio::spawn(write(store, Dice::new(seed, writer), events, Arc::clone(&taken), Arc::clone(&written)))
+            let (taken, written, goal) = (Arc::clone(&taken), Arc::clone(&written), Arc::clone(&goal));
+            tokio::spawn(write(store, Dice::new(seed, writer), goal, taken, written))
         });
-        Ok(Self { tasks: tasks.collect(), written })
+        Ok(Self { tasks: tasks.collect(), written, goal })
     }
 
     pub(crate) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
+    }
+
+    /// So many are enough.
+    pub(crate) fn end_at(&self, events: u64) {
+        self.goal.store(events, Ordering::Relaxed);
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -57,13 +66,13 @@ impl Writers {
 async fn write(
     store: PostgresEventStore,
     mut dice: Dice,
-    events: u64,
+    goal: Arc<AtomicU64>,
     taken: Arc<AtomicU64>,
     written: Arc<AtomicU64>,
 ) -> Outcome {
     loop {
         let amount = if dice.one_in(20) { 100 + dice.roll(300) } else { 1 + dice.roll(4) };
-        if taken.fetch_add(amount, Ordering::Relaxed) >= events {
+        if taken.fetch_add(amount, Ordering::Relaxed) >= goal.load(Ordering::Relaxed) {
             return Ok(());
         }
         let batch = (0..amount).map(|_| event(&mut dice)).collect::<mainstem::Result<Vec<_>>>()?;

@@ -19,7 +19,10 @@ use tokio::time::{Instant, sleep};
 use tokio_postgres::types::PgLsn;
 
 use super::{options::Options, report::Report};
-use crate::{Outcome, database};
+use crate::{
+    Outcome, database,
+    schedule::{self, Lag},
+};
 
 /// Of each way to read: more of them wait at the same time.
 const CLIENTS: u64 = 8;
@@ -117,7 +120,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         };
         clients.push(tokio::spawn(async move { client.run(way, goal, number).await }));
     }
-    let trouble = tokio::spawn(trouble(Arc::clone(&cluster), router.clone(), Arc::clone(&ends)));
+    let trouble = tokio::spawn(trouble(options.seed, Arc::clone(&cluster), router.clone(), Arc::clone(&ends)));
     let mut stale = Vec::new();
     for client in clients {
         stale.extend(client.await?.map_err(|error| error.report())?);
@@ -283,22 +286,25 @@ impl Client {
 }
 
 /// Replicas stand still, lag, and lose their connections, one at a time.
-async fn trouble(cluster: Arc<LocalCluster>, router: Router, ends: Arc<AtomicBool>) -> Outcome<u64> {
+async fn trouble(seed: u64, cluster: Arc<LocalCluster>, router: Router, ends: Arc<AtomicBool>) -> Outcome<u64> {
     let mut troubles = 0;
-    while !ends.load(Ordering::Relaxed) {
-        let replica = cluster.replica(usize::try_from(troubles / 3 % 2)?);
-        match troubles % 3 {
-            0 => {
+    for (lag, replica) in schedule::lags(seed, 2) {
+        if ends.load(Ordering::Relaxed) {
+            break;
+        }
+        let replica = cluster.replica(usize::try_from(replica)?);
+        match lag {
+            Lag::StandsStill => {
                 replica.pause_replay().await?;
                 sleep(Duration::from_millis(150)).await;
                 replica.resume_replay().await?;
             }
-            1 => {
+            Lag::FallsBehind => {
                 replica.delay_replay(Duration::from_millis(20)).await?;
                 sleep(Duration::from_millis(500)).await;
                 replica.delay_replay(LAG).await?;
             }
-            _ => {
+            Lag::LosesItsSessions => {
                 let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
                 // Whichever replica this is: its sessions end.

@@ -20,24 +20,16 @@ use super::{
     verdict,
     writers::{CALL, Writers},
 };
-use crate::{Outcome, database};
+use crate::{
+    Outcome, database,
+    schedule::{self, Loss},
+};
 
 const LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(1);
 
 /// How long the old primary is there and takes writes, beside the new one or alone.
 const TEMPTATION: Duration = Duration::from_millis(1500);
-
-/// How a primary is lost.
-#[derive(Clone, Copy, Debug)]
-enum Loss {
-    /// It is killed while commits wait for their standby, of which one is cancelled before.
-    Killed,
-    /// It is frozen, and thawed beside its successor.
-    Frozen,
-    /// It is killed, and its successor, too, so that it is the only one that takes writes.
-    Alone,
-}
 
 struct Drill {
     cluster: LocalCluster,
@@ -68,8 +60,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let (detected, report) = (Vec::new(), Report::default());
     let timeline = options.timeline.as_ref().map(|_| Timeline::start(&cluster, &router, &writers.journal));
     let mut drill = Drill { cluster, router, writers, detected, cancelled: 0, report, timeline };
-    for round in 0..options.rounds {
-        let loss = [Loss::Killed, Loss::Frozen, Loss::Alone][round as usize % 3];
+    for (round, loss) in (0..options.rounds).zip(schedule::losses(options.seed)) {
         drill.writers.progress(50).await?;
         if !drill.round(loss).await? {
             let rule = "a new primary is found by itself";

@@ -39,7 +39,7 @@ const LIMIT_OF_A_ROUND: Duration = Duration::from_secs(5);
 
 pub(crate) async fn run(options: &Options) -> Outcome<ExitCode> {
     let broken = options.fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
-    eprintln!("drill {}: {} rounds{broken}", options.drill.name(), options.rounds);
+    eprintln!("drill {}: {} rounds, seed {}{broken}", options.drill.name(), options.rounds, options.seed);
     options.break_the_library()?;
     let drill = async {
         match options.drill {

@@ -2,11 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::{Failure, Outcome};
+use crate::{
+    Failure, Outcome,
+    args::{number, seed_by_the_clock},
+};
 
 pub(crate) const HELP: &str = "\
-drill causal|http|failover|silence|shield|balance [--rounds N] [--judge] [--asynchronous] [--timeline FILE]
-                                                   [--break NAME|list]
+drill causal|http|failover|silence|shield|balance [--rounds N] [--seed N] [--judge] [--asynchronous]
+                                                   [--timeline FILE] [--break NAME|list]
 
   causal          clients write and read, with tokens and in sessions: a thousand reads a round (default: 1000 rounds)
   http            browsers write and read through two instances: a thousand pairs a round      (default:   10 rounds)
@@ -17,6 +20,7 @@ drill causal|http|failover|silence|shield|balance [--rounds N] [--judge] [--asyn
 
   --rounds N      how often, 1 to 100000
   --reads N       of causal: the same in reads, rounded up to a thousand
+  --seed N        what breaks when, and of whom: losses, silences, lags, victims                (default: by the clock)
   --judge         limits on time count, too: for a machine that does nothing else
   --asynchronous  for failover: commits wait for no standby; what is lost has to be told, exactly that
   --timeline FILE for failover: who served eventual reads, how old what they saw, errors, by tenths of a second, as JSON lines
@@ -38,6 +42,7 @@ pub(crate) enum Drill {
 pub(crate) struct Options {
     pub(crate) drill: Drill,
     pub(crate) rounds: u32,
+    pub(crate) seed: u64,
     pub(crate) judge: bool,
     pub(crate) asynchronous: bool,
     pub(crate) timeline: Option<PathBuf>,
@@ -80,7 +85,8 @@ impl Options {
             Drill::Shield => 20,
             Drill::Failover | Drill::Balance => 6,
         };
-        let mut options = Self { drill, rounds, judge: false, asynchronous: false, timeline: None, fault: None };
+        let seed = seed_by_the_clock()?;
+        let mut options = Self { drill, rounds, seed, judge: false, asynchronous: false, timeline: None, fault: None };
         while let Some(option) = words.next() {
             let mut value = || words.next().ok_or_else(|| Failure::from(format!("{option} needs a value")));
             match &*option {
@@ -97,6 +103,7 @@ impl Options {
                     let wrong = || format!("--reads is a number from 1 to 100000000, not {text:?}");
                     options.rounds = rounds.and_then(|rounds| rounds.try_into().ok()).ok_or_else(wrong)?;
                 }
+                "--seed" => options.seed = number(&option, &value()?, 0, u64::MAX)?,
                 "--judge" => options.judge = true,
                 "--asynchronous" if drill == Drill::Failover => options.asynchronous = true,
                 "--timeline" if drill == Drill::Failover => options.timeline = Some(PathBuf::from(value()?)),

@@ -23,7 +23,7 @@ use super::{
     options::Options,
     report::{Report, percentile},
 };
-use crate::{Outcome, database};
+use crate::{Outcome, database, schedule};
 
 /// What an answer of a read takes of the network, and what the primary's network carries in a second: 100 reads.
 const ANSWER: usize = 2_000;
@@ -80,7 +80,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     before.tell("with replicas");
 
     let start = Instant::now();
-    for proxy in &replicas {
+    let first = usize::try_from(schedule::victim(options.seed, replicas.len() as u64))?;
+    for proxy in replicas[first..].iter().chain(&replicas[..first]) {
         proxy.refuse()?;
         proxy.cut()?;
     }

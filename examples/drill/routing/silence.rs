@@ -15,7 +15,11 @@ use super::{
     options::Options,
     report::{Report, percentile},
 };
-use crate::{Failure, Outcome};
+use crate::{
+    Failure, Outcome,
+    plan::Dice,
+    schedule::{self, Silence},
+};
 
 /// The limits on connecting and on a call.
 const LIMIT: Duration = Duration::from_millis(300);
@@ -51,9 +55,9 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let router = builder.acquire_timeout(3 * LIMIT).slow_start(Duration::ZERO).connect().await?;
     let drill = Drill { router, primary, replica };
     let mut report = Report::default();
-    drill.waits(&mut report).await?;
+    drill.waits(options.seed, &mut report).await?;
     drill.given_up_at_the_log_in(&mut report).await?;
-    drill.leaks(options.rounds, &mut report).await?;
+    drill.leaks(options, &mut report).await?;
     Ok(report)
 }
 
@@ -79,11 +83,11 @@ impl Drill {
     }
 
     /// Falls silent at each point, and watches how long calls take, and when the node serves again.
-    async fn waits(&self, report: &mut Report) -> Outcome {
+    async fn waits(&self, seed: u64, report: &mut Report) -> Outcome {
         let (mut waited_too_long, mut not_back, mut longest) = (Vec::new(), Vec::new(), Duration::ZERO);
-        let mut healed = Vec::new();
+        let (mut healed, mut dice) = (Vec::new(), Dice::new(seed, 0));
         for _ in 0..5 {
-            for point in POINTS {
+            for point in schedule::shuffled(&POINTS, &mut dice) {
                 match point {
                     "at the log-in" => {
                         self.replica.cut()?;
@@ -176,11 +180,12 @@ impl Drill {
     }
 
     /// Many short silences, behind which every place of every pool has to be there.
-    async fn leaks(&self, rounds: u32, report: &mut Report) -> Outcome {
+    async fn leaks(&self, options: &Options, report: &mut Report) -> Outcome {
+        let Options { rounds, seed, .. } = *options;
         let (start, mut elsewhere, mut through) = (Instant::now(), 0, 0);
         let (mut seen, name) = (Instant::now(), self.replica.address().to_string());
-        for number in 0..rounds {
-            self.round(number).await?;
+        for (_, silence) in (0..rounds).zip(schedule::silences(seed)) {
+            self.fall_silent(silence).await?;
             // The next round is to meet connections that work.
             if soon(self.eventual()).await?.is_ok_and(|node| node == name) {
                 seen = Instant::now();
@@ -235,31 +240,28 @@ impl Drill {
         Ok(())
     }
 
-    async fn round(&self, number: u32) -> Outcome {
+    async fn fall_silent(&self, silence: Silence) -> Outcome {
         let given_up = Duration::from_millis(15);
         let strong = || async { ask(&self.router.client().await?).await };
-        match number % 4 {
-            // At the log-in: without a connection in the pool, and on the primary, which is never left alone.
-            0 => {
+        match silence {
+            Silence::LogIn => {
                 self.primary.cut()?;
                 self.primary.silence(Direction::Both);
                 let _ = timeout(given_up, join_all((0..3).map(|_| strong()))).await;
             }
-            // While idle. Two at a time, so that the node is not taken out of service for the next rounds.
-            1 => {
+            // Two at a time, so that the node is not taken out of service for the next rounds.
+            Silence::Idle => {
                 self.replica.silence(Direction::Both);
                 let _ = timeout(given_up, join_all((0..2).map(|_| self.eventual()))).await;
             }
-            // In the middle of an answer.
-            2 => {
-                self.replica.silence_after(u64::from(number) * 37 % 100_000);
+            Silence::InAnAnswer(bytes) => {
+                self.replica.silence_after(bytes);
                 let long = || async {
                     self.router.client_at(Consistency::Eventual).await?.query_one(LONG, &[]).await.map(drop)
                 };
                 let _ = timeout(given_up * 3, join_all([long(), long()])).await;
             }
-            // Half-open, and cut in the end.
-            _ => {
+            Silence::HalfOpen => {
                 self.primary.silence(Direction::ToClient);
                 let _ = timeout(given_up, join_all((0..2).map(|_| strong()))).await;
                 self.primary.cut()?;

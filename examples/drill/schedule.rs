@@ -1,0 +1,205 @@
+//! What breaks, when and of whom: lists that follow from a seed, with no clock, no server and no chance in them.
+//!
+//! What happens at these times is the servers' matter: the same seed makes the same faults, not the same history.
+
+use std::{iter, time::Duration};
+
+use crate::plan::Dice;
+
+/// Which of somebody's dice these are: writers have the numbers from 0, and others those from 1000 and 2000.
+const LANE: u64 = 3000;
+
+/// Something that takes one session or no more than a moment, and that everybody works on beside.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Nuisance {
+    /// The session of an append that is under way ends.
+    AppendKilled,
+    /// The session of anybody on the primary ends.
+    SessionKilled,
+    /// The session of anybody on the replica ends.
+    ReplicaSessionKilled,
+    /// A transaction that has written is open in another database.
+    OldTransaction,
+}
+
+/// A nuisance, so long after the beginning.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Small {
+    pub(crate) after: Duration,
+    pub(crate) what: Nuisance,
+    /// Of those whom it may meet, in the order in which they came: a share from 0 up to below 1.
+    pub(crate) victim: f64,
+    /// How long a transaction is open.
+    pub(crate) lasts: Duration,
+}
+
+/// Something that happens to a whole server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Blow {
+    PrimaryKilled,
+    PrimaryFrozen,
+    ReplicaKilled,
+    ReplicaFrozen,
+}
+
+/// A blow, at this share of the run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Heavy {
+    pub(crate) at: f64,
+    pub(crate) what: Blow,
+    /// How long the server is away, starting it again not included.
+    pub(crate) lasts: Duration,
+}
+
+/// The blows of a run of writers lie between these shares: contention is there before the first, and what is behind the last is
+/// enough to see that all goes on.
+const BLOWS: std::ops::Range<f64> = 0.15..0.7;
+
+/// A run of so much time more has one more blow, up to four.
+const ROOM_FOR_A_BLOW: Duration = Duration::from_secs(6);
+
+/// How a primary of the drill `failover` is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Loss {
+    /// It is killed while commits wait for their standby, of which one is cancelled before.
+    Killed,
+    /// It is frozen, and thawed beside its successor.
+    Frozen,
+    /// It is killed, and its successor, too, so that it is the only one that takes writes.
+    Alone,
+}
+
+/// How a node of the drill `silence` falls silent for a moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Silence {
+    /// At the log-in: without a connection in the pool, and on the primary, which is never left alone.
+    LogIn,
+    /// While idle.
+    Idle,
+    /// In the middle of an answer, behind so many bytes of it.
+    InAnAnswer(u64),
+    /// Half-open, and cut in the end.
+    HalfOpen,
+}
+
+/// What happens to a replica of the drill `causal`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Lag {
+    StandsStill,
+    FallsBehind,
+    LosesItsSessions,
+}
+
+/// Again and again, without an end: whoever has a run of a known length takes as many as fit.
+pub(crate) fn nuisances(seed: u64) -> impl Iterator<Item = Small> + Send {
+    use Nuisance::{AppendKilled, OldTransaction, ReplicaSessionKilled, SessionKilled};
+    // In each block of a second each of them is there: the shortest run has all.
+    const BLOCK: [Nuisance; 10] = [
+        AppendKilled,
+        AppendKilled,
+        AppendKilled,
+        AppendKilled,
+        AppendKilled,
+        SessionKilled,
+        SessionKilled,
+        ReplicaSessionKilled,
+        ReplicaSessionKilled,
+        OldTransaction,
+    ];
+    let (mut dice, mut after) = (Dice::new(seed, LANE), Duration::ZERO);
+    in_blocks(&BLOCK, Dice::new(seed, LANE + 1)).map(move |what| {
+        after += Duration::from_millis(40 + dice.roll(140));
+        let (victim, lasts) = (share(&mut dice), Duration::from_millis(1000 + dice.roll(4000)));
+        Small { after, what, victim, lasts }
+    })
+}
+
+/// In the order of their times. The primary is killed once at least.
+pub(crate) fn blows(seed: u64, run: Duration) -> Vec<Heavy> {
+    let mut dice = Dice::new(seed, LANE + 2);
+    let amount = 1 + dice.roll((run.as_secs() / ROOM_FOR_A_BLOW.as_secs() + 1).min(4));
+    let kill = dice.roll(amount);
+    let part = (BLOWS.end - BLOWS.start) / amount as f64;
+    let blow = |number: u64| {
+        // In the first half of its part, so that there is peace between any two.
+        let at = BLOWS.start + part * (number as f64 + share(&mut dice) / 2.0);
+        let what = match dice.roll(4) {
+            _ if number == kill => Blow::PrimaryKilled,
+            0 => Blow::PrimaryKilled,
+            1 => Blow::PrimaryFrozen,
+            2 => Blow::ReplicaKilled,
+            _ => Blow::ReplicaFrozen,
+        };
+        Heavy { at, what, lasts: Duration::from_millis(100 + dice.roll(400)) }
+    };
+    (0..amount).map(blow).collect()
+}
+
+/// The two failovers of the drill `consume`, by the share of what is written then, and whether it loses what was acknowledged last.
+pub(crate) fn failovers(seed: u64) -> [(f64, bool); 2] {
+    let mut dice = Dice::new(seed, LANE + 3);
+    let is_first_lossy = dice.one_in(2);
+    let first = 0.2 + share(&mut dice) * 0.15;
+    // The first takes its time, in which others write on.
+    let second = 0.5 + share(&mut dice) * 0.15;
+    [(first, is_first_lossy), (second, !is_first_lossy)]
+}
+
+/// One for each round. Any three that follow each other from the beginning are all there are.
+pub(crate) fn losses(seed: u64) -> impl Iterator<Item = Loss> {
+    in_blocks(&[Loss::Killed, Loss::Frozen, Loss::Alone], Dice::new(seed, LANE + 4))
+}
+
+/// One for each round, in blocks of all four.
+pub(crate) fn silences(seed: u64) -> impl Iterator<Item = Silence> {
+    let mut dice = Dice::new(seed, LANE + 6);
+    let all = [Silence::LogIn, Silence::Idle, Silence::InAnAnswer(0), Silence::HalfOpen];
+    in_blocks(&all, Dice::new(seed, LANE + 5)).map(move |silence| match silence {
+        Silence::InAnAnswer(_) => Silence::InAnAnswer(dice.roll(100_000)),
+        other => other,
+    })
+}
+
+/// One after the other, in blocks of all three, and to which of so many replicas it happens.
+pub(crate) fn lags(seed: u64, replicas: u64) -> impl Iterator<Item = (Lag, u64)> + Send {
+    let mut dice = Dice::new(seed, LANE + 8);
+    let all = [Lag::StandsStill, Lag::FallsBehind, Lag::LosesItsSessions];
+    in_blocks(&all, Dice::new(seed, LANE + 7)).map(move |lag| (lag, dice.roll(replicas)))
+}
+
+/// One of so many, for a drill that hurts one of its replicas only, or one first.
+pub(crate) fn victim(seed: u64, of: u64) -> u64 {
+    Dice::new(seed, LANE + 9).roll(of)
+}
+
+/// For each of two replicas, how far it is behind in the drill `http`: a fifth of a second at least, and not the same on both.
+#[cfg(any(feature = "tower", test))]
+pub(crate) fn delays(seed: u64) -> [Duration; 2] {
+    let mut dice = Dice::new(seed, LANE + 10);
+    [(); 2].map(|()| Duration::from_millis(200 + dice.roll(60)))
+}
+
+/// The same ones in another order.
+pub(crate) fn shuffled<T: Copy>(of: &[T], dice: &mut Dice) -> Vec<T> {
+    let mut all = of.to_vec();
+    for last in (1..all.len()).rev() {
+        let other = usize::try_from(dice.roll(last as u64 + 1)).unwrap_or_default();
+        all.swap(last, other);
+    }
+    all
+}
+
+/// All of them in some order, and again all of them in some order: nothing is missing for long.
+pub(crate) fn in_blocks<T: Copy + Send>(of: &[T], mut dice: Dice) -> impl Iterator<Item = T> + Send + use<T> {
+    let of = of.to_vec();
+    iter::repeat_with(move || shuffled(&of, &mut dice)).flatten()
+}
+
+/// From 0 up to below 1.
+fn share(dice: &mut Dice) -> f64 {
+    const STEPS: u64 = 1 << 32;
+    dice.roll(STEPS) as f64 / STEPS as f64
+}
+
+#[cfg(test)]
+mod tests;
