@@ -1,12 +1,12 @@
-//! Following the log: by polling, by a subscription, as a consumer with a checkpoint, and by a projection to a read model.
+//! Following the log: by polling, by a subscription, as a consumer with a checkpoint, and by a read model.
 //!
 //!     scripts/example consumers
 
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, ConsumerTransaction, Event, EventStore, Filter, NewEvent, PostgresEventStore, ProjectionProgress,
-    Projections, ReadModel, Result, Router, Start, Subscribe, testing::LocalCluster,
+    AppendCondition, ConsumerTransaction, Event, EventStore, Filter, NewEvent, PostgresEventStore, ReadModel,
+    ReadModelProgress, ReadModels, Result, Router, Start, Subscribe, testing::LocalCluster,
 };
 use serde_json::json;
 
@@ -45,8 +45,8 @@ impl ReadModel for Balances {
     }
 }
 
-/// How far a projection is that is being built.
-fn bar(progress: &ProjectionProgress) {
+/// How far a read model is that is being built.
+fn bar(progress: &ReadModelProgress) {
     let done = (20.0 * progress.fraction()) as usize;
     println!("{:>10} [{:20}] {:3.0} %", progress.name, "#".repeat(done), 100.0 * progress.fraction());
 }
@@ -97,16 +97,16 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     let status = store.consumer_control("printer").status().await?;
     println!("the consumer is {} events behind", status.events_behind());
 
-    // By a projection to a read model: each event has its effect exactly once, and a user sees his own write.
-    let projections = Projections::builder(&store).with(Balances)?.start();
-    projections.caught_up(Duration::from_secs(30), |all| all.iter().for_each(bar)).await?;
+    // By a read model: each event has its effect exactly once, and a user sees his own write.
+    let read_models = ReadModels::builder(&store).with(Balances)?.start();
+    read_models.caught_up(Duration::from_secs(30), |all| all.iter().for_each(bar)).await?;
     let mark = deposit(&store, "ada", 100).await?;
-    projections.projected("balances", mark).await?;
+    read_models.handled("balances", mark).await?;
     let row =
         store.router().client().await?.query_one("SELECT balance FROM balances WHERE account = 'ada'", &[]).await?;
     let balance: i64 = row.get(0);
     println!("projected: ada has {balance}");
     assert_eq!(balance, 115);
-    projections.stop().await;
+    read_models.stop().await;
     Ok(())
 }

@@ -55,7 +55,7 @@
 //!   for it. A [`CommandExecutor`] carries a [`Command`] out on one: it reads, decides, appends, tries again, and keeps a record
 //!   if it is told to. [`EventCodec`] reads events of every version as an enum of yours.
 //! - **Following the log**: a [`Subscription`] hands out what is there and what comes, a [`Consumer`] keeps its place in the
-//!   database, alone or in a group, and [`Projections`] keep read models.
+//!   database, alone or in a group, and [`ReadModels`] keep read models.
 //!
 #![cfg_attr(
     feature = "testing",
@@ -124,8 +124,8 @@ mod token;
 pub use codec::{EventCodec, UnknownEvents};
 pub use consume::{
     Awaited, Batch, Consumer, ConsumerBatch, ConsumerBuilder, ConsumerControl, ConsumerStatus, ConsumerTransaction,
-    Cursor, Fetch, Fetched, Handled, PartitionStatus, PoisonPolicy, ProjectionProgress, ProjectionState, Projections,
-    ProjectionsBuilder, ReadModel, SkippedEvent, Start, StopHandle, Subscribe, Subscription, SubscriptionBuilder,
+    Cursor, Fetch, Fetched, Handled, PartitionStatus, PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState,
+    ReadModels, ReadModelsBuilder, SkippedEvent, Start, StopHandle, Subscribe, Subscription, SubscriptionBuilder,
     WaitUntilHandled,
 };
 pub use decide::{
@@ -141,9 +141,9 @@ pub use filter::{
 pub use json::Json;
 pub use lsn::Lsn;
 pub use router::{
-    Availability, BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackSnapshot, HostResolver,
-    Isolation, NodeCondition, NodeSnapshot, PrimaryState, Readiness, ReplicaOptions, Role, Router, RouterBuilder,
-    RouterSnapshot, RouterWatch, SourceSnapshot, Transaction,
+    Availability, BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackStatus, HostResolver,
+    Isolation, NodeCondition, NodeStatus, PrimaryState, Readiness, ReplicaOptions, Role, Router, RouterBuilder,
+    RouterStatus, RouterWatch, SourceStatus, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};
@@ -155,10 +155,10 @@ pub use store::{
     Access, Check, ConditionPlan, CreateIndex, DropIndex, ExplainCondition, HotKey, IndexCreated, LogIndex,
 };
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, EventStream,
-    ExpectedVersion, Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName,
-    Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, Piece, PostgresEventStore, PostgresEventStoreBuilder,
-    Query, QueryRequest, ReadBehindRequest, Served, StreamAppend, StreamEnd, WaitRequest,
+    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, ExpectedVersion,
+    Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName, Lookup,
+    MemoryEventStore, Order, Page, PageQuery, PageStream, Piece, PostgresEventStore, PostgresEventStoreBuilder, Query,
+    QueryRequest, QueryStream, ReadBehindRequest, Served, StreamAppend, StreamEnd, WaitRequest,
 };
 pub use store::{
     DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,

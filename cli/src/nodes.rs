@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstem::{Client, LogName, NodeSnapshot, PostgresEventStore, PrimaryState, Router, RouterBuilder};
+use mainstem::{Client, LogName, NodeStatus, PostgresEventStore, PrimaryState, Router, RouterBuilder};
 
 use crate::{
     args::Connection,
@@ -82,10 +82,10 @@ pub(crate) struct Reached {
 
 /// A connection to each node of this router, in their order, whatever each of them is.
 pub(crate) async fn reach(router: &Router) -> Vec<Reached> {
-    let snapshot = router.snapshot();
-    let leads = |node: &NodeSnapshot| matches!(&snapshot.primary, PrimaryState::Known(name) if *name == node.name);
-    let mut reached = Vec::with_capacity(snapshot.nodes.len());
-    for node in &snapshot.nodes {
+    let status = router.status();
+    let leads = |node: &NodeStatus| matches!(&status.primary, PrimaryState::Known(name) if *name == node.name);
+    let mut reached = Vec::with_capacity(status.nodes.len());
+    for node in &status.nodes {
         let client = router.client_on(&node.name).await;
         reached.push(Reached { name: Arc::clone(&node.name), client, is_primary: leads(node) });
     }

@@ -12,8 +12,8 @@ use axum::{
 };
 use futures_util::stream;
 use mainstem::{
-    AppendCondition, Consistency, Error, ErrorKind, Event, EventStore, EventStream, Filter, NewEvent, PageStream,
-    Payload, PositionBoundedFilter, PostgresEventStore, http::error_response,
+    AppendCondition, Consistency, Error, ErrorKind, Event, EventStore, Filter, NewEvent, PageStream, Payload,
+    PositionBoundedFilter, PostgresEventStore, QueryStream, http::error_response,
 };
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
@@ -153,7 +153,7 @@ struct Reading {
 }
 
 enum Events {
-    All(EventStream<PositionBoundedFilter>),
+    All(QueryStream<PositionBoundedFilter>),
     Some(PageStream<PositionBoundedFilter>),
 }
 

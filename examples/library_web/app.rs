@@ -17,7 +17,7 @@ use axum::{
     routing::{get, post},
 };
 use mainstem::{
-    Command, Consistency, LogName, PostgresEventStore, Projections, Role, TokenKey,
+    Command, Consistency, LogName, PostgresEventStore, ReadModels, Role, TokenKey,
     http::{ConsistencyLayer, TokenCookie, TokenLayer},
 };
 use serde::Deserialize;
@@ -50,14 +50,14 @@ pub(crate) struct Library {
 }
 
 impl Library {
-    /// Makes the tables, starts the projection, and puts some books on the shelf.
+    /// Makes the tables, starts the read model, and puts some books on the shelf.
     pub(crate) async fn open(nodes: Nodes) -> Result<Arc<Self>> {
         let router = nodes.router().await?;
         let store = PostgresEventStore::with_name(&router, LogName::new(SCHEMA, "events")?);
         store.migrate().timeout(START).await?;
-        // The projection reads where it writes: a replica that is held would hold it, too.
-        let projections = Projections::builder(&store).consistency(Consistency::Strong).with(Shelf)?.start();
-        let desk = Desk::new(&store, projections);
+        // The read model reads where it writes: a replica that is held would hold it, too.
+        let read_models = ReadModels::builder(&store).consistency(Consistency::Strong).with(Shelf)?.start();
+        let desk = Desk::new(&store, read_models);
         desk.furnish(&TITLES, &NAMES).await?;
         nodes.wait_until_caught_up().await?;
         // Of a secret that all instances know. This one is in a public repository.
@@ -148,10 +148,10 @@ async fn show(State(library): State<Arc<Library>>, Query(view): Query<View>) -> 
     let desk = library.look(Freshness::Strong, &view).await;
     let room = library.look(view.read, &view).await;
     let (journal, conflicts) = library.desk.journal.entries();
-    let (nodes, replays) = (library.store.router().snapshot().nodes, library.nodes.replays().await);
+    let (nodes, replays) = (library.store.router().status().nodes, library.nodes.replays().await);
     let can_delay = library.nodes.can_delay();
-    let projection = library.desk.projections.progress();
-    let page = Page { view, desk, room, journal, conflicts, nodes, replays, can_delay, projection };
+    let read_model = library.desk.read_models.progress();
+    let page = Page { view, desk, room, journal, conflicts, nodes, replays, can_delay, read_model };
     Html(page::render(&page).into_string())
 }
 

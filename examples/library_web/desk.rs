@@ -7,7 +7,7 @@ use std::{
 
 use mainstem::{
     Appended, Attempts, Command, CommandError, CommandExecutor, Consistency, Outcome, PostgresEventStore, PrimaryState,
-    Projections, Role, Scope, Token, current_session,
+    ReadModels, Role, Scope, Token, current_session,
 };
 
 use super::{
@@ -29,15 +29,15 @@ pub(crate) struct Desk {
     executor: CommandExecutor,
     /// Decides on what a replica shows; the append finds out when that is the past.
     replica_first: CommandExecutor,
-    pub(crate) projections: Projections,
+    pub(crate) read_models: ReadModels,
     pub(crate) journal: Journal,
 }
 
 impl Desk {
-    pub(crate) fn new(store: &PostgresEventStore, projections: Projections) -> Self {
+    pub(crate) fn new(store: &PostgresEventStore, read_models: ReadModels) -> Self {
         let executor = || CommandExecutor::new(store.clone()).timeout(LIMIT);
         let replica_first = executor().first_read(Consistency::Eventual);
-        Self { store: store.clone(), executor: executor(), replica_first, projections, journal: Journal::default() }
+        Self { store: store.clone(), executor: executor(), replica_first, read_models, journal: Journal::default() }
     }
 
     /// What there is to begin with. Where it is there already, nothing happens.
@@ -150,7 +150,7 @@ impl Desk {
         if let Some(session) = current_session() {
             session.see(appended.token());
         }
-        self.projections.projected(Shelf::NAME, appended.last()).timeout(PROJECTED).await?;
+        self.read_models.handled(Shelf::NAME, appended.last()).timeout(PROJECTED).await?;
         let token = self.place().await?;
         if let Some(session) = current_session() {
             session.see(&token);
@@ -164,7 +164,7 @@ impl Desk {
     }
 
     fn primary(&self) -> String {
-        match self.store.router().snapshot().primary {
+        match self.store.router().status().primary {
             PrimaryState::Known(name) => name.to_string(),
             _ => "unknown".to_owned(),
         }

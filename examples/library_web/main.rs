@@ -9,7 +9,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `nodes` | the servers, and what the page does to their replay |
-//! | `shelf` | the read model: a projection keeps it on the primary |
+//! | `shelf` | the read model, in tables on the primary |
 //! | `freshness` | how fresh a look at the read model has to be |
 //! | `desk` | the commands, each until the read model has it |
 //! | `journal` | what was done, by whom, and what it took |

@@ -60,7 +60,7 @@ impl Nodes {
             // Never the primary in its place: that has no replay.
             let builder = Router::builder().primary(&primary).replica(&url).fallback(Fallback::Never);
             let router = builder.require_replicas(true).max_replica_lag(MAX_LAG).connect().await?;
-            let name = router.snapshot().nodes.get(1).map(|node| node.name.to_string()).unwrap_or_default();
+            let name = router.status().nodes.get(1).map(|node| node.name.to_string()).unwrap_or_default();
             let replay = Mutex::new(Replay::Delayed(Duration::ZERO));
             replicas.push(Replica { url, name, replay, router: Some(router) });
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstem::{NodeSnapshot, ProjectionProgress, Role};
+use mainstem::{NodeStatus, ReadModelProgress, Role};
 use maud::{DOCTYPE, Markup, html};
 
 use super::{
@@ -22,10 +22,10 @@ pub(crate) struct Page {
     pub(crate) room: mainstem::Result<Look>,
     pub(crate) journal: Vec<Entry>,
     pub(crate) conflicts: u64,
-    pub(crate) nodes: Vec<NodeSnapshot>,
+    pub(crate) nodes: Vec<NodeStatus>,
     pub(crate) replays: Vec<(String, Replay)>,
     pub(crate) can_delay: bool,
-    pub(crate) projection: Vec<ProjectionProgress>,
+    pub(crate) read_model: Vec<ReadModelProgress>,
 }
 
 pub(crate) fn render(page: &Page) -> Markup {
@@ -221,9 +221,9 @@ fn nodes(page: &Page) -> Markup {
                         }
                     }
                 }
-                @for progress in &page.projection {
+                @for progress in &page.read_model {
                     p .served {
-                        "The projection “" (progress.name) "” is " (format!("{:?}", progress.state).to_lowercase())
+                        "The read model “" (progress.name) "” is " (format!("{:?}", progress.state).to_lowercase())
                         " at position " (progress.handled.map_or(0, |mark| mark.position()))
                         @if let Some(error) = &progress.error { "; its last error: " (error.report()) }
                     }

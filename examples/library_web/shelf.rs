@@ -1,4 +1,4 @@
-//! The read model: each copy with its holder, each reader, and the position up to which that is so. A projection keeps it in tables
+//! The read model: each copy with its holder, each reader, and the position up to which that is so. `ReadModels` keeps it in tables
 //! on the primary; replicas have it as they have everything, a little later.
 
 use mainstem::{Client, ConsumerTransaction, Event, Filter, ReadModel, Result};

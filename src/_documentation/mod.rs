@@ -23,19 +23,19 @@ chapters! {
          [`Consistency`](crate::Consistency), [`Scope`](crate::Scope), [`Token`](crate::Token), [`Session`](crate::Session)";
     usage, "../../docs/usage.md",
         "\n# Reference\n[`EventStore`](crate::EventStore), [`NewEvent`](crate::NewEvent), [`History`](crate::History), \
-         [`Page`](crate::Page), [`EventStream`](crate::EventStream), [`ExpectedVersion`](crate::ExpectedVersion), \
+         [`Page`](crate::Page), [`QueryStream`](crate::QueryStream), [`ExpectedVersion`](crate::ExpectedVersion), \
          [`Import`](crate::Import), [`Error`](crate::Error)";
     decisions, "../../docs/decisions.md",
         "\n# Reference\n[`Projection`](crate::Projection), [`DecisionModel`](crate::DecisionModel), [`Command`](crate::Command), \
          [`CommandExecutor`](crate::CommandExecutor), [`CommandRecord`](crate::CommandRecord), [`EventCodec`](crate::EventCodec)";
     following, "../../docs/following.md",
         "\n# Reference\n[`Subscribe`](crate::Subscribe), [`Subscription`](crate::Subscription), [`Consumer`](crate::Consumer), \
-         [`ConsumerControl`](crate::ConsumerControl), [`ReadModel`](crate::ReadModel), [`Projections`](crate::Projections)";
+         [`ConsumerControl`](crate::ConsumerControl), [`ReadModel`](crate::ReadModel), [`ReadModels`](crate::ReadModels)";
     snapshots, "../../docs/snapshots.md",
         "\n# Reference\n[`SnapshotStore`](crate::SnapshotStore), [`SnapshotKey`](crate::SnapshotKey), [`Project`](crate::Project)";
     primary_and_replicas, "../../docs/primary-and-replicas.md",
         "\n# Reference\n[`RouterBuilder`](crate::RouterBuilder), [`Router`](crate::Router), [`Client`](crate::Client), \
-         [`Transaction`](crate::Transaction), [`RouterSnapshot`](crate::RouterSnapshot)";
+         [`Transaction`](crate::Transaction), [`RouterStatus`](crate::RouterStatus)";
     limits, "../../docs/limits.md",
         "\n# Reference\n[`RouterBuilder`](crate::RouterBuilder), [`PostgresEventStoreBuilder`](crate::PostgresEventStoreBuilder), \
          [`CommandExecutor`](crate::CommandExecutor), [`ConsumerBuilder`](crate::ConsumerBuilder)";

@@ -1,4 +1,4 @@
-//! From the log to whoever follows it: subscriptions, consumers with a checkpoint, and projections to read models.
+//! From the log to whoever follows it: subscriptions, consumers with a checkpoint, and read models that are kept in tables.
 //!
 //! It stands on the store, and the store knows nothing of it.
 //!
@@ -11,7 +11,7 @@
 //! | `exclusive` | what lets them be borrowed by tasks |
 //! | `stop` | ending a subscription from elsewhere |
 //! | `consumer` | following under a name, from a checkpoint, alone or in a group |
-//! | `projection` | read models, and a runner for many |
+//! | `read_model` | read models, and a runner for many |
 //! | `cursor`, `fetch` | the same by polling, with a place that can be kept as text |
 
 mod batch;
@@ -19,7 +19,7 @@ mod consumer;
 mod cursor;
 mod exclusive;
 mod fetch;
-mod projection;
+mod read_model;
 mod reading;
 mod start;
 mod stop;
@@ -34,7 +34,7 @@ pub use self::{
     },
     cursor::Cursor,
     fetch::{Fetch, Fetched},
-    projection::{PoisonPolicy, ProjectionProgress, ProjectionState, Projections, ProjectionsBuilder, ReadModel},
+    read_model::{PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState, ReadModels, ReadModelsBuilder},
     start::Start,
     stop::StopHandle,
     subscribe::{Subscribe, SubscriptionBuilder},

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     AppendCondition, Consistency, Filter, Mark, Result, Role, Scope, Token,
-    store::{EventStore, EventStream, Query},
+    store::{EventStore, Query, QueryStream},
 };
 
 /// A decision model that is about to be read: await it, for a [`ModelState`], after changing where and how if need be.
@@ -74,7 +74,7 @@ impl<'a, M> ModelQuery<'a, M> {
     }
 
     /// Applies the events as they come, without holding them all: for histories that are large. See
-    /// [`EventStream`](crate::EventStream) for what it costs; short histories are read faster without it.
+    /// [`QueryStream`](crate::QueryStream) for what it costs; short histories are read faster without it.
     pub fn streaming(mut self) -> Self {
         self.streaming = true;
         self
@@ -132,7 +132,7 @@ async fn whole<M: DecisionModel>(mut model: M, boundary: &Boundary, call: Query<
     Ok(ModelState { model, filter: boundary.filter().clone(), head, applied, node, role, token })
 }
 
-async fn stream<M: DecisionModel>(mut model: M, boundary: &Boundary, mut events: EventStream) -> Result<ModelState<M>> {
+async fn stream<M: DecisionModel>(mut model: M, boundary: &Boundary, mut events: QueryStream) -> Result<ModelState<M>> {
     let mut applied = 0;
     let mut parts = Parts::of(&mut model);
     while let Some(event) = events.next().await {

@@ -57,11 +57,11 @@ impl Router {
     ///
     /// Nothing is chosen and nothing is judged. The node may be out of service, behind, of another cluster, or a primary that
     /// has been replaced: what is written there then is lost. Neither the scope nor the session counts. The name is that of
-    /// [`NodeSnapshot`](crate::NodeSnapshot).
+    /// [`NodeStatus`](crate::NodeStatus).
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
-    /// for node in router.snapshot().nodes {
+    /// for node in router.status().nodes {
     ///     let client = router.client_on(&node.name).await?;
     ///     let version = client.query_one("SHOW server_version", &[]).await?;
     ///     println!("{}: {}", node.name, version.get::<_, &str>(0));

@@ -81,7 +81,7 @@ impl Client {
         }
     }
 
-    /// The name of the node that serves, as in [`NodeSnapshot`](crate::NodeSnapshot).
+    /// The name of the node that serves, as in [`NodeStatus`](crate::NodeStatus).
     #[must_use]
     pub fn node(&self) -> &str {
         self.lease.node().name()

@@ -60,7 +60,7 @@ impl Router {
     /// How far the nodes of a role have come in the write-ahead log, as they have told when they were asked last. `None` when
     /// one of them has not told.
     pub(crate) fn written(&self, role: Role) -> Option<Vec<Lsn>> {
-        self.snapshot().nodes.iter().filter(|node| node.role == role).map(|node| node.lsn).collect()
+        self.status().nodes.iter().filter(|node| node.role == role).map(|node| node.lsn).collect()
     }
 
     /// Whether reads can go anywhere but to the primary.

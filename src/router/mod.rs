@@ -94,10 +94,10 @@ pub use self::{
     builder::RouterBuilder,
     client::Client,
     core::{
-        Availability, EjectionCause, Fallback, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Readiness,
-        Role, RouterSnapshot,
+        Availability, EjectionCause, Fallback, FallbackStatus, NodeCondition, NodeStatus, PrimaryState, Readiness,
+        Role, RouterStatus,
     },
-    discovery::{HostResolver, SourceSnapshot},
+    discovery::{HostResolver, SourceStatus},
     settings::ReplicaOptions,
     transaction::{BeginTransaction, Isolation, Transaction},
     watch::RouterWatch,
@@ -169,8 +169,8 @@ struct Inner {
 }
 
 impl Inner {
-    fn snapshot(&self) -> RouterSnapshot {
-        RouterSnapshot { sources: self.discovery.snapshot(), ..self.state.snapshot() }
+    fn status(&self) -> RouterStatus {
+        RouterStatus { sources: self.discovery.status(), ..self.state.status() }
     }
 }
 
@@ -195,19 +195,19 @@ impl Router {
     ///
     /// ```no_run
     /// # fn run(router: mainstem::Router) {
-    /// for node in router.snapshot().nodes {
+    /// for node in router.status().nodes {
     ///     println!("{} ({}): {}, {:?} behind", node.name, node.role, node.state, node.lag);
     /// }
     /// # }
     /// ```
     #[must_use]
-    pub fn snapshot(&self) -> RouterSnapshot {
-        self.inner.snapshot()
+    pub fn status(&self) -> RouterStatus {
+        self.inner.status()
     }
 
-    /// The present [`snapshot`](Self::snapshot), and then a new one each time that something has changed: the primary, a
+    /// The present [`status`](Self::status), and then a new one each time that something has changed: the primary, a
     /// node's role, timeline or condition (out of service, back, lagging, fenced), a split brain, whether the
-    /// [fallback](RouterBuilder::fallback) is spent. Places in the log, lag, latency and numbers of calls are in the snapshots, but are no
+    /// [fallback](RouterBuilder::fallback) is spent. Places in the log, lag, latency and numbers of calls are in the statuses, but are no
     /// changes.
     ///
     /// What happens is known when a call or a [probe](RouterBuilder::probe_interval) tells, and what comes with time (the end of a slow
@@ -220,8 +220,8 @@ impl Router {
     ///
     /// let mut watch = router.watch();
     /// tokio::spawn(async move {
-    ///     while let Some(snapshot) = watch.next().await {
-    ///         if let PrimaryState::SplitBrain(one, other) = &snapshot.primary {
+    ///     while let Some(status) = watch.next().await {
+    ///         if let PrimaryState::SplitBrain(one, other) = &status.primary {
     ///             eprintln!("{one} and {other} both take writes");
     ///         }
     ///     }
@@ -248,7 +248,7 @@ impl Router {
     /// For a liveness probe it is of no use: no restart of the application brings a database back.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
-        self.snapshot().readiness()
+        self.status().readiness()
     }
 
     /// The same, after every node was asked how it is: a round trip to each, all at once, and no longer than the
@@ -280,13 +280,13 @@ impl Router {
     ///   by their system identifier.
     ///
     /// Stop the node, or make it what it should be, before: it is asked at once, and what it says then counts again. Connections
-    /// to it are closed. The name is that of [`NodeSnapshot`].
+    /// to it are closed. The name is that of [`NodeStatus`].
     ///
     /// ```no_run
     /// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
     /// use mainstem::PrimaryState;
     ///
-    /// if let PrimaryState::Fenced(primary) = router.snapshot().primary {
+    /// if let PrimaryState::Fenced(primary) = router.status().primary {
     ///     println!("{primary} takes writes, but a newer timeline than its own was seen");
     ///     // On the word of an operator:
     ///     router.forget("10.0.0.3:5432")?;

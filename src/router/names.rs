@@ -13,7 +13,7 @@ pub(super) struct Address {
 }
 
 /// The nodes' names: `host:port`, and where two of them are behind one address, as behind a PgBouncer, `host:port/database`.
-/// By its name a node is found in errors and snapshots, so no two have the same.
+/// By its name a node is found in errors and statuses, so no two have the same.
 pub(super) fn of(addresses: &[Address]) -> Result<Vec<Arc<str>>> {
     let is_alone = |name: &str| addresses.iter().filter(|address| *address.host == *name).count() < 2;
     let name = |address: &Address| -> Arc<str> {

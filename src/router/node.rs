@@ -110,10 +110,10 @@ impl Node {
     /// Sets the figures of how it is, and how the cluster is.
     #[cfg(feature = "metrics")]
     pub(super) fn set_gauges(&self) {
-        let snapshot = self.handle.router_snapshot();
-        if let Some(node) = snapshot.nodes.iter().find(|node| node.name == self.name) {
+        let status = self.handle.router_status();
+        if let Some(node) = status.nodes.iter().find(|node| node.name == self.name) {
             gauges::node(node, self.own_pool().map(OwnPool::figures));
-            gauges::router(&snapshot);
+            gauges::router(&status);
         }
     }
 

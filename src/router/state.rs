@@ -16,7 +16,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::{Notify, watch};
 
 use super::{
-    Role, RouterSnapshot,
+    Role, RouterStatus,
     core::{
         Asked, Budget, Cluster, Config, Decision, Exclusion, Live, MOST_NODES, NodeConfig, NodeSet, Observation,
         Outline, Reason, Route, STEP, Table, Want, Wish, Writer, mix,
@@ -171,10 +171,10 @@ impl State {
         self.table.load().exclusion(node, want, tried, self.now())
     }
 
-    pub(super) fn snapshot(&self) -> RouterSnapshot {
+    pub(super) fn status(&self) -> RouterStatus {
         let is_starting = self.is_starting();
-        let snapshot = self.told().cluster.snapshot(&self.live, self.unasked(), self.now());
-        RouterSnapshot { is_starting, ..snapshot }
+        let status = self.told().cluster.status(&self.live, self.unasked(), self.now());
+        RouterStatus { is_starting, ..status }
     }
 
     /// The name of a node that is there.

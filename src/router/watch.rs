@@ -10,7 +10,7 @@ use tokio::sync::watch;
 
 use super::{
     Inner,
-    core::{NodeCondition, Outline, RouterSnapshot, Writer},
+    core::{NodeCondition, Outline, RouterStatus, Writer},
     state::State,
 };
 #[cfg(feature = "metrics")]
@@ -57,21 +57,21 @@ impl RouterWatch {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing.
-    pub async fn next(&mut self) -> Option<RouterSnapshot> {
+    pub async fn next(&mut self) -> Option<RouterStatus> {
         if self.changes.borrow().is_last || self.changes.changed().await.is_err() {
             return None;
         }
         let is_last = self.changes.borrow_and_update().is_last;
         // Taken behind the news, so that it holds it.
         (!is_last).then(|| match self.router.upgrade() {
-            Some(router) => router.snapshot(),
-            None => self.state.snapshot(),
+            Some(router) => router.status(),
+            None => self.state.status(),
         })
     }
 
     /// The same as a stream.
-    pub fn into_stream(self) -> impl Stream<Item = RouterSnapshot> + Send + 'static {
-        stream::unfold(self, async |mut watch| watch.next().await.map(|snapshot| (snapshot, watch)))
+    pub fn into_stream(self) -> impl Stream<Item = RouterStatus> + Send + 'static {
+        stream::unfold(self, async |mut watch| watch.next().await.map(|status| (status, watch)))
     }
 }
 
@@ -187,12 +187,12 @@ mod tests {
         (state, primary, replica)
     }
 
-    fn is_out(snapshot: &RouterSnapshot, node: usize) -> bool {
-        matches!(snapshot.nodes[node].state, NodeCondition::Ejected { .. })
+    fn is_out(status: &RouterStatus, node: usize) -> bool {
+        matches!(status.nodes[node].state, NodeCondition::Ejected { .. })
     }
 
     /// What is told without waiting.
-    fn news(watch: &mut RouterWatch) -> Option<RouterSnapshot> {
+    fn news(watch: &mut RouterWatch) -> Option<RouterStatus> {
         watch.next().now_or_never().map(|next| next.expect("it goes on"))
     }
 
@@ -210,8 +210,8 @@ mod tests {
         assert!(!is_out(&news(&mut watch).unwrap(), 1) && news(&mut watch).is_none());
         replica.connect_failed(ConnectFailure::NoAnswer);
         primary.connect_failed(ConnectFailure::NoAnswer);
-        let snapshot = news(&mut watch).unwrap();
-        assert!(is_out(&snapshot, 0) && is_out(&snapshot, 1), "{snapshot:?}");
+        let status = news(&mut watch).unwrap();
+        assert!(is_out(&status, 0) && is_out(&status, 1), "{status:?}");
         assert!(news(&mut watch).is_none());
     }
 
@@ -225,7 +225,7 @@ mod tests {
             report(&primary, lsn);
             primary.answered(Some(Duration::from_millis(lsn)));
         }
-        assert!(state.snapshot().nodes[0].lsn == Some(crate::Lsn::new(249)) && news(&mut watch).is_none());
+        assert!(state.status().nodes[0].lsn == Some(crate::Lsn::new(249)) && news(&mut watch).is_none());
         replica.was_asked();
         assert!(news(&mut watch).unwrap().nodes[1].is_asked && news(&mut watch).is_none());
         replica.was_asked();

@@ -5,8 +5,8 @@ use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 use futures_util::stream;
 
 use super::{
-    Append, AppendCondition, Appended, BoxStream, EventStream, Import, LoadAnswer, LoadRequest, LoadStream, Lookup,
-    Piece, Query, QueryRequest, ReadBehindRequest, Served, StreamAppend, WaitRequest, behind, lookup, refusal,
+    Append, AppendCondition, Appended, BoxStream, Import, LoadAnswer, LoadRequest, LoadStream, Lookup, Piece, Query,
+    QueryRequest, QueryStream, ReadBehindRequest, Served, StreamAppend, WaitRequest, behind, lookup, refusal,
 };
 use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, Token, filter::Selection};
 
@@ -152,11 +152,11 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         LoadStream::new(self, id.into())
     }
 
-    /// Reads all events that match, one by one, where the scope says; see [`EventStream`]. Begin with
+    /// Reads all events that match, one by one, where the scope says; see [`QueryStream`]. Begin with
     /// [`query`](Self::query) and end with [`Query::stream`] to change where and how long first.
     ///
     /// The scope is read when this method is called.
-    fn stream<S: Selection>(&self, selection: &S) -> EventStream<S>
+    fn stream<S: Selection>(&self, selection: &S) -> QueryStream<S>
     where
         Self: Sized,
     {

@@ -65,7 +65,7 @@ pub use self::{
         DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
         ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
     },
-    stream::{BoxStream, EventStream, PageStream, StreamEnd},
+    stream::{BoxStream, PageStream, QueryStream, StreamEnd},
 };
 #[cfg(feature = "testing")]
 pub use self::{

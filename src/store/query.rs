@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, time::Duration};
 
-use super::{Answer, BoxFuture, EventStore, EventStream, History, Order, Page, PageStream, QueryRequest, noted::Noted};
+use super::{Answer, BoxFuture, EventStore, History, Order, Page, PageStream, QueryRequest, QueryStream, noted::Noted};
 use crate::{
     Consistency, Filter, Result,
     filter::Selection,
@@ -107,10 +107,10 @@ impl<'a, S: Selection> Query<'a, S> {
         self.page().newest_first()
     }
 
-    /// The events one by one, without holding them all: see [`EventStream`].
-    pub fn stream(self) -> EventStream<S> {
+    /// The events one by one, without holding them all: see [`QueryStream`].
+    pub fn stream(self) -> QueryStream<S> {
         let Call { store, request, noted } = self.call.asked();
-        EventStream::new(store.run_stream(request), self.selection, noted)
+        QueryStream::new(store.run_stream(request), self.selection, noted)
     }
 
     fn page(self) -> PageQuery<'a, S> {
@@ -146,7 +146,7 @@ impl<S: Selection> PageQuery<'_, S> {
     /// The events one by one, without holding them all: see [`PageStream`].
     pub fn stream(self) -> PageStream<S> {
         let Call { store, request, noted } = self.call.asked();
-        PageStream::new(EventStream::new(store.run_stream(request), self.selection, noted))
+        PageStream::new(QueryStream::new(store.run_stream(request), self.selection, noted))
     }
 }
 

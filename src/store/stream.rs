@@ -68,7 +68,7 @@ pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 /// Dropping the stream, or the future of [`next`](Self::next), loses no event: the next call goes on. Dropping the stream
 /// before its end makes the server stop, and closes the connection.
 #[must_use = "a stream does nothing until it is polled"]
-pub struct EventStream<S = Filter> {
+pub struct QueryStream<S = Filter> {
     /// `None` once it has ended or failed.
     answers: Option<BoxStream<Result<Answer>>>,
     selection: S,
@@ -85,7 +85,7 @@ pub struct EventStream<S = Filter> {
     read: u64,
 }
 
-/// What an [`EventStream`] has at its end, and not before.
+/// What an [`QueryStream`] has at its end, and not before.
 #[derive(Clone, Debug)]
 pub struct StreamEnd<S = Filter> {
     selection: S,
@@ -93,7 +93,7 @@ pub struct StreamEnd<S = Filter> {
     token: Token,
 }
 
-impl<S: Selection> EventStream<S> {
+impl<S: Selection> QueryStream<S> {
     pub(super) fn new(answers: BoxStream<Result<Answer>>, selection: S, noted: Noted) -> Self {
         let (events, token) = (Vec::new().into_iter(), Token::new());
         let span = Operation::Stream.span();
@@ -232,7 +232,7 @@ impl StreamEnd {
     }
 }
 
-impl<S: Selection> Stream for EventStream<S> {
+impl<S: Selection> Stream for QueryStream<S> {
     type Item = Result<Event>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -240,9 +240,9 @@ impl<S: Selection> Stream for EventStream<S> {
     }
 }
 
-impl<S: fmt::Debug> fmt::Debug for EventStream<S> {
+impl<S: fmt::Debug> fmt::Debug for QueryStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EventStream")
+        f.debug_struct("QueryStream")
             .field("selection", &self.selection)
             .field("served", &self.served)
             .field("end", &self.end)
@@ -252,17 +252,17 @@ impl<S: fmt::Debug> fmt::Debug for EventStream<S> {
 
 /// Some events of a filter, one by one, in the order that was asked for.
 ///
-/// As an [`EventStream`], but a limit or the order has made a part of the whole: it has no end that vouches for anything, only
+/// As an [`QueryStream`], but a limit or the order has made a part of the whole: it has no end that vouches for anything, only
 /// the last event that was read. Errors and cancelling are as there.
 #[must_use = "a stream does nothing until it is polled"]
 #[derive(Debug)]
 pub struct PageStream<S = Filter> {
-    events: EventStream<S>,
+    events: QueryStream<S>,
     last_read: Option<Mark>,
 }
 
 impl<S: Selection> PageStream<S> {
-    pub(super) fn new(events: EventStream<S>) -> Self {
+    pub(super) fn new(events: QueryStream<S>) -> Self {
         Self { events, last_read: None }
     }
 
@@ -270,7 +270,7 @@ impl<S: Selection> PageStream<S> {
     ///
     /// # Errors
     ///
-    /// As for [`EventStream::next`].
+    /// As for [`QueryStream::next`].
     ///
     /// # Cancel safety
     ///

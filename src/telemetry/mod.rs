@@ -11,7 +11,7 @@
 //! | [`TOPOLOGY`] | event | info to error | change of the cluster, as [`Router::watch`](crate::Router::watch) tells it |
 //! | [`STORE`] | span | debug | append, query or other operation of a store |
 //! | [`DECIDE`] | span | debug | command that is carried out, or model that is read |
-//! | [`CONSUME`] | span | debug | batch of a projection, and commit of a consumer |
+//! | [`CONSUME`] | span | debug | batch of a read model, and commit of a consumer |
 //!
 //! Names are those of [OpenTelemetry's conventions for databases](https://opentelemetry.io/docs/specs/semconv/database/)
 //! where these have one, and begin with `mainstem.` else. Times are in seconds.
@@ -71,7 +71,7 @@ pub const STORE: &str = "mainstem::store";
 /// [`EVENTS`].
 pub const DECIDE: &str = "mainstem::decide";
 
-/// The target of consumers: the spans `handle` of a batch of a projection, and `commit`, each with [`CONSUMER`], [`EVENTS`], and
+/// The target of consumers: the spans `handle` of a batch of a read model, and `commit`, each with [`CONSUMER`], [`EVENTS`], and
 /// at its end [`OUTCOME`].
 pub const CONSUME: &str = "mainstem::consume";
 
@@ -115,7 +115,7 @@ pub const ERROR_TYPE: &str = "error.type";
 
 // Our own.
 
-/// The node's name, as in [`NodeSnapshot`](crate::NodeSnapshot).
+/// The node's name, as in [`NodeStatus`](crate::NodeStatus).
 pub const NODE: &str = "mainstem.node";
 
 /// `primary` or `replica`: what the node was to the call, or is.
@@ -205,7 +205,7 @@ pub const COMMAND: &str = "mainstem.command";
 /// The name of the model's type, without the path to it.
 pub const MODEL: &str = "mainstem.model";
 
-/// The name of the consumer, which is that of the projection.
+/// The name of the consumer, which is that of the read model.
 pub const CONSUMER: &str = "mainstem.consumer";
 
 /// How often a decision was made about the command.

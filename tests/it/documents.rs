@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
 
 use mainstem::{
     CommandExecutor, CreateIndex, DropIndex, Filter, Import, MemoryEventStore, Migrate, PostgresEventStore,
-    ProjectionsBuilder, ReplicaOptions, Router, SnapshotKey, SnapshotStore, Start, Subscribe, WaitUntilHandled,
+    ReadModelsBuilder, ReplicaOptions, Router, SnapshotKey, SnapshotStore, Start, Subscribe, WaitUntilHandled,
 };
 
 fn page(name: &str) -> String {
@@ -138,7 +138,7 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
     }
     same("ConsumerBuilder::takeover", &field(&format!("{:?}", store.consumer("a", &any)), "takeover"));
     let printed = |value: &dyn Debug| format!("{value:?}");
-    same("ProjectionsBuilder::batch_size", &printed(&ProjectionsBuilder::DEFAULT_BATCH_SIZE));
+    same("ReadModelsBuilder::batch_size", &printed(&ReadModelsBuilder::DEFAULT_BATCH_SIZE));
     same("Import::chunk", &printed(&Import::DEFAULT_CHUNK));
     same("Import::chunk_len", &printed(&Import::DEFAULT_CHUNK_LEN));
     let fetch = printed(&store.fetch(&any, Start::Beginning));

@@ -51,7 +51,7 @@ async fn soon<T>(what: impl IntoFuture<Output = T>) -> T {
 }
 
 fn condition(router: &Router, name: &str) -> NodeCondition {
-    router.snapshot().nodes.into_iter().find(|node| *node.name == *name).expect("the node").state
+    router.status().nodes.into_iter().find(|node| *node.name == *name).expect("the node").state
 }
 
 /// A liar before the first replica of the shared cluster.
@@ -117,7 +117,7 @@ async fn who_invents_a_newer_timeline_stops_writes_until_he_is_forgotten() {
     ] {
         append().await.unwrap();
         liar.tells(lies, in_hot_standby);
-        until(async || router.snapshot().primary == state).await;
+        until(async || router.status().primary == state).await;
         for _ in 0..3 {
             let error = append().await.unwrap_err();
             assert_ne!(error.kind(), ErrorKind::OutcomeUnknown, "{}", error.report());

@@ -22,7 +22,7 @@ async fn a_router_has_sixty_four_nodes_at_most() {
         let builder = Router::builder().primary(&primary).replicas(nowhere(replicas));
         builder.probe_interval(HANG).build()
     };
-    assert_eq!(of(63).unwrap().snapshot().nodes.len(), 64);
+    assert_eq!(of(63).unwrap().status().nodes.len(), 64);
     let error = of(64).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration);
     assert!(error.to_string().contains("at most 64 nodes, and not 65"), "{error}");
@@ -33,7 +33,7 @@ async fn a_router_has_sixty_four_nodes_at_most() {
     assert!(error.to_string().contains("at most 64 nodes"), "{error}");
     for round in 0..5 {
         router.set_replicas(nowhere(40).skip(round * 2)).unwrap();
-        assert!(router.snapshot().nodes.len() <= 64);
+        assert!(router.status().nodes.len() <= 64);
     }
 }
 

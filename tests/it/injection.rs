@@ -25,7 +25,7 @@ use std::time::Duration;
 use mainstem::{
     Access, AppendCondition, Consistency, ConsumerTransaction, Cursor, Error, ErrorKind, Event, EventStore,
     ExpectedVersion, Filter, HotKey, LogIndex, LogName, NewEvent, PoisonPolicy, PostgresEventStore, Predicate,
-    Projections, ReadModel, Result, Router, SnapshotKey, SnapshotStore, Token,
+    ReadModel, ReadModels, Result, Router, SnapshotKey, SnapshotStore, Token,
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -170,7 +170,7 @@ impl ReadModel for Refuser {
 
 async fn projection(store: &PostgresEventStore, text: &str) -> Result<()> {
     store.append([event("A", json!({})).with_tag(text)], AppendCondition::none()).await?;
-    let builder = Projections::builder(store)
+    let builder = ReadModels::builder(store)
         .poison_policy(PoisonPolicy::skip().retries(0, Duration::ZERO))
         .consistency(Consistency::Strong);
     let projections = builder.with(Refuser(text.to_owned()))?.start();

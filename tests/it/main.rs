@@ -50,9 +50,9 @@ mod news;
 mod pgbouncer;
 mod plans;
 mod procedure;
-mod projections;
 mod quickstart;
 mod races;
+mod read_models;
 #[path = "../replicated/mod.rs"]
 mod replicated;
 mod replicated_local;

@@ -213,7 +213,7 @@ async fn a_condition_is_explained_as_it_is_judged() {
     let explain = async |store: &PostgresEventStore, filter: &Filter| {
         let condition = AppendCondition::fail_if_events_match(filter.clone());
         let plan = timeout(HANG, store.explain_condition(&condition)).await.expect("no hang").unwrap();
-        assert_eq!((plan.node(), plan.to_string()), (&*router.snapshot().nodes[0].name, plan.text().to_owned()));
+        assert_eq!((plan.node(), plan.to_string()), (&*router.status().nodes[0].name, plan.text().to_owned()));
         plan
     };
     let typed = Filter::matching().any_type_of(["None"]).finish().unwrap();

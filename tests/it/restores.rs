@@ -261,7 +261,7 @@ async fn what_a_restore_to_a_point_in_time_has_lost_is_never_taken_for_there() {
     handle_up_to(&mut running, 3).await;
     rig.restore(Some(POINT)).await;
     rig.is_found().await;
-    assert_eq!(rig.router.snapshot().timeline, Some(2));
+    assert_eq!(rig.router.status().timeline, Some(2));
     rig.judge(&held).await;
     // A place is a number, and on the new timeline it says nothing.
     for place in [&held.lost_place, &held.kept_place, held.lost.token()] {
@@ -288,7 +288,7 @@ async fn what_a_restore_on_the_same_timeline_has_lost_is_never_taken_for_there()
     let held = rig.lose(kept, kept_place).await;
     rig.restore(None).await;
     rig.is_found().await;
-    assert_eq!(rig.router.snapshot().timeline, Some(1));
+    assert_eq!(rig.router.status().timeline, Some(1));
     let error = rig.router.client_at(at_least(&held.lost_place)).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
     rig.judge(&held).await;

@@ -51,7 +51,7 @@ async fn the_primary_serves_unless_an_eventual_scope_or_the_call_says_replica() 
 async fn a_node_is_reached_by_its_name_whatever_the_scope_says() {
     let database = database().await;
     let router = router(&database).await;
-    for node in router.snapshot().nodes {
+    for node in router.status().nodes {
         let client = with_eventual_consistency(async { router.client_on(&node.name).await }).await.unwrap();
         assert_eq!((client.node(), client.role()), (&*node.name, node.role));
         assert_eq!(is_in_recovery(&client).await, node.role == Role::Replica, "{}", node.name);
@@ -63,7 +63,7 @@ async fn a_node_is_reached_by_its_name_whatever_the_scope_says() {
     }
     let nobody = router.client_on("nobody:1").await.unwrap_err();
     assert_eq!(nobody.kind(), ErrorKind::InvalidInput);
-    assert!(nobody.to_string().contains(&*router.snapshot().nodes[2].name), "{nobody}");
+    assert!(nobody.to_string().contains(&*router.status().nodes[2].name), "{nobody}");
 }
 
 #[tokio::test]

@@ -30,7 +30,7 @@ fn both(cluster: &LocalCluster) -> RouterBuilder {
 async fn until(router: &Router, what: impl Fn(&Router) -> bool) {
     let start = Instant::now();
     while !what(router) {
-        assert!(start.elapsed() < LIMIT, "{:?}", router.snapshot());
+        assert!(start.elapsed() < LIMIT, "{:?}", router.status());
         sleep(MS).await;
     }
 }
@@ -52,8 +52,8 @@ async fn a_strong_read_that_waited_for_the_old_primary_is_served_by_the_new_one(
     });
     sleep(100 * MS).await;
     cluster.replica(0).promote().await.unwrap();
-    let new = router.snapshot().nodes[1].name.clone();
-    until(&router, |router| router.snapshot().primary == PrimaryState::Known(new.clone())).await;
+    let new = router.status().nodes[1].name.clone();
+    until(&router, |router| router.status().primary == PrimaryState::Known(new.clone())).await;
     for _ in 0..5 {
         store.append([event("B", json!({}))], AppendCondition::none()).await.unwrap();
     }
@@ -70,7 +70,7 @@ async fn a_replica_that_was_restarted_between_two_probes_is_not_known_to_be_fres
     cluster.wait_until_caught_up().await.unwrap();
     let router = both(&cluster).probe_interval(Duration::from_secs(30)).build().unwrap();
     let bounded = || router.client_at(Consistency::Bounded(Duration::from_secs(15)));
-    until(&router, |router| router.snapshot().nodes[1].staleness.is_some()).await;
+    until(&router, |router| router.status().nodes[1].staleness.is_some()).await;
     assert_eq!(bounded().await.unwrap().role(), Role::Replica);
     cluster.replica(0).kill().await.unwrap();
     cluster.replica(0).start().await.unwrap();
@@ -91,7 +91,7 @@ async fn a_borrowed_pool_that_is_busy_is_not_taken_for_a_dead_node() {
     for _ in 0..20 {
         sleep(100 * MS).await;
         client.query_one("SELECT 1", &[]).await.unwrap();
-        let condition = router.snapshot().nodes[1].state;
+        let condition = router.status().nodes[1].state;
         assert!(matches!(condition, NodeCondition::Serving), "{condition:?}");
     }
 }
@@ -134,7 +134,7 @@ async fn an_application_starts_with_the_settings_of_yesterday() {
     let serves = async |what: &str| {
         let router = builder().connect().await.unwrap_or_else(|error| panic!("{what}: {}", error.report()));
         let client = router.client().await.unwrap();
-        assert_eq!(client.node(), &*router.snapshot().nodes[1].name, "{what}");
+        assert_eq!(client.node(), &*router.status().nodes[1].name, "{what}");
         client.batch_execute("CREATE TABLE IF NOT EXISTS here ()").await.unwrap();
     };
     serves("with the old primary still there").await;
@@ -156,7 +156,7 @@ async fn the_first_strong_call_goes_to_who_is_the_primary_now() {
     for _ in 0..20 {
         let router = builder().build().unwrap();
         let clients = try_join_all((0..4).map(|_| router.client())).await.unwrap();
-        let new = router.snapshot().nodes[1].name.clone();
+        let new = router.status().nodes[1].name.clone();
         assert!(clients.iter().all(|client| client.node() == &*new));
     }
     // Who does not answer is waited for, and then left aside.
@@ -165,12 +165,12 @@ async fn the_first_strong_call_goes_to_who_is_the_primary_now() {
     let builder =
         || Router::builder().primary(&urls[0]).replica(&urls[1]).replica(cluster.primary().url_through(&proxy));
     let router = builder().connect_timeout(300 * MS).build().unwrap();
-    assert_eq!(router.client().await.unwrap().node(), &*router.snapshot().nodes[1].name);
+    assert_eq!(router.client().await.unwrap().node(), &*router.status().nodes[1].name);
     // Without the time for that, nothing is sent to a primary that may be none.
     let router = builder().connect_timeout(LIMIT).acquire_timeout(200 * MS).build().unwrap();
     let error = router.client().await.unwrap_err();
     assert!(error.is_retryable() && error.to_string().contains(&proxy.address().to_string()), "{}", error.report());
     // Nobody asks: then the settings are all there is to go by.
     let router = builder().probe_interval(None).build().unwrap();
-    assert_eq!(router.client().await.unwrap().node(), &*router.snapshot().nodes[0].name);
+    assert_eq!(router.client().await.unwrap().node(), &*router.status().nodes[0].name);
 }

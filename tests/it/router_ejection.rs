@@ -24,11 +24,11 @@ async fn until(router: &Router, what: impl Fn(&Router) -> bool) {
             sleep(MS).await;
         }
     };
-    timeout(HANG, known).await.unwrap_or_else(|_| panic!("{:#?}", router.snapshot()));
+    timeout(HANG, known).await.unwrap_or_else(|_| panic!("{:#?}", router.status()));
 }
 
 fn cause(router: &Router, node: usize) -> Option<EjectionCause> {
-    match router.snapshot().nodes[node].state {
+    match router.status().nodes[node].state {
         NodeCondition::Ejected { cause, .. } => Some(cause),
         _ => None,
     }
@@ -44,9 +44,9 @@ async fn a_promotion_is_noticed_while_all_connections_to_the_promoted_node_are_i
     let router = both(&cluster).max_connections(1).probe_interval(50 * MS).connect().await.unwrap();
     let held = router.client_at(Consistency::Eventual).await.unwrap();
     assert_eq!(held.role(), Role::Replica);
-    let new = router.snapshot().nodes[1].name.clone();
+    let new = router.status().nodes[1].name.clone();
     cluster.replica(0).promote().await.unwrap();
-    until(&router, |router| router.snapshot().primary == PrimaryState::Known(new.clone())).await;
+    until(&router, |router| router.status().primary == PrimaryState::Known(new.clone())).await;
     drop(held);
     let client = timeout(HANG, router.client()).await.unwrap().unwrap();
     assert_eq!(client.node(), &*new);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, NodeSnapshot,
+    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, NodeStatus,
     PostgresEventStore, PrimaryState, Role, Router, testing::LocalCluster,
 };
 use serde_json::json;
@@ -21,13 +21,13 @@ async fn asking(cluster: &LocalCluster) -> Router {
 }
 
 /// Waits until the router knows this of a node.
-async fn known(router: &Router, node: usize, what: impl Fn(&NodeSnapshot) -> bool) {
+async fn known(router: &Router, node: usize, what: impl Fn(&NodeStatus) -> bool) {
     let known = async {
-        while !what(&router.snapshot().nodes[node]) {
+        while !what(&router.status().nodes[node]) {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(HANG, known).await.unwrap_or_else(|_| panic!("{:#?}", router.snapshot()));
+    timeout(HANG, known).await.unwrap_or_else(|_| panic!("{:#?}", router.status()));
 }
 
 #[tokio::test]
@@ -38,7 +38,7 @@ async fn a_promoted_replica_is_the_primary_and_the_old_one_gets_no_write_any_mor
     store.migrate().await.unwrap();
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();
-    let before = router.snapshot();
+    let before = router.status();
     assert_eq!((before.timeline, before.nodes[1].timeline, before.nodes[1].generation), (Some(1), Some(1), 0));
     let old = router.client().await.unwrap();
     old.batch_execute("CREATE TABLE written ()").await.unwrap();
@@ -46,12 +46,12 @@ async fn a_promoted_replica_is_the_primary_and_the_old_one_gets_no_write_any_mor
     cluster.replica(0).promote().await.unwrap();
     let new = PrimaryState::Known(before.nodes[1].name.clone());
     let found = async {
-        while router.snapshot().primary != new {
+        while router.status().primary != new {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
     };
     timeout(HANG, found).await.expect("the new primary is found");
-    let after = router.snapshot();
+    let after = router.status();
     assert_eq!((after.timeline, after.nodes[1].role, after.nodes[1].generation), (Some(2), Role::Primary, 1));
     assert_eq!(after.nodes[0].state, NodeCondition::Fenced);
 
@@ -84,11 +84,11 @@ async fn a_bound_is_kept_by_replicas_that_replay_and_by_the_primary_for_those_th
     // Nothing is replayed, but there is nothing to replay: an idle primary leaves nobody behind.
     replica.batch_execute("SELECT pg_wal_replay_pause()").await.unwrap();
     tokio::time::sleep(bound + Duration::from_millis(500)).await;
-    assert_eq!(read().await, Role::Replica, "{:#?}", router.snapshot());
+    assert_eq!(read().await, Role::Replica, "{:#?}", router.status());
 
     primary.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
     known(&router, 1, |node| node.lag.is_some_and(|lag| lag > bound)).await;
-    let node = router.snapshot().nodes[1].clone();
+    let node = router.status().nodes[1].clone();
     assert!(node.lag_bytes.is_some_and(|bytes| bytes > 0) && node.staleness > Some(bound), "{node:#?}");
     assert_eq!(read().await, Role::Primary);
     assert_eq!(router.client_at(Consistency::Eventual).await.unwrap().role(), Role::Replica);
@@ -147,10 +147,10 @@ async fn a_server_that_hides_its_control_data_is_asked_for_the_rest_and_for_that
     let (_, address) = url.split_once('@').unwrap();
     let builder = Router::builder().primary(format!("postgres://plain:p@{address}"));
     let router = builder.probe_interval(Duration::from_millis(20)).connect().await.unwrap();
-    let place = router.snapshot().nodes[0].lsn;
+    let place = router.status().nodes[0].lsn;
     admin.client().await.unwrap().batch_execute("CREATE TABLE t ()").await.unwrap();
     known(&router, 0, |node| node.lsn > place).await;
-    let node = &router.snapshot().nodes[0];
+    let node = &router.status().nodes[0];
     assert_eq!((node.system_identifier, node.timeline), (None, Some(1)));
     let log = cluster.primary().log().unwrap();
     assert_eq!(log.matches("permission denied for function pg_control_system").count(), 1, "{log}");
@@ -192,7 +192,7 @@ async fn a_replica_that_hides_its_timeline_from_us_serves_after_a_failover() {
         }
     };
     let node = timeout(HANG, serves).await.expect("it is used");
-    assert_eq!(node, *router.snapshot().nodes[2].name);
+    assert_eq!(node, *router.status().nodes[2].name);
     // Who may know is told.
     known(&admin, 2, |node| node.timeline == Some(2)).await;
 }
@@ -201,18 +201,18 @@ async fn a_replica_that_hides_its_timeline_from_us_serves_after_a_failover() {
 async fn a_clone_that_was_promoted_fences_the_primary_until_it_is_forgotten() {
     let cluster = started(LocalCluster::builder()).await;
     let router = asking(&cluster).await;
-    let [primary, clone] = [0, 1].map(|node| router.snapshot().nodes[node].name.clone());
+    let [primary, clone] = [0, 1].map(|node| router.status().nodes[node].name.clone());
     let clone_node = cluster.replica(0);
     clone_node.promote().await.unwrap();
     known(&router, 1, |node| node.timeline == Some(2)).await;
     clone_node.stop().await.unwrap();
     // Nobody can know that it was a mistake.
     known(&router, 1, |node| matches!(node.state, NodeCondition::Ejected { .. })).await;
-    assert_eq!(router.snapshot().primary, PrimaryState::Known(clone.clone()));
+    assert_eq!(router.status().primary, PrimaryState::Known(clone.clone()));
     assert!(router.client().await.is_err());
     assert_eq!(router.forget("nobody:1").unwrap_err().kind(), ErrorKind::InvalidInput);
     router.forget(&clone).unwrap();
-    let snapshot = router.snapshot();
+    let snapshot = router.status();
     assert_eq!((snapshot.primary, snapshot.timeline), (PrimaryState::Known(primary.clone()), Some(1)));
     let client = timeout(HANG, router.client()).await.unwrap().unwrap();
     client.batch_execute("CREATE TABLE written ()").await.unwrap();
@@ -220,7 +220,7 @@ async fn a_clone_that_was_promoted_fences_the_primary_until_it_is_forgotten() {
     // It tells the same again, if nobody has made it what it should be.
     clone_node.start().await.unwrap();
     known(&router, 1, |node| node.timeline == Some(2)).await;
-    assert_eq!(router.snapshot().primary, PrimaryState::Known(clone));
+    assert_eq!(router.status().primary, PrimaryState::Known(clone));
 }
 
 #[tokio::test]

@@ -72,7 +72,7 @@ fn by_name(cluster: &LocalCluster, names: &Names) -> RouterBuilder {
 }
 
 fn listed(router: &Router) -> BTreeSet<String> {
-    router.snapshot().nodes.iter().skip(1).map(|node| node.name.to_string()).collect()
+    router.status().nodes.iter().skip(1).map(|node| node.name.to_string()).collect()
 }
 
 fn names<'a>(nodes: impl IntoIterator<Item = &'a Node>) -> BTreeSet<String> {
@@ -85,7 +85,7 @@ async fn until(router: &Router, what: impl Fn(&Router) -> bool) {
             sleep(MS).await;
         }
     };
-    timeout(HANG, known).await.unwrap_or_else(|_| panic!("{:#?}", router.snapshot()));
+    timeout(HANG, known).await.unwrap_or_else(|_| panic!("{:#?}", router.status()));
 }
 
 /// Reads until this node serves one.
@@ -100,7 +100,7 @@ async fn until_it_serves(router: &Router, node: &Node) {
             }
         }
     };
-    timeout(HANG, served).await.unwrap_or_else(|_| panic!("{name} does not serve: {:#?}", router.snapshot()));
+    timeout(HANG, served).await.unwrap_or_else(|_| panic!("{name} does not serve: {:#?}", router.status()));
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn the_addresses_of_a_name_are_replicas_that_come_and_go() {
 
     names_of.say([address(two), address(one), address(one)]);
     until(&router, |router| listed(router) == names([one, two])).await;
-    until(&router, |router| router.snapshot().nodes[2].state == NodeCondition::SlowStart).await;
+    until(&router, |router| router.status().nodes[2].state == NodeCondition::SlowStart).await;
     until_it_serves(&router, two).await;
 
     // Who has it keeps it, and nobody else gets one.
@@ -130,12 +130,12 @@ async fn the_addresses_of_a_name_are_replicas_that_come_and_go() {
     drop(held);
 
     // An answer without addresses, or none, is no answer.
-    let error = |router: &Router| router.snapshot().sources[0].error.clone();
+    let error = |router: &Router| router.status().sources[0].error.clone();
     names_of.say([]);
     until(&router, |router| error(router).is_some_and(|error| error.contains("has no address"))).await;
     names_of.fail();
     until(&router, |router| error(router).is_some_and(|error| error.contains("the name server is down"))).await;
-    let source = router.snapshot().sources.remove(0);
+    let source = router.status().sources.remove(0);
     assert_eq!((&*source.name, source.nodes.len()), ("replicas.test:5432", 1));
     assert!(source.age.is_some() && listed(&router) == names([two]));
     until_it_serves(&router, two).await;
@@ -200,7 +200,7 @@ async fn a_list_replaces_the_one_before_if_it_can_be_read() {
     assert_eq!(pid().await, kept, "the same URL is the same node");
     router.set_replicas([&two]).unwrap();
     until_it_serves(&router, cluster.replica(1)).await;
-    assert!(router.snapshot().nodes.iter().all(|node| !before.contains(&*node.name)));
+    assert!(router.status().nodes.iter().all(|node| !before.contains(&*node.name)));
     // Many more than there are places.
     for round in 0..100 {
         router.set_replicas([if round % 2 == 0 { &one } else { &two }]).unwrap();
@@ -221,7 +221,7 @@ async fn a_stream_of_lists_is_followed() {
         lists.send(vec![cluster.replica(replica).url()]).unwrap();
         until_it_serves(&router, cluster.replica(replica)).await;
         lists.send(Vec::new()).unwrap();
-        until(&router, |router| router.snapshot().sources[0].error.is_some()).await;
+        until(&router, |router| router.status().sources[0].error.is_some()).await;
         assert_eq!(listed(&router).len(), 1);
     }
     drop(lists);
@@ -236,7 +236,7 @@ async fn a_server_of_another_cluster_that_is_added_serves_nobody() {
     router.set_replicas([other.primary().url(), cluster.replica(0).url()]).unwrap();
     // It is not asked for anything before it is known what it is.
     let foreign = || {
-        let nodes = router.snapshot().nodes;
+        let nodes = router.status().nodes;
         nodes.into_iter().find(|node| node.name.ends_with(&other.primary().port().to_string())).unwrap()
     };
     loop {
@@ -262,10 +262,10 @@ async fn who_takes_writes_stays_until_another_one_does() {
     let builder = Router::builder().primary(old.url()).replicas(&urls);
     let router = builder.probe_interval(20 * MS).resolve_interval(20 * MS).connect().await.unwrap();
     let new = cluster.replica(0);
-    let name = router.snapshot().nodes[1].name.clone();
+    let name = router.status().nodes[1].name.clone();
     let (old_address, other) = (address(old), address(cluster.replica(1)));
     new.promote().await.unwrap();
-    until(&router, |router| router.snapshot().primary == PrimaryState::Known(name.clone())).await;
+    until(&router, |router| router.status().primary == PrimaryState::Known(name.clone())).await;
     // It is no replica any more, as lists of these say.
     router.set_replicas([&urls[1]]).unwrap();
     for _ in 0..50 {

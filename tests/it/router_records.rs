@@ -82,7 +82,7 @@ async fn a_decision_for_the_primary_says_why_no_replica_serves_and_what_was_wait
     let last = told.last().unwrap();
     assert_eq!((last.get(LEVEL), last.get(REASON), last.get(OUTCOME)), ("at_least", "fallback", "succeeded"));
     assert!(last.number(WAIT_REPLAY) > 0.0 && last.number(ATTEMPTS) == 2.0, "{told:#?}");
-    let replica = router.snapshot().nodes[1].name.clone();
+    let replica = router.status().nodes[1].name.clone();
     assert_eq!(last.get(REPLICAS), format!("{replica}: this call has tried it"), "{told:#?}");
     // That it was behind was a call that has failed.
     let calls = records.take(CALL);
@@ -205,5 +205,5 @@ async fn nothing_is_told_of_calls_to_those_who_want_only_what_matters() {
         }
     };
     let told = timeout(HANG, out).await.unwrap();
-    assert_eq!((told.get(NODE), told.get(ROLE)), (&*router.snapshot().nodes[1].name, "replica"));
+    assert_eq!((told.get(NODE), told.get(ROLE)), (&*router.status().nodes[1].name, "replica"));
 }

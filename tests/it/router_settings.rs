@@ -41,7 +41,7 @@ async fn of_a_url_list_the_roles_are_found_by_asking() {
         let client = timeout(HANG, router.client()).await.unwrap().unwrap();
         assert!(primary.contains(client.node()) && client.role() == Role::Primary);
         client.batch_execute("CREATE TABLE IF NOT EXISTS here ()").await.unwrap();
-        let snapshot = router.snapshot();
+        let snapshot = router.status();
         assert_eq!(snapshot.primary, PrimaryState::Known(client.node().into()));
         let roles: Vec<Role> = snapshot.nodes.iter().map(|node| node.role).collect();
         assert_eq!(roles, [Role::Replica, Role::Replica, Role::Primary]);
@@ -78,7 +78,7 @@ async fn a_url_list_outlives_failovers_and_says_when_nobody_or_two_take_writes()
     let urls: Vec<String> = cluster.nodes().iter().map(|node| node.url()).collect();
     let connect = async || timeout(HANG, RouterBuilder::from_url(list(&urls)).unwrap().connect()).await.unwrap();
     let router = connect().await.unwrap();
-    let names: Vec<_> = router.snapshot().nodes.iter().map(|node| node.name.clone()).collect();
+    let names: Vec<_> = router.status().nodes.iter().map(|node| node.name.clone()).collect();
     cluster.nodes()[0].stop().await.unwrap();
     let error = connect().await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());

@@ -36,7 +36,7 @@ async fn without_replicas_the_primary_takes_over_no_more_reads_than_it_may() {
     // A call finds out now and then, and says what the network said.
     let why = report.contains("it cannot be reached") || report.contains("refused");
     assert!(report.contains("(1 at once)") && why, "{report}");
-    assert_eq!(router.snapshot().fallback.in_flight, 1);
+    assert_eq!(router.status().fallback.in_flight, 1);
     // Who needs the primary has it.
     router.client().await.unwrap().query_one("SELECT 1", &[]).await.unwrap();
     // Who waits gets the place that becomes free.
@@ -44,7 +44,7 @@ async fn without_replicas_the_primary_takes_over_no_more_reads_than_it_may() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     drop(held);
     assert_eq!(timeout(HANG, waiting).await.unwrap().unwrap().unwrap().role(), Role::Primary);
-    assert_eq!(router.snapshot().fallback.in_flight, 0);
+    assert_eq!(router.status().fallback.in_flight, 0);
 }
 
 #[tokio::test]
@@ -97,10 +97,10 @@ async fn the_snapshot_says_who_serves_and_why_not() {
     let client = router.client_at(Consistency::Eventual).await.unwrap();
     client.query_one("SELECT 1", &[]).await.unwrap();
     // Somebody finds out.
-    while router.snapshot().nodes[1].state == NodeCondition::Serving {
+    while router.status().nodes[1].state == NodeCondition::Serving {
         router.client_at(Consistency::Eventual).await.unwrap();
     }
-    let snapshot = router.snapshot();
+    let snapshot = router.status();
     let primary = router.client().await.unwrap();
     assert_eq!(snapshot.primary, PrimaryState::Known(primary.node().into()));
     let state = snapshot.nodes[1].state;
@@ -109,7 +109,7 @@ async fn the_snapshot_says_who_serves_and_why_not() {
     assert_eq!((serving.role, serving.state, serving.in_flight), (Role::Replica, NodeCondition::Serving, 1));
     assert!(serving.latency.is_some_and(|latency| latency < HANG) && serving.capacity == Some(10));
     drop(client);
-    assert!(router.snapshot().nodes.iter().skip(1).all(|node| node.in_flight == 0));
+    assert!(router.status().nodes.iter().skip(1).all(|node| node.in_flight == 0));
 }
 
 #[tokio::test]

@@ -79,7 +79,7 @@ async fn healed(router: &Router, proxy: &FaultProxy) -> Duration {
 
 /// As many connections at once as the pool may have, of the role, and each of them works.
 async fn all_places(router: &Router, level: Consistency, role: Role) {
-    let capacity = router.snapshot().nodes.iter().find(|node| node.role == role).unwrap().capacity.unwrap();
+    let capacity = router.status().nodes.iter().find(|node| node.role == role).unwrap().capacity.unwrap();
     let all = try_join_all((0..capacity).map(|_| router.client_at(level.clone())));
     let clients = soon(all).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert!(clients.iter().all(|client| client.role() == role));
@@ -98,7 +98,7 @@ async fn a_silent_log_in_costs_no_call_more_than_the_connect_timeout() {
     let served = async || ask(&router.client_at(Consistency::Eventual).await?).await;
     let (longest, failed) = longest(100, served).await;
     assert!(longest < LIMIT + SLACK && failed == 0, "{longest:?}, {failed} failed");
-    let state = router.snapshot().nodes[1].state;
+    let state = router.status().nodes[1].state;
     assert!(matches!(state, NodeCondition::Ejected { .. }), "{state:?}");
     proxy.restore().unwrap();
     eprintln!(
@@ -259,7 +259,7 @@ async fn no_place_leaks_over_many_rounds_of_silence() {
     assert!(elsewhere < ROUNDS / 4, "{elsewhere} rounds have not met the replica");
     all_places(&router, Consistency::Strong, Role::Primary).await;
     all_places(&router, Consistency::Eventual, Role::Replica).await;
-    assert!(router.snapshot().nodes.iter().all(|node| node.in_flight == 0));
+    assert!(router.status().nodes.iter().all(|node| node.in_flight == 0));
     // Neither does a connection: what was given up is closed, and so is what was to cancel it.
     let closed = async {
         while [&primary, &replica].iter().any(|proxy| proxy.counts().open > 4) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use mainstem::{
-    Availability, Fallback, NodeCondition, PrimaryState, Role, Router, RouterSnapshot, RouterWatch,
+    Availability, Fallback, NodeCondition, PrimaryState, Role, Router, RouterStatus, RouterWatch,
     testing::{Direction, LocalCluster},
 };
 use tokio::time::{sleep, timeout};
@@ -15,7 +15,7 @@ const HANG: Duration = Duration::from_secs(30);
 const MS: Duration = Duration::from_millis(1);
 
 /// Waits until the watch says this.
-async fn told(watch: &mut RouterWatch, what: &str, is_it: impl Fn(&RouterSnapshot) -> bool) -> RouterSnapshot {
+async fn told(watch: &mut RouterWatch, what: &str, is_it: impl Fn(&RouterStatus) -> bool) -> RouterStatus {
     let told = async {
         while let Some(snapshot) = watch.next().await {
             if is_it(&snapshot) {
@@ -27,7 +27,7 @@ async fn told(watch: &mut RouterWatch, what: &str, is_it: impl Fn(&RouterSnapsho
     timeout(HANG, told).await.unwrap_or_else(|_| panic!("not told: {what}"))
 }
 
-fn is_ejected(snapshot: &RouterSnapshot, node: usize) -> bool {
+fn is_ejected(snapshot: &RouterStatus, node: usize) -> bool {
     matches!(snapshot.nodes[node].state, NodeCondition::Ejected { .. })
 }
 
@@ -54,7 +54,7 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     let readiness = out.readiness();
     assert!(readiness.is_ready() && by(&readiness.eventual) == Some((&*primary, Role::Primary)), "{readiness}");
     cluster.replica(0).start().await.unwrap();
-    let back = |snapshot: &RouterSnapshot| snapshot.nodes[1].state == NodeCondition::Serving;
+    let back = |snapshot: &RouterStatus| snapshot.nodes[1].state == NodeCondition::Serving;
     let back = told(&mut watch, "it is back, and its slow start is over", back).await;
     assert_eq!(by(&back.readiness().eventual), Some((&*replica, Role::Replica)));
 
@@ -72,7 +72,7 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     assert_eq!(by(&router.readiness().strong), Some((&*replica, Role::Primary)));
 
     cluster.nodes()[0].start().await.unwrap();
-    let fenced = |snapshot: &RouterSnapshot| snapshot.nodes[0].state == NodeCondition::Fenced;
+    let fenced = |snapshot: &RouterStatus| snapshot.nodes[0].state == NodeCondition::Fenced;
     told(&mut watch, "the old primary is back, and fenced", fenced).await;
     // Whoever asks for it by its name gets it, and nobody else.
     let client = router.client_on(&primary).await.unwrap();

@@ -5,8 +5,8 @@ use std::{future::IntoFuture, panic::resume_unwind, pin::pin, sync::mpsc, thread
 use futures_util::{FutureExt, future::join_all};
 use mainstem::{
     AppendCondition, CommandExecutor, Consistency, ConsumerTransaction, Decision, DecisionModel, Error, ErrorKind,
-    Event, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore, Projection, ProjectionState,
-    Projections, ReadModel, Result, Router, Session, Subscribe, with_eventual_consistency, with_session,
+    Event, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore, Projection, ReadModel, ReadModelState,
+    ReadModels, Result, Router, Session, Subscribe, with_eventual_consistency, with_session,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -115,7 +115,7 @@ async fn everything_on_this_thread() {
         .run(async |transaction| transaction.query_one("SELECT 1", &[]).await.map(|row| row.get::<_, i32>(0)));
     assert_eq!(one.await.unwrap(), 1);
     let mut watch = router.watch();
-    while router.snapshot().nodes.iter().any(|node| node.timeline.is_none()) {
+    while router.status().nodes.iter().any(|node| node.timeline.is_none()) {
         watch.next().await;
     }
     assert!(router.ask_readiness().await.is_ready());
@@ -138,11 +138,11 @@ async fn everything_on_this_thread() {
     }
     consumer.close().await.unwrap();
 
-    let projections = Projections::builder(&store).with(Counted::default()).unwrap().start();
-    projections.caught_up(HANG, |_| ()).await.unwrap();
+    let read_models = ReadModels::builder(&store).with(Counted::default()).unwrap().start();
+    read_models.caught_up(HANG, |_| ()).await.unwrap();
     let last = append(&store, 1).await;
-    projections.projected("counted", last).await.unwrap();
-    projections.stop().await;
+    read_models.handled("counted", last).await.unwrap();
+    read_models.stop().await;
 
     let state = Counted::default().resume_from(&store, "counted", 1).unwrap().save_every(1).await.unwrap();
     assert_eq!(*state.state(), Counted(24));
@@ -222,11 +222,11 @@ fn a_log_needs_a_runtime_and_says_so() {
     says_so("a batch", &consumer.next_batch().now_or_never().unwrap().unwrap().unwrap_err());
     let mut fresh = store.subscribe(&everything).build();
     says_so("a subscription", &fresh.next().now_or_never().unwrap().unwrap().unwrap_err());
-    let projections = Projections::builder(&store).with(Counted::default()).unwrap().start();
-    let progress = projections.progress();
-    assert_eq!(progress[0].state, ProjectionState::Failed);
-    says_so("a projection", progress[0].error.as_ref().unwrap());
-    drop((consumer, fresh, idle, projections));
+    let read_models = ReadModels::builder(&store).with(Counted::default()).unwrap().start();
+    let progress = read_models.progress();
+    assert_eq!(progress[0].state, ReadModelState::Failed);
+    says_so("a read model", progress[0].error.as_ref().unwrap());
+    drop((consumer, fresh, idle, read_models));
 
     let history = runtime.block_on(store.query(&everything).into_future()).unwrap();
     assert_eq!(history.len(), 3, "nothing was written");

@@ -4,7 +4,7 @@ use std::{future::IntoFuture, time::Duration};
 
 use mainstem::{
     AppendCondition, Command, CommandExecutor, Consistency, ConsumerTransaction, Decision, Error, Event, EventStore,
-    Filter, Projection, Projections, ReadModel, Result,
+    Filter, Projection, ReadModel, ReadModels, Result,
     telemetry::{
         COMMAND, CONFLICTS, CONSUME, CONSUMER, DECIDE, DECISIONS, ERROR_KIND, ERROR_TYPE, EVENTS, MODEL, NODE,
         OPERATION, OUTCOME, RETRIES, RETRY_DELAY, ROLE, STATUS, STORE,
@@ -148,7 +148,7 @@ async fn what_a_server_says_of_a_value_is_in_no_line() {
     let (_database, _router, store) = store().await;
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     let (records, _kept) = Records::keep(Level::TRACE);
-    let projections = Projections::builder(&store).with(Misfit).unwrap().start();
+    let projections = ReadModels::builder(&store).with(Misfit).unwrap().start();
     let mut told = Vec::new();
     let of_it = async {
         while !told.iter().any(|told: &Told| told.get("projection") == "misfit") {

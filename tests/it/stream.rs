@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, Event, EventStore, EventStream, Filter, PostgresEventStore, Role, Router,
+    AppendCondition, Consistency, ErrorKind, Event, EventStore, Filter, PostgresEventStore, QueryStream, Role, Router,
     Selection, testing::LocalCluster, with_eventual_consistency,
 };
 use serde_json::json;
@@ -33,7 +33,7 @@ fn filters() -> [Filter; 2] {
     [Filter::any_event(), Filter::matching().all_tags_of(["t"]).finish().unwrap()]
 }
 
-async fn read<S: Selection>(stream: &mut EventStream<S>, amount: usize) -> Vec<Event> {
+async fn read<S: Selection>(stream: &mut QueryStream<S>, amount: usize) -> Vec<Event> {
     let mut events = Vec::new();
     while events.len() < amount
         && let Some(event) = timeout(HANG, stream.next()).await.expect("no hang")

@@ -85,7 +85,7 @@ async fn a_replica_that_is_behind_is_passed_over_waited_for_and_at_last_replaced
     for _ in 0..20 {
         let level = Consistency::AtLeast(append(&store).await.token().clone());
         let history = store.query(&all).consistency(level.clone()).await.unwrap();
-        assert_eq!(history.node(), router.snapshot().nodes[2].name.to_string(), "the other one has it");
+        assert_eq!(history.node(), router.status().nodes[2].name.to_string(), "the other one has it");
         let client = router.client_at(level).await.unwrap();
         assert_eq!(client.node(), history.node());
     }
@@ -159,7 +159,7 @@ async fn without_fallback_who_waited_in_vain_is_told_why() {
     for read in reads(&store, &level).await {
         let error = read.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ReplicasUnavailable, "{}", error.report());
-        assert!(error.to_string().contains(&*router.snapshot().nodes[1].name), "{error}");
+        assert!(error.to_string().contains(&*router.status().nodes[1].name), "{error}");
     }
     let error = router.client_at(level).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReplicasUnavailable, "{}", error.report());
@@ -335,9 +335,9 @@ async fn a_place_that_the_promoted_node_was_seen_to_have_is_honoured() {
     append(&store).await;
     let place = router.client().await.unwrap().token().await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();
-    let before = router.snapshot();
+    let before = router.status();
     let asked_again = async {
-        while router.snapshot().nodes[1].lsn <= before.nodes[1].lsn {
+        while router.status().nodes[1].lsn <= before.nodes[1].lsn {
             append(&store).await;
             sleep(Duration::from_millis(20)).await;
         }
@@ -346,7 +346,7 @@ async fn a_place_that_the_promoted_node_was_seen_to_have_is_honoured() {
     cluster.primary().stop().await.unwrap();
     cluster.replica(0).promote().await.unwrap();
     let promoted = async {
-        while router.snapshot().timeline != Some(2) || router.client_at(Consistency::Strong).await.is_err() {
+        while router.status().timeline != Some(2) || router.client_at(Consistency::Strong).await.is_err() {
             sleep(Duration::from_millis(10)).await;
         }
     };

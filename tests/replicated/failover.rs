@@ -47,7 +47,7 @@ pub(crate) async fn the_application_goes_on_after_a_failover_and_the_old_primary
     let level = Consistency::AtLeast(append(&store, "After").await.token().clone());
     let history = read(&store, level).await;
     assert_eq!(history.iter().last().unwrap().event_type().to_string(), "After");
-    assert_eq!(router.snapshot().timeline, Some(2));
+    assert_eq!(router.status().timeline, Some(2));
 }
 
 pub(crate) async fn a_promoted_replica_fences_the_primary_that_still_runs<C: Clusters>() {
@@ -60,7 +60,7 @@ pub(crate) async fn a_promoted_replica_fences_the_primary_that_still_runs<C: Clu
     new.promote().await.unwrap();
     until(
         "the new primary",
-        async || matches!(router.snapshot().primary, PrimaryState::Known(name) if is_node(new, &name)),
+        async || matches!(router.status().primary, PrimaryState::Known(name) if is_node(new, &name)),
     )
     .await;
     // The old one takes writes all the same, but not from here; also not on a connection that somebody has.

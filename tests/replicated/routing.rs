@@ -59,7 +59,7 @@ pub(crate) async fn a_bound_is_kept_by_replicas_that_replay_and_by_the_primary_f
     until("a fresh replica", async || bounded().await == Role::Replica).await;
     cluster.replica(0).pause_replay().await.unwrap();
     append(&store, "A").await;
-    until("a replica known to lag", async || router.snapshot().nodes[1].lag.is_some_and(|lag| lag > bound)).await;
+    until("a replica known to lag", async || router.status().nodes[1].lag.is_some_and(|lag| lag > bound)).await;
     let present = read(&store, Consistency::Bounded(bound)).await;
     let past = read(&store, Consistency::Eventual).await;
     assert_eq!((present.role(), present.len()), (Role::Primary, 1));

@@ -3,7 +3,7 @@
 use std::{collections::HashMap, fmt::Write as _, io::IsTerminal, sync::Arc, time::Duration};
 
 use clap::Args;
-use mainstem::{Client, NodeCondition, NodeSnapshot, PrimaryState, Router, RouterSnapshot};
+use mainstem::{Client, NodeCondition, NodeStatus, PrimaryState, Router, RouterStatus};
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::{failure::Result, interrupt::Interrupt, nodes::Nodes, output::Output};
@@ -98,12 +98,12 @@ impl Watch {
         }
         sleep(pause).await;
         let loads = self.loads().await;
-        picture(&self.router.snapshot(), &loads)
+        picture(&self.router.status(), &loads)
     }
 
     async fn loads(&mut self) -> HashMap<Arc<str>, Load> {
-        let snapshot = self.router.snapshot();
-        for node in &snapshot.nodes {
+        let status = self.router.status();
+        for node in &status.nodes {
             if !self.clients.contains_key(&node.name)
                 && let Ok(client) = self.router.client_on(&node.name).await
             {
@@ -111,7 +111,7 @@ impl Watch {
             }
         }
         let mut loads = HashMap::new();
-        for node in &snapshot.nodes {
+        for node in &status.nodes {
             let Some(client) = self.clients.get(&node.name) else { continue };
             let began = Instant::now();
             let asked = client.query_one(include_str!("../../sql/load.sql"), &[]);
@@ -138,8 +138,8 @@ impl Watch {
     }
 }
 
-fn picture(snapshot: &RouterSnapshot, loads: &HashMap<Arc<str>, Load>) -> String {
-    let mut text = match &snapshot.primary {
+fn picture(status: &RouterStatus, loads: &HashMap<Arc<str>, Load>) -> String {
+    let mut text = match &status.primary {
         PrimaryState::Known(node) => format!("primary {node}"),
         PrimaryState::SplitBrain(one, other) => format!("SPLIT BRAIN: {one} and {other} both take writes"),
         PrimaryState::Fenced(node) => {
@@ -147,18 +147,18 @@ fn picture(snapshot: &RouterSnapshot, loads: &HashMap<Arc<str>, Load>) -> String
         }
         _ => "NO PRIMARY: no node takes writes".to_owned(),
     };
-    if let Some(timeline) = snapshot.timeline {
+    if let Some(timeline) = status.timeline {
         let _ = write!(text, ", timeline {timeline}");
     }
     let total: f64 = loads.values().filter_map(|load| load.per_second).sum();
-    let width = snapshot.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max(4);
+    let width = status.nodes.iter().map(|node| node.name.len()).max().unwrap_or(0).max(4);
     let _ = writeln!(
         text,
         "\n{:width$}  {:8}{:>9}{:>10}{:>12}{:>8}{:>10}{:>9}{:>7}  STATE",
         "NODE", "ROLE", "TIMELINE", "LAG", "LAG BYTES", "ACTIVE", "LATENCY", "TX/S", "SHARE"
     );
     let shown = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
-    for node in &snapshot.nodes {
+    for node in &status.nodes {
         let load = loads.get(&node.name);
         let share = |rate: f64| if total > 0.0 { format!("{:.0} %", 100.0 * rate / total) } else { "-".to_owned() };
         let _ = writeln!(
@@ -179,7 +179,7 @@ fn picture(snapshot: &RouterSnapshot, loads: &HashMap<Arc<str>, Load>) -> String
     text
 }
 
-fn state(node: &NodeSnapshot) -> String {
+fn state(node: &NodeStatus) -> String {
     match node.state {
         NodeCondition::Serving => "serves".into(),
         NodeCondition::SlowStart => "serves, its share grows".into(),

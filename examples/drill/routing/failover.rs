@@ -64,7 +64,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         drill.writers.progress(50).await?;
         if !drill.round(loss).await? {
             let rule = "a new primary is found by itself";
-            drill.report.holds(rule, false, format!("{loss:?}: {:?}", drill.router.snapshot().primary));
+            drill.report.holds(rule, false, format!("{loss:?}: {:?}", drill.router.status().primary));
             return Ok(drill.report);
         }
         eprintln!(
@@ -173,7 +173,7 @@ impl Drill {
         let name = format!("127.0.0.1:{}", node.port());
         let router = self.router.clone();
         let known = tokio::spawn(async move {
-            while router.snapshot().primary != PrimaryState::Known(name.as_str().into()) {
+            while router.status().primary != PrimaryState::Known(name.as_str().into()) {
                 sleep(POLL).await;
             }
             Instant::now()

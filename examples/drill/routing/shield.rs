@@ -94,7 +94,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     replicas.iter().try_for_each(FaultProxy::restore)?;
     let back = loop {
         sleep(Duration::from_millis(20)).await;
-        let snapshot = router.snapshot();
+        let snapshot = router.status();
         let serves = |condition| matches!(condition, NodeCondition::Serving | NodeCondition::SlowStart);
         if snapshot.nodes.iter().all(|node| serves(node.state)) {
             break Some(start.elapsed());
@@ -122,8 +122,8 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         return Ok(report);
     }
     judge(&mut report, [before, during, after], outage);
-    report.holds("everything returns by itself", back.is_some(), format!("{:?}", router.snapshot()));
-    let taken = router.snapshot().fallback.in_flight;
+    report.holds("everything returns by itself", back.is_some(), format!("{:?}", router.status()));
+    let taken = router.status().fallback.in_flight;
     report.holds("no place in the budget leaks", taken == 0, format!("{taken} are taken"));
     report.milliseconds("back_ms", back.unwrap_or_default());
     Ok(report)

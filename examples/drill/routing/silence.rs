@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
 use mainstem::{
-    Client, Consistency, Error, NodeCondition, NodeSnapshot, Router,
+    Client, Consistency, Error, NodeCondition, NodeStatus, Router,
     testing::{Direction, FaultProxy, LocalCluster},
 };
 use tokio::time::{Instant, sleep, timeout};
@@ -71,9 +71,9 @@ async fn soon<T>(what: impl Future<Output = T>) -> Outcome<T> {
 }
 
 impl Drill {
-    fn silent_node(&self) -> Option<NodeSnapshot> {
+    fn silent_node(&self) -> Option<NodeStatus> {
         let name = self.replica.address().to_string();
-        self.router.snapshot().nodes.into_iter().find(|node| *node.name == *name)
+        self.router.status().nodes.into_iter().find(|node| *node.name == *name)
     }
 
     async fn eventual(&self) -> Result<String, Error> {
@@ -229,7 +229,7 @@ impl Drill {
             }
             leaked.extend(failed.map(|why| format!("{level:?}: not {places} connections at once: {why}")));
         }
-        for node in self.router.snapshot().nodes.iter().filter(|node| node.in_flight > 0) {
+        for node in self.router.status().nodes.iter().filter(|node| node.in_flight > 0) {
             leaked.push(format!("{}: {} calls are still counted", node.name, node.in_flight));
         }
         report.promise("no place leaks", leaked);

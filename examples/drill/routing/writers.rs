@@ -159,7 +159,7 @@ impl Appender {
 /// Any SQL, which cannot be made again, but says where it was executed.
 async fn write(router: Router, journal: Arc<Journal>, ends: Arc<AtomicBool>) -> Outcome {
     while !ends.load(Ordering::Relaxed) {
-        let seen = router.snapshot().timeline;
+        let seen = router.status().timeline;
         let call = async {
             let client = router.client().await?;
             let row = client.query_one(WRITE, &[]).await?;

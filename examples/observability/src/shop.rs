@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mainstem::{
     AppendCondition, Command, CommandExecutor, CommandRecord, Consistency, ConsumerTransaction, Decision, Error,
-    ErrorKind, Event, EventStore, Filter, NewEvent, PoisonPolicy, PostgresEventStore, Projection, Projections,
-    ReadModel, Result, Router, SnapshotKey, SnapshotStore, with_eventual_consistency,
+    ErrorKind, Event, EventStore, Filter, NewEvent, PoisonPolicy, PostgresEventStore, Projection, ReadModel,
+    ReadModels, Result, Router, SnapshotKey, SnapshotStore, with_eventual_consistency,
 };
 use serde_json::json;
 use tokio::{task::JoinSet, time::timeout};
@@ -79,7 +79,7 @@ impl ReadModel for Sales {
 /// Those of the database, of what is not part of the show.
 pub async fn run(router: &Router, store: &PostgresEventStore, duration: Option<Duration>) -> Result<()> {
     let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
-    let projections = Projections::builder(store).with(Sales)?.poison_policy(policy).start();
+    let projections = ReadModels::builder(store).with(Sales)?.poison_policy(policy).start();
     let open = async {
         for day in 0.. {
             let span = tracing::info_span!("day", day);

@@ -88,7 +88,7 @@ pub(super) fn commit<T>(
     within(span, future, |error| error)
 }
 
-/// The span `handle`, the same for a batch of a projection. `error` is what of a failure is told.
+/// The span `handle`, the same for a batch of a read model. `error` is what of a failure is told.
 pub(in crate::consume) fn handle<T, E>(
     consumer: &str,
     events: u64,

@@ -14,7 +14,7 @@
 //! | `membership` | nodes that come and go |
 //! | `tabulate`, `table`, `choose` | what of it there is to choose from, and the data plane |
 //! | `live`, `budget` | what calls count while they run |
-//! | `snapshot`, `readiness`, `outline` | all of it for people, for readiness probes, and what of it is told when it changes |
+//! | `status`, `readiness`, `outline` | all of it for people, for readiness probes, and what of it is told when it changes |
 //! | `set`, `random` | sets of nodes, randomness from a seed |
 //! | `simulator`, `flaw` | a cluster that fails in every way, and the rules broken on purpose (tests) |
 
@@ -36,7 +36,7 @@ mod readiness;
 mod set;
 #[cfg(test)]
 mod simulator;
-mod snapshot;
+mod status;
 mod table;
 mod tabulate;
 #[cfg(test)]
@@ -60,7 +60,7 @@ pub(super) use self::{
 pub use self::{
     health::EjectionCause,
     readiness::{Availability, Readiness},
-    snapshot::{FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, RouterSnapshot},
+    status::{FallbackStatus, NodeCondition, NodeStatus, PrimaryState, RouterStatus},
 };
 
 /// The role of a node in the cluster.

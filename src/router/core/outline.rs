@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Role, cluster::Cluster, election::Writer, live::Live, node::NodeState, set::NodeSet, snapshot::NodeCondition,
+    Role, cluster::Cluster, election::Writer, live::Live, node::NodeState, set::NodeSet, status::NodeCondition,
 };
 
 /// The cluster without measurements: who watches is told when two of these differ.

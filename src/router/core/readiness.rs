@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use super::{
     Fallback, Role,
-    snapshot::{NodeCondition, NodeSnapshot, PrimaryState, RouterSnapshot},
+    status::{NodeCondition, NodeStatus, PrimaryState, RouterStatus},
 };
 
 /// Whether the application can be served; see [`Router::readiness`](crate::Router::readiness).
@@ -58,7 +58,7 @@ impl Availability {
         matches!(self, Self::Available { .. })
     }
 
-    fn by(node: &NodeSnapshot) -> Self {
+    fn by(node: &NodeStatus) -> Self {
         Self::Available { node: Arc::clone(&node.name), role: node.role }
     }
 
@@ -82,8 +82,8 @@ impl fmt::Display for Availability {
     }
 }
 
-impl RouterSnapshot {
-    /// Whether calls can be served, by what this snapshot says; see [`Router::readiness`](crate::Router::readiness).
+impl RouterStatus {
+    /// Whether calls can be served, by what this status says; see [`Router::readiness`](crate::Router::readiness).
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         Readiness { strong: self.strong(), eventual: self.eventual() }
@@ -117,7 +117,7 @@ impl RouterSnapshot {
     }
 
     fn eventual(&self) -> Availability {
-        let is_primary = |node: &NodeSnapshot| matches!(&self.primary, PrimaryState::Known(name) if *name == node.name);
+        let is_primary = |node: &NodeStatus| matches!(&self.primary, PrimaryState::Known(name) if *name == node.name);
         let replicas =
             || self.nodes.iter().filter(|node| node.is_asked && node.role == Role::Replica && !is_primary(node));
         let primary = || {
@@ -161,13 +161,13 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::router::core::{EjectionCause, FallbackSnapshot};
+    use crate::router::core::{EjectionCause, FallbackStatus};
 
     const OUT: NodeCondition =
         NodeCondition::Ejected { cause: EjectionCause::Unreachable, elapsed: Duration::from_secs(1) };
 
-    fn node(name: &str, role: Role, state: NodeCondition) -> NodeSnapshot {
-        NodeSnapshot {
+    fn node(name: &str, role: Role, state: NodeCondition) -> NodeStatus {
+        NodeStatus {
             name: name.into(),
             role,
             state,
@@ -187,22 +187,22 @@ mod tests {
         }
     }
 
-    fn snapshot(primary: NodeCondition, replicas: &[NodeCondition]) -> RouterSnapshot {
+    fn status(primary: NodeCondition, replicas: &[NodeCondition]) -> RouterStatus {
         let mut nodes = vec![node("p", Role::Primary, primary)];
         nodes.extend(replicas.iter().zip(["a", "b"]).map(|(state, name)| node(name, Role::Replica, *state)));
-        RouterSnapshot {
+        RouterStatus {
             primary: PrimaryState::Known("p".into()),
             timeline: Some(1),
             is_starting: false,
             nodes,
             sources: Vec::new(),
-            fallback: FallbackSnapshot { policy: Fallback::Protect, in_flight: 0, limit: Some(2), is_spent: false },
+            fallback: FallbackStatus { policy: Fallback::Protect, in_flight: 0, limit: Some(2), is_spent: false },
         }
     }
 
     /// Who serves strong and eventual calls, and whether that is ready.
-    fn served(snapshot: &RouterSnapshot) -> (Option<String>, Option<String>, bool) {
-        let readiness = snapshot.readiness();
+    fn served(status: &RouterStatus) -> (Option<String>, Option<String>, bool) {
+        let readiness = status.readiness();
         let by = |availability: &Availability| match availability {
             Availability::Available { node, .. } => Some(node.to_string()),
             Availability::Unavailable { .. } => None,
@@ -233,9 +233,9 @@ mod tests {
             (OUT, &[], by("", "")),
         ];
         for (primary, replicas, expected) in cases {
-            assert_eq!(served(&snapshot(primary, replicas)), expected, "{primary:?} {replicas:?}");
+            assert_eq!(served(&status(primary, replicas)), expected, "{primary:?} {replicas:?}");
         }
-        let mut never = snapshot(Serving, &[OUT]);
+        let mut never = status(Serving, &[OUT]);
         never.fallback.policy = Fallback::Never;
         assert_eq!(served(&never), by("p", ""));
         let eventual = never.readiness().eventual.to_string();
@@ -251,25 +251,25 @@ mod tests {
             (PrimaryState::SplitBrain("p".into(), "a".into()), "p and a both"),
         ];
         for (primary, part) in states {
-            let mut snapshot = snapshot(NodeCondition::Fenced, &[NodeCondition::Serving]);
-            snapshot.primary = primary;
-            assert_eq!(served(&snapshot), by("", "a"));
-            let readiness = snapshot.readiness().to_string();
+            let mut status = status(NodeCondition::Fenced, &[NodeCondition::Serving]);
+            status.primary = primary;
+            assert_eq!(served(&status), by("", "a"));
+            let readiness = status.readiness().to_string();
             assert!(readiness.contains(part), "{readiness}");
         }
     }
 
     #[test]
     fn nobody_is_ready_before_a_node_was_asked() {
-        let mut snapshot = snapshot(NodeCondition::Serving, &[NodeCondition::Serving]);
-        snapshot.nodes[1].is_asked = false;
+        let mut status = status(NodeCondition::Serving, &[NodeCondition::Serving]);
+        status.nodes[1].is_asked = false;
         // Strong calls wait for the answer: it may be the one that takes writes.
-        assert_eq!(served(&snapshot), by("", "p"));
-        assert!(snapshot.readiness().strong.to_string().contains("not asked yet how they are: a"));
-        (snapshot.nodes[1].is_asked, snapshot.is_starting) = (true, true);
-        assert_eq!(served(&snapshot), by("", "a"));
-        snapshot.nodes[1].is_asked = false;
-        snapshot.nodes[0].is_asked = false;
-        assert_eq!(served(&snapshot), by("", ""));
+        assert_eq!(served(&status), by("", "p"));
+        assert!(status.readiness().strong.to_string().contains("not asked yet how they are: a"));
+        (status.nodes[1].is_asked, status.is_starting) = (true, true);
+        assert_eq!(served(&status), by("", "a"));
+        status.nodes[1].is_asked = false;
+        status.nodes[0].is_asked = false;
+        assert_eq!(served(&status), by("", ""));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 
 use proptest::prelude::*;
 
-use super::{snapshot::NodeCondition, *};
+use super::{status::NodeCondition, *};
 use crate::lsn::Lsn;
 
 const NOW: Duration = Duration::from_secs(60);
@@ -238,8 +238,8 @@ fn a_replica_that_is_known_to_lag_serves_no_eventual_reads_while_the_primary_can
     for second in 0..12 {
         core.report(0, second * SECOND, 1, primary(u64::from(second) + 1));
     }
-    let snapshot = core.cluster.snapshot(&core.live, NodeSet::EMPTY, 13 * SECOND);
-    let node = &snapshot.nodes[1];
+    let status = core.cluster.status(&core.live, NodeSet::EMPTY, 13 * SECOND);
+    let node = &status.nodes[1];
     assert_eq!((node.lag_bytes, node.lag, node.staleness), (Some(11), Some(11 * SECOND), Some(13 * SECOND)));
     assert_eq!(node.state, NodeCondition::Lagging);
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback));
@@ -349,7 +349,7 @@ fn the_longest_times_are_no_panic() {
             let decision = core.cluster.table().choose(want, &core.live, NodeSet::EMPTY, now, 3);
             assert!(matches!(decision, Decision::Route(_)), "{want:?}: {decision:?}");
         }
-        core.cluster.snapshot(&core.live, NodeSet::EMPTY, now);
+        core.cluster.status(&core.live, NodeSet::EMPTY, now);
     }
 }
 

@@ -9,7 +9,7 @@
 //! | `tasks` | looking again, as long as the router lives |
 //!
 //! Each source has its own replicas, and only changes those. Its list is never taken for empty: a resolver that fails or has
-//! nothing to say changes nothing, and says so in the snapshot.
+//! nothing to say changes nothing, and says so in the status.
 
 mod members;
 mod name;
@@ -28,7 +28,7 @@ use tokio::{task::AbortHandle, time::Instant};
 
 pub(super) use self::{members::Member, settings::DiscoverySettings};
 use self::{members::Wanted, name::NameUrl, tasks::Changes};
-pub use self::{resolver::HostResolver, settings::SourceSnapshot};
+pub use self::{resolver::HostResolver, settings::SourceStatus};
 use super::{Router, settings::ReplicaOptions};
 use crate::error::{Error, Result};
 
@@ -92,7 +92,7 @@ impl Discovery {
     }
 
     /// What is known of the sources that change.
-    pub(super) fn snapshot(&self) -> Vec<SourceSnapshot> {
+    pub(super) fn status(&self) -> Vec<SourceStatus> {
         let (members, answers) = (self.members(), self.answers());
         let name = |source: usize| match source.checked_sub(LIST + 1) {
             Some(name) => self.names.get(name).map_or_else(String::new, |(name, _)| name.to_string()),
@@ -102,7 +102,7 @@ impl Discovery {
             *source != LIST || self.changes.is_some() || answer.at.is_some() || answer.error.is_some()
         });
         changing
-            .map(|(source, answer)| SourceSnapshot {
+            .map(|(source, answer)| SourceStatus {
                 name: name(source).into(),
                 nodes: members.iter().filter(|member| member.source == source).map(Member::name).collect(),
                 age: answer.at.map(|at| at.elapsed()),
@@ -168,6 +168,6 @@ impl Drop for Discovery {
 /// Without the URLs: they hold passwords.
 impl fmt::Debug for Discovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Discovery").field("sources", &self.snapshot()).finish_non_exhaustive()
+        f.debug_struct("Discovery").field("sources", &self.status()).finish_non_exhaustive()
     }
 }

@@ -58,7 +58,7 @@ impl RouterBuilder {
     ///
     /// The name is looked up when the router connects, then every [`resolve_interval`](Self::resolve_interval), and at
     /// once when connecting to a node fails. What comes and goes does so as with [`Router::set_replicas`](crate::Router::set_replicas).
-    /// An answer that is empty, or none, changes nothing: it is logged, and told by [`Router::snapshot`](crate::Router::snapshot). If
+    /// An answer that is empty, or none, changes nothing: it is logged, and told by [`Router::status`](crate::Router::status). If
     /// the name also stands for the primary, that is noticed, and reads go to the others. A machine with addresses of both kinds
     /// is two nodes.
     ///
@@ -82,7 +82,7 @@ impl RouterBuilder {
     /// does: from whatever knows of the cluster's changes. The first list replaces the replicas of the settings.
     ///
     /// A list that is empty or has a wrong URL changes nothing: it is logged, and told by
-    /// [`Router::snapshot`](crate::Router::snapshot). When the stream ends the last list stays.
+    /// [`Router::status`](crate::Router::status). When the stream ends the last list stays.
     pub fn replica_changes<S>(mut self, changes: S) -> Self
     where
         S: Stream<Item = Vec<String>> + Send + 'static,
@@ -108,13 +108,13 @@ impl RouterBuilder {
     }
 }
 
-/// A source of replicas that come and go, in a [`RouterSnapshot`](crate::RouterSnapshot).
+/// A source of replicas that come and go, in a [`RouterStatus`](crate::RouterStatus).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct SourceSnapshot {
+pub struct SourceStatus {
     /// `name:port` of a [name](crate::RouterBuilder::replicas_by_name), or `list` for what was listed by URL.
     pub name: Arc<str>,
-    /// The names of its nodes, which are in the snapshot's own list.
+    /// The names of its nodes, which are in the status's own list.
     pub nodes: Vec<Arc<str>>,
     /// How long ago it gave the list that holds; `None` before the first one.
     pub age: Option<Duration>,

@@ -101,7 +101,7 @@ impl Router {
 async fn follow_name(inner: Weak<Inner>, name: usize, mut has_looked: bool) {
     loop {
         if !has_looked {
-            // What has gone wrong is in the snapshot.
+            // What has gone wrong is in the status.
             let _ = look_up(Weak::clone(&inner), name, true).await;
         }
         let Some(router) = inner.upgrade() else { return };
@@ -156,7 +156,7 @@ async fn follow_list(inner: Weak<Inner>) {
         };
         let Some(router) = inner.upgrade() else { return };
         match list {
-            // What is wrong with it is in the snapshot.
+            // What is wrong with it is in the status.
             Some(urls) => _ = router.learn(LIST, Ok(urls.into_iter().map(Wanted::of_url).collect()), false),
             None => router.remove_late(LIST),
         }

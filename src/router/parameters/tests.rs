@@ -54,7 +54,7 @@ fn from_vars(vars: &[(&str, &str)]) -> Result<RouterBuilder> {
 /// The names of the nodes, in order.
 fn names(builder: RouterBuilder) -> Vec<String> {
     let router = builder.build().unwrap();
-    router.snapshot().nodes.iter().map(|node| node.name.to_string()).collect()
+    router.status().nodes.iter().map(|node| node.name.to_string()).collect()
 }
 
 /// The driver's settings of each node.
@@ -178,7 +178,7 @@ async fn a_url_list_names_its_nodes_and_nobodys_role() {
         assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(3)));
     }
     let router = builder.build().unwrap();
-    let nodes = router.snapshot().nodes;
+    let nodes = router.status().nodes;
     let found: Vec<&str> = nodes.iter().map(|node| &*node.name).collect();
     assert_eq!(found, ["db1:5432", "db2:5433", "::1:6000", "/tmp:5432"]);
     assert!(nodes.iter().all(|node| node.role == Role::Replica), "nothing is written before somebody tells");

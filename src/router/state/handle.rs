@@ -7,7 +7,7 @@ use std::{
 
 use super::State;
 #[cfg(feature = "metrics")]
-use crate::RouterSnapshot;
+use crate::RouterStatus;
 use crate::{
     lsn::Lsn,
     router::{
@@ -85,8 +85,8 @@ impl NodeHandle {
 
     /// How all nodes are.
     #[cfg(feature = "metrics")]
-    pub(in crate::router) fn router_snapshot(&self) -> RouterSnapshot {
-        self.slot.state.snapshot()
+    pub(in crate::router) fn router_status(&self) -> RouterStatus {
+        self.slot.state.status()
     }
 
     /// The name of the node, while it is there.

@@ -10,7 +10,7 @@ use super::{
     meter::{add, label, set},
 };
 use crate::{
-    EjectionCause, FallbackSnapshot, NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot,
+    EjectionCause, FallbackStatus, NodeCondition, NodeStatus, PrimaryState, Role, RouterStatus,
     telemetry::{CONDITION, CONNECTION_STATE, NODE, POOL, ROLE},
 };
 
@@ -63,7 +63,7 @@ fn flag(is: bool) -> f64 {
 }
 
 /// How a node is, and its pool.
-pub(crate) fn node(node: &NodeSnapshot, pool: Option<PoolState>) {
+pub(crate) fn node(node: &NodeStatus, pool: Option<PoolState>) {
     let name = &node.name;
     each_condition(name, Some(condition_name(&node.state)));
     each_role(name, Some(node.role));
@@ -114,16 +114,16 @@ impl PoolState {
 }
 
 /// How the cluster is.
-pub(crate) fn router(snapshot: &RouterSnapshot) {
-    let Some(first) = snapshot.nodes.first() else { return };
+pub(crate) fn router(status: &RouterStatus) {
+    let Some(first) = status.nodes.first() else { return };
     let router = || label(ROUTER, Arc::clone(&first.name));
     let of_router = |figure: &Figure, value| set(&figure.key(vec![router()]), value);
     for state in STATES {
-        let is = state_name(&snapshot.primary) == state;
+        let is = state_name(&status.primary) == state;
         set(&PRIMARY_STATE.key(vec![router(), label(PRIMARY_IS, state)]), flag(is));
     }
-    of_router(&TIMELINE_NUMBER, snapshot.timeline.map_or(f64::NAN, f64::from));
-    let FallbackSnapshot { in_flight, limit, is_spent, .. } = snapshot.fallback;
+    of_router(&TIMELINE_NUMBER, status.timeline.map_or(f64::NAN, f64::from));
+    let FallbackStatus { in_flight, limit, is_spent, .. } = status.fallback;
     of_router(&FALLBACK_IN_FLIGHT, f64::from(in_flight));
     of_router(&FALLBACK_LIMIT, limit.map_or(f64::INFINITY, f64::from));
     of_router(&FALLBACK_SPENT_NOW, flag(is_spent));

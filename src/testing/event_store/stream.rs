@@ -12,12 +12,12 @@ use super::{
     },
     shapes,
 };
-use crate::{ErrorKind, Event, EventStore, EventStream, Filter, Mark, Role, Selection};
+use crate::{ErrorKind, Event, EventStore, Filter, Mark, QueryStream, Role, Selection};
 
 /// More than a store may want to hold at once.
 const MANY: u64 = 2_600;
 
-async fn rest<S: Selection>(stream: &mut EventStream<S>) -> Vec<Event> {
+async fn rest<S: Selection>(stream: &mut QueryStream<S>) -> Vec<Event> {
     let mut events = Vec::new();
     while let Some(event) = stream.next().await {
         assert!(stream.end().is_none(), "the end before the end");
@@ -27,7 +27,7 @@ async fn rest<S: Selection>(stream: &mut EventStream<S>) -> Vec<Event> {
     events
 }
 
-fn head<S: Selection>(stream: &EventStream<S>) -> Option<Mark> {
+fn head<S: Selection>(stream: &QueryStream<S>) -> Option<Mark> {
     stream.end().expect("a stream that was read to its end has one").head()
 }
 
@@ -179,7 +179,7 @@ pub(super) async fn a_stream_among_appends_is_the_log_up_to_its_head(store: Stor
     join(appends, streams).await;
 }
 
-async fn slowly(stream: &mut EventStream<Filter>) -> Vec<u64> {
+async fn slowly(stream: &mut QueryStream<Filter>) -> Vec<u64> {
     let mut events = Vec::new();
     while let Some(event) = stream.next().await {
         events.push(expect(event, "a stream should have gone on").position());

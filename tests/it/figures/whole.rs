@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use mainstem::{
     AppendCondition, CommandExecutor, CommandRecord, Consistency, ConsumerTransaction, Error, ErrorKind, Event,
-    EventStore, Fallback, Filter, PoisonPolicy, PostgresEventStore, PrimaryState, Projections, ReadModel, Result,
-    Router, RouterSnapshot, SnapshotKey, SnapshotStore,
+    EventStore, Fallback, Filter, PoisonPolicy, PostgresEventStore, PrimaryState, ReadModel, ReadModels, Result,
+    Router, RouterStatus, SnapshotKey, SnapshotStore,
     telemetry::{
         CONDITION, CONNECTION_STATE, CONSUMER, LEVEL, NODE, OUTCOME, POOL, REASON, ROLE,
         metrics::{
@@ -51,8 +51,8 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     timeout(HANG, so).await.unwrap_or_else(|_| panic!("never {what}"));
 }
 
-async fn until_snapshot(what: &str, router: &Router, is_so: impl Fn(&RouterSnapshot) -> bool) {
-    until(what, || is_so(&router.snapshot())).await;
+async fn until_snapshot(what: &str, router: &Router, is_so: impl Fn(&RouterStatus) -> bool) {
+    until(what, || is_so(&router.status())).await;
 }
 
 #[tokio::test]
@@ -62,7 +62,7 @@ async fn all_figures_of_the_list_are_told_and_no_others() {
         builder.fallback(Fallback::Protect).fallback_concurrency(1).fallback_wait(50 * MS).replay_wait(50 * MS)
     })
     .await;
-    let (primary, replica) = (router.snapshot().nodes[0].name.clone(), router.snapshot().nodes[1].name.clone());
+    let (primary, replica) = (router.status().nodes[0].name.clone(), router.status().nodes[1].name.clone());
     decides(&store).await;
     projects(&store, &figures).await;
 
@@ -164,7 +164,7 @@ async fn projects(store: &PostgresEventStore, figures: &Figures) {
     let events = ["Good", "Bad", "Good"].map(|event_type| event(event_type, json!({})));
     store.append(events, AppendCondition::none()).await.unwrap();
     let policy = PoisonPolicy::skip().retries(1, MS);
-    let projections = Projections::builder(store).with(Picky).unwrap().poison_policy(policy).start();
+    let projections = ReadModels::builder(store).with(Picky).unwrap().poison_policy(policy).start();
     projections.caught_up(HANG, |_| {}).await.unwrap();
     let of = [(CONSUMER, "picky")];
     assert_eq!((figures.sum(&CONSUMER_EVENTS, &of), figures.sum(&CONSUMER_SKIPPED, &of)), (3.0, 1.0));

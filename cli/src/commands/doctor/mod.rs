@@ -82,14 +82,14 @@ async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<F
     // Whatever is wrong with the nodes is to be told, so nobody refuses them.
     let router = nodes.builder()?.probe_interval(Duration::from_millis(100)).build()?;
     settled(&router, nodes.limit().min(Duration::from_secs(6))).await;
-    let snapshot = router.snapshot();
-    let mut findings = topology::findings(&snapshot, Duration::from_secs(args.max_lag));
+    let status = router.status();
+    let mut findings = topology::findings(&status, Duration::from_secs(args.max_lag));
     let limits = settings::Limits { pool: args.pool.saturating_mul(args.instances), max_idle: args.max_idle };
     let store = PostgresEventStore::with_name(&router, log);
     // Where nobody is known to take writes, who cannot be asked may be the one that should.
-    let is_needed = |is_primary| is_primary || !matches!(snapshot.primary, PrimaryState::Known(_));
+    let is_needed = |is_primary| is_primary || !matches!(status.primary, PrimaryState::Known(_));
     let mut seen = Vec::new();
-    for (Reached { name, client, is_primary }, node) in reach(&router).await.into_iter().zip(&snapshot.nodes) {
+    for (Reached { name, client, is_primary }, node) in reach(&router).await.into_iter().zip(&status.nodes) {
         match client {
             Ok(client) => match NodeFacts::ask(&client).await {
                 Ok(facts) => {
@@ -116,12 +116,12 @@ async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<F
 async fn settled(router: &Router, limit: Duration) {
     let until = Instant::now() + limit;
     loop {
-        let snapshot = router.snapshot();
-        let has_told = |node: &mainstem::NodeSnapshot| {
+        let status = router.status();
+        let has_told = |node: &mainstem::NodeStatus| {
             matches!(node.state, NodeCondition::Ejected { .. } | NodeCondition::Foreign | NodeCondition::Fenced)
-                || node.system_identifier.is_some() && (node.lag.is_some() || node.timeline != snapshot.timeline)
+                || node.system_identifier.is_some() && (node.lag.is_some() || node.timeline != status.timeline)
         };
-        if snapshot.nodes.iter().all(has_told) || Instant::now() >= until {
+        if status.nodes.iter().all(has_told) || Instant::now() >= until {
             return;
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstem::{NodeCondition, NodeSnapshot, PrimaryState, Role, RouterSnapshot};
+use mainstem::{NodeCondition, NodeStatus, PrimaryState, Role, RouterStatus};
 
 use super::{
     facts::NodeFacts,
@@ -12,9 +12,9 @@ use super::{
     },
 };
 
-pub(crate) fn findings(snapshot: &RouterSnapshot, max_lag: Duration) -> Vec<Finding> {
+pub(crate) fn findings(status: &RouterStatus, max_lag: Duration) -> Vec<Finding> {
     let mut findings = Vec::new();
-    match &snapshot.primary {
+    match &status.primary {
         PrimaryState::Known(_) => {}
         PrimaryState::SplitBrain(one, other) => findings.push(Finding::new(
             Fault,
@@ -38,7 +38,7 @@ pub(crate) fn findings(snapshot: &RouterSnapshot, max_lag: Duration) -> Vec<Find
             "start the primary, promote a replica (pg_ctl promote), or list the node that is the primary now",
         )),
     }
-    if let [only] = &*snapshot.nodes {
+    if let [only] = &*status.nodes {
         findings.push(
             Finding::new(
                 Note,
@@ -50,11 +50,11 @@ pub(crate) fn findings(snapshot: &RouterSnapshot, max_lag: Duration) -> Vec<Find
             .at(&only.name),
         );
     }
-    findings.extend(snapshot.nodes.iter().filter_map(|node| of_node(node, snapshot.timeline, max_lag)));
+    findings.extend(status.nodes.iter().filter_map(|node| of_node(node, status.timeline, max_lag)));
     findings
 }
 
-fn of_node(node: &NodeSnapshot, newest: Option<u32>, max_lag: Duration) -> Option<Finding> {
+fn of_node(node: &NodeStatus, newest: Option<u32>, max_lag: Duration) -> Option<Finding> {
     let timeline = |timeline: Option<u32>| timeline.map_or_else(|| "?".to_owned(), |it| it.to_string());
     let finding = match node.state {
         // `unseen` says why.

@@ -18,7 +18,7 @@ fn the_newest_timeline_wins_and_the_old_primary_is_fenced_for_good() {
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
     core.cluster.observe(1, Observation::Role(Role::Replica), NOW + 3 * SECOND);
     assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::Fenced(0)));
-    assert_eq!(core.cluster.snapshot(&core.live, NodeSet::EMPTY, NOW).nodes[0].state, NodeCondition::Fenced);
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, NOW).nodes[0].state, NodeCondition::Fenced);
 }
 
 #[test]
@@ -29,7 +29,7 @@ fn two_on_one_timeline_are_both_named() {
     core.report(2, NOW, 2, primary(100));
     assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::SplitBrain(1, 2)));
     let split = PrimaryState::SplitBrain("node 1".into(), "node 2".into());
-    assert_eq!(core.cluster.snapshot(&core.live, NodeSet::EMPTY, NOW).primary, split);
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, NOW).primary, split);
     core.report(2, NOW + SECOND, 2, replica(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
 }
@@ -115,7 +115,7 @@ fn a_node_that_refuses_is_out_of_service_and_not_stopped() {
     }
     let mut core = Core::probing(2);
     core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::Refused), SECOND);
-    let state = core.cluster.snapshot(&core.live, NodeSet::EMPTY, SECOND).nodes[1].state;
+    let state = core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).nodes[1].state;
     assert_eq!(state, NodeCondition::Ejected { cause: EjectionCause::Refusing, elapsed: Duration::ZERO });
 }
 
@@ -126,7 +126,7 @@ fn a_replica_that_is_cut_from_its_primary_stays_on_its_timeline_until_it_restart
     core.tell(1, SECOND, (1, 2, 11), primary(100));
     core.tell(2, SECOND, (1, 2, 12), replica(100));
     let node = |core: &Core| {
-        let node = core.cluster.snapshot(&core.live, NodeSet::EMPTY, SECOND).nodes[2].clone();
+        let node = core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).nodes[2].clone();
         (node.timeline, node.generation)
     };
     let (_, generation) = node(&core);
@@ -204,7 +204,7 @@ fn an_empty_server_in_place_of_a_replaced_primary_turns_nobody_foreign() {
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
     core.tell(0, 4 * SECOND, (77, 1, 20), primary(5));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
-    assert_eq!(core.cluster.snapshot(&core.live, NodeSet::EMPTY, 4 * SECOND).nodes[0].state, NodeCondition::Foreign);
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, 4 * SECOND).nodes[0].state, NodeCondition::Foreign);
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn the_timeline_of_a_stranger_heard_first_fences_nobody() {
     core.tell(0, SECOND, (1, 1, 10), primary(100));
     core.tell(1, SECOND, (1, 1, 11), replica(100));
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
-    assert_eq!(core.cluster.snapshot(&core.live, NodeSet::EMPTY, SECOND).timeline, Some(1));
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).timeline, Some(1));
 }
 
 /// A clone of the cluster was among the nodes, and somebody has promoted it.
@@ -320,7 +320,7 @@ fn a_replica_that_does_not_tell_which_timeline_it_follows_is_not_taken_for_one_t
     core.tell(0, SECOND, (1, 1, 10), primary(100));
     let least = |at: Duration, timeline| Report { may_be_newer: true, ..told(at, (1, timeline, 12), replica(100)) };
     let state = |core: &Core| {
-        let node = core.cluster.snapshot(&core.live, NodeSet::EMPTY, NOW).nodes[2].clone();
+        let node = core.cluster.status(&core.live, NodeSet::EMPTY, NOW).nodes[2].clone();
         (node.timeline, node.state, node.generation)
     };
     core.cluster.observe(2, Observation::Probed(least(SECOND, 1)), SECOND);

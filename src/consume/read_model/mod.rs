@@ -1,10 +1,10 @@
-//! Projections to read models: what a user writes for one, and the runner for many.
+//! Read models that are kept in tables: what a user writes for one, and the runner for many.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `model` | the trait of a read model |
 //! | `poison` | what to do about an event that cannot be handled |
-//! | `progress` | how far a projection is |
+//! | `progress` | how far a read model is |
 //! | `runner` | starting, watching and stopping many |
 //! | `catching_up` | waiting until they have what was in the log |
 //! | `work` | what the runner does for each, batch by batch |
@@ -19,6 +19,6 @@ mod work;
 pub use self::{
     model::ReadModel,
     poison::PoisonPolicy,
-    progress::{ProjectionProgress, ProjectionState},
-    runner::{Projections, ProjectionsBuilder},
+    progress::{ReadModelProgress, ReadModelState},
+    runner::{ReadModels, ReadModelsBuilder},
 };

@@ -1,26 +1,26 @@
-//! Starting, watching and stopping many projections.
+//! Starting, watching and stopping many read models.
 
 use std::{fmt, time::Duration};
 
 use tokio::{sync::watch, task::JoinHandle};
 
-use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel, catching_up::CatchingUp, work::Work};
+use super::{PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState, catching_up::CatchingUp, work::Work};
 use crate::{
     Awaited, Consistency, ConsumerBuilder, Error, PostgresEventStore, Result, StopHandle, WaitUntilHandled,
     json::quoted, runtime,
 };
 
-/// Projections that run in this process, a task for each.
+/// Read models that this process keeps, a task for each.
 ///
-/// Start the same ones in several processes: of each projection one works, and another one takes over when it dies.
+/// Start the same ones in several processes: of each read model one works, and another one takes over when it dies.
 ///
 /// ```no_run
 /// # use std::time::Duration;
-/// # use mainstem::{Event, PostgresEventStore, Projections, ReadModel};
+/// # use mainstem::{Event, PostgresEventStore, ReadModels, ReadModel};
 /// # async fn run(store: PostgresEventStore, shelf: impl ReadModel, readers: impl ReadModel) -> mainstem::Result<()> {
-/// let projections = Projections::builder(&store).with(shelf)?.with(readers)?.start();
+/// let read_models = ReadModels::builder(&store).with(shelf)?.with(readers)?.start();
 /// // At the first start they are built from all events. An application may wait for that, and show how far it is.
-/// projections
+/// read_models
 ///     .caught_up(Duration::from_secs(600), |all| {
 ///         for one in all {
 ///             eprintln!("{}: {:.0} %", one.name, 100.0 * one.fraction());
@@ -32,9 +32,9 @@ use crate::{
 /// # let event = mainstem::NewEvent::new("A", &())?;
 /// # use mainstem::{AppendCondition, EventStore};
 /// let appended = store.append([event], AppendCondition::none()).await?;
-/// projections.projected("shelf", appended.last()).await?;
+/// read_models.handled("shelf", appended.last()).await?;
 ///
-/// projections.stop().await;
+/// read_models.stop().await;
 /// # Ok(())
 /// # }
 /// ```
@@ -43,8 +43,8 @@ use crate::{
 ///
 /// [`ConsumerControl::reset`](crate::ConsumerControl::reset) to the beginning builds a model anew:
 /// it is [cleared](ReadModel::clear) in the transaction of its first batch.
-#[must_use = "dropped, the projections end"]
-pub struct Projections {
+#[must_use = "dropped, the read models end"]
+pub struct ReadModels {
     store: PostgresEventStore,
     running: Vec<Running>,
 }
@@ -52,15 +52,15 @@ pub struct Projections {
 /// One of them.
 struct Running {
     name: String,
-    progress: watch::Receiver<ProjectionProgress>,
+    progress: watch::Receiver<ReadModelProgress>,
     stop: StopHandle,
     /// None where there is no runtime.
     task: Option<JoinHandle<()>>,
 }
 
-/// The settings of [`Projections`].
+/// The settings of [`ReadModels`].
 #[must_use = "nothing runs before it is started"]
-pub struct ProjectionsBuilder {
+pub struct ReadModelsBuilder {
     store: PostgresEventStore,
     policy: PoisonPolicy,
     takeover: Option<Duration>,
@@ -72,22 +72,22 @@ pub struct ProjectionsBuilder {
 /// Starts one, whose type is forgotten.
 type Start = Box<dyn FnOnce(ConsumerBuilder, PoisonPolicy) -> Result<Running> + Send>;
 
-impl Projections {
-    /// A builder with every setting at its default, and no projection yet.
-    pub fn builder(store: &PostgresEventStore) -> ProjectionsBuilder {
-        ProjectionsBuilder {
+impl ReadModels {
+    /// A builder with every setting at its default, and no read model yet.
+    pub fn builder(store: &PostgresEventStore) -> ReadModelsBuilder {
+        ReadModelsBuilder {
             store: store.clone(),
             policy: PoisonPolicy::stop(),
             takeover: None,
             consistency: Consistency::Eventual,
-            batch_size: ProjectionsBuilder::DEFAULT_BATCH_SIZE,
+            batch_size: ReadModelsBuilder::DEFAULT_BATCH_SIZE,
             starts: Vec::new(),
         }
     }
 
     /// How far each of them is, in the order in which they were added.
     #[must_use]
-    pub fn progress(&self) -> Vec<ProjectionProgress> {
+    pub fn progress(&self) -> Vec<ReadModelProgress> {
         self.running.iter().map(|running| running.progress.borrow().clone()).collect()
     }
 
@@ -97,21 +97,21 @@ impl Projections {
     /// # Errors
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout) when the limit runs out first. The error that has ended one of them, if one was ended by it.
-    /// A projection that another process has stays [waiting](ProjectionState::Waiting) here; its checkpoint, on the primary, tells
+    /// A read model that another process has stays [waiting](ReadModelState::Waiting) here; its checkpoint, on the primary, tells
     /// how far it is. An error of the database is borne until the limit, and is then the source of the timeout's.
     ///
     /// # Cancel safety
     ///
     /// They run on.
-    pub async fn caught_up(&self, limit: Duration, show: impl FnMut(&[ProjectionProgress])) -> Result<()> {
+    pub async fn caught_up(&self, limit: Duration, show: impl FnMut(&[ReadModelProgress])) -> Result<()> {
         let changes = self.running.iter().map(|running| running.progress.clone()).collect();
         CatchingUp::new(&self.store, changes, limit).run(show).await
     }
 
-    /// Waits until a projection has handled this event, or all that a [`Token`](crate::Token) speaks of, in whatever process it runs: see [`WaitUntilHandled`].
+    /// Waits until a read model has handled this event, or all that a [`Token`](crate::Token) speaks of, in whatever process it runs: see [`WaitUntilHandled`].
     ///
     /// One of these that has only just been started need not be there yet: it is waited for as well.
-    pub fn projected(&self, name: &str, awaited: impl Into<Awaited>) -> WaitUntilHandled {
+    pub fn handled(&self, name: &str, awaited: impl Into<Awaited>) -> WaitUntilHandled {
         let is_started = self.running.iter().any(|running| running.name == name);
         self.store.consumer_control(name).handled(awaited).started(is_started)
     }
@@ -130,7 +130,7 @@ impl Projections {
     }
 }
 
-impl ProjectionsBuilder {
+impl ReadModelsBuilder {
     /// The most events of a transaction, unless [`batch_size`](Self::batch_size) says otherwise: 200.
     pub const DEFAULT_BATCH_SIZE: u64 = 200;
 
@@ -142,20 +142,20 @@ impl ProjectionsBuilder {
     pub fn with<M: ReadModel>(mut self, model: M) -> Result<Self> {
         let (name, filter) = (model.name(), model.filter()?);
         if self.starts.iter().any(|(other, _)| *other == name) {
-            return Err(Error::invalid_input(format!("two projections have the name {}", quoted(&name))));
+            return Err(Error::invalid_input(format!("two read models have the name {}", quoted(&name))));
         }
         // The name is checked here, and not when they start.
         drop(self.store.consumer(&*name, &filter).build()?);
         let for_start = name.clone();
         let start = move |consumer: ConsumerBuilder, policy| {
             let consumer = consumer.for_filter(filter).build()?;
-            let (tell, progress) = watch::channel(ProjectionProgress::new(for_start.clone()));
+            let (tell, progress) = watch::channel(ReadModelProgress::new(for_start.clone()));
             let stop = consumer.stop_handle();
             let task = match runtime::current() {
                 Ok(runtime) => Some(runtime.spawn(Work::new(model, consumer, policy, tell).run())),
                 Err(error) => {
                     tell.send_modify(|progress| {
-                        (progress.state, progress.error) = (ProjectionState::Failed, Some(error))
+                        (progress.state, progress.error) = (ReadModelState::Failed, Some(error))
                     });
                     None
                 }
@@ -194,8 +194,8 @@ impl ProjectionsBuilder {
     }
 
     /// Starts them, each in a task of its own. Outside of a tokio runtime there are no tasks: each has
-    /// [failed](crate::ProjectionState::Failed) then, with an error that says so.
-    pub fn start(self) -> Projections {
+    /// [failed](crate::ReadModelState::Failed) then, with an error that says so.
+    pub fn start(self) -> ReadModels {
         let Self { store, policy, takeover, consistency, batch_size, starts } = self;
         let mut running = Vec::with_capacity(starts.len());
         for (name, start) in starts {
@@ -207,7 +207,7 @@ impl ProjectionsBuilder {
             // Checked when it was added.
             running.extend(start(consumer, policy));
         }
-        Projections { store, running }
+        ReadModels { store, running }
     }
 }
 
@@ -217,13 +217,13 @@ impl Drop for Running {
     }
 }
 
-impl fmt::Debug for Projections {
+impl fmt::Debug for ReadModels {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.progress()).finish()
     }
 }
 
-impl fmt::Debug for ProjectionsBuilder {
+impl fmt::Debug for ReadModelsBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list().entries(self.starts.iter().map(|(name, _)| name)).finish()
     }

@@ -1,10 +1,10 @@
-//! What the runner does for one projection, batch by batch.
+//! What the runner does for one read model, batch by batch.
 
 use std::{collections::HashMap, time::Duration};
 
 use tokio::{sync::watch, time::sleep};
 
-use super::{PoisonPolicy, ProjectionProgress, ProjectionState, ReadModel};
+use super::{PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState};
 use crate::{
     Consumer, ConsumerBatch, ConsumerTransaction, Error, ErrorKind, Mark, Result,
     consume::{
@@ -17,12 +17,12 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// A projection at work.
+/// A read model at work.
 pub(super) struct Work<M> {
     model: M,
     consumer: Consumer,
     policy: PoisonPolicy,
-    progress: watch::Sender<ProjectionProgress>,
+    progress: watch::Sender<ReadModelProgress>,
     /// The events of the present batch that could not be applied.
     poison: HashMap<Mark, Poison>,
 }
@@ -52,13 +52,13 @@ impl Failure {
 impl<M> Drop for Work<M> {
     fn drop(&mut self) {
         self.progress.send_if_modified(|progress| {
-            if progress.state == ProjectionState::Failed {
+            if progress.state == ReadModelState::Failed {
                 return false;
             }
-            progress.state = ProjectionState::Stopped;
+            progress.state = ReadModelState::Stopped;
             if std::thread::panicking() {
                 let error = Error::new(ErrorKind::Closed, "its read model has panicked");
-                (progress.state, progress.error) = (ProjectionState::Failed, Some(error));
+                (progress.state, progress.error) = (ReadModelState::Failed, Some(error));
             }
             true
         });
@@ -70,7 +70,7 @@ impl<M: ReadModel> Work<M> {
         model: M,
         consumer: Consumer,
         policy: PoisonPolicy,
-        progress: watch::Sender<ProjectionProgress>,
+        progress: watch::Sender<ReadModelProgress>,
     ) -> Self {
         Self { model, consumer, policy, progress, poison: HashMap::new() }
     }
@@ -99,7 +99,7 @@ impl<M: ReadModel> Work<M> {
                 Ok(()) => pause = FIRST_PAUSE,
                 Err(Failure::Event(mark, error)) => {
                     if !self.poisoned(mark, error).await {
-                        return self.progress.send_modify(|progress| progress.state = ProjectionState::Failed);
+                        return self.progress.send_modify(|progress| progress.state = ReadModelState::Failed);
                     }
                 }
                 Err(Failure::Other(error)) => {
@@ -146,18 +146,18 @@ impl<M: ReadModel> Work<M> {
         Ok(skipped)
     }
 
-    /// Does what the policy says about an event; whether the projection goes on.
+    /// Does what the policy says about an event; whether the read model goes on.
     async fn poisoned(&mut self, mark: Mark, error: Error) -> bool {
         let attempts = self.poison.get(&mark).map_or(1, |poison| poison.attempts + 1);
         let tries_again = attempts <= u64::from(self.policy.retries);
         let is_given_up = !tries_again && self.policy.then_skip;
-        let (projection, report) = (self.consumer.name(), error.for_log());
+        let (read_model, report) = (self.consumer.name(), error.for_log());
         if tries_again {
-            tracing::warn!(projection, event = %mark, attempts, error = %report, "an event could not be applied; it is tried again");
+            tracing::warn!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; it is tried again");
         } else if is_given_up {
-            tracing::error!(projection, event = %mark, attempts, error = %report, "an event could not be applied; it is passed over");
+            tracing::error!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; it is passed over");
         } else {
-            tracing::error!(projection, event = %mark, attempts, error = %report, "an event could not be applied; the projection stops");
+            tracing::error!(read_model, event = %mark, attempts, error = %report, "an event could not be applied; the read model stops");
         }
         self.progress.send_modify(|progress| progress.error = Some(error.clone()));
         self.poison.insert(mark, Poison { attempts, error, is_given_up });
@@ -171,12 +171,12 @@ impl<M: ReadModel> Work<M> {
     fn claimed(&self, claim: &Claim) {
         self.progress.send_modify(|progress| {
             if !claim.is_owner {
-                progress.state = ProjectionState::Waiting;
+                progress.state = ReadModelState::Waiting;
                 return;
             }
             (progress.handled, progress.head_position) = (claim.handled, claim.head_position);
             let is_live = claim.handled.map_or(0, |mark| mark.position()) >= claim.head_position;
-            progress.state = if is_live { ProjectionState::Live } else { ProjectionState::CatchingUp };
+            progress.state = if is_live { ReadModelState::Live } else { ReadModelState::CatchingUp };
         });
     }
 
@@ -187,15 +187,15 @@ impl<M: ReadModel> Work<M> {
             progress.applied += batch.len() as u64 - skipped;
             progress.skipped += skipped;
             let is_live = batch.events_behind() == 0;
-            progress.state = if is_live { ProjectionState::Live } else { ProjectionState::CatchingUp };
+            progress.state = if is_live { ReadModelState::Live } else { ReadModelState::CatchingUp };
         });
     }
 
     fn held_up(&self, error: Error) {
-        tracing::warn!(projection = %self.consumer.name(), error = %error.for_log(), "a projection is held up");
+        tracing::warn!(read_model = %self.consumer.name(), error = %error.for_log(), "a read model is held up");
         self.progress.send_modify(|progress| {
             if is_final(&error) {
-                progress.state = ProjectionState::Failed;
+                progress.state = ReadModelState::Failed;
             }
             progress.error = Some(error);
         });

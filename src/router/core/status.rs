@@ -12,12 +12,12 @@ use super::{
     table::{Exclusion, Want},
     tabulate::{fresh_as_of, lag},
 };
-use crate::{lsn::Lsn, router::SourceSnapshot};
+use crate::{lsn::Lsn, router::SourceStatus};
 
-/// What a [`Router`](crate::Router) knows at one moment; see [`Router::snapshot`](crate::Router::snapshot).
+/// What a [`Router`](crate::Router) knows at one moment; see [`Router::status`](crate::Router::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct RouterSnapshot {
+pub struct RouterStatus {
     /// Which node takes writes.
     pub primary: PrimaryState,
     /// The newest timeline that was ever seen; `None` when no node has told one.
@@ -25,11 +25,11 @@ pub struct RouterSnapshot {
     /// Whether nodes are still to be asked for the first time, or names to be looked up: strong calls wait for that.
     pub is_starting: bool,
     /// All nodes, the primary of the settings first.
-    pub nodes: Vec<NodeSnapshot>,
+    pub nodes: Vec<NodeStatus>,
     /// The reads that the primary has taken over from the replicas.
-    pub fallback: FallbackSnapshot,
+    pub fallback: FallbackStatus,
     /// Where replicas come from that come and go.
-    pub sources: Vec<SourceSnapshot>,
+    pub sources: Vec<SourceStatus>,
 }
 
 /// Which node takes writes.
@@ -49,10 +49,10 @@ pub enum PrimaryState {
     Unknown,
 }
 
-/// One node of a [`RouterSnapshot`].
+/// One node of a [`RouterStatus`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct NodeSnapshot {
+pub struct NodeStatus {
     /// Its name: `host:port`, or `host:port/database` where several nodes are behind one address.
     pub name: Arc<str>,
     /// The role that it plays; that of the settings until it has told.
@@ -120,7 +120,7 @@ pub enum NodeCondition {
 /// The reads that the primary has taken over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct FallbackSnapshot {
+pub struct FallbackStatus {
     /// The choice of the settings.
     pub policy: Fallback,
     /// Such reads at this moment.
@@ -148,11 +148,11 @@ impl fmt::Display for NodeCondition {
 
 impl Cluster {
     /// What is known at `now`, while nobody has asked the nodes in `unasked` yet how they are.
-    pub(in crate::router) fn snapshot(&self, live: &Live, unasked: NodeSet, now: Duration) -> RouterSnapshot {
+    pub(in crate::router) fn status(&self, live: &Live, unasked: NodeSet, now: Duration) -> RouterStatus {
         let name =
             |node: usize| self.nodes.get(node).map_or_else(|| "?".into(), |node| Arc::clone(&node.config().name));
         let budget = live.budget();
-        RouterSnapshot {
+        RouterStatus {
             primary: match self.table().writer {
                 Writer::One(node) => PrimaryState::Known(name(node)),
                 Writer::SplitBrain(one, other) => PrimaryState::SplitBrain(name(one), name(other)),
@@ -167,7 +167,7 @@ impl Cluster {
             },
             // They are no affair of the core's.
             sources: Vec::new(),
-            fallback: FallbackSnapshot {
+            fallback: FallbackStatus {
                 policy: self.config.fallback,
                 in_flight: budget.taken(),
                 limit: (budget.at_once() < u32::MAX).then_some(budget.at_once()),
@@ -176,12 +176,12 @@ impl Cluster {
         }
     }
 
-    fn node(&self, index: usize, node: &NodeState, live: &Live, is_asked: bool, now: Duration) -> NodeSnapshot {
+    fn node(&self, index: usize, node: &NodeState, live: &Live, is_asked: bool, now: Duration) -> NodeStatus {
         let counters = live.node(index);
         let flushed = self.history.last().map(|(_, flush)| flush);
         let is_current_replica = node.role() == Role::Replica && node.timeline() == self.newest;
         let lag_bytes = || Some(flushed?.get().saturating_sub(node.place()?.get()));
-        NodeSnapshot {
+        NodeStatus {
             name: Arc::clone(&node.config().name),
             role: node.role(),
             state: self.condition(index, node, now),

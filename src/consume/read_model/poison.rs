@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// What a projection does about an event that its model cannot apply. It is never passed over in silence.
+/// What is done about an event that a read model cannot apply. It is never passed over in silence.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -18,7 +18,7 @@ pub struct PoisonPolicy {
 }
 
 impl PoisonPolicy {
-    /// The projection stops in front of the event: nothing behind it is handled until it can be, or the consumer is told
+    /// It stops in front of the event: nothing behind it is handled until it can be, or the consumer is told
     /// otherwise. This is the default.
     #[must_use]
     pub fn stop() -> Self {

@@ -1,10 +1,10 @@
-//! Waiting until projections have what was in the log, whichever process they work in.
+//! Waiting until read models have what was in the log, whichever process they work in.
 
 use std::time::Duration;
 
 use tokio::{sync::watch, time::timeout_at};
 
-use super::{ProjectionProgress, ProjectionState};
+use super::{ReadModelProgress, ReadModelState};
 use crate::{
     Consistency, Error, ErrorKind, Filter, Mark, PostgresEventStore, Result,
     consume::reading::is_final,
@@ -16,7 +16,7 @@ use crate::{
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The wait for some projections.
+/// The wait for some read models.
 pub(super) struct CatchingUp<'a> {
     store: &'a PostgresEventStore,
     waits: Vec<Wait>,
@@ -28,17 +28,17 @@ pub(super) struct CatchingUp<'a> {
 
 /// The wait for one of them.
 struct Wait {
-    changes: watch::Receiver<ProjectionProgress>,
+    changes: watch::Receiver<ReadModelProgress>,
     /// How far another process has brought it, as far as is known.
     elsewhere: Option<Mark>,
 }
 
 impl Wait {
     /// How far it is, whoever has brought it there; a `head` that is known counts, too.
-    fn progress(&mut self, head: Option<u64>) -> ProjectionProgress {
+    fn progress(&mut self, head: Option<u64>) -> ReadModelProgress {
         let mut progress = self.changes.borrow_and_update().clone();
         let position = |mark: Option<Mark>| mark.map_or(0, |mark| mark.position());
-        if progress.state == ProjectionState::Waiting && position(self.elsewhere) > position(progress.handled) {
+        if progress.state == ReadModelState::Waiting && position(self.elsewhere) > position(progress.handled) {
             progress.handled = self.elsewhere;
         }
         progress.head_position = progress.head_position.max(head.unwrap_or_default());
@@ -49,26 +49,26 @@ impl Wait {
 impl<'a> CatchingUp<'a> {
     pub(super) fn new(
         store: &'a PostgresEventStore,
-        changes: Vec<watch::Receiver<ProjectionProgress>>,
+        changes: Vec<watch::Receiver<ReadModelProgress>>,
         limit: Duration,
     ) -> Self {
         let waits = changes.into_iter().map(|changes| Wait { changes, elsewhere: None }).collect();
         Self { store, waits, limit, deadline: Deadline::after(limit), error: None }
     }
 
-    pub(super) async fn run(mut self, mut show: impl FnMut(&[ProjectionProgress])) -> Result<()> {
+    pub(super) async fn run(mut self, mut show: impl FnMut(&[ReadModelProgress])) -> Result<()> {
         if self.waits.is_empty() {
             return Ok(());
         }
         let mut head: Option<u64> = None;
         let mut pause = FIRST_PAUSE;
         loop {
-            let all: Vec<ProjectionProgress> = self.waits.iter_mut().map(|wait| wait.progress(head)).collect();
+            let all: Vec<ReadModelProgress> = self.waits.iter_mut().map(|wait| wait.progress(head)).collect();
             show(&all);
             if let Some(failed) = all.iter().find(|one| has_ended(one)) {
                 let stopped = || Error::new(ErrorKind::Closed, "it was stopped");
                 let error = failed.error.clone().unwrap_or_else(stopped);
-                return Err(error.within(&format!("the projection {:?} has ended", failed.name)));
+                return Err(error.within(&format!("the read model {:?} has ended", failed.name)));
             }
             if !all.iter().any(|one| is_due(one, head)) {
                 return Ok(());
@@ -108,9 +108,9 @@ impl<'a> CatchingUp<'a> {
     }
 
     /// Asks how far other processes have brought those that do not work here.
-    async fn look_elsewhere(&mut self, all: &[ProjectionProgress], head: Option<u64>) -> Result<()> {
+    async fn look_elsewhere(&mut self, all: &[ReadModelProgress], head: Option<u64>) -> Result<()> {
         for (which, progress) in all.iter().enumerate() {
-            if progress.state == ProjectionState::Waiting && is_due(progress, head) {
+            if progress.state == ReadModelState::Waiting && is_due(progress, head) {
                 let control = self.store.consumer_control(&*progress.name);
                 let status = control.status_at(&Consistency::Strong, self.call()).await?;
                 self.waits[which].elsewhere = status.and_then(|status| status.checkpoint());
@@ -119,14 +119,13 @@ impl<'a> CatchingUp<'a> {
         Ok(())
     }
 
-    fn timed_out(self, all: &[ProjectionProgress], head: Option<u64>) -> Error {
+    fn timed_out(self, all: &[ReadModelProgress], head: Option<u64>) -> Error {
         let place = all.iter().find(|one| is_due(one, head)).map(|one| {
             let position = one.handled.map_or(0, |mark| mark.position());
             let name = &one.name;
-            let elsewhere =
-                if one.state == ProjectionState::Waiting { ", and not at work in this process" } else { "" };
+            let elsewhere = if one.state == ReadModelState::Waiting { ", and not at work in this process" } else { "" };
             format!(
-                "the projection {name:?} has not caught up: it is at position {position} of {}{elsewhere}",
+                "the read model {name:?} has not caught up: it is at position {position} of {}{elsewhere}",
                 one.head_position
             )
         });
@@ -139,12 +138,12 @@ impl<'a> CatchingUp<'a> {
     }
 }
 
-fn has_ended(progress: &ProjectionProgress) -> bool {
-    matches!(progress.state, ProjectionState::Failed | ProjectionState::Stopped)
+fn has_ended(progress: &ReadModelProgress) -> bool {
+    matches!(progress.state, ReadModelState::Failed | ReadModelState::Stopped)
 }
 
 /// Whether it has not got to the head, or the head is not known.
-fn is_due(progress: &ProjectionProgress, head: Option<u64>) -> bool {
+fn is_due(progress: &ReadModelProgress, head: Option<u64>) -> bool {
     let position = progress.handled.map_or(0, |mark| mark.position());
     head.is_none_or(|head| position < head)
 }

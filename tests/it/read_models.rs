@@ -1,4 +1,4 @@
-//! Read models that projections keep.
+//! Read models that are kept in tables.
 
 use std::{
     future::IntoFuture,
@@ -11,7 +11,7 @@ use std::{
 
 use mainstem::{
     AppendCondition, ConsumerTransaction, Error, ErrorKind, Event, EventStore, Filter, Mark, PoisonPolicy,
-    PostgresEventStore, ProjectionState, Projections, ReadModel, Result, Router, Start,
+    PostgresEventStore, ReadModel, ReadModelState, ReadModels, Result, Router, Start,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -75,20 +75,20 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     let (_database, router, store) = store().await;
     let types: Vec<&str> = (0..1000).map(|n| if n % 2 == 0 { "A" } else { "B" }).collect();
     append(&store, &types).await;
-    let builder = Projections::builder(&store).with(Counter::new("first")).unwrap();
-    let projections = builder.with(Counter::new("second")).unwrap().batch_size(50).start();
+    let builder = ReadModels::builder(&store).with(Counter::new("first")).unwrap();
+    let read_models = builder.with(Counter::new("second")).unwrap().batch_size(50).start();
     let mut shown: Vec<f64> = Vec::new();
-    let show = |all: &[mainstem::ProjectionProgress]| shown.push(all[0].fraction());
-    projections.caught_up(HANG, show).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    let show = |all: &[mainstem::ReadModelProgress]| shown.push(all[0].fraction());
+    read_models.caught_up(HANG, show).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert!(shown.is_sorted() && shown.len() > 5 && shown.iter().any(|part| (0.1..0.9).contains(part)), "{shown:?}");
-    assert!(projections.progress().iter().all(|one| one.state == ProjectionState::Live && one.applied == 500));
+    assert!(read_models.progress().iter().all(|one| one.state == ReadModelState::Live && one.applied == 500));
     assert_eq!(rows(&router, "first").await, (1..=1000).step_by(2).collect::<Vec<i64>>());
 
     // A user sees what he has just written, also when it is not for the model.
     for types in [&["A"][..], &["B"], &["A", "B"]] {
         let mark = append(&store, types).await;
         for name in ["first", "second"] {
-            projections.projected(name, mark).timeout(HANG).await.unwrap();
+            read_models.handled(name, mark).timeout(HANG).await.unwrap();
         }
         let expected = store.query(&Counter::new("").filter().unwrap()).await.unwrap();
         let expected: Vec<i64> = expected.iter().map(|event| event.position().cast_signed()).collect();
@@ -98,31 +98,31 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     router.client().await.unwrap().batch_execute("DELETE FROM first WHERE position % 3 = 0").await.unwrap();
     store.consumer_control("first").reset(Start::Beginning).await.unwrap();
     let head = store.query(&Filter::any_event()).await.unwrap().head().unwrap();
-    projections.projected("first", head).timeout(HANG).await.unwrap();
+    read_models.handled("first", head).timeout(HANG).await.unwrap();
     assert_eq!(rows(&router, "first").await, rows(&router, "second").await);
-    timeout(HANG, projections.stop()).await.expect("they stop");
+    timeout(HANG, read_models.stop()).await.expect("they stop");
 
     // What was appended meanwhile is all that the next start applies.
     append(&store, &["A", "A"]).await;
-    let projections = Projections::builder(&store).with(Counter::new("second")).unwrap().start();
-    timeout(HANG, projections.caught_up(Duration::MAX, |_| ())).await.expect("no hang").unwrap();
-    assert_eq!(projections.progress()[0].applied, 2);
-    let error = Projections::builder(&store).with(Counter::new("a")).unwrap().with(Counter::new("a")).unwrap_err();
+    let read_models = ReadModels::builder(&store).with(Counter::new("second")).unwrap().start();
+    timeout(HANG, read_models.caught_up(Duration::MAX, |_| ())).await.expect("no hang").unwrap();
+    assert_eq!(read_models.progress()[0].applied, 2);
+    let error = ReadModels::builder(&store).with(Counter::new("a")).unwrap().with(Counter::new("a")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
 }
 
 #[tokio::test]
-async fn who_asks_before_a_started_projection_is_there_waits_for_it() {
+async fn who_asks_before_a_started_read_model_is_there_waits_for_it() {
     let (database, router, store) = store().await;
     let mark = append(&store, &["A"]).await;
     // It reads the log, and cannot put down that it is there.
     let another = crate::support::router(&database).await;
     let client = another.client().await.unwrap();
     client.batch_execute("BEGIN; LOCK mainstem.events_consumers IN SHARE MODE").await.unwrap();
-    let projections = Projections::builder(&store).with(Counter::new("late")).unwrap().start();
-    let waiting = tokio::spawn(projections.projected("late", mark).timeout(HANG).into_future());
+    let read_models = ReadModels::builder(&store).with(Counter::new("late")).unwrap().start();
+    let waiting = tokio::spawn(read_models.handled("late", mark).timeout(HANG).into_future());
     sleep(Duration::from_millis(200)).await;
-    let error = projections.projected("nobody's", mark).timeout(HANG).await.unwrap_err();
+    let error = read_models.handled("nobody's", mark).timeout(HANG).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration, "nobody has started it: {error}");
     assert!(!waiting.is_finished());
     client.batch_execute("COMMIT").await.unwrap();
@@ -131,24 +131,24 @@ async fn who_asks_before_a_started_projection_is_there_waits_for_it() {
 }
 
 #[tokio::test]
-async fn poison_stops_a_projection_until_it_can_be_applied() {
+async fn poison_stops_a_read_model_until_it_can_be_applied() {
     let (_database, router, store) = store().await;
     append(&store, &["A", "Poison", "A"]).await;
     let counter = Counter::new("stops");
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::stop().retries(2, Duration::from_millis(10));
-    let start = || Projections::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
-    let projections = start();
-    let error = projections.caught_up(HANG, |_| ()).await.unwrap_err();
+    let start = || ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
+    let read_models = start();
+    let error = read_models.caught_up(HANG, |_| ()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Application && error.to_string().contains("it makes no sense"), "{error}");
-    assert_eq!(projections.progress()[0].state, ProjectionState::Failed);
+    assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
     assert_eq!(counter.attempts.load(Ordering::SeqCst), 3, "once, and twice more");
     assert!(store.consumer_control("stops").status().await.unwrap().checkpoint().is_none());
     assert_eq!(store.consumer_control("stops").skipped(9).await.unwrap(), []);
-    projections.stop().await;
+    read_models.stop().await;
     counter.refuses.store(false, Ordering::SeqCst);
-    let projections = start();
-    projections.caught_up(HANG, |_| ()).await.unwrap();
+    let read_models = start();
+    read_models.caught_up(HANG, |_| ()).await.unwrap();
     assert_eq!(rows(&router, "stops").await, [1, 2, 3]);
 }
 
@@ -159,10 +159,10 @@ async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
     let counter = Counter::new("skips");
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
-    let projections = Projections::builder(&store).poison_policy(policy).with(counter).unwrap().start();
-    projections.caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter).unwrap().start();
+    read_models.caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(rows(&router, "skips").await, [1, 3, 5], "nothing of them is left behind");
-    let progress = &projections.progress()[0];
+    let progress = &read_models.progress()[0];
     assert_eq!((progress.applied, progress.skipped), (3, 2));
     let skipped = store.consumer_control("skips").skipped(9).await.unwrap();
     assert_eq!(skipped.iter().map(|one| (one.mark.position(), one.attempts)).collect::<Vec<_>>(), [(2, 2), (4, 2)]);
@@ -170,7 +170,7 @@ async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
     let control = store.consumer_control("skips");
     assert_eq!(control.status().await.unwrap().skipped(), 2);
     // Whoever goes back meets them again: until then nothing is passed over.
-    projections.stop().await;
+    read_models.stop().await;
     control.reset(Start::AfterPosition(3)).await.unwrap();
     let skipped = control.skipped(9).await.unwrap();
     assert_eq!(skipped.iter().map(|one| one.mark.position()).collect::<Vec<_>>(), [2]);
@@ -181,7 +181,7 @@ async fn of_two_processes_one_projects_and_the_other_takes_over() {
     let (database, router, store) = store().await;
     append(&store, &["A"]).await;
     let start = |store: &PostgresEventStore| {
-        let builder = Projections::builder(store).takeover(Duration::from_secs(2));
+        let builder = ReadModels::builder(store).takeover(Duration::from_secs(2));
         builder.with(Counter::new("shared")).unwrap().start()
     };
     let first = start(&store);
@@ -195,30 +195,30 @@ async fn of_two_processes_one_projects_and_the_other_takes_over() {
     // Without a word.
     drop(first);
     let last = append(&store, &["A"]).await;
-    second.projected("shared", last).timeout(HANG).await.unwrap();
+    second.handled("shared", last).timeout(HANG).await.unwrap();
     assert_eq!(rows(&router, "shared").await, (1..=22).collect::<Vec<i64>>());
 }
 
-fn counter(store: &PostgresEventStore) -> Projections {
-    let builder = Projections::builder(store).takeover(Duration::from_secs(2));
+fn counter(store: &PostgresEventStore) -> ReadModels {
+    let builder = ReadModels::builder(store).takeover(Duration::from_secs(2));
     builder.with(Counter::new("counter")).unwrap().start()
 }
 
-async fn becomes(projections: &Projections, state: ProjectionState) {
+async fn becomes(read_models: &ReadModels, state: ReadModelState) {
     let becomes = async {
-        while projections.progress()[0].state != state {
+        while read_models.progress()[0].state != state {
             sleep(Duration::from_millis(5)).await;
         }
     };
-    timeout(HANG, becomes).await.unwrap_or_else(|_| panic!("{:?}, not {state:?}", projections.progress()));
+    timeout(HANG, becomes).await.unwrap_or_else(|_| panic!("{:?}, not {state:?}", read_models.progress()));
 }
 
 #[tokio::test]
-async fn where_nothing_is_left_to_do_projections_have_caught_up() {
+async fn where_nothing_is_left_to_do_read_models_have_caught_up() {
     let (_database, _router, store) = store().await;
     let empty = counter(&store);
     empty.caught_up(HANG, |_| ()).await.unwrap();
-    becomes(&empty, ProjectionState::Live).await;
+    becomes(&empty, ReadModelState::Live).await;
     let mark = append(&store, &["A", "B"]).await;
     empty.caught_up(HANG, |_| ()).await.unwrap();
     assert_eq!(empty.progress()[0].handled, Some(mark), "what is not for it, too");
@@ -228,11 +228,11 @@ async fn where_nothing_is_left_to_do_projections_have_caught_up() {
     let again = counter(&store);
     let mut shown = 0.0;
     again.caught_up(HANG, |all| shown = all[0].fraction()).await.unwrap();
-    becomes(&again, ProjectionState::Live).await;
+    becomes(&again, ReadModelState::Live).await;
     let progress = &again.progress()[0];
-    assert_eq!((progress.state, progress.applied, progress.handled), (ProjectionState::Live, 0, Some(mark)));
+    assert_eq!((progress.state, progress.applied, progress.handled), (ReadModelState::Live, 0, Some(mark)));
     assert_eq!((shown, progress.head_position), (1.0, 2));
-    Projections::builder(&store).start().caught_up(HANG, |_| ()).await.unwrap();
+    ReadModels::builder(&store).start().caught_up(HANG, |_| ()).await.unwrap();
 }
 
 #[tokio::test]
@@ -244,7 +244,7 @@ async fn who_waits_for_another_process_to_catch_up_waits_for_its_checkpoint() {
     let other = PostgresEventStore::new(&crate::support::router(&database).await);
     let second = counter(&other);
     second.caught_up(HANG, |_| ()).await.unwrap();
-    assert_eq!(second.progress()[0].state, ProjectionState::Waiting, "the other one works");
+    assert_eq!(second.progress()[0].state, ReadModelState::Waiting, "the other one works");
 
     let client = router.client().await.unwrap();
     client.batch_execute("BEGIN; LOCK counter IN SHARE MODE").await.unwrap();
@@ -254,17 +254,17 @@ async fn who_waits_for_another_process_to_catch_up_waits_for_its_checkpoint() {
     assert!(error.kind() == ErrorKind::Timeout && error.to_string().contains("at position 1 of 2"), "{error}");
     assert!(error.to_string().contains("not at work in this process"), "{error}");
     let waited = shown.last().unwrap();
-    assert_eq!((waited.state, waited.fraction()), (ProjectionState::Waiting, 0.5));
+    assert_eq!((waited.state, waited.fraction()), (ReadModelState::Waiting, 0.5));
     client.batch_execute("COMMIT").await.unwrap();
     second.caught_up(HANG, |all| shown.push(all[0].clone())).await.unwrap();
     assert_eq!(shown.last().unwrap().handled, Some(mark));
 
     // It takes over where nothing is left to do, and says so.
     drop(first);
-    becomes(&second, ProjectionState::Live).await;
+    becomes(&second, ReadModelState::Live).await;
     let third = counter(&store);
     second.stop().await;
-    becomes(&third, ProjectionState::Live).await;
+    becomes(&third, ReadModelState::Live).await;
 }
 
 /// A read model that panics at its first event.
@@ -289,13 +289,13 @@ impl ReadModel for Panics {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_projection_that_has_panicked() {
+async fn nobody_waits_for_a_read_model_that_has_panicked() {
     let (_database, _router, store) = store().await;
     append(&store, &["A"]).await;
-    let projections = Projections::builder(&store).with(Panics).unwrap().start();
-    let error = projections.caught_up(HANG, |_| ()).await.unwrap_err();
+    let read_models = ReadModels::builder(&store).with(Panics).unwrap().start();
+    let error = read_models.caught_up(HANG, |_| ()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Closed && error.to_string().contains("panicked"), "{error}");
-    assert_eq!(projections.progress()[0].state, ProjectionState::Failed);
+    assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
 }
 
 #[tokio::test]
@@ -303,15 +303,15 @@ async fn for_want_of_a_table_no_event_is_passed_over() {
     let (_database, router, store) = store().await;
     append(&store, &["A", "A"]).await;
     let policy = PoisonPolicy::skip();
-    let start = || Projections::builder(&store).poison_policy(policy).with(Counter::new("gone")).unwrap().start();
-    let projections = start();
-    projections.caught_up(HANG, |_| ()).await.unwrap();
+    let start = || ReadModels::builder(&store).poison_policy(policy).with(Counter::new("gone")).unwrap().start();
+    let read_models = start();
+    read_models.caught_up(HANG, |_| ()).await.unwrap();
     let client = router.client().await.unwrap();
     client.batch_execute("ALTER TABLE gone RENAME TO elsewhere").await.unwrap();
     let mark = append(&store, &["A"]).await;
     let error = async {
         loop {
-            if let Some(error) = projections.progress()[0].error.clone() {
+            if let Some(error) = read_models.progress()[0].error.clone() {
                 break error;
             }
             sleep(Duration::from_millis(5)).await;
@@ -320,6 +320,6 @@ async fn for_want_of_a_table_no_event_is_passed_over() {
     let error = timeout(HANG, error).await.expect("it is told");
     assert_eq!(error.sqlstate(), Some("42P01"), "{}", error.report());
     client.batch_execute("ALTER TABLE elsewhere RENAME TO gone").await.unwrap();
-    projections.projected("gone", mark).timeout(HANG).await.unwrap();
-    assert_eq!((rows(&router, "gone").await, projections.progress()[0].skipped), (vec![1, 2, 3], 0));
+    read_models.handled("gone", mark).timeout(HANG).await.unwrap();
+    assert_eq!((rows(&router, "gone").await, read_models.progress()[0].skipped), (vec![1, 2, 3], 0));
 }

@@ -2,7 +2,7 @@
 
 use crate::{ConsumerTransaction, Event, Filter, Result};
 
-/// A read model that is kept in the log's database by a projection: tables of your own, changed by events.
+/// A read model that is kept in the log's database: tables of your own, changed by events. [`ReadModels`](super::ReadModels) keep it.
 ///
 /// Whatever [`apply`](Self::apply) writes is in one transaction with the checkpoint, so each event has its effect exactly
 /// once. State that is kept elsewhere, in `self` too, is not part of that.
@@ -42,7 +42,7 @@ pub trait ReadModel: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Whatever the filter's builder says. The projection does not start then.
+    /// Whatever the filter's builder says. The read model does not start then.
     fn filter(&self) -> Result<Filter>;
 
     /// Makes it empty, and what it needs to be there: in the transaction of the first batch, when it is built for the first
@@ -50,7 +50,7 @@ pub trait ReadModel: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// The projection tries again.
+    /// The read model tries again.
     fn clear(&mut self, transaction: &ConsumerTransaction) -> impl Future<Output = Result<()>> + Send;
 
     /// Changes it by one event. Events come in the order of the log.
