@@ -9,7 +9,7 @@ use futures_util::future::{Either, select};
 use tokio::time::{Instant, sleep_until};
 
 use super::{
-    Consumer,
+    Consumer, ConsumerBatch,
     consumer::FIRST_PAUSE,
     heartbeat::{Heard, Heartbeat, Standing},
     trail::Trail,
@@ -40,6 +40,14 @@ pub(in crate::consume) struct Claim {
     pub(in crate::consume) handled: Option<Mark>,
     /// The position of the log's last event.
     pub(in crate::consume) head_position: u64,
+}
+
+/// What a consumer tells of.
+#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and batches are what there is mostly")]
+pub(in crate::consume) enum News {
+    Batch(ConsumerBatch),
+    /// What this member has is not what it had.
+    Claim(Claim),
 }
 
 impl Consumer {

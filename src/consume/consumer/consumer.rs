@@ -18,7 +18,7 @@ use tokio::{
 
 use super::{
     ConsumerBatch,
-    claim::{Claim, Owned},
+    claim::{News, Owned},
     heartbeat::Heartbeat,
     partitions::Partitions,
 };
@@ -132,14 +132,6 @@ pub struct Consumer {
     pub(super) quiet: Option<(Batch, Instant)>,
     handed_out: Instant,
     pub(super) stop: StopHandle,
-}
-
-/// What a consumer tells of.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and batches are what there is mostly")]
-pub(in crate::consume) enum News {
-    Batch(ConsumerBatch),
-    /// What this member has is not what it had.
-    Claim(Claim),
 }
 
 /// What there is to do next.

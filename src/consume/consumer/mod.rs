@@ -39,4 +39,7 @@ pub use self::{
     status::{ConsumerStatus, PartitionStatus, SkippedEvent},
     transaction::ConsumerTransaction,
 };
-pub(super) use self::{claim::Claim, consumer::News, telling::handle};
+pub(super) use self::{
+    claim::{Claim, News},
+    telling::handle,
+};
