@@ -43,9 +43,8 @@ pub(in crate::consume) struct Claim {
 }
 
 /// What a consumer tells of.
-#[expect(clippy::large_enum_variant, reason = "it is taken apart at once, and batches are what there is mostly")]
 pub(in crate::consume) enum News {
-    Batch(ConsumerBatch),
+    Batch(Box<ConsumerBatch>),
     /// What this member has is not what it had.
     Claim(Claim),
 }

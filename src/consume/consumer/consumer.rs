@@ -210,7 +210,7 @@ impl Consumer {
     pub async fn next_batch(&mut self) -> Option<Result<ConsumerBatch>> {
         loop {
             match self.news().await {
-                Some(Ok(News::Batch(batch))) => return Some(Ok(batch)),
+                Some(Ok(News::Batch(batch))) => return Some(Ok(*batch)),
                 Some(Ok(News::Claim(_))) => {}
                 Some(Err(error)) => return Some(Err(error)),
                 None => return None,
@@ -237,12 +237,12 @@ impl Consumer {
                 Next::Heard => {}
                 Next::Quiet => {
                     if let Some((batch, _)) = self.quiet.take() {
-                        return Some(Ok(News::Batch(self.hand_out(batch))));
+                        return Some(Ok(News::Batch(Box::new(self.hand_out(batch)))));
                     }
                 }
                 Next::Read(Some(Ok(batch))) => {
                     if let Some(batch) = self.take(batch) {
-                        return Some(Ok(News::Batch(self.hand_out(batch))));
+                        return Some(Ok(News::Batch(Box::new(self.hand_out(batch)))));
                     }
                 }
                 // What was handed out and not committed may be lost with a primary. The checkpoint tells whether more is.
