@@ -2,9 +2,11 @@
 
 use std::{
     future::Future,
+    pin::pin,
     sync::{Arc, atomic::Ordering},
 };
 
+use futures_util::TryStreamExt;
 use tokio::time::timeout_at;
 use tokio_postgres::{Row, Statement, types::ToSql};
 
@@ -39,19 +41,30 @@ impl Lease {
         self.prepared(effect, deadline, sql, run).await
     }
 
-    /// One read, prepared, and planned like this if the connection is our own.
-    pub(crate) async fn query_planned(
+    /// One read, prepared, and planned like this if the connection is our own. Each row is read while the next ones are on their way:
+    /// of many rows the server makes some meanwhile.
+    pub(crate) async fn query_planned<T: Send>(
         &self,
         planning: Planning,
         deadline: Deadline,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>, Error> {
+        read: impl Fn(Row) -> T + Send + Sync,
+    ) -> Result<Vec<T>, Error> {
         if self.is_pooled() {
-            return self.query_unnamed(Effect::Read, deadline, sql, params).await;
+            let rows = self.query_unnamed(Effect::Read, deadline, sql, params).await?;
+            return Ok(rows.into_iter().map(read).collect());
         }
         self.plan(planning);
-        let run = |statement| async move { self.client().query(&statement, params).await };
+        let read = &read;
+        let run = |statement: Statement| async move {
+            let mut rows = pin!(self.client().query_raw(&statement, params.iter().copied()).await?);
+            let mut all = Vec::new();
+            while let Some(row) = rows.try_next().await? {
+                all.push(read(row));
+            }
+            Ok(all)
+        };
         self.prepared(Effect::Read, deadline, sql, run).await
     }
 

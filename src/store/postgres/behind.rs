@@ -65,10 +65,10 @@ async fn try_read(
     }
     let query = request.query();
     let statement = store.log.read.behind(&request, &query, is_near);
-    let rows = statement.ask(lease, deadline).await?;
-    let (mut landmarks, mut events) = (Vec::new(), Vec::with_capacity(rows.len().saturating_sub(1)));
-    for row in &rows {
-        match wire::line(row).map_err(wire::unreadable)? {
+    let lines = statement.ask_for(lease, deadline, wire::line).await?;
+    let (mut landmarks, mut events) = (Vec::new(), Vec::with_capacity(lines.len()));
+    for line in lines {
+        match line {
             Line::Head(mark) => landmarks.push(mark),
             Line::Event(event) => events.push(event),
         }

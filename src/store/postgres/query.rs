@@ -53,10 +53,10 @@ async fn answer(
     statement: &Statement<'_>,
     deadline: Deadline,
 ) -> Result<Answer> {
-    let rows = statement.ask(lease, deadline).await?;
-    let (mut head, mut events) = (None, Vec::with_capacity(rows.len().saturating_sub(1)));
-    for row in &rows {
-        match wire::line(row).map_err(wire::unreadable)? {
+    let lines = statement.ask_for(lease, deadline, wire::line).await?;
+    let (mut head, mut events) = (None, Vec::with_capacity(lines.len()));
+    for line in lines {
+        match line {
             Line::Head(mark) => head = Some(mark),
             Line::Event(event) => events.push(event),
         }

@@ -8,7 +8,7 @@ use super::{
     LogName,
     filter_sql::{self, Param},
     search::{Searches, Watched},
-    wire::position_param,
+    wire::{Unreadable, position_param, unreadable},
 };
 use crate::{
     Filter, Result,
@@ -237,8 +237,28 @@ impl ReadSql {
 impl Statement<'_> {
     /// Asks for its rows.
     pub(super) async fn ask(&self, lease: &Lease, deadline: Deadline) -> Result<Vec<Row>> {
+        self.rows(lease, deadline, |row| row).await
+    }
+
+    /// Asks for its rows, each read while the next ones are on their way.
+    pub(super) async fn ask_for<T: Send>(
+        &self,
+        lease: &Lease,
+        deadline: Deadline,
+        read: fn(&Row) -> Result<T, Unreadable>,
+    ) -> Result<Vec<T>> {
+        let rows = self.rows(lease, deadline, |row| read(&row)).await?;
+        rows.into_iter().collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn rows<T: Send>(
+        &self,
+        lease: &Lease,
+        deadline: Deadline,
+        read: impl Fn(Row) -> T + Send + Sync,
+    ) -> Result<Vec<T>> {
         let began = self.watched.as_ref().map(|watched| (watched, Instant::now()));
-        let rows = lease.query_planned(self.planning, deadline, &self.sql, &self.params()?).await;
+        let rows = lease.query_planned(self.planning, deadline, &self.sql, &self.params()?, read).await;
         if let Some((watched, began)) = began {
             watched.took(began.elapsed(), rows.as_ref().map_or(0, Vec::len));
         }
