@@ -105,7 +105,7 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     let row =
         store.router().client().await?.query_one("SELECT balance FROM balances WHERE account = 'ada'", &[]).await?;
     let balance: i64 = row.get(0);
-    println!("projected: ada has {balance}");
+    println!("kept: ada has {balance}");
     assert_eq!(balance, 115);
     read_models.stop().await;
     Ok(())

@@ -9,6 +9,8 @@ const KINDS: [&str; 3] = ["skipped", "out_of_order", "duplicates"];
 pub(crate) fn values(output: &str) -> Option<Map<String, Value>> {
     let line = output.lines().rev().find(|line| line.starts_with("drill "))?;
     let (_, pairs) = line.split_once(": ")?;
+    // Behind the values of a soak that has found something: how it is done again.
+    let pairs = pairs.split(" again=").next()?;
     let mut values = Map::new();
     for pair in pairs.split_whitespace() {
         let (name, text) = pair.split_once('=')?;
@@ -22,12 +24,17 @@ pub(crate) fn values(output: &str) -> Option<Map<String, Value>> {
     Some(values)
 }
 
-/// What the drill has chosen by, if it says so: `seed=N`, in its last line or in one before it. None of a drill that was run by another.
+/// What the drill has chosen by, if it says so: `seed N` in its first line, `seed=N` in the last one of a soak. None of a drill that was run by
+/// another.
 pub(crate) fn seed(output: &str) -> Option<u64> {
     let lines = output.lines().rev().filter(|line| line.starts_with("drill "));
-    lines
-        .flat_map(str::split_whitespace)
-        .find_map(|word| word.strip_prefix("seed=")?.trim_end_matches(',').parse().ok())
+    let number = |text: &str| text.trim_end_matches(',').parse().ok();
+    lines.flat_map(|line| line.split([' ', '=']).zip(line.split([' ', '=']).skip(1))).find_map(
+        |(name, text)| match name {
+            "seed" => number(text),
+            _ => None,
+        },
+    )
 }
 
 #[cfg(test)]
@@ -54,10 +61,10 @@ mod tests {
     #[test]
     fn a_seed_is_kept_wherever_it_is_told() {
         assert_eq!(seed("drill append: anomalies=0 seed=18446744073709551615 appends=5\n"), Some(u64::MAX));
-        assert_eq!(
-            seed("drill append: 4 writers, seed=7, 5 seconds\nanother line\ndrill append: anomalies=0\n"),
-            Some(7)
-        );
+        let first = "drill append: 32 writers in 4 processes, 20 s, seed 7, broken by no-lock\nanother line\n";
+        assert_eq!(seed(&format!("{first}drill append: anomalies=0 appends=5\n")), Some(7));
+        assert_eq!(seed("drill failover: 6 rounds, seed 12\ndrill failover: anomalies=0\n"), Some(12));
+        assert_eq!(seed("drill soak: round 3 of seed 9, 2 runs at once\ndrill soak: anomalies=0\n"), Some(9));
         assert_eq!(seed("held: drill append: drill append: anomalies=0 seed=7\ndrill soak: anomalies=0\n"), None);
         assert_eq!(seed("drill append: anomalies=0 seed=none\n"), None);
     }
@@ -65,7 +72,7 @@ mod tests {
     #[test]
     fn a_soak_says_it_in_the_same_way() {
         let output = "broken: drill append --seconds 12: it has not ended\n    drill x: anomalies=9\n\
-                      drill soak: anomalies=1 rounds=9 undecided=0 minutes=10 seed=3\n";
+                      drill soak: anomalies=1 rounds=9 undecided=0 minutes=10 seed=3 again=\"drill soak --seed 3 --round 4\"\n";
         let expected = json!({"anomalies": 1, "rounds": 9, "undecided": 0, "minutes": 10, "seed": 3});
         assert_eq!(values(output).map(Into::into), Some(expected));
     }

@@ -27,7 +27,11 @@ const FIGURES: [(&str, &str, &str); 14] = [
         "guarded appends of 16 and 64 writers ÷ of other stores on PostgreSQL that the oracle found exact, the worst row",
     ),
     ("peers", "umadb_ratio", "… ÷ of UmaDB, contended ones too, the worst row"),
-    ("scale", "disk_vs_origin", "bytes on disk for each event ÷ of the origin's table with its indexes"),
+    (
+        "scale",
+        "disk_vs_origin",
+        "bytes on disk for each event ÷ of the origin's table with its indexes, the worst load",
+    ),
     ("drill-failover", "detection_median_ms", "milliseconds from a promotion until the router knows"),
 ];
 
@@ -86,7 +90,10 @@ mod tests {
             "{block}"
         );
         assert!(block.contains("until the router knows | 12.3 |"), "{block}");
-        assert!(block.contains("with its indexes | 0.900, incomplete: rate 10: short | ≤ 1 |"), "{block}");
+        assert!(
+            block.contains("with its indexes, the worst load | 0.900, incomplete: rate 10: short | ≤ 1 |"),
+            "{block}"
+        );
         assert!(
             block.contains("**Short runs, for orientation only:** append.")
                 && block.contains("docs/evidence/README.md")

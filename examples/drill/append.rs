@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, process::ExitCode, sync::atomic::Ordering};
 
 use crate::{
-    Outcome,
+    Outcome, SHOWS_NOTHING,
     args::Args,
     oracle::{self, Rule, Verdict},
     scene::{self, Played, shows_nothing},
@@ -46,17 +46,19 @@ fn conclude(args: &Args, verdict: &Verdict, counts: &Counts) -> Outcome<ExitCode
         cases.iter().take(TOLD).for_each(|how| println!("    {how}"));
     }
     unexplained.iter().take(TOLD).for_each(|error| eprintln!("unexplained: {error}"));
+    if broken.is_empty() && !unexplained.is_empty() {
+        return Err(format!("{} answers that nobody can explain", unexplained.len()).into());
+    }
     if broken.is_empty() {
         let seconds = args.seconds;
         let checks = [
-            (!unexplained.is_empty(), format!("{} answers that nobody can explain", unexplained.len())),
             (*appends < LEAST_APPENDS * seconds, format!("only {appends} appends in {seconds} s")),
             (*conflicts < LEAST_CONFLICTS * seconds, format!("only {conflicts} conflicts in {seconds} s")),
             (args.processes > 1 && *across == 0, "no conflict across processes".to_owned()),
             (shows_nothing(counts).is_some(), shows_nothing(counts).unwrap_or_default().to_owned()),
         ];
         if let Some((_, why)) = checks.into_iter().find(|(fails, _)| *fails) {
-            return Err(format!("this run shows nothing: {why}").into());
+            return Err(format!("{SHOWS_NOTHING}: {why}").into());
         }
     }
     println!("drill append: anomalies={} appends={appends} conflicts={conflicts}", broken.len());

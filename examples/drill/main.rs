@@ -61,8 +61,11 @@ use args::Command;
 type Failure = Box<dyn Error + Send + Sync>;
 type Outcome<T = ()> = Result<T, Failure>;
 
-/// What cannot be said of the log: something else went wrong.
+/// What cannot be said of the library: the run shows nothing, or something else went wrong.
 const UNDECIDED: u8 = 2;
+
+/// How the reason begins why a run shows nothing, which is no fault of the library.
+const SHOWS_NOTHING: &str = "this run shows nothing";
 
 fn main() -> ExitCode {
     match std::panic::catch_unwind(|| Command::parse(std::env::args().skip(1)).and_then(run)) {

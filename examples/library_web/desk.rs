@@ -20,7 +20,7 @@ use super::{
 /// For one command, with all of its attempts.
 const LIMIT: Duration = Duration::from_secs(10);
 /// For the read model to have what was written.
-const PROJECTED: Duration = Duration::from_secs(10);
+const KEPT: Duration = Duration::from_secs(10);
 /// How often another number is tried for a new copy or reader.
 const NUMBERS: u32 = 10;
 
@@ -87,9 +87,9 @@ impl Desk {
             }
             Err(error) => (failed(&error), error.attempts().clone(), None),
         };
-        let projected = match &appended {
+        let shown = match &appended {
             None => None,
-            Some(appended) => match self.wait_until_projected(appended).await {
+            Some(appended) => match self.wait_until_on_the_shelf(appended).await {
                 Ok(waited) => Some(waited),
                 Err(error) => {
                     end =
@@ -102,7 +102,7 @@ impl Desk {
         let Attempts { decisions, conflicts, .. } = attempts;
         let position = appended.map(|appended| appended.last().position());
         let served_by = format!("{} {node}", Role::Primary);
-        Entry { end, served_by, position, decisions, conflicts, took, projected, ..Entry::default() }
+        Entry { end, served_by, position, decisions, conflicts, took, shown, ..Entry::default() }
     }
 
     /// Two readers ask for the same copy at the same time. Each of them is decided on what it was before: the second append is
@@ -145,12 +145,12 @@ impl Desk {
 
     /// Waits until the read model has it, and has the browser's session take that in: what it reads from then on as its own
     /// has been written behind this place, to the read model too. The token of the append alone says nothing of that.
-    async fn wait_until_projected(&self, appended: &Appended) -> mainstem::Result<Duration> {
+    async fn wait_until_on_the_shelf(&self, appended: &Appended) -> mainstem::Result<Duration> {
         let start = Instant::now();
         if let Some(session) = current_session() {
             session.see(appended.token());
         }
-        self.read_models.handled(Shelf::NAME, appended.last()).timeout(PROJECTED).await?;
+        self.read_models.handled(Shelf::NAME, appended.last()).timeout(KEPT).await?;
         let token = self.place().await?;
         if let Some(session) = current_session() {
             session.see(&token);

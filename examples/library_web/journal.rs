@@ -23,7 +23,7 @@ pub(crate) struct Entry {
     pub(crate) conflicts: u32,
     pub(crate) took: Duration,
     /// Until the read model on the primary had it.
-    pub(crate) projected: Option<Duration>,
+    pub(crate) shown: Option<Duration>,
 }
 
 #[derive(Clone, Debug, Default)]

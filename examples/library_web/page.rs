@@ -292,7 +292,7 @@ fn journal(page: &Page) -> Markup {
                                 td { (entry.decisions) }
                                 td { (entry.conflicts) }
                                 td { (time(entry.took)) }
-                                td { (entry.projected.map_or_else(|| "–".to_owned(), |it| format!("after {}", time(it)))) }
+                                td { (entry.shown.map_or_else(|| "–".to_owned(), |it| format!("after {}", time(it)))) }
                             }
                         }
                     }

@@ -87,7 +87,7 @@ impl CommandExecutor {
 
     /// How often a command is tried, the first time included. Defaults to 10; 0 counts as 1.
     ///
-    /// A try ends with a conflict, or with an error after which [another](crate::Error::is_retryable) makes sense. Too few, and commands
+    /// A try ends with a conflict, or with an error that is [retryable](crate::Error::is_retryable) or of unknown outcome. Too few, and commands
     /// fail under contention that would have passed; too many only make those wait longer who lose all the time.
     #[must_use]
     pub fn max_attempts(mut self, attempts: usize) -> Self {

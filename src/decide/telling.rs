@@ -60,7 +60,7 @@ pub(super) fn command_span<C: ?Sized>() -> Span {
 pub(super) fn model_span(name: &'static str) -> Span {
     let span = tracing::debug_span!(
         target: DECIDE,
-        "read_model",
+        "load_model",
         { MODEL } = Empty,
         { OUTCOME } = Empty,
         { NODE } = Empty,

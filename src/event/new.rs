@@ -289,7 +289,8 @@ impl NewEvent {
     }
 }
 
-/// The same event for another log: its id, tags, payload, metadata and the time at which it occurred. Position and recorded time are the log's.
+/// The same event for another log: its id, tags, payload, metadata and the time at which it occurred. Position and recorded time are the
+/// log's, and it is in no fixed stream, unless it is appended [to one](crate::Append::to_stream).
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};

@@ -63,8 +63,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`Unproven`](ErrorKind::Unproven) when a replica keeps its timeline to itself, as it does from roles that are not
-    /// members of `pg_read_all_stats`. Else as [`query`](Self::query).
+    /// [`Unproven`](ErrorKind::Unproven) when the node keeps its place to itself, as a replica does with its timeline from
+    /// roles that are not members of `pg_read_all_stats`. Else as [`query`](Self::query).
     ///
     /// # Cancel safety
     ///
@@ -74,8 +74,8 @@ impl Client {
         match whereabouts.place() {
             Some(place) => Ok(self.lease.token_of(Some(place))),
             None => {
-                let message = "the replica does not tell its timeline, so its place makes no token: grant pg_read_all_stats to \
-                               the role";
+                let message = "the node does not tell its timeline or its place, so there is no token: grant pg_read_all_stats \
+                               to the role";
                 Err(Error::new(ErrorKind::Unproven, message).with_node(self.node()))
             }
         }

@@ -85,7 +85,7 @@ pub struct QueryStream<S = Filter> {
     read: u64,
 }
 
-/// What an [`QueryStream`] has at its end, and not before.
+/// What a [`QueryStream`] has at its end, and not before.
 #[derive(Clone, Debug)]
 pub struct StreamEnd<S = Filter> {
     selection: S,
@@ -252,7 +252,7 @@ impl<S: fmt::Debug> fmt::Debug for QueryStream<S> {
 
 /// Some events of a filter, one by one, in the order that was asked for.
 ///
-/// As an [`QueryStream`], but a limit or the order has made a part of the whole: it has no end that vouches for anything, only
+/// As a [`QueryStream`], but a limit or the order has made a part of the whole: it has no end that vouches for anything, only
 /// the last event that was read. Errors and cancelling are as there.
 #[must_use = "a stream does nothing until it is polled"]
 #[derive(Debug)]

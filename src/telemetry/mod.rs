@@ -67,7 +67,7 @@ pub const TOPOLOGY: &str = "mainstem::topology";
 pub const STORE: &str = "mainstem::store";
 
 /// The target of decisions: the span `execute` with [`COMMAND`], and at its end [`OUTCOME`], [`DECISIONS`], [`CONFLICTS`],
-/// [`RETRIES`] and [`RETRY_DELAY`]; and the span `read_model` with [`MODEL`], and at its end [`OUTCOME`], [`NODE`], [`ROLE`] and
+/// [`RETRIES`] and [`RETRY_DELAY`]; and the span `load_model` with [`MODEL`], and at its end [`OUTCOME`], [`NODE`], [`ROLE`] and
 /// [`EVENTS`].
 pub const DECIDE: &str = "mainstem::decide";
 

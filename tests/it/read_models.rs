@@ -97,9 +97,11 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
 
     router.client().await.unwrap().batch_execute("DELETE FROM first WHERE position % 3 = 0").await.unwrap();
     store.consumer_control("first").reset(Start::Beginning).await.unwrap();
+    // This process may not have heard of it yet.
+    read_models.caught_up(HANG, |_| ()).await.unwrap();
+    assert_eq!(rows(&router, "first").await, rows(&router, "second").await);
     let head = store.query(&Filter::any_event()).await.unwrap().head().unwrap();
     read_models.handled("first", head).timeout(HANG).await.unwrap();
-    assert_eq!(rows(&router, "first").await, rows(&router, "second").await);
     timeout(HANG, read_models.stop()).await.expect("they stop");
 
     // What was appended meanwhile is all that the next start applies.
@@ -177,7 +179,7 @@ async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
 }
 
 #[tokio::test]
-async fn of_two_processes_one_projects_and_the_other_takes_over() {
+async fn of_two_processes_one_works_and_the_other_takes_over() {
     let (database, router, store) = store().await;
     append(&store, &["A"]).await;
     let start = |store: &PostgresEventStore| {
@@ -322,4 +324,50 @@ async fn for_want_of_a_table_no_event_is_passed_over() {
     client.batch_execute("ALTER TABLE elsewhere RENAME TO gone").await.unwrap();
     read_models.handled("gone", mark).timeout(HANG).await.unwrap();
     assert_eq!((rows(&router, "gone").await, read_models.progress()[0].skipped), (vec![1, 2, 3], 0));
+}
+
+/// A counter whose transactions only read, as long as it is told so.
+struct OnlyReads(Arc<AtomicBool>, Counter);
+
+impl ReadModel for OnlyReads {
+    fn name(&self) -> String {
+        self.1.name()
+    }
+
+    fn filter(&self) -> Result<Filter> {
+        self.1.filter()
+    }
+
+    async fn clear(&mut self, transaction: &ConsumerTransaction) -> Result<()> {
+        self.1.clear(transaction).await
+    }
+
+    async fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> Result<()> {
+        if self.0.load(Ordering::SeqCst) {
+            transaction.batch_execute("SET TRANSACTION READ ONLY").await?;
+        }
+        self.1.apply(event, transaction).await
+    }
+}
+
+#[tokio::test]
+async fn where_the_database_only_reads_no_event_is_passed_over() {
+    let (_database, router, store) = store().await;
+    let only_reads = Arc::new(AtomicBool::new(true));
+    let model = OnlyReads(Arc::clone(&only_reads), Counter::new("writes"));
+    let read_models = ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(model).unwrap().start();
+    let mark = append(&store, &["A"]).await;
+    let error = async {
+        loop {
+            if let Some(error) = read_models.progress()[0].error.clone() {
+                break error;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let error = timeout(HANG, error).await.expect("it is told");
+    assert_eq!(error.kind(), ErrorKind::ReadOnly, "{}", error.report());
+    only_reads.store(false, Ordering::SeqCst);
+    read_models.handled("writes", mark).timeout(HANG).await.unwrap();
+    assert_eq!((rows(&router, "writes").await, read_models.progress()[0].skipped), (vec![1], 0));
 }

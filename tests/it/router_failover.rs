@@ -212,8 +212,8 @@ async fn a_clone_that_was_promoted_fences_the_primary_until_it_is_forgotten() {
     assert!(router.client().await.is_err());
     assert_eq!(router.forget("nobody:1").unwrap_err().kind(), ErrorKind::InvalidInput);
     router.forget(&clone).unwrap();
-    let snapshot = router.status();
-    assert_eq!((snapshot.primary, snapshot.timeline), (PrimaryState::Known(primary.clone()), Some(1)));
+    let status = router.status();
+    assert_eq!((status.primary, status.timeline), (PrimaryState::Known(primary.clone()), Some(1)));
     let client = timeout(HANG, router.client()).await.unwrap().unwrap();
     client.batch_execute("CREATE TABLE written ()").await.unwrap();
     assert_eq!(client.node(), &*primary);

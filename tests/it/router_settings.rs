@@ -41,11 +41,11 @@ async fn of_a_url_list_the_roles_are_found_by_asking() {
         let client = timeout(HANG, router.client()).await.unwrap().unwrap();
         assert!(primary.contains(client.node()) && client.role() == Role::Primary);
         client.batch_execute("CREATE TABLE IF NOT EXISTS here ()").await.unwrap();
-        let snapshot = router.status();
-        assert_eq!(snapshot.primary, PrimaryState::Known(client.node().into()));
-        let roles: Vec<Role> = snapshot.nodes.iter().map(|node| node.role).collect();
+        let status = router.status();
+        assert_eq!(status.primary, PrimaryState::Known(client.node().into()));
+        let roles: Vec<Role> = status.nodes.iter().map(|node| node.role).collect();
         assert_eq!(roles, [Role::Replica, Role::Replica, Role::Primary]);
-        assert!(snapshot.nodes.iter().all(|node| node.capacity == Some(3)));
+        assert!(status.nodes.iter().all(|node| node.capacity == Some(3)));
         for _ in 0..5 {
             assert_eq!(router.client_at(Consistency::Eventual).await.unwrap().role(), Role::Replica);
         }
@@ -88,7 +88,7 @@ async fn a_url_list_outlives_failovers_and_says_when_nobody_or_two_take_writes()
     cluster.nodes()[1].promote().await.unwrap();
     let promoted = PrimaryState::Known(names[1].clone());
     let mut watch = router.watch();
-    let found = async { while watch.next().await.is_some_and(|snapshot| snapshot.primary != promoted) {} };
+    let found = async { while watch.next().await.is_some_and(|status| status.primary != promoted) {} };
     timeout(HANG, found).await.unwrap();
     assert_eq!(connect().await.unwrap().client().await.unwrap().node(), &*names[1]);
 

@@ -91,7 +91,7 @@ async fn the_primary_may_take_over_everything_or_nothing() {
 }
 
 #[tokio::test]
-async fn the_snapshot_says_who_serves_and_why_not() {
+async fn the_status_says_who_serves_and_why_not() {
     let database = database().await;
     let router = lonely(&database).await.replicas(database.replica_urls()).connect().await.unwrap();
     let client = router.client_at(Consistency::Eventual).await.unwrap();
@@ -100,12 +100,12 @@ async fn the_snapshot_says_who_serves_and_why_not() {
     while router.status().nodes[1].state == NodeCondition::Serving {
         router.client_at(Consistency::Eventual).await.unwrap();
     }
-    let snapshot = router.status();
+    let status = router.status();
     let primary = router.client().await.unwrap();
-    assert_eq!(snapshot.primary, PrimaryState::Known(primary.node().into()));
-    let state = snapshot.nodes[1].state;
+    assert_eq!(status.primary, PrimaryState::Known(primary.node().into()));
+    let state = status.nodes[1].state;
     assert!(matches!(state, NodeCondition::Ejected { cause: EjectionCause::Unreachable, .. }), "{state:?}");
-    let serving = snapshot.nodes.iter().find(|node| &*node.name == client.node()).unwrap();
+    let serving = status.nodes.iter().find(|node| &*node.name == client.node()).unwrap();
     assert_eq!((serving.role, serving.state, serving.in_flight), (Role::Replica, NodeCondition::Serving, 1));
     assert!(serving.latency.is_some_and(|latency| latency < HANG) && serving.capacity == Some(10));
     drop(client);

@@ -17,9 +17,9 @@ const MS: Duration = Duration::from_millis(1);
 /// Waits until the watch says this.
 async fn told(watch: &mut RouterWatch, what: &str, is_it: impl Fn(&RouterStatus) -> bool) -> RouterStatus {
     let told = async {
-        while let Some(snapshot) = watch.next().await {
-            if is_it(&snapshot) {
-                return snapshot;
+        while let Some(status) = watch.next().await {
+            if is_it(&status) {
+                return status;
             }
         }
         panic!("it has ended");
@@ -27,8 +27,8 @@ async fn told(watch: &mut RouterWatch, what: &str, is_it: impl Fn(&RouterStatus)
     timeout(HANG, told).await.unwrap_or_else(|_| panic!("not told: {what}"))
 }
 
-fn is_ejected(snapshot: &RouterStatus, node: usize) -> bool {
-    matches!(snapshot.nodes[node].state, NodeCondition::Ejected { .. })
+fn is_ejected(status: &RouterStatus, node: usize) -> bool {
+    matches!(status.nodes[node].state, NodeCondition::Ejected { .. })
 }
 
 fn by(availability: &Availability) -> Option<(&str, Role)> {
@@ -49,17 +49,17 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     assert_eq!((&first.primary, first.timeline), (&PrimaryState::Known(primary.clone()), Some(1)));
 
     cluster.replica(0).stop().await.unwrap();
-    let out = told(&mut watch, "the replica is out", |snapshot| is_ejected(snapshot, 1)).await;
+    let out = told(&mut watch, "the replica is out", |status| is_ejected(status, 1)).await;
     // Still ready: the primary takes some of its reads.
     let readiness = out.readiness();
     assert!(readiness.is_ready() && by(&readiness.eventual) == Some((&*primary, Role::Primary)), "{readiness}");
     cluster.replica(0).start().await.unwrap();
-    let back = |snapshot: &RouterStatus| snapshot.nodes[1].state == NodeCondition::Serving;
+    let back = |status: &RouterStatus| status.nodes[1].state == NodeCondition::Serving;
     let back = told(&mut watch, "it is back, and its slow start is over", back).await;
     assert_eq!(by(&back.readiness().eventual), Some((&*replica, Role::Replica)));
 
     cluster.nodes()[0].stop().await.unwrap();
-    let out = told(&mut watch, "the primary is out", |snapshot| is_ejected(snapshot, 0)).await;
+    let out = told(&mut watch, "the primary is out", |status| is_ejected(status, 0)).await;
     // Nobody takes writes, and reads go on.
     let readiness = out.readiness();
     assert!(readiness.is_ready() && by(&readiness.strong).is_none(), "{readiness}");
@@ -67,12 +67,12 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     assert_eq!(by(&readiness.eventual), Some((&*replica, Role::Replica)));
     cluster.replica(0).promote().await.unwrap();
     let new = PrimaryState::Known(replica.clone());
-    let failed_over = told(&mut watch, "the replica is the primary", |snapshot| snapshot.primary == new).await;
+    let failed_over = told(&mut watch, "the replica is the primary", |status| status.primary == new).await;
     assert_eq!((failed_over.timeline, failed_over.nodes[1].role), (Some(2), Role::Primary));
     assert_eq!(by(&router.readiness().strong), Some((&*replica, Role::Primary)));
 
     cluster.nodes()[0].start().await.unwrap();
-    let fenced = |snapshot: &RouterStatus| snapshot.nodes[0].state == NodeCondition::Fenced;
+    let fenced = |status: &RouterStatus| status.nodes[0].state == NodeCondition::Fenced;
     told(&mut watch, "the old primary is back, and fenced", fenced).await;
     // Whoever asks for it by its name gets it, and nobody else.
     let client = router.client_on(&primary).await.unwrap();
@@ -82,7 +82,7 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     assert_eq!(router.client().await.unwrap().node(), &*replica);
     cluster.nodes()[1].stop().await.unwrap();
     // Nobody is left to serve anything: what is written to the old one would be lost.
-    let alone = told(&mut watch, "the new primary is out", |snapshot| is_ejected(snapshot, 1)).await;
+    let alone = told(&mut watch, "the new primary is out", |status| is_ejected(status, 1)).await;
     assert!(!alone.readiness().is_ready(), "{}", alone.readiness());
 }
 
@@ -118,7 +118,7 @@ async fn nobody_is_ready_before_anybody_was_asked() {
     assert!(!readiness.is_ready(), "{readiness}");
     // Replicas answer, and serve; who is the primary nobody knows yet.
     let mut watch = router.watch();
-    let readiness = told(&mut watch, "replicas serve", |snapshot| snapshot.readiness().is_ready()).await.readiness();
+    let readiness = told(&mut watch, "replicas serve", |status| status.readiness().is_ready()).await.readiness();
     let replica = by(&readiness.eventual);
     assert!(replica.is_some_and(|(_, role)| role == Role::Replica) && by(&readiness.strong).is_none(), "{readiness}");
     let why = readiness.strong.to_string();

@@ -97,14 +97,14 @@ async fn commands_have_spans_with_their_retries_around_what_they_do() {
     assert_eq!((sum(CONFLICTS), sum(DECISIONS), sum(RETRIES)), (conflicts.into(), decisions.into(), conflicts.into()));
     assert!(conflicts > 0 && sum(RETRY_DELAY) > 0.0, "{attempts:?}");
     assert!(spans.iter().all(|span| span.get(COMMAND) == "Add" && span.get(OUTCOME) == "succeeded"));
-    let models: Vec<_> = told.iter().filter(|told| told.get("span") == "read_model").collect();
+    let models: Vec<_> = told.iter().filter(|told| told.get("span") == "load_model").collect();
     assert_eq!(models.len() as f64, sum(DECISIONS));
     assert!(
         models.iter().all(|it| it.get(MODEL) == "Any" && it.get("parent") == "execute" && it.get(ROLE) == "primary")
     );
     let operations = records.take(STORE);
     assert!(operations.iter().filter(|it| it.get("span") == "append").all(|it| it.get("parent") == "execute"));
-    assert!(operations.iter().filter(|it| it.get("span") == "query").all(|it| it.get("parent") == "read_model"));
+    assert!(operations.iter().filter(|it| it.get("span") == "query").all(|it| it.get("parent") == "load_model"));
 }
 
 #[tokio::test]
@@ -148,17 +148,17 @@ async fn what_a_server_says_of_a_value_is_in_no_line() {
     let (_database, _router, store) = store().await;
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     let (records, _kept) = Records::keep(Level::TRACE);
-    let projections = ReadModels::builder(&store).with(Misfit).unwrap().start();
+    let read_models = ReadModels::builder(&store).with(Misfit).unwrap().start();
     let mut told = Vec::new();
     let of_it = async {
-        while !told.iter().any(|told: &Told| told.get("projection") == "misfit") {
+        while !told.iter().any(|told: &Told| told.get("read_model") == "misfit") {
             tokio::time::sleep(Duration::from_millis(10)).await;
             told.extend(records.take_all());
         }
     };
     timeout(Duration::from_secs(30), of_it).await.expect("a line");
-    projections.stop().await;
-    let line = told.iter().find(|told| told.get("projection") == "misfit").unwrap();
+    read_models.stop().await;
+    let line = told.iter().find(|told| told.get("read_model") == "misfit").unwrap();
     assert!(line.get("error").contains("22P02"), "{line:#?}");
     let handled = told.iter().find(|told| told.get("span") == "handle").expect("the span of the batch");
     assert_eq!([CONSUMER, OUTCOME, ERROR_TYPE].map(|name| handled.get(name)), ["misfit", "failed", "22P02"]);

@@ -51,7 +51,8 @@ impl Results {
                 (median(each(&|sample| sample.percentile(50))), median(each(&|sample| sample.percentile(99))));
             let conflicts: u64 = lane.samples.iter().map(|sample| sample.conflicts).sum();
             let ratio = lane.peer.map(|_| planned.ratio(&ours, &lane.samples));
-            if let (Some(peer), Some(value)) = (lane.peer, ratio) {
+            // Of a store that failed in this row some rounds are missing, and what the oracle would have said.
+            if let (Some(peer), Some(value), None) = (lane.peer, ratio, failed) {
                 self.ratios.add(peer.name, value);
             }
             println!(

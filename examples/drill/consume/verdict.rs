@@ -9,7 +9,7 @@ use mainstem::{EventId, EventStore, Filter, Mark, PostgresEventStore};
 use tokio::time::{Duration, sleep};
 
 use super::{follower::Seen, member::Kind};
-use crate::{Outcome, database::connect};
+use crate::{Outcome, SHOWS_NOTHING, database::connect};
 
 /// How many cases are told in full.
 const TOLD: usize = 5;
@@ -154,7 +154,7 @@ impl Verdict {
         }
         let held = skipped + out_of_order + duplicates + others + stuck == 0;
         if held && killed == 0 {
-            return Err("this run shows nothing: no consumer was killed".into());
+            return Err(format!("{SHOWS_NOTHING}: no consumer was killed").into());
         }
         println!(
             "drill consume: skipped={skipped} out_of_order={out_of_order} duplicates={duplicates} events={events}"

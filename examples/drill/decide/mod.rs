@@ -7,7 +7,7 @@ mod oracle;
 use std::{collections::BTreeMap, process::ExitCode};
 
 use crate::{
-    Outcome,
+    Outcome, SHOWS_NOTHING,
     args::Args,
     scene::{self, Played, shows_nothing},
 };
@@ -32,10 +32,12 @@ pub(crate) async fn run(args: &Args) -> Outcome<ExitCode> {
     }
     unexplained.iter().take(TOLD).for_each(|error| eprintln!("unexplained: {error}"));
     let oracle::Figures { decided, refused, conflicts, repeated, confirmed, stale, across, .. } = figures;
+    if broken.is_empty() && !unexplained.is_empty() {
+        return Err(format!("{} answers that nobody can explain", unexplained.len()).into());
+    }
     if broken.is_empty() {
         let seconds = args.seconds;
         let checks = [
-            (!unexplained.is_empty(), format!("{} answers that nobody can explain", unexplained.len())),
             (decided < LEAST_DECIDED * seconds, format!("only {decided} decisions in {seconds} s")),
             (conflicts < LEAST_CONFLICTS * seconds, format!("only {conflicts} conflicts in {seconds} s")),
             (refused == 0, "nothing was refused".to_owned()),
@@ -45,7 +47,7 @@ pub(crate) async fn run(args: &Args) -> Outcome<ExitCode> {
             (shows_nothing(&counts).is_some(), shows_nothing(&counts).unwrap_or_default().to_owned()),
         ];
         if let Some((_, why)) = checks.into_iter().find(|(fails, _)| *fails) {
-            return Err(format!("this run shows nothing: {why}").into());
+            return Err(format!("{SHOWS_NOTHING}: {why}").into());
         }
     }
     println!(

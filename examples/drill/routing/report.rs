@@ -2,7 +2,7 @@
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
 
-use crate::Outcome;
+use crate::{Outcome, SHOWS_NOTHING};
 
 /// How many cases of one broken promise are told in full.
 const TOLD: usize = 3;
@@ -60,7 +60,7 @@ impl Report {
         let anomalies: usize = self.broken.iter().map(|(_, cases)| cases.len()).sum();
         let fails = anomalies > 0 || judge && !self.late.is_empty();
         if !fails && let Some(why) = self.shows_nothing {
-            return Err(format!("this run shows nothing: {why}").into());
+            return Err(format!("{SHOWS_NOTHING}: {why}").into());
         }
         let figures: String = self.figures.iter().map(|(name, value)| format!(" {name}={value}")).collect();
         println!("drill {drill}: anomalies={anomalies}{figures}");

@@ -201,7 +201,7 @@ fn judge(report: &mut Report, [before, during, after]: [Part; 3], outage: Durati
     report.milliseconds("longest_refusal_ms", during.longest_refusal);
     let offered = during.by_primary + during.refused;
     let wanted = outage.as_secs() * READS_PER_SECOND / 2;
-    report.shows(offered > wanted || is_within, format!("only {offered} reads were asked for"));
+    report.shows(offered > wanted || !is_within, format!("only {offered} reads were asked for"));
     report.shows(before.by_replicas > 0 && before.appends > 20, "there was no load to speak of");
 }
 

@@ -236,7 +236,7 @@ impl Drill {
         report.figure("rounds", through);
         report.figure("without_replica", elsewhere);
         report.figure("rounds_s", format!("{:.1}", took.as_secs_f64()));
-        report.shows(elsewhere < rounds * 3 / 4, format!("{elsewhere} rounds have not met the replica"));
+        report.shows(elsewhere < through * 3 / 4, format!("{elsewhere} rounds have not met the replica"));
         Ok(())
     }
 

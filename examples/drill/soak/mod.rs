@@ -100,8 +100,11 @@ async fn carry_out(run: Run) -> Outcome<(Run, Came)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(&run.words).stdin(Stdio::null()).kill_on_drop(true);
     let name = run.words.join(" ");
+    // If whoever has started the soak ends it, this tells at what it was.
+    eprintln!("begun: drill {name}");
     let Ok(output) = timeout(LIMIT, command.output()).await else {
         println!("broken: drill {name}: it has not ended within {LIMIT:?}");
+        println!("    once more: {COMMAND} {name}");
         return Ok((run, Came::Broken));
     };
     let output = output?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::rounds::Run;
-use crate::UNDECIDED;
+use crate::{SHOWS_NOTHING, UNDECIDED};
 
 /// From so many runs on, a drill has to have shown something in half of them. Of fewer, in one.
 const FAIR: u64 = 4;
@@ -15,7 +15,7 @@ const FAIR: u64 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
     Held,
-    /// It shows nothing, or nothing can be said of it.
+    /// It shows nothing, and says so.
     Nothing,
     Broken,
 }
@@ -26,7 +26,8 @@ impl Came {
             // A drill whose library has panicked cannot judge, but this is no reason to let it pass.
             _ if said.contains("panicked at") => Self::Broken,
             Some(0) => Self::Held,
-            Some(code) if code == i32::from(UNDECIDED) => Self::Nothing,
+            Some(code) if code == i32::from(UNDECIDED) && said.contains(SHOWS_NOTHING) => Self::Nothing,
+            // Also one that could not judge: calls that hang and errors that nobody expects end a drill so.
             _ => Self::Broken,
         }
     }
@@ -195,7 +196,8 @@ mod tests {
     fn a_status_says_what_came_of_a_run() {
         assert_eq!(Came::of(Some(0), "drill append: anomalies=0"), Held);
         assert_eq!(Came::of(Some(1), "broken 1 times"), Broken);
-        assert_eq!(Came::of(Some(2), "this run shows nothing"), Nothing);
+        assert_eq!(Came::of(Some(2), "drill: this run shows nothing: only 3 appends in 9 s"), Nothing);
+        assert_eq!(Came::of(Some(2), "drill: not through after 60s"), Broken, "what hangs is no excuse");
         assert_eq!(Came::of(Some(2), "thread 'x' panicked at src/lib.rs"), Broken);
         assert_eq!(Came::of(Some(0), "thread 'x' panicked at src/lib.rs"), Broken);
         assert_eq!(Came::of(Some(101), ""), Broken);

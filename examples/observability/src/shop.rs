@@ -79,7 +79,7 @@ impl ReadModel for Sales {
 /// Those of the database, of what is not part of the show.
 pub async fn run(router: &Router, store: &PostgresEventStore, duration: Option<Duration>) -> Result<()> {
     let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
-    let projections = ReadModels::builder(store).with(Sales)?.poison_policy(policy).start();
+    let read_models = ReadModels::builder(store).with(Sales)?.poison_policy(policy).start();
     let open = async {
         for day in 0.. {
             let span = tracing::info_span!("day", day);
@@ -93,7 +93,7 @@ pub async fn run(router: &Router, store: &PostgresEventStore, duration: Option<D
         Some(duration) => timeout(duration, open).await.unwrap_or(Ok(())),
         None => open.await,
     };
-    projections.stop().await;
+    read_models.stop().await;
     outcome
 }
 

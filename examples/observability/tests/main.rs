@@ -119,7 +119,7 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
     let figures: BTreeSet<&str> = told.figures.iter().map(String::as_str).collect();
     let missing: Vec<_> = expected.iter().filter(|figure| !figures.contains(figure.name)).collect();
     assert!(missing.is_empty(), "never at the collector: {missing:#?}");
-    for name in ["append", "query", "execute", "read_model", "handle", "commit", "project", "day"] {
+    for name in ["append", "query", "execute", "load_model", "handle", "commit", "project", "day"] {
         assert!(told.spans.iter().any(|span| span.name == name), "no span {name}");
     }
     // A command's append is in its trace.

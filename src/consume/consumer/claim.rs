@@ -36,9 +36,9 @@ pub(super) struct Owned {
 pub(in crate::consume) struct Claim {
     /// Whether it has anything: otherwise others work.
     pub(in crate::consume) is_owner: bool,
-    /// Up to where what it has was handled, in all partitions.
+    /// Its checkpoint; of several partitions the lowest, or up to where events of one that it has kept were handed out.
     pub(in crate::consume) handled: Option<Mark>,
-    /// The position of the log's last event.
+    /// The position of the log's last event; 0 of a member that has nothing, and so has not looked.
     pub(in crate::consume) head_position: u64,
 }
 

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use tokio::{sync::watch, time::timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout_at},
+};
 
 use super::{ReadModelProgress, ReadModelState};
 use crate::{
@@ -12,7 +15,7 @@ use crate::{
     store::{After, EventStore, ReadBehindRequest},
 };
 
-/// Between two looks at what other processes have handled, at first and at most. What gets on here is seen at once.
+/// Between two looks at a checkpoint, at first and at most. What gets on here is seen at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
@@ -20,6 +23,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 pub(super) struct CatchingUp<'a> {
     store: &'a PostgresEventStore,
     waits: Vec<Wait>,
+    /// The position of the log's last event when the wait began.
+    head: Option<u64>,
     limit: Duration,
     deadline: Deadline,
     /// What went wrong with the last look at the database, if it did.
@@ -29,20 +34,32 @@ pub(super) struct CatchingUp<'a> {
 /// The wait for one of them.
 struct Wait {
     changes: watch::Receiver<ReadModelProgress>,
-    /// How far another process has brought it, as far as is known.
-    elsewhere: Option<Mark>,
+    /// Its checkpoint, when it was looked at last.
+    checkpoint: Option<Mark>,
+    /// Whether the checkpoint has got to the head. Only that counts: this process may not have heard yet of a reset.
+    is_over: bool,
+    next_look: Instant,
+    pause: Duration,
 }
 
 impl Wait {
-    /// How far it is, whoever has brought it there; a `head` that is known counts, too.
+    fn new(changes: watch::Receiver<ReadModelProgress>) -> Self {
+        Self { changes, checkpoint: None, is_over: false, next_look: Instant::now(), pause: FIRST_PAUSE }
+    }
+
+    /// How far it is, whoever has brought it there.
     fn progress(&mut self, head: Option<u64>) -> ReadModelProgress {
         let mut progress = self.changes.borrow_and_update().clone();
-        let position = |mark: Option<Mark>| mark.map_or(0, |mark| mark.position());
-        if progress.state == ReadModelState::Waiting && position(self.elsewhere) > position(progress.handled) {
-            progress.handled = self.elsewhere;
+        if progress.state == ReadModelState::Waiting {
+            progress.handled = self.checkpoint;
         }
         progress.head_position = progress.head_position.max(head.unwrap_or_default());
         progress
+    }
+
+    /// Whether its checkpoint may be there: nothing tells so but a look when another process has it.
+    fn may_be_over(&self, progress: &ReadModelProgress, head: u64) -> bool {
+        !self.is_over && (progress.state == ReadModelState::Waiting || position(progress.handled) >= head)
     }
 }
 
@@ -52,17 +69,13 @@ impl<'a> CatchingUp<'a> {
         changes: Vec<watch::Receiver<ReadModelProgress>>,
         limit: Duration,
     ) -> Self {
-        let waits = changes.into_iter().map(|changes| Wait { changes, elsewhere: None }).collect();
-        Self { store, waits, limit, deadline: Deadline::after(limit), error: None }
+        let waits = changes.into_iter().map(Wait::new).collect();
+        Self { store, waits, head: None, limit, deadline: Deadline::after(limit), error: None }
     }
 
     pub(super) async fn run(mut self, mut show: impl FnMut(&[ReadModelProgress])) -> Result<()> {
-        if self.waits.is_empty() {
-            return Ok(());
-        }
-        let mut head: Option<u64> = None;
-        let mut pause = FIRST_PAUSE;
         loop {
+            let head = self.head;
             let all: Vec<ReadModelProgress> = self.waits.iter_mut().map(|wait| wait.progress(head)).collect();
             show(&all);
             if let Some(failed) = all.iter().find(|one| has_ended(one)) {
@@ -70,27 +83,61 @@ impl<'a> CatchingUp<'a> {
                 let error = failed.error.clone().unwrap_or_else(stopped);
                 return Err(error.within(&format!("the read model {:?} has ended", failed.name)));
             }
-            if !all.iter().any(|one| is_due(one, head)) {
+            if self.waits.iter().all(|wait| wait.is_over) {
                 return Ok(());
             }
             if self.deadline.remaining().is_zero() {
-                return Err(self.timed_out(&all, head));
+                return Err(self.timed_out(&all));
             }
-            let looked = match head {
-                None => self.head().await.map(|position| head = Some(position)),
-                Some(_) => self.look_elsewhere(&all, head).await,
-            };
-            match looked {
+            match self.look(&all).await {
                 Ok(()) => self.error = None,
                 Err(error) if is_final(&error) => return Err(error),
                 Err(error) => self.error = Some(error),
             }
-            if let Some(due) = all.iter().position(|one| is_due(one, head)) {
-                // One that ends says so first.
-                let _ = timeout_at(self.deadline.or_within(pause), self.waits[due].changes.changed()).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+            self.wait(&all).await;
+        }
+    }
+
+    /// Asks for the head, until it is known, and then for the checkpoints that may have got there.
+    async fn look(&mut self, all: &[ReadModelProgress]) -> Result<()> {
+        let head = match self.head {
+            Some(head) => head,
+            None => *self.head.insert(self.ask_for_head().await?),
+        };
+        for (which, progress) in all.iter().enumerate() {
+            let (call, wait) = (self.call(), &mut self.waits[which]);
+            if wait.next_look > Instant::now() || !wait.may_be_over(progress, head) {
+                continue;
+            }
+            wait.next_look = Instant::now() + wait.pause;
+            wait.pause = (wait.pause * 2).min(LONGEST_PAUSE);
+            let control = self.store.consumer_control(&*progress.name);
+            let status = control.status_at(&Consistency::Strong, call).await?;
+            wait.checkpoint = status.and_then(|status| status.checkpoint());
+            wait.is_over = position(wait.checkpoint) >= head;
+        }
+        Ok(())
+    }
+
+    async fn ask_for_head(&self) -> Result<u64> {
+        let mut request = ReadBehindRequest::new(Filter::any_event(), After::Beginning, 0, Consistency::Strong);
+        request.timeout = Some(self.call().limit());
+        let piece = self.store.run_read_behind(request).await?;
+        Ok(position(piece.head))
+    }
+
+    /// Until one of them gets on here, or the next look is due.
+    async fn wait(&mut self, all: &[ReadModelProgress]) {
+        let Some(first) = self.waits.iter().position(|wait| !wait.is_over) else { return };
+        let mut until = Instant::now() + LONGEST_PAUSE;
+        for (wait, progress) in self.waits.iter().zip(all) {
+            if self.head.is_some_and(|head| wait.may_be_over(progress, head)) {
+                until = until.min(wait.next_look);
             }
         }
+        let until = until.min(self.deadline.at());
+        // One that ends says so first.
+        let _ = timeout_at(until, self.waits[first].changes.changed()).await;
     }
 
     /// The limit of a look: that of any call, or what is left.
@@ -99,37 +146,17 @@ impl<'a> CatchingUp<'a> {
         Deadline::after(self.store.deadline(None).limit().min(left))
     }
 
-    /// The position of the log's last event.
-    async fn head(&self) -> Result<u64> {
-        let mut request = ReadBehindRequest::new(Filter::any_event(), After::Beginning, 0, Consistency::Strong);
-        request.timeout = Some(self.call().limit());
-        let piece = self.store.run_read_behind(request).await?;
-        Ok(piece.head.map_or(0, |head| head.position()))
-    }
-
-    /// Asks how far other processes have brought those that do not work here.
-    async fn look_elsewhere(&mut self, all: &[ReadModelProgress], head: Option<u64>) -> Result<()> {
-        for (which, progress) in all.iter().enumerate() {
-            if progress.state == ReadModelState::Waiting && is_due(progress, head) {
-                let control = self.store.consumer_control(&*progress.name);
-                let status = control.status_at(&Consistency::Strong, self.call()).await?;
-                self.waits[which].elsewhere = status.and_then(|status| status.checkpoint());
+    fn timed_out(self, all: &[ReadModelProgress]) -> Error {
+        let due = self.waits.iter().zip(all).find(|(wait, _)| !wait.is_over);
+        let message = match (self.head, due) {
+            (Some(head), Some((_, one))) => {
+                let elsewhere =
+                    if one.state == ReadModelState::Waiting { ", and not at work in this process" } else { "" };
+                let (name, at) = (&one.name, position(one.handled));
+                format!("the read model {name:?} has not caught up: it is at position {at} of {head}{elsewhere}")
             }
-        }
-        Ok(())
-    }
-
-    fn timed_out(self, all: &[ReadModelProgress], head: Option<u64>) -> Error {
-        let place = all.iter().find(|one| is_due(one, head)).map(|one| {
-            let position = one.handled.map_or(0, |mark| mark.position());
-            let name = &one.name;
-            let elsewhere = if one.state == ReadModelState::Waiting { ", and not at work in this process" } else { "" };
-            format!(
-                "the read model {name:?} has not caught up: it is at position {position} of {}{elsewhere}",
-                one.head_position
-            )
-        });
-        let message = place.unwrap_or_else(|| "the head of the log is not known".to_owned());
+            _ => "nobody has told where the log ends".to_owned(),
+        };
         let error = Error::new(ErrorKind::Timeout, format!("{message} after {:?}", self.limit));
         match self.error {
             Some(cause) => error.with_source(cause),
@@ -138,12 +165,10 @@ impl<'a> CatchingUp<'a> {
     }
 }
 
-fn has_ended(progress: &ReadModelProgress) -> bool {
-    matches!(progress.state, ReadModelState::Failed | ReadModelState::Stopped)
+fn position(mark: Option<Mark>) -> u64 {
+    mark.map_or(0, |mark| mark.position())
 }
 
-/// Whether it has not got to the head, or the head is not known.
-fn is_due(progress: &ReadModelProgress, head: Option<u64>) -> bool {
-    let position = progress.handled.map_or(0, |mark| mark.position());
-    head.is_none_or(|head| position < head)
+fn has_ended(progress: &ReadModelProgress) -> bool {
+    matches!(progress.state, ReadModelState::Failed | ReadModelState::Stopped)
 }

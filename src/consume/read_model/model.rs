@@ -57,7 +57,9 @@ pub trait ReadModel: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// An error that is [retryable](crate::Error::is_retryable) is the database's matter: the batch is tried again. Any other
-    /// one is the event's, and the [policy](crate::PoisonPolicy) says what to do.
+    /// What the database says for reasons of its own is its matter, and the batch is tried again until it goes: what is
+    /// [retryable](crate::Error::is_retryable) or of unknown outcome, a table or a right that is missing (so also a mistake in your SQL), a
+    /// full disk, a database that only reads. Pass such errors on as they are: in another error of yours they are not known again.
+    /// Any other error is the event's, and the [policy](crate::PoisonPolicy) says what to do.
     fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> impl Future<Output = Result<()>> + Send;
 }

@@ -91,14 +91,15 @@ impl ReadModels {
         self.running.iter().map(|running| running.progress.borrow().clone()).collect()
     }
 
-    /// Waits until all of them have what was in the log when this was called, in whatever process they work, and shows how far
-    /// they are whenever one has got on.
+    /// Waits until all of them have what was in the log when this was called, in whatever process they work, as their
+    /// checkpoints on the primary say, and shows how far they are a few times a second, or more often.
     ///
     /// # Errors
     ///
     /// [`Timeout`](crate::ErrorKind::Timeout) when the limit runs out first. The error that has ended one of them, if one was ended by it.
-    /// A read model that another process has stays [waiting](ReadModelState::Waiting) here; its checkpoint, on the primary, tells
-    /// how far it is. An error of the database is borne until the limit, and is then the source of the timeout's.
+    /// A read model that another process has stays [waiting](ReadModelState::Waiting) here. An error of the database is borne
+    /// until the limit, and is then the source of the timeout's, unless a person has to do something about it
+    /// ([`Schema`](crate::ErrorKind::Schema), [`Configuration`](crate::ErrorKind::Configuration)).
     ///
     /// # Cancel safety
     ///

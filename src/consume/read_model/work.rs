@@ -23,6 +23,8 @@ pub(super) struct Work<M> {
     consumer: Consumer,
     policy: PoisonPolicy,
     progress: watch::Sender<ReadModelProgress>,
+    /// Whether the model is at work.
+    is_handling: bool,
     /// The events of the present batch that could not be applied.
     poison: HashMap<Mark, Poison>,
 }
@@ -56,7 +58,7 @@ impl<M> Drop for Work<M> {
                 return false;
             }
             progress.state = ReadModelState::Stopped;
-            if std::thread::panicking() {
+            if self.is_handling && std::thread::panicking() {
                 let error = Error::new(ErrorKind::Closed, "its read model has panicked");
                 (progress.state, progress.error) = (ReadModelState::Failed, Some(error));
             }
@@ -72,7 +74,7 @@ impl<M: ReadModel> Work<M> {
         policy: PoisonPolicy,
         progress: watch::Sender<ReadModelProgress>,
     ) -> Self {
-        Self { model, consumer, policy, progress, poison: HashMap::new() }
+        Self { model, consumer, policy, progress, is_handling: false, poison: HashMap::new() }
     }
 
     /// Works until the consumer ends, or an event stops it.
@@ -86,12 +88,18 @@ impl<M: ReadModel> Work<M> {
                 }
                 Ok(News::Batch(batch)) => {
                     let name = self.consumer.name().to_owned();
+                    self.is_handling = true;
                     let handled =
                         handle(&name, batch.len() as u64, Box::pin(self.handle(&batch)), Failure::error).await;
+                    self.is_handling = false;
                     handled.map(|skipped| self.committed(&batch, skipped))
                 }
                 Err(error) => {
+                    let has_ended = is_final(&error);
                     self.held_up(error);
+                    if has_ended {
+                        self.progress.send_modify(|progress| progress.state = ReadModelState::Failed);
+                    }
                     continue;
                 }
             };
@@ -193,12 +201,7 @@ impl<M: ReadModel> Work<M> {
 
     fn held_up(&self, error: Error) {
         tracing::warn!(read_model = %self.consumer.name(), error = %error.for_log(), "a read model is held up");
-        self.progress.send_modify(|progress| {
-            if is_final(&error) {
-                progress.state = ReadModelState::Failed;
-            }
-            progress.error = Some(error);
-        });
+        self.progress.send_modify(|progress| progress.error = Some(error));
     }
 }
 
@@ -209,6 +212,13 @@ fn is_of_the_database(error: &Error) -> bool {
     /// insufficient resources, object not in prerequisite state, operator intervention, system error, configuration file error,
     /// internal error.
     const OF_ITSELF: [&str; 10] = ["28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"];
-    let class = error.sqlstate().and_then(|state| state.get(..2));
-    error.may_pass() || class.is_some_and(|class| OF_ITSELF.contains(&class))
+    let state = error.sqlstate().unwrap_or_default();
+    let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class));
+    // A statement of yesterday: its table has been altered since it was prepared, or somebody has thrown it away.
+    let is_outdated = match state {
+        "0A000" => error.routine() == Some("RevalidateCachedQuery"),
+        "26000" => true,
+        _ => false,
+    };
+    error.may_pass() || error.kind() == ErrorKind::ReadOnly || is_outdated || is_of_itself
 }

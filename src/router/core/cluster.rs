@@ -34,8 +34,8 @@ pub(in crate::router) struct Config {
 /// How long probes have to find out about an ejected node, before a call may try it.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Of so many timelines it is known how much of them the present one holds. There is one after a failover, and a few after several that
-/// nobody saw the end of; a node that invents them must not fill the memory.
+/// Of so many timelines it is known how much of them the present one holds, the newest ones. There is one after a failover, and a few after
+/// several that nobody saw the end of; a node that invents them must not fill the memory.
 pub(super) const HELD: usize = 16;
 
 /// All that is known, and the newest table of it.

@@ -116,7 +116,7 @@ async fn claim(store: &PostgresEventStore, client: &mut Client, member: &Member)
         transaction.execute(&sql.take, &[consumer, id, &wanted]).await?;
     }
     let rows = transaction.query(&sql.of_member, &[consumer, id]).await?;
-    let claimed = rows.iter().map(claimed).collect::<Result<_, _>>()?;
+    let claimed = rows.iter().map(claimed).collect::<Result<_, _>>().map_err(wire::unreadable)?;
     transaction.commit().await?;
     Ok(Some(Membership { is_paused, claimed }))
 }
