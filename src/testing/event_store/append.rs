@@ -51,7 +51,7 @@ pub(super) async fn opaque_bytes_are_read_as_they_were_written(store: Store<'_>)
         Ok(value) => panic!("bytes were decoded, as {value}"),
         Err(error) => error,
     };
-    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
     assert_eq!(history[4].payload(), events[0].payload(), "of an append of nothing but bytes");
 }
 
