@@ -205,7 +205,7 @@ async fn an_event_that_cannot_be_applied_ends_the_call_and_nothing_is_saved() {
         if event.position() == 2 { event.payload().decode::<u64>().map(drop) } else { Ok(()) }
     };
     let error = store.project(&key(), 0, apply).save_every(1).await.unwrap_err();
-    assert_eq!((error.kind(), applied), (ErrorKind::InvalidInput, 2), "{error}");
+    assert_eq!((error.kind(), applied), (ErrorKind::InvalidData, 2), "{error}");
     assert!(store.load_snapshot(&key()).await.unwrap().is_none());
 }
 
