@@ -67,12 +67,18 @@ struct Guarded {
 
 /// An event that a filter matches has a key of the filter: or a condition would let it pass.
 pub fn guard(data: &[u8]) {
-    let Ok(Guarded { filter, event_type, tags, payload, metadata }) = serde_json::from_slice(data) else { return };
+    let _ = is_guarded(data);
+}
+
+/// Whether the event matches; none if there is no filter with an event.
+pub fn is_guarded(data: &[u8]) -> Option<bool> {
+    let Guarded { filter, event_type, tags, payload, metadata } = serde_json::from_slice(data).ok()?;
     let payload = payload.map_or_else(|| Payload::bytes("text/plain", event_type.as_bytes()), Payload::Json);
     let event = NewEvent::from_payload(event_type, payload).with_tags(tags).with_metadata_json(metadata);
     let is_match = __guard(&filter, &event);
     let recorded = event.into_recorded(1, std::time::SystemTime::UNIX_EPOCH);
     assert_eq!(filter.matches(&recorded), is_match, "that it is recorded changes nothing");
+    Some(is_match)
 }
 
 /// A cursor is never taken for another place.

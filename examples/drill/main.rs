@@ -67,6 +67,11 @@ const UNDECIDED: u8 = 2;
 /// How the reason begins why a run shows nothing, which is no fault of the library.
 const SHOWS_NOTHING: &str = "this run shows nothing";
 
+/// Whether the same call is to be made again where twice does no harm, as with an append, whose events have ids.
+fn may_pass(error: &mainstem::Error) -> bool {
+    error.is_retryable() || error.is_outcome_unknown()
+}
+
 fn main() -> ExitCode {
     match std::panic::catch_unwind(|| Command::parse(std::env::args().skip(1)).and_then(run)) {
         Ok(Ok(status)) => status,

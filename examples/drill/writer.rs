@@ -23,6 +23,7 @@ use crate::{
     Failure, Outcome,
     args::FirstRead,
     journal::{Answer, Condition, Entry, Read, Written},
+    may_pass,
     plan::{self, Dice, Subject},
 };
 
@@ -258,9 +259,4 @@ fn sent(condition: Option<&Condition>) -> AppendCondition {
 
 async fn pause() {
     sleep(Duration::from_millis(20)).await;
-}
-
-/// Whether the same append, with its ids, is to be made again.
-fn may_pass(error: &Error) -> bool {
-    error.is_retryable() || error.is_outcome_unknown()
 }

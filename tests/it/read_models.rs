@@ -215,6 +215,19 @@ async fn becomes(read_models: &ReadModels, state: ReadModelState) {
     timeout(HANG, becomes).await.unwrap_or_else(|_| panic!("{:?}, not {state:?}", read_models.progress()));
 }
 
+/// The error that is told of the first one, as soon as there is one.
+async fn told(read_models: &ReadModels) -> Error {
+    let error = async {
+        loop {
+            if let Some(error) = read_models.progress()[0].error.clone() {
+                break error;
+            }
+            sleep(Duration::from_millis(5)).await;
+        }
+    };
+    timeout(HANG, error).await.expect("an error is told")
+}
+
 #[tokio::test]
 async fn where_nothing_is_left_to_do_read_models_have_caught_up() {
     let (_database, _router, store) = store().await;
@@ -311,15 +324,7 @@ async fn for_want_of_a_table_no_event_is_passed_over() {
     let client = router.client().await.unwrap();
     client.batch_execute("ALTER TABLE gone RENAME TO elsewhere").await.unwrap();
     let mark = append(&store, &["A"]).await;
-    let error = async {
-        loop {
-            if let Some(error) = read_models.progress()[0].error.clone() {
-                break error;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let error = timeout(HANG, error).await.expect("it is told");
+    let error = told(&read_models).await;
     assert_eq!(error.sqlstate(), Some("42P01"), "{}", error.report());
     client.batch_execute("ALTER TABLE elsewhere RENAME TO gone").await.unwrap();
     read_models.handled("gone", mark).timeout(HANG).await.unwrap();
@@ -357,15 +362,7 @@ async fn where_the_database_only_reads_no_event_is_passed_over() {
     let model = OnlyReads(Arc::clone(&only_reads), Counter::new("writes"));
     let read_models = ReadModels::builder(&store).poison_policy(PoisonPolicy::skip()).with(model).unwrap().start();
     let mark = append(&store, &["A"]).await;
-    let error = async {
-        loop {
-            if let Some(error) = read_models.progress()[0].error.clone() {
-                break error;
-            }
-            sleep(Duration::from_millis(5)).await;
-        }
-    };
-    let error = timeout(HANG, error).await.expect("it is told");
+    let error = told(&read_models).await;
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{}", error.report());
     only_reads.store(false, Ordering::SeqCst);
     read_models.handled("writes", mark).timeout(HANG).await.unwrap();

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::router;
-use crate::Outcome;
+use crate::{Outcome, may_pass};
 
 /// The first line of its standard input.
 #[derive(Clone, Debug, Deserialize, Serialize)]
@@ -63,8 +63,7 @@ pub(crate) async fn work() -> Outcome {
             eprintln!("{} {kind:?}: {}", std::process::id(), error.report());
         }
         // Both tables are lost with the events that the log has lost, and so are the checkpoints: nobody may diverge.
-        let is_expected = error.is_retryable()
-            || matches!(error.kind(), ErrorKind::Fenced | ErrorKind::OutcomeUnknown | ErrorKind::SplitBrain);
+        let is_expected = may_pass(&error) || matches!(error.kind(), ErrorKind::Fenced | ErrorKind::SplitBrain);
         if !is_expected && error.kind() != ErrorKind::Database {
             return Err(error.into());
         }

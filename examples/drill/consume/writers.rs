@@ -13,7 +13,7 @@ use tokio::{
 };
 
 use super::router;
-use crate::{Outcome, plan::Dice};
+use crate::{Outcome, may_pass, plan::Dice};
 
 /// Keys that events are about.
 pub(crate) const KEYS: u64 = 100;
@@ -80,7 +80,7 @@ async fn write(
         loop {
             match store.append(batch.clone(), AppendCondition::none()).await {
                 Ok(_) => break,
-                Err(error) if may_pass(&error) => {
+                Err(error) if may_pass(&error) || error.kind() == mainstem::ErrorKind::SplitBrain => {
                     sleep(Duration::from_millis(50)).await;
                 }
                 Err(error) => return Err(error.into()),
@@ -97,9 +97,4 @@ fn event(dice: &mut Dice) -> mainstem::Result<NewEvent> {
     let event_type = if dice.one_in(50) { "Rare" } else { "Common" };
     let event = NewEvent::new(event_type, &json!({"n": dice.roll(1 << 40)}))?;
     Ok(event.with_tag(format!("key:{}", dice.roll(KEYS))))
-}
-
-/// Whether the same append, with its ids, is to be made again.
-fn may_pass(error: &mainstem::Error) -> bool {
-    error.is_retryable() || error.is_outcome_unknown() || error.kind() == mainstem::ErrorKind::SplitBrain
 }

@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, may_pass};
 
 /// Of one try of an append. Shorter than any trouble, so that outcomes become unknown.
 pub(crate) const CALL: Duration = Duration::from_secs(1);
@@ -135,7 +135,7 @@ impl Appender {
                     self.journal.acknowledged.lock().unwrap_or_else(PoisonError::into_inner).push(told);
                     return Ok(());
                 }
-                Err(error) if error.is_retryable() || error.is_outcome_unknown() => error,
+                Err(error) if may_pass(&error) => error,
                 Err(error) => return Err(Failure::from(error)),
             };
             if error.is_outcome_unknown() {
