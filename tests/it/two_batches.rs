@@ -12,7 +12,7 @@ use std::{
 use futures_util::future::join_all;
 use mainstem::{
     AppendCondition, Appended, Error, ErrorKind, EventId, EventStore, ExpectedVersion, NewEvent, PostgresEventStore,
-    Router,
+    Router, testing::TestDatabase,
 };
 use serde_json::json;
 use tokio::{task::JoinHandle, time::sleep};
@@ -27,6 +27,12 @@ use crate::support::{
 async fn sizes(router: &Router) -> Vec<i64> {
     let sizes = "SELECT count(*) FROM mainstem.events GROUP BY xmin::text ORDER BY min(position)";
     router.client().await.unwrap().query(sizes, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+/// For the lock and for looking. Of the store's own router that would take the session that has written, and a session that
+/// is opened instead knows nothing of what was written before it.
+async fn elsewhere(database: &TestDatabase<'_>) -> Router {
+    Router::builder().primary(database.primary_url()).connect().await.unwrap()
 }
 
 /// So many appends that arrive together, each in a boundary of its own and on the condition that nothing is there.
@@ -92,20 +98,20 @@ async fn a_process_that_is_alone_sends_smaller_batches_behind_each_other() {
 /// else writes between the two.
 #[tokio::test]
 async fn what_others_write_before_the_batch_that_another_one_is_behind_is_looked_at() {
-    let (database, router, store) = store().await;
-    let elsewhere = Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    let (database, _router, store) = store().await;
+    let elsewhere = elsewhere(&database).await;
     let other = PostgresEventStore::new(&elsewhere);
     for _ in 0..10 {
         all_are_written(arrive(&store, 1, LIMIT)).await;
     }
     let mut head = store.append(in_boundary("ours"), AppendCondition::none()).await.unwrap().last();
     for round in 0..2 {
-        let lock = LogLock::take(&router).await;
+        let lock = LogLock::take(&elsewhere).await;
         let theirs =
             (round == 1).then(|| tokio::spawn(other.append(in_boundary("7"), AppendCondition::none()).into_future()));
-        LogLock::is_waited_for_by(&router, i64::from(theirs.is_some())).await;
+        LogLock::is_waited_for_by(&elsewhere, i64::from(theirs.is_some())).await;
         let first = tokio::spawn(store.append(in_boundary("first"), AppendCondition::none()).into_future());
-        LogLock::is_waited_for_by(&router, 1 + i64::from(theirs.is_some())).await;
+        LogLock::is_waited_for_by(&elsewhere, 1 + i64::from(theirs.is_some())).await;
         let behind = (0..20).map(|n| {
             let condition = AppendCondition::fail_if_events_match(boundary(&n.to_string())).after(head);
             tokio::spawn(store.append(in_boundary("ours"), condition).into_future())
@@ -147,25 +153,26 @@ async fn counted(router: &Router, sequence: &str) -> i64 {
 /// The client knows what the session remembers of the batch before: its conditions need not be judged under the lock.
 #[tokio::test]
 async fn what_is_sent_behind_a_batch_is_looked_at_as_if_that_were_written() {
-    let (_database, router, store) = store().await;
-    count(&router, "taken_over", "after_positions := behind_positions;").await;
+    let (database, _router, store) = store().await;
+    let elsewhere = elsewhere(&database).await;
+    count(&elsewhere, "taken_over", "after_positions := behind_positions;").await;
     for _ in 0..10 {
         all_are_written(arrive(&store, 1, LIMIT)).await;
     }
     let head = store.append(in_boundary("ours"), AppendCondition::none()).await.unwrap().last();
-    let lock = LogLock::take(&router).await;
+    let lock = LogLock::take(&elsewhere).await;
     let first = arrive(&store, 1, LIMIT);
-    LogLock::is_waited_for(&router).await;
+    LogLock::is_waited_for(&elsewhere).await;
     let behind = (0..20).map(|n| {
         let condition = AppendCondition::fail_if_events_match(boundary(&n.to_string())).after(head);
         tokio::spawn(store.append(in_boundary("ours"), condition).into_future())
     });
     let behind: Vec<_> = behind.collect();
     sleep(Duration::from_millis(50)).await;
-    assert_eq!(counted(&router, "taken_over").await, 0);
+    assert_eq!(counted(&elsewhere, "taken_over").await, 0);
     lock.release().await;
     all_are_written(first.into_iter().chain(behind)).await;
-    assert_eq!(counted(&router, "taken_over").await, 1);
+    assert_eq!(counted(&elsewhere, "taken_over").await, 1);
     store.close().await;
 }
 
