@@ -23,6 +23,8 @@ pub(crate) const FIGURES: &[&str] = &[
     "procs4_vs_insert",
     "procs4_remote_apply_vs_insert",
     "tasks32_vs_origin",
+    "ten_events_vs_rows",
+    "ten_events_vs_rows_of_two",
     "hot_vs_origin",
     "old_after_slowdown",
 ];
@@ -33,6 +35,8 @@ pub(crate) const DATABASE: &str = "compare";
 const ONE_WRITER: [&str; 2] = ["one_writer_vs_insert", "one_writer_extra_us"];
 const TASKS: [&str; 4] = ["tasks32_vs_insert", "tasks256_vs_insert", "tasks32_vs_origin", "old_after_slowdown"];
 
+const TEN_EVENTS: [&str; 2] = ["ten_events_vs_rows", "ten_events_vs_rows_of_two"];
+
 /// Who has which boundaries: none is used by two sides of a run, so that no side's first append is far.
 mod boundaries {
     pub(super) const ONE_WRITER: u64 = 0;
@@ -41,6 +45,7 @@ mod boundaries {
     pub(super) const MIXED: u64 = 460;
     pub(super) const PROCS: u64 = 500;
     pub(super) const HOT: u64 = 599;
+    pub(super) const TEN_EVENTS: u64 = 600;
 }
 
 /// The fixture of `append` and `query`.
@@ -59,6 +64,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         bench.prove().await?;
         bench.one_writer(&mut report).await?;
         bench.tasks(&mut report).await?;
+        bench.ten_events(&mut report).await?;
         bench.hot(&mut report).await?;
         bench.procs("procs4_vs_insert", &mut report).await?;
     }
@@ -182,6 +188,37 @@ impl<'a> Bench<'a> {
             if let (true, Some(ratio)) = (args.wants(&[name]), ratio(one, other)) {
                 report.figure(name, ratio, format!("per second: {one} ÷ {other}"));
             }
+        }
+        Ok(())
+    }
+
+    /// Beside what PostgreSQL takes for the same rows and their indexes, in statements of as many rows as one of the two batches has
+    /// that the store has under way: on one connection, and on two, which the order of the log does not allow.
+    async fn ten_events(&self, report: &mut Report) -> Outcome {
+        const TASKS: u64 = 32;
+        const EVENTS: u64 = 10;
+        if !self.args.wants(&TEN_EVENTS) {
+            return Ok(());
+        }
+        let Self { args, url, library, store, control } = self;
+        let plan = Plan { rounds: args.pick(5, 11), span: args.span(400, 2000) };
+        let first = boundaries::TEN_EVENTS;
+        let rows = TASKS / 2 * EVENTS;
+        let mut lanes = [
+            Lane::new(
+                "10 events, 32 tasks",
+                guarded::crew_of_many(store, library, first, TASKS, CONNECTIONS, EVENTS)?,
+                control,
+            ),
+            Lane::new("INSERTs of 160 rows", insert::crew_of_many(url, library, first, 1, rows).await?, control),
+            Lane::new("… on two connections", insert::crew_of_many(url, library, first + 1, 2, rows).await?, control),
+        ];
+        take_turns("ten events", &mut lanes, plan).await?;
+        report.lanes("appends of 10 events beside statements of 160 rows", &lanes);
+        let [ours, one, two] = &lanes;
+        for (name, other) in TEN_EVENTS.into_iter().zip([one, two]) {
+            let value = paired(ours, other, Sample::written_per_second, |ours, other| ours / other);
+            report.figure(name, value, format!("events per second: {} ÷ {}", ours.name, other.name));
         }
         Ok(())
     }

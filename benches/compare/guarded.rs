@@ -25,7 +25,20 @@ pub(crate) fn crew(
     tasks: u64,
     connections: u32,
 ) -> Outcome<Crew<Guarded>> {
-    let workers = (first..first + tasks).map(|number| Guarded::new(store, library, number)).collect::<Outcome<_>>()?;
+    crew_of_many(store, library, first, tasks, connections, 1)
+}
+
+/// The same, with so many events in each append.
+pub(crate) fn crew_of_many(
+    store: &PostgresEventStore,
+    library: &Library,
+    first: u64,
+    tasks: u64,
+    connections: u32,
+    events: u64,
+) -> Outcome<Crew<Guarded>> {
+    let worker = |number| Ok(Guarded { events, ..Guarded::new(store, library, number)? });
+    let workers = (first..first + tasks).map(worker).collect::<Outcome<_>>()?;
     Ok(Crew { workers, connections: usize::try_from(connections)?, table: Some(LOG) })
 }
 
@@ -37,6 +50,7 @@ pub(crate) struct Guarded {
     boundary: Boundary,
     filter: Filter,
     condition: AppendCondition,
+    events: u64,
     number: u64,
 }
 
@@ -45,7 +59,7 @@ impl Guarded {
         let boundary = library.boundary(number);
         let filter = boundary.filter()?;
         let condition = AppendCondition::none();
-        Ok(Self { store: store.clone(), library: *library, boundary, filter, condition, number: 0 })
+        Ok(Self { store: store.clone(), library: *library, boundary, filter, condition, events: 1, number: 0 })
     }
 }
 
@@ -57,11 +71,13 @@ impl Worker for Guarded {
     }
 
     async fn step(&mut self) -> Outcome<Step> {
-        self.number += 1;
-        let event = self.library.next(self.boundary, self.number).event()?;
-        let appended = self.store.append([event], self.condition.clone()).await?;
+        let numbers = self.number + 1..=self.number + self.events;
+        self.number += self.events;
+        let events =
+            numbers.map(|number| self.library.next(self.boundary, number).event()).collect::<Outcome<Vec<_>>>()?;
+        let appended = self.store.append(events, self.condition.clone()).await?;
         self.condition = still(&self.filter, appended.last());
-        Ok(Step::WRITTEN)
+        Ok(Step { written: self.events, ..Step::WRITTEN })
     }
 }
 

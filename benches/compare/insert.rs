@@ -1,4 +1,5 @@
-//! The plain side: one prepared INSERT of one event, committed by itself, on a connection for each task.
+//! The plain sides: one prepared INSERT, committed by itself, on a connection for each task. Of one event, or of as many as a
+//! batch of the store may have: then it is what PostgreSQL takes for the rows and their indexes, and nothing else.
 
 use tokio_postgres::{Client, Statement};
 
@@ -51,5 +52,54 @@ impl Worker for Insert {
         self.number += 1;
         self.put(&self.library.next(self.boundary, self.number)).await?;
         Ok(Step::WRITTEN)
+    }
+}
+
+/// Inserts of many events in one statement.
+pub(crate) struct InsertMany {
+    client: Client,
+    insert: Statement,
+    library: Library,
+    boundary: Boundary,
+    rows: u64,
+    number: u64,
+}
+
+/// One connection for each of the boundaries from this number on.
+pub(crate) async fn crew_of_many(
+    url: &str,
+    library: &Library,
+    first: u64,
+    connections: u64,
+    rows: u64,
+) -> Outcome<Crew<InsertMany>> {
+    let mut workers = Vec::new();
+    for number in first..first + connections {
+        let client = server::connect(url).await?;
+        let insert = client.prepare(include_str!("sql/insert_many.sql")).await?;
+        let boundary = library.boundary(number);
+        workers.push(InsertMany { client, insert, library: *library, boundary, rows, number: 0 });
+    }
+    Ok(Crew { connections: workers.len(), workers, table: Some(PLAIN) })
+}
+
+impl Worker for InsertMany {
+    async fn step(&mut self) -> Outcome<Step> {
+        let numbers = self.number..self.number + self.rows;
+        self.number = numbers.end;
+        let drafts: Vec<Draft> = numbers.map(|number| self.library.next(self.boundary, number)).collect();
+        let ids: Vec<uuid::Uuid> = drafts.iter().map(|_| uuid::Uuid::now_v7()).collect();
+        let types: Vec<&str> = drafts.iter().map(|draft| draft.event_type).collect();
+        let payloads = drafts.iter().map(Draft::payload_json).collect::<Outcome<Vec<_>>>()?;
+        let metadata = drafts.iter().map(Draft::metadata_json).collect::<Outcome<Vec<_>>>()?;
+        let [payloads, metadata] =
+            [&payloads, &metadata].map(|all| all.iter().map(|one| JsonText(one)).collect::<Vec<_>>());
+        let now = std::time::SystemTime::now();
+        let rows = self.client.execute(&self.insert, &[&ids, &types, &payloads, &metadata, &now]).await?;
+        if rows == self.rows {
+            Ok(Step { written: rows, ..Step::WRITTEN })
+        } else {
+            Err(format!("an INSERT of {} rows wrote {rows}", self.rows).into())
+        }
     }
 }

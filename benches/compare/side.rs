@@ -52,6 +52,11 @@ impl Sample {
         self.done as f64 / self.elapsed.as_secs_f64()
     }
 
+    #[expect(clippy::cast_precision_loss, reason = "figures with three digits")]
+    pub(crate) fn written_per_second(&self) -> f64 {
+        self.written as f64 / self.elapsed.as_secs_f64()
+    }
+
     /// The latency that this many of a hundred steps kept, in microseconds.
     pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
         let index = (self.micros.len() * hundredths / 100).min(self.micros.len().saturating_sub(1));
