@@ -20,6 +20,8 @@ pub(super) struct Admission {
     /// Of those who have a place and found no connection, one at a time looks for the next.
     turn: Semaphore,
     waiting: AtomicU32,
+    /// So many may wait.
+    most_waiting: u32,
 }
 
 /// A place, until it is dropped: after the connection that it was for.
@@ -33,11 +35,12 @@ pub(super) struct Place {
 pub(super) struct Waiting<'a>(&'a AtomicU32);
 
 impl Admission {
-    pub(super) fn new(connections: u32) -> Self {
+    pub(super) fn new(connections: u32, most_waiting: u32) -> Self {
         Self {
             places: Arc::new(Semaphore::new(connections as usize)),
             turn: Semaphore::new(1),
             waiting: AtomicU32::new(0),
+            most_waiting,
         }
     }
 
@@ -73,6 +76,11 @@ impl Admission {
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(&self.waiting)
+    }
+
+    /// Whether as many wait as may. Some more may get in line at the same moment; the bound is one on memory.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting() >= self.most_waiting
     }
 
     /// How many wait for a connection.
@@ -142,7 +150,7 @@ mod tests {
 
     #[tokio::test]
     async fn connections_are_given_out_in_the_order_of_asking() {
-        let (pool, admission) = (pool().await, Arc::new(Admission::new(1)));
+        let (pool, admission) = (pool().await, Arc::new(Admission::new(1, u32::MAX)));
         let (order, mut tasks) = (Arc::new(Mutex::new(Vec::new())), JoinSet::new());
         let held = (pool.get_owned().await.unwrap(), admission.try_enter().unwrap());
         for caller in 0..9 {
@@ -174,7 +182,7 @@ mod tests {
 
     #[tokio::test]
     async fn who_gives_up_leaves_the_line_to_the_others() {
-        let admission = Arc::new(Admission::new(1));
+        let admission = Arc::new(Admission::new(1, u32::MAX));
         let place = admission.try_enter().unwrap();
         let enter = |admission: &Arc<Admission>| {
             let admission = Arc::clone(admission);

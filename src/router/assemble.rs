@@ -29,10 +29,21 @@ impl RouterBuilder {
         self.check_settings()?;
         runtime::current()?;
         let tls = Mutex::new(self.tls_resolver());
-        let Self { mut sources, defaults, max_connections, session, upkeep, mut limits, routing, discovery, .. } = self;
+        let Self {
+            mut sources,
+            defaults,
+            max_connections,
+            waiting_calls,
+            session,
+            upkeep,
+            mut limits,
+            routing,
+            discovery,
+            ..
+        } = self;
         limits.replay_wait = routing.replay_wait;
         limits.fallback_wait = routing.fallback_wait;
-        let factory = Factory { limits, max_connections, session, upkeep, routing, defaults, tls };
+        let factory = Factory { limits, max_connections, waiting_calls, session, upkeep, routing, defaults, tls };
         sources.sort_by_key(|listed| listed.role != Some(Role::Primary));
         let mut listed = Vec::with_capacity(sources.len());
         for (index, Listed { role, source, options }) in sources.into_iter().enumerate() {

@@ -44,6 +44,7 @@ pub struct RouterBuilder {
     /// What the URLs leave out.
     pub(super) defaults: Defaults,
     pub(super) max_connections: u32,
+    pub(super) waiting_calls: u32,
     pub(super) session: SessionSettings,
     pub(super) upkeep: Upkeep,
     pub(super) require_replicas: bool,
@@ -80,6 +81,7 @@ impl Default for RouterBuilder {
             sources: Vec::new(),
             defaults: Defaults::default(),
             max_connections: 10,
+            waiting_calls: 8192,
             session: SessionSettings { statements: 100, is_pooled: false },
             upkeep: Upkeep::default(),
             require_replicas: false,
@@ -172,6 +174,17 @@ impl RouterBuilder {
     /// Too short and a burst becomes errors; too long and callers wait for what their own users have given up.
     pub fn acquire_timeout(mut self, limit: Duration) -> Self {
         self.limits.acquire_timeout = limit;
+        self
+    }
+
+    /// The most calls that wait for a connection, for each node. Defaults to 8192. One more is refused at once
+    /// ([`Overloaded`](crate::ErrorKind::Overloaded)), and a read that another node may serve goes there. Of
+    /// [pools that are handed in](ExistingPool) the router does not see the line.
+    ///
+    /// Too few and a burst becomes errors; too many and, once the servers do not keep up, callers wait for the whole
+    /// [acquire timeout](Self::acquire_timeout), in memory of this process, only to be refused then.
+    pub fn waiting_calls(mut self, calls: u32) -> Self {
+        self.waiting_calls = calls;
         self
     }
 
@@ -285,6 +298,7 @@ impl fmt::Debug for RouterBuilder {
         f.debug_struct("RouterBuilder")
             .field("roles", &self.sources.iter().map(|listed| listed.role).collect::<Vec<_>>())
             .field("max_connections", &self.max_connections)
+            .field("waiting_calls", &self.waiting_calls)
             .field("session", &self.session)
             .field("upkeep", &self.upkeep)
             .field("require_replicas", &self.require_replicas)

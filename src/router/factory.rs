@@ -23,6 +23,7 @@ use crate::error::Result;
 pub(super) struct Factory {
     pub(super) limits: Limits,
     pub(super) max_connections: u32,
+    pub(super) waiting_calls: u32,
     pub(super) session: SessionSettings,
     pub(super) upkeep: Upkeep,
     pub(super) routing: Routing,
@@ -48,7 +49,7 @@ impl Factory {
                 let (node, of_its_own) = (handle.clone(), Arc::clone(&failures));
                 let connect_timeout = self.limits.connect_timeout;
                 let manager = Manager::new(*configs, node, connect_timeout, self.session, self.upkeep, of_its_own);
-                Pool::Own(OwnPool::new(manager, self.max_connections, failures, self.upkeep))
+                Pool::Own(OwnPool::new(manager, self.max_connections, self.waiting_calls, failures, self.upkeep))
             }
         };
         Node::new(name, role, pool, handle).at(endpoint)

@@ -169,7 +169,10 @@ impl Node {
         let waiting =
             in_flight.is_some().then(|| Waiting { node: self, outcome: Outcome::Cancelled, since: Stopwatch::start() });
         let held = match &self.pool {
-            Pool::Own(pool) => pool.acquire(until, deadline, &self.handle).await.map(|pooled| Held::Own(pooled.into())),
+            Pool::Own(pool) => {
+                let pooled = pool.acquire(until, deadline, &self.handle, in_flight.is_some()).await;
+                pooled.map(|pooled| Held::Own(pooled.into()))
+            }
             Pool::Borrowed(pool) => borrow(&**pool, until, deadline, &self.handle).await.map(Held::borrowed),
         };
         if let Some(mut waiting) = waiting {

@@ -53,7 +53,13 @@ struct Wait<'a> {
 }
 
 impl OwnPool {
-    pub(super) fn new(manager: Manager, size: u32, failures: Arc<ConnectFailures>, upkeep: Upkeep) -> Self {
+    pub(super) fn new(
+        manager: Manager,
+        size: u32,
+        most_waiting: u32,
+        failures: Arc<ConnectFailures>,
+        upkeep: Upkeep,
+    ) -> Self {
         // The limits are ours (`acquire`), which also says why: bb8's own would wait in silence. It must not be shorter
         // than any of ours, and needs an end. So are the ends of connections (`upkeep`): bb8's would come all at once.
         let never = Duration::from_secs(24 * 60 * 60);
@@ -69,7 +75,8 @@ impl OwnPool {
             .queue_strategy(bb8::QueueStrategy::Lifo)
             .error_sink(Box::new(FailureSink(Arc::clone(&failures))))
             .build_unchecked(manager);
-        Self { pool, size, failures, admission: Admission::new(size), upkeep, next_look, filling: Filling::default() }
+        let admission = Admission::new(size, most_waiting);
+        Self { pool, size, failures, admission, upkeep, next_look, filling: Filling::default() }
     }
 
     /// The most connections.
@@ -95,13 +102,21 @@ impl OwnPool {
         self.pool.dedicated_connection().await
     }
 
-    /// A connection that is ready to be used, in the order of asking, until `until` at the latest.
-    pub(super) async fn acquire(&self, until: Instant, deadline: Deadline, node: &NodeHandle) -> Result<Pooled, Error> {
+    /// A connection that is ready to be used, in the order of asking, until `until` at the latest. A call gets in line only
+    /// while others than the most may wait.
+    pub(super) async fn acquire(
+        &self,
+        until: Instant,
+        deadline: Deadline,
+        node: &NodeHandle,
+        is_call: bool,
+    ) -> Result<Pooled, Error> {
         let failures_before = self.failures.count();
         let mut so_far = failures_before;
         let wait = Wait { pool: self, node, until, deadline, failures_before };
         let place = match self.admission.try_enter() {
             Some(place) => place,
+            None if is_call && self.admission.is_full() => return Err(self.overloaded()),
             None => Box::pin(wait.in_line(&mut so_far, self.admission.enter())).await?,
         };
         let mut turn = None;
@@ -146,6 +161,14 @@ impl OwnPool {
                 Err(bb8::RunError::TimedOut) => return Err(wait.out_of_time()),
             }
         }
+    }
+
+    fn overloaded(&self) -> Error {
+        let (waiting, size) = (self.admission.waiting(), self.size);
+        let message = format!(
+            "{waiting} calls wait for one of the {size} connections, and no more may (`waiting_calls`); nothing was sent"
+        );
+        Error::new(ErrorKind::Overloaded, message)
     }
 
     /// A connection that lies there. Who asks bb8 while none does has one opened, whether or not he waits for it: which still

@@ -73,6 +73,7 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
         ("idle_timeout", "idle_timeout"),
         ("connect_timeout", "connect_timeout"),
         ("acquire_timeout", "acquire_timeout"),
+        ("waiting_calls", "waiting_calls"),
         ("call_timeout", "call_timeout"),
         ("statement_cache_capacity", "statements"),
         ("transaction_pooling", "is_pooled"),

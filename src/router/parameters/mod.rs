@@ -31,7 +31,7 @@ struct Setting {
 /// What parameters of ours begin with in the query of a URL.
 const PREFIX: &str = "mainstem.";
 
-static SETTINGS: [Setting; 23] = [
+static SETTINGS: [Setting; 24] = [
     Setting {
         name: "max_connections",
         values: value::FROM_ONE,
@@ -67,6 +67,12 @@ static SETTINGS: [Setting; 23] = [
         values: value::LIMIT,
         set: |builder, text| Some(builder.acquire_timeout(value::limit(text)?)),
         get: |builder| value::of_time(builder.limits.acquire_timeout),
+    },
+    Setting {
+        name: "waiting_calls",
+        values: value::NUMBER,
+        set: |builder, text| Some(builder.waiting_calls(value::number(text)?)),
+        get: |builder| builder.waiting_calls.to_string(),
     },
     Setting {
         name: "call_timeout",

@@ -9,13 +9,14 @@ use crate::{
 const SECRET: &str = "hunter2";
 
 /// A value of each setting that is not its default, and one that it may not have.
-const SAMPLES: [(&str, &str, &str); 23] = [
+const SAMPLES: [(&str, &str, &str); 24] = [
     ("max_connections", "7", "0"),
     ("min_connections", "2", "few"),
     ("max_lifetime", "none", "0s"),
     ("idle_timeout", "60s", "-1s"),
     ("connect_timeout", "1500ms", "0s"),
     ("acquire_timeout", "7s", "7"),
+    ("waiting_calls", "0", "-1"),
     ("call_timeout", "120s", "2 weeks"),
     ("statement_cache_capacity", "0", "-1"),
     ("transaction_pooling", "true", "yes"),
