@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
 use futures_util::future::{join_all, poll_immediate, try_join_all};
-use mainstem::{Consistency, ErrorKind, Fallback, NodeCondition, Role, Router, testing::LocalCluster};
+use mainstem::{Consistency, ErrorKind, Fallback, Role, Router, testing::LocalCluster};
 use tokio::{
     task::{JoinSet, yield_now},
     time::{sleep, timeout},
@@ -140,8 +140,17 @@ async fn no_more_calls_wait_than_may() {
     assert_eq!(refused.kind(), ErrorKind::Overloaded, "{}", refused.report());
     assert!(refused.is_retryable() && refused.to_string().contains("2 calls wait for one of the 1 connections"));
     // Not so who asks how the node is.
-    sleep(1200 * MS).await;
-    assert!(router.status().nodes.iter().all(|node| node.state == NodeCondition::Serving), "{:?}", router.status());
+    let lsn = || router.status().nodes.iter().find(|node| node.role == Role::Primary).and_then(|node| node.lsn);
+    let before = lsn();
+    let aside = Observer::of(&cluster.primary().url()).await;
+    aside.0.execute("CREATE TABLE moves_the_log ()", &[]).await.unwrap();
+    timeout(HANG, async {
+        while lsn() == before {
+            sleep(20 * MS).await;
+        }
+    })
+    .await
+    .expect("a probe that tells of it");
 
     let read = || router.client_at(Consistency::Eventual);
     let on_replica = read().await.unwrap();
