@@ -90,7 +90,7 @@ fn write(root: &Path) -> Outcome {
 
 /// All that is written, by names from the root.
 fn rendered(root: &Path) -> Outcome<BTreeMap<String, String>> {
-    let evidence = Evidence::read(root)?;
+    let evidence = Evidence::read(&root.join(data::FOLDER))?;
     let mut files: BTreeMap<_, _> =
         report::files(&evidence).into_iter().map(|(name, text)| (format!("docs/evidence/{name}"), text)).collect();
     let readme = fs::read_to_string(root.join("README.md"))?;
