@@ -34,13 +34,20 @@ pub fn token(data: &[u8]) {
 
 /// What is read is written to something that is read as the same, and written as the same.
 pub fn filter(data: &[u8]) {
-    if let Some(filter) = form_in_json::<Filter>(data) {
+    let _ = is_filter(data);
+}
+
+/// Whether it is a filter of any kind.
+pub fn is_filter(data: &[u8]) -> bool {
+    let filter = form_in_json::<Filter>(data);
+    if let Some(filter) = &filter {
         let json = serde_json::to_string(&filter).expect("a filter has a form in JSON");
         let again: Filter = serde_json::from_str(&json).expect("which is read");
         assert_eq!(again.digest(), filter.digest(), "{json}");
     }
-    form_in_json::<PositionBoundedFilter>(data);
-    form_in_json::<TimeBoundedFilter>(data);
+    let by_position = form_in_json::<PositionBoundedFilter>(data);
+    let by_time = form_in_json::<TimeBoundedFilter>(data);
+    filter.is_some() || by_position.is_some() || by_time.is_some()
 }
 
 fn form_in_json<T: DeserializeOwned + Serialize + PartialEq + std::fmt::Debug>(data: &[u8]) -> Option<T> {
@@ -114,7 +121,12 @@ pub fn settings(data: &[u8]) {
 
 /// What is taken is JSON for everybody, and stays as it is.
 pub fn json(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = is_json(data);
+}
+
+/// Whether it is taken.
+pub fn is_json(data: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(data) else { return false };
     match Json::from_text(text) {
         Ok(json) => {
             assert_eq!(json.as_str(), text);
@@ -127,8 +139,12 @@ pub fn json(data: &[u8]) {
                 Ok(_) => {}
                 Err(error) => assert!(error.to_string().contains("number out of range"), "{error}: {text}"),
             }
+            true
         }
-        Err(error) => bounded(&error),
+        Err(error) => {
+            bounded(&error);
+            false
+        }
     }
 }
 
@@ -139,7 +155,12 @@ pub fn column(data: &[u8]) {
 
 /// The rows of a server's answers.
 pub fn row(data: &[u8]) {
-    __row(data);
+    let _ = is_row(data);
+}
+
+/// Whether it is a row that can be read.
+pub fn is_row(data: &[u8]) -> bool {
+    __row(data)
 }
 
 fn round_trip<T: FromStr<Err = Error> + Display + PartialEq + std::fmt::Debug>(text: &str) -> Option<T> {

@@ -9,7 +9,7 @@ pub(crate) enum Aim {
 use Aim::{AtLeast, AtMost};
 
 /// By the names of figures, which no two benchmarks share with another meaning.
-const AIMS: [(&str, Aim); 36] = [
+const AIMS: [(&str, Aim); 43] = [
     ("one_writer_extra_us", AtMost(120.0)),
     ("tasks32_vs_insert", AtLeast(2.0)),
     ("tasks256_vs_insert", AtLeast(3.0)),
@@ -46,7 +46,35 @@ const AIMS: [(&str, Aim); 36] = [
     ("umadb_ratio", AtLeast(1.0)),
     ("disk_vs_origin", AtMost(1.0)),
     ("anomalies", AtMost(0.0)),
+    // The limits of the drills themselves, which they judge by `--judge`.
+    ("detection_median_ms", AtMost(1000.0)),
+    ("longest_ms", AtMost(1100.0)),
+    ("heal_max_ms", AtMost(1000.0)),
+    ("append_p99_moved_percent", AtMost(20.0)),
+    ("longest_refusal_ms", AtMost(300.0)),
+    ("skew_percent", AtMost(5.0)),
+    ("slow_share_percent", AtMost(2.0)),
 ];
+
+/// Of what a drill has counted, what there is an aim of: the rest says only how much of each there was to be judged.
+const OF_DRILLS: [(&str, &[&str]); 11] = [
+    ("drill-append", &["anomalies"]),
+    ("drill-decide", &["anomalies"]),
+    ("drill-consume", &["anomalies"]),
+    ("drill-failover", &["anomalies", "detection_median_ms"]),
+    ("drill-failover-lossy", &["anomalies", "detection_median_ms"]),
+    ("drill-silence", &["anomalies", "longest_ms", "heal_max_ms"]),
+    ("drill-shield", &["anomalies", "append_p99_moved_percent", "longest_refusal_ms"]),
+    ("drill-balance", &["anomalies", "skew_percent", "slow_share_percent"]),
+    ("drill-causal", &["anomalies"]),
+    ("drill-http", &["anomalies"]),
+    ("drill-soak", &["anomalies"]),
+];
+
+/// The figures of a drill that have an aim; none of what is no drill.
+pub(crate) fn of_drill(part: &str) -> &'static [&'static str] {
+    OF_DRILLS.iter().find(|(name, _)| *name == part).map_or(&[], |(_, figures)| figures)
+}
 
 /// The aim of a figure, and whether it is met.
 pub(crate) fn of(name: &str) -> Option<Aim> {
@@ -84,6 +112,7 @@ impl Aim {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::parts::{Kind, PARTS, Part};
 
     #[test]
     fn what_is_missing_meets_no_aim() {
@@ -107,6 +136,18 @@ mod tests {
         assert!(of("tasks32_vs_insert").unwrap().is_met(2.0) && !of("tasks32_vs_insert").unwrap().is_met(1.99));
         assert!(of("anomalies").unwrap().is_met(0.0) && !of("anomalies").unwrap().is_met(1.0));
         assert!(of("max_ms").is_none());
+        assert!(of("heal_max_ms").unwrap().is_met(567.6) && !of("heal_max_ms").unwrap().is_met(1000.5));
         assert!(!AtMost(1.0).is_met(f64::NAN) && !AtLeast(1.0).is_met(f64::NAN));
+    }
+
+    #[test]
+    fn every_drill_has_aims_and_no_anomalies_is_one_of_them() {
+        for part in PARTS.iter().filter(|part| part.kind == Kind::Drill) {
+            let figures = of_drill(part.name);
+            assert!(figures.contains(&"anomalies"), "{}", part.name);
+            assert!(figures.iter().all(|figure| of(figure).is_some()), "{}: {figures:?}", part.name);
+        }
+        assert!(OF_DRILLS.iter().all(|(name, _)| Part::named(name).is_some_and(|part| part.kind == Kind::Drill)));
+        assert_eq!(of_drill("append"), [""; 0]);
     }
 }

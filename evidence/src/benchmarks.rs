@@ -63,6 +63,8 @@ fn blocks(evidence: &Evidence, baselines: &Value) -> [(&'static str, String); 4]
     for entry in entries {
         peers += &summary(entry);
         peers += "\n";
+        peers += &ahead(entry);
+        peers += "\n";
         peers += &table(&["figure", "seen", "aim", "", "made of"], &figures(entry));
     }
     [
@@ -90,6 +92,32 @@ fn with_blocks(text: String, blocks: &[(&str, String)]) -> Result<String, String
             .ok_or_else(|| format!("{end} stands before {begin}"))?;
     }
     Ok(page)
+}
+
+/// Of each row who is ahead of us, the furthest first: nobody has to find out by reading all tables, and no store is left out by hand.
+fn ahead(entry: &Entry) -> String {
+    let stores = stores::of(entry);
+    let mut rows = Vec::new();
+    for table in entry.data["result"]["tables"].as_array().into_iter().flatten() {
+        let lanes = table["lanes"].as_array().into_iter().flatten().filter(|lane| lane["name"] != OURS);
+        let ratio = |lane: &Value| lane["ours_by_theirs"].as_f64();
+        let mut faster: Vec<_> =
+            lanes.filter_map(|lane| Some((ratio(lane)?, lane))).filter(|(ratio, _)| *ratio < 1.0).collect();
+        faster.sort_by(|(one, _), (other, _)| one.total_cmp(other));
+        let named =
+            faster.iter().map(|(ratio, lane)| format!("{} {}", stores::name_in_table(lane, &stores), number(*ratio)));
+        let named: Vec<_> = named.collect();
+        if !named.is_empty() {
+            rows.push(vec![table["title"].as_str().unwrap_or_default().to_owned(), named.join("; ")]);
+        }
+    }
+    if rows.is_empty() {
+        return "Nobody is ahead in any row.\n".to_owned();
+    }
+    format!(
+        "Who is ahead, with *ours ÷*, which is below 1 then; in all other rows nobody is:\n\n{}",
+        table(&["row", "who"], &rows)
+    )
 }
 
 /// All stores, one a row: the guarded appends of 1 and 10 events, the contended ones, and the catch-up.
@@ -226,6 +254,30 @@ mod tests {
             "{peers}"
         );
         assert!(peers.contains("| `worst_postgres_peer_ratio` | 2.50 | ≥ 5 | **missed** | x |"), "{peers}");
+        // Also who is unsafe: that is said, and not left out.
+        assert!(
+            peers.contains(
+                "| row | who |\n|---|---|\n| guarded append of 1 event, 16 writers | FAST (**unsafe**) 0.100 |\n\n"
+            ),
+            "{peers}"
+        );
+    }
+
+    #[test]
+    fn who_is_ahead_is_told_the_furthest_first() {
+        let entry = |ratios: [f64; 3]| {
+            let lanes = ["a", "b", "c"].iter().zip(ratios);
+            let lanes: Vec<_> =
+                lanes.map(|(name, ratio)| json!({"name": name, "verdict": "exact", "ours_by_theirs": ratio})).collect();
+            let tables = json!([{"title": "catch-up", "lanes": lanes}, {"title": "other", "lanes": [{"name": OURS, "verdict": "exact", "ours_by_theirs": 0.5}]}]);
+            Entry {
+                part: crate::parts::Part::named("peers").unwrap(),
+                data: json!({"status": "ok", "result": {"tables": tables}}),
+            }
+        };
+        let told = ahead(&entry([0.9, 1.0, 0.25]));
+        assert!(told.ends_with("| catch-up | c 0.250; a 0.900 |\n"), "{told}");
+        assert_eq!(ahead(&entry([1.0, 2.0, 3.0])), "Nobody is ahead in any row.\n");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::{error::Error, fs, path::Path};
 use serde_json::Value;
 
 use crate::{
-    older,
+    aims, older,
     parts::{PARTS, Part},
 };
 
@@ -13,6 +13,17 @@ pub(crate) const FOLDER: &str = "docs/evidence/data";
 
 /// Lines are no longer than this, where it can be helped.
 const LINE: usize = 140;
+
+/// A figure of a benchmark, or what a drill has counted and there is an aim of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Figure<'a> {
+    pub(crate) name: &'a str,
+    /// None if it is missing.
+    pub(crate) value: Option<f64>,
+    pub(crate) made_of: &'a str,
+    /// What it lacks, and so may hide.
+    pub(crate) incomplete: Option<&'a str>,
+}
 
 /// A part, and what came of it; nothing if it was never run.
 #[derive(Debug)]
@@ -50,6 +61,25 @@ impl Entry {
         self.found(name).map_or(&self.data["result"]["values"][name], |figure| &figure["value"]).as_f64()
     }
 
+    /// All that there are. Of a drill that has left nothing they are missing.
+    pub(crate) fn figures(&self) -> Vec<Figure<'_>> {
+        let all = self.data["result"]["figures"].as_array().into_iter().flatten().map(|figure| Figure {
+            name: figure["name"].as_str().unwrap_or_default(),
+            value: figure["value"].as_f64(),
+            made_of: figure["made_of"].as_str().unwrap_or_default(),
+            incomplete: figure["incomplete"].as_str(),
+        });
+        let of_drill = aims::of_drill(self.part.name).iter().filter(|_| self.is_told());
+        let of_drill = of_drill.map(|name| Figure { name, value: self.figure(name), made_of: "", incomplete: None });
+        all.chain(of_drill).collect()
+    }
+
+    /// How it stands to its aim. What a part has left that failed is not all of it.
+    pub(crate) fn verdict(&self, figure: &Figure<'_>) -> &'static str {
+        let lacks = figure.incomplete.is_some() || self.failure().is_some();
+        aims::verdict(figure.name, figure.value, lacks, self.is_quick())
+    }
+
     /// What the figure lacks, and so may hide.
     pub(crate) fn incomplete(&self, name: &str) -> Option<&str> {
         self.found(name)?["incomplete"].as_str()
@@ -77,10 +107,10 @@ impl Evidence {
         self.0.iter().find(|entry| entry.part.name == name)
     }
 
-    pub(crate) fn read(root: &Path) -> Result<Self, Box<dyn Error>> {
+    pub(crate) fn read(folder: &Path) -> Result<Self, Box<dyn Error>> {
         let mut entries = Vec::new();
         for part in &PARTS {
-            let file = root.join(FOLDER).join(format!("{}.json", part.name));
+            let file = folder.join(format!("{}.json", part.name));
             let mut data = match fs::read_to_string(&file) {
                 Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?,
                 Err(_) => Value::Null,

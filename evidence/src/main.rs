@@ -6,9 +6,11 @@
 //! | `parts`, `run` | what is run, and how |
 //! | `machine`, `drill`, `data`, `older` | what is kept of a run |
 //! | `aims`, `provenance`, `stores` | what it is worth |
+//! | `against`, `noise` | how it stands to what another run has left |
 //! | `report`, `headline`, `benchmarks` | where it is told: in docs/evidence, README and docs/benchmarks.md |
 //! | `plots`, `svg`, `axis`, `markdown` | how |
 
+mod against;
 mod aims;
 mod axis;
 mod benchmarks;
@@ -17,6 +19,7 @@ mod drill;
 mod headline;
 mod machine;
 mod markdown;
+mod noise;
 mod older;
 mod parts;
 mod plots;
@@ -34,7 +37,12 @@ const USAGE: &str = "\
 scripts/evidence [--quick] [--only PART,…]   run all parts, or these, and write the report
 scripts/evidence --render                    write the report from what is in docs/evidence/data
 scripts/evidence --check                     whether the report, and the figures of README and docs/benchmarks.md, are what is in docs/evidence/data
+scripts/evidence --fresh [--quick] [--only PART,…]   run them, and keep what they leave in target/evidence/fresh: nothing is written in docs
+scripts/evidence --against [FOLDER]          that, or what another run has left in FOLDER, beside docs/evidence/data
 ";
+
+/// Where a run is kept that is to be compared, and not to be published.
+const FRESH: &str = "target/evidence/fresh";
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
@@ -50,8 +58,8 @@ fn main() -> ExitCode {
 }
 
 fn go(words: &[String]) -> Outcome {
-    let (mut quick, mut only, mut render, mut check) = (false, Vec::new(), false, false);
-    let mut words = words.iter();
+    let (mut quick, mut only, mut render, mut check, mut fresh) = (false, Vec::new(), false, false, false);
+    let (mut against, mut words) = (None, words.iter().peekable());
     while let Some(word) = words.next() {
         match word.as_str() {
             "--quick" => quick = true,
@@ -61,6 +69,11 @@ fn go(words: &[String]) -> Outcome {
             }
             "--render" => render = true,
             "--check" => check = true,
+            "--fresh" => fresh = true,
+            "--against" => {
+                let folder = words.next_if(|word| !word.starts_with("--"));
+                against = Some(folder.map_or(FRESH, String::as_str));
+            }
             "--help" | "-h" => {
                 print!("{USAGE}");
                 return Ok(());
@@ -72,10 +85,31 @@ fn go(words: &[String]) -> Outcome {
     if check {
         return checked(&root);
     }
-    let ran = if render { Ok(()) } else { run::run(&root, quick, &only) };
+    if let Some(folder) = against {
+        return beside(&root, folder);
+    }
+    if fresh {
+        return run::run(&root, Path::new(FRESH), quick, &only);
+    }
+    let ran = if render { Ok(()) } else { run::run(&root, Path::new(data::FOLDER), quick, &only) };
     // Also of what has failed: the report says so.
     write(&root)?;
     ran
+}
+
+/// What a run has left beside what is published.
+fn beside(root: &Path, folder: &str) -> Outcome {
+    let names = fs::read_dir(root.join(folder)).map_err(|error| format!("{folder}: {error}"))?;
+    if !names.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json")) {
+        return Err(format!("{folder} holds nothing that a run has left").into());
+    }
+    let comparison =
+        against::compared(&Evidence::read(&root.join(data::FOLDER))?, &Evidence::read(&root.join(folder))?);
+    print!("{}", comparison.text());
+    match &comparison.lost()[..] {
+        [] => Ok(()),
+        lost => Err(format!("met before, and missed by more than the noise: {}", lost.join(", ")).into()),
+    }
 }
 
 fn write(root: &Path) -> Outcome {
@@ -90,7 +124,7 @@ fn write(root: &Path) -> Outcome {
 
 /// All that is written, by names from the root.
 fn rendered(root: &Path) -> Outcome<BTreeMap<String, String>> {
-    let evidence = Evidence::read(root)?;
+    let evidence = Evidence::read(&root.join(data::FOLDER))?;
     let mut files: BTreeMap<_, _> =
         report::files(&evidence).into_iter().map(|(name, text)| (format!("docs/evidence/{name}"), text)).collect();
     let readme = fs::read_to_string(root.join("README.md"))?;
@@ -165,6 +199,27 @@ mod tests {
         checked(&root).unwrap();
         fs::write(root.join("docs/evidence/old.svg"), "").unwrap();
         assert!(checked(&root).unwrap_err().to_string().ends_with(": docs/evidence/old.svg"));
+        fs::remove_dir_all(root).unwrap();
+    }
+
+    #[test]
+    fn a_run_is_compared_with_the_published_one() {
+        let root = std::env::temp_dir().join(format!("mainstem-evidence-beside-{}", std::process::id()));
+        let (published, fresh) = (root.join(data::FOLDER), root.join("fresh"));
+        fs::create_dir_all(&published).unwrap();
+        fs::create_dir_all(&fresh).unwrap();
+        let left = |value: u64| {
+            format!(
+                "{{\"status\": \"ok\", \"result\": {{\"figures\": [{{\"name\": \"decision_ns\", \"value\": {value}}}]}}}}"
+            )
+        };
+        fs::write(published.join("route.json"), left(60)).unwrap();
+        assert!(beside(&root, "fresh").unwrap_err().to_string().contains("holds nothing"));
+        fs::write(fresh.join("route.json"), left(70)).unwrap();
+        beside(&root, "fresh").unwrap();
+        fs::write(fresh.join("route.json"), left(170)).unwrap();
+        assert!(beside(&root, "fresh").unwrap_err().to_string().ends_with(": route decision_ns"));
+        assert!(beside(&root, "nowhere").is_err());
         fs::remove_dir_all(root).unwrap();
     }
 }

@@ -16,8 +16,7 @@ pub(crate) fn mend(data: &mut Value) {
     let is_scale = data["part"] == "scale";
     let Some(result) = data.get_mut("result").filter(|result| result["tables"].is_array()) else { return };
     let usual = result["facts"]["payload_bytes"].as_f64();
-    let mut ratios: [Option<(f64, String)>; 2] = [None, None];
-    let mut mended = false;
+    let mut loads = Vec::new();
     for table in result["tables"].as_array_mut().into_iter().flatten() {
         let title = table["title"].as_str().unwrap_or_default().to_owned();
         for lane in table.get_mut("lanes").and_then(Value::as_array_mut).into_iter().flatten() {
@@ -25,31 +24,28 @@ pub(crate) fn mend(data: &mut Value) {
             if bytes.is_none_or(|bytes| bytes["events"].is_u64()) {
                 continue;
             }
-            mended = true;
             judge(lane, usual);
             let label = format!("{title} {}", lane["name"].as_str().unwrap_or_default());
-            for (most, field) in ratios.iter_mut().zip(["disk", "wal"]) {
-                if let Some(value) = ratio(lane, field)
-                    && most.as_ref().is_none_or(|(highest, _)| value > *highest)
-                {
-                    *most = Some((value, label.clone()));
-                }
-            }
+            loads.push((label, lane.clone()));
         }
     }
-    if !(is_scale && mended) {
+    if !is_scale || loads.is_empty() {
         return;
     }
+    let ratios = ["disk", "wal"].map(|field| {
+        let all = loads.iter().filter_map(|(label, lane)| Some((ratio(lane, field, &loads)?, label)));
+        all.max_by(|(one, _), (other, _)| one.total_cmp(other))
+    });
     for figure in result.get_mut("figures").and_then(Value::as_array_mut).into_iter().flatten() {
-        let (most, what) = match figure["name"].as_str() {
-            Some("disk_vs_origin") => (&ratios[0], "bytes on disk"),
-            Some("wal_vs_origin") => (&ratios[1], "bytes of the write-ahead log"),
+        let (most, what, of) = match figure["name"].as_str() {
+            Some("disk_vs_origin") => (&ratios[0], "bytes on disk", "for such events, at all loads"),
+            Some("wal_vs_origin") => (&ratios[1], "bytes of the write-ahead log", "for the same events"),
             _ => continue,
         };
-        let (value, at) = most.as_ref().map_or((None, TOO_SHORT), |(value, label)| (Some(*value), label));
+        let (value, at) = most.map_or((None, TOO_SHORT), |(value, label)| (Some(value), label));
         figure["value"] = json!(value);
         figure["made_of"] = json!(format!(
-            "{what} for each event ÷ of the origin's table with its four indexes: the most of all loads beside it, at {at}; \
+            "{what} for each event ÷ of the origin's table with its four indexes, {of}: the most of all loads beside it, at {at}; \
              calculated anew from the loads of an older run"
         ));
     }
@@ -73,16 +69,38 @@ fn judge(lane: &mut Value, usual: Option<f64>) {
 }
 
 /// Ours ÷ the origin's; none where it would say nothing.
-fn ratio(lane: &Value, field: &str) -> Option<f64> {
-    let both = ["bytes_per_event", "origin_bytes_per_event"].map(|whose| &lane[whose]);
-    for of in both {
-        let fault = of["left_out"].as_str();
-        if fault == Some(TOO_SHORT) || (field == "disk" && fault.is_some()) {
-            return None;
-        }
+fn ratio(lane: &Value, field: &str, loads: &[(String, Value)]) -> Option<f64> {
+    if !tells(lane, field) {
+        return None;
     }
-    let [ours, origin] = both.map(|of| of[field].as_f64());
-    Some(ours? / origin?).filter(|value| value.is_finite())
+    let origin = match field {
+        "disk" => origin_disk(lane, loads),
+        _ => lane["origin_bytes_per_event"][field].as_f64(),
+    };
+    Some(lane["bytes_per_event"][field].as_f64()? / origin?).filter(|value| value.is_finite())
+}
+
+/// Whether both are there, and their bytes are those of their events. Whoever finds room writes it to the log all the same.
+fn tells(lane: &Value, field: &str) -> bool {
+    ["bytes_per_event", "origin_bytes_per_event"].iter().all(|whose| {
+        let fault = lane[whose]["left_out"].as_str();
+        lane[whose].is_object() && (fault.is_none() || (field != "disk" && fault != Some(TOO_SHORT)))
+    })
+}
+
+/// At all loads with such events, as the benchmark does it, and for its reason.
+fn origin_disk(lane: &Value, loads: &[(String, Value)]) -> Option<f64> {
+    let origins = loads.iter().filter(|(_, other)| other["payload"] == lane["payload"]);
+    let origins = origins
+        .map(|(_, other)| &other["origin_bytes_per_event"])
+        .filter(|of| of.is_object() && of["left_out"].is_null());
+    let (mut bytes, mut events) = (0.0, 0.0);
+    for of in origins {
+        let amount = of["events"].as_f64()?;
+        bytes += of["disk"].as_f64()? * amount;
+        events += amount;
+    }
+    Some(bytes / events)
 }
 
 #[cfg(test)]
@@ -119,7 +137,13 @@ mod tests {
             lane("10", None, [1000, 0, 0], [600.0, 300.0], [600.0, 150.0]),
             lane("20", None, [1000, 0, 0], [600.0, 100.0], [600.0, 200.0]),
         ]);
-        assert_eq!(result["figures"][0]["value"], 1.2);
+        // The origin has taken 750 and 800 bytes for each of as many events: 775.
+        assert_eq!(result["figures"][0]["value"], 900.0 / 775.0);
+        // Whoever has nothing beside it is not among them.
+        let mut alone = lane("2", None, [1000, 0, 0], [900.0, 900.0], [1.0, 1.0]);
+        alone["origin_bytes_per_event"] = Value::Null;
+        let beside = lane("10", None, [1000, 0, 0], [600.0, 300.0], [600.0, 150.0]);
+        assert_eq!(mended(&[alone, beside])["figures"][0]["value"], 1.2);
         assert!(result["figures"][0]["made_of"].as_str().unwrap().contains("at rate 10; calculated anew"), "{result}");
         assert_eq!(result["figures"][1]["value"], 9.0);
     }

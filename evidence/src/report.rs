@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::{
     aims,
-    data::{Entry, Evidence},
+    data::{Entry, Evidence, Figure},
     markdown::{number, table},
     parts::Kind,
     plots::{self, Picture, rates},
@@ -55,6 +55,8 @@ fn page(evidence: &Evidence, pictures: &[Picture]) -> String {
     out += "\n## Drills\n\n";
     out += "Real servers, with faults, judged after the fact. An anomaly is a promise that was broken.\n\n";
     out += &drills(evidence);
+    out += "\nThe aims of each. Those beside `anomalies` are limits on time, and shares, which a drill judges by itself with `--judge`:\n\n";
+    out += &aims_of_drills(evidence);
     for entry in evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill) {
         out += &shown(entry, pictures);
     }
@@ -104,22 +106,20 @@ fn chapter(entry: &Entry, pictures: &[Picture]) -> String {
 
 /// Each with its aim, and how it stands to that.
 pub(crate) fn figures(entry: &Entry) -> Vec<Vec<String>> {
-    let all = entry.data["result"]["figures"].as_array().into_iter().flatten();
-    all.map(|figure| {
-        let name = figure["name"].as_str().unwrap_or_default();
-        let (value, incomplete) = (figure["value"].as_f64(), figure["incomplete"].as_str());
-        let aim = aims::of(name).map_or_else(String::new, aims::Aim::shown);
-        // What a part has left that failed is not all of it.
-        let lacks = incomplete.is_some() || entry.failure().is_some();
-        let verdict = aims::verdict(name, value, lacks, entry.is_quick());
-        let mut made_of = figure["made_of"].as_str().unwrap_or_default().to_owned();
-        if let Some(incomplete) = incomplete {
-            made_of += &format!("; **incomplete: {incomplete}**");
-        }
-        let seen = value.map_or_else(|| "missing".to_owned(), number);
-        vec![format!("`{name}`"), seen, aim, verdict.to_owned(), made_of]
-    })
-    .collect()
+    let rows = entry.figures().into_iter().map(|figure| {
+        let mut row = judged(entry, &figure).to_vec();
+        let incomplete = figure.incomplete.map(|lacks| format!("; **incomplete: {lacks}**"));
+        row.push(figure.made_of.to_owned() + &incomplete.unwrap_or_default());
+        row
+    });
+    rows.collect()
+}
+
+/// Its name, what was seen, its aim, and how the one stands to the other.
+fn judged(entry: &Entry, figure: &Figure<'_>) -> [String; 4] {
+    let aim = aims::of(figure.name).map_or_else(String::new, aims::Aim::shown);
+    let seen = figure.value.map_or_else(|| "missing".to_owned(), number);
+    [format!("`{}`", figure.name), seen, aim, entry.verdict(figure).to_owned()]
 }
 
 /// Who they are, and what their figures are worth.
@@ -236,8 +236,7 @@ fn loads(lanes: &[Value]) -> String {
 
 fn drills(evidence: &Evidence) -> String {
     let mut rows = Vec::new();
-    let drills = evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill && entry.is_told());
-    for entry in drills {
+    for entry in told_drills(evidence) {
         let values = entry.data["result"]["values"].as_object();
         let anomalies = values.and_then(|values| values.get("anomalies")).map_or_else(String::new, Value::to_string);
         let others = values.into_iter().flatten().filter(|(name, _)| *name != "anomalies");
@@ -251,6 +250,23 @@ fn drills(evidence: &Evidence) -> String {
         rows.push(vec![name, anomalies, seen.join(", "), seed]);
     }
     table(&["drill", "anomalies", "seen", "seed"], &rows)
+}
+
+fn told_drills(evidence: &Evidence) -> impl Iterator<Item = &Entry> {
+    evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill && entry.is_told())
+}
+
+/// Each with each of its aims.
+fn aims_of_drills(evidence: &Evidence) -> String {
+    let mut rows = Vec::new();
+    for entry in told_drills(evidence) {
+        for figure in entry.figures() {
+            let mut row = vec![format!("`{}`", entry.part.name)];
+            row.extend(judged(entry, &figure));
+            rows.push(row);
+        }
+    }
+    table(&["drill", "figure", "seen", "aim", ""], &rows)
 }
 
 fn plain(value: &Value) -> String {

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    data::{FOLDER, layout},
+    data::layout,
     drill, machine,
     parts::{Kind, PARTS, Part},
 };
@@ -24,8 +24,8 @@ const TOLD: Duration = Duration::from_secs(30);
 /// Of a reason that is kept.
 const REASON: usize = 400;
 
-/// Builds what is run, and runs these parts, or all.
-pub(crate) fn run(root: &Path, quick: bool, only: &[String]) -> Outcome {
+/// Builds what is run, runs these parts, or all, and keeps what came of each in this folder.
+pub(crate) fn run(root: &Path, folder: &Path, quick: bool, only: &[String]) -> Outcome {
     if let Some(unknown) = only.iter().find(|name| Part::named(name).is_none()) {
         let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
         return Err(format!("there is no part {unknown:?}; these are: {}", names.join(", ")).into());
@@ -34,7 +34,7 @@ pub(crate) fn run(root: &Path, quick: bool, only: &[String]) -> Outcome {
         PARTS.iter().filter(|part| only.is_empty() || only.iter().any(|name| name == part.name)).collect();
     let work = root.join("target/evidence");
     fs::create_dir_all(&work)?;
-    fs::create_dir_all(root.join(FOLDER))?;
+    fs::create_dir_all(root.join(folder))?;
     for (what, kind) in [
         ("cargo bench --no-run --features migrations,testing --bench compare", Kind::Compare),
         ("cargo build --release --features testing,tower --example drill", Kind::Drill),
@@ -57,7 +57,7 @@ pub(crate) fn run(root: &Path, quick: bool, only: &[String]) -> Outcome {
             eprintln!("evidence: FAILED: {}: {}", part.name, data["reason"].as_str().unwrap_or_default());
             failed.push(part.name);
         }
-        fs::write(root.join(FOLDER).join(format!("{}.json", part.name)), layout(&data))?;
+        fs::write(root.join(folder).join(format!("{}.json", part.name)), layout(&data))?;
     }
     eprintln!(
         "evidence: {} of {} parts are through, after {:.0?}",

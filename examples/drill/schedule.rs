@@ -172,6 +172,25 @@ pub(crate) fn victim(seed: u64, of: u64) -> u64 {
     Dice::new(seed, LANE + 9).roll(of)
 }
 
+/// How the replicas of the drill `shield` are lost and come back, one behind the other.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Outage {
+    /// By their numbers.
+    pub(crate) lost: Vec<usize>,
+    pub(crate) back: Vec<usize>,
+    /// Between two that are lost, and between two that come back.
+    pub(crate) pauses: [Duration; 2],
+}
+
+pub(crate) fn outage(seed: u64, replicas: usize) -> Outage {
+    let mut dice = Dice::new(seed, LANE + 11);
+    let all: Vec<usize> = (0..replicas).collect();
+    let (lost, back) = (shuffled(&all, &mut dice), shuffled(&all, &mut dice));
+    // So short that one alone has no part of its own in the figures; none at all is what most outages are like.
+    let pauses = [(); 2].map(|()| if dice.one_in(2) { Duration::ZERO } else { Duration::from_millis(dice.roll(300)) });
+    Outage { lost, back, pauses }
+}
+
 /// For each of two replicas, how far it is behind in the drill `http`: a fifth of a second at least, and not the same on both.
 #[cfg(any(feature = "tower", test))]
 pub(crate) fn delays(seed: u64) -> [Duration; 2] {

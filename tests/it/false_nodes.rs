@@ -93,6 +93,9 @@ async fn who_says_that_it_is_the_primary_of_an_older_timeline_gets_no_write() {
     // It is over when the lie is.
     liar.tells(&[(TIMELINE_OF_A_REPLICA, FIFTH)], None);
     until(async || router.client().await.is_ok_and(|client| client.node() == before_primary.name())).await;
+    // And not only because nobody has heard from it yet: it is a replica again.
+    until(async || router.client_at(Consistency::Eventual).await.is_ok_and(|client| client.role() == Role::Replica))
+        .await;
 }
 
 /// Who has a newer timeline than the primary may have been written to, so it is believed, and writes are stopped. None is lost, and an

@@ -196,7 +196,8 @@ impl<'a> Lane<'a> {
 
     /// Beside the origin's table, if that is there. The label says of what it is a point.
     pub(crate) fn point(&self, of: &str) -> Option<Point> {
-        Some(Point { label: format!("{of} {}", self.label), ours: self.growth()?, origin: self.origin()? })
+        let (label, payload) = (format!("{of} {}", self.label), self.shape.payload);
+        Some(Point { label, payload, ours: self.growth()?, origin: self.origin()? })
     }
 
     /// Of the whole log and the origin's whole table.

@@ -121,10 +121,11 @@ fn figures_of_space(report: &mut Report, lane: &Lane<'_>) {
 /// `disk_vs_origin` and `wal_vs_origin`.
 pub(crate) fn report_worst(report: &mut Report, points: &[Point]) {
     let [disk, wal] = worst(points);
-    let same = "for each event ÷ of the origin's table with its four indexes, for the same events";
-    for (name, what, figure) in
-        [("disk_vs_origin", "bytes on disk", disk), ("wal_vs_origin", "bytes of the write-ahead log", wal)]
+    let [alike, same] = ["for such events, at all loads", "for the same events"];
+    for (name, what, of, figure) in
+        [("disk_vs_origin", "bytes on disk", alike, disk), ("wal_vs_origin", "bytes of the write-ahead log", same, wal)]
     {
+        let same = format!("for each event ÷ of the origin's table with its four indexes, {of}");
         report.incomplete_figure(name, figure.value, format!("{what} {same}: {}", figure.of), figure.incomplete);
     }
 }

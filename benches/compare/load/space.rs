@@ -97,6 +97,8 @@ impl PerEvent {
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
     pub(crate) label: String,
+    /// Of its events: those of the library, if they have no size of their own.
+    pub(crate) payload: Option<u64>,
     pub(crate) ours: PerEvent,
     pub(crate) origin: PerEvent,
 }
@@ -112,15 +114,27 @@ pub(crate) struct Worst {
 }
 
 impl Point {
-    fn disk(&self) -> Result<f64, &'static str> {
+    /// Beside the origin's table at all loads with such events. It gets them one by one whatever the load was, so what it takes for each is
+    /// the same everywhere; but its indexes take room in steps, and have what the lists of those before have left. Which of the loads
+    /// comes out as the worst would be chosen by that.
+    fn disk(&self, all: &[Self]) -> Result<f64, &'static str> {
         match self.ours.fault().or_else(|| self.origin.fault()) {
             Some(fault) => Err(fault),
-            None => Ok(self.ours.disk() / self.origin.disk()),
+            None => Ok(self.ours.disk() / self.origin_disk(all)),
         }
     }
 
-    /// Whoever finds room writes it to the log all the same.
-    fn wal(&self) -> Result<f64, &'static str> {
+    fn origin_disk(&self, all: &[Self]) -> f64 {
+        let alike = all.iter().filter(|other| other.payload == self.payload && other.origin.fault().is_none());
+        let (bytes, events) = alike.fold((0.0, 0.0), |(bytes, events), Self { origin, .. }| {
+            (bytes + origin.disk() * origin.events as f64, events + origin.events as f64)
+        });
+        bytes / events
+    }
+
+    /// Whoever finds room writes it to the log all the same. Images of pages are as many for both, in the rounds of a load, and not in those
+    /// of another.
+    fn wal(&self, _: &[Self]) -> Result<f64, &'static str> {
         let too_short = self.ours.events < ENOUGH || self.origin.events < ENOUGH;
         if too_short { Err(TOO_SHORT) } else { Ok(self.ours.wal / self.origin.wal) }
     }
@@ -131,7 +145,7 @@ pub(crate) fn worst(points: &[Point]) -> [Worst; 2] {
     [Point::disk, Point::wal].map(|ratio| {
         let (mut most, mut counted, mut without, mut short) = (None::<(f64, &str)>, 0_u64, Vec::new(), Vec::new());
         for point in points {
-            match ratio(point) {
+            match ratio(point, points) {
                 Ok(value) if value.is_finite() => {
                     counted += 1;
                     if most.is_none_or(|(highest, _)| value > highest) {

@@ -226,7 +226,7 @@ mod space {
 
     fn point(label: &str, ours: Growth, origin: Growth) -> Point {
         let (ours, origin) = (ours.per_event().unwrap(), origin.per_event().unwrap());
-        Point { label: label.to_owned(), ours, origin }
+        Point { label: label.to_owned(), payload: None, ours, origin }
     }
 
     #[test]
@@ -282,6 +282,32 @@ mod space {
         assert_eq!(disk.incomplete, None);
         // Whoever finds room writes it to the log all the same.
         assert_eq!((wal.value.to_bits(), wal.of.as_str()), (5.0_f64.to_bits(), "the most of 4 loads, at payload 200"));
+    }
+
+    #[test]
+    fn where_the_origin_happens_to_have_room_is_not_the_worst_load() {
+        // Of 300 bytes in the end, with room in its indexes for those of the second load.
+        let (first, second) = (|| growth(5000, [110, 290, 100]), || growth(5000, [110, 90, 100]));
+        let points = [
+            point("rate 10", growth(5000, [110, 220, 100]), first()),
+            point("rate 25", growth(5000, [110, 190, 100]), second()),
+        ];
+        let [disk, _] = worst(&points);
+        assert_eq!((disk.value.to_bits(), disk.of.as_str()), (1.1_f64.to_bits(), "the most of 2 loads, at rate 10"));
+        // Other events are another matter, and so is what went into old pages.
+        let larger = Point {
+            payload: Some(2000),
+            ..point("payload 2000", growth(5000, [600, 200, 1]), growth(5000, [500, 100, 1]))
+        };
+        let old = point("rate 50", growth(5000, [110, 190, 100]), growth(5000, [1, 1, 100]));
+        let [disk, _] = worst(&[&points[..], &[larger, old]].concat());
+        assert!((disk.value - 800.0 / 600.0).abs() < 1e-9 && disk.of.contains("at payload 2000"), "{disk:?}");
+        // One that took the more of it is more of the mean.
+        let [disk, _] = worst(&[
+            point("a", growth(1000, [110, 290, 1]), growth(1000, [110, 290, 1])),
+            point("b", growth(3000, [110, 90, 1]), second()),
+        ]);
+        assert!((disk.value - 400.0 / (1_400_000.0 / 6000.0)).abs() < 1e-9, "{disk:?}");
     }
 
     #[test]

@@ -163,3 +163,30 @@ fn a_soak_and_seeds_are_told_where_they_are() {
     let row = "| `drill-soak`: all drills by turns, two at a time (**short run**) | 0 | runs=9 | 3 |";
     assert!(page.contains(row), "{page}");
 }
+
+#[test]
+fn every_drill_stands_to_its_aims_by_what_it_has_left() {
+    let drill = |values: Value| json!({"status": "ok", "quick": false, "result": {"values": values}});
+    let late = drill(json!({"anomalies": 0, "longest_ms": 320.9, "heal_max_ms": 1200.0}));
+    let failed = json!({"status": "failed", "reason": "this run shows nothing", "quick": false});
+    let page = page_of(&[
+        ("drill-append", drill(json!({"anomalies": 0}))),
+        ("drill-decide", drill(json!({"anomalies": 2}))),
+        ("drill-consume", failed),
+        ("drill-silence", late),
+        ("drill-failover", drill(json!({"anomalies": 0}))),
+    ]);
+    for row in [
+        "| `drill-append` | `anomalies` | 0 | ≤ 0 | met |",
+        "| `drill-decide` | `anomalies` | 2.00 | ≤ 0 | **missed** |",
+        "| `drill-consume` | `anomalies` | missing | ≤ 0 | **missing** |",
+        "| `drill-silence` | `longest_ms` | 321 | ≤ 1100 | met |",
+        "| `drill-silence` | `heal_max_ms` | 1 200 | ≤ 1000 | **missed** |",
+        "| `drill-failover` | `detection_median_ms` | missing | ≤ 1000 | **missing** |",
+        // It was not run.
+        "| `drill-http` | `anomalies` | missing | ≤ 0 | **missing** |",
+    ] {
+        assert!(page.contains(row), "{row}\n{page}");
+    }
+    assert!(!page.contains("| `drill-soak` |"), "nobody misses it");
+}

@@ -8,7 +8,8 @@
 //! that loses acknowledged events. Afterwards everything is held against the log: nothing skipped, nothing out of order,
 //! duplicates only where they are allowed.
 //!
-//! The last line of standard output is `drill consume: skipped=0 out_of_order=0 duplicates=0 events=N`.
+//! The last line of standard output is `drill consume: skipped=0 out_of_order=0 duplicates=0 events=N lost=N`. A run in which no
+//! follower had seen what was lost, or no consumer was killed, shows nothing.
 //!
 //! | file | what it holds |
 //! |---|---|

@@ -53,6 +53,7 @@ pub(crate) struct Verdict {
     stuck: u64,
     /// Events that were handled more than once where that is allowed.
     again: u64,
+    /// Events that followers had seen, and that the log has lost.
     lost: usize,
     restarts: u64,
     told: Vec<String>,
@@ -153,13 +154,22 @@ impl Verdict {
             println!("broken {others} times: what was seen is in the log, and only that");
         }
         let held = skipped + out_of_order + duplicates + others + stuck == 0;
-        if held && killed == 0 {
-            return Err(format!("{SHOWS_NOTHING}: no consumer was killed").into());
+        if held && let Some(why) = self.shows_nothing(killed) {
+            return Err(format!("{SHOWS_NOTHING}: {why}").into());
         }
         println!(
-            "drill consume: skipped={skipped} out_of_order={out_of_order} duplicates={duplicates} events={events}"
+            "drill consume: skipped={skipped} out_of_order={out_of_order} duplicates={duplicates} events={events} lost={lost}"
         );
         Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// Why a run in which every rule held has not tried all of them. What nobody had seen before it was lost, nobody can have been told of.
+    fn shows_nothing(&self, killed: u64) -> Option<&'static str> {
+        match (killed, self.lost) {
+            (0, _) => Some("no consumer was killed"),
+            (_, 0) => Some("the failover that loses events has lost none that a follower had seen"),
+            _ => None,
+        }
     }
 }
 
@@ -179,4 +189,25 @@ fn out_of_order(marks: &[(String, Mark)]) -> Vec<(Mark, u64)> {
         }
     }
     wrong
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_a_kill_or_a_loss_shows_nothing() {
+        let lossy = Verdict { lost: 3, ..Verdict::default() };
+        assert_eq!(lossy.conclude(9, 1).unwrap(), ExitCode::SUCCESS);
+        for (verdict, killed) in [(&lossy, 0), (&Verdict::default(), 1)] {
+            let why = verdict.conclude(9, killed).unwrap_err().to_string();
+            assert!(why.starts_with(SHOWS_NOTHING), "{why}");
+        }
+    }
+
+    #[test]
+    fn what_is_broken_is_broken_whatever_was_lost() {
+        let skipped = Verdict { skipped: 1, ..Verdict::default() };
+        assert_eq!(skipped.conclude(9, 0).unwrap(), ExitCode::FAILURE);
+    }
 }

@@ -120,7 +120,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         };
         clients.push(tokio::spawn(async move { client.run(way, goal, number).await }));
     }
-    let trouble = tokio::spawn(trouble(options.seed, Arc::clone(&cluster), router.clone(), Arc::clone(&ends)));
+    let trouble = tokio::spawn(trouble(options.seed, Arc::clone(&cluster), Arc::clone(&ends)));
     let mut stale = Vec::new();
     for client in clients {
         stale.extend(client.await?.map_err(|error| error.report())?);
@@ -286,7 +286,7 @@ impl Client {
 }
 
 /// Replicas stand still, lag, and lose their connections, one at a time.
-async fn trouble(seed: u64, cluster: Arc<LocalCluster>, router: Router, ends: Arc<AtomicBool>) -> Outcome<u64> {
+async fn trouble(seed: u64, cluster: Arc<LocalCluster>, ends: Arc<AtomicBool>) -> Outcome<u64> {
     let mut troubles = 0;
     for (lag, replica) in schedule::lags(seed, 2) {
         if ends.load(Ordering::Relaxed) {
@@ -307,12 +307,9 @@ async fn trouble(seed: u64, cluster: Arc<LocalCluster>, router: Router, ends: Ar
             Lag::LosesItsSessions => {
                 let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
-                // Whichever replica this is: its sessions end.
-                if let Ok(client) = router.client_at(Consistency::Eventual).await
-                    && client.role() == Role::Replica
-                {
-                    let _ = client.query(kill, &[]).await;
-                }
+                // By a session of its own: the router's may be of the other replica.
+                let session = database::connect(&replica.url()).await?;
+                session.query(kill, &[]).await?;
             }
         }
         troubles += 1;

@@ -20,7 +20,7 @@ drill causal|http|failover|silence|shield|balance [--rounds N] [--seed N] [--jud
 
   --rounds N      how often, 1 to 100000
   --reads N       of causal: the same in reads, rounded up to a thousand
-  --seed N        what breaks when, and of whom: losses, silences, lags, victims                (default: by the clock)
+  --seed N        what breaks when, and of whom: losses, silences, lags, outages, victims       (default: by the clock)
   --judge         limits on time count, too: for a machine that does nothing else
   --asynchronous  for failover: commits wait for no standby; what is lost has to be told, exactly that
   --timeline FILE for failover: who served eventual reads, how old what they saw, errors, by tenths of a second, as JSON lines

@@ -79,19 +79,29 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let before = counts.reset();
     before.tell("with replicas");
 
+    let plan = schedule::outage(options.seed, replicas.len());
+    eprintln!("{plan:?}");
     let start = Instant::now();
-    let first = usize::try_from(schedule::victim(options.seed, replicas.len() as u64))?;
-    for proxy in replicas[first..].iter().chain(&replicas[..first]) {
-        proxy.refuse()?;
-        proxy.cut()?;
+    for (number, replica) in plan.lost.iter().enumerate() {
+        if number > 0 {
+            sleep(plan.pauses[0]).await;
+        }
+        replicas[*replica].refuse()?;
+        replicas[*replica].cut()?;
     }
     sleep(time).await;
     let outage = start.elapsed();
     let during = counts.reset();
     during.tell("without replicas");
 
+    for (number, replica) in plan.back.iter().enumerate() {
+        if number > 0 {
+            sleep(plan.pauses[1]).await;
+        }
+        replicas[*replica].restore()?;
+    }
+    // How long it takes is told from the last one on: the pause before it is no wait of the router's.
     let start = Instant::now();
-    replicas.iter().try_for_each(FaultProxy::restore)?;
     let back = loop {
         sleep(Duration::from_millis(20)).await;
         let snapshot = router.status();

@@ -33,6 +33,7 @@ fn every_schedule_follows_from_its_seed() {
     follows_from_the_seed(|seed| lags(seed, 2).take(9).collect::<Vec<_>>());
     follows_from_the_seed(|seed| victim(seed, 2));
     follows_from_the_seed(delays);
+    follows_from_the_seed(|seed| outage(seed, 2));
 }
 
 #[test]
@@ -127,4 +128,19 @@ fn replicas_are_a_fifth_of_a_second_behind_or_a_little_more() {
     let all: Vec<Duration> = seeds().flat_map(delays).collect();
     assert!(all.iter().all(|delay| (200..=260).contains(&delay.as_millis())));
     assert!(seeds().any(|seed| delays(seed)[0] != delays(seed)[1]));
+}
+
+#[test]
+fn an_outage_takes_all_replicas_and_gives_all_back_in_any_order() {
+    for seed in seeds() {
+        let Outage { mut lost, mut back, pauses } = outage(seed, 3);
+        lost.sort_unstable();
+        back.sort_unstable();
+        assert_eq!((lost, back), (vec![0, 1, 2], vec![0, 1, 2]), "seed {seed}");
+        assert!(pauses.iter().all(|pause| *pause < Duration::from_millis(300)), "seed {seed}: {pauses:?}");
+    }
+    let differ = |of: &dyn Fn(Outage) -> String| seeds().map(|seed| of(outage(seed, 2))).collect::<BTreeSet<_>>().len();
+    assert_eq!(differ(&|outage| format!("{:?} {:?}", outage.lost, outage.back)), 4);
+    let has_pauses = |outage: Outage| format!("{:?}", outage.pauses.map(|pause| pause.is_zero()));
+    assert_eq!(differ(&has_pauses), 4, "some are without a pause, some with one");
 }

@@ -87,7 +87,7 @@ pub(crate) async fn run(args: &SoakArgs) -> Outcome<ExitCode> {
             },
         }
     }
-    println!("{}", tally.summary(minutes, seed));
+    println!("{}", tally.summary(minutes, seed, at_once));
     Ok(match tally.conclusion() {
         Conclusion::Held => ExitCode::SUCCESS,
         Conclusion::NotShown => ExitCode::from(UNDECIDED),

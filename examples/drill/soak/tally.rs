@@ -133,12 +133,13 @@ impl Tally {
         format!("{minutes:>4} min: ended: {each}; {broken} broken, {nothing} undecided; {under_way} under way")
     }
 
-    /// The last line, for programs; with the words that do the first broken round again, if one is.
-    pub(crate) fn summary(&self, minutes: u64, seed: u64) -> String {
+    /// The last line, for programs; with the words that do the first broken round again, if one is: with as many runs at once, since
+    /// what is beside a run decides what it meets.
+    pub(crate) fn summary(&self, minutes: u64, seed: u64, at_once: usize) -> String {
         let (all, rounds) = (self.all(), self.of_rounds.len());
         let not_shown = if self.not_shown().is_empty() { "none".to_owned() } else { self.not_shown().join(",") };
         let again = match (self.broken_rounds.first(), self.broken_behind.first()) {
-            (Some(round), _) => format!(" again=\"drill soak --seed {seed} --round {round}\""),
+            (Some(round), _) => format!(" again=\"drill soak --seed {seed} --round {round} --at-once {at_once}\""),
             (None, Some(words)) => format!(" again=\"drill {words}\""),
             (None, None) => String::new(),
         };
@@ -209,16 +210,16 @@ mod tests {
         let quiet = tally(&[("append", &[Held, Held]), ("shield", &[Nothing, Nothing])]);
         assert_eq!(quiet.have_shown_nothing(), ["shield"]);
         let line = "drill soak: anomalies=0 rounds=2 runs=4 undecided=2 not_shown=shield(2/2) minutes=3 seed=71";
-        assert_eq!(quiet.summary(3, 71), line);
+        assert_eq!(quiet.summary(3, 71, 2), line);
         let mut broken = tally(&[("append", &[Held, Broken, Broken])]);
         let line = "drill soak: anomalies=2 rounds=3 runs=3 undecided=0 not_shown=none minutes=3 seed=71 \
-                    again=\"drill soak --seed 71 --round 1\"";
-        assert_eq!(broken.summary(3, 71), line);
+                    again=\"drill soak --seed 71 --round 1 --at-once 4\"";
+        assert_eq!(broken.summary(3, 71, 4), line);
         assert_eq!(broken.have_shown_nothing(), [""; 0]);
         assert_eq!(broken.result(1, 1).unwrap(), "round 1: 0 runs held, 0 undecided, 1 broken");
         assert_eq!(broken.result(1, 2), None, "one is under way");
         broken = Tally::default();
         broken.count(&Run { round: None, words: vec!["balance".to_owned()] }, Broken);
-        assert!(broken.summary(3, 71).ends_with(" again=\"drill balance\""));
+        assert!(broken.summary(3, 71, 4).ends_with(" again=\"drill balance\""));
     }
 }

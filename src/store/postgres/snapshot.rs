@@ -85,9 +85,9 @@ impl SnapshotStore for PostgresEventStore {
 /// What the statement says: the mark is there, the snapshot is saved, and the log's head.
 #[derive(Debug)]
 pub(super) struct Judged {
-    held: bool,
-    saved: bool,
-    head: u64,
+    pub(super) held: bool,
+    pub(super) saved: bool,
+    pub(super) head: u64,
 }
 
 impl Judged {

@@ -5,7 +5,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
@@ -48,18 +48,25 @@ impl Fault {
 #[derive(Clone, Default)]
 struct Lies {
     /// In questions, what is put in the place of what.
-    questions: Vec<(String, String)>,
+    questions: Vec<Question>,
     /// The parameter `in_hot_standby`.
     in_hot_standby: Option<&'static str>,
     /// What is spoilt: the first message of a kind, in each connection.
     fault: Option<(u8, Fault)>,
 }
 
+/// What is put in the place of what, and how often it was: a text that no question has any more would be no lie at all.
+#[derive(Clone)]
+struct Question {
+    old: String,
+    new: String,
+    told: Arc<AtomicU64>,
+}
+
 pub(super) struct Liar {
     address: SocketAddr,
-    lies: Arc<Mutex<Lies>>,
-    /// Of another number than when they began, connections end.
-    era: watch::Sender<u64>,
+    /// With others than when they began, connections end.
+    lies: watch::Sender<Lies>,
     sent: Arc<AtomicU64>,
     /// Messages that have been spoilt.
     spoilt: Arc<AtomicU64>,
@@ -73,25 +80,23 @@ impl Liar {
     pub(super) async fn before(port: u16) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let (lies, era) = (Arc::<Mutex<Lies>>::default(), watch::Sender::new(0));
+        let lies = watch::Sender::new(Lies::default());
         let (sent, spoilt) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let (told, mut eras) = (Arc::clone(&lies), era.subscribe());
-        let counted = [Arc::clone(&sent), Arc::clone(&spoilt)];
+        let (told, counted) = (lies.subscribe(), [Arc::clone(&sent), Arc::clone(&spoilt)]);
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let lies = told.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                let (mut ends, counted) = (eras.clone(), counted.clone());
-                ends.mark_unchanged();
+                let (mut told, counted) = (told.clone(), counted.clone());
+                // Both at once: what is told from now on is another lie, however soon it comes.
+                let lies = told.borrow_and_update().clone();
                 tokio::spawn(async move {
                     tokio::select! {
                         _ = serve(client, port, &lies, &counted) => {}
-                        _ = ends.changed() => {}
+                        _ = told.changed() => {}
                     }
                 });
-                eras.mark_unchanged();
             }
         });
-        Self { address, lies, era, sent, spoilt }
+        Self { address, lies, sent, spoilt }
     }
 
     /// `url`, of the server itself, through here.
@@ -107,7 +112,12 @@ impl Liar {
 
     /// From now on, these lies; whoever is connected has to connect anew.
     pub(super) fn tells(&self, questions: &[(&str, &str)], in_hot_standby: Option<&'static str>) {
-        let questions = questions.iter().map(|(old, new)| ((*old).to_owned(), (*new).to_owned())).collect();
+        let question = |(old, new): &(&str, &str)| Question {
+            old: (*old).to_owned(),
+            new: (*new).to_owned(),
+            told: Arc::default(),
+        };
+        let questions = questions.iter().map(question).collect();
         self.replace(Lies { questions, in_hot_standby, fault: None });
     }
 
@@ -120,9 +130,10 @@ impl Liar {
         self.replace(Lies::default());
     }
 
+    /// The former ones must have been told.
     fn replace(&self, lies: Lies) {
-        *self.lies.lock().unwrap_or_else(PoisonError::into_inner) = lies;
-        self.era.send_modify(|era| *era += 1);
+        let former = self.lies.send_replace(lies);
+        assert_eq!(former.untold(), [""; 0], "no question has had this in it");
     }
 
     /// Messages that have been spoilt.
@@ -133,6 +144,22 @@ impl Liar {
     /// Bytes that have been sent to clients.
     pub(super) fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
+    }
+}
+
+impl Lies {
+    fn untold(&self) -> Vec<&str> {
+        let untold = |question: &&Question| question.told.load(Ordering::Relaxed) == 0;
+        self.questions.iter().filter(untold).map(|question| &*question.old).collect()
+    }
+}
+
+impl Drop for Liar {
+    /// The last ones, too.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.replace(Lies::default());
+        }
     }
 }
 
@@ -183,23 +210,27 @@ async fn questions(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, lies: &Lie
         let Message { kind, mut body } = next(from).await?;
         if matches!(kind, b'P' | b'Q') {
             // What is no text in it comes behind the last zero, and is as it was.
-            for (old, new) in &lies.questions {
-                body = replaced(&body, old.as_bytes(), new.as_bytes());
+            for Question { old, new, told } in &lies.questions {
+                let (changed, times) = replaced(&body, old.as_bytes(), new.as_bytes());
+                told.fetch_add(times, Ordering::Relaxed);
+                body = changed;
             }
         }
         to.write_all(&encoded(kind, &body)).await?;
     }
 }
 
-fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
-    let (mut result, mut rest) = (Vec::new(), text);
+/// And how often.
+fn replaced(text: &[u8], old: &[u8], new: &[u8]) -> (Vec<u8>, u64) {
+    let (mut result, mut rest, mut times) = (Vec::new(), text, 0);
     while let Some(at) = rest.windows(old.len()).position(|window| window == old) {
         result.extend_from_slice(&rest[..at]);
         result.extend_from_slice(new);
         rest = &rest[at + old.len()..];
+        times += 1;
     }
     result.extend_from_slice(rest);
-    result
+    (result, times)
 }
 
 async fn answers(

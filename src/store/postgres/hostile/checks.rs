@@ -10,7 +10,7 @@ use crate::{
     event::time::floor_micros,
     store::postgres::{
         answer::{Answer, Sent, Verdict},
-        consumer::{claimed, partition, pulse, skipped},
+        consumer::{Pulse, claimed, partition, pulse, skipped},
         judge::Judgement,
         snapshot::{Judged, Loaded},
         wire::{self, JsonText, Line, Micros},
@@ -81,91 +81,134 @@ pub fn __column(bytes: &[u8]) {
 }
 
 /// A row: its first byte says of which statement, and the rest are its columns. In front of those of the append procedure is a byte
-/// that says what was sent.
+/// that says what was sent. Whether it can be read.
 ///
 /// # Panics
 ///
 /// When something is read that the columns do not say.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
-pub fn __row(bytes: &[u8]) {
-    let Some((kind, columns)) = bytes.split_first() else { return };
+pub fn __row(bytes: &[u8]) -> bool {
+    let Some((kind, columns)) = bytes.split_first() else { return false };
     let row = |types| Raw::of_message(types, columns);
     match kind {
         b'l' => line(&row(&LINE)),
-        b'a' => {
-            if let Some((sent, columns)) = columns.split_first() {
-                answer(*sent, &Raw::of_message(&ANSWER, columns));
-            }
-        }
-        b'j' => {
-            let row = row(&JUDGEMENT);
-            if let Ok(judgement) = Judgement::read(&row) {
-                assert_eq!(Some(judgement.head), plain_mark(&row, 0));
-                assert_eq!(judgement.broken.is_some(), row.0[2].1.is_some());
-                assert_eq!(judgement.broken.is_some(), row.0[3].1.is_some());
-            }
-        }
+        b'a' => columns.split_first().is_some_and(|(sent, columns)| answer(*sent, &Raw::of_message(&ANSWER, columns))),
+        b'j' => judgement(&row(&JUDGEMENT)),
         b'm' => {
             let row = row(&MARK);
-            if let Ok(mark) = wire::mark(&row, 0) {
-                assert_eq!(mark, plain_mark(&row, 0));
+            let mark = wire::mark(&row, 0);
+            if let Ok(mark) = &mark {
+                assert_eq!(*mark, plain_mark(&row, 0));
                 assert!(mark.is_some() || row.0.iter().all(|(_, value)| value.is_none()));
             }
+            mark.is_ok()
         }
         b'p' => {
             let row = row(&PARTITION);
-            if let Ok(partition) = partition(&row) {
+            let partition = partition(&row);
+            if let Ok(partition) = &partition {
                 checkpoint(partition.checkpoint, &row);
                 assert_eq!(partition.waits_since.is_some(), row.0[9].1.is_some());
             }
+            partition.is_ok()
         }
         b's' => {
             let row = row(&SKIPPED);
-            if let Ok(skipped) = skipped(&row) {
+            let skipped = skipped(&row);
+            if let Ok(skipped) = &skipped {
                 assert_eq!(Some(skipped.mark), plain_mark(&row, 0));
             }
+            skipped.is_ok()
         }
         b'c' => {
             let row = row(&CLAIMED);
-            if let Ok(claimed) = claimed(&row) {
+            let claimed = claimed(&row);
+            if let Ok(claimed) = &claimed {
                 checkpoint(claimed.checkpoint, &row);
             }
+            claimed.is_ok()
         }
-        b'h' => drop(pulse(&row(&PULSE))),
-        b'v' => drop(Judged::read(&row(&SAVED))),
+        b'h' => heard(&row(&PULSE)),
+        b'v' => saved(&row(&SAVED)),
         b'o' => {
             let row = row(&LOADED);
-            if let Ok(loaded) = Loaded::read(&row) {
+            let loaded = Loaded::read(&row);
+            if let Ok(loaded) = &loaded {
                 assert_eq!(Some(loaded.mark()), plain_mark(&row, 0));
             }
+            loaded.is_ok()
         }
-        _ => {}
+        _ => false,
     }
 }
 
+fn judgement(row: &Raw) -> bool {
+    let Ok(judgement) = Judgement::read(row) else { return false };
+    assert_eq!(Some(judgement.head), plain_mark(row, 0));
+    assert_eq!(judgement.broken.is_some(), row.0[2].1.is_some());
+    assert_eq!(judgement.broken.is_some(), row.0[3].1.is_some());
+    true
+}
+
+/// What a member hears is what the columns say, and an error is of columns that say nothing: of a type, there, and no less than 0.
+fn heard(row: &Raw) -> bool {
+    let plain = || {
+        let amount = |column| plain_number(row, column).filter(|number| *number >= 0);
+        let (is_member, is_paused) = (plain_bool(row, 0)?, plain_bool(row, 1)?);
+        let partitions = i128::from(i32::from_be_bytes(plain(row, 2)?));
+        let (living, owned, free, checkpoint) = (amount(3)?, amount(4)?, amount(5)?, amount(6)?);
+        // Each may have as many as there are for each of them, the next whole number.
+        let members = i128::from(living.max(1));
+        let share =
+            (partitions - partitions.rem_euclid(members)) / members + i128::from(partitions.rem_euclid(members) > 0);
+        let is_unfair = i128::from(owned) > share || i128::from(owned) < share && free > 0;
+        Some((
+            is_member,
+            Pulse { is_paused, owned: owned.try_into().ok()?, is_unfair, checkpoint: checkpoint.cast_unsigned() },
+        ))
+    };
+    let (read, said) = (pulse(row).ok(), plain());
+    // Who is no member any more hears nothing else.
+    assert_eq!(read, said.map(|(is_member, pulse)| is_member.then_some(pulse)));
+    read.is_some()
+}
+
+/// The same of what came of a save. Without a head the log is empty.
+fn saved(row: &Raw) -> bool {
+    let plain = || {
+        let head = if row.0[2].1.is_none() { 0 } else { plain_number(row, 2).filter(|head| *head >= 0)? };
+        Some((plain_bool(row, 0)?, plain_bool(row, 1)?, head.cast_unsigned()))
+    };
+    let read = Judged::read(row).ok().map(|Judged { held, saved, head }| (held, saved, head));
+    assert_eq!(read, plain());
+    read.is_some()
+}
+
 /// An event is written and read as the same, and a head has nothing of an event.
-fn line(row: &Raw) {
-    match wire::line(row) {
-        Ok(Line::Event(event)) => match wire::line(&row_of(&event)) {
-            Ok(Line::Event(again)) => assert_eq!(again, event),
+fn line(row: &Raw) -> bool {
+    let line = wire::line(row);
+    match &line {
+        Ok(Line::Event(event)) => match wire::line(&row_of(event)) {
+            Ok(Line::Event(again)) => assert_eq!(again, *event),
             other => panic!("{event:?} was written, and {other:?} read"),
         },
         Ok(Line::Head(mark)) => {
-            assert_eq!(Some(mark), plain_mark(row, 0));
+            assert_eq!(Some(*mark), plain_mark(row, 0));
             assert!(row.0[2..=10].iter().all(|(_, value)| value.is_none()));
         }
         Err(_) => {}
     }
+    line.is_ok()
 }
 
 /// Each append has one outcome, what is written has the positions behind the head, and nothing comes of nothing.
-fn answer(byte: u8, row: &Raw) {
+fn answer(byte: u8, row: &Raw) -> bool {
     let flag = |bit: u8| byte & 1 << bit != 0;
     let amounts = 1..=u64::from(byte & 7);
     let sent = amounts.map(|events| Sent { events, has_condition: flag(3), goes_to_stream: flag(4) });
     let sent: Vec<Sent> = sent.collect();
-    let Ok(answer) = Answer::read(row) else { return };
-    let Some(answers) = answer.read_for(&sent, flag(5)) else { return };
+    let Ok(answer) = Answer::read(row) else { return false };
+    let Some(answers) = answer.read_for(&sent, flag(5)) else { return false };
     assert_eq!(answers.verdicts.len(), sent.len());
     let head = row.0[1].1.as_deref().and_then(|head| head.try_into().ok()).map(u64::from_be_bytes);
     let mut next = head.expect("there is a head") + 1;
@@ -186,6 +229,7 @@ fn answer(byte: u8, row: &Raw) {
     assert!(next - 1 <= i64::MAX.cast_unsigned());
     assert!(answers.known.is_empty() || flag(5));
     assert!(row.0[0].1.is_some() || !flag(5));
+    true
 }
 
 /// The beginning is 0, without an id, and nothing else is.
@@ -198,9 +242,22 @@ fn checkpoint(checkpoint: Option<Mark>, row: &Raw) {
 
 /// The mark of two columns, another way.
 fn plain_mark(row: &Raw, first: usize) -> Option<Mark> {
-    let at = u64::from_be_bytes(row.0[first].1.as_deref()?.try_into().ok()?);
+    let at = u64::from_be_bytes(plain(row, first)?);
     let id = Uuid::from_slice(row.0[first + 1].1.as_deref()?).ok()?;
     Some(Mark::new(at, id.into()))
+}
+
+/// A column of so many bytes.
+fn plain<const N: usize>(row: &Raw, column: usize) -> Option<[u8; N]> {
+    row.0[column].1.as_deref()?.try_into().ok()
+}
+
+fn plain_number(row: &Raw, column: usize) -> Option<i64> {
+    plain(row, column).map(i64::from_be_bytes)
+}
+
+fn plain_bool(row: &Raw, column: usize) -> Option<bool> {
+    plain(row, column).map(|[byte]| byte != 0)
 }
 
 /// The row of an event.

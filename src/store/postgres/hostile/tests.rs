@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     Raw,
-    checks::{__column, __row, ANSWER, CLAIMED, JUDGEMENT, LOADED, MARK, PARTITION, PULSE, SKIPPED, of, row_of},
+    checks::{__column, __row, ANSWER, CLAIMED, JUDGEMENT, LOADED, MARK, PARTITION, PULSE, SAVED, SKIPPED, of, row_of},
 };
 use crate::{
     Event, Mark, NewEvent, Payload,
@@ -305,7 +305,42 @@ fn a_snapshot_that_is_held_has_a_state_and_a_mark() {
     assert!(Loaded::read(&all().with(2, &false).without([3])).is_ok(), "the log does not hold its mark");
 }
 
+/// As a server would send it.
+fn message(kind: u8, row: &Raw) -> Vec<u8> {
+    let columns = row.0.iter().flat_map(|(_, value)| match value {
+        Some(value) => [&i32::try_from(value.len()).unwrap().to_be_bytes()[..], value].concat(),
+        None => (-1_i32).to_be_bytes().to_vec(),
+    });
+    [kind].into_iter().chain(columns).collect()
+}
+
+/// Where sums and quotients go wrong, and what is usual.
+fn number() -> impl Strategy<Value = i64> {
+    prop_oneof![0..4_i64, prop::sample::select(vec![-1, i64::MIN, i64::MAX, i64::MAX - 1])]
+}
+
 proptest! {
+    #[test]
+    fn what_a_member_hears_and_what_came_of_a_save_is_what_the_columns_say(
+        flags in any::<(bool, bool)>(),
+        partitions in prop_oneof![0..9_i32, prop::sample::select(vec![-7, i32::MIN, i32::MAX])],
+        numbers in [number(), number(), number(), number()],
+        missing in prop::option::weighted(0.2, 0..7_usize),
+    ) {
+        let [living, owned, free, checkpoint] = numbers;
+        let heard = row(PULSE, [&flags.0, &flags.1, &partitions, &living, &owned, &free, &checkpoint]);
+        let is_whole = missing.is_none() && numbers.iter().all(|number| *number >= 0);
+        prop_assert_eq!(__row(&message(b'h', &heard.without(missing))), is_whole);
+        let saved = row(SAVED, [&flags.0, &flags.1, &checkpoint]);
+        // Without its head the log is empty.
+        let is_whole = match missing {
+            Some(0 | 1) => false,
+            Some(2) => true,
+            _ => checkpoint >= 0,
+        };
+        prop_assert_eq!(__row(&message(b'v', &saved.without(missing.filter(|column| *column < 3)))), is_whole);
+    }
+
     /// `tests/it/fuzz.rs` tries what is near to real ones.
     #[test]
     fn any_bytes_are_a_row_or_an_error(
