@@ -18,7 +18,7 @@ use mainstem::{
 };
 use tokio::time::timeout;
 
-use crate::support::{cluster, database, sessions, store};
+use crate::support::{cluster, sessions, store};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -251,11 +251,19 @@ async fn backend(router: &Router) -> i32 {
 
 #[tokio::test]
 async fn what_is_behind_a_cut_is_read_to_its_end_or_ended_with_its_connection() {
-    let database = database().await;
+    cut_and_ended(false).await;
+}
+
+#[tokio::test]
+async fn what_is_behind_a_cut_is_ended_as_well_where_statements_are_unnamed() {
+    cut_and_ended(true).await;
+}
+
+async fn cut_and_ended(is_pooled: bool) {
+    let (database, _router, _) = store().await;
     let builder = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
-    let router = builder.connect().await.unwrap();
+    let router = builder.transaction_pooling(is_pooled).connect().await.unwrap();
     let store = PostgresEventStore::new(&router);
-    store.migrate().await.unwrap();
     let append = async |amount: usize, bytes: usize| {
         for n in 0..amount {
             store.append([sized(n, bytes)], AppendCondition::none()).await.unwrap();

@@ -12,7 +12,7 @@ impl FlawedStore {
         let log = self.log();
         let (after, until) = (request.after.position(), request.until.unwrap_or(u64::MAX));
         let spanned = log.events.iter().filter(|event| event.position() > after && event.position() <= until);
-        let last_spanned = spanned.clone().last().map(Event::mark);
+        let last_spanned = spanned.clone().next_back().map(Event::mark);
         let fits_alone = |event: &&Event| event.byte_len() <= request.limit_bytes.max(1_000);
         let mut found: Vec<Event> = spanned
             .filter(|event| matches(self.flaw, &request.filter, event))
