@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
-use super::{Cursor, Start};
+use super::{Cursor, Start, reading::Plan};
 use crate::{
     Consistency, Event, EventStore, Filter, Result, Role,
     scope::current_consistency,
@@ -52,6 +52,10 @@ impl Fetch {
     }
 
     /// So many events at most. Defaults to 100.
+    ///
+    /// Of large ones fewer come: no more than 4 MiB ([`Event::byte_len`]), unless one alone is more. So it is
+    /// [`is_at_head`](Fetched::is_at_head) that says whether there are more, and not their number; the
+    /// [cursor](Fetched::cursor) goes on behind what came.
     pub fn limit(mut self, events: u64) -> Self {
         self.limit = events;
         self
@@ -73,7 +77,7 @@ impl Fetch {
         let Self { store, filter, start, limit, consistency, timeout } = self;
         let after = start.resolve(&*store, &consistency).await?;
         let mut request = ReadBehindRequest::new(filter, after, limit, consistency);
-        request.timeout = timeout;
+        (request.limit_bytes, request.timeout) = (Plan::BATCH_BYTES, timeout);
         let piece = store.run_read_behind(request).await?;
         let is_at_head = piece.is_at_head() || piece.reached.is_none();
         let Piece { events, reached, node, role, .. } = piece;

@@ -7,7 +7,7 @@
 //! | `subscribe` | the trait with the calls, for every store |
 //! | `start` | where following begins |
 //! | `subscription`, `batch` | the events of a filter, those that are there and those that come |
-//! | `reading` | the next piece of the log: how much at a time, what to do about errors and replicas that are behind |
+//! | `reading`, `portion` | the next piece of the log: what to do about errors and replicas that are behind, and how much at a time |
 //! | `exclusive` | what lets them be borrowed by tasks |
 //! | `stop` | ending a subscription from elsewhere |
 //! | `consumer` | following under a name, from a checkpoint, alone or in a group |
@@ -19,6 +19,7 @@ mod consumer;
 mod cursor;
 mod exclusive;
 mod fetch;
+mod portion;
 mod read_model;
 mod reading;
 mod start;

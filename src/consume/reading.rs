@@ -14,7 +14,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{Batch, Start, exclusive::Exclusive};
+use super::{Batch, Start, exclusive::Exclusive, portion::Portion};
 use crate::{
     Consistency, Error, ErrorKind, EventStore, Filter, Mark, Result, Role,
     store::{After, BoxFuture, Piece, ReadBehindRequest, WaitRequest},
@@ -38,9 +38,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_secs(2);
 const WHILE: Duration = Duration::from_secs(10);
 
-/// The longest piece, in positions, for filters that match next to nothing.
-const WIDEST: u64 = 1 << 40;
-
 /// What is read, and how.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -48,12 +45,15 @@ pub(super) struct Plan {
     pub(super) filter: Filter,
     pub(super) consistency: Consistency,
     pub(super) batch_size: u64,
+    pub(super) batch_bytes: usize,
     pub(super) timeout: Option<Duration>,
 }
 
 impl Plan {
-    /// The defaults of everybody who follows: from replicas, and in batches of this size.
+    /// The defaults of everybody who follows: from replicas, and in batches of this size and these bytes. A thousand events of 4 kB
+    /// are as many, and most are smaller: only large ones make smaller batches.
     pub(super) const BATCH_SIZE: u64 = 1000;
+    pub(super) const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
     pub(super) fn new(store: &(impl EventStore + Clone + 'static), filter: &Filter) -> Self {
         Self {
@@ -61,6 +61,7 @@ impl Plan {
             filter: filter.clone(),
             consistency: Consistency::Eventual,
             batch_size: Self::BATCH_SIZE,
+            batch_bytes: Self::BATCH_BYTES,
             timeout: None,
         }
     }
@@ -72,8 +73,7 @@ pub(super) struct Reading {
     /// Where to begin, until that is known.
     start: Option<Start>,
     after: After,
-    /// How many positions the next piece may span, so that no search is for more than a few batches' worth.
-    window: u64,
+    portion: Portion,
     step: Exclusive<Step>,
     error_pause: Duration,
     vain_pause: Duration,
@@ -97,12 +97,12 @@ enum Step {
 
 impl Reading {
     pub(super) fn new(plan: Plan, start: Start) -> Self {
-        let window = plan.batch_size.saturating_mul(2);
+        let portion = Portion::new(plan.batch_size, plan.batch_bytes);
         let mut reading = Self {
             plan,
             start: Some(start),
             after: After::Beginning,
-            window,
+            portion,
             step: Exclusive::new(Step::Over),
             error_pause: FIRST_ERROR_PAUSE,
             vain_pause: FIRST_VAIN_PAUSE,
@@ -208,12 +208,13 @@ impl Reading {
 
     /// The read of the next piece; if it is to go on by itself, in a task that ends with it or with this.
     fn read(&self, ahead: bool) -> Step {
-        let Plan { store, filter, consistency, batch_size, timeout } = &self.plan;
+        let Plan { store, filter, consistency, batch_bytes, timeout, .. } = &self.plan;
         let consistency = if self.is_fresh() { &Consistency::Bounded(FRESH) } else { consistency };
-        let mut request = ReadBehindRequest::new(filter.clone(), self.after, *batch_size, consistency.clone());
-        request.timeout = *timeout;
+        let events = self.portion.events();
+        let mut request = ReadBehindRequest::new(filter.clone(), self.after, events, consistency.clone());
+        (request.limit_bytes, request.timeout) = (*batch_bytes, *timeout);
         if filter.items().is_some() {
-            request.until = Some(self.after.position().saturating_add(self.window));
+            request.until = Some(self.after.position().saturating_add(self.portion.window()));
         }
         let piece = store.run_read_behind(request);
         match Handle::try_current() {
@@ -237,11 +238,11 @@ impl Reading {
     fn read_on(&mut self, piece: Piece) -> Option<Batch> {
         let (position, end) = (self.after.position(), piece.head.map_or(0, |head| head.position()));
         let Some(reached) = piece.reached else {
-            let is_hole = self.plan.filter.items().is_some() && end > position.saturating_add(self.window);
+            let is_hole = self.plan.filter.items().is_some() && end > position.saturating_add(self.portion.window());
             let next = match self.after {
                 // Somebody has deleted what the piece spans, whatever the documents say: what is behind it is still due.
                 _ if is_hole => {
-                    self.window = self.window.saturating_mul(2).min(WIDEST);
+                    self.portion.widen();
                     self.read(false)
                 }
                 After::Mark(_) if piece.role == Role::Replica && end < position => self.behind(),
@@ -250,12 +251,7 @@ impl Reading {
             self.step.set(next);
             return None;
         };
-        let span = reached.position() - position;
-        if piece.events.len() as u64 >= self.plan.batch_size {
-            self.window = span.saturating_mul(2).max(self.plan.batch_size);
-        } else if !piece.is_at_head() {
-            self.window = self.window.saturating_mul(2).min(WIDEST);
-        }
+        self.portion.saw(&piece, reached.position() - position);
         (self.vain_pause, self.behind_since, self.vain_since) = (FIRST_VAIN_PAUSE, None, None);
         self.after = After::Mark(reached);
         let next = if piece.is_at_head() { self.wait() } else { self.read(true) };

@@ -36,6 +36,9 @@ impl SubscriptionBuilder {
     /// The most events of a batch, unless [`batch_size`](Self::batch_size) says otherwise: 1000.
     pub const DEFAULT_BATCH_SIZE: u64 = Plan::BATCH_SIZE;
 
+    /// The most bytes of a batch, unless [`batch_bytes`](Self::batch_bytes) says otherwise: 4 MiB.
+    pub const DEFAULT_BATCH_BYTES: usize = Plan::BATCH_BYTES;
+
     /// Where it begins. Defaults to the [beginning](Start::Beginning) of the log.
     pub fn start(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
@@ -48,12 +51,24 @@ impl SubscriptionBuilder {
         self
     }
 
-    /// The most events of a batch, and of a read. Defaults to 1000; 0 counts as 1.
+    /// The most events of a batch, and of a read. Defaults to 1000; 0 counts as 1. Of large events there are fewer:
+    /// [`batch_bytes`](Self::batch_bytes).
     ///
     /// Two batches are held at most. Larger, and that is more memory, and the first events of a batch wait for the last ones;
     /// smaller, and more time goes into round trips.
     pub fn batch_size(mut self, events: u64) -> Self {
         self.plan.batch_size = events.max(1);
+        self
+    }
+
+    /// The most bytes of the events of a batch ([`Event::byte_len`](crate::Event::byte_len)). Defaults to 4 MiB; an event that alone
+    /// has more is a batch of its own.
+    ///
+    /// Two batches are held at most, and an event more while one is read. Larger, and that is more memory of each subscription of a
+    /// log with large events; smaller, and more time goes into round trips. Batches begin with fewer events and have more as these
+    /// turn out to be small.
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.plan.batch_bytes = bytes.max(1);
         self
     }
 

@@ -51,8 +51,8 @@ use crate::{Event, Filter, Mark, Result, store::BoxFuture};
 ///
 /// # Memory and speed
 ///
-/// It reads in pieces, a [batch](super::SubscriptionBuilder::batch_size) at a time, and one piece ahead while there are more;
-/// whoever is slow is waited for. No statement is kept open. Each piece checks that the log still holds the event before it,
+/// It reads in pieces, a batch at a time ([so many events](super::SubscriptionBuilder::batch_size), and
+/// [so many bytes](super::SubscriptionBuilder::batch_bytes)), and one piece ahead while there are more; whoever is slow is waited for. No statement is kept open. Each piece checks that the log still holds the event before it,
 /// in the snapshot of its events, so that pieces may come from different nodes.
 ///
 /// When it has caught up it sends nothing. All subscriptions of a store (and of its clones) in a process share one

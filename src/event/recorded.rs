@@ -103,6 +103,15 @@ impl Event {
         self.recorded_at
     }
 
+    /// About how many bytes it takes to hold or to send it: those of its type, tags, payload, metadata and stream. Batches are
+    /// [bounded](crate::SubscriptionBuilder::batch_bytes) by it.
+    #[must_use]
+    pub fn byte_len(&self) -> usize {
+        let tags: usize = self.tags.iter().map(|tag| tag.len()).sum();
+        let stream = self.stream.as_ref().map_or(0, |stream| stream.id().len());
+        self.event_type.len() + tags + self.payload.len() + self.metadata.as_str().len() + stream
+    }
+
     /// Deserialises the payload into a type of yours, which may borrow from it.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 //! parameters, which the driver wants for that, are asked for once, in a transaction of its own, so that the named
 //! statement that this takes is made and closed on one session.
 
-use std::sync::Arc;
+use std::{ops::ControlFlow, sync::Arc};
 
 use futures_util::FutureExt;
 use tokio::time::timeout_at;
@@ -13,7 +13,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{Deadline, Effect, Lease, Rows, failure, held::Held};
+use super::{Deadline, Effect, Lease, Rows, failure, held::Held, rows::Part};
 use crate::error::{Error, Result};
 
 /// A statement around a read: prepared, or through a pooler unnamed.
@@ -59,6 +59,20 @@ impl Lease {
         self.settled(deadline).await?;
         let types = self.types(deadline, sql, params.len()).await?;
         let outcome = self.guarded(effect, deadline, self.client().query_typed(sql, &typed(params, &types))).await;
+        self.forget_outdated(sql, outcome)
+    }
+
+    pub(super) async fn query_unnamed_until<T: Send>(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+        reader: impl FnMut(Row) -> ControlFlow<T, T> + Send,
+    ) -> Result<Part<T>> {
+        self.settled(deadline).await?;
+        let types = self.types(deadline, sql, params.len()).await?;
+        let run = async { Part::read(self.client().query_typed_raw(sql, typed(params, &types)).await?, reader).await };
+        let outcome = self.guarded(Effect::Read, deadline, run).await;
         self.forget_outdated(sql, outcome)
     }
 

@@ -2,11 +2,10 @@
 
 use std::{
     future::Future,
-    pin::pin,
+    ops::ControlFlow,
     sync::{Arc, atomic::Ordering},
 };
 
-use futures_util::TryStreamExt;
 use tokio::time::timeout_at;
 use tokio_postgres::{Row, Statement, types::ToSql};
 
@@ -17,7 +16,7 @@ use super::{
     held::Held,
     lease::Lease,
     record::{CallRecord, Failed},
-    rows::Rows,
+    rows::{Part, Rows},
 };
 use crate::error::Error;
 
@@ -42,30 +41,34 @@ impl Lease {
     }
 
     /// One read, prepared, and planned like this if the connection is our own. Each row is read while the next ones are on their way:
-    /// of many rows the server makes some meanwhile.
-    pub(crate) async fn query_planned<T: Send>(
+    /// of many rows the server makes some meanwhile. The row that a reader breaks off at is the last one, and nothing is kept of
+    /// those behind it; each attempt has a reader of its own.
+    pub(crate) async fn query_planned<T: Send, R>(
         &self,
         planning: Planning,
         deadline: Deadline,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
-        read: impl Fn(Row) -> T + Send + Sync,
-    ) -> Result<Vec<T>, Error> {
-        if self.is_pooled() {
-            let rows = self.query_unnamed(Effect::Read, deadline, sql, params).await?;
-            return Ok(rows.into_iter().map(read).collect());
-        }
-        self.plan(planning);
-        let read = &read;
-        let run = |statement: Statement| async move {
-            let mut rows = pin!(self.client().query_raw(&statement, params.iter().copied()).await?);
-            let mut all = Vec::new();
-            while let Some(row) = rows.try_next().await? {
-                all.push(read(row));
-            }
-            Ok(all)
+        reader: impl Fn() -> R + Send + Sync,
+    ) -> Result<Vec<T>, Error>
+    where
+        R: FnMut(Row) -> ControlFlow<T, T> + Send,
+    {
+        let Part { rows, is_whole } = if self.is_pooled() {
+            self.query_unnamed_until(deadline, sql, params, reader()).await?
+        } else {
+            self.plan(planning);
+            let reader = &reader;
+            let run = |statement: Statement| async move {
+                Part::read(self.client().query_raw(&statement, params.iter().copied()).await?, reader()).await
+            };
+            self.prepared(Effect::Read, deadline, sql, run).await?
         };
-        self.prepared(Effect::Read, deadline, sql, run).await
+        if !is_whole {
+            // The rest of the answer is for nobody. Nothing was awaited since the call that has got its beginning.
+            self.held().pending().fetch_add(1, Ordering::AcqRel);
+        }
+        Ok(rows)
     }
 
     /// One statement with parameters, prepared once per connection, for the number of rows that it changed.
@@ -105,8 +108,8 @@ impl Lease {
         Ok(rows)
     }
 
-    /// The next rows of a statement that was [started](Self::start) here: those that are there, `most` at most, or those that
-    /// come first until the deadline. None at the end.
+    /// The next rows of a statement that was [started](Self::start) here: those that are there, `most` at most and a
+    /// few megabytes unless one alone is more, or those that come first until the deadline. None at the end.
     pub(crate) async fn rows(&self, rows: &mut Rows, deadline: Deadline, most: usize) -> Result<Vec<Row>, Error> {
         let (held, was_over) = (self.held(), rows.is_over());
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));

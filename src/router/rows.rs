@@ -1,11 +1,20 @@
 //! The rows of a statement, as they come.
 
-use std::{fmt, pin::Pin, task::Poll};
+use std::{
+    fmt,
+    ops::ControlFlow,
+    pin::{Pin, pin},
+    task::Poll,
+};
 
-use futures_util::{Stream, future::poll_fn};
+use futures_util::{Stream, TryStreamExt, future::poll_fn};
 use tokio_postgres::{Row, RowStream};
 
 use crate::error::{Error, ErrorKind, Result};
+
+/// The bytes of the rows that are given at a time. About what 256 rows of 16 kB are: large enough that no round of reading and decoding
+/// counts, and small enough to be held by each of many readers.
+const MOST_BYTES: usize = 4 * 1024 * 1024;
 
 /// The rows of a statement that may still be running. The server waits for whoever reads them: the driver keeps no more than
 /// it has read from the socket at once.
@@ -14,13 +23,15 @@ use crate::error::{Error, ErrorKind, Result};
 /// is to come: given back before, it is closed, and the server told to cancel.
 pub(crate) struct Rows {
     stream: Option<Pin<Box<RowStream>>>,
+    /// The row for which there was no room any more.
+    held_back: Option<Row>,
     /// What came behind rows that were not handed out yet.
     failed: Option<tokio_postgres::Error>,
 }
 
 impl Rows {
     pub(super) fn new(stream: RowStream) -> Self {
-        Self { stream: Some(Box::pin(stream)), failed: None }
+        Self { stream: Some(Box::pin(stream)), held_back: None, failed: None }
     }
 
     /// Whether the server's answer is complete, be it an error.
@@ -33,17 +44,28 @@ impl Rows {
         self.failed.as_ref()
     }
 
-    /// The rows that are there, `most` at most, waiting for the first only; none at the end.
+    /// The rows that are there, `most` at most and no more than [`MOST_BYTES`] unless it is one alone, waiting for the first
+    /// only; none at the end.
     pub(super) async fn next(&mut self, most: usize) -> Result<Vec<Row>, tokio_postgres::Error> {
         poll_fn(|cx| {
-            if let Some(error) = self.failed.take() {
+            let (mut rows, mut bytes) = (Vec::new(), 0);
+            if let Some(row) = self.held_back.take() {
+                bytes = row.raw_size_bytes();
+                rows.push(row);
+            } else if let Some(error) = self.failed.take() {
                 return Poll::Ready(Err(error));
             }
-            let mut rows = Vec::new();
             while rows.len() < most {
                 let Some(stream) = &mut self.stream else { break };
                 match stream.as_mut().poll_next(cx) {
-                    Poll::Ready(Some(Ok(row))) => rows.push(row),
+                    Poll::Ready(Some(Ok(row))) => {
+                        bytes += row.raw_size_bytes();
+                        if bytes > MOST_BYTES && !rows.is_empty() {
+                            self.held_back = Some(row);
+                            break;
+                        }
+                        rows.push(row);
+                    }
                     Poll::Ready(Some(Err(error))) => {
                         self.stream = None;
                         if rows.is_empty() {
@@ -60,6 +82,47 @@ impl Rows {
         })
         .await
     }
+}
+
+/// So many bytes of rows that nobody wants are read and thrown away, in the hope for the end of the answer: a new connection takes as
+/// long. Behind more of them the answer is given up, and the connection with it.
+const REST: usize = 16 * 1024 * 1024;
+
+/// What was read of an answer.
+pub(super) struct Part<T> {
+    pub(super) rows: Vec<T>,
+    /// Whether it has come to its end.
+    pub(super) is_whole: bool,
+}
+
+impl<T> Part<T> {
+    /// Reads rows as they come, up to the one that `read` breaks off at.
+    pub(super) async fn read(
+        rows: RowStream,
+        mut read: impl FnMut(Row) -> ControlFlow<T, T>,
+    ) -> Result<Self, tokio_postgres::Error> {
+        let (mut stream, mut rows) = (pin!(rows), Vec::new());
+        while let Some(row) = stream.try_next().await? {
+            match read(row) {
+                ControlFlow::Continue(row) => rows.push(row),
+                ControlFlow::Break(row) => {
+                    rows.push(row);
+                    return Ok(Self { rows, is_whole: ends_soon(stream).await? });
+                }
+            }
+        }
+        Ok(Self { rows, is_whole: true })
+    }
+}
+
+/// Whether there is little behind what was read.
+async fn ends_soon(mut stream: Pin<&mut RowStream>) -> Result<bool, tokio_postgres::Error> {
+    let mut bytes = 0;
+    while bytes <= REST {
+        let Some(row) = stream.try_next().await? else { return Ok(true) };
+        bytes += row.raw_size_bytes();
+    }
+    Ok(false)
 }
 
 /// What a statement was to return.

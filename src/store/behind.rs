@@ -17,6 +17,9 @@ pub struct ReadBehindRequest {
     pub until: Option<u64>,
     /// How many at most. None for 0, which only asks whether the log holds what [`after`](Self::after) says.
     pub limit: u64,
+    /// How many bytes of events ([`Event::byte_len`]) at most, but for the first one: that is in the piece whatever its size, so that
+    /// whoever reads on always gets on.
+    pub limit_bytes: usize,
     /// How fresh.
     pub consistency: Consistency,
     /// The limit that the caller has set; else the store's own.
@@ -51,10 +54,10 @@ pub struct WaitRequest {
 }
 
 impl ReadBehindRequest {
-    /// For the next events that match, as many as the limit says, at this level.
+    /// For the next events that match, as many as the limit says, at this level, and whatever their size.
     #[must_use]
     pub fn new(filter: Filter, after: After, limit: u64, consistency: Consistency) -> Self {
-        Self { filter, after, until: None, limit, consistency, timeout: None }
+        Self { filter, after, until: None, limit, limit_bytes: usize::MAX, consistency, timeout: None }
     }
 
     /// The refusal when the log, whose last event is at `head`, does not hold what [`after`](Self::after) says. An empty log
@@ -70,6 +73,20 @@ impl ReadBehindRequest {
              restored, or events were lost in a failover"
         );
         Error::new(ErrorKind::LogDiverged, message)
+    }
+
+    /// How many of the first of these events, which are those that match, lowest position first, are in the piece.
+    ///
+    /// If it is not all of them, the piece ends there: [`reached`](Piece::reached) is the last one that is in it.
+    #[must_use]
+    pub fn fitting<'a>(&self, events: impl IntoIterator<Item = &'a Event>) -> usize {
+        let mut room = self.room();
+        events.into_iter().take_while(|event| room.takes(event.byte_len())).count()
+    }
+
+    /// The room of a piece without events.
+    pub(super) fn room(&self) -> Room {
+        Room { events: self.limit, bytes: self.limit_bytes, is_empty: true }
     }
 
     /// The query for the events.
@@ -104,8 +121,9 @@ impl ReadBehindRequest {
             // A replica that has not got there yet.
             events.clear();
         }
-        let is_full = events.len() as u64 >= self.limit;
-        events.truncate(usize::try_from(self.limit).unwrap_or(usize::MAX));
+        let fitting = self.fitting(&events);
+        let is_full = fitting < events.len() || fitting as u64 >= self.limit;
+        events.truncate(fitting);
         let reached = match self.until {
             _ if is_full => events.last().map(Event::mark),
             Some(until) if until < end => at_until,
@@ -113,6 +131,26 @@ impl ReadBehindRequest {
         };
         let reached = reached.filter(|reached| reached.position() > after);
         Ok(Piece::new(events, reached, head).served_by(node, role))
+    }
+}
+
+/// How much still goes into a piece.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    events: u64,
+    bytes: usize,
+    is_empty: bool,
+}
+
+impl Room {
+    /// Takes an event of this many bytes in, if there is room for it. Behind one that there is no room for, none goes in.
+    pub(super) fn takes(&mut self, bytes: usize) -> bool {
+        if self.events == 0 || bytes > self.bytes && !self.is_empty {
+            self.events = 0;
+            return false;
+        }
+        *self = Self { events: self.events - 1, bytes: self.bytes.saturating_sub(bytes), is_empty: false };
+        true
     }
 }
 
@@ -189,3 +227,35 @@ pub(super) fn by_polling(store: &(impl EventStore + ?Sized), request: WaitReques
 
 /// How long a store that cannot tell of news is left alone.
 const POLL: Duration = Duration::from_millis(20);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of events of these bytes are in a piece.
+    fn fitting(limit: u64, limit_bytes: usize, events: &[usize]) -> usize {
+        let mut room = Room { events: limit, bytes: limit_bytes, is_empty: true };
+        // Not only those up to the first that is not taken: none goes in behind it.
+        events.iter().filter(|bytes| room.takes(**bytes)).count()
+    }
+
+    #[test]
+    fn a_piece_has_room_for_its_events_and_bytes_and_always_for_one() {
+        for (limit, limit_bytes, events, expected) in [
+            (3, 100, &[10, 10, 10, 10][..], 3),
+            (3, 100, &[60, 40, 1], 2),
+            (3, 100, &[60, 41, 1], 1),
+            (3, 100, &[101, 0, 1], 2),
+            (3, 100, &[101, 1, 1], 1),
+            (3, 100, &[1, 101, 1], 1),
+            (3, 0, &[0, 0, 1, 0], 2),
+            (3, 0, &[usize::MAX, 1], 1),
+            (3, usize::MAX, &[usize::MAX, 1], 1),
+            (0, 100, &[1], 0),
+            (9, 100, &[], 0),
+        ] {
+            let what = format!("{limit} events and {limit_bytes} bytes, of {events:?}");
+            assert_eq!(fitting(limit, limit_bytes, events), expected, "{what}");
+        }
+    }
+}

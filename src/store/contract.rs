@@ -99,7 +99,8 @@ pub trait EventStore: fmt::Debug + Send + Sync {
 
     /// Reads the next events behind a place, and says how far it has looked. What [`after`](ReadBehindRequest::after) names
     /// must be there in the snapshot of the read: if it is not, the answer is [`ReadBehindRequest::diverged`], unless a
-    /// replica just has not got there yet, which answers with nothing. Made of [`run_query`](Self::run_query), which is
+    /// replica just has not got there yet, which answers with nothing. Of large events a piece has no more than
+    /// [fit](ReadBehindRequest::fitting). Made of [`run_query`](Self::run_query), which is
     /// asked for each of these, unless the store can do better.
     fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
         behind::of_queries(self, request)

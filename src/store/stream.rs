@@ -53,8 +53,8 @@ pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 ///
 /// # In PostgreSQL
 ///
-/// It reads no faster than it is asked: the server waits for the consumer. A few hundred events are held at a time, and a
-/// connection is kept until the end. Every read by a filter is one statement, so that the search is made once; a consumer
+/// It reads no faster than it is asked: the server waits for the consumer. A few hundred events are held at a time, of large ones
+/// a few megabytes, and a connection is kept until the end. Every read by a filter is one statement, so that the search is made once; a consumer
 /// that takes hours keeps that statement's snapshot for hours, during which `VACUUM` of this database removes nothing (and a
 /// replica may cancel it). [Any event](Filter::any_event) is read in pieces of some thousand events, and keeps a snapshot
 /// for one piece only.

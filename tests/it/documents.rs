@@ -136,10 +136,14 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
         for method in ["start", "consistency", "batch_size"] {
             same(&format!("{what}::{method}"), &field(&printed, method));
         }
+        // The store has one, too, for what is appended.
+        let of_batches = printed.split_once(" batch_size:").expect("the batches").1;
+        same(&format!("{what}::batch_bytes"), &field(of_batches, "batch_bytes"));
     }
     same("ConsumerBuilder::takeover", &field(&format!("{:?}", store.consumer("a", &any)), "takeover"));
     let printed = |value: &dyn Debug| format!("{value:?}");
     same("ReadModelsBuilder::batch_size", &printed(&ReadModelsBuilder::DEFAULT_BATCH_SIZE));
+    same("ReadModelsBuilder::batch_bytes", &printed(&ReadModelsBuilder::DEFAULT_BATCH_BYTES));
     same("Import::chunk", &printed(&Import::DEFAULT_CHUNK));
     same("Import::chunk_len", &printed(&Import::DEFAULT_CHUNK_LEN));
     let fetch = printed(&store.fetch(&any, Start::Beginning));

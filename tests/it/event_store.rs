@@ -2,6 +2,7 @@
 
 mod broken;
 mod flawed;
+mod flawed_pieces;
 mod flawed_reads;
 mod flawed_streams;
 mod flaws;

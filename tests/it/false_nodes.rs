@@ -12,8 +12,8 @@ use std::{
 };
 
 use mainstem::{
-    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore,
-    PrimaryState, Role, Router, RouterBuilder, testing::TestDatabase,
+    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NewEvent, NodeCondition, PostgresEventStore,
+    PrimaryState, Role, Router, RouterBuilder, Start, Subscribe, testing::TestDatabase,
 };
 use serde_json::json;
 use tokio::time::{sleep, timeout};
@@ -296,4 +296,35 @@ async fn rows_without_an_end_take_no_more_memory_than_their_reader_and_no_more_t
         liar.sent() == before
     })
     .await;
+}
+
+/// Of a log of large events a piece takes no more from its node than it may have, and what tells that it is full: nothing waits in this
+/// process, and the node stops.
+#[tokio::test]
+async fn a_piece_of_large_events_takes_little_more_from_its_node_than_it_may_have() {
+    const MIB: usize = 1 << 20;
+    let database = database().await;
+    let liar = Liar::before(cluster().await.primary().port()).await;
+    let builder = Router::builder().primary(liar.url(&database.primary_url())).probe_interval(None);
+    let store = PostgresEventStore::new(&builder.connect().await.unwrap());
+    store.migrate().await.unwrap();
+    for _ in 0..10 {
+        let events = (0..10).map(|_| NewEvent::from_bytes("Scanned", "text/plain", vec![b'x'; 3 * MIB]));
+        store.append(events.collect::<Vec<_>>(), AppendCondition::none()).await.unwrap();
+    }
+    let before = liar.sent();
+    let fetched = soon(store.fetch(&Filter::any_event(), Start::Beginning).limit(1000)).await.unwrap();
+    // 4 MiB, an event that there is no room for, 16 MiB to find the end, an event in which those end, and what is in buffers.
+    let sent = liar.sent() - before;
+    assert_eq!((fetched.len(), fetched.is_at_head()), (1, false));
+    assert!(sent < 36 * MIB as u64, "{sent} bytes were taken for one event");
+
+    let mut subscription = store.subscribe(&Filter::any_event()).consistency(Consistency::Strong).build();
+    let before = liar.sent();
+    for _ in 0..20 {
+        assert_eq!(soon(subscription.next_batch()).await.unwrap().unwrap().len(), 1);
+    }
+    // Each event, and one that there is no room for; the first piece does not know how large they are.
+    let sent = liar.sent() - before;
+    assert!(sent < (36 + 22 * 2 * 3) * MIB as u64, "{sent} bytes were taken for 20 events");
 }

@@ -36,6 +36,7 @@ mod import;
 mod indexes;
 mod injection;
 mod known_tail;
+mod large_events;
 #[cfg(feature = "tower")]
 mod library_web;
 mod local_cluster;

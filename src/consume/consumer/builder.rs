@@ -106,6 +106,12 @@ impl ConsumerBuilder {
         self
     }
 
+    /// The most bytes of a batch; see [`SubscriptionBuilder::batch_bytes`](crate::SubscriptionBuilder::batch_bytes).
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.plan.batch_bytes = bytes.max(1);
+        self
+    }
+
     /// The limit of each read and each write. Defaults to the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.plan.timeout = Some(limit);

@@ -66,6 +66,7 @@ pub struct ReadModelsBuilder {
     takeover: Option<Duration>,
     consistency: Consistency,
     batch_size: u64,
+    batch_bytes: usize,
     starts: Vec<(String, Start)>,
 }
 
@@ -81,6 +82,7 @@ impl ReadModels {
             takeover: None,
             consistency: Consistency::Eventual,
             batch_size: ReadModelsBuilder::DEFAULT_BATCH_SIZE,
+            batch_bytes: ReadModelsBuilder::DEFAULT_BATCH_BYTES,
             starts: Vec::new(),
         }
     }
@@ -134,6 +136,9 @@ impl ReadModels {
 impl ReadModelsBuilder {
     /// The most events of a transaction, unless [`batch_size`](Self::batch_size) says otherwise: 200.
     pub const DEFAULT_BATCH_SIZE: u64 = 200;
+
+    /// The most bytes of a transaction's events, unless [`batch_bytes`](Self::batch_bytes) says otherwise: 4 MiB.
+    pub const DEFAULT_BATCH_BYTES: usize = crate::SubscriptionBuilder::DEFAULT_BATCH_BYTES;
 
     /// Adds one.
     ///
@@ -194,14 +199,21 @@ impl ReadModelsBuilder {
         self
     }
 
+    /// The most bytes of a batch, of each read model. Defaults to 4 MiB; see
+    /// [`SubscriptionBuilder::batch_bytes`](crate::SubscriptionBuilder::batch_bytes).
+    pub fn batch_bytes(mut self, bytes: usize) -> Self {
+        self.batch_bytes = bytes;
+        self
+    }
+
     /// Starts them, each in a task of its own. Outside of a tokio runtime there are no tasks: each has
     /// [failed](crate::ReadModelState::Failed) then, with an error that says so.
     pub fn start(self) -> ReadModels {
-        let Self { store, policy, takeover, consistency, batch_size, starts } = self;
+        let Self { store, policy, takeover, consistency, batch_size, batch_bytes, starts } = self;
         let mut running = Vec::with_capacity(starts.len());
         for (name, start) in starts {
             let mut consumer = store.consumer(name, &crate::Filter::any_event());
-            consumer = consumer.consistency(consistency.clone()).batch_size(batch_size);
+            consumer = consumer.consistency(consistency.clone()).batch_size(batch_size).batch_bytes(batch_bytes);
             if let Some(limit) = takeover {
                 consumer = consumer.takeover(limit);
             }

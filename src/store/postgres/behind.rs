@@ -1,6 +1,12 @@
 //! Reading on behind a place in the log in PostgreSQL: one statement for the events, the head and what they stand behind.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    ops::ControlFlow::{Break, Continue},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio_postgres::Row;
 
 use super::{
     PostgresEventStore,
@@ -65,7 +71,15 @@ async fn try_read(
     }
     let query = request.query();
     let statement = store.log.read.behind(&request, &query, is_near);
-    let lines = statement.ask_for(lease, deadline, wire::line).await?;
+    let reader = || {
+        let mut room = request.room();
+        move |row: Row| match wire::line(&row) {
+            // The event that there is no room for is the last one, and tells that there is more; of what is behind it nothing is held.
+            Ok(Line::Event(event)) if !room.takes(event.byte_len()) => Break(Ok(Line::Event(event))),
+            line => Continue(line),
+        }
+    };
+    let lines = statement.ask_until(lease, deadline, reader).await?;
     let (mut landmarks, mut events) = (Vec::new(), Vec::with_capacity(lines.len()));
     for line in lines {
         match line {

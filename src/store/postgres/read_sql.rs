@@ -1,6 +1,10 @@
 //! The statements that read, out of their parts: one text for each shape of a question, all values bound.
 
-use std::{sync::Arc, time::Instant};
+use std::{
+    ops::ControlFlow::{self, Continue},
+    sync::Arc,
+    time::Instant,
+};
 
 use tokio_postgres::{Row, types::ToSql};
 
@@ -167,11 +171,11 @@ impl ReadSql {
         let until = position_param(after.saturating_add(NEAR));
         let params: Vec<Param<'a>> = vec![Box::new(position_param(after)), Box::new(until)];
         let bounds = Bounds { after: None, ..request.bounds };
-        self.one_by_one(&request.filter, bounds, HEAD, params)
+        self.one_by_one(&request.filter, bounds, HEAD, params, "")
     }
 
     /// What a read behind a place asks for: the head, what there is at the place and at the end of the piece, and the events
-    /// between them. If that is near, they are looked at one by one.
+    /// between them, within their limit. If that is near, they are looked at one by one.
     pub(super) fn behind<'a>(
         &self,
         request: &'a ReadBehindRequest,
@@ -183,10 +187,14 @@ impl ReadSql {
         match (is_near, request.until) {
             (true, Some(until)) => {
                 let marks = first.map(position_param).to_vec();
-                let params: Vec<Param<'a>> =
-                    vec![Box::new(position_param(after)), Box::new(position_param(until)), Box::new(marks)];
+                let params: Vec<Param<'a>> = vec![
+                    Box::new(position_param(after)),
+                    Box::new(position_param(until)),
+                    Box::new(marks),
+                    Box::new(position_param(request.limit)),
+                ];
                 let head = self.landmarks.with(|_| "$3");
-                self.one_by_one(&request.filter, Bounds::default(), &head, params)
+                self.one_by_one(&request.filter, Bounds::default(), &head, params, " LIMIT $4")
             }
             _ => self.query(query, First::HeadAnd(first)),
         }
@@ -199,11 +207,13 @@ impl ReadSql {
         bounds: Bounds,
         head: &str,
         mut params: Vec<Param<'a>>,
+        limit: &str,
     ) -> Statement<'a> {
         let filter = filter_sql::selection(filter, bounds, &[], &mut params);
         let found = self.found_near.with(|place| match place {
             "after" => "$1",
             "until" => "$2",
+            "limit" => limit,
             _ => &filter,
         });
         let sql = self.query.with(|place| if place == "head" { head } else { &found });
@@ -237,7 +247,7 @@ impl ReadSql {
 impl Statement<'_> {
     /// Asks for its rows.
     pub(super) async fn ask(&self, lease: &Lease, deadline: Deadline) -> Result<Vec<Row>> {
-        self.rows(lease, deadline, |row| row).await
+        self.rows(lease, deadline, || Continue).await
     }
 
     /// Asks for its rows, each read while the next ones are on their way.
@@ -247,18 +257,34 @@ impl Statement<'_> {
         deadline: Deadline,
         read: fn(&Row) -> Result<T, Unreadable>,
     ) -> Result<Vec<T>> {
-        let rows = self.rows(lease, deadline, |row| read(&row)).await?;
-        rows.into_iter().collect::<Result<_, _>>().map_err(unreadable)
+        self.ask_until(lease, deadline, || move |row| Continue(read(&row))).await
     }
 
-    async fn rows<T: Send>(
+    /// As [`ask_for`](Self::ask_for), up to the row that one of these [readers](Lease::query_planned) stops at.
+    pub(super) async fn ask_until<T: Send, R>(
         &self,
         lease: &Lease,
         deadline: Deadline,
-        read: impl Fn(Row) -> T + Send + Sync,
-    ) -> Result<Vec<T>> {
+        reader: impl Fn() -> R + Send + Sync,
+    ) -> Result<Vec<T>>
+    where
+        R: FnMut(Row) -> ControlFlow<Result<T, Unreadable>, Result<T, Unreadable>> + Send,
+    {
+        let rows = self.rows(lease, deadline, reader).await?;
+        rows.into_iter().collect::<Result<_, _>>().map_err(unreadable)
+    }
+
+    async fn rows<T: Send, R>(
+        &self,
+        lease: &Lease,
+        deadline: Deadline,
+        reader: impl Fn() -> R + Send + Sync,
+    ) -> Result<Vec<T>>
+    where
+        R: FnMut(Row) -> ControlFlow<T, T> + Send,
+    {
         let began = self.watched.as_ref().map(|watched| (watched, Instant::now()));
-        let rows = lease.query_planned(self.planning, deadline, &self.sql, &self.params()?, read).await;
+        let rows = lease.query_planned(self.planning, deadline, &self.sql, &self.params()?, reader).await;
         if let Some((watched, began)) = began {
             watched.took(began.elapsed(), rows.as_ref().map_or(0, Vec::len));
         }

@@ -17,7 +17,7 @@ use crate::{
     store::{Answer, BoxStream, QueryRequest},
 };
 
-/// Rows that are decoded at a time.
+/// Rows that are decoded at a time, unless they are large: their bytes are bounded where they come from.
 const BATCH: usize = 256;
 
 /// Events of one statement when any event is asked for, since the primary key finds the next ones as fast as the first: so
@@ -103,7 +103,7 @@ impl Reading {
                 self.running = None;
                 continue;
             }
-            let events = rows.iter().map(event).collect::<Result<Vec<_>>>()?;
+            let events = rows.into_iter().map(event).collect::<Result<Vec<_>>>()?;
             running.left = running.left.map(|left| left.saturating_sub(events.len() as u64));
             running.more = self.rest.go_on_behind(&events);
             self.tried.keep_last();
@@ -175,8 +175,9 @@ impl Reading {
     }
 }
 
-fn event(row: &Row) -> Result<Event> {
-    match wire::line(row).map_err(wire::unreadable)? {
+/// Each row goes as soon as its event is there: else both would be held of all of them.
+fn event(row: Row) -> Result<Event> {
+    match wire::line(&row).map_err(wire::unreadable)? {
         Line::Event(event) => Ok(event),
         Line::Head(_) => Err(wire::no_row()),
     }

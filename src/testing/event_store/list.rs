@@ -45,6 +45,10 @@ macro_rules! __event_store_cases {
             the_end_of_a_stream_vouches_for_all_of_it: "its condition is broken by what was appended since it began",
             a_stream_among_appends_is_the_log_up_to_its_head: "many appends at the same time change nothing of that",
         }
+        following {
+            pieces_of_the_log_are_the_whole: "what is read on behind a place, a few events at a time, misses and repeats nothing",
+            a_piece_ends_at_its_bytes: "large events end a piece, which has one at least, and the next one begins with what had no room",
+        }
         condition {
             an_unchanged_boundary_takes_the_append: "events that do not match the filter do not break it",
             a_matching_event_behind_the_read_is_a_conflict: "one that matches does, and the conflict names the first",

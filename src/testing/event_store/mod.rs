@@ -81,6 +81,7 @@ mod dcb;
 mod divergence;
 mod fixed_streams;
 mod fixture;
+mod following;
 mod limits;
 mod list;
 mod page;

@@ -10,7 +10,7 @@ use std::{
 
 use mainstem::{
     After, Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, ErrorKind, Event, EventId, EventStore, Filter,
-    Guard, LoadAnswer, LoadRequest, NewEvent, QueryRequest, Result, Served, StreamPlace,
+    Guard, LoadAnswer, LoadRequest, NewEvent, Piece, QueryRequest, ReadBehindRequest, Result, Served, StreamPlace,
 };
 
 use super::flaws::{Flaw, as_text, comes_from_the_same, matches, stored};
@@ -333,6 +333,11 @@ impl EventStore for FlawedStore {
 
     fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         self.pages(request)
+    }
+
+    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+        let store = self.clone();
+        Box::pin(async move { Ok(store.read_on(&request)) })
     }
 }
 

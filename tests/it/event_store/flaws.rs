@@ -97,6 +97,11 @@ flaws! {
     StreamsOnePage => [a_long_stream_is_complete];
     StreamsWhatWasThereWhenItWasMade => [the_end_of_a_stream_vouches_for_all_of_it];
     StreamsTheLastMatchAsTheHead => [a_stream_is_the_read_event_by_event];
+    // What is read on, piece by piece.
+    HasPiecesOfAnySize => [a_piece_ends_at_its_bytes];
+    LeavesOutTheEventWithoutRoom => [a_piece_ends_at_its_bytes, pieces_of_the_log_are_the_whole];
+    LeavesOutWhatIsTooLarge => [a_piece_ends_at_its_bytes];
+    TakesTheLimitForTheEnd => [pieces_of_the_log_are_the_whole];
     // Fixed streams.
     IgnoresExpectedVersions => [
         a_stream_is_begun_only_once, an_exact_version_is_neither_higher_nor_lower, each_version_of_a_stream_has_one_winner,

@@ -1,0 +1,159 @@
+//! How much of the log is read at a time, by what was read before.
+
+use crate::{Event, store::Piece};
+
+/// The longest piece, in positions, for filters that match next to nothing.
+const WIDEST: u64 = 1 << 40;
+
+/// The bytes of an event, as long as nobody has seen one: so many that the first piece is a small one, whatever is in it, and so few
+/// that the second is a whole one if events are as small as most are.
+const UNKNOWN: usize = 64 * 1024;
+
+/// By this much at most the bytes of an event are taken for less than before: large events seldom come alone, and one that is not
+/// expected is sent twice.
+const FALL: usize = 16;
+
+/// How much the next piece has.
+///
+/// That is a guess, and no bound: what a piece has too much, the store cuts off. The guess is there so that it is seldom much, since
+/// all of that is searched and sent in vain.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Portion {
+    batch_size: u64,
+    batch_bytes: usize,
+    /// What is expected of an event.
+    event_bytes: usize,
+    /// How many positions it may span, so that no search is for more than a few batches' worth.
+    window: u64,
+}
+
+impl Portion {
+    pub(super) fn new(batch_size: u64, batch_bytes: usize) -> Self {
+        Self { batch_size, batch_bytes, event_bytes: UNKNOWN, window: batch_size.saturating_mul(2) }
+    }
+
+    /// So many events at most.
+    pub(super) fn events(&self) -> u64 {
+        let fitting = self.batch_bytes / self.event_bytes.max(1);
+        (fitting as u64).clamp(1, self.batch_size)
+    }
+
+    /// So many positions.
+    pub(super) fn window(&self) -> u64 {
+        self.window
+    }
+
+    /// Spans more positions: there was nothing in these.
+    pub(super) fn widen(&mut self) {
+        self.window = self.window.saturating_mul(2).min(WIDEST);
+    }
+
+    /// Takes in what this piece has, which spans so many positions.
+    pub(super) fn saw(&mut self, piece: &Piece, span: u64) {
+        let events = piece.events.len() as u64;
+        if events > 0 {
+            let bytes: usize = piece.events.iter().map(Event::byte_len).sum();
+            self.event_bytes = (bytes / piece.events.len()).max(self.event_bytes / FALL);
+        }
+        if piece.is_at_head() {
+            return;
+        }
+        self.widen();
+        if events > 0 && piece.events.last().map(Event::mark) == piece.reached {
+            // It has ended for its events. In twice as many positions as the next ones would be in, they should be.
+            let next = span.div_ceil(events).saturating_mul(self.events()).saturating_mul(2);
+            self.window = next.max(self.batch_size).min(self.window);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::{Mark, NewEvent};
+
+    const MIB: usize = 1 << 20;
+
+    /// A piece of so many events of so many bytes, each `apart` positions behind the one before it, in a log without an end.
+    fn piece(events: u64, bytes: usize, apart: u64) -> Piece {
+        let event = |n: u64| {
+            let event = NewEvent::from_bytes("A", "b", vec![0; bytes]).into_recorded(n * apart, SystemTime::now());
+            assert_eq!(event.byte_len(), bytes + 4, "its type, its content type and {{}}");
+            event
+        };
+        let events: Vec<Event> = (1..=events).map(event).collect();
+        let reached = events.last().map(Event::mark);
+        Piece::new(events, reached, Some(Mark::new(u64::MAX, crate::EventId::new())))
+    }
+
+    #[test]
+    fn the_first_piece_is_small_and_the_second_whole_unless_events_are_large() {
+        let mut portion = Portion::new(1000, 4 * MIB);
+        assert_eq!(portion.events(), 64);
+        portion.saw(&piece(64, 200, 1), 64);
+        assert_eq!(portion.events(), 1000);
+        // And it stays.
+        portion.saw(&piece(1000, 200, 1), 1000);
+        assert_eq!(portion.events(), 1000);
+        for (bytes, expected) in [(4 * MIB, 1), (MIB - 4, 4), (MIB - 3, 3), (64 * 1024 - 4, 64), (16 * MIB, 1)] {
+            portion.saw(&piece(1, bytes, 1), 1);
+            assert_eq!(portion.events(), expected, "behind an event of {bytes} bytes");
+        }
+    }
+
+    #[test]
+    fn what_follows_large_events_grows_by_steps() {
+        let mut portion = Portion::new(1000, 4 * MIB);
+        portion.saw(&piece(1, 16 * MIB - 4, 1), 1);
+        let mut amounts = vec![portion.events()];
+        for _ in 0..3 {
+            portion.saw(&piece(1, 0, 1), 1);
+            amounts.push(portion.events());
+        }
+        assert_eq!(amounts, [1, 4, 64, 1000]);
+    }
+
+    #[test]
+    fn a_step_without_events_tells_nothing_of_their_size() {
+        let mut portion = Portion::new(1000, 4 * MIB);
+        portion.saw(&piece(1, MIB - 4, 1), 1);
+        let nothing = Piece { reached: Some(Mark::new(500, crate::EventId::new())), ..piece(0, 0, 1) };
+        portion.saw(&nothing, 500);
+        assert_eq!(portion.events(), 4);
+    }
+
+    #[test]
+    fn no_setting_is_so_small_that_nothing_is_read() {
+        for (size, bytes) in [(1, 1), (1, usize::MAX), (u64::MAX, 1), (u64::MAX, usize::MAX)] {
+            let mut portion = Portion::new(size, bytes);
+            portion.saw(&piece(1, MIB, 1), 1);
+            assert!((1..=size).contains(&portion.events()) && portion.window() >= 1, "{size} and {bytes}");
+        }
+    }
+
+    #[test]
+    fn positions_are_as_many_as_the_next_events_should_be_in_and_twice_that() {
+        // Of 2000 positions the events of the first piece took 64, and a thousand take a thousand.
+        let mut portion = Portion::new(1000, 4 * MIB);
+        portion.saw(&piece(64, 200, 1), 64);
+        assert_eq!(portion.window(), 2000);
+        // Every third matches, and then every thousandth: never more than twice as many as before.
+        portion.saw(&piece(1000, 200, 3), 3000);
+        assert_eq!(portion.window(), 4000);
+        portion.saw(&piece(1000, 200, 3), 3000);
+        assert_eq!(portion.window(), 6000);
+        portion.saw(&piece(1, 200, 1000), 1000);
+        assert_eq!(portion.window(), 12_000);
+        // Nothing at all.
+        let nothing = Piece { reached: Some(Mark::new(6000, crate::EventId::new())), ..piece(0, 0, 1) };
+        portion.saw(&nothing, 12_000);
+        assert_eq!(portion.window(), 24_000);
+        // Large events need fewer, but a batch of small ones may follow.
+        portion.saw(&piece(4, MIB, 1), 4);
+        assert_eq!(portion.window(), 1000);
+        (0..100).for_each(|_| portion.widen());
+        assert_eq!(portion.window(), WIDEST);
+    }
+}
