@@ -88,6 +88,7 @@ pub fn __column(bytes: &[u8]) {
 ///
 /// When something is read that the columns do not say.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
+#[must_use]
 pub fn __row(bytes: &[u8]) -> bool {
     let Some((kind, columns)) = bytes.split_first() else { return false };
     let row = |types| Raw::of_message(types, columns);

@@ -352,7 +352,7 @@ proptest! {
         kind in prop::sample::select(b"lajmpschvo".to_vec()),
         bytes in prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(8)], 0..200),
     ) {
-        __row(&[&[kind], &bytes[..]].concat());
+        let _ = __row(&[&[kind], &bytes[..]].concat());
         __column(&bytes);
     }
 }
