@@ -33,6 +33,7 @@ mod hostile_text;
 #[cfg(feature = "tower")]
 mod http;
 mod import;
+mod import_faults;
 mod indexes;
 mod injection;
 mod known_tail;
