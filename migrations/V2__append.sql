@@ -74,14 +74,16 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     -- Ids of appends that are not sent, since something else breaks their condition: which of them are in the log all the same.
     INOUT looked_up      uuid[],
     -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
-    -- written; the version of each append's last event, or NULL when none goes to a stream; and a place in the WAL that a
-    -- replica must have replayed to show them.
+    -- written; the version of each append's last event, or NULL when none goes to a stream; a place in the WAL that a
+    -- replica must have replayed to show them; and for how long the lock was held until the commit, in microseconds, NULL if
+    -- it was not taken. What the commit then waits for is the same for one event and for many.
     INOUT head           bigint,
     INOUT outcomes       text[],
     INOUT positions      bigint[],
     INOUT types          text[],
     INOUT versions       bigint[],
-    INOUT lsn            pg_lsn
+    INOUT lsn            pg_lsn,
+    INOUT locked_us      bigint
 ) LANGUAGE plpgsql AS $body$
 DECLARE
     -- Events that are judged under the lock, at most: about a millisecond's worth of small ones, and tens of them when the
@@ -99,6 +101,7 @@ DECLARE
     -- Whether this look is the one under the lock, and the head that the one before it has found.
     locked         bool   := NOT coalesce(crowded, false) OR key_appends IS NULL;
     looked_until   bigint;
+    locked_at      timestamptz;
     refused        bool   := false;
     first          bigint;
     last_version   bigint;
@@ -153,6 +156,7 @@ BEGIN
         -- One lock per log. The table's oid, moved into the range of int4, beside a number of our own.
         IF locked THEN
             done := pg_advisory_xact_lock(1296651085, (('"mainstem"."events"'::regclass)::oid::bigint - 2147483648)::int4);
+            locked_at := clock_timestamp();
         END IF;
 
         -- Under the lock every statement sees all that was ever committed to this log. The head comes first: should anybody
@@ -390,6 +394,7 @@ BEGIN
     -- It is remembered if this is committed, and only then.
     done := set_config('mainstem.written',
                        CASE WHEN NOT refused THEN call_id::text || ' ' || head::text || ' ' || head_id::text END, false);
+    locked_us := (extract(epoch FROM clock_timestamp() - locked_at) * 1000000)::bigint;
 
     -- Whatever the outcome, this frees the lock, before the client's next message is due.
     COMMIT;

@@ -46,6 +46,8 @@ struct Inner {
     conflict: Option<Conflict>,
     version_mismatch: Option<VersionMismatch>,
     last_common: Option<Mark>,
+    /// The position of the first event with one of an append's ids.
+    reused_at: Option<u64>,
     /// Whether a limit on time ran out, although the kind says something else.
     is_out_of_time: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
@@ -103,9 +105,18 @@ impl Error {
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let (message, node, conflict, version_mismatch) = (message.into(), None, None, None);
-        let (last_common, is_out_of_time, source) = (None, false, None);
-        let inner = Inner { kind, message, node, conflict, version_mismatch, last_common, is_out_of_time, source };
-        Self(Arc::new(inner))
+        let (last_common, reused_at, is_out_of_time, source) = (None, None, false, None);
+        Self(Arc::new(Inner {
+            kind,
+            message,
+            node,
+            conflict,
+            version_mismatch,
+            last_common,
+            reused_at,
+            is_out_of_time,
+            source,
+        }))
     }
 
     /// An error of the application's own, to be passed through: what a [`ReadModel`](crate::ReadModel) could not apply, say.
@@ -170,6 +181,16 @@ impl Error {
     pub(crate) fn with_last_common(mut self, mark: Option<Mark>) -> Self {
         self.inner().last_common = mark;
         self
+    }
+
+    pub(crate) fn with_reused_at(mut self, position: u64) -> Self {
+        self.inner().reused_at = Some(position);
+        self
+    }
+
+    /// The position of the first event that has one of an append's ids, if that is why it was refused.
+    pub(crate) fn reused_at(&self) -> Option<u64> {
+        self.0.reused_at
     }
 
     /// A limit on time ran out: its [kind](Self::kind) only says what may have happened until then.

@@ -154,6 +154,7 @@ pub struct Appended {
     repeated: bool,
     node: Arc<str>,
     token: Token,
+    lock_time: Option<Duration>,
 }
 
 impl Appended {
@@ -166,8 +167,8 @@ impl Appended {
     pub fn new(first_position: u64, events: &[NewEvent]) -> Self {
         let Some(last) = events.last() else { panic!("an append has at least one event") };
         let last = Mark::new(first_position + (events.len() as u64 - 1), last.id());
-        let token = Token::new();
-        Self { first_position, last, first_version: None, repeated: false, node: "local".into(), token }
+        let (first_version, token, lock_time) = (None, Token::new(), None);
+        Self { first_position, last, first_version, repeated: false, node: "local".into(), token, lock_time }
     }
 
     /// What there is to tell of the append of so many events.
@@ -177,7 +178,8 @@ impl Appended {
 
     /// What was written before, from `first_position` up to `last`, as the log tells.
     pub(crate) fn found(first_position: u64, last: Mark, node: &str, token: Token) -> Self {
-        Self { first_position, last, first_version: None, repeated: true, node: node.into(), token }
+        let (first_version, lock_time) = (None, None);
+        Self { first_position, last, first_version, repeated: true, node: node.into(), token, lock_time }
     }
 
     /// For the makers of stores: the first of them has this version of the stream that they went to, if they went to one.
@@ -205,6 +207,13 @@ impl Appended {
     #[must_use]
     pub fn with_token(mut self, token: Token) -> Self {
         self.token = token;
+        self
+    }
+
+    /// For the makers of stores: how long the log was [locked](Self::lock_time) for them. Without it, nobody knows.
+    #[must_use]
+    pub fn with_lock_time(mut self, lock_time: impl Into<Option<Duration>>) -> Self {
+        self.lock_time = lock_time.into();
         self
     }
 
@@ -252,6 +261,13 @@ impl Appended {
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
+    }
+
+    /// For how long other appends had to wait for what these events, and those that were written together with them, took: judging
+    /// and writing, without the wait of the commit. `None` where the store does not say, as in memory.
+    #[must_use]
+    pub fn lock_time(&self) -> Option<Duration> {
+        self.lock_time
     }
 }
 

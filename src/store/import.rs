@@ -1,19 +1,27 @@
 //! Appending more events than go into one append.
 
+mod pace;
+
 use std::{
+    collections::VecDeque,
     fmt,
     future::{Future, IntoFuture},
+    iter,
     pin::Pin,
     time::Duration,
 };
 
+use self::pace::Pace;
 use super::{Append, AppendCondition, AppendRequest, Appended, EventStore, append, noted::Noted};
-use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item, telemetry::Operation};
+use crate::{
+    Consistency, Error, Event, EventContext, Filter, Mark, NewEvent, Result, scope::current_item, telemetry::Operation,
+};
 
 /// An import that is about to be made: await it, after changing its parts if need be.
 ///
 /// It appends the events in chunks, one after the other: each is written whole or not at all, and the log is locked for no
-/// longer than for one of them, whose [events](Self::chunk) and [bytes](Self::chunk_len) are bounded. Other appends get their
+/// longer than for one of them, whose [events](Self::chunk) and [bytes](Self::chunk_len) are bounded, and which become fewer
+/// when the log is locked for [too long](Self::lock_time). Other appends get their
 /// turn in between, so that the positions of an import have gaps. For a stall of the log
 /// and all or nothing, [`append`](EventStore::append) them at once, up to [`Append::MAX_LEN`].
 ///
@@ -39,7 +47,7 @@ use crate::{Error, EventContext, Mark, NewEvent, Result, scope::current_item, te
 ///
 /// As an [`Append`] of the chunk that failed; the message says how many events are in the log before it.
 ///
-/// Whatever the error, make the same import again, with the same events (their ids included) in the same chunks: what is in
+/// Whatever the error, make the same import again, with the same events (their ids included), in whatever chunks: what is in
 /// the log already is recognised, and the import goes on behind it. With a condition that goes only if nothing matched in
 /// between.
 ///
@@ -56,6 +64,7 @@ pub struct Import<'a> {
     condition: AppendCondition,
     chunk: usize,
     chunk_len: usize,
+    lock_time: Duration,
     timeout: Option<Duration>,
     /// Of the scope in which the method was called.
     context: Option<EventContext>,
@@ -84,14 +93,17 @@ impl<'a> Import<'a> {
     /// The bytes of a chunk, unless [`chunk_len`](Self::chunk_len) says otherwise: 1 MiB.
     pub const DEFAULT_CHUNK_LEN: usize = 1024 * 1024;
 
+    /// How long a chunk may lock the log before the next one is smaller, unless [`lock_time`](Self::lock_time) says otherwise: 100 ms.
+    pub const DEFAULT_LOCK_TIME: Duration = Duration::from_millis(100);
+
     pub(super) fn new(
         store: &'a dyn EventStore,
         events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
         condition: AppendCondition,
     ) -> Self {
-        let (chunk, chunk_len) = (Self::DEFAULT_CHUNK, Self::DEFAULT_CHUNK_LEN);
-        let (context, noted, on_progress) = (current_item(), Noted::current(), Box::new(|_| {}));
-        Self { store, events, condition, chunk, chunk_len, timeout: None, context, noted, on_progress }
+        let (chunk, chunk_len, lock_time) = (Self::DEFAULT_CHUNK, Self::DEFAULT_CHUNK_LEN, Self::DEFAULT_LOCK_TIME);
+        let (timeout, context, noted, on_progress) = (None, current_item(), Noted::current(), Box::new(|_| {}));
+        Self { store, events, condition, chunk, chunk_len, lock_time, timeout, context, noted, on_progress }
     }
 
     /// Replaces the most events of a chunk; 0 counts as 1. Defaults to [`DEFAULT_CHUNK`](Self::DEFAULT_CHUNK). A chunk has
@@ -113,6 +125,21 @@ impl<'a> Import<'a> {
         self
     }
 
+    /// Replaces how long other appends may have to wait for what one chunk takes. Defaults to
+    /// [`DEFAULT_LOCK_TIME`](Self::DEFAULT_LOCK_TIME). `Duration::MAX` is no limit.
+    ///
+    /// Nobody knows how long the first chunk takes. Behind one that has [locked](Appended::lock_time) the log for longer the next
+    /// one has so many events as would have fitted, and half of them at most; behind one that took less than half of it, twice as
+    /// many, up to [`chunk`](Self::chunk). A chunk has one event at least, whatever that takes. The wait of a commit, for a disk or a
+    /// standby, is not counted, since smaller chunks make it no shorter: only more frequent. In memory there is no such limit.
+    ///
+    /// Larger, and a slow trigger or a slow server makes other appends wait for longer; smaller, and the import waits for
+    /// more commits.
+    pub fn lock_time(mut self, limit: Duration) -> Self {
+        self.lock_time = limit;
+        self
+    }
+
     /// Replaces the limit of each chunk. Defaults to the store's own for an append.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
@@ -126,22 +153,34 @@ impl<'a> Import<'a> {
     }
 
     async fn run(mut self) -> Result<Imported> {
-        let mut events = std::mem::replace(&mut self.events, Box::new(std::iter::empty())).peekable();
+        let mut events = Rest::new(std::mem::replace(&mut self.events, Box::new(iter::empty())));
+        let mut pace = Pace::new(self.chunk, self.lock_time);
         let mut imported: Option<Imported> = None;
         loop {
-            let chunk = next_chunk(&mut events, self.chunk, self.chunk_len);
+            let mut chunk = events.take(pace.events(), self.chunk_len);
             if chunk.is_empty() {
                 return imported.ok_or_else(|| Error::invalid_input("there are no events to import"));
             }
-            let amount = chunk.len() as u64;
-            let appended = self.append(chunk).await.map_err(|error| match imported {
+            let appended = match self.append(chunk.clone()).await {
+                Ok(appended) => Ok((chunk.len(), appended)),
+                Err(error) => match error.reused_at() {
+                    Some(first) => found(self.store, &chunk, first, self.timeout).await.and_then(|it| it.ok_or(error)),
+                    None => Err(error),
+                },
+            };
+            let (amount, appended) = appended.map_err(|error| match imported {
                 Some(so_far) => {
                     error.within(&format!("behind {} imported events, up to {}", so_far.events, so_far.last))
                 }
                 None => error.within("before the first event was imported"),
             })?;
+            events.put_back(chunk.split_off(amount));
+            if let Some(locked) = appended.lock_time() {
+                pace.took(amount, locked);
+            }
             self.noted.saw(appended.token());
             self.condition.go_on_behind(appended.last());
+            let amount = amount as u64;
             let before = imported.map_or((0, 0, 0), |it| (it.events, it.repeated, it.chunks));
             let so_far = Imported {
                 events: before.0 + amount,
@@ -167,23 +206,53 @@ impl<'a> Import<'a> {
     }
 }
 
-/// As many as the chunk may have, and at least one if there is any.
-fn next_chunk(
-    events: &mut std::iter::Peekable<impl Iterator<Item = NewEvent>>,
-    most: usize,
-    most_bytes: usize,
-) -> Vec<NewEvent> {
-    let mut chunk = Vec::new();
-    let mut len = 0;
-    while chunk.len() < most
-        && let Some(event) = events.next_if(|event| {
-            len += append::len(event);
-            chunk.is_empty() || len <= most_bytes
-        })
-    {
-        chunk.push(event);
+/// What an earlier try has written of the beginning of a chunk, from this position on, as parts of chunks of other sizes. Each of
+/// its chunks is whole, and one behind the other: so what is there is the beginning of all that there is to import.
+async fn found(
+    store: &dyn EventStore,
+    chunk: &[NewEvent],
+    first: u64,
+    timeout: Option<Duration>,
+) -> Result<Option<(usize, Appended)>> {
+    let from_there = Filter::any_event().after_position(first.saturating_sub(1));
+    let query = (&store).query(&from_there).limit(chunk.len() as u64).consistency(Consistency::Strong);
+    let page = if let Some(limit) = timeout { query.timeout(limit) } else { query }.await?;
+    let is_recorded = |(new, old): &(&NewEvent, &Event)| old.stream().is_none() && new.is_recorded_as(old);
+    let amount = chunk.iter().zip(page.events()).take_while(is_recorded).count();
+    let last = page.events()[..amount].last().map(Event::mark);
+    Ok(last.map(|last| (amount, Appended::found(first, last, page.node(), page.token().clone()))))
+}
+
+/// The events that are to be written yet.
+struct Rest<I> {
+    put_back: VecDeque<NewEvent>,
+    events: iter::Fuse<I>,
+}
+
+impl<I: Iterator<Item = NewEvent>> Rest<I> {
+    fn new(events: I) -> Self {
+        Self { put_back: VecDeque::new(), events: events.fuse() }
     }
-    chunk
+
+    /// As many as a chunk may have, and at least one if there is any.
+    fn take(&mut self, most: usize, most_bytes: usize) -> Vec<NewEvent> {
+        let (mut chunk, mut len) = (Vec::new(), 0);
+        while chunk.len() < most
+            && let Some(event) = self.put_back.pop_front().or_else(|| self.events.next())
+        {
+            len += append::len(&event);
+            if len > most_bytes && !chunk.is_empty() {
+                self.put_back.push_front(event);
+                break;
+            }
+            chunk.push(event);
+        }
+        chunk
+    }
+
+    fn put_back(&mut self, events: Vec<NewEvent>) {
+        events.into_iter().rev().for_each(|event| self.put_back.push_front(event));
+    }
 }
 
 impl<'a> IntoFuture for Import<'a> {
@@ -202,6 +271,7 @@ impl fmt::Debug for Import<'_> {
             .field("condition", &self.condition)
             .field("chunk", &self.chunk)
             .field("chunk_len", &self.chunk_len)
+            .field("lock_time", &self.lock_time)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()
     }

@@ -54,4 +54,5 @@ pub(super) fn reused(position: u64) -> Error {
         "the log holds an event with one of these ids, at position {position}, but not these events: ids are never \
          used again, and an append is repeated whole and unchanged"
     ))
+    .with_reused_at(position)
 }

@@ -141,6 +141,7 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
     same("ReadModelsBuilder::batch_size", &printed(&ReadModelsBuilder::DEFAULT_BATCH_SIZE));
     same("Import::chunk", &printed(&Import::DEFAULT_CHUNK));
     same("Import::chunk_len", &printed(&Import::DEFAULT_CHUNK_LEN));
+    same("Import::lock_time", &printed(&Import::DEFAULT_LOCK_TIME));
     let fetch = printed(&store.fetch(&any, Start::Beginning));
     same("Fetch::limit", &field(fetch.split_once("start: Beginning").expect("its own part").1, "limit"));
     same("Migrate::timeout", &printed(&Migrate::DEFAULT_TIMEOUT));

@@ -1,16 +1,17 @@
 //! Imports: more events than go into one append.
 
-use std::future::IntoFuture;
+use std::{future::IntoFuture, time::Duration};
 
 use futures_util::FutureExt;
 
 use mainstem::{
-    Append, AppendCondition, Error, ErrorKind, EventStore, Filter, Import, Imported, MemoryEventStore, NewEvent,
+    Append, AppendCondition, Error, ErrorKind, EventStore, ExpectedVersion, Filter, Import, Imported, MemoryEventStore,
+    NewEvent,
     testing::{AppendFault, FailingEventStore},
 };
 use serde_json::json;
 
-use crate::support::{self, event};
+use crate::support::{self, LogLock, event};
 
 fn numbered(amount: u64) -> Vec<NewEvent> {
     (0..amount).map(|n| event("Imported", json!({"n": n}))).collect()
@@ -32,7 +33,8 @@ async fn everything_is_written_in_order_and_in_chunks() {
     let stores: [Box<dyn EventStore>; 2] = [Box::new(MemoryEventStore::new()), Box::new(postgres)];
     for store in stores {
         let mut told = Vec::new();
-        let import = store.import(numbered(2_500), AppendCondition::none()).on_progress(|it: Imported| told.push(it));
+        let import = store.import(numbered(2_500), AppendCondition::none()).lock_time(Duration::MAX);
+        let import = import.on_progress(|it: Imported| told.push(it));
         let imported = import.await.unwrap();
         assert_eq!(told.iter().map(|it| (it.events, it.chunks)).collect::<Vec<_>>(), [(1000, 1), (2000, 2), (2500, 3)]);
         assert_eq!((Some(&imported), imported.repeated, imported.last.position()), (told.last(), 0, 2500));
@@ -60,6 +62,73 @@ async fn an_import_that_failed_goes_on_when_it_is_made_again() {
         assert_eq!((imported.events, imported.repeated), (50, repeated));
         assert_eq!(numbers(&store).await, (0..50).collect::<Vec<_>>());
     }
+}
+
+/// Sizes follow the server's speed, so another try has others. Others have written in between.
+#[tokio::test]
+async fn an_import_goes_on_in_chunks_of_another_size() {
+    let (_database, _router, postgres) = support::store().await;
+    let memory = MemoryEventStore::new();
+    for store in [&memory as &dyn EventStore, &postgres] {
+        for (number, (first, then)) in [(10, 4), (4, 10), (7, 3), (1, 50), (20, 1)].into_iter().enumerate() {
+            let events = numbered(50);
+            let store = FailingEventStore::new(store);
+            (0..3).for_each(|_| store.pass_next_append());
+            store.fail_next_append(AppendFault::Before(Error::new(ErrorKind::Unavailable, "as the test wants it")));
+            let import =
+                async |part: &[NewEvent]| store.import(part.to_vec(), AppendCondition::none()).chunk(first).await;
+            // One chunk, something else, and one more of the rest.
+            import(&events[..first]).await.unwrap();
+            store.append([event("Other", json!({}))], AppendCondition::none()).await.unwrap();
+            assert!(import(&events[first..]).await.unwrap_err().is_retryable());
+            let mut told = Vec::new();
+            let again = store.import(events.clone(), AppendCondition::none()).chunk(then);
+            let done = again.on_progress(|it: Imported| told.push(it)).await.unwrap();
+            assert_eq!((done.events, done.repeated), (50, 2 * first as u64), "{first} and then {then}");
+            let at_most = |pair: &[Imported]| pair[1].events - pair[0].events <= then as u64;
+            assert!(told.windows(2).all(at_most) && told.last() == Some(&done), "{told:?}");
+            let log = numbers(&store).await;
+            assert_eq!(log[50 * number..], (0..50).collect::<Vec<_>>(), "{first} and then {then}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
+    let store = FailingEventStore::new(MemoryEventStore::new());
+    let events = numbered(20);
+    store.import(events[..10].to_vec(), AppendCondition::none()).await.unwrap();
+    let import = async |events: &[NewEvent]| store.import(events.to_vec(), AppendCondition::none()).chunk(4).await;
+    let refused = async |events: &[NewEvent], so_far: &str| {
+        let error = import(events).await.unwrap_err();
+        let message = error.to_string();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{message}");
+        assert!(message.contains(so_far) && message.contains("one of these ids, at position"), "{message}");
+    };
+    // Other content, another order, something before it, and something in between.
+    let mut other = events.clone();
+    other[5] = event("Imported", json!({"n": "other"})).with_id(events[5].id());
+    refused(&other, "behind 5 imported events").await;
+    let mut swapped = events.clone();
+    swapped.swap(0, 1);
+    refused(&swapped, "before the first event").await;
+    let with_more = |at: usize| {
+        let mut with_more = events.clone();
+        with_more.insert(at, event("Imported", json!({})));
+        with_more
+    };
+    refused(&with_more(0), "before the first event").await;
+    refused(&with_more(6), "behind 6 imported events").await;
+    // In a stream they are others.
+    let in_stream = numbered(8);
+    store.append(in_stream.clone(), AppendCondition::none()).to_stream("s", ExpectedVersion::NoStream).await.unwrap();
+    refused(&in_stream, "before the first event").await;
+    // Where it cannot be read, it is not known.
+    store.fail_next_read(Error::new(ErrorKind::Unavailable, "as the test wants it"));
+    let error = import(&events).await.unwrap_err();
+    assert!(error.is_retryable() && error.to_string().contains("before the first event"), "{error}");
+    assert_eq!(*store.count(&Filter::any_event()).await.unwrap(), 18);
+    assert_eq!(import(&events).await.unwrap().repeated, 10);
 }
 
 #[tokio::test]
@@ -110,4 +179,63 @@ async fn a_chunk_has_no_more_bytes_than_it_may_have() {
     let wrong = [event("Imported", json!({"n": 7})), event("", json!({}))];
     assert_eq!(store.import(wrong, AppendCondition::none()).await.unwrap_err().kind(), ErrorKind::InvalidInput);
     assert_eq!(numbers(&store).await.len(), 20);
+}
+
+const SLOW: &str = "CREATE FUNCTION slow() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN IF (NEW.payload->>'n')::int < 200 THEN PERFORM pg_sleep(0.01); END IF; RETURN NEW; END $$;
+    CREATE TRIGGER slow BEFORE INSERT ON mainstem.events FOR EACH ROW EXECUTE FUNCTION slow()";
+
+/// While each event takes 10 ms a chunk has few of them, and behind that as many as it may.
+#[tokio::test]
+async fn chunks_shrink_while_the_server_is_slow_and_grow_again() {
+    let (_database, router, store) = support::store().await;
+    router.client().await.unwrap().batch_execute(SLOW).await.unwrap();
+    let sizes = async |events: u64, lock_time: Option<Duration>| {
+        let (mut sizes, mut before) = (Vec::new(), 0);
+        let import = store.import(numbered(events), AppendCondition::none()).chunk(64);
+        let import = if let Some(limit) = lock_time { import.lock_time(limit) } else { import };
+        let import = import.on_progress(|it: Imported| {
+            sizes.push(it.events - before);
+            before = it.events;
+        });
+        import.await.unwrap();
+        sizes
+    };
+    let default = sizes(1_500, None).await;
+    let slow = default.iter().scan(0, |before, size| Some(std::mem::replace(before, *before + size)));
+    let slow = slow.take_while(|before| before + 64 < 200).count();
+    assert_eq!(default[0], 64, "nothing is known of the first");
+    assert!(default[1..slow].iter().all(|size| (1..=10).contains(size)), "{default:?}");
+    assert!(default[slow..].contains(&64), "{default:?}");
+    assert_eq!(sizes(128, Some(Duration::MAX)).await, [64, 64]);
+    assert!(sizes(80, Some(Duration::ZERO)).await[1..].iter().all(|size| *size == 1));
+}
+
+/// It is what takes longer for more events: neither what an append waits for before, nor what its commit waits for.
+#[tokio::test]
+async fn the_lock_time_is_that_of_the_work_under_the_lock() {
+    const WAIT: Duration = Duration::from_secs(1);
+    let (_database, router, store) = support::store().await;
+    let append = || store.append(numbered(1), AppendCondition::none()).into_future();
+    let lock = LogLock::take(&router).await;
+    let waits = tokio::spawn(append());
+    LogLock::is_waited_for(&router).await;
+    tokio::time::sleep(WAIT).await;
+    lock.release().await;
+    let lock_time = waits.await.unwrap().unwrap().lock_time().unwrap();
+    assert!(lock_time < WAIT, "{lock_time:?}");
+    let sleeps =
+        "CREATE FUNCTION sleeps() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(1); RETURN NULL; END'";
+    let client = router.client().await.unwrap();
+    client.batch_execute(sleeps).await.unwrap();
+    let (at_once, at_commit) = (("TRIGGER", ""), ("CONSTRAINT TRIGGER", "DEFERRABLE INITIALLY DEFERRED"));
+    for (kind, when) in [at_once, at_commit] {
+        let on = "sleeps AFTER INSERT ON mainstem.events";
+        let create = format!("CREATE {kind} {on} {when} FOR EACH ROW EXECUTE FUNCTION sleeps()");
+        client.batch_execute(&create).await.unwrap();
+        let lock_time = append().await.unwrap().lock_time().unwrap();
+        assert_eq!(lock_time >= WAIT, kind == "TRIGGER", "{kind}: {lock_time:?}");
+        client.batch_execute("DROP TRIGGER sleeps ON mainstem.events").await.unwrap();
+    }
+    assert_eq!(MemoryEventStore::new().append(numbered(1), AppendCondition::none()).await.unwrap().lock_time(), None);
 }

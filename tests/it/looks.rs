@@ -145,7 +145,7 @@ const TWO: &str = r#"CALL mainstem.events_append_1(ARRAY[gen_random_uuid(), gen_
     ARRAY['{}', '{}']::jsonb[], ARRAY['{}', '{}']::jsonb[], NULL, NULL, ARRAY[NULL, NULL]::timestamptz[], ARRAY[1, 2], ARRAY[0, 0],
     ARRAY[1, 1], ARRAY[NULL, NULL]::uuid[], ARRAY['[{"types": ["A"]}]', '[{"types": ["B"]}]'], NULL, NULL,
     ARRAY[1, 2], ARRAY[-1, -1], '["A", "B"]', NULL, NULL, NULL, NULL, 5000, true, NULL, NULL, NULL, NULL,
-    NULL, NULL, NULL, NULL, NULL, NULL, NULL)"#;
+    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"#;
 
 #[tokio::test]
 async fn the_first_event_that_breaks_a_condition_is_told_whenever_it_was_seen() {

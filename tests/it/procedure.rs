@@ -182,16 +182,16 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
 const CALL: &str = "CALL mainstem.events_append_1(ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY['{}'], ARRAY['{}'::jsonb], \
                     ARRAY['{}'::jsonb], NULL, NULL, ARRAY[NULL::timestamptz], ARRAY[1], ARRAY[0], ARRAY[NULL::int8], \
                     ARRAY[NULL::uuid], ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, NULL, NULL, NULL, NULL, NULL, \
-                    NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
+                    NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
 
 #[tokio::test]
 async fn inside_a_transaction_it_fails_and_writes_nothing() {
     let (_database, router, store) = store().await;
     let client = router.client().await.unwrap();
     let in_function = format!(
-        "CREATE FUNCTION by_function() RETURNS void LANGUAGE plpgsql AS $$ DECLARE i uuid[]; h bigint; o text[]; p bigint[]; t text[]; v bigint[]; l pg_lsn; \
+        "CREATE FUNCTION by_function() RETURNS void LANGUAGE plpgsql AS $$ DECLARE i uuid[]; h bigint; o text[]; p bigint[]; t text[]; v bigint[]; l pg_lsn; k bigint; \
          BEGIN {}; EXCEPTION WHEN invalid_transaction_termination THEN RAISE NOTICE 'caught'; END $$",
-        CALL.replace("NULL, NULL, NULL, NULL, NULL, NULL, NULL)", "i, h, o, p, t, v, l)")
+        CALL.replace("NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)", "i, h, o, p, t, v, l, k)")
     );
     client.batch_execute(&in_function).await.unwrap();
     // In a block, in a string of several statements, and where somebody catches what it throws.

@@ -3,6 +3,8 @@
 //! NULL means much in it: of an outcome, that the append is written. So whatever else the answer says has to agree with that, or
 //! nobody knows what became of the batch.
 
+use std::time::Duration;
+
 use tokio_postgres::types::PgLsn;
 use uuid::Uuid;
 
@@ -41,6 +43,8 @@ pub(super) struct Answers {
     pub(super) known: Vec<Uuid>,
     /// All that was written is before this place.
     pub(super) lsn: Lsn,
+    /// How long the lock was held until the commit, if it was.
+    pub(super) lock_time: Option<Duration>,
 }
 
 /// What of an append its answer has to agree with.
@@ -69,6 +73,7 @@ pub(super) struct Answer {
     versions: Option<Vec<Option<i64>>>,
     /// All of it is before this place.
     lsn: Lsn,
+    lock_time: Option<Duration>,
 }
 
 /// Its name, and the position and the type that come with it.
@@ -95,6 +100,8 @@ impl Answer {
             },
             versions: row.get::<Option<Array<Option<i64>>>>(5)?.map(|versions| versions.0),
             lsn: Lsn::new(row.get::<PgLsn>(6)?.into()),
+            // Less than nothing when the server's clock was set back meanwhile.
+            lock_time: row.get::<Option<i64>>(7)?.map(|us| Duration::from_micros(us.try_into().unwrap_or(0))),
         })
     }
 
@@ -135,7 +142,7 @@ impl Answer {
         // The last position is one that the log can hold.
         i64::try_from(next - 1).ok()?;
         let known = if looks_up { self.known? } else { Vec::new() };
-        Some(Answers { verdicts, known, lsn: self.lsn })
+        Some(Answers { verdicts, known, lsn: self.lsn, lock_time: self.lock_time })
     }
 }
 

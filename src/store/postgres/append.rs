@@ -80,7 +80,7 @@ async fn submit(
             }
         };
         let token = store.token(server.system, done.last(), server.place);
-        return Ok(done.served_by(server.node).with_token(token));
+        return Ok(done.served_by(server.node).with_token(token).with_lock_time(server.lock_time));
     }
 }
 
@@ -186,9 +186,9 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         waiting = drain.sent();
         drain.had_lock(outcome.as_ref().err().and_then(Error::sqlstate) != Some(NO_LOCK));
         match outcome {
-            Ok(Answers { verdicts, known, lsn }) => {
+            Ok(Answers { verdicts, known, lsn, lock_time }) => {
                 let (system, place) = lease.written(lsn);
-                let server = Server { node: Arc::clone(lease.node().name()), system, place };
+                let server = Server { node: Arc::clone(lease.node().name()), system, place, lock_time };
                 note(store, under_way, &waiting, &verdicts);
                 if let Some(position) = last_written(&waiting, &verdicts) {
                     announce::appended(store, position);

@@ -16,6 +16,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU8, Ordering},
     },
+    time::Duration,
 };
 
 use tokio::{
@@ -50,6 +51,8 @@ pub(super) struct Server {
     pub(super) system: Option<u64>,
     /// and what has been written, up to where.
     pub(super) place: Option<Place>,
+    /// How long the log was locked for it and its batch, until the commit.
+    pub(super) lock_time: Option<Duration>,
 }
 
 /// The appends of one store that wait.

@@ -37,7 +37,8 @@ pub(super) const LINE: [Type; 12] = [
     Type::INT8,
 ];
 /// … of the append procedure,
-pub(super) const ANSWER: [Type; 7] = [Type::UUID_ARRAY, Type::INT8, TEXTS, NUMBERS, TEXTS, NUMBERS, Type::PG_LSN];
+pub(super) const ANSWER: [Type; 8] =
+    [Type::UUID_ARRAY, Type::INT8, TEXTS, NUMBERS, TEXTS, NUMBERS, Type::PG_LSN, Type::INT8];
 /// of a judgement,
 pub(super) const JUDGEMENT: [Type; 6] = [Type::INT8, Type::UUID, Type::INT8, Type::TEXT, Type::BOOL, Type::BOOL];
 /// of a look at the head,

@@ -1,6 +1,6 @@
 //! What a server's answer must have, and has not.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -154,7 +154,7 @@ fn told(outcomes: &[Told<'_>], versions: Option<&[Option<i64>]>) -> Raw {
     let positions: Vec<_> = outcomes.iter().map(|(_, position, _)| *position).collect();
     let types: Vec<_> = outcomes.iter().map(|(.., event_type)| *event_type).collect();
     let (known, lsn) = (None::<Vec<Uuid>>, PgLsn::from(1));
-    row(ANSWER, [&known, &10_i64, &names, &positions, &types, &versions, &lsn])
+    row(ANSWER, [&known, &10_i64, &names, &positions, &types, &versions, &lsn, &7_i64])
 }
 
 fn written() -> Raw {
@@ -173,6 +173,11 @@ fn what_is_said_to_be_written_nothing_else_speaks_against() {
     for column in [1, 6] {
         assert!(read(&written().without([column]), &[PLAIN]).is_none(), "without its column {column}");
     }
+    // How long the lock was held decides nothing.
+    let lock_time = |row: Raw| read(&row, &[PLAIN]).map(|answers| answers.lock_time);
+    assert_eq!(lock_time(written()), Some(Some(Duration::from_micros(7))));
+    assert_eq!(lock_time(written().with(7, &-7_i64)), Some(Some(Duration::ZERO)));
+    assert_eq!(lock_time(written().without([7])), Some(None));
     // Outcomes that miss their positions or types, or the other way round.
     let some = || told(&[(None, None, None), (Some("conflict"), Some(5), Some("A"))], None);
     let conflict = Verdict::Conflict { position: 5, event_type: "A".to_owned() };
