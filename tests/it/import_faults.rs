@@ -53,7 +53,8 @@ impl Running {
         let (arrives, arrived) = oneshot::channel();
         let (go, goes) = mpsc::channel();
         let (store, told, mut arrives) = (store.clone(), Told::default(), Some(arrives));
-        let events = events.to_vec().into_iter().enumerate().map(move |(n, event)| {
+        let events = events.to_vec();
+        let events = events.into_iter().enumerate().map(move |(n, event)| {
             if n as u64 == BEFORE
                 && let Some(arrives) = arrives.take()
             {

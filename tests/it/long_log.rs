@@ -4,6 +4,8 @@
 //! The server counts the rows that it takes from tables and indexes. That tells more than `EXPLAIN`, which does not see
 //! into the append procedure, and is the same in every version.
 
+mod plans;
+
 use std::{future::IntoFuture, time::Duration};
 
 use mainstem::{
@@ -22,6 +24,9 @@ const FEW: i64 = 2_500;
 
 /// So many events are of the boundary `many`.
 const MANY: u64 = 20_000;
+
+/// … of `some`.
+const SOME: u64 = 30;
 
 struct LongLog<'a> {
     database: TestDatabase<'a>,
@@ -55,7 +60,7 @@ impl<'a> LongLog<'a> {
     }
 }
 
-/// A million events of 1000 boundaries of 980, and of one of 20000, half of them of four types and half of two hundred others
+/// A million events of 1000 boundaries of 980, of one of 20000 and of one of 30, half of them of four types and half of two hundred others
 /// and with a tag. Loaded as the owner may: the log refuses only changes.
 async fn fill(admin: &Router) {
     let client = admin.client().await.unwrap();
@@ -73,7 +78,7 @@ async fn fill(admin: &Router) {
              SELECT n, 0, gen_random_uuid(), CASE WHEN n % 2 = 0 THEN 'Type' || n % 8 ELSE 'Rare' || n % 400 END, \
                     ARRAY['tag:' || b, CASE WHEN n % 2 = 1 THEN 'tag:odd' ELSE 'tag:even' END], '{{}}', \
                     jsonb_build_object('BookID', b, 'ReaderID', 'r' || n % 5000, 'Note', 'something'), now(), now() \
-             FROM (SELECT n, CASE WHEN n % 50 = 0 THEN 'many' ELSE 'b' || n % 1000 END AS b \
+             FROM (SELECT n, CASE WHEN n % 50 = 0 THEN 'many' WHEN n % 33350 = 12 THEN 'some' ELSE 'b' || n % 1000 END AS b \
                    FROM generate_series({} + 1, {}) AS n) AS t",
             part * EVENTS / 10,
             (part + 1) * EVENTS / 10
@@ -243,6 +248,7 @@ async fn no_call_looks_at_more_of_a_long_log_than_it_must() {
         assert_eq!(append.is_err_and(|error| error.is_conflict()), found);
     }
     assert_eq!(workers(), asked_for, "a condition has started workers");
+    plans::hold(&cluster, &log).await;
 }
 
 /// Makes these appends while the log's lock is held, so that they go together.
