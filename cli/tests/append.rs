@@ -70,7 +70,9 @@ async fn more_than_one_append_goes_in_chunks() {
     let (_database, urls, store) = log().await;
     let lines: String = (0..25).map(|n| format!("{{\"type\": \"Many\", \"payload\": {n}}}\n")).collect();
     let answer = &run_with(&urls, &["append", "--chunk", "10"], &lines).await.lines()[0];
-    assert_eq!((&answer["events"], &answer["chunks"], &answer["last_position"]), (&json!(25), &json!(3), &json!(25)));
+    assert_eq!((&answer["events"], &answer["last_position"]), (&json!(25), &json!(25)));
+    // More, where one of them has locked the log for long.
+    assert!(answer["chunks"].as_u64() >= Some(3), "{answer}");
     assert_eq!(*store.count(&Filter::any_event()).await.unwrap(), 25);
 }
 

@@ -52,7 +52,7 @@ async fn an_import_that_failed_goes_on_when_it_is_made_again() {
         let lost = Error::new(ErrorKind::OutcomeUnknown, "as the test wants it");
         store.fail_next_append(if behind { AppendFault::Behind(lost) } else { AppendFault::Before(lost) });
         let events = numbered(50);
-        let import = || store.import(events.clone(), AppendCondition::none()).chunk(10);
+        let import = || store.import(events.clone(), AppendCondition::none()).chunk(10).lock_time(Duration::MAX);
         let error = import().await.unwrap_err();
         let so_far = if at == 1 { "before the first event" } else { "behind 20 imported events" };
         assert!(error.is_outcome_unknown() && error.to_string().contains(so_far), "{error}");
@@ -75,14 +75,15 @@ async fn an_import_goes_on_in_chunks_of_another_size() {
             let store = FailingEventStore::new(store);
             (0..3).for_each(|_| store.pass_next_append());
             store.fail_next_append(AppendFault::Before(Error::new(ErrorKind::Unavailable, "as the test wants it")));
-            let import =
-                async |part: &[NewEvent]| store.import(part.to_vec(), AppendCondition::none()).chunk(first).await;
+            let import = async |part: &[NewEvent]| {
+                store.import(part.to_vec(), AppendCondition::none()).chunk(first).lock_time(Duration::MAX).await
+            };
             // One chunk, something else, and one more of the rest.
             import(&events[..first]).await.unwrap();
             store.append([event("Other", json!({}))], AppendCondition::none()).await.unwrap();
             assert!(import(&events[first..]).await.unwrap_err().is_retryable());
             let mut told = Vec::new();
-            let again = store.import(events.clone(), AppendCondition::none()).chunk(then);
+            let again = store.import(events.clone(), AppendCondition::none()).chunk(then).lock_time(Duration::MAX);
             let done = again.on_progress(|it: Imported| told.push(it)).await.unwrap();
             assert_eq!((done.events, done.repeated), (50, 2 * first as u64), "{first} and then {then}");
             let at_most = |pair: &[Imported]| pair[1].events - pair[0].events <= then as u64;
@@ -98,7 +99,9 @@ async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
     let store = FailingEventStore::new(MemoryEventStore::new());
     let events = numbered(20);
     store.import(events[..10].to_vec(), AppendCondition::none()).await.unwrap();
-    let import = async |events: &[NewEvent]| store.import(events.to_vec(), AppendCondition::none()).chunk(4).await;
+    let import = async |events: &[NewEvent]| {
+        store.import(events.to_vec(), AppendCondition::none()).chunk(4).lock_time(Duration::MAX).await
+    };
     let refused = async |events: &[NewEvent], so_far: &str| {
         let error = import(events).await.unwrap_err();
         let message = error.to_string();
@@ -135,7 +138,7 @@ async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
 async fn the_condition_holds_between_the_chunks_and_not_against_them() {
     let store = MemoryEventStore::new();
     // The import's own events match it.
-    store.import(numbered(30), no_other("Imported")).chunk(10).await.unwrap();
+    store.import(numbered(30), no_other("Imported")).chunk(10).lock_time(Duration::MAX).await.unwrap();
     let error = store.import(numbered(10), no_other("Imported")).await.unwrap_err();
     assert!(error.is_conflict(), "{error}");
 
@@ -149,7 +152,7 @@ async fn the_condition_holds_between_the_chunks_and_not_against_them() {
             append.into_future().now_or_never().unwrap().unwrap();
         }
     });
-    let error = store.import(events, no_other("Other")).chunk(10).await.unwrap_err();
+    let error = store.import(events, no_other("Other")).chunk(10).lock_time(Duration::MAX).await.unwrap_err();
     assert_eq!(error.conflict().map(|it| it.position), Some(41), "{error}");
     assert_eq!(numbers(&store).await.len(), 40);
 }
