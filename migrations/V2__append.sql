@@ -76,7 +76,7 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
     -- written; the version of each append's last event, or NULL when none goes to a stream; a place in the WAL that a
     -- replica must have replayed to show them; and for how long the lock was held until the commit, in microseconds, NULL if
-    -- it was not taken. What the commit then waits for is the same for one event and for many.
+    -- it was not taken. What the commit then waits for is the same for one event and for many, but for deferred triggers.
     INOUT head           bigint,
     INOUT outcomes       text[],
     INOUT positions      bigint[],
@@ -331,9 +331,10 @@ BEGIN
         after_ids := pg_catalog.array_fill(NULL::uuid, ARRAY[count]);
     END LOOP;
 
-    IF refused AND 'repeated' = ANY (outcomes) THEN
+    IF refused AND ('repeated' = ANY (outcomes) OR 'reused' = ANY (outcomes)) THEN
         -- The first try may still be waiting for its standby, or its answer was lost in that wait. A record of our
-        -- own makes this commit wait as well, so that "repeated" promises as much as "appended".
+        -- own makes this commit wait as well, so that "repeated" promises as much as "appended". So does "reused": an import
+        -- finds there what it has written in chunks of another size.
         PERFORM pg_logical_emit_message(true, 'mainstem', '');
     END IF;
 

@@ -30,8 +30,8 @@ pub enum ErrorKind {
     LogDiverged,
     /// The answer to a write was lost: it is whole or not there at all, and only the log knows which.
     OutcomeUnknown,
-    /// So many appends wait already that another one would only wait for its limit, or so many commands or projections are
-    /// under way. Nothing was sent. Slow down, and try again.
+    /// So many appends, or calls that need a [connection](crate::RouterBuilder::waiting_calls), wait already that another one would
+    /// only wait for its limit, or so many commands or projections are under way. Nothing was sent. Slow down, and try again.
     Overloaded,
     /// A write was asked of a read-only connection.
     ReadOnly,

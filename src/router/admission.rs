@@ -20,8 +20,9 @@ pub(super) struct Admission {
     /// Of those who have a place and found no connection, one at a time looks for the next.
     turn: Semaphore,
     waiting: AtomicU32,
-    /// So many may wait.
-    most_waiting: u32,
+    /// Of them, the calls that wait for a place, and how many may.
+    in_line: AtomicU32,
+    most_in_line: u32,
 }
 
 /// A place, until it is dropped: after the connection that it was for.
@@ -35,12 +36,13 @@ pub(super) struct Place {
 pub(super) struct Waiting<'a>(&'a AtomicU32);
 
 impl Admission {
-    pub(super) fn new(connections: u32, most_waiting: u32) -> Self {
+    pub(super) fn new(connections: u32, most_in_line: u32) -> Self {
         Self {
             places: Arc::new(Semaphore::new(connections as usize)),
             turn: Semaphore::new(1),
             waiting: AtomicU32::new(0),
-            most_waiting,
+            in_line: AtomicU32::new(0),
+            most_in_line,
         }
     }
 
@@ -78,9 +80,11 @@ impl Admission {
         Waiting(&self.waiting)
     }
 
-    /// Whether as many wait as may. Some more may get in line at the same moment; the bound is one on memory.
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting() >= self.most_waiting
+    /// Gets a call in line, or tells how many are in it, which are as many as may.
+    pub(super) fn get_in_line(&self) -> Result<Waiting<'_>, u32> {
+        let one_more = |in_line: u32| (in_line < self.most_in_line).then_some(in_line + 1);
+        self.in_line.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)?;
+        Ok(Waiting(&self.in_line))
     }
 
     /// How many wait for a connection.

@@ -179,7 +179,8 @@ impl RouterBuilder {
 
     /// The most calls that wait for a connection, for each node. Defaults to 8192. One more is refused at once
     /// ([`Overloaded`](crate::ErrorKind::Overloaded)), and a read that another node may serve goes there. Of
-    /// [pools that are handed in](ExistingPool) the router does not see the line.
+    /// [pools that are handed in](ExistingPool) the router does not see the line. The library's own calls, such as probes and
+    /// heartbeats of consumers, are not counted and not refused.
     ///
     /// Too few and a burst becomes errors; too many and, once the servers do not keep up, callers wait for the whole
     /// [acquire timeout](Self::acquire_timeout), in memory of this process, only to be refused then.

@@ -20,6 +20,7 @@ impl Router {
     ///
     /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when no node that qualifies can be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of
     /// their connections becomes free, both within the [acquire timeout](crate::RouterBuilder::acquire_timeout).
+    /// [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded), at once, when [too many wait](crate::RouterBuilder::waiting_calls) for them already.
     /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable) when no replica qualifies and the primary may not
     /// [serve for them](crate::RouterBuilder::fallback), and [`ErrorKind::SplitBrain`](crate::ErrorKind::SplitBrain) when two nodes take writes.
     ///
@@ -46,7 +47,7 @@ impl Router {
             let deadline = Deadline::after(limits.acquire_timeout);
             let asked = asked(&consistency, session.as_ref());
             let floor = Floor::of(asked.clone());
-            let ask = Ask { level: &consistency, floor: floor.as_ref(), notes_place: session.is_some() };
+            let ask = Ask { level: &consistency, floor: floor.as_ref(), notes_place: session.is_some(), is_own: false };
             let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
             let judged = judged(&consistency, asked);
             Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, judged))))
@@ -74,7 +75,8 @@ impl Router {
     ///
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when no node has this name, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when it
     /// cannot be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of its connections becomes free, both within
-    /// the [acquire timeout](crate::RouterBuilder::acquire_timeout).
+    /// the [acquire timeout](crate::RouterBuilder::acquire_timeout). [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded) when
+    /// [too many wait](crate::RouterBuilder::waiting_calls) for them already.
     ///
     /// # Cancel safety
     ///
@@ -88,14 +90,16 @@ impl Router {
             probes.keep_asking();
             let deadline = Deadline::after(limits.acquire_timeout);
             let in_flight = node.handle().enter(false);
-            let lease = node.lease(Some(in_flight), deadline.at(), deadline).await?;
+            let lease = node.lease(Some(in_flight), deadline.at(), deadline, true).await?;
             Ok(Client::new(lease.whoever_leads(), limits.call_timeout, None))
         }
     }
 
-    /// A connection to the primary.
+    /// A connection to the primary for the library's own calls, of which there are few: a line that is full does not refuse them, or
+    /// a member of a group would lose its partitions for want of a heartbeat.
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
-        self.lease((&Consistency::Strong).into(), self.acquire_within(deadline), &mut Tried::default()).await
+        let ask = Ask { is_own: true, ..Ask::from(&Consistency::Strong) };
+        self.lease(ask, self.acquire_within(deadline), &mut Tried::default()).await
     }
 
     /// Runs a read where its level allows it; if the node is lost on the way, or has not got as far as it must, once on

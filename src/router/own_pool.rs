@@ -102,22 +102,21 @@ impl OwnPool {
         self.pool.dedicated_connection().await
     }
 
-    /// A connection that is ready to be used, in the order of asking, until `until` at the latest. A call gets in line only
-    /// while others than the most may wait.
+    /// A connection that is ready to be used, in the order of asking, until `until` at the latest. A call gets in line
+    /// only while more may wait (`is_bounded`).
     pub(super) async fn acquire(
         &self,
         until: Instant,
         deadline: Deadline,
         node: &NodeHandle,
-        is_call: bool,
+        is_bounded: bool,
     ) -> Result<Pooled, Error> {
         let failures_before = self.failures.count();
         let mut so_far = failures_before;
         let wait = Wait { pool: self, node, until, deadline, failures_before };
         let place = match self.admission.try_enter() {
             Some(place) => place,
-            None if is_call && self.admission.is_full() => return Err(self.overloaded()),
-            None => Box::pin(wait.in_line(&mut so_far, self.admission.enter())).await?,
+            None => Box::pin(wait.for_place(&mut so_far, is_bounded)).await?,
         };
         let mut turn = None;
         if self.admission.is_short() {
@@ -163,8 +162,8 @@ impl OwnPool {
         }
     }
 
-    fn overloaded(&self) -> Error {
-        let (waiting, size) = (self.admission.waiting(), self.size);
+    fn overloaded(&self, waiting: u32) -> Error {
+        let size = self.size;
         let message = format!(
             "{waiting} calls wait for one of the {size} connections, and no more may (`waiting_calls`); nothing was sent"
         );
@@ -196,6 +195,14 @@ impl OwnPool {
 }
 
 impl Wait<'_> {
+    /// Waits for its place, if that is bounded only while no more than may do so.
+    async fn for_place(&self, so_far: &mut u64, is_bounded: bool) -> Result<Place, Error> {
+        let OwnPool { admission, .. } = self.pool;
+        let in_line = is_bounded.then(|| admission.get_in_line()).transpose();
+        let _in_line = in_line.map_err(|waiting| self.pool.overloaded(waiting))?;
+        self.in_line(so_far, admission.enter()).await
+    }
+
     /// Waits in a line, unless connecting fails meanwhile and there is nobody left who could give a connection back.
     async fn in_line<T>(&self, so_far: &mut u64, turn: impl Future<Output = T>) -> Result<T, Error> {
         let _waiting = self.pool.admission.wait();

@@ -68,10 +68,13 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
         reader: impl FnMut(Row) -> ControlFlow<T, T> + Send,
-    ) -> Result<Part<T>> {
+    ) -> Result<Vec<T>> {
         self.settled(deadline).await?;
         let types = self.types(deadline, sql, params.len()).await?;
-        let run = async { Part::read(self.client().query_typed_raw(sql, typed(params, &types)).await?, reader).await };
+        let run = async {
+            let rows = self.client().query_typed_raw(sql, typed(params, &types)).await?;
+            Ok(self.kept(Part::read(rows, reader).await?))
+        };
         let outcome = self.guarded(Effect::Read, deadline, run).await;
         self.forget_outdated(sql, outcome)
     }

@@ -54,21 +54,25 @@ impl Lease {
     where
         R: FnMut(Row) -> ControlFlow<T, T> + Send,
     {
-        let Part { rows, is_whole } = if self.is_pooled() {
-            self.query_unnamed_until(deadline, sql, params, reader()).await?
-        } else {
-            self.plan(planning);
-            let reader = &reader;
-            let run = |statement: Statement| async move {
-                Part::read(self.client().query_raw(&statement, params.iter().copied()).await?, reader()).await
-            };
-            self.prepared(Effect::Read, deadline, sql, run).await?
+        if self.is_pooled() {
+            return self.query_unnamed_until(deadline, sql, params, reader()).await;
+        }
+        self.plan(planning);
+        let reader = &reader;
+        let run = |statement: Statement| async move {
+            let rows = self.client().query_raw(&statement, params.iter().copied()).await?;
+            Ok(self.kept(Part::read(rows, reader()).await?))
         };
-        if !is_whole {
-            // The rest of the answer is for nobody. Nothing was awaited since the call that has got its beginning.
+        self.prepared(Effect::Read, deadline, sql, run).await
+    }
+
+    /// What was read of an answer. If it goes on, that is for nobody, and the connection is not to be used any more. That is noted
+    /// before anything else of the call can fail, such as the proof of what its node has.
+    pub(super) fn kept<T>(&self, part: Part<T>) -> Vec<T> {
+        if !part.is_whole {
             self.held().pending().fetch_add(1, Ordering::AcqRel);
         }
-        Ok(rows)
+        part.rows
     }
 
     /// One statement with parameters, prepared once per connection, for the number of rows that it changed.

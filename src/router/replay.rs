@@ -96,7 +96,7 @@ async fn ask(node: Arc<Node>) {
         let deadline = Deadline::after(LIMIT);
         let held = match lease.take() {
             Some(held) => Ok(held),
-            None => node.lease(None, deadline.at(), deadline).await,
+            None => node.lease(None, deadline.at(), deadline, false).await,
         };
         let pause = match held {
             Ok(held) => match ask_once(&node, &held, first).await {

@@ -27,11 +27,13 @@ pub(crate) struct Ask<'a> {
     pub(crate) floor: Option<&'a Floor>,
     /// Whether the place of the node is asked for behind each call.
     pub(crate) notes_place: bool,
+    /// Whether it is one of the library's own, which no line is too full for.
+    pub(crate) is_own: bool,
 }
 
 impl<'a> From<&'a Consistency> for Ask<'a> {
     fn from(level: &'a Consistency) -> Self {
-        Self { level, floor: None, notes_place: false }
+        Self { level, floor: None, notes_place: false, is_own: false }
     }
 }
 
@@ -94,7 +96,7 @@ impl Router {
                 Decision::Route(route) => {
                     record.chose(route, want);
                     record.waits(Wait::Connection);
-                    let lease = self.lease_of(route, want, deadline, tried).await;
+                    let lease = self.lease_of(route, want, ask.is_own, deadline, tried).await;
                     record.waited();
                     match lease {
                         Ok(lease) => {
@@ -182,7 +184,14 @@ impl Router {
         }
     }
 
-    async fn lease_of(&self, route: Route, want: Want, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+    async fn lease_of(
+        &self,
+        route: Route,
+        want: Want,
+        is_own: bool,
+        deadline: Deadline,
+        tried: &mut Tried,
+    ) -> Result<Lease> {
         let Inner { nodes, limits, .. } = &*self.inner;
         // Since the choice it may have left, and its place may be another one's.
         let Some(node) = nodes.get(route.node).filter(|node| !node.handle().is_joining()) else {
@@ -195,7 +204,7 @@ impl Router {
         let others = want != Want::Strong && !(self.inner.state.there() - tried.nodes()).is_empty();
         let part = Instant::now().checked_add(limits.connect_timeout).filter(|_| others);
         let until = part.map_or_else(|| deadline.at(), |part| part.min(deadline.at()));
-        let lease = node.lease(Some(in_flight), until, deadline).await?;
+        let lease = node.lease(Some(in_flight), until, deadline, !is_own).await?;
         if want == Want::Strong && lease.role() != Role::Primary {
             // The next connection tells whether it still is a replica; this one learns nothing while nobody uses it.
             lease.discard();

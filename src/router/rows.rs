@@ -5,9 +5,11 @@ use std::{
     ops::ControlFlow,
     pin::{Pin, pin},
     task::Poll,
+    time::Duration,
 };
 
 use futures_util::{Stream, TryStreamExt, future::poll_fn};
+use tokio::time::timeout;
 use tokio_postgres::{Row, RowStream};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -84,9 +86,10 @@ impl Rows {
     }
 }
 
-/// So many bytes of rows that nobody wants are read and thrown away, in the hope for the end of the answer: a new connection takes as
-/// long. Behind more of them the answer is given up, and the connection with it.
+/// So many bytes of rows that nobody wants are read and thrown away, and for so long, in the hope for the end of the answer: a new
+/// connection takes as long. Then the answer is given up, and the connection with it.
 const REST: usize = 16 * 1024 * 1024;
+const REST_TIME: Duration = Duration::from_millis(100);
 
 /// What was read of an answer.
 pub(super) struct Part<T> {
@@ -107,7 +110,7 @@ impl<T> Part<T> {
                 ControlFlow::Continue(row) => rows.push(row),
                 ControlFlow::Break(row) => {
                     rows.push(row);
-                    return Ok(Self { rows, is_whole: ends_soon(stream).await? });
+                    return Ok(Self { rows, is_whole: ends_soon(stream).await });
                 }
             }
         }
@@ -115,14 +118,17 @@ impl<T> Part<T> {
     }
 }
 
-/// Whether there is little behind what was read.
-async fn ends_soon(mut stream: Pin<&mut RowStream>) -> Result<bool, tokio_postgres::Error> {
-    let mut bytes = 0;
-    while bytes <= REST {
-        let Some(row) = stream.try_next().await? else { return Ok(true) };
-        bytes += row.raw_size_bytes();
-    }
-    Ok(false)
+/// Whether there is little behind what was read, and no error: that would be about rows that nobody wants.
+async fn ends_soon(mut stream: Pin<&mut RowStream>) -> bool {
+    let rest = async {
+        let mut bytes = 0;
+        while bytes <= REST {
+            let Some(row) = stream.try_next().await? else { return Ok(true) };
+            bytes += row.raw_size_bytes();
+        }
+        Ok::<_, tokio_postgres::Error>(false)
+    };
+    timeout(REST_TIME, rest).await.is_ok_and(|ended| ended.unwrap_or(false))
 }
 
 /// What a statement was to return.

@@ -131,7 +131,7 @@ impl<'a> Import<'a> {
     /// Nobody knows how long the first chunk takes. Behind one that has [locked](Appended::lock_time) the log for longer the next
     /// one has so many events as would have fitted, and half of them at most; behind one that took less than half of it, twice as
     /// many, up to [`chunk`](Self::chunk). A chunk has one event at least, whatever that takes. The wait of a commit, for a disk or a
-    /// standby, is not counted, since smaller chunks make it no shorter: only more frequent. In memory there is no such limit.
+    /// standby, is not counted, since smaller chunks make it no shorter: only more frequent. Nor are triggers that are deferred to it. In memory there is no such limit.
     ///
     /// Larger, and a slow trigger or a slow server makes other appends wait for longer; smaller, and the import waits for
     /// more commits.
@@ -174,10 +174,14 @@ impl<'a> Import<'a> {
                 }
                 None => error.within("before the first event was imported"),
             })?;
-            events.put_back(chunk.split_off(amount));
-            if let Some(locked) = appended.lock_time() {
+            let rest = chunk.split_off(amount);
+            if appended.is_repeated() {
+                // Nothing was inserted, so its time tells nothing. What was written in chunks of this size goes on in them.
+                pace.found(amount);
+            } else if let Some(locked) = appended.lock_time() {
                 pace.took(amount, locked);
             }
+            events.put_back(rest);
             self.noted.saw(appended.token());
             self.condition.go_on_behind(appended.last());
             let amount = amount as u64;

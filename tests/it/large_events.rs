@@ -108,7 +108,7 @@ async fn streams_hold_no_more_bytes_than_they_may() {
         }
         let most = watched.most.load(Ordering::Relaxed);
         assert!(read == positions[which], "{} events by {filter:?}", read.len());
-        assert!(most > 100, "small events come together, and not {most} at a time");
+        assert!(most > 1, "small events come together, and not {most} at a time");
     }
 }
 

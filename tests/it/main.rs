@@ -64,6 +64,7 @@ mod router_changes;
 mod router_ejection;
 mod router_failover;
 mod router_faults;
+mod router_line;
 mod router_members;
 mod router_pool;
 mod router_records;

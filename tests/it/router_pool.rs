@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 
-use futures_util::future::{join_all, poll_immediate, try_join_all};
-use mainstem::{Consistency, ErrorKind, Fallback, Role, Router, testing::LocalCluster};
+use futures_util::future::{join_all, try_join_all};
+use mainstem::{Consistency, ErrorKind, Role, Router, testing::LocalCluster};
 use tokio::{
     task::{JoinSet, yield_now},
     time::{sleep, timeout},
@@ -121,53 +121,6 @@ async fn who_waits_in_vain_is_told_how_many_others_wait() {
     assert!(errors.iter().all(|error| error.kind() == ErrorKind::Timeout), "{errors:?}");
     let says = |part: &str| errors.iter().any(|error| error.to_string().contains(part));
     assert!(says("the pool's limit is 1; 2 other calls wait"), "{errors:?}");
-}
-
-/// One more is refused at once; who waits is served all the same, and so is a read elsewhere.
-#[tokio::test]
-async fn no_more_calls_wait_than_may() {
-    let cluster = started(LocalCluster::builder()).await;
-    let builder = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url());
-    let builder = builder.max_connections(1).waiting_calls(2).acquire_timeout(HANG).connect_timeout(HANG);
-    let router = builder.fallback(Fallback::Unlimited).connect().await.unwrap();
-    let strong = || router.client_at(Consistency::Strong);
-    let held = strong().await.unwrap();
-    let mut waiting: Vec<_> = (0..2).map(|_| Box::pin(strong())).collect();
-    for one in &mut waiting {
-        assert!(poll_immediate(one).await.is_none());
-    }
-    let refused = poll_immediate(Box::pin(strong())).await.expect("an answer at once").unwrap_err();
-    assert_eq!(refused.kind(), ErrorKind::Overloaded, "{}", refused.report());
-    assert!(refused.is_retryable() && refused.to_string().contains("2 calls wait for one of the 1 connections"));
-    // Not so who asks how the node is.
-    let lsn = || router.status().nodes.iter().find(|node| node.role == Role::Primary).and_then(|node| node.lsn);
-    let before = lsn();
-    let aside = Observer::of(&cluster.primary().url()).await;
-    aside.0.execute("CREATE TABLE moves_the_log ()", &[]).await.unwrap();
-    timeout(HANG, async {
-        while lsn() == before {
-            sleep(20 * MS).await;
-        }
-    })
-    .await
-    .expect("a probe that tells of it");
-
-    let read = || router.client_at(Consistency::Eventual);
-    let on_replica = read().await.unwrap();
-    assert_eq!(on_replica.role(), Role::Replica);
-    let mut reading: Vec<_> = (0..2).map(|_| Box::pin(read())).collect();
-    for one in &mut reading {
-        assert!(poll_immediate(one).await.is_none());
-    }
-    drop(held);
-    for one in waiting {
-        drop(timeout(HANG, one).await.expect("a turn").unwrap());
-    }
-    assert_eq!(read().await.unwrap().role(), Role::Primary);
-    drop(on_replica);
-    for one in reading {
-        assert_eq!(timeout(HANG, one).await.expect("a turn").unwrap().role(), Role::Replica);
-    }
 }
 
 #[tokio::test]

@@ -21,6 +21,11 @@ impl Pace {
         self.events
     }
 
+    /// So many events were there already, from an earlier try: the next ones of it may be as many.
+    pub(super) fn found(&mut self, events: usize) {
+        self.events = events.clamp(1, self.most);
+    }
+
     /// A chunk of so many events has locked the log for so long.
     ///
     /// What takes far too long is not halved again and again while others wait for each try. It grows slowly, and not where it is
@@ -72,6 +77,17 @@ mod tests {
         assert_eq!(pace.events(), 120);
         pace.took(4, Duration::from_millis(200));
         assert_eq!(pace.events(), 2);
+    }
+
+    #[test]
+    fn what_is_there_is_asked_for_in_its_own_sizes_and_what_is_not_grows_from_there() {
+        let mut pace = Pace::new(1000, LIMIT);
+        pace.found(10);
+        assert_eq!(pace.events(), 10);
+        pace.took(10, Duration::ZERO);
+        assert_eq!(pace.events(), 20);
+        pace.found(5000);
+        assert_eq!(pace.events(), 1000);
     }
 
     #[test]
