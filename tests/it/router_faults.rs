@@ -324,18 +324,21 @@ async fn a_commit_that_did_not_wait_for_its_standby_is_an_unknown_outcome() {
     }
     cluster.wait_until_caught_up().await.unwrap();
     cluster.replica(0).freeze().await.unwrap();
-    let event = event("A", json!({}));
-    let append = tokio::spawn(store.append([event.clone()], AppendCondition::none()).into_future());
+    let events = [event("A", json!({})), event("A", json!({}))];
+    let append = tokio::spawn(store.append(events.clone(), AppendCondition::none()).into_future());
     let waits = "wait_event = 'SyncRep'";
     let cancel = format!("SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE {waits}");
     let cancelled = async { while admin.query_one(&cancel, &[]).await.unwrap().get::<_, i64>(0) == 0 {} };
     timeout(HANG, cancelled).await.expect("the commit waits");
     let error = timeout(HANG, append).await.expect("no hang").unwrap().unwrap_err();
     assert!(error.is_outcome_unknown(), "{}", error.report());
-    // The repeat finds the events, and waits as the first try should have.
-    let repeat = store.append([event], AppendCondition::none()).into_future();
+    // The repeat finds the events, and waits as the first try should have. So does an import, in chunks of its own.
+    let mut import = store.import(events.clone(), AppendCondition::none()).chunk(1).into_future();
+    timeout(Duration::from_millis(500), &mut import).await.expect_err("it waits for the standby");
+    let repeat = store.append(events, AppendCondition::none()).into_future();
     let mut repeat = std::pin::pin!(repeat);
     timeout(Duration::from_millis(500), repeat.as_mut()).await.expect_err("it waits for the standby");
     cluster.replica(0).thaw().await.unwrap();
+    assert_eq!(timeout(HANG, import).await.expect("no hang").unwrap().repeated, 2);
     assert!(timeout(HANG, repeat).await.expect("no hang").unwrap().is_repeated());
 }
