@@ -97,10 +97,12 @@ fn with_blocks(text: String, blocks: &[(&str, String)]) -> Result<String, String
 /// Of each row who is ahead of us, the furthest first: nobody has to find out by reading all tables, and no store is left out by hand.
 fn ahead(entry: &Entry) -> String {
     let stores = stores::of(entry);
-    let mut rows = Vec::new();
-    for table in entry.data["result"]["tables"].as_array().into_iter().flatten() {
+    let (mut rows, mut all_known) = (Vec::new(), true);
+    let tables = entry.data["result"]["tables"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for table in tables {
         let lanes = table["lanes"].as_array().into_iter().flatten().filter(|lane| lane["name"] != OURS);
         let ratio = |lane: &Value| lane["ours_by_theirs"].as_f64();
+        all_known &= lanes.clone().all(|lane| ratio(lane).is_some());
         let mut faster: Vec<_> =
             lanes.filter_map(|lane| Some((ratio(lane)?, lane))).filter(|(ratio, _)| *ratio < 1.0).collect();
         faster.sort_by(|(one, _), (other, _)| one.total_cmp(other));
@@ -111,13 +113,20 @@ fn ahead(entry: &Entry) -> String {
             rows.push(vec![table["title"].as_str().unwrap_or_default().to_owned(), named.join("; ")]);
         }
     }
-    if rows.is_empty() {
-        return "Nobody is ahead in any row.\n".to_owned();
+    let others = if all_known {
+        "in all other rows nobody is"
+    } else {
+        "of who was not measured in a row nothing is known there"
+    };
+    match (tables.is_empty(), rows.is_empty()) {
+        (true, _) => String::new(),
+        (false, true) if all_known => "Nobody is ahead in any row.\n".to_owned(),
+        (false, true) => "Nobody who was measured is ahead in any row.\n".to_owned(),
+        (false, false) => {
+            let rows = table(&["row", "who"], &rows);
+            format!("Who is ahead, with *ours ÷*, which is below 1 then; {others}:\n\n{rows}")
+        }
     }
-    format!(
-        "Who is ahead, with *ours ÷*, which is below 1 then; in all other rows nobody is:\n\n{}",
-        table(&["row", "who"], &rows)
-    )
 }
 
 /// All stores, one a row: the guarded appends of 1 and 10 events, the contended ones, and the catch-up.
@@ -278,6 +287,11 @@ mod tests {
         let told = ahead(&entry([0.9, 1.0, 0.25]));
         assert!(told.ends_with("| catch-up | c 0.250; a 0.900 |\n"), "{told}");
         assert_eq!(ahead(&entry([1.0, 2.0, 3.0])), "Nobody is ahead in any row.\n");
+        // Nothing is known of who was not measured.
+        assert!(
+            ahead(&entry([0.9, f64::NAN, 2.0])).contains("of who was not measured in a row nothing is known there")
+        );
+        assert_eq!(ahead(&entry([1.0, f64::NAN, 2.0])), "Nobody who was measured is ahead in any row.\n");
     }
 
     #[test]
