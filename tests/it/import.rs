@@ -94,6 +94,28 @@ async fn an_import_goes_on_in_chunks_of_another_size() {
     }
 }
 
+/// What is found is not judged, since it is what the condition would find. What comes behind it is.
+#[tokio::test]
+async fn an_import_goes_on_in_other_chunks_under_its_condition() {
+    let (_database, _router, postgres) = support::store().await;
+    let memory = MemoryEventStore::new();
+    for store in [&memory as &dyn EventStore, &postgres] {
+        let events = numbered(20);
+        let import = async |amount: usize, chunk: usize| {
+            let import = (&store).import(events[..amount].to_vec(), no_other("Imported"));
+            import.chunk(chunk).lock_time(Duration::MAX).await
+        };
+        import(5, 5).await.unwrap();
+        let done = import(10, 3).await.unwrap();
+        assert_eq!((done.events, done.repeated), (10, 5));
+        let other = event("Imported", json!({"n": "another's"}));
+        let other = (&store).append([other], AppendCondition::none()).await.unwrap().first_position();
+        let error = import(20, 4).await.unwrap_err();
+        assert_eq!(error.conflict().map(|conflict| conflict.position), Some(other), "{}", error.report());
+        assert!(error.to_string().contains("behind 10 imported events"), "{error}");
+    }
+}
+
 #[tokio::test]
 async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
     let store = FailingEventStore::new(MemoryEventStore::new());
