@@ -131,7 +131,8 @@ impl<'a> Import<'a> {
     /// Nobody knows how long the first chunk takes. Behind one that has [locked](Appended::lock_time) the log for longer the next
     /// one has so many events as would have fitted, and half of them at most; behind one that took less than half of it, twice as
     /// many, up to [`chunk`](Self::chunk). A chunk has one event at least, whatever that takes. The wait of a commit, for a disk or a
-    /// standby, is not counted, since smaller chunks make it no shorter: only more frequent. Nor are triggers that are deferred to it. In memory there is no such limit.
+    /// standby, is not counted, since smaller chunks make it no shorter: only more frequent. Nor are triggers that are deferred
+    /// to it. In memory there is no such limit.
     ///
     /// Larger, and a slow trigger or a slow server makes other appends wait for longer; smaller, and the import waits for
     /// more commits.

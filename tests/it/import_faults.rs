@@ -8,8 +8,8 @@ use std::{
 };
 
 use mainstem::{
-    AppendCondition, Error, ErrorKind, Event, EventId, EventStore, Filter, Imported, NewEvent, PostgresEventStore,
-    Predicate, Result, Router,
+    AppendCondition, Error, ErrorKind, Event, EventId, EventStore, Filter, Import, Imported, NewEvent,
+    PostgresEventStore, Predicate, Result, Router,
 };
 use serde_json::json;
 use tokio::{
@@ -40,6 +40,15 @@ fn numbered(amount: u64) -> Vec<NewEvent> {
 
 type Told = Arc<Mutex<Vec<Imported>>>;
 
+/// In chunks of always the same size, however slow the machine is.
+fn in_chunks<'a>(
+    store: &'a PostgresEventStore,
+    events: impl IntoIterator<Item = NewEvent, IntoIter: Send + 'a>,
+    condition: AppendCondition,
+) -> Import<'a> {
+    store.import(events, condition).chunk(CHUNK as usize).lock_time(Duration::MAX)
+}
+
 /// An import in a task of its own. It stops once, in front of its third chunk.
 struct Running {
     import: JoinHandle<Result<Imported>>,
@@ -65,7 +74,7 @@ impl Running {
         });
         let tell = Arc::clone(&told);
         let import = tokio::spawn(async move {
-            let import = store.import(events, condition).chunk(CHUNK as usize).lock_time(Duration::MAX).timeout(limit);
+            let import = in_chunks(&store, events, condition).timeout(limit);
             import.on_progress(move |so_far| tell.lock().unwrap().push(so_far)).await
         });
         Self { import, arrived, go, told }
@@ -129,7 +138,7 @@ async fn goes_on(store: &PostgresEventStore, events: &[NewEvent], there: u64) {
     let is_there = ids(&events[..there as usize]);
     assert_eq!(imported(store).await.iter().map(Event::id).collect::<Vec<_>>(), is_there, "before it goes on");
     let told = Told::default();
-    let import = store.import(events.to_vec(), AppendCondition::none()).chunk(CHUNK as usize).lock_time(Duration::MAX);
+    let import = in_chunks(store, events.to_vec(), AppendCondition::none());
     let import = import.on_progress(|so_far| told.lock().unwrap().push(so_far));
     let done = soon(async { import.await }).await.unwrap_or_else(|error| panic!("{}", error.report()));
     let chunks = (1..=events.len() as u64 / CHUNK).map(|n| (n * CHUNK, there.min(n * CHUNK), n));
@@ -189,7 +198,7 @@ async fn the_server_is_killed_with_a_chunk_under_way() {
     let import = tokio::spawn({
         let (store, more) = (store.clone(), more.clone());
         async move {
-            let import = store.import(more, AppendCondition::none()).chunk(CHUNK as usize).lock_time(Duration::MAX);
+            let import = in_chunks(&store, more, AppendCondition::none());
             import.on_progress(|so_far| _ = sender.send_replace(so_far.events)).await
         }
     });
@@ -202,12 +211,7 @@ async fn the_server_is_killed_with_a_chunk_under_way() {
     let there = imported(&store).await.len() as u64 - before as u64;
     assert!(there == told || there == told + CHUNK, "{there} are there, and {told} were told");
     assert!(there < 40 * ALL, "killed too late to show anything");
-    let done = store
-        .import(more.clone(), AppendCondition::none())
-        .chunk(CHUNK as usize)
-        .lock_time(Duration::MAX)
-        .await
-        .unwrap();
+    let done = in_chunks(&store, more.clone(), AppendCondition::none()).await.unwrap();
     assert_eq!((done.events, done.repeated), (40 * ALL, there));
     let log = imported(&store).await;
     assert_eq!(log.iter().skip(before).map(Event::id).collect::<Vec<_>>(), ids(&more));
@@ -227,12 +231,7 @@ async fn a_chunk_conflicts() {
     assert_eq!(error.conflict().map(|conflict| conflict.position), Some(BEFORE + 1), "{}", error.report());
     // It stays one, however often it is made again: what was written in between is not forgotten.
     for _ in 0..2 {
-        let again = store
-            .import(events.clone(), nobody_else())
-            .chunk(CHUNK as usize)
-            .lock_time(Duration::MAX)
-            .await
-            .unwrap_err();
+        let again = in_chunks(&store, events.clone(), nobody_else()).await.unwrap_err();
         assert_eq!(again.conflict(), error.conflict(), "{}", again.report());
         assert!(again.to_string().contains("behind 20 imported events"), "{again}");
     }
@@ -258,12 +257,7 @@ async fn the_server_refuses_a_chunk() {
         let error = running.failed().await;
         assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::InvalidInput, Some(state)), "{}", error.report());
         // Made again, it stops at the same place.
-        let again = store
-            .import(events.clone(), AppendCondition::none())
-            .chunk(CHUNK as usize)
-            .lock_time(Duration::MAX)
-            .await
-            .unwrap_err();
+        let again = in_chunks(&store, events.clone(), AppendCondition::none()).await.unwrap_err();
         assert!(again.to_string().contains("behind 20 imported events"), "{again}");
         admin.client().await.unwrap().batch_execute(&allow).await.unwrap();
         goes_on(&store, &events, BEFORE).await;
