@@ -101,7 +101,8 @@ impl Args {
                 "--quick" => quick = true,
                 "--events" => events = Some(value()?.replace('_', "").parse()?),
                 "--seed" => seed = value()?.parse()?,
-                "--folder" => folder = PathBuf::from(value()?),
+                // The servers run as somebody else, elsewhere.
+                "--folder" => folder = std::path::absolute(value()?)?,
                 "--json" => json = Some(PathBuf::from(value()?)),
                 "--only" => only.extend(value()?.split(',').map(str::to_owned)),
                 "--help" | "-h" => return Ok(Command::Help),

@@ -124,7 +124,7 @@ impl IntoFuture for LoadStream<'_> {
 }
 
 /// A load, as a store gets it. The id is checked already.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct LoadRequest {
     /// The id of the stream.

@@ -26,7 +26,7 @@ pub enum Order {
 }
 
 /// A query, as a store gets it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct QueryRequest {
     /// Which events.

@@ -76,6 +76,7 @@ mod runtime;
 mod scope;
 mod secrets;
 mod sessions;
+mod shared_reads;
 mod snapshot_store;
 mod snapshots;
 mod spans;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{HotKey, Log, LogName, PostgresEventStore, announce::Announcements, group::Group};
+use super::{HotKey, Log, LogName, PostgresEventStore, announce::Announcements, group::Group, shared_reads::Shared};
 use crate::Router;
 
 /// The settings of a [`PostgresEventStore`].
@@ -31,6 +31,7 @@ pub struct PostgresEventStoreBuilder {
     keys: Vec<HotKey>,
     limits: GroupLimits,
     notify_interval: Option<Duration>,
+    shares_reads: bool,
 }
 
 /// So many judge before the lock at a time, in a pool whose size we don't know.
@@ -69,6 +70,7 @@ impl PostgresEventStoreBuilder {
             keys: Vec::new(),
             limits: GroupLimits::default(),
             notify_interval: Some(NOTIFY_INTERVAL),
+            shares_reads: true,
         }
     }
 
@@ -146,6 +148,22 @@ impl PostgresEventStoreBuilder {
         self
     }
 
+    /// Whether queries and loads that ask the same at the same time share one statement. Defaults to `true`.
+    ///
+    /// Many who compete for one boundary read it again and again, all at once, and so does everybody who asks for what is
+    /// in demand. Whoever comes while such a read is under way waits for its end, and then one read, which begins behind
+    /// all their calls, answers all who wait: as fresh as each of them would have read by themselves, and with their own
+    /// limits. That takes up to twice as long as a read alone, at most 100 ms longer for what is slow (some more where several of
+    /// it are under way), and spares the server the rest.
+    ///
+    /// Reads ask the same when they have the same filter or stream, bounds, order, limit and level, and are held to the same
+    /// token: so those of two [sessions](crate::Session) do not, once these have seen something. Streams are never
+    /// shared.
+    pub fn share_reads(mut self, shares: bool) -> Self {
+        self.shares_reads = shares;
+        self
+    }
+
     /// The store. Nothing is sent.
     #[must_use]
     pub fn build(self) -> PostgresEventStore {
@@ -161,6 +179,7 @@ impl PostgresEventStoreBuilder {
             known: Arc::default(),
             news: Arc::default(),
             announcements: Arc::new(Announcements::new(self.notify_interval)),
+            shared: Arc::new(Shared::new(self.shares_reads)),
         }
     }
 }

@@ -13,9 +13,20 @@ use crate::{
     store::{LoadAnswer, LoadRequest},
 };
 
-/// Carries a load out, on a node that its level allows.
-pub(super) async fn run(store: PostgresEventStore, request: LoadRequest, deadline: Deadline) -> Result<LoadAnswer> {
+/// Carries a load out, on a node that its level allows, for this caller or for all who load the same.
+pub(super) async fn run(store: PostgresEventStore, mut request: LoadRequest, deadline: Deadline) -> Result<LoadAnswer> {
+    // It is in the deadline, and those with another one load the same.
+    request.timeout = None;
     let request = Arc::new(request);
+    let loads = Arc::clone(&store.shared.loads);
+    let read = {
+        let request = Arc::clone(&request);
+        move |deadline| read(store.clone(), Arc::clone(&request), deadline)
+    };
+    loads.answer(&request, deadline, read).await
+}
+
+async fn read(store: PostgresEventStore, request: Arc<LoadRequest>, deadline: Deadline) -> Result<LoadAnswer> {
     let load = |lease| load(store.clone(), Arc::clone(&request), lease, deadline);
     let LoadRequest { consistency, floor, wants_token, .. } = &*request;
     store.read(Asked { consistency, floor, wants_token: *wants_token }, deadline, load).await

@@ -7,6 +7,7 @@
 //! | `group`, `drain`, `prepared`, `call` | the line of those who wait, who works it off, what they wait with, and the one statement that is sent |
 //! | `answer` | what that statement answers |
 //! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
+//! | `shared_reads` | reads that are alike, made once for all who wait for them |
 //! | `floor` | what a read must contain by tokens and sessions, and the token of what it has seen |
 //! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
 //! | `behind` | reading on behind a place |
@@ -60,6 +61,7 @@ mod query;
 mod queue;
 mod read_sql;
 mod search;
+mod shared_reads;
 mod snapshot;
 mod stream;
 mod tail;
@@ -86,7 +88,7 @@ pub use self::{
 };
 use self::{
     announce::Announcements, builder::GroupLimits, group::Group, known::Known, news::News, read_sql::ReadSql,
-    search::Searches,
+    search::Searches, shared_reads::Shared,
 };
 #[cfg(feature = "migrations")]
 pub use self::{
@@ -161,6 +163,7 @@ pub struct PostgresEventStore {
     known: Arc<Known>,
     news: Arc<News>,
     announcements: Arc<Announcements>,
+    shared: Arc<Shared>,
 }
 
 /// A log's names, and the statements that hold them.

@@ -8,6 +8,7 @@ use super::{
     PostgresEventStore,
     floor::Asked,
     read_sql::{First, NEAR, Statement},
+    shared_reads::SharedReads,
     wire::{self, Line},
 };
 use crate::{
@@ -18,7 +19,31 @@ use crate::{
 
 /// Carries a query out, on a node that its level allows.
 pub(super) async fn run(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Answer> {
+    let reads = Arc::clone(&store.shared.queries);
+    share(&reads, store, request, deadline, query).await
+}
+
+/// The answer to a request, for this caller or for all who ask the same.
+async fn share<A, Fut>(
+    reads: &Arc<SharedReads<QueryRequest, A>>,
+    store: PostgresEventStore,
+    mut request: QueryRequest,
+    deadline: Deadline,
+    read: fn(PostgresEventStore, Arc<QueryRequest>, Deadline) -> Fut,
+) -> Result<A>
+where
+    A: Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<A>> + Send + 'static,
+{
+    // It is in the deadline, and those with another one ask the same.
+    request.timeout = None;
     let request = Arc::new(request);
+    let asked = Arc::clone(&request);
+    let read = move |deadline| read(store.clone(), Arc::clone(&asked), deadline);
+    reads.answer(&request, deadline, read).await
+}
+
+async fn query(store: PostgresEventStore, request: Arc<QueryRequest>, deadline: Deadline) -> Result<Answer> {
     let read = |lease| read(store.clone(), Arc::clone(&request), lease, deadline);
     store.read(asked(&request), deadline, read).await
 }
@@ -67,10 +92,14 @@ async fn answer(
 }
 
 pub(super) async fn count(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Served<u64>> {
-    let served = ask(&store, &request, deadline, |store, request| store.log.read.count(request)).await?;
-    let counted = wire::position(*served).map_err(wire::unreadable)?;
-    let token = served.token().clone();
-    Ok(Served::new(counted).served_by(served.node(), served.role()).with_token(token))
+    let reads = Arc::clone(&store.shared.counts);
+    share(&reads, store, request, deadline, |store, request, deadline| async move {
+        let served = ask(&store, &request, deadline, |store, request| store.log.read.count(request)).await?;
+        let counted = wire::position(*served).map_err(wire::unreadable)?;
+        let token = served.token().clone();
+        Ok(Served::new(counted).served_by(served.node(), served.role()).with_token(token))
+    })
+    .await
 }
 
 pub(super) async fn exists(
@@ -78,7 +107,11 @@ pub(super) async fn exists(
     request: QueryRequest,
     deadline: Deadline,
 ) -> Result<Served<bool>> {
-    ask(&store, &request, deadline, |store, request| store.log.read.exists(request)).await
+    let reads = Arc::clone(&store.shared.exists);
+    share(&reads, store, request, deadline, |store, request, deadline| async move {
+        ask(&store, &request, deadline, |store, request| store.log.read.exists(request)).await
+    })
+    .await
 }
 
 /// Asks for one value.

@@ -1,0 +1,282 @@
+//! Reads that are alike, made once for all who wait for them (request coalescing).
+//!
+//! Of those who compete for one boundary, one wins, and all others read the same again, at the same time. And a query that
+//! is in demand is asked for by everybody at once when it gets slow.
+//!
+//! What is known as single flight answers whoever comes with the read that is under way. That one may have begun before a
+//! write that the caller knows of, so it would be stale. Here nobody joins a read that has begun: who comes while one is
+//! under way waits for its end, and those who wait then share the next one, which begins behind all their calls. So each
+//! answer is as fresh as the caller's own read would have been, at every level.
+//!
+//! A read is waited for so long at most ([`PATIENCE`]), and then the next one begins beside it: the first may have got a
+//! node that does not answer, or a caller who does not poll it. Who is alone asks for himself, without a task; those who
+//! share do not depend on one of them, so a task reads for them, as long as anybody waits.
+
+use std::{
+    collections::HashMap,
+    hash::Hash,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::{Either, select};
+use tokio::{
+    runtime::Id,
+    sync::watch,
+    time::{Instant, timeout_at},
+};
+use tracing::Instrument;
+
+use crate::{
+    error::{Error, ErrorKind, Result},
+    router::Deadline,
+    runtime,
+    store::{Answer, LoadAnswer, LoadRequest, QueryRequest, Served},
+};
+
+/// So long a read waits for the one before it, if that is the only one under way; twice as long for each further one, so
+/// that there are few of a slow read.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// The share of its limit that a read waits for others at most.
+const PATIENCE_SHARE: f64 = 0.25;
+
+/// The reads of a store that are shared.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) queries: Arc<SharedReads<QueryRequest, Answer>>,
+    pub(super) counts: Arc<SharedReads<QueryRequest, Served<u64>>>,
+    pub(super) exists: Arc<SharedReads<QueryRequest, Served<bool>>>,
+    pub(super) loads: Arc<SharedReads<LoadRequest, LoadAnswer>>,
+}
+
+impl Shared {
+    pub(super) fn new(is_on: bool) -> Self {
+        Self {
+            queries: SharedReads::new(is_on),
+            counts: SharedReads::new(is_on),
+            exists: SharedReads::new(is_on),
+            loads: SharedReads::new(is_on),
+        }
+    }
+}
+
+/// The reads of one kind that are under way in a store: a line for each that is asked for.
+#[derive(Debug)]
+pub(super) struct SharedReads<R, A> {
+    is_on: bool,
+    lines: Mutex<HashMap<Key<R>, Line<A>>>,
+}
+
+/// What is asked for, and on which runtime: a task that reads for others must not end or stop with a runtime that is not
+/// theirs.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Key<R> {
+    request: Arc<R>,
+    runtime: Id,
+}
+
+/// There is one while a read is under way or about to begin.
+#[derive(Debug)]
+struct Line<A> {
+    under_way: u32,
+    /// Closed when the youngest of them is over.
+    youngest: watch::Receiver<()>,
+    next: Option<Group<A>>,
+}
+
+type Answers<A> = Arc<watch::Sender<Option<Result<A>>>>;
+
+/// Those who share the next read.
+#[derive(Debug)]
+struct Group<A> {
+    answers: Answers<A>,
+    /// That of who can wait longest.
+    deadline: Deadline,
+    begins_by: Instant,
+}
+
+/// How a read is made.
+enum Place<R, A>
+where
+    R: Eq + Hash,
+{
+    /// By the caller, who does not have to wait for others.
+    Now(Option<UnderWay<R, A>>),
+    /// With others. If there is somebody to read for them, the caller has to spawn him.
+    Shared(watch::Receiver<Option<Result<A>>>, Option<Reader<R, A>>),
+}
+
+impl<R, A> SharedReads<R, A>
+where
+    R: Eq + Hash + Clone + Send + Sync + 'static,
+    A: Clone + Send + Sync + 'static,
+{
+    pub(super) fn new(is_on: bool) -> Arc<Self> {
+        Arc::new(Self { is_on, lines: Mutex::default() })
+    }
+
+    /// The answer to a request, by a read that begins behind this call. The request says all that the answer depends on.
+    ///
+    /// Others with the same request may get the answer, too, or its error. Whatever becomes of them, each waits no longer
+    /// than his own limit.
+    pub(super) async fn answer<F, Fut>(self: &Arc<Self>, request: &Arc<R>, deadline: Deadline, read: F) -> Result<A>
+    where
+        F: Fn(Deadline) -> Fut + Clone + Send + 'static,
+        Fut: Future<Output = Result<A>> + Send + 'static,
+    {
+        if !self.is_on {
+            return read(deadline).await;
+        }
+        let key = Key { request: Arc::clone(request), runtime: runtime::current()?.id() };
+        let (mut answers, reader) = match self.place(key, deadline) {
+            Place::Now(_under_way) => return read(deadline).await,
+            Place::Shared(answers, reader) => (answers, reader),
+        };
+        if let Some(reader) = reader {
+            // It reads until the last of them gives up, whom it does not know yet.
+            tokio::spawn(Box::pin(reader.run(read.clone())).in_current_span());
+        }
+        let told = match timeout_at(deadline.at(), answers.wait_for(Option::is_some)).await {
+            Ok(told) => told.ok().and_then(|answer| answer.clone()),
+            Err(_) => {
+                let message = format!(
+                    "no answer within the limit of {:?}, to this read and others that are alike and share it",
+                    deadline.limit()
+                );
+                return Err(Error::new(ErrorKind::Timeout, message));
+            }
+        };
+        match told {
+            Some(answer) => answer,
+            // Who read for them has gone.
+            None => read(deadline).await,
+        }
+    }
+
+    fn place(self: &Arc<Self>, key: Key<R>, deadline: Deadline) -> Place<R, A> {
+        let mut lines = self.lines();
+        let Some(line) = lines.get_mut(&key) else {
+            let (over, youngest) = watch::channel(());
+            lines.insert(key.clone(), Line { under_way: 1, youngest, next: None });
+            return Place::Now(Some(UnderWay { reads: Arc::clone(self), key, _over: over }));
+        };
+        let patience = deadline.remaining().mul_f64(PATIENCE_SHARE);
+        let now = Instant::now();
+        if let Some(next) = &mut line.next {
+            if now + patience < next.begins_by {
+                return Place::Now(None);
+            }
+            if next.deadline.at() < deadline.at() {
+                next.deadline = deadline;
+            }
+            return Place::Shared(next.answers.subscribe(), None);
+        }
+        let doubled = line.under_way.saturating_sub(1).min(16);
+        let begins_by = now + (PATIENCE * (1 << doubled)).min(patience);
+        let (answers, told) = watch::channel(None);
+        let answers = Arc::new(answers);
+        let before = line.youngest.clone();
+        line.next = Some(Group { answers: Arc::clone(&answers), deadline, begins_by });
+        Place::Shared(told, Some(Reader { reads: Arc::clone(self), key, answers: Some(answers), before, begins_by }))
+    }
+
+    /// Begins with the next read of a line, which nobody joins any more, if anybody waits for it.
+    fn begin(self: &Arc<Self>, key: &Key<R>) -> Option<(UnderWay<R, A>, Deadline)> {
+        let mut lines = self.lines();
+        let line = lines.get_mut(key)?;
+        let next = line.next.take();
+        let Some(next) = next.filter(|next| next.answers.receiver_count() > 0) else {
+            forget_if_done(&mut lines, key);
+            return None;
+        };
+        let (over, youngest) = watch::channel(());
+        line.under_way += 1;
+        line.youngest = youngest;
+        Some((UnderWay { reads: Arc::clone(self), key: key.clone(), _over: over }, next.deadline))
+    }
+}
+
+impl<R: Eq + Hash, A> SharedReads<R, A> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<Key<R>, Line<A>>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn forget_if_done<R: Eq + Hash, A>(lines: &mut HashMap<Key<R>, Line<A>>, key: &Key<R>) {
+    if lines.get(key).is_some_and(|line| line.under_way == 0 && line.next.is_none()) {
+        lines.remove(key);
+    }
+}
+
+/// A read that is under way, until it is dropped.
+struct UnderWay<R, A>
+where
+    R: Eq + Hash,
+{
+    reads: Arc<SharedReads<R, A>>,
+    key: Key<R>,
+    _over: watch::Sender<()>,
+}
+
+impl<R: Eq + Hash, A> Drop for UnderWay<R, A> {
+    fn drop(&mut self) {
+        let mut lines = self.reads.lines();
+        if let Some(line) = lines.get_mut(&self.key) {
+            line.under_way -= 1;
+        }
+        forget_if_done(&mut lines, &self.key);
+    }
+}
+
+/// Who reads for those who share the next read.
+struct Reader<R, A>
+where
+    R: Eq + Hash,
+{
+    reads: Arc<SharedReads<R, A>>,
+    key: Key<R>,
+    /// Until he has begun.
+    answers: Option<Answers<A>>,
+    before: watch::Receiver<()>,
+    begins_by: Instant,
+}
+
+impl<R, A> Reader<R, A>
+where
+    R: Eq + Hash + Clone + Send + Sync + 'static,
+    A: Clone + Send + Sync + 'static,
+{
+    async fn run<F, Fut>(mut self, read: F)
+    where
+        F: FnOnce(Deadline) -> Fut,
+        Fut: Future<Output = Result<A>>,
+    {
+        let _ = timeout_at(self.begins_by, self.before.changed()).await;
+        let Some(answers) = self.answers.take() else { return };
+        let Some((under_way, deadline)) = self.reads.begin(&self.key) else { return };
+        let answer = match select(pin!(read(deadline)), pin!(answers.closed())).await {
+            Either::Left((answer, _)) => answer,
+            Either::Right(_) => return,
+        };
+        drop(under_way);
+        answers.send_replace(Some(answer));
+    }
+}
+
+impl<R: Eq + Hash, A> Drop for Reader<R, A> {
+    /// With a runtime that is shut down before he has begun: those who wait for him find out, and nobody joins them.
+    fn drop(&mut self) {
+        if self.answers.is_some() {
+            let mut lines = self.reads.lines();
+            if let Some(line) = lines.get_mut(&self.key) {
+                line.next = None;
+            }
+            forget_if_done(&mut lines, &self.key);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

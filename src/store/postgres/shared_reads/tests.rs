@@ -1,0 +1,364 @@
+//! What who shares a read gets, and when it begins: on a clock that the tests move.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use futures_util::future::{BoxFuture, FutureExt, join_all};
+use tokio::{
+    sync::Semaphore,
+    task::{JoinHandle, yield_now},
+    time::sleep,
+};
+
+use super::*;
+
+const LIMIT: Duration = Duration::from_secs(5);
+
+/// A log that only counts, and answers when it may. An answer is what was there when the read began.
+#[derive(Debug)]
+struct Log {
+    head: AtomicU64,
+    begun: AtomicU64,
+    answered: AtomicU64,
+    may_answer: Semaphore,
+}
+
+type Reads = Arc<SharedReads<&'static str, u64>>;
+
+impl Log {
+    fn new() -> Arc<Self> {
+        let (head, begun, answered) = (AtomicU64::new(1), AtomicU64::new(0), AtomicU64::new(0));
+        Arc::new(Self { head, begun, answered, may_answer: Semaphore::new(0) })
+    }
+
+    fn append(&self) {
+        self.head.fetch_add(1, Ordering::SeqCst);
+    }
+
+    fn begun(&self) -> u64 {
+        self.begun.load(Ordering::SeqCst)
+    }
+
+    fn answered(&self) -> u64 {
+        self.answered.load(Ordering::SeqCst)
+    }
+
+    fn answer(&self, reads: usize) {
+        self.may_answer.add_permits(reads);
+    }
+
+    async fn read(self: Arc<Self>, deadline: Deadline) -> Result<u64> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        let head = self.head.load(Ordering::SeqCst);
+        let permit = timeout_at(deadline.at(), self.may_answer.acquire()).await;
+        permit.map_err(|_| Error::new(ErrorKind::Timeout, "the log's own limit"))?.unwrap().forget();
+        self.answered.fetch_add(1, Ordering::SeqCst);
+        Ok(head)
+    }
+}
+
+fn ask(reads: &Reads, log: &Arc<Log>, limit: Duration) -> BoxFuture<'static, Result<u64>> {
+    ask_for("all", reads, log, limit)
+}
+
+fn ask_for(what: &'static str, reads: &Reads, log: &Arc<Log>, limit: Duration) -> BoxFuture<'static, Result<u64>> {
+    let (reads, log) = (Arc::clone(reads), Arc::clone(log));
+    Box::pin(async move {
+        let read = move |deadline| Arc::clone(&log).read(deadline);
+        reads.answer(&Arc::new(what), Deadline::after(limit), read).await
+    })
+}
+
+fn spawn(reads: &Reads, log: &Arc<Log>) -> JoinHandle<Result<u64>> {
+    tokio::spawn(ask(reads, log, LIMIT))
+}
+
+/// Lets all others go as far as they can without time.
+async fn settle() {
+    for _ in 0..100 {
+        yield_now().await;
+    }
+}
+
+fn is_forgotten(reads: &Reads) -> bool {
+    reads.lines().is_empty()
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_during_a_read_shares_the_next_one_and_not_that_one() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let first = spawn(&reads, &log);
+    settle().await;
+    log.append();
+    let others: Vec<_> = (0..31).map(|_| spawn(&reads, &log)).collect();
+    settle().await;
+    assert_eq!(log.begun(), 1, "they wait for the end of the first");
+    log.append();
+    log.answer(2);
+    assert_eq!(first.await.unwrap().unwrap(), 1);
+    for other in join_all(others).await {
+        assert_eq!(other.unwrap().unwrap(), 3, "it began behind the second append, of which the first knew nothing");
+    }
+    assert_eq!((log.begun(), log.answered()), (2, 2));
+    assert!(is_forgotten(&reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_when_the_shared_read_has_begun_waits_for_the_one_behind_it() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let first = spawn(&reads, &log);
+    settle().await;
+    let second = spawn(&reads, &log);
+    settle().await;
+    log.answer(1);
+    settle().await;
+    assert_eq!(log.begun(), 2);
+    log.append();
+    let third = spawn(&reads, &log);
+    settle().await;
+    assert_eq!(log.begun(), 2);
+    log.answer(2);
+    let heads = (first.await.unwrap().unwrap(), second.await.unwrap().unwrap(), third.await.unwrap().unwrap());
+    assert_eq!(heads, (1, 1, 2));
+    assert!(is_forgotten(&reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_what_is_alike_is_shared_and_nothing_where_it_is_turned_off() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let asked: Vec<_> =
+        ["a", "b", "c"].into_iter().map(|what| tokio::spawn(ask_for(what, &reads, &log, LIMIT))).collect();
+    settle().await;
+    assert_eq!(log.begun(), 3);
+    let off = SharedReads::new(false);
+    let alone: Vec<_> = (0..5).map(|_| spawn(&off, &log)).collect();
+    settle().await;
+    assert_eq!(log.begun(), 8);
+    log.answer(8);
+    assert!(join_all(asked.into_iter().chain(alone)).await.into_iter().all(|answer| answer.unwrap().is_ok()));
+    assert!(is_forgotten(&reads) && is_forgotten(&off));
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_gives_up_takes_nobody_with_him() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let first = spawn(&reads, &log);
+    settle().await;
+    let others: Vec<_> = (0..3).map(|_| spawn(&reads, &log)).collect();
+    settle().await;
+    first.abort();
+    settle().await;
+    assert_eq!(log.begun(), 2, "the first is over, though it has no answer");
+    // The one who has had it begun.
+    others[0].abort();
+    settle().await;
+    log.answer(1);
+    let answers = join_all(others).await;
+    assert!(answers[0].as_ref().is_err_and(|error| error.is_cancelled()));
+    assert!(answers[1..].iter().all(|answer| answer.as_ref().unwrap().as_ref().unwrap() == &1));
+    assert_eq!(log.answered(), 1);
+    assert!(is_forgotten(&reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_ends_when_the_last_who_waits_for_it_gives_up() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let first = spawn(&reads, &log);
+    settle().await;
+    let others: Vec<_> = (0..3).map(|_| spawn(&reads, &log)).collect();
+    settle().await;
+    log.answer(1);
+    settle().await;
+    assert_eq!(log.begun(), 2);
+    others.iter().for_each(JoinHandle::abort);
+    settle().await;
+    log.answer(1);
+    settle().await;
+    assert_eq!(log.answered(), 1, "the second read was dropped");
+    assert!(first.await.unwrap().is_ok() && is_forgotten(&reads));
+    log.append();
+    assert_eq!(ask(&reads, &log, LIMIT).await.unwrap(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_read_for_those_who_have_given_up_before() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let first = spawn(&reads, &log);
+    settle().await;
+    let others: Vec<_> = (0..3).map(|_| spawn(&reads, &log)).collect();
+    settle().await;
+    others.iter().for_each(JoinHandle::abort);
+    settle().await;
+    log.answer(1);
+    assert!(first.await.unwrap().is_ok());
+    settle().await;
+    assert_eq!(log.begun(), 1);
+    assert!(is_forgotten(&reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_read_that_takes_long_holds_the_next_up_for_a_while_only() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    // It is polled once, and then its caller does something else.
+    let mut held = ask(&reads, &log, LIMIT);
+    assert!((&mut held).now_or_never().is_none());
+    log.append();
+    let begun = Instant::now();
+    let others: Vec<_> = (0..3).map(|_| spawn(&reads, &log)).collect();
+    sleep(PATIENCE - Duration::from_millis(1)).await;
+    assert_eq!(log.begun(), 1);
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(log.begun(), 2);
+    // With two of them under way, the next one waits twice as long, unless the younger one ends.
+    let more = spawn(&reads, &log);
+    sleep(2 * PATIENCE - Duration::from_millis(1)).await;
+    assert_eq!(log.begun(), 2);
+    sleep(Duration::from_millis(2)).await;
+    assert_eq!(log.begun(), 3);
+    assert!(begun.elapsed() < 4 * PATIENCE);
+    log.answer(3);
+    for other in join_all(others.into_iter().chain([more])).await {
+        assert_eq!(other.unwrap().unwrap(), 2);
+    }
+    assert_eq!(held.await.unwrap(), 1);
+    assert!(is_forgotten(&reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_slow_read_there_are_few_at_a_time() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    // A hundred callers a second, of whom none is answered for three seconds.
+    let mut asked = Vec::new();
+    for _ in 0..300 {
+        asked.push(spawn(&reads, &log));
+        sleep(Duration::from_millis(10)).await;
+    }
+    assert!((3..=6).contains(&log.begun()), "{} have begun", log.begun());
+    log.answer(10);
+    assert!(join_all(asked).await.into_iter().all(|answer| answer.unwrap().is_ok()));
+    assert!(is_forgotten(&reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_waits_as_long_as_they_wanted_to() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let first = spawn(&reads, &log);
+    settle().await;
+    let begun = Instant::now();
+    let short = tokio::spawn(ask(&reads, &log, Duration::from_secs(1)));
+    settle().await;
+    let long = tokio::spawn(ask(&reads, &log, Duration::from_secs(60)));
+    let error = short.await.unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(error.to_string().contains("within the limit of 1s"), "{error}");
+    assert_eq!(begun.elapsed().as_secs(), 1);
+    assert_eq!(first.await.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    sleep(Duration::from_secs(50)).await;
+    assert!(!long.is_finished(), "the shared read has the limit of who can wait longest");
+    log.answer(1);
+    assert_eq!(long.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_has_little_time_does_not_wait_for_others() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let first = spawn(&reads, &log);
+    settle().await;
+    let second = spawn(&reads, &log);
+    settle().await;
+    let hurried = tokio::spawn(ask(&reads, &log, Duration::from_millis(20)));
+    settle().await;
+    assert_eq!(log.begun(), 2, "the shared read would begin when it is too late");
+    log.answer(3);
+    assert!(join_all([first, second, hurried]).await.into_iter().all(|answer| answer.unwrap().is_ok()));
+    // And nobody's patience is more than a quarter of what time they have.
+    let held = spawn(&reads, &log);
+    settle().await;
+    let founder = tokio::spawn(ask(&reads, &log, Duration::from_millis(80)));
+    sleep(Duration::from_millis(21)).await;
+    assert_eq!(log.begun(), 5);
+    log.answer(2);
+    assert!(join_all([held, founder]).await.into_iter().all(|answer| answer.unwrap().is_ok()));
+    assert!(is_forgotten(&reads));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_error_is_everybodys_who_shared_the_read_and_of_nobody_after_them() {
+    let reads: Reads = SharedReads::new(true);
+    let begun = Arc::new(AtomicU64::new(0));
+    let fail = |number: u64| {
+        let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
+        tokio::spawn(async move {
+            let read = move |_| {
+                let begun = Arc::clone(&begun);
+                async move {
+                    let read = begun.fetch_add(1, Ordering::SeqCst);
+                    sleep(Duration::from_millis(10)).await;
+                    Err(Error::new(ErrorKind::Unavailable, format!("read {read}, asked by {number}")))
+                }
+            };
+            reads.answer(&Arc::new("all"), Deadline::after(LIMIT), read).await
+        })
+    };
+    let asked = [fail(0), fail(1), fail(2)];
+    let errors: Vec<String> =
+        join_all(asked).await.into_iter().map(|error| error.unwrap().unwrap_err().to_string()).collect();
+    assert!(errors[0].contains("read 0, asked by 0"), "{errors:?}");
+    assert!(errors[1..].iter().all(|error| error.contains("read 1, asked by 1")), "{errors:?}");
+    assert!(fail(3).await.unwrap().unwrap_err().to_string().contains("read 2, asked by 3"));
+    assert!(is_forgotten(&reads));
+}
+
+#[test]
+fn another_runtime_reads_for_itself() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let runtime = || tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let (one, other) = (runtime(), runtime());
+    let _first = one.spawn(ask(&reads, &log, LIMIT));
+    let _second = one.spawn(ask(&reads, &log, LIMIT));
+    // From here on nobody drives the first runtime, and those on it wait for each other.
+    one.block_on(settle());
+    assert_eq!(log.begun(), 1);
+    // The first gets one of them, though nobody polls it.
+    log.answer(2);
+    assert_eq!(other.block_on(ask(&reads, &log, LIMIT)).unwrap(), 1);
+    drop(one);
+    assert!(is_forgotten(&reads));
+}
+
+#[test]
+fn a_reader_whose_runtime_ends_leaves_nothing_behind() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+    let asked = [(); 3].map(|()| runtime.spawn(ask(&reads, &log, LIMIT)));
+    runtime.block_on(settle());
+    assert_eq!((log.begun(), reads.lines().len()), (1, 1));
+    drop(runtime);
+    assert!(is_forgotten(&reads));
+    drop(asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_was_read_for_by_somebody_who_is_gone_reads_himself() {
+    let reads: Reads = SharedReads::new(true);
+    let begun = Arc::new(AtomicU64::new(0));
+    let panicking = |panics: bool| {
+        let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
+        tokio::spawn(async move {
+            let read = move |_| {
+                let begun = Arc::clone(&begun);
+                async move {
+                    sleep(Duration::from_millis(10)).await;
+                    let read = begun.fetch_add(1, Ordering::SeqCst);
+                    assert!(!(panics && read == 1), "as asked for");
+                    Ok(read)
+                }
+            };
+            reads.answer(&Arc::new("all"), Deadline::after(LIMIT), read).await
+        })
+    };
+    let asked = [panicking(false), panicking(true), panicking(false)];
+    let mut answers: Vec<u64> = join_all(asked).await.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
+    answers.sort_unstable();
+    assert_eq!(answers, [0, 2, 3], "the second read has panicked");
+    assert!(is_forgotten(&reads));
+}
