@@ -24,6 +24,8 @@ pub(crate) struct Comparison {
     pairs: Vec<Pair>,
     only_published: Vec<String>,
     only_fresh: Vec<String>,
+    /// Parts that have failed in the fresh run, and not in the published one.
+    failed: Vec<&'static str>,
     /// Parts of which one of the two is a short run.
     short: Vec<&'static str>,
 }
@@ -33,6 +35,9 @@ pub(crate) fn compared(published: &Evidence, fresh: &Evidence) -> Comparison {
     for (old, new) in published.0.iter().zip(&fresh.0) {
         let part = old.part.name;
         let (olds, news) = (seen(old), seen(new));
+        if !new.data.is_null() && new.failure().is_some() && old.failure().is_none() {
+            all.failed.push(part);
+        }
         if !olds.is_empty() && !news.is_empty() && (old.is_quick() || new.is_quick()) {
             all.short.push(part);
         }
@@ -95,6 +100,11 @@ impl Pair {
 }
 
 impl Comparison {
+    /// Parts that have failed, and did not before.
+    pub(crate) fn failed(&self) -> &[&'static str] {
+        &self.failed
+    }
+
     /// That were met, and are missed by more than the noise.
     pub(crate) fn lost(&self) -> Vec<String> {
         let lost = self.pairs.iter().filter(|pair| pair.is_lost());
@@ -106,10 +116,12 @@ impl Comparison {
         let rows: Vec<_> = self.pairs.iter().map(Pair::row).collect();
         let mut out = table(&["of", "figure", "published", "fresh", "fresh ÷", "noise", "", "aim", ""], &rows);
         let short: Vec<_> = self.short.iter().map(|part| (*part).to_owned()).collect();
+        let failed: Vec<_> = self.failed.iter().map(|part| (*part).to_owned()).collect();
         for (what, which) in [
             ("Only published", &self.only_published),
             ("Only fresh", &self.only_fresh),
             ("Of a short run, so that no aim counts", &short),
+            ("Failed, and not before", &failed),
         ] {
             if !which.is_empty() {
                 out += &format!("\n{what}: {}.\n", which.join(", "));
@@ -117,10 +129,11 @@ impl Comparison {
         }
         let agree = self.pairs.iter().filter(|pair| pair.agrees()).count();
         out += &format!(
-            "\nevidence against: figures={} agree={agree} differ={} lost={} only_published={} only_fresh={}\n",
+            "\nevidence against: figures={} agree={agree} differ={} lost={} failed={} only_published={} only_fresh={}\n",
             self.pairs.len(),
             self.pairs.len() - agree,
             self.lost().len(),
+            self.failed.len(),
             self.only_published.len(),
             self.only_fresh.len()
         );
@@ -174,7 +187,9 @@ mod tests {
         let row = "| append | `tasks32_vs_insert` | 2.20 | 1.90 | 0.864 | 0 % | **differ** | ≥ 2 | met → **missed** |";
         assert!(text.contains(row), "{text}");
         assert!(
-            text.ends_with("evidence against: figures=1 agree=0 differ=1 lost=1 only_published=0 only_fresh=0\n"),
+            text.ends_with(
+                "evidence against: figures=1 agree=0 differ=1 lost=1 failed=0 only_published=0 only_fresh=0\n"
+            ),
             "{text}"
         );
         let text = tasks(2.2, 2.4, NOISY).text();
@@ -197,6 +212,28 @@ mod tests {
         let of = |count| evidence(&[], CALM, Some(count));
         assert_eq!(compared(&of(0), &of(1)).lost(), ["drill-append anomalies"]);
         assert_eq!(compared(&of(0), &of(0)).lost(), [""; 0]);
+    }
+
+    #[test]
+    fn a_part_that_has_failed_is_told() {
+        let of = |failed: bool| {
+            let mut all = evidence(&[("tasks32_vs_insert", 2.2)], CALM, None);
+            let append = all.0.iter_mut().find(|entry| entry.part.name == "append").unwrap();
+            if failed {
+                append.data = json!({"status": "failed", "reason": "no disk"});
+            }
+            all
+        };
+        let both = compared(&of(false), &of(true));
+        assert_eq!(both.failed(), ["append"]);
+        assert!(both.text().contains("\nFailed, and not before: append.\n"), "{}", both.text());
+        for (old, new) in [(false, false), (true, true), (true, false)] {
+            assert!(compared(&of(old), &of(new)).failed().is_empty());
+        }
+        // What was not run again has not failed.
+        let mut partial = of(false);
+        partial.0.iter_mut().for_each(|entry| entry.data = Value::Null);
+        assert!(compared(&of(false), &partial).failed().is_empty());
     }
 
     #[test]

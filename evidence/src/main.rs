@@ -106,9 +106,10 @@ fn beside(root: &Path, folder: &str) -> Outcome {
     let comparison =
         against::compared(&Evidence::read(&root.join(data::FOLDER))?, &Evidence::read(&root.join(folder))?);
     print!("{}", comparison.text());
-    match &comparison.lost()[..] {
-        [] => Ok(()),
-        lost => Err(format!("met before, and missed by more than the noise: {}", lost.join(", ")).into()),
+    match (&comparison.lost()[..], comparison.failed()) {
+        ([], []) => Ok(()),
+        ([], failed) => Err(format!("failed, and not before: {}", failed.join(", ")).into()),
+        (lost, _) => Err(format!("met before, and missed by more than the noise: {}", lost.join(", ")).into()),
     }
 }
 
