@@ -7,6 +7,7 @@ use mainstem::PostgresEventStore;
 use crate::{
     Outcome,
     args::Args,
+    bare::Bare,
     fixture::{self, Database},
     guarded::{self, Ask},
     library::Library,
@@ -18,7 +19,8 @@ use crate::{
     streams,
 };
 
-pub(crate) const FIGURES: &[&str] = &["append_growth", "query_growth", "absent_guard_ms", "stream_rss_mib"];
+pub(crate) const FIGURES: &[&str] =
+    &["append_growth", "query_growth", "bare_query_growth", "absent_guard_ms", "stream_rss_mib"];
 
 /// The length of the short log.
 const SHORT: u64 = 10_000;
@@ -100,17 +102,31 @@ async fn append(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Ou
 }
 
 async fn query(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Outcome {
-    let name = "query_growth";
-    if !args.wants(&[name]) {
+    let [name, by_hand] = ["query_growth", "bare_query_growth"];
+    if !args.wants(&[name, by_hand]) {
         return Ok(());
     }
-    let lane = |name, log: &Log| Lane::new(name, reads::ours(&log.store, &log.library), &log.control);
-    let mut lanes = [lane("query, long log", long), lane("query, short log", short)];
+    let ours = |name, log: &Log| Lane::new(name, reads::ours(&log.store, &log.library), &log.control);
+    // What of it is the server's: the same by hand, in the way that is the fastest on each.
+    let bare = async |name, log: &Log| {
+        let mut course = reads::Course::new(&log.library);
+        let tried: Vec<_> = (0..200).map(|_| course.next()).collect();
+        let bare = Bare::best(&log.url, &tried).await?;
+        Outcome::Ok(Lane::new(name, reads::bare(bare, &log.library), &log.control))
+    };
+    let mut lanes = [
+        ours("query, long log", long),
+        ours("query, short log", short),
+        bare("bare SQL, long log", long).await?,
+        bare("bare SQL, short log", short).await?,
+    ];
     let plan = Plan { rounds: args.pick(9, 21), span: args.span(300, 1000) };
     take_turns("queries", &mut lanes, plan).await?;
     report.lanes("one reader, 4 types and 2 predicates", &lanes);
-    let [long, short] = &lanes;
-    report.figure(name, paired(long, short, P50, |long, short| long / short), "p50 of a query: long ÷ short log");
+    let [long, short, bare_long, bare_short] = &lanes;
+    let growth = |long, short| paired(long, short, P50, |long, short| long / short);
+    report.figure(name, growth(long, short), "p50 of a query: long ÷ short log");
+    report.figure(by_hand, growth(bare_long, bare_short), "p50 of the same by hand, bare: long ÷ short log");
     Ok(())
 }
 
