@@ -12,7 +12,9 @@ use std::{
 };
 
 use self::pace::Pace;
-use super::{Append, AppendCondition, AppendRequest, Appended, EventStore, append, noted::Noted};
+use super::{
+    After, Append, AppendCondition, AppendRequest, Appended, EventStore, ReadBehindRequest, append, noted::Noted,
+};
 use crate::{
     Consistency, Error, Event, EventContext, Filter, Mark, NewEvent, Result, scope::current_item, telemetry::Operation,
 };
@@ -211,6 +213,9 @@ impl<'a> Import<'a> {
     }
 }
 
+/// So much is read of what is there already, at a time: as of a batch of those who read on.
+const FOUND_BYTES: usize = 4 * 1024 * 1024;
+
 /// What an earlier try has written of the beginning of a chunk, from this position on, as parts of chunks of other sizes. Each of
 /// its chunks is whole, and one behind the other: so what is there is the beginning of all that there is to import.
 async fn found(
@@ -219,13 +224,24 @@ async fn found(
     first: u64,
     timeout: Option<Duration>,
 ) -> Result<Option<(usize, Appended)>> {
-    let from_there = Filter::any_event().after_position(first.saturating_sub(1));
-    let query = (&store).query(&from_there).limit(chunk.len() as u64).consistency(Consistency::Strong);
-    let page = if let Some(limit) = timeout { query.timeout(limit) } else { query }.await?;
+    let after = match first.saturating_sub(1) {
+        0 => After::Beginning,
+        before => After::Position(before),
+    };
+    // What is behind the chunk may be somebody else's, and of any size.
+    let mut request = ReadBehindRequest::new(Filter::any_event(), after, chunk.len() as u64, Consistency::Strong);
+    (request.limit_bytes, request.timeout) = (FOUND_BYTES, timeout);
+    let there = store.run_read_behind(request).await?.events;
     let is_recorded = |(new, old): &(&NewEvent, &Event)| old.stream().is_none() && new.is_recorded_as(old);
-    let amount = chunk.iter().zip(page.events()).take_while(is_recorded).count();
-    let last = page.events()[..amount].last().map(Event::mark);
-    Ok(last.map(|last| (amount, Appended::found(first, last, page.node(), page.token().clone()))))
+    let amount = chunk.iter().zip(&there).take_while(is_recorded).count();
+    let Some(last) = there[..amount].last().map(Event::mark) else { return Ok(None) };
+    // Once more, for its token, which a piece has not.
+    let position = last.position();
+    let only_that = Filter::any_event().after_position(position.saturating_sub(1)).until_position(position);
+    let only_that = (&store).last(&only_that).consistency(Consistency::Strong);
+    let seen = if let Some(limit) = timeout { only_that.timeout(limit) } else { only_that }.await?;
+    let is_there = seen.as_ref().is_some_and(|event| event.mark() == last);
+    Ok(is_there.then(|| (amount, Appended::found(first, last, seen.node(), seen.token().clone()))))
 }
 
 /// The events that are to be written yet.

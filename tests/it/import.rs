@@ -1,12 +1,19 @@
 //! Imports: more events than go into one append.
 
-use std::{future::IntoFuture, time::Duration};
+use std::{
+    future::IntoFuture,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, TryFutureExt};
 
 use mainstem::{
-    Append, AppendCondition, Error, ErrorKind, EventStore, ExpectedVersion, Filter, Import, Imported, MemoryEventStore,
-    NewEvent,
+    Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, Event, EventStore,
+    ExpectedVersion, Filter, Import, Imported, MemoryEventStore, NewEvent, Piece, QueryRequest, ReadBehindRequest,
     testing::{AppendFault, FailingEventStore},
 };
 use serde_json::json;
@@ -263,4 +270,47 @@ async fn the_lock_time_is_that_of_the_work_under_the_lock() {
         client.batch_execute("DROP TRIGGER sleeps ON mainstem.events").await.unwrap();
     }
     assert_eq!(MemoryEventStore::new().append(numbered(1), AppendCondition::none()).await.unwrap().lock_time(), None);
+}
+
+/// A store that remembers the largest piece, and the largest answer, that it has given.
+#[derive(Debug, Default)]
+struct Measured {
+    log: MemoryEventStore,
+    largest: Arc<AtomicUsize>,
+}
+
+fn len(events: &[Event]) -> usize {
+    events.iter().map(Event::byte_len).sum()
+}
+
+impl EventStore for Measured {
+    fn run_append(&self, request: AppendRequest) -> BoxFuture<mainstem::Result<Appended>> {
+        self.log.run_append(request)
+    }
+
+    fn run_query(&self, request: QueryRequest) -> BoxFuture<mainstem::Result<Answer>> {
+        let (query, largest) = (self.log.run_query(request), Arc::clone(&self.largest));
+        Box::pin(query.inspect_ok(move |answer| _ = largest.fetch_max(len(&answer.events), Ordering::Relaxed)))
+    }
+
+    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<mainstem::Result<Piece>> {
+        let (read, largest) = (self.log.run_read_behind(request), Arc::clone(&self.largest));
+        Box::pin(read.inspect_ok(move |piece| _ = largest.fetch_max(len(&piece.events), Ordering::Relaxed)))
+    }
+}
+
+/// What an import finds of itself may have large events of others behind it.
+#[tokio::test]
+async fn an_import_that_goes_on_reads_little_of_what_others_have_written() {
+    let store = Measured::default();
+    let events = numbered(10);
+    store.import(events[..3].to_vec(), AppendCondition::none()).await.unwrap();
+    for _ in 0..5 {
+        let large = event("Other", json!("x".repeat(3 * 1024 * 1024)));
+        store.append([large], AppendCondition::none()).await.unwrap();
+    }
+    let imported = store.import(events, AppendCondition::none()).await.unwrap();
+    assert_eq!((imported.events, imported.repeated), (10, 3));
+    let largest = store.largest.load(Ordering::Relaxed);
+    assert!((1..=4 * 1024 * 1024).contains(&largest), "{largest} bytes at a time");
 }
