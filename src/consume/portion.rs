@@ -25,17 +25,25 @@ pub(super) struct Portion {
     event_bytes: usize,
     /// How many positions it may span, so that no search is for more than a few batches' worth.
     window: u64,
+    /// No more events than this seem to come within the limit on time.
+    in_time: u64,
 }
 
 impl Portion {
     pub(super) fn new(batch_size: u64, batch_bytes: usize) -> Self {
-        Self { batch_size, batch_bytes, event_bytes: UNKNOWN, window: batch_size.saturating_mul(2) }
+        Self {
+            batch_size,
+            batch_bytes,
+            event_bytes: UNKNOWN,
+            window: batch_size.saturating_mul(2),
+            in_time: batch_size,
+        }
     }
 
     /// So many events at most.
     pub(super) fn events(&self) -> u64 {
         let fitting = self.batch_bytes / self.event_bytes.max(1);
-        (fitting as u64).clamp(1, self.batch_size)
+        (fitting as u64).clamp(1, self.in_time)
     }
 
     /// So many positions.
@@ -48,9 +56,17 @@ impl Portion {
         self.window = self.window.saturating_mul(2).min(WIDEST);
     }
 
+    /// Asks for half as much: this did not come in time, and would not do so the next time either.
+    pub(super) fn took_too_long(&mut self) {
+        self.in_time = (self.events() / 2).max(1);
+        self.window = (self.window / 2).max(1);
+    }
+
     /// Takes in what this piece has, which spans so many positions.
     pub(super) fn saw(&mut self, piece: &Piece, span: u64) {
         let events = piece.events.len() as u64;
+        // By an eighth: each time that it is too much, all of a limit on time goes by.
+        self.in_time = self.in_time.saturating_add(self.in_time.div_ceil(8)).min(self.batch_size);
         if events > 0 {
             let bytes: usize = piece.events.iter().map(Event::byte_len).sum();
             self.event_bytes = (bytes / piece.events.len()).max(self.event_bytes / FALL);
@@ -122,6 +138,26 @@ mod tests {
         let nothing = Piece { reached: Some(Mark::new(500, crate::EventId::new())), ..piece(0, 0, 1) };
         portion.saw(&nothing, 500);
         assert_eq!(portion.events(), 4);
+    }
+
+    #[test]
+    fn what_does_not_come_in_time_becomes_less_and_grows_slowly() {
+        let mut portion = Portion::new(1000, 4 * MIB);
+        portion.saw(&piece(64, 200, 1), 64);
+        let mut amounts = vec![(portion.events(), portion.window())];
+        for _ in 0..3 {
+            portion.took_too_long();
+            amounts.push((portion.events(), portion.window()));
+        }
+        assert_eq!(amounts, [(1000, 2000), (500, 1000), (250, 500), (125, 250)]);
+        portion.saw(&piece(125, 200, 1), 125);
+        assert_eq!(portion.events(), 141);
+        (0..30).for_each(|_| portion.saw(&piece(100, 200, 1), 100));
+        assert_eq!(portion.events(), 1000);
+        (0..100).for_each(|_| portion.took_too_long());
+        assert_eq!((portion.events(), portion.window()), (1, 1));
+        portion.saw(&piece(1, 200, 1), 1);
+        assert_eq!(portion.events(), 2);
     }
 
     #[test]

@@ -179,13 +179,18 @@ impl Reading {
                             return Poll::Ready(Some(Ok(batch)));
                         }
                     }
-                    // Neither a fresh replica nor the primary is there: a stale one is better than none.
-                    Err(error) if self.is_fresh() && !is_final(&error) => {
+                    Err(error) => {
+                        if error.is_out_of_time() {
+                            self.portion.took_too_long();
+                        }
+                        if !self.is_fresh() || is_final(&error) {
+                            return Poll::Ready(Some(Err(self.failed(error))));
+                        }
+                        // Neither a fresh replica nor the primary is there: a stale one is better than none.
                         self.fresh_until = None;
                         let next = self.pause();
                         self.step.set(next);
                     }
-                    Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
                 },
             }
         }

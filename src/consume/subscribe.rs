@@ -66,7 +66,7 @@ impl SubscriptionBuilder {
     ///
     /// Two batches are held at most, and an event more while one is read. Larger, and that is more memory of each subscription of a
     /// log with large events; smaller, and more time goes into round trips. Batches begin with fewer events and have more as these
-    /// turn out to be small.
+    /// turn out to be small; and fewer again behind a read that did not come in [time](Self::timeout).
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.plan.batch_bytes = bytes.max(1);
         self

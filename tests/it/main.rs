@@ -24,6 +24,7 @@ mod fault_proxy;
 mod figures;
 mod filter_sql;
 mod fixed_streams;
+mod following_slowly;
 mod future_sizes;
 mod fuzz;
 mod given_up;
