@@ -86,6 +86,7 @@ mod support;
 #[cfg(feature = "rustls")]
 mod tls;
 mod tokens;
+mod transaction_tokens;
 mod transactions;
 mod two_batches;
 mod waiting;
