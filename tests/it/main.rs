@@ -55,6 +55,7 @@ mod procedure;
 mod quickstart;
 mod races;
 mod read_models;
+mod read_tokens;
 #[path = "../replicated/mod.rs"]
 mod replicated;
 mod replicated_local;
