@@ -6,6 +6,7 @@ mod behind;
 mod borrowed_pools;
 mod boundaries;
 mod check;
+mod client_limits;
 mod consumers;
 mod contention;
 #[cfg(feature = "tower")]
@@ -80,6 +81,7 @@ mod sessions;
 mod snapshot_store;
 mod snapshots;
 mod spans;
+mod spawned;
 mod store;
 mod stream;
 mod subscriptions;
