@@ -1,5 +1,7 @@
 //! What kinds of errors there are.
 
+use std::fmt;
+
 /// The kinds of [`Error`](crate::Error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -77,5 +79,12 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Unproven => "unproven",
         }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    /// [As for programs](Self::as_str).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }

@@ -18,7 +18,7 @@ use crate::token::Token;
 /// assert_eq!(Consistency::default(), Consistency::Strong);
 /// assert_eq!(Consistency::Eventual.to_string(), "eventual");
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Consistency {
     /// Sees every write that was acknowledged before it: the primary answers.
