@@ -56,7 +56,14 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Its name for programs, in small letters: `outcome_unknown`.
+    /// Its name for programs, in small letters; [`Display`](fmt::Display) shows it, too.
+    ///
+    /// ```
+    /// use mainstem::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::OutcomeUnknown.as_str(), "outcome_unknown");
+    /// assert_eq!(format!("{:>10}", ErrorKind::Timeout), "   timeout");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -83,7 +90,7 @@ impl ErrorKind {
 }
 
 impl fmt::Display for ErrorKind {
-    /// [As for programs](Self::as_str).
+    /// As [`as_str`](Self::as_str).
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
