@@ -3,15 +3,12 @@
 use std::time::Duration;
 
 use mainstem::{
-    AppendCondition, Consistency, EventStore, ExpectedVersion, Fallback, Filter, PostgresEventStore, Role, Router,
-    Session, SnapshotKey, SnapshotStore, Start, Subscribe, Token, with_session,
+    AppendCondition, Consistency, EventStore, ExpectedVersion, Fallback, Filter, PostgresEventStore, Role, Session,
+    SnapshotKey, SnapshotStore, Start, Subscribe, Token, testing::LocalCluster, with_session,
 };
 use serde_json::json;
 
-use crate::support::{cluster_with_log, database, event};
-
-/// Far longer than anything here may take: what it ends would have hung.
-const HANG: Duration = Duration::from_secs(60);
+use crate::support::{cluster_with_log, event, store};
 
 async fn append(store: &PostgresEventStore) -> Token {
     let append = store.append([event("A", json!({}))], AppendCondition::none());
@@ -23,17 +20,28 @@ fn count(sum: &mut usize, _: &mainstem::Event) -> mainstem::Result<()> {
     Ok(())
 }
 
+/// A log of one event, on a replica that will not get any further, and on another one that may.
+async fn with_a_replica_that_stands_still(replicas: usize) -> (LocalCluster, PostgresEventStore) {
+    let settings = |builder: mainstem::RouterBuilder| {
+        builder.replay_wait(Duration::from_millis(200)).fallback(Fallback::Unlimited)
+    };
+    let (cluster, _router, store) = cluster_with_log(replicas, settings).await;
+    append(&store).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(replicas - 1).pause_replay().await.unwrap();
+    (cluster, store)
+}
+
 #[tokio::test]
 async fn a_token_is_of_what_was_read_and_of_a_load_there_is_one_in_a_session() {
-    let database = database().await;
-    let builder = Router::builder().primary(database.primary_url()).replicas(database.replica_urls());
-    let router = builder.acquire_timeout(HANG).replay_wait(HANG).connect().await.unwrap();
-    let store = PostgresEventStore::new(&router);
-    store.migrate().await.unwrap();
+    let (_cluster, store) = with_a_replica_that_stands_still(1).await;
     let (all, key) = (Filter::any_event(), SnapshotKey::new("count", 1, &Filter::any_event()));
-    assert_eq!(store.fetch(&all, Start::Beginning).await.unwrap().token(), &Token::new(), "of an empty log");
-    assert_eq!(store.project(&key, 0, count).await.unwrap().token(), &Token::new());
-    for written in 1..=10 {
+    let seen = async |token: &Token| {
+        let history = store.query(&all).consistency(Consistency::AtLeast(token.clone())).await.unwrap();
+        (history.role(), history.len())
+    };
+    assert_eq!(seen(&Token::new()).await, (Role::Replica, 1));
+    for written in 2..=5 {
         append(&store).await;
         let tokens = async || {
             let loaded = store.load_stream("s").limit(1).await.unwrap().token().clone();
@@ -42,26 +50,30 @@ async fn a_token_is_of_what_was_read_and_of_a_load_there_is_one_in_a_session() {
             let fetched = store.fetch(&all, Start::Beginning).limit(1).await.unwrap().token().clone();
             [loaded, projected, fetched]
         };
-        let mut outside = tokens().await.to_vec();
-        assert_eq!(outside.remove(0), Token::new());
+        let [loaded, projected, fetched] = tokens().await;
+        assert_eq!(loaded, Token::new());
         let inside = with_session(&Session::new(), tokens()).await;
-        for token in outside.into_iter().chain(inside) {
-            let history = store.query(&all).consistency(Consistency::AtLeast(token)).await.unwrap();
-            assert_eq!((history.role(), history.len()), (Role::Replica, written));
+        let mut reads = Vec::new();
+        for token in [projected, fetched].iter().chain(&inside) {
+            reads.push(seen(token).await);
         }
+        assert_eq!(reads, [(Role::Primary, written); 5]);
     }
 }
 
 #[tokio::test]
-async fn the_token_of_a_projection_is_also_of_the_snapshot_where_the_events_are_behind_it() {
-    let settings = |builder: mainstem::RouterBuilder| {
-        builder.replay_wait(Duration::from_millis(200)).fallback(Fallback::Unlimited)
-    };
-    let (cluster, _router, store) = cluster_with_log(2, settings).await;
+async fn of_an_empty_log_a_token_asks_for_nothing() {
+    let (_database, _router, store) = store().await;
     let all = Filter::any_event();
-    append(&store).await;
-    cluster.wait_until_caught_up().await.unwrap();
-    cluster.replica(1).pause_replay().await.unwrap();
+    assert_eq!(store.fetch(&all, Start::Beginning).await.unwrap().token(), &Token::new());
+    assert_eq!(store.project(&SnapshotKey::new("count", 1, &all), 0, count).await.unwrap().token(), &Token::new());
+    assert_eq!(store.load_stream("s").await.unwrap().token(), &Token::new());
+}
+
+#[tokio::test]
+async fn the_token_of_a_projection_is_also_of_the_snapshot_where_the_events_are_behind_it() {
+    let (cluster, store) = with_a_replica_that_stands_still(2).await;
+    let all = Filter::any_event();
     for _ in 0..5 {
         append(&store).await;
     }
