@@ -220,11 +220,6 @@ impl Error {
         self.driver_error()?.as_db_error()?.routine()
     }
 
-    /// The name of the constraint that was broken, when the server told one.
-    pub(crate) fn constraint(&self) -> Option<&str> {
-        self.driver_error()?.as_db_error()?.constraint()
-    }
-
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -265,6 +260,24 @@ impl Error {
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         self.driver_error()?.code().map(SqlState::code)
+    }
+
+    /// The name of the constraint that a write has broken, when the server's answer names one: of a table, a domain, or a unique
+    /// index that belongs to no constraint. So a rule of your own is told from another one.
+    ///
+    /// ```no_run
+    /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// let client = router.client().await?;
+    /// match client.execute("INSERT INTO users (email) VALUES ($1)", &[&"ada@example.org"]).await {
+    ///     Err(error) if error.constraint() == Some("users_email_key") => println!("there is such a user"),
+    ///     inserted => drop(inserted?),
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn constraint(&self) -> Option<&str> {
+        self.driver_error()?.as_db_error()?.constraint()
     }
 
     /// Whether an append lost the race for its boundary. Read again and decide again.

@@ -20,7 +20,7 @@ pub struct Batch {
 impl Batch {
     /// `None` for a piece that is no step forward.
     pub(super) fn new(piece: Piece) -> Option<Self> {
-        let Piece { events, reached, head, node, role } = piece;
+        let Piece { events, reached, head, node, role, .. } = piece;
         let mark = reached?;
         Some(Self { events, mark, head: head.map_or(0, |head| head.position()), node, role })
     }

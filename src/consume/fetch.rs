@@ -4,7 +4,7 @@ use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
 use super::{Cursor, Start, reading::Plan};
 use crate::{
-    Consistency, Event, EventStore, Filter, Result, Role,
+    Consistency, Event, EventStore, Filter, Result, Role, Token,
     scope::current_consistency,
     store::{BoxFuture, Piece, ReadBehindRequest},
 };
@@ -80,9 +80,9 @@ impl Fetch {
         (request.limit_bytes, request.timeout) = (Plan::BATCH_BYTES, timeout);
         let piece = store.run_read_behind(request).await?;
         let is_at_head = piece.is_at_head() || piece.reached.is_none();
-        let Piece { events, reached, node, role, .. } = piece;
+        let Piece { events, reached, node, role, token, .. } = piece;
         let cursor = reached.map_or_else(|| Cursor::of(after), Cursor::from);
-        Ok(Fetched { events, cursor, is_at_head, node, role })
+        Ok(Fetched { events, cursor, is_at_head, node, role, token })
     }
 }
 
@@ -104,6 +104,7 @@ pub struct Fetched {
     is_at_head: bool,
     node: Arc<str>,
     role: Role,
+    token: Token,
 }
 
 impl Fetched {
@@ -141,6 +142,13 @@ impl Fetched {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token). A
+    /// [`Session`](crate::Session) does not take it in by itself. It is empty when the log was, and when the store gives none.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 }
 

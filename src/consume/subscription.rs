@@ -56,7 +56,9 @@ use crate::{Event, Filter, Mark, Result, store::BoxFuture};
 /// in the snapshot of its events, so that pieces may come from different nodes.
 ///
 /// When it has caught up it sends nothing. All subscriptions of a store (and of its clones) in a process share one
-/// connection on which the primary tells of appends, and one look at the log's end now and then.
+/// connection on which the primary tells of appends, and one look at the log's end now and then. Behind a
+/// [pooler in transaction mode](crate::RouterBuilder::transaction_pooling), and over a pool that was handed to the router, nobody
+/// can listen: they share one look every 20 ms instead, as long as one of them waits.
 ///
 /// # Cancel safety
 ///

@@ -121,6 +121,7 @@ impl<'a, C: Command> Execute<'a, C> {
     }
 }
 
+/// The future borrows the executor and the command; to spawn it, move these into the task.
 impl<'a, C: Command> IntoFuture for Execute<'a, C> {
     type Output = Result<Executed, CommandError<C::Refusal>>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;

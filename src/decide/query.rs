@@ -93,6 +93,7 @@ impl<'a, M> ModelQuery<'a, M> {
     }
 }
 
+/// The future borrows the store; to spawn it, move that into the task.
 impl<'a, M: DecisionModel + 'a> IntoFuture for ModelQuery<'a, M> {
     type Output = Result<ModelState<M>>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;

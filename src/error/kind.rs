@@ -1,5 +1,7 @@
 //! What kinds of errors there are.
 
+use std::fmt;
+
 /// The kinds of [`Error`](crate::Error).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -54,7 +56,14 @@ pub enum ErrorKind {
 }
 
 impl ErrorKind {
-    /// Its name for programs, in small letters: `outcome_unknown`.
+    /// Its name for programs, in small letters; [`Display`](fmt::Display) shows it, too.
+    ///
+    /// ```
+    /// use mainstem::ErrorKind;
+    ///
+    /// assert_eq!(ErrorKind::OutcomeUnknown.as_str(), "outcome_unknown");
+    /// assert_eq!(format!("{:>10}", ErrorKind::Timeout), "   timeout");
+    /// ```
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -77,5 +86,12 @@ impl ErrorKind {
             Self::Unavailable => "unavailable",
             Self::Unproven => "unproven",
         }
+    }
+}
+
+impl fmt::Display for ErrorKind {
+    /// As [`as_str`](Self::as_str).
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }

@@ -13,6 +13,15 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
+/// Who asks for a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Caller {
+    /// Refused when too many wait already.
+    User,
+    /// The router and the layers above, for themselves: few calls, for which no line is too full.
+    Library,
+}
+
 /// The line in front of one pool.
 #[derive(Debug)]
 pub(super) struct Admission {

@@ -2,7 +2,9 @@
 
 use std::future::Future;
 
-use super::{Ask, Client, Deadline, Floor, Inner, Lease, Role, Router, Tried, failure::may_go_elsewhere};
+use super::{
+    Ask, Client, Deadline, Floor, Inner, Lease, Role, Router, Tried, admission::Caller, failure::may_go_elsewhere,
+};
 use crate::{
     error::{Error, Result},
     runtime,
@@ -47,7 +49,7 @@ impl Router {
             let deadline = Deadline::after(limits.acquire_timeout);
             let asked = asked(&consistency, session.as_ref());
             let floor = Floor::of(asked.clone());
-            let ask = Ask { level: &consistency, floor: floor.as_ref(), notes_place: session.is_some(), is_own: false };
+            let ask = Ask { floor: floor.as_ref(), notes_place: session.is_some(), ..Ask::from(&consistency) };
             let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
             let judged = judged(&consistency, asked);
             Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, judged))))
@@ -90,7 +92,7 @@ impl Router {
             probes.keep_asking();
             let deadline = Deadline::after(limits.acquire_timeout);
             let in_flight = node.handle().enter(false);
-            let lease = node.lease(Some(in_flight), deadline.at(), deadline, true).await?;
+            let lease = node.lease(Some(in_flight), deadline.at(), deadline, Caller::User).await?;
             Ok(Client::new(lease.whoever_leads(), limits.call_timeout, None))
         }
     }
@@ -98,7 +100,7 @@ impl Router {
     /// A connection to the primary for the library's own calls, of which there are few: a line that is full does not refuse them, or
     /// a member of a group would lose its partitions for want of a heartbeat.
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
-        let ask = Ask { is_own: true, ..Ask::from(&Consistency::Strong) };
+        let ask = Ask { caller: Caller::Library, ..Ask::from(&Consistency::Strong) };
         self.lease(ask, self.acquire_within(deadline), &mut Tried::default()).await
     }
 

@@ -56,6 +56,27 @@ impl Client {
         Self { lease, limit, used: AtomicBool::new(false), session }
     }
 
+    /// Replaces the limit of each call on this connection. Defaults to the router's
+    /// [call timeout](crate::RouterBuilder::call_timeout). (The wait for the connection is over by then; it has the
+    /// [acquire timeout](crate::RouterBuilder::acquire_timeout).)
+    ///
+    /// A call that is cut short may have been executed, and the connection is closed: too short and honest work is undone or its
+    /// outcome unknown; too long and a server that has fallen silent keeps its caller waiting.
+    ///
+    /// ```no_run
+    /// # use std::time::Duration;
+    /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// let client = router.client().await?.timeout(Duration::from_secs(600));
+    /// client.batch_execute("REFRESH MATERIALIZED VIEW balances").await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use = "it is the connection itself that has the other limit"]
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
     /// A token for reads that contain everything that has been committed here by now, and everything that was seen here.
     ///
     /// Ask after the commit, on the connection that has written: an LSN that is asked for inside of a transaction is before
@@ -97,7 +118,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// What the server said. When it was interrupted, by the [call timeout](crate::RouterBuilder::call_timeout), a lost
+    /// What the server said. When it was interrupted, by its [limit](Self::timeout), a lost
     /// connection, a cancel or one of the server's own limits on time: [`ErrorKind::OutcomeUnknown`] on the primary, and
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] on a replica, which cannot have written anything. (On a
     /// borrowed pool nobody watches the role: there it is `OutcomeUnknown` in any case.)

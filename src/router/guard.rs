@@ -18,7 +18,7 @@ use std::{
 use futures_util::future::{join, join3};
 use tokio_postgres::{Row, types::ToSql};
 
-use self::questions::{Prepared, ask, prove};
+use self::questions::{ask, prove};
 use super::{
     Deadline, Effect, Lease, Role,
     floor::{Check, Floor, Verdict, Whereabouts},
@@ -72,6 +72,11 @@ impl Guard {
 
     pub(super) fn is_expected(&self) -> bool {
         self.is_expected
+    }
+
+    /// Whether the place of the node is asked for behind the calls.
+    pub(super) fn notes_place(&self) -> bool {
+        self.notes_place
     }
 
     /// Whether there is anything to send.
@@ -152,21 +157,41 @@ impl Lease {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let outcome = self.around(effect, deadline, true, call).await;
+        self.guarded_with(self.guard.as_deref(), effect, deadline, call).await
+    }
+
+    /// The same with the statements of this guard, or with none.
+    pub(super) async fn guarded_with<T, F>(
+        &self,
+        guard: Option<&Guard>,
+        effect: Effect,
+        deadline: Deadline,
+        call: F,
+    ) -> Result<T>
+    where
+        F: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        let outcome = self.around(guard, effect, deadline, call).await;
         if outcome.is_ok() {
             self.served();
         }
         outcome
     }
 
-    /// A part of a call, with the guard's statements around it or without.
-    pub(super) async fn around<T, F>(&self, effect: Effect, deadline: Deadline, is_guarded: bool, call: F) -> Result<T>
+    /// A part of a call, with the statements of this guard around it or with none.
+    pub(super) async fn around<T, F>(
+        &self,
+        guard: Option<&Guard>,
+        effect: Effect,
+        deadline: Deadline,
+        call: F,
+    ) -> Result<T>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         // Pinned here, so that what goes on from hand to hand is where it is.
         let call = pin!(call);
-        match self.guard.as_deref().filter(|guard| is_guarded && guard.is_armed()) {
+        match guard.filter(|guard| guard.is_armed()) {
             None => self.step(effect, deadline, call).await,
             // Boxed: it holds three more statements, and as a part of the future of all calls it would be moved about with it.
             Some(guard) => Box::pin(self.within(guard, effect, deadline, call)).await,
@@ -265,72 +290,6 @@ impl Lease {
         match &self.guard {
             Some(guard) if guard.notes_place => self.guarded(Effect::Read, deadline, std::future::ready(Ok(()))).await,
             _ => Ok(()),
-        }
-    }
-
-    async fn prepare_guard(&self, guard: &Guard, deadline: Deadline) -> Result<Prepared> {
-        let proves = guard.must_prove();
-        let place = match guard.place.filter(|_| proves) {
-            Some(_) => {
-                self.identify(deadline).await?;
-                Some(self.question(deadline, Whereabouts::SQL, 0).await?)
-            }
-            None => None,
-        };
-        let check = match guard.check.as_ref().and_then(|check| check.front()).filter(|_| proves) {
-            Some(sql) => {
-                let params = guard.check.as_ref().map_or(0, |check| check.params().len());
-                Some(self.question(deadline, sql, params).await?)
-            }
-            None => None,
-        };
-        let behind = match (guard.sends_behind(), &guard.check) {
-            (true, Some(check)) => {
-                let place = self.question(deadline, Whereabouts::SQL, 0).await?;
-                Some((place, Some(self.question(deadline, check.behind(), 0).await?)))
-            }
-            (true, None) => Some((self.question(deadline, Whereabouts::SQL, 0).await?, None)),
-            (false, _) => None,
-        };
-        Ok(Prepared { place, check, behind })
-    }
-
-    /// Makes sure that the server is of this cluster: a place of another one says nothing. A connection leads to one server,
-    /// so our own ones are asked once; a borrowed one may be another each time.
-    async fn identify(&self, deadline: Deadline) -> Result<()> {
-        let known = self.own().and_then(|connection| connection.system().get().copied());
-        let told = match known {
-            Some(told) => told,
-            None => {
-                let told = self.ask_system(deadline).await?;
-                if let Some(connection) = self.own() {
-                    let _ = connection.system().set(told);
-                }
-                told
-            }
-        };
-        if told.is_some() && self.system().is_some() && told != self.system() {
-            let message = "the server belongs to another cluster";
-            return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(self.node().name())));
-        }
-        Ok(())
-    }
-
-    async fn ask_system(&self, deadline: Deadline) -> Result<Option<u64>> {
-        if self.node().hides_control_data().load(Ordering::Relaxed) {
-            return Ok(None);
-        }
-        let sql = "SELECT system_identifier FROM pg_control_system()";
-        match self.unguarded(deadline, sql, &[]).await {
-            Ok(rows) => {
-                let told: Option<i64> = rows.first().and_then(|row| row.try_get(0).ok());
-                Ok(told.map(i64::cast_unsigned))
-            }
-            Err(error) if error.sqlstate() == Some("42501") => {
-                self.node().hides_control_data().store(true, Ordering::Relaxed);
-                Ok(None)
-            }
-            Err(error) => Err(error),
         }
     }
 

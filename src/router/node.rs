@@ -9,6 +9,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Deadline, Role,
+    admission::Caller,
     borrowed::{BorrowedConnection, BorrowedPool},
     connection::Connection,
     core::ConnectFailure,
@@ -159,20 +160,20 @@ impl Node {
         Some(opened.map_err(|failed| failed.error.with_node(Arc::clone(&self.name))))
     }
 
-    /// A connection of this node that is ready to be used, until `until` at the latest. Who waits for it in a line that is bounded
-    /// is refused if that is full.
+    /// A connection of this node that is ready to be used, until `until` at the latest. A user is refused if the
+    /// line for it is full.
     pub(super) async fn lease(
         self: &Arc<Self>,
         in_flight: Option<InFlight>,
         until: Instant,
         deadline: Deadline,
-        is_bounded: bool,
+        caller: Caller,
     ) -> Result<Lease, Error> {
         let waiting =
             in_flight.is_some().then(|| Waiting { node: self, outcome: Outcome::Cancelled, since: Stopwatch::start() });
         let held = match &self.pool {
             Pool::Own(pool) => {
-                let pooled = pool.acquire(until, deadline, &self.handle, is_bounded).await;
+                let pooled = pool.acquire(until, deadline, &self.handle, caller).await;
                 pooled.map(|pooled| Held::Own(pooled.into()))
             }
             Pool::Borrowed(pool) => borrow(&**pool, until, deadline, &self.handle).await.map(Held::borrowed),
@@ -189,7 +190,7 @@ impl Node {
     /// A connection to ask the node how it is. When those who have the pool's keep all of them, it is one more, which is closed
     /// afterwards: else nobody would learn that the node has been promoted, or is silent, before they give one back.
     pub(super) async fn lease_for_probe(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
-        let mut pooled = Box::pin(self.lease(None, deadline.at(), deadline, false));
+        let mut pooled = Box::pin(self.lease(None, deadline.at(), deadline, Caller::Library));
         let Some(pool) = self.own_pool() else { return pooled.await };
         if let Ok(lease) = timeout_at(deadline.or_within(FULL_PATIENCE), pooled.as_mut()).await {
             return lease;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Deadline,
-    admission::{Admission, Place},
+    admission::{Admission, Caller, Place},
     connection::Connection,
     core::ConnectFailure,
     failure::NotConnected,
@@ -102,21 +102,21 @@ impl OwnPool {
         self.pool.dedicated_connection().await
     }
 
-    /// A connection that is ready to be used, in the order of asking, until `until` at the latest. A call gets in line
-    /// only while more may wait (`is_bounded`).
+    /// A connection that is ready to be used, in the order of asking, until `until` at the latest. A user's call gets
+    /// in line only while more may wait.
     pub(super) async fn acquire(
         &self,
         until: Instant,
         deadline: Deadline,
         node: &NodeHandle,
-        is_bounded: bool,
+        caller: Caller,
     ) -> Result<Pooled, Error> {
         let failures_before = self.failures.count();
         let mut so_far = failures_before;
         let wait = Wait { pool: self, node, until, deadline, failures_before };
         let place = match self.admission.try_enter() {
             Some(place) => place,
-            None => Box::pin(wait.for_place(&mut so_far, is_bounded)).await?,
+            None => Box::pin(wait.for_place(&mut so_far, caller)).await?,
         };
         let mut turn = None;
         if self.admission.is_short() {
@@ -195,10 +195,10 @@ impl OwnPool {
 }
 
 impl Wait<'_> {
-    /// Waits for its place, if that is bounded only while no more than may do so.
-    async fn for_place(&self, so_far: &mut u64, is_bounded: bool) -> Result<Place, Error> {
+    /// Waits for its place, for a user only while no more than may do so.
+    async fn for_place(&self, so_far: &mut u64, caller: Caller) -> Result<Place, Error> {
         let OwnPool { admission, .. } = self.pool;
-        let in_line = is_bounded.then(|| admission.get_in_line()).transpose();
+        let in_line = (caller == Caller::User).then(|| admission.get_in_line()).transpose();
         let _in_line = in_line.map_err(|waiting| self.pool.overloaded(waiting))?;
         self.in_line(so_far, admission.enter()).await
     }

@@ -102,7 +102,7 @@ impl Lease {
         let types = self.types(deadline, sql, params.len()).await?;
         let rows = self.client().query_typed_raw(sql, typed(params, &types));
         // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
-        let outcome = self.around(Effect::Read, deadline, false, rows).await;
+        let outcome = self.around(None, Effect::Read, deadline, rows).await;
         self.forget_outdated(sql, outcome).map(Rows::new)
     }
 

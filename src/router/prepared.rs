@@ -13,6 +13,7 @@ use super::{
     Deadline,
     connection::Planning,
     failure::{self, Effect},
+    guard::Guard,
     held::Held,
     lease::Lease,
     record::{CallRecord, Failed},
@@ -105,7 +106,7 @@ impl Lease {
         } else {
             self.plan(planning);
             let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
-            Rows::new(self.prepare_and_run(Effect::Read, deadline, sql, false, run).await?)
+            Rows::new(self.prepare_and_run(Effect::Read, deadline, sql, None, run).await?)
         };
         // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
         self.held().pending().fetch_add(1, Ordering::AcqRel);
@@ -147,7 +148,7 @@ impl Lease {
         F: Fn(Statement) -> Fut,
         Fut: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        let outcome = self.prepare_and_run(effect, deadline, sql, true, run).await;
+        let outcome = self.prepare_and_run(effect, deadline, sql, self.guard.as_deref(), run).await;
         if outcome.is_ok() {
             self.served();
         }
@@ -159,7 +160,7 @@ impl Lease {
         effect: Effect,
         deadline: Deadline,
         sql: &str,
-        is_guarded: bool,
+        guard: Option<&Guard>,
         run: F,
     ) -> Result<T, Error>
     where
@@ -167,12 +168,12 @@ impl Lease {
         Fut: Future<Output = Result<T, tokio_postgres::Error>>,
     {
         let statement = self.prepare(deadline, sql).await?;
-        let error = match self.around(effect, deadline, is_guarded, run(statement)).await {
+        let error = match self.around(guard, effect, deadline, run(statement)).await {
             Err(error) if self.was_outdated(sql, &error) => error,
             outcome => return outcome,
         };
         match self.prepare(deadline, sql).await {
-            Ok(statement) => self.around(effect, deadline, is_guarded, run(statement)).await,
+            Ok(statement) => self.around(guard, effect, deadline, run(statement)).await,
             // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
             Err(_) => Err(error),
         }

@@ -12,7 +12,7 @@ use std::{
 
 use tokio::{task::AbortHandle, time::sleep};
 
-use super::{Deadline, Effect, Lease, node::Node};
+use super::{Deadline, Effect, Lease, admission::Caller, node::Node};
 use crate::{error::Result, lsn::Lsn};
 
 /// The pause between two questions: a waiter is woken half of it late, on average.
@@ -96,7 +96,7 @@ async fn ask(node: Arc<Node>) {
         let deadline = Deadline::after(LIMIT);
         let held = match lease.take() {
             Some(held) => Ok(held),
-            None => node.lease(None, deadline.at(), deadline, false).await,
+            None => node.lease(None, deadline.at(), deadline, Caller::Library).await,
         };
         let pause = match held {
             Ok(held) => match ask_once(&node, &held, first).await {

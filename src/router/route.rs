@@ -6,6 +6,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Deadline, Inner, Lease, Role, Router, Tried,
+    admission::Caller,
     core::{Decision, NodeSet, Reason, Refusal, Route, Want},
     floor::{Demand, Floor, Unplaceable},
     guard::Guard,
@@ -27,13 +28,12 @@ pub(crate) struct Ask<'a> {
     pub(crate) floor: Option<&'a Floor>,
     /// Whether the place of the node is asked for behind each call.
     pub(crate) notes_place: bool,
-    /// Whether it is one of the library's own, which no line is too full for.
-    pub(crate) is_own: bool,
+    pub(crate) caller: Caller,
 }
 
 impl<'a> From<&'a Consistency> for Ask<'a> {
     fn from(level: &'a Consistency) -> Self {
-        Self { level, floor: None, notes_place: false, is_own: false }
+        Self { level, floor: None, notes_place: false, caller: Caller::User }
     }
 }
 
@@ -96,7 +96,7 @@ impl Router {
                 Decision::Route(route) => {
                     record.chose(route, want);
                     record.waits(Wait::Connection);
-                    let lease = self.lease_of(route, want, ask.is_own, deadline, tried).await;
+                    let lease = self.lease_of(route, want, ask.caller, deadline, tried).await;
                     record.waited();
                     match lease {
                         Ok(lease) => {
@@ -188,7 +188,7 @@ impl Router {
         &self,
         route: Route,
         want: Want,
-        is_own: bool,
+        caller: Caller,
         deadline: Deadline,
         tried: &mut Tried,
     ) -> Result<Lease> {
@@ -204,7 +204,7 @@ impl Router {
         let others = want != Want::Strong && !(self.inner.state.there() - tried.nodes()).is_empty();
         let part = Instant::now().checked_add(limits.connect_timeout).filter(|_| others);
         let until = part.map_or_else(|| deadline.at(), |part| part.min(deadline.at()));
-        let lease = node.lease(Some(in_flight), until, deadline, !is_own).await?;
+        let lease = node.lease(Some(in_flight), until, deadline, caller).await?;
         if want == Want::Strong && lease.role() != Role::Primary {
             // The next connection tells whether it still is a replica; this one learns nothing while nobody uses it.
             lease.discard();

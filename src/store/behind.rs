@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{After, Answer, BoxFuture, EventStore, Order, QueryRequest};
-use crate::{Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Role, filter::Bounds, router::asked, runtime};
+use crate::{
+    Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Role, Token, filter::Bounds, router::asked, runtime,
+};
 
 /// A read of the next events behind a place, as a store gets it.
 #[derive(Clone, Debug)]
@@ -41,6 +43,8 @@ pub struct Piece {
     pub node: Arc<str>,
     /// What that node is.
     pub role: Role,
+    /// For reads that contain what this one has seen; empty when the store gives none.
+    pub token: Token,
 }
 
 /// A wait for the log to go on, as a store gets it.
@@ -109,7 +113,7 @@ impl ReadBehindRequest {
     /// The piece, out of what was read: the events, the log's head, and the last events up to the mark and up to
     /// [`until`](Self::until), each as far as it is there.
     pub(super) fn piece(&self, answer: Answer, at_mark: Option<Mark>, at_until: Option<Mark>) -> Result<Piece> {
-        let Answer { mut events, head, node, role, .. } = answer;
+        let Answer { mut events, head, node, role, token } = answer;
         let end = head.map_or(0, |head| head.position());
         let after = self.after.position();
         if let Some(mark) = self.after.mark()
@@ -130,7 +134,7 @@ impl ReadBehindRequest {
             _ => head,
         };
         let reached = reached.filter(|reached| reached.position() > after);
-        Ok(Piece::new(events, reached, head).served_by(node, role))
+        Ok(Piece::new(events, reached, head).served_by(node, role).with_token(token))
     }
 }
 
@@ -159,13 +163,20 @@ impl Piece {
     /// See the fields for when there is none.
     #[must_use]
     pub fn new(events: Vec<Event>, reached: Option<Mark>, head: Option<Mark>) -> Self {
-        Self { events, reached, head, node: "local".into(), role: Role::Primary }
+        Self { events, reached, head, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
     /// Says which node has served. Without it, it is a primary named `local`.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
+        self
+    }
+
+    /// Adds the token for reads that contain what this one has seen.
+    #[must_use]
+    pub fn with_token(mut self, token: Token) -> Self {
+        self.token = token;
         self
     }
 

@@ -117,7 +117,7 @@ impl IntoFuture for LoadStream<'_> {
         let load = async move {
             let LoadAnswer { events, version, node, role, token } = answer.await?;
             noted.saw(&token);
-            Ok(LoadedStream { id, events, version, node, role })
+            Ok(LoadedStream { id, events, version, node, role, token })
         };
         Box::pin(Operation::LoadStream.tell(load, |loaded| Done::read(&loaded.node, loaded.role, loaded.events.len())))
     }
@@ -222,6 +222,7 @@ pub struct LoadedStream {
     version: u64,
     node: Arc<str>,
     role: Role,
+    token: Token,
 }
 
 impl LoadedStream {
@@ -260,6 +261,13 @@ impl LoadedStream {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// A token for reads that contain what this one has seen. In PostgreSQL it is empty outside of a
+    /// [`Session`](crate::Session): a load does not look where the log ends, unless somebody wants to know.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 }
 

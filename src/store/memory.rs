@@ -222,7 +222,9 @@ impl Log {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{AppendCondition, Consistency, ErrorKind, Filter, NewEvent, SnapshotKey, SnapshotStore};
+    use crate::{
+        AppendCondition, Consistency, ErrorKind, Filter, NewEvent, SnapshotKey, SnapshotStore, Start, Subscribe,
+    };
 
     #[tokio::test]
     async fn what_a_token_asks_for_is_there_or_lost() {
@@ -237,8 +239,9 @@ mod tests {
             [
                 store.query(&all).consistency(level()).await.map(|history| history.token().clone()),
                 store.count(&all).consistency(level()).await.map(|count| count.token().clone()),
-                store.load_stream("s").consistency(level()).await.map(|_| written.token().clone()),
-                project.await.map(|_| written.token().clone()),
+                store.load_stream("s").consistency(level()).await.map(|loaded| loaded.token().clone()),
+                project.await.map(|projected| projected.token().clone()),
+                store.fetch(&all, Start::Beginning).consistency(level()).await.map(|fetched| fetched.token().clone()),
             ]
         };
         for token in read(written.token()).await {

@@ -24,7 +24,8 @@ use crate::{event::Mark, lsn::Lsn};
 /// What a read has to contain: the writes that somebody made, and the states that they saw.
 ///
 /// An append gives one ([`Appended::token`](crate::Appended::token)), a read gives one, and
-/// [`Client::token`](crate::Client::token) gives one for SQL of your own. With
+/// [`Client::token`](crate::Client::token) and [`Transaction::commit_with_token`](crate::Transaction::commit_with_token) give
+/// one for SQL of your own. With
 /// [`Consistency::AtLeast`](crate::Consistency::AtLeast) a replica that has got so far serves the read; so a user
 /// sees what he has just written, and the primary is left alone. Its text goes through headers, cookies and messages to
 /// another process:

@@ -6,6 +6,7 @@ mod behind;
 mod borrowed_pools;
 mod boundaries;
 mod check;
+mod client_limits;
 mod consumers;
 mod contention;
 #[cfg(feature = "tower")]
@@ -56,6 +57,7 @@ mod procedure;
 mod quickstart;
 mod races;
 mod read_models;
+mod read_tokens;
 #[path = "../replicated/mod.rs"]
 mod replicated;
 mod replicated_local;
@@ -81,6 +83,7 @@ mod shared_reads;
 mod snapshot_store;
 mod snapshots;
 mod spans;
+mod spawned;
 mod store;
 mod stream;
 mod subscriptions;
@@ -88,6 +91,7 @@ mod support;
 #[cfg(feature = "rustls")]
 mod tls;
 mod tokens;
+mod transaction_tokens;
 mod transactions;
 mod two_batches;
 mod waiting;

@@ -98,3 +98,32 @@ async fn a_url_list_outlives_failovers_and_says_when_nobody_or_two_take_writes()
     assert_eq!(error.kind(), ErrorKind::SplitBrain, "{}", error.report());
     assert!(names[1..].iter().all(|name| error.report().contains(&**name)), "{}", error.report());
 }
+
+/// The words in the files of a folder and in those below that begin with `MAINSTEM_`.
+fn variables_in(path: &std::path::Path, found: &mut std::collections::BTreeSet<String>) {
+    if path.is_dir() {
+        let files = std::fs::read_dir(path).unwrap();
+        return files.for_each(|file| variables_in(&file.unwrap().path(), found));
+    }
+    let bytes = std::fs::read(path).unwrap();
+    let text = String::from_utf8_lossy(&bytes);
+    let words = text.split(|letter: char| !letter.is_ascii_alphanumeric() && letter != '_');
+    found.extend(words.filter(|word| word.len() > 9 && word.starts_with("MAINSTEM_")).map(str::to_owned));
+}
+
+#[test]
+fn the_variables_of_the_scripts_and_containers_here_are_no_errors() {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = std::collections::BTreeSet::new();
+    for part in ["scripts", ".ci", "docker-compose.yml", "replication"] {
+        variables_in(&root.join(part), &mut found);
+    }
+    assert!(found.contains("MAINSTEM_GRAFANA_PORT") && found.contains("MAINSTEM_PG_BIN"), "{found:?}");
+    for name in found {
+        let vars = [("MAINSTEM_URL", "postgres://a/d"), (&*name, "x")];
+        let said = RouterBuilder::from_vars(vars).err().map(|error| error.to_string()).unwrap_or_default();
+        assert!(!said.contains("is unknown"), "{said}");
+    }
+    let own = RouterBuilder::from_vars([("MAINSTEM_URL", "postgres://a/d"), ("MAINSTEM_SHOP", "x")]);
+    assert!(own.unwrap_err().to_string().contains("MAINSTEM_SHOP is unknown"));
+}

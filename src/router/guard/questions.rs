@@ -1,16 +1,89 @@
-//! What a guard asks the node, in front of a read and behind it.
+//! What a guard asks the node, in front of a read and behind it, and the preparing of that.
+
+use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::future::{OptionFuture, join};
 use tokio_postgres::{Client, Row};
 
 use super::Guard;
-use crate::router::pooled::Question;
+use crate::{
+    error::{Error, ErrorKind, Result},
+    router::{Deadline, Lease, floor::Whereabouts, pooled::Question},
+};
 
 /// The statements, prepared.
 pub(super) struct Prepared {
     pub(super) place: Option<Question>,
     pub(super) check: Option<Question>,
     pub(super) behind: Option<(Question, Option<Question>)>,
+}
+
+impl Lease {
+    pub(super) async fn prepare_guard(&self, guard: &Guard, deadline: Deadline) -> Result<Prepared> {
+        let proves = guard.must_prove();
+        let place = match guard.place.filter(|_| proves) {
+            Some(_) => {
+                self.identify(deadline).await?;
+                Some(self.question(deadline, Whereabouts::SQL, 0).await?)
+            }
+            None => None,
+        };
+        let check = match guard.check.as_ref().and_then(|check| check.front()).filter(|_| proves) {
+            Some(sql) => {
+                let params = guard.check.as_ref().map_or(0, |check| check.params().len());
+                Some(self.question(deadline, sql, params).await?)
+            }
+            None => None,
+        };
+        let behind = match (guard.sends_behind(), &guard.check) {
+            (true, Some(check)) => {
+                let place = self.question(deadline, Whereabouts::SQL, 0).await?;
+                Some((place, Some(self.question(deadline, check.behind(), 0).await?)))
+            }
+            (true, None) => Some((self.question(deadline, Whereabouts::SQL, 0).await?, None)),
+            (false, _) => None,
+        };
+        Ok(Prepared { place, check, behind })
+    }
+
+    /// Makes sure that the server is of this cluster: a place of another one says nothing. A connection leads to one server,
+    /// so our own ones are asked once; a borrowed one may be another each time.
+    async fn identify(&self, deadline: Deadline) -> Result<()> {
+        let known = self.own().and_then(|connection| connection.system().get().copied());
+        let told = match known {
+            Some(told) => told,
+            None => {
+                let told = self.ask_system(deadline).await?;
+                if let Some(connection) = self.own() {
+                    let _ = connection.system().set(told);
+                }
+                told
+            }
+        };
+        if told.is_some() && self.system().is_some() && told != self.system() {
+            let message = "the server belongs to another cluster";
+            return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(self.node().name())));
+        }
+        Ok(())
+    }
+
+    async fn ask_system(&self, deadline: Deadline) -> Result<Option<u64>> {
+        if self.node().hides_control_data().load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        let sql = "SELECT system_identifier FROM pg_control_system()";
+        match self.unguarded(deadline, sql, &[]).await {
+            Ok(rows) => {
+                let told: Option<i64> = rows.first().and_then(|row| row.try_get(0).ok());
+                Ok(told.map(i64::cast_unsigned))
+            }
+            Err(error) if error.sqlstate() == Some("42501") => {
+                self.node().hides_control_data().store(true, Ordering::Relaxed);
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
 }
 
 /// Asks in front of the read: for the node's place, and for what the floor checks.

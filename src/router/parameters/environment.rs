@@ -20,9 +20,17 @@ const REPLICAS: &str = "MAINSTEM_REPLICA_URLS";
 /// Those that name nodes.
 const NODES: [&str; 5] = [URL, PRIMARY, REPLICAS, "PGHOST", "PGPORT"];
 
-/// Variables of this name that are not the router's: those of the scripts and tests of this crate, and those that Kubernetes
-/// makes of a service that is called `mainstem`.
-const OF_OTHERS: [&str; 14] = [
+/// Variables of this name that are not the router's: those of the scripts, the containers and the tests of this crate, and those
+/// that Kubernetes makes of a service that is called `mainstem`.
+const OF_OTHERS: [&str; 22] = [
+    "MAINSTEM_ADVISORIES",
+    "MAINSTEM_COLLECTOR_",
+    "MAINSTEM_GRAFANA_",
+    "MAINSTEM_JAEGER_",
+    "MAINSTEM_MSRV_",
+    "MAINSTEM_OTLP_",
+    "MAINSTEM_PROMETHEUS_",
+    "MAINSTEM_VALGRIND",
     "MAINSTEM_PG_",
     "MAINSTEM_PGBOUNCER",
     "MAINSTEM_CACHE",
@@ -61,7 +69,7 @@ impl RouterBuilder {
     ///
     /// A variable that is empty is not set. Other variables of libpq are not looked at, a password file neither. Unknown ones that
     /// begin with `MAINSTEM_` are errors, so that a slip of the pen is not a default; what Kubernetes makes of a service called
-    /// `mainstem` is left alone, and so is what this crate's own scripts and tests use.
+    /// `mainstem` is left alone, and so is what this crate's own scripts, containers and tests use.
     ///
     /// What is set on the builder afterwards counts more.
     ///

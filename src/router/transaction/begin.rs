@@ -179,8 +179,7 @@ impl BeginTransaction {
         self.check()?;
         let asked = asked(&self.consistency, self.session.as_ref());
         let floor = Floor::of(asked.clone());
-        let ask =
-            Ask { level: &self.consistency, floor: floor.as_ref(), notes_place: self.session.is_some(), is_own: false };
+        let ask = Ask { floor: floor.as_ref(), notes_place: self.session.is_some(), ..Ask::from(&self.consistency) };
         // A connection is never waited for without a limit.
         let waits = if self.timeout == Duration::MAX { Deadline::after(self.router.call_timeout()) } else { deadline };
         let lease = self.router.lease_at(ask, waits, &mut Tried::default()).await?;

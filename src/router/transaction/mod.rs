@@ -19,7 +19,7 @@ use std::{
 use tokio_postgres::{Row, types::ToSql};
 
 pub use self::begin::{BeginTransaction, Isolation};
-use super::{Deadline, Effect, Lease, Role, rows::Count, standby};
+use super::{Deadline, Effect, Lease, Role, guard::Guard, rows::Count, standby};
 use crate::{
     error::{Error, ErrorKind, Result},
     scope::Session,
@@ -200,6 +200,44 @@ impl Transaction {
         self.finish().await
     }
 
+    /// [Commits](Self::commit), and gives a token for reads that contain what was written and seen: for another request, or another
+    /// process. In a [`Session`] the plain commit does for those that follow.
+    ///
+    /// ```no_run
+    /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// use mainstem::Consistency;
+    ///
+    /// let transaction = router.transaction().await?;
+    /// transaction.execute("UPDATE accounts SET balance = balance - 10 WHERE name = $1", &[&"ada"]).await?;
+    /// let token = transaction.commit_with_token().await?;
+    ///
+    /// // A replica may serve, and shows the balance of now.
+    /// let client = router.client_at(Consistency::AtLeast(token)).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// The node's place is asked for in the same message as the commit, so it is no further round trip (behind a pooler in
+    /// transaction mode it is one). What is committed is never an error for want of a token: of a node that keeps its place to
+    /// itself, the token asks for the primary. Within [`BeginTransaction::run`] the work may end its transaction by this.
+    ///
+    /// # Errors
+    ///
+    /// As [`commit`](Self::commit).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have committed.
+    pub async fn commit_with_token(self) -> Result<Token> {
+        let lease = &self.open.lease;
+        let own = Guard::new(None, None, true);
+        let guard = lease.guard().map_or(&own, |guard| if guard.notes_place() { guard } else { &own });
+        let ended = self.end(Some(guard)).await;
+        let token = lease.token_of(guard.seen());
+        self.advance(&ended);
+        ended.map(|()| token)
+    }
+
     /// Undoes all of it. Dropping the transaction does the same without waiting.
     ///
     /// # Errors
@@ -217,21 +255,28 @@ impl Transaction {
 
     /// Commits, unless it was ended already.
     pub(crate) async fn finish(&self) -> Result<()> {
+        let ended = self.end(self.open.lease.guard().map(|guard| &**guard)).await;
+        self.advance(&ended);
+        ended
+    }
+
+    /// The same with this guard's statements behind the commit. Nobody is told of what they have noted.
+    async fn end(&self, guard: Option<&Guard>) -> Result<()> {
         if self.open.end.swap(ENDING, Ordering::AcqRel) == OVER {
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
         }
-        if self.open.lease.is_abandoned() {
+        let lease = &self.open.lease;
+        if lease.is_abandoned() {
             let message = "a call of this transaction was given up, so it is rolled back";
             return Err(Error::new(ErrorKind::Timeout, message).with_node(self.node()));
         }
         let effect = if self.open.read_only { Effect::Read } else { Effect::Write };
-        if let Some(guard) = self.open.lease.guard() {
+        if let Some(guard) = guard {
             guard.quiet(false);
         }
-        let ended = self.send(effect, COMMIT).await;
-        self.advance(&ended);
-        let Err(error) = ended else {
+        let commit = lease.client().batch_execute(COMMIT);
+        let Err(error) = self.note(lease.guarded_with(guard, effect, self.next(), commit).await) else {
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
         };

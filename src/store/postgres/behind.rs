@@ -94,5 +94,6 @@ async fn try_read(
     let at_mark = at(after);
     let at_until = request.until.and_then(at);
     let answer = Answer::new(events, head).served_by(Arc::clone(lease.node().name()), lease.role());
+    let answer = answer.with_token(store.seen(lease, head));
     Ok((request.piece(answer, at_mark, at_until), head))
 }

@@ -129,8 +129,7 @@ impl PostgresEventStore {
     {
         let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
-        let ask =
-            Ask { level: asked.consistency, floor: floor.as_ref(), notes_place: asked.wants_token, is_own: false };
+        let ask = Ask { floor: floor.as_ref(), notes_place: asked.wants_token, ..Ask::from(asked.consistency) };
         let on = |lease: Lease| self.read_on(Arc::new(lease), check.clone(), deadline, &read);
         let outcome = self.router.read(ask, deadline, on).await;
         outcome.map_err(|error| failure::classify(error, self.name()))
@@ -160,8 +159,7 @@ impl PostgresEventStore {
     pub(super) async fn lease_at(&self, asked: Asked<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
-        let ask =
-            Ask { level: asked.consistency, floor: floor.as_ref(), notes_place: asked.wants_token, is_own: false };
+        let ask = Ask { floor: floor.as_ref(), notes_place: asked.wants_token, ..Ask::from(asked.consistency) };
         let lease = self.router.lease_at(ask, deadline, tried).await?;
         if let Some(check) = check
             && is_behind_as_primary(&lease)

@@ -242,7 +242,9 @@ async fn read_on(
         return Err(request.diverged(end).with_node(Arc::clone(node.name())));
     }
     let answer = Answer::new(events, head).served_by(Arc::clone(node.name()), lease.role());
-    Ok(answer.with_token(store.seen(&lease, head)))
+    // Of a node that is behind it, the state has seen the snapshot's event all the same.
+    let token = if held { store.seen(&lease, head) } else { store.token(lease.system(), request.mark, None) };
+    Ok(answer.with_token(token))
 }
 
 fn bound(mark: Mark) -> (i64, Uuid) {

@@ -150,6 +150,7 @@ impl<'a, S, F> Project<'a, S, F> {
     }
 }
 
+/// The future borrows the store; to spawn it, move that into the task.
 impl<'a, S, F> IntoFuture for Project<'a, S, F>
 where
     S: Serialize + DeserializeOwned + Send + 'a,
@@ -201,7 +202,7 @@ where
             _ => SaveOutcome::NotDue,
         };
         figures! { crate::telemetry::metrics::store::projected(loaded.as_str(), saved.as_str()); }
-        Ok(Projected { key: call.key, state, head, applied, loaded, saved, node, role })
+        Ok(Projected { key: call.key, state, head, applied, loaded, saved, node, role, token })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{Saved, SnapshotKey};
-use crate::{AppendCondition, Error, Filter, Mark, Role};
+use crate::{AppendCondition, Error, Filter, Mark, Role, Token};
 
 /// The state of a projection, and how it was come by.
 #[derive(Clone, Debug)]
@@ -16,6 +16,7 @@ pub struct Projected<S> {
     pub(super) saved: SaveOutcome,
     pub(super) node: Arc<str>,
     pub(super) role: Role,
+    pub(super) token: Token,
 }
 
 impl<S> Projected<S> {
@@ -85,6 +86,13 @@ impl<S> Projected<S> {
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
+    }
+
+    /// A token for reads that contain what the state takes into account; see [`History::token`](crate::History::token). It is empty
+    /// when the log was, and when the store gives none.
+    #[must_use]
+    pub fn token(&self) -> &Token {
+        &self.token
     }
 }
 

@@ -1,0 +1,74 @@
+//! What a client says of its calls: their limit, and why a write was refused.
+
+use std::time::Duration;
+
+use mainstem::{AppendCondition, ErrorKind, EventStore, PostgresEventStore};
+use serde_json::json;
+use tokio::time::{Instant, timeout};
+
+use crate::support::{database, event, router, store};
+
+/// Far longer than anything here may take: what it ends would have hung.
+const HANG: Duration = Duration::from_secs(60);
+
+#[tokio::test]
+async fn the_limit_of_a_clients_calls_is_its_own() {
+    const LIMIT: Duration = Duration::from_millis(300);
+    let database = database().await;
+    let patient = router(&database).await;
+    let begun = Instant::now();
+    let client = patient.client().await.unwrap().timeout(LIMIT);
+    client.query("SELECT pg_sleep(0.01)", &[]).await.unwrap();
+    let error = timeout(HANG, client.query("SELECT pg_sleep(20)", &[])).await.expect("no hang").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{}", error.report());
+    assert!(error.to_string().contains("300ms") && begun.elapsed() < Duration::from_secs(15), "{error}");
+    // The other way round: the router's limit is the shorter one.
+    let hasty = mainstem::Router::builder().primary(database.primary_url()).call_timeout(LIMIT);
+    let hasty = hasty.connect().await.unwrap();
+    let client = hasty.client().await.unwrap().timeout(HANG);
+    client.batch_execute("SELECT pg_sleep(1)").await.unwrap();
+    client.execute("SELECT pg_sleep(1)", &[]).await.unwrap();
+    client.token().await.unwrap();
+    drop(client);
+    // And the next client has the router's again.
+    let error = hasty.client().await.unwrap().query("SELECT pg_sleep(20)", &[]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{}", error.report());
+}
+
+#[tokio::test]
+async fn an_error_names_the_constraint_that_was_broken() {
+    let (_database, router, store) = store().await;
+    let client = router.client().await.unwrap();
+    client
+        .batch_execute(
+            "CREATE TABLE users (email text CONSTRAINT a_mail CHECK (email LIKE '%@%') UNIQUE, n int8 NOT NULL);
+             CREATE UNIQUE INDEX one_email ON mainstem.events ((payload ->> 'email'))",
+        )
+        .await
+        .unwrap();
+    let insert = "INSERT INTO users VALUES ($1, $2)";
+    client.execute(insert, &[&"ada@x", &1_i64]).await.unwrap();
+    for (email, n, state, constraint) in [
+        ("ada@x", Some(1_i64), "23505", Some("users_email_key")),
+        ("nobody", Some(1), "23514", Some("a_mail")),
+        // What has no name.
+        ("ben@x", None, "23502", None),
+    ] {
+        let error = client.execute(insert, &[&email, &n]).await.unwrap_err();
+        assert_eq!((error.sqlstate(), error.constraint()), (Some(state), constraint), "{}", error.report());
+    }
+    let transaction = router.transaction().await.unwrap();
+    let error = transaction.execute(insert, &[&"ada@x", &1_i64]).await.unwrap_err();
+    assert_eq!(error.constraint(), Some("users_email_key"));
+
+    let registers = async |store: &PostgresEventStore, email: &str| {
+        store.append([event("Registered", json!({"email": email}))], AppendCondition::none()).await
+    };
+    registers(&store, "ada@x").await.unwrap();
+    registers(&store, "ben@x").await.unwrap();
+    let error = registers(&store, "ada@x").await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::InvalidInput, Some("23505")), "{}", error.report());
+    assert_eq!(error.constraint(), Some("one_email"));
+    // Nor has an error that no server has told of.
+    assert_eq!(mainstem::Error::new(ErrorKind::Database, "x").constraint(), None);
+}
