@@ -35,7 +35,8 @@ pub(crate) fn compared(published: &Evidence, fresh: &Evidence) -> Comparison {
     for (old, new) in published.0.iter().zip(&fresh.0) {
         let part = old.part.name;
         let (olds, news) = (seen(old), seen(new));
-        if !new.data.is_null() && new.failure().is_some() && old.failure().is_none() {
+        let failed_before = !old.data.is_null() && old.failure().is_some();
+        if !new.data.is_null() && new.failure().is_some() && !failed_before {
             all.failed.push(part);
         }
         if !olds.is_empty() && !news.is_empty() && (old.is_quick() || new.is_quick()) {

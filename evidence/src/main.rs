@@ -106,11 +106,13 @@ fn beside(root: &Path, folder: &str) -> Outcome {
     let comparison =
         against::compared(&Evidence::read(&root.join(data::FOLDER))?, &Evidence::read(&root.join(folder))?);
     print!("{}", comparison.text());
-    match (&comparison.lost()[..], comparison.failed()) {
-        ([], []) => Ok(()),
-        ([], failed) => Err(format!("failed, and not before: {}", failed.join(", ")).into()),
-        (lost, _) => Err(format!("met before, and missed by more than the noise: {}", lost.join(", ")).into()),
-    }
+    let complaints = [
+        ("failed, and not before", comparison.failed().iter().map(|part| (*part).to_owned()).collect::<Vec<_>>()),
+        ("met before, and missed by more than the noise", comparison.lost()),
+    ];
+    let complaints = complaints.iter().filter(|(_, which)| !which.is_empty());
+    let complaints: Vec<_> = complaints.map(|(what, which)| format!("{what}: {}", which.join(", "))).collect();
+    if complaints.is_empty() { Ok(()) } else { Err(complaints.join("; ").into()) }
 }
 
 fn write(root: &Path) -> Outcome {

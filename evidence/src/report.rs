@@ -241,6 +241,9 @@ fn drills(evidence: &Evidence) -> String {
         let anomalies = values.and_then(|values| values.get("anomalies")).map_or_else(String::new, Value::to_string);
         let others = values.into_iter().flatten().filter(|(name, _)| *name != "anomalies");
         let mut seen: Vec<_> = others.map(|(name, value)| format!("{name}={}", plain(value))).collect();
+        if let Some(tries) = entry.data["tries"].as_u64() {
+            seen.push(format!("shown by try {tries}"));
+        }
         if let Some(reason) = entry.failure() {
             seen.push(format!("**{reason}**"));
         }

@@ -78,8 +78,6 @@ pub(crate) fn run(root: &Path, folder: &Path, quick: bool, only: &[String]) -> O
 fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
     let left = format!("target/evidence/{}.left", part.name);
     let (out, err) = (work.join(format!("{}.out", part.name)), work.join(format!("{}.err", part.name)));
-    // Or an earlier run's would be taken for this one's.
-    let _ = fs::remove_file(root.join(&left));
     let words = part.words(quick, &left);
     let (program, rest) = words.split_first().ok_or("no command")?;
     let mut data = Map::new();
@@ -87,13 +85,15 @@ fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
     keep("part", json!(part.name));
     keep("command", json!(words.join(" ")));
     keep("quick", json!(quick));
-    keep("at", json!(machine::now()));
     keep("commit", json!(machine::commit()));
     keep("machine", machine::facts());
-    keep("load_before", json!(machine::load()));
     let mut tries = 0;
     let (ended, said, complained) = loop {
         tries += 1;
+        // Or an earlier run's would be taken for this one's.
+        let _ = fs::remove_file(root.join(&left));
+        keep("at", json!(machine::now()));
+        keep("load_before", json!(machine::load()));
         let start = Instant::now();
         let mut command = Command::new(program);
         command.args(rest).current_dir(root).stdin(Stdio::null());

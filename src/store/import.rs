@@ -235,7 +235,7 @@ async fn found(
     let is_recorded = |(new, old): &(&NewEvent, &Event)| old.stream().is_none() && new.is_recorded_as(old);
     let amount = chunk.iter().zip(&there).take_while(is_recorded).count();
     let Some(last) = there[..amount].last().map(Event::mark) else { return Ok(None) };
-    // Once more, for its token, which a piece has not.
+    // Once more, for its token: that of a piece has no place, which a session wants for SQL of one's own.
     let position = last.position();
     let only_that = Filter::any_event().after_position(position.saturating_sub(1)).until_position(position);
     let only_that = (&store).last(&only_that).consistency(Consistency::Strong);

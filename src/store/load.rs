@@ -35,7 +35,8 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping it has no effect on the log. The connection is closed, since its answer is still to come.
+/// Dropping it has no effect on the log. The connection is closed, since its answer is still to come, unless others
+/// [share](crate::PostgresEventStoreBuilder::share_reads) the read.
 #[derive(Debug)]
 #[must_use = "a load does nothing until it is awaited"]
 pub struct LoadStream<'a> {

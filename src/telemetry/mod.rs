@@ -10,6 +10,7 @@
 //! | [`CALL`] | event | debug | answer that a call to a server has waited for, or could not be waited for |
 //! | [`TOPOLOGY`] | event | info to error | change of the cluster, as [`Router::watch`](crate::Router::watch) tells it |
 //! | [`STORE`] | span | debug | append, query or other operation of a store |
+//! | [`STORE`] | event | debug | read that was answered by one which others share: what is told of the nodes is in the span of one of these |
 //! | [`DECIDE`] | span | debug | command that is carried out, or model that is read |
 //! | [`CONSUME`] | span | debug | batch of a read model, and commit of a consumer |
 //!

@@ -57,7 +57,7 @@ async fn who_reads_on_asks_for_less_where_that_does_not_come_in_time() {
                     Err(error) => {
                         assert!(error.is_timeout(), "{error}");
                         errors += 1;
-                        assert!(errors < 100, "it does not get on: {seen} events of {amount}");
+                        assert!(errors < 5000, "it does not get on: {seen} events of {amount}");
                     }
                 }
             }

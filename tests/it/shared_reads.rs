@@ -147,6 +147,62 @@ async fn who_shares_a_read_keeps_their_own_limit() {
     answers(patient).await;
 }
 
+/// It would have been the connection of one of them.
+#[tokio::test]
+async fn a_connection_that_is_lost_does_not_fail_all_who_share_the_read() {
+    let (database, admin, _) = store().await;
+    let (_router, store) = wide(&database, true).await;
+    let all = Filter::any_event();
+    let held = Held::take(&admin).await;
+    let asked = spawn_all((0..8).map(|_| store.query(&all)));
+    reads_are_under_way(&database, 2).await;
+    let end = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity \
+               WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    let mut ended = 0;
+    for row in admin.client().await.unwrap().query(end, &[]).await.unwrap() {
+        ended += usize::from(row.get::<_, bool>(0));
+    }
+    assert_eq!(ended, 2);
+    reads_are_under_way(&database, 1).await;
+    held.release().await;
+    let asked = timeout(HANG, try_join_all(asked)).await.expect("no hang").unwrap();
+    let lost: Vec<_> = asked.into_iter().filter_map(Result::err).collect();
+    assert_eq!(lost.len(), 1, "that of the first, who was alone: {lost:?}");
+    assert_eq!(lost[0].kind(), ErrorKind::Unavailable);
+}
+
+/// All of them take in what the read has seen, and what one of them knows alone is not asked of the others.
+#[tokio::test]
+async fn sessions_go_on_by_what_they_share() {
+    let (database, admin, _) = store().await;
+    let (_router, store) = wide(&database, true).await;
+    let all = Filter::any_event();
+    let sessions: Vec<_> = (0..4).map(|_| Session::new()).collect();
+    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
+    let held = Held::take(&admin).await;
+    let mut asked = Vec::new();
+    for session in &sessions {
+        asked.push(with_session(session, async { store.query(&all).into_future() }).await);
+    }
+    let asked = spawn_all(asked);
+    reads_are_under_way(&database, 2).await;
+    held.release().await;
+    answers(asked).await;
+    assert!(sessions.iter().all(|session| !session.token().is_empty()), "{sessions:?}");
+    // One knows more, and asks for it: the others' reads are none of its.
+    let append = with_session(&sessions[0], async { store.append([event("B", json!({}))], AppendCondition::none()) });
+    append.await.await.unwrap();
+    let held = Held::take(&admin).await;
+    let mut asked = Vec::new();
+    for session in &sessions[..2] {
+        asked.push(with_session(session, async { store.query(&all).into_future() }).await);
+    }
+    let asked = spawn_all(asked);
+    reads_are_under_way(&database, 2).await;
+    held.release().await;
+    answers(asked).await;
+}
+
 /// The tables are not there, and the error is the same for all.
 #[tokio::test]
 async fn an_error_reaches_all_who_share_the_read() {

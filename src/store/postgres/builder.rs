@@ -148,16 +148,23 @@ impl PostgresEventStoreBuilder {
         self
     }
 
-    /// Whether queries and loads that ask the same at the same time share one statement. Defaults to `true`.
+    /// Whether queries, counts, `exists` and loads that ask the same at the same time share one statement. Defaults to `true`.
     ///
     /// Many who compete for one boundary read it again and again, all at once, and so does everybody who asks for what is
     /// in demand. Whoever comes while such a read is under way waits for its end, and then one read, which begins behind
-    /// all their calls, answers all who wait: as fresh as each of them would have read by themselves, and with their own
-    /// limits. That takes up to twice as long as a read alone, at most 100 ms longer for what is slow (some more where several of
-    /// it are under way), and spares the server the rest.
+    /// all their calls, answers all who wait: as fresh as each of them would have read by themselves. That takes up to twice
+    /// as long as a read alone, and spares the server the rest. What is slow is waited for 100 ms, twice as long for each further
+    /// read of it that is under way, but at most a second, and a quarter of the limit of anybody who waits; then the
+    /// next one begins beside it.
+    ///
+    /// Each keeps the own [limit](crate::Query::timeout) (and 20 ms, so that the read can say itself what it was waiting for), and
+    /// dropping a call is nothing to the others. What fails, fails for all who share it; a connection that is lost at once is
+    /// replaced by another one before. They share one place among the [waiting
+    /// calls](crate::RouterBuilder::waiting_calls), and each gets a copy of the events, whose payloads are shared.
     ///
     /// Reads ask the same when they have the same filter or stream, bounds, order, limit and level, and are held to the same
-    /// token: so those of two [sessions](crate::Session) do not, once these have seen something. Streams are never
+    /// token: so those of two [sessions](crate::Session) do not, once these have seen something. They are of one store (and its
+    /// clones), and of one tokio runtime. Eventual reads that are alike go to one replica at a time. Streams are never
     /// shared.
     pub fn share_reads(mut self, shares: bool) -> Self {
         self.shares_reads = shares;

@@ -225,7 +225,7 @@ impl PostgresEventStore {
     /// The store of the log `mainstem.events`, with every setting at its default. Nothing is sent.
     ///
     /// Make one for a log, and clone it: appends to one store share their way to the server, which makes them fast, and
-    /// those of two stores do not.
+    /// reads that are alike share a statement; those of two stores do not.
     #[must_use]
     pub fn new(router: &Router) -> Self {
         Self::builder(router).build()

@@ -14,7 +14,7 @@
 
 use std::{
     collections::HashMap,
-    hash::Hash,
+    hash::{BuildHasher, Hash, Hasher, RandomState},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -33,14 +33,20 @@ use crate::{
     router::Deadline,
     runtime,
     store::{Answer, LoadAnswer, LoadRequest, QueryRequest, Served},
+    telemetry::{DURATION, STORE},
 };
 
 /// So long a read waits for the one before it, if that is the only one under way; twice as long for each further one, so
-/// that there are few of a slow read.
+/// that there are few of a slow read,
 const PATIENCE: Duration = Duration::from_millis(100);
-
-/// The share of its limit that a read waits for others at most.
+/// but never longer than this,
+const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
+/// nor than this share of anybody's limit who waits.
 const PATIENCE_SHARE: f64 = 0.25;
+
+/// So much longer than its limit a read listens. Those who came together have nearly the same limit, and the read itself says what it
+/// was that took so long.
+const GRACE: Duration = Duration::from_millis(20);
 
 /// The reads of a store that are shared.
 #[derive(Debug)]
@@ -66,15 +72,24 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct SharedReads<R, A> {
     is_on: bool,
+    hasher: RandomState,
     lines: Mutex<HashMap<Key<R>, Line<A>>>,
 }
 
 /// What is asked for, and on which runtime: a task that reads for others must not end or stop with a runtime that is not
 /// theirs.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 struct Key<R> {
+    /// Of the request, which may be long: it is made once, and not under the lock.
+    hash: u64,
     request: Arc<R>,
     runtime: Id,
+}
+
+impl<R> Hash for Key<R> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.hash);
+    }
 }
 
 /// There is one while a read is under way or about to begin.
@@ -94,7 +109,8 @@ struct Group<A> {
     answers: Answers<A>,
     /// That of who can wait longest.
     deadline: Deadline,
-    begins_by: Instant,
+    /// Earlier, once somebody comes who has less time.
+    begins_by: watch::Sender<Instant>,
 }
 
 /// How a read is made.
@@ -102,8 +118,8 @@ enum Place<R, A>
 where
     R: Eq + Hash,
 {
-    /// By the caller, who does not have to wait for others.
-    Now(Option<UnderWay<R, A>>),
+    /// By the caller, since there is nobody to wait for.
+    Now(UnderWay<R, A>),
     /// With others. If there is somebody to read for them, the caller has to spawn him.
     Shared(watch::Receiver<Option<Result<A>>>, Option<Reader<R, A>>),
 }
@@ -114,12 +130,12 @@ where
     A: Clone + Send + Sync + 'static,
 {
     pub(super) fn new(is_on: bool) -> Arc<Self> {
-        Arc::new(Self { is_on, lines: Mutex::default() })
+        Arc::new(Self { is_on, hasher: RandomState::new(), lines: Mutex::default() })
     }
 
     /// The answer to a request, by a read that begins behind this call. The request says all that the answer depends on.
     ///
-    /// Others with the same request may get the answer, too, or its error. Whatever becomes of them, each waits no longer
+    /// Others with the same request may get the answer, too, or its error. Whatever becomes of them, each waits hardly longer
     /// than his own limit.
     pub(super) async fn answer<F, Fut>(self: &Arc<Self>, request: &Arc<R>, deadline: Deadline, read: F) -> Result<A>
     where
@@ -129,16 +145,18 @@ where
         if !self.is_on {
             return read(deadline).await;
         }
-        let key = Key { request: Arc::clone(request), runtime: runtime::current()?.id() };
+        let runtime = runtime::current()?.id();
+        let key = Key { hash: self.hasher.hash_one(request), request: Arc::clone(request), runtime };
         let (mut answers, reader) = match self.place(key, deadline) {
             Place::Now(_under_way) => return read(deadline).await,
             Place::Shared(answers, reader) => (answers, reader),
         };
+        let is_read_for = reader.is_none();
         if let Some(reader) = reader {
             // It reads until the last of them gives up, whom it does not know yet.
             tokio::spawn(Box::pin(reader.run(read.clone())).in_current_span());
         }
-        let told = match timeout_at(deadline.at(), answers.wait_for(Option::is_some)).await {
+        let told = match timeout_at(deadline.at() + GRACE, answers.wait_for(Option::is_some)).await {
             Ok(told) => told.ok().and_then(|answer| answer.clone()),
             Err(_) => {
                 let message = format!(
@@ -149,7 +167,14 @@ where
             }
         };
         match told {
-            Some(answer) => answer,
+            Some(answer) => {
+                if is_read_for {
+                    // The events of the nodes that were asked are another operation's.
+                    let waited = deadline.elapsed().as_secs_f64();
+                    tracing::debug!(target: STORE, { { DURATION } = waited }, "answered by a read that others share");
+                }
+                answer
+            }
             // Who read for them has gone.
             None => read(deadline).await,
         }
@@ -160,26 +185,42 @@ where
         let Some(line) = lines.get_mut(&key) else {
             let (over, youngest) = watch::channel(());
             lines.insert(key.clone(), Line { under_way: 1, youngest, next: None });
-            return Place::Now(Some(UnderWay { reads: Arc::clone(self), key, _over: over }));
+            return Place::Now(UnderWay { reads: Arc::clone(self), key, _over: over });
         };
-        let patience = deadline.remaining().mul_f64(PATIENCE_SHARE);
         let now = Instant::now();
+        let patience = deadline.remaining().mul_f64(PATIENCE_SHARE).min(LONGEST_PATIENCE);
         if let Some(next) = &mut line.next {
-            if now + patience < next.begins_by {
-                return Place::Now(None);
-            }
+            let by = now + patience;
+            next.begins_by.send_if_modified(|begins_by| {
+                let is_earlier = by < *begins_by;
+                *begins_by = by.min(*begins_by);
+                is_earlier
+            });
             if next.deadline.at() < deadline.at() {
                 next.deadline = deadline;
             }
             return Place::Shared(next.answers.subscribe(), None);
         }
-        let doubled = line.under_way.saturating_sub(1).min(16);
-        let begins_by = now + (PATIENCE * (1 << doubled)).min(patience);
+        if line.youngest.has_changed().is_err() {
+            // Those that are under way still have been waited for in vain.
+            return Place::Now(self.another(line, &key));
+        }
+        let doubled = PATIENCE * (1 << line.under_way.saturating_sub(1).min(8));
+        let (begins_by, told_when) = watch::channel(now + doubled.min(patience));
         let (answers, told) = watch::channel(None);
         let answers = Arc::new(answers);
         let before = line.youngest.clone();
         line.next = Some(Group { answers: Arc::clone(&answers), deadline, begins_by });
-        Place::Shared(told, Some(Reader { reads: Arc::clone(self), key, answers: Some(answers), before, begins_by }))
+        let (reads, answers) = (Arc::clone(self), Some(answers));
+        Place::Shared(told, Some(Reader { reads, key, answers, before, begins_by: told_when }))
+    }
+
+    /// One more read of the line is under way, the youngest.
+    fn another(self: &Arc<Self>, line: &mut Line<A>, key: &Key<R>) -> UnderWay<R, A> {
+        let (over, youngest) = watch::channel(());
+        line.under_way += 1;
+        line.youngest = youngest;
+        UnderWay { reads: Arc::clone(self), key: key.clone(), _over: over }
     }
 
     /// Begins with the next read of a line, which nobody joins any more, if anybody waits for it.
@@ -191,10 +232,7 @@ where
             forget_if_done(&mut lines, key);
             return None;
         };
-        let (over, youngest) = watch::channel(());
-        line.under_way += 1;
-        line.youngest = youngest;
-        Some((UnderWay { reads: Arc::clone(self), key: key.clone(), _over: over }, next.deadline))
+        Some((self.another(line, key), next.deadline))
     }
 }
 
@@ -240,7 +278,7 @@ where
     /// Until he has begun.
     answers: Option<Answers<A>>,
     before: watch::Receiver<()>,
-    begins_by: Instant,
+    begins_by: watch::Receiver<Instant>,
 }
 
 impl<R, A> Reader<R, A>
@@ -250,18 +288,40 @@ where
 {
     async fn run<F, Fut>(mut self, read: F)
     where
-        F: FnOnce(Deadline) -> Fut,
+        F: Fn(Deadline) -> Fut,
         Fut: Future<Output = Result<A>>,
     {
-        let _ = timeout_at(self.begins_by, self.before.changed()).await;
+        self.turn().await;
         let Some(answers) = self.answers.take() else { return };
         let Some((under_way, deadline)) = self.reads.begin(&self.key) else { return };
-        let answer = match select(pin!(read(deadline)), pin!(answers.closed())).await {
+        let (first, begun) = (read(deadline), Instant::now());
+        let read = async move {
+            match first.await {
+                // A connection that is lost would have been that of one of them. Where there is no node, this takes longer.
+                Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() < LONGEST_PATIENCE => {
+                    read(deadline).await
+                }
+                answer => answer,
+            }
+        };
+        let answer = match select(pin!(read), pin!(answers.closed())).await {
             Either::Left((answer, _)) => answer,
             Either::Right(_) => return,
         };
         drop(under_way);
         answers.send_replace(Some(answer));
+    }
+
+    /// Waits for the read before this one, for as long as it is worth it.
+    async fn turn(&mut self) {
+        loop {
+            let begins_by = *self.begins_by.borrow_and_update();
+            let before = pin!(timeout_at(begins_by, self.before.changed()));
+            match select(before, pin!(self.begins_by.changed())).await {
+                Either::Right((Ok(()), _)) => {}
+                Either::Left(_) | Either::Right((Err(_), _)) => return,
+            }
+        }
     }
 }
 
