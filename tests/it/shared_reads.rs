@@ -5,8 +5,8 @@ use std::{future::IntoFuture, time::Duration};
 
 use futures_util::future::{join_all, try_join_all};
 use mainstem::{
-    AppendCondition, Client, ErrorKind, EventStore, ExpectedVersion::NoStream, Filter, PostgresEventStore, Result,
-    Role, Router, Session, testing::TestDatabase, with_eventual_consistency, with_session,
+    AppendCondition, Client, Consistency, ErrorKind, EventStore, ExpectedVersion::NoStream, Filter, History,
+    PostgresEventStore, Result, Role, Router, Session, testing::TestDatabase, with_session,
 };
 use serde_json::json;
 use tokio::{task::JoinHandle, time::timeout};
@@ -46,6 +46,12 @@ fn spawn_all<T: Send + 'static>(
     asked: impl IntoIterator<Item = impl IntoFuture<Output = Result<T>, IntoFuture: Send + 'static>>,
 ) -> Vec<JoinHandle<Result<T>>> {
     asked.into_iter().map(|asked| tokio::spawn(asked.into_future())).collect()
+}
+
+/// Of all events, in a session.
+fn query_in(session: &Session, store: &PostgresEventStore) -> JoinHandle<Result<History>> {
+    let store = store.clone();
+    tokio::spawn(with_session(session, async move { store.query(&Filter::any_event()).await }))
 }
 
 async fn answers<T>(asked: Vec<JoinHandle<Result<T>>>) -> Vec<T> {
@@ -98,19 +104,17 @@ async fn reads_of_other_things_do_not_wait_for_each_other() {
     let histories = spawn_all([store.query(&all), store.query(&a)]);
     let behind = spawn_all([store.query(&behind)]);
     let pages = spawn_all([store.query(&all).limit(1), store.query(&all).limit(2), store.query(&all).newest_first()]);
-    let eventual = spawn_all([with_eventual_consistency(async { store.query(&all).into_future() }).await]);
-    let in_session = with_session(&Session::new(), async { store.query(&all).into_future() });
-    let other_session = with_session(&Session::new(), async { store.query(&all).into_future() });
-    let loads = spawn_all([store.load_stream("s"), store.load_stream("s").newest_first(), store.load_stream("t")]);
+    let eventual = spawn_all([store.query(&all).consistency(Consistency::Eventual)]);
     // Those of two sessions that have seen nothing are the same read, but not the one without a session.
-    let in_session = spawn_all([in_session.await, other_session.await]);
+    let in_session = [(); 2].map(|()| query_in(&Session::new(), &store));
+    let loads = spawn_all([store.load_stream("s"), store.load_stream("s").newest_first(), store.load_stream("t")]);
     reads_are_under_way(&database, 2 + 1 + 3 + 1 + 1 + 3).await;
     held.release().await;
     answers(histories).await;
     answers(behind).await;
     answers(pages).await;
     answers(eventual).await;
-    answers(in_session).await;
+    answers(in_session.into()).await;
     answers(loads).await;
 }
 
@@ -176,28 +180,19 @@ async fn a_connection_that_is_lost_does_not_fail_all_who_share_the_read() {
 async fn sessions_go_on_by_what_they_share() {
     let (database, admin, _) = store().await;
     let (_router, store) = wide(&database, true).await;
-    let all = Filter::any_event();
     let sessions: Vec<_> = (0..4).map(|_| Session::new()).collect();
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     let held = Held::take(&admin).await;
-    let mut asked = Vec::new();
-    for session in &sessions {
-        asked.push(with_session(session, async { store.query(&all).into_future() }).await);
-    }
-    let asked = spawn_all(asked);
+    let asked = sessions.iter().map(|session| query_in(session, &store)).collect();
     reads_are_under_way(&database, 2).await;
     held.release().await;
     answers(asked).await;
     assert!(sessions.iter().all(|session| !session.token().is_empty()), "{sessions:?}");
     // One knows more, and asks for it: the others' reads are none of its.
-    let append = with_session(&sessions[0], async { store.append([event("B", json!({}))], AppendCondition::none()) });
-    append.await.await.unwrap();
+    let append = async { store.append([event("B", json!({}))], AppendCondition::none()).await };
+    with_session(&sessions[0], append).await.unwrap();
     let held = Held::take(&admin).await;
-    let mut asked = Vec::new();
-    for session in &sessions[..2] {
-        asked.push(with_session(session, async { store.query(&all).into_future() }).await);
-    }
-    let asked = spawn_all(asked);
+    let asked = sessions[..2].iter().map(|session| query_in(session, &store)).collect();
     reads_are_under_way(&database, 2).await;
     held.release().await;
     answers(asked).await;
