@@ -17,13 +17,9 @@ use crate::{
 pub(super) async fn run(store: PostgresEventStore, mut request: LoadRequest, deadline: Deadline) -> Result<LoadAnswer> {
     // It is in the deadline, and those with another one load the same.
     request.timeout = None;
-    let request = Arc::new(request);
     let loads = Arc::clone(&store.shared.loads);
-    let read = {
-        let request = Arc::clone(&request);
-        move |deadline| read(store.clone(), Arc::clone(&request), deadline)
-    };
-    loads.answer(&request, deadline, read).await
+    let read = move |request, deadline| read(store.clone(), request, deadline);
+    loads.answer(&Arc::new(request), deadline, read).await
 }
 
 async fn read(store: PostgresEventStore, request: Arc<LoadRequest>, deadline: Deadline) -> Result<LoadAnswer> {

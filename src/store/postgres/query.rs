@@ -37,10 +37,8 @@ where
 {
     // It is in the deadline, and those with another one ask the same.
     request.timeout = None;
-    let request = Arc::new(request);
-    let asked = Arc::clone(&request);
-    let read = move |deadline| read(store.clone(), Arc::clone(&asked), deadline);
-    reads.answer(&request, deadline, read).await
+    let read = move |request, deadline| read(store.clone(), request, deadline);
+    reads.answer(&Arc::new(request), deadline, read).await
 }
 
 async fn query(store: PostgresEventStore, request: Arc<QueryRequest>, deadline: Deadline) -> Result<Answer> {

@@ -8,6 +8,9 @@
 //! under way waits for its end, and those who wait then share the next one, which begins behind all their calls. So each
 //! answer is as fresh as the caller's own read would have been, at every level.
 //!
+//! Strong reads of sessions are shared, too: what has to be in the answer of one may be in that of all, for the primary has it
+//! anyway. If it has lost something that one of them has seen, each reads for himself, and gets his own error.
+//!
 //! A read is waited for so long at most ([`PATIENCE`]), and then the next one begins beside it: the first may have got a
 //! node that does not answer, or a caller who does not poll it. Who is alone asks for himself, without a task; those who
 //! share do not depend on one of them, so a task reads for them, as long as anybody waits.
@@ -29,6 +32,7 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
+    Consistency, Token,
     error::{Error, ErrorKind, Result},
     router::Deadline,
     runtime,
@@ -47,6 +51,63 @@ const PATIENCE_SHARE: f64 = 0.25;
 /// So much longer than its limit a read listens. Those who came together have nearly the same limit, and the read itself says what it
 /// was that took so long.
 const GRACE: Duration = Duration::from_millis(20);
+
+/// What a read asks for, whole.
+pub(super) trait Request: Eq + Hash + Clone + Send + Sync + 'static {
+    fn level(&self) -> &Consistency;
+
+    /// What the answer has to contain, and whether somebody waits for its token.
+    fn asked(&self) -> (&Token, bool);
+
+    fn ask(&mut self, floor: Token, wants_token: bool);
+}
+
+impl Request for QueryRequest {
+    fn level(&self) -> &Consistency {
+        &self.consistency
+    }
+
+    fn asked(&self) -> (&Token, bool) {
+        (&self.floor, self.wants_token)
+    }
+
+    fn ask(&mut self, floor: Token, wants_token: bool) {
+        (self.floor, self.wants_token) = (floor, wants_token);
+    }
+}
+
+impl Request for LoadRequest {
+    fn level(&self) -> &Consistency {
+        &self.consistency
+    }
+
+    fn asked(&self) -> (&Token, bool) {
+        (&self.floor, self.wants_token)
+    }
+
+    fn ask(&mut self, floor: Token, wants_token: bool) {
+        (self.floor, self.wants_token) = (floor, wants_token);
+    }
+}
+
+/// The request by which those are known that one answer will do for.
+fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
+    let mut alike = Arc::clone(request);
+    let (floor, wants_token) = request.asked();
+    if *request.level() == Consistency::Strong && (wants_token || !floor.is_empty()) {
+        Arc::make_mut(&mut alike).ask(Token::new(), false);
+    }
+    alike
+}
+
+/// Has the request of all ask for what this one asks for, too.
+fn join<R: Request>(all: &mut Arc<R>, request: &R) {
+    let ((floor, wants_token), (other, other_wants)) = (all.asked(), request.asked());
+    let (merged, wants) = (floor.merge(other), wants_token || other_wants);
+    if merged != *floor || wants != wants_token {
+        Arc::make_mut(all).ask(merged, wants);
+    }
+}
 
 /// The reads of a store that are shared.
 #[derive(Debug)]
@@ -73,7 +134,7 @@ impl Shared {
 pub(super) struct SharedReads<R, A> {
     is_on: bool,
     hasher: RandomState,
-    lines: Mutex<HashMap<Key<R>, Line<A>>>,
+    lines: Mutex<HashMap<Key<R>, Line<R, A>>>,
 }
 
 /// What is asked for, and on which runtime: a task that reads for others must not end or stop with a runtime that is not
@@ -94,18 +155,19 @@ impl<R> Hash for Key<R> {
 
 /// There is one while a read is under way or about to begin.
 #[derive(Debug)]
-struct Line<A> {
+struct Line<R, A> {
     under_way: u32,
     /// Closed when the youngest of them is over.
     youngest: watch::Receiver<()>,
-    next: Option<Group<A>>,
+    next: Option<Group<R, A>>,
 }
 
 type Answers<A> = Arc<watch::Sender<Option<Result<A>>>>;
 
 /// Those who share the next read.
 #[derive(Debug)]
-struct Group<A> {
+struct Group<R, A> {
+    request: Arc<R>,
     answers: Answers<A>,
     /// That of who can wait longest.
     deadline: Deadline,
@@ -126,7 +188,7 @@ where
 
 impl<R, A> SharedReads<R, A>
 where
-    R: Eq + Hash + Clone + Send + Sync + 'static,
+    R: Request,
     A: Clone + Send + Sync + 'static,
 {
     pub(super) fn new(is_on: bool) -> Arc<Self> {
@@ -139,16 +201,17 @@ where
     /// than his own limit.
     pub(super) async fn answer<F, Fut>(self: &Arc<Self>, request: &Arc<R>, deadline: Deadline, read: F) -> Result<A>
     where
-        F: Fn(Deadline) -> Fut + Clone + Send + 'static,
+        F: Fn(Arc<R>, Deadline) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<A>> + Send + 'static,
     {
+        let alone = || read(Arc::clone(request), deadline);
         if !self.is_on {
-            return read(deadline).await;
+            return alone().await;
         }
-        let runtime = runtime::current()?.id();
-        let key = Key { hash: self.hasher.hash_one(request), request: Arc::clone(request), runtime };
-        let (mut answers, reader) = match self.place(key, deadline) {
-            Place::Now(_under_way) => return read(deadline).await,
+        let (alike, runtime) = (alike(request), runtime::current()?.id());
+        let key = Key { hash: self.hasher.hash_one(&alike), request: alike, runtime };
+        let (mut answers, reader) = match self.place(key, request, deadline) {
+            Place::Now(_under_way) => return alone().await,
             Place::Shared(answers, reader) => (answers, reader),
         };
         let is_read_for = reader.is_none();
@@ -167,6 +230,8 @@ where
             }
         };
         match told {
+            // Somebody who is among them has seen what is lost.
+            Some(Err(error)) if matches!(error.kind(), ErrorKind::LogDiverged | ErrorKind::Unproven) => alone().await,
             Some(answer) => {
                 if is_read_for {
                     // The events of the nodes that were asked are another operation's.
@@ -176,11 +241,11 @@ where
                 answer
             }
             // Who read for them has gone.
-            None => read(deadline).await,
+            None => alone().await,
         }
     }
 
-    fn place(self: &Arc<Self>, key: Key<R>, deadline: Deadline) -> Place<R, A> {
+    fn place(self: &Arc<Self>, key: Key<R>, request: &Arc<R>, deadline: Deadline) -> Place<R, A> {
         let mut lines = self.lines();
         let Some(line) = lines.get_mut(&key) else {
             let (over, youngest) = watch::channel(());
@@ -199,6 +264,7 @@ where
             if next.deadline.at() < deadline.at() {
                 next.deadline = deadline;
             }
+            join(&mut next.request, request);
             return Place::Shared(next.answers.subscribe(), None);
         }
         if line.youngest.has_changed().is_err() {
@@ -210,13 +276,14 @@ where
         let (answers, told) = watch::channel(None);
         let answers = Arc::new(answers);
         let before = line.youngest.clone();
-        line.next = Some(Group { answers: Arc::clone(&answers), deadline, begins_by });
+        let request = Arc::clone(request);
+        line.next = Some(Group { request, answers: Arc::clone(&answers), deadline, begins_by });
         let (reads, answers) = (Arc::clone(self), Some(answers));
         Place::Shared(told, Some(Reader { reads, key, answers, before, begins_by: told_when }))
     }
 
     /// One more read of the line is under way, the youngest.
-    fn another(self: &Arc<Self>, line: &mut Line<A>, key: &Key<R>) -> UnderWay<R, A> {
+    fn another(self: &Arc<Self>, line: &mut Line<R, A>, key: &Key<R>) -> UnderWay<R, A> {
         let (over, youngest) = watch::channel(());
         line.under_way += 1;
         line.youngest = youngest;
@@ -224,7 +291,7 @@ where
     }
 
     /// Begins with the next read of a line, which nobody joins any more, if anybody waits for it.
-    fn begin(self: &Arc<Self>, key: &Key<R>) -> Option<(UnderWay<R, A>, Deadline)> {
+    fn begin(self: &Arc<Self>, key: &Key<R>) -> Option<(UnderWay<R, A>, Arc<R>, Deadline)> {
         let mut lines = self.lines();
         let line = lines.get_mut(key)?;
         let next = line.next.take();
@@ -232,17 +299,17 @@ where
             forget_if_done(&mut lines, key);
             return None;
         };
-        Some((self.another(line, key), next.deadline))
+        Some((self.another(line, key), next.request, next.deadline))
     }
 }
 
 impl<R: Eq + Hash, A> SharedReads<R, A> {
-    fn lines(&self) -> MutexGuard<'_, HashMap<Key<R>, Line<A>>> {
+    fn lines(&self) -> MutexGuard<'_, HashMap<Key<R>, Line<R, A>>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn forget_if_done<R: Eq + Hash, A>(lines: &mut HashMap<Key<R>, Line<A>>, key: &Key<R>) {
+fn forget_if_done<R: Eq + Hash, A>(lines: &mut HashMap<Key<R>, Line<R, A>>, key: &Key<R>) {
     if lines.get(key).is_some_and(|line| line.under_way == 0 && line.next.is_none()) {
         lines.remove(key);
     }
@@ -283,23 +350,23 @@ where
 
 impl<R, A> Reader<R, A>
 where
-    R: Eq + Hash + Clone + Send + Sync + 'static,
+    R: Request,
     A: Clone + Send + Sync + 'static,
 {
     async fn run<F, Fut>(mut self, read: F)
     where
-        F: Fn(Deadline) -> Fut,
+        F: Fn(Arc<R>, Deadline) -> Fut,
         Fut: Future<Output = Result<A>>,
     {
         self.turn().await;
         let Some(answers) = self.answers.take() else { return };
-        let Some((under_way, deadline)) = self.reads.begin(&self.key) else { return };
-        let (first, begun) = (read(deadline), Instant::now());
+        let Some((under_way, request, deadline)) = self.reads.begin(&self.key) else { return };
+        let (first, begun) = (read(Arc::clone(&request), deadline), Instant::now());
         let read = async move {
             match first.await {
                 // A connection that is lost would have been that of one of them. Where there is no node, this takes longer.
                 Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() < LONGEST_PATIENCE => {
-                    read(deadline).await
+                    read(request, deadline).await
                 }
                 answer => answer,
             }

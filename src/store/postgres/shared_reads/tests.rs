@@ -12,6 +12,7 @@ use tokio::{
 use super::*;
 
 mod limits;
+mod sessions;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
@@ -24,7 +25,34 @@ struct Log {
     may_answer: Semaphore,
 }
 
-type Reads = Arc<SharedReads<&'static str, u64>>;
+type Reads = Arc<SharedReads<Asked, u64>>;
+
+/// What a test asks for.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+struct Asked {
+    what: &'static str,
+    level: Consistency,
+    floor: Token,
+    wants_token: bool,
+}
+
+impl Request for Asked {
+    fn level(&self) -> &Consistency {
+        &self.level
+    }
+
+    fn asked(&self) -> (&Token, bool) {
+        (&self.floor, self.wants_token)
+    }
+
+    fn ask(&mut self, floor: Token, wants_token: bool) {
+        (self.floor, self.wants_token) = (floor, wants_token);
+    }
+}
+
+fn all() -> Arc<Asked> {
+    Arc::default()
+}
 
 impl Log {
     fn new() -> Arc<Self> {
@@ -59,14 +87,14 @@ impl Log {
 }
 
 fn ask(reads: &Reads, log: &Arc<Log>, limit: Duration) -> BoxFuture<'static, Result<u64>> {
-    ask_for("all", reads, log, limit)
+    ask_for("", reads, log, limit)
 }
 
 fn ask_for(what: &'static str, reads: &Reads, log: &Arc<Log>, limit: Duration) -> BoxFuture<'static, Result<u64>> {
     let (reads, log) = (Arc::clone(reads), Arc::clone(log));
     Box::pin(async move {
-        let read = move |deadline| Arc::clone(&log).read(deadline);
-        reads.answer(&Arc::new(what), Deadline::after(limit), read).await
+        let read = move |_, deadline| Arc::clone(&log).read(deadline);
+        reads.answer(&Arc::new(Asked { what, ..Asked::default() }), Deadline::after(limit), read).await
     })
 }
 
@@ -205,7 +233,7 @@ async fn a_connection_that_is_lost_is_not_the_error_of_all() {
     let ask = |takes: Duration, fails: u64| {
         let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
         tokio::spawn(async move {
-            let read = move |_| {
+            let read = move |_, _| {
                 let begun = Arc::clone(&begun);
                 async move {
                     let read = begun.fetch_add(1, Ordering::SeqCst);
@@ -214,7 +242,7 @@ async fn a_connection_that_is_lost_is_not_the_error_of_all() {
                     if (1..=fails).contains(&read) { Err(lost()) } else { Ok(read) }
                 }
             };
-            reads.answer(&Arc::new("all"), Deadline::after(LIMIT), read).await
+            reads.answer(&all(), Deadline::after(LIMIT), read).await
         })
     };
     for (takes, fails, answer) in [(10, 1, Some(2)), (10, 2, None), (1500, 1, None)] {
@@ -272,7 +300,7 @@ async fn an_error_is_everybodys_who_shared_the_read_and_of_nobody_after_them() {
     let fail = |number: u64| {
         let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
         tokio::spawn(async move {
-            let read = move |_| {
+            let read = move |_, _| {
                 let begun = Arc::clone(&begun);
                 async move {
                     let read = begun.fetch_add(1, Ordering::SeqCst);
@@ -280,7 +308,7 @@ async fn an_error_is_everybodys_who_shared_the_read_and_of_nobody_after_them() {
                     Err(Error::new(ErrorKind::Schema, format!("read {read}, asked by {number}")))
                 }
             };
-            reads.answer(&Arc::new("all"), Deadline::after(LIMIT), read).await
+            reads.answer(&all(), Deadline::after(LIMIT), read).await
         })
     };
     let asked = [fail(0), fail(1), fail(2)];
@@ -328,7 +356,7 @@ async fn who_was_read_for_by_somebody_who_is_gone_reads_himself() {
     let panicking = |panics: bool| {
         let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
         tokio::spawn(async move {
-            let read = move |_| {
+            let read = move |_, _| {
                 let begun = Arc::clone(&begun);
                 async move {
                     sleep(Duration::from_millis(10)).await;
@@ -337,7 +365,7 @@ async fn who_was_read_for_by_somebody_who_is_gone_reads_himself() {
                     Ok(read)
                 }
             };
-            reads.answer(&Arc::new("all"), Deadline::after(LIMIT), read).await
+            reads.answer(&all(), Deadline::after(LIMIT), read).await
         })
     };
     let asked = [panicking(false), panicking(true), panicking(false)];

@@ -1,0 +1,89 @@
+//! What is shared by reads that have to contain different things.
+
+use std::time::SystemTime;
+
+use super::*;
+use crate::{NewEvent, token::LogMark};
+
+/// Of an event at this position of one log.
+fn seen(position: u64) -> Token {
+    let event = NewEvent::from_bytes("A", "b", vec![]).into_recorded(position, SystemTime::UNIX_EPOCH);
+    Token::of_mark(Some(1), LogMark { log: 1, position, id: event.id().into(), place: None })
+}
+
+/// Three reads, of which the first is alone, with what each of them asks for; and with what they are made.
+async fn made(asked: [Asked; 3], answer: fn(&Asked) -> Result<u64>) -> (Vec<Result<u64>>, Vec<Asked>) {
+    let reads: Reads = SharedReads::new(true);
+    let made = Arc::new(Mutex::new(Vec::new()));
+    let asked = asked.map(|asked| {
+        let (reads, made) = (Arc::clone(&reads), Arc::clone(&made));
+        tokio::spawn(async move {
+            let read = move |asked: Arc<Asked>, _| {
+                made.lock().unwrap().push(Asked::clone(&asked));
+                async move {
+                    sleep(Duration::from_millis(10)).await;
+                    answer(&asked)
+                }
+            };
+            reads.answer(&Arc::new(asked), Deadline::after(LIMIT), read).await
+        })
+    });
+    let answers = join_all(asked).await.into_iter().map(|answer| answer.unwrap()).collect();
+    assert!(is_forgotten(&reads));
+    let made = made.lock().unwrap().clone();
+    (answers, made)
+}
+
+fn strong(floor: &Token, wants_token: bool) -> Asked {
+    Asked { floor: floor.clone(), wants_token, ..Asked::default() }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_strong_read_of_all_contains_what_each_asks_for() {
+    let (low, high) = (seen(3), seen(7));
+    let (answers, made) =
+        made([strong(&low, false), strong(&high, true), strong(&Token::new(), false)], |_| Ok(1)).await;
+    assert!(answers.into_iter().all(|answer| answer.is_ok()));
+    assert_eq!(made, [strong(&low, false), strong(&high, true)], "the first is alone, and the others share the second");
+    let (_, made) = made_by_pairs([&low, &high]).await;
+    assert_eq!(made[1], strong(&low.merge(&high), true));
+}
+
+/// One alone, and behind it one for each of the tokens.
+async fn made_by_pairs([one, other]: [&Token; 2]) -> (Vec<Result<u64>>, Vec<Asked>) {
+    made([strong(&Token::new(), false), strong(one, true), strong(other, false)], |_| Ok(1)).await
+}
+
+/// A replica that serves one may not have what another one has seen, and who asks for less must not wait for it.
+#[tokio::test(start_paused = true)]
+async fn only_strong_reads_are_shared_by_those_who_have_seen_different_things() {
+    for level in [Consistency::Eventual, Consistency::Bounded(LIMIT), Consistency::AtLeast(seen(1))] {
+        let asked =
+            [seen(3), seen(7), Token::new()].map(|floor| Asked { level: level.clone(), floor, ..Asked::default() });
+        let (answers, made) = made(asked.clone(), |_| Ok(1)).await;
+        assert!(answers.into_iter().all(|answer| answer.is_ok()));
+        assert_eq!(made, asked, "each for itself");
+    }
+}
+
+/// That is between the one and the log, and no error of the others.
+#[tokio::test(start_paused = true)]
+async fn what_one_has_seen_and_is_lost_is_the_error_of_that_one() {
+    for kind in [ErrorKind::LogDiverged, ErrorKind::Unproven] {
+        let lost = match kind {
+            ErrorKind::LogDiverged => |asked: &Asked| match asked.floor.is_empty() {
+                true => Ok(1),
+                false => Err(Error::new(ErrorKind::LogDiverged, "it is lost")),
+            },
+            _ => |asked: &Asked| match asked.floor.is_empty() {
+                true => Ok(1),
+                false => Err(Error::new(ErrorKind::Unproven, "nobody can tell")),
+            },
+        };
+        let (answers, made) =
+            made([strong(&Token::new(), false), strong(&seen(9), false), strong(&Token::new(), true)], lost).await;
+        let kinds: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.kind())).collect();
+        assert_eq!(kinds, [Ok(1), Err(kind), Ok(1)]);
+        assert_eq!(made.len(), 4, "one alone, one for two, and one for each of these: {made:?}");
+    }
+}
