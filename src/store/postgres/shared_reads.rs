@@ -15,6 +15,8 @@
 //! node that does not answer, or a caller who does not poll it. Who is alone asks for himself, without a task; those who
 //! share do not depend on one of them, so a task reads for them, as long as anybody waits.
 
+mod request;
+
 use std::{
     collections::HashMap,
     hash::{BuildHasher, Hash, Hasher, RandomState},
@@ -31,8 +33,8 @@ use tokio::{
 };
 use tracing::Instrument;
 
+use self::request::{Request, alike, join};
 use crate::{
-    Consistency, Token,
     error::{Error, ErrorKind, Result},
     router::Deadline,
     runtime,
@@ -51,63 +53,6 @@ const PATIENCE_SHARE: f64 = 0.25;
 /// So much longer than its limit a read listens. Those who came together have nearly the same limit, and the read itself says what it
 /// was that took so long.
 const GRACE: Duration = Duration::from_millis(20);
-
-/// What a read asks for, whole.
-pub(super) trait Request: Eq + Hash + Clone + Send + Sync + 'static {
-    fn level(&self) -> &Consistency;
-
-    /// What the answer has to contain, and whether somebody waits for its token.
-    fn asked(&self) -> (&Token, bool);
-
-    fn ask(&mut self, floor: Token, wants_token: bool);
-}
-
-impl Request for QueryRequest {
-    fn level(&self) -> &Consistency {
-        &self.consistency
-    }
-
-    fn asked(&self) -> (&Token, bool) {
-        (&self.floor, self.wants_token)
-    }
-
-    fn ask(&mut self, floor: Token, wants_token: bool) {
-        (self.floor, self.wants_token) = (floor, wants_token);
-    }
-}
-
-impl Request for LoadRequest {
-    fn level(&self) -> &Consistency {
-        &self.consistency
-    }
-
-    fn asked(&self) -> (&Token, bool) {
-        (&self.floor, self.wants_token)
-    }
-
-    fn ask(&mut self, floor: Token, wants_token: bool) {
-        (self.floor, self.wants_token) = (floor, wants_token);
-    }
-}
-
-/// The request by which those are known that one answer will do for.
-fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
-    let mut alike = Arc::clone(request);
-    let (floor, wants_token) = request.asked();
-    if *request.level() == Consistency::Strong && (wants_token || !floor.is_empty()) {
-        Arc::make_mut(&mut alike).ask(Token::new(), false);
-    }
-    alike
-}
-
-/// Has the request of all ask for what this one asks for, too.
-fn join<R: Request>(all: &mut Arc<R>, request: &R) {
-    let ((floor, wants_token), (other, other_wants)) = (all.asked(), request.asked());
-    let (merged, wants) = (floor.merge(other), wants_token || other_wants);
-    if merged != *floor || wants != wants_token {
-        Arc::make_mut(all).ask(merged, wants);
-    }
-}
 
 /// The reads of a store that are shared.
 #[derive(Debug)]

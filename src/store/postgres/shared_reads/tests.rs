@@ -10,6 +10,7 @@ use tokio::{
 };
 
 use super::*;
+use crate::{Consistency, Token};
 
 mod limits;
 mod sessions;
