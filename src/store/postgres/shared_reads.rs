@@ -212,10 +212,6 @@ where
             join(&mut next.request, request);
             return Place::Shared(next.answers.subscribe(), None);
         }
-        if line.youngest.has_changed().is_err() {
-            // Those that are under way still have been waited for in vain.
-            return Place::Now(self.another(line, &key));
-        }
         let doubled = PATIENCE * (1 << line.under_way.saturating_sub(1).min(8));
         let (begins_by, told_when) = watch::channel(now + doubled.min(patience));
         let (answers, told) = watch::channel(None);
@@ -227,14 +223,6 @@ where
         Place::Shared(told, Some(Reader { reads, key, answers, before, begins_by: told_when }))
     }
 
-    /// One more read of the line is under way, the youngest.
-    fn another(self: &Arc<Self>, line: &mut Line<R, A>, key: &Key<R>) -> UnderWay<R, A> {
-        let (over, youngest) = watch::channel(());
-        line.under_way += 1;
-        line.youngest = youngest;
-        UnderWay { reads: Arc::clone(self), key: key.clone(), _over: over }
-    }
-
     /// Begins with the next read of a line, which nobody joins any more, if anybody waits for it.
     fn begin(self: &Arc<Self>, key: &Key<R>) -> Option<(UnderWay<R, A>, Arc<R>, Deadline)> {
         let mut lines = self.lines();
@@ -244,7 +232,10 @@ where
             forget_if_done(&mut lines, key);
             return None;
         };
-        Some((self.another(line, key), next.request, next.deadline))
+        let (over, youngest) = watch::channel(());
+        line.under_way += 1;
+        line.youngest = youngest;
+        Some((UnderWay { reads: Arc::clone(self), key: key.clone(), _over: over }, next.request, next.deadline))
     }
 }
 

@@ -8,7 +8,9 @@ use crate::{
 };
 
 /// What a read asks for, whole.
-pub(in crate::store::postgres) trait Request: Eq + Hash + Clone + Send + Sync + 'static {
+pub(in crate::store::postgres) trait Request:
+    Eq + Hash + Clone + Send + Sync + 'static
+{
     fn level(&self) -> &Consistency;
 
     /// What the answer has to contain, and whether somebody waits for its token.

@@ -45,6 +45,20 @@ async fn of_a_slow_read_there_are_few_at_a_time() {
     assert!(is_forgotten(&reads));
 }
 
+/// Or who comes late would wait for longer than the read takes.
+#[tokio::test(start_paused = true)]
+async fn nobody_waits_for_others_longer_than_a_second() {
+    let (reads, log) = (SharedReads::new(true), Log::new());
+    let mut asked = Vec::new();
+    for _ in 0..100 {
+        asked.push(tokio::spawn(ask(&reads, &log, Duration::from_secs(60))));
+        sleep(PATIENCE).await;
+    }
+    assert!((11..=15).contains(&log.begun()), "{} have begun within ten seconds", log.begun());
+    log.answer(20);
+    assert!(join_all(asked).await.into_iter().all(|answer| answer.unwrap().is_ok()));
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_waits_as_long_as_they_wanted_to() {
     let (reads, log) = (SharedReads::new(true), Log::new());

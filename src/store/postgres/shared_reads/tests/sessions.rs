@@ -12,7 +12,7 @@ fn seen(position: u64) -> Token {
 }
 
 /// Three reads, of which the first is alone, with what each of them asks for; and with what they are made.
-async fn made(asked: [Asked; 3], answer: fn(&Asked) -> Result<u64>) -> (Vec<Result<u64>>, Vec<Asked>) {
+async fn three(asked: [Asked; 3], answer: fn(&Asked) -> Result<u64>) -> (Vec<Result<u64>>, Vec<Asked>) {
     let reads: Reads = SharedReads::new(true);
     let made = Arc::new(Mutex::new(Vec::new()));
     let asked = asked.map(|asked| {
@@ -42,16 +42,15 @@ fn strong(floor: &Token, wants_token: bool) -> Asked {
 async fn a_strong_read_of_all_contains_what_each_asks_for() {
     let (low, high) = (seen(3), seen(7));
     let (answers, made) =
-        made([strong(&low, false), strong(&high, true), strong(&Token::new(), false)], |_| Ok(1)).await;
+        three([strong(&low, false), strong(&high, true), strong(&Token::new(), false)], |_| Ok(1)).await;
     assert!(answers.into_iter().all(|answer| answer.is_ok()));
     assert_eq!(made, [strong(&low, false), strong(&high, true)], "the first is alone, and the others share the second");
-    let (_, made) = made_by_pairs([&low, &high]).await;
-    assert_eq!(made[1], strong(&low.merge(&high), true));
-}
-
-/// One alone, and behind it one for each of the tokens.
-async fn made_by_pairs([one, other]: [&Token; 2]) -> (Vec<Result<u64>>, Vec<Asked>) {
-    made([strong(&Token::new(), false), strong(one, true), strong(other, false)], |_| Ok(1)).await
+    // Whoever of them asks for it.
+    for wants in [[true, false], [false, true], [false, false]] {
+        let (one, other) = (strong(&low, wants[0]), strong(&high, wants[1]));
+        let (_, made) = three([strong(&Token::new(), false), one, other], |_| Ok(1)).await;
+        assert_eq!(made[1], strong(&low.merge(&high), wants[0] || wants[1]));
+    }
 }
 
 /// A replica that serves one may not have what another one has seen, and who asks for less must not wait for it.
@@ -60,7 +59,7 @@ async fn only_strong_reads_are_shared_by_those_who_have_seen_different_things() 
     for level in [Consistency::Eventual, Consistency::Bounded(LIMIT), Consistency::AtLeast(seen(1))] {
         let asked =
             [seen(3), seen(7), Token::new()].map(|floor| Asked { level: level.clone(), floor, ..Asked::default() });
-        let (answers, made) = made(asked.clone(), |_| Ok(1)).await;
+        let (answers, made) = three(asked.clone(), |_| Ok(1)).await;
         assert!(answers.into_iter().all(|answer| answer.is_ok()));
         assert_eq!(made, asked, "each for itself");
     }
@@ -81,7 +80,7 @@ async fn what_one_has_seen_and_is_lost_is_the_error_of_that_one() {
             },
         };
         let (answers, made) =
-            made([strong(&Token::new(), false), strong(&seen(9), false), strong(&Token::new(), true)], lost).await;
+            three([strong(&Token::new(), false), strong(&seen(9), false), strong(&Token::new(), true)], lost).await;
         let kinds: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.kind())).collect();
         assert_eq!(kinds, [Ok(1), Err(kind), Ok(1)]);
         assert_eq!(made.len(), 4, "one alone, one for two, and one for each of these: {made:?}");
