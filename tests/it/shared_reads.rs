@@ -68,14 +68,16 @@ async fn many_who_read_the_same_ask_the_server_twice() {
     let all = Filter::any_event();
 
     let held = Held::take(&admin).await;
-    let queries = spawn_all((0..32).map(|_| store.query(&all)));
+    // Whatever the limit of each.
+    let limit = |n| HANG + Duration::from_millis(n);
+    let queries = spawn_all((0..32).map(|n| store.query(&all).timeout(limit(n))));
     // The second one begins beside the first, which takes too long.
     reads_are_under_way(&database, 2).await;
     let counts = spawn_all((0..32).map(|_| store.count(&all)));
     reads_are_under_way(&database, 4).await;
     let exist = spawn_all((0..32).map(|_| store.exists(&all)));
     reads_are_under_way(&database, 6).await;
-    let loads = spawn_all((0..32).map(|_| store.load_stream("s")));
+    let loads = spawn_all((0..32).map(|n| store.load_stream("s").timeout(limit(n))));
     reads_are_under_way(&database, 8).await;
     held.release().await;
     for history in answers(queries).await {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     PostgresEventStore,
-    floor::Asked,
+    shared_reads::Request,
     wire::{self, Line},
 };
 use crate::{
@@ -14,18 +14,15 @@ use crate::{
 };
 
 /// Carries a load out, on a node that its level allows, for this caller or for all who load the same.
-pub(super) async fn run(store: PostgresEventStore, mut request: LoadRequest, deadline: Deadline) -> Result<LoadAnswer> {
-    // It is in the deadline, and those with another one load the same.
-    request.timeout = None;
+pub(super) async fn run(store: PostgresEventStore, request: LoadRequest, deadline: Deadline) -> Result<LoadAnswer> {
     let loads = Arc::clone(&store.shared.loads);
     let read = move |request, deadline| read(store.clone(), request, deadline);
-    loads.answer(&Arc::new(request), deadline, read).await
+    loads.answer(request, deadline, read).await
 }
 
 async fn read(store: PostgresEventStore, request: Arc<LoadRequest>, deadline: Deadline) -> Result<LoadAnswer> {
     let load = |lease| load(store.clone(), Arc::clone(&request), lease, deadline);
-    let LoadRequest { consistency, floor, wants_token, .. } = &*request;
-    store.read(Asked { consistency, floor, wants_token: *wants_token }, deadline, load).await
+    store.read(request.asked(), deadline, load).await
 }
 
 async fn load(

@@ -6,9 +6,8 @@ use tokio_postgres::types::FromSqlOwned;
 
 use super::{
     PostgresEventStore,
-    floor::Asked,
     read_sql::{First, NEAR, Statement},
-    shared_reads::SharedReads,
+    shared_reads::Request,
     wire::{self, Line},
 };
 use crate::{
@@ -17,39 +16,16 @@ use crate::{
     store::{Answer, QueryRequest, Served},
 };
 
-/// Carries a query out, on a node that its level allows.
+/// Carries a query out, on a node that its level allows, for this caller or for all who ask the same.
 pub(super) async fn run(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Answer> {
-    let reads = Arc::clone(&store.shared.queries);
-    share(&reads, store, request, deadline, query).await
-}
-
-/// The answer to a request, for this caller or for all who ask the same.
-async fn share<A, Fut>(
-    reads: &Arc<SharedReads<QueryRequest, A>>,
-    store: PostgresEventStore,
-    mut request: QueryRequest,
-    deadline: Deadline,
-    read: fn(PostgresEventStore, Arc<QueryRequest>, Deadline) -> Fut,
-) -> Result<A>
-where
-    A: Clone + Send + Sync + 'static,
-    Fut: Future<Output = Result<A>> + Send + 'static,
-{
-    // It is in the deadline, and those with another one ask the same.
-    request.timeout = None;
-    let read = move |request, deadline| read(store.clone(), request, deadline);
-    reads.answer(&Arc::new(request), deadline, read).await
+    let queries = Arc::clone(&store.shared.queries);
+    let query = move |request, deadline| query(store.clone(), request, deadline);
+    queries.answer(request, deadline, query).await
 }
 
 async fn query(store: PostgresEventStore, request: Arc<QueryRequest>, deadline: Deadline) -> Result<Answer> {
     let read = |lease| read(store.clone(), Arc::clone(&request), lease, deadline);
-    store.read(asked(&request), deadline, read).await
-}
-
-/// What the query asks for besides its events.
-pub(super) fn asked(request: &QueryRequest) -> Asked<'_> {
-    let QueryRequest { consistency, floor, wants_token, .. } = request;
-    Asked { consistency, floor, wants_token: *wants_token }
+    store.read(request.asked(), deadline, read).await
 }
 
 async fn read(
@@ -90,14 +66,17 @@ async fn answer(
 }
 
 pub(super) async fn count(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Served<u64>> {
-    let reads = Arc::clone(&store.shared.counts);
-    share(&reads, store, request, deadline, |store, request, deadline| async move {
-        let served = ask(&store, &request, deadline, |store, request| store.log.read.count(request)).await?;
-        let counted = wire::position(*served).map_err(wire::unreadable)?;
-        let token = served.token().clone();
-        Ok(Served::new(counted).served_by(served.node(), served.role()).with_token(token))
-    })
-    .await
+    let counts = Arc::clone(&store.shared.counts);
+    let count = move |request, deadline| {
+        let counted = ask(store.clone(), request, deadline, |store, request| store.log.read.count(request));
+        async move {
+            let served = counted.await?;
+            let counted = wire::position(*served).map_err(wire::unreadable)?;
+            let token = served.token().clone();
+            Ok(Served::new(counted).served_by(served.node(), served.role()).with_token(token))
+        }
+    };
+    counts.answer(request, deadline, count).await
 }
 
 pub(super) async fn exists(
@@ -106,19 +85,19 @@ pub(super) async fn exists(
     deadline: Deadline,
 ) -> Result<Served<bool>> {
     let reads = Arc::clone(&store.shared.exists);
-    share(&reads, store, request, deadline, |store, request, deadline| async move {
-        ask(&store, &request, deadline, |store, request| store.log.read.exists(request)).await
-    })
-    .await
+    let exists =
+        move |request, deadline| ask(store.clone(), request, deadline, |store, request| store.log.read.exists(request));
+    reads.answer(request, deadline, exists).await
 }
 
 /// Asks for one value.
 async fn ask<T: FromSqlOwned>(
-    store: &PostgresEventStore,
-    request: &QueryRequest,
+    store: PostgresEventStore,
+    request: Arc<QueryRequest>,
     deadline: Deadline,
     statement: for<'a> fn(&PostgresEventStore, &'a QueryRequest) -> Statement<'a>,
 ) -> Result<Served<T>> {
+    let (store, request) = (&store, &*request);
     let ask = |lease: Arc<Lease>| async move {
         let rows = statement(store, request).ask(&lease, deadline).await?;
         let value = rows.first().map(|row| row.try_get::<_, T>(0)).transpose();
@@ -126,5 +105,5 @@ async fn ask<T: FromSqlOwned>(
         let served = Served::new(value).served_by(Arc::clone(lease.node().name()), lease.role());
         Ok(served.with_token(store.seen_behind(&lease, request.wants_token)))
     };
-    store.read(asked(request), deadline, ask).await
+    store.read(request.asked(), deadline, ask).await
 }

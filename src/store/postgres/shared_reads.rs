@@ -33,7 +33,8 @@ use tokio::{
 };
 use tracing::Instrument;
 
-use self::request::{Request, alike, join};
+pub(super) use self::request::Request;
+use self::request::{alike, join};
 use crate::{
     error::{Error, ErrorKind, Result},
     router::Deadline,
@@ -144,18 +145,20 @@ where
     ///
     /// Others with the same request may get the answer, too, or its error. Whatever becomes of them, each waits hardly longer
     /// than his own limit.
-    pub(super) async fn answer<F, Fut>(self: &Arc<Self>, request: &Arc<R>, deadline: Deadline, read: F) -> Result<A>
+    pub(super) async fn answer<F, Fut>(self: &Arc<Self>, mut request: R, deadline: Deadline, read: F) -> Result<A>
     where
         F: Fn(Arc<R>, Deadline) -> Fut + Clone + Send + 'static,
         Fut: Future<Output = Result<A>> + Send + 'static,
     {
-        let alone = || read(Arc::clone(request), deadline);
+        request.forget_limit();
+        let request = Arc::new(request);
+        let alone = || read(Arc::clone(&request), deadline);
         if !self.is_on {
             return alone().await;
         }
-        let (alike, runtime) = (alike(request), runtime::current()?.id());
+        let (alike, runtime) = (alike(&request), runtime::current()?.id());
         let key = Key { hash: self.hasher.hash_one(&alike), request: alike, runtime };
-        let (mut answers, reader) = match self.place(key, request, deadline) {
+        let (mut answers, reader) = match self.place(key, &request, deadline) {
             Place::Now(_under_way) => return alone().await,
             Place::Shared(answers, reader) => (answers, reader),
         };

@@ -6,8 +6,9 @@ use futures_util::stream::try_unfold;
 use tokio_postgres::Row;
 
 use super::{
-    PostgresEventStore, failure, query,
+    PostgresEventStore, failure,
     read_sql::First,
+    shared_reads::Request,
     wire::{self, Line},
 };
 use crate::{
@@ -130,7 +131,7 @@ impl Reading {
         }
         if self.lease.is_none() {
             let Self { store, rest, tried, .. } = self;
-            self.lease = Some(store.lease_at(query::asked(rest), deadline, tried).await?);
+            self.lease = Some(store.lease_at(rest.asked(), deadline, tried).await?);
         }
         let Some(lease) = &self.lease else { return Ok(()) };
         let mut request = self.rest.clone();

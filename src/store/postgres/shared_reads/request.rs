@@ -4,54 +4,48 @@ use std::{hash::Hash, sync::Arc};
 
 use crate::{
     Consistency, Token,
-    store::{LoadRequest, QueryRequest},
+    store::{LoadRequest, QueryRequest, postgres::floor::Asked},
 };
 
 /// What a read asks for, whole.
 pub(in crate::store::postgres) trait Request:
     Eq + Hash + Clone + Send + Sync + 'static
 {
-    fn level(&self) -> &Consistency;
-
-    /// What the answer has to contain, and whether somebody waits for its token.
-    fn asked(&self) -> (&Token, bool);
+    /// What it asks for besides its events.
+    fn asked(&self) -> Asked<'_>;
 
     fn ask(&mut self, floor: Token, wants_token: bool);
+
+    /// Leaves out the caller's limit: it is in the deadline, and those with another one ask the same.
+    fn forget_limit(&mut self);
 }
 
-impl Request for QueryRequest {
-    fn level(&self) -> &Consistency {
-        &self.consistency
-    }
+macro_rules! requests {
+    ($($request:ty),*) => {$(
+        impl Request for $request {
+            fn asked(&self) -> Asked<'_> {
+                let Self { consistency, floor, wants_token, .. } = self;
+                Asked { consistency, floor, wants_token: *wants_token }
+            }
 
-    fn asked(&self) -> (&Token, bool) {
-        (&self.floor, self.wants_token)
-    }
+            fn ask(&mut self, floor: Token, wants_token: bool) {
+                (self.floor, self.wants_token) = (floor, wants_token);
+            }
 
-    fn ask(&mut self, floor: Token, wants_token: bool) {
-        (self.floor, self.wants_token) = (floor, wants_token);
-    }
+            fn forget_limit(&mut self) {
+                self.timeout = None;
+            }
+        }
+    )*};
 }
 
-impl Request for LoadRequest {
-    fn level(&self) -> &Consistency {
-        &self.consistency
-    }
-
-    fn asked(&self) -> (&Token, bool) {
-        (&self.floor, self.wants_token)
-    }
-
-    fn ask(&mut self, floor: Token, wants_token: bool) {
-        (self.floor, self.wants_token) = (floor, wants_token);
-    }
-}
+requests!(QueryRequest, LoadRequest);
 
 /// The request by which those are known that one answer will do for.
 pub(super) fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
     let mut alike = Arc::clone(request);
-    let (floor, wants_token) = request.asked();
-    if *request.level() == Consistency::Strong && (wants_token || !floor.is_empty()) {
+    let Asked { consistency, floor, wants_token } = request.asked();
+    if *consistency == Consistency::Strong && (wants_token || !floor.is_empty()) {
         Arc::make_mut(&mut alike).ask(Token::new(), false);
     }
     alike
@@ -59,9 +53,9 @@ pub(super) fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
 
 /// Has the request of all ask for what this one asks for, too.
 pub(super) fn join<R: Request>(all: &mut Arc<R>, request: &R) {
-    let ((floor, wants_token), (other, other_wants)) = (all.asked(), request.asked());
-    let (merged, wants) = (floor.merge(other), wants_token || other_wants);
-    if merged != *floor || wants != wants_token {
-        Arc::make_mut(all).ask(merged, wants);
+    let (so_far, other) = (all.asked(), request.asked());
+    let (floor, wants_token) = (so_far.floor.merge(other.floor), so_far.wants_token || other.wants_token);
+    if floor != *so_far.floor || wants_token != so_far.wants_token {
+        Arc::make_mut(all).ask(floor, wants_token);
     }
 }

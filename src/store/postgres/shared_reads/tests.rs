@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Consistency, Token};
+use crate::{Consistency, Token, store::postgres::floor::Asked};
 
 mod limits;
 mod sessions;
@@ -26,33 +26,47 @@ struct Log {
     may_answer: Semaphore,
 }
 
-type Reads = Arc<SharedReads<Asked, u64>>;
+type Reads = Arc<SharedReads<Question, u64>>;
 
 /// What a test asks for.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-struct Asked {
+struct Question {
     what: &'static str,
     level: Consistency,
     floor: Token,
     wants_token: bool,
 }
 
-impl Request for Asked {
-    fn level(&self) -> &Consistency {
-        &self.level
-    }
-
-    fn asked(&self) -> (&Token, bool) {
-        (&self.floor, self.wants_token)
+impl Request for Question {
+    fn asked(&self) -> Asked<'_> {
+        Asked { consistency: &self.level, floor: &self.floor, wants_token: self.wants_token }
     }
 
     fn ask(&mut self, floor: Token, wants_token: bool) {
         (self.floor, self.wants_token) = (floor, wants_token);
     }
+
+    fn forget_limit(&mut self) {}
 }
 
-fn all() -> Arc<Asked> {
-    Arc::default()
+/// A caller whose reads take so long. Each read has its number, and an outcome by that.
+fn numbered(
+    reads: &Reads,
+    begun: &Arc<AtomicU64>,
+    takes: Duration,
+    outcome: impl Fn(u64) -> Result<u64> + Clone + Send + Sync + 'static,
+) -> JoinHandle<Result<u64>> {
+    let (reads, begun) = (Arc::clone(reads), Arc::clone(begun));
+    tokio::spawn(async move {
+        let read = move |_, _| {
+            let (number, outcome) = (begun.fetch_add(1, Ordering::SeqCst), outcome.clone());
+            async move {
+                sleep(takes).await;
+                outcome(number)
+            }
+        };
+        reads.answer(Question::default(), Deadline::after(LIMIT), read).await
+    })
 }
 
 impl Log {
@@ -95,7 +109,7 @@ fn ask_for(what: &'static str, reads: &Reads, log: &Arc<Log>, limit: Duration) -
     let (reads, log) = (Arc::clone(reads), Arc::clone(log));
     Box::pin(async move {
         let read = move |_, deadline| Arc::clone(&log).read(deadline);
-        reads.answer(&Arc::new(Asked { what, ..Asked::default() }), Deadline::after(limit), read).await
+        reads.answer(Question { what, ..Question::default() }, Deadline::after(limit), read).await
     })
 }
 
@@ -232,19 +246,9 @@ async fn a_connection_that_is_lost_is_not_the_error_of_all() {
     let reads: Reads = SharedReads::new(true);
     let begun = Arc::new(AtomicU64::new(0));
     let ask = |takes: Duration, fails: u64| {
-        let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
-        tokio::spawn(async move {
-            let read = move |_, _| {
-                let begun = Arc::clone(&begun);
-                async move {
-                    let read = begun.fetch_add(1, Ordering::SeqCst);
-                    sleep(takes).await;
-                    let lost = || Error::new(ErrorKind::Unavailable, "the connection was lost");
-                    if (1..=fails).contains(&read) { Err(lost()) } else { Ok(read) }
-                }
-            };
-            reads.answer(&all(), Deadline::after(LIMIT), read).await
-        })
+        let lost = || Error::new(ErrorKind::Unavailable, "the connection was lost");
+        let outcome = move |read| if (1..=fails).contains(&read) { Err(lost()) } else { Ok(read) };
+        numbered(&reads, &begun, takes, outcome)
     };
     for (takes, fails, answer) in [(10, 1, Some(2)), (10, 2, None), (1500, 1, None)] {
         begun.store(0, Ordering::SeqCst);
@@ -299,18 +303,8 @@ async fn an_error_is_everybodys_who_shared_the_read_and_of_nobody_after_them() {
     let reads: Reads = SharedReads::new(true);
     let begun = Arc::new(AtomicU64::new(0));
     let fail = |number: u64| {
-        let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
-        tokio::spawn(async move {
-            let read = move |_, _| {
-                let begun = Arc::clone(&begun);
-                async move {
-                    let read = begun.fetch_add(1, Ordering::SeqCst);
-                    sleep(Duration::from_millis(10)).await;
-                    Err(Error::new(ErrorKind::Schema, format!("read {read}, asked by {number}")))
-                }
-            };
-            reads.answer(&all(), Deadline::after(LIMIT), read).await
-        })
+        let error = move |read| Error::new(ErrorKind::Schema, format!("read {read}, asked by {number}"));
+        numbered(&reads, &begun, Duration::from_millis(10), move |read| Err(error(read)))
     };
     let asked = [fail(0), fail(1), fail(2)];
     let errors: Vec<String> =
@@ -354,22 +348,11 @@ fn a_reader_whose_runtime_ends_leaves_nothing_behind() {
 async fn who_was_read_for_by_somebody_who_is_gone_reads_himself() {
     let reads: Reads = SharedReads::new(true);
     let begun = Arc::new(AtomicU64::new(0));
-    let panicking = |panics: bool| {
-        let (reads, begun) = (Arc::clone(&reads), Arc::clone(&begun));
-        tokio::spawn(async move {
-            let read = move |_, _| {
-                let begun = Arc::clone(&begun);
-                async move {
-                    sleep(Duration::from_millis(10)).await;
-                    let read = begun.fetch_add(1, Ordering::SeqCst);
-                    assert!(!(panics && read == 1), "as asked for");
-                    Ok(read)
-                }
-            };
-            reads.answer(&all(), Deadline::after(LIMIT), read).await
-        })
+    let outcome = |read| {
+        assert!(read != 1, "as asked for");
+        Ok(read)
     };
-    let asked = [panicking(false), panicking(true), panicking(false)];
+    let asked = [(); 3].map(|()| numbered(&reads, &begun, Duration::from_millis(10), outcome));
     let mut answers: Vec<u64> = join_all(asked).await.into_iter().map(|answer| answer.unwrap().unwrap()).collect();
     answers.sort_unstable();
     assert_eq!(answers, [0, 2, 3], "the second read has panicked");

@@ -12,20 +12,20 @@ fn seen(position: u64) -> Token {
 }
 
 /// Three reads, of which the first is alone, with what each of them asks for; and with what they are made.
-async fn three(asked: [Asked; 3], answer: fn(&Asked) -> Result<u64>) -> (Vec<Result<u64>>, Vec<Asked>) {
+async fn three(asked: [Question; 3], answer: fn(&Question) -> Result<u64>) -> (Vec<Result<u64>>, Vec<Question>) {
     let reads: Reads = SharedReads::new(true);
     let made = Arc::new(Mutex::new(Vec::new()));
     let asked = asked.map(|asked| {
         let (reads, made) = (Arc::clone(&reads), Arc::clone(&made));
         tokio::spawn(async move {
-            let read = move |asked: Arc<Asked>, _| {
-                made.lock().unwrap().push(Asked::clone(&asked));
+            let read = move |asked: Arc<Question>, _| {
+                made.lock().unwrap().push(Question::clone(&asked));
                 async move {
                     sleep(Duration::from_millis(10)).await;
                     answer(&asked)
                 }
             };
-            reads.answer(&Arc::new(asked), Deadline::after(LIMIT), read).await
+            reads.answer(asked, Deadline::after(LIMIT), read).await
         })
     });
     let answers = join_all(asked).await.into_iter().map(|answer| answer.unwrap()).collect();
@@ -34,8 +34,8 @@ async fn three(asked: [Asked; 3], answer: fn(&Asked) -> Result<u64>) -> (Vec<Res
     (answers, made)
 }
 
-fn strong(floor: &Token, wants_token: bool) -> Asked {
-    Asked { floor: floor.clone(), wants_token, ..Asked::default() }
+fn strong(floor: &Token, wants_token: bool) -> Question {
+    Question { floor: floor.clone(), wants_token, ..Question::default() }
 }
 
 #[tokio::test(start_paused = true)]
@@ -57,8 +57,11 @@ async fn a_strong_read_of_all_contains_what_each_asks_for() {
 #[tokio::test(start_paused = true)]
 async fn only_strong_reads_are_shared_by_those_who_have_seen_different_things() {
     for level in [Consistency::Eventual, Consistency::Bounded(LIMIT), Consistency::AtLeast(seen(1))] {
-        let asked =
-            [seen(3), seen(7), Token::new()].map(|floor| Asked { level: level.clone(), floor, ..Asked::default() });
+        let asked = [seen(3), seen(7), Token::new()].map(|floor| Question {
+            level: level.clone(),
+            floor,
+            ..Question::default()
+        });
         let (answers, made) = three(asked.clone(), |_| Ok(1)).await;
         assert!(answers.into_iter().all(|answer| answer.is_ok()));
         assert_eq!(made, asked, "each for itself");
@@ -70,11 +73,11 @@ async fn only_strong_reads_are_shared_by_those_who_have_seen_different_things() 
 async fn what_one_has_seen_and_is_lost_is_the_error_of_that_one() {
     for kind in [ErrorKind::LogDiverged, ErrorKind::Unproven] {
         let lost = match kind {
-            ErrorKind::LogDiverged => |asked: &Asked| match asked.floor.is_empty() {
+            ErrorKind::LogDiverged => |asked: &Question| match asked.floor.is_empty() {
                 true => Ok(1),
                 false => Err(Error::new(ErrorKind::LogDiverged, "it is lost")),
             },
-            _ => |asked: &Asked| match asked.floor.is_empty() {
+            _ => |asked: &Question| match asked.floor.is_empty() {
                 true => Ok(1),
                 false => Err(Error::new(ErrorKind::Unproven, "nobody can tell")),
             },
