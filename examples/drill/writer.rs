@@ -83,15 +83,14 @@ where
         while let Ok(Some(_)) = input.next_line().await {}
         std::process::exit(1);
     });
-    let amount = u32::try_from(task.writers.end - task.writers.start)?;
-    let router = Router::builder().primary(&task.primary).replica(&task.replica).max_connections(amount.min(8) + 2);
+    let end = Instant::now() + Duration::from_secs(task.seconds);
     let shared = Shared {
-        store: PostgresEventStore::new(&router.call_timeout(CALL).connect().await?),
+        store: PostgresEventStore::new(&connected(&task, end).await?),
         journal: Arc::new(Mutex::new(std::io::BufWriter::new(std::fs::File::create(&task.journal)?))),
         appends: Arc::default(),
         conflicts: Arc::default(),
         lost: Arc::default(),
-        end: Instant::now() + Duration::from_secs(task.seconds),
+        end,
         first_read: task.first_read,
     };
     let writers: Vec<_> =
@@ -118,6 +117,18 @@ where
         output.flush().await?;
         if done {
             return Ok(());
+        }
+    }
+}
+
+/// Sessions are killed from the beginning on: also one in which a router asks a node for the first time.
+async fn connected(task: &Task, end: Instant) -> Outcome<Router> {
+    let connections = u32::try_from(task.writers.end - task.writers.start)?.min(8) + 2;
+    loop {
+        let router = Router::builder().primary(&task.primary).replica(&task.replica).max_connections(connections);
+        match router.call_timeout(CALL).connect().await {
+            Err(error) if error.is_retryable() && Instant::now() < end => pause().await,
+            outcome => return Ok(outcome?),
         }
     }
 }
