@@ -13,12 +13,14 @@ const ENOUGH: usize = 5;
 
 /// Which two sides of a table a figure is made of, by the names that the benchmarks give them. That a figure is of latencies changes nothing: of a
 /// side with one task the throughput of a round is what its latency has made it.
-const SIDES: [(&str, &str, &str, &str); 22] = [
+const SIDES: [(&str, &str, &str, &str); 25] = [
     ("one_writer_vs_insert", "one writer", "guarded append, 1 task", "INSERT"),
     ("tasks32_vs_insert", "tasks with a boundary each", "guarded append, 32 tasks", "INSERT"),
     ("tasks256_vs_insert", "tasks with a boundary each", "guarded append, 256 tasks", "INSERT"),
     ("tasks32_vs_origin", "tasks with a boundary each", "guarded append, 32 tasks", "origin's statement"),
     ("old_after_slowdown", "tasks with a boundary each", "guarded append, 32 tasks", "… and one with after 0"),
+    ("ten_events_vs_rows", TEN, "10 events, 32 tasks", "INSERTs of 160 rows"),
+    ("ten_events_vs_rows_of_two", TEN, "10 events, 32 tasks", "… on two connections"),
     (
         "hot_vs_origin",
         "32 tasks on one boundary, trying again after each conflict",
@@ -50,6 +52,7 @@ const SIDES: [(&str, &str, &str, &str); 22] = [
     ("catchup_vs_copy", "all events, in batches of 1000", "subscription", "COPY"),
     ("append_growth", "one writer", "guarded append, long log", "guarded append, short log"),
     ("query_growth", "one reader, 4 types and 2 predicates", "query, long log", "query, short log"),
+    ("bare_query_growth", "one reader, 4 types and 2 predicates", "bare SQL, long log", "bare SQL, short log"),
     ("client_vs_bb8", "a thousand connections, one after the other, and back", "router.client()", "bb8 get()"),
     ("strong_vs_bare", "strong_vs_bare", ROUTER, BARE),
     ("eventual_vs_bare", "eventual_vs_bare", ROUTER, BARE),
@@ -58,6 +61,7 @@ const SIDES: [(&str, &str, &str, &str); 22] = [
     ("small_cache_vs_usual", "cache", "shared_buffers=16MB", "shared_buffers=1GB"),
 ];
 
+const TEN: &str = "appends of 10 events beside statements of 160 rows";
 const ROUTER: &str = "a call through the router";
 const BARE: &str = "prepared, on a bare client";
 
