@@ -79,7 +79,7 @@
 //! | `metrics` | figures through the `metrics` facade: [`telemetry`] |
 //! | `log` | what is told through `tracing` goes to the crate `log`, where there is no subscriber |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
-//! | `testing` + `testcontainers` | reserved for the same cluster from containers |
+//! | `testing` + `testcontainers` | `testing::DockerCluster`: the same cluster from containers |
 //!
 //! Errors are of one type, [`Error`]: a [kind](ErrorKind), predicates, the node, the cause.
 //!
@@ -141,9 +141,9 @@ pub use filter::{
 pub use json::Json;
 pub use lsn::Lsn;
 pub use router::{
-    Availability, BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackStatus, HostResolver,
-    Isolation, NodeCondition, NodeStatus, PrimaryState, Readiness, ReplicaOptions, Role, Router, RouterBuilder,
-    RouterStatus, RouterWatch, SourceStatus, Transaction,
+    Availability, BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackStatus, GenericClient,
+    HostResolver, Isolation, NodeCondition, NodeStatus, PrimaryState, Readiness, ReplicaOptions, Role, Router,
+    RouterBuilder, RouterStatus, RouterWatch, SourceStatus, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};

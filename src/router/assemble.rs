@@ -1,6 +1,9 @@
 //! From the settings to a router, if they can be.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    borrow::Cow,
+    sync::{Arc, Mutex},
+};
 
 use super::{
     Inner, Role, Router, RouterBuilder,
@@ -13,7 +16,7 @@ use super::{
     probe::Probes,
     source::Source,
     state::{NodeHandle, State},
-    tls,
+    tls, url,
 };
 use crate::{
     error::{Error, Result},
@@ -28,6 +31,14 @@ impl RouterBuilder {
         }
         self.check_settings()?;
         runtime::current()?;
+        #[cfg(feature = "rustls")]
+        self.tls.overrule(&mut self.defaults.tls);
+        if !self.has_connect_timeout {
+            let urls = self.sources.iter().filter_map(|listed| listed.source.url().map(Cow::from));
+            let urls = urls.chain(self.discovery.examples().map(|(url, _)| Cow::from(url)));
+            let longest = urls.filter_map(|url| url::connect_timeout(&url, &self.defaults)).max();
+            self.limits.connect_timeout = self.limits.connect_timeout.max(longest.unwrap_or_default());
+        }
         let tls = Mutex::new(self.tls_resolver());
         let Self {
             mut sources,

@@ -49,6 +49,8 @@ pub struct RouterBuilder {
     pub(super) upkeep: Upkeep,
     pub(super) require_replicas: bool,
     pub(super) limits: Limits,
+    /// Whether the builder was told the connect timeout: then no URL makes it longer.
+    pub(super) has_connect_timeout: bool,
     pub(super) routing: Routing,
     pub(super) discovery: DiscoverySettings,
     /// The first thing that was wrong with what it was told.
@@ -92,6 +94,7 @@ impl Default for RouterBuilder {
                 replay_wait: Duration::ZERO,
                 fallback_wait: Duration::ZERO,
             },
+            has_connect_timeout: false,
             routing: Routing::default(),
             discovery: DiscoverySettings::default(),
             mistake: None,
@@ -161,11 +164,13 @@ impl RouterBuilder {
 
     /// How long opening one connection may take, from the first packet to the end of the log-in, and how long one node
     /// may keep a call waiting while another can be asked, and how long a [probe](Self::probe_interval) may take. Defaults
-    /// to 2 s.
+    /// to 2 s, or to the longest `connect_timeout` of the URLs if that is longer. (A shorter one in a URL is for each address of
+    /// its node, as in libpq.)
     ///
     /// Too short and a distant or busy server counts as down; too long and a silent one holds calls up.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.limits.connect_timeout = limit;
+        self.has_connect_timeout = true;
         self
     }
 
@@ -279,7 +284,7 @@ impl RouterBuilder {
     /// Builds the router without asking anybody: connections are opened by the first calls and probes.
     ///
     /// The primary of the settings may have been replaced while the application was down. So with
-    /// [probes](Self::probe_interval) the first strong calls wait until every node has been asked once: a few milliseconds, and
+    /// [probes](Self::probe_interval) the first strong calls, and reads that are [bounded](crate::Consistency::Bounded), wait until every node has been asked once: a few milliseconds, and
     /// up to the [connect timeout](Self::connect_timeout) when one of them does not answer. Then that one is left aside.
     /// [`connect`](Self::connect) also tells what is wrong.
     ///

@@ -52,7 +52,8 @@ impl Router {
             let ask = Ask { floor: floor.as_ref(), notes_place: session.is_some(), ..Ask::from(&consistency) };
             let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
             let judged = judged(&consistency, asked);
-            Ok(Client::new(lease, limits.call_timeout, session.map(|session| (session, judged))))
+            let only_reads = consistency != Consistency::Strong;
+            Ok(Client::new(lease, limits.call_timeout, only_reads, session.map(|session| (session, judged))))
         }
     }
 
@@ -93,7 +94,7 @@ impl Router {
             let deadline = Deadline::after(limits.acquire_timeout);
             let in_flight = node.handle().enter(false);
             let lease = node.lease(Some(in_flight), deadline.at(), deadline, Caller::User).await?;
-            Ok(Client::new(lease.whoever_leads(), limits.call_timeout, None))
+            Ok(Client::new(lease.whoever_leads(), limits.call_timeout, false, None))
         }
     }
 

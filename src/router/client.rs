@@ -7,7 +7,16 @@ use std::{
 
 use tokio_postgres::{Row, types::ToSql};
 
-use super::{Deadline, Role, connection::Planning, failure::Effect, lease::Lease, rows::Count, standby};
+use super::{
+    Deadline, Role,
+    connection::Planning,
+    control::{self, ASYNCHRONOUS, Control, Standing},
+    failure::Effect,
+    guard::Unsettled,
+    lease::Lease,
+    rows::Count,
+    standby,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     scope::Session,
@@ -21,8 +30,9 @@ use crate::{
 /// undone is `PREPARE` in SQL. (A connection from a pool that you handed to the router is only rolled back: the rest of
 /// its session is yours.)
 ///
-/// A replica's connection only reads: a write on it is refused with [`ErrorKind::ReadOnly`]. So is `pg_advisory_lock`, by its
-/// name: a standby would grant it, and nobody else would see it. (In a function of yours it goes unnoticed.)
+/// What was asked for at another level than strong only reads, whoever serves: a write on it is refused with
+/// [`ErrorKind::ReadOnly`]. (On the primary not in a pool that you handed to the router, nor behind a pooler.) On a replica, so is
+/// `pg_advisory_lock`, by its name: a standby would grant it, and nobody else would see it. (In a function of yours it goes unnoticed.)
 ///
 /// `COPY` needs messages that these calls do not send; it fails and costs the connection.
 ///
@@ -46,14 +56,21 @@ pub struct Client {
     lease: Lease,
     limit: Duration,
     used: AtomicBool,
+    /// Whether it may have a transaction open when it goes back.
+    may_be_open: AtomicBool,
+    /// Whether its commits may be acknowledged before they are on the disk.
+    is_asynchronous: AtomicBool,
     /// And what it had to contain when this was got.
     session: Option<(Session, Token)>,
 }
 
 impl Client {
-    pub(super) fn new(lease: Lease, limit: Duration, session: Option<(Session, Token)>) -> Self {
+    /// One that `only_reads` does so on the primary as well, or who writes by mistake would find out when the first replica is there.
+    pub(super) fn new(lease: Lease, limit: Duration, only_reads: bool, session: Option<(Session, Token)>) -> Self {
         lease.plan(Planning::ByTheServer);
-        Self { lease, limit, used: AtomicBool::new(false), session }
+        let reads_on_primary = only_reads && lease.role() == Role::Primary && lease.only_reads();
+        let (used, may_be_open) = (AtomicBool::new(reads_on_primary), AtomicBool::new(false));
+        Self { lease, limit, used, may_be_open, is_asynchronous: AtomicBool::new(false), session }
     }
 
     /// Replaces the limit of each call on this connection. Defaults to the router's
@@ -132,9 +149,9 @@ impl Client {
     /// [`ErrorKind::Unavailable`]: crate::ErrorKind::Unavailable
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         self.check(sql)?;
-        let rows = self.lease.query(self.effect(), self.start(sql), sql, params).await;
-        self.advance(&rows);
-        rows
+        let call = self.start(sql);
+        let rows = self.lease.query(self.effect(), call.deadline, sql, params).await;
+        call.end(rows)
     }
 
     /// Runs a statement that returns exactly one row.
@@ -174,9 +191,9 @@ impl Client {
     /// See [`Client`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         self.check(sql)?;
-        let changed = self.lease.execute(self.effect(), self.start(sql), sql, params).await;
-        self.advance(&changed);
-        changed
+        let call = self.start(sql);
+        let changed = self.lease.execute(self.effect(), call.deadline, sql, params).await;
+        call.end(changed)
     }
 
     /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
@@ -190,18 +207,15 @@ impl Client {
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
         self.check(sql)?;
-        let deadline = self.start(sql);
-        self.lease.settled(deadline).await?;
-        let done = self.lease.guarded(self.effect(), deadline, self.lease.client().batch_execute(sql)).await;
-        self.advance(&done);
-        done
-    }
-
-    /// Has the session take in what was just written or seen.
-    fn advance<T>(&self, outcome: &Result<T>) {
-        if let Some((session, asked)) = &self.session {
-            self.lease.advance(session, asked, outcome);
-        }
+        let call = self.start(sql);
+        let done = match self.lease.settled(call.deadline).await {
+            Ok(()) => {
+                let batch = self.lease.client().batch_execute(sql);
+                self.lease.guarded(self.effect(), call.deadline, batch).await
+            }
+            Err(error) => Err(error),
+        };
+        call.end(done)
     }
 
     fn check(&self, sql: &str) -> Result<()> {
@@ -211,15 +225,27 @@ impl Client {
         Ok(())
     }
 
-    fn start(&self, sql: &str) -> Deadline {
+    fn start(&self, sql: &str) -> Call<'_> {
         self.used.store(true, Ordering::Relaxed);
-        if may_open_transaction(sql) {
-            self.lease.enter_transaction();
+        if control::mentions(sql, "begin") || control::mentions(sql, "start") {
+            // Whatever SQL is taken for: nobody else is to find a transaction, and without these words none can be opened.
+            self.may_be_open.store(true, Ordering::Relaxed);
         }
+        if self.session.is_some() && control::mentions(sql, ASYNCHRONOUS) {
+            self.is_asynchronous.store(true, Ordering::Relaxed);
+        }
+        let control = control::of(sql);
         if let Some(guard) = self.lease.guard() {
-            guard.quiet(self.lease.in_transaction() && !may_end_transaction(sql));
+            guard.quiet(match control {
+                Some(Control::Ends) => false,
+                Some(Control::Opens | Control::Chains) => true,
+                None | Some(Control::GoesBack) => self.lease.stands().get() != Standing::Outside,
+            });
         }
-        Deadline::after(self.limit)
+        self.lease.stands().sends(control);
+        let writes_in = self.session.as_ref().filter(|_| self.effect() == Effect::Write);
+        let unsettled = Unsettled::new(&self.lease, writes_in.map(|(session, _)| session));
+        Call { client: self, deadline: Deadline::after(self.limit), control, unsettled }
     }
 
     fn effect(&self) -> Effect {
@@ -231,21 +257,33 @@ impl Client {
 impl Drop for Client {
     fn drop(&mut self) {
         if *self.used.get_mut() && !self.lease.is_abandoned() {
-            self.lease.leave(self.lease.in_transaction());
+            self.lease.leave(*self.may_be_open.get_mut());
         }
     }
 }
 
-/// Whether one of these words is in it, without which no transaction can be opened.
-fn may_open_transaction(sql: &str) -> bool {
-    contains(sql, "begin") || contains(sql, "start")
+/// One call that is under way.
+struct Call<'a> {
+    client: &'a Client,
+    deadline: Deadline,
+    control: Option<Control>,
+    unsettled: Unsettled<'a>,
 }
 
-/// The same for its end.
-fn may_end_transaction(sql: &str) -> bool {
-    ["commit", "end", "rollback", "abort"].into_iter().any(|word| contains(sql, word))
-}
-
-fn contains(sql: &str, word: &str) -> bool {
-    sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+impl Call<'_> {
+    /// Takes in what has become of it: in the session what was written or seen, too.
+    fn end<T>(self, outcome: Result<T>) -> Result<T> {
+        self.unsettled.settled();
+        let Client { lease, session, .. } = self.client;
+        lease.stands().told(self.control, outcome.is_ok());
+        if let Some((session, asked)) = session {
+            lease.advance(session, asked, &outcome);
+            // It may have been written for good without its place having been asked for, or before it was on the disk up to there.
+            let is_elsewhere = self.client.is_asynchronous.load(Ordering::Relaxed);
+            if outcome.is_ok() && (is_elsewhere || lease.stands().get() == Standing::Unclear) {
+                session.see(&lease.token_of(None));
+            }
+        }
+        outcome
+    }
 }

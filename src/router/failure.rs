@@ -111,7 +111,10 @@ pub(super) fn on_call(error: DriverError, effect: Effect, role: Role) -> Error {
     let kind = match (db.code(), effect) {
         (&SqlState::READ_ONLY_SQL_TRANSACTION, _) => {
             let message = match role {
-                Role::Primary => format!("{message}: the primary's role, database or transaction is set to only read"),
+                Role::Primary => format!(
+                    "{message}: ask for a strong connection to write; if it is one, the primary's role, database or transaction \
+                     is set to only read"
+                ),
                 Role::Replica => format!("{message}: a replica only reads; ask for a strong connection to write"),
             };
             return Error::new(ErrorKind::ReadOnly, message).with_source(error);

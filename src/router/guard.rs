@@ -136,6 +136,32 @@ impl Guard {
     }
 }
 
+/// A write in a session that is under way. Dropped before it is settled, it was given up: it may have been written, and nobody
+/// knows where.
+pub(super) struct Unsettled<'a> {
+    lease: &'a Lease,
+    session: Option<&'a Session>,
+}
+
+impl<'a> Unsettled<'a> {
+    pub(super) fn new(lease: &'a Lease, session: Option<&'a Session>) -> Self {
+        Self { lease, session }
+    }
+
+    /// It was answered, or is known not to have been.
+    pub(super) fn settled(mut self) {
+        self.session = None;
+    }
+}
+
+impl Drop for Unsettled<'_> {
+    fn drop(&mut self) {
+        if let Some(session) = self.session {
+            session.see(&self.lease.token_of(None));
+        }
+    }
+}
+
 impl Lease {
     /// Has these statements sent around the calls from now on.
     pub(super) fn guarded_by(mut self, guard: Guard) -> Self {

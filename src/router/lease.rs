@@ -3,10 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::FutureExt;
@@ -16,6 +13,7 @@ use tokio_postgres::Client;
 use super::{
     Deadline, Role, ServerSession,
     connection::{Connection, Planning},
+    control::Stands,
     failure::{self, Effect},
     guard::Guard,
     held::Held,
@@ -50,8 +48,8 @@ pub(crate) struct Lease {
     must_lead: bool,
     /// Whether it may write, and be no primary any more.
     whoever_leads: bool,
-    /// Whether a transaction of the user's may be open.
-    in_transaction: AtomicBool,
+    /// Whether a transaction of the user's is open.
+    stands: Stands,
     pub(super) guard: Option<Arc<Guard>>,
     /// Since it was handed out.
     stopwatch: Stopwatch,
@@ -76,7 +74,7 @@ impl Lease {
             exclusive: false,
             must_lead: false,
             whoever_leads: false,
-            in_transaction: AtomicBool::new(false),
+            stands: Stands::outside(),
             guard: None,
             stopwatch: Stopwatch::start(),
         }
@@ -132,13 +130,15 @@ impl Lease {
         &self.node
     }
 
-    /// Says that a transaction of the user's may be open from now on.
-    pub(super) fn enter_transaction(&self) {
-        self.in_transaction.store(true, Ordering::Relaxed);
+    /// Whether a transaction of the user's is open.
+    pub(super) fn stands(&self) -> &Stands {
+        &self.stands
     }
 
-    pub(super) fn in_transaction(&self) -> bool {
-        self.in_transaction.load(Ordering::Relaxed)
+    /// Has the server refuse what writes, until the user [leaves](Self::leave). Not where the session is somebody else's.
+    pub(super) fn only_reads(&self) -> bool {
+        let own = self.own().filter(|connection| !connection.is_pooled());
+        own.map(|connection| connection.reset_behind("SET default_transaction_read_only = on")).is_some()
     }
 
     /// Whether we see when the server becomes something else, and the session is read-only on a replica.
@@ -313,6 +313,11 @@ impl Lease {
     pub(crate) fn is_over(&self) -> bool {
         let is_fenced = self.role == Role::Primary && !self.whoever_leads && self.node.handle().is_fenced();
         is_fenced || self.is_closed() || self.own().is_some_and(Connection::is_over)
+    }
+
+    /// Whether the connection has lived long enough: who keeps it from one call to the next has to give it back.
+    pub(crate) fn is_due(&self) -> bool {
+        self.own().is_some_and(|connection| connection.is_expired(Instant::now()))
     }
 
     pub(crate) fn client(&self) -> &Client {

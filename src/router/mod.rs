@@ -17,7 +17,7 @@
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `watch` | telling who watches, and the log, that the cluster has changed |
 //! | `listen` | a connection that listens for notifications |
-//! | `client`, `transaction`, `standby` | the raw connection for any SQL, and what a standby only seems to do |
+//! | `client`, `transaction`, `generic_client`, `control`, `standby` | the raw connection for any SQL, in a transaction or not, what SQL does to that, and what a standby only seems to do |
 
 /// Whether this rule is broken on purpose: never, except in unit tests, and by the drills (`core::flaw`).
 #[cfg(any(test, feature = "__faults"))]
@@ -42,6 +42,7 @@ mod calls;
 mod check;
 mod client;
 mod connection;
+mod control;
 mod core;
 mod deadline;
 mod discovery;
@@ -49,6 +50,7 @@ mod exclusive;
 mod factory;
 mod failure;
 mod floor;
+mod generic_client;
 mod guard;
 mod held;
 mod lease;
@@ -98,6 +100,7 @@ pub use self::{
         Role, RouterStatus,
     },
     discovery::{HostResolver, SourceStatus},
+    generic_client::GenericClient,
     settings::ReplicaOptions,
     transaction::{BeginTransaction, Isolation, Transaction},
     watch::RouterWatch,

@@ -13,7 +13,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{Deadline, Effect, Lease, Rows, failure, held::Held, rows::Part};
+use super::{Deadline, Effect, Lease, Rows, control::Standing, failure, held::Held, rows::Part};
 use crate::error::{Error, Result};
 
 /// A statement around a read: prepared, or through a pooler unnamed.
@@ -154,7 +154,7 @@ impl Lease {
     async fn ask_for_types(&self, sql: &str) -> Result<Vec<Type>, tokio_postgres::Error> {
         let client = self.client();
         // In the user's transaction the session is his already, and it is not ours to end.
-        let is_pinned = self.in_transaction();
+        let is_pinned = self.stands().get() != Standing::Outside;
         if !is_pinned {
             // The driver queues a message at the first poll, and this answer is nobody's.
             drop(client.simple_query_raw("BEGIN").now_or_never());

@@ -49,6 +49,17 @@ impl Router {
         outcome.map_err(|failed| failed.error)
     }
 
+    /// The settings may be older than the last failover: the primary that they name is believed in only when everybody has had the
+    /// time to say otherwise. So waits who has to have the primary, and who may get it and proves nothing there.
+    async fn wait_for_start(&self, deadline: Deadline, record: &mut RouteRecord<'_>) -> Result<(), Failed> {
+        record.waits(Wait::Start);
+        if timeout_at(deadline.at(), self.inner.state.all_asked()).await.is_err() {
+            return Err(Failed::timed_out(self.nobody_asked(deadline)));
+        }
+        record.waited();
+        Ok(())
+    }
+
     async fn find(
         &self,
         ask: Ask<'_>,
@@ -59,15 +70,9 @@ impl Router {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
         self.keep_looking();
-        // The settings may be older than the last failover: the primary that they name is believed in only when everybody
-        // has had the time to say otherwise.
         // What hardly any call waits for is boxed: as a part of the future of all calls it would be moved about with it.
-        if *ask.level == Consistency::Strong && state.is_starting() {
-            record.waits(Wait::Start);
-            if Box::pin(timeout_at(deadline.at(), state.all_asked())).await.is_err() {
-                return Err(Failed::timed_out(self.nobody_asked(deadline)));
-            }
-            record.waited();
+        if matches!(ask.level, Consistency::Strong | Consistency::Bounded(_)) && state.is_starting() {
+            Box::pin(self.wait_for_start(deadline, record)).await?;
         }
         let mut errors: Vec<Error> = Vec::new();
         let mut waiting_until = None;
@@ -87,6 +92,10 @@ impl Router {
                 Want::AtLeast { .. } if tried.places_tell_nothing() => Want::Eventual,
                 want => want,
             };
+            if only_primary && state.is_starting() {
+                Box::pin(self.wait_for_start(deadline, record)).await?;
+                continue;
+            }
             let mut asked = tried.asked(ask.floor.is_some());
             if only_primary {
                 asked.tried = asked.tried | state.all_but_primary();

@@ -92,6 +92,14 @@ pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration, defaults: 
     Ok(NodeUrl { name: format!("{host}:{port}"), config, tls })
 }
 
+/// The limit on connecting that a URL says, or that holds where it does not.
+pub(super) fn connect_timeout(url: &str, defaults: &Defaults) -> Option<Duration> {
+    let (rest, _) = TlsParameters::split(url);
+    // What is wrong with it is told when it is parsed.
+    let own = Config::from_str(&rest).ok().and_then(|config| config.get_connect_timeout().copied());
+    own.or(defaults.connect_timeout)
+}
+
 /// What is behind `postgres://`.
 pub(super) fn after_scheme(url: &str) -> Option<&str> {
     ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme))

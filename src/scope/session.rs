@@ -21,7 +21,10 @@ use crate::token::Token;
 /// | [`Eventual`](crate::Consistency::Eventual), [`Bounded`](crate::Consistency::Bounded), [`AtLeast`](crate::Consistency::AtLeast) | a replica that has got as far as the session |
 ///
 /// What it cannot see is a commit in other SQL that waits for its synchronous standby: a replica may show that a moment before the
-/// primary does. (Events of a log are waited for there.) A transaction of other SQL counts when it ends.
+/// primary does. (Events of a log are waited for there.) A transaction of other SQL counts when it ends; what was read in one that is
+/// dropped does not. Whose commits do not wait for the disk (`synchronous_commit = off`, in
+/// SQL that says so) is served by the primary; but what *others* have committed so, and was read before it was on the disk, a replica may show
+/// later.
 ///
 /// Cloning is cheap, and all clones are one session. For another process, or the same user's next request, its
 /// [token](Self::token) is enough:

@@ -165,7 +165,9 @@ impl Token {
     pub(crate) fn advance(&self, proven: &Self, now: &Self) -> Self {
         let mut parts = self.parts.to_vec();
         for part in &mut parts {
-            let Some(now) = now.parts.iter().find(|now| now.system == part.system) else { continue };
+            // What nobody knew the cluster of, the one that has answered was held to.
+            let speaks = |now: &&Part| now.system == part.system || part.system == 0 && now.system != LOCAL;
+            let Some(now) = now.parts.iter().find(speaks) else { continue };
             let Some(proven) = proven.parts.iter().find(|proven| proven.system == part.system) else { continue };
             let place = now.places.last().copied().or_else(|| now.marks.iter().find_map(|mark| mark.place));
             part.places.retain(|asked| now.places.is_empty() || !proven.places.contains(asked));

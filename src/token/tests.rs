@@ -121,6 +121,11 @@ fn only_what_a_read_has_contained_stands_no_more() {
     let unknown = proven.merge(&Token::of_unknown_place(Some(1)));
     assert_eq!(places(&unknown.advance(&proven, &now)), [Some(place(2, 30)), None]);
     assert_eq!(places(&unknown.advance(&unknown, &now)), [Some(place(2, 30))]);
+    // Nor in which cluster: the one that has answered was held to it.
+    let nowhere = Token::of_unknown_place(None);
+    assert_eq!(nowhere.advance(&nowhere, &now), now);
+    assert_eq!(nowhere.advance(&Token::new(), &now), nowhere.merge(&now));
+    assert_eq!(nowhere.advance(&nowhere, &Token::of_log(5, mark(5, 9, None).mark())).places(Some(1), None).count(), 1);
     // An event whose place nobody knew is before the place of a read that has contained it, and it stays an event.
     let unplaced = Token::of_mark(Some(1), mark(5, 9, None));
     let placed = mark(5, 9, Some(place(2, 30)));

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstem::{AppendCondition, ErrorKind, EventStore, PostgresEventStore};
+use mainstem::{AppendCondition, Consistency, ErrorKind, EventStore, PostgresEventStore, Role, Token};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 
@@ -33,6 +33,35 @@ async fn the_limit_of_a_clients_calls_is_its_own() {
     // And the next client has the router's again.
     let error = hasty.client().await.unwrap().query("SELECT pg_sleep(20)", &[]).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{}", error.report());
+}
+
+/// Who writes by mistake finds out on the first day, and not when the first replica is there.
+#[tokio::test]
+async fn what_is_asked_for_at_another_level_than_strong_only_reads_whoever_serves() {
+    let database = database().await;
+    let alone = mainstem::Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+    let strong = async || alone.client_at(Consistency::Strong).await.unwrap();
+    strong().await.batch_execute("CREATE TABLE kept (n int8)").await.unwrap();
+    for level in [Consistency::Eventual, Consistency::Bounded(HANG), Consistency::AtLeast(Token::new())] {
+        let client = alone.client_at(level.clone()).await.unwrap();
+        assert_eq!((client.role(), client.query("SELECT * FROM kept", &[]).await.unwrap().len()), (Role::Primary, 0));
+        let error = client.execute("INSERT INTO kept VALUES (1)", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ReadOnly, "{level:?}");
+        assert!(error.to_string().contains("ask for a strong connection"), "{error}");
+        drop(client);
+        // It is the same connection, which writes again; also if nobody has used it.
+        drop(alone.client_at(level.clone()).await.unwrap());
+        strong().await.batch_execute("INSERT INTO kept VALUES (1); DELETE FROM kept").await.unwrap();
+        let name = alone.status().nodes[0].name.clone();
+        drop(alone.client_at(level).await.unwrap());
+        alone
+            .client_on(&name)
+            .await
+            .unwrap()
+            .batch_execute("INSERT INTO kept VALUES (1); DELETE FROM kept")
+            .await
+            .unwrap();
+    }
 }
 
 #[tokio::test]

@@ -65,13 +65,13 @@ impl RouterBuilder {
     /// | `MAINSTEM_PRIMARY_URL`, `MAINSTEM_REPLICA_URLS` | instead, the [primary](Self::primary), and its [replicas](Self::replicas), a URL for each, separated by commas |
     /// | `MAINSTEM_` and the name of a setting in capitals | that setting; it counts more than the same in the URL. All are in the [table](Self#all-settings) |
     /// | `PGHOST`, `PGPORT` | the nodes, when none of the URLs above is there: hosts separated by commas, and one port for all or one for each |
-    /// | `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGAPPNAME`, `PGOPTIONS`, `PGCONNECT_TIMEOUT` (seconds, one connection), `PGSSLMODE`, `PGSSLROOTCERT`, `PGSSLCERT`, `PGSSLKEY` | what the URLs leave out, as with libpq |
+    /// | `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGAPPNAME`, `PGOPTIONS`, `PGCONNECT_TIMEOUT` (seconds; see [`connect_timeout`](Self::connect_timeout)), `PGSSLMODE`, `PGSSLROOTCERT`, `PGSSLCERT`, `PGSSLKEY` | what the URLs leave out, as with libpq |
     ///
     /// A variable that is empty is not set. Other variables of libpq are not looked at, a password file neither. Unknown ones that
     /// begin with `MAINSTEM_` are errors, so that a slip of the pen is not a default; what Kubernetes makes of a service called
     /// `mainstem` is left alone, and so is what this crate's own scripts, containers and tests use.
     ///
-    /// What is set on the builder afterwards counts more.
+    /// What is set on the builder afterwards counts more, that of TLS as well.
     ///
     /// ```no_run
     /// # async fn run() -> mainstem::Result<()> {

@@ -303,6 +303,40 @@ fn variables_of_libpq_say_what_the_urls_leave_out() {
 }
 
 #[tokio::test]
+async fn a_connect_timeout_of_a_url_holds_for_all_that_waits_for_a_connection() {
+    let second = Duration::from_secs(1);
+    let limit = |builder: RouterBuilder| builder.build().unwrap().inner.limits.connect_timeout;
+    let url = |seconds: u64| format!("postgres://h/d?connect_timeout={seconds}");
+    let with = |seconds| Router::builder().primary(url(1)).replica(url(seconds).replace("//h", "//i"));
+    assert_eq!(limit(with(9)), 9 * second);
+    assert_eq!(limit(with(1)), 2 * second, "for one address of several");
+    assert_eq!(limit(with(9).connect_timeout(3 * second)), 3 * second, "the builder says it");
+    let vars = [("MAINSTEM_URL", "postgres://h/d"), ("PGCONNECT_TIMEOUT", "9")];
+    assert_eq!(limit(from_vars(&vars).unwrap()), 9 * second);
+    let set = [&vars[..], &[("MAINSTEM_CONNECT_TIMEOUT", "3s")]].concat();
+    assert_eq!(limit(from_vars(&set).unwrap()), 3 * second);
+}
+
+/// Who insists on encryption is not overruled by what happens to be in the environment.
+#[cfg(feature = "rustls")]
+#[tokio::test]
+async fn what_the_builder_says_of_tls_counts_more_than_the_environment() {
+    use crate::{TlsMode, TlsOptions};
+
+    let vars = [("MAINSTEM_URL", "postgres://far.example/d"), ("PGSSLMODE", "disable"), ("PGSSLROOTCERT", "/vars.pem")];
+    let build = |tls: TlsOptions| from_vars(&vars).unwrap().tls(tls).build();
+    // Nobody reads a certificate where nothing is encrypted.
+    build(TlsOptions::new()).unwrap();
+    let said = refused(build(TlsOptions::new().mode(TlsMode::VerifyFull)));
+    assert!(said.contains("/vars.pem"), "{said}");
+    let said = refused(build(TlsOptions::new().mode(TlsMode::VerifyFull).root_certificates("/own.pem")));
+    assert!(said.contains("/own.pem"), "{said}");
+    // A URL is about its own node, and counts most.
+    let own = [("MAINSTEM_URL", "postgres://far.example/d?sslmode=disable"), vars[1]];
+    from_vars(&own).unwrap().tls(TlsOptions::new().mode(TlsMode::VerifyFull)).build().unwrap();
+}
+
+#[tokio::test]
 async fn what_the_environment_says_besides_the_nodes_is_added_to_nodes_of_elsewhere() {
     let url = format!("postgres://app@a,b/d?mainstem.call_timeout=1s&mainstem.max_connections=7&password={SECRET}");
     let list = || RouterBuilder::from_url(&url).unwrap();

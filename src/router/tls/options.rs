@@ -40,7 +40,8 @@ pub enum TlsMode {
 
 /// The encryption of connections, for all nodes whose URL does not say it otherwise (feature `rustls`).
 ///
-/// A URL says the same by `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, each of which wins over what is set here.
+/// A URL says the same by `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, each of which wins over what is set here, and this wins over
+/// the environment's `PGSSLMODE` and its like.
 ///
 /// # Reload
 ///
@@ -105,6 +106,19 @@ impl TlsOptions {
     pub fn client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         (self.certificate, self.key) = (Some(certificate.into()), Some(key.into()));
         self
+    }
+}
+
+impl TlsOptions {
+    /// Leaves out of what holds for all URLs that do not say it (the environment's) what was said here.
+    pub(in super::super) fn overrule(&self, defaults: &mut TlsParameters) {
+        let said = [
+            (self.mode.is_some(), &mut defaults.mode),
+            (self.root.is_some(), &mut defaults.root),
+            (self.certificate.is_some(), &mut defaults.certificate),
+            (self.key.is_some(), &mut defaults.key),
+        ];
+        said.into_iter().filter(|(is_said, _)| *is_said).for_each(|(_, default)| *default = None);
     }
 }
 

@@ -10,7 +10,10 @@ use std::{
 use super::Transaction;
 use crate::{
     error::{Error, Result},
-    router::{Ask, Deadline, Effect, Floor, Router, asked, connection::Planning, judged, tried::Tried},
+    router::{
+        Ask, Deadline, Effect, Floor, Router, admission::Caller, asked, connection::Planning, control::Standing,
+        judged, tried::Tried,
+    },
     scope::{Consistency, Session, current_consistency, current_session},
 };
 
@@ -42,6 +45,7 @@ pub struct BeginTransaction {
     pub(super) router: Router,
     consistency: Consistency,
     session: Option<Session>,
+    caller: Caller,
     isolation: Option<Isolation>,
     read_only: bool,
     deferrable: bool,
@@ -71,11 +75,24 @@ impl Router {
             router: self.clone(),
             consistency: current_consistency(),
             session: current_session(),
+            caller: Caller::User,
             isolation: None,
             read_only: false,
             deferrable: false,
             timeout: self.call_timeout(),
             attempts: 10,
+        }
+    }
+
+    /// One on the primary for the library's own calls: as [`lease_primary`](Self::lease_primary) gives a connection.
+    pub(crate) fn library_transaction(&self, deadline: Deadline) -> BeginTransaction {
+        BeginTransaction {
+            consistency: Consistency::Strong,
+            session: None,
+            caller: Caller::Library,
+            isolation: Some(Isolation::ReadCommitted),
+            timeout: deadline.remaining(),
+            ..self.transaction()
         }
     }
 }
@@ -179,12 +196,13 @@ impl BeginTransaction {
         self.check()?;
         let asked = asked(&self.consistency, self.session.as_ref());
         let floor = Floor::of(asked.clone());
-        let ask = Ask { floor: floor.as_ref(), notes_place: self.session.is_some(), ..Ask::from(&self.consistency) };
+        let (notes_place, caller) = (self.session.is_some(), self.caller);
+        let ask = Ask { floor: floor.as_ref(), notes_place, caller, ..Ask::from(&self.consistency) };
         // A connection is never waited for without a limit.
         let waits = if self.timeout == Duration::MAX { Deadline::after(self.router.call_timeout()) } else { deadline };
         let lease = self.router.lease_at(ask, waits, &mut Tried::default()).await?;
         lease.plan(Planning::ByTheServer);
-        lease.enter_transaction();
+        lease.stands().set(Standing::Inside);
         let limit = self.router.call_timeout();
         if let Some(guard) = lease.guard() {
             // Until the commit.

@@ -19,7 +19,13 @@ use std::{
 use tokio_postgres::{Row, types::ToSql};
 
 pub use self::begin::{BeginTransaction, Isolation};
-use super::{Deadline, Effect, Lease, Role, guard::Guard, rows::Count, standby};
+use super::{
+    Deadline, Effect, Lease, Role,
+    control::{self, ASYNCHRONOUS},
+    guard::{Guard, Unsettled},
+    rows::Count,
+    standby,
+};
 use crate::{
     error::{Error, ErrorKind, Result},
     scope::Session,
@@ -63,6 +69,8 @@ struct Open {
     read_only: bool,
     /// Another transaction was in the way.
     lost: AtomicBool,
+    /// Its commit may be acknowledged before it is on the disk.
+    is_asynchronous: AtomicBool,
     end: AtomicU8,
     /// And what the transaction had to contain when it began.
     session: Option<(Session, Token)>,
@@ -82,8 +90,9 @@ impl Transaction {
         read_only: bool,
         session: Option<(Session, Token)>,
     ) -> Self {
-        let (lost, end) = (AtomicBool::new(false), AtomicU8::new(OPEN));
-        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, end, session }) }
+        let [lost, is_asynchronous] = [const { AtomicBool::new(false) }; 2];
+        let end = AtomicU8::new(OPEN);
+        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, is_asynchronous, end, session }) }
     }
 
     /// The same transaction for somebody else. It ends with whoever ends it.
@@ -115,7 +124,8 @@ impl Transaction {
     /// See [`Transaction`].
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
         self.check(sql)?;
-        self.note(self.open.lease.query(Effect::Read, self.next(), sql, params).await)
+        let rows = self.open.lease.query(Effect::Read, self.next(), sql, params).await;
+        self.note(rows).inspect(|_| self.went_on(sql))
     }
 
     /// Runs a statement that returns exactly one row.
@@ -155,7 +165,8 @@ impl Transaction {
     /// See [`Transaction`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
         self.check(sql)?;
-        self.note(self.open.lease.execute(Effect::Read, self.next(), sql, params).await)
+        let changed = self.open.lease.execute(Effect::Read, self.next(), sql, params).await;
+        self.note(changed).inspect(|_| self.went_on(sql))
     }
 
     /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
@@ -169,7 +180,7 @@ impl Transaction {
     /// See [`Transaction`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
         self.check(sql)?;
-        self.send(Effect::Read, sql).await
+        self.send(Effect::Read, sql).await.inspect(|()| self.went_on(sql))
     }
 
     /// Takes the advisory lock with this number until the end of the transaction, and waits for it if need be.
@@ -232,13 +243,15 @@ impl Transaction {
         let lease = &self.open.lease;
         let own = Guard::new(None, None, true);
         let guard = lease.guard().map_or(&own, |guard| if guard.notes_place() { guard } else { &own });
+        let unsettled = self.unsettled();
         let ended = self.end(Some(guard)).await;
-        let token = lease.token_of(guard.seen());
+        unsettled.settled();
+        let token = lease.token_of(guard.seen().filter(|_| !self.is_asynchronous()));
         self.advance(&ended);
         ended.map(|()| token)
     }
 
-    /// Undoes all of it. Dropping the transaction does the same without waiting.
+    /// Undoes all of it. Dropping the transaction does the same without waiting; only this has the [`Session`] take in what was read.
     ///
     /// # Errors
     ///
@@ -248,14 +261,21 @@ impl Transaction {
     ///
     /// Dropped, it is rolled back all the same.
     pub async fn rollback(self) -> Result<()> {
-        self.send(Effect::Read, "ROLLBACK").await?;
+        if let Some(guard) = self.open.lease.guard() {
+            guard.quiet(false);
+        }
+        let undone = self.send(Effect::Read, "ROLLBACK").await;
+        self.advance(&undone);
+        undone?;
         self.open.end.store(OVER, Ordering::Release);
         Ok(())
     }
 
     /// Commits, unless it was ended already.
     pub(crate) async fn finish(&self) -> Result<()> {
+        let unsettled = self.unsettled();
         let ended = self.end(self.open.lease.guard().map(|guard| &**guard)).await;
+        unsettled.settled();
         self.advance(&ended);
         ended
     }
@@ -280,7 +300,7 @@ impl Transaction {
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
         };
-        Err(match error.sqlstate() {
+        let error = match error.sqlstate() {
             Some(FAILED_TRANSACTION) => {
                 let message = "a statement of this transaction had failed, so nothing of it was committed";
                 error.reworded(ErrorKind::Database, message)
@@ -290,14 +310,32 @@ impl Transaction {
                 error.reworded(ErrorKind::OutcomeUnknown, message)
             }
             _ => error,
-        })
+        };
+        if error.is_outcome_unknown() {
+            // Whatever was in the way before: this may be committed, so nobody may do it again.
+            self.open.lost.store(false, Ordering::Relaxed);
+        }
+        Err(error)
     }
 
-    /// Has the session take in what was written or seen, as far as it was told behind the commit.
+    /// From when the commit is sent.
+    fn unsettled(&self) -> Unsettled<'_> {
+        let writes_in = self.open.session.as_ref().filter(|_| !self.open.read_only);
+        Unsettled::new(&self.open.lease, writes_in.map(|(session, _)| session))
+    }
+
+    /// Has the session take in what was written or seen, as far as it was told behind the end.
     fn advance(&self, ended: &Result<()>) {
         if let Some((session, asked)) = &self.open.session {
             self.open.lease.advance(session, asked, ended);
+            if ended.is_ok() && self.is_asynchronous() {
+                session.see(&self.open.lease.token_of(None));
+            }
         }
+    }
+
+    fn is_asynchronous(&self) -> bool {
+        self.open.is_asynchronous.load(Ordering::Relaxed)
     }
 
     async fn send(&self, effect: Effect, sql: &str) -> Result<()> {
@@ -321,7 +359,10 @@ impl Transaction {
         if self.open.end.load(Ordering::Acquire) != OPEN {
             return Err(named(Error::invalid_input("this transaction is over; nothing was sent")));
         }
-        if ends_transaction(sql) {
+        if control::mentions(sql, ASYNCHRONOUS) {
+            self.open.is_asynchronous.store(true, Ordering::Relaxed);
+        }
+        if control::ends(sql) {
             let message = "a transaction is ended by commit() or rollback(), and not in SQL; nothing was sent";
             return Err(named(Error::invalid_input(message)));
         }
@@ -336,6 +377,13 @@ impl Transaction {
         outcome
     }
 
+    /// What was in the way is undone, if this has gone back to a savepoint.
+    fn went_on(&self, sql: &str) {
+        if self.has_lost() && control::goes_back(sql) {
+            self.open.lost.store(false, Ordering::Relaxed);
+        }
+    }
+
     /// Whether another transaction was in the way.
     fn has_lost(&self) -> bool {
         self.open.lost.load(Ordering::Relaxed)
@@ -346,35 +394,6 @@ impl Drop for Open {
     fn drop(&mut self) {
         if !self.lease.is_abandoned() {
             self.lease.leave(*self.end.get_mut() != OVER);
-        }
-    }
-}
-
-/// Whether this is, or begins with, a statement that ends the transaction. (One behind others is found out at the commit.)
-fn ends_transaction(sql: &str) -> bool {
-    let mut words = sql.split(|character: char| !character.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
-    let (first, second) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let third = words.next().unwrap_or_default();
-    let is = |word: &str, expected: &str| word.eq_ignore_ascii_case(expected);
-    match () {
-        () if is(first, "COMMIT") || is(first, "END") || is(first, "ABORT") => true,
-        // ROLLBACK [WORK | TRANSACTION] TO [SAVEPOINT] name
-        () if is(first, "ROLLBACK") => !is(second, "TO") && !is(third, "TO"),
-        () => is(first, "PREPARE") && is(second, "TRANSACTION"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::ends_transaction;
-
-    #[test]
-    fn the_end_is_told_from_what_looks_like_it() {
-        for sql in ["COMMIT", " commit;", "END", "abort", "ROLLBACK", "rollback work", "PREPARE TRANSACTION 'x'"] {
-            assert!(ends_transaction(sql), "{sql}");
-        }
-        for sql in ["ROLLBACK TO a", "rollback work to savepoint a", "PREPARE x AS SELECT 1", "SELECT 'COMMIT'", ""] {
-            assert!(!ends_transaction(sql), "{sql}");
         }
     }
 }

@@ -1,0 +1,311 @@
+//! What SQL of a user's does to the transaction of its session. The server tells with each answer whether one is open, but the
+//! driver does not hand that on.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+
+/// What a statement for the control of transactions does, if it succeeds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Control {
+    /// `BEGIN`, `START TRANSACTION`.
+    Opens,
+    /// `COMMIT`, `END`, `ROLLBACK`, `ABORT`, `PREPARE TRANSACTION`.
+    Ends,
+    /// The same with `AND CHAIN`: another one is open behind it.
+    Chains,
+    /// `ROLLBACK TO` a savepoint: it is open as before, and has not failed.
+    GoesBack,
+}
+
+/// Whether a transaction is open in a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    Outside,
+    Inside,
+    /// A statement that opens or ends one is under way, or was given up, or has failed, by itself or because of another one.
+    Unclear,
+}
+
+/// The same, of a connection that is in use.
+#[derive(Debug)]
+pub(super) struct Stands(AtomicU8);
+
+impl Stands {
+    pub(super) const fn outside() -> Self {
+        Self(AtomicU8::new(Standing::Outside as u8))
+    }
+
+    pub(super) fn get(&self) -> Standing {
+        match self.0.load(Ordering::Relaxed) {
+            0 => Standing::Outside,
+            1 => Standing::Inside,
+            _ => Standing::Unclear,
+        }
+    }
+
+    pub(super) fn set(&self, standing: Standing) {
+        self.0.store(standing as u8, Ordering::Relaxed);
+    }
+
+    /// A call is about to be sent that has this in it.
+    pub(super) fn sends(&self, control: Option<Control>) {
+        if control.is_some() {
+            self.set(Standing::Unclear);
+        }
+    }
+
+    /// It is over.
+    pub(super) fn told(&self, control: Option<Control>, is_ok: bool) {
+        match control {
+            None => {}
+            Some(Control::Opens | Control::Chains) if is_ok => self.set(Standing::Inside),
+            Some(Control::Ends) if is_ok => self.set(Standing::Outside),
+            Some(_) => self.set(Standing::Unclear),
+        }
+    }
+}
+
+/// What the statements of `sql` do, one after the other: the last word is that of the last one which opens or ends anything.
+pub(super) fn of(sql: &str) -> Option<Control> {
+    let mut last = None;
+    each(sql, |control| {
+        if control != Control::GoesBack {
+            last = Some(control);
+        }
+    });
+    last
+}
+
+/// Whether there is one among the statements of `sql` that ends the transaction, as far as it can be told.
+pub(super) fn ends(sql: &str) -> bool {
+    let mut ends = false;
+    each(sql, |control| ends |= matches!(control, Control::Ends | Control::Chains));
+    ends
+}
+
+/// With `off`, a commit is acknowledged before it is on the disk. Where the node is on the disk, which is what the place behind a commit
+/// tells, is before that commit then; unless `off` holds on behind it, as `SET LOCAL` does not.
+pub(super) const ASYNCHRONOUS: &str = "synchronous_commit";
+
+/// Whether this word is in it, in whatever letters.
+pub(super) fn mentions(sql: &str, word: &str) -> bool {
+    sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// Whether there is one among them that goes back to a savepoint.
+pub(super) fn goes_back(sql: &str) -> bool {
+    let mut goes_back = false;
+    each(sql, |control| goes_back |= control == Control::GoesBack);
+    goes_back
+}
+
+fn each(sql: &str, mut told: impl FnMut(Control)) {
+    let mut tokens = Tokens { sql: sql.as_bytes(), at: 0 };
+    // Of the statement that is being read: its first words, as far as nothing else is between them.
+    let (mut words, mut count, mut is_head) = ([&b""[..]; WORDS], 0, true);
+    // Most SQL is one statement, of which the rest does not matter.
+    if memchr::memchr(b';', sql.as_bytes()).is_none() {
+        for (word, place) in tokens.map_while(Token::word).zip(&mut words) {
+            *place = word;
+            count += 1;
+        }
+        if let Some(control) = judge(&words[..count]) {
+            told(control);
+        }
+        return;
+    }
+    // The body of a function, BEGIN ATOMIC … END, has semicolons and an END of its own.
+    let (mut in_body, mut before) = (false, None);
+    loop {
+        let token = tokens.next();
+        match token {
+            Some(Token::Word(word)) => {
+                if is(word, "ATOMIC") && before.is_some_and(|before| is(before, "BEGIN")) {
+                    (in_body, count, is_head) = (true, 0, true);
+                } else if is_head && count < WORDS {
+                    words[count] = word;
+                    count += 1;
+                }
+            }
+            Some(Token::Other) => is_head = false,
+            Some(Token::Semicolon) | None => {
+                let words = &words[..count];
+                if in_body {
+                    in_body = !words.first().is_some_and(|word| is(word, "END"));
+                } else if let Some(control) = judge(words) {
+                    told(control);
+                }
+                (count, is_head) = (0, true);
+            }
+        }
+        match token {
+            Some(token) => before = token.word(),
+            None => return,
+        }
+    }
+}
+
+/// `ROLLBACK TRANSACTION AND NO CHAIN` is the longest that says something.
+const WORDS: usize = 5;
+
+/// What a statement does that begins with these words.
+fn judge(words: &[&[u8]]) -> Option<Control> {
+    let (first, second) = (*words.first()?, words.get(1).copied().unwrap_or_default());
+    let mut pairs = words.windows(2);
+    let ended = |is_chained: bool| Some(if is_chained { Control::Chains } else { Control::Ends });
+    match () {
+        () if is(first, "BEGIN") || is(first, "START") && is(second, "TRANSACTION") => Some(Control::Opens),
+        () if is(first, "PREPARE") && is(second, "TRANSACTION") => Some(Control::Ends),
+        () if is(second, "PREPARED") => None,
+        () if is(first, "COMMIT") || is(first, "END") || is(first, "ABORT") || is(first, "ROLLBACK") => {
+            // To a savepoint: ROLLBACK [WORK | TRANSACTION] TO [SAVEPOINT] name.
+            if words.iter().take(3).any(|word| is(word, "TO")) {
+                return Some(Control::GoesBack);
+            }
+            ended(pairs.any(|pair| is(pair[0], "AND") && is(pair[1], "CHAIN")))
+        }
+        () => None,
+    }
+}
+
+fn is(word: &[u8], expected: &str) -> bool {
+    word.eq_ignore_ascii_case(expected.as_bytes())
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Token<'a> {
+    /// A key word, or a name without quotation marks.
+    Word(&'a [u8]),
+    Semicolon,
+    /// A text, a name in quotation marks, a number, a sign.
+    Other,
+}
+
+impl<'a> Token<'a> {
+    fn word(self) -> Option<&'a [u8]> {
+        match self {
+            Self::Word(word) => Some(word),
+            Self::Semicolon | Self::Other => None,
+        }
+    }
+}
+
+/// SQL by its lexical rules, with `standard_conforming_strings`, as every server has them for twenty years.
+struct Tokens<'a> {
+    sql: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Iterator for Tokens<'a> {
+    type Item = Token<'a>;
+
+    fn next(&mut self) -> Option<Token<'a>> {
+        loop {
+            let rest = self.rest();
+            let (first, second) = (*rest.first()?, rest.get(1).copied());
+            match first {
+                _ if first.is_ascii_whitespace() || first == b'\x0b' => self.at += 1,
+                b'-' if second == Some(b'-') => {
+                    self.at += rest.iter().position(|byte| matches!(byte, b'\n' | b'\r')).unwrap_or(rest.len());
+                }
+                b'/' if second == Some(b'*') => self.skip_comment(),
+                b';' => {
+                    self.at += 1;
+                    return Some(Token::Semicolon);
+                }
+                b'\'' | b'"' => {
+                    self.skip_quoted(first, false);
+                    return Some(Token::Other);
+                }
+                b'$' => {
+                    self.skip_dollars();
+                    return Some(Token::Other);
+                }
+                _ if begins_word(first) => {
+                    let word = self.word();
+                    // E'it\'s': a backslash hides the next character.
+                    if self.rest().first() == Some(&b'\'') && is(word, "E") {
+                        self.skip_quoted(b'\'', true);
+                        return Some(Token::Other);
+                    }
+                    return Some(Token::Word(word));
+                }
+                // What follows a digit is a part of the number, and no word.
+                _ if first.is_ascii_digit() => {
+                    self.word();
+                    return Some(Token::Other);
+                }
+                _ => {
+                    self.at += 1;
+                    return Some(Token::Other);
+                }
+            }
+        }
+    }
+}
+
+impl<'a> Tokens<'a> {
+    fn rest(&self) -> &'a [u8] {
+        &self.sql[self.at..]
+    }
+
+    fn word(&mut self) -> &'a [u8] {
+        let rest = self.rest();
+        let goes_on = |byte: &u8| begins_word(*byte) || byte.is_ascii_digit() || *byte == b'$';
+        let len = rest.iter().position(|byte| !goes_on(byte)).unwrap_or(rest.len());
+        self.at += len;
+        &rest[..len]
+    }
+
+    /// Two quotation marks for one in it are the end of one text and the beginning of the next, which does as well.
+    fn skip_quoted(&mut self, quote: u8, has_backslashes: bool) {
+        self.at += 1;
+        while let Some(byte) = self.sql.get(self.at) {
+            self.at += 1;
+            match *byte {
+                b'\\' if has_backslashes => self.at += 1,
+                // In a text with backslashes the next one begins without its E.
+                byte if byte == quote && has_backslashes && self.sql.get(self.at) == Some(&quote) => self.at += 1,
+                byte if byte == quote => break,
+                _ => {}
+            }
+        }
+        self.at = self.at.min(self.sql.len());
+    }
+
+    /// Comments may have comments in them.
+    fn skip_comment(&mut self) {
+        let mut depth = 0_usize;
+        while self.at < self.sql.len() {
+            match self.rest() {
+                [b'/', b'*', ..] => (depth, self.at) = (depth + 1, self.at + 2),
+                [b'*', b'/', ..] => (depth, self.at) = (depth - 1, self.at + 2),
+                _ => self.at += 1,
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// `$$text$$`, `$tag$text$tag$`, or the number of a parameter.
+    fn skip_dollars(&mut self) {
+        let rest = self.rest();
+        let tag = rest[1..].iter().position(|byte| !begins_word(*byte) && !byte.is_ascii_digit());
+        let mark = match tag {
+            Some(len) if rest[1 + len] == b'$' && !rest[1].is_ascii_digit() => &rest[..len + 2],
+            _ => {
+                self.at += 1;
+                return;
+            }
+        };
+        let end = memchr::memmem::find(&rest[mark.len()..], mark);
+        self.at += end.map_or(rest.len(), |end| end + 2 * mark.len());
+    }
+}
+
+fn begins_word(byte: u8) -> bool {
+    byte.is_ascii_alphabetic() || byte == b'_' || byte >= 0x80
+}
+
+#[cfg(test)]
+mod tests;
