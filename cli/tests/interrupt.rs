@@ -64,6 +64,30 @@ async fn an_export_whose_reader_has_gone_says_nothing() {
 }
 
 #[tokio::test]
+async fn an_append_in_chunks_ends_between_two_of_them_and_says_how_far_it_came() {
+    let (database, urls, store) = log().await;
+    let router = mainstem::Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    let lines: String = (1..=100).map(|n| format!("{{\"type\": \"A\", \"payload\": {n}}}\n")).collect();
+    // While somebody has the log's lock, the first chunk waits.
+    let other = router.transaction().timeout(std::time::Duration::from_secs(300)).await.unwrap();
+    other.batch_execute("LOCK TABLE mainstem.events IN EXCLUSIVE MODE").await.unwrap();
+    let mut append = start(&urls, &["append", "--chunk", "5"]);
+    let mut stdin = append.child.stdin.take().unwrap();
+    stdin.write_all(lines.as_bytes()).await.unwrap();
+    drop(stdin);
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    while router.client().await.unwrap().query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    let ended = tokio::spawn(append.interrupt());
+    tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+    other.rollback().await.unwrap();
+    let stderr = ended.await.unwrap().failed(130, &["interrupted", "of the 100 events were written, up to"]);
+    let written = *store.count(&Filter::any_event()).await.unwrap();
+    assert!((5..=10).contains(&written) && stderr.contains(&format!("{written} of the 100")), "{written}: {stderr}");
+}
+
+#[tokio::test]
 async fn an_append_that_waits_for_its_events_writes_nothing() {
     let (_database, urls, store) = log().await;
     let mut append = start(&urls, &["append"]);

@@ -25,6 +25,25 @@ async fn what_comes_is_printed_until_ctrl_c() {
 }
 
 #[tokio::test]
+async fn it_goes_on_over_lost_connections() {
+    let (database, urls, store) = log().await;
+    let mut tail = start(&urls, &["tail", "--after", "0", "--primary"]);
+    fill(&store, "A", 1).await;
+    assert!(tail.line().await.contains("\"A\""));
+    let admin = mainstem::Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    for round in 0..3 {
+        let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
+                    WHERE datname = current_database() AND pid <> pg_backend_pid() AND backend_type = 'client backend'";
+        let client = admin.client().await.unwrap();
+        assert!(!client.query(kill, &[]).await.unwrap().is_empty(), "{round}");
+        fill(&mainstem::PostgresEventStore::new(&admin), "B", 1).await;
+        assert!(tail.line().await.contains("\"B\""), "{round}");
+    }
+    let end = tail.interrupt().await;
+    assert_eq!(end.status, 0, "{end:?}");
+}
+
+#[tokio::test]
 async fn it_begins_and_ends_where_it_is_told() {
     let (_database, urls, store) = log().await;
     fill(&store, "A", 3).await;

@@ -83,6 +83,8 @@ pub(super) struct Reading {
     vain_since: Option<Instant>,
     /// Until when stale replicas do not serve.
     fresh_until: Option<Instant>,
+    /// Whether a node has said that the log does not hold what was read: which one of the primary's would be final.
+    is_doubted: bool,
 }
 
 enum Step {
@@ -109,6 +111,7 @@ impl Reading {
             behind_since: None,
             vain_since: None,
             fresh_until: None,
+            is_doubted: false,
         };
         if let Start::Beginning | Start::After(_) | Start::AfterPosition(_) = start {
             // Known without asking anybody.
@@ -166,8 +169,12 @@ impl Reading {
                     Err(error) if error.kind() == ErrorKind::LogDiverged => {
                         return Poll::Ready(Some(Err(self.failed(error))));
                     }
-                    // The replicas are behind, or nobody can tell.
-                    Ok(_) | Err(_) => {
+                    // The replicas are behind, or nobody can tell. Or one is on another branch of the history, which the primary has
+                    // left: for a while it does not serve.
+                    judged => {
+                        if std::mem::take(&mut self.is_doubted) && judged.is_ok() {
+                            self.fresh_until = Some(Instant::now() + WHILE);
+                        }
                         let next = self.pause();
                         self.step.set(next);
                     }
@@ -182,6 +189,13 @@ impl Reading {
                     Err(error) => {
                         if error.is_out_of_time() {
                             self.portion.took_too_long();
+                        }
+                        if error.kind() == ErrorKind::LogDiverged && self.plan.consistency != Consistency::Strong {
+                            // A replica may have said so, and only the primary knows.
+                            self.is_doubted = true;
+                            let next = self.judge();
+                            self.step.set(next);
+                            continue;
                         }
                         if !self.is_fresh() || is_final(&error) {
                             return Poll::Ready(Some(Err(self.failed(error))));
@@ -271,6 +285,11 @@ impl Reading {
             return self.pause();
         }
         self.behind_since = None;
+        self.judge()
+    }
+
+    /// Asks the primary whether the log still holds what was read.
+    fn judge(&self) -> Step {
         let Plan { store, filter, timeout, .. } = &self.plan;
         let mut request = ReadBehindRequest::new(filter.clone(), self.after, 0, Consistency::Strong);
         request.timeout = *timeout;

@@ -71,7 +71,7 @@ pub struct Subscription {
     stopped: Exclusive<BoxFuture<()>>,
     /// What was taken out of a batch, and the rest of that.
     rest: Option<(Batch, std::vec::IntoIter<Event>)>,
-    /// Of the last event that [`next`](Self::next) has handed out of it.
+    /// Of the last event that [`next`](Self::next) has handed out of it, or that of what was before it.
     last: Option<Mark>,
 }
 
@@ -133,7 +133,7 @@ impl Subscription {
 
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
         if self.stop.is_stopped() || self.stopped.get_mut().as_mut().poll(cx).is_ready() {
-            self.rest = None;
+            // What is left of a batch stays: it was not handed out, and the mark says so.
             self.reading.end();
             return Poll::Ready(None);
         }
@@ -154,9 +154,11 @@ impl Subscription {
                 self.last = Some(event.mark());
                 return Poll::Ready(Some(Ok(event)));
             }
+            let before = self.mark();
             match ready!(self.poll_batch(cx)) {
                 Some(Ok(mut batch)) => {
                     let events = batch.take_events();
+                    self.last = before;
                     self.rest = Some((batch, events.into_iter()));
                 }
                 Some(Err(error)) => return Poll::Ready(Some(Err(error))),

@@ -168,7 +168,13 @@ impl<C: Command> Execute<'_, C> {
             let (condition, node, token) = (read.unchanged(), read.node().to_owned(), read.token().clone());
             let (model, first) = read.into_state();
             if let (Some(recording), Some(found)) = (&self.recording, first.and_then(First::into_found)) {
-                return recording.result(&found, &node, token);
+                // A replica may show what a failover has lost.
+                if level == Consistency::Strong {
+                    return recording.result(&found, &node, token);
+                }
+                pace.attempts.confirmations += 1;
+                level = Consistency::Strong;
+                continue;
             }
             pace.attempts.decisions += 1;
             let decision = self.command.decide(&model)?;

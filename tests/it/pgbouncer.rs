@@ -246,6 +246,33 @@ async fn a_subscription_through_it_looks_and_does_not_listen() {
 }
 
 #[tokio::test]
+async fn consumers_work_through_it() {
+    let Some(rig) = rig().await else { return };
+    let direct = PostgresEventStore::new(&support::router(&rig.database).await);
+    direct.migrate().await.unwrap();
+    let store = PostgresEventStore::new(&rig.router().await);
+    let events = (0..20).map(|n| event("A", json!({"n": n})));
+    store.append(events, AppendCondition::none()).await.unwrap();
+    let build = || {
+        let builder = store.consumer("c", &Filter::any_event()).consistency(Consistency::Strong);
+        builder.batch_size(8).partitions(4, |event| Some(event.id().to_string().into())).build().unwrap()
+    };
+    let mut seen = Vec::new();
+    // One member, and another one that goes on where it has left.
+    for until in [10, 20] {
+        let mut consumer = build();
+        while seen.len() < until {
+            let batch = timeout(HANG, consumer.next_batch()).await.expect("a batch in time").unwrap().unwrap();
+            let transaction = consumer.transaction(&batch).await.unwrap();
+            transaction.commit().await.unwrap();
+            seen.extend(batch.iter().map(mainstem::Event::position));
+        }
+        consumer.close().await.unwrap();
+    }
+    assert_eq!(seen, (1..=20).collect::<Vec<_>>());
+}
+
+#[tokio::test]
 async fn a_session_reads_its_own_writes_through_it() {
     let Some(rig) = rig().await else { return };
     let builder = rig.builder().acquire_timeout(HANG).connect_timeout(HANG).replay_wait(HANG);

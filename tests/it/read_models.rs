@@ -154,6 +154,24 @@ async fn poison_stops_a_read_model_until_it_can_be_applied() {
     assert_eq!(rows(&router, "stops").await, [1, 2, 3]);
 }
 
+/// Behind a failure the batches are small again, and those in front of the event are committed meanwhile.
+#[tokio::test]
+async fn attempts_are_counted_over_the_batches_that_come_before_it_again() {
+    let (_database, _router, store) = store().await;
+    let types: Vec<&str> = (1..=200).map(|n| if n == 150 { "Poison" } else { "A" }).collect();
+    append(&store, &types).await;
+    let counter = Counter::new("counts");
+    counter.refuses.store(true, Ordering::SeqCst);
+    let policy = PoisonPolicy::stop().retries(2, Duration::from_millis(10));
+    let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
+    read_models.caught_up(HANG, |_| ()).await.unwrap_err();
+    assert_eq!(counter.attempts.load(Ordering::SeqCst), 3, "once, and twice more");
+    assert!(
+        store.consumer_control("counts").status().await.unwrap().checkpoint().is_some(),
+        "some were committed before"
+    );
+}
+
 #[tokio::test]
 async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
     let (_database, router, store) = store().await;

@@ -56,15 +56,26 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
         return Err(Failure::interrupted("nothing was written"));
     }
     let mut output = Output::stdout();
-    // From here on it is not interrupted: its answer comes within the limit, and says what was written.
+    // From here on it is not interrupted but between two chunks: each answer comes within the limit, and says what was written.
     if let Some(chunk) = args.chunk {
-        let bar = output::progress(events.len() as u64, "events");
+        let amount = events.len() as u64;
+        let bar = output::progress(amount, "events");
+        let events = events.into_iter().take_while(|_| !interrupt.has_come());
         let import = store.import(events, condition).chunk(usize::try_from(chunk).unwrap_or(usize::MAX));
-        let imported = import
-            .on_progress(|so_far| bar.set_position(so_far.events))
-            .await
-            .map_err(|error| explained(error, &ids))?;
+        let imported = import.on_progress(|so_far| bar.set_position(so_far.events)).await;
         bar.finish_and_clear();
+        let imported = match imported {
+            Ok(imported) if imported.events < amount => {
+                return Err(Failure::interrupted(format!(
+                    "{} of the {amount} events were written, up to {}; go on with the others",
+                    imported.events, imported.last
+                )));
+            }
+            Err(error) if interrupt.has_come() && error.kind() == mainstem::ErrorKind::InvalidInput => {
+                return Err(Failure::interrupted("nothing was written"));
+            }
+            imported => imported.map_err(|error| explained(error, &ids))?,
+        };
         output.json(&json!({
             "events": imported.events, "repeated": imported.repeated, "chunks": imported.chunks,
             "last_position": imported.last.position(), "last_id": imported.last.id(),

@@ -73,8 +73,13 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
             () = interrupt.come() => break,
             batch = subscription.next_batch() => batch,
         };
-        let Some(batch) = batch else { break };
-        printer.print(batch?.events())?;
+        match batch {
+            None => break,
+            Some(Ok(batch)) => printer.print(batch.events())?,
+            // It goes on by itself.
+            Some(Err(error)) if error.is_retryable() => eprintln!("mainstem: {}; trying again", error.report()),
+            Some(Err(error)) => return Err(error.into()),
+        }
     }
     Ok(())
 }

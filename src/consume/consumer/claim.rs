@@ -84,6 +84,32 @@ impl Consumer {
             tracing::warn!(consumer = %self.member.consumer, "checkpoints were lost with a primary; going on from those that are there");
             self.rewind();
         }
+        let claim = loop {
+            self.claim().await?;
+            match self.is_checked {
+                true => break None,
+                false => match self.check_marks().await {
+                    Ok(claim) => break Some(claim),
+                    // As in `news`: of partitions that were kept, this asks for what was handed out, and not for the checkpoint.
+                    Err(error) if error.kind() == ErrorKind::LogDiverged && !self.has_diverged => {
+                        tracing::debug!(consumer = %self.member.consumer, error = %error.for_log(), "going on from the checkpoint");
+                        self.has_diverged = true;
+                        self.rewind();
+                    }
+                    Err(error) if error.kind() == ErrorKind::LogDiverged => {
+                        return Err(self.with_last_common(error).await);
+                    }
+                    Err(error) => return Err(error),
+                },
+            }
+        };
+        (self.is_checked, self.must_claim, self.has_ended) = (true, false, false);
+        (self.claim_pause, self.claim_at) = (FIRST_PAUSE, None);
+        Ok(claim)
+    }
+
+    /// Asks what this member has, and goes on from its checkpoints if it was rewound.
+    async fn claim(&mut self) -> Result<()> {
         // Whoever rewinds meanwhile does so once more.
         let rewinds = self.rewinds.load(Ordering::Acquire);
         let rewind = rewinds != self.rewound;
@@ -99,10 +125,7 @@ impl Consumer {
         self.own(membership.claimed, rewind);
         let saved = Arc::clone(&self.saved);
         self.heartbeat = Some(Heartbeat::start(self.store.clone(), self.member.clone(), asked, saved));
-        let claim = if self.is_checked { None } else { Some(self.check_marks().await?) };
-        (self.is_checked, self.must_claim, self.has_ended) = (true, false, false);
-        (self.claim_pause, self.claim_at) = (FIRST_PAUSE, None);
-        Ok(claim)
+        Ok(())
     }
 
     /// Claims, and makes the consumer if this is the first time that it runs.
@@ -145,11 +168,7 @@ impl Consumer {
             let (filter, after) = (self.plan.filter.clone(), mark.map_or(After::Beginning, After::Mark));
             let mut request = ReadBehindRequest::new(filter, after, 0, Consistency::Strong);
             request.timeout = self.plan.timeout;
-            match self.store.run_read_behind(request).await {
-                Ok(piece) => head_position = piece.head.map_or(0, |head| head.position()),
-                Err(error) if error.kind() == ErrorKind::LogDiverged => return Err(self.with_last_common(error).await),
-                Err(error) => return Err(error),
-            }
+            head_position = self.store.run_read_behind(request).await?.head.map_or(0, |head| head.position());
         }
         let handled = seen.into_iter().min_by_key(|mark| mark.map_or(0, |mark| mark.position()));
         Ok(Claim { is_owner: !self.owned.is_empty(), handled: handled.flatten(), head_position })

@@ -124,7 +124,7 @@ pub struct Consumer {
     pub(super) has_joined: bool,
     pub(super) has_ended: bool,
     /// Whether it has gone back to its checkpoint since the log had lost what it has handed out.
-    has_diverged: bool,
+    pub(super) has_diverged: bool,
     pub(super) claim_pause: Duration,
     pub(super) claim_at: Option<Instant>,
     pub(super) subscription: Option<Subscription>,
@@ -355,6 +355,7 @@ impl Consumer {
         let mark = batch.mark();
         let is_first = self.owned.iter().any(|owned| owned.mark.is_none());
         let needs = self.owned.iter().map(|owned| owned.needs).collect();
+        let bases = self.owned.iter().map(|owned| owned.mark.map_or(0, |mark| mark.position())).collect();
         for owned in &mut self.owned {
             if owned.mark.is_none_or(|before| before.position() < mark.position()) {
                 if let Some(before) = owned.mark.replace(mark) {
@@ -373,6 +374,7 @@ impl Consumer {
             epochs: self.owned.iter().map(|owned| owned.epoch).collect(),
             past: self.owned.iter().map(|owned| owned.trail.to_text()).collect(),
             needs,
+            bases,
             mark,
         };
         figures! { crate::telemetry::metrics::consume::handed_out(&self.member.consumer, batch.events_behind()); }

@@ -130,7 +130,8 @@ impl<M: ReadModel> Work<M> {
             }
         };
         transaction.commit().await.map_err(Failure::Other)?;
-        self.poison.clear();
+        // What failed behind this batch is still to come.
+        self.poison.retain(|mark, _| mark.position() > batch.mark().position());
         Ok(skipped)
     }
 

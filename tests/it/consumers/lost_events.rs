@@ -1,8 +1,11 @@
 //! A log that has lost what was handled.
 
-use mainstem::{AppendCondition, ErrorKind, EventStore, Filter};
+use std::time::Duration;
 
-use super::{append, consumer, failure, keyed, lose_events_behind, member, next, positions, run};
+use mainstem::{AppendCondition, ErrorKind, EventStore, Filter, PostgresEventStore};
+use tokio::time::timeout;
+
+use super::{HANG, append, consumer, failure, keyed, lose_events_behind, member, next, number, positions, run};
 use crate::support::store;
 
 #[tokio::test]
@@ -81,4 +84,39 @@ async fn what_was_handed_out_and_not_committed_may_be_lost() {
     let again = next(&mut consumer).await;
     assert_eq!(positions(&again), (11..=20).collect::<Vec<_>>());
     consumer.commit(&again).await.unwrap();
+}
+
+/// The failover has lost the checkpoints, too, and there are other partitions to take over at the same time.
+#[tokio::test]
+async fn a_member_that_keeps_some_partitions_goes_on_from_their_checkpoints() {
+    let (database, router, store) = store().await;
+    store.append((0..40).map(keyed), AppendCondition::none()).await.unwrap();
+    let mut one = member(&store);
+    while number(&router, "SELECT coalesce(min(position), 0) FROM mainstem.events_progress").await < 40 {
+        let batch = next(&mut one).await;
+        one.commit(&batch).await.unwrap();
+    }
+    // It keeps half of them when another one joins.
+    let mut other = member(&PostgresEventStore::new(&crate::support::router(&database).await));
+    let owned_by = "SELECT count(*) FROM mainstem.events_progress GROUP BY member HAVING count(*) = 4";
+    let halves = async {
+        while router.client().await.unwrap().query(owned_by, &[]).await.unwrap().len() < 2 {
+            let _ = timeout(Duration::from_millis(100), other.next_batch()).await;
+            let _ = timeout(Duration::from_millis(100), one.next_batch()).await;
+        }
+    };
+    timeout(HANG, halves).await.expect("each has a half");
+    lose_events_behind(&router, 30).await;
+    let back = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
+                FROM mainstem.events e WHERE e.position = 30";
+    run(&router, back).await;
+    other.close().await.unwrap();
+    store.append((0..20).map(keyed), AppendCondition::none()).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.len() < 20 {
+        let batch = next(&mut one).await;
+        seen.extend(positions(&batch));
+        one.commit(&batch).await.unwrap();
+    }
+    assert_eq!(seen, (31..=50).collect::<Vec<_>>());
 }

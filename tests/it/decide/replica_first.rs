@@ -1,7 +1,8 @@
 //! First reads from a replica: safe, and off the primary.
 
 use mainstem::{
-    CommandExecutor, Consistency, EventStore, Filter, Outcome, PostgresEventStore, Role, Router, testing::LocalCluster,
+    Answer, AppendRequest, Appended, BoxFuture, CommandExecutor, CommandRecord, Consistency, EventStore, Filter,
+    MemoryEventStore, Outcome, PostgresEventStore, QueryRequest, Result, Role, Router, testing::LocalCluster,
 };
 
 use super::{
@@ -71,4 +72,43 @@ async fn a_decision_on_a_replicas_past_is_never_what_counts() {
     assert_eq!((executed.outcome, executed.attempts.confirmations), (Outcome::Decided, 1));
     cluster.replica(0).resume_replay().await.unwrap();
     assert_eq!(log(&store).await.len(), 7);
+}
+
+/// A log whose replica is on another branch of the history.
+#[derive(Clone, Debug, Default)]
+struct Branched {
+    primary: MemoryEventStore,
+    replica: MemoryEventStore,
+}
+
+impl EventStore for Branched {
+    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+        self.primary.run_append(request)
+    }
+
+    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
+        match request.consistency {
+            Consistency::Eventual => self.replica.run_query(request),
+            _ => self.primary.run_query(request),
+        }
+    }
+}
+
+/// Or it would never be carried out, however often it is repeated.
+#[tokio::test]
+async fn a_record_that_only_a_replica_shows_does_not_count() {
+    let log = Branched::default();
+    let (command, record) = (enrol(1, 7), || CommandRecord::new("lost", "Enrol"));
+    for store in [&log.primary, &log.replica] {
+        append(store, [defined(1, 2)]).await;
+    }
+    // Before the failover: the replica has it, and the new primary has not.
+    let before = CommandExecutor::new(log.replica.clone());
+    before.execute(&command).recorded(record()).await.unwrap();
+    let executor = CommandExecutor::new(log.clone()).first_read(Consistency::Eventual);
+    for round in 0..2 {
+        let executed = executor.execute(&command).recorded(record()).await.unwrap();
+        assert_eq!((executed.is_repeated, executed.attempts.confirmations), (round > 0, 1));
+        assert_eq!(self::log(&log.primary).await.len(), 3);
+    }
 }

@@ -20,6 +20,8 @@ pub(crate) struct CheckpointRequest {
     pub(crate) past: Vec<String>,
     /// Up to where each must be saved already.
     pub(crate) needs: Vec<u64>,
+    /// Behind which place the events of each begin.
+    pub(crate) bases: Vec<u64>,
     pub(crate) mark: Mark,
 }
 
@@ -38,12 +40,13 @@ pub(crate) struct CheckpointParams<'a> {
     position: i64,
     id: Uuid,
     needs: Vec<i64>,
+    bases: Vec<i64>,
 }
 
 impl CheckpointParams<'_> {
-    pub(crate) fn bound(&self) -> [&(dyn ToSql + Sync); 8] {
+    pub(crate) fn bound(&self) -> [&(dyn ToSql + Sync); 9] {
         let CheckpointRequest { consumer, member, partitions, epochs, past, .. } = self.request;
-        [consumer, member, partitions, epochs, past, &self.position, &self.id, &self.needs]
+        [consumer, member, partitions, epochs, past, &self.position, &self.id, &self.needs, &self.bases]
     }
 }
 
@@ -66,17 +69,20 @@ impl SkipParams<'_> {
 impl CheckpointRequest {
     pub(crate) fn params(&self) -> CheckpointParams<'_> {
         let position = wire::position_param(self.mark.position());
-        let needs = self.needs.iter().copied().map(wire::position_param).collect();
-        CheckpointParams { request: self, position, id: self.mark.id().into(), needs }
+        let [needs, bases] =
+            [&self.needs, &self.bases].map(|positions| positions.iter().copied().map(wire::position_param).collect());
+        CheckpointParams { request: self, position, id: self.mark.id().into(), needs, bases }
     }
 
     /// What the statement's answer means: saved, or the reason why not. To save it again changes nothing, unless it must
-    /// happen `once`, since something else does with it.
+    /// happen `once`, since something else does with it. Then it is refused as well if a part of it was saved before: a commit of which
+    /// nobody knew may have come between, and who has read the same events again may have got more of them.
     pub(crate) fn judge(&self, row: &Row, once: bool) -> Result<()> {
         let read = |column| row.try_get(column).map_err(|error| wire::unreadable(error.into()));
-        let (may_be_saved, gets_on): (bool, bool) = (read(0)?, read(1)?);
-        let why = match (may_be_saved, gets_on || !once) {
+        let (may_be_saved, gets_on, is_new) = (read(0)?, read(1)?, read(2)?);
+        let why = match (may_be_saved, gets_on && is_new || !once) {
             (true, true) => return Ok(()),
+            (true, false) if gets_on => "a part of the batch was committed before",
             (true, false) => "the batch was committed before",
             (false, _) => {
                 "another member has taken its partitions over, or it was reset, or a batch before this one was not committed"

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use tokio_postgres::Client;
+use tokio_postgres::{Row, types::FromSql};
 use uuid::Uuid;
 
 use crate::{
     Mark, PostgresEventStore,
-    error::{Cause, Error, ErrorKind, Result},
+    error::{Error, ErrorKind, Result},
     router::{Deadline, Effect},
     store::postgres::{
         failure,
@@ -68,10 +68,7 @@ impl PostgresEventStore {
     /// Joins, or stays in, and takes a fair share of the partitions. What it has it keeps, in the same epochs. `None` when
     /// there is no such consumer.
     pub(crate) async fn claim(&self, member: &Member, deadline: Deadline) -> Result<Option<Membership>> {
-        let mut lease = self.router.lease_primary(deadline).await?;
-        let work = async |client: &mut Client| claim(self, client, member).await;
-        let claimed = lease.exclusive(deadline, work).await;
-        claimed.map_err(|error| failure::classify(error, self.name()))
+        claim(self, member, deadline).await.map_err(|error| failure::classify(error, self.name()))
     }
 
     /// Says that the member lives. `None` when it is none any more, or there is no such consumer.
@@ -93,25 +90,25 @@ impl PostgresEventStore {
     }
 }
 
-async fn claim(store: &PostgresEventStore, client: &mut Client, member: &Member) -> Result<Option<Membership>, Cause> {
+async fn claim(store: &PostgresEventStore, member: &Member, deadline: Deadline) -> Result<Option<Membership>> {
     let sql = &store.log.consumers;
     let Member { consumer, id, partitions, lease } = member;
-    let transaction = client.transaction().await?;
+    let transaction = store.router.library_transaction(deadline).await?;
     let Some(row) = transaction.query_opt(&sql.lock, &[consumer]).await? else { return Ok(None) };
-    let (existing, is_paused): (i32, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let (existing, is_paused): (i32, bool) = (get(&row, 0)?, get(&row, 1)?);
     if i64::from(existing) != i64::from(*partitions) {
         let message = format!(
             "the consumer {consumer:?} has {existing} partitions, and not {partitions}: with another number, keys would be in \
              other partitions; give it another name, or delete it first"
         );
-        return Err(Error::configuration(message).into());
+        return Err(Error::configuration(message));
     }
     transaction.execute(&sql.live, &[consumer, id, &lease.as_secs_f64()]).await?;
-    let living: i64 = transaction.query_one(&sql.count, &[consumer]).await?.try_get(0)?;
+    let living: i64 = get(&transaction.query_one(&sql.count, &[consumer]).await?, 0)?;
     let share = share(existing.into(), living);
     transaction.execute(&sql.release, &[consumer, id, &share]).await?;
     let has = transaction.query(&sql.of_member, &[consumer, id]).await?.len();
-    let wanted = share - i64::try_from(has)?;
+    let wanted = share.saturating_sub_unsigned(has as u64);
     if wanted > 0 {
         transaction.execute(&sql.take, &[consumer, id, &wanted]).await?;
     }
@@ -119,6 +116,10 @@ async fn claim(store: &PostgresEventStore, client: &mut Client, member: &Member)
     let claimed = rows.iter().map(claimed).collect::<Result<_, _>>().map_err(wire::unreadable)?;
     transaction.commit().await?;
     Ok(Some(Membership { is_paused, claimed }))
+}
+
+fn get<'a, T: FromSql<'a>>(row: &'a Row, column: usize) -> Result<T> {
+    row.try_get(column).map_err(|error| wire::unreadable(error.into()))
 }
 
 pub(in crate::store::postgres) fn claimed(row: &impl Columns) -> Result<Claimed, Unreadable> {

@@ -1,0 +1,106 @@
+//! Following the log where a node says that it does not hold what was read, and where somebody stops in the middle.
+
+use std::{
+    future::ready,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use mainstem::{
+    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Consistency, ErrorKind, EventStore, Filter, Mark,
+    MemoryEventStore, NewEvent, Piece, QueryRequest, ReadBehindRequest, Result, Start, Subscribe,
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use crate::support::event;
+
+/// Far longer than anything here may take: what it ends would have hung.
+const HANG: Duration = Duration::from_secs(3600);
+
+fn numbered(amount: u64) -> Vec<NewEvent> {
+    (0..amount).map(|n| event("A", json!({"n": n}))).collect()
+}
+
+/// A log whose replica is on another branch of the history: it shows another event wherever it is asked to go on.
+#[derive(Clone, Debug, Default)]
+struct Branched {
+    log: MemoryEventStore,
+    /// How often the replica was asked.
+    asked: Arc<AtomicU64>,
+    judged: Arc<AtomicU64>,
+}
+
+impl EventStore for Branched {
+    fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+        self.log.run_append(request)
+    }
+
+    fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
+        self.log.run_query(request)
+    }
+
+    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+        if request.consistency == Consistency::Eventual && request.after.position() > 0 {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            let refused = Err(request.diverged(request.after.position()));
+            return Box::pin(ready(refused));
+        }
+        self.judged.fetch_add(u64::from(request.consistency == Consistency::Strong), Ordering::SeqCst);
+        self.log.run_read_behind(request)
+    }
+}
+
+/// It may be the one that has not followed a failover.
+#[tokio::test(start_paused = true)]
+async fn what_a_replica_does_not_hold_ends_nobody_before_the_primary_says_so() {
+    let store = Branched::default();
+    store.append(numbered(10), AppendCondition::none()).await.unwrap();
+    let mut subscription = store.subscribe(&Filter::any_event()).batch_size(4).build();
+    let mut seen = Vec::new();
+    while seen.len() < 10 {
+        let batch = timeout(HANG, subscription.next_batch()).await.expect("it gets on").unwrap();
+        let batch = batch.unwrap_or_else(|error| panic!("{}", error.report()));
+        seen.extend(batch.iter().map(mainstem::Event::position));
+    }
+    assert_eq!(seen, (1..=10).collect::<Vec<_>>());
+    let (asked, judged) = (store.asked.load(Ordering::SeqCst), store.judged.load(Ordering::SeqCst));
+    assert!((1..=3).contains(&asked) && judged >= 1, "asked {asked} times, and the primary {judged} times");
+    // Of what the primary does not hold either, that is the end.
+    let lost = Mark::new(7, mainstem::EventId::new());
+    let mut subscription = store.subscribe(&Filter::any_event()).start(lost).build();
+    let error = timeout(HANG, subscription.next_batch()).await.expect("an end").unwrap().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
+    assert!(subscription.next_batch().await.is_none());
+}
+
+/// Whoever goes on from the mark misses nothing that was read and not handed out.
+#[tokio::test]
+async fn the_mark_of_a_subscription_that_was_stopped_is_that_of_what_was_handed_out() {
+    let store = MemoryEventStore::new();
+    store.append(numbered(10), AppendCondition::none()).await.unwrap();
+    for handed_out in 1..=10 {
+        let mut subscription = store.subscribe(&Filter::any_event()).build();
+        for _ in 0..handed_out {
+            subscription.next().await.unwrap().unwrap();
+        }
+        subscription.stop_handle().stop();
+        assert!(subscription.next().await.is_none());
+        assert!(subscription.next_batch().await.is_none());
+        let mark = subscription.mark().unwrap();
+        assert_eq!(mark.position(), handed_out);
+        let mut rest = store.subscribe(&Filter::any_event()).start(mark).build();
+        for position in handed_out + 1..=10 {
+            assert_eq!(rest.next().await.unwrap().unwrap().position(), position);
+        }
+    }
+    // Before the first one it is the start.
+    let third = store.query(&Filter::any_event()).await.unwrap()[2].mark();
+    let mut subscription = store.subscribe(&Filter::any_event()).start(Start::After(third)).build();
+    subscription.stop_handle().stop();
+    assert!(subscription.next().await.is_none());
+    assert_eq!(subscription.mark(), Some(third));
+}
