@@ -108,11 +108,12 @@ impl IntoFuture for Append<'_> {
             return Box::pin(Operation::Append.tell(async { Err(error) }, |_: &Appended| Done::default()));
         }
         let Self { store, request, noted } = self;
-        let appended = store.run_append(request);
+        let (appended, noted) = (store.run_append(request), noted.append(store));
         let append = async move {
-            let appended = appended.await?;
-            noted.saw(&appended.token);
-            Ok(appended)
+            let under_way = noted.begin();
+            let outcome = appended.await;
+            under_way.end(&outcome);
+            outcome
         };
         Box::pin(Operation::Append.tell(append, move |appended| appended.done(events)))
     }

@@ -71,7 +71,8 @@ impl AppendCondition {
     /// the read, not the last event that matched.
     ///
     /// If another event is at its position, or none, the append fails with
-    /// [`LogDiverged`](crate::ErrorKind::LogDiverged): what the decision was made of is not this log's history.
+    /// [`LogDiverged`](crate::ErrorKind::LogDiverged): what the decision was made of is not this log's history. (At position 0 no log
+    /// has an event: that is [`InvalidInput`](crate::ErrorKind::InvalidInput).)
     ///
     /// An append with [`none`](Self::none) behind something is refused with
     /// [`InvalidInput`](crate::ErrorKind::InvalidInput): there is no filter, so it would guard nothing. To refuse whatever
@@ -111,12 +112,17 @@ impl AppendCondition {
 
     /// What can be told before a store is asked.
     pub(super) fn check(&self) -> Result<()> {
-        match self.after_nothing {
-            true => Err(Error::invalid_input(
+        if self.after_nothing {
+            return Err(Error::invalid_input(
                 "the condition says behind what, but not what may not be there, so it would guard nothing; begin it with \
                  AppendCondition::fail_if_events_match",
+            ));
+        }
+        match self.guard.as_ref().and_then(|guard| guard.after.mark()) {
+            Some(mark) if mark.position() == 0 => Err(Error::invalid_input(
+                "the condition is behind an event at position 0, where none can be: leave out `after` to look from the beginning",
             )),
-            false => Ok(()),
+            _ => Ok(()),
         }
     }
 

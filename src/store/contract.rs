@@ -115,6 +115,12 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         behind::by_polling(self, request)
     }
 
+    /// What a read has to contain so that it shows an append whose outcome nobody knows, if that was written: a session asks for it
+    /// behind one. Nothing unless the store says so, which is right where each read shows every append before it.
+    fn unknown_place(&self) -> Token {
+        Token::new()
+    }
+
     /// Appends events, all or none, if the condition still holds. Await what it returns; see [`Append`].
     fn append(&self, events: impl IntoIterator<Item = NewEvent>, condition: AppendCondition) -> Append<'_>
     where
@@ -229,6 +235,10 @@ macro_rules! forward {
 
             fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
                 (**self).run_wait(request)
+            }
+
+            fn unknown_place(&self) -> Token {
+                (**self).unknown_place()
             }
         }
     )+ };

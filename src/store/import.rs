@@ -207,8 +207,14 @@ impl<'a> Import<'a> {
         let amount = events.len() as u64;
         let checked = self.condition.check().and_then(|()| append::check(&events));
         let request = AppendRequest { events, condition: self.condition.clone(), stream: None, timeout: self.timeout };
-        let appended = checked.map(|()| self.store.run_append(request));
-        let append = async move { appended?.await };
+        let appended = checked.map(|()| (self.store.run_append(request), self.noted.append(self.store)));
+        let append = async move {
+            let (appended, noted) = appended?;
+            let under_way = noted.begin();
+            let outcome = appended.await;
+            under_way.end(&outcome);
+            outcome
+        };
         Operation::Append.tell(append, move |appended| appended.done(amount))
     }
 }

@@ -1,7 +1,8 @@
 //! What a call has to do with the session that it was made in.
 
+use super::{Appended, EventStore};
 use crate::{
-    Consistency, Session, Token,
+    Consistency, Result, Session, Token,
     router::{asked, judged},
     scope::current_session,
 };
@@ -35,6 +36,52 @@ impl Noted {
     pub(super) fn saw(&self, seen: &Token) {
         if let Some(session) = &self.session {
             session.advance(&self.judged, seen);
+        }
+    }
+
+    /// For an append to this store.
+    pub(super) fn append(&self, store: &dyn EventStore) -> NotedAppend {
+        NotedAppend { session: self.session.clone().map(|session| (session, store.unknown_place())) }
+    }
+}
+
+/// What an append has to do with the session that it was made in.
+#[derive(Debug)]
+pub(super) struct NotedAppend {
+    session: Option<(Session, Token)>,
+}
+
+impl NotedAppend {
+    /// It is under way from now on. Dropped before its [end](UnderWay::end), it was given up.
+    pub(super) fn begin(self) -> UnderWay {
+        UnderWay(self)
+    }
+}
+
+/// An append that may have been written, and nobody knows where.
+#[derive(Debug)]
+pub(super) struct UnderWay(NotedAppend);
+
+impl UnderWay {
+    /// Has the session take in what has become of it.
+    pub(super) fn end(mut self, outcome: &Result<Appended>) {
+        match outcome {
+            // Then it stays as it is.
+            Err(error) if error.is_outcome_unknown() => {}
+            Ok(appended) => {
+                if let Some((session, _)) = self.0.session.take() {
+                    session.advance(&Token::new(), appended.token());
+                }
+            }
+            Err(_) => self.0.session = None,
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        if let Some((session, unknown)) = &self.0.session {
+            session.see(unknown);
         }
     }
 }

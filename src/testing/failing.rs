@@ -9,7 +9,7 @@ use futures_util::stream;
 
 use crate::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, EventStore, LoadAnswer, LoadRequest, Piece,
-    QueryRequest, ReadBehindRequest, Result, Served, WaitRequest,
+    QueryRequest, ReadBehindRequest, Result, Served, Token, WaitRequest,
 };
 
 /// A store that fails when it is told to, and is another store the rest of the time.
@@ -135,6 +135,10 @@ impl<S: EventStore> EventStore for FailingEventStore<S> {
             None => self.store.run_read_behind(request),
             Some(error) => Box::pin(async { Err(error) }),
         }
+    }
+
+    fn unknown_place(&self) -> Token {
+        self.store.unknown_place()
     }
 
     /// A wait is a hint, and never fails here.

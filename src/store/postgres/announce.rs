@@ -42,13 +42,13 @@ impl Announcements {
     }
 
     fn begin(self: &Arc<Self>) -> Option<Telling> {
-        (!self.telling.swap(true, Ordering::AcqRel)).then(|| Telling(Arc::clone(self)))
+        (!self.telling.swap(true, Ordering::SeqCst)).then(|| Telling(Arc::clone(self)))
     }
 }
 
 impl Drop for Telling {
     fn drop(&mut self) {
-        self.0.telling.store(false, Ordering::Release);
+        self.0.telling.store(false, Ordering::SeqCst);
     }
 }
 
@@ -57,7 +57,8 @@ pub(super) fn appended(store: &PostgresEventStore, position: u64) {
     store.news.announced(position);
     let announcements = &store.announcements;
     let Some(interval) = announcements.interval else { return };
-    announcements.position.fetch_max(position, Ordering::AcqRel);
+    // In one order with the right to tell: who finds somebody at it has left him the position before.
+    announcements.position.fetch_max(position, Ordering::SeqCst);
     if let Some(telling) = announcements.begin() {
         tokio::spawn(run(store.clone(), interval, telling));
     }
@@ -65,17 +66,21 @@ pub(super) fn appended(store: &PostgresEventStore, position: u64) {
 
 async fn run(store: PostgresEventStore, interval: Duration, mut telling: Telling) {
     loop {
-        while let position @ 1.. = telling.0.position.swap(0, Ordering::AcqRel) {
+        while let position @ 1.. = telling.0.position.swap(0, Ordering::SeqCst) {
             if let Err(error) = tell(&store, position).await {
                 tracing::debug!(error = %error.for_log(), log = %store.name(), "nobody was told of an append");
             }
             sleep(interval).await;
         }
         drop(telling);
-        // Whoever has come in between has found somebody at it.
+        // Whoever has come in between has found somebody at it. First the position: with the right to tell in his hand, others would
+        // still rely on who looks at it and goes.
+        if store.announcements.position.load(Ordering::SeqCst) == 0 {
+            return;
+        }
         match store.announcements.begin() {
-            Some(again) if store.announcements.position.load(Ordering::Acquire) > 0 => telling = again,
-            _ => return,
+            Some(again) => telling = again,
+            None => return,
         }
     }
 }

@@ -162,10 +162,9 @@ impl PostgresEventStoreBuilder {
     /// replaced by another one before. They share one place among the [waiting
     /// calls](crate::RouterBuilder::waiting_calls), and each gets a copy of the events, whose payloads are shared.
     ///
-    /// Reads ask the same when they have the same filter or stream, bounds, order, limit and level. Strong ones do so whatever their
-    /// [sessions](crate::Session) have seen: the read contains all of it. Others must be held to the same token, so those of
-    /// two sessions are not shared, once these have seen something. They are of one store (and its clones), and of one tokio
-    /// runtime. Eventual reads that are alike go to one replica at a time. Streams are never shared.
+    /// Reads ask the same when they have the same filter or stream, bounds, order, limit, level and token. So those of two
+    /// [sessions](crate::Session) are not shared, once these have seen different things. They are of one store (and its clones), and
+    /// of one tokio runtime. Eventual reads that are alike go to one replica at a time. Streams are never shared.
     pub fn share_reads(mut self, shares: bool) -> Self {
         self.shares_reads = shares;
         self

@@ -124,7 +124,8 @@ impl Drain {
         let mut candidates = self.candidates(!tail.is_ours());
         // Who is gone is not taken, since who is put off would have the right to be sent again.
         candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
-        let (candidates, mut overtaken, behind) = look(tail, session, candidates);
+        let is_pooled = self.group.queue().is_pooled;
+        let (candidates, mut overtaken, behind) = look(tail, session, is_pooled, candidates);
         let most = self.group.limits.batch_appends;
         let turns = batch::plan(&candidates.iter().map(Waiting::candidate).collect::<Vec<_>>(), most);
         let numbers: Vec<u64> = candidates.iter().map(|waiting| waiting.number).collect();
@@ -217,10 +218,12 @@ impl Drop for Drain {
     }
 }
 
-/// Looks at what this process has written itself: whose condition that breaks need not be sent.
+/// Looks at what this process has written itself: whose condition that breaks need not be sent. A pooler's connection outlives a crash of
+/// the server, which may have lost what was written: there the server says so.
 fn look(
     tail: &Tail,
     session: ServerSession,
+    is_pooled: bool,
     candidates: Vec<Waiting>,
 ) -> (Vec<Waiting>, Vec<Overtaken>, Option<Behind>) {
     let (judged, behind) = tail.judge(session, candidates.iter().map(Waiting::condition));
@@ -230,7 +233,7 @@ fn look(
         waiting.holds_behind = matches!(judged, Judged::HeldBehind(_));
         waiting.looked_until = match judged {
             // Its ids count, and not its condition.
-            Judged::Broken { .. } if waiting.is_known => None,
+            Judged::Broken { .. } if waiting.is_known || is_pooled => None,
             Judged::Broken { position, event_type } => {
                 overtaken.push(Overtaken::by_event(waiting, position, event_type));
                 continue;

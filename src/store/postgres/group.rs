@@ -140,7 +140,7 @@ impl Group {
             return Err(Error::new(ErrorKind::Timeout, message));
         };
         let shared = self.shared_lease().upgrade();
-        if let Some(lease) = shared.filter(|lease| !lease.is_over()) {
+        if let Some(lease) = shared.filter(|lease| !lease.is_over() && !lease.is_due()) {
             return Ok(lease);
         }
         let lease = Arc::new(router.lease_primary(deadline).await?);
@@ -152,9 +152,12 @@ impl Group {
         Ok(lease)
     }
 
-    /// Whether this is still the connection to send a batch over: another drain may have given it up.
+    /// Whether this is still the connection to send a batch over: another drain may have given it up. While there is always a batch
+    /// under way it never comes back to the pool, which sees to its age otherwise.
     pub(super) fn goes_over(&self, lease: &Arc<Lease>) -> bool {
-        !lease.is_over() && (lease.is_pooled() || std::ptr::eq(self.shared_lease().as_ptr(), Arc::as_ptr(lease)))
+        !lease.is_over()
+            && !lease.is_due()
+            && (lease.is_pooled() || std::ptr::eq(self.shared_lease().as_ptr(), Arc::as_ptr(lease)))
     }
 
     /// The connection after a batch, if the next one may go over it as well.

@@ -99,7 +99,7 @@ use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, Piece, QueryRequest,
     ReadBehindRequest, Served, WaitRequest,
 };
-use crate::{Result, Router, router::Deadline};
+use crate::{Result, Router, Token, router::Deadline};
 
 /// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
 ///
@@ -313,5 +313,9 @@ impl EventStore for PostgresEventStore {
 
     fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
         Box::pin(news::wait(self.clone(), request))
+    }
+
+    fn unknown_place(&self) -> Token {
+        Token::of_unknown_place(self.router.system())
     }
 }

@@ -8,8 +8,7 @@
 //! under way waits for its end, and those who wait then share the next one, which begins behind all their calls. So each
 //! answer is as fresh as the caller's own read would have been, at every level.
 //!
-//! Strong reads of sessions are shared, too: what has to be in the answer of one may be in that of all, for the primary has it
-//! anyway. If it has lost something that one of them has seen, each reads for himself, and gets his own error.
+//! Those who share a read have seen the same, or nothing: one session's past is no other one's affair (`request`).
 //!
 //! A read is waited for so long at most ([`PATIENCE`]), and then the next one begins beside it: the first may have got a
 //! node that does not answer, or a caller who does not poll it. Who is alone asks for himself, without a task; those who
@@ -178,13 +177,12 @@ where
             }
         };
         match told {
-            // Somebody who is among them has seen what is lost.
-            Some(Err(error)) if matches!(error.kind(), ErrorKind::LogDiverged | ErrorKind::Unproven) => alone().await,
             Some(answer) => {
                 if is_read_for {
                     // The events of the nodes that were asked are another operation's.
                     let waited = deadline.elapsed().as_secs_f64();
                     tracing::debug!(target: STORE, { { DURATION } = waited }, "answered by a read that others share");
+                    figures! { crate::telemetry::metrics::store::shared_read(); }
                 }
                 answer
             }

@@ -103,6 +103,8 @@ list! {
         "events that these have read or written";
     STORE_CONFLICTS = "mainstem.store.conflicts", Counter, "{conflict}", [CONFLICT],
         "appends that were refused since something had come in between";
+    STORE_SHARED_READS = "mainstem.store.shared_reads", Counter, "{read}", [],
+        "reads that were answered by the statement of another one";
     APPEND_BATCH_APPENDS = "mainstem.append.batch.appends", Histogram, "{append}", [LOG],
         "appends that were sent together";
     APPEND_BATCH_EVENTS = "mainstem.append.batch.events", Histogram, "{event}", [LOG],

@@ -6,7 +6,7 @@ use metrics::Key;
 
 use super::{
     APPEND_BATCH_APPENDS, APPEND_BATCH_EVENTS, APPEND_QUEUE, CONFLICT, LOADED, SAVED, SNAPSHOT_PROJECTIONS,
-    STORE_CONFLICTS, STORE_DURATION, STORE_EVENTS,
+    STORE_CONFLICTS, STORE_DURATION, STORE_EVENTS, STORE_SHARED_READS,
     meter::{Keys, add, label, record, time},
 };
 use crate::{
@@ -65,6 +65,12 @@ pub(crate) fn operation(
         let kind = if is_version { "stream_version" } else { "condition" };
         add(CONFLICTS.get(usize::from(is_version), || STORE_CONFLICTS.key(vec![label(CONFLICT, kind)])), 1);
     }
+}
+
+/// A read was answered by another one.
+pub(crate) fn shared_read() {
+    static SHARED: Keys<1> = Keys::new();
+    add(SHARED.get(0, || STORE_SHARED_READS.key(Vec::new())), 1);
 }
 
 /// A state was computed.

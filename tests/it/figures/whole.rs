@@ -1,7 +1,8 @@
 //! Everything that the list has is told, and nothing else, on a cluster that has a failover.
 
-use std::time::Duration;
+use std::{future::IntoFuture, time::Duration};
 
+use futures_util::future::join_all;
 use mainstem::{
     AppendCondition, CommandExecutor, CommandRecord, Consistency, ConsumerTransaction, Error, ErrorKind, Event,
     EventStore, Fallback, Filter, PoisonPolicy, PostgresEventStore, PrimaryState, ReadModel, ReadModels, Result,
@@ -11,7 +12,7 @@ use mainstem::{
         metrics::{
             ALL, CONNECTION_COUNT, CONNECTION_MAX, CONSUMER_EVENTS, CONSUMER_LAG, CONSUMER_SKIPPED, LOADED,
             NODE_CONDITION, NODE_EJECTIONS, NODE_ROLE, PRIMARY_CHANGES, PRIMARY_IS, PRIMARY_STATE, ROUTE_DECISIONS,
-            ROUTE_WAIT, SNAPSHOT_PROJECTIONS, WAIT,
+            ROUTE_WAIT, SNAPSHOT_PROJECTIONS, STORE_SHARED_READS, WAIT,
         },
     },
 };
@@ -65,6 +66,7 @@ async fn all_figures_of_the_list_are_told_and_no_others() {
     let (primary, replica) = (router.status().nodes[0].name.clone(), router.status().nodes[1].name.clone());
     decides(&store).await;
     projects(&store, &figures).await;
+    shares(&store, &figures).await;
 
     let is = |figure, labels: &[(&str, &str)]| figures.sum(figure, labels) == 1.0;
     // How things stand is told now and then, and not by who appends.
@@ -139,7 +141,7 @@ async fn decides(store: &PostgresEventStore) {
     let mut gave_up = false;
     for _ in 0..50 {
         let all = (0..10).map(|_| async { executor.execute(&Take::Always).await.is_err() });
-        gave_up |= futures_util::future::join_all(all).await.contains(&true);
+        gave_up |= join_all(all).await.contains(&true);
         if gave_up {
             break;
         }
@@ -170,4 +172,13 @@ async fn projects(store: &PostgresEventStore, figures: &Figures) {
     assert_eq!((figures.sum(&CONSUMER_EVENTS, &of), figures.sum(&CONSUMER_SKIPPED, &of)), (3.0, 1.0));
     assert_eq!(figures.sum(&CONSUMER_LAG, &of), 0.0);
     timeout(Duration::from_secs(30), projections.stop()).await.unwrap();
+}
+
+/// Reads that are alike: the first one is made, and the second for all behind it.
+async fn shares(store: &PostgresEventStore, figures: &Figures) {
+    let before = figures.sum(&STORE_SHARED_READS, &[]);
+    let any = Filter::any_event();
+    let reads = join_all((0..8).map(|_| store.query(&any).into_future())).await;
+    assert!(reads.iter().all(|read| read.as_ref().is_ok_and(|read| !read.is_empty())));
+    assert_eq!(figures.sum(&STORE_SHARED_READS, &[]) - before, 6.0);
 }

@@ -3,7 +3,7 @@
 use std::{hash::Hash, sync::Arc};
 
 use crate::{
-    Consistency, Token,
+    Consistency,
     store::{LoadRequest, QueryRequest, postgres::floor::Asked},
 };
 
@@ -14,7 +14,7 @@ pub(in crate::store::postgres) trait Request:
     /// What it asks for besides its events.
     fn asked(&self) -> Asked<'_>;
 
-    fn ask(&mut self, floor: Token, wants_token: bool);
+    fn want_token(&mut self, wants_token: bool);
 
     /// Leaves out the caller's limit: it is in the deadline, and those with another one ask the same.
     fn forget_limit(&mut self);
@@ -28,8 +28,8 @@ macro_rules! requests {
                 Asked { consistency, floor, wants_token: *wants_token }
             }
 
-            fn ask(&mut self, floor: Token, wants_token: bool) {
-                (self.floor, self.wants_token) = (floor, wants_token);
+            fn want_token(&mut self, wants_token: bool) {
+                self.wants_token = wants_token;
             }
 
             fn forget_limit(&mut self) {
@@ -42,20 +42,22 @@ macro_rules! requests {
 requests!(QueryRequest, LoadRequest);
 
 /// The request by which those are known that one answer will do for.
+///
+/// What a reader has seen is a part of it. One of two events of a log may be lost and the other one there, so that no read can look
+/// for both and tell each reader the truth; and who has seen nothing must not wait for an event that somebody else says he has seen.
 pub(super) fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
     let mut alike = Arc::clone(request);
-    let Asked { consistency, floor, wants_token } = request.asked();
-    if *consistency == Consistency::Strong && (wants_token || !floor.is_empty()) {
-        Arc::make_mut(&mut alike).ask(Token::new(), false);
+    // The primary tells where it is for next to nothing. Elsewhere those with a session and those without do not meet.
+    let Asked { consistency, wants_token, .. } = request.asked();
+    if wants_token && *consistency == Consistency::Strong {
+        Arc::make_mut(&mut alike).want_token(false);
     }
     alike
 }
 
 /// Has the request of all ask for what this one asks for, too.
 pub(super) fn join<R: Request>(all: &mut Arc<R>, request: &R) {
-    let (so_far, other) = (all.asked(), request.asked());
-    let (floor, wants_token) = (so_far.floor.merge(other.floor), so_far.wants_token || other.wants_token);
-    if floor != *so_far.floor || wants_token != so_far.wants_token {
-        Arc::make_mut(all).ask(floor, wants_token);
+    if request.asked().wants_token && !all.asked().wants_token {
+        Arc::make_mut(all).want_token(true);
     }
 }

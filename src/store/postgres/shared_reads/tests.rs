@@ -42,8 +42,8 @@ impl Request for Question {
         Asked { consistency: &self.level, floor: &self.floor, wants_token: self.wants_token }
     }
 
-    fn ask(&mut self, floor: Token, wants_token: bool) {
-        (self.floor, self.wants_token) = (floor, wants_token);
+    fn want_token(&mut self, wants_token: bool) {
+        self.wants_token = wants_token;
     }
 
     fn forget_limit(&mut self) {}

@@ -39,53 +39,50 @@ fn strong(floor: &Token, wants_token: bool) -> Question {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_strong_read_of_all_contains_what_each_asks_for() {
-    let (low, high) = (seen(3), seen(7));
-    let (answers, made) =
-        three([strong(&low, false), strong(&high, true), strong(&Token::new(), false)], |_| Ok(1)).await;
-    assert!(answers.into_iter().all(|answer| answer.is_ok()));
-    assert_eq!(made, [strong(&low, false), strong(&high, true)], "the first is alone, and the others share the second");
-    // Whoever of them asks for it.
-    for wants in [[true, false], [false, true], [false, false]] {
-        let (one, other) = (strong(&low, wants[0]), strong(&high, wants[1]));
-        let (_, made) = three([strong(&Token::new(), false), one, other], |_| Ok(1)).await;
-        assert_eq!(made[1], strong(&low.merge(&high), wants[0] || wants[1]));
+async fn a_strong_read_tells_where_it_was_if_one_of_those_who_share_it_asks_for_that() {
+    for seen in [Token::new(), seen(3)] {
+        for wants in [[true, false], [false, true], [false, false]] {
+            let [one, other] = wants.map(|wants| strong(&seen, wants));
+            let (answers, made) = three([strong(&seen, false), one, other], |_| Ok(1)).await;
+            assert!(answers.into_iter().all(|answer| answer.is_ok()));
+            assert_eq!(made, [strong(&seen, false), strong(&seen, wants[0] || wants[1])]);
+        }
     }
 }
 
-/// A replica that serves one may not have what another one has seen, and who asks for less must not wait for it.
+/// No read can look for two events of one log and tell each reader about his own; and who has seen less must not wait for more.
 #[tokio::test(start_paused = true)]
-async fn only_strong_reads_are_shared_by_those_who_have_seen_different_things() {
-    for level in [Consistency::Eventual, Consistency::Bounded(LIMIT), Consistency::AtLeast(seen(1))] {
-        let asked = [seen(3), seen(7), Token::new()].map(|floor| Question {
-            level: level.clone(),
-            floor,
-            ..Question::default()
-        });
+async fn reads_are_shared_by_those_who_have_seen_the_same() {
+    for level in
+        [Consistency::Strong, Consistency::Eventual, Consistency::Bounded(LIMIT), Consistency::AtLeast(seen(1))]
+    {
+        let question = |floor: &Token| Question { level: level.clone(), floor: floor.clone(), ..Question::default() };
+        let asked = [&seen(3), &seen(7), &Token::new()].map(question);
         let (answers, made) = three(asked.clone(), |_| Ok(1)).await;
         assert!(answers.into_iter().all(|answer| answer.is_ok()));
         assert_eq!(made, asked, "each for itself");
+        let same = seen(5);
+        let (_, made) = three([&same; 3].map(question), |_| Ok(1)).await;
+        assert_eq!(made.len(), 2, "the first is alone, and the others share the second");
     }
 }
 
-/// That is between the one and the log, and no error of the others.
+/// What one has seen and is lost is between that one and the log, and so is what is waited for in vain.
 #[tokio::test(start_paused = true)]
-async fn what_one_has_seen_and_is_lost_is_the_error_of_that_one() {
-    for kind in [ErrorKind::LogDiverged, ErrorKind::Unproven] {
+async fn what_is_wrong_with_what_one_has_seen_is_no_error_of_the_others() {
+    for kind in [ErrorKind::LogDiverged, ErrorKind::Unproven, ErrorKind::Timeout] {
         let lost = match kind {
-            ErrorKind::LogDiverged => |asked: &Question| match asked.floor.is_empty() {
-                true => Ok(1),
-                false => Err(Error::new(ErrorKind::LogDiverged, "it is lost")),
-            },
-            _ => |asked: &Question| match asked.floor.is_empty() {
-                true => Ok(1),
-                false => Err(Error::new(ErrorKind::Unproven, "nobody can tell")),
-            },
+            ErrorKind::LogDiverged => |asked: &Question| has_seen_nothing(asked, ErrorKind::LogDiverged),
+            ErrorKind::Unproven => |asked: &Question| has_seen_nothing(asked, ErrorKind::Unproven),
+            _ => |asked: &Question| has_seen_nothing(asked, ErrorKind::Timeout),
         };
-        let (answers, made) =
+        let (answers, _) =
             three([strong(&Token::new(), false), strong(&seen(9), false), strong(&Token::new(), true)], lost).await;
         let kinds: Vec<_> = answers.into_iter().map(|answer| answer.map_err(|error| error.kind())).collect();
         assert_eq!(kinds, [Ok(1), Err(kind), Ok(1)]);
-        assert_eq!(made.len(), 4, "one alone, one for two, and one for each of these: {made:?}");
     }
+}
+
+fn has_seen_nothing(asked: &Question, kind: ErrorKind) -> Result<u64> {
+    if asked.floor.is_empty() { Ok(1) } else { Err(Error::new(kind, "it is not there")) }
 }
