@@ -67,7 +67,7 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
         let imported = match imported {
             Ok(imported) if imported.events < amount => {
                 return Err(Failure::interrupted(format!(
-                    "{} of the {amount} events were written, up to {}; go on with the others",
+                    "interrupted: {} of the {amount} events were written, up to {}; go on with the others",
                     imported.events, imported.last
                 )));
             }
