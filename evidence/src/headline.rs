@@ -43,17 +43,19 @@ pub(crate) fn block(evidence: &Evidence) -> String {
         let seen = match (entry.failure(), entry.figure(name)) {
             (Some(reason), _) => format!("not measured: {reason}"),
             (None, None) => "not measured".to_owned(),
-            (None, Some(value)) if entry.is_quick() => format!("{} (short run)", number(value)),
             (None, Some(value)) => number(value),
         };
+        let is_short_of = entry.failure().is_some() || entry.incomplete(name).is_some();
+        let verdict = aims::verdict(name, entry.figure(name), is_short_of, entry.is_quick());
         let lacks = entry.incomplete(name).map_or_else(String::new, |lacks| format!(", incomplete: {lacks}"));
         let seen = seen + &lacks;
         if !parts.iter().any(|known| known.part.name == part) {
             parts.push(entry);
         }
-        rows.push(vec![what.to_owned(), seen, aims::of(name).map_or_else(String::new, aims::Aim::shown)]);
+        let aim = aims::of(name).map_or_else(String::new, aims::Aim::shown);
+        rows.push(vec![what.to_owned(), seen, aim, verdict.to_owned()]);
     }
-    let mut out = "\n".to_owned() + &table(&["figure", "seen", "aim"], &rows);
+    let mut out = "\n".to_owned() + &table(&["figure", "seen", "aim", ""], &rows);
     out += &format!("\n{}\n", provenance::sentence(parts));
     out += "\n[All figures](docs/evidence/README.md), with plots, the machine, and the commands that made them.\n\n";
     out
@@ -81,17 +83,19 @@ mod tests {
         };
         let block = block(&Evidence(PARTS.iter().map(|part| Entry { part, data: of(part.name) }).collect()));
         assert!(
-            block.contains("| 32 tasks: guarded appends per second ÷ plain INSERTs | 2.50 (short run) | ≥ 2 |"),
+            block.contains("| 32 tasks: guarded appends per second ÷ plain INSERTs | 2.50 | ≥ 2 | short run |"),
             "{block}"
         );
-        assert!(block.contains("| 256 tasks ÷ the same INSERTs | not measured | ≥ 3 |"), "{block}");
+        assert!(block.contains("| 256 tasks ÷ the same INSERTs | not measured | ≥ 3 | **missing** |"), "{block}");
         assert!(
-            block.contains("| … ÷ of UmaDB, contended ones too, the worst row | not measured: no Python | ≥ 1 |"),
+            block.contains(
+                "| … ÷ of UmaDB, contended ones too, the worst row | not measured: no Python | ≥ 1 | **missing** |"
+            ),
             "{block}"
         );
-        assert!(block.contains("until the router knows | 12.3 |"), "{block}");
+        assert!(block.contains("until the router knows | 12.3 | ≤ 1000 | met |"), "{block}");
         assert!(
-            block.contains("with its indexes, the worst load | 0.900, incomplete: rate 10: short | ≤ 1 |"),
+            block.contains("with its indexes, the worst load | 0.900, incomplete: rate 10: short | ≤ 1 | **open** |"),
             "{block}"
         );
         assert!(
