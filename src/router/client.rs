@@ -279,7 +279,8 @@ impl Call<'_> {
         if let Some((session, asked)) = session {
             lease.advance(session, asked, &outcome);
             // It may have been written for good without its place having been asked for, or before it was on the disk up to there.
-            let is_elsewhere = self.client.is_asynchronous.load(Ordering::Relaxed);
+            let is_elsewhere =
+                self.client.is_asynchronous.load(Ordering::Relaxed) || self.control == Some(Control::Chains);
             if outcome.is_ok() && (is_elsewhere || lease.stands().get() == Standing::Unclear) {
                 session.see(&lease.token_of(None));
             }

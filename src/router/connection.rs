@@ -256,8 +256,13 @@ impl Connection {
                      SET max_parallel_workers_per_gather = 0"
                 }
             };
-            let _ = self.client.simple_query_raw(sql).now_or_never();
+            self.tell(sql);
         }
+    }
+
+    /// Sends `sql` in line before the next statements. Its answer is nobody's.
+    pub(super) fn tell(&self, sql: &str) {
+        let _ = self.client.simple_query_raw(sql).now_or_never();
     }
 
     /// Sends `sql`, which undoes what a user has left, without waiting for the answer: the next user's first statement

@@ -10,7 +10,7 @@ pub(super) enum Control {
     Opens,
     /// `COMMIT`, `END`, `ROLLBACK`, `ABORT`, `PREPARE TRANSACTION`.
     Ends,
-    /// The same with `AND CHAIN`: another one is open behind it.
+    /// The same with `AND CHAIN`, or with one of those behind it that open one: another one is open then.
     Chains,
     /// `ROLLBACK TO` a savepoint: it is open as before, and has not failed.
     GoesBack,
@@ -68,9 +68,12 @@ impl Stands {
 pub(super) fn of(sql: &str) -> Option<Control> {
     let mut last = None;
     each(sql, |control| {
-        if control != Control::GoesBack {
-            last = Some(control);
-        }
+        last = match (last, control) {
+            (_, Control::GoesBack) => last,
+            // Something was committed before, as by a chain.
+            (Some(Control::Ends | Control::Chains), Control::Opens) => Some(Control::Chains),
+            _ => Some(control),
+        };
     });
     last
 }

@@ -138,7 +138,7 @@ impl Lease {
     /// Has the server refuse what writes, until the user [leaves](Self::leave). Not where the session is somebody else's.
     pub(super) fn only_reads(&self) -> bool {
         let own = self.own().filter(|connection| !connection.is_pooled());
-        own.map(|connection| connection.reset_behind("SET default_transaction_read_only = on")).is_some()
+        own.map(|connection| connection.tell("SET default_transaction_read_only = on")).is_some()
     }
 
     /// Whether we see when the server becomes something else, and the session is read-only on a replica.

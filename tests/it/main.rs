@@ -1,6 +1,7 @@
 //! The integration tests: one binary, one file per topic.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
+mod append_connection;
 mod batches;
 mod behind;
 mod borrowed_pools;

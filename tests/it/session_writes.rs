@@ -86,6 +86,12 @@ async fn a_session_sees_its_writes_whatever_their_sql_looks_like() {
         client.batch_execute("COMMIT").await
     })
     .await;
+    seen(&router, "in a transaction that another one follows", async |client| {
+        client.batch_execute("BEGIN").await?;
+        client.execute(INSERT, &[]).await?;
+        client.batch_execute("COMMIT AND CHAIN").await
+    })
+    .await;
     // Whether a transaction is open is not known: so it is asked nobody, and the primary serves.
     seen(&router, "behind an end that has failed", async |client| {
         client.batch_execute("BEGIN").await?;
@@ -160,6 +166,12 @@ async fn a_session_sees_what_a_transaction_has_read_that_was_rolled_back() {
         let count: i64 = transaction.query_one("SELECT count(*) FROM jobs", &[]).await.unwrap().get(0);
         transaction.rollback().await.unwrap();
         assert_eq!(jobs(&router).await, (Role::Primary, count));
+        // One that has failed is rolled back as well.
+        for round in 0..3 {
+            let transaction = router.transaction().await.unwrap();
+            transaction.execute("SELECT 1 / 0", &[]).await.unwrap_err();
+            transaction.rollback().await.unwrap_or_else(|error| panic!("{round}: {}", error.report()));
+        }
     })
     .await;
 }

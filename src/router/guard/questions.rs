@@ -8,7 +8,7 @@ use tokio_postgres::{Client, Row};
 use super::Guard;
 use crate::{
     error::{Error, ErrorKind, Result},
-    router::{Deadline, Lease, floor::Whereabouts, pooled::Question},
+    router::{Deadline, Lease, floor::Whereabouts, pooled::Question, transaction::FAILED_TRANSACTION},
 };
 
 /// The statements, prepared.
@@ -35,15 +35,23 @@ impl Lease {
             }
             None => None,
         };
-        let behind = match (guard.sends_behind(), &guard.check) {
-            (true, Some(check)) => {
-                let place = self.question(deadline, Whereabouts::SQL, 0).await?;
-                Some((place, Some(self.question(deadline, check.behind(), 0).await?)))
-            }
-            (true, None) => Some((self.question(deadline, Whereabouts::SQL, 0).await?, None)),
-            (false, _) => None,
+        let behind = match self.prepare_behind(guard, deadline).await {
+            // In a transaction that has failed nothing can be prepared, and the call may well be the one that ends it.
+            Err(error) if error.sqlstate() == Some(FAILED_TRANSACTION) => None,
+            behind => behind?,
         };
         Ok(Prepared { place, check, behind })
+    }
+
+    async fn prepare_behind(&self, guard: &Guard, deadline: Deadline) -> Result<Option<(Question, Option<Question>)>> {
+        if !guard.sends_behind() {
+            return Ok(None);
+        }
+        let place = self.question(deadline, Whereabouts::SQL, 0).await?;
+        Ok(Some(match &guard.check {
+            Some(check) => (place, Some(self.question(deadline, check.behind(), 0).await?)),
+            None => (place, None),
+        }))
     }
 
     /// Makes sure that the server is of this cluster: a place of another one says nothing. A connection leads to one server,

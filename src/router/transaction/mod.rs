@@ -36,7 +36,7 @@ use crate::{
 /// back and report no error, and outside of any. Then the COMMIT behind it is not executed.
 const COMMIT: &str = "SAVEPOINT mainstem_commit; COMMIT";
 
-const FAILED_TRANSACTION: &str = "25P02";
+pub(super) const FAILED_TRANSACTION: &str = "25P02";
 pub(crate) const NO_TRANSACTION: &str = "25P01";
 
 /// What one of two transactions is told that were in each other's way.

@@ -115,9 +115,10 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
     let mut lease: Option<Arc<Lease>> = None;
     while let Some(deadline) = drain.next() {
         let asking = drain.next_number();
-        let held = match lease.take() {
-            Some(held) if store.group.goes_over(&held) => held,
-            _ => match store.group.lease(&store.router, deadline).await {
+        // One that is not used any more is given back before another one is waited for.
+        let held = match lease.take().filter(|held| store.group.goes_over(held)) {
+            Some(held) => held,
+            None => match store.group.lease(&store.router, deadline).await {
                 Ok(held) => held,
                 Err(_) if drain.leave() => return,
                 // Those who came meanwhile have not asked yet.

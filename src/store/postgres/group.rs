@@ -152,15 +152,13 @@ impl Group {
         Ok(lease)
     }
 
-    /// Whether this is still the connection to send a batch over: another drain may have given it up. While there is always a batch
-    /// under way it never comes back to the pool, which sees to its age otherwise.
+    /// Whether this is still the connection to send a batch over: another drain may have given it up.
     pub(super) fn goes_over(&self, lease: &Arc<Lease>) -> bool {
-        !lease.is_over()
-            && !lease.is_due()
-            && (lease.is_pooled() || std::ptr::eq(self.shared_lease().as_ptr(), Arc::as_ptr(lease)))
+        !lease.is_over() && (lease.is_pooled() || std::ptr::eq(self.shared_lease().as_ptr(), Arc::as_ptr(lease)))
     }
 
-    /// The connection after a batch, if the next one may go over it as well.
+    /// The connection after a batch, if the next one may go over it as well. Not if it has lived long enough: while there is always a batch
+    /// under way it would never come back to the pool, which sees to that otherwise.
     pub(super) fn keep_lease(&self, lease: Arc<Lease>, is_usable: bool) -> Option<Arc<Lease>> {
         let mut shared = self.shared_lease();
         let is_shared = std::ptr::eq(shared.as_ptr(), Arc::as_ptr(&lease));
@@ -168,7 +166,7 @@ impl Group {
             *shared = Weak::new();
         }
         // One that another drain has given up is not used again.
-        (is_usable && (is_shared || lease.is_pooled())).then_some(lease)
+        (is_usable && !lease.is_due() && (is_shared || lease.is_pooled())).then_some(lease)
     }
 
     fn shared_lease(&self) -> MutexGuard<'_, Weak<Lease>> {
