@@ -109,12 +109,7 @@ impl IntoFuture for Append<'_> {
         }
         let Self { store, request, noted } = self;
         let (appended, noted) = (store.run_append(request), noted.append(store));
-        let append = async move {
-            let under_way = noted.begin();
-            let outcome = appended.await;
-            under_way.end(&outcome);
-            outcome
-        };
+        let append = noted.follow(appended);
         Box::pin(Operation::Append.tell(append, move |appended| appended.done(events)))
     }
 }

@@ -210,10 +210,7 @@ impl<'a> Import<'a> {
         let appended = checked.map(|()| (self.store.run_append(request), self.noted.append(self.store)));
         let append = async move {
             let (appended, noted) = appended?;
-            let under_way = noted.begin();
-            let outcome = appended.await;
-            under_way.end(&outcome);
-            outcome
+            noted.follow(appended).await
         };
         Operation::Append.tell(append, move |appended| appended.done(amount))
     }

@@ -52,19 +52,21 @@ pub(super) struct NotedAppend {
 }
 
 impl NotedAppend {
-    /// It is under way from now on. Dropped before its [end](UnderWay::end), it was given up.
-    pub(super) fn begin(self) -> UnderWay {
-        UnderWay(self)
+    /// Carries it out, and has the session take in what becomes of it: also if it is dropped in the middle.
+    pub(super) async fn follow(self, append: impl Future<Output = Result<Appended>>) -> Result<Appended> {
+        let under_way = UnderWay(self);
+        let outcome = append.await;
+        under_way.end(&outcome);
+        outcome
     }
 }
 
 /// An append that may have been written, and nobody knows where.
 #[derive(Debug)]
-pub(super) struct UnderWay(NotedAppend);
+struct UnderWay(NotedAppend);
 
 impl UnderWay {
-    /// Has the session take in what has become of it.
-    pub(super) fn end(mut self, outcome: &Result<Appended>) {
+    fn end(mut self, outcome: &Result<Appended>) {
         match outcome {
             // Then it stays as it is.
             Err(error) if error.is_outcome_unknown() => {}
