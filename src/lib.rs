@@ -141,9 +141,9 @@ pub use filter::{
 pub use json::Json;
 pub use lsn::Lsn;
 pub use router::{
-    Availability, BeginTransaction, Client, EjectionCause, ExistingPool, Fallback, FallbackStatus, GenericClient,
-    HostResolver, Isolation, NodeCondition, NodeStatus, PrimaryState, Readiness, ReplicaOptions, Role, Router,
-    RouterBuilder, RouterStatus, RouterWatch, SourceStatus, Transaction,
+    Availability, BeginTransaction, Client, CopyIn, CopyOut, EjectionCause, ExistingPool, Fallback, FallbackStatus,
+    GenericClient, HostResolver, Isolation, NodeCondition, NodeStatus, PrimaryState, Readiness, ReplicaOptions, Role,
+    Router, RouterBuilder, RouterStatus, RouterWatch, RowStream, SourceStatus, Transaction,
 };
 #[cfg(feature = "rustls")]
 pub use router::{TlsMode, TlsOptions};

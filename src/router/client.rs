@@ -14,6 +14,7 @@ use super::{
     failure::Effect,
     guard::Unsettled,
     lease::Lease,
+    piecewise::PieceCall,
     rows::Count,
     standby,
 };
@@ -34,7 +35,8 @@ use crate::{
 /// [`ErrorKind::ReadOnly`]. (On the primary not in a pool that you handed to the router, nor behind a pooler.) On a replica, so is
 /// `pg_advisory_lock`, by its name: a standby would grant it, and nobody else would see it. (In a function of yours it goes unnoticed.)
 ///
-/// `COPY` needs messages that these calls do not send; it fails and costs the connection.
+/// `COPY` has calls of its own, [`copy_in`](Self::copy_in) and [`copy_out`](Self::copy_out): in any other it fails, and costs the
+/// connection.
 ///
 /// # Cancel safety
 ///
@@ -108,6 +110,7 @@ impl Client {
     ///
     /// Dropped, the connection is closed.
     pub async fn token(&self) -> Result<Token> {
+        self.lease.check_free()?;
         let whereabouts = self.lease.whereabouts(Deadline::after(self.limit)).await?;
         match whereabouts.place() {
             Some(place) => Ok(self.lease.token_of(Some(place))),
@@ -219,10 +222,21 @@ impl Client {
     }
 
     fn check(&self, sql: &str) -> Result<()> {
+        self.lease.check_free()?;
+        self.may_run(sql)
+    }
+
+    fn may_run(&self, sql: &str) -> Result<()> {
         if self.role() == Role::Replica {
             return standby::check(sql).map_err(|error| self.lease.refuse(self.effect(), error));
         }
         Ok(())
+    }
+
+    /// A call whose answer is taken piece by piece.
+    pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
+        self.may_run(sql)?;
+        Ok(PieceCall::on_client(self.lease.occupy()?, self.start(sql)))
     }
 
     fn start(&self, sql: &str) -> Call<'_> {
@@ -263,7 +277,8 @@ impl Drop for Client {
 }
 
 /// One call that is under way.
-struct Call<'a> {
+#[derive(Debug)]
+pub(super) struct Call<'a> {
     client: &'a Client,
     deadline: Deadline,
     control: Option<Control>,
@@ -271,8 +286,29 @@ struct Call<'a> {
 }
 
 impl Call<'_> {
+    /// The limit for what is waited for next.
+    pub(super) fn next(&self) -> Deadline {
+        Deadline::after(self.client.limit)
+    }
+
+    pub(super) fn effect(&self) -> Effect {
+        self.client.effect()
+    }
+
+    /// The end of an answer that has come piece by piece, or to what was given so. Nothing was sent behind it, so where that is has to be asked now. What has
+    /// come is no error for want of that: the session asks for the primary then.
+    pub(super) async fn end_of_answer(self) -> Result<()> {
+        let Client { lease, session, .. } = self.client;
+        if lease.note_place(self.next()).await.is_err()
+            && let Some((session, _)) = session
+        {
+            session.see(&lease.token_of(None));
+        }
+        self.end(Ok(()))
+    }
+
     /// Takes in what has become of it: in the session what was written or seen, too.
-    fn end<T>(self, outcome: Result<T>) -> Result<T> {
+    pub(super) fn end<T>(self, outcome: Result<T>) -> Result<T> {
         self.unsettled.settled();
         let Client { lease, session, .. } = self.client;
         lease.stands().told(self.control, outcome.is_ok());

@@ -138,6 +138,7 @@ impl Guard {
 
 /// A write in a session that is under way. Dropped before it is settled, it was given up: it may have been written, and nobody
 /// knows where.
+#[derive(Debug)]
 pub(super) struct Unsettled<'a> {
     lease: &'a Lease,
     session: Option<&'a Session>,

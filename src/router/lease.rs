@@ -3,7 +3,10 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures_util::FutureExt;
@@ -50,6 +53,8 @@ pub(crate) struct Lease {
     whoever_leads: bool,
     /// Whether a transaction of the user's is open.
     stands: Stands,
+    /// Whether something is under way on it behind which nothing may be sent.
+    occupied: AtomicBool,
     pub(super) guard: Option<Arc<Guard>>,
     /// Since it was handed out.
     stopwatch: Stopwatch,
@@ -75,6 +80,7 @@ impl Lease {
             must_lead: false,
             whoever_leads: false,
             stands: Stands::outside(),
+            occupied: AtomicBool::new(false),
             guard: None,
             stopwatch: Stopwatch::start(),
         }
@@ -133,6 +139,33 @@ impl Lease {
     /// Whether a transaction of the user's is open.
     pub(super) fn stands(&self) -> &Stands {
         &self.stands
+    }
+
+    /// Whether something may be sent.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy).
+    pub(super) fn check_free(&self) -> Result<(), Error> {
+        if self.is_occupied() { Err(self.refuse_occupied()) } else { Ok(()) }
+    }
+
+    /// See [`occupy`](Self::occupy).
+    pub(super) fn is_occupied(&self) -> bool {
+        self.occupied.load(Ordering::Acquire)
+    }
+
+    /// Nothing else is sent until what is answered is dropped: the answer would come behind one that nobody has taken yet.
+    pub(super) fn occupy(&self) -> Result<Occupied<'_>, Error> {
+        if self.occupied.swap(true, Ordering::AcqRel) {
+            return Err(self.refuse_occupied());
+        }
+        Ok(Occupied { lease: self, for_good: false })
+    }
+
+    fn refuse_occupied(&self) -> Error {
+        let message = "what a stream or a COPY on this connection was to give or take is still to come: take it to its end, or drop                        it, and get another connection if it was a COPY that did not come to its end; nothing was sent";
+        self.refuse(Effect::Write, Error::invalid_input(message))
     }
 
     /// Has the server refuse what writes, until the user [leaves](Self::leave). Not where the session is somebody else's.
@@ -358,6 +391,35 @@ impl Lease {
     #[expect(clippy::expect_used, reason = "only drop takes the connection out")]
     pub(super) fn held(&self) -> &Held {
         self.held.as_ref().expect("a lease holds its connection until it is dropped")
+    }
+}
+
+/// A connection on which something is under way that nothing may be sent behind.
+#[derive(Debug)]
+pub(super) struct Occupied<'a> {
+    lease: &'a Lease,
+    for_good: bool,
+}
+
+impl<'a> Occupied<'a> {
+    pub(super) fn lease(&self) -> &'a Lease {
+        self.lease
+    }
+
+    /// Whether it stays so: then the connection is of no use any more.
+    pub(super) fn for_good(&mut self, for_good: bool) {
+        self.for_good = for_good;
+    }
+}
+
+impl Drop for Occupied<'_> {
+    fn drop(&mut self) {
+        if self.for_good {
+            // And is not used again by anybody else.
+            self.lease.held().pending().fetch_add(1, Ordering::AcqRel);
+        } else {
+            self.lease.occupied.store(false, Ordering::Release);
+        }
     }
 }
 

@@ -17,6 +17,7 @@
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `watch` | telling who watches, and the log, that the cluster has changed |
 //! | `listen` | a connection that listens for notifications |
+//! | `row_stream`, `copy`, `piecewise` | answers that are taken, and data that are given, piece by piece |
 //! | `client`, `transaction`, `generic_client`, `control`, `standby` | the raw connection for any SQL, in a transaction or not, what SQL does to that, and what a standby only seems to do |
 
 /// Whether this rule is broken on purpose: never, except in unit tests, and by the drills (`core::flaw`).
@@ -43,6 +44,7 @@ mod check;
 mod client;
 mod connection;
 mod control;
+mod copy;
 mod core;
 mod deadline;
 mod discovery;
@@ -61,6 +63,7 @@ mod node;
 mod nodes;
 mod own_pool;
 mod parameters;
+mod piecewise;
 mod pooled;
 mod prepared;
 mod probe;
@@ -68,6 +71,7 @@ mod record;
 mod replay;
 mod reset;
 mod route;
+mod row_stream;
 mod rows;
 mod server_session;
 mod settings;
@@ -95,12 +99,14 @@ pub use self::{
     borrowed::ExistingPool,
     builder::RouterBuilder,
     client::Client,
+    copy::{CopyIn, CopyOut},
     core::{
         Availability, EjectionCause, Fallback, FallbackStatus, NodeCondition, NodeStatus, PrimaryState, Readiness,
         Role, RouterStatus,
     },
     discovery::{HostResolver, SourceStatus},
     generic_client::GenericClient,
+    row_stream::RowStream,
     settings::ReplicaOptions,
     transaction::{BeginTransaction, Isolation, Transaction},
     watch::RouterWatch,

@@ -94,6 +94,7 @@ impl Lease {
 
     pub(super) async fn start_unnamed(
         &self,
+        effect: Effect,
         deadline: Deadline,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
@@ -102,7 +103,7 @@ impl Lease {
         let types = self.types(deadline, sql, params.len()).await?;
         let rows = self.client().query_typed_raw(sql, typed(params, &types));
         // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
-        let outcome = self.around(None, Effect::Read, deadline, rows).await;
+        let outcome = self.around(None, effect, deadline, rows).await;
         self.forget_outdated(sql, outcome).map(Rows::new)
     }
 

@@ -6,8 +6,9 @@ use std::{
     sync::{Arc, atomic::Ordering},
 };
 
+use bytes::Bytes;
 use tokio::time::timeout_at;
-use tokio_postgres::{Row, Statement, types::ToSql};
+use tokio_postgres::{CopyInSink, Row, Statement, types::ToSql};
 
 use super::{
     Deadline,
@@ -17,7 +18,7 @@ use super::{
     held::Held,
     lease::Lease,
     record::{CallRecord, Failed},
-    rows::{Part, Rows},
+    rows::{CopyData, Incoming, Part, Rows, Source},
 };
 use crate::error::Error;
 
@@ -92,51 +93,110 @@ impl Lease {
         self.prepared(effect, deadline, sql, run).await
     }
 
-    /// Starts a statement that only reads, and whose rows are [taken](Self::rows) one by one.
+    /// Starts a statement whose rows are [taken](Self::take) one by one.
     pub(crate) async fn start(
         &self,
+        effect: Effect,
         planning: Planning,
         deadline: Deadline,
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Rows, Error> {
-        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
-        let rows = if self.is_pooled() {
-            self.start_unnamed(deadline, sql, params).await?
-        } else {
-            self.plan(planning);
-            let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
-            Rows::new(self.prepare_and_run(Effect::Read, deadline, sql, None, run).await?)
-        };
-        // The rest of the answer is still to come. Nothing was awaited since the call that has got its beginning.
-        self.held().pending().fetch_add(1, Ordering::AcqRel);
-        Ok(rows)
+        if self.is_pooled() {
+            return self.start_unnamed(effect, deadline, sql, params).await.map(|rows| self.under_way(rows));
+        }
+        self.plan(planning);
+        let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
+        self.start_with(effect, deadline, sql, run).await.map(|rows| self.under_way(Incoming::new(rows)))
     }
 
-    /// The next rows of a statement that was [started](Self::start) here: those that are there, `most` at most and a
+    /// Starts a `COPY … TO STDOUT`, whose data are [taken](Self::take) one by one.
+    pub(super) async fn start_copy_out(
+        &self,
+        effect: Effect,
+        deadline: Deadline,
+        sql: &str,
+    ) -> Result<Incoming<CopyData>, Error> {
+        self.check_copies()?;
+        let run = |statement| async move { self.client().copy_out(&statement).await };
+        let data = self.start_with(effect, deadline, sql, run).await?;
+        Ok(self.under_way(Incoming::new(CopyData::new(data))))
+    }
+
+    /// Prepares a `COPY`, anew: one that is outdated could not be sent again.
+    pub(super) async fn prepare_copy(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
+        self.check_copies()?;
+        self.step(Effect::Read, deadline, self.client().prepare(sql)).await
+    }
+
+    /// Starts a `COPY … FROM STDIN`. It writes nothing before it is told that this was all.
+    pub(super) async fn start_copy_in(
+        &self,
+        deadline: Deadline,
+        statement: Statement,
+    ) -> Result<CopyInSink<Bytes>, Error> {
+        let sink = self.step(Effect::Read, deadline, self.client().copy_in(&statement)).await?;
+        Ok(self.under_way(sink))
+    }
+
+    fn check_copies(&self) -> Result<(), Error> {
+        if !self.is_pooled() {
+            return Ok(());
+        }
+        let message = "a pooler in transaction mode may take the session back in the middle of a COPY: connect a router of its own to                        the node itself; nothing was sent";
+        Err(self.refuse(Effect::Read, Error::invalid_input(message)))
+    }
+
+    /// Nothing is sent behind it: that answer would come after what nobody has taken yet.
+    async fn start_with<T, F, Fut>(&self, effect: Effect, deadline: Deadline, sql: &str, run: F) -> Result<T, Error>
+    where
+        F: Fn(Statement) -> Fut,
+        Fut: Future<Output = Result<T, tokio_postgres::Error>>,
+    {
+        self.prepare_and_run(effect, deadline, sql, None, run).await
+    }
+
+    /// The rest of its answer is still to come. Nothing was awaited since the call that has got the beginning.
+    fn under_way<T>(&self, started: T) -> T {
+        self.held().pending().fetch_add(1, Ordering::AcqRel);
+        started
+    }
+
+    /// The answer of what was [under way](Self::under_way) is complete.
+    pub(super) fn came_to_its_end(&self) {
+        self.held().pending().fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// The next pieces of what was [started](Self::start) here: those that are there, `most` at most and a
     /// few megabytes unless one alone is more, or those that come first until the deadline. None at the end.
-    pub(crate) async fn rows(&self, rows: &mut Rows, deadline: Deadline, most: usize) -> Result<Vec<Row>, Error> {
-        let (held, was_over) = (self.held(), rows.is_over());
+    pub(crate) async fn take<S: Source>(
+        &self,
+        effect: Effect,
+        incoming: &mut Incoming<S>,
+        deadline: Deadline,
+        most: usize,
+    ) -> Result<Vec<S::Piece>, Error> {
+        let was_over = incoming.is_over();
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
-        let record = CallRecord::begin(self, Effect::Read);
-        let Ok(outcome) = timeout_at(deadline.at(), rows.next(most)).await else {
+        let record = CallRecord::begin(self, effect);
+        let Ok(outcome) = timeout_at(deadline.at(), incoming.next(most)).await else {
             self.node().handle().was_silent();
-            let failed = Failed::timed_out(named(failure::on_deadline(deadline, Effect::Read)));
+            let failed = Failed::timed_out(named(failure::on_deadline(deadline, effect)));
             record.end(Some(&failed));
             return Err(failed.error);
         };
-        if rows.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
-            held.pending().fetch_sub(1, Ordering::AcqRel);
+        if incoming.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
+            self.came_to_its_end();
         }
-        // Whoever has got these rows may never ask for more.
-        rows.error().inspect(|error| self.note_end(error));
-        if rows.is_over() && !was_over && outcome.is_ok() {
+        // Whoever has got these may never ask for more.
+        incoming.error().inspect(|error| self.note_end(error));
+        if incoming.is_over() && !was_over && outcome.is_ok() {
             self.served();
         }
         let outcome = outcome.map_err(|error| {
             self.note_failure(&error, None);
             let is_conflict = failure::is_conflict(&error, self.role());
-            let failed = Failed::from(named(failure::on_call(error, Effect::Read, self.role())));
+            let failed = Failed::from(named(failure::on_call(error, effect, self.role())));
             if is_conflict { failed.conflicted() } else { failed }
         });
         record.end(outcome.as_ref().err());

@@ -10,6 +10,7 @@ mod check;
 mod client_limits;
 mod consumers;
 mod contention;
+mod copy;
 #[cfg(feature = "tower")]
 mod dcb_suite;
 mod decide;
@@ -79,6 +80,7 @@ mod router_settings;
 mod router_shield;
 mod router_silence;
 mod router_watch;
+mod row_streams;
 mod runtime;
 mod scope;
 mod secrets;

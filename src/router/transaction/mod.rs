@@ -23,6 +23,7 @@ use super::{
     Deadline, Effect, Lease, Role,
     control::{self, ASYNCHRONOUS},
     guard::{Guard, Unsettled},
+    piecewise::PieceCall,
     rows::Count,
     standby,
 };
@@ -261,6 +262,10 @@ impl Transaction {
     ///
     /// Dropped, it is rolled back all the same.
     pub async fn rollback(self) -> Result<()> {
+        if self.open.lease.is_occupied() {
+            // For good, by a COPY: the connection is closed, which does it.
+            return Ok(());
+        }
         if let Some(guard) = self.open.lease.guard() {
             guard.quiet(false);
         }
@@ -343,7 +348,7 @@ impl Transaction {
     }
 
     /// The limit of the next call.
-    fn next(&self) -> Deadline {
+    pub(super) fn next(&self) -> Deadline {
         if self.open.deadline.remaining() <= self.open.limit {
             self.open.deadline
         } else {
@@ -351,7 +356,18 @@ impl Transaction {
         }
     }
 
+    /// A call whose answer is taken piece by piece.
+    pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
+        self.may_run(sql)?;
+        Ok(PieceCall::in_transaction(self.open.lease.occupy()?, self))
+    }
+
     fn check(&self, sql: &str) -> Result<()> {
+        self.open.lease.check_free()?;
+        self.may_run(sql)
+    }
+
+    fn may_run(&self, sql: &str) -> Result<()> {
         let named = |error: Error| self.open.lease.refuse(Effect::Read, error);
         if self.role() == Role::Replica {
             standby::check(sql).map_err(named)?;
@@ -369,7 +385,7 @@ impl Transaction {
         Ok(())
     }
 
-    fn note<T>(&self, outcome: Result<T>) -> Result<T> {
+    pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
         let state = outcome.as_ref().err().and_then(Error::sqlstate);
         if matches!(state, Some(SERIALIZATION_FAILURE | DEADLOCK)) {
             self.open.lost.store(true, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     Event, Mark, Role,
     error::{Error, ErrorKind, Result},
-    router::{Deadline, Lease, Rows, Tried, may_go_elsewhere},
+    router::{Deadline, Effect, Lease, Rows, Tried, may_go_elsewhere},
     store::{Answer, BoxStream, QueryRequest},
 };
 
@@ -97,7 +97,7 @@ impl Reading {
                 }
                 continue;
             };
-            let rows = lease.rows(&mut running.rows, deadline, BATCH).await?;
+            let rows = lease.take(Effect::Read, &mut running.rows, deadline, BATCH).await?;
             if rows.is_empty() {
                 let was_piece = running.left == Some(0);
                 self.over = !was_piece || !running.more;
@@ -142,8 +142,9 @@ impl Reading {
         let left = request.limit.filter(|_| is_piece);
         let first = self.head.flatten().map_or(First::Head, |head| First::At(head.position()));
         let statement = self.store.log.read.query(&request, first);
-        let mut rows = lease.start(statement.planning, deadline, &statement.sql, &statement.params()?).await?;
-        let found = lease.rows(&mut rows, deadline, 1).await?;
+        let mut rows =
+            lease.start(Effect::Read, statement.planning, deadline, &statement.sql, &statement.params()?).await?;
+        let found = lease.take(Effect::Read, &mut rows, deadline, 1).await?;
         let has_row = !found.is_empty();
         let found = match found.first().map(wire::line).transpose().map_err(wire::unreadable)? {
             Some(Line::Head(found)) => Some(found),

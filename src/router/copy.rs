@@ -1,0 +1,235 @@
+//! `COPY`: the fastest way of many rows into a table, or out of one.
+//!
+//! The driver's own calls end at the end of the statement, which is before its commit, and lose the connection when the server refuses
+//! one (rust-postgres, issue 789: one message too many, and the answers behind it are those of others). So what has not come to
+//! its end here is the last thing on its connection.
+
+use std::{
+    fmt,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use futures_util::{SinkExt, Stream, stream::BoxStream};
+use tokio::time::timeout_at;
+use tokio_postgres::CopyInSink;
+
+use super::{
+    Client, Effect, Transaction, failure,
+    piecewise::{PieceCall, pieces},
+};
+use crate::error::{Error, Result};
+
+/// The data of a `COPY … TO STDOUT`, as they come, in order; see [`Client::copy_out`].
+///
+/// The pieces are the server's, a row each. The first error ends it, and an end without one is the end of the data.
+///
+/// # Cancel safety
+///
+/// As [`RowStream`](super::RowStream)'s.
+#[must_use = "nothing more is read than what is taken"]
+pub struct CopyOut<'a> {
+    data: BoxStream<'a, Result<Bytes>>,
+}
+
+impl<'a> CopyOut<'a> {
+    async fn start(call: PieceCall<'a>, sql: &str) -> Result<Self> {
+        let start = call.lease().start_copy_out(call.effect(), call.next(), sql);
+        let (call, data) = call.begin(start).await?;
+        Ok(Self { data: pieces(call, data) })
+    }
+}
+
+impl Stream for CopyOut<'_> {
+    type Item = Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.data.as_mut().poll_next(cx)
+    }
+}
+
+/// A `COPY … FROM STDIN` that takes its data; see [`Client::copy_in`].
+///
+/// # Cancel safety
+///
+/// Dropped before [`finish`](Self::finish), nothing is written. Either way, if that has not returned a number, the connection is of no
+/// further use: other calls on it are refused, and a [`Transaction`] is rolled back.
+#[must_use = "without `finish` nothing is written"]
+pub struct CopyIn<'a> {
+    call: PieceCall<'a>,
+    sink: Pin<Box<CopyInSink<Bytes>>>,
+}
+
+impl<'a> CopyIn<'a> {
+    async fn start(call: PieceCall<'a>, sql: &str) -> Result<Self> {
+        let (lease, deadline) = (call.lease(), call.next());
+        // What the parser says is told here, and costs no connection.
+        let (mut call, statement) = call.begin(lease.prepare_copy(deadline, sql)).await?;
+        call.occupies_for_good(true);
+        match lease.start_copy_in(deadline, statement).await {
+            Ok(sink) => Ok(Self { call, sink: Box::pin(sink) }),
+            Err(error) => call.end(Err(error)),
+        }
+    }
+
+    /// Sends a part of the data. Parts may end anywhere, also in the middle of a row; small ones are gathered.
+    ///
+    /// What is wrong with the data the server says at the end, in [`finish`](Self::finish); until then it takes, and ignores, what is
+    /// behind.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the connection was lost, and
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the server takes nothing within the limit of a call. Nothing was written then.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before it is done, this part was not taken; it may be sent again.
+    pub async fn send(&mut self, data: impl Into<Bytes> + Send) -> Result<()> {
+        let (deadline, lease) = (self.call.next(), self.call.lease());
+        let named = |error: Error| error.with_node(Arc::clone(lease.node().name()));
+        match timeout_at(deadline.at(), self.sink.feed(data.into())).await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(named(failure::on_call(error, Effect::Read, lease.role()))),
+            Err(_) => {
+                lease.node().handle().was_silent();
+                Err(named(failure::on_deadline(deadline, Effect::Read)))
+            }
+        }
+    }
+
+    /// Says that this was all, and returns the number of rows that were written, when they are committed (in a [`Transaction`]: when
+    /// it has them).
+    ///
+    /// # Errors
+    ///
+    /// What the server says of the data: then none of them are written. As [`Client::query`] else.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, it may have been written, unless this is in a [`Transaction`].
+    pub async fn finish(self) -> Result<u64> {
+        let Self { mut call, mut sink } = self;
+        let lease = call.lease();
+        // Nothing can be prepared, or asked, before it is over.
+        let written = lease.guarded_with(None, call.effect(), call.next(), finish(sink.as_mut())).await;
+        let rows = match written {
+            Ok(rows) => rows,
+            Err(error) => return call.end(Err(error)),
+        };
+        lease.came_to_its_end();
+        call.occupies_for_good(false);
+        call.end_of_answer().await.map(|()| rows)
+    }
+}
+
+/// The driver returns at the end of the statement, and the commit is behind it: an error of that comes when it is asked again, or
+/// that the server is ready, for which the driver has no name.
+async fn finish(mut sink: Pin<&mut CopyInSink<Bytes>>) -> Result<u64, tokio_postgres::Error> {
+    let rows = sink.as_mut().finish().await?;
+    match sink.as_mut().finish().await {
+        Err(error) if !failure::is_out_of_step(&error) => Err(error),
+        _ => Ok(rows),
+    }
+}
+
+impl Client {
+    /// Starts a `COPY … FROM STDIN`, all of whose data are written, or none: much faster than INSERTs where there are many rows.
+    ///
+    /// The format is the statement's (text, unless it says `CSV` or `BINARY`), and values are yours to escape in it. It is one
+    /// statement with one commit. The [limit](Self::timeout) is that of each wait.
+    ///
+    /// ```no_run
+    /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// let client = router.client().await?;
+    /// let mut copy = client.copy_in("COPY readers (id, name) FROM STDIN").await?;
+    /// for (id, name) in [(1, "Ada"), (2, "Ben")] {
+    ///     copy.send(format!("{id}\t{name}\n")).await?;
+    /// }
+    /// assert_eq!(copy.finish().await?, 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`query`](Self::query). [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a stream or another `COPY` is under
+    /// way on this connection, and behind a [pooler](crate::RouterBuilder::transaction_pooling). A `COPY` that fails costs the connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`CopyIn`]. Dropped before that is there, the connection is of no further use.
+    pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
+        CopyIn::start(self.piecewise(sql)?, sql).await
+    }
+
+    /// Starts a `COPY … TO STDOUT`, and returns its data as they come. As with [`query_stream`](Self::query_stream), the server waits
+    /// for whoever takes them, the [limit](Self::timeout) is that of each wait, and nothing else can be sent until its end.
+    ///
+    /// ```no_run
+    /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
+    /// use futures_util::TryStreamExt;
+    ///
+    /// let client = router.client().await?;
+    /// let mut lines = client.copy_out("COPY (SELECT id, name FROM readers) TO STDOUT (FORMAT csv)").await?;
+    /// while let Some(line) = lines.try_next().await? {
+    ///     print!("{}", String::from_utf8_lossy(&line));
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`query_stream`](Self::query_stream), and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) behind a
+    /// [pooler](crate::RouterBuilder::transaction_pooling).
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`Client`], and [`CopyOut`].
+    pub async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
+        CopyOut::start(self.piecewise(sql)?, sql).await
+    }
+}
+
+impl Transaction {
+    /// Starts a `COPY … FROM STDIN`, as [`Client::copy_in`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there. If it fails, or is dropped before it has finished, the transaction is rolled back: not even a savepoint helps.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`CopyIn`].
+    pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
+        CopyIn::start(self.piecewise(sql)?, sql).await
+    }
+
+    /// Starts a `COPY … TO STDOUT`, as [`Client::copy_out`] does.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    ///
+    /// # Cancel safety
+    ///
+    /// See [`CopyOut`]: dropped before its end, the transaction cannot be committed any more.
+    pub async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
+        CopyOut::start(self.piecewise(sql)?, sql).await
+    }
+}
+
+impl fmt::Debug for CopyOut<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyOut").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for CopyIn<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyIn").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,126 @@
+//! A call of a user's whose answer is taken piece by piece, on a client or in a transaction.
+
+use std::future::Future;
+
+use futures_util::{
+    TryStreamExt,
+    stream::{BoxStream, iter, try_unfold},
+};
+
+use super::{
+    Deadline, Effect, Lease, Transaction,
+    client::Call,
+    connection::Connection,
+    failure,
+    lease::Occupied,
+    rows::{Incoming, Source},
+};
+use crate::error::Result;
+
+/// What is handed on at a time, unless the pieces are large: their bytes are bounded where they come from.
+const PIECES: usize = 256;
+
+/// The call. Nothing else is sent on its connection as long as it is there.
+#[derive(Debug)]
+pub(super) struct PieceCall<'a> {
+    by: By<'a>,
+    occupied: Occupied<'a>,
+    /// How many commits on this connection nobody has waited for, before this one.
+    unreplicated: Option<usize>,
+}
+
+#[derive(Debug)]
+enum By<'a> {
+    Client(Call<'a>),
+    Transaction(&'a Transaction),
+}
+
+impl<'a> PieceCall<'a> {
+    pub(super) fn on_client(occupied: Occupied<'a>, call: Call<'a>) -> Self {
+        let unreplicated = unreplicated(occupied.lease());
+        Self { by: By::Client(call), occupied, unreplicated }
+    }
+
+    pub(super) fn in_transaction(occupied: Occupied<'a>, transaction: &'a Transaction) -> Self {
+        Self { by: By::Transaction(transaction), occupied, unreplicated: None }
+    }
+
+    pub(super) fn lease(&self) -> &'a Lease {
+        self.occupied.lease()
+    }
+
+    /// See [`Occupied::for_good`].
+    pub(super) fn occupies_for_good(&mut self, for_good: bool) {
+        self.occupied.for_good(for_good);
+    }
+
+    pub(super) fn effect(&self) -> Effect {
+        match &self.by {
+            By::Client(call) => call.effect(),
+            By::Transaction(_) => Effect::Read,
+        }
+    }
+
+    /// The limit for what is waited for next.
+    pub(super) fn next(&self) -> Deadline {
+        match &self.by {
+            By::Client(call) => call.next(),
+            By::Transaction(transaction) => transaction.next(),
+        }
+    }
+
+    /// Starts it, behind the proof that its node has what it must.
+    pub(super) async fn begin<T, Fut>(self, start: Fut) -> Result<(Self, T)>
+    where
+        Fut: Future<Output = Result<T>>,
+    {
+        let started = match self.lease().prove(self.next()).await {
+            Ok(()) => start.await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(started) => Ok((self, started)),
+            Err(error) => self.end(Err(error)),
+        }
+    }
+
+    /// It was answered, or is known not to have been.
+    pub(super) fn end<T>(self, outcome: Result<T>) -> Result<T> {
+        match self.by {
+            By::Client(call) => call.end(outcome),
+            By::Transaction(transaction) => transaction.note(outcome),
+        }
+    }
+
+    /// Everything has come.
+    pub(super) async fn end_of_answer(self) -> Result<()> {
+        let is_unreplicated = unreplicated(self.lease()) != self.unreplicated;
+        match self.by {
+            By::Client(call) if is_unreplicated && call.effect() != Effect::Read => {
+                call.end(Err(failure::unreplicated()))
+            }
+            By::Client(call) => call.end_of_answer().await,
+            By::Transaction(_) => Ok(()),
+        }
+    }
+}
+
+fn unreplicated(lease: &Lease) -> Option<usize> {
+    lease.own().map(Connection::unreplicated)
+}
+
+/// The pieces, one after the other, with the limit for each wait.
+pub(super) fn pieces<'a, S>(call: PieceCall<'a>, incoming: Incoming<S>) -> BoxStream<'a, Result<S::Piece>>
+where
+    S: Source + Send + 'a,
+    S::Piece: Send + 'a,
+{
+    let portions = try_unfold((call, incoming), async |(call, mut incoming)| {
+        match call.lease().take(call.effect(), &mut incoming, call.next(), PIECES).await {
+            Ok(pieces) if pieces.is_empty() => call.end_of_answer().await.map(|()| None),
+            Ok(pieces) => Ok(Some((iter(pieces.into_iter().map(Ok)), (call, incoming)))),
+            Err(error) => call.end(Err(error)),
+        }
+    });
+    Box::pin(portions.try_flatten())
+}

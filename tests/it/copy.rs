@@ -1,0 +1,233 @@
+//! `COPY`, into a table and out of one.
+
+use std::time::Duration;
+
+use futures_util::TryStreamExt;
+use mainstem::{Client, Consistency, ErrorKind, Role, Router, Session, testing::LocalCluster, with_session};
+use tokio::time::timeout;
+
+use crate::support::{cluster_with_log, database, router, sessions, started};
+
+/// Far longer than anything here may take: what it ends would have hung.
+const HANG: Duration = Duration::from_secs(60);
+
+const IN: &str = "COPY kept (n, name) FROM STDIN";
+
+/// A router whose only connection to its primary is the one that is looked at, and a table.
+async fn one_connection(url: impl Into<String>) -> Router {
+    let router = Router::builder().primary(url).max_connections(1).connect().await.unwrap();
+    router.client().await.unwrap().batch_execute("CREATE TABLE kept (n int8, name text)").await.unwrap();
+    router
+}
+
+async fn count(router: &Router) -> i64 {
+    let client = timeout(HANG, router.client()).await.expect("no hang").unwrap();
+    client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get(0)
+}
+
+async fn process(client: &Client) -> i32 {
+    client.query_one("SELECT pg_backend_pid()", &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn what_is_copied_in_comes_out_again() {
+    let database = database().await;
+    let router = one_connection(database.primary_url()).await;
+    let client = router.client().await.unwrap();
+    let before = process(&client).await;
+    let mut copy = client.copy_in(IN).await.unwrap();
+    let lines: Vec<String> = (0..50_000).map(|n| format!("{n}\tname {n}\n")).collect();
+    let text = lines.concat();
+    // Parts end where they like.
+    for part in text.as_bytes().chunks(1234) {
+        copy.send(part.to_vec()).await.unwrap();
+    }
+    assert_eq!(copy.finish().await.unwrap(), 50_000);
+    let data = client.copy_out("COPY (SELECT * FROM kept ORDER BY n) TO STDOUT").await.unwrap();
+    let pieces: Vec<_> = data.try_collect().await.unwrap();
+    assert_eq!((pieces.len(), pieces.concat()), (50_000, text.into_bytes()));
+    // Nothing at all is something, too.
+    assert_eq!(client.copy_in(IN).await.unwrap().finish().await.unwrap(), 0);
+    let nothing = client.copy_out("COPY (SELECT 1 WHERE false) TO STDOUT").await.unwrap();
+    assert_eq!(nothing.try_collect::<Vec<_>>().await.unwrap().len(), 0);
+    assert_eq!(process(&client).await, before);
+    drop(client);
+    assert_eq!(process(&router.client().await.unwrap()).await, before, "and the connection is kept");
+}
+
+/// The driver's own call ends before the commit does.
+#[tokio::test]
+async fn a_copy_that_cannot_be_committed_is_an_error() {
+    let database = database().await;
+    let router = one_connection(database.primary_url()).await;
+    let sql = "ALTER TABLE kept ADD UNIQUE (n) DEFERRABLE INITIALLY DEFERRED";
+    router.client().await.unwrap().batch_execute(sql).await.unwrap();
+    let client = router.client().await.unwrap();
+    let mut copy = client.copy_in(IN).await.unwrap();
+    copy.send("1\ta\n1\tb\n").await.unwrap();
+    let error = copy.finish().await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Database, Some("23505")), "{error}");
+    drop(client);
+    assert_eq!(count(&router).await, 0);
+    // The same of one that writes what it gives out.
+    let copy = "COPY (INSERT INTO kept VALUES (2, 'a'), (2, 'b') RETURNING n) TO STDOUT";
+    let client = router.client().await.unwrap();
+    let error = client.copy_out(copy).await.unwrap().try_collect::<Vec<_>>().await.unwrap_err();
+    assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::Database, Some("23505")), "{error}");
+    client.query("SELECT 1", &[]).await.unwrap();
+    drop(client);
+    assert_eq!(count(&router).await, 0);
+}
+
+/// The driver and the server may count their messages differently then: an answer behind it could be another call's.
+#[tokio::test]
+async fn behind_a_copy_that_has_failed_the_connection_is_not_used() {
+    let database = database().await;
+    let router = one_connection(database.primary_url()).await;
+    let mut last = 0;
+    let trigger = "CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'not here'; END $$; \
+                   CREATE TABLE refused (n int8); \
+                   CREATE TRIGGER refuse BEFORE INSERT ON refused FOR STATEMENT EXECUTE FUNCTION refuse()";
+    router.client().await.unwrap().batch_execute(trigger).await.unwrap();
+    for (what, sql, data, state) in [
+        ("the data are wrong", IN, "x\ta\n", "22P02"),
+        ("it is refused before its data", "COPY refused FROM STDIN", "1\n", "P0001"),
+        ("it is refused at its start", "COPY pg_catalog.pg_stat_activity FROM STDIN", "1\n", "42809"),
+    ] {
+        let client = router.client().await.unwrap();
+        assert_ne!(process(&client).await, std::mem::replace(&mut last, process(&client).await), "{what}");
+        let error = match client.copy_in(sql).await {
+            Ok(mut copy) => {
+                copy.send(data).await.unwrap();
+                copy.finish().await.unwrap_err()
+            }
+            Err(error) => error,
+        };
+        assert_eq!(error.sqlstate(), Some(state), "{what}: {}", error.report());
+        let error = client.query("SELECT 1", &[]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {error}");
+        drop(client);
+        assert_eq!(count(&router).await, 0, "{what}");
+    }
+    // What the parser says comes before anything is started.
+    let client = router.client().await.unwrap();
+    let before = process(&client).await;
+    assert_eq!(client.copy_in("COPY kept INTO STDIN").await.unwrap_err().sqlstate(), Some("42601"));
+    assert_eq!(process(&client).await, before);
+}
+
+#[tokio::test]
+async fn a_copy_that_is_dropped_writes_nothing() {
+    let database = database().await;
+    let router = one_connection(database.primary_url()).await;
+    let client = router.client().await.unwrap();
+    let mut copy = client.copy_in(IN).await.unwrap();
+    for n in 0..10_000 {
+        copy.send(format!("{n}\tname\n")).await.unwrap();
+    }
+    drop(copy);
+    client.query("SELECT 1", &[]).await.unwrap_err();
+    drop(client);
+    assert_eq!(count(&router).await, 0);
+    sessions(&database, "query LIKE 'COPY kept%'", 0).await;
+    // In the middle of what comes out, too.
+    let client = router.client().await.unwrap();
+    let sql = "COPY (SELECT repeat('x', 10000), generate_series(1, 1000000000)) TO STDOUT";
+    let mut data = client.copy_out(sql).await.unwrap();
+    data.try_next().await.unwrap().unwrap();
+    client.query("SELECT 1", &[]).await.unwrap_err();
+    drop(data);
+    drop(client);
+    assert_eq!(count(&router).await, 0);
+    sessions(&database, "query LIKE '%1000000000%'", 0).await;
+}
+
+#[tokio::test]
+async fn a_transaction_copies_and_takes_it_back() {
+    let database = database().await;
+    let router = router(&database).await;
+    let client = router.client().await.unwrap();
+    client.batch_execute("CREATE TABLE kept (n int8 PRIMARY KEY, name text)").await.unwrap();
+    drop(client);
+    for commits in [false, true] {
+        let transaction = router.transaction().await.unwrap();
+        let mut copy = transaction.copy_in(IN).await.unwrap();
+        copy.send("1\tAda\n").await.unwrap();
+        assert_eq!(copy.finish().await.unwrap(), 1);
+        let out: Vec<_> = transaction.copy_out("COPY kept TO STDOUT").await.unwrap().try_collect().await.unwrap();
+        assert_eq!(out.concat(), b"1\tAda\n");
+        if commits {
+            transaction.commit().await.unwrap();
+        } else {
+            transaction.rollback().await.unwrap();
+        }
+        assert_eq!(count(&router).await, i64::from(commits));
+    }
+    // One that has failed takes the transaction with it, whichever way that ends.
+    for commits in [false, true] {
+        let transaction = router.transaction().await.unwrap();
+        transaction.execute("INSERT INTO kept VALUES (2, 'Ben')", &[]).await.unwrap();
+        let mut copy = transaction.copy_in(IN).await.unwrap();
+        copy.send("1\tAda\n").await.unwrap();
+        assert_eq!(copy.finish().await.unwrap_err().sqlstate(), Some("23505"));
+        if commits {
+            let error = timeout(HANG, transaction.commit()).await.expect("no hang").unwrap_err();
+            assert!(error.to_string().contains("rolled back"), "{error}");
+        } else {
+            timeout(HANG, transaction.rollback()).await.expect("no hang").unwrap();
+        }
+        assert_eq!(count(&router).await, 1);
+    }
+}
+
+#[tokio::test]
+async fn a_session_takes_in_what_was_copied() {
+    let (cluster, router, _store) =
+        cluster_with_log(1, |builder| builder.replay_wait(Duration::from_millis(100))).await;
+    router.client().await.unwrap().batch_execute("CREATE TABLE kept (n int8, name text)").await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    let replica = router.client_at(Consistency::Eventual).await.unwrap();
+    let error = replica.copy_in(IN).await.unwrap_err();
+    assert_eq!((replica.role(), error.kind()), (Role::Replica, ErrorKind::ReadOnly), "{error}");
+    drop(replica);
+    cluster.replica(0).pause_replay().await.unwrap();
+    let role = async || router.client_at(Consistency::Eventual).await.unwrap().role();
+    assert_eq!(role().await, Role::Replica);
+    with_session(&Session::new(), async {
+        let client = router.client().await.unwrap();
+        let mut copy = client.copy_in(IN).await.unwrap();
+        copy.send("1\tAda\n").await.unwrap();
+        copy.finish().await.unwrap();
+        assert_eq!(role().await, Role::Primary, "copied in");
+    })
+    .await;
+    with_session(&Session::new(), async {
+        let client = router.client().await.unwrap();
+        client.copy_out("COPY kept TO STDOUT").await.unwrap().try_collect::<Vec<_>>().await.unwrap();
+        assert_eq!(role().await, Role::Primary, "copied out");
+    })
+    .await;
+}
+
+/// A server that is gone is told as such, at each step, and nobody waits for it without a limit.
+#[tokio::test]
+async fn a_copy_ends_with_its_server() {
+    let cluster: LocalCluster = started(LocalCluster::builder()).await;
+    let router = one_connection(cluster.primary().url()).await;
+    let client = router.client().await.unwrap();
+    let mut copy = client.copy_in(IN).await.unwrap();
+    copy.send("1\tAda\n").await.unwrap();
+    cluster.primary().stop().await.unwrap();
+    let sent = timeout(HANG, async {
+        // The driver notices when it writes.
+        loop {
+            if let Err(error) = copy.send("2\tBen\n".repeat(1000)).await {
+                break error;
+            }
+        }
+    });
+    let error = sent.await.expect("no hang");
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
+    let error = timeout(HANG, copy.finish()).await.expect("no hang").unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
+}
