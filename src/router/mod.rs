@@ -137,6 +137,9 @@ use crate::error::{Error, Result};
 /// Cloning is cheap, and all clones share the pools. Connections are opened when they are needed;
 /// the first one to each node by the router itself, which asks it how it is ([`RouterBuilder::probe_interval`]).
 ///
+/// A connection is served by the tokio runtime in which it was opened, whoever uses it: a runtime that is kept and not driven makes
+/// those of other runtimes wait.
+///
 /// ```no_run
 /// # async fn run() -> mainstem::Result<()> {
 /// use mainstem::{Router, with_eventual_consistency};

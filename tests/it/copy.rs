@@ -231,3 +231,43 @@ async fn a_copy_ends_with_its_server() {
     let error = timeout(HANG, copy.finish()).await.expect("no hang").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
 }
+
+/// Which way the commit is asked for makes no difference to what an acknowledgement means.
+#[tokio::test]
+async fn a_commit_that_did_not_wait_for_its_standby_is_an_unknown_outcome_here_too() {
+    let cluster = started(LocalCluster::builder()).await;
+    let admin = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
+    let admin = admin.client().await.unwrap();
+    let create = "CREATE TABLE kept (n int8, name text)";
+    for sql in [create, "ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()"] {
+        admin.batch_execute(sql).await.unwrap();
+    }
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).freeze().await.unwrap();
+    let router = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
+    for (what, how) in [("rows", 0), ("copied in", 1), ("copied out", 2)] {
+        let client = router.client().await.unwrap();
+        let write = async {
+            let insert = "INSERT INTO kept VALUES (1, 'Ada') RETURNING n";
+            match how {
+                0 => client.query_stream(insert, &[]).await?.try_collect::<Vec<_>>().await.map(drop),
+                1 => {
+                    let mut copy = client.copy_in(IN).await?;
+                    copy.send("1\tAda\n").await?;
+                    copy.finish().await.map(drop)
+                }
+                _ => client
+                    .copy_out(&format!("COPY ({insert}) TO STDOUT"))
+                    .await?
+                    .try_collect::<Vec<_>>()
+                    .await
+                    .map(drop),
+            }
+        };
+        let cancel = "SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity WHERE wait_event = 'SyncRep'";
+        let cancelled = async { while admin.query_one(cancel, &[]).await.unwrap().get::<_, i64>(0) == 0 {} };
+        let (outcome, ()) = timeout(HANG, async { tokio::join!(write, cancelled) }).await.expect("no hang");
+        let error = outcome.expect_err(what);
+        assert!(error.is_outcome_unknown(), "{what}: {}", error.report());
+    }
+}

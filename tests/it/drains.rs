@@ -106,6 +106,25 @@ fn a_drain_leaves_the_line_to_none_that_does_not_run() {
     });
 }
 
+/// The first drain, and the connection's, too: nobody is there who could end it.
+#[test]
+fn a_store_closes_beside_a_drain_that_does_not_run() {
+    let runtime = two_threads();
+    let (_database, admin, store) = runtime.block_on(store());
+    let not_driven = Builder::new_current_thread().enable_all().build().unwrap();
+    let lock = runtime.block_on(LogLock::take(&admin));
+    not_driven.block_on(async {
+        let append = store.append(in_boundary("given up"), AppendCondition::none()).timeout(LIMIT).into_future();
+        timeout(Duration::from_millis(300), append).await.unwrap_err();
+    });
+    runtime.block_on(async {
+        let start = Instant::now();
+        timeout(4 * LIMIT, store.close()).await.expect("it ends with the limit of the append");
+        assert!(start.elapsed() > LIMIT / 2, "it waited for what may still be answered: {:?}", start.elapsed());
+        lock.release().await;
+    });
+}
+
 /// Who is judged again keeps its place in the line, so the store that closes meanwhile still answers it.
 #[tokio::test]
 async fn who_is_judged_again_is_answered_by_a_store_that_closes() {

@@ -239,19 +239,24 @@ impl Group {
         needed
     }
 
-    /// Takes no more appends, and waits until those that were taken are answered. Each has its limit, so this ends.
+    /// Takes no more appends, and waits until those that were taken are answered, or their limits are over: a drain of a runtime that
+    /// nobody drives never ends.
     pub(super) async fn close(&self) {
         loop {
             let idle = self.idle.notified();
-            {
+            let last_limit = {
                 let mut queue = self.queue();
                 queue.closed = true;
                 self.judges.close();
                 if queue.drains == 0 {
                     return;
                 }
+                queue.last_limit
+            };
+            let Some(last_limit) = last_limit else { return };
+            if timeout_at(last_limit, idle).await.is_err() {
+                return;
             }
-            idle.await;
         }
     }
 

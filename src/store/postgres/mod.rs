@@ -247,7 +247,7 @@ impl PostgresEventStore {
     /// For a regular end: without it, appends that are under way when the process ends have an unknown outcome. It concerns
     /// all clones of this store. An append that comes later is refused with [`Closed`](crate::ErrorKind::Closed).
     ///
-    /// It takes no longer than the longest limit of those appends.
+    /// It takes no longer than the limits of those appends: what is not answered by then is `OutcomeUnknown` to its caller.
     ///
     /// # Cancel safety
     ///

@@ -57,6 +57,8 @@ pub(super) struct Queue {
     lock_timeout: Duration,
     /// Whether the last one that was answered did not get it.
     pub(super) had_no_lock: bool,
+    /// When the last of all limits is over, of those who wait and of those who were sent.
+    pub(super) last_limit: Option<Instant>,
     pub(super) closed: bool,
 }
 
@@ -117,6 +119,7 @@ impl Queue {
     pub(super) fn push(&mut self, mut waiting: Waiting) {
         waiting.number = self.next;
         self.next += 1;
+        self.last_limit = self.last_limit.max(Some(waiting.deadline.at()));
         self.load.add(&waiting);
         self.waiting.push_back(waiting);
     }
