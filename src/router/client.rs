@@ -110,7 +110,7 @@ impl Client {
     ///
     /// Dropped, the connection is closed.
     pub async fn token(&self) -> Result<Token> {
-        self.lease.check_free()?;
+        self.lease.check_free(Effect::Read)?;
         let whereabouts = self.lease.whereabouts(Deadline::after(self.limit)).await?;
         match whereabouts.place() {
             Some(place) => Ok(self.lease.token_of(Some(place))),
@@ -222,7 +222,7 @@ impl Client {
     }
 
     fn check(&self, sql: &str) -> Result<()> {
-        self.lease.check_free()?;
+        self.lease.check_free(self.effect())?;
         self.may_run(sql)
     }
 
@@ -236,7 +236,11 @@ impl Client {
     /// A call whose answer is taken piece by piece.
     pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
         self.may_run(sql)?;
-        Ok(PieceCall::on_client(self.lease.occupy()?, self.start(sql)))
+        let occupied = self.lease.occupy(self.effect())?;
+        // What was seen counts as well: given up in the middle, nobody knows where that was.
+        let session = self.session.as_ref().map(|(session, _)| session);
+        let call = Call { unsettled: Unsettled::new(&self.lease, session), ..self.start(sql) };
+        Ok(PieceCall::on_client(occupied, call))
     }
 
     fn start(&self, sql: &str) -> Call<'_> {
@@ -305,6 +309,11 @@ impl Call<'_> {
             session.see(&lease.token_of(None));
         }
         self.end(Ok(()))
+    }
+
+    /// It did not come to its end, and something was seen or written before: nobody knows where.
+    pub(super) fn break_off(self) {
+        self.client.lease.stands().told(self.control, false);
     }
 
     /// Takes in what has become of it: in the session what was written or seen, too.

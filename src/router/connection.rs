@@ -54,6 +54,8 @@ pub(super) struct Connection {
     pending: AtomicUsize,
     /// Those of them that are appends, and must not be cancelled.
     appends: AtomicUsize,
+    /// Whether the server was told to cancel what is under way.
+    is_cancelled: AtomicBool,
     reset: Arc<Reset>,
     /// Whether the server has said that it ends the session.
     has_ended: AtomicBool,
@@ -120,6 +122,7 @@ impl Connection {
             told,
             pending: AtomicUsize::new(0),
             appends: AtomicUsize::new(0),
+            is_cancelled: AtomicBool::new(false),
             reset,
             has_ended: AtomicBool::new(false),
             planning: AtomicU8::new(Planning::ByTheServer as u8),
@@ -317,10 +320,28 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+impl Connection {
+    /// Tells the server to cancel what is under way, once, ahead of the connection's end. Behind a pooler that comes with its end.
+    pub(super) fn cancel(&self) {
+        if !self.is_pooled()
+            && let Ok(runtime) = Handle::try_current()
+            && self.may_cancel()
+        {
+            self.is_cancelled.store(true, Ordering::Release);
+            let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());
+            runtime.spawn(async move { timeout(CANCEL_LIMIT, cancel(token, encryption)).await });
+        }
+    }
+
+    fn may_cancel(&self) -> bool {
+        self.appends.load(Ordering::Acquire) == 0 && !self.is_cancelled.load(Ordering::Acquire)
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         let abandoned = self.pending.load(Ordering::Acquire) > 0;
-        let is_cancelled = abandoned && self.appends.load(Ordering::Acquire) == 0;
+        let is_cancelled = abandoned && self.may_cancel();
         // The server would go on working for nobody, and `max_connections` would be no limit to that.
         if is_cancelled && let Ok(runtime) = Handle::try_current() {
             let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());

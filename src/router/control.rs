@@ -94,6 +94,20 @@ pub(super) fn mentions(sql: &str, word: &str) -> bool {
     sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
+/// Whether it is a `COPY … FROM STDIN`.
+pub(super) fn copies_in(sql: &str) -> bool {
+    let mut tokens = Tokens { sql: sql.as_bytes(), at: 0 };
+    if !tokens.next().and_then(Token::word).is_some_and(|word| is(word, "COPY")) {
+        return false;
+    }
+    let mut before = None;
+    tokens.map(Token::word).any(|word| {
+        let both = (before, word);
+        before = word;
+        matches!(both, (Some(from), Some(stdin)) if is(from, "FROM") && is(stdin, "STDIN"))
+    })
+}
+
 /// Whether there is one among them that goes back to a savepoint.
 pub(super) fn goes_back(sql: &str) -> bool {
     let mut goes_back = false;

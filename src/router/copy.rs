@@ -60,44 +60,67 @@ impl Stream for CopyOut<'_> {
 pub struct CopyIn<'a> {
     call: PieceCall<'a>,
     sink: Pin<Box<CopyInSink<Bytes>>>,
+    /// What a part could not be sent for: then it is never told that this was all.
+    failed: Option<Error>,
 }
 
 impl<'a> CopyIn<'a> {
     async fn start(call: PieceCall<'a>, sql: &str) -> Result<Self> {
         let (lease, deadline) = (call.lease(), call.next());
         // What the parser says is told here, and costs no connection.
-        let (mut call, statement) = call.begin(lease.prepare_copy(deadline, sql)).await?;
-        call.occupies_for_good(true);
+        let (mut call, statement) = call.begin(lease.prepare_copy_in(deadline, sql)).await?;
         match lease.start_copy_in(deadline, statement).await {
-            Ok(sink) => Ok(Self { call, sink: Box::pin(sink) }),
-            Err(error) => call.end(Err(error)),
+            Ok(sink) => Ok(Self { call, sink: Box::pin(sink), failed: None }),
+            Err(error) => {
+                call.spends_connection(true);
+                call.end(Err(error))
+            }
         }
     }
 
-    /// Sends a part of the data. Parts may end anywhere, also in the middle of a row; small ones are gathered.
+    /// Sends a part of the data, of 64 MiB at most. Parts may end anywhere, also in the middle of a row; small ones are gathered. What is
+    /// borrowed, such as a `&str`, is handed over as an owned value (`to_owned`, `Bytes::copy_from_slice`).
     ///
     /// What is wrong with the data the server says at the end, in [`finish`](Self::finish); until then it takes, and ignores, what is
     /// behind.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the connection was lost, and
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the server takes nothing within the limit of a call. Nothing was written then.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the connection was lost, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the server takes nothing within the
+    /// limit of a call. Nothing is written then, and all further calls say the same. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a part that is too
+    /// large, which changes nothing.
     ///
     /// # Cancel safety
     ///
     /// Dropped before it is done, this part was not taken; it may be sent again.
     pub async fn send(&mut self, data: impl Into<Bytes> + Send) -> Result<()> {
+        if let Some(failed) = &self.failed {
+            return Err(failed.clone());
+        }
+        let data = data.into();
         let (deadline, lease) = (self.call.next(), self.call.lease());
         let named = |error: Error| error.with_node(Arc::clone(lease.node().name()));
-        match timeout_at(deadline.at(), self.sink.feed(data.into())).await {
-            Ok(Ok(())) => Ok(()),
-            Ok(Err(error)) => Err(named(failure::on_call(error, Effect::Read, lease.role()))),
+        if data.len() > MOST_BYTES {
+            let message = format!(
+                "a part of {} bytes is more than the {MOST_BYTES} that one may have: send it in several",
+                data.len()
+            );
+            return Err(named(Error::invalid_input(message)));
+        }
+        let taken = async { if deadline.is_over() { Ok(Err(())) } else { self.sink.feed(data).await.map(Ok) } };
+        let error = match timeout_at(deadline.at(), taken).await {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Err(error)) => {
+                lease.node().handle().lost();
+                failure::on_call(error, Effect::Read, lease.role())
+            }
+            Ok(Ok(Err(()))) => failure::on_deadline(deadline, Effect::Read),
             Err(_) => {
                 lease.node().handle().was_silent();
-                Err(named(failure::on_deadline(deadline, Effect::Read)))
+                failure::on_deadline(deadline, Effect::Read)
             }
-        }
+        };
+        Err(self.failed.insert(named(error)).clone())
     }
 
     /// Says that this was all, and returns the number of rows that were written, when they are committed (in a [`Transaction`]: when
@@ -111,7 +134,10 @@ impl<'a> CopyIn<'a> {
     ///
     /// Dropped, it may have been written, unless this is in a [`Transaction`].
     pub async fn finish(self) -> Result<u64> {
-        let Self { mut call, mut sink } = self;
+        let Self { mut call, mut sink, failed } = self;
+        if let Some(failed) = failed {
+            return call.end(Err(failed));
+        }
         let lease = call.lease();
         // Nothing can be prepared, or asked, before it is over.
         let written = lease.guarded_with(None, call.effect(), call.next(), finish(sink.as_mut())).await;
@@ -120,10 +146,13 @@ impl<'a> CopyIn<'a> {
             Err(error) => return call.end(Err(error)),
         };
         lease.came_to_its_end();
-        call.occupies_for_good(false);
+        call.spends_connection(false);
         call.end_of_answer().await.map(|()| rows)
     }
 }
+
+/// Of a part. A server takes no message of more than 1 GiB, and ends the session of who sends one.
+const MOST_BYTES: usize = 64 * 1024 * 1024;
 
 /// The driver returns at the end of the statement, and the commit is behind it: an error of that comes when it is asked again, or
 /// that the server is ready, for which the driver has no name.
@@ -155,8 +184,9 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query). [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a stream or another `COPY` is under
-    /// way on this connection, and behind a [pooler](crate::RouterBuilder::transaction_pooling). A `COPY` that fails costs the connection.
+    /// As [`query`](Self::query). [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a call, a stream or another `COPY` is under way on this connection, for
+    /// another statement, behind a [pooler](crate::RouterBuilder::transaction_pooling), and on a connection of a
+    /// [pool that was handed in](crate::ExistingPool), which would get it back spoilt. A `COPY` that fails costs the connection.
     ///
     /// # Cancel safety
     ///
@@ -216,7 +246,7 @@ impl Transaction {
     ///
     /// # Cancel safety
     ///
-    /// See [`CopyOut`]: dropped before its end, the transaction cannot be committed any more.
+    /// See [`CopyOut`].
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
         CopyOut::start(self.piecewise(sql)?, sql).await
     }

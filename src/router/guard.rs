@@ -315,7 +315,9 @@ impl Lease {
     /// Has the guard note where the node is, in a call of its own: where calls leave rows to be taken.
     pub(crate) async fn note_place(&self, deadline: Deadline) -> Result<()> {
         match &self.guard {
-            Some(guard) if guard.notes_place => self.guarded(Effect::Read, deadline, std::future::ready(Ok(()))).await,
+            Some(guard) if guard.sends_behind() => {
+                self.guarded(Effect::Read, deadline, std::future::ready(Ok(()))).await
+            }
             _ => Ok(()),
         }
     }

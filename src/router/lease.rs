@@ -5,7 +5,7 @@ use std::{
     future::Future,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicU8, Ordering},
     },
 };
 
@@ -54,7 +54,7 @@ pub(crate) struct Lease {
     /// Whether a transaction of the user's is open.
     stands: Stands,
     /// Whether something is under way on it behind which nothing may be sent.
-    occupied: AtomicBool,
+    occupation: AtomicU8,
     pub(super) guard: Option<Arc<Guard>>,
     /// Since it was handed out.
     stopwatch: Stopwatch,
@@ -80,7 +80,7 @@ impl Lease {
             must_lead: false,
             whoever_leads: false,
             stands: Stands::outside(),
-            occupied: AtomicBool::new(false),
+            occupation: AtomicU8::new(FREE),
             guard: None,
             stopwatch: Stopwatch::start(),
         }
@@ -145,27 +145,41 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy).
-    pub(super) fn check_free(&self) -> Result<(), Error> {
-        if self.is_occupied() { Err(self.refuse_occupied()) } else { Ok(()) }
+    /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy), and [`ErrorKind::Unavailable`] if what occupied it did not come
+    /// to its end.
+    pub(super) fn check_free(&self, effect: Effect) -> Result<(), Error> {
+        let error = match self.occupation.load(Ordering::Acquire) {
+            FREE => return Ok(()),
+            BUSY => Error::invalid_input(
+                "what a stream or a COPY on this connection gives or takes is still to come: take it to its end first; nothing was sent",
+            ),
+            _ => Error::new(
+                ErrorKind::Unavailable,
+                "a stream or a COPY on this connection did not come to its end, so it is of no further use: get another one; nothing was \
+                 sent",
+            ),
+        };
+        Err(self.refuse(effect, error))
     }
 
-    /// See [`occupy`](Self::occupy).
-    pub(super) fn is_occupied(&self) -> bool {
-        self.occupied.load(Ordering::Acquire)
+    /// Whether something that [occupied](Self::occupy) it did not come to its end.
+    pub(super) fn is_spent(&self) -> bool {
+        self.occupation.load(Ordering::Acquire) == SPENT
     }
 
     /// Nothing else is sent until what is answered is dropped: the answer would come behind one that nobody has taken yet.
-    pub(super) fn occupy(&self) -> Result<Occupied<'_>, Error> {
-        if self.occupied.swap(true, Ordering::AcqRel) {
-            return Err(self.refuse_occupied());
+    ///
+    /// # Errors
+    ///
+    /// As [`check_free`](Self::check_free), and [`ErrorKind::InvalidInput`] while a call is under way, which may have more to send.
+    pub(super) fn occupy(&self, effect: Effect) -> Result<Occupied<'_>, Error> {
+        self.check_free(effect)?;
+        let is_free = !self.is_abandoned();
+        if is_free && self.occupation.compare_exchange(FREE, BUSY, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+            return Ok(Occupied { lease: self, is_spent: false });
         }
-        Ok(Occupied { lease: self, for_good: false })
-    }
-
-    fn refuse_occupied(&self) -> Error {
-        let message = "what a stream or a COPY on this connection was to give or take is still to come: take it to its end, or drop                        it, and get another connection if it was a COPY that did not come to its end; nothing was sent";
-        self.refuse(Effect::Write, Error::invalid_input(message))
+        let message = "another call on this connection is under way, or was given up; nothing was sent";
+        Err(self.refuse(effect, Error::invalid_input(message)))
     }
 
     /// Has the server refuse what writes, until the user [leaves](Self::leave). Not where the session is somebody else's.
@@ -394,11 +408,15 @@ impl Lease {
     }
 }
 
+const FREE: u8 = 0;
+const BUSY: u8 = 1;
+const SPENT: u8 = 2;
+
 /// A connection on which something is under way that nothing may be sent behind.
 #[derive(Debug)]
 pub(super) struct Occupied<'a> {
     lease: &'a Lease,
-    for_good: bool,
+    is_spent: bool,
 }
 
 impl<'a> Occupied<'a> {
@@ -406,19 +424,19 @@ impl<'a> Occupied<'a> {
         self.lease
     }
 
-    /// Whether it stays so: then the connection is of no use any more.
-    pub(super) fn for_good(&mut self, for_good: bool) {
-        self.for_good = for_good;
+    /// Whether the connection would be of no use any more if this ended here.
+    pub(super) fn spends(&mut self, is_spent: bool) {
+        self.is_spent = is_spent;
     }
 }
 
 impl Drop for Occupied<'_> {
     fn drop(&mut self) {
-        if self.for_good {
-            // And is not used again by anybody else.
+        self.lease.occupation.store(if self.is_spent { SPENT } else { FREE }, Ordering::Release);
+        if self.is_spent {
+            // Nobody else uses it again, and its server is not to go on until its user is gone.
             self.lease.held().pending().fetch_add(1, Ordering::AcqRel);
-        } else {
-            self.lease.occupied.store(false, Ordering::Release);
+            self.lease.own().inspect(|connection| connection.cancel());
         }
     }
 }

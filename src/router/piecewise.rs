@@ -49,9 +49,9 @@ impl<'a> PieceCall<'a> {
         self.occupied.lease()
     }
 
-    /// See [`Occupied::for_good`].
-    pub(super) fn occupies_for_good(&mut self, for_good: bool) {
-        self.occupied.for_good(for_good);
+    /// See [`Occupied::spends`].
+    pub(super) fn spends_connection(&mut self, is_spent: bool) {
+        self.occupied.spends(is_spent);
     }
 
     pub(super) fn effect(&self) -> Effect {
@@ -69,18 +69,37 @@ impl<'a> PieceCall<'a> {
         }
     }
 
-    /// Starts it, behind the proof that its node has what it must.
-    pub(super) async fn begin<T, Fut>(self, start: Fut) -> Result<(Self, T)>
+    /// Starts it, behind the proof that its node has what it must. From then on, up to its end, it may be given up at the price of the
+    /// connection.
+    pub(super) async fn begin<T, Fut>(mut self, start: Fut) -> Result<(Self, T)>
     where
         Fut: Future<Output = Result<T>>,
     {
         let started = match self.lease().prove(self.next()).await {
-            Ok(()) => start.await,
+            Ok(()) => {
+                // Where the node was then is not where it is at the end.
+                self.lease().guard().map(|guard| guard.take_noted());
+                self.spends_connection(true);
+                start.await
+            }
             Err(error) => Err(error),
         };
         match started {
             Ok(started) => Ok((self, started)),
-            Err(error) => self.end(Err(error)),
+            Err(error) => {
+                // Given up, it is by then what `pending` says.
+                self.spends_connection(false);
+                self.end(Err(error))
+            }
+        }
+    }
+
+    /// It has failed in the middle. Nobody knows where that was.
+    fn break_off(mut self, is_over: bool) {
+        self.spends_connection(!is_over);
+        match self.by {
+            By::Client(call) => call.break_off(),
+            By::Transaction(_) => {}
         }
     }
 
@@ -93,7 +112,8 @@ impl<'a> PieceCall<'a> {
     }
 
     /// Everything has come.
-    pub(super) async fn end_of_answer(self) -> Result<()> {
+    pub(super) async fn end_of_answer(mut self) -> Result<()> {
+        self.spends_connection(false);
         let is_unreplicated = unreplicated(self.lease()) != self.unreplicated;
         match self.by {
             By::Client(call) if is_unreplicated && call.effect() != Effect::Read => {
@@ -119,7 +139,13 @@ where
         match call.lease().take(call.effect(), &mut incoming, call.next(), PIECES).await {
             Ok(pieces) if pieces.is_empty() => call.end_of_answer().await.map(|()| None),
             Ok(pieces) => Ok(Some((iter(pieces.into_iter().map(Ok)), (call, incoming)))),
-            Err(error) => call.end(Err(error)),
+            Err(error) => {
+                if let By::Transaction(transaction) = &call.by {
+                    transaction.note_error(&error);
+                }
+                call.break_off(incoming.is_over());
+                Err(error)
+            }
         }
     });
     Box::pin(portions.try_flatten())

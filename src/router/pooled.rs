@@ -101,10 +101,13 @@ impl Lease {
     ) -> Result<Rows> {
         self.settled(deadline).await?;
         let types = self.types(deadline, sql, params.len()).await?;
-        let rows = self.client().query_typed_raw(sql, typed(params, &types));
+        let rows = async {
+            let rows = self.client().query_typed_raw(sql, typed(params, &types)).await?;
+            Ok(self.under_way(Rows::new(rows)))
+        };
         // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
         let outcome = self.around(None, effect, deadline, rows).await;
-        self.forget_outdated(sql, outcome).map(Rows::new)
+        self.forget_outdated(sql, outcome)
     }
 
     /// Waits until nothing is to come that was sent before, if a pooler is between us and the server: it takes the session back at that

@@ -13,6 +13,7 @@ use tokio_postgres::{CopyInSink, Row, Statement, types::ToSql};
 use super::{
     Deadline,
     connection::Planning,
+    control,
     failure::{self, Effect},
     guard::Guard,
     held::Held,
@@ -103,11 +104,14 @@ impl Lease {
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Rows, Error> {
         if self.is_pooled() {
-            return self.start_unnamed(effect, deadline, sql, params).await.map(|rows| self.under_way(rows));
+            return self.start_unnamed(effect, deadline, sql, params).await;
         }
         self.plan(planning);
-        let run = |statement| async move { self.client().query_raw(&statement, params.iter().copied()).await };
-        self.start_with(effect, deadline, sql, run).await.map(|rows| self.under_way(Incoming::new(rows)))
+        let run = |statement| async move {
+            let rows = self.client().query_raw(&statement, params.iter().copied()).await?;
+            Ok(self.under_way(Incoming::new(rows)))
+        };
+        self.start_with(effect, deadline, sql, run).await
     }
 
     /// Starts a `COPY … TO STDOUT`, whose data are [taken](Self::take) one by one.
@@ -118,14 +122,26 @@ impl Lease {
         sql: &str,
     ) -> Result<Incoming<CopyData>, Error> {
         self.check_copies()?;
-        let run = |statement| async move { self.client().copy_out(&statement).await };
-        let data = self.start_with(effect, deadline, sql, run).await?;
-        Ok(self.under_way(Incoming::new(CopyData::new(data))))
+        let run = |statement| async move {
+            let data = self.client().copy_out(&statement).await?;
+            Ok(self.under_way(Incoming::new(CopyData::new(data))))
+        };
+        self.start_with(effect, deadline, sql, run).await
     }
 
-    /// Prepares a `COPY`, anew: one that is outdated could not be sent again.
-    pub(super) async fn prepare_copy(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
+    /// Prepares a `COPY … FROM STDIN`, anew: one that is outdated could not be sent again.
+    pub(super) async fn prepare_copy_in(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
         self.check_copies()?;
+        let refuse = |message| Err(self.refuse(Effect::Write, Error::invalid_input(message)));
+        if !control::copies_in(sql) {
+            return refuse("copy_in takes a COPY … FROM STDIN, and nothing else; nothing was sent");
+        }
+        if !self.is_own() {
+            return refuse(
+                "a COPY that fails spoils its connection, and this one belongs to the pool that was handed in: get one from that pool for \
+                 it, or have the router make its own; nothing was sent",
+            );
+        }
         self.step(Effect::Read, deadline, self.client().prepare(sql)).await
     }
 
@@ -135,15 +151,16 @@ impl Lease {
         deadline: Deadline,
         statement: Statement,
     ) -> Result<CopyInSink<Bytes>, Error> {
-        let sink = self.step(Effect::Read, deadline, self.client().copy_in(&statement)).await?;
-        Ok(self.under_way(sink))
+        let start = async { Ok(self.under_way(self.client().copy_in(&statement).await?)) };
+        self.step(Effect::Read, deadline, start).await
     }
 
     fn check_copies(&self) -> Result<(), Error> {
         if !self.is_pooled() {
             return Ok(());
         }
-        let message = "a pooler in transaction mode may take the session back in the middle of a COPY: connect a router of its own to                        the node itself; nothing was sent";
+        let message = "a pooler in transaction mode may take the session back in the middle of a COPY: connect a router of its own to the \
+                       node itself";
         Err(self.refuse(Effect::Read, Error::invalid_input(message)))
     }
 
@@ -156,8 +173,8 @@ impl Lease {
         self.prepare_and_run(effect, deadline, sql, None, run).await
     }
 
-    /// The rest of its answer is still to come. Nothing was awaited since the call that has got the beginning.
-    fn under_way<T>(&self, started: T) -> T {
+    /// The rest of its answer is still to come. This is noted before anything else of the call can fail.
+    pub(super) fn under_way<T>(&self, started: T) -> T {
         self.held().pending().fetch_add(1, Ordering::AcqRel);
         started
     }
@@ -179,6 +196,11 @@ impl Lease {
         let was_over = incoming.is_over();
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
         let record = CallRecord::begin(self, effect);
+        if deadline.is_over() {
+            let failed = Failed::timed_out(named(failure::on_deadline(deadline, effect)));
+            record.end(Some(&failed));
+            return Err(failed.error);
+        }
         let Ok(outcome) = timeout_at(deadline.at(), incoming.next(most)).await else {
             self.node().handle().was_silent();
             let failed = Failed::timed_out(named(failure::on_deadline(deadline, effect)));

@@ -22,9 +22,10 @@ use crate::error::Result;
 ///
 /// # Cancel safety
 ///
-/// Waiting for the next row may be given up and begun again: no row is lost. Dropped before its end, the server is told to cancel, and
-/// the connection is closed behind its user, who can go on with it when what the server has sent already is read away. A statement that
-/// writes may have been executed. A [`Transaction`] can be rolled back only.
+/// Waiting for the next row may be given up and begun again: no row is lost, and the limit is that of the first wait. Dropped before its
+/// end was seen, the server is told to cancel, and the connection is of no further use: other calls on it are refused, and a
+/// [`Transaction`] is rolled back. A statement that writes may have been executed. (Of a pool that was handed in, the connection takes in
+/// the rest before it goes back.)
 #[must_use = "nothing more is read than what is taken"]
 pub struct RowStream<'a> {
     rows: BoxStream<'a, Result<Row>>,
@@ -76,8 +77,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), here or in the stream. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while another stream
-    /// or a `COPY` is under way on this connection.
+    /// As [`query`](Self::query), here or in the stream. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a call, another
+    /// stream or a `COPY` is under way on this connection.
     ///
     /// # Cancel safety
     ///
@@ -97,7 +98,7 @@ impl Transaction {
     ///
     /// # Cancel safety
     ///
-    /// See [`Transaction`], and [`RowStream`]: dropped before its end, the transaction cannot be committed any more.
+    /// See [`Transaction`], and [`RowStream`].
     pub async fn query_stream(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<RowStream<'_>> {
         RowStream::start(self.piecewise(sql)?, sql, params).await
     }

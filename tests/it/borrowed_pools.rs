@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use bb8_postgres::PostgresConnectionManager;
+use futures_util::StreamExt;
 use mainstem::{
     Consistency, ErrorKind, EventStore, ExistingPool, Filter, PostgresEventStore, Role, Router, testing::LocalCluster,
 };
@@ -43,6 +44,32 @@ async fn pool(kind: Kind, url: &str, size: u32) -> ExistingPool {
         Kind::Deadpool => {
             let manager = deadpool_postgres::Manager::new(url.parse().unwrap(), NoTls);
             deadpool_postgres::Pool::builder(manager).max_size(size as usize).build().unwrap().into()
+        }
+    }
+}
+
+/// A connection with an answer to come is not given back to its owner; and what would spoil one is refused.
+#[tokio::test]
+async fn a_stream_leaves_its_connection_as_it_was() {
+    for kind in KINDS.iter().copied() {
+        let database = database().await;
+        let primary = pool(kind, &database.primary_url(), 1).await;
+        let router = Router::builder().primary_pool(primary).connect().await.unwrap();
+        let client = router.client().await.unwrap();
+        client.batch_execute("CREATE TABLE kept (n int8)").await.unwrap();
+        assert_eq!(client.query_stream("SELECT generate_series(1, 1000)", &[]).await.unwrap().count().await, 1000);
+        let error = client.copy_in("COPY kept FROM STDIN").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        let copied = client.copy_out("COPY (SELECT generate_series(1, 10)) TO STDOUT").await.unwrap();
+        assert_eq!(copied.count().await, 10);
+        let mut rows = client.query_stream("SELECT generate_series(1, 100000), repeat('x', 1000)", &[]).await.unwrap();
+        rows.next().await.unwrap().unwrap();
+        drop(rows);
+        client.query("SELECT 1", &[]).await.unwrap_err();
+        drop(client);
+        for n in 0..20_i32 {
+            let client = timeout(PATIENCE, router.client()).await.expect("no hang").unwrap();
+            assert_eq!(client.query_one("SELECT $1::int4", &[&n]).await.unwrap().get::<_, i32>(0), n, "{kind:?}");
         }
     }
 }

@@ -105,14 +105,14 @@ async fn behind_a_copy_that_has_failed_the_connection_is_not_used() {
         };
         assert_eq!(error.sqlstate(), Some(state), "{what}: {}", error.report());
         let error = client.query("SELECT 1", &[]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{what}: {error}");
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{what}: {error}");
         drop(client);
         assert_eq!(count(&router).await, 0, "{what}");
     }
     // What the parser says comes before anything is started.
     let client = router.client().await.unwrap();
     let before = process(&client).await;
-    assert_eq!(client.copy_in("COPY kept INTO STDIN").await.unwrap_err().sqlstate(), Some("42601"));
+    assert_eq!(client.copy_in("COPY kept (n,) FROM STDIN").await.unwrap_err().sqlstate(), Some("42601"));
     assert_eq!(process(&client).await, before);
 }
 
@@ -172,12 +172,62 @@ async fn a_transaction_copies_and_takes_it_back() {
         assert_eq!(copy.finish().await.unwrap_err().sqlstate(), Some("23505"));
         if commits {
             let error = timeout(HANG, transaction.commit()).await.expect("no hang").unwrap_err();
-            assert!(error.to_string().contains("rolled back"), "{error}");
+            assert_eq!(error.kind(), ErrorKind::Database, "{error}");
+            assert!(error.to_string().contains("did not come to its end"), "{error}");
         } else {
             timeout(HANG, transaction.rollback()).await.expect("no hang").unwrap();
         }
         assert_eq!(count(&router).await, 1);
     }
+}
+
+/// Who has rolled his work back himself has not failed.
+#[tokio::test]
+async fn work_that_takes_a_failed_copy_back_by_itself_is_not_committed_behind_it() {
+    let database = database().await;
+    let router = one_connection(database.primary_url()).await;
+    let run = router.transaction().run(async |transaction| {
+        transaction.execute("INSERT INTO kept VALUES (2, 'Ben')", &[]).await?;
+        let mut copy = transaction.copy_in(IN).await?;
+        copy.send("x\tAda\n").await?;
+        let refused = copy.finish().await.unwrap_err();
+        transaction.rollback().await?;
+        Ok::<_, mainstem::Error>(refused)
+    });
+    let refused = timeout(HANG, run).await.expect("no hang").unwrap();
+    assert_eq!(refused.sqlstate(), Some("22P02"));
+    assert_eq!(count(&router).await, 0);
+}
+
+/// What is no COPY from the client would be executed, and told as not written.
+#[tokio::test]
+async fn nothing_else_is_taken_for_a_copy() {
+    let database = database().await;
+    let router = one_connection(database.primary_url()).await;
+    let client = router.client().await.unwrap();
+    for sql in ["INSERT INTO kept VALUES (1, 'Ada')", "COPY kept FROM PROGRAM 'echo'", "COPY kept TO STDOUT"] {
+        let error = client.copy_in(sql).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{sql}: {error}");
+    }
+    assert_eq!(client.query("SELECT 1 FROM kept", &[]).await.unwrap().len(), 0);
+    // The other way round, the server's answer is not what it should be: that costs the connection, and may have written.
+    let error = client.copy_out("INSERT INTO kept VALUES (1, 'Ada')").await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    drop(client);
+    assert_eq!(count(&router).await, 1);
+}
+
+#[tokio::test]
+async fn a_part_that_is_too_large_is_refused_and_the_rest_goes_on() {
+    let database = database().await;
+    let router = one_connection(database.primary_url()).await;
+    let client = router.client().await.unwrap();
+    let mut copy = client.copy_in(IN).await.unwrap();
+    copy.send("1\tAda\n").await.unwrap();
+    let error = copy.send(vec![b' '; 64 * 1024 * 1024 + 1]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    copy.send("2\tBen\n").await.unwrap();
+    assert_eq!(copy.finish().await.unwrap(), 2);
 }
 
 #[tokio::test]
@@ -228,8 +278,10 @@ async fn a_copy_ends_with_its_server() {
     });
     let error = sent.await.expect("no hang");
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
-    let error = timeout(HANG, copy.finish()).await.expect("no hang").unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.report());
+    // What was lost on the way is not left out.
+    assert_eq!(copy.send("2\tBen\n").await.unwrap_err().to_string(), error.to_string());
+    let finished = timeout(HANG, copy.finish()).await.expect("no hang").unwrap_err();
+    assert_eq!(finished.to_string(), error.to_string());
 }
 
 /// Which way the commit is asked for makes no difference to what an acknowledgement means.

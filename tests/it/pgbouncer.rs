@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::future::try_join_all;
+use futures_util::{StreamExt, future::try_join_all};
 use mainstem::{
     AppendCondition, Consistency, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Role, Router,
     RouterBuilder, Subscribe,
@@ -54,6 +54,35 @@ impl Rig {
     async fn router(&self) -> Router {
         self.builder().connect().await.unwrap_or_else(|error| panic!("no router: {}", error.report()))
     }
+}
+
+#[tokio::test]
+async fn rows_come_one_by_one_and_a_copy_is_refused() {
+    let Some(rig) = rig().await else { return };
+    let router = rig.router().await;
+    let client = router.client().await.unwrap();
+    for count in [10_i32, 50_000] {
+        let rows =
+            client.query_stream("SELECT generate_series(1, $1::int4), repeat('x', 1000)", &[&count]).await.unwrap();
+        assert_eq!(rows.count().await, usize::try_from(count).unwrap());
+    }
+    for error in [
+        client.copy_in("COPY nobody FROM STDIN").await.unwrap_err(),
+        client.copy_out("COPY (SELECT 1) TO STDOUT").await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+        assert!(error.to_string().contains("pooler"), "{error}");
+    }
+    client.query("SELECT 1", &[]).await.unwrap();
+    let mut rows = client.query_stream("SELECT generate_series(1, 1000000000), repeat('x', 1000)", &[]).await.unwrap();
+    rows.next().await.unwrap().unwrap();
+    drop(rows);
+    drop(client);
+    for _ in 0..20 {
+        let client = timeout(HANG, router.client()).await.expect("no hang").unwrap();
+        client.query("SELECT $1::int4", &[&1_i32]).await.unwrap();
+    }
+    support::sessions(&rig.database, "query LIKE '%1000000000%' AND state = 'active'", 0).await;
 }
 
 #[tokio::test]

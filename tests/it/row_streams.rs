@@ -75,6 +75,11 @@ async fn nothing_else_is_sent_while_rows_are_to_come() {
     }
     assert_eq!(rows.try_fold(1, async |count, _| Ok(count + 1)).await.unwrap(), 20_000);
     client.query("SELECT 1", &[]).await.unwrap();
+    // Nor does one begin while a call is under way, which may have more to send.
+    let (call, stream) = tokio::join!(client.query("SELECT pg_sleep(0.1)", &[]), client.query_stream(LARGE, &[]));
+    call.unwrap();
+    assert_eq!(stream.unwrap_err().kind(), ErrorKind::InvalidInput);
+    client.query("SELECT 1", &[]).await.unwrap();
 }
 
 #[tokio::test]
@@ -87,6 +92,16 @@ async fn who_stops_in_the_middle_leaves_nothing_running() {
     let mut rows = client.query_stream(sql, &[]).await.unwrap();
     rows.try_next().await.unwrap().unwrap();
     drop(rows);
+    // At once, and not only when its user is gone. What would wait for all the rest is refused.
+    sessions(&database, "state = 'active' AND query LIKE '%1000000000%'", 0).await;
+    for error in [
+        client.query("SELECT 1", &[]).await.unwrap_err(),
+        client.query_stream("SELECT 1", &[]).await.unwrap_err(),
+        client.token().await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), ErrorKind::Unavailable, "{error}");
+        assert!(error.to_string().contains("get another one"), "{error}");
+    }
     drop(client);
     // The next user has a connection of his own, though there may be only one.
     let client = timeout(HANG, router.client()).await.expect("no hang").unwrap();
@@ -95,16 +110,22 @@ async fn who_stops_in_the_middle_leaves_nothing_running() {
     sessions(&database, "query LIKE '%1000000000%'", 0).await;
 }
 
+/// How much of the answer has come by then makes no difference.
 #[tokio::test]
-async fn who_stops_in_the_middle_may_go_on_with_the_client() {
+async fn a_stream_whose_end_was_not_seen_has_not_come_to_it() {
     let database = database().await;
-    let client = router(&database).await.client().await.unwrap();
-    let mut rows = client.query_stream(LARGE, &[]).await.unwrap();
+    let router = router(&database).await;
+    let client = router.client().await.unwrap();
+    let mut rows = client.query_stream("SELECT 1", &[]).await.unwrap();
+    rows.try_next().await.unwrap().unwrap();
+    sleep(Duration::from_millis(50)).await;
+    drop(rows);
+    assert_eq!(client.query("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    let transaction = router.transaction().await.unwrap();
+    let mut rows = transaction.query_stream("SELECT 1", &[]).await.unwrap();
     rows.try_next().await.unwrap().unwrap();
     drop(rows);
-    assert_eq!(client.query_one("SELECT 7", &[]).await.unwrap().get::<_, i32>(0), 7);
-    let rows = client.query_stream("SELECT generate_series(1, 3)", &[]).await.unwrap();
-    assert_eq!(rows.count().await, 3);
+    assert!(transaction.commit().await.unwrap_err().to_string().contains("did not come to its end"));
 }
 
 #[tokio::test]
@@ -144,6 +165,8 @@ async fn a_stream_waits_no_longer_than_the_limit_for_the_next_rows() {
         sleep(2 * LIMIT).await;
         let error = timeout(HANG, rows.try_collect::<Vec<_>>()).await.expect("no hang").unwrap_err();
         assert_eq!(error.kind(), kind, "{error}");
+        // Whoever goes on does not wait for the rest.
+        assert_eq!(client.query("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
     }
 }
 
@@ -198,7 +221,23 @@ async fn a_session_takes_in_what_a_stream_has_written() {
         assert_eq!(eventual().await.0, Role::Primary);
     })
     .await;
-    // Rows that were read count as well: nobody goes back behind them.
+    // Rows that were seen count as well: nobody goes back behind them, however their stream has ended.
+    for ends in ["dropped", "failed"] {
+        with_session(&Session::new(), async {
+            let client = router.client_at(Consistency::Eventual).await.unwrap();
+            assert_eq!(client.role(), Role::Replica);
+            let sql = "SELECT 1 / (1000 - n) FROM generate_series(1, 2000) AS n";
+            let mut rows = client.query_stream(sql, &[]).await.unwrap();
+            match ends {
+                "dropped" => drop(rows.try_next().await.unwrap().unwrap()),
+                _ => while rows.try_next().await.is_ok() {},
+            }
+            drop(rows);
+            drop(client);
+            assert_eq!(eventual().await.0, Role::Primary, "{ends}");
+        })
+        .await;
+    }
     with_session(&Session::new(), async {
         let client = router.client().await.unwrap();
         assert_eq!(client.query_stream("SELECT n FROM kept", &[]).await.unwrap().count().await % 1000, 0);
@@ -227,15 +266,25 @@ async fn a_transaction_streams_what_it_has_written_itself() {
     assert_eq!((seen.count().await, count().await), (1000, 0));
     transaction.commit().await.unwrap();
     assert_eq!(count().await, 1000);
-    // Dropped in the middle, it cannot be committed.
-    let transaction = router.transaction().await.unwrap();
-    let mut rows = transaction.query_stream(LARGE, &[]).await.unwrap();
-    rows.try_next().await.unwrap().unwrap();
-    drop(rows);
-    transaction.execute("DELETE FROM kept", &[]).await.unwrap();
-    let error = transaction.commit().await.unwrap_err();
-    assert!(error.to_string().contains("given up"), "{error}");
-    assert_eq!(count().await, 1000);
+    // Dropped in the middle, it cannot be committed, and is over at once.
+    for commits in [true, false] {
+        let transaction = router.transaction().await.unwrap();
+        transaction.execute("DELETE FROM kept", &[]).await.unwrap();
+        let sql = "SELECT generate_series(1, 1000000000), repeat('x', 10000)";
+        let mut rows = transaction.query_stream(sql, &[]).await.unwrap();
+        rows.try_next().await.unwrap().unwrap();
+        drop(rows);
+        assert_eq!(transaction.execute("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
+        if commits {
+            let error = transaction.commit().await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::Database, "{error}");
+            assert!(error.to_string().contains("did not come to its end"), "{error}");
+        } else {
+            timeout(HANG, transaction.rollback()).await.expect("no hang").unwrap();
+        }
+        sessions(&database, "query LIKE '%1000000000%'", 0).await;
+        assert_eq!(count().await, 1000);
+    }
 }
 
 #[tokio::test]

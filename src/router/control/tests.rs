@@ -99,3 +99,26 @@ fn a_session_stands_where_the_last_word_that_has_succeeded_says() {
         assert_eq!(stands.get(), expected, "{sql}");
     }
 }
+
+#[test]
+fn a_copy_that_takes_its_data_from_the_client_is_told_from_all_others() {
+    for sql in [
+        "COPY t FROM STDIN",
+        "copy \"from\" (a, b)\n from -- here\n stdin WITH (FORMAT csv)",
+        "/* all */ COPY a.t (x) FROM STDIN BINARY;",
+    ] {
+        assert!(copies_in(sql), "{sql}");
+    }
+    for sql in [
+        "",
+        "COPY t TO STDOUT",
+        "COPY t FROM '/srv/stdin'",
+        "COPY t FROM PROGRAM 'cat' -- FROM STDIN",
+        "COPY (SELECT 'FROM STDIN') TO STDOUT",
+        "COPY \"FROM\" \"STDIN\" TO STDOUT",
+        "INSERT INTO t SELECT * FROM stdin",
+        "SELECT 1; COPY t FROM STDIN",
+    ] {
+        assert!(!copies_in(sql), "{sql}");
+    }
+}

@@ -256,14 +256,17 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] when the answer did not come. The server has rolled it back, or will.
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] when the answer did not come. The server has rolled it back, or will. (Behind a
+    /// stream or a `COPY` that did not come to its end, none is waited for.)
     ///
     /// # Cancel safety
     ///
     /// Dropped, it is rolled back all the same.
     pub async fn rollback(self) -> Result<()> {
-        if self.open.lease.is_occupied() {
-            // For good, by a COPY: the connection is closed, which does it.
+        if self.open.lease.is_spent() {
+            // The server was told to cancel, and the connection is closed, which does it.
+            self.see_unknown();
+            self.open.end.store(OVER, Ordering::Release);
             return Ok(());
         }
         if let Some(guard) = self.open.lease.guard() {
@@ -292,6 +295,11 @@ impl Transaction {
             return Ok(());
         }
         let lease = &self.open.lease;
+        if lease.is_spent() {
+            let message =
+                "a stream or a COPY of this transaction did not come to its end, so nothing of it was committed";
+            return Err(Error::new(ErrorKind::Database, message).with_node(self.node()));
+        }
         if lease.is_abandoned() {
             let message = "a call of this transaction was given up, so it is rolled back";
             return Err(Error::new(ErrorKind::Timeout, message).with_node(self.node()));
@@ -339,6 +347,12 @@ impl Transaction {
         }
     }
 
+    fn see_unknown(&self) {
+        if let Some((session, _)) = &self.open.session {
+            session.see(&self.open.lease.token_of(None));
+        }
+    }
+
     fn is_asynchronous(&self) -> bool {
         self.open.is_asynchronous.load(Ordering::Relaxed)
     }
@@ -359,11 +373,11 @@ impl Transaction {
     /// A call whose answer is taken piece by piece.
     pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
         self.may_run(sql)?;
-        Ok(PieceCall::in_transaction(self.open.lease.occupy()?, self))
+        Ok(PieceCall::in_transaction(self.open.lease.occupy(Effect::Read)?, self))
     }
 
     fn check(&self, sql: &str) -> Result<()> {
-        self.open.lease.check_free()?;
+        self.open.lease.check_free(Effect::Read)?;
         self.may_run(sql)
     }
 
@@ -386,11 +400,13 @@ impl Transaction {
     }
 
     pub(super) fn note<T>(&self, outcome: Result<T>) -> Result<T> {
-        let state = outcome.as_ref().err().and_then(Error::sqlstate);
-        if matches!(state, Some(SERIALIZATION_FAILURE | DEADLOCK)) {
+        outcome.inspect_err(|error| self.note_error(error))
+    }
+
+    pub(super) fn note_error(&self, error: &Error) {
+        if matches!(error.sqlstate(), Some(SERIALIZATION_FAILURE | DEADLOCK)) {
             self.open.lost.store(true, Ordering::Relaxed);
         }
-        outcome
     }
 
     /// What was in the way is undone, if this has gone back to a savepoint.
