@@ -48,6 +48,7 @@ chapters! {
     archiving, "../../docs/archiving.md", "\n# Reference\n[`LogName`](crate::LogName), [`Import`](crate::Import)";
     operations, "../../docs/operations.md", "";
     cookbook, "../../docs/cookbook.md", "";
+    faq, "../../docs/faq.md", "\n# Reference\n[`ExistingPool`](crate::ExistingPool), [`RouterBuilder`](crate::RouterBuilder), [`LogName`](crate::LogName)";
     migrating, "../../docs/migrating.md", "";
     compare, "../../docs/compare.md", "";
     design, "../../docs/design.md", "";

@@ -13,8 +13,8 @@ use crate::{
 };
 
 impl Router {
-    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`] or
-    /// [`Consistency::Bounded`].
+    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`],
+    /// [`Consistency::Bounded`] or [`Consistency::AtLeast`].
     ///
     /// The scope is read when this method is called, not when its future is first polled.
     ///

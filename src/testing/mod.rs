@@ -108,6 +108,7 @@ mod folder;
 mod local;
 #[cfg(unix)]
 mod members;
+#[cfg(unix)]
 mod node;
 #[cfg(unix)]
 mod ports;
