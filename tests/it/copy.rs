@@ -300,7 +300,9 @@ async fn a_commit_that_did_not_wait_for_its_standby_is_an_unknown_outcome_here_t
     for (what, how) in [("rows", 0), ("copied in", 1), ("copied out", 2)] {
         let client = router.client().await.unwrap();
         let write = async {
-            let insert = "INSERT INTO kept VALUES (1, 'Ada') RETURNING n";
+            // More than the server holds back until the commit: the answer has begun before it.
+            let insert =
+                "INSERT INTO kept SELECT n, repeat('x', 100) FROM generate_series(1, 1000) AS n RETURNING n, name";
             match how {
                 0 => client.query_stream(insert, &[]).await?.try_collect::<Vec<_>>().await.map(drop),
                 1 => {
