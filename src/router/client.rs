@@ -239,7 +239,8 @@ impl Client {
         let occupied = self.lease.occupy(self.effect())?;
         // What was seen counts as well: given up in the middle, nobody knows where that was.
         let session = self.session.as_ref().map(|(session, _)| session);
-        let call = Call { unsettled: Unsettled::new(&self.lease, session), ..self.start(sql) };
+        let mut call = self.start(sql);
+        std::mem::replace(&mut call.unsettled, Unsettled::new(&self.lease, session)).settled();
         Ok(PieceCall::on_client(occupied, call))
     }
 

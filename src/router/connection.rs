@@ -54,8 +54,6 @@ pub(super) struct Connection {
     pending: AtomicUsize,
     /// Those of them that are appends, and must not be cancelled.
     appends: AtomicUsize,
-    /// Whether the server was told to cancel what is under way.
-    is_cancelled: AtomicBool,
     reset: Arc<Reset>,
     /// Whether the server has said that it ends the session.
     has_ended: AtomicBool,
@@ -122,7 +120,6 @@ impl Connection {
             told,
             pending: AtomicUsize::new(0),
             appends: AtomicUsize::new(0),
-            is_cancelled: AtomicBool::new(false),
             reset,
             has_ended: AtomicBool::new(false),
             planning: AtomicU8::new(Planning::ByTheServer as u8),
@@ -321,20 +318,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// Tells the server to cancel what is under way, once, ahead of the connection's end. Behind a pooler that comes with its end.
+    /// Tells the server to cancel what is under way, ahead of the connection's end, which does so again. Behind a pooler only that does.
     pub(super) fn cancel(&self) {
         if !self.is_pooled()
             && let Ok(runtime) = Handle::try_current()
             && self.may_cancel()
         {
-            self.is_cancelled.store(true, Ordering::Release);
             let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());
             runtime.spawn(async move { timeout(CANCEL_LIMIT, cancel(token, encryption)).await });
         }
     }
 
     fn may_cancel(&self) -> bool {
-        self.appends.load(Ordering::Acquire) == 0 && !self.is_cancelled.load(Ordering::Acquire)
+        self.appends.load(Ordering::Acquire) == 0
     }
 }
 

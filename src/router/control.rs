@@ -100,6 +100,10 @@ pub(super) fn copies_in(sql: &str) -> bool {
     if !tokens.next().and_then(Token::word).is_some_and(|word| is(word, "COPY")) {
         return false;
     }
+    // Of a query nothing is copied in, whatever its tables are called.
+    if sql[tokens.at..].trim_start().starts_with('(') {
+        return false;
+    }
     let mut before = None;
     tokens.map(Token::word).any(|word| {
         let both = (before, word);

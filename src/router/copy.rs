@@ -20,7 +20,10 @@ use super::{
     Client, Effect, Transaction, failure,
     piecewise::{PieceCall, pieces},
 };
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    runtime,
+};
 
 /// The data of a `COPY … TO STDOUT`, as they come, in order; see [`Client::copy_out`].
 ///
@@ -100,6 +103,7 @@ impl<'a> CopyIn<'a> {
         let data = data.into();
         let (deadline, lease) = (self.call.next(), self.call.lease());
         let named = |error: Error| error.with_node(Arc::clone(lease.node().name()));
+        runtime::current().map_err(named)?;
         if data.len() > MOST_BYTES {
             let message = format!(
                 "a part of {} bytes is more than the {MOST_BYTES} that one may have: send it in several",
@@ -134,7 +138,7 @@ impl<'a> CopyIn<'a> {
     ///
     /// Dropped, it may have been written, unless this is in a [`Transaction`].
     pub async fn finish(self) -> Result<u64> {
-        let Self { mut call, mut sink, failed } = self;
+        let Self { call, mut sink, failed } = self;
         if let Some(failed) = failed {
             return call.end(Err(failed));
         }
@@ -146,7 +150,6 @@ impl<'a> CopyIn<'a> {
             Err(error) => return call.end(Err(error)),
         };
         lease.came_to_its_end();
-        call.spends_connection(false);
         call.end_of_answer().await.map(|()| rows)
     }
 }

@@ -87,16 +87,16 @@ impl<'a> PieceCall<'a> {
         match started {
             Ok(started) => Ok((self, started)),
             Err(error) => {
-                // Given up, it is by then what `pending` says.
-                self.spends_connection(false);
+                self.spends_connection(self.lease().is_abandoned());
                 self.end(Err(error))
             }
         }
     }
 
     /// It has failed in the middle. Nobody knows where that was.
-    fn break_off(mut self, is_over: bool) {
-        self.spends_connection(!is_over);
+    fn break_off(mut self) {
+        // Not if the server has said all: then only the statement has failed.
+        self.spends_connection(self.lease().is_abandoned());
         match self.by {
             By::Client(call) => call.break_off(),
             By::Transaction(_) => {}
@@ -112,16 +112,19 @@ impl<'a> PieceCall<'a> {
     }
 
     /// Everything has come.
-    pub(super) async fn end_of_answer(mut self) -> Result<()> {
-        self.spends_connection(false);
-        let is_unreplicated = unreplicated(self.lease()) != self.unreplicated;
-        match self.by {
+    pub(super) async fn end_of_answer(self) -> Result<()> {
+        let lease = self.lease();
+        let is_unreplicated = unreplicated(lease) != self.unreplicated;
+        let Self { by, mut occupied, .. } = self;
+        let outcome = match by {
             By::Client(call) if is_unreplicated && call.effect() != Effect::Read => {
                 call.end(Err(failure::unreplicated()))
             }
             By::Client(call) => call.end_of_answer().await,
             By::Transaction(_) => Ok(()),
-        }
+        };
+        occupied.spends(lease.is_abandoned());
+        outcome
     }
 }
 
@@ -143,7 +146,7 @@ where
                 if let By::Transaction(transaction) = &call.by {
                     transaction.note_error(&error);
                 }
-                call.break_off(incoming.is_over());
+                call.break_off();
                 Err(error)
             }
         }

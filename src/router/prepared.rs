@@ -21,7 +21,7 @@ use super::{
     record::{CallRecord, Failed},
     rows::{CopyData, Incoming, Part, Rows, Source},
 };
-use crate::error::Error;
+use crate::{error::Error, runtime};
 
 impl Lease {
     /// One statement with parameters, prepared once per connection.
@@ -195,6 +195,7 @@ impl Lease {
     ) -> Result<Vec<S::Piece>, Error> {
         let was_over = incoming.is_over();
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
+        runtime::current().map_err(named)?;
         let record = CallRecord::begin(self, effect);
         if deadline.is_over() {
             let failed = Failed::timed_out(named(failure::on_deadline(deadline, effect)));

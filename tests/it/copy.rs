@@ -213,6 +213,12 @@ async fn nothing_else_is_taken_for_a_copy() {
     // The other way round, the server's answer is not what it should be: that costs the connection, and may have written.
     let error = client.copy_out("INSERT INTO kept VALUES (1, 'Ada')").await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::OutcomeUnknown, "{error}");
+    assert_eq!(client.query("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
+    drop(client);
+    // The server waits for data here: whatever comes would be taken for them, and its answers for others'.
+    let client = router.client().await.unwrap();
+    client.query_stream("COPY kept FROM STDIN", &[]).await.unwrap_err();
+    assert_eq!(client.query("SELECT 1", &[]).await.unwrap_err().kind(), ErrorKind::Unavailable);
     drop(client);
     assert_eq!(count(&router).await, 1);
 }

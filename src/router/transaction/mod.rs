@@ -296,6 +296,7 @@ impl Transaction {
         }
         let lease = &self.open.lease;
         if lease.is_spent() {
+            self.see_unknown();
             let message =
                 "a stream or a COPY of this transaction did not come to its end, so nothing of it was committed";
             return Err(Error::new(ErrorKind::Database, message).with_node(self.node()));

@@ -223,6 +223,9 @@ impl Queue {
         self.drains -= 1;
         self.connected -= usize::from(had_connection);
         self.has_a_half_left &= self.drains > 0;
+        if self.drains == 0 && self.waiting.is_empty() {
+            self.last_limit = None;
+        }
     }
 
     /// The batch is not under way any more.
