@@ -221,7 +221,7 @@ impl RouterBuilder {
     /// lost: a statement that is given up is not surely cancelled (PgBouncer 1.18 drops a cancel whose sender has closed, as the
     /// driver does: give the role a `statement_timeout`); statements are planned for each call; the node's role is known by [probes](Self::probe_interval) only; a replica's
     /// connection is read-only by the standby itself, so no longer once it was promoted; `SET`, `LISTEN` and session-level
-    /// advisory locks of your own SQL reach others; subscriptions look for news every 20 ms, since nobody tells them; and migrations and builds of indexes are refused, which need a
+    /// advisory locks of your own SQL reach others; `COPY` is refused; subscriptions look for news every 20 ms, since nobody tells them; and migrations and builds of indexes are refused, which need a
     /// session: give those a router with the server's own URL. Give each node a pooler's entry of its own, so that a name
     /// always means one server.
     ///

@@ -217,7 +217,8 @@ impl Client {
     /// # Errors
     ///
     /// As [`query_stream`](Self::query_stream), and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) behind a
-    /// [pooler](crate::RouterBuilder::transaction_pooling).
+    /// [pooler](crate::RouterBuilder::transaction_pooling). Another statement than a `COPY … TO STDOUT` is executed, and costs the
+    /// connection: [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown).
     ///
     /// # Cancel safety
     ///

@@ -20,6 +20,8 @@ use crate::error::Cause;
 /// | | connections of the router's own | bb8 | deadpool |
 /// |---|---|---|---|
 /// | a statement that is given up | is cancelled, and its connection closed | runs on; its connection is kept from the pool until the server has answered | as bb8 |
+/// | a stream or a `COPY` out of a table that is dropped before its end | is cancelled at once, and its connection closed | runs on; its connection is kept from the pool until the server has answered | as bb8 |
+/// | a `COPY` into a table | works | is refused: one that fails spoils its connection | as bb8 |
 /// | an open transaction behind raw use | is rolled back before the next statement | as own | as own |
 /// | `SET`, `LISTEN`, temporary tables, session-level advisory locks behind raw use | are undone | stay | as the pool's recycling says |
 /// | news of appends for who waits in a subscription | by listening, on a connection of its own | by a look at the primary every 20 ms, for all who wait together | as bb8 |

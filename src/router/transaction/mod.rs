@@ -257,7 +257,8 @@ impl Transaction {
     /// # Errors
     ///
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] when the answer did not come. The server has rolled it back, or will. (Behind a
-    /// stream or a `COPY` that did not come to its end, none is waited for.)
+    /// stream or a `COPY` that did not come to its end, none is waited for; on a connection of a pool that was handed in, and behind a
+    /// pooler, the server goes on to the end of it first, and keeps its locks so long.)
     ///
     /// # Cancel safety
     ///

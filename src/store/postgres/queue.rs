@@ -57,7 +57,7 @@ pub(super) struct Queue {
     lock_timeout: Duration,
     /// Whether the last one that was answered did not get it.
     pub(super) had_no_lock: bool,
-    /// When the last of all limits is over, of those who wait and of those who were sent.
+    /// When the last of all limits is over, of those who have come since nobody waited and nothing was under way.
     pub(super) last_limit: Option<Instant>,
     pub(super) closed: bool,
 }
