@@ -3,10 +3,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::{
-        Arc,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, atomic::Ordering},
 };
 
 use futures_util::FutureExt;
@@ -21,6 +18,7 @@ use super::{
     guard::Guard,
     held::Held,
     node::Node,
+    occupied::Occupation,
     record::{CallRecord, Failed},
     state::InFlight,
 };
@@ -54,7 +52,7 @@ pub(crate) struct Lease {
     /// Whether a transaction of the user's is open.
     stands: Stands,
     /// Whether something is under way on it behind which nothing may be sent.
-    occupation: AtomicU8,
+    pub(super) occupation: Occupation,
     pub(super) guard: Option<Arc<Guard>>,
     /// Since it was handed out.
     stopwatch: Stopwatch,
@@ -80,7 +78,7 @@ impl Lease {
             must_lead: false,
             whoever_leads: false,
             stands: Stands::outside(),
-            occupation: AtomicU8::new(FREE),
+            occupation: Occupation::default(),
             guard: None,
             stopwatch: Stopwatch::start(),
         }
@@ -139,47 +137,6 @@ impl Lease {
     /// Whether a transaction of the user's is open.
     pub(super) fn stands(&self) -> &Stands {
         &self.stands
-    }
-
-    /// Whether something may be sent.
-    ///
-    /// # Errors
-    ///
-    /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy), and [`ErrorKind::Unavailable`] if what occupied it did not come
-    /// to its end.
-    pub(super) fn check_free(&self, effect: Effect) -> Result<(), Error> {
-        let error = match self.occupation.load(Ordering::Acquire) {
-            FREE => return Ok(()),
-            BUSY => Error::invalid_input(
-                "what a stream or a COPY on this connection gives or takes is still to come: take it to its end first; nothing was sent",
-            ),
-            _ => Error::new(
-                ErrorKind::Unavailable,
-                "a stream or a COPY on this connection did not come to its end, so it is of no further use: get another one; nothing was \
-                 sent",
-            ),
-        };
-        Err(self.refuse(effect, error))
-    }
-
-    /// Whether something that [occupied](Self::occupy) it did not come to its end.
-    pub(super) fn is_spent(&self) -> bool {
-        self.occupation.load(Ordering::Acquire) == SPENT
-    }
-
-    /// Nothing else is sent until what is answered is dropped: the answer would come behind one that nobody has taken yet.
-    ///
-    /// # Errors
-    ///
-    /// As [`check_free`](Self::check_free), and [`ErrorKind::InvalidInput`] while a call is under way, which may have more to send.
-    pub(super) fn occupy(&self, effect: Effect) -> Result<Occupied<'_>, Error> {
-        self.check_free(effect)?;
-        let is_free = !self.is_abandoned();
-        if is_free && self.occupation.compare_exchange(FREE, BUSY, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            return Ok(Occupied { lease: self, is_spent: false });
-        }
-        let message = "another call on this connection is under way, or was given up; nothing was sent";
-        Err(self.refuse(effect, Error::invalid_input(message)))
     }
 
     /// Has the server refuse what writes, until the user [leaves](Self::leave). Not where the session is somebody else's.
@@ -405,39 +362,6 @@ impl Lease {
     #[expect(clippy::expect_used, reason = "only drop takes the connection out")]
     pub(super) fn held(&self) -> &Held {
         self.held.as_ref().expect("a lease holds its connection until it is dropped")
-    }
-}
-
-const FREE: u8 = 0;
-const BUSY: u8 = 1;
-const SPENT: u8 = 2;
-
-/// A connection on which something is under way that nothing may be sent behind.
-#[derive(Debug)]
-pub(super) struct Occupied<'a> {
-    lease: &'a Lease,
-    is_spent: bool,
-}
-
-impl<'a> Occupied<'a> {
-    pub(super) fn lease(&self) -> &'a Lease {
-        self.lease
-    }
-
-    /// Whether the connection would be of no use any more if this ended here.
-    pub(super) fn spends(&mut self, is_spent: bool) {
-        self.is_spent = is_spent;
-    }
-}
-
-impl Drop for Occupied<'_> {
-    fn drop(&mut self) {
-        self.lease.occupation.store(if self.is_spent { SPENT } else { FREE }, Ordering::Release);
-        if self.is_spent {
-            // Nobody else uses it again, and its server is not to go on until its user is gone.
-            self.lease.held().pending().fetch_add(1, Ordering::AcqRel);
-            self.lease.own().inspect(|connection| connection.cancel());
-        }
     }
 }
 

@@ -17,7 +17,7 @@
 //! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
 //! | `watch` | telling who watches, and the log, that the cluster has changed |
 //! | `listen` | a connection that listens for notifications |
-//! | `row_stream`, `copy`, `piecewise` | answers that are taken, and data that are given, piece by piece |
+//! | `row_stream`, `copy`, `piecewise`, `occupied` | answers that are taken, and data that are given, piece by piece |
 //! | `client`, `transaction`, `generic_client`, `control`, `standby` | the raw connection for any SQL, in a transaction or not, what SQL does to that, and what a standby only seems to do |
 
 /// Whether this rule is broken on purpose: never, except in unit tests, and by the drills (`core::flaw`).
@@ -61,6 +61,7 @@ mod manager;
 mod names;
 mod node;
 mod nodes;
+mod occupied;
 mod own_pool;
 mod parameters;
 mod piecewise;

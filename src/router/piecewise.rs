@@ -12,7 +12,7 @@ use super::{
     client::Call,
     connection::Connection,
     failure,
-    lease::Occupied,
+    occupied::Occupied,
     rows::{Incoming, Source},
 };
 use crate::error::Result;
