@@ -300,8 +300,8 @@ impl Call<'_> {
         self.client.effect()
     }
 
-    /// The end of an answer that has come piece by piece, or to what was given so. Nothing was sent behind it, so where that is has to be asked now. What has
-    /// come is no error for want of that: the session asks for the primary then.
+    /// The end of an answer that has come piece by piece, or to what was given so. Nothing was sent behind it, so where that is has to be
+    /// asked now. What has come is no error for want of that: the session asks for the primary then.
     pub(super) async fn end_of_answer(self) -> Result<()> {
         let Client { lease, session, .. } = self.client;
         if lease.note_place(self.next()).await.is_err()

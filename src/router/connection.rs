@@ -318,39 +318,39 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// Tells the server to cancel what is under way, ahead of the connection's end, which does so again. Behind a pooler only that does.
+    /// Tells the server to cancel what is under way: it would go on working for nobody, and `max_connections` would be no limit to that.
+    /// At the latest the connection's end does so; behind a pooler only that does.
     pub(super) fn cancel(&self) {
-        if !self.is_pooled()
-            && let Ok(runtime) = Handle::try_current()
-            && self.may_cancel()
-        {
+        if let Some(runtime) = self.cancels_on().filter(|_| !self.is_pooled()) {
             let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());
             runtime.spawn(async move { timeout(CANCEL_LIMIT, cancel(token, encryption)).await });
         }
     }
 
-    fn may_cancel(&self) -> bool {
-        self.appends.load(Ordering::Acquire) == 0
+    /// Where the server is told to cancel, if it may be.
+    fn cancels_on(&self) -> Option<Handle> {
+        Handle::try_current().ok().filter(|_| self.appends.load(Ordering::Acquire) == 0)
     }
 }
 
 impl Drop for Connection {
     fn drop(&mut self) {
         let abandoned = self.pending.load(Ordering::Acquire) > 0;
-        let is_cancelled = abandoned && self.may_cancel();
-        // The server would go on working for nobody, and `max_connections` would be no limit to that.
-        if is_cancelled && let Ok(runtime) = Handle::try_current() {
-            let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());
-            if self.is_pooled() {
-                // A pooler knows whom to cancel as long as the connection is there.
-                let driver = self.driver.clone();
-                runtime.spawn(async move {
-                    let _ = timeout(CANCEL_LIMIT, cancel_and_see(token, encryption, &driver)).await;
-                    driver.abort();
-                });
-                return;
-            }
-            runtime.spawn(async move { timeout(CANCEL_LIMIT, cancel(token, encryption)).await });
+        if abandoned
+            && self.is_pooled()
+            && let Some(runtime) = self.cancels_on()
+        {
+            // A pooler knows whom to cancel as long as the connection is there.
+            let (token, encryption, driver) =
+                (self.client.cancel_token(), self.encryption.clone(), self.driver.clone());
+            runtime.spawn(async move {
+                let _ = timeout(CANCEL_LIMIT, cancel_and_see(token, encryption, &driver)).await;
+                driver.abort();
+            });
+            return;
+        }
+        if abandoned {
+            self.cancel();
         }
         // The driver's task waits for outstanding answers before it closes the socket: with a server that has gone
         // silent, for ever. Nobody waits for those answers any more.

@@ -89,9 +89,10 @@ impl<'a> CopyIn<'a> {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the connection was lost, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the server takes nothing within the
-    /// limit of a call. Nothing is written then, and all further calls say the same. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a part that is too
-    /// large, which changes nothing.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the connection was lost, and
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the server takes nothing within the limit of a call. Nothing is written then,
+    /// and all further calls say the same. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a part that is too large, which
+    /// changes nothing.
     ///
     /// # Cancel safety
     ///
@@ -111,20 +112,21 @@ impl<'a> CopyIn<'a> {
             );
             return Err(named(Error::invalid_input(message)));
         }
-        let taken = async { if deadline.is_over() { Ok(Err(())) } else { self.sink.feed(data).await.map(Ok) } };
-        let error = match timeout_at(deadline.at(), taken).await {
-            Ok(Ok(Ok(()))) => return Ok(()),
-            Ok(Err(error)) => {
-                lease.node().handle().lost();
-                failure::on_call(error, Effect::Read, lease.role())
-            }
-            Ok(Ok(Err(()))) => failure::on_deadline(deadline, Effect::Read),
-            Err(_) => {
-                lease.node().handle().was_silent();
-                failure::on_deadline(deadline, Effect::Read)
-            }
+        let over = || failure::on_deadline(deadline, Effect::Read);
+        let sent = match deadline.is_over() {
+            true => Err(over()),
+            false => match timeout_at(deadline.at(), self.sink.feed(data)).await {
+                Ok(sent) => sent.map_err(|error| {
+                    lease.node().handle().lost();
+                    failure::on_call(error, Effect::Read, lease.role())
+                }),
+                Err(_) => {
+                    lease.node().handle().was_silent();
+                    Err(over())
+                }
+            },
         };
-        Err(self.failed.insert(named(error)).clone())
+        sent.map_err(|error| self.failed.insert(named(error)).clone())
     }
 
     /// Says that this was all, and returns the number of rows that were written, when they are committed (in a [`Transaction`]: when
@@ -187,8 +189,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query). [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a call, a stream or another `COPY` is under way on this connection, for
-    /// another statement, behind a [pooler](crate::RouterBuilder::transaction_pooling), and on a connection of a
+    /// As [`query`](Self::query). [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a call, a stream or another `COPY` is
+    /// under way on this connection, for another statement, behind a [pooler](crate::RouterBuilder::transaction_pooling), and on a connection of a
     /// [pool that was handed in](crate::ExistingPool), which would get it back spoilt. A `COPY` that fails costs the connection.
     ///
     /// # Cancel safety

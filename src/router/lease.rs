@@ -51,7 +51,6 @@ pub(crate) struct Lease {
     whoever_leads: bool,
     /// Whether a transaction of the user's is open.
     stands: Stands,
-    /// Whether something is under way on it behind which nothing may be sent.
     pub(super) occupation: Occupation,
     pub(super) guard: Option<Arc<Guard>>,
     /// Since it was handed out.

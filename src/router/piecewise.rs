@@ -15,7 +15,7 @@ use super::{
     occupied::Occupied,
     rows::{Incoming, Source},
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// What is handed on at a time, unless the pieces are large: their bytes are bounded where they come from.
 const PIECES: usize = 256;
@@ -94,13 +94,14 @@ impl<'a> PieceCall<'a> {
     }
 
     /// It has failed in the middle. Nobody knows where that was.
-    fn break_off(mut self) {
+    fn break_off(mut self, error: Error) -> Error {
         // Not if the server has said all: then only the statement has failed.
         self.spends_connection(self.lease().is_abandoned());
         match self.by {
             By::Client(call) => call.break_off(),
-            By::Transaction(_) => {}
+            By::Transaction(transaction) => transaction.note_error(&error),
         }
+        error
     }
 
     /// It was answered, or is known not to have been.
@@ -142,13 +143,7 @@ where
         match call.lease().take(call.effect(), &mut incoming, call.next(), PIECES).await {
             Ok(pieces) if pieces.is_empty() => call.end_of_answer().await.map(|()| None),
             Ok(pieces) => Ok(Some((iter(pieces.into_iter().map(Ok)), (call, incoming)))),
-            Err(error) => {
-                if let By::Transaction(transaction) = &call.by {
-                    transaction.note_error(&error);
-                }
-                call.break_off();
-                Err(error)
-            }
+            Err(error) => Err(call.break_off(error)),
         }
     });
     Box::pin(portions.try_flatten())

@@ -112,7 +112,11 @@ fn a_store_closes_beside_a_drain_that_does_not_run() {
     let runtime = two_threads();
     let (_database, admin, store) = runtime.block_on(store());
     let not_driven = Builder::new_current_thread().enable_all().build().unwrap();
-    let lock = runtime.block_on(LogLock::take(&admin));
+    let lock = runtime.block_on(async {
+        // That one had no limit is nothing to who comes when it has been answered.
+        store.append(in_boundary("first"), AppendCondition::none()).timeout(Duration::MAX).await.unwrap();
+        LogLock::take(&admin).await
+    });
     not_driven.block_on(async {
         let append = store.append(in_boundary("given up"), AppendCondition::none()).timeout(LIMIT).into_future();
         timeout(Duration::from_millis(300), append).await.unwrap_err();

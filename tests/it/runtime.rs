@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, panic::resume_unwind, pin::pin, sync::mpsc, thread, time::Duration};
 
-use futures_util::{FutureExt, future::join_all};
+use futures_util::{FutureExt, TryStreamExt, future::join_all};
 use mainstem::{
     AppendCondition, CommandExecutor, Consistency, ConsumerTransaction, Decision, DecisionModel, Error, ErrorKind,
     Event, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore, Projection, ReadModel, ReadModelState,
@@ -185,6 +185,15 @@ fn a_router_needs_a_runtime_and_says_so() {
     refused("a statement in a transaction", transaction.query("SELECT 1", &[]));
     says_so("set_replicas", &router.set_replicas(database.replica_urls()).unwrap_err());
     assert!(router.ask_readiness().now_or_never().expect("nobody to wait for").is_ready());
+    refused("a stream", client.query_stream("SELECT 1", &[]));
+    refused("a COPY", client.copy_in("COPY kept FROM STDIN"));
+    runtime.block_on(client.batch_execute("CREATE TABLE kept (n int8)")).unwrap();
+    let mut copy = runtime.block_on(client.copy_in("COPY kept FROM STDIN")).unwrap();
+    refused("a part of a COPY", copy.send("1\n"));
+    drop(copy);
+    let mut rows = runtime.block_on(transaction.query_stream("SELECT generate_series(1, 3)", &[])).unwrap();
+    refused("the next row", rows.try_next());
+    drop(rows);
     drop((client, transaction));
 
     // Nothing of that has hurt it.

@@ -133,8 +133,8 @@ impl BeginTransaction {
     /// [`run`](Self::run) all attempts. Defaults to the router's [call timeout](crate::RouterBuilder::call_timeout).
     ///
     /// Beyond it nothing is sent any more, and if nobody says anything between two statements the server ends the session by itself: locks
-    /// are not kept for a program that hangs. (In the middle of a stream or a `COPY` it waits for whoever takes or sends.) Too short and honest work is undone; too long and everybody waits for one who
-    /// has stopped. With [`Duration::MAX`] there is no limit but the router's call timeout, on the wait for a connection and
+    /// are not kept for a program that hangs. (In the middle of a stream or a `COPY` it waits for whoever takes or sends.) Too short and
+    /// honest work is undone; too long and everybody waits for one who has stopped. With [`Duration::MAX`] there is no limit but the router's call timeout, on the wait for a connection and
     /// on each call, and the server's own `idle_in_transaction_session_timeout`.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
