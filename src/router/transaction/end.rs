@@ -33,7 +33,7 @@ impl Transaction {
     }
 
     /// [Commits](Self::commit), and gives a token for reads that contain what was written and seen: for another request, or another
-    /// process. In a [`Session`] the plain commit does for those that follow.
+    /// process. In a [`Session`](crate::Session) the plain commit does for those that follow.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -51,7 +51,7 @@ impl Transaction {
     ///
     /// The node's place is asked for in the same message as the commit, so it is no further round trip (behind a pooler in
     /// transaction mode it is one). What is committed is never an error for want of a token: of a node that keeps its place to
-    /// itself, the token asks for the primary. Within [`BeginTransaction::run`] the work may end its transaction by this.
+    /// itself, the token asks for the primary. Within [`BeginTransaction::run`](crate::BeginTransaction::run) the work may end its transaction by this.
     ///
     /// # Errors
     ///
@@ -72,7 +72,7 @@ impl Transaction {
         ended.map(|()| token)
     }
 
-    /// Undoes all of it. Dropping the transaction does the same without waiting; only this has the [`Session`] take in what was read.
+    /// Undoes all of it. Dropping the transaction does the same without waiting; only this has the [`Session`](crate::Session) take in what was read.
     ///
     /// # Errors
     ///

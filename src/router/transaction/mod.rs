@@ -115,7 +115,7 @@ impl Transaction {
     /// # Errors
     ///
     /// What the server said; the transaction can then only be rolled back, unless there is a savepoint. When it was interrupted,
-    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`], and the server has rolled it back or will.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and the server has rolled it back or will.
     ///
     /// # Cancel safety
     ///
@@ -185,7 +185,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), and [`ErrorKind::ReadOnly`] on a replica, where nobody else would see the lock.
+    /// As [`query`](Self::query), and [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly) on a replica, where nobody else would see the lock.
     ///
     /// # Cancel safety
     ///
