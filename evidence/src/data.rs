@@ -5,7 +5,7 @@ use std::{error::Error, fs, path::Path};
 use serde_json::Value;
 
 use crate::{
-    aims, older,
+    aims,
     parts::{PARTS, Part},
 };
 
@@ -36,7 +36,7 @@ impl Entry {
     /// Why there are no figures of it.
     pub(crate) fn failure(&self) -> Option<String> {
         match &self.data {
-            Value::Null => (!self.part.optional).then(|| "it was not run".to_owned()),
+            Value::Null => Some("it was not run".to_owned()),
             data if data["status"] == "ok" => None,
             data => Some(data["reason"].as_str().unwrap_or("it has failed").to_owned()),
         }
@@ -45,11 +45,6 @@ impl Entry {
     /// Of a short run: no aim counts on it.
     pub(crate) fn is_quick(&self) -> bool {
         self.data["quick"] == true
-    }
-
-    /// Whether there is something to be said of it.
-    pub(crate) fn is_told(&self) -> bool {
-        !self.data.is_null() || !self.part.optional
     }
 
     pub(crate) fn text(&self, name: &str) -> &str {
@@ -69,8 +64,7 @@ impl Entry {
             made_of: figure["made_of"].as_str().unwrap_or_default(),
             incomplete: figure["incomplete"].as_str(),
         });
-        let of_drill = aims::of_drill(self.part.name).iter().filter(|_| self.is_told());
-        let of_drill = of_drill.map(|name| Figure { name, value: self.figure(name), made_of: "", incomplete: None });
+        let of_drill = aims::of_drill(self.part.name).iter().map(|name| Figure { name, value: self.figure(name), made_of: "", incomplete: None });
         all.chain(of_drill).collect()
     }
 
@@ -111,11 +105,10 @@ impl Evidence {
         let mut entries = Vec::new();
         for part in &PARTS {
             let file = folder.join(format!("{}.json", part.name));
-            let mut data = match fs::read_to_string(&file) {
+            let data = match fs::read_to_string(&file) {
                 Ok(text) => serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?,
                 Err(_) => Value::Null,
             };
-            older::mend(&mut data);
             entries.push(Entry { part, data });
         }
         Ok(Self(entries))
@@ -181,7 +174,5 @@ mod tests {
         let failed = Entry { part, data: json!({"status": "failed", "reason": "no disk"}) };
         assert_eq!((failed.figure("x"), failed.failure()), (None, Some("no disk".to_owned())));
         assert!(Entry { part, data: Value::Null }.failure().is_some());
-        let soak = Entry { part: Part::named("drill-soak").unwrap(), data: Value::Null };
-        assert!(soak.failure().is_none() && !soak.is_told());
     }
 }

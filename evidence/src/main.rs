@@ -4,7 +4,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `parts`, `run` | what is run, and how |
-//! | `machine`, `drill`, `data`, `older` | what is kept of a run |
+//! | `machine`, `drill`, `data` | what is kept of a run |
 //! | `aims`, `provenance`, `stores` | what it is worth |
 //! | `against`, `noise` | how it stands to what another run has left |
 //! | `report`, `headline`, `benchmarks` | where it is told: in docs/evidence, README and docs/benchmarks.md |
@@ -20,7 +20,6 @@ mod headline;
 mod machine;
 mod markdown;
 mod noise;
-mod older;
 mod parts;
 mod plots;
 mod provenance;

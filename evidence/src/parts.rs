@@ -12,8 +12,6 @@ pub(crate) struct Part {
     /// In minutes. The first run builds what is compared, and makes the data.
     quick_limit: u64,
     full_limit: u64,
-    /// Nobody misses it where it was not run.
-    pub(crate) optional: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,11 +24,11 @@ pub(crate) enum Kind {
 
 const fn compare(name: &'static str, title: &'static str, full_limit: u64) -> Part {
     let (quick, full) = ("--quick", "");
-    Part { name, title, kind: Kind::Compare, quick, full, quick_limit: 6, full_limit, optional: false }
+    Part { name, title, kind: Kind::Compare, quick, full, quick_limit: 6, full_limit }
 }
 
 const fn drill(name: &'static str, title: &'static str, quick: &'static str, full: &'static str) -> Part {
-    Part { name, title, kind: Kind::Drill, quick, full, quick_limit: 5, full_limit: 30, optional: false }
+    Part { name, title, kind: Kind::Drill, quick, full, quick_limit: 5, full_limit: 30 }
 }
 
 /// In the order in which they are run and told.
@@ -67,7 +65,6 @@ pub(crate) const PARTS: [Part; 20] = [
     Part {
         quick_limit: 22,
         full_limit: 40,
-        optional: true,
         ..drill("drill-soak", "all drills by turns, two at a time", "soak --minutes 1", "soak --minutes 10")
     },
 ];

@@ -39,7 +39,7 @@ pub(crate) fn files(evidence: &Evidence) -> BTreeMap<String, String> {
 
 fn page(evidence: &Evidence, pictures: &[Picture]) -> String {
     let mut out = HEAD.to_owned();
-    let told = || evidence.0.iter().filter(|entry| entry.is_told());
+    let told = || evidence.0.iter();
     out += &format!("{} Aims count on full runs.\n\n", provenance::sentence(told()));
     out += &provenance::failures(told());
     out += "## Where and with what\n\n";
@@ -256,7 +256,7 @@ fn drills(evidence: &Evidence) -> String {
 }
 
 fn told_drills(evidence: &Evidence) -> impl Iterator<Item = &Entry> {
-    evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill && entry.is_told())
+    evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill)
 }
 
 /// Each with each of its aims.
