@@ -81,8 +81,9 @@ impl EventStore for FileEventStore {
                 log.write(&mut file, &request.events, None)?;
                 return Ok(appended);
             };
-            let version = log.version(&stream.id);
-            stream.judge(version)?;
+            let last = log.last_of(&stream.id);
+            stream.judge(last)?;
+            let version = last.and_then(Event::stream).map_or(0, StreamPlace::version);
             log.write(&mut file, &request.events, Some((stream.id.to_string(), version + 1)))?;
             Ok(appended.in_stream(version + 1))
         })
@@ -164,9 +165,8 @@ impl Log {
         Ok(Some(Appended::new(first, events).as_repeated().in_stream(version)))
     }
 
-    fn version(&self, stream: &str) -> u64 {
-        let places = self.events.iter().rev().filter_map(Event::stream);
-        places.filter(|place| place.id() == stream).map(StreamPlace::version).next().unwrap_or(0)
+    fn last_of(&self, stream: &str) -> Option<&Event> {
+        self.events.iter().rev().find(|event| event.stream().is_some_and(|place| place.id() == stream))
     }
 
     fn judge(&self, guard: &Guard) -> Result<()> {

@@ -27,8 +27,9 @@ pub(crate) async fn run(store: impl EventStore) -> Result<()> {
     println!("refused: {}", error.expect_err("it is there already"));
 
     // Two have read version 2, and the first who goes on from there wins.
-    store.append([added("wire")?], none()).to_stream("cart-1", ExpectedVersion::Exact(2)).await?;
-    let error = store.append([added("rope")?], none()).to_stream("cart-1", ExpectedVersion::Exact(2)).await;
+    let cart = store.load_stream("cart-1").await?;
+    store.append([added("wire")?], none()).to_stream("cart-1", cart.unchanged()).await?;
+    let error = store.append([added("rope")?], none()).to_stream("cart-1", cart.unchanged()).await;
     let error = error.expect_err("it is at version 3");
     let mismatch = error.version_mismatch().expect("the versions");
     println!("refused: expected {}, and it is {}", mismatch.expected, mismatch.actual);

@@ -18,6 +18,7 @@
 -- far         too many events since `after_positions` to look at under the lock       the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
 -- version     the stream's version is not the expected one                            the stream's version
+-- replaced    it is, and another event has it than the expected one                   the stream's version
 CREATE PROCEDURE "mainstem"."events_append_1"(
     -- Of each event, in the order of the appends:
     IN new_ids           uuid[],
@@ -46,6 +47,8 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     -- and for whatever it has (also altogether).
     IN streams           text[],
     IN stream_versions   bigint[],
+    -- The id of the stream's last event, which must have that version. NULL for whatever event has (also altogether).
+    IN stream_events     uuid[],
     -- What the conditions of a batch look for. An event that has none of an append's values at the places that these
     -- numbers stand for cannot match its items: 0 its tags, -1 its type, -2 any event has it, null; n what is at the n-th
     -- path of its payload, -2 - n of its metadata.
@@ -85,6 +88,8 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     INOUT lsn            pg_lsn,
     INOUT locked_us      bigint
 ) LANGUAGE plpgsql AS $body$
+-- A column of the user's may be called like a variable; all that is meant as a column here is qualified.
+#variable_conflict use_variable
 DECLARE
     -- Events that are judged under the lock, at most: about a millisecond's worth of small ones, and tens of them when the
     -- conditions look into payloads of 20 kB.
@@ -104,12 +109,15 @@ DECLARE
     locked_at      timestamptz;
     refused        bool   := false;
     first          bigint;
-    last_version   bigint;
+    last_version   bigint; last_event uuid;
     size           int4; place int4; next_event int4 := 1;
     -- The last version of each stream of the batch.
     known_streams  text[]   := '{}';
     known_versions bigint[] := '{}';
+    -- and its event, if that was there before the batch.
+    known_events   uuid[]   := '{}';
     recorded       timestamptz;
+    due            bigint; written bigint;
     done           text;
     hit            record;
 BEGIN
@@ -346,18 +354,24 @@ BEGIN
             CONTINUE WHEN outcomes[append_number] IS NOT NULL OR streams[append_number] IS NULL;
             place := pg_catalog.array_position(known_streams, streams[append_number]);
             IF place IS NULL THEN
-                SELECT e.version INTO last_version FROM "mainstem"."events" e
+                SELECT e.version, e.id INTO last_version, last_event FROM "mainstem"."events" e
                     WHERE e.stream = streams[append_number] ORDER BY e.version DESC LIMIT 1;
                 place := pg_catalog.cardinality(known_streams) + 1;
                 known_streams[place] := streams[append_number];
                 known_versions[place] := coalesce(last_version, 0);
+                known_events[place] := last_event;
             END IF;
             IF stream_versions[append_number] <> known_versions[place] THEN
                 refused := true;
                 outcomes[append_number] := 'version';
                 positions[append_number] := known_versions[place];
+            ELSIF stream_events[append_number] <> known_events[place] THEN
+                refused := true;
+                outcomes[append_number] := 'replaced';
+                positions[append_number] := known_versions[place];
             ELSE
                 known_versions[place] := known_versions[place] + size;
+                known_events[place] := NULL;
                 versions[append_number] := known_versions[place];
             END IF;
         END LOOP;
@@ -389,6 +403,18 @@ BEGIN
                     new_occurred_at, new_appends, new_following) WITH ORDINALITY
             AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
         WHERE outcomes[n.append] IS NULL;
+    END IF;
+    -- A trigger of somebody's may leave a row out without a word, and it would be acknowledged. Of several appends the client finds out
+    -- which one that is.
+    GET DIAGNOSTICS written = ROW_COUNT;
+    due := amount;
+    IF refused THEN
+        SELECT count(*) INTO due FROM pg_catalog.unnest(new_appends) AS n(append) WHERE outcomes[n.append] IS NULL;
+    END IF;
+    IF written <> due THEN
+        RAISE EXCEPTION 'a trigger or a rule of the log has kept % of % events from being written', due - written, due
+            USING ERRCODE = 'trigger_protocol_violated',
+                  HINT = 'let it raise an error instead: an append is written whole or not at all';
     END IF;
     IF NOT refused THEN outcomes := NULL; positions := NULL; types := NULL; END IF;
 

@@ -185,15 +185,12 @@ impl<E: DeserializeOwned> EventCodec<E> {
             };
         };
         // As it is, or as an upcaster has made it.
-        let newest = match event.schema_version()? {
-            version if version == self.version(event_type) => Cow::Borrowed(payload),
-            version => match self.upcast_payload(event_type, version, payload) {
-                Ok(newest) => Cow::Owned(newest),
-                Err(_) if matches!(tagged::decode::<E>(event_type, ""), Err(Undecodable::UnknownType)) => {
-                    return self.unknown_type(&place());
-                }
-                Err(error) => return Err(error.within(&place())),
-            },
+        let newest = match self.in_newest_version(event, event_type, payload) {
+            Ok(newest) => newest,
+            Err(_) if matches!(tagged::decode::<E>(event_type, ""), Err(Undecodable::UnknownType)) => {
+                return self.unknown_type(&place());
+            }
+            Err(error) => return Err(error.within(&place())),
         };
         match tagged::decode(event_type, newest.as_str()) {
             Ok(event) => Ok(Some(event)),
@@ -202,6 +199,13 @@ impl<E: DeserializeOwned> EventCodec<E> {
                 let message = format!("{} does not decode as {}", place(), type_name::<E>());
                 Err(Error::invalid_data(message).with_source(error))
             }
+        }
+    }
+
+    fn in_newest_version<'e>(&self, event: &Event, event_type: &str, payload: &'e Json) -> Result<Cow<'e, Json>> {
+        match event.schema_version()? {
+            version if version == self.version(event_type) => Ok(Cow::Borrowed(payload)),
+            version => self.upcast_payload(event_type, version, payload).map(Cow::Owned),
         }
     }
 

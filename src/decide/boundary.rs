@@ -1,7 +1,7 @@
 //! The filters of a model, asked for once, and which event goes to which part.
 
 use super::projection::{DecisionModel, Parts};
-use crate::{Error, Event, Filter, Result, filter::Subject};
+use crate::{Error, Event, Filter, Result, filter::Subject, json::quoted};
 
 /// The filter of each part, and their union.
 #[derive(Debug)]
@@ -22,7 +22,12 @@ impl Boundary {
         &self.union
     }
 
-    /// Applies an event to those parts that it concerns.
+    /// The filter of each part, in their order.
+    pub(super) fn parts(&self) -> &[Filter] {
+        &self.filters
+    }
+
+    /// Applies an event that was read for the model to those parts that it concerns.
     pub(super) fn apply(&self, model: &mut impl DecisionModel, event: &Event) -> Result<()> {
         self.apply_to(&mut Parts::of(model), event)
     }
@@ -37,7 +42,31 @@ impl Boundary {
         events.into_iter().try_for_each(|event| self.apply_to(&mut parts, event))
     }
 
+    /// Applies events from anywhere, of which some may concern no part.
+    pub(super) fn replay<'e>(
+        &self,
+        model: &mut impl DecisionModel,
+        events: impl IntoIterator<Item = &'e Event>,
+    ) -> Result<()> {
+        let mut parts = Parts::of(model);
+        events.into_iter().try_for_each(|event| self.offer(&mut parts, event).map(drop))
+    }
+
     pub(super) fn apply_to(&self, parts: &mut Parts<'_>, event: &Event) -> Result<()> {
+        if self.offer(parts, event)? {
+            return Ok(());
+        }
+        // The read would be vouched for, and what it has found would be in no part.
+        Err(Error::invalid_data(format!(
+            "the store gives the event of type {} at position {} for the filters of a decision model, and none of them matches it here: \
+             was it written by something else than the library?",
+            quoted(event.event_type()),
+            event.position()
+        )))
+    }
+
+    /// Whether there is a part that it concerns.
+    fn offer(&self, parts: &mut Parts<'_>, event: &Event) -> Result<bool> {
         if parts.len() != self.filters.len() {
             return Err(Error::invalid_input(format!(
                 "the decision model lists {} parts, and listed {} before the events were read; the number must not depend \
@@ -47,11 +76,13 @@ impl Boundary {
             )));
         }
         let subject = Subject::from(event);
+        let mut concerns_one = false;
         for (part, filter) in parts.iter_mut().zip(&self.filters) {
             if filter.matches_subject(&subject) {
+                concerns_one = true;
                 part.apply(event)?;
             }
         }
-        Ok(())
+        Ok(concerns_one)
     }
 }

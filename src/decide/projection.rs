@@ -133,7 +133,8 @@ pub trait DecisionModel: Send {
     /// see [`Project`].
     ///
     /// Name and version are those of the [`SnapshotKey`], whose filter is the union of the parts'. The snapshot holds the
-    /// whole model, with what it is about.
+    /// whole model, with what it is about: so it is found again only by a model that lists parts with the same filters in the same order,
+    /// and a field that serde skips comes back as its default.
     ///
     /// ```
     /// # use mainstem::{DecisionModel, Event, Filter, MemoryEventStore, Projection, Result};
@@ -165,7 +166,7 @@ pub trait DecisionModel: Send {
         Self: Sized,
     {
         let boundary = Boundary::of(&mut self)?;
-        let key = SnapshotKey::new(name, version, boundary.filter());
+        let key = SnapshotKey::of_parts(name, version, boundary.filter(), boundary.parts());
         Ok(Project::new(store, key, self, move |model: &mut Self, event: &Event| boundary.apply(model, event)))
     }
 
@@ -182,7 +183,7 @@ pub trait DecisionModel: Send {
         Self: Sized,
     {
         let boundary = Boundary::of(&mut self)?;
-        boundary.apply_all(&mut self, events)?;
+        boundary.replay(&mut self, events)?;
         Ok(self)
     }
 }

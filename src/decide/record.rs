@@ -1,6 +1,7 @@
 //! The log of commands: a record of each, appended with the events that it has caused.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::value::RawValue;
 
 use super::{Decision, Outcome, Projection};
 use crate::{Error, Event, EventContext, Filter, Json, Mark, NewEvent, Result, json::quoted};
@@ -37,10 +38,18 @@ struct Body {
     #[serde(rename = "CommandID")]
     id: Box<str>,
     command_type: Box<str>,
+    #[serde(default, deserialize_with = "stored")]
     data: Option<Json>,
     outcome: Told,
+    #[serde(default, deserialize_with = "stored")]
     refusal: Option<Json>,
     events: u64,
+}
+
+/// What the log has is longer than what was given to it, by the spaces of `jsonb`: it is not measured again.
+fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
+    let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
+    Ok(raw.map(|raw| Json::from_stored(Box::<str>::from(raw))))
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
@@ -214,4 +223,22 @@ impl Projection for First {
 
 fn tag(id: &str) -> String {
     format!("command:{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+
+    /// `jsonb` writes a space behind each comma, so what comes back is longer than what was given.
+    #[test]
+    fn large_data_is_read_back() {
+        let data = vec![(); 3_000_000];
+        let record = CommandRecord::new("c-1", "Fill").with_data(&data).unwrap();
+        let event = record.event(&Decision::<()>::nothing(), None).unwrap().into_recorded(1, SystemTime::now());
+        let found = RecordedCommand::from_event(&event).unwrap();
+        assert!(found.data().unwrap().as_str().len() > Json::MAX_LEN);
+        record.check(&found).unwrap();
+    }
 }

@@ -226,7 +226,7 @@ impl NewEvent {
             && self.occurred_at.unwrap_or(recorded.recorded_at) == recorded.occurred_at
     }
 
-    /// The event as a log would hand it back.
+    /// The event as a log would hand it back: JSON in the text that `jsonb` gives of it, so that it decodes as it will from there.
     ///
     /// The store does this when it appends, and then puts it [into its stream](Event::in_stream), if it has one. It is public for the tests of code that decides on events.
     #[must_use]
@@ -237,8 +237,8 @@ impl NewEvent {
             id: self.id,
             event_type: self.event_type,
             tags: self.tags.into_iter().collect(),
-            payload: self.payload,
-            metadata: self.metadata.into_whole(),
+            payload: self.payload.into_recorded(),
+            metadata: self.metadata.into_whole().as_jsonb(),
             occurred_at: self.occurred_at.unwrap_or(recorded_at),
             recorded_at,
             stream: None,

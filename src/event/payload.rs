@@ -56,6 +56,14 @@ impl Payload {
         Self::Bytes { content_type: content_type.into(), bytes: bytes.into() }
     }
 
+    /// As a log gives it back.
+    pub(super) fn into_recorded(self) -> Self {
+        match self {
+            Self::Json(json) => Self::Json(json.as_jsonb()),
+            bytes @ Self::Bytes { .. } => bytes,
+        }
+    }
+
     /// The document, unless this is bytes.
     #[must_use]
     pub fn as_json(&self) -> Option<&Json> {

@@ -32,7 +32,10 @@ impl Event {
         let Value::Object(members) = &metadata else { return Ok(1) };
         let version = match member(members, VERSION) {
             None => return Ok(1),
-            Some(Value::Number(text)) => text.parse().ok().filter(|version| *version > 0),
+            // 2.0 is 2, and `jsonb` keeps it as it was written.
+            Some(version @ Value::Number(_)) => {
+                version.as_scalar().and_then(|number| number.parse().ok()).filter(|version| *version > 0)
+            }
             Some(_) => None,
         };
         version.ok_or_else(|| {

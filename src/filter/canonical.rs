@@ -9,6 +9,9 @@ use super::{Bounds, Filter, FilterItem, PredicateGroup, Selection, Side};
 /// Names the encoding: another one must have another name, since digests are stored.
 const VERSION: &[u8] = b"mainstem filter 1";
 
+/// The same for that of several filters.
+const PARTS_VERSION: &[u8] = b"mainstem parts 1";
+
 /// The SHA-256 of what a filter means: equal filters have the same, in every process and every release, and no two
 /// different ones do.
 ///
@@ -30,6 +33,19 @@ impl FilterDigest {
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+
+    /// Of what is made of several filters, each for a part of it: of one alone, its own.
+    pub(crate) fn of_parts(filters: &[Filter]) -> Self {
+        if let [filter] = filters {
+            return filter.digest();
+        }
+        let mut hash = Sha256::new();
+        let mut out = |bytes: &[u8]| hash.update(bytes);
+        text(PARTS_VERSION, &mut out);
+        count(filters.len(), &mut out);
+        filters.iter().for_each(|filter| out(filter.digest().as_bytes()));
+        Self(hash.finalize().into())
     }
 
     pub(super) fn of(selection: &impl Selection) -> Self {

@@ -27,9 +27,9 @@ struct Plain {
 #[serde(deny_unknown_fields)]
 struct PositionBounded {
     matching: Items,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     after_position: Option<u64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     until_position: Option<u64>,
 }
 
@@ -37,18 +37,22 @@ struct PositionBounded {
 #[serde(deny_unknown_fields)]
 struct TimeBounded {
     matching: Items,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     occurred_from: Option<i64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     occurred_until: Option<i64>,
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Item {
+    #[serde(default, deserialize_with = "given")]
     any_type_of: Option<Vec<Box<str>>>,
+    #[serde(default, deserialize_with = "given")]
     all_tags_of: Option<Vec<Box<str>>>,
+    #[serde(default, deserialize_with = "given")]
     any_predicate_of: Option<Vec<Containment>>,
+    #[serde(default, deserialize_with = "given")]
     all_predicates_of: Option<Vec<Containment>>,
 }
 
@@ -57,6 +61,11 @@ struct Item {
 enum Containment {
     Payload(Box<RawValue>),
     Metadata(Box<RawValue>),
+}
+
+/// What is there has a value: a null, as of a variable that was not set, would ask for more than was meant.
+fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 /// The filter without its bounds, as the value of `matching`.

@@ -4,6 +4,7 @@
 //! because `jsonb` numbers are decimals of any length and an `f64` takes two different ones for the same.
 
 mod contains;
+mod jsonb_text;
 mod number;
 mod parse;
 mod reading;
@@ -104,6 +105,11 @@ impl Json {
     /// Takes text that a `jsonb` column gave, and that therefore needs no check.
     pub(crate) fn from_stored(text: impl Into<Arc<str>>) -> Self {
         Self(text.into())
+    }
+
+    /// The same document in the text that a `jsonb` column gives of it.
+    pub(crate) fn as_jsonb(&self) -> Self {
+        Self(jsonb_text::jsonb_text(&self.value()).into())
     }
 
     /// The text.

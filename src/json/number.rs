@@ -118,6 +118,34 @@ pub(super) fn refuse(text: &str) -> Option<&'static str> {
     None
 }
 
+/// As the server writes it, with as many digits behind the point as it was given.
+pub(super) fn written_out(text: &str) -> Cow<'_, str> {
+    if is_plain(text) {
+        return text.into();
+    }
+    let parts = Parts::new(text);
+    let digits = || parts.integer.bytes().chain(parts.fraction.bytes()).map(char::from);
+    let amount = |digits: i64| usize::try_from(digits).unwrap_or_default();
+    let (point, scale) = (len(parts.integer) + parts.exponent, amount(len(parts.fraction) - parts.exponent));
+    let is_zero = digits().all(|digit| digit == '0');
+    // A zero is one digit before the point, wherever that was.
+    let before: String = if is_zero { String::new() } else { digits().take(amount(point)).collect() };
+    let padding = if is_zero { 0 } else { amount(point - len(parts.integer) - len(parts.fraction)) };
+    let before = [before.trim_start_matches('0'), &"0".repeat(padding)].concat();
+    let mut written = String::new();
+    written.push_str(if parts.negative && !is_zero { "-" } else { "" });
+    written.push_str(if before.is_empty() { "0" } else { &before });
+    if scale > 0 {
+        written.push('.');
+        let zeros = if is_zero { scale } else { amount(-point) };
+        written.extend(std::iter::repeat_n('0', zeros));
+        if !is_zero {
+            written.extend(digits().skip(amount(point)));
+        }
+    }
+    written.into()
+}
+
 /// How many bytes the server writes for a number: it knows no exponents.
 pub(super) fn written_out_len(text: &str) -> usize {
     let parts = Parts::new(text);

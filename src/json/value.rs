@@ -147,6 +147,11 @@ fn separated<T, U>(text: &mut String, items: Vec<T>, mut write: impl FnMut(&mut 
 
 /// A text as JSON. Our own, not `serde_json`'s: digests of filters are stored, so it must not change with a dependency.
 pub(crate) fn write_string(text: &mut String, string: &str) {
+    escaped(text, string, |text, control| text.push_str(&format!("\\u{:04x}", u32::from(control))));
+}
+
+/// The same, with control characters as they are written.
+pub(super) fn escaped(text: &mut String, string: &str, write_control: impl Fn(&mut String, char)) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     text.reserve(string.len() + 2);
     text.push('"');
@@ -159,7 +164,7 @@ pub(crate) fn write_string(text: &mut String, string: &str) {
         match special {
             "\"" => text.push_str("\\\""),
             "\\" => text.push_str("\\\\"),
-            control => control.chars().for_each(|it| text.push_str(&format!("\\u{:04x}", u32::from(it)))),
+            control => control.chars().for_each(|it| write_control(text, it)),
         }
         rest = behind;
     }

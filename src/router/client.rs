@@ -14,6 +14,7 @@ use super::{
     failure::Effect,
     guard::Unsettled,
     lease::Lease,
+    occupied::UnderWay,
     piecewise::PieceCall,
     rows::Count,
     standby,
@@ -110,7 +111,7 @@ impl Client {
     ///
     /// Dropped, the connection is closed.
     pub async fn token(&self) -> Result<Token> {
-        self.lease.check_free(Effect::Read)?;
+        let _under_way = self.lease.enter(Effect::Read)?;
         let whereabouts = self.lease.whereabouts(Deadline::after(self.limit)).await?;
         match whereabouts.place() {
             Some(place) => Ok(self.lease.token_of(Some(place))),
@@ -151,7 +152,7 @@ impl Client {
     /// [`ErrorKind::Timeout`]: crate::ErrorKind::Timeout
     /// [`ErrorKind::Unavailable`]: crate::ErrorKind::Unavailable
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.check(sql)?;
+        let _under_way = self.enter(sql)?;
         let call = self.start(sql);
         let rows = self.lease.query(self.effect(), call.deadline, sql, params).await;
         call.end(rows)
@@ -193,7 +194,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
-        self.check(sql)?;
+        let _under_way = self.enter(sql)?;
         let call = self.start(sql);
         let changed = self.lease.execute(self.effect(), call.deadline, sql, params).await;
         call.end(changed)
@@ -209,7 +210,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.check(sql)?;
+        let _under_way = self.enter(sql)?;
         let call = self.start(sql);
         let done = match self.lease.settled(call.deadline).await {
             Ok(()) => {
@@ -221,9 +222,9 @@ impl Client {
         call.end(done)
     }
 
-    fn check(&self, sql: &str) -> Result<()> {
-        self.lease.check_free(self.effect())?;
-        self.may_run(sql)
+    fn enter(&self, sql: &str) -> Result<UnderWay<'_>> {
+        let under_way = self.lease.enter(self.effect())?;
+        self.may_run(sql).map(|()| under_way)
     }
 
     fn may_run(&self, sql: &str) -> Result<()> {

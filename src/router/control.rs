@@ -100,11 +100,11 @@ pub(super) fn copies_in(sql: &str) -> bool {
     if !tokens.next().and_then(Token::word).is_some_and(|word| is(word, "COPY")) {
         return false;
     }
+    let mut before = tokens.next().and_then(Token::word);
     // Of a query nothing is copied in, whatever its tables are called.
-    if sql[tokens.at..].trim_start().starts_with('(') {
+    if sql[..tokens.at].ends_with('(') {
         return false;
     }
-    let mut before = None;
     tokens.map(Token::word).any(|word| {
         let both = (before, word);
         before = word;

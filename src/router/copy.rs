@@ -75,7 +75,7 @@ impl<'a> CopyIn<'a> {
         match lease.start_copy_in(deadline, statement).await {
             Ok(sink) => Ok(Self { call, sink: Box::pin(sink), failed: None }),
             Err(error) => {
-                call.spends_connection(true);
+                call.must_end(true);
                 call.end(Err(error))
             }
         }

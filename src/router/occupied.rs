@@ -1,59 +1,82 @@
 //! A connection on which an answer is taken, or data are given, piece by piece: nothing else may be sent behind that.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Effect, Lease};
 use crate::error::{Error, ErrorKind};
 
-/// Whether something is under way on a connection behind which nothing may be sent.
+/// How many calls are under way on a connection, or that something is behind which nothing may be sent.
 #[derive(Debug, Default)]
-pub(super) struct Occupation(AtomicU8);
+pub(super) struct Occupation(AtomicU32);
 
-const FREE: u8 = 0;
-const BUSY: u8 = 1;
-/// Something did not come to its end.
-const SPENT: u8 = 2;
+/// Behind all numbers of calls that there can be.
+const OCCUPIED: u32 = 1 << 30;
+/// What occupied it did not come to its end.
+const BROKEN_OFF: u32 = 1 << 31;
 
 impl Lease {
-    /// Whether something may be sent.
+    /// Notes that a call is under way, until what is answered is dropped. There may be several, one behind the other.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy), and [`ErrorKind::Unavailable`] if what occupied it did not come
     /// to its end.
-    pub(super) fn check_free(&self, effect: Effect) -> Result<(), Error> {
-        let error = match self.occupation.0.load(Ordering::Acquire) {
-            FREE => return Ok(()),
-            BUSY => Error::invalid_input(
-                "what a stream or a COPY on this connection gives or takes is still to come: take it to its end first; nothing was sent",
-            ),
-            _ => Error::new(
-                ErrorKind::Unavailable,
-                "a stream or a COPY on this connection did not come to its end, so it is of no further use: get another one; nothing was \
-                 sent",
-            ),
-        };
-        Err(self.refuse(effect, error))
+    pub(super) fn enter(&self, effect: Effect) -> Result<UnderWay<'_>, Error> {
+        let occupation = &self.occupation.0;
+        let one_more = |calls: u32| (calls < OCCUPIED - 1).then_some(calls + 1);
+        match occupation.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) {
+            Ok(_) => Ok(UnderWay(occupation)),
+            Err(state) => Err(self.refuse(effect, why_not(state))),
+        }
     }
 
     /// Whether something that [occupied](Self::occupy) it did not come to its end.
-    pub(super) fn is_spent(&self) -> bool {
-        self.occupation.0.load(Ordering::Acquire) == SPENT
+    pub(super) fn was_broken_off(&self) -> bool {
+        self.occupation.0.load(Ordering::Acquire) == BROKEN_OFF
     }
 
     /// Nothing else is sent until what is answered is dropped: the answer would come behind one that nobody has taken yet.
     ///
     /// # Errors
     ///
-    /// As [`check_free`](Self::check_free), and [`ErrorKind::InvalidInput`] while a call is under way, which may have more to send.
+    /// As [`enter`](Self::enter), and [`ErrorKind::InvalidInput`] while a call is under way, which may have more to send.
     pub(super) fn occupy(&self, effect: Effect) -> Result<Occupied<'_>, Error> {
-        self.check_free(effect)?;
-        let is_free = !self.is_abandoned();
-        if is_free && self.occupation.0.compare_exchange(FREE, BUSY, Ordering::AcqRel, Ordering::Acquire).is_ok() {
-            return Ok(Occupied { lease: self, is_spent: false });
+        let occupation = &self.occupation.0;
+        let entered = occupation.compare_exchange(0, OCCUPIED, Ordering::AcqRel, Ordering::Acquire);
+        if let Err(state) = entered {
+            return Err(self.refuse(effect, why_not(state)));
         }
-        let message = "another call on this connection is under way, or was given up; nothing was sent";
-        Err(self.refuse(effect, Error::invalid_input(message)))
+        let occupied = Occupied { lease: self, must_end: false };
+        if self.is_abandoned() {
+            let message = "another call on this connection was given up; nothing was sent";
+            return Err(self.refuse(effect, Error::invalid_input(message)));
+        }
+        Ok(occupied)
+    }
+}
+
+fn why_not(state: u32) -> Error {
+    match state {
+        BROKEN_OFF => Error::new(
+            ErrorKind::Unavailable,
+            "a stream or a COPY on this connection did not come to its end, so it is of no further use: get another one; nothing was \
+             sent",
+        ),
+        OCCUPIED => Error::invalid_input(
+            "what a stream or a COPY on this connection gives or takes is still to come: take it to its end first; nothing was sent",
+        ),
+        _ => Error::invalid_input("another call on this connection is under way; nothing was sent"),
+    }
+}
+
+/// A call that is under way.
+#[derive(Debug)]
+#[must_use = "the call is over when this is dropped"]
+pub(super) struct UnderWay<'a>(&'a AtomicU32);
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
     }
 }
 
@@ -61,7 +84,7 @@ impl Lease {
 #[derive(Debug)]
 pub(super) struct Occupied<'a> {
     lease: &'a Lease,
-    is_spent: bool,
+    must_end: bool,
 }
 
 impl<'a> Occupied<'a> {
@@ -69,16 +92,16 @@ impl<'a> Occupied<'a> {
         self.lease
     }
 
-    /// Whether the connection would be of no use any more if this ended here.
-    pub(super) fn spends(&mut self, is_spent: bool) {
-        self.is_spent = is_spent;
+    /// Whether the connection would be of no use any more if this were dropped now.
+    pub(super) fn must_end(&mut self, must_end: bool) {
+        self.must_end = must_end;
     }
 }
 
 impl Drop for Occupied<'_> {
     fn drop(&mut self) {
-        self.lease.occupation.0.store(if self.is_spent { SPENT } else { FREE }, Ordering::Release);
-        if self.is_spent {
+        self.lease.occupation.0.store(if self.must_end { BROKEN_OFF } else { 0 }, Ordering::Release);
+        if self.must_end {
             // Nobody else uses it again, and its server is not to go on until its user is gone.
             self.lease.held().pending().fetch_add(1, Ordering::AcqRel);
             self.lease.own().inspect(|connection| connection.cancel());

@@ -49,9 +49,9 @@ impl<'a> PieceCall<'a> {
         self.occupied.lease()
     }
 
-    /// See [`Occupied::spends`].
-    pub(super) fn spends_connection(&mut self, is_spent: bool) {
-        self.occupied.spends(is_spent);
+    /// See [`Occupied::must_end`].
+    pub(super) fn must_end(&mut self, must_end: bool) {
+        self.occupied.must_end(must_end);
     }
 
     pub(super) fn effect(&self) -> Effect {
@@ -79,7 +79,7 @@ impl<'a> PieceCall<'a> {
             Ok(()) => {
                 // Where the node was then is not where it is at the end.
                 self.lease().guard().map(|guard| guard.take_noted());
-                self.spends_connection(true);
+                self.must_end(true);
                 start.await
             }
             Err(error) => Err(error),
@@ -87,7 +87,7 @@ impl<'a> PieceCall<'a> {
         match started {
             Ok(started) => Ok((self, started)),
             Err(error) => {
-                self.spends_connection(self.lease().is_abandoned());
+                self.must_end(self.lease().is_abandoned());
                 self.end(Err(error))
             }
         }
@@ -96,7 +96,7 @@ impl<'a> PieceCall<'a> {
     /// It has failed in the middle. Nobody knows where that was.
     fn break_off(mut self, error: Error) -> Error {
         // Not if the server has said all: then only the statement has failed.
-        self.spends_connection(self.lease().is_abandoned());
+        self.must_end(self.lease().is_abandoned());
         match self.by {
             By::Client(call) => call.break_off(),
             By::Transaction(transaction) => transaction.note_error(&error),
@@ -124,7 +124,7 @@ impl<'a> PieceCall<'a> {
             By::Client(call) => call.end_of_answer().await,
             By::Transaction(_) => Ok(()),
         };
-        occupied.spends(lease.is_abandoned());
+        occupied.must_end(lease.is_abandoned());
         outcome
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::refusal;
-use crate::{Error, Result, event::check_stream};
+use crate::{Error, Event, EventId, Result, StreamPlace, event::check_stream};
 
 /// The version that a fixed stream must have for an append to be written.
 ///
@@ -17,7 +17,7 @@ use crate::{Error, Result, event::check_stream};
 ///
 /// let account = store.load_stream("account-1").await?;
 /// let paid = NewEvent::new("PaidIn", &100)?;
-/// let expected = ExpectedVersion::Exact(account.version());
+/// let expected = account.unchanged();
 /// let appended = store.append([paid], AppendCondition::none()).to_stream("account-1", expected).await?;
 /// assert_eq!(appended.stream_versions(), Some(2..=2));
 ///
@@ -37,7 +37,18 @@ pub enum ExpectedVersion {
     /// None: there must be no event of the stream yet. [`Exact(0)`](Self::Exact) means the same.
     NoStream,
     /// Just this one.
+    ///
+    /// **Unfenced**: after a failover or a restore that lost events of the stream, others may have the same versions, and this does not
+    /// notice. What [`LoadedStream::unchanged`](crate::LoadedStream::unchanged) gives does.
     Exact(u64),
+    /// Just this one, with this event as the last one: what a decision was made of. With another event there the append fails with
+    /// [`LogDiverged`](crate::ErrorKind::LogDiverged).
+    Event {
+        /// The version, from 1.
+        version: u64,
+        /// The id of the event that has it.
+        id: EventId,
+    },
 }
 
 impl ExpectedVersion {
@@ -47,7 +58,16 @@ impl ExpectedVersion {
         match self {
             Self::Any => None,
             Self::NoStream => Some(0),
-            Self::Exact(version) => Some(version),
+            Self::Exact(version) | Self::Event { version, .. } => Some(version),
+        }
+    }
+
+    /// The event that must be the last one, if one is asked for.
+    #[must_use]
+    pub fn event_id(self) -> Option<EventId> {
+        match self {
+            Self::Event { id, .. } => Some(id),
+            Self::Any | Self::NoStream | Self::Exact(_) => None,
         }
     }
 }
@@ -74,14 +94,17 @@ impl StreamAppend {
         check_stream(&self.id).map_err(Error::invalid_input)
     }
 
-    /// Whether the stream, whose last event has the version `actual`, 0 for none, is as expected.
+    /// Whether the stream, whose last event this is, is as expected.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::ErrorKind::Conflict) with the [mismatch](Error::version_mismatch), when it is not.
-    pub fn judge(&self, actual: u64) -> Result<()> {
-        match self.expected.version() {
-            Some(expected) if expected != actual => Err(refusal::version(&self.id, expected, actual)),
+    /// [`Conflict`](crate::ErrorKind::Conflict) with the [mismatch](Error::version_mismatch) when it has another version, and
+    /// [`LogDiverged`](crate::ErrorKind::LogDiverged) when another event has it.
+    pub fn judge(&self, last: Option<&Event>) -> Result<()> {
+        let actual = last.and_then(Event::stream).map_or(0, StreamPlace::version);
+        match (self.expected.version(), self.expected.event_id()) {
+            (Some(expected), _) if expected != actual => Err(refusal::version(&self.id, expected, actual)),
+            (_, Some(id)) if last.is_none_or(|last| last.id() != id) => Err(refusal::replaced(&self.id, actual)),
             _ => Ok(()),
         }
     }

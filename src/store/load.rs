@@ -2,9 +2,9 @@
 
 use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
-use super::{BoxFuture, EventStore, Order, QueryRequest, noted::Noted};
+use super::{BoxFuture, EventStore, ExpectedVersion, Order, QueryRequest, noted::Noted};
 use crate::{
-    Consistency, Error, Event, Filter, Result, Role, Token,
+    Consistency, Error, Event, EventId, Filter, Result, Role, Token,
     event::check_stream,
     scope::current_consistency,
     telemetry::{Done, Operation},
@@ -116,9 +116,9 @@ impl IntoFuture for LoadStream<'_> {
         (request.floor, request.wants_token) = noted.ask(&request.consistency);
         let answer = store.run_load(request);
         let load = async move {
-            let LoadAnswer { events, version, node, role, token } = answer.await?;
+            let LoadAnswer { events, version, last, node, role, token } = answer.await?;
             noted.saw(&token);
-            Ok(LoadedStream { id, events, version, node, role, token })
+            Ok(LoadedStream { id, events, version, last, node, role, token })
         };
         Box::pin(Operation::LoadStream.tell(load, |loaded| Done::read(&loaded.node, loaded.role, loaded.events.len())))
     }
@@ -153,7 +153,7 @@ impl LoadRequest {
     #[must_use]
     pub fn answer_from<'a>(&self, log: impl DoubleEndedIterator<Item = &'a Event> + Clone) -> LoadAnswer {
         let version_of = |event: &Event| event.stream().filter(|it| it.id() == &*self.stream).map(|it| it.version());
-        let last = log.clone().rev().find_map(version_of);
+        let last = log.clone().rev().find(|event| version_of(event).is_some());
         let is_in =
             |version: u64| version > self.after_version && self.before_version.is_none_or(|before| version < before);
         let found = log.filter(|event| version_of(event).is_some_and(is_in));
@@ -162,7 +162,11 @@ impl LoadRequest {
             Order::OldestFirst => found.take(limit).cloned().collect(),
             Order::NewestFirst => found.rev().take(limit).cloned().collect(),
         };
-        LoadAnswer::new(events, last.unwrap_or_default())
+        let answer = LoadAnswer::new(events, last.and_then(version_of).unwrap_or_default());
+        match last {
+            Some(last) => answer.with_last(last.id()),
+            None => answer,
+        }
     }
 
     /// The query that reads the whole log.
@@ -182,6 +186,8 @@ pub struct LoadAnswer {
     pub events: Vec<Event>,
     /// The version of the stream's last event, in the same snapshot; 0 when it has none.
     pub version: u64,
+    /// The id of that event. A store that does not say leaves it to the version alone whether the stream is as it was read.
+    pub last: Option<EventId>,
     /// The name of the node that has served.
     pub node: Arc<str>,
     /// What that node is.
@@ -195,7 +201,14 @@ impl LoadAnswer {
     /// same snapshot, 0 when it has none.
     #[must_use]
     pub fn new(events: Vec<Event>, version: u64) -> Self {
-        Self { events, version, node: "local".into(), role: Role::Primary, token: Token::new() }
+        Self { events, version, last: None, node: "local".into(), role: Role::Primary, token: Token::new() }
+    }
+
+    /// Says which event is the stream's last one.
+    #[must_use]
+    pub fn with_last(mut self, id: EventId) -> Self {
+        self.last = Some(id);
+        self
     }
 
     /// Says which node has served. Without it, it is a primary named `local`.
@@ -221,6 +234,7 @@ pub struct LoadedStream {
     id: Arc<str>,
     events: Vec<Event>,
     version: u64,
+    last: Option<EventId>,
     node: Arc<str>,
     role: Role,
     token: Token,
@@ -234,10 +248,33 @@ impl LoadedStream {
     }
 
     /// The version of the stream's last event in the snapshot that these events were read in, whether it is among them or
-    /// not; 0 for a stream without events. It is what the next append expects.
+    /// not; 0 for a stream without events.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What an append expects that was decided on this: that nobody has appended to the stream since, and that its last event, which is that
+    /// of the [version](Self::version), is the same one.
+    ///
+    /// ```
+    /// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> mainstem::Result<()> {
+    /// # let store = MemoryEventStore::new();
+    /// let account = store.load_stream("account-1").await?;
+    /// let opened = NewEvent::new("AccountOpened", &())?;
+    /// store.append([opened], AppendCondition::none()).to_stream("account-1", account.unchanged()).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn unchanged(&self) -> ExpectedVersion {
+        match (self.version, self.last) {
+            (0, _) => ExpectedVersion::NoStream,
+            (version, Some(id)) => ExpectedVersion::Event { version, id },
+            (version, None) => ExpectedVersion::Exact(version),
+        }
     }
 
     /// The events.

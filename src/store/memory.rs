@@ -87,7 +87,7 @@ impl EventStore for MemoryEventStore {
                 log.judge(guard)?;
             }
             if let Some(stream) = &request.stream {
-                stream.judge(log.version(&stream.id))?;
+                stream.judge(log.last_of(&stream.id))?;
             }
             let appended = log.write(request);
             head.send_replace(log.events.last().map(Event::mark));
@@ -172,6 +172,10 @@ impl Log {
         } else {
             Err(refusal::reused(first))
         }
+    }
+
+    fn last_of(&self, stream: &str) -> Option<&Event> {
+        self.at(*self.streams.get(stream)?.last()?)
     }
 
     fn version(&self, stream: &str) -> u64 {

@@ -26,6 +26,16 @@ pub(super) fn version(stream: &str, expected: u64, actual: u64) -> Error {
     Error::new(ErrorKind::Conflict, message).with_version_mismatch(mismatch)
 }
 
+/// The stream has the version, and another event has it.
+pub(super) fn replaced(stream: &str, version: u64) -> Error {
+    let message = format!(
+        "the stream {} is at version {version}, as expected, and another event has it than the one that was read: the log was restored, \
+         or events were lost in a failover; read again",
+        quoted(stream)
+    );
+    Error::new(ErrorKind::LogDiverged, message)
+}
+
 /// What the condition is based on is not in the log, which ends at `head`.
 pub(super) fn diverged(after: After, head: u64) -> Error {
     let expected = match after {

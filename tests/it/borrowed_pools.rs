@@ -62,11 +62,17 @@ async fn a_stream_leaves_its_connection_as_it_was() {
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
         let copied = client.copy_out("COPY (SELECT generate_series(1, 10)) TO STDOUT").await.unwrap();
         assert_eq!(copied.count().await, 10);
-        let mut rows = client.query_stream("SELECT generate_series(1, 100000), repeat('x', 1000)", &[]).await.unwrap();
+        // Its rows come at once, and its end does not.
+        let slow = "SELECT generate_series(1, 100000), repeat('x', 1000) UNION ALL SELECT 0, pg_sleep(2)::text";
+        let mut rows = client.query_stream(slow, &[]).await.unwrap();
         rows.next().await.unwrap().unwrap();
         drop(rows);
         client.query("SELECT 1", &[]).await.unwrap_err();
         drop(client);
+        assert!(
+            timeout(Duration::from_millis(500), router.client()).await.is_err(),
+            "the pool's only connection is free"
+        );
         for n in 0..20_i32 {
             let client = timeout(PATIENCE, router.client()).await.expect("no hang").unwrap();
             assert_eq!(client.query_one("SELECT $1::int4", &[&n]).await.unwrap().get::<_, i32>(0), n, "{kind:?}");

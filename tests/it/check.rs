@@ -229,8 +229,35 @@ async fn a_declared_key_without_its_index_is_told() {
     assert!(told.len() == 1 && told[0].starts_with("the index of the hot key metadata.tenant, "), "{told:?}");
     assert!(told[0].ends_with("is missing"), "{told:?}");
     assert_eq!(faults(&store).await, [""; 0]);
-    hot.create_index(&LogIndex::key(key)).await.unwrap();
+    hot.create_index(&LogIndex::key(key.clone())).await.unwrap();
     assert_eq!(faults(&hot).await, [""; 0]);
+    // Nor does another index by its name stand in for it.
+    let name: String = router
+        .client()
+        .await
+        .unwrap()
+        .query_one(
+            "SELECT indexname::text FROM pg_indexes WHERE schemaname = 'mainstem' AND indexname LIKE '%_key_%'",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
+    run(&router, &format!("DROP INDEX mainstem.{name}; CREATE INDEX {name} ON mainstem.events (type)")).await;
+    let told = faults(&hot).await;
+    assert!(told.len() == 1 && told[0].ends_with("is one of something else"), "{told:?}");
+}
+
+/// The server's answers depend on settings of the role.
+#[tokio::test]
+async fn a_role_that_quotes_all_names_is_told_of_no_fault() {
+    let (database, _router, store) = store().await;
+    store.create_index(&LogIndex::metadata()).await.unwrap();
+    let url = format!("{}?options=-c%20quote_all_identifiers%3Don", database.primary_url());
+    let quoting = Router::builder().primary(url).connect().await.unwrap();
+    let setting = quoting.client().await.unwrap().query_one("SHOW quote_all_identifiers", &[]).await.unwrap();
+    assert_eq!(setting.get::<_, &str>(0), "on");
+    assert_eq!(faults(&PostgresEventStore::new(&quoting)).await, [""; 0]);
 }
 
 /// A table of the log's name that is somebody else's: the first migration says what it is.

@@ -116,6 +116,8 @@ fn what_is_unknown_is_an_error_or_is_counted_and_never_silent() {
     let unknown = [
         event("CourseMoved", json!({"name": "Logic"})),
         event("CourseMoved", json!({"name": "Logic"})).with_schema_version(9),
+        // Of somebody who means something else by it.
+        event("CourseMoved", json!({})).with_metadata(&json!({"SchemaVersion": "1.2"})).unwrap(),
         NewEvent::from_bytes("CourseMoved", "image/png", *b"png"),
     ];
     let skipping = codec().unknown(UnknownEvents::Skip);
@@ -189,6 +191,7 @@ fn the_version_is_a_member_of_the_metadata_beside_all_others() {
     assert_eq!(recorded(event("A", json!({}))).schema_version().unwrap(), 1);
     let same = event("A", json!({})).with_metadata(&json!({"SchemaVersion": 2.0})).unwrap().with_schema_version(2);
     assert!(same.validate().is_ok());
+    assert_eq!(recorded(same).schema_version().unwrap(), 2);
     let other = event("A", json!({})).with_metadata(&json!({"SchemaVersion": 1})).unwrap().with_schema_version(2);
     let no_object = event("A", json!({})).with_metadata(&json!([])).unwrap().with_schema_version(2);
     for refused in [other, no_object] {

@@ -143,7 +143,7 @@ async fn whatever_is_looked_for_is_found() {
 /// Two appends in one call, each on the condition that no event of a type is behind the first.
 const TWO: &str = r#"CALL mainstem.events_append_1(ARRAY[gen_random_uuid(), gen_random_uuid()], ARRAY['N', 'N'], ARRAY['{}', '{}'],
     ARRAY['{}', '{}']::jsonb[], ARRAY['{}', '{}']::jsonb[], NULL, NULL, ARRAY[NULL, NULL]::timestamptz[], ARRAY[1, 2], ARRAY[0, 0],
-    ARRAY[1, 1], ARRAY[NULL, NULL]::uuid[], ARRAY['[{"types": ["A"]}]', '[{"types": ["B"]}]'], NULL, NULL,
+    ARRAY[1, 1], ARRAY[NULL, NULL]::uuid[], ARRAY['[{"types": ["A"]}]', '[{"types": ["B"]}]'], NULL, NULL, NULL,
     ARRAY[1, 2], ARRAY[-1, -1], '["A", "B"]', NULL, NULL, NULL, NULL, 5000, true, NULL, NULL, NULL, NULL,
     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)"#;
 

@@ -43,6 +43,7 @@ mod import;
 mod import_faults;
 mod indexes;
 mod injection;
+mod json_text;
 mod known_tail;
 mod large_events;
 #[cfg(feature = "tower")]
@@ -56,6 +57,7 @@ mod migrations;
 mod migrations_waiting;
 mod near_reads;
 mod news;
+mod own_additions;
 mod pgbouncer;
 mod plans;
 mod procedure;

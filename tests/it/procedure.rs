@@ -181,7 +181,7 @@ async fn settings_that_change_plans_and_literals_change_no_answer() {
 /// A CALL by hand, of one event.
 const CALL: &str = "CALL mainstem.events_append_1(ARRAY[gen_random_uuid()], ARRAY['A'], ARRAY['{}'], ARRAY['{}'::jsonb], \
                     ARRAY['{}'::jsonb], NULL, NULL, ARRAY[NULL::timestamptz], ARRAY[1], ARRAY[0], ARRAY[NULL::int8], \
-                    ARRAY[NULL::uuid], ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, NULL, NULL, NULL, NULL, NULL, \
+                    ARRAY[NULL::uuid], ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, 1000, NULL, NULL, NULL, NULL, NULL, \
                     NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)";
 
 #[tokio::test]
@@ -220,8 +220,8 @@ async fn a_session_remembers_the_call_that_it_has_written_whole_and_the_head_tha
     // An event "A", on the condition that there is none behind that position, or behind the other one if the call is behind this.
     let append = |call: &str, after: i64, behind: &str, behind_position: i64| {
         let one = CALL.replace("NULL::int8", &format!("{after}::int8"));
-        let condition = r#"ARRAY['[{"types": ["A"]}]'], NULL, NULL, ARRAY[1], ARRAY[-1], '["A"]'"#;
-        let one = one.replace("ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL", condition);
+        let condition = r#"ARRAY['[{"types": ["A"]}]'], NULL, NULL, NULL, ARRAY[1], ARRAY[-1], '["A"]'"#;
+        let one = one.replace("ARRAY[NULL::text], NULL, NULL, NULL, NULL, NULL, NULL", condition);
         let behind = if behind.is_empty() { "NULL".to_owned() } else { format!("'{behind}'") };
         let brings = format!("1000, NULL, '{call}', {behind}, ARRAY[{behind_position}::int8], ARRAY[NULL::uuid], NULL");
         one.replace("1000, NULL, NULL, NULL, NULL, NULL, NULL", &brings)

@@ -7,8 +7,8 @@ use std::{
 };
 
 use mainstem::{
-    AppendCondition, Appended, Consistency, Consumer, Error, ErrorKind, EventStore, Filter, History,
-    PostgresEventStore, Role, Router, Session, Start, Subscribe, Token,
+    AppendCondition, Appended, Consistency, Consumer, Error, ErrorKind, EventStore, ExpectedVersion, Filter, History,
+    LoadedStream, PostgresEventStore, Role, Router, Session, Start, Subscribe, Token,
     testing::{LocalCluster, Node},
     with_session,
 };
@@ -29,6 +29,9 @@ const HANG: Duration = Duration::from_secs(60);
 /// Where a restore to a point in time ends.
 const POINT: &str = "before_the_loss";
 
+/// In which all events are.
+const STREAM: &str = "all";
+
 /// A primary whose log is archived, and a replica.
 struct Rig {
     cluster: LocalCluster,
@@ -47,6 +50,8 @@ struct Held {
     session: Session,
     /// A read that saw them.
     history: History,
+    /// And a load of the stream.
+    stream: LoadedStream,
 }
 
 impl Rig {
@@ -80,7 +85,9 @@ impl Rig {
         let lost_place = self.place().await;
         let history = self.store.query(&Filter::any_event()).await.unwrap();
         assert_eq!(history.len(), 3);
-        Held { kept, kept_place, lost, lost_place, session, history }
+        let stream = self.store.load_stream(STREAM).await.unwrap();
+        assert_eq!(stream.version(), 3);
+        Held { kept, kept_place, lost, lost_place, session, history, stream }
     }
 
     async fn place(&self) -> Token {
@@ -156,6 +163,9 @@ impl Rig {
         let strong = with_session(&held.session, async { store.query(&Filter::any_event()).await });
         is_lost(strong.await, &format!("in its session, {when}"));
         is_lost(store.append([event("C", json!({}))], held.history.unchanged()).await, &format!("a condition, {when}"));
+        let appended = store.append([event("C", json!({}))], AppendCondition::none());
+        let error = appended.to_stream(STREAM, held.stream.unchanged()).await.unwrap_err();
+        assert!(matches!(error.kind(), ErrorKind::Conflict | ErrorKind::LogDiverged), "{when}: {}", error.report());
         let mark = held.history.last().unwrap().mark();
         let mut subscription = store.subscribe(&Filter::any_event()).start(Start::After(mark)).build();
         let ended = async {
@@ -182,7 +192,8 @@ async fn router(cluster: &LocalCluster) -> Router {
 }
 
 async fn append(store: &PostgresEventStore) -> Appended {
-    store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap()
+    let append = store.append([event("A", json!({}))], AppendCondition::none());
+    append.to_stream(STREAM, ExpectedVersion::Any).await.unwrap()
 }
 
 fn at_least(token: &Token) -> Consistency {

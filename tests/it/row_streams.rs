@@ -82,6 +82,24 @@ async fn nothing_else_is_sent_while_rows_are_to_come() {
     client.query("SELECT 1", &[]).await.unwrap();
 }
 
+/// Behind a pooler a call waits for what undoes the last user's transaction, before it sends anything.
+#[tokio::test]
+async fn a_stream_does_not_begin_beside_a_call_that_has_sent_nothing_yet() {
+    let database = database().await;
+    let builder = Router::builder().primary(database.primary_url()).transaction_pooling(true).probe_interval(None);
+    let router = builder.max_connections(1).connect().await.unwrap();
+    let left = router.client().await.unwrap();
+    left.batch_execute("BEGIN").await.unwrap();
+    drop(left);
+    let client = router.client().await.unwrap();
+    let (call, stream) = tokio::join!(client.query("SELECT 1", &[]), client.query_stream(LARGE, &[]));
+    call.unwrap();
+    let error = stream.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    assert!(error.to_string().contains("under way"), "{error}");
+    assert_eq!(client.query_stream(LARGE, &[]).await.unwrap().count().await, 20_000);
+}
+
 #[tokio::test]
 async fn who_stops_in_the_middle_leaves_nothing_running() {
     let database = database().await;

@@ -127,6 +127,11 @@ fn json_that_is_no_filter_is_refused() {
         r#"{"matching":[{"any_type_of":[]}]}"#,
         r#"{"matching":[{"any_type_of":["A",""]}]}"#,
         r#"{"matching":[{"any_type_of":["A"],"all_tags_of":[]}]}"#,
+        // What a program makes of a variable that was not set.
+        r#"{"matching":[{"any_type_of":["A"],"all_tags_of":null}]}"#,
+        r#"{"matching":[{"any_type_of":null,"all_tags_of":["t"]}]}"#,
+        r#"{"matching":[{"any_type_of":["A"],"any_predicate_of":null}]}"#,
+        r#"{"matching":[{"any_type_of":["A"],"all_predicates_of":null}]}"#,
         r#"{"matching":[{"any_predicate_of":[{"payload":{}}]}]}"#,
         r#"{"matching":[{"any_predicate_of":[{"body":{"a":1}}]}]}"#,
         r#"{"matching":[{"any_predicate_of":[{"payload":1}],"all_predicates_of":[{"payload":1}]}]}"#,
@@ -138,6 +143,17 @@ fn json_that_is_no_filter_is_refused() {
     let error = serde_json::from_str::<Filter>(refused[10]).unwrap_err();
     assert!(error.to_string().contains("item 0 of the filter: any_type_of: a type is empty"), "{error}");
 
+    for json in [
+        r#"{"matching":"any_event","after_position":1,"until_position":null}"#,
+        r#"{"matching":"any_event","after_position":null,"until_position":2}"#,
+    ] {
+        assert!(serde_json::from_str::<PositionBoundedFilter>(json).is_err(), "{json}");
+    }
+    for json in
+        [r#"{"matching":"any_event","occurred_from":null}"#, r#"{"matching":"any_event","occurred_until":null}"#]
+    {
+        assert!(serde_json::from_str::<TimeBoundedFilter>(json).is_err(), "{json}");
+    }
     let position = |json| serde_json::from_str::<PositionBoundedFilter>(json);
     assert_eq!(position(r#"{"matching":"any_event","after_position":1}"#).unwrap().after(), 1);
     let until = Filter::any_event().until_position(2);

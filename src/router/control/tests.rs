@@ -116,6 +116,8 @@ fn a_copy_that_takes_its_data_from_the_client_is_told_from_all_others() {
         "COPY t FROM PROGRAM 'cat' -- FROM STDIN",
         "COPY (SELECT 'FROM STDIN') TO STDOUT",
         "COPY (INSERT INTO t SELECT n FROM stdin RETURNING n) TO STDOUT",
+        "COPY /* what is new */ (INSERT INTO t SELECT n FROM stdin RETURNING n) TO STDOUT",
+        "COPY",
         "COPY \"FROM\" \"STDIN\" TO STDOUT",
         "INSERT INTO t SELECT * FROM stdin",
         "SELECT 1; COPY t FROM STDIN",

@@ -84,7 +84,7 @@ impl Transaction {
     ///
     /// Dropped, it is rolled back all the same.
     pub async fn rollback(self) -> Result<()> {
-        if self.open.lease.is_spent() {
+        if self.open.lease.was_broken_off() {
             // The server was told to cancel, and the connection is closed, which does it.
             self.see_unknown();
             self.open.end.store(OVER, Ordering::Release);
@@ -116,7 +116,7 @@ impl Transaction {
             return Ok(());
         }
         let lease = &self.open.lease;
-        if lease.is_spent() {
+        if lease.was_broken_off() {
             self.see_unknown();
             let message =
                 "a stream or a COPY of this transaction did not come to its end, so nothing of it was committed";

@@ -24,6 +24,7 @@ pub use self::begin::{BeginTransaction, Isolation};
 use super::{
     Deadline, Effect, Lease, Role,
     control::{self, ASYNCHRONOUS},
+    occupied::UnderWay,
     piecewise::PieceCall,
     rows::Count,
     standby,
@@ -121,7 +122,7 @@ impl Transaction {
     ///
     /// See [`Transaction`].
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        self.check(sql)?;
+        let _under_way = self.enter(sql)?;
         let rows = self.open.lease.query(Effect::Read, self.next(), sql, params).await;
         self.note(rows).inspect(|_| self.went_on(sql))
     }
@@ -162,7 +163,7 @@ impl Transaction {
     ///
     /// See [`Transaction`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
-        self.check(sql)?;
+        let _under_way = self.enter(sql)?;
         let changed = self.open.lease.execute(Effect::Read, self.next(), sql, params).await;
         self.note(changed).inspect(|_| self.went_on(sql))
     }
@@ -177,7 +178,7 @@ impl Transaction {
     ///
     /// See [`Transaction`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        self.check(sql)?;
+        let _under_way = self.enter(sql)?;
         self.send(Effect::Read, sql).await.inspect(|()| self.went_on(sql))
     }
 
@@ -213,9 +214,9 @@ impl Transaction {
         Ok(PieceCall::in_transaction(self.open.lease.occupy(Effect::Read)?, self))
     }
 
-    fn check(&self, sql: &str) -> Result<()> {
-        self.open.lease.check_free(Effect::Read)?;
-        self.may_run(sql)
+    fn enter(&self, sql: &str) -> Result<UnderWay<'_>> {
+        let under_way = self.open.lease.enter(Effect::Read)?;
+        self.may_run(sql).map(|()| under_way)
     }
 
     fn may_run(&self, sql: &str) -> Result<()> {

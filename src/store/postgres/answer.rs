@@ -30,6 +30,8 @@ pub(super) enum Verdict {
     Far,
     /// The stream has this version, and not the expected one.
     Version(u64),
+    /// The stream has the expected version, and another event has it.
+    Replaced(u64),
     /// An id is taken, by the event at this position.
     Reused(u64),
 }
@@ -135,6 +137,7 @@ impl Answer {
                 ("diverged", true) => Verdict::Diverged(position),
                 ("far", true) => Verdict::Far,
                 ("version", _) if one.goes_to_stream => Verdict::Version(position),
+                ("replaced", _) if one.goes_to_stream => Verdict::Replaced(of_event?),
                 ("reused", _) => Verdict::Reused(of_event?),
                 _ => return None,
             });

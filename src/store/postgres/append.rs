@@ -64,6 +64,7 @@ async fn submit(
             }
             Verdict::Diverged(head) => return Err(named(refusal::diverged(after.unwrap_or(After::Beginning), head))),
             Verdict::Version(actual) => return Err(named(version_mismatch(append, actual)?)),
+            Verdict::Replaced(version) => return Err(named(refusal::replaced(stream_of(append)?, version))),
             Verdict::Reused(position) => return Err(named(refusal::reused(position))),
             Verdict::Far => {
                 if let (Some(guard), Some(from)) = (&append.guard, after) {
@@ -102,8 +103,13 @@ fn appended(append: &Prepared, position: u64, last_version: Option<u64>) -> Appe
 
 /// The refusal for the stream's version; the answer makes no sense if there is none.
 fn version_mismatch(append: &Prepared, actual: u64) -> Result<Error> {
-    let judged = append.stream.as_ref().map_or(Ok(()), |stream| stream.judge(actual));
-    judged.err().ok_or_else(|| call::unknown_outcome("a version"))
+    let expected = append.stream.as_ref().and_then(|stream| stream.expected.version()).filter(|it| *it != actual);
+    let expected = expected.ok_or_else(|| call::unknown_outcome("a version"))?;
+    Ok(refusal::version(stream_of(append)?, expected, actual))
+}
+
+fn stream_of(append: &Prepared) -> Result<&str> {
+    append.stream.as_ref().map(|stream| &*stream.id).ok_or_else(|| call::unknown_outcome("a stream"))
 }
 
 /// Works the line off, one batch after the other, until nobody waits.

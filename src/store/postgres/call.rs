@@ -45,7 +45,7 @@ impl Call<'_> {
         let behind_call = behind.as_ref().map(|behind| &behind.call);
         let behind_positions = behind.as_ref().map(|behind| &behind.positions);
         let behind_ids = behind.as_ref().map(|behind| &behind.ids);
-        let params: [&(dyn ToSql + Sync); 29] = [
+        let params: [&(dyn ToSql + Sync); 30] = [
             &columns.ids,
             &columns.types,
             &columns.tags,
@@ -61,6 +61,7 @@ impl Call<'_> {
             &columns.items,
             &columns.streams,
             &columns.stream_versions,
+            &columns.stream_events,
             &keys.appends,
             &keys.places,
             &keys.values,
@@ -130,6 +131,8 @@ struct Columns<'a> {
     /// `None` when no append of the batch goes to one.
     streams: Option<Vec<Option<&'a str>>>,
     stream_versions: Option<Vec<Option<i64>>>,
+    /// Nor when none expects a certain event there.
+    stream_events: Option<Vec<Option<Uuid>>>,
     /// `None` when no condition of the batch is on the whole log.
     whole_appends: Option<Vec<i32>>,
     whole_tags: Option<Vec<&'a str>>,
@@ -151,6 +154,9 @@ impl<'a> Columns<'a> {
             columns.streams = Some(streams().map(|stream| stream.map(|it| &*it.id)).collect());
             let version = |stream: &StreamAppend| stream.expected.version().map(wire::position_param);
             columns.stream_versions = Some(streams().map(|stream| stream.and_then(version)).collect());
+            let event = |stream: &StreamAppend| stream.expected.event_id().map(Uuid::from);
+            let events: Vec<_> = streams().map(|stream| stream.and_then(event)).collect();
+            columns.stream_events = events.iter().any(Option::is_some).then_some(events);
         }
         columns
     }

@@ -11,9 +11,13 @@ use crate::{
 /// Whether the server refuses what an append consists of, so that others of its batch may be written without it. (Raised by
 /// a trigger counts as well. What is about the server's resources, its state or the network is everybody's matter.)
 pub(super) fn is_about_data(error: &Error) -> bool {
-    let is_class =
-        |state: &str| matches!(&state[..2], "22" | "23" | "2F" | "38" | "39" | "42" | "44" | "54" | "P0" | "XX");
+    let is_class = |state| matches!(class(state), "22" | "23" | "2F" | "38" | "39" | "42" | "44" | "54" | "P0" | "XX");
     error.kind() == ErrorKind::Database && error.sqlstate().is_some_and(is_class)
+}
+
+/// The first two of the five letters of a state. What calls itself a server may send others.
+fn class(state: &str) -> &str {
+    state.get(..2).unwrap_or_default()
 }
 
 /// An append that waited for a lock until there was just time for the answer: says which limit that was.
@@ -36,7 +40,8 @@ pub(super) fn on_wait_for_appends(error: Error, limit: Duration, name: &LogName)
         return error;
     }
     let message = format!(
-        "the primary does not show an event that the read must contain, and an append to the log {name} that may be it          was not through within {limit:?}: try again, or allow for more (RouterBuilder::replay_wait)"
+        "the primary does not show an event that the read must contain, and an append to the log {name} that may be it was \
+         not through within {limit:?}: try again, or allow for more (RouterBuilder::replay_wait)"
     );
     error.reworded(ErrorKind::Timeout, message)
 }
@@ -68,7 +73,7 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
                 format!("somebody inserts into {name} without its append procedure; nothing was written"),
             )
         }
-        state if matches!(&state[..2], "22" | "23" | "54") => {
+        state if matches!(class(state), "22" | "23" | "54") => {
             let message = format!("the server refuses the data: {}", error.message());
             error.reworded(ErrorKind::InvalidInput, message)
         }
@@ -92,5 +97,17 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
             error.reworded(ErrorKind::Configuration, message)
         }
         _ => error,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn states_are_what_a_server_says_they_are() {
+        for (state, two) in [("23505", "23"), ("2", ""), ("", ""), ("€", ""), ("2€", "")] {
+            assert_eq!(class(state), two);
+        }
     }
 }

@@ -36,10 +36,13 @@ async fn load(
     let limit = request.limit.map(wire::position_param);
     let sql = store.log.read.load(request.order);
     let rows = lease.query(Effect::Read, deadline, sql, &[&&*request.stream, &after, &before, &limit]).await?;
-    let (mut version, mut events) = (0, Vec::with_capacity(rows.len().saturating_sub(1)));
+    let (mut last, mut version) = (None, 0);
+    let mut events = Vec::with_capacity(rows.len().saturating_sub(1));
     for row in &rows {
         match wire::line(row).map_err(wire::unreadable)? {
-            Line::Head(_) => version = wire::version(row).map_err(wire::unreadable)?,
+            Line::Head(mark) => {
+                (last, version) = (Some(mark.id()), wire::version(row).map_err(wire::unreadable)?);
+            }
             Line::Event(event) => events.push(event),
         }
     }
@@ -47,5 +50,9 @@ async fn load(
         return Err(wire::no_row());
     }
     let answer = LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role());
+    let answer = match last {
+        Some(id) => answer.with_last(id),
+        None => answer,
+    };
     Ok(answer.with_token(store.seen_behind(&lease, request.wants_token)))
 }

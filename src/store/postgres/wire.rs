@@ -211,13 +211,18 @@ pub(super) fn line(row: &impl Columns) -> Result<Line, Unreadable> {
         }
         return Ok(Line::Head(mark));
     };
-    let tags: Array<&str> = row.get(3)?;
+    let mut tags = row.get::<Array<&str>>(3)?.0;
+    // As they are wherever the library has written them; what an event has is looked up in them.
+    if !tags.is_sorted_by(|tag, next| tag < next) {
+        tags.sort_unstable();
+        tags.dedup();
+    }
     let json = |column| row.get::<JsonText<'_>>(column).map(|json| Json::from_stored(json.0));
     Ok(Line::Event(Event {
         position: mark.position(),
         id: mark.id(),
         event_type: event_type.into(),
-        tags: tags.0.into_iter().map(Into::into).collect(),
+        tags: tags.into_iter().map(Into::into).collect(),
         payload: match row.get::<Option<&str>>(8)? {
             None if row.is_null(9)? => Payload::Json(json(4)?),
             Some(content_type) if row.is_null(4)? => Payload::bytes(content_type, row.get::<&[u8]>(9)?),

@@ -36,6 +36,11 @@ impl SnapshotKey {
         Self { projection: projection.into(), version, filter: filter.clone(), digest: filter.digest() }
     }
 
+    /// The key of what has a part for each of these filters, in this order, and is computed from the events of all.
+    pub(crate) fn of_parts(projection: impl Into<String>, version: u32, union: &Filter, parts: &[Filter]) -> Self {
+        Self { digest: FilterDigest::of_parts(parts), ..Self::new(projection, version, union) }
+    }
+
     /// Whether a snapshot can be stored under this name.
     ///
     /// # Errors
@@ -78,7 +83,8 @@ impl SnapshotKey {
         &self.filter
     }
 
-    /// The digest of that filter, by which the snapshot is found.
+    /// The digest by which the snapshot is found: of that filter, or, for a [model](crate::DecisionModel::resume_from) with several
+    /// parts, of theirs in their order.
     #[must_use]
     pub fn digest(&self) -> FilterDigest {
         self.digest

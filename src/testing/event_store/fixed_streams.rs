@@ -204,6 +204,42 @@ pub(super) async fn a_repeat_finds_its_versions_whatever_is_expected(store: Stor
     assert_eq!((log(store).await.len(), load(store, "s").await.version()), (5, 4));
 }
 
+pub(super) async fn a_stream_is_as_it_was_loaded(store: Store<'_>) {
+    let empty = load(store, "s").await.unchanged();
+    assert_eq!(empty, NoStream);
+    let appended = to_stream(store, "s", empty, some(2)).await;
+    mismatch(store, "s", empty, 2).await;
+    append_one(store, "Elsewhere").await;
+    // Whichever of its events are loaded.
+    let expected = load(store, "s").await.unchanged();
+    assert_eq!(expected, ExpectedVersion::Event { version: 2, id: appended.last().id() });
+    for part in [
+        store.load_stream("s").limit(1),
+        store.load_stream("s").newest_first().limit(1),
+        store.load_stream("s").after_version(9),
+        store.load_stream("s").limit(0),
+    ] {
+        assert_eq!(loaded(part).await.unchanged(), expected);
+    }
+    let before = log(store).await;
+    let other = ExpectedVersion::Event { version: 2, id: before[0].id() };
+    let outcome = store.append(some(1), AppendCondition::none()).to_stream("s", other).await;
+    assert_eq!(outcome.map_err(|error| error.kind()).err(), Some(ErrorKind::LogDiverged), "another event is there");
+    assert_eq!(log(store).await.events(), before.events(), "something was written by an append that was refused");
+    // The version comes first: a stream that others have gone on with has lost nothing.
+    mismatch(store, "s", ExpectedVersion::Event { version: 1, id: before[0].id() }, 2).await;
+    mismatch(store, "unknown", expected, 0).await;
+    // All at once: of those that agree one wins, and is the others' conflict.
+    let appends = [other, expected, expected, other]
+        .map(|expected| elsewhere(store.append(some(1), AppendCondition::none()).to_stream("s", expected)));
+    let outcomes = join_all(appends).await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    for error in outcomes.into_iter().filter_map(Result::err) {
+        assert!(matches!(error.kind(), ErrorKind::Conflict | ErrorKind::LogDiverged), "{error}");
+    }
+    assert_eq!(load(store, "s").await.version(), 3);
+}
+
 pub(super) async fn a_condition_and_a_stream_hold_both(store: Store<'_>) {
     to_stream(store, "s", Any, vec![plain("A")]).await;
     let broken = || none_of(&of_type("A"));

@@ -92,6 +92,7 @@ macro_rules! __event_store_cases {
             versions_begin_at_one_and_have_no_gaps: "an append to a stream counts on, also with others in between",
             a_stream_is_begun_only_once: "who expects no stream is refused where one is, with its version",
             an_exact_version_is_neither_higher_nor_lower: "another version is refused, with expected and actual, and writes nothing",
+            a_stream_is_as_it_was_loaded: "who has loaded a stream is refused where it is at another version, or another event is at that one",
             any_version_is_as_expected: "without an expectation there is no mismatch",
             a_stream_is_loaded_whole_or_in_part: "from a version on, up to one, a few, from the end; an unknown stream is empty",
             streams_are_told_apart_byte_by_byte: "ids are only text, up to the longest",

@@ -1,8 +1,8 @@
 //! Decision models: several projections, one read, one condition.
 
 use mainstem::{
-    Consistency, DecisionModel, ErrorKind, Event, EventStore, Filter, MemoryEventStore, NewEvent, Parts, Projection,
-    Result, Scope,
+    Answer, AppendRequest, Appended, BoxFuture, Consistency, DecisionModel, ErrorKind, Event, EventStore, Filter,
+    MemoryEventStore, NewEvent, Parts, Projection, QueryRequest, Result, Scope, SnapshotKey,
 };
 use proptest::prelude::*;
 
@@ -176,6 +176,52 @@ async fn a_model_goes_on_from_its_snapshot() {
     assert_eq!(resumed.applied(), 1);
     let whole = (course(1), student(7)).read_from(&store).await.unwrap();
     assert_eq!((resumed.state(), resumed.unchanged()), (whole.state(), whole.unchanged()));
+}
+
+/// The union of the filters is the same in any order, and the state is not.
+#[tokio::test]
+async fn a_snapshot_is_of_parts_in_their_order() {
+    let store = MemoryEventStore::new();
+    append(&store, [defined(1, 3), defined(2, 5), enrolled(1, 7)]).await;
+    let first = (course(1), course(2)).resume_from(&store, "both", 1).unwrap().save_every(1).await.unwrap();
+    let other = (course(2), course(1)).resume_from(&store, "both", 1).unwrap().save_every(1).await.unwrap();
+    assert_eq!(other.state(), &(first.state().1.clone(), first.state().0.clone()));
+    append(&store, [enrolled(2, 8)]).await;
+    for _ in 0..2 {
+        let first = (course(1), course(2)).resume_from(&store, "both", 1).unwrap().save_every(1).await.unwrap();
+        let whole = (course(1), course(2)).read_from(&store).await.unwrap();
+        assert_eq!(first.state(), whole.state());
+        assert!(first.applied() <= 1, "each goes on from its own");
+        assert_ne!(first.key(), other.key());
+    }
+    // One alone is found by its filter, as a projection without a model.
+    let alone = course(1).resume_from(&store, "one", 1).unwrap().await.unwrap();
+    assert_eq!(alone.key(), &SnapshotKey::new("one", 1, &course(1).filter().unwrap()));
+}
+
+/// A store that gives more than it was asked for.
+#[tokio::test]
+async fn an_event_that_no_part_takes_is_an_error() {
+    #[derive(Debug)]
+    struct Lavish(MemoryEventStore);
+    impl EventStore for Lavish {
+        fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>> {
+            self.0.run_append(request)
+        }
+
+        fn run_query(&self, mut request: QueryRequest) -> BoxFuture<Result<Answer>> {
+            request.filter = Filter::any_event();
+            self.0.run_query(request)
+        }
+    }
+    let store = Lavish(MemoryEventStore::new());
+    append(&store.0, [defined(1, 3), defined(2, 5)]).await;
+    let error = course(1).read_from(&store).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+    assert!(error.to_string().contains("at position 2"), "{error}");
+    // What is there already may be of anything.
+    let all = store.0.query(&Filter::any_event()).await.unwrap().into_events();
+    course(1).replay(&all).unwrap();
 }
 
 #[tokio::test]

@@ -25,15 +25,17 @@ impl FlawedStore {
     pub(super) fn judge_stream(&self, log: &Log, request: &AppendRequest) -> Result<()> {
         let Some(stream) = &request.stream else { return Ok(()) };
         let actual = self.version(log, &stream.id);
+        let last = log.events.iter().rfind(|event| self.is_of(event, &stream.id));
         match self.flaw {
             Some(Flaw::IgnoresExpectedVersions) => Ok(()),
             Some(Flaw::TakesAHigherVersion) if stream.expected.version() >= Some(actual) => Ok(()),
+            Some(Flaw::IgnoresTheEventOfAVersion) if stream.expected.version() == Some(actual) => Ok(()),
             Some(Flaw::TakesAnyForNone) if stream.expected == ExpectedVersion::Any => {
                 let mut begun = stream.clone();
                 begun.expected = ExpectedVersion::NoStream;
-                begun.judge(actual)
+                begun.judge(last)
             }
-            _ => stream.judge(actual),
+            _ => stream.judge(last),
         }
     }
 
@@ -59,7 +61,8 @@ impl FlawedStore {
         let log = self.log();
         let mut stream: Vec<&Event> = log.events.iter().filter(|event| self.is_of(event, &request.stream)).collect();
         stream.sort_by_key(|event| event.stream().map(StreamPlace::version));
-        let last = stream.last().and_then(|event| event.stream()).map_or(0, StreamPlace::version);
+        let last = stream.last().copied();
+        let version = last.and_then(Event::stream).map_or(0, StreamPlace::version);
         let low = request.after_version.saturating_add(u64::from(!self.has(Flaw::LoadsTheEventAtTheVersion)));
         let high = request.before_version.unwrap_or(u64::MAX);
         stream.retain(|event| event.stream().is_some_and(|place| (low..high).contains(&place.version())));
@@ -72,6 +75,10 @@ impl FlawedStore {
         if newest_first && self.has(Flaw::LoadsTheFirstBackwards) {
             stream.reverse();
         }
-        LoadAnswer::new(stream.into_iter().cloned().collect(), last)
+        let answer = LoadAnswer::new(stream.into_iter().cloned().collect(), version);
+        match last {
+            Some(last) => answer.with_last(last.id()),
+            None => answer,
+        }
     }
 }

@@ -108,6 +108,7 @@ flaws! {
         a_condition_and_a_stream_hold_both
     ];
     TakesAHigherVersion => [an_exact_version_is_neither_higher_nor_lower];
+    IgnoresTheEventOfAVersion => [a_stream_is_as_it_was_loaded];
     TakesAnyForNone => [any_version_is_as_expected];
     CountsVersionsOfTheLog => [versions_begin_at_one_and_have_no_gaps];
     IgnoresTheCaseOfStreams => [streams_are_told_apart_byte_by_byte];

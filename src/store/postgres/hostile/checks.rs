@@ -224,7 +224,7 @@ fn answer(byte: u8, row: &Raw) -> bool {
                 assert_eq!((*position > 0, version.is_some()), (true, one.goes_to_stream));
             }
             Verdict::Conflict { .. } | Verdict::Diverged(_) | Verdict::Far => assert!(one.has_condition),
-            Verdict::Version(_) => assert!(one.goes_to_stream),
+            Verdict::Version(_) | Verdict::Replaced(_) => assert!(one.goes_to_stream),
             Verdict::Reused(position) => assert!(*position > 0),
         }
     }

@@ -73,7 +73,8 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
 
     UNION ALL
     SELECT 2, CASE WHEN a.attname IS NULL THEN format('the column %I of %s is missing', w.name, w.of)
-                   WHEN format_type(a.atttypid, a.atttypmod) <> w.type THEN
+                   -- With quote_all_identifiers names come in quotation marks.
+                   WHEN replace(format_type(a.atttypid, a.atttypmod), '"', '') <> w.type THEN
                        format('the column %I of %s is of the type %s, not %s', w.name, w.of,
                               format_type(a.atttypid, a.atttypmod), w.type)
                    WHEN w.is_c AND a.attcollation <> 'pg_catalog."C"'::regcollation THEN
@@ -106,7 +107,7 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
                                                       JOIN pg_catalog.pg_attribute a
                                                           ON a.attrelid = i.indrelid AND a.attnum = k.attnum
                                                       WHERE k.n <= i.indnkeyatts ORDER BY k.n)
-                        OR pg_get_expr(i.indpred, i.indrelid, true) IS DISTINCT FROM w.is_for THEN
+                        OR replace(pg_get_expr(i.indpred, i.indrelid, true), '"', '') IS DISTINCT FROM w.is_for THEN
                        format('the index %s is %s', w.name, pg_get_indexdef(i.indexrelid))
                    -- In kB; the server's default is 4096, which each search would have to read.
                    WHEN w.method = 'gin' AND NOT coalesce('fastupdate=off' = ANY (c.reloptions), false)
@@ -124,11 +125,12 @@ WITH wanted_column (of, name, type, is_required, is_c) AS (VALUES
     UNION ALL
     SELECT 5, format('the index of the hot key %s, %s, %s', k.key, k.name,
                      CASE WHEN i.indexrelid IS NULL THEN 'is missing'
+                          WHEN i.indexprs IS NULL THEN 'is one of something else'
                           ELSE 'is of no use: the rest of a build that was interrupted' END)
     FROM unnest($4::text[], $5::text[]) AS k(name, key)
     JOIN there t ON t.of = '"mainstem"."events"' AND t.oid IS NOT NULL
     LEFT JOIN pg_catalog.pg_index i ON i.indexrelid = pg_catalog.to_regclass(k.name) AND i.indrelid = t.oid
-    WHERE i.indisvalid IS NOT TRUE
+    WHERE i.indisvalid IS NOT TRUE OR i.indexprs IS NULL
 
     UNION ALL
     SELECT 6, CASE WHEN c.conname IS NULL THEN format('the constraint %I of %s is missing', w.name, t.of)
