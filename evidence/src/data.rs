@@ -64,7 +64,12 @@ impl Entry {
             made_of: figure["made_of"].as_str().unwrap_or_default(),
             incomplete: figure["incomplete"].as_str(),
         });
-        let of_drill = aims::of_drill(self.part.name).iter().map(|name| Figure { name, value: self.figure(name), made_of: "", incomplete: None });
+        let of_drill = aims::of_drill(self.part.name).iter().map(|name| Figure {
+            name,
+            value: self.figure(name),
+            made_of: "",
+            incomplete: None,
+        });
         all.chain(of_drill).collect()
     }
 

@@ -60,7 +60,7 @@ const MOST_PROJECTIONS: usize = 256;
 /// ```
 ///
 /// It reads in a strong scope of its own, whatever the scope around it says; the items of that scope stay. Cloning is cheap;
-/// clones share the limits.
+/// clones share the limits on what is under way at a time, until one of them is given another.
 #[derive(Clone, Debug)]
 pub struct CommandExecutor {
     pub(super) store: Arc<dyn EventStore>,

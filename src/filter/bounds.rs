@@ -164,13 +164,13 @@ impl TimeBoundedFilter {
 
     /// The earliest time, in whole microseconds.
     #[must_use]
-    pub fn from(&self) -> Option<SystemTime> {
+    pub fn occurred_from(&self) -> Option<SystemTime> {
         self.from.and_then(from_micros)
     }
 
     /// The latest time, in whole microseconds.
     #[must_use]
-    pub fn until(&self) -> Option<SystemTime> {
+    pub fn occurred_until(&self) -> Option<SystemTime> {
         self.until.and_then(from_micros)
     }
 

@@ -204,13 +204,13 @@ fn bounds_are_kept_replaced_and_clamped() {
     // Events have whole microseconds: a bound inside of one must not let it in.
     let inside = SystemTime::UNIX_EPOCH + Duration::from_nanos(1_500);
     let before = SystemTime::UNIX_EPOCH - Duration::from_nanos(1_500);
-    let bounds = |bounded: TimeBoundedFilter| (bounded.from(), bounded.until());
+    let bounds = |bounded: TimeBoundedFilter| (bounded.occurred_from(), bounded.occurred_until());
     assert_eq!(bounds(filter.clone().occurred_from(inside)), (Some(time(2)), None));
     assert_eq!(bounds(filter.clone().occurred_until(inside)), (None, Some(time(1))));
     let micro = Duration::from_micros(1);
     let between = filter.clone().occurred_between(before, before);
-    assert_eq!(between.from(), Some(SystemTime::UNIX_EPOCH - micro));
-    assert_eq!(between.until(), Some(SystemTime::UNIX_EPOCH - 2 * micro));
+    assert_eq!(between.occurred_from(), Some(SystemTime::UNIX_EPOCH - micro));
+    assert_eq!(between.occurred_until(), Some(SystemTime::UNIX_EPOCH - 2 * micro));
 
     let far = SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 60);
     let early = SystemTime::UNIX_EPOCH - Duration::from_secs(1 << 60);

@@ -50,6 +50,9 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// [`StreamAppend::judge`] says whether a stream is as expected, [`Event::in_stream`] puts an event into it,
 /// [`NewEvent::into_recorded`] makes the event that is read back, and [`Filter::matches`](crate::Filter::matches),
 /// [`QueryRequest::selects`] and [`QueryRequest::select_from`] are for stores that look at the events themselves. `examples/file_store.rs` is a store in a file, whole.
+///
+/// Implement the methods that begin with `run_`, and leave the others as they are: behind an `Arc` or a `Box`, and so in a
+/// [`CommandExecutor`](crate::CommandExecutor), only the former are yours.
 pub trait EventStore: fmt::Debug + Send + Sync {
     /// Carries an append out. The events are checked already: see [`AppendRequest`].
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>>;

@@ -255,7 +255,8 @@ impl LoadedStream {
     }
 
     /// What an append expects that was decided on this: that nobody has appended to the stream since, and that its last event, which is that
-    /// of the [version](Self::version), is the same one.
+    /// of the [version](Self::version), is the same one. It is so of the whole stream, also when a part of it was loaded: whether a decision
+    /// needs the rest, such as what a snapshot stands for, is yours to know.
     ///
     /// ```
     /// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};

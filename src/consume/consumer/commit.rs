@@ -46,6 +46,10 @@ impl Consumer {
     /// # Errors
     ///
     /// As for [`Router::client`](crate::Router::client).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, no transaction is open.
     pub async fn transaction(&self, batch: &ConsumerBatch) -> Result<ConsumerTransaction> {
         ConsumerTransaction::begin(&self.store, batch, &self.rewinds, &self.saved).await
     }
@@ -58,6 +62,10 @@ impl Consumer {
     ///
     /// [`Fenced`](ErrorKind::Fenced) when the partitions are another member's by now, the consumer was reset, or the batch was
     /// committed before: roll back. Else what the server says.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped, the checkpoint may have been saved in your transaction: roll that back. The consumer goes on from the one before.
     pub async fn commit_in(&self, batch: &ConsumerBatch, transaction: &Transaction<'_>) -> Result<()> {
         let uncommitted = Uncommitted(Some(&self.rewinds));
         let said = |error| Error::new(ErrorKind::Database, "the checkpoint could not be saved").with_source(error);

@@ -165,7 +165,7 @@ fn json_that_is_no_filter_is_refused() {
     assert!(position(r#"{"matching":"any_event","after_position":1,"occurred_from":1}"#).is_err());
 
     let times = |json| serde_json::from_str::<TimeBoundedFilter>(json);
-    assert_eq!(times(r#"{"matching":"any_event","occurred_until":1}"#).unwrap().until(), Some(time(1)));
+    assert_eq!(times(r#"{"matching":"any_event","occurred_until":1}"#).unwrap().occurred_until(), Some(time(1)));
     assert!(times(r#"{"matching":"any_event"}"#).is_err());
     assert!(times(r#"{"matching":"any_event","occurred_until":null}"#).is_err());
     assert!(times(r#"{"matching":"any_event","occurred_from":-9223372036854775808}"#).is_err());

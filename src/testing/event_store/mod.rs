@@ -31,6 +31,8 @@
 //! a server gives each test a database, a schema or a name of its own; connect inside the future, so that what belongs to a
 //! runtime belongs to the test's. What must live as long as the store (a guard that drops the database) belongs into it.
 //!
+//! New cases come with minor releases: a store that passed may fail the next ones, and what they say is what it lacked.
+//!
 //! # Without the macro
 //!
 //! For a harness of your own there is [`Case`]: by [name](Case::named) or [all of them](Case::all), with a runtime
