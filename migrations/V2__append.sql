@@ -114,7 +114,7 @@ DECLARE
     -- The last version of each stream of the batch.
     known_streams  text[]   := '{}';
     known_versions bigint[] := '{}';
-    -- and its event, if that was there before the batch.
+    -- and the event that has it.
     known_events   uuid[]   := '{}';
     recorded       timestamptz;
     due            bigint; written bigint;
@@ -371,7 +371,7 @@ BEGIN
                 positions[append_number] := known_versions[place];
             ELSE
                 known_versions[place] := known_versions[place] + size;
-                known_events[place] := NULL;
+                known_events[place] := new_ids[next_event - 1];
                 versions[append_number] := known_versions[place];
             END IF;
         END LOOP;

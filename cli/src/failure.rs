@@ -6,6 +6,8 @@ pub(crate) const FAILED: u8 = 1;
 pub(crate) const USAGE: u8 = 2;
 pub(crate) const CONFLICT: u8 = 3;
 pub(crate) const OUTCOME_UNKNOWN: u8 = 4;
+/// Done, and nobody could be told on standard output.
+pub(crate) const UNTOLD: u8 = 5;
 pub(crate) const WARNINGS: u8 = 10;
 pub(crate) const FAULTS: u8 = 20;
 /// As a shell reports a process that Ctrl-C has ended.
@@ -20,7 +22,9 @@ Exit status:
     1  it failed, and standard error says why
     2  the command line, an event or a file is not what it should be; nothing was written
     3  append: the condition does not hold, or the stream has another version; nothing was written
+       (2 and 3 of an import and of append --chunk: but what is before, and standard error says how much that is)
     4  the answer to a write was lost: the message says how to find out whether it was written
+    5  append: it was written, but standard output does not take the answer, which is in the message
    10  doctor has found something to look at (a warning)
    20  doctor or verify has found something that is broken
   130  Ctrl-C; what is done and what is not, standard error says

@@ -32,18 +32,39 @@ fn without_userinfo(text: &str) -> String {
 }
 
 fn without_settings(text: &str) -> String {
-    const NAME: &str = "password=";
+    const NAME: &str = "password";
     let mut shown = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find(NAME) {
-        let (before, behind) = rest.split_at(at + NAME.len());
-        shown.push_str(before);
+        let behind = &rest[at + NAME.len()..];
+        // As the driver reads it, there may be blanks on both sides.
+        let Some(value) = behind.trim_start().strip_prefix('=').map(str::trim_start) else {
+            shown.push_str(&rest[..rest.len() - behind.len()]);
+            rest = behind;
+            continue;
+        };
+        shown.push_str(&rest[..rest.len() - value.len()]);
         shown.push_str(HIDDEN);
-        let quoted = behind.strip_prefix('\'').map(|value| value.find('\'').map_or(behind.len(), |end| end + 2));
-        let plain = || behind.find(|c: char| c.is_whitespace() || matches!(c, '&' | '\'')).unwrap_or(behind.len());
-        rest = &behind[quoted.unwrap_or_else(plain)..];
+        rest = &value[len_of_value(value)..];
     }
     shown + rest
+}
+
+/// Up to its end, in bytes. A backslash hides the next character, also within quotation marks.
+fn len_of_value(text: &str) -> usize {
+    let is_quoted = text.starts_with('\'');
+    let mut is_hidden = false;
+    for (at, c) in text.char_indices().skip(usize::from(is_quoted)) {
+        match c {
+            _ if std::mem::take(&mut is_hidden) => {}
+            '\\' => is_hidden = true,
+            '\'' if is_quoted => return at + 1,
+            '&' | '\'' if !is_quoted => return at,
+            _ if !is_quoted && c.is_whitespace() => return at,
+            _ => {}
+        }
+    }
+    text.len()
 }
 
 #[cfg(test)]
@@ -58,6 +79,11 @@ mod tests {
             ("host=h password=s3cret user=a", "host=h password=… user=a"),
             ("'host=h password='s3 cret' user=a'", "'host=h password=… user=a'"),
             ("postgres://h/d?user=a&password=s3cret&x=1", "postgres://h/d?user=a&password=…&x=1"),
+            ("host=h password = s3cret user=a", "host=h password = … user=a"),
+            (r"password='a\'s3cret' user=a", "password=… user=a"),
+            (r"password=a\ s3cret user=a", "password=… user=a"),
+            ("password='s3cret", "password=…"),
+            ("no password was given, password=s3cret", "no password was given, password=…"),
             ("see https://example.org/a", "see https://example.org/a"),
         ] {
             assert_eq!(hidden(text), shown);

@@ -3,7 +3,7 @@
 use mainstem::{EventStore, Filter, Payload};
 use serde_json::json;
 
-use crate::support::{cluster, fill, log, run, run_with, urls};
+use crate::support::{cluster, command, fill, log, run, run_with, urls};
 
 const LENT: &str = r#"{"type": "BookLent", "tags": ["book:b-1"], "payload": {"BookID": "b-1"}}"#;
 
@@ -74,6 +74,46 @@ async fn more_than_one_append_goes_in_chunks() {
     // More, where one of them has locked the log for long.
     assert!(answer["chunks"].as_u64() >= Some(3), "{answer}");
     assert_eq!(*store.count(&Filter::any_event()).await.unwrap(), 25);
+}
+
+/// Whoever is told that it failed would append it again.
+#[tokio::test]
+async fn what_was_written_is_no_failure_because_nobody_takes_the_answer() {
+    let (_database, urls, store) = log().await;
+    for chunk in [&[][..], &["--chunk", "10"]] {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let append = command(&urls, &[&["append", LENT], chunk].concat()).stdout(full).spawn().unwrap();
+        let output = append.wait_with_output().await.unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(5), "{stderr}");
+        let last = store.last(&Filter::any_event()).await.unwrap();
+        assert!(
+            stderr.contains("it was written") && stderr.contains(&last.as_ref().unwrap().id().to_string()),
+            "{stderr}"
+        );
+    }
+    assert_eq!(*store.count(&Filter::any_event()).await.unwrap(), 2);
+}
+
+#[tokio::test]
+async fn what_is_refused_behind_chunks_says_how_much_was_written() {
+    let (_database, urls, store) = log().await;
+    let id = "01890000-0000-7000-8000-000000000001";
+    run(&urls, &["append", &format!(r#"{{"type": "A", "payload": 0, "id": "{id}"}}"#)]).await.ok();
+    let line = |n| match n {
+        13 => format!("{{\"type\": \"B\", \"payload\": 1, \"id\": \"{id}\"}}\n"),
+        n => format!("{{\"type\": \"B\", \"payload\": {n}}}\n"),
+    };
+    let lines: String = (1..=20).map(line).collect();
+    let stderr = run_with(&urls, &["append", "--chunk", "5"], &lines).await.failed(2, &["events were written before"]);
+    let written = *store.count(&Filter::any_event()).await.unwrap() - 1;
+    assert!(
+        (5..13).contains(&written) && stderr.contains(&format!("{written} events were written before")),
+        "{stderr}"
+    );
+    // In the first one it is as without chunks.
+    let taken = line(13);
+    run_with(&urls, &["append", "--chunk", "5"], &taken).await.failed(2, &["position 1"]);
 }
 
 #[tokio::test]

@@ -125,6 +125,22 @@ async fn what_was_interrupted_goes_on_and_what_has_come_since_is_added() {
     assert_eq!(ours.into_events(), theirs.into_events());
 }
 
+/// A disk that is full is no judge of characters.
+#[tokio::test]
+async fn what_was_cut_off_within_a_character_goes_on() {
+    let (_database, urls, store) = log().await;
+    let events = ["one", "zwölf", "drei"].map(|text| NewEvent::new("A", text).unwrap());
+    store.append(events, AppendCondition::none()).await.unwrap();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("log").to_str().unwrap().to_owned();
+    run(&urls, &["export", "--primary", &file]).await.ok();
+    let whole = std::fs::read(&file).unwrap();
+    let within = whole.iter().position(|byte| *byte == 0xc3).expect("the first byte of an ö") + 1;
+    std::fs::write(&file, &whole[..within]).unwrap();
+    run(&urls, &["export", "--primary", "--resume", &file]).await.ok();
+    assert_eq!(std::fs::read(&file).unwrap(), whole);
+}
+
 #[tokio::test]
 async fn nothing_is_written_over_another_history() {
     let (_database, from, source) = log().await;

@@ -96,3 +96,23 @@ async fn an_append_that_waits_for_its_events_writes_nothing() {
     append.interrupt().await.failed(130, &["nothing was written"]);
     assert_eq!(*store.count(&Filter::any_event()).await.unwrap(), 0);
 }
+
+#[tokio::test]
+async fn a_tail_that_was_to_print_all_says_that_it_has_not() {
+    let (database, urls, store) = log().await;
+    fill(&store, "A", 3).await;
+    let router = mainstem::Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    let other = router.transaction().timeout(std::time::Duration::from_secs(300)).await.unwrap();
+    other.batch_execute("LOCK TABLE mainstem.events IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    for (args, status) in [(&["tail", "--no-follow", "--after", "0"][..], 130), (&["tail", "--after", "0"], 0)] {
+        let tail = start(&urls, args);
+        while router.client().await.unwrap().query_one(waits, &[]).await.unwrap().get::<_, i64>(0) == 0 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let ended = tail.interrupt().await;
+        assert_eq!(ended.status, status, "{ended:?}");
+        assert_eq!(ended.stderr.contains("not all that was there"), status == 130, "{ended:?}");
+    }
+    other.rollback().await.unwrap();
+}

@@ -52,6 +52,7 @@ impl Boundary {
         events.into_iter().try_for_each(|event| self.offer(&mut parts, event).map(drop))
     }
 
+    /// As [`apply`](Self::apply), for who has the parts already.
     pub(super) fn apply_to(&self, parts: &mut Parts<'_>, event: &Event) -> Result<()> {
         if self.offer(parts, event)? {
             return Ok(());

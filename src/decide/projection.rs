@@ -134,7 +134,8 @@ pub trait DecisionModel: Send {
     ///
     /// Name and version are those of the [`SnapshotKey`], whose filter is the union of the parts'. The snapshot holds the
     /// whole model, with what it is about: so it is found again only by a model that lists parts with the same filters in the same order,
-    /// and a field that serde skips comes back as its default.
+    /// and a field that serde skips comes back as its default. (Models of one type whose parts are the same and stand in other places, such as
+    /// `(Some(a), None)` and `(None, Some(a))`, need names of their own.)
     ///
     /// ```
     /// # use mainstem::{DecisionModel, Event, Filter, MemoryEventStore, Projection, Result};

@@ -91,7 +91,13 @@ impl StreamAppend {
     }
 
     pub(super) fn check(&self) -> Result<()> {
-        check_stream(&self.id).map_err(Error::invalid_input)
+        check_stream(&self.id).map_err(Error::invalid_input)?;
+        match self.expected {
+            ExpectedVersion::Event { version: 0, .. } => {
+                Err(Error::invalid_input("no event of a stream has the version 0: the first one has 1"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether the stream, whose last event this is, is as expected.

@@ -162,11 +162,7 @@ impl LoadRequest {
             Order::OldestFirst => found.take(limit).cloned().collect(),
             Order::NewestFirst => found.rev().take(limit).cloned().collect(),
         };
-        let answer = LoadAnswer::new(events, last.and_then(version_of).unwrap_or_default());
-        match last {
-            Some(last) => answer.with_last(last.id()),
-            None => answer,
-        }
+        LoadAnswer::new(events, last.and_then(version_of).unwrap_or_default()).with_last(last.map(Event::id))
     }
 
     /// The query that reads the whole log.
@@ -204,10 +200,10 @@ impl LoadAnswer {
         Self { events, version, last: None, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
-    /// Says which event is the stream's last one.
+    /// Says which event is the stream's last one, if it has some.
     #[must_use]
-    pub fn with_last(mut self, id: EventId) -> Self {
-        self.last = Some(id);
+    pub fn with_last(mut self, id: impl Into<Option<EventId>>) -> Self {
+        self.last = id.into();
         self
     }
 

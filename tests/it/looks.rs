@@ -162,3 +162,22 @@ async fn the_first_event_that_breaks_a_condition_is_told_whenever_it_was_seen() 
     assert_eq!(row.get::<_, Vec<Option<i64>>>("positions"), [Some(2), None]);
     assert_eq!(row.get::<_, i64>("head"), 3);
 }
+
+/// Of two appends in one call the second one comes behind the first: another event has the version that it expects.
+#[tokio::test]
+async fn who_expects_a_lost_event_is_refused_behind_whoever_gives_the_stream_its_version_again() {
+    let (_database, router, store) = store().await;
+    let client = router.client().await.unwrap();
+    let call = TWO.replace(
+        "ARRAY['[{\"types\": [\"A\"]}]', '[{\"types\": [\"B\"]}]'], NULL, NULL, NULL,",
+        "ARRAY[NULL, NULL]::text[], \
+         ARRAY['s', 's'], ARRAY[NULL, 1]::int8[], ARRAY[NULL, gen_random_uuid()]::uuid[],",
+    );
+    let call =
+        call.replace("ARRAY[1, 1], ARRAY[NULL, NULL]::uuid[]", "ARRAY[NULL, NULL]::int8[], ARRAY[NULL, NULL]::uuid[]");
+    let call = call.replace("ARRAY[1, 2], ARRAY[-1, -1], '[\"A\", \"B\"]'", "NULL, NULL, NULL");
+    let row = client.query_one(&call, &[]).await.unwrap();
+    assert_eq!(row.get::<_, Vec<Option<String>>>("outcomes"), [None, Some("replaced".to_owned())]);
+    assert_eq!(row.get::<_, Vec<Option<i64>>>("positions"), [None, Some(1)]);
+    assert_eq!(store.load_stream("s").await.unwrap().version(), 1);
+}

@@ -72,6 +72,10 @@ async fn own_columns_may_be_called_like_anything_in_the_procedure() {
         "behind",
         "crowded",
         "looked_up",
+        "stream_events",
+        "stream_versions",
+        "last_event",
+        "known_events",
     ];
     let columns = names.map(|name| format!("ADD \"{name}\" text")).join(", ");
     run(&router, &format!("ALTER TABLE mainstem.events {columns}")).await;

@@ -7,7 +7,7 @@ use mainstem::{AppendCondition, EventId, EventStore, ExpectedVersion, LogName, M
 use serde_json::json;
 
 use crate::{
-    failure::{Failure, OUTCOME_UNKNOWN, Result},
+    failure::{Failure, OUTCOME_UNKNOWN, Result, UNTOLD},
     filter,
     interrupt::Interrupt,
     nodes::Nodes,
@@ -55,7 +55,6 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
     if interrupt.has_come() {
         return Err(Failure::interrupted("nothing was written"));
     }
-    let mut output = Output::stdout();
     // From here on it is not interrupted but between two chunks: each answer comes within the limit, and says what was written.
     if let Some(chunk) = args.chunk {
         let amount = events.len() as u64;
@@ -63,6 +62,7 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
         let events = events.into_iter().take_while(|_| !interrupt.has_come());
         let import = store.import(events, condition).chunk(usize::try_from(chunk).unwrap_or(usize::MAX));
         let imported = import.on_progress(|so_far| bar.set_position(so_far.events)).await;
+        let behind = usize::try_from(bar.position()).unwrap_or(usize::MAX);
         bar.finish_and_clear();
         let imported = match imported {
             Ok(imported) if imported.events < amount => {
@@ -71,22 +71,21 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
                     imported.events, imported.last
                 )));
             }
-            Err(error) if interrupt.has_come() && error.kind() == mainstem::ErrorKind::InvalidInput => {
+            Err(error) if interrupt.has_come() && behind == 0 && error.kind() == mainstem::ErrorKind::InvalidInput => {
                 return Err(Failure::interrupted("nothing was written"));
             }
-            imported => imported.map_err(|error| explained(error, &ids))?,
+            imported => imported.map_err(|error| explained(error, ids.get(behind..).unwrap_or_default(), behind))?,
         };
-        output.json(&json!({
+        return tell(&json!({
             "events": imported.events, "repeated": imported.repeated, "chunks": imported.chunks,
             "last_position": imported.last.position(), "last_id": imported.last.id(),
-        }))?;
-        return output.flush();
+        }));
     }
     let mut append = store.append(events, condition);
     if let Some(stream) = args.stream {
         append = append.to_stream(stream, expected);
     }
-    let appended = append.await.map_err(|error| explained(error, &ids))?;
+    let appended = append.await.map_err(|error| explained(error, &ids, 0))?;
     let mut answer = json!({
         "first_position": appended.first_position(), "last_position": appended.last().position(),
         "last_id": appended.last().id(), "repeated": appended.is_repeated(), "node": appended.node(),
@@ -95,13 +94,23 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
         answer["first_version"] = (*versions.start()).into();
         answer["last_version"] = (*versions.end()).into();
     }
-    output.json(&answer)?;
-    output.flush()
+    tell(&answer)
 }
 
-/// Without the ids nobody could ask again.
-fn explained(error: mainstem::Error, ids: &[EventId]) -> Failure {
+/// Says what was written. Who is told that it failed would append it again.
+fn tell(answer: &serde_json::Value) -> Result<()> {
+    let mut output = Output::stdout();
+    let told = output.json(answer).and_then(|()| output.flush());
+    told.map_err(|failure| {
+        let why = if failure.message.is_empty() { "whoever read standard output has gone" } else { &*failure.message };
+        Failure::new(UNTOLD, format!("it was written, and {why}: {answer}"))
+    })
+}
+
+/// Without the ids nobody could ask again. So many events were written before these.
+fn explained(error: mainstem::Error, ids: &[EventId], behind: usize) -> Failure {
     let failure = Failure::from(error);
+    let failure = if behind > 0 { failure.and(format!("{behind} events were written before")) } else { failure };
     if failure.status != OUTCOME_UNKNOWN {
         return failure;
     }

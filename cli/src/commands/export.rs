@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::Args;
+use futures_util::TryStreamExt;
 use mainstem::{Client, Consistency, LogName, tokio_postgres::types::ToSql};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -65,7 +66,7 @@ pub(crate) struct Place {
 }
 
 pub(crate) const FORMAT: u32 = 1;
-/// Events of one read: of usual ones about a megabyte.
+/// Events of one read, between two looks whether to go on. They come one by one, however large they are.
 const CHUNK: i64 = 1000;
 
 pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
@@ -135,15 +136,12 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
             output.flush()?;
             return Err(Failure::interrupted(go_on(done)));
         }
-        let rows = client.query(&sql, &[&number(done)?, &number(until)?, &CHUNK]).await;
-        let rows = rows.map_err(|error| Failure::from(error).and(go_on(done)))?;
-        if rows.is_empty() {
-            return Err(Failure::failed(format!(
-                "the log ends at position {done}, and had an event at {until} before"
-            )));
-        }
-        for row in &rows {
-            let record = Record::read(row)?;
+        let before = done;
+        let failed = |error, done| Failure::from(error).and(go_on(done));
+        let rows = client.query_stream(&sql, &[&number(done)?, &number(until)?, &CHUNK]).await;
+        let mut rows = rows.map_err(|error| failed(error, done))?;
+        while let Some(row) = rows.try_next().await.map_err(|error| failed(error, done))? {
+            let record = Record::read(&row)?;
             if record.position != done + 1 {
                 let message = format!(
                     "behind position {done} comes {}: the log has a gap; `mainstem verify` says more",
@@ -153,6 +151,11 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
             }
             output.json(&record)?;
             done = record.position;
+        }
+        if done == before {
+            return Err(Failure::failed(format!(
+                "the log ends at position {done}, and had an event at {until} before"
+            )));
         }
         bar.set_position(done - header.after.position);
     }
@@ -215,17 +218,18 @@ fn kept(path: &Path) -> Result<Kept> {
     let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| failed(&error))?;
     let mut reader = BufReader::new(&file);
-    let mut line = String::new();
-    let mut len = reader.read_line(&mut line).map_err(|error| failed(&error))? as u64;
-    let header = parse_header(&line).map_err(|error| failed(&error))?;
+    // It may end in the middle of a character.
+    let mut line = Vec::new();
+    let mut len = reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? as u64;
+    let header = parse_header(&String::from_utf8_lossy(&line)).map_err(|error| failed(&error))?;
     let mut last = header.after;
     loop {
         line.clear();
-        let read = reader.read_line(&mut line).map_err(|error| failed(&error))? as u64;
-        if !line.ends_with('\n') {
+        let read = reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? as u64;
+        if !line.ends_with(b"\n") {
             break;
         }
-        let record: Record = serde_json::from_str(&line).map_err(|error| failed(&error))?;
+        let record: Record = serde_json::from_slice(&line).map_err(|error| failed(&error))?;
         if record.position != last.position + 1 {
             return Err(failed(&format!(
                 "behind position {} comes {}: this is no export",

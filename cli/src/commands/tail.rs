@@ -16,7 +16,8 @@ use crate::{
 /// Prints the events of the log and those that come, as JSON lines
 ///
 /// In the order of the log, each once, over lost connections and failovers. The events come from a replica, if there is
-/// one. It begins at the end of the log unless an option says otherwise, and ends with Ctrl-C, which is no failure.
+/// one. It begins at the end of the log unless an option says otherwise, and ends with Ctrl-C, which is no failure unless it
+/// was to print all that is there (--no-follow).
 ///
 /// A line has position, id, type, tags, payload (or content_type and bytes in base64), metadata, occurred_at, recorded_at,
 /// and stream and version if it has some.
@@ -44,9 +45,16 @@ pub(crate) struct TailArgs {
 
 pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
     let filter = args.filter.filter()?;
-    let Some(connected) = interrupt.or("", nodes.store(log)).await.ok() else { return Ok(()) };
-    let store = connected?;
-    let head = store.last(&Filter::any_event()).consistency(Consistency::Strong).await?;
+    let begun = interrupt.or(CUT, async {
+        let store = nodes.store(log).await?;
+        let head = store.last(&Filter::any_event()).consistency(Consistency::Strong).await?;
+        Ok::<_, Failure>((store, head))
+    });
+    let (store, head) = match begun.await {
+        Ok(begun) => begun?,
+        Err(interrupted) if args.no_follow => return Err(interrupted),
+        Err(_) => return Ok(()),
+    };
     let end = head.as_ref().map_or(0, |event| event.position());
     let start = match (args.after, args.since) {
         // It would wait for an event that may never come, or is not the one that was meant.
@@ -62,8 +70,7 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
         // A replica may serve, if it has what was there when this began.
         let level = if args.primary { Consistency::Strong } else { Consistency::AtLeast(head.token().clone()) };
         let read = read(&store, &filter, start, level, end, &mut printer);
-        // Whoever ends it has seen how far it came.
-        return interrupt.or("", read).await.unwrap_or(Ok(()));
+        return interrupt.or(CUT, read).await?;
     }
     let level = if args.primary { Consistency::Strong } else { Consistency::Eventual };
     let mut subscription = store.subscribe(&filter).start(start).consistency(level).build();
@@ -83,6 +90,9 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
     }
     Ok(())
 }
+
+/// Of one that was to print all that is there.
+const CUT: &str = "interrupted: not all that was there has been printed";
 
 /// Prints what there is up to a position.
 async fn read(

@@ -229,6 +229,11 @@ pub(super) async fn a_stream_is_as_it_was_loaded(store: Store<'_>) {
     // The version comes first: a stream that others have gone on with has lost nothing.
     mismatch(store, "s", ExpectedVersion::Event { version: 1, id: before[0].id() }, 2).await;
     mismatch(store, "unknown", expected, 0).await;
+    let of_none = ExpectedVersion::Event { version: 0, id: before[0].id() };
+    for id in ["s", "unknown"] {
+        let outcome = store.append(some(1), AppendCondition::none()).to_stream(id, of_none).await;
+        assert_eq!(outcome.map_err(|error| error.kind()).err(), Some(ErrorKind::InvalidInput), "no event has that");
+    }
     // All at once: of those that agree one wins, and is the others' conflict.
     let appends = [other, expected, expected, other]
         .map(|expected| elsewhere(store.append(some(1), AppendCondition::none()).to_stream("s", expected)));

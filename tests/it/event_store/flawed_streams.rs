@@ -75,10 +75,6 @@ impl FlawedStore {
         if newest_first && self.has(Flaw::LoadsTheFirstBackwards) {
             stream.reverse();
         }
-        let answer = LoadAnswer::new(stream.into_iter().cloned().collect(), version);
-        match last {
-            Some(last) => answer.with_last(last.id()),
-            None => answer,
-        }
+        LoadAnswer::new(stream.into_iter().cloned().collect(), version).with_last(last.map(Event::id))
     }
 }
