@@ -84,7 +84,7 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     }
 
     // As a consumer: the database keeps the checkpoint, and another process goes on from it.
-    let mut consumer = store.consumer("printer", &deposits).batch_size(4).build()?;
+    let mut consumer = store.consumer("printer", &deposits).batch_events(4).build()?;
     while let Some(batch) = consumer.next_batch().await {
         let batch = batch?;
         println!("consumed: {} events, {} of the log behind them", batch.len(), batch.events_behind());

@@ -129,8 +129,8 @@ pub use consume::{
     WaitUntilHandled,
 };
 pub use decide::{
-    Attempts, Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Execute, Executed,
-    ModelQuery, ModelState, Outcome, Parts, Projection, RecordedCommand,
+    Attempts, Command, CommandError, CommandExecutor, CommandOutcome, CommandRecord, Decision, DecisionModel, Execute,
+    Executed, ModelQuery, ModelState, Parts, Projection, RecordedCommand,
 };
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};

@@ -22,7 +22,7 @@ mod state;
 use std::time::Duration;
 
 use mainstem::{
-    Command, CommandError, CommandExecutor, CommandRecord, Outcome, PostgresEventStore, Router, SnapshotStore,
+    Command, CommandError, CommandExecutor, CommandOutcome, CommandRecord, PostgresEventStore, Router, SnapshotStore,
     testing::LocalCluster, with_eventual_consistency,
 };
 
@@ -96,7 +96,7 @@ pub(crate) async fn tour(store: impl SnapshotStore + Clone + 'static) -> Result 
 
     // Asked for twice, it is done once.
     let again = executor.execute(&LendCopy { copy: logic, reader: ada }).await?;
-    check("lending again", again.outcome, Outcome::Nothing)?;
+    check("lending again", again.outcome, CommandOutcome::Nothing)?;
     // A refusal is an error for who asked, and an event for who reads the log.
     refused(&executor, LendCopy { copy: logic, reader: grace }, Refusal::LentOut).await?;
     refused(&executor, LendCopy { copy: poems, reader: 99 }, Refusal::NoContract).await?;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use mainstem::{
-    Command, CommandError, CommandExecutor, CommandRecord, EventStore, Filter, Outcome, SnapshotStore,
+    Command, CommandError, CommandExecutor, CommandOutcome, CommandRecord, EventStore, Filter, SnapshotStore,
     with_eventual_consistency,
 };
 use serde::Serialize;
@@ -183,7 +183,7 @@ impl Actor {
         &self,
         command: &C,
         record: CommandRecord,
-    ) -> Result<(std::result::Result<Outcome, Refusal>, bool)> {
+    ) -> Result<(std::result::Result<CommandOutcome, Refusal>, bool)> {
         let Figures { decided, nothing, refused, conflicts, repeated } = &*self.figures;
         let (told, is_repeated, attempts) = match self.executor.execute(command).recorded(record).await {
             Ok(executed) => (Ok(executed.outcome), executed.is_repeated, executed.attempts),
@@ -192,7 +192,7 @@ impl Actor {
         };
         let count = match told {
             _ if is_repeated => repeated,
-            Ok(Outcome::Nothing) => nothing,
+            Ok(CommandOutcome::Nothing) => nothing,
             Ok(_) => decided,
             Err(_) => refused,
         };

@@ -6,8 +6,8 @@ use std::{
 };
 
 use mainstem::{
-    Appended, Attempts, Command, CommandError, CommandExecutor, Consistency, Outcome, PostgresEventStore, PrimaryState,
-    ReadModels, Role, Scope, Token, current_session,
+    Appended, Attempts, Command, CommandError, CommandExecutor, CommandOutcome, Consistency, PostgresEventStore,
+    PrimaryState, ReadModels, Role, Scope, Token, current_session,
 };
 
 use super::{
@@ -80,7 +80,7 @@ impl Desk {
         };
         let took = start.elapsed();
         let (mut end, attempts, appended) = match result {
-            Ok(executed) if executed.outcome == Outcome::Nothing => (End::Nothing, executed.attempts, None),
+            Ok(executed) if executed.outcome == CommandOutcome::Nothing => (End::Nothing, executed.attempts, None),
             Ok(executed) => (End::Done, executed.attempts, executed.appended),
             Err(CommandError::Refused { reason, attempts, appended, .. }) => {
                 (End::Refused(reason.to_string()), attempts, appended)

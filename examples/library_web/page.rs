@@ -212,7 +212,7 @@ fn nodes(page: &Page) -> Markup {
                             tr data-node=(node.name) {
                                 th scope="row" { code { (node.name) } }
                                 td { (role(node.role)) }
-                                td { (node.state) }
+                                td { (node.condition) }
                                 td .replay { (replay_of(&node.name).map_or_else(String::new, told_replay)) }
                                 td { (node.lag.map_or_else(|| "–".to_owned(), time)) }
                                 td { (node.lag_bytes.map_or_else(|| "–".to_owned(), |bytes| bytes.to_string())) }

@@ -19,7 +19,7 @@ const FALL: usize = 16;
 /// all of that is searched and sent in vain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Portion {
-    batch_size: u64,
+    batch_events: u64,
     batch_bytes: usize,
     /// What is expected of an event.
     event_bytes: usize,
@@ -30,13 +30,13 @@ pub(super) struct Portion {
 }
 
 impl Portion {
-    pub(super) fn new(batch_size: u64, batch_bytes: usize) -> Self {
+    pub(super) fn new(batch_events: u64, batch_bytes: usize) -> Self {
         Self {
-            batch_size,
+            batch_events,
             batch_bytes,
             event_bytes: UNKNOWN,
-            window: batch_size.saturating_mul(2),
-            in_time: batch_size,
+            window: batch_events.saturating_mul(2),
+            in_time: batch_events,
         }
     }
 
@@ -66,7 +66,7 @@ impl Portion {
     pub(super) fn saw(&mut self, piece: &Piece, span: u64) {
         let events = piece.events.len() as u64;
         // By an eighth: each time that it is too much, all of a limit on time goes by.
-        self.in_time = self.in_time.saturating_add(self.in_time.div_ceil(8)).min(self.batch_size);
+        self.in_time = self.in_time.saturating_add(self.in_time.div_ceil(8)).min(self.batch_events);
         if events > 0 {
             let bytes: usize = piece.events.iter().map(Event::byte_len).sum();
             self.event_bytes = (bytes / piece.events.len()).max(self.event_bytes / FALL);
@@ -78,7 +78,7 @@ impl Portion {
         if events > 0 && piece.events.last().map(Event::mark) == piece.reached {
             // It has ended for its events. In twice as many positions as the next ones would be in, they should be.
             let next = span.div_ceil(events).saturating_mul(self.events()).saturating_mul(2);
-            self.window = next.max(self.batch_size).min(self.window);
+            self.window = next.max(self.batch_events).min(self.window);
         }
     }
 }

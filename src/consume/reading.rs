@@ -44,7 +44,7 @@ pub(super) struct Plan {
     pub(super) store: Arc<dyn EventStore>,
     pub(super) filter: Filter,
     pub(super) consistency: Consistency,
-    pub(super) batch_size: u64,
+    pub(super) batch_events: u64,
     pub(super) batch_bytes: usize,
     pub(super) timeout: Option<Duration>,
 }
@@ -52,7 +52,7 @@ pub(super) struct Plan {
 impl Plan {
     /// The defaults of everybody who follows: from replicas, and in batches of this size and these bytes. A thousand events of 4 kB
     /// are as many, and most are smaller: only large ones make smaller batches.
-    pub(super) const BATCH_SIZE: u64 = 1000;
+    pub(super) const BATCH_EVENTS: u64 = 1000;
     pub(super) const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
     pub(super) fn new(store: &(impl EventStore + Clone + 'static), filter: &Filter) -> Self {
@@ -60,7 +60,7 @@ impl Plan {
             store: Arc::new(store.clone()),
             filter: filter.clone(),
             consistency: Consistency::Eventual,
-            batch_size: Self::BATCH_SIZE,
+            batch_events: Self::BATCH_EVENTS,
             batch_bytes: Self::BATCH_BYTES,
             timeout: None,
         }
@@ -99,7 +99,7 @@ enum Step {
 
 impl Reading {
     pub(super) fn new(plan: Plan, start: Start) -> Self {
-        let portion = Portion::new(plan.batch_size, plan.batch_bytes);
+        let portion = Portion::new(plan.batch_events, plan.batch_bytes);
         let mut reading = Self {
             plan,
             start: Some(start),

@@ -33,8 +33,8 @@ pub struct SubscriptionBuilder {
 }
 
 impl SubscriptionBuilder {
-    /// The most events of a batch, unless [`batch_size`](Self::batch_size) says otherwise: 1000.
-    pub const DEFAULT_BATCH_SIZE: u64 = Plan::BATCH_SIZE;
+    /// The most events of a batch, unless [`batch_events`](Self::batch_events) says otherwise: 1000.
+    pub const DEFAULT_BATCH_EVENTS: u64 = Plan::BATCH_EVENTS;
 
     /// The most bytes of a batch, unless [`batch_bytes`](Self::batch_bytes) says otherwise: 4 MiB.
     pub const DEFAULT_BATCH_BYTES: usize = Plan::BATCH_BYTES;
@@ -56,8 +56,8 @@ impl SubscriptionBuilder {
     ///
     /// Two batches are held at most. Larger, and that is more memory, and the first events of a batch wait for the last ones;
     /// smaller, and more time goes into round trips.
-    pub fn batch_size(mut self, events: u64) -> Self {
-        self.plan.batch_size = events.max(1);
+    pub fn batch_events(mut self, events: u64) -> Self {
+        self.plan.batch_events = events.max(1);
         self
     }
 

@@ -51,7 +51,7 @@ use crate::{Event, Filter, Mark, Result, store::BoxFuture};
 ///
 /// # Memory and speed
 ///
-/// It reads in pieces, a batch at a time ([so many events](super::SubscriptionBuilder::batch_size), and
+/// It reads in pieces, a batch at a time ([so many events](super::SubscriptionBuilder::batch_events), and
 /// [so many bytes](super::SubscriptionBuilder::batch_bytes)), and one piece ahead while there are more; whoever is slow is waited for. No statement is kept open. Each piece checks that the log still holds the event before it,
 /// in the snapshot of its events, so that pieces may come from different nodes.
 ///

@@ -1,20 +1,23 @@
 //! The filters of a model, asked for once, and which event goes to which part.
 
 use super::projection::{DecisionModel, Parts};
-use crate::{Error, Event, Filter, Result, filter::Subject, json::quoted};
+use crate::{Error, Event, Filter, Result, SnapshotKey, filter::Subject, json::quoted};
 
 /// The filter of each part, and their union.
 #[derive(Debug)]
 pub(super) struct Boundary {
     filters: Vec<Filter>,
+    /// Of the collections among the parts.
+    lengths: Vec<usize>,
     union: Filter,
 }
 
 impl Boundary {
     pub(super) fn of(model: &mut impl DecisionModel) -> Result<Self> {
-        let filters = Parts::of(model).filters()?;
+        let parts = Parts::of(model);
+        let (filters, lengths) = (parts.filters()?, parts.lengths().to_vec());
         let union = Filter::union(filters.iter().cloned())?;
-        Ok(Self { filters, union })
+        Ok(Self { filters, lengths, union })
     }
 
     /// What is read, and what must not have changed.
@@ -22,9 +25,8 @@ impl Boundary {
         &self.union
     }
 
-    /// The filter of each part, in their order.
-    pub(super) fn parts(&self) -> &[Filter] {
-        &self.filters
+    pub(super) fn snapshot_key(&self, name: &str, version: u32) -> SnapshotKey {
+        SnapshotKey::of_parts(name, version, &self.union, &self.filters, &self.lengths)
     }
 
     /// Applies an event that was read for the model to those parts that it concerns.

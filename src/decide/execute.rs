@@ -10,8 +10,8 @@ use serde::{Serialize, de::DeserializeOwned};
 use tracing::{Instrument, Span};
 
 use super::{
-    Command, CommandError, CommandExecutor, CommandRecord, Decision, DecisionModel, Executed, ModelState, Outcome,
-    RecordedCommand,
+    Command, CommandError, CommandExecutor, CommandOutcome, CommandRecord, Decision, DecisionModel, Executed,
+    ModelState, RecordedCommand,
     pace::Pace,
     record::First,
     telling::{CommandTelling, command_span},
@@ -64,7 +64,7 @@ struct Recording<R> {
 
 /// What an execution has come to.
 struct Settled<R> {
-    outcome: Result<Outcome, R>,
+    outcome: Result<CommandOutcome, R>,
     appended: Option<Appended>,
     is_repeated: bool,
 }
@@ -137,8 +137,8 @@ impl<C: Command> Execute<'_, C> {
         let mut telling = CommandTelling::begin::<C>(&self.executor.retries, span);
         let settled = self.settle(&mut telling.pace).await;
         let told = match &settled {
-            Ok(Settled { outcome: Ok(Outcome::Decided), .. }) => Told::Succeeded,
-            Ok(Settled { outcome: Ok(Outcome::Nothing), .. }) => Told::Nothing,
+            Ok(Settled { outcome: Ok(CommandOutcome::Decided), .. }) => Told::Succeeded,
+            Ok(Settled { outcome: Ok(CommandOutcome::Nothing), .. }) => Told::Nothing,
             Ok(Settled { outcome: Err(_), .. }) => Told::Refused,
             Err(error) => error.into(),
         };
@@ -255,8 +255,8 @@ impl<R> Settled<R> {
     fn of(decision: Decision<R>, appended: Option<Appended>) -> Self {
         let outcome = match decision {
             Decision { refusal: Some(reason), .. } => Err(reason),
-            Decision { events, .. } if events.is_empty() => Ok(Outcome::Nothing),
-            Decision { .. } => Ok(Outcome::Decided),
+            Decision { events, .. } if events.is_empty() => Ok(CommandOutcome::Nothing),
+            Decision { .. } => Ok(CommandOutcome::Decided),
         };
         Self { outcome, appended, is_repeated: false }
     }

@@ -9,7 +9,7 @@ use crate::{Appended, Error, ErrorKind};
 #[non_exhaustive]
 pub struct Executed {
     /// What was decided.
-    pub outcome: Outcome,
+    pub outcome: CommandOutcome,
     /// What was written, the [record](crate::CommandRecord) of the command included. `None` when there was nothing to write.
     pub appended: Option<Appended>,
     /// Whether this is the result of an earlier execution with the same [command id](crate::Execute::recorded).
@@ -21,7 +21,7 @@ pub struct Executed {
 /// What was decided about a command that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
-pub enum Outcome {
+pub enum CommandOutcome {
     /// Events were appended.
     Decided,
     /// What was asked for was so already.

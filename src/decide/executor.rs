@@ -90,7 +90,7 @@ impl CommandExecutor {
     /// A try ends with a conflict, or with an error that is [retryable](crate::Error::is_retryable) or of unknown outcome. Too few, and commands
     /// fail under contention that would have passed; too many only make those wait longer who lose all the time.
     #[must_use]
-    pub fn max_attempts(mut self, attempts: usize) -> Self {
+    pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.retries.max_attempts = attempts.max(1);
         self
     }
@@ -156,7 +156,7 @@ impl CommandExecutor {
     /// How many [reads of models](Self::read) may be under way at the same time. Defaults to 256; 0 counts as 1. The rest is as
     /// for [`max_concurrent_commands`](Self::max_concurrent_commands).
     #[must_use]
-    pub fn max_concurrent_projections(mut self, most: usize) -> Self {
+    pub fn max_concurrent_reads(mut self, most: usize) -> Self {
         self.projections = Limit::new("projections", most);
         self
     }
@@ -169,7 +169,7 @@ impl CommandExecutor {
     }
 
     /// Reads a model without a command, where the scope says. Await what it returns; see [`ModelQuery`]. It fails at once with
-    /// [`Overloaded`](crate::ErrorKind::Overloaded) beyond [the limit](Self::max_concurrent_projections).
+    /// [`Overloaded`](crate::ErrorKind::Overloaded) beyond [the limit](Self::max_concurrent_reads).
     ///
     /// The scope is read when this method is called.
     pub fn read<M: DecisionModel>(&self, model: M) -> ModelQuery<'_, M> {

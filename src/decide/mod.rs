@@ -29,7 +29,7 @@ mod telling;
 pub use self::{
     command::{Command, Decision},
     execute::Execute,
-    executed::{Attempts, CommandError, Executed, Outcome},
+    executed::{Attempts, CommandError, CommandOutcome, Executed},
     executor::CommandExecutor,
     projection::{DecisionModel, Parts, Projection},
     query::{ModelQuery, ModelState},

@@ -14,7 +14,7 @@ use crate::{
 /// The settings of an executor that are about trying again.
 #[derive(Clone, Debug)]
 pub(super) struct Retries {
-    pub(super) max_attempts: usize,
+    pub(super) max_attempts: u32,
     pub(super) base_delay: Duration,
     pub(super) max_delay: Duration,
     pub(super) limit: Duration,
@@ -49,7 +49,7 @@ impl Pace {
         let delays = ExponentialBuilder::new()
             .with_min_delay(retries.base_delay)
             .with_max_delay(retries.max_delay.max(retries.base_delay))
-            .with_max_times(retries.max_attempts.saturating_sub(1))
+            .with_max_times(retries.max_attempts.saturating_sub(1) as usize)
             .with_jitter()
             .build();
         Self {

@@ -133,9 +133,8 @@ pub trait DecisionModel: Send {
     /// see [`Project`].
     ///
     /// Name and version are those of the [`SnapshotKey`], whose filter is the union of the parts'. The snapshot holds the
-    /// whole model, with what it is about: so it is found again only by a model that lists parts with the same filters in the same order,
-    /// and a field that serde skips comes back as its default. (Models of one type whose parts are the same and stand in other places, such as
-    /// `(Some(a), None)` and `(None, Some(a))`, need names of their own.)
+    /// whole model, with what it is about: so it is found again only by a model that lists parts with the same filters in the same order
+    /// and places, and a field that serde skips comes back as its default.
     ///
     /// ```
     /// # use mainstem::{DecisionModel, Event, Filter, MemoryEventStore, Projection, Result};
@@ -167,8 +166,35 @@ pub trait DecisionModel: Send {
         Self: Sized,
     {
         let boundary = Boundary::of(&mut self)?;
-        let key = SnapshotKey::of_parts(name, version, boundary.filter(), boundary.parts());
+        let key = boundary.snapshot_key(name, version);
         Ok(Project::new(store, key, self, move |model: &mut Self, event: &Event| boundary.apply(model, event)))
+    }
+
+    /// The key of the snapshots that [`resume_from`](Self::resume_from) goes on from and saves, such as for deleting one.
+    ///
+    /// ```
+    /// # use mainstem::{DecisionModel, Event, Filter, MemoryEventStore, Projection, Result, SnapshotStore};
+    /// # struct Shelf(u64);
+    /// # impl Projection for Shelf {
+    /// #     fn filter(&self) -> Result<Filter> { Ok(Filter::any_event()) }
+    /// #     fn apply(&mut self, _event: &Event) -> Result<()> { self.0 += 1; Ok(()) }
+    /// # }
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> mainstem::Result<()> {
+    /// # let store = MemoryEventStore::new();
+    /// store.delete_snapshot(&(Shelf(0), Shelf(0)).snapshot_key("two shelves", 1)?).await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As for [`Projection::filter`], and [`InvalidInput`](crate::ErrorKind::InvalidInput) for a model without parts.
+    fn snapshot_key(&mut self, name: &str, version: u32) -> Result<SnapshotKey>
+    where
+        Self: Sized,
+    {
+        Ok(Boundary::of(self)?.snapshot_key(name, version))
     }
 
     /// Applies events that are there already, each to the parts whose filter it matches.
@@ -191,7 +217,11 @@ pub trait DecisionModel: Send {
 
 /// The projections of a [`DecisionModel`], as it lists them.
 #[derive(Default)]
-pub struct Parts<'a>(Vec<&'a mut dyn Projection>);
+pub struct Parts<'a> {
+    projections: Vec<&'a mut dyn Projection>,
+    /// How many models each collection has, in the order in which they are listed: with it the list of filters tells which part is where.
+    lengths: Vec<usize>,
+}
 
 impl<'a> Parts<'a> {
     /// Those of a model.
@@ -202,18 +232,22 @@ impl<'a> Parts<'a> {
     }
 
     pub(super) fn filters(&self) -> Result<Vec<Filter>> {
-        match &*self.0 {
+        match &*self.projections {
             [] => Err(Error::invalid_input("the decision model has no parts; it needs at least one projection")),
             parts => parts.iter().map(|part| part.filter()).collect(),
         }
     }
 
     pub(super) fn len(&self) -> usize {
-        self.0.len()
+        self.projections.len()
+    }
+
+    pub(super) fn lengths(&self) -> &[usize] {
+        &self.lengths
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut &'a mut dyn Projection> {
-        self.0.iter_mut()
+        self.projections.iter_mut()
     }
 }
 
@@ -225,7 +259,7 @@ impl std::fmt::Debug for Parts<'_> {
 
 impl<P: Projection> DecisionModel for P {
     fn parts<'a>(&'a mut self, parts: &mut Parts<'a>) {
-        parts.0.push(self);
+        parts.projections.push(self);
     }
 }
 
@@ -247,6 +281,7 @@ macro_rules! collections {
     ($(($collection:ty, $($parameters:tt)+))+) => { $(
         impl<$($parameters)+> DecisionModel for $collection {
             fn parts<'a>(&'a mut self, parts: &mut Parts<'a>) {
+                parts.lengths.push(self.iter().len());
                 self.iter_mut().for_each(|model| model.parts(parts));
             }
         }

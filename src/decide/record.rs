@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
 
-use super::{Decision, Outcome, Projection};
+use super::{CommandOutcome, Decision, Projection};
 use crate::{Error, Event, EventContext, Filter, Json, Mark, NewEvent, Result, json::quoted};
 
 /// What is kept of a command: an event of the log, appended with those that the command has caused.
@@ -158,10 +158,10 @@ impl RecordedCommand {
 
     /// What was decided; `None` when it was refused.
     #[must_use]
-    pub fn outcome(&self) -> Option<Outcome> {
+    pub fn outcome(&self) -> Option<CommandOutcome> {
         match self.body.outcome {
-            Told::Decided => Some(Outcome::Decided),
-            Told::Nothing => Some(Outcome::Nothing),
+            Told::Decided => Some(CommandOutcome::Decided),
+            Told::Nothing => Some(CommandOutcome::Nothing),
             Told::Refused => None,
         }
     }

@@ -27,8 +27,8 @@ pub enum ErrorKind {
     InvalidData,
     /// The value handed in cannot be stored or searched for. Nothing was sent, or nothing was written.
     InvalidInput,
-    /// The log does not hold the event that a condition, a position or a [`Token`](crate::Token) refers to, or the primary
-    /// not the place: it was restored, or lost in a failover. What was read before is not the history of this log.
+    /// The log does not hold the event that a condition, an expected version, a position or a [`Token`](crate::Token) refers to, or the
+    /// primary not the place: it was restored, or lost in a failover. What was read before is not the history of this log.
     LogDiverged,
     /// The answer to a write was lost: it is whole or not there at all, and only the log knows which.
     OutcomeUnknown,

@@ -35,9 +35,9 @@ impl FilterDigest {
         &self.0
     }
 
-    /// Of what is made of several filters, each for a part of it: of one alone, its own.
-    pub(crate) fn of_parts(filters: &[Filter]) -> Self {
-        if let [filter] = filters {
+    /// Of what is made of several filters, each for a part of it, and of collections with these lengths: of one alone, its own.
+    pub(crate) fn of_parts(filters: &[Filter], lengths: &[usize]) -> Self {
+        if let ([filter], []) = (filters, lengths) {
             return filter.digest();
         }
         let mut hash = Sha256::new();
@@ -45,6 +45,8 @@ impl FilterDigest {
         text(PARTS_VERSION, &mut out);
         count(filters.len(), &mut out);
         filters.iter().for_each(|filter| out(filter.digest().as_bytes()));
+        count(lengths.len(), &mut out);
+        lengths.iter().for_each(|length| count(*length, &mut out));
         Self(hash.finalize().into())
     }
 

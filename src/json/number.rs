@@ -118,9 +118,10 @@ pub(super) fn refuse(text: &str) -> Option<&'static str> {
     None
 }
 
-/// As the server writes it, with as many digits behind the point as it was given.
+/// As the server writes it, with as many digits behind the point as it was given. What the server would refuse stays as it is: written
+/// out, it might have any length.
 pub(super) fn written_out(text: &str) -> Cow<'_, str> {
-    if is_plain(text) {
+    if is_plain(text) || refuse(text).is_some() {
         return text.into();
     }
     let parts = Parts::new(text);

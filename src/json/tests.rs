@@ -165,6 +165,14 @@ fn numbers_count_as_they_are_written_out() {
     }
 }
 
+/// Nobody has stored such a number, but a store may hand one out.
+#[test]
+fn what_the_server_would_refuse_is_not_written_out() {
+    for number in ["1e999999999", "-1E-999999999", "1e131072"] {
+        assert_eq!(number::written_out(number), number);
+    }
+}
+
 #[test]
 fn json_is_itself_inside_other_json() {
     let text = r#"{"n":9007199254740993.10,"s":"\u00e9"}"#;

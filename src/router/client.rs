@@ -236,8 +236,8 @@ impl Client {
 
     /// A call whose answer is taken piece by piece.
     pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
-        self.may_run(sql)?;
         let occupied = self.lease.occupy(self.effect())?;
+        self.may_run(sql)?;
         // What was seen counts as well: given up in the middle, nobody knows where that was.
         let session = self.session.as_ref().map(|(session, _)| session);
         let mut call = self.start(sql);

@@ -209,7 +209,7 @@ impl Router {
     /// ```no_run
     /// # fn run(router: mainstem::Router) {
     /// for node in router.status().nodes {
-    ///     println!("{} ({}): {}, {:?} behind", node.name, node.role, node.state, node.lag);
+    ///     println!("{} ({}): {}, {:?} behind", node.name, node.role, node.condition, node.lag);
     /// }
     /// # }
     /// ```

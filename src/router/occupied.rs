@@ -41,17 +41,38 @@ impl Lease {
     ///
     /// As [`enter`](Self::enter), and [`ErrorKind::InvalidInput`] while a call is under way, which may have more to send.
     pub(super) fn occupy(&self, effect: Effect) -> Result<Occupied<'_>, Error> {
-        let occupation = &self.occupation.0;
-        let entered = occupation.compare_exchange(0, OCCUPIED, Ordering::AcqRel, Ordering::Acquire);
-        if let Err(state) = entered {
-            return Err(self.refuse(effect, why_not(state)));
-        }
-        let occupied = Occupied { lease: self, must_end: false };
+        let occupied = self.try_occupy().map_err(|state| self.refuse(effect, why_not(state)))?;
         if self.is_abandoned() {
             let message = "another call on this connection was given up; nothing was sent";
             return Err(self.refuse(effect, Error::invalid_input(message)));
         }
         Ok(occupied)
+    }
+
+    /// The same for the end of a transaction: a call that is under way may have its statement still to send, which would run behind
+    /// that, in no transaction, and be committed by itself. (What was given up sends nothing any more.)
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::InvalidInput`] while a call is under way.
+    pub(super) fn occupy_for_the_end(&self) -> Result<Occupied<'_>, Error> {
+        self.try_occupy().map_err(|_| {
+            self.refuse(
+                Effect::Read,
+                Error::invalid_input(
+                    "another call of this transaction is under way, so it is rolled back: wait for the answers to all calls before \
+                     its end",
+                ),
+            )
+        })
+    }
+
+    /// Or how it is occupied.
+    fn try_occupy(&self) -> Result<Occupied<'_>, u32> {
+        self.occupation
+            .0
+            .compare_exchange(0, OCCUPIED, Ordering::AcqRel, Ordering::Acquire)
+            .map(|_| Occupied { lease: self, must_end: false })
     }
 }
 

@@ -188,7 +188,7 @@ mod tests {
     }
 
     fn is_out(status: &RouterStatus, node: usize) -> bool {
-        matches!(status.nodes[node].state, NodeCondition::Ejected { .. })
+        matches!(status.nodes[node].condition, NodeCondition::Ejected { .. })
     }
 
     /// What is told without waiting.

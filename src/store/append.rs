@@ -38,8 +38,8 @@ use crate::{
 /// - [`InvalidInput`](crate::ErrorKind::InvalidInput): an event cannot be stored, the id of the stream is none, some of the ids are taken by other
 ///   events, there are none to append, or [too much](Self::MAX_LEN), or the condition has an `after` and no filter. Nothing was
 ///   written.
-/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on.
-///   Nothing was written.
+/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on, or the last event
+///   that the stream was [loaded](crate::LoadedStream::unchanged) with. Nothing was written.
 /// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): this try wrote nothing.
 /// - [`Overloaded`](crate::ErrorKind::Overloaded): too many wait already. Nothing was sent.
 /// - [`Closed`](crate::ErrorKind::Closed): the store has been closed. Nothing was sent.

@@ -22,7 +22,7 @@ use crate::{
 /// An import that is about to be made: await it, after changing its parts if need be.
 ///
 /// It appends the events in chunks, one after the other: each is written whole or not at all, and the log is locked for no
-/// longer than for one of them, whose [events](Self::chunk) and [bytes](Self::chunk_len) are bounded, and which become fewer
+/// longer than for one of them, whose [events](Self::chunk_events) and [bytes](Self::chunk_bytes) are bounded, and which become fewer
 /// when the log is locked for [too long](Self::lock_time). Other appends get their
 /// turn in between, so that the positions of an import have gaps. For a stall of the log
 /// and all or nothing, [`append`](EventStore::append) them at once, up to [`Append::MAX_LEN`].
@@ -64,8 +64,8 @@ pub struct Import<'a> {
     store: &'a dyn EventStore,
     events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
     condition: AppendCondition,
-    chunk: usize,
-    chunk_len: usize,
+    chunk_events: usize,
+    chunk_bytes: usize,
     lock_time: Duration,
     timeout: Option<Duration>,
     /// Of the scope in which the method was called.
@@ -89,11 +89,11 @@ pub struct Imported {
 }
 
 impl<'a> Import<'a> {
-    /// The events of a chunk, unless [`chunk`](Self::chunk) says otherwise: 1000.
-    pub const DEFAULT_CHUNK: usize = 1000;
+    /// The events of a chunk, unless [`chunk_events`](Self::chunk_events) says otherwise: 1000.
+    pub const DEFAULT_CHUNK_EVENTS: usize = 1000;
 
-    /// The bytes of a chunk, unless [`chunk_len`](Self::chunk_len) says otherwise: 1 MiB.
-    pub const DEFAULT_CHUNK_LEN: usize = 1024 * 1024;
+    /// The bytes of a chunk, unless [`chunk_bytes`](Self::chunk_bytes) says otherwise: 1 MiB.
+    pub const DEFAULT_CHUNK_BYTES: usize = 1024 * 1024;
 
     /// How long a chunk may lock the log before the next one is smaller, unless [`lock_time`](Self::lock_time) says otherwise: 100 ms.
     pub const DEFAULT_LOCK_TIME: Duration = Duration::from_millis(100);
@@ -103,27 +103,28 @@ impl<'a> Import<'a> {
         events: Box<dyn Iterator<Item = NewEvent> + Send + 'a>,
         condition: AppendCondition,
     ) -> Self {
-        let (chunk, chunk_len, lock_time) = (Self::DEFAULT_CHUNK, Self::DEFAULT_CHUNK_LEN, Self::DEFAULT_LOCK_TIME);
+        let (chunk_events, chunk_bytes, lock_time) =
+            (Self::DEFAULT_CHUNK_EVENTS, Self::DEFAULT_CHUNK_BYTES, Self::DEFAULT_LOCK_TIME);
         let (timeout, context, noted, on_progress) = (None, current_item(), Noted::current(), Box::new(|_| {}));
-        Self { store, events, condition, chunk, chunk_len, lock_time, timeout, context, noted, on_progress }
+        Self { store, events, condition, chunk_events, chunk_bytes, lock_time, timeout, context, noted, on_progress }
     }
 
-    /// Replaces the most events of a chunk; 0 counts as 1. Defaults to [`DEFAULT_CHUNK`](Self::DEFAULT_CHUNK). A chunk has
-    /// fewer if it would exceed its [bytes](Self::chunk_len).
+    /// Replaces the most events of a chunk; 0 counts as 1. Defaults to [`DEFAULT_CHUNK_EVENTS`](Self::DEFAULT_CHUNK_EVENTS). A chunk has
+    /// fewer if it would exceed its [bytes](Self::chunk_bytes).
     ///
     /// An event takes some tens of microseconds while the log is locked, so a chunk of 1000 makes other appends wait for some
     /// tens of milliseconds. Larger, and they wait longer; smaller, and the import waits for more flushes of the WAL.
-    pub fn chunk(mut self, events: usize) -> Self {
-        self.chunk = events.max(1);
+    pub fn chunk_events(mut self, events: usize) -> Self {
+        self.chunk_events = events.max(1);
         self
     }
 
     /// Replaces the most bytes of a chunk, payloads, metadata, types and tags together; beyond [`Append::MAX_LEN`] it counts as that, and
-    /// an event that alone has more is a chunk of its own. Defaults to [`DEFAULT_CHUNK_LEN`](Self::DEFAULT_CHUNK_LEN).
+    /// an event that alone has more is a chunk of its own. Defaults to [`DEFAULT_CHUNK_BYTES`](Self::DEFAULT_CHUNK_BYTES).
     ///
-    /// It is what [`chunk`](Self::chunk) is for large events: while the log is locked, the server writes some tens of MB a second.
-    pub fn chunk_len(mut self, bytes: usize) -> Self {
-        self.chunk_len = bytes.min(Append::MAX_LEN);
+    /// It is what [`chunk_events`](Self::chunk_events) is for large events: while the log is locked, the server writes some tens of MB a second.
+    pub fn chunk_bytes(mut self, bytes: usize) -> Self {
+        self.chunk_bytes = bytes.min(Append::MAX_LEN);
         self
     }
 
@@ -132,7 +133,7 @@ impl<'a> Import<'a> {
     ///
     /// Nobody knows how long the first chunk takes. Behind one that has [locked](Appended::lock_time) the log for longer the next
     /// one has so many events as would have fitted, and half of them at most; behind one that took less than half of it, twice as
-    /// many, up to [`chunk`](Self::chunk). A chunk has one event at least, whatever that takes. The wait of a commit, for a disk or a
+    /// many, up to [`chunk_events`](Self::chunk_events). A chunk has one event at least, whatever that takes. The wait of a commit, for a disk or a
     /// standby, is not counted, since smaller chunks make it no shorter: only more frequent. Nor are triggers that are deferred
     /// to it. In memory there is no such limit.
     ///
@@ -157,10 +158,10 @@ impl<'a> Import<'a> {
 
     async fn run(mut self) -> Result<Imported> {
         let mut events = Rest::new(std::mem::replace(&mut self.events, Box::new(iter::empty())));
-        let mut pace = Pace::new(self.chunk, self.lock_time);
+        let mut pace = Pace::new(self.chunk_events, self.lock_time);
         let mut imported: Option<Imported> = None;
         loop {
-            let mut chunk = events.take(pace.events(), self.chunk_len);
+            let mut chunk = events.take(pace.events(), self.chunk_bytes);
             if chunk.is_empty() {
                 return imported.ok_or_else(|| Error::invalid_input("there are no events to import"));
             }
@@ -293,8 +294,8 @@ impl fmt::Debug for Import<'_> {
         f.debug_struct("Import")
             .field("store", &self.store)
             .field("condition", &self.condition)
-            .field("chunk", &self.chunk)
-            .field("chunk_len", &self.chunk_len)
+            .field("chunk_events", &self.chunk_events)
+            .field("chunk_bytes", &self.chunk_bytes)
             .field("lock_time", &self.lock_time)
             .field("timeout", &self.timeout)
             .finish_non_exhaustive()

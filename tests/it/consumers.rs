@@ -31,7 +31,7 @@ async fn append_of(store: &PostgresEventStore, types: impl IntoIterator<Item = &
 }
 
 fn consumer(store: &PostgresEventStore) -> Consumer {
-    let builder = store.consumer("c", &Filter::any_event()).batch_size(10).takeover(Duration::from_secs(2));
+    let builder = store.consumer("c", &Filter::any_event()).batch_events(10).takeover(Duration::from_secs(2));
     builder.consistency(Consistency::Strong).build().unwrap()
 }
 
@@ -89,6 +89,6 @@ fn keyed(key: usize) -> NewEvent {
 }
 
 fn member(store: &PostgresEventStore) -> Consumer {
-    let builder = store.consumer("group", &Filter::any_event()).batch_size(7).takeover(Duration::from_secs(2));
+    let builder = store.consumer("group", &Filter::any_event()).batch_events(7).takeover(Duration::from_secs(2));
     builder.partitions(8, |event| event.tags().find(|tag| tag.starts_with("key:")).map(Into::into)).build().unwrap()
 }

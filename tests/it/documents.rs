@@ -133,19 +133,19 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
         ("SubscriptionBuilder", format!("{:?}", store.subscribe(&any))),
         ("ConsumerBuilder", format!("{:?}", store.consumer("a", &any))),
     ] {
-        for method in ["start", "consistency", "batch_size"] {
+        for method in ["start", "consistency", "batch_events"] {
             same(&format!("{what}::{method}"), &field(&printed, method));
         }
         // The store has one, too, for what is appended.
-        let of_batches = printed.split_once(" batch_size:").expect("the batches").1;
+        let of_batches = printed.split_once(" batch_events:").expect("the batches").1;
         same(&format!("{what}::batch_bytes"), &field(of_batches, "batch_bytes"));
     }
     same("ConsumerBuilder::takeover", &field(&format!("{:?}", store.consumer("a", &any)), "takeover"));
     let printed = |value: &dyn Debug| format!("{value:?}");
-    same("ReadModelsBuilder::batch_size", &printed(&ReadModelsBuilder::DEFAULT_BATCH_SIZE));
+    same("ReadModelsBuilder::batch_events", &printed(&ReadModelsBuilder::DEFAULT_BATCH_EVENTS));
     same("ReadModelsBuilder::batch_bytes", &printed(&ReadModelsBuilder::DEFAULT_BATCH_BYTES));
-    same("Import::chunk", &printed(&Import::DEFAULT_CHUNK));
-    same("Import::chunk_len", &printed(&Import::DEFAULT_CHUNK_LEN));
+    same("Import::chunk", &printed(&Import::DEFAULT_CHUNK_EVENTS));
+    same("Import::chunk_bytes", &printed(&Import::DEFAULT_CHUNK_BYTES));
     same("Import::lock_time", &printed(&Import::DEFAULT_LOCK_TIME));
     let fetch = printed(&store.fetch(&any, Start::Beginning));
     same("Fetch::limit", &field(fetch.split_once("start: Beginning").expect("its own part").1, "limit"));

@@ -51,7 +51,7 @@ async fn soon<T>(what: impl IntoFuture<Output = T>) -> T {
 }
 
 fn condition(router: &Router, name: &str) -> NodeCondition {
-    router.status().nodes.into_iter().find(|node| *node.name == *name).expect("the node").state
+    router.status().nodes.into_iter().find(|node| *node.name == *name).expect("the node").condition
 }
 
 /// A liar before the first replica of the shared cluster.

@@ -59,7 +59,7 @@ impl EventStore for Branched {
 async fn what_a_replica_does_not_hold_ends_nobody_before_the_primary_says_so() {
     let store = Branched::default();
     store.append(numbered(10), AppendCondition::none()).await.unwrap();
-    let mut subscription = store.subscribe(&Filter::any_event()).batch_size(4).build();
+    let mut subscription = store.subscribe(&Filter::any_event()).batch_events(4).build();
     let mut seen = Vec::new();
     while seen.len() < 10 {
         let batch = timeout(HANG, subscription.next_batch()).await.expect("it gets on").unwrap();

@@ -59,7 +59,7 @@ async fn an_import_that_failed_goes_on_when_it_is_made_again() {
         let lost = Error::new(ErrorKind::OutcomeUnknown, "as the test wants it");
         store.fail_next_append(if behind { AppendFault::Behind(lost) } else { AppendFault::Before(lost) });
         let events = numbered(50);
-        let import = || store.import(events.clone(), AppendCondition::none()).chunk(10).lock_time(Duration::MAX);
+        let import = || store.import(events.clone(), AppendCondition::none()).chunk_events(10).lock_time(Duration::MAX);
         let error = import().await.unwrap_err();
         let so_far = if at == 1 { "before the first event" } else { "behind 20 imported events" };
         assert!(error.is_outcome_unknown() && error.to_string().contains(so_far), "{error}");
@@ -83,14 +83,15 @@ async fn an_import_goes_on_in_chunks_of_another_size() {
             (0..3).for_each(|_| store.pass_next_append());
             store.fail_next_append(AppendFault::Before(Error::new(ErrorKind::Unavailable, "as the test wants it")));
             let import = async |part: &[NewEvent]| {
-                store.import(part.to_vec(), AppendCondition::none()).chunk(first).lock_time(Duration::MAX).await
+                store.import(part.to_vec(), AppendCondition::none()).chunk_events(first).lock_time(Duration::MAX).await
             };
             // One chunk, something else, and one more of the rest.
             import(&events[..first]).await.unwrap();
             store.append([event("Other", json!({}))], AppendCondition::none()).await.unwrap();
             assert!(import(&events[first..]).await.unwrap_err().is_retryable());
             let mut told = Vec::new();
-            let again = store.import(events.clone(), AppendCondition::none()).chunk(then).lock_time(Duration::MAX);
+            let again =
+                store.import(events.clone(), AppendCondition::none()).chunk_events(then).lock_time(Duration::MAX);
             let done = again.on_progress(|it: Imported| told.push(it)).await.unwrap();
             assert_eq!((done.events, done.repeated), (50, 2 * first as u64), "{first} and then {then}");
             let at_most = |pair: &[Imported]| pair[1].events - pair[0].events <= then as u64;
@@ -110,7 +111,7 @@ async fn an_import_goes_on_in_other_chunks_under_its_condition() {
         let events = numbered(20);
         let import = async |amount: usize, chunk: usize| {
             let import = (&store).import(events[..amount].to_vec(), no_other("Imported"));
-            import.chunk(chunk).lock_time(Duration::MAX).await
+            import.chunk_events(chunk).lock_time(Duration::MAX).await
         };
         import(5, 5).await.unwrap();
         let done = import(10, 3).await.unwrap();
@@ -129,7 +130,7 @@ async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
     let events = numbered(20);
     store.import(events[..10].to_vec(), AppendCondition::none()).await.unwrap();
     let import = async |events: &[NewEvent]| {
-        store.import(events.to_vec(), AppendCondition::none()).chunk(4).lock_time(Duration::MAX).await
+        store.import(events.to_vec(), AppendCondition::none()).chunk_events(4).lock_time(Duration::MAX).await
     };
     let refused = async |events: &[NewEvent], so_far: &str| {
         let error = import(events).await.unwrap_err();
@@ -167,7 +168,7 @@ async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
 async fn the_condition_holds_between_the_chunks_and_not_against_them() {
     let store = MemoryEventStore::new();
     // The import's own events match it.
-    store.import(numbered(30), no_other("Imported")).chunk(10).lock_time(Duration::MAX).await.unwrap();
+    store.import(numbered(30), no_other("Imported")).chunk_events(10).lock_time(Duration::MAX).await.unwrap();
     let error = store.import(numbered(10), no_other("Imported")).await.unwrap_err();
     assert!(error.is_conflict(), "{error}");
 
@@ -181,7 +182,7 @@ async fn the_condition_holds_between_the_chunks_and_not_against_them() {
             append.into_future().now_or_never().unwrap().unwrap();
         }
     });
-    let error = store.import(events, no_other("Other")).chunk(10).lock_time(Duration::MAX).await.unwrap_err();
+    let error = store.import(events, no_other("Other")).chunk_events(10).lock_time(Duration::MAX).await.unwrap_err();
     assert_eq!(error.conflict().map(|it| it.position), Some(41), "{error}");
     assert_eq!(numbers(&store).await.len(), 40);
 }
@@ -193,15 +194,15 @@ async fn a_chunk_has_no_more_bytes_than_it_may_have() {
         let large = "x".repeat(bytes);
         (0..amount).map(move |n| event("Imported", json!({"n": n, "large": large})))
     };
-    let chunks = async |events, chunk_len: Option<usize>| {
+    let chunks = async |events, chunk_bytes: Option<usize>| {
         let import = store.import(events, AppendCondition::none());
-        let import = if let Some(bytes) = chunk_len { import.chunk_len(bytes) } else { import };
+        let import = if let Some(bytes) = chunk_bytes { import.chunk_bytes(bytes) } else { import };
         let imported = import.await.unwrap();
         (imported.events, imported.chunks)
     };
     let many = |bytes, amount| sized(bytes, amount).collect::<Vec<_>>();
-    assert_eq!(chunks(many(Import::DEFAULT_CHUNK_LEN / 4, 6), None).await, (6, 2), "three of them, and not four");
-    assert_eq!(chunks(many(Import::DEFAULT_CHUNK_LEN, 2), None).await, (2, 2), "each alone, since none fits");
+    assert_eq!(chunks(many(Import::DEFAULT_CHUNK_BYTES / 4, 6), None).await, (6, 2), "three of them, and not four");
+    assert_eq!(chunks(many(Import::DEFAULT_CHUNK_BYTES, 2), None).await, (2, 2), "each alone, since none fits");
     assert_eq!(chunks(many(100, 6), Some(0)).await, (6, 6));
     // Nothing makes an append larger than it may be.
     let large = 15 * 1024 * 1024;
@@ -224,7 +225,7 @@ async fn chunks_shrink_while_the_server_is_slow_and_grow_again() {
     router.client().await.unwrap().batch_execute(SLOW).await.unwrap();
     let sizes = async |events: u64, lock_time: Option<Duration>| {
         let (mut sizes, mut before) = (Vec::new(), 0);
-        let import = store.import(numbered(events), AppendCondition::none()).chunk(64);
+        let import = store.import(numbered(events), AppendCondition::none()).chunk_events(64);
         let import = if let Some(limit) = lock_time { import.lock_time(limit) } else { import };
         let import = import.on_progress(|it: Imported| {
             sizes.push(it.events - before);

@@ -114,7 +114,7 @@ async fn streams_hold_no_more_bytes_than_they_may() {
 
 /// Reads what is expected, in batches of these bounds.
 async fn follow(builder: SubscriptionBuilder, bounds: (u64, usize), expected: &[u64]) {
-    let mut subscription = builder.batch_size(bounds.0).batch_bytes(bounds.1).build();
+    let mut subscription = builder.batch_events(bounds.0).batch_bytes(bounds.1).build();
     let (mut read, mut full) = (Vec::new(), 0);
     while subscription.mark().is_none_or(|mark| mark.position() < 1290) {
         let batch = timeout(HANG, subscription.next_batch()).await.expect("no hang").expect("it goes on").unwrap();

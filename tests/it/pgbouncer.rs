@@ -284,7 +284,7 @@ async fn consumers_work_through_it() {
     store.append(events, AppendCondition::none()).await.unwrap();
     let build = || {
         let builder = store.consumer("c", &Filter::any_event()).consistency(Consistency::Strong);
-        builder.batch_size(8).partitions(4, |event| Some(event.id().to_string().into())).build().unwrap()
+        builder.batch_events(8).partitions(4, |event| Some(event.id().to_string().into())).build().unwrap()
     };
     let mut seen = Vec::new();
     // One member, and another one that goes on where it has left.

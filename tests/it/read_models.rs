@@ -76,7 +76,7 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     let types: Vec<&str> = (0..1000).map(|n| if n % 2 == 0 { "A" } else { "B" }).collect();
     append(&store, &types).await;
     let builder = ReadModels::builder(&store).with(Counter::new("first")).unwrap();
-    let read_models = builder.with(Counter::new("second")).unwrap().batch_size(50).start();
+    let read_models = builder.with(Counter::new("second")).unwrap().batch_events(50).start();
     let mut shown: Vec<f64> = Vec::new();
     let show = |all: &[mainstem::ReadModelProgress]| shown.push(all[0].fraction());
     read_models.caught_up(HANG, show).await.unwrap_or_else(|error| panic!("{}", error.report()));

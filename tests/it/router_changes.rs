@@ -91,7 +91,7 @@ async fn a_borrowed_pool_that_is_busy_is_not_taken_for_a_dead_node() {
     for _ in 0..20 {
         sleep(100 * MS).await;
         client.query_one("SELECT 1", &[]).await.unwrap();
-        let condition = router.status().nodes[1].state;
+        let condition = router.status().nodes[1].condition;
         assert!(matches!(condition, NodeCondition::Serving), "{condition:?}");
     }
 }

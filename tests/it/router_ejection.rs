@@ -28,7 +28,7 @@ async fn until(router: &Router, what: impl Fn(&Router) -> bool) {
 }
 
 fn cause(router: &Router, node: usize) -> Option<EjectionCause> {
-    match router.status().nodes[node].state {
+    match router.status().nodes[node].condition {
         NodeCondition::Ejected { cause, .. } => Some(cause),
         _ => None,
     }

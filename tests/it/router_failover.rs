@@ -53,7 +53,7 @@ async fn a_promoted_replica_is_the_primary_and_the_old_one_gets_no_write_any_mor
     timeout(HANG, found).await.expect("the new primary is found");
     let after = router.status();
     assert_eq!((after.timeline, after.nodes[1].role, after.nodes[1].generation), (Some(2), Role::Primary, 1));
-    assert_eq!(after.nodes[0].state, NodeCondition::Fenced);
+    assert_eq!(after.nodes[0].condition, NodeCondition::Fenced);
 
     // The old one still takes writes, but not from here; also not on a connection that somebody has.
     let error = old.batch_execute("INSERT INTO written DEFAULT VALUES").await.unwrap_err();
@@ -130,9 +130,9 @@ async fn a_node_that_is_back_is_noticed_without_a_call() {
     let cluster = started(LocalCluster::builder()).await;
     let router = asking(&cluster).await;
     cluster.replica(0).kill().await.unwrap();
-    known(&router, 1, |node| matches!(node.state, NodeCondition::Ejected { .. })).await;
+    known(&router, 1, |node| matches!(node.condition, NodeCondition::Ejected { .. })).await;
     cluster.replica(0).start().await.unwrap();
-    known(&router, 1, |node| !matches!(node.state, NodeCondition::Ejected { .. })).await;
+    known(&router, 1, |node| !matches!(node.condition, NodeCondition::Ejected { .. })).await;
     assert_eq!(router.client_at(Consistency::Eventual).await.unwrap().role(), Role::Replica);
 }
 
@@ -177,7 +177,7 @@ async fn a_replica_that_hides_its_timeline_from_us_serves_after_a_failover() {
     known(&router, 1, |node| node.timeline == Some(2)).await;
     // It follows the new primary, but its last restart point is on the old timeline.
     known(&router, 2, |node| {
-        node.is_receiving == Some(true) && node.timeline.is_none() && node.state != NodeCondition::OlderTimeline
+        node.is_receiving == Some(true) && node.timeline.is_none() && node.condition != NodeCondition::OlderTimeline
     })
     .await;
     // It was out of service if a probe came while it started anew: then a first call tries it, and only its answer counts.
@@ -207,7 +207,7 @@ async fn a_clone_that_was_promoted_fences_the_primary_until_it_is_forgotten() {
     known(&router, 1, |node| node.timeline == Some(2)).await;
     clone_node.stop().await.unwrap();
     // Nobody can know that it was a mistake.
-    known(&router, 1, |node| matches!(node.state, NodeCondition::Ejected { .. })).await;
+    known(&router, 1, |node| matches!(node.condition, NodeCondition::Ejected { .. })).await;
     assert_eq!(router.status().primary, PrimaryState::Known(clone.clone()));
     assert!(router.client().await.is_err());
     assert_eq!(router.forget("nobody:1").unwrap_err().kind(), ErrorKind::InvalidInput);

@@ -333,7 +333,7 @@ async fn a_commit_that_did_not_wait_for_its_standby_is_an_unknown_outcome() {
     let error = timeout(HANG, append).await.expect("no hang").unwrap().unwrap_err();
     assert!(error.is_outcome_unknown(), "{}", error.report());
     // The repeat finds the events, and waits as the first try should have. So does an import, in chunks of its own.
-    let mut import = store.import(events.clone(), AppendCondition::none()).chunk(1).into_future();
+    let mut import = store.import(events.clone(), AppendCondition::none()).chunk_events(1).into_future();
     timeout(Duration::from_millis(500), &mut import).await.expect_err("it waits for the standby");
     let repeat = store.append(events, AppendCondition::none()).into_future();
     let mut repeat = std::pin::pin!(repeat);

@@ -116,7 +116,7 @@ async fn the_addresses_of_a_name_are_replicas_that_come_and_go() {
 
     names_of.say([address(two), address(one), address(one)]);
     until(&router, |router| listed(router) == names([one, two])).await;
-    until(&router, |router| router.status().nodes[2].state == NodeCondition::SlowStart).await;
+    until(&router, |router| router.status().nodes[2].condition == NodeCondition::SlowStart).await;
     until_it_serves(&router, two).await;
 
     // Who has it keeps it, and nobody else gets one.
@@ -243,7 +243,7 @@ async fn a_server_of_another_cluster_that_is_added_serves_nobody() {
         let client = timeout(HANG, router.client_at(Consistency::Eventual)).await.expect("no hang").unwrap();
         client.query_one("SELECT 1", &[]).await.unwrap();
         assert_eq!((client.role(), client.node() == &*foreign().name), (Role::Replica, false));
-        match foreign().state {
+        match foreign().condition {
             NodeCondition::Joining => {}
             NodeCondition::Foreign => break,
             state => panic!("{state:?}"),

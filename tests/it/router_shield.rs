@@ -97,16 +97,16 @@ async fn the_status_says_who_serves_and_why_not() {
     let client = router.client_at(Consistency::Eventual).await.unwrap();
     client.query_one("SELECT 1", &[]).await.unwrap();
     // Somebody finds out.
-    while router.status().nodes[1].state == NodeCondition::Serving {
+    while router.status().nodes[1].condition == NodeCondition::Serving {
         router.client_at(Consistency::Eventual).await.unwrap();
     }
     let status = router.status();
     let primary = router.client().await.unwrap();
     assert_eq!(status.primary, PrimaryState::Known(primary.node().into()));
-    let state = status.nodes[1].state;
+    let state = status.nodes[1].condition;
     assert!(matches!(state, NodeCondition::Ejected { cause: EjectionCause::Unreachable, .. }), "{state:?}");
     let serving = status.nodes.iter().find(|node| &*node.name == client.node()).unwrap();
-    assert_eq!((serving.role, serving.state, serving.in_flight), (Role::Replica, NodeCondition::Serving, 1));
+    assert_eq!((serving.role, serving.condition, serving.in_flight), (Role::Replica, NodeCondition::Serving, 1));
     assert!(serving.latency.is_some_and(|latency| latency < HANG) && serving.capacity == Some(10));
     drop(client);
     assert!(router.status().nodes.iter().skip(1).all(|node| node.in_flight == 0));

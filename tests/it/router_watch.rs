@@ -28,7 +28,7 @@ async fn told(watch: &mut RouterWatch, what: &str, is_it: impl Fn(&RouterStatus)
 }
 
 fn is_ejected(status: &RouterStatus, node: usize) -> bool {
-    matches!(status.nodes[node].state, NodeCondition::Ejected { .. })
+    matches!(status.nodes[node].condition, NodeCondition::Ejected { .. })
 }
 
 fn by(availability: &Availability) -> Option<(&str, Role)> {
@@ -54,7 +54,7 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     let readiness = out.readiness();
     assert!(readiness.is_ready() && by(&readiness.eventual) == Some((&*primary, Role::Primary)), "{readiness}");
     cluster.replica(0).start().await.unwrap();
-    let back = |status: &RouterStatus| status.nodes[1].state == NodeCondition::Serving;
+    let back = |status: &RouterStatus| status.nodes[1].condition == NodeCondition::Serving;
     let back = told(&mut watch, "it is back, and its slow start is over", back).await;
     assert_eq!(by(&back.readiness().eventual), Some((&*replica, Role::Replica)));
 
@@ -72,7 +72,7 @@ async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
     assert_eq!(by(&router.readiness().strong), Some((&*replica, Role::Primary)));
 
     cluster.nodes()[0].start().await.unwrap();
-    let fenced = |status: &RouterStatus| status.nodes[0].state == NodeCondition::Fenced;
+    let fenced = |status: &RouterStatus| status.nodes[0].condition == NodeCondition::Fenced;
     told(&mut watch, "the old primary is back, and fenced", fenced).await;
     // Whoever asks for it by its name gets it, and nobody else.
     let client = router.client_on(&primary).await.unwrap();

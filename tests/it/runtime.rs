@@ -129,7 +129,7 @@ async fn everything_on_this_thread() {
     tokio::spawn(async move { append(&later, 1).await });
     assert_eq!(subscription.next().await.unwrap().unwrap().position(), 23);
 
-    let mut consumer = store.consumer("c", &everything).batch_size(10).build().unwrap();
+    let mut consumer = store.consumer("c", &everything).batch_events(10).build().unwrap();
     let mut handled = 0;
     while handled < 23 {
         let batch = consumer.next_batch().await.unwrap().unwrap();

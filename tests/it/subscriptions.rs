@@ -96,13 +96,13 @@ async fn follows(store: impl EventStore + Clone + 'static, level: Consistency) {
     append(&store, &["A", "B", "A"]).await;
     assert_eq!(positions(&mut idle, 3).await, [5, 6, 7]);
 
-    for batch_size in [1, 2, 3, 100] {
-        let mut all = subscribe(&everything).batch_size(batch_size).build();
-        assert_eq!(positions(&mut all, 7).await, [1, 2, 3, 4, 5, 6, 7], "{batch_size} at a time");
-        let mut some = subscribe(&of_type("A")).batch_size(batch_size).build();
-        assert_eq!(positions(&mut some, 4).await, [1, 3, 5, 7], "{batch_size} at a time");
-        let mut behind = subscribe(&of_type("A")).batch_size(batch_size).start(third).build();
-        assert_eq!(positions(&mut behind, 2).await, [5, 7], "{batch_size} at a time");
+    for batch_events in [1, 2, 3, 100] {
+        let mut all = subscribe(&everything).batch_events(batch_events).build();
+        assert_eq!(positions(&mut all, 7).await, [1, 2, 3, 4, 5, 6, 7], "{batch_events} at a time");
+        let mut some = subscribe(&of_type("A")).batch_events(batch_events).build();
+        assert_eq!(positions(&mut some, 4).await, [1, 3, 5, 7], "{batch_events} at a time");
+        let mut behind = subscribe(&of_type("A")).batch_events(batch_events).start(third).build();
+        assert_eq!(positions(&mut behind, 2).await, [5, 7], "{batch_events} at a time");
     }
     let mut bare = subscribe(&everything).start(Start::AfterPosition(5)).build();
     assert_eq!(positions(&mut bare, 2).await, [6, 7]);
@@ -255,7 +255,7 @@ async fn a_hole_wider_than_what_is_looked_through_at_a_time_is_passed() {
     append(&store, &["C"]).await;
     lose_events(&router, "position BETWEEN 2 AND 100").await;
     for start in [Start::Beginning, Start::AfterPosition(1)] {
-        let mut subscription = store.subscribe(&of_type("C")).batch_size(1).start(start).build();
+        let mut subscription = store.subscribe(&of_type("C")).batch_events(1).start(start).build();
         assert_eq!(next(&mut subscription).await.position(), 102);
     }
 }
@@ -286,7 +286,7 @@ async fn errors_are_told_and_survived() {
     append(&store, &["A", "B"]).await;
     store.pass_next_read();
     (0..3).for_each(|_| store.fail_next_read(Error::new(ErrorKind::Unavailable, "lost")));
-    let mut subscription = store.subscribe(&Filter::any_event()).batch_size(1).build();
+    let mut subscription = store.subscribe(&Filter::any_event()).batch_events(1).build();
     let mut told = Vec::new();
     for _ in 0..5 {
         told.push(match timeout(HANG, subscription.next()).await.unwrap().unwrap() {
@@ -324,7 +324,7 @@ async fn a_subscription_goes_over_killed_connections_and_a_failover_without_a_ho
         })
     };
     let follow = |level: Consistency| {
-        let mut subscription = store.subscribe(&Filter::any_event()).consistency(level).batch_size(7).build();
+        let mut subscription = store.subscribe(&Filter::any_event()).consistency(level).batch_events(7).build();
         tokio::spawn(async move { positions(&mut subscription, 400).await })
     };
     let following = [follow(Consistency::Strong), follow(Consistency::Eventual)];

@@ -1,7 +1,10 @@
 //! Transactions of the router: their options, their end, and doing them again.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,6 +16,7 @@ use mainstem::{
 };
 use tokio::{
     sync::Barrier,
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 
@@ -198,9 +202,9 @@ async fn a_lock_that_nobody_else_would_see_is_refused() {
 #[tokio::test]
 async fn those_who_lose_begin_again_until_all_have_been_counted() {
     let (_database, router) = numbers().await;
-    let begun = std::sync::Arc::new(AtomicU32::new(0));
+    let begun = Arc::new(AtomicU32::new(0));
     let adders = (0..6).map(|_| {
-        let (router, begun) = (router.clone(), std::sync::Arc::clone(&begun));
+        let (router, begun) = (router.clone(), Arc::clone(&begun));
         tokio::spawn(async move {
             for _ in 0..5 {
                 let transaction = router.transaction().isolation(Isolation::Serializable).max_attempts(1000);
@@ -208,7 +212,7 @@ async fn those_who_lose_begin_again_until_all_have_been_counted() {
                     begun.fetch_add(1, Ordering::Relaxed);
                     let sql = "SELECT n FROM numbers WHERE name = 'a'";
                     let n: i64 = transaction.query_one(sql, &[]).await?.get(0);
-                    tokio::task::yield_now().await;
+                    yield_now().await;
                     transaction.execute("UPDATE numbers SET n = $1 WHERE name = 'a'", &[&(n + 1)]).await?;
                     Ok::<_, Error>(n)
                 });
@@ -294,6 +298,37 @@ async fn work_may_end_its_transaction_itself_and_cannot_use_it_any_more() {
     assert_eq!(add(&kept, "b").await.unwrap_err().kind(), ErrorKind::InvalidInput);
     kept.commit().await.unwrap();
     assert_eq!((number(&router, "a").await, number(&router, "b").await), (2, 0));
+}
+
+/// A statement is prepared before it is run: behind a COMMIT that is sent in between, it would run in no transaction, and be committed by
+/// itself.
+#[tokio::test]
+async fn no_end_is_sent_while_a_call_may_have_its_statement_to_send() {
+    for ends_by_itself in [false, true] {
+        let (_database, router) = numbers().await;
+        let straying = std::sync::Mutex::new(None);
+        let run = router.transaction().run(async |transaction| {
+            add(&transaction, "a").await?;
+            let transaction = Arc::new(transaction);
+            let other = Arc::clone(&transaction);
+            let call =
+                tokio::spawn(
+                    async move { other.execute("UPDATE numbers SET n = n + 10 WHERE name = $1", &[&"a"]).await },
+                );
+            *straying.lock().unwrap() = Some(call);
+            yield_now().await;
+            if ends_by_itself { Err(Box::from("it changed its mind")) } else { Ok(()) }
+        });
+        let error: Box<dyn std::error::Error + Send + Sync> = run.await.unwrap_err();
+        assert_eq!(
+            error.to_string().contains("another call of this transaction is under way"),
+            !ends_by_itself,
+            "{error}"
+        );
+        let straying = straying.into_inner().unwrap().unwrap();
+        let _ = timeout(HANG, straying).await.unwrap().unwrap();
+        assert_eq!(number(&router, "a").await, 0, "ends by itself: {ends_by_itself}");
+    }
 }
 
 #[tokio::test]

@@ -180,7 +180,7 @@ fn picture(status: &RouterStatus, loads: &HashMap<Arc<str>, Load>) -> String {
 }
 
 fn state(node: &NodeStatus) -> String {
-    match node.state {
+    match node.condition {
         NodeCondition::Serving => "serves".into(),
         NodeCondition::SlowStart => "serves, its share grows".into(),
         NodeCondition::Ejected { cause, elapsed, .. } => format!("OUT for {}: {cause}", time(elapsed)),

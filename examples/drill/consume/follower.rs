@@ -95,7 +95,7 @@ async fn follow(
     loop {
         let start = mark.map_or(Start::Beginning, Start::After);
         let builder = store.subscribe(&filter).consistency(level.clone()).start(start);
-        let mut subscription = builder.batch_size(1 + dice.roll(800)).build();
+        let mut subscription = builder.batch_events(1 + dice.roll(800)).build();
         let mut left = 1 + dice.roll(400);
         while left > 0 {
             if end.borrow().is_some_and(|end| mark.is_some_and(|mark| mark.position() >= end)) {

@@ -46,7 +46,7 @@ pub(crate) async fn work() -> Outcome {
         std::process::exit(1);
     });
     let store = PostgresEventStore::new(&router(&nodes)?);
-    let builder = store.consumer(kind.table(), &Filter::any_event()).batch_size(300).takeover(Duration::from_secs(3));
+    let builder = store.consumer(kind.table(), &Filter::any_event()).batch_events(300).takeover(Duration::from_secs(3));
     let mut consumer = match kind {
         Kind::Ledger => builder.partitions(8, key).build()?,
         Kind::Notes => builder.build()?,

@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, sync::atomic::Ordering, time::Duration};
 
-use mainstem::{CommandError, CommandExecutor, CommandRecord, Consistency, Executed, Outcome as Decided};
+use mainstem::{CommandError, CommandExecutor, CommandOutcome as Decided, CommandRecord, Consistency, Executed};
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 

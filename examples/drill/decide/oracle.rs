@@ -11,7 +11,7 @@ use std::{
     fmt,
 };
 
-use mainstem::{CommandRecord, Event, Outcome as Decided, RecordedCommand};
+use mainstem::{CommandOutcome as Decided, CommandRecord, Event, RecordedCommand};
 
 use super::{
     deciders::{Answer, Entry, Told},

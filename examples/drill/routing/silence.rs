@@ -142,7 +142,8 @@ impl Drill {
         while start.elapsed() < HANG {
             let served = soon(self.eventual()).await.is_ok_and(|served| served.is_ok_and(|node| node == name));
             // One call may be a trial of a node that is out of service.
-            if served && self.silent_node().is_some_and(|node| !matches!(node.state, NodeCondition::Ejected { .. })) {
+            if served && self.silent_node().is_some_and(|node| !matches!(node.condition, NodeCondition::Ejected { .. }))
+            {
                 return Some(start.elapsed());
             }
             sleep(Duration::from_millis(2)).await;

@@ -100,9 +100,9 @@ impl ConsumerBuilder {
         self
     }
 
-    /// The most events of a batch; see [`SubscriptionBuilder::batch_size`](crate::SubscriptionBuilder::batch_size).
-    pub fn batch_size(mut self, events: u64) -> Self {
-        self.plan.batch_size = events.max(1);
+    /// The most events of a batch; see [`SubscriptionBuilder::batch_events`](crate::SubscriptionBuilder::batch_events).
+    pub fn batch_events(mut self, events: u64) -> Self {
+        self.plan.batch_events = events.max(1);
         self
     }
 

@@ -65,7 +65,7 @@ pub struct ReadModelsBuilder {
     policy: PoisonPolicy,
     takeover: Option<Duration>,
     consistency: Consistency,
-    batch_size: u64,
+    batch_events: u64,
     batch_bytes: usize,
     starts: Vec<(String, Start)>,
 }
@@ -81,7 +81,7 @@ impl ReadModels {
             policy: PoisonPolicy::stop(),
             takeover: None,
             consistency: Consistency::Eventual,
-            batch_size: ReadModelsBuilder::DEFAULT_BATCH_SIZE,
+            batch_events: ReadModelsBuilder::DEFAULT_BATCH_EVENTS,
             batch_bytes: ReadModelsBuilder::DEFAULT_BATCH_BYTES,
             starts: Vec::new(),
         }
@@ -134,8 +134,8 @@ impl ReadModels {
 }
 
 impl ReadModelsBuilder {
-    /// The most events of a transaction, unless [`batch_size`](Self::batch_size) says otherwise: 200.
-    pub const DEFAULT_BATCH_SIZE: u64 = 200;
+    /// The most events of a transaction, unless [`batch_events`](Self::batch_events) says otherwise: 200.
+    pub const DEFAULT_BATCH_EVENTS: u64 = 200;
 
     /// The most bytes of a transaction's events, unless [`batch_bytes`](Self::batch_bytes) says otherwise: 4 MiB.
     pub const DEFAULT_BATCH_BYTES: usize = crate::SubscriptionBuilder::DEFAULT_BATCH_BYTES;
@@ -194,8 +194,8 @@ impl ReadModelsBuilder {
     ///
     /// Larger, and fewer commits share the same work, but an event that cannot be applied takes more back with it; smaller,
     /// and building a model takes longer.
-    pub fn batch_size(mut self, events: u64) -> Self {
-        self.batch_size = events;
+    pub fn batch_events(mut self, events: u64) -> Self {
+        self.batch_events = events;
         self
     }
 
@@ -209,11 +209,11 @@ impl ReadModelsBuilder {
     /// Starts them, each in a task of its own. Outside of a tokio runtime there are no tasks: each has
     /// [failed](crate::ReadModelState::Failed) then, with an error that says so.
     pub fn start(self) -> ReadModels {
-        let Self { store, policy, takeover, consistency, batch_size, batch_bytes, starts } = self;
+        let Self { store, policy, takeover, consistency, batch_events, batch_bytes, starts } = self;
         let mut running = Vec::with_capacity(starts.len());
         for (name, start) in starts {
             let mut consumer = store.consumer(name, &crate::Filter::any_event());
-            consumer = consumer.consistency(consistency.clone()).batch_size(batch_size).batch_bytes(batch_bytes);
+            consumer = consumer.consistency(consistency.clone()).batch_events(batch_events).batch_bytes(batch_bytes);
             if let Some(limit) = takeover {
                 consumer = consumer.takeover(limit);
             }

@@ -100,10 +100,10 @@ impl RouterStatus {
         }
         match &self.primary {
             PrimaryState::Known(name) => match self.nodes.iter().find(|node| node.name == *name) {
-                Some(node) if node.state.is_in_service() => {
+                Some(node) if node.condition.is_in_service() => {
                     Availability::Available { node: Arc::clone(name), role: Role::Primary }
                 }
-                Some(node) => Availability::unavailable(format!("the primary {name}: {}", node.state)),
+                Some(node) => Availability::unavailable(format!("the primary {name}: {}", node.condition)),
                 None => Availability::unavailable(format!("the primary {name} is not among the nodes")),
             },
             PrimaryState::SplitBrain(one, other) => {
@@ -122,11 +122,13 @@ impl RouterStatus {
             || self.nodes.iter().filter(|node| node.is_asked && node.role == Role::Replica && !is_primary(node));
         let primary = || {
             let may_serve = self.fallback.policy != Fallback::Never || self.nodes.len() == 1;
-            self.nodes.iter().find(|node| may_serve && node.is_asked && is_primary(node) && node.state.is_in_service())
+            self.nodes
+                .iter()
+                .find(|node| may_serve && node.is_asked && is_primary(node) && node.condition.is_in_service())
         };
         let in_time =
-            || replicas().find(|node| matches!(node.state, NodeCondition::Serving | NodeCondition::SlowStart));
-        let behind = || replicas().find(|node| node.state.is_in_service());
+            || replicas().find(|node| matches!(node.condition, NodeCondition::Serving | NodeCondition::SlowStart));
+        let behind = || replicas().find(|node| node.condition.is_in_service());
         match in_time().or_else(primary).or_else(behind) {
             Some(node) => Availability::by(node),
             None => Availability::unavailable(self.reasons()),
@@ -135,7 +137,7 @@ impl RouterStatus {
 
     /// Of each node, why it serves no eventual reads.
     fn reasons(&self) -> String {
-        let reasons = self.nodes.iter().map(|node| match node.state {
+        let reasons = self.nodes.iter().map(|node| match node.condition {
             _ if !node.is_asked => format!("{}: not asked yet how it is", node.name),
             state if state.is_in_service() => {
                 format!("{}: the primary, which may not serve reads for replicas", node.name)
@@ -170,7 +172,7 @@ mod tests {
         NodeStatus {
             name: name.into(),
             role,
-            state,
+            condition: state,
             is_asked: true,
             generation: 0,
             system_identifier: None,

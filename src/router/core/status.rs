@@ -58,7 +58,7 @@ pub struct NodeStatus {
     /// The role that it plays; that of the settings until it has told.
     pub role: Role,
     /// Whether it serves, and why not.
-    pub state: NodeCondition,
+    pub condition: NodeCondition,
     /// Whether it has been asked how it is, whatever came of that; `true` where [nobody is](crate::RouterBuilder::probe_interval).
     pub is_asked: bool,
     /// How often it has become something else, such as the primary.
@@ -184,7 +184,7 @@ impl Cluster {
         NodeStatus {
             name: Arc::clone(&node.config().name),
             role: node.role(),
-            state: self.condition(index, node, now),
+            condition: self.condition(index, node, now),
             is_asked,
             generation: node.generation(),
             system_identifier: node.system(),

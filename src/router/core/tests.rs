@@ -241,7 +241,7 @@ fn a_replica_that_is_known_to_lag_serves_no_eventual_reads_while_the_primary_can
     let status = core.cluster.status(&core.live, NodeSet::EMPTY, 13 * SECOND);
     let node = &status.nodes[1];
     assert_eq!((node.lag_bytes, node.lag, node.staleness), (Some(11), Some(11 * SECOND), Some(13 * SECOND)));
-    assert_eq!(node.state, NodeCondition::Lagging);
+    assert_eq!(node.condition, NodeCondition::Lagging);
     assert_eq!(core.eventual(&[], 0), (0, Reason::Fallback));
     assert_eq!(core.cluster.table().exclusion(1, Want::Eventual, NodeSet::EMPTY, NOW), Some(Exclusion::Lagging));
     core.fail(0);

@@ -23,6 +23,7 @@ impl Transaction {
     ///
     /// What the server said, such as a deferred constraint or a serialization failure: then nothing was written. Also when a
     /// statement had failed before, where a bare COMMIT would roll back and report success.
+    /// [`ErrorKind::InvalidInput`] while another call of the transaction is under way, and nothing is written.
     /// [`ErrorKind::OutcomeUnknown`] when the answer was lost, or the wait for a synchronous standby was cut short.
     ///
     /// # Cancel safety
@@ -84,12 +85,14 @@ impl Transaction {
     ///
     /// Dropped, it is rolled back all the same.
     pub async fn rollback(self) -> Result<()> {
+        self.takes_no_more();
         if self.open.lease.was_broken_off() {
             // The server was told to cancel, and the connection is closed, which does it.
             self.see_unknown();
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
         }
+        let _alone = self.open.lease.occupy_for_the_end()?;
         if let Some(guard) = self.open.lease.guard() {
             guard.quiet(false);
         }
@@ -111,7 +114,7 @@ impl Transaction {
 
     /// The same with this guard's statements behind the commit. Nobody is told of what they have noted.
     async fn end(&self, guard: Option<&Guard>) -> Result<()> {
-        if self.open.end.swap(ENDING, Ordering::AcqRel) == OVER {
+        if self.takes_no_more() == OVER {
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
         }
@@ -122,6 +125,7 @@ impl Transaction {
                 "a stream or a COPY of this transaction did not come to its end, so nothing of it was committed";
             return Err(Error::new(ErrorKind::Database, message).with_node(self.node()));
         }
+        let _alone = lease.occupy_for_the_end()?;
         if lease.is_abandoned() {
             let message = "a call of this transaction was given up, so it is rolled back";
             return Err(Error::new(ErrorKind::Timeout, message).with_node(self.node()));
@@ -151,6 +155,11 @@ impl Transaction {
             self.open.lost.store(false, Ordering::Relaxed);
         }
         Err(error)
+    }
+
+    /// From here on every call is refused but those that have begun, and the end itself. Gives how far it was.
+    pub(super) fn takes_no_more(&self) -> u8 {
+        self.open.end.swap(ENDING, Ordering::AcqRel)
     }
 
     /// From when the commit is sent.

@@ -210,8 +210,9 @@ impl Transaction {
 
     /// A call whose answer is taken piece by piece.
     pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
+        let occupied = self.open.lease.occupy(Effect::Read)?;
         self.may_run(sql)?;
-        Ok(PieceCall::in_transaction(self.open.lease.occupy(Effect::Read)?, self))
+        Ok(PieceCall::in_transaction(occupied, self))
     }
 
     fn enter(&self, sql: &str) -> Result<UnderWay<'_>> {

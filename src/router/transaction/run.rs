@@ -17,7 +17,8 @@ impl BeginTransaction {
     /// [`timeout`](Self::timeout). Nothing else is done again.
     ///
     /// So `work` may run several times: what it does outside of the database should wait until this has returned. It may end the
-    /// transaction itself; what it was given is of no use any more once it has returned.
+    /// transaction itself; what it was given is of no use any more once it has returned. A call that is under way then, such as of a
+    /// task that it has started, is an error, and the transaction is rolled back.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -62,7 +63,11 @@ impl BeginTransaction {
                         Ok(()) => return Ok(value),
                         Err(error) => error.into(),
                     },
-                    Err(error) => error,
+                    Err(error) => {
+                        // Whatever still holds a share of it.
+                        transaction.takes_no_more();
+                        error
+                    }
                 };
                 if !transaction.has_lost() {
                     return Err(error);

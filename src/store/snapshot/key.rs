@@ -5,7 +5,8 @@ use crate::{Error, Filter, FilterDigest, Result, json::quoted};
 /// What a snapshot is found by, within its log: the name and the version of a projection, and the filter whose events its
 /// state is computed from.
 ///
-/// The filter counts by what it means ([`Filter::digest`]): written in another order it is the same one. Raise the version
+/// The filter counts by what it means ([`Filter::digest`]): written in another order it is the same one. (That of a model counts part by
+/// part: [`DecisionModel::snapshot_key`](crate::DecisionModel::snapshot_key).) Raise the version
 /// whenever the code that computes the state, or the type of the state, changes: a state that another code has computed is
 /// another state, even where it can still be decoded. The snapshots of old versions stay until somebody deletes them, so old
 /// and new instances of an application don't disturb each other; in PostgreSQL
@@ -36,9 +37,16 @@ impl SnapshotKey {
         Self { projection: projection.into(), version, filter: filter.clone(), digest: filter.digest() }
     }
 
-    /// The key of what has a part for each of these filters, in this order, and is computed from the events of all.
-    pub(crate) fn of_parts(projection: impl Into<String>, version: u32, union: &Filter, parts: &[Filter]) -> Self {
-        Self { digest: FilterDigest::of_parts(parts), ..Self::new(projection, version, union) }
+    /// The key of what has a part for each of these filters, in this order, and is computed from the events of all. `lengths` are those of
+    /// the collections that the parts are in.
+    pub(crate) fn of_parts(
+        projection: impl Into<String>,
+        version: u32,
+        union: &Filter,
+        parts: &[Filter],
+        lengths: &[usize],
+    ) -> Self {
+        Self { digest: FilterDigest::of_parts(parts, lengths), ..Self::new(projection, version, union) }
     }
 
     /// Whether a snapshot can be stored under this name.
@@ -83,8 +91,8 @@ impl SnapshotKey {
         &self.filter
     }
 
-    /// The digest by which the snapshot is found: of that filter, or, for a [model](crate::DecisionModel::resume_from) with several
-    /// parts, of theirs in their order.
+    /// The digest by which the snapshot is found: of that filter, or, for a [model](crate::DecisionModel::snapshot_key) of several
+    /// parts or with a collection, of theirs in their order and places.
     #[must_use]
     pub fn digest(&self) -> FilterDigest {
         self.digest
@@ -94,7 +102,8 @@ impl SnapshotKey {
 /// For messages.
 impl std::fmt::Display for SnapshotKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} version {} of the filter {}", quoted(&self.projection), self.version, self.digest)
+        let whose = if self.digest == self.filter.digest() { "filter" } else { "model" };
+        write!(f, "{} version {} of the {} {}", quoted(&self.projection), self.version, whose, self.digest)
     }
 }
 

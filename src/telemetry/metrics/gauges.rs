@@ -65,7 +65,7 @@ fn flag(is: bool) -> f64 {
 /// How a node is, and its pool.
 pub(crate) fn node(node: &NodeStatus, pool: Option<PoolState>) {
     let name = &node.name;
-    each_condition(name, Some(condition_name(&node.state)));
+    each_condition(name, Some(condition_name(&node.condition)));
     each_role(name, Some(node.role));
     of_node(&NODE_LAG, name, seconds(node.lag));
     of_node(&NODE_LAG_BYTES, name, node.lag_bytes.map_or(f64::NAN, |bytes| bytes as f64));

@@ -2,8 +2,8 @@
 
 use futures_util::future::join_all;
 use mainstem::{
-    Appended, Command, CommandError, CommandExecutor, Consistency, Decision, DecisionModel, Error, ErrorKind,
-    EventContext, NewEvent, Outcome, Result, Scope, current_consistency, with_eventual_consistency,
+    Appended, Command, CommandError, CommandExecutor, CommandOutcome, Consistency, Decision, DecisionModel, Error,
+    ErrorKind, EventContext, NewEvent, Result, Scope, current_consistency, with_eventual_consistency,
 };
 
 use super::{
@@ -18,7 +18,7 @@ async fn a_command_appends_what_was_decided() {
     for (place, store) in stores().await {
         append(&store, [defined(1, 3)]).await;
         let executed = CommandExecutor::new(store.clone()).execute(&enrol(1, 7)).await.unwrap();
-        assert_eq!(executed.outcome, Outcome::Decided, "{place}");
+        assert_eq!(executed.outcome, CommandOutcome::Decided, "{place}");
         assert_eq!(executed.appended.as_ref().map(Appended::positions), Some(2..=2), "{place}");
         assert_eq!((executed.is_repeated, executed.attempts.decisions, executed.attempts.conflicts), (false, 1, 0));
         assert_eq!(log(&store).await[1].event_type(), ENROLLED, "{place}");
@@ -30,7 +30,7 @@ async fn where_there_is_nothing_to_do_nothing_is_appended() {
     let spy = Spy::default();
     append(&spy, [defined(1, 3), enrolled(1, 7)]).await;
     let executed = CommandExecutor::new(spy.clone()).execute(&enrol(1, 7)).await.unwrap();
-    assert_eq!((executed.outcome, executed.appended), (Outcome::Nothing, None));
+    assert_eq!((executed.outcome, executed.appended), (CommandOutcome::Nothing, None));
     assert_eq!(log(&spy).await.len(), 2);
 }
 
@@ -88,7 +88,7 @@ async fn of_many_who_want_the_last_places_no_more_get_one_than_there_are() {
         let (mut decided, mut full, mut enough) = (0, 0, 0);
         for outcome in told {
             match outcome {
-                Ok(executed) => decided += usize::from(executed.outcome == Outcome::Decided),
+                Ok(executed) => decided += usize::from(executed.outcome == CommandOutcome::Decided),
                 Err(error) => match error.refusal() {
                     Some(EnrolmentError::Full) => full += 1,
                     Some(EnrolmentError::Enough) => enough += 1,

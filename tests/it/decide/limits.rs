@@ -73,7 +73,7 @@ fn kind<T>(told: std::result::Result<T, mainstem::CommandError<super::domain::En
 #[tokio::test]
 async fn beyond_the_limit_a_command_and_a_projection_fail_at_once() {
     let store = Waiting::default();
-    let executor = CommandExecutor::new(store).max_concurrent_commands(2).max_concurrent_projections(1);
+    let executor = CommandExecutor::new(store).max_concurrent_commands(2).max_concurrent_reads(1);
     let command = enrol(1, 7);
     let (mut one, mut two) = (executor.execute(&command).into_future(), executor.execute(&command).into_future());
     assert!(is_pending(&mut one) && is_pending(&mut two));
@@ -107,7 +107,7 @@ fn is_free(executor: &CommandExecutor) -> bool {
 async fn a_place_is_given_back_on_every_path() {
     let store = Waiting::default();
     append(&store.store, [defined(1, 0)]).await;
-    let executor = CommandExecutor::new(store.clone()).max_concurrent_commands(1).max_concurrent_projections(1);
+    let executor = CommandExecutor::new(store.clone()).max_concurrent_commands(1).max_concurrent_reads(1);
     assert!(is_free(&executor), "at the beginning");
     assert!(is_free(&executor), "after a drop");
     let go = async |times: usize| {
@@ -137,7 +137,7 @@ async fn a_place_is_given_back_on_every_path() {
 #[tokio::test]
 async fn a_place_is_given_back_after_an_error() {
     let store = FailingEventStore::new(MemoryEventStore::new());
-    let executor = CommandExecutor::new(store.clone()).max_concurrent_commands(1).max_concurrent_projections(1);
+    let executor = CommandExecutor::new(store.clone()).max_concurrent_commands(1).max_concurrent_reads(1);
     for _ in 0..3 {
         store.fail_next_read(Error::new(ErrorKind::Schema, "no table"));
         assert_eq!(kind(executor.execute(&enrol(1, 7)).await), Some(ErrorKind::Schema));

@@ -1,8 +1,10 @@
 //! Decision models: several projections, one read, one condition.
 
+use std::collections::HashSet;
+
 use mainstem::{
     Answer, AppendRequest, Appended, BoxFuture, Consistency, DecisionModel, ErrorKind, Event, EventStore, Filter,
-    MemoryEventStore, NewEvent, Parts, Projection, QueryRequest, Result, Scope, SnapshotKey,
+    MemoryEventStore, NewEvent, Parts, Projection, QueryRequest, Result, Scope, SnapshotKey, SnapshotStore,
 };
 use proptest::prelude::*;
 
@@ -194,6 +196,22 @@ async fn a_snapshot_is_of_parts_in_their_order() {
         assert!(first.applied() <= 1, "each goes on from its own");
         assert_ne!(first.key(), other.key());
     }
+    // Of the same parts in other places there are others.
+    let keys = [
+        (Some(course(1)), None::<Course>).snapshot_key("places", 1).unwrap(),
+        (None::<Course>, Some(course(1))).snapshot_key("places", 1).unwrap(),
+        course(1).snapshot_key("places", 1).unwrap(),
+        vec![vec![course(1)], vec![]].snapshot_key("places", 1).unwrap(),
+        vec![vec![], vec![course(1)]].snapshot_key("places", 1).unwrap(),
+    ];
+    let different: HashSet<_> = keys.iter().map(SnapshotKey::digest).collect();
+    assert_eq!(different.len(), keys.len());
+    // It is the key that snapshots are saved by.
+    let mut model = (course(1), course(2));
+    assert_eq!(first.key(), &model.snapshot_key("both", 1).unwrap());
+    store.delete_snapshot(first.key()).await.unwrap();
+    let anew = model.resume_from(&store, "both", 1).unwrap().await.unwrap();
+    assert!(anew.applied() > 1);
     // One alone is found by its filter, as a projection without a model.
     let alone = course(1).resume_from(&store, "one", 1).unwrap().await.unwrap();
     assert_eq!(alone.key(), &SnapshotKey::new("one", 1, &course(1).filter().unwrap()));

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use mainstem::{
-    Appended, CommandError, CommandExecutor, CommandRecord, Error, ErrorKind, Event, EventContext, EventStore, Filter,
-    MemoryEventStore, Outcome, Predicate, RecordedCommand, Scope,
+    Appended, CommandError, CommandExecutor, CommandOutcome, CommandRecord, Error, ErrorKind, Event, EventContext,
+    EventStore, Filter, MemoryEventStore, Predicate, RecordedCommand, Scope,
     testing::{AppendFault, FailingEventStore},
 };
 
@@ -34,10 +34,10 @@ async fn a_repeated_command_has_the_result_of_the_first() {
         let (decided, nothing, refused) = (enrol(1, 7), enrol(1, 7), enrol(1, 8));
         for round in 0..2 {
             let executed = executor.execute(&decided).recorded(record("decided", &decided)).await.unwrap();
-            assert_eq!((executed.outcome, executed.is_repeated), (Outcome::Decided, round == 1), "{place}");
+            assert_eq!((executed.outcome, executed.is_repeated), (CommandOutcome::Decided, round == 1), "{place}");
             assert_eq!(executed.appended.as_ref().map(Appended::positions), Some(2..=3), "{place}");
             let executed = executor.execute(&nothing).recorded(record("nothing", &nothing)).await.unwrap();
-            assert_eq!((executed.outcome, executed.is_repeated), (Outcome::Nothing, round == 1), "{place}");
+            assert_eq!((executed.outcome, executed.is_repeated), (CommandOutcome::Nothing, round == 1), "{place}");
             assert_eq!(executed.appended.as_ref().map(Appended::positions), Some(4..=4), "{place}");
             for (id, command, positions) in [("refused", &refused, 5..=5), ("told", &told, 6..=7)] {
                 let error = executor.execute(command).recorded(record(id, command)).await.unwrap_err();
@@ -62,7 +62,7 @@ async fn a_command_made_many_times_at_once_is_carried_out_once() {
         }));
         let told = told.await;
         assert_eq!(told.iter().filter(|executed| !executed.is_repeated).count(), 1, "{place}");
-        assert!(told.iter().all(|executed| executed.outcome == Outcome::Decided), "{place}");
+        assert!(told.iter().all(|executed| executed.outcome == CommandOutcome::Decided), "{place}");
         let positions = |executed: &mainstem::Executed| executed.appended.as_ref().map(Appended::positions);
         assert!(told.iter().all(|executed| positions(executed) == Some(2..=3)), "{place}: {told:?}");
         assert_eq!((records(&store).await.len(), log(&store).await.len()), (1, 3), "{place}");
@@ -81,7 +81,10 @@ async fn the_record_says_what_was_asked_and_decided_and_which_events_that_were()
         let _ = executor.execute(&refused).recorded(record("m-2", &refused)).await;
 
         let found = executor.find_command("m-1").await.unwrap().unwrap();
-        assert_eq!((found.id(), found.command_type(), found.outcome()), ("m-1", "Enrol", Some(Outcome::Decided)));
+        assert_eq!(
+            (found.id(), found.command_type(), found.outcome()),
+            ("m-1", "Enrol", Some(CommandOutcome::Decided))
+        );
         assert_eq!((found.positions(), found.mark().position(), found.refusal()), (2..3, 3, None), "{place}");
         assert_eq!(found.data(), Some(&mainstem::Json::from_serialize(&decided).unwrap()), "{place}");
         let found = executor.find_command("m-2").await.unwrap().unwrap();
@@ -135,7 +138,7 @@ async fn after_an_unknown_outcome_another_execution_tells() {
         // In another process, perhaps, and whatever the course has come to since.
         append(&store, [defined(1, if was_written { 0 } else { 2 })]).await;
         let executed = executor.execute(&command).recorded(record("m-1", &command)).await.unwrap();
-        assert_eq!((executed.outcome, executed.is_repeated), (Outcome::Decided, was_written));
+        assert_eq!((executed.outcome, executed.is_repeated), (CommandOutcome::Decided, was_written));
     }
 }
 

@@ -1,8 +1,9 @@
 //! First reads from a replica: safe, and off the primary.
 
 use mainstem::{
-    Answer, AppendRequest, Appended, BoxFuture, CommandExecutor, CommandRecord, Consistency, EventStore, Filter,
-    MemoryEventStore, Outcome, PostgresEventStore, QueryRequest, Result, Role, Router, testing::LocalCluster,
+    Answer, AppendRequest, Appended, BoxFuture, CommandExecutor, CommandOutcome, CommandRecord, Consistency,
+    EventStore, Filter, MemoryEventStore, PostgresEventStore, QueryRequest, Result, Role, Router,
+    testing::LocalCluster,
 };
 
 use super::{
@@ -34,7 +35,7 @@ async fn only_the_first_read_is_eventual() {
     let executed = executor.execute(&enrol(1, 8)).await.unwrap();
     assert_eq!(
         (executed.outcome, executed.attempts.confirmations, executed.attempts.decisions),
-        (Outcome::Nothing, 1, 2)
+        (CommandOutcome::Nothing, 1, 2)
     );
     assert_eq!(levels(&spy), [Eventual, Strong]);
 }
@@ -69,7 +70,7 @@ async fn a_decision_on_a_replicas_past_is_never_what_counts() {
     assert_eq!(error.refusal(), Some(&EnrolmentError::Full));
     assert_eq!((error.attempts().decisions, error.attempts().conflicts), (2, 1));
     let executed = executor.execute(&enrol(2, 7)).await.unwrap();
-    assert_eq!((executed.outcome, executed.attempts.confirmations), (Outcome::Decided, 1));
+    assert_eq!((executed.outcome, executed.attempts.confirmations), (CommandOutcome::Decided, 1));
     cluster.replica(0).resume_replay().await.unwrap();
     assert_eq!(log(&store).await.len(), 7);
 }

@@ -272,7 +272,7 @@ async fn batches_of_consumers_are_committed_or_overtaken_or_given_up() {
     store.append((0..5).map(|n| event("A", json!(n))), AppendCondition::none()).await.unwrap();
     let (figures, _kept) = Figures::keep();
     let mut consumer =
-        store.consumer("c", &Filter::any_event()).consistency(Consistency::Strong).batch_size(2).build().unwrap();
+        store.consumer("c", &Filter::any_event()).consistency(Consistency::Strong).batch_events(2).build().unwrap();
     let of = [(CONSUMER, "c")];
     let next =
         async |consumer: &mut mainstem::Consumer| timeout(HANG, consumer.next_batch()).await.unwrap().unwrap().unwrap();

@@ -105,7 +105,7 @@ async fn all_figures_of_the_list_are_told_and_no_others() {
 
     // It is back, and becomes the primary.
     cluster.replica(0).start().await.unwrap();
-    until_snapshot("it is back", &router, |it| it.nodes[1].state == mainstem::NodeCondition::Serving).await;
+    until_snapshot("it is back", &router, |it| it.nodes[1].condition == mainstem::NodeCondition::Serving).await;
     assert_eq!(figures.sum(&PRIMARY_CHANGES, &[]), 0.0);
     cluster.primary().stop().await.unwrap();
     cluster.replica(0).promote().await.unwrap();

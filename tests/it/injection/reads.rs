@@ -36,9 +36,10 @@ pub(super) async fn import(store: &PostgresEventStore, text: &str) -> Result<()>
     let events = [one()?, one()?, one()?];
     let never =
         AppendCondition::fail_if_events_match(Filter::matching().all_tags_of([format!("{text} never")]).finish()?);
-    let imported = store.import(events.clone(), never.clone()).chunk(2).lock_time(std::time::Duration::MAX).await?;
+    let imported =
+        store.import(events.clone(), never.clone()).chunk_events(2).lock_time(std::time::Duration::MAX).await?;
     assert_eq!((imported.events, imported.repeated), (3, 0));
-    let again = store.import(events, never).chunk(2).lock_time(std::time::Duration::MAX).await?;
+    let again = store.import(events, never).chunk_events(2).lock_time(std::time::Duration::MAX).await?;
     assert_eq!((again.last, again.repeated), (imported.last, 3));
     Ok(())
 }

@@ -118,7 +118,7 @@ async fn settled(router: &Router, limit: Duration) {
     loop {
         let status = router.status();
         let has_told = |node: &mainstem::NodeStatus| {
-            matches!(node.state, NodeCondition::Ejected { .. } | NodeCondition::Foreign | NodeCondition::Fenced)
+            matches!(node.condition, NodeCondition::Ejected { .. } | NodeCondition::Foreign | NodeCondition::Fenced)
                 || node.system_identifier.is_some() && (node.lag.is_some() || node.timeline != status.timeline)
         };
         if status.nodes.iter().all(has_told) || Instant::now() >= until {

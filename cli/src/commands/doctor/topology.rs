@@ -56,7 +56,7 @@ pub(crate) fn findings(status: &RouterStatus, max_lag: Duration) -> Vec<Finding>
 
 fn of_node(node: &NodeStatus, newest: Option<u32>, max_lag: Duration) -> Option<Finding> {
     let timeline = |timeline: Option<u32>| timeline.map_or_else(|| "?".to_owned(), |it| it.to_string());
-    let finding = match node.state {
+    let finding = match node.condition {
         // `unseen` says why.
         NodeCondition::Ejected { .. } => return None,
         NodeCondition::Foreign => Finding::new(

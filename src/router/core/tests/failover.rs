@@ -18,7 +18,7 @@ fn the_newest_timeline_wins_and_the_old_primary_is_fenced_for_good() {
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
     core.cluster.observe(1, Observation::Role(Role::Replica), NOW + 3 * SECOND);
     assert_eq!(core.choose(Want::Strong, &[], 0), Decision::Refuse(Refusal::Fenced(0)));
-    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, NOW).nodes[0].state, NodeCondition::Fenced);
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, NOW).nodes[0].condition, NodeCondition::Fenced);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_node_that_refuses_is_out_of_service_and_not_stopped() {
     }
     let mut core = Core::probing(2);
     core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::Refused), SECOND);
-    let state = core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).nodes[1].state;
+    let state = core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).nodes[1].condition;
     assert_eq!(state, NodeCondition::Ejected { cause: EjectionCause::Refusing, elapsed: Duration::ZERO });
 }
 
@@ -204,7 +204,7 @@ fn an_empty_server_in_place_of_a_replaced_primary_turns_nobody_foreign() {
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
     core.tell(0, 4 * SECOND, (77, 1, 20), primary(5));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
-    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, 4 * SECOND).nodes[0].state, NodeCondition::Foreign);
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, 4 * SECOND).nodes[0].condition, NodeCondition::Foreign);
 }
 
 #[test]
@@ -321,7 +321,7 @@ fn a_replica_that_does_not_tell_which_timeline_it_follows_is_not_taken_for_one_t
     let least = |at: Duration, timeline| Report { may_be_newer: true, ..told(at, (1, timeline, 12), replica(100)) };
     let state = |core: &Core| {
         let node = core.cluster.status(&core.live, NodeSet::EMPTY, NOW).nodes[2].clone();
-        (node.timeline, node.state, node.generation)
+        (node.timeline, node.condition, node.generation)
     };
     core.cluster.observe(2, Observation::Probed(least(SECOND, 1)), SECOND);
     assert_eq!(state(&core), (Some(1), NodeCondition::Serving, 0), "no timeline is newer");
