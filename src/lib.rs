@@ -38,6 +38,9 @@
 //! # }
 //! ```
 //!
+//! Nodes on other machines, as here, need the feature `rustls`, or `?sslmode=disable` behind their URLs if they may be spoken to in
+//! plaintext.
+//!
 //! # The parts
 //!
 //! Each stands on those before it, and none knows of those behind it.
