@@ -137,7 +137,8 @@ impl RouterBuilder {
         urls.into_iter().fold(self, Self::replica)
     }
 
-    /// An existing pool as the primary: a `bb8_postgres` pool, or with the feature `deadpool` a `deadpool_postgres` pool.
+    /// An existing pool as the primary: with the feature `bb8` a `bb8_postgres` pool, with the feature `deadpool` a
+    /// `deadpool_postgres` pool.
     ///
     /// The router uses it as it is, and [less is guaranteed](ExistingPool) there than on connections of its own.
     pub fn primary_pool(self, pool: impl Into<ExistingPool>) -> Self {
