@@ -124,9 +124,7 @@ impl Router {
             match read(lease).await {
                 Err(error) if replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tracing::debug!(error = %error.for_log(), "a replica could not serve a read; trying another node");
-                    if let Some(guard) = guard.filter(|guard| guard.is_behind()) {
-                        tried.last_is_behind(guard.is_behind_its_place());
-                    }
+                    tried.last_has_failed(guard.as_deref());
                     said = Some(error);
                 }
                 outcome => return outcome,
@@ -149,9 +147,7 @@ impl Router {
             match Box::pin(lease.prove(deadline)).await {
                 Ok(()) => return Ok(lease),
                 Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
-                    if guard.is_behind() {
-                        tried.last_is_behind(guard.is_behind_its_place());
-                    }
+                    tried.last_has_failed(Some(&guard));
                 }
                 // Perhaps what is committed there only waits for its standby: the layer that checks can wait for it.
                 Err(_) if guard.is_behind() => return Ok(lease),

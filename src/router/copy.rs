@@ -113,6 +113,7 @@ impl<'a> CopyIn<'a> {
             return Err(named(Error::invalid_input(message)));
         }
         let over = || failure::on_deadline(deadline, Effect::Read);
+        let answers = lease.node().handle().answers();
         let sent = match deadline.is_over() {
             true => Err(over()),
             false => match timeout_at(deadline.at(), self.sink.feed(data)).await {
@@ -121,7 +122,7 @@ impl<'a> CopyIn<'a> {
                     failure::on_call(error, Effect::Read, lease.role())
                 }),
                 Err(_) => {
-                    lease.node().handle().was_silent();
+                    lease.node().handle().was_silent(answers);
                     Err(over())
                 }
             },

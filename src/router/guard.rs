@@ -38,6 +38,8 @@ pub(crate) struct Guard {
     /// Whether to ask where the node is, behind each call.
     notes_place: bool,
     is_expected: bool,
+    /// Whether nobody knows that its place is as far as what is checked: then it can be waited for by its place.
+    waits_for_place: bool,
     verdict: AtomicU8,
     /// Whether the next call leaves a transaction open: nothing is sent into that.
     is_quiet: AtomicBool,
@@ -67,6 +69,12 @@ impl Guard {
     /// Whether the node is known to have what it must.
     pub(super) fn expected(mut self, is_expected: bool) -> Self {
         self.is_expected = is_expected;
+        self
+    }
+
+    /// Whether what is checked may just not be there yet, by what is known of the node's place.
+    pub(super) fn waits_for_place(mut self, waits_for_place: bool) -> Self {
+        self.waits_for_place = waits_for_place;
         self
     }
 
@@ -349,7 +357,7 @@ impl Lease {
             && verdict == Verdict::Contained
         {
             verdict = check.judge(&rows, self.role()).map_err(named)?;
-            behind = BEHIND_ITS_PLACE;
+            behind = if guard.waits_for_place { BEHIND } else { BEHIND_ITS_PLACE };
         }
         let (code, message) = match verdict {
             Verdict::Contained => {

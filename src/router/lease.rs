@@ -215,7 +215,7 @@ impl Lease {
             let message = "another node has become the primary, or nobody knows which one is; nothing was sent";
             return Err(Failed::refused(named(Error::new(ErrorKind::Unavailable, message))));
         }
-        let started = Instant::now();
+        let (started, answers) = (Instant::now(), self.node.handle().answers());
         let mut unreplicated = 0;
         if let Held::Own(connection) = held {
             connection.appends().fetch_add(usize::from(effect == Effect::Append), Ordering::AcqRel);
@@ -223,7 +223,7 @@ impl Lease {
         }
         held.pending().fetch_add(1, Ordering::AcqRel);
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
-            self.node.handle().was_silent();
+            self.node.handle().was_silent(answers);
             return Err(Failed::timed_out(named(failure::on_deadline(deadline, effect))));
         };
         if !outcome.as_ref().is_err_and(failure::is_out_of_step) {

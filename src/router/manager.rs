@@ -93,10 +93,8 @@ impl Manager {
             Ok(_) => self.node.answered(None),
             // Whether nobody is let in depends on who is in: see `Node::lease`.
             Err(failed) if failed.why == ConnectFailure::Refused => {}
-            // It has answered others meanwhile: this is one question without an answer, as of a call.
-            Err(failed) if failed.why == ConnectFailure::NoAnswer && self.node.answers() != answers => {
-                self.node.was_silent();
-            }
+            // It has answered others meanwhile: this is one question without an answer, as of a call that takes long.
+            Err(failed) if failed.why == ConnectFailure::NoAnswer && self.node.answers() != answers => {}
             Err(failed) => self.node.connect_failed(failed.why),
         }
         opened

@@ -232,6 +232,7 @@ async fn borrow(
     handle: &NodeHandle,
 ) -> Result<Box<dyn BorrowedConnection>, Error> {
     loop {
+        let answers = handle.answers();
         match timeout_at(until, pool.get()).await {
             Ok(Ok(connection)) if connection.client().is_closed() => {}
             Ok(Ok(connection)) => return Ok(connection),
@@ -241,21 +242,21 @@ async fn borrow(
                         let failed = NotConnected::from(*error);
                         match failed.why {
                             // Perhaps only us, since so many others are in.
-                            ConnectFailure::Refused => handle.was_silent(),
+                            ConnectFailure::Refused => handle.was_silent(answers),
                             why => handle.connect_failed(why),
                         }
                         return Err(failed.error);
                     }
                     Err(cause) => cause,
                 };
-                handle.was_silent();
+                handle.was_silent(answers);
                 let message = "the pool that was handed to the router gave no connection";
                 return Err(Error::new(ErrorKind::Unavailable, message).with_source(cause));
             }
             Err(_) => {
                 // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one. Which it is can
                 // be told by its answers only.
-                handle.was_silent();
+                handle.was_silent(answers);
                 let waited = rounded(deadline.elapsed());
                 let message = format!("the pool that was handed to the router gave no connection within {waited:?}");
                 return Err(Error::new(ErrorKind::Unavailable, message));

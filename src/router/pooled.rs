@@ -117,12 +117,13 @@ impl Lease {
         if !connection.is_pooled() {
             return Ok(());
         }
+        let answers = self.node().handle().answers();
         let answered = Box::pin(timeout_at(deadline.at(), connection.reset().answered())).await;
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
         // Of the call itself nothing was sent.
         match answered {
             Err(_) => {
-                self.node().handle().was_silent();
+                self.node().handle().was_silent(answers);
                 Err(named(failure::on_deadline(deadline, Effect::Read)))
             }
             // Of a connection that is lost the call itself tells more.

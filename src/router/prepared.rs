@@ -202,8 +202,9 @@ impl Lease {
             record.end(Some(&failed));
             return Err(failed.error);
         }
+        let answers = self.node().handle().answers();
         let Ok(outcome) = timeout_at(deadline.at(), incoming.next(most)).await else {
-            self.node().handle().was_silent();
+            self.node().handle().was_silent(answers);
             let failed = Failed::timed_out(named(failure::on_deadline(deadline, effect)));
             record.end(Some(&failed));
             return Err(failed.error);

@@ -19,7 +19,7 @@ use tokio::{
 use tokio_postgres::{Row, types::PgLsn};
 
 use super::{
-    Deadline, Effect, check,
+    Deadline, Effect, Lease, check,
     core::{Report, Standing},
     node::Node,
     upkeep,
@@ -144,6 +144,15 @@ pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> 
 
 async fn question(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
     let lease = node.lease_for_probe(deadline).await?;
+    question_on(node, &lease, deadline).await
+}
+
+/// Has this connection's server tell the core who it is.
+pub(super) async fn introduce(node: &Arc<Node>, lease: &Lease, deadline: Deadline) -> Result<()> {
+    question_on(node, lease, deadline).await.map(drop)
+}
+
+async fn question_on(node: &Arc<Node>, lease: &Lease, deadline: Deadline) -> Result<Answer> {
     // Before the question: what is acknowledged while it is answered may be missing in the answer.
     let sent_at = node.handle().now();
     let hides = node.hides_control_data();

@@ -10,6 +10,7 @@ use super::{
     core::{Decision, NodeSet, Reason, Refusal, Route, Want},
     floor::{Demand, Floor, Unplaceable},
     guard::Guard,
+    probe,
     record::{Failed, RouteRecord, Wait},
 };
 use crate::{
@@ -114,10 +115,15 @@ impl Router {
                             }
                             let is_known = route.reason == Reason::Replica && matches!(want, Want::AtLeast { .. });
                             let is_expected = is_known && state.tells_timeline(route.node);
-                            let guard = Guard::new(place, ask.floor, ask.notes_place);
-                            return Ok(lease.guarded_by(guard.expected(is_expected)));
+                            let guard = Guard::new(place, ask.floor, ask.notes_place)
+                                .expected(is_expected)
+                                .waits_for_place(matches!(want, Want::AtLeast { .. }) && !is_known);
+                            return Ok(lease.guarded_by(guard));
                         }
-                        Err(error) => errors.push(error),
+                        Err(error) => {
+                            tried.give_up_last();
+                            errors.push(error);
+                        }
                     }
                 }
                 Decision::WaitForReplay => {
@@ -205,6 +211,9 @@ impl Router {
         // Since the choice it may have left, and its place may be another one's.
         let Some(node) = nodes.get(route.node).filter(|node| !node.handle().is_joining()) else {
             tried.push(route.node);
+            if route.reason == Reason::Fallback {
+                self.inner.state.budget().give_back();
+            }
             return Err(Error::new(ErrorKind::Unavailable, "the node that was chosen has just left"));
         };
         let in_flight = node.handle().enter(route.reason == Reason::Fallback);
@@ -219,6 +228,14 @@ impl Router {
             lease.discard();
             let message = "it was the primary, and has become a replica; no other node is known to take writes";
             return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
+        }
+        if lease.role() == Role::Primary && self.inner.state.is_untold_writer(route.node) {
+            // Its connection tells for one round trip more, once; nobody else may for a while.
+            probe::introduce(&node, &lease, deadline).await?;
+            if self.inner.state.is_untold_writer(route.node) {
+                let message = "it has just been restarted, or become something else, and has not said yet what it is; nothing was sent";
+                return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
+            }
         }
         // It may have waited for the connection, and this is no primary any more, whatever its session says.
         if lease.role() == Role::Primary && node.handle().is_fenced() {
@@ -330,4 +347,23 @@ fn none_left(mut errors: Vec<Error>) -> Error {
     let reasons: Vec<String> = errors.iter().map(Error::report).collect();
     let message = format!("none of {} nodes can serve: {}", reasons.len(), reasons.join("; "));
     Error::new(kind, message).with_source(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// It has left between the choice and the call.
+    #[tokio::test]
+    async fn who_does_not_find_the_chosen_node_keeps_no_place_of_the_fallback() {
+        let builder = Router::builder().primary("postgres://localhost/shop?sslmode=disable").probe_interval(None);
+        let router = builder.replica("postgres://localhost:1/shop?sslmode=disable").build().unwrap();
+        let budget = router.inner.state.budget();
+        assert!(budget.take(Duration::ZERO) && budget.taken() == 1);
+        let route = Route { node: 7, reason: Reason::Fallback };
+        let deadline = Deadline::after(Duration::from_secs(1));
+        let leased = router.lease_of(route, Want::Eventual, Caller::User, deadline, &mut Tried::default()).await;
+        assert!(leased.is_err());
+        assert_eq!(budget.taken(), 0);
+    }
 }

@@ -162,6 +162,11 @@ impl State {
         self.table.load().tells_timeline(node)
     }
 
+    /// Whether this node takes writes only by what the settings say, while others have told of a timeline.
+    pub(super) fn is_untold_writer(&self, node: usize) -> bool {
+        self.table.load().is_untold_writer(node)
+    }
+
     /// Has all nodes asked at once.
     pub(super) fn probe_all(&self) {
         self.wished.iter().for_each(Notify::notify_one);

@@ -5,6 +5,7 @@ use tokio::time::Instant;
 use super::{
     Deadline,
     core::{Asked, NodeSet},
+    guard::Guard,
 };
 
 /// The nodes that a call has asked already, so that it asks each of them once. A word, and no allocation.
@@ -43,9 +44,22 @@ impl Tried {
     }
 
     /// The last one has not got as far as the call needs, perhaps although its place says so.
-    pub(super) fn last_is_behind(&mut self, is_behind_its_place: bool) {
+    fn last_is_behind(&mut self, is_behind_its_place: bool) {
         self.by_more_than_place |= is_behind_its_place;
         self.behind = self.behind | self.last.map_or(NodeSet::EMPTY, NodeSet::one);
+    }
+
+    /// The last one could not serve, as its guard says for want of what has to be there, or for another reason.
+    pub(super) fn last_has_failed(&mut self, guard: Option<&Guard>) {
+        match guard.filter(|guard| guard.is_behind()) {
+            Some(guard) => self.last_is_behind(guard.is_behind_its_place()),
+            None => self.give_up_last(),
+        }
+    }
+
+    /// The last one could not serve, whether or not it has got so far: it is not waited for any more.
+    pub(super) fn give_up_last(&mut self) {
+        self.behind = self.behind - self.last.map_or(NodeSet::EMPTY, NodeSet::one);
     }
 
     /// Whether places don't tell who has got as far as the call needs: who is asked has to look, and not too often.
@@ -72,8 +86,8 @@ impl Tried {
 
     /// For a call that got something from the last one: all the others may be asked again.
     pub(crate) fn keep_last(&mut self) {
-        self.nodes = self.last.map_or(NodeSet::EMPTY, NodeSet::one);
-        self.behind = NodeSet::EMPTY;
+        let nodes = self.last.map_or(NodeSet::EMPTY, NodeSet::one);
+        *self = Self { nodes, last: self.last, ..Self::default() };
     }
 }
 
@@ -90,5 +104,29 @@ mod tests {
         assert_eq!(tried.nodes(), [0, 3, 5].into_iter().collect());
         tried.keep_last();
         assert_eq!(tried.nodes(), NodeSet::one(5));
+    }
+
+    #[test]
+    fn who_has_got_something_waits_the_next_time_as_the_first_time() {
+        let mut tried = Tried::default();
+        tried.push(1);
+        tried.last_is_behind(true);
+        tried.wait_until(Deadline::after(std::time::Duration::ZERO), std::time::Duration::ZERO);
+        tried.ask_again();
+        assert!(!tried.asked(true).may_wait && tried.places_tell_nothing());
+        tried.keep_last();
+        assert!(tried.asked(true).may_wait && !tried.places_tell_nothing());
+        assert_eq!(tried.pause(), Tried::default().pause());
+    }
+
+    #[test]
+    fn who_fails_otherwise_is_not_waited_for_although_it_was_behind() {
+        let mut tried = Tried::default();
+        tried.push(1);
+        tried.last_is_behind(false);
+        assert_eq!(tried.behind(), NodeSet::one(1));
+        tried.push(1);
+        tried.give_up_last();
+        assert_eq!((tried.nodes(), tried.behind()), (NodeSet::one(1), NodeSet::EMPTY));
     }
 }

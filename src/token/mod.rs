@@ -14,7 +14,14 @@ mod key;
 mod tests;
 mod text;
 
-use std::{fmt, sync::Arc};
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use uuid::Uuid;
 
@@ -187,9 +194,15 @@ impl Token {
         Self { parts: parts.into() }.merge(now)
     }
 
-    /// For a read that contains something that was seen, nobody knows where: only the primary is sure to have it.
+    /// For a read that contains something that was seen, nobody knows where: only the primary is sure to have it. Each one is another
+    /// one, and the later one stands for both: a read that was asked for the first says nothing of what has come since.
     pub(crate) fn of_unknown_place(system: Option<u64>) -> Self {
-        Self::of_mark(system, LogMark { log: NOWHERE, position: 1, id: Uuid::nil(), place: None })
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        // By the clock, so that one of another process is not taken for a later one for long.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
+        LAST.fetch_max(now, Ordering::Relaxed);
+        let position = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+        Self::of_mark(system, LogMark { log: NOWHERE, position, id: Uuid::nil(), place: None })
     }
 
     /// For the makers of stores that are in no PostgreSQL: a token for reads that contain the event of this mark. `log` is a

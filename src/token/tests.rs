@@ -121,6 +121,11 @@ fn only_what_a_read_has_contained_stands_no_more() {
     let unknown = proven.merge(&Token::of_unknown_place(Some(1)));
     assert_eq!(places(&unknown.advance(&proven, &now)), [Some(place(2, 30)), None]);
     assert_eq!(places(&unknown.advance(&unknown, &now)), [Some(place(2, 30))]);
+    // What has come meanwhile, nobody knows where, is another one.
+    let again = unknown.merge(&Token::of_unknown_place(Some(1)));
+    assert_eq!(places(&again), [Some(place(2, 20)), None], "the later one stands for both");
+    assert_eq!(places(&again.advance(&unknown, &now)), [Some(place(2, 30)), None]);
+    assert_eq!(places(&again.advance(&again, &now)), [Some(place(2, 30))]);
     // Nor in which cluster: the one that has answered was held to it.
     let nowhere = Token::of_unknown_place(None);
     assert_eq!(nowhere.advance(&nowhere, &now), now);

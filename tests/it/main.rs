@@ -72,6 +72,7 @@ mod replicated_local;
 mod restores;
 mod router;
 mod router_changes;
+mod router_doubts;
 mod router_ejection;
 mod router_failover;
 mod router_faults;

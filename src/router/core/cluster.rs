@@ -48,6 +48,8 @@ pub(in crate::router) struct Cluster {
     /// See [`Table::holds`].
     held: Vec<(u32, Lsn)>,
     system: Option<u64>,
+    /// Timelines of clusters, from answers that were overtaken before it was known which cluster this is.
+    heard: Vec<(u64, u32)>,
     /// Whether a primary has told `system`, and not just whoever was heard first. Then it stays.
     is_system_certain: bool,
     writer: Writer,
@@ -74,6 +76,7 @@ impl Cluster {
             newest,
             held: Vec::new(),
             system,
+            heard: Vec::new(),
             is_system_certain: false,
             writer,
             random,
@@ -190,11 +193,17 @@ impl Cluster {
         self.identify();
         // Even an answer that was overtaken tells that there is such a timeline.
         let of_ours = report.system.is_none() || report.system == self.system || flawed!(NoIdentity);
-        if of_ours && report.timeline > self.newest {
-            self.newest = report.timeline;
-            self.history.clear();
-            // Of the timelines before, it is not known how much of them has come along.
-            self.held.clear();
+        if of_ours {
+            self.hear_of(report.timeline);
+        } else if self.system.is_none()
+            && let Some(heard) = report.system.zip(report.timeline)
+            && self.heard.len() < HELD
+        {
+            self.heard.push(heard);
+        }
+        if let Some(system) = self.system {
+            let ours = std::mem::take(&mut self.heard).into_iter().filter(|(of, _)| *of == system);
+            self.hear_of(ours.map(|(_, timeline)| timeline).max());
         }
         if !counts {
             return;
@@ -210,6 +219,16 @@ impl Cluster {
         }
         if let Standing::Primary { flush: Some(flush) } = report.standing {
             self.history.add(if flawed!(ReceivedAt) { now } else { report.sent_at }, flush);
+        }
+    }
+
+    /// There is this timeline.
+    fn hear_of(&mut self, timeline: Option<u32>) {
+        if timeline > self.newest {
+            self.newest = timeline;
+            self.history.clear();
+            // Of the timelines before, it is not known how much of them has come along.
+            self.held.clear();
         }
     }
 
@@ -352,6 +371,7 @@ impl Cluster {
         let known = (self.newest, self.system, &*self.held);
         let mut table = table(&self.config, &self.nodes, &self.history, writer, known);
         table.is_alone &= !self.has_unlisted;
+        table.is_writer_untold &= self.newest.is_some() || !self.heard.is_empty();
         self.table = Arc::new(table);
     }
 

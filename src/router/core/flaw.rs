@@ -17,6 +17,8 @@ pub(in crate::router) enum Flaw {
     FirstOfTwo,
     /// The newest timeline is the newest of those who answer now.
     ForgetNewest,
+    /// A primary of the settings that has told nothing yet gets writes, also where others have told of a failover.
+    BelieveSettings,
     /// Nodes of another cluster are not told apart.
     NoIdentity,
     /// In a split brain, a node that does not answer counts as stopped.

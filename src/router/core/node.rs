@@ -34,6 +34,8 @@ pub(super) struct NodeState {
     role: Option<Role>,
     timeline: Option<u32>,
     has_told_timeline: bool,
+    /// Whether it has ever answered the question how it is.
+    has_told: bool,
     /// The timeline that it followed as a replica until it was promoted, until it tells its new one.
     promoted_from: Option<u32>,
     system: Option<u64>,
@@ -69,6 +71,7 @@ impl NodeState {
             role: None,
             timeline: None,
             has_told_timeline: false,
+            has_told: false,
             promoted_from: None,
             system: None,
             instance: None,
@@ -126,6 +129,11 @@ impl NodeState {
 
     pub(super) fn timeline(&self) -> Option<u32> {
         self.timeline
+    }
+
+    /// See the field.
+    pub(super) fn has_told(&self) -> bool {
+        self.has_told
     }
 
     /// Whether it had a timeline that is outdated since it has become something else.
@@ -226,6 +234,7 @@ impl NodeState {
         if is_other || role != self.role() {
             self.become_other(Some(role), self.not_before);
         }
+        self.has_told = true;
         self.role = Some(role);
         self.timeline = timeline.or(self.timeline);
         self.has_told_timeline |= self.timeline.is_some();
@@ -294,7 +303,8 @@ impl NodeState {
     pub(super) fn forget(&mut self, now: Duration) {
         self.become_other(None, now);
         (self.system, self.instance, self.perhaps_on) = (None, None, None);
-        (self.has_told_timeline, self.is_receiving, self.received) = (false, None, None);
+        (self.has_told, self.has_told_timeline) = (false, false);
+        (self.is_receiving, self.received) = (None, None);
         self.forgotten_at = now;
     }
 

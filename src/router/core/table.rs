@@ -162,6 +162,8 @@ pub(in crate::router) struct Table {
     pub(super) timeline: Option<u32>,
     /// The timeline of the one that takes writes, when it has told.
     pub(super) writer_timeline: Option<u32>,
+    /// Whether it has told nothing at all, and somebody else of a timeline.
+    pub(super) is_writer_untold: bool,
     /// The cluster's system identifier, when somebody has told.
     pub(super) system: Option<u64>,
     /// Older timelines, each with the place up to which the present one is known to hold it.
@@ -247,6 +249,18 @@ impl Table {
     /// Whether this node is out of service.
     pub(in crate::router) fn is_ejected(&self, node: usize) -> bool {
         self.ejected.contains(node)
+    }
+
+    /// Whether this node is known to have replayed so much of this timeline.
+    pub(in crate::router) fn has_replayed(&self, node: usize, timeline: u32, lsn: Lsn) -> bool {
+        let place = self.entries.get(node).and_then(|entry| entry.place);
+        place.is_some_and(|(its_timeline, place)| its_timeline == timeline && place >= lsn)
+    }
+
+    /// Whether this node takes writes only by what the settings say, while others have told of a timeline: it may be one that was
+    /// replaced before anybody has looked.
+    pub(in crate::router) fn is_untold_writer(&self, node: usize) -> bool {
+        self.is_writer_untold && self.writer == Writer::One(node) && !flawed!(BelieveSettings)
     }
 
     /// Whether this node told the timeline that it is on when it was asked last.
@@ -344,6 +358,7 @@ impl Table {
             writer: Writer::Nobody,
             timeline: Some(timeline),
             writer_timeline: None,
+            is_writer_untold: false,
             system: Some(system),
             held: held.into(),
             replicas: NodeSet::EMPTY,

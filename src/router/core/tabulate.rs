@@ -38,6 +38,10 @@ pub(super) fn table(
             Writer::One(node) => nodes.get(node).and_then(NodeState::timeline),
             _ => None,
         },
+        is_writer_untold: match writer {
+            Writer::One(node) => nodes.get(node).is_some_and(|node| !node.has_told()),
+            _ => false,
+        },
         system,
         held: held.into(),
         replicas,

@@ -156,8 +156,13 @@ impl NodeHandle {
         self.slot.state.observe(self.slot.index, Observation::Gone);
     }
 
-    pub(in crate::router) fn was_silent(&self) {
-        self.slot.state.observe(self.slot.index, Observation::Silent { answers: self.answers() });
+    /// A question was not answered in its time that was put when there had been so many [answers](Self::answers). Whether that says
+    /// something of the node depends on whether it has answered others meanwhile: several calls that take long, and whose limits
+    /// end in the same moment, are no sign of silence.
+    pub(in crate::router) fn was_silent(&self, answers: u32) {
+        if answers == self.answers() {
+            self.slot.state.observe(self.slot.index, Observation::Silent { answers });
+        }
     }
 
     pub(in crate::router) fn probed(&self, report: Report) {
@@ -167,6 +172,9 @@ impl NodeHandle {
     /// It has this, as it said when it was asked at `sent_at`.
     pub(in crate::router) fn replayed(&self, place: Place, sent_at: Duration) {
         let Place { timeline, lsn } = place;
+        if self.slot.state.table.load().has_replayed(self.slot.index, timeline, lsn) {
+            return;
+        }
         self.slot.state.observe(self.slot.index, Observation::Replayed { sent_at, timeline, lsn });
         self.slot.state.replayed.notify_waiters();
     }

@@ -1,5 +1,6 @@
 use super::*;
-use crate::{Scope, current_consistency, with_eventual_consistency};
+use crate::router::core::Standing;
+use crate::{Lsn, Scope, current_consistency, with_eventual_consistency};
 
 fn state() -> State {
     let node = |role| NodeConfig { name: "node".into(), role, weight: 1, is_near: true };
@@ -45,6 +46,34 @@ async fn a_decision_allocates_nothing_and_waits_for_nobody_who_tells_news() {
     };
     decide().await;
     with_eventual_consistency(decide()).await;
+}
+
+/// Each proof of each reader tells where the node is.
+#[tokio::test]
+async fn a_place_that_is_known_is_no_news() {
+    let state = Arc::new(state());
+    let handle = NodeHandle::new(Arc::clone(&state), 1);
+    let place = |lsn: u64| crate::token::Place { timeline: 1, lsn: Lsn::new(lsn) };
+    let report = |standing| crate::router::core::Report {
+        sent_at: state.now(),
+        system: Some(1),
+        timeline: Some(1),
+        may_be_newer: false,
+        instance: None,
+        standing,
+    };
+    let replay = Some(Lsn::new(10));
+    handle.probed(report(Standing::Replica { replay, received: replay, is_receiving: Some(true) }));
+    NodeHandle::new(Arc::clone(&state), 0).probed(report(Standing::Primary { flush: Some(Lsn::new(30)) }));
+    let before = state.table.load_full();
+    for known in [10, 9, 10] {
+        handle.replayed(place(known), state.now());
+        assert!(Arc::ptr_eq(&before, &state.table.load_full()), "{known}");
+    }
+    handle.replayed(place(11), state.now());
+    let after = state.table.load_full();
+    assert!(!Arc::ptr_eq(&before, &after));
+    assert!(state.table.load().is_fresh(1, Want::AtLeast { timeline: 1, lsn: Lsn::new(11) }, state.now()));
 }
 
 #[tokio::test]

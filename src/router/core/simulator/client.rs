@@ -67,6 +67,10 @@ struct Call {
     tried: NodeSet,
     boot: u64,
     floor: Option<(usize, u64)>,
+    /// Its connection asks first who the node is. (The call is made again by whoever wants it.)
+    introduces: bool,
+    /// The newest timeline that was told of when it was sent, if its node had told none.
+    replaced_by: Option<u32>,
 }
 
 impl Client {
@@ -194,7 +198,8 @@ impl Client {
             false => now + CALL_LIMIT,
         };
         let boot = self.connected[node].unwrap_or(server.boot);
-        self.calls.push(Call { answer_at, sent_at: now, want, route, tried, boot, floor });
+        let (introduces, replaced_by) = (table.is_untold_writer(node), self.oracle.newest_beside(node));
+        self.calls.push(Call { answer_at, sent_at: now, want, route, tried, boot, floor, introduces, replaced_by });
         Ok(())
     }
 
@@ -265,6 +270,10 @@ impl Client {
             } else if world.servers[node].cancels > random.below(100) && call.want != Want::Strong {
                 self.told_role(world, node, at)?;
                 self.observe(node, Observation::CallFailed { served }, at)?;
+            } else if call.introduces {
+                self.introduce(world, node, at)?;
+                self.tally.refusals += 1;
+                continue;
             } else {
                 self.answered(world, call)?;
                 continue;
@@ -294,6 +303,12 @@ impl Client {
         let is_replica = !matches!(call.route.reason, Reason::Primary | Reason::Fallback);
         match call.want {
             Want::Strong => {
+                if server.is_writable && server.system == 1 && call.replaced_by > Some(world.timeline(server)) {
+                    return Err(broken(
+                        Rule::Strong,
+                        format!("{call:?} has written to {server:?}, which was replaced"),
+                    ));
+                }
                 self.tally.strong += 1;
                 self.served[node].strong += 1;
                 if server.is_writable && server.system == 1 {

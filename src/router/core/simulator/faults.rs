@@ -5,7 +5,8 @@ use super::{Simulation, world::SECOND};
 impl Simulation {
     /// One thing goes wrong, or right again.
     pub(super) fn go_wrong(&mut self) {
-        let Self { world, client, random, now, .. } = self;
+        let Self { world, client, random, now, has_strangers, .. } = self;
+        let has_strangers = *has_strangers;
         let count = world.servers.len() as u64;
         let (node, other) = (random.below(count) as usize, random.below(count) as usize);
         match random.below(27) {
@@ -44,7 +45,7 @@ impl Simulation {
             }
             17 => world.follow(node, other),
             // The address belongs to another cluster now. (The cluster's first node stays: its identity is the cluster's.)
-            18 if node != 0 && random.below(4) == 0 => world.replace(node, random.below(2) == 0, *now),
+            18 if has_strangers && node != 0 && random.below(4) == 0 => world.replace(node, random.below(2) == 0, *now),
             19 => world.servers[node].latency = 200 + random.below(30_000),
             20 => world.servers[node].cancels = random.below(100),
             21 => world.servers[node].cancels = 0,
@@ -57,7 +58,9 @@ impl Simulation {
                 if let Some(added) = client.change_list(node, *now) {
                     match (random.below(4), world.leader()) {
                         (0 | 1, Some(leader)) if world.servers[leader].system == 1 => world.rebuild(added, leader),
-                        (2, _) if random.below(4) == 0 => world.replace(added, random.below(2) == 0, *now),
+                        (2, _) if has_strangers && random.below(4) == 0 => {
+                            world.replace(added, random.below(2) == 0, *now)
+                        }
                         _ => {}
                     }
                 }

@@ -31,6 +31,7 @@ struct Simulation {
     random: Random,
     now: Time,
     steps: u64,
+    has_strangers: bool,
 }
 
 /// What a run has done, to see that it did anything.
@@ -56,9 +57,14 @@ impl Simulation {
     fn new(seed: u64) -> Self {
         let mut random = Random::new(seed);
         let count = 2 + random.below(4) as usize;
-        let world = World::new(count);
+        let mut world = World::new(count);
+        // Nobody says then which cluster this is, and whoever is heard first counts: so there are no strangers.
+        let has_strangers = random.below(8) > 0;
+        if !has_strangers {
+            world.fail_over_before_anybody_looks(&mut random);
+        }
         let client = Client::new(count, random.next());
-        Self { world, client, random, now: SECOND, steps: 0 }
+        Self { world, client, random, now: SECOND, steps: 0, has_strangers }
     }
 
     /// Lets a little time pass, and one thing happen.

@@ -118,6 +118,11 @@ impl Oracle {
         told.is_stopped |= now - since >= STOPPED_AFTER.as_micros() as Time;
     }
 
+    /// The newest timeline that was told of, if this node has told none of its own.
+    pub(super) fn newest_beside(&self, node: usize) -> Option<u32> {
+        self.newest.filter(|_| self.told[node].timeline.is_none())
+    }
+
     /// Judges where a strong call goes.
     pub(super) fn judge_strong(&self, node: usize) -> Result<(), Violation> {
         let told = &self.told[node];

@@ -7,6 +7,7 @@ use super::{
     },
     client::Client,
     duration,
+    oracle::Violation,
     world::{Time, World},
 };
 use crate::lsn::Lsn;
@@ -46,23 +47,40 @@ impl Client {
             // Now and then it needs a new connection.
             return Probe { answer_at, report: None, is_refused, is_connecting: random.below(2) == 0 };
         }
+        // Now and then it takes a while, and is overtaken by what calls see.
+        let answer_at = now + server.latency + if random.below(10) == 0 { random.below(400_000) } else { 0 };
+        let report = self.report_of(world, node, now);
+        Probe { answer_at, report: Some((server.boot, report)), is_refused, is_connecting: false }
+    }
+
+    /// A call's connection has asked who the node is, before anything else is sent there.
+    pub(super) fn introduce(&mut self, world: &World, node: usize, now: Time) -> Result<(), Violation> {
+        let report = self.report_of(world, node, now);
+        self.connected[node] = Some(world.servers[node].boot);
+        if self.there[node] {
+            self.oracle.reported(node, &report);
+        }
+        self.live.node(node).answered();
+        self.observe(node, Observation::Probed(report), now)
+    }
+
+    /// What it says when it is asked now.
+    fn report_of(&self, world: &World, node: usize, now: Time) -> Report {
+        let server = &world.servers[node];
         let place = Some(Lsn::new(server.place));
         let standing = match server.is_writable {
             true => Standing::Primary { flush: place },
             false => Standing::Replica { replay: place, received: place, is_receiving: None },
         };
         let (sent_at, timeline) = (now.saturating_sub(self.skew), Some(world.timeline(server)));
-        let report = Report {
+        Report {
             sent_at: duration(sent_at),
             system: Some(server.system),
             timeline,
             may_be_newer: false,
             instance: Some((node as u64) << 32 | server.boot),
             standing,
-        };
-        // Now and then it takes a while, and is overtaken by what calls see.
-        let answer_at = now + server.latency + if random.below(10) == 0 { random.below(400_000) } else { 0 };
-        Probe { answer_at, report: Some((server.boot, report)), is_refused, is_connecting: false }
+        }
     }
 
     fn probed(&mut self, world: &World, node: usize, probe: &Probe) {

@@ -153,6 +153,24 @@ impl World {
         self.branches.push(branch);
     }
 
+    /// The primary of the settings is down, and another node has replaced it, which may be down by now as well.
+    pub(super) fn fail_over_before_anybody_looks(&mut self, random: &mut Random) {
+        let others = self.servers.len() as u64 - 1;
+        let next = 1 + random.below(others) as usize;
+        self.crash(0);
+        self.promote(next, 0, true);
+        for _ in 0..10 {
+            self.write(0, 100);
+            for node in (1..self.servers.len()).filter(|node| *node != next) {
+                self.follow(node, next);
+                self.replicate(node, random);
+            }
+        }
+        if random.below(2) == 0 {
+            self.crash(next);
+        }
+    }
+
     /// Makes it a replica of another node, from a new copy: a restart.
     pub(super) fn rebuild(&mut self, index: usize, from: usize) {
         if index == from {
