@@ -17,6 +17,11 @@ pub(super) fn make_private(response: &mut HeaderMap, is_read: bool) -> bool {
     true
 }
 
+/// Has nobody keep a response, not even the client: it is told once.
+pub(super) fn make_unkept(response: &mut HeaderMap) {
+    response.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+}
+
 /// The names of the directives, without their values.
 fn directives(response: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = response.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());

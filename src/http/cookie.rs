@@ -9,8 +9,9 @@ use http::{
 use uuid::Uuid;
 
 use super::{
-    carrier::{MOST_TOKENS, Taken},
+    carrier::{Answer, MOST_TOKENS, Taken},
     seal::Seal,
+    together::Together,
 };
 use crate::{
     error::{Error, Result},
@@ -21,8 +22,11 @@ use crate::{
 ///
 /// The answer to a safe method sets the cookie `mainstem-token`. That to any other one sets one of its own, `mainstem-token.` and
 /// eight digits, and takes away those that came with the request, which it stands for. So answers that are under way at
-/// the same time take nothing from each other; there are as many cookies as there were writes at once, mostly one. Of more than
-/// 32 in one request the others have to wait for a later one. No cookie is longer than 4096 bytes, attributes included,
+/// the same time take nothing from each other; there are as many cookies as there were writes at once, mostly one. Beyond eight an
+/// answer stands for those that the same instance has given to the same client meanwhile, too, and takes them away. (Of a client that has
+/// no cookie of a write yet, that is so where a place in the write-ahead log can stand for a mark: others who look like it may get it.)
+/// Once more than eight have come with a request, the answer to a read takes their place, too. Of more than 32 valid ones in one
+/// request the others have to wait for a later one; those that are not valid are taken away. No cookie is longer than 4096 bytes, attributes included,
 /// which is what every browser takes; mostly it has 200.
 ///
 /// It is always signed: a cookie reaches the server from wherever somebody gets one into the browser. `SameSite=Lax` keeps it
@@ -130,20 +134,68 @@ impl TokenCookie {
 
     pub(super) fn take(&self, request: &HeaderMap) -> Taken {
         let mut taken = Taken::default();
-        for (name, value) in self.own(request).take(MOST_TOKENS) {
+        for (name, value) in self.own(request) {
+            // What is not valid has no part in the number, or anybody's rubbish would hide what was written.
+            if taken.cookies.len() == MOST_TOKENS {
+                break;
+            }
             taken.add(self.seal.open(value), Some(name));
         }
         taken
     }
 
-    pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, token: &Token, is_read: bool) {
-        if token.is_empty() {
-            taken.cookies.iter().for_each(|name| self.expire(response, name));
-        } else if is_read {
-            self.set(response, &self.name, token);
-        } else if self.set(response, &self.name_of_a_write(), token) {
-            taken.cookies.iter().filter(|name| **name != self.name).for_each(|name| self.expire(response, name));
+    /// Whether the answer sets a cookie that others have to know of; if so, whether the client is known by one.
+    pub(super) fn is_one_of_many(&self, taken: &Taken, is_read: bool) -> Option<bool> {
+        let is_many = !is_read || self.is_crowded(taken);
+        is_many.then(|| taken.cookies.iter().any(|name| *name != self.name))
+    }
+
+    pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) {
+        let set = self.give_token(response, taken, answer);
+        // Unless a valid one has the same name: it is not known which of the two a browser would take away.
+        let is_spoken_for = |name: &String| set.as_ref() == Some(name) || taken.cookies.contains(name);
+        taken.worthless.iter().filter(|name| !is_spoken_for(name)).for_each(|name| self.expire(response, name));
+    }
+
+    /// Sets a cookie if there is a reason, and takes away those that it stands for. Its name, if there is one.
+    fn give_token(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) -> Option<String> {
+        if answer.is_anew {
+            // What is kept stands for none of them.
+            let name = if answer.is_read { self.name.clone() } else { self.name_of_a_write() };
+            let is_set = !answer.token.is_empty() && self.set(response, &name, answer.token);
+            let gone = taken.cookies.iter().filter(|gone| !is_set || **gone != name);
+            gone.for_each(|gone| self.expire(response, gone));
+            return is_set.then_some(name);
         }
+        if answer.token.is_empty() {
+            return None;
+        }
+        if answer.is_read && !self.is_crowded(taken) {
+            let is_set = answer.is_news && self.set(response, &self.name, answer.token);
+            return is_set.then(|| self.name.clone());
+        }
+        if !answer.is_news && !answer.is_read {
+            return None;
+        }
+        let name = self.name_of_a_write();
+        let (token, others) = match answer.under_way {
+            Some(under_way) => under_way.fold(answer.token),
+            None => (answer.token.clone(), Vec::new()),
+        };
+        if !self.set(response, &name, &token) {
+            return None;
+        }
+        let brought = taken.cookies.iter().filter(|gone| **gone != self.name && !others.contains(gone));
+        brought.chain(&others).for_each(|gone| self.expire(response, gone));
+        if let Some(under_way) = answer.under_way {
+            under_way.note(&name, &token, &others);
+        }
+        Some(name)
+    }
+
+    /// Whether so many cookies of writes have come that the answer to a read makes one of them, too.
+    fn is_crowded(&self, taken: &Taken) -> bool {
+        taken.cookies.iter().filter(|name| **name != self.name).count() > Together::MOST
     }
 
     pub(super) fn clear(&self, request: &HeaderMap, response: &mut HeaderMap) {

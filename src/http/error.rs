@@ -53,8 +53,10 @@ pub fn status(error: &Error) -> StatusCode {
 /// A response with the [`status`] of an error and an empty body.
 ///
 /// A 503 has `Retry-After: 1`, except that of a split brain, which lasts until a person ends it. With a 412 the
-/// [`TokenLayer`](super::TokenLayer) around gives the client's token up; otherwise each request of that client would fail. Answer with
-/// a response of your own, and that is yours to do, by [`Session::forget`](crate::Session::forget).
+/// [`TokenLayer`](super::TokenLayer) around gives the client's token up, if a call of this request has asked for it; otherwise each request
+/// of that client would fail. Answer with a response of your own, of this [`status`], and that is yours to do, by
+/// [`Session::forget`](crate::Session::forget): so do it where the handler has read at a token of the client's own
+/// ([`AtLeast`](crate::Consistency::AtLeast)), which may be the one that is lost, and not the session's.
 ///
 /// The message stays out of it, since it names nodes: log it.
 #[must_use]

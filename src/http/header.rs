@@ -30,6 +30,10 @@ impl TokenHeader {
     }
 
     /// Tokens that anybody can make up: where all clients are your own. See [`TokenKey`] for what a made up one can do.
+    ///
+    /// Beside a [`TokenCookie`](super::TokenCookie), or another header that is signed, nothing of it is signed there: reads are held to what
+    /// came unsigned, and the cookie has what servers have told. What a read has shown is in both, in the server's words. When a read
+    /// fails for what only the unsigned token asks for, that alone is given up, and the cookie stays.
     #[must_use]
     pub fn unsigned() -> Self {
         Self::with_seal(Seal::unsigned())
@@ -44,6 +48,10 @@ impl TokenHeader {
     pub fn with_name(mut self, name: HeaderName) -> Self {
         self.name = name;
         self
+    }
+
+    pub(super) fn is_signed(&self) -> bool {
+        self.seal.is_signed()
     }
 
     pub(super) fn take(&self, request: &HeaderMap) -> Taken {

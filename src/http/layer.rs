@@ -9,7 +9,13 @@ use http::{HeaderMap, Request, Response};
 use tower_layer::Layer;
 use tower_service::Service;
 
-use super::{TokenCarrier, TokenFuture, caching, carrier::Taken, error::TokenIsLost, is_safe};
+use super::{
+    TokenCarrier, TokenFuture, caching,
+    carrier::{Answer, Taken},
+    error::TokenIsLost,
+    is_safe,
+    together::{Together, UnderWay},
+};
 use crate::{
     scope::{Scope, Session},
     token::Token,
@@ -37,12 +43,15 @@ pub struct TokenLayer {
 struct Settings {
     carrier: TokenCarrier,
     refuses_invalid: bool,
+    /// One for all clones: a server has one for each connection.
+    together: Together,
 }
 
 impl TokenLayer {
     /// Tokens in a [`TokenCookie`](super::TokenCookie) or a [`TokenHeader`](super::TokenHeader).
     pub fn new(carrier: impl Into<TokenCarrier>) -> Self {
-        Self { settings: Arc::new(Settings { carrier: carrier.into(), refuses_invalid: false }) }
+        let settings = Settings { carrier: carrier.into(), refuses_invalid: false, together: Together::default() };
+        Self { settings: Arc::new(settings) }
     }
 
     /// Answers a request whose token is not valid with 400, an empty body, and no token or cookie, so that the client's next request is
@@ -85,7 +94,7 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let Settings { carrier, refuses_invalid } = &*self.settings;
+        let Settings { carrier, refuses_invalid, together } = &*self.settings;
         let taken = carrier.take(request.headers());
         if let Some(error) = &taken.invalid {
             if *refuses_invalid {
@@ -97,14 +106,21 @@ where
         }
         let current = Scope::current();
         let session = current.session().cloned().unwrap_or_default();
-        session.see(&taken.token);
-        let asked = session.token();
+        match carrier.is_signed() {
+            true => session.see(&taken.token),
+            false => session.hear(&taken.token),
+        }
+        let is_read = is_safe(request.method());
         let giving = Giving {
             settings: Arc::clone(&self.settings),
+            asked: carrier.token_of(&session),
+            before: Before { looks: session.looks(), forgets: session.forgets() },
             session: session.clone(),
+            is_read,
+            under_way: carrier
+                .is_one_of_many(&taken, is_read)
+                .map(|is_known| together.enter(request.headers(), is_known)),
             taken,
-            asked,
-            is_read: is_safe(request.method()),
         };
         let scope = current.with_session(session);
         let response = scope.run_sync(|| self.inner.call(request));
@@ -120,18 +136,39 @@ pub(super) struct Giving {
     taken: Taken,
     /// What the session asked for when the request came.
     asked: Token,
+    before: Before,
     is_read: bool,
+    under_way: Option<UnderWay>,
+}
+
+/// What had become of the session when the request came.
+#[derive(Debug)]
+struct Before {
+    looks: u64,
+    forgets: u64,
 }
 
 impl Giving {
     pub(super) fn give<R>(self, response: &mut Response<R>) {
-        if response.extensions().get::<TokenIsLost>().is_some() {
-            self.session.forget();
+        let is_lost = response.extensions().get::<TokenIsLost>().is_some();
+        // Where nobody has asked for the session's token, it is none of it that is lost, but a mark that the handler has from elsewhere.
+        if is_lost && self.session.looks() != self.before.looks {
+            self.session.give_up();
+            // A layer around would take the rest.
+            response.extensions_mut().remove::<TokenIsLost>();
         }
-        let token = self.session.token();
-        let is_private = caching::make_private(response.headers_mut(), self.is_read);
-        if is_private && token != self.asked {
-            self.settings.carrier.give(response.headers_mut(), &self.taken, &token, self.is_read);
+        let token = self.settings.carrier.token_of(&self.session);
+        let is_anew = self.session.forgets() != self.before.forgets;
+        let is_private = if is_lost || is_anew {
+            caching::make_unkept(response.headers_mut());
+            true
+        } else {
+            caching::make_private(response.headers_mut(), self.is_read)
+        };
+        if is_private {
+            let (is_read, under_way) = (self.is_read, self.under_way.as_ref());
+            let answer = Answer { token: &token, is_news: token != self.asked, is_read, is_anew, under_way };
+            self.settings.carrier.give(response.headers_mut(), &self.taken, &answer);
         }
     }
 }

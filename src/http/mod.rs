@@ -88,7 +88,8 @@
 //! takes their place. Of reads the last one's token is kept, hence the fourth line.
 //!
 //! What a token speaks of may be gone after a failover. [`error_response`] answers that with 412, once, and the token is given up:
-//! the next request of the client reads what is there.
+//! the next request of the client reads what is there. (With an unsigned header beside a cookie perhaps twice: what came unsigned is
+//! given up first.)
 //!
 //! # The head goes first
 //!
@@ -102,7 +103,8 @@
 //! A browser that answers from its own cache does not read its writes. So responses without `Cache-Control` get
 //! `private, no-cache`: kept by nobody but the browser, which asks each time whether it is still so (`ETag` works as ever). Where the
 //! handler has set one, it stays, with `private` added. Responses to safe methods that are said to be for everybody (`public`,
-//! `s-maxage`) are left alone, and carry no token. With that no cache ever answers one client with the response to another, and
+//! `s-maxage`) are left alone, and carry no token, except where the session begins anew: that is for its client, and
+//! `private, no-store`. With that no cache ever answers one client with the response to another, and
 //! `Vary` has nothing to tell it.
 //!
 //! | file | what it holds |
@@ -110,6 +112,7 @@
 //! | `level` | the layer for the level |
 //! | `layer`, `future` | the layer for the token, and its response |
 //! | `carrier`, `cookie`, `header` | where a token is in a request and in a response |
+//! | `together` | writes of one client that are under way at the same time |
 //! | `seal` | a token's text: signed, and no longer than a cookie may be |
 //! | `caching` | `Cache-Control` |
 //! | `error` | which status an error has |
@@ -125,6 +128,7 @@ mod level;
 mod seal;
 #[cfg(test)]
 mod tests;
+mod together;
 
 pub use self::{
     carrier::TokenCarrier,

@@ -23,6 +23,10 @@ impl Seal {
         Self { key: None }
     }
 
+    pub(super) fn is_signed(&self) -> bool {
+        self.key.is_some()
+    }
+
     /// The token, if it can be trusted.
     pub(super) fn open(&self, text: &str) -> Result<Token> {
         match &self.key {

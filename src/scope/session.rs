@@ -48,7 +48,19 @@ use crate::token::Token;
 /// ```
 #[derive(Clone, Default)]
 pub struct Session {
-    token: Arc<Mutex<Token>>,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    /// What stores and routers have told, and what was taken in as true.
+    token: Token,
+    /// What somebody has claimed, and no read has shown yet. Reads are held to it all the same.
+    unproven: Token,
+    /// How often somebody has asked for the token, as each read does.
+    looks: u64,
+    /// How often it has begun anew.
+    forgets: u64,
 }
 
 impl Session {
@@ -61,40 +73,91 @@ impl Session {
     /// What has been written and seen in it so far.
     #[must_use]
     pub fn token(&self) -> Token {
-        self.lock().clone()
+        let mut own = self.lock();
+        own.looks += 1;
+        own.whole()
     }
 
     /// Takes in what was written or seen elsewhere: the token of a message, or of another session.
     pub fn see(&self, token: &Token) {
         let mut own = self.lock();
-        *own = own.merge(token);
+        own.token = own.token.merge(token);
     }
 
     /// Begins anew, as if nothing had happened: after a failover that has lost what was seen, when the user was told.
     pub fn forget(&self) {
-        *self.lock() = Token::new();
+        let mut own = self.lock();
+        (own.token, own.unproven, own.forgets) = (Token::new(), Token::new(), own.forgets + 1);
     }
 
     /// Takes in what a call that contained `asked` has seen.
     pub(crate) fn advance(&self, asked: &Token, seen: &Token) {
         let mut own = self.lock();
-        *own = own.advance(asked, seen);
+        own.token = own.token.advance(asked, seen);
+        // What has been shown is in what was seen, in the server's own words.
+        own.unproven = own.unproven.without_proven(asked, seen);
     }
 
-    fn lock(&self) -> MutexGuard<'_, Token> {
-        self.token.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What the layers of HTTP need to know of it.
+#[cfg(feature = "tower")]
+impl Session {
+    /// Takes in what somebody claims: reads are held to it, and it is not [vouched for](Self::vouched) until one has shown it.
+    pub(crate) fn hear(&self, token: &Token) {
+        let mut own = self.lock();
+        own.unproven = own.unproven.merge(token);
+    }
+
+    /// What may be handed on as true.
+    pub(crate) fn vouched(&self) -> Token {
+        self.lock().token.clone()
+    }
+
+    /// All of it, as [`token`](Self::token) has it, but not counted as a look.
+    pub(crate) fn peek(&self) -> Token {
+        self.lock().whole()
+    }
+
+    /// How often somebody has asked for its token.
+    pub(crate) fn looks(&self) -> u64 {
+        self.lock().looks
+    }
+
+    /// How often it has begun anew.
+    pub(crate) fn forgets(&self) -> u64 {
+        self.lock().forgets
+    }
+
+    /// Gives up what made a read fail. If somebody's claim asks for more than the rest does, that is all that is given up: whoever makes one
+    /// up cannot make the session forget what is true.
+    pub(crate) fn give_up(&self) {
+        let mut own = self.lock();
+        if own.whole() == own.token {
+            (own.token, own.forgets) = (Token::new(), own.forgets + 1);
+        }
+        own.unproven = Token::new();
+    }
+}
+
+impl State {
+    fn whole(&self) -> Token {
+        self.token.merge(&self.unproven)
     }
 }
 
 impl From<Token> for Session {
     fn from(token: Token) -> Self {
-        Self { token: Arc::new(Mutex::new(token)) }
+        Self { state: Arc::new(Mutex::new(State { token, ..State::default() })) }
     }
 }
 
 impl fmt::Debug for Session {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Session").field(&self.lock()).finish()
+        f.debug_tuple("Session").field(&self.lock().whole()).finish()
     }
 }
 

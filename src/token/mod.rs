@@ -170,6 +170,14 @@ impl Token {
     /// This token, in which what `proven` asks for stands no more where `now` speaks of the same: a read has contained it, and
     /// gave `now`. So what is lost or of an old timeline is asked for once, and not for ever.
     pub(crate) fn advance(&self, proven: &Self, now: &Self) -> Self {
+        self.without_proven(proven, now).merge(now)
+    }
+
+    /// What of it has not been proven by a read that has contained `proven` and gave `now`.
+    pub(crate) fn without_proven(&self, proven: &Self, now: &Self) -> Self {
+        if self.is_empty() {
+            return Self::new();
+        }
         let mut parts = self.parts.to_vec();
         for part in &mut parts {
             // What nobody knew the cluster of, the one that has answered was held to.
@@ -191,7 +199,7 @@ impl Token {
             }
         }
         parts.retain(|part| !part.places.is_empty() || !part.marks.is_empty());
-        Self { parts: parts.into() }.merge(now)
+        Self { parts: parts.into() }
     }
 
     /// For a read that contains something that was seen, nobody knows where: only the primary is sure to have it. Each one is another

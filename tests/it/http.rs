@@ -2,10 +2,13 @@
 
 mod caching;
 mod cookies;
+mod crowds;
 mod errors;
 mod headers;
 mod levels;
+mod lost;
 mod replicas;
+mod unsigned;
 
 use std::convert::Infallible;
 

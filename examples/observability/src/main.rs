@@ -6,7 +6,7 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `MAINSTEM_URL` | the nodes of a cluster that is there, in one URL; see `RouterBuilder::from_env` | a cluster of its own |
+//! | `MAINSTEM_URL` | the nodes of a cluster that is there, in one URL; see `RouterBuilder::from_env`. All that it writes is in a schema of its own, `mainstem_observability` | a cluster of its own |
 //! | `METRICS_ADDRESS` | where Prometheus finds the figures, at `/metrics` | 127.0.0.1:9464 |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT`, … | a collector | none |
 //! | `RUST_LOG` | what is written to standard output | info |
@@ -57,7 +57,7 @@ async fn serve(duration: Option<Duration>) -> Result<(), Failure> {
 }
 
 async fn open(router: &Router, duration: Option<Duration>) -> Result<(), Failure> {
-    let store = PostgresEventStore::new(router);
+    let store = PostgresEventStore::with_name(router, shop::log()?);
     store.migrate().await?;
     tracing::info!("the shop is open");
     shop::run(router, &store, duration).await?;

@@ -4,12 +4,21 @@ use std::time::Duration;
 
 use mainstem::{
     AppendCondition, Command, CommandExecutor, CommandRecord, Consistency, ConsumerTransaction, Decision, Error,
-    ErrorKind, Event, EventStore, Filter, NewEvent, PoisonPolicy, PostgresEventStore, Projection, ReadModel,
+    ErrorKind, Event, EventStore, Filter, LogName, NewEvent, PoisonPolicy, PostgresEventStore, Projection, ReadModel,
     ReadModels, Result, Router, SnapshotKey, SnapshotStore, with_eventual_consistency,
 };
 use serde_json::json;
 use tokio::{task::JoinSet, time::timeout};
 use tracing::Instrument;
+
+/// The shop's own log: the cluster may be somebody's, with a log and tables that are none of the shop's business.
+///
+/// # Errors
+///
+/// None: the names are valid.
+pub fn log() -> Result<LogName> {
+    LogName::new("mainstem_observability", "shop")
+}
 
 /// One book, and how many of its copies are left.
 struct Stock {
@@ -48,12 +57,12 @@ impl Command for SellCopy {
     }
 }
 
-/// Sales by book, kept in a table. It cannot do anything with some events, and passes over them.
+/// Sales by book, kept in a table beside the log. It cannot do anything with some events, and passes over them.
 struct Sales;
 
 impl ReadModel for Sales {
     fn name(&self) -> String {
-        "sales".to_owned()
+        "observability_sales".to_owned()
     }
 
     fn filter(&self) -> Result<Filter> {
@@ -61,14 +70,16 @@ impl ReadModel for Sales {
     }
 
     async fn clear(&mut self, transaction: &ConsumerTransaction) -> Result<()> {
-        transaction.batch_execute("CREATE TABLE IF NOT EXISTS sales (book text); TRUNCATE sales").await
+        let sql = "CREATE TABLE IF NOT EXISTS mainstem_observability.sales (book text); \
+                   TRUNCATE mainstem_observability.sales";
+        transaction.batch_execute(sql).await
     }
 
     async fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> Result<()> {
         let Some(book) = event.tags().next() else {
             return Err(Error::new(ErrorKind::InvalidData, "an event without a book"));
         };
-        transaction.execute("INSERT INTO sales VALUES ($1)", &[&book]).await.map(drop)
+        transaction.execute("INSERT INTO mainstem_observability.sales VALUES ($1)", &[&book]).await.map(drop)
     }
 }
 

@@ -10,7 +10,11 @@ use std::{
     time::Duration,
 };
 
-use mainstem::telemetry::metrics::{ALL, Figure, Kind};
+use mainstem::{
+    AppendCondition, EventStore, Filter, NewEvent, PostgresEventStore, Router,
+    telemetry::metrics::{ALL, Figure, Kind},
+    testing::LocalCluster,
+};
 use serde_json::Value;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
@@ -144,6 +148,31 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
     let open = lines.iter().find(|line| line["message"] == "the shop is open").expect("it has opened");
     assert!(open.get("trace_id").is_none(), "it is in no span: {open}");
     assert!(lines.iter().all(|line| line["level"] != "DEBUG"), "only what matters is for people");
+}
+
+#[tokio::test]
+async fn on_somebodys_cluster_it_keeps_to_a_schema_of_its_own() {
+    let cluster = LocalCluster::builder().replicas(0).start().await.unwrap();
+    let url = cluster.primary().url();
+    let router = Router::builder().primary(&url).connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    let noted = NewEvent::new("CopySold", &serde_json::json!({})).unwrap();
+    store.append([noted], AppendCondition::none()).await.unwrap();
+    let client = router.client().await.unwrap();
+    client.batch_execute("CREATE TABLE sales (book text); INSERT INTO sales VALUES ('theirs')").await.unwrap();
+
+    let mut program = Command::new(env!("CARGO_BIN_EXE_observability"));
+    program.env("MAINSTEM_URL", &url).env("METRICS_ADDRESS", "127.0.0.1:0").env_remove("OTEL_EXPORTER_OTLP_ENDPOINT");
+    let output = timeout(HANG, program.arg("5").stdin(Stdio::null()).output()).await.expect("it ends").unwrap();
+    assert!(output.status.success(), "{output:?}");
+
+    assert_eq!(*store.count(&Filter::any_event()).await.unwrap(), 1, "nothing is in their log");
+    let number = async |sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    assert_eq!(number("SELECT count(*) FROM sales WHERE book = 'theirs'").await, 1);
+    let reader = "SELECT count(*) FROM mainstem.events_consumers";
+    assert_eq!(number(reader).await, 0, "nobody follows their log");
+    assert!(number("SELECT count(*) FROM mainstem_observability.sales").await > 0, "the shop has sold something");
 }
 
 #[tokio::test]

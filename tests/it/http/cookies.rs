@@ -16,10 +16,10 @@ use crate::support::event;
 
 /// The cookies of a browser.
 #[derive(Clone, Default)]
-struct Jar(BTreeMap<String, String>);
+pub(super) struct Jar(pub(super) BTreeMap<String, String>);
 
 impl Jar {
-    fn keep(&mut self, response: &Response) {
+    pub(super) fn keep(&mut self, response: &Response) {
         for line in values(response, "set-cookie") {
             let (name, rest) = line.split_once('=').unwrap();
             let (value, attributes) = rest.split_once("; ").unwrap();
@@ -30,26 +30,26 @@ impl Jar {
         }
     }
 
-    fn line(&self) -> String {
+    pub(super) fn line(&self) -> String {
         self.0.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("; ")
     }
 
     /// What they ask for together.
-    fn token(&self) -> Token {
+    pub(super) fn token(&self) -> Token {
         self.0.values().fold(Token::new(), |merged, text| merged.merge(&key().verify(text).unwrap()))
     }
 
-    fn contains(&self, token: &Token) -> bool {
+    pub(super) fn contains(&self, token: &Token) -> bool {
         self.token().merge(token) == self.token()
     }
 
-    fn request(&self, method: &str) -> Request {
+    pub(super) fn request(&self, method: &str) -> Request {
         request(method, &[("cookie", &self.line())])
     }
 }
 
 /// The token of a write on a log.
-async fn written(store: &MemoryEventStore) -> Token {
+pub(super) async fn written(store: &MemoryEventStore) -> Token {
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap().token().clone()
 }
 
@@ -244,13 +244,18 @@ async fn a_session_that_is_forgotten_takes_its_cookies_along() {
     for name in ["mainstem-token", "mainstem-token.0123abcd"] {
         jar.0.insert(name.to_owned(), key().sign(&written(&MemoryEventStore::new()).await));
     }
+    // As each read does, before it fails.
+    let asks = || drop(current_session().unwrap().token());
     let by_itself = TokenLayer::new(cookie()).layer(service_fn(async |_: Request| {
         current_session().unwrap().forget();
         Ok::<_, Infallible>(Response::new(Body::empty()))
     }));
     for kind in [ErrorKind::LogDiverged, ErrorKind::Unproven] {
         let layers = (TokenLayer::new(cookie()), TokenLayer::new(TokenHeader::signed_by(key())));
-        let lost = move || error_response(&mainstem::Error::new(kind, "lost"));
+        let lost = move || {
+            asks();
+            error_response(&mainstem::Error::new(kind, "lost"))
+        };
         let mut service = layers.0.layer(silent(&layers.1, lost));
         for method in ["GET", "POST"] {
             let mut jar = jar.clone();
@@ -264,7 +269,10 @@ async fn a_session_that_is_forgotten_takes_its_cookies_along() {
     jar.keep(&response);
     assert_eq!((response.status().as_u16(), jar.0.len()), (200, 0));
     // Other errors are no reason.
-    let conflict = || error_response(&mainstem::Error::new(ErrorKind::Conflict, "faster"));
+    let conflict = move || {
+        asks();
+        error_response(&mainstem::Error::new(ErrorKind::Conflict, "faster"))
+    };
     let response = answer(&mut silent(&TokenLayer::new(cookie()), conflict), jar.request("POST")).await;
     assert_eq!(values(&response, "set-cookie"), [""; 0]);
 }

@@ -1,0 +1,129 @@
+//! Many cookies: of writes at the same time, and of whoever puts rubbish into a browser.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use futures_util::future::join_all;
+use mainstem::{EventStore, Filter, MemoryEventStore, Session, Token, TokenKey, http::TokenLayer, with_session};
+use tower::{Layer, Service};
+
+use super::{
+    Response, answer, cookie,
+    cookies::{Jar, written},
+    handler, key, request, silent, values,
+};
+
+/// Sixty writes, each to a log of its own, all sent with these cookies before one is answered; and what each has written.
+async fn sixty(layer: &TokenLayer, jar: &Jar) -> Vec<(Response, Token)> {
+    let mut sent = Vec::new();
+    for _ in 0..60 {
+        let log = MemoryEventStore::new();
+        sent.push((layer.layer(handler(log.clone())).call(jar.request("POST")), log));
+    }
+    let written = async |log: &MemoryEventStore| log.last(&Filter::any_event()).await.unwrap().token().clone();
+    let answered = sent.into_iter().map(async |(response, log)| (response.await.unwrap(), written(&log).await));
+    join_all(answered).await
+}
+
+async fn one_write() -> Jar {
+    let mut jar = Jar::default();
+    let token = written(&MemoryEventStore::new()).await;
+    jar.0.insert("mainstem-token.0123abcd".to_owned(), key().sign(&token));
+    jar
+}
+
+#[tokio::test]
+async fn sixty_writes_at_once_leave_few_cookies_and_none_is_forgotten() {
+    let (layer, jar) = (TokenLayer::new(cookie()), one_write().await);
+    let before = jar.token();
+    let answers = sixty(&layer, &jar).await;
+    let all = answers.iter().fold(before, |all, (_, token)| all.merge(token));
+    let mut in_order = jar.clone();
+    answers.iter().for_each(|(response, _)| in_order.keep(response));
+    assert!(in_order.0.len() <= 8, "{} cookies, {} bytes", in_order.0.len(), in_order.line().len());
+    assert!(in_order.contains(&all));
+    // In whatever order they come: what is answered is there from then on.
+    for step in [7, 11, 23, 59] {
+        let (mut jar, mut known) = (jar.clone(), Token::new());
+        for place in 0..answers.len() {
+            let (response, token) = &answers[place * step % answers.len()];
+            jar.keep(response);
+            known = known.merge(token);
+            assert!(jar.contains(&known), "every {step}th: answer {place} has taken a write away");
+        }
+    }
+    // Nothing is remembered once all are answered.
+    let alone = answer(&mut layer.layer(handler(MemoryEventStore::new())), jar.request("POST")).await;
+    assert_eq!(values(&alone, "set-cookie").len(), 2);
+    assert_eq!(format!("{layer:?}").matches("clients: 0").count(), 1, "{layer:?}");
+}
+
+#[tokio::test]
+async fn who_only_looks_like_another_client_gets_no_mark_of_it() {
+    let answers = sixty(&TokenLayer::new(cookie()), &Jar::default()).await;
+    for (response, token) in answers {
+        let mut jar = Jar::default();
+        jar.keep(&response);
+        assert_eq!((jar.0.len(), jar.token()), (1, token));
+    }
+}
+
+#[tokio::test]
+async fn a_read_takes_the_place_of_many_cookies() {
+    let mut jar = Jar::default();
+    for number in 0..9 {
+        let own = key().sign(&written(&MemoryEventStore::new()).await);
+        jar.0.insert(format!("mainstem-token.{number:08x}"), own);
+    }
+    let all = jar.token();
+    let layer = TokenLayer::new(cookie());
+    let mut service = silent(&layer, || Response::new(Body::empty()));
+    jar.keep(&answer(&mut service, jar.request("GET")).await);
+    assert_eq!((jar.0.len(), jar.token()), (1, all));
+    // And leaves few ones as they are.
+    assert_eq!(values(&answer(&mut service, jar.request("GET")).await, "set-cookie"), [""; 0]);
+}
+
+#[tokio::test]
+async fn cookies_that_are_not_valid_hide_none_that_is_and_are_taken_away() {
+    let token = written(&MemoryEventStore::new()).await;
+    let old = TokenKey::new("the secret of last year, which nobody accepts").unwrap();
+    let rubbish = ["forged".to_owned(), old.sign(&token), String::new()];
+    let mut jar = Jar::default();
+    for number in 0..40 {
+        jar.0.insert(format!("mainstem-token.{number:08x}"), rubbish[number % 3].clone());
+    }
+    jar.0.insert("mainstem-token.ffffffff".to_owned(), key().sign(&token));
+    jar.0.insert("other".to_owned(), "forged".to_owned());
+    let session = Session::new();
+    let layer = TokenLayer::new(cookie());
+    let mut service = silent(&layer, || Response::new(Body::empty()));
+    let response = with_session(&session, async { answer(&mut service, jar.request("GET")).await }).await;
+    assert_eq!(session.token(), token);
+    // No answer takes away more than servers let through.
+    assert_eq!(values(&response, "set-cookie").len(), 32);
+    jar.keep(&response);
+    jar.keep(&answer(&mut service, jar.request("GET")).await);
+    assert_eq!(jar.0.keys().collect::<Vec<_>>(), ["mainstem-token.ffffffff", "other"]);
+}
+
+#[tokio::test]
+async fn a_cookie_that_is_not_valid_takes_no_valid_one_of_its_name_along() {
+    let token = written(&MemoryEventStore::new()).await;
+    let line = format!("mainstem-token=of-another-host; mainstem-token={}", key().sign(&token));
+    let layer = TokenLayer::new(cookie());
+    let mut service = silent(&layer, || Response::new(Body::empty()));
+    let response = answer(&mut service, request("GET", &[("cookie", &line)])).await;
+    assert_eq!(values(&response, "set-cookie"), [""; 0]);
+    // Nor the one that is set.
+    let mut service = TokenLayer::new(cookie()).layer(handler(MemoryEventStore::new()));
+    answer(&mut service, request("POST", &[])).await;
+    let mut jar = Jar(BTreeMap::from([("mainstem-token".to_owned(), "forged".to_owned())]));
+    jar.keep(&answer(&mut service, jar.request("GET")).await);
+    assert!(!jar.token().is_empty());
+    // For everybody: no client's cookie is in it.
+    let public = || http::Response::builder().header("cache-control", "public").body(Body::empty()).unwrap();
+    let mut service = silent(&layer, public);
+    let response = answer(&mut service, request("GET", &[("cookie", "mainstem-token=forged")])).await;
+    assert_eq!(values(&response, "set-cookie"), [""; 0]);
+}
