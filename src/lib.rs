@@ -38,6 +38,9 @@
 //! # }
 //! ```
 //!
+//! Nodes on other machines, as here, need the feature `rustls`, or `?sslmode=disable` behind their URLs if they may be spoken to in
+//! plaintext.
+//!
 //! # The parts
 //!
 //! Each stands on those before it, and none knows of those behind it.
@@ -73,7 +76,7 @@
 //! | feature | what it adds |
 //! |---|---|
 //! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
-//! | `deadpool` | pools of `deadpool-postgres` as the router's nodes, beside those of bb8: `ExistingPool` |
+//! | `bb8`, `deadpool` | pools of `bb8-postgres`, of `deadpool-postgres` that you have as the router's nodes: [`ExistingPool`] |
 //! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
 //! | `tower` | the module `http`: layers that open the scope of a request, and let a browser read its own writes through any instance |
 //! | `metrics` | figures through the `metrics` facade: [`telemetry`] |

@@ -107,8 +107,9 @@ impl Default for RouterBuilder {
 impl RouterBuilder {
     /// The primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
     ///
-    /// With `sslmode=require` or more the connection is encrypted, which needs the feature `rustls`: without it
-    /// [`build`](Self::build) refuses such a URL. With the feature, encryption is the default: see `TlsMode`.
+    /// Encryption needs the feature `rustls`, with which it is the default for nodes on other machines: see `TlsMode`. Without it
+    /// [`build`](Self::build) refuses a URL with `sslmode=require` or more, and one without `sslmode` whose host, or `hostaddr`, is
+    /// neither `localhost`, a loopback address nor the folder of a Unix socket: say `sslmode=disable` if such a connection may be in plaintext.
     ///
     /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
     ///
@@ -136,7 +137,8 @@ impl RouterBuilder {
         urls.into_iter().fold(self, Self::replica)
     }
 
-    /// An existing pool as the primary: a `bb8_postgres` pool, or with the feature `deadpool` a `deadpool_postgres` pool.
+    /// An existing pool as the primary: with the feature `bb8` a `bb8_postgres` pool, with the feature `deadpool` a
+    /// `deadpool_postgres` pool.
     ///
     /// The router uses it as it is, and [less is guaranteed](ExistingPool) there than on connections of its own.
     pub fn primary_pool(self, pool: impl Into<ExistingPool>) -> Self {

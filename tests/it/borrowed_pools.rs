@@ -1,8 +1,7 @@
-//! Pools that the user made, as primary and replicas: of bb8, and with the feature `deadpool` of deadpool.
+//! Pools that the user made, as primary and replicas: of bb8 and of deadpool, each with its feature.
 
 use std::time::Duration;
 
-use bb8_postgres::PostgresConnectionManager;
 use futures_util::StreamExt;
 use mainstem::{
     Consistency, ErrorKind, EventStore, ExistingPool, Filter, PostgresEventStore, Role, Router, testing::LocalCluster,
@@ -23,12 +22,14 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
+    #[cfg(feature = "bb8")]
     Bb8,
     #[cfg(feature = "deadpool")]
     Deadpool,
 }
 
 const KINDS: &[Kind] = &[
+    #[cfg(feature = "bb8")]
     Kind::Bb8,
     #[cfg(feature = "deadpool")]
     Kind::Deadpool,
@@ -36,8 +37,9 @@ const KINDS: &[Kind] = &[
 
 async fn pool(kind: Kind, url: &str, size: u32) -> ExistingPool {
     match kind {
+        #[cfg(feature = "bb8")]
         Kind::Bb8 => {
-            let manager = PostgresConnectionManager::new_from_stringlike(url, NoTls).unwrap();
+            let manager = bb8_postgres::PostgresConnectionManager::new_from_stringlike(url, NoTls).unwrap();
             bb8::Pool::builder().max_size(size).build(manager).await.unwrap().into()
         }
         #[cfg(feature = "deadpool")]

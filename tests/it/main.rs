@@ -4,6 +4,7 @@
 mod append_connection;
 mod batches;
 mod behind;
+#[cfg(any(feature = "bb8", feature = "deadpool"))]
 mod borrowed_pools;
 mod boundaries;
 mod check;

@@ -202,6 +202,7 @@ async fn with_the_primary_out_of_reach_replicas_are_followed_all_the_same() {
     assert_eq!(next(&mut subscription).await, 6);
 }
 
+#[cfg(feature = "bb8")]
 #[tokio::test]
 async fn a_pool_that_cannot_listen_is_asked_instead() {
     let (database, _router, store) = store().await;

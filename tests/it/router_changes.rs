@@ -3,11 +3,10 @@
 
 use std::time::Duration;
 
-use bb8_postgres::PostgresConnectionManager;
 use futures_util::future::try_join_all;
 use mainstem::{
-    AppendCondition, Consistency, EventStore, Fallback, Filter, NodeCondition, PostgresEventStore, PrimaryState, Role,
-    Router, RouterBuilder,
+    AppendCondition, Consistency, EventStore, Fallback, Filter, PostgresEventStore, PrimaryState, Role, Router,
+    RouterBuilder,
     testing::{Direction, LocalCluster},
 };
 use serde_json::json;
@@ -15,7 +14,6 @@ use tokio::{
     runtime::Runtime,
     time::{Instant, sleep},
 };
-use tokio_postgres::NoTls;
 
 use crate::support::{event, started};
 
@@ -79,10 +77,12 @@ async fn a_replica_that_was_restarted_between_two_probes_is_not_known_to_be_fres
     assert_eq!(bounded().await.unwrap().role(), Role::Primary);
 }
 
+#[cfg(feature = "bb8")]
 #[tokio::test]
 async fn a_borrowed_pool_that_is_busy_is_not_taken_for_a_dead_node() {
     let cluster = started(LocalCluster::builder()).await;
-    let manager = PostgresConnectionManager::new_from_stringlike(cluster.replica(0).url(), NoTls).unwrap();
+    let url = cluster.replica(0).url();
+    let manager = bb8_postgres::PostgresConnectionManager::new_from_stringlike(url, tokio_postgres::NoTls).unwrap();
     let pool = bb8::Pool::builder().max_size(1).build(manager).await.unwrap();
     let builder = Router::builder().primary(cluster.primary().url()).replica_pool(pool);
     let router = builder.connect_timeout(300 * MS).probe_interval(100 * MS).connect().await.unwrap();
@@ -92,7 +92,7 @@ async fn a_borrowed_pool_that_is_busy_is_not_taken_for_a_dead_node() {
         sleep(100 * MS).await;
         client.query_one("SELECT 1", &[]).await.unwrap();
         let condition = router.status().nodes[1].condition;
-        assert!(matches!(condition, NodeCondition::Serving), "{condition:?}");
+        assert!(matches!(condition, mainstem::NodeCondition::Serving), "{condition:?}");
     }
 }
 

@@ -1,6 +1,6 @@
-//! Pools of bb8.
+//! Pools of bb8 (feature `bb8`): of the bb8 that bb8-postgres stands on, which need not be that of the router's own pools.
 
-use bb8_postgres::PostgresConnectionManager;
+use bb8_postgres::{PostgresConnectionManager, bb8};
 use futures_util::future::BoxFuture;
 use tokio_postgres::{
     Client, Socket,

@@ -1,5 +1,6 @@
 //! Pools that the user made and lends to the router.
 
+#[cfg(feature = "bb8")]
 mod bb8;
 #[cfg(feature = "deadpool")]
 mod deadpool;
@@ -11,8 +12,8 @@ use tokio_postgres::Client;
 
 use crate::error::Cause;
 
-/// An existing pool that the router uses as it is: a `bb8::Pool` of `bb8_postgres` connections, or with the feature `deadpool` a
-/// `deadpool_postgres::Pool`. See [`RouterBuilder::primary_pool`](crate::RouterBuilder::primary_pool).
+/// An existing pool that the router uses as it is: with the feature `bb8` a `bb8::Pool` of `bb8_postgres` connections, with the feature
+/// `deadpool` a `deadpool_postgres::Pool`. Without either there is none. See [`RouterBuilder::primary_pool`](crate::RouterBuilder::primary_pool).
 ///
 /// Its size, its TLS, its time-outs and what it does when connections come back stay yours. What the router cannot do
 /// there:
@@ -34,6 +35,7 @@ use crate::error::Cause;
 /// | limits on time ([`call_timeout`](crate::RouterBuilder::call_timeout) and so on) | hold | hold | hold |
 ///
 /// ```no_run
+/// # #[cfg(feature = "bb8")]
 /// # async fn run() -> Result<(), Box<dyn std::error::Error>> {
 /// use bb8_postgres::PostgresConnectionManager;
 /// use mainstem::{Router, tokio_postgres::NoTls};

@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `parameters` | what a URL says of it; also without the feature, to refuse what could not be kept |
+//! | `reach` | whether a node is on this machine; also without the feature, to refuse plaintext that nobody has asked for |
 //! | `options` | the settings for all nodes, and which of them holds for one |
 //! | `files` | certificates and keys in files, read again when they have changed |
 //! | `verify` | who is believed |
@@ -14,14 +15,19 @@ mod files;
 #[cfg(feature = "rustls")]
 mod options;
 mod parameters;
+mod reach;
 #[cfg(feature = "rustls")]
 mod verify;
 
+#[cfg(not(feature = "rustls"))]
+use tokio_postgres::config::SslNegotiation;
 use tokio_postgres::config::{Config, SslMode};
 
 #[cfg(feature = "rustls")]
 pub use self::options::{TlsMode, TlsOptions};
 pub(super) use self::parameters::TlsParameters;
+#[cfg(not(feature = "rustls"))]
+use self::reach::Reach;
 #[cfg(feature = "rustls")]
 pub(super) use self::{options::Resolver, verify::refusal};
 #[cfg(not(feature = "rustls"))]
@@ -54,7 +60,9 @@ impl Resolved {
     }
 }
 
-/// Without the feature: refuses what asks for more than could be kept.
+/// Without the feature: refuses what asks for more than could be kept, and what leaves it to the feature whether there is
+/// plaintext on a network. With the feature, the latter is verified; that somebody turns it on, or off, is no reason to be spoken to
+/// in another way.
 #[cfg(not(feature = "rustls"))]
 #[derive(Debug, Default)]
 pub(super) struct Resolver;
@@ -62,45 +70,111 @@ pub(super) struct Resolver;
 #[cfg(not(feature = "rustls"))]
 impl Resolver {
     #[expect(clippy::needless_pass_by_ref_mut, reason = "with the feature, it keeps what it has read")]
-    pub(super) fn resolve(&mut self, parameters: &TlsParameters, _: &Config, what: &str) -> Result<Resolved> {
+    pub(super) fn resolve(&mut self, parameters: &TlsParameters, config: &Config, what: &str) -> Result<Resolved> {
+        let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
         let names_files = parameters.root.is_some() || parameters.certificate.is_some() || parameters.key.is_some();
-        let demand = match (parameters.mode.as_deref(), names_files) {
-            (None | Some("disable" | "prefer"), false) => return Ok(Resolved::off()),
-            (None | Some("disable" | "prefer"), true) => "certificates".to_owned(),
-            (Some(mode @ ("require" | "verify-ca" | "verify-full")), _) => format!("sslmode={mode}"),
-            (Some(_), _) => {
-                let message = format!("the URL of {what} has an invalid sslmode: disable or prefer");
-                return Err(Error::configuration(message));
+        let reach = Reach::of(config);
+        let is_direct = config.get_ssl_negotiation() == SslNegotiation::Direct && reach != Reach::Socket;
+        let demand = match parameters.mode.as_deref() {
+            Some(mode @ ("require" | "verify-ca" | "verify-full")) => format!("sslmode={mode}"),
+            None | Some("disable" | "prefer") if names_files => "certificates".to_owned(),
+            None | Some("disable" | "prefer") if is_direct => "sslnegotiation=direct".to_owned(),
+            None if reach == Reach::Remote => {
+                return refused(
+                    "leads to another machine, and does not say whether this connection may be in plaintext: say \
+                     sslmode=disable if it may, or turn on the feature `rustls` of mainstem, which encrypts it, or hand \
+                     over a pool that does",
+                );
             }
+            None | Some("disable" | "prefer") => return Ok(Resolved::off()),
+            Some(_) => return refused("has an invalid sslmode: disable or prefer"),
         };
-        let message = format!(
-            "the URL of {what} asks for TLS ({demand}), which this build cannot do: turn on the feature `rustls` of \
-             mainstem, or hand over a pool that encrypts"
-        );
-        Err(Error::configuration(message))
+        refused(&format!(
+            "asks for TLS ({demand}), which this build cannot do: turn on the feature `rustls` of mainstem, or hand over a \
+             pool that encrypts"
+        ))
     }
 }
 
+/// Where TLS is not built in. What it does where it is, the tests of `options` say.
 #[cfg(all(test, not(feature = "rustls")))]
 mod tests {
     use super::*;
+    use crate::{ErrorKind, Router, RouterBuilder};
+
+    const PLAIN: &str = "say sslmode=disable if it may, or turn on the feature `rustls`";
+
+    fn refused(outcome: Result<impl Sized>, parts: &[&str]) {
+        let Err(error) = outcome else { panic!("what should say {parts:?} passes") };
+        assert_eq!(error.kind(), ErrorKind::Configuration);
+        let report = error.report();
+        assert!(parts.iter().all(|part| report.contains(part)), "{report} does not say {parts:?}");
+        assert!(!report.contains("secret"), "{report}");
+    }
 
     #[test]
     fn what_asks_for_encryption_is_refused_and_never_sent_in_the_clear() {
-        let asks = |query: &str| {
-            let (rest, parameters) = TlsParameters::split(&format!("postgres://app:secret@h/d?{query}"));
+        let asks = |host: &str, query: &str| {
+            let (rest, parameters) = TlsParameters::split(&format!("postgres://app:secret@{host}/d?{query}"));
             Resolver.resolve(&parameters, &rest.parse().unwrap(), "replica 1").map(drop)
         };
-        for query in ["sslmode=require", "sslmode=verify-ca", "sslmode=verify-full", "sslrootcert=/ca.pem"] {
-            let error = asks(query).unwrap_err();
-            assert_eq!(error.kind(), crate::ErrorKind::Configuration);
-            for part in ["replica 1", "feature `rustls`"] {
-                assert!(error.report().contains(part), "{} does not say {part}", error.report());
+        for host in ["h", "localhost"] {
+            for query in [
+                "sslmode=require",
+                "sslmode=verify-ca",
+                "sslmode=verify-full",
+                "sslrootcert=/ca.pem",
+                "sslmode=prefer&sslcert=/c.pem",
+                "sslnegotiation=direct",
+                "sslmode=prefer&sslnegotiation=direct",
+            ] {
+                refused(asks(host, query), &["replica 1", "asks for TLS", "feature `rustls`"]);
             }
-            assert!(!error.report().contains("secret"));
+            refused(asks(host, "sslmode=enough"), &["invalid sslmode"]);
+            asks(host, "sslmode=disable").unwrap();
+            // That plaintext will do if need be is what it means.
+            asks(host, "sslmode=prefer").unwrap();
         }
-        assert!(asks("sslmode=enough").unwrap_err().report().contains("invalid sslmode"));
-        asks("sslmode=disable").unwrap();
-        asks("").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_node_elsewhere_is_spoken_to_in_plaintext_only_if_its_url_says_so() {
+        let build = |url: &str| Router::builder().primary(url).probe_interval(None).build();
+        let elsewhere = [
+            "postgres://app:secret@primary/shop",
+            "postgres://app:secret@10.0.0.1/shop",
+            "postgres://app:secret@[fd00::1]/shop",
+            "postgres://app:secret@db.example/shop?hostaddr=127.0.0.1",
+            "postgres://app:secret@localhost/shop?hostaddr=10.0.0.1",
+            "host=db.example password=secret",
+            #[cfg(unix)]
+            "host=/run/postgresql hostaddr=10.0.0.1 password=secret",
+        ];
+        for url in elsewhere {
+            refused(build(url), &["the primary", PLAIN]);
+            let (sign, mark) = if url.contains("://") { ('&', '?') } else { (' ', ' ') };
+            let by = if url.contains('?') { sign } else { mark };
+            build(&format!("{url}{by}sslmode=disable")).unwrap();
+        }
+        let here =
+            ["postgres://localhost/d", "postgres://127.0.0.2/d", "postgres://[::1]/d", "host=localhost hostaddr=::1"];
+        for url in here {
+            build(url).unwrap();
+        }
+        #[cfg(unix)]
+        build("host=/run/postgresql").unwrap();
+    }
+
+    #[tokio::test]
+    async fn so_is_each_node_by_whatever_way_it_comes() {
+        let local = || Router::builder().primary("postgres://localhost/d");
+        refused(local().replica("postgres://app:secret@b/d").build(), &["replica 1", PLAIN]);
+        refused(local().replicas_by_name("postgres://app:secret@replicas/d").build(), &[PLAIN]);
+        refused(RouterBuilder::from_url("postgres://localhost,b/d").unwrap().build(), &["node 2 of the list", PLAIN]);
+        let vars = [("PGHOST", "localhost,b"), ("PGPASSWORD", "secret")];
+        refused(RouterBuilder::from_vars(vars).unwrap().build(), &["node 2 of the list", PLAIN]);
+        let router = local().build().unwrap();
+        refused(router.set_replicas(["postgres://app:secret@b/d"]), &[PLAIN]);
+        router.set_replicas(["postgres://app:secret@b/d?sslmode=disable"]).unwrap();
     }
 }

@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
-use tokio_postgres::config::{Config, Host, SslMode, SslNegotiation};
+use tokio_postgres::config::{Config, SslMode, SslNegotiation};
 
 use super::{
     Encryption, Resolved, TlsParameters,
     files::{ClientCertificate, Roots, Tls},
+    reach::Reach,
     verify::Verification,
 };
 use crate::error::{Error, Result};
@@ -20,7 +21,11 @@ use crate::error::{Error, Result};
 ///
 /// For a node that is not on this machine [`VerifyFull`](Self::VerifyFull): anything weaker hands the password's proof and all data to
 /// whoever stands in between. For `localhost` and loopback addresses [`Prefer`](Self::Prefer), or `VerifyFull` too as soon as any
-/// certificate is named. A Unix socket is never encrypted.
+/// certificate is named; a `hostaddr` beside such a host has to be a loopback address as well. A Unix socket is never encrypted.
+///
+/// Where the feature `rustls` is not on, a node that is not on this machine has no default: unless its URL says `sslmode=disable` (or
+/// `prefer`), [`build`](crate::RouterBuilder::build) refuses it. So the feature never makes a connection that was in plaintext
+/// by default demand anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsMode {
@@ -176,11 +181,14 @@ impl Resolver {
         let root = path(&parameters.root, &self.options.root);
         let certificate = path(&parameters.certificate, &self.options.certificate);
         let key = path(&parameters.key, &self.options.key);
-        let Some(reach) = reach(config) else { return Ok(Resolved::off()) };
+        let reach = Reach::of(config);
+        if reach == Reach::Socket {
+            return Ok(Resolved::off());
+        }
         let is_named = root.is_some() || certificate.is_some() || key.is_some();
         let mode = mode.unwrap_or(match reach {
             Reach::Local if !is_named => TlsMode::Prefer,
-            Reach::Local | Reach::Remote => TlsMode::VerifyFull,
+            _ => TlsMode::VerifyFull,
         });
         if config.get_ssl_negotiation() == SslNegotiation::Direct && mode.demand() != SslMode::Require {
             return refused("has sslnegotiation=direct, which needs sslmode=require or more");
@@ -225,25 +233,6 @@ impl Resolver {
     }
 }
 
-/// How far away a server is.
-enum Reach {
-    Local,
-    Remote,
-}
-
-/// None for a Unix socket.
-fn reach(config: &Config) -> Option<Reach> {
-    match config.get_hosts().first()? {
-        Host::Tcp(host) => {
-            let address: Option<std::net::IpAddr> = host.parse().ok();
-            let is_local = host == "localhost" || address.is_some_and(|address| address.is_loopback());
-            Some(if is_local { Reach::Local } else { Reach::Remote })
-        }
-        #[cfg(unix)]
-        Host::Unix(_) => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -271,6 +260,11 @@ mod tests {
             ("postgres://localhost.example/d", &none, full),
             ("postgres://localhost/d", &none, (SslMode::Prefer, Some(Verification::None))),
             ("postgres://127.0.0.2/d", &none, (SslMode::Prefer, Some(Verification::None))),
+            ("postgres://localhost/d?hostaddr=127.0.0.1", &none, (SslMode::Prefer, Some(Verification::None))),
+            // Where it goes is elsewhere.
+            ("postgres://localhost/d?hostaddr=10.0.0.1", &none, full),
+            ("host=/run/postgresql hostaddr=10.0.0.1", &none, full),
+            ("postgres://h/d?hostaddr=127.0.0.1", &none, full),
             ("postgres://localhost/d?sslrootcert=system", &none, full),
             ("postgres://h/d?sslmode=disable", &none, off),
             ("postgres://h/d?sslmode=require", &none, unverified),
