@@ -45,10 +45,9 @@ impl Factory {
         let pool = match source {
             Parsed::Pool(_, ExistingPool(pool)) => Pool::Borrowed(pool),
             Parsed::Url(_, configs) => {
-                let failures = Arc::new(ConnectFailures::new());
-                let (node, of_its_own) = (handle.clone(), Arc::clone(&failures));
+                let (node, failures) = (handle.clone(), Arc::new(ConnectFailures::new()));
                 let connect_timeout = self.limits.connect_timeout;
-                let manager = Manager::new(*configs, node, connect_timeout, self.session, self.upkeep, of_its_own);
+                let manager = Manager::new(*configs, node, connect_timeout, self.session, self.upkeep);
                 Pool::Own(OwnPool::new(manager, self.max_connections, self.waiting_calls, failures, self.upkeep))
             }
         };

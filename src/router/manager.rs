@@ -3,10 +3,7 @@
 use std::{
     future::Future,
     pin::pin,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -40,7 +37,6 @@ pub(super) struct Manager {
     session: SessionSettings,
     upkeep: Upkeep,
     next_look: Arc<NextLook>,
-    failures: Arc<ConnectFailures>,
 }
 
 /// How to connect to a node, depending on the role that it plays.
@@ -51,13 +47,11 @@ pub(super) struct Configs {
     pub(super) encryption: Encryption,
 }
 
-/// The connect errors of one node. bb8 wakes nobody when connecting fails: whoever waits for a connection watches this
-/// instead of waiting out the pool's whole limit, and learns why.
+/// The connect errors of one node. Whoever waits for a connection watches this instead of waiting out the pool's whole limit, and
+/// learns why.
 #[derive(Debug)]
 pub(super) struct ConnectFailures {
     count: watch::Sender<u64>,
-    /// Connects that are under way: the pool does not count them.
-    opening: AtomicUsize,
     last: Mutex<Option<Arc<NotConnected>>>,
 }
 
@@ -68,9 +62,8 @@ impl Manager {
         connect_timeout: Duration,
         session: SessionSettings,
         upkeep: Upkeep,
-        failures: Arc<ConnectFailures>,
     ) -> Self {
-        Self { configs, node, connect_timeout, session, upkeep, next_look: Arc::default(), failures }
+        Self { configs, node, connect_timeout, session, upkeep, next_look: Arc::default() }
     }
 
     pub(super) fn next_look(&self) -> &Arc<NextLook> {
@@ -154,7 +147,6 @@ impl ManageConnection for Manager {
     type Error = NotConnected;
 
     async fn connect(&self) -> Result<Box<Connection>, NotConnected> {
-        let _opening = Opening::new(&self.failures.opening);
         self.open().await
     }
 
@@ -170,7 +162,7 @@ impl ManageConnection for Manager {
 
 impl ConnectFailures {
     pub(super) fn new() -> Self {
-        Self { count: watch::Sender::new(0), opening: AtomicUsize::new(0), last: Mutex::new(None) }
+        Self { count: watch::Sender::new(0), last: Mutex::new(None) }
     }
 
     /// What `get` gives, or nothing as soon as there are more failures than these; an error when it is too late.
@@ -200,43 +192,8 @@ impl ConnectFailures {
         *self.count.borrow()
     }
 
-    /// Whether a connect is under way.
-    pub(super) fn is_opening(&self) -> bool {
-        self.opening.load(Ordering::Acquire) > 0
-    }
-
-    fn record(&self, failed: NotConnected) {
+    pub(super) fn record(&self, failed: NotConnected) {
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(failed));
         self.count.send_modify(|count| *count += 1);
-    }
-}
-
-/// One connect that is under way.
-struct Opening<'a>(&'a AtomicUsize);
-
-impl<'a> Opening<'a> {
-    fn new(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::AcqRel);
-        Self(count)
-    }
-}
-
-impl Drop for Opening<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
-
-/// Where bb8 sends connect errors, after it has freed the connection's slot: whom this wakes can ask for a new one.
-#[derive(Debug)]
-pub(super) struct FailureSink(pub(super) Arc<ConnectFailures>);
-
-impl bb8::ErrorSink<NotConnected> for FailureSink {
-    fn sink(&self, failed: NotConnected) {
-        self.0.record(failed);
-    }
-
-    fn boxed_clone(&self) -> Box<dyn bb8::ErrorSink<NotConnected>> {
-        Box::new(Self(Arc::clone(&self.0)))
     }
 }

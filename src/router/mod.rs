@@ -9,7 +9,7 @@
 //! | `state` | the core with a clock, a lock, and its counters |
 //! | `calls`, `route` | who gets a connection, and from a decision to it, or to an error |
 //! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `assemble`, `check` | settings, in code and as text, the router made of them, and what is verified before the first call |
-//! | `node`, `own_pool`, `admission`, `upkeep`, `manager`, `connection`, `told`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
+//! | `node`, `own_pool`, `admission`, `supply`, `upkeep`, `manager`, `connection`, `told`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
 //! | `probe` | a task per node that asks how it is |
 //! | `lease`, `exclusive`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
 //! | `tried`, `record` | which nodes a call has asked, and what is told of it |
@@ -80,6 +80,7 @@ mod source;
 mod standby;
 mod state;
 mod statements;
+mod supply;
 mod tls;
 mod told;
 mod transaction;

@@ -2,8 +2,10 @@
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
-use futures_util::{FutureExt, future::poll_immediate};
-use tokio::time::{Instant, timeout_at};
+use tokio::{
+    sync::SemaphorePermit,
+    time::{Instant, timeout_at},
+};
 
 use super::{
     Deadline,
@@ -11,8 +13,9 @@ use super::{
     connection::Connection,
     core::ConnectFailure,
     failure::NotConnected,
-    manager::{ConnectFailures, FailureSink, Manager},
+    manager::{ConnectFailures, Manager},
     state::NodeHandle,
+    supply::{Connected, Supply},
     upkeep::{Filling, NextLook, Upkeep},
 };
 use crate::error::{Error, ErrorKind};
@@ -22,12 +25,9 @@ use crate::telemetry::metrics::gauges::PoolState;
 /// How long one who waits leaves a failed connect alone before the next one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
-/// One that is out of the pool until it is dropped.
-pub(super) type Connected = bb8::PooledConnection<'static, Manager>;
-
 #[derive(Debug)]
 pub(super) struct OwnPool {
-    pub(super) pool: bb8::Pool<Manager>,
+    pub(super) supply: Arc<Supply>,
     size: u32,
     failures: Arc<ConnectFailures>,
     pub(super) admission: Admission,
@@ -60,8 +60,8 @@ impl OwnPool {
         failures: Arc<ConnectFailures>,
         upkeep: Upkeep,
     ) -> Self {
-        // The limits are ours (`acquire`), which also says why: bb8's own would wait in silence. It must not be shorter
-        // than any of ours, and needs an end. So are the ends of connections (`upkeep`): bb8's would come all at once.
+        // The limits are ours (`acquire`), and bb8 is never waited for; its own needs an end. Ours are also the ends of connections
+        // (`upkeep`): bb8's would come all at once.
         let never = Duration::from_secs(24 * 60 * 60);
         let next_look = Arc::clone(manager.next_look());
         let pool = bb8::Pool::builder()
@@ -73,10 +73,10 @@ impl OwnPool {
             .test_on_check_out(false)
             // The server's process that was busy last has what it needs in the processor's caches, and so have we.
             .queue_strategy(bb8::QueueStrategy::Lifo)
-            .error_sink(Box::new(FailureSink(Arc::clone(&failures))))
             .build_unchecked(manager);
         let admission = Admission::new(size, most_waiting);
-        Self { pool, size, failures, admission, upkeep, next_look, filling: Filling::default() }
+        let supply = Supply::new(pool, size, Arc::clone(&failures));
+        Self { supply, size, failures, admission, upkeep, next_look, filling: Filling::default() }
     }
 
     /// The most connections.
@@ -87,19 +87,19 @@ impl OwnPool {
     /// How many connections there are, and who waits for one.
     #[cfg(feature = "metrics")]
     pub(super) fn figures(&self) -> PoolState {
-        let state = self.pool.state();
+        let state = self.supply.state();
         let (open, idle) = (state.connections, state.idle_connections);
         PoolState { open, idle, most: self.size, waiting: self.admission.waiting() }
     }
 
     /// Whether there is no room for another connection.
     pub(super) fn is_full(&self) -> bool {
-        self.pool.state().connections >= self.size
+        self.supply.connections() >= self.size
     }
 
     /// A connection beside the pool's.
     pub(super) async fn dedicated(&self) -> Result<Box<Connection>, NotConnected> {
-        self.pool.dedicated_connection().await
+        self.supply.dedicated().await
     }
 
     /// A connection that is ready to be used, in the order of asking, until `until` at the latest. A user's call gets
@@ -123,42 +123,20 @@ impl OwnPool {
             turn = Some(Box::pin(wait.in_line(&mut so_far, self.admission.turn())).await?);
         }
         loop {
-            // What has failed before we asked is not our affair.
-            so_far = self.failures.count();
-            let mut get = pin!(self.pool.get_owned());
-            // Most calls end here; the others also watch the clock and the connect errors. What only they need is not part of
-            // the future of all calls, which is moved about.
-            let got = match poll_immediate(get.as_mut()).await {
-                Some(got) => got,
-                None => {
-                    let _waiting = self.admission.wait();
-                    match Box::pin(self.failures.unless_failed(so_far, until, get.as_mut())).await {
-                        Ok(Some(got)) => got,
-                        Ok(None) => {
-                            wait.unless_in_vain()?;
-                            // Somebody may give one back. bb8 does not try again to open one by itself: ask anew.
-                            if turn.is_none() {
-                                turn = Some(Box::pin(wait.in_line(&mut so_far, self.admission.turn())).await?);
-                                continue;
-                            }
-                            let pause = timeout_at(until.min(Instant::now() + RECONNECT_PAUSE), get.as_mut());
-                            match Box::pin(pause).await {
-                                Ok(got) => got,
-                                Err(_) if Instant::now() < until => continue,
-                                Err(_) => return Err(wait.out_of_time()),
-                            }
-                        }
-                        Err(_) => return Err(wait.out_of_time()),
-                    }
-                }
+            // Most calls end here. What only the others need is not part of the future of all calls, which is moved about.
+            let connection = match self.supply.idle() {
+                Some(connection) => connection,
+                None => match Box::pin(wait.for_next(&mut turn)).await? {
+                    Some(connection) => connection,
+                    None => continue,
+                },
             };
-            match got {
-                // Closed by the server while it lay in the pool: dropping it makes room for a new one.
-                Ok(connection) if connection.is_spent() => node.gone(),
-                Ok(connection) => return Ok(Pooled { connection: self.ready_one(connection, node), _place: place }),
-                Err(bb8::RunError::User(failed)) => return Err(failed.error),
-                Err(bb8::RunError::TimedOut) => return Err(wait.out_of_time()),
+            // Closed by the server while it lay in the pool: dropping it makes room for a new one.
+            if connection.is_spent() {
+                node.gone();
+                continue;
             }
+            return Ok(Pooled { connection: self.ready_one(connection, node), _place: place });
         }
     }
 
@@ -170,22 +148,13 @@ impl OwnPool {
         Error::new(ErrorKind::Overloaded, message)
     }
 
-    /// A connection that lies there. Who asks bb8 while none does has one opened, whether or not he waits for it: which still
-    /// happens when somebody else takes the last one in between.
-    pub(super) fn idle(&self) -> Option<Connected> {
-        if self.pool.state().idle_connections == 0 {
-            return None;
-        }
-        self.pool.get_owned().now_or_never()?.ok()
-    }
-
     /// This connection, or the next one that lies there if this one's session is still being put in order and that one's is
     /// not: the call would get in line behind it.
     fn ready_one(&self, connection: Connected, node: &NodeHandle) -> Connected {
         if connection.reset().is_done() {
             return connection;
         }
-        match self.idle() {
+        match self.supply.idle() {
             Some(next) if next.is_spent() => node.gone(),
             Some(next) if next.reset().is_done() => return next,
             _ => {}
@@ -194,7 +163,34 @@ impl OwnPool {
     }
 }
 
-impl Wait<'_> {
+impl<'a> Wait<'a> {
+    /// Waits for the next connection. None when connecting has failed meanwhile, and it is to be asked for anew: from then on in
+    /// its turn.
+    async fn for_next(&self, turn: &mut Option<SemaphorePermit<'a>>) -> Result<Option<Connected>, Error> {
+        let OwnPool { supply, failures, admission, .. } = self.pool;
+        let waiting = admission.wait();
+        // What has failed before we asked is not our affair.
+        let mut so_far = failures.count();
+        let mut next = Box::pin(supply.next());
+        match failures.unless_failed(so_far, self.until, next.as_mut()).await {
+            Ok(Some(connection)) => return Ok(Some(connection)),
+            Ok(None) => self.unless_in_vain()?,
+            Err(_) => return Err(self.out_of_time()),
+        }
+        if turn.is_none() {
+            // Who is in line asks for none, and is counted there.
+            drop((next, waiting));
+            *turn = Some(self.in_line(&mut so_far, admission.turn()).await?);
+            return Ok(None);
+        }
+        // Somebody may give one back.
+        match timeout_at(self.until.min(Instant::now() + RECONNECT_PAUSE), next).await {
+            Ok(connection) => Ok(Some(connection)),
+            Err(_) if Instant::now() < self.until => Ok(None),
+            Err(_) => Err(self.out_of_time()),
+        }
+    }
+
     /// Waits for its place, for a user only while no more than may do so.
     async fn for_place(&self, so_far: &mut u64, caller: Caller) -> Result<Place, Error> {
         let OwnPool { admission, .. } = self.pool;
@@ -227,8 +223,8 @@ impl Wait<'_> {
 
     /// The connect error, when there is neither a connection nor the hope for one: nobody would wake us.
     fn unless_in_vain(&self) -> Result<(), Error> {
-        let OwnPool { pool, failures, .. } = self.pool;
-        if failures.is_opening() || pool.state().connections > 0 {
+        let OwnPool { supply, failures, .. } = self.pool;
+        if supply.has_hope() {
             return Ok(());
         }
         let Some(failed) = failures.last() else { return Ok(()) };
@@ -240,10 +236,10 @@ impl Wait<'_> {
 
     /// What a call that got no connection in time was waiting for.
     fn out_of_time(&self) -> Error {
-        let OwnPool { pool, size, failures, admission, .. } = self.pool;
+        let OwnPool { supply, size, failures, admission, .. } = self.pool;
         let last = failures.last();
         let is_new = failures.count() != self.failures_before;
-        let open = pool.state().connections;
+        let open = supply.connections();
         let waited = rounded(self.deadline.elapsed());
         // This one is among them, unless it was told so before.
         let others = match admission.waiting().saturating_sub(1) {

@@ -37,6 +37,9 @@ const INSUFFICIENT_PRIVILEGE: &str = "42501";
 /// The least time between two probes of a node, however much there is to ask.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
+/// After each probe in a row that fails it is twice as long, up to this, but no longer than until the next one's time.
+const LONGEST_REST: Duration = Duration::from_millis(320);
+
 /// The time between two looks at the pool of a node that is not asked.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
 
@@ -114,6 +117,7 @@ impl Drop for Probes {
 
 /// Asks this node again and again, if at all, each time for no longer than `limit`, and looks after its pool.
 async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
+    let mut rest = LEAST_PAUSE;
     loop {
         if !is_asking {
             upkeep::look_after(&node);
@@ -125,19 +129,27 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
         // What ends it early is a wish to know at once.
         let _ = timeout(pause, node.handle().probe_wished()).await;
         match ask(&node, Deadline::after(limit)).await {
-            Ok(_) => upkeep::look_after(&node),
+            Ok(_) => {
+                rest = LEAST_PAUSE;
+                upkeep::look_after(&node);
+            }
             Err(error) => {
                 tracing::debug!(node = %node.name(), error = %error.for_log(), "a probe got no answer");
+                // A connection that is lost is a reason to ask at once. But a node may end it because it is asked.
+                rest = (2 * rest).min(LONGEST_REST);
             }
         }
         figures! { node.set_gauges(); }
-        sleep(LEAST_PAUSE).await;
+        sleep(rest.min(node.handle().until_next_probe()).max(LEAST_PAUSE)).await;
     }
 }
 
 /// Asks this node once, and tells the core what it says.
 pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
     let answer = question(node, deadline).await;
+    if answer.is_err() {
+        node.handle().probe_failed();
+    }
     node.handle().was_asked();
     answer
 }

@@ -15,7 +15,7 @@ use std::{
 use futures_util::future::join_all;
 use tokio::time::{Instant, timeout};
 
-use super::{RouterBuilder, core::random_below, node::Node, own_pool::OwnPool, state::NodeHandle};
+use super::{RouterBuilder, core::random_below, node::Node, own_pool::OwnPool, state::NodeHandle, supply::Slot};
 use crate::error::{Error, Result};
 
 /// Most of all, what hides in a session (the memory of its caches, a plan of long ago) does not outlive this.
@@ -191,14 +191,14 @@ impl OwnPool {
                 self.next_look.at_once();
                 break;
             };
-            let Some(connection) = self.idle() else { break };
+            let Some(connection) = self.supply.idle() else { break };
             taken.push((place, connection));
         }
         while let Some((_place, mut connection)) = taken.pop() {
             if connection.client().is_closed() {
                 node.gone();
             }
-            let is_spare = self.pool.state().connections > self.upkeep.min_connections;
+            let is_spare = self.supply.connections() > self.upkeep.min_connections;
             let idle = connection.idle_for(now);
             let is_idle = is_spare && self.upkeep.idle_timeout.is_some_and(|limit| idle >= limit);
             connection.is_looked_at(now, is_idle);
@@ -207,16 +207,13 @@ impl OwnPool {
 
     /// How many connections have to be opened.
     fn missing(&self) -> u32 {
-        self.upkeep.min_connections.saturating_sub(self.pool.state().connections)
+        self.upkeep.min_connections.saturating_sub(self.supply.connections())
     }
 
-    /// Opens those connections. What fails is told to the core by who opens them, and tried again behind the next answer.
+    /// Opens those connections, as far as there is room: callers may have them opened, too. What fails is told to the core by who
+    /// opens them, and tried again behind the next answer.
     async fn fill(&self) {
-        let opened = join_all((0..self.missing()).map(|_| self.dedicated())).await;
-        for connection in opened.into_iter().flatten() {
-            // Callers may have filled it meanwhile.
-            let _ = self.pool.add(connection);
-        }
+        join_all((0..self.missing()).map_while(|_| self.supply.slot()).map(Slot::open)).await;
     }
 }
 

@@ -5,6 +5,7 @@
 
 mod answers;
 mod liar;
+mod probes;
 
 use std::{
     future::IntoFuture,

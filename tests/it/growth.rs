@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use futures_util::stream;
 use mainstem::{AppendCondition, Consistency, ErrorKind, EventStore, Filter, Router, SnapshotKey, SnapshotStore};
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{cluster, event, store};
 
@@ -35,6 +36,51 @@ async fn a_router_has_sixty_four_nodes_at_most() {
         router.set_replicas(nowhere(40).skip(round * 2)).unwrap();
         assert!(router.status().nodes.len() <= 64);
     }
+}
+
+/// Those that leave keep their places until nobody has them any more. Then the others come; and the former list does not come back.
+#[tokio::test]
+async fn of_a_list_that_finds_too_few_places_the_rest_comes_in_time() {
+    let primary = cluster().await.primary().url();
+    let builder =
+        || Router::builder().primary(&primary).probe_interval(HANG).resolve_interval(Duration::from_millis(50));
+    let list = |network: u8| (1..=40).map(move |host| format!("postgres://nobody@127.0.{network}.{host}:1/none"));
+    let names = |router: &Router| -> Vec<String> {
+        let nodes = router.status().nodes;
+        nodes.iter().map(|node| node.name.to_string()).filter(|name| name.starts_with("127.0.")).collect()
+    };
+    let comes = async |router: &Router| {
+        let come = async {
+            let is_there = |names: &[String]| names.iter().filter(|name| name.starts_with("127.0.2.")).count() == 40;
+            while !is_there(&names(router)) || router.status().sources[0].error.is_some() {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let come = timeout(Duration::from_secs(10), come).await;
+        assert!(come.is_ok(), "{:?}, {:?}", router.status().sources, names(router));
+        sleep(Duration::from_millis(200)).await;
+        assert_eq!(names(router).iter().filter(|name| !name.starts_with("127.0.2.")).count(), 1, "the primary's own");
+        assert_eq!(names(router).len(), 41);
+    };
+
+    let router = builder().build().unwrap();
+    router.set_replicas(list(1)).unwrap();
+    let error = router.set_replicas(list(2)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput, "{error}");
+    comes(&router).await;
+    // What is wrong with a later list stays in the status, whatever comes of the one before.
+    router.set_replicas(list(1)).unwrap_err();
+    router.set_replicas(list(2)).unwrap_err();
+    router.set_replicas(Vec::<String>::new()).unwrap_err();
+    sleep(Duration::from_millis(500)).await;
+    let sources = router.status().sources;
+    assert!(sources[0].error.as_ref().is_some_and(|error| error.contains("is empty")), "{sources:?}");
+    router.set_replicas(list(2)).unwrap();
+    comes(&router).await;
+
+    // Nobody sends a list a second time.
+    let lists = stream::iter([list(1).collect(), list(2).collect()]);
+    comes(&builder().replica_changes(lists).connect().await.unwrap()).await;
 }
 
 #[tokio::test]

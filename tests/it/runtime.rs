@@ -6,11 +6,14 @@ use futures_util::{FutureExt, TryStreamExt, future::join_all};
 use mainstem::{
     AppendCondition, CommandExecutor, Consistency, ConsumerTransaction, Decision, DecisionModel, Error, ErrorKind,
     Event, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore, Projection, ReadModel, ReadModelState,
-    ReadModels, Result, Router, Session, Subscribe, with_eventual_consistency, with_session,
+    ReadModels, Result, Router, Session, Subscribe, testing::Direction, with_eventual_consistency, with_session,
 };
 use serde::{Deserialize, Serialize};
 use serde_json::json;
-use tokio::runtime::{Builder, Handle, Runtime, RuntimeFlavor};
+use tokio::{
+    runtime::{Builder, Handle, Runtime, RuntimeFlavor},
+    time::timeout,
+};
 
 use crate::support::{cluster, database, event, store};
 
@@ -198,6 +201,24 @@ fn a_router_needs_a_runtime_and_says_so() {
 
     // Nothing of that has hurt it.
     let one = runtime.block_on(async { router.client().await?.query_one("SELECT 1", &[]).await });
+    assert_eq!(one.unwrap().get::<_, i32>(0), 1);
+}
+
+/// A connect goes on when its caller has given up, for whoever comes next; but it ends with its runtime.
+#[test]
+fn a_runtime_that_ends_during_a_connect_keeps_no_place() {
+    let (first, second) = (one_thread(), one_thread());
+    let (database, proxy) = second.block_on(async { (database().await, cluster().await.primary().proxy().unwrap()) });
+    let router = second.block_on(async {
+        let builder = Router::builder().primary(database.url_through(&proxy)).probe_interval(None);
+        builder.max_connections(1).build().unwrap()
+    });
+    proxy.silence(Direction::Both);
+    first.block_on(async { timeout(Duration::from_millis(100), router.client()).await.unwrap_err() });
+    assert_eq!(proxy.counts().connections, 1, "it is under way");
+    drop(first);
+    proxy.restore().unwrap();
+    let one = second.block_on(async { router.client().await?.query_one("SELECT 1", &[]).await });
     assert_eq!(one.unwrap().get::<_, i32>(0), 1);
 }
 

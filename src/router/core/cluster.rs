@@ -166,6 +166,7 @@ impl Cluster {
                 }
             }
             Observation::Probed(report) => self.probed(index, &report),
+            Observation::ProbeFailed => {}
         }
         self.schedule(index, &observation);
         if let Some(node) = self.nodes.get(index)
@@ -355,8 +356,13 @@ impl Cluster {
 
     /// After a probe the next one has its time. A tenth of it is chance, so that probes don't go in step.
     fn schedule(&mut self, index: usize, observation: &Observation) {
-        let is_outcome =
-            matches!(observation, Observation::Probed(_) | Observation::ConnectFailed(_) | Observation::Silent { .. });
+        let is_outcome = matches!(
+            observation,
+            Observation::Probed(_)
+                | Observation::ProbeFailed
+                | Observation::ConnectFailed(_)
+                | Observation::Silent { .. }
+        );
         let (Some(interval), Some(node)) = (self.config.probe_interval, self.nodes.get_mut(index)) else { return };
         if is_outcome && node.next_probe <= self.now {
             let pause = node.health.probe_pause(interval);

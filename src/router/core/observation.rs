@@ -24,6 +24,8 @@ pub(in crate::router) enum Observation {
     Lost { served: u32 },
     /// A probe was answered.
     Probed(Report),
+    /// A probe has come to nothing, for whatever reason. If that says something of the node, it has been told besides.
+    ProbeFailed,
     /// A replica has said, when it was asked at `sent_at`, that it has replayed so much of that timeline.
     Replayed { sent_at: Duration, timeline: u32, lsn: Lsn },
     /// A connection was told the node's role.
@@ -53,7 +55,12 @@ impl Observation {
             | Self::Probed(_)
             | Self::Replayed { .. }
             | Self::Role(_) => true,
-            Self::ConnectFailed(_) | Self::Forgotten | Self::Gone | Self::Lost { .. } | Self::Silent { .. } => false,
+            Self::ConnectFailed(_)
+            | Self::Forgotten
+            | Self::Gone
+            | Self::Lost { .. }
+            | Self::ProbeFailed
+            | Self::Silent { .. } => false,
         }
     }
 }

@@ -59,47 +59,63 @@ impl Wanted {
 impl Inner {
     /// Takes in what a source has answered. An answer that is of no use changes nothing but what is told of the source.
     pub(super) fn learn(&self, source: usize, answer: Result<Vec<Wanted>>, is_first: bool) -> Result<()> {
+        // Until it is kept what is wanted: else somebody could apply what was wanted before.
+        let mut members = self.discovery.members();
         let outcome = answer.and_then(|wanted| {
             if wanted.is_empty() {
                 return Err(Error::invalid_input("the list of replicas is empty; the one before it is kept"));
             }
-            self.apply(source, &wanted, is_first)?;
-            Ok(wanted)
+            let missing = self.apply(&mut members, source, &wanted, is_first)?;
+            Ok((wanted, missing))
         });
         let mut answers = self.discovery.answers();
         let Some(last) = answers.get_mut(source) else { return outcome.map(drop) };
-        match outcome {
-            Ok(wanted) => {
-                (last.wanted, last.at, last.error) = (wanted, Some(Instant::now()), None);
-                Ok(())
+        let is_valid = outcome.is_ok();
+        let error = match outcome {
+            Ok((wanted, missing)) => {
+                (last.wanted, last.at) = (wanted, Some(Instant::now()));
+                missing
             }
-            Err(error) => {
-                let report = error.report();
-                if last.error.as_ref() != Some(&report) {
-                    tracing::warn!(source, error = %report, "the list of replicas stays as it was");
-                }
-                last.error = Some(report);
-                Err(error)
-            }
+            Err(error) => Some(error),
+        };
+        let report = error.as_ref().map(Error::report);
+        if let Some(error) = &report
+            && last.error != report
+        {
+            tracing::warn!(source, %error, "a list of replicas could not be taken in, or not all of it");
         }
+        (last.is_short, last.error) = (is_valid && report.is_some(), report);
+        error.map_or(Ok(()), Err)
     }
 
-    /// Tries again to remove who took writes when it was left out.
-    pub(super) fn remove_late(&self, source: usize) {
+    /// Tries again to remove who took writes when it was left out, and to add who found no place.
+    pub(super) fn apply_late(&self, source: usize) {
+        let mut members = self.discovery.members();
         let wanted = self.discovery.answers().get(source).map(|answer| answer.wanted.clone());
-        if let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) {
-            let _ = self.apply(source, &wanted, false);
+        let Some(wanted) = wanted.filter(|wanted| !wanted.is_empty()) else { return };
+        if let Ok(None) = self.apply(&mut members, source, &wanted, false)
+            && let Some(last) = self.discovery.answers().get_mut(source)
+            && std::mem::take(&mut last.is_short)
+        {
+            last.error = None;
         }
     }
 
-    fn apply(&self, source: usize, wanted: &[Wanted], is_first: bool) -> Result<()> {
-        let Self { nodes, state, probes, factory, discovery, .. } = self;
-        let mut members = discovery.members();
+    /// Adds who is new in that list, and removes who is not in it any more. The error that is given without being one tells that some
+    /// of it have found no place.
+    fn apply(
+        &self,
+        members: &mut Vec<Member>,
+        source: usize,
+        wanted: &[Wanted],
+        is_first: bool,
+    ) -> Result<Option<Error>> {
+        let Self { nodes, state, probes, factory, .. } = self;
         let is_member =
             |members: &[Member], key: &str| members.iter().any(|member| member.source == source && member.key == *key);
         let mut new = Vec::new();
         for (index, wanted) in wanted.iter().enumerate() {
-            if !is_member(&members, &wanted.key) && !new.iter().any(|(other, _): &(&Wanted, _)| other.key == wanted.key)
+            if !is_member(members, &wanted.key) && !new.iter().any(|(other, _): &(&Wanted, _)| other.key == wanted.key)
             {
                 let parsed = factory.parse(Source::Url(wanted.url.clone()), index + 1, Some(Role::Replica))?;
                 new.push((wanted, parsed));
@@ -122,7 +138,7 @@ impl Inner {
             let Some(handle) = state.add(config, factory.max_connections, is_first) else {
                 let message =
                     format!("a router has at most {MOST_NODES} nodes, those that have left and are in use included");
-                return Err(Error::invalid_input(message).with_node(name));
+                return Ok(Some(Error::invalid_input(message).with_node(name)));
             };
             tracing::info!(node = %name, "a replica was added");
             let node = factory.node(name, Some(Role::Replica), parsed, handle).found();
@@ -130,7 +146,7 @@ impl Inner {
             probes.start(&node);
             members.push(Member { source, key: wanted.key.clone(), node });
         }
-        Ok(())
+        Ok(None)
     }
 
     /// A name that no node has. `None` when the node itself is there already, from another source.

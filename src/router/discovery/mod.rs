@@ -53,8 +53,10 @@ struct Answer {
     /// The last list that was not empty, and when that was.
     wanted: Vec<Wanted>,
     at: Option<Instant>,
-    /// Why it is not newer.
+    /// Why it is not newer, or not all of it is there.
     error: Option<String>,
+    /// Whether that is because some of it have found no place so far.
+    is_short: bool,
 }
 
 impl Discovery {
@@ -141,7 +143,9 @@ impl Router {
     /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a URL is wrong or outside of a tokio runtime, and
     /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when there is none (a list that is empty by mistake would
     /// send all reads to the primary), when nodes are not [asked](super::RouterBuilder::probe_interval), or when there are too
-    /// many. Then nothing has changed, but in the last case.
+    /// many. Then nothing has changed, but in the last case: those that found a place are in, and the others follow when there are
+    /// places, within a [`resolve_interval`](super::RouterBuilder::resolve_interval). Nodes that have left keep theirs while they are
+    /// in use, so this may also happen when more than half of all nodes are replaced at once.
     pub fn set_replicas<I>(&self, urls: I) -> Result<()>
     where
         I: IntoIterator,

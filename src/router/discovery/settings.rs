@@ -118,7 +118,8 @@ pub struct SourceStatus {
     pub nodes: Vec<Arc<str>>,
     /// How long ago it gave the list that holds; `None` before the first one.
     pub age: Option<Duration>,
-    /// Why its last answer was not taken, if it was not: the one before it holds.
+    /// Why its last answer was not taken, if it was not: the one before it holds. Or why not all of it could be: the rest follows
+    /// when there is room.
     pub error: Option<String>,
 }
 

@@ -141,7 +141,7 @@ async fn look_up(inner: Weak<Inner>, name: usize, is_first: bool) -> Result<()> 
     outcome
 }
 
-/// Takes in the lists of a stream, if there is one, and removes late who could not be removed before.
+/// Takes in the lists of a stream, if there is one, and removes and adds late who could not be removed or added before.
 async fn follow_list(inner: Weak<Inner>) {
     loop {
         let Some(router) = inner.upgrade() else { return };
@@ -158,7 +158,7 @@ async fn follow_list(inner: Weak<Inner>) {
         match list {
             // What is wrong with it is in the status.
             Some(urls) => _ = router.learn(LIST, Ok(urls.into_iter().map(Wanted::of_url).collect()), false),
-            None => router.remove_late(LIST),
+            None => router.apply_late(LIST),
         }
     }
 }

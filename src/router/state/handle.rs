@@ -169,6 +169,10 @@ impl NodeHandle {
         self.slot.state.observe(self.slot.index, Observation::Probed(report));
     }
 
+    pub(in crate::router) fn probe_failed(&self) {
+        self.slot.state.observe(self.slot.index, Observation::ProbeFailed);
+    }
+
     /// It has this, as it said when it was asked at `sent_at`.
     pub(in crate::router) fn replayed(&self, place: Place, sent_at: Duration) {
         let Place { timeline, lsn } = place;

@@ -68,6 +68,7 @@ pub(super) struct Liar {
     /// With others than when they began, connections end.
     lies: watch::Sender<Lies>,
     sent: Arc<AtomicU64>,
+    asked: Arc<AtomicU64>,
     /// Messages that have been spoilt.
     spoilt: Arc<AtomicU64>,
 }
@@ -81,8 +82,8 @@ impl Liar {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let lies = watch::Sender::new(Lies::default());
-        let (sent, spoilt) = (Arc::<AtomicU64>::default(), Arc::<AtomicU64>::default());
-        let (told, counted) = (lies.subscribe(), [Arc::clone(&sent), Arc::clone(&spoilt)]);
+        let [sent, spoilt, asked] = std::array::from_fn(|_| Arc::<AtomicU64>::default());
+        let (told, counted) = (lies.subscribe(), [&sent, &spoilt, &asked].map(Arc::clone));
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (mut told, counted) = (told.clone(), counted.clone());
@@ -96,7 +97,7 @@ impl Liar {
                 });
             }
         });
-        Self { address, lies, sent, spoilt }
+        Self { address, lies, sent, asked, spoilt }
     }
 
     /// `url`, of the server itself, through here.
@@ -136,6 +137,11 @@ impl Liar {
         assert_eq!(former.untold(), [""; 0], "no question has had this in it");
     }
 
+    /// Statements that were to be run, prepared before or not.
+    pub(super) fn asked(&self) -> u64 {
+        self.asked.load(Ordering::Relaxed)
+    }
+
     /// Messages that have been spoilt.
     pub(super) fn spoilt(&self) -> u64 {
         self.spoilt.load(Ordering::Relaxed)
@@ -163,7 +169,8 @@ impl Drop for Liar {
     }
 }
 
-async fn serve(client: TcpStream, port: u16, lies: &Lies, counted: &[Arc<AtomicU64>; 2]) -> io::Result<()> {
+async fn serve(client: TcpStream, port: u16, lies: &Lies, counted: &[Arc<AtomicU64>; 3]) -> io::Result<()> {
+    let [sent, spoilt, asked] = counted;
     let server = TcpStream::connect(("127.0.0.1", port)).await?;
     client.set_nodelay(true)?;
     server.set_nodelay(true)?;
@@ -183,8 +190,8 @@ async fn serve(client: TcpStream, port: u16, lies: &Lies, counted: &[Arc<AtomicU
         }
     }
     tokio::select! {
-        asked = questions(&mut from_client, &mut to_server, lies) => asked,
-        answered = answers(from_server, &mut to_client, lies, counted) => answered,
+        asked = questions(&mut from_client, &mut to_server, lies, asked) => asked,
+        answered = answers(from_server, &mut to_client, lies, [sent, spoilt]) => answered,
     }
 }
 
@@ -205,9 +212,15 @@ fn encoded(kind: u8, body: &[u8]) -> Vec<u8> {
     [&[kind][..], &length, body].concat()
 }
 
-async fn questions(from: &mut OwnedReadHalf, to: &mut OwnedWriteHalf, lies: &Lies) -> io::Result<()> {
+async fn questions(
+    from: &mut OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    lies: &Lies,
+    asked: &AtomicU64,
+) -> io::Result<()> {
     loop {
         let Message { kind, mut body } = next(from).await?;
+        asked.fetch_add(u64::from(matches!(kind, b'E' | b'Q')), Ordering::Relaxed);
         if matches!(kind, b'P' | b'Q') {
             // What is no text in it comes behind the last zero, and is as it was.
             for Question { old, new, told } in &lies.questions {
@@ -237,7 +250,7 @@ async fn answers(
     mut from: OwnedReadHalf,
     to: &mut OwnedWriteHalf,
     lies: &Lies,
-    counted: &[Arc<AtomicU64>; 2],
+    counted: [&AtomicU64; 2],
 ) -> io::Result<()> {
     let ([sent, spoils], mut fault) = (counted, lies.fault);
     loop {

@@ -1,0 +1,57 @@
+//! How often somebody is asked whose answers are of no use.
+
+use std::time::Duration;
+
+use mainstem::{Fallback, NodeCondition, Router};
+use tokio::time::sleep;
+
+use super::{Fault, before_a_replica, condition, until};
+use crate::support::database;
+
+const INTERVAL: Duration = Duration::from_millis(500);
+const WATCHED: Duration = Duration::from_secs(3);
+
+const VERSION: (&str, &str) = ("current_setting('server_version_num')::int4 / 10000", "14");
+const NOTHING: (&str, &str) = ("SELECT pg_is_in_recovery(),", "SELECT 1 / (SELECT 0), pg_is_in_recovery(),");
+
+/// How often this has grown while nobody but the router's probes asked.
+async fn grown(count: impl Fn() -> u64) -> u64 {
+    let before = count();
+    sleep(WATCHED).await;
+    count() - before
+}
+
+#[tokio::test]
+async fn who_is_of_no_use_is_not_asked_more_often_than_others() {
+    let database = database().await;
+    let (liar, url) = before_a_replica(&database).await;
+    let builder = || Router::builder().primary(database.primary_url()).probe_interval(INTERVAL);
+
+    // Who has an older version than is known is not let in.
+    liar.tells(&[VERSION], None);
+    let router = builder().connect().await.unwrap();
+    let before = liar.asked();
+    router.set_replicas([url.clone()]).unwrap();
+    until(async || liar.asked() > before).await;
+    let times = grown(|| liar.asked()).await;
+    assert!((4..9).contains(&times), "asked {times} times within {WATCHED:?}");
+    assert_eq!(condition(&router, &liar.name()), NodeCondition::Joining);
+    drop(router);
+
+    // Who serves calls, but not that question.
+    liar.is_honest();
+    let router = builder().replica(url).fallback(Fallback::Unlimited).connect().await.unwrap();
+    liar.tells(&[NOTHING], None);
+    let before = liar.asked();
+    until(async || liar.asked() > before).await;
+    let times = grown(|| liar.asked()).await;
+    assert!((4..9).contains(&times), "asked {times} times within {WATCHED:?}");
+
+    // Who ends each connection on which he is asked: he might just have been restarted.
+    liar.spoils(b'D', Fault::Cut);
+    until(async || liar.spoilt() > 0).await;
+    let times = grown(|| liar.spoilt()).await;
+    assert!((4..16).contains(&times), "asked {times} times within {WATCHED:?}");
+    liar.is_honest();
+    until(async || condition(&router, &liar.name()) == NodeCondition::Serving).await;
+}
