@@ -231,7 +231,7 @@ impl Router {
         }
         if lease.role() == Role::Primary && self.inner.state.is_untold_writer(route.node) {
             // Its connection tells for one round trip more, once; nobody else may for a while.
-            probe::introduce(&node, &lease, deadline).await?;
+            Box::pin(probe::introduce(&node, &lease, deadline)).await?;
             if self.inner.state.is_untold_writer(route.node) {
                 let message = "it has just been restarted, or become something else, and has not said yet what it is; nothing was sent";
                 return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
