@@ -72,7 +72,7 @@ impl Manager {
 
     /// What becomes of it is told by whoever opens it, not by those who wait for it: they may be gone by then.
     async fn open(&self) -> Result<Box<Connection>, NotConnected> {
-        let answers = self.node.answers();
+        let signs_of_life = self.node.signs_of_life();
         let stopwatch = Stopwatch::start();
         let opened = self.open_in_time().await;
         let _ = stopwatch;
@@ -83,11 +83,11 @@ impl Manager {
             }
         }
         match &opened {
-            Ok(_) => self.node.answered(None),
+            Ok(_) => self.node.logged_in(),
             // Whether nobody is let in depends on who is in: see `Node::lease`.
             Err(failed) if failed.why == ConnectFailure::Refused => {}
             // It has answered others meanwhile: this is one question without an answer, as of a call that takes long.
-            Err(failed) if failed.why == ConnectFailure::NoAnswer && self.node.answers() != answers => {}
+            Err(failed) if failed.why == ConnectFailure::NoAnswer && self.node.signs_of_life() != signs_of_life => {}
             Err(failed) => self.node.connect_failed(failed.why),
         }
         opened

@@ -295,7 +295,10 @@ impl State {
     fn publish(&self, mut told: MutexGuard<'_, Told>) {
         let cluster = &mut told.cluster;
         // In order, so under the lock.
-        self.table.store(Arc::clone(cluster.table()));
+        let before = self.table.swap(Arc::clone(cluster.table()));
+        if cluster.table().has_more_than(&before) {
+            self.replayed.notify_waiters();
+        }
         while let Some(wish) = cluster.next_wish() {
             match wish {
                 Wish::Drain { node, generation } => {

@@ -94,6 +94,9 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
                 tokio::spawn(slot.open());
             }
             news.await;
+            if let Some(connection) = self.idle() {
+                return connection;
+            }
             // A runtime that is shutting down drops at once what is spawned, which is news: it has to get on with it.
             yield_now().await;
         }
@@ -126,6 +129,12 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
     /// How many there are.
     pub(super) fn connections(&self) -> u32 {
         self.pool.state().connections
+    }
+
+    /// How many there are, and those that are being opened.
+    pub(super) fn with_those_to_come(&self) -> u32 {
+        let counts = self.counts();
+        self.connections() + counts.opening
     }
 
     /// Whether there is a connection that somebody may give back, or one that is being opened.
@@ -192,6 +201,9 @@ impl<M: ManageConnection> Drop for Slot<M> {
 impl<M: ManageConnection> Drop for Looking<'_, M> {
     fn drop(&mut self) {
         self.0.counts().looking -= 1;
+        // What it has heard may be meant for somebody else: it was perhaps dropped between the news and its look. One look more or less
+        // costs little.
+        self.0.news.notify_one();
     }
 }
 

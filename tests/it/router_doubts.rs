@@ -88,7 +88,7 @@ async fn readers_of_the_log_who_wait_for_replay_do_not_ask_again_and_again() {
     let server = LocalCluster::builder().setting("log_statement", "all");
     let cluster = started(server).await;
     let builder = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url());
-    let builder = builder.probe_interval(100 * MS).replay_wait(2000 * MS).fallback(Fallback::Unlimited);
+    let builder = builder.probe_interval(100 * MS).replay_wait(HANG).fallback(Fallback::Unlimited);
     let router = builder.connect().await.unwrap();
     let store = mainstem::PostgresEventStore::new(&router);
     store.migrate().await.unwrap();

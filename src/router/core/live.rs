@@ -34,6 +34,7 @@ pub(in crate::router) struct NodeLive {
     /// Connections: who comes when they all are taken waits.
     capacity: AtomicU32,
     answers: AtomicU32,
+    log_ins: AtomicU32,
     served: AtomicU32,
     /// In nanoseconds; 0 before the first measurement.
     latency: AtomicU64,
@@ -49,6 +50,7 @@ impl Live {
             in_flight: AtomicU32::new(0),
             capacity: AtomicU32::new(capacity.unwrap_or(u32::MAX)),
             answers: AtomicU32::new(0),
+            log_ins: AtomicU32::new(0),
             served: AtomicU32::new(0),
             latency: AtomicU64::new(0),
             measured_at: AtomicU64::new(0),
@@ -79,6 +81,11 @@ impl NodeLive {
     /// An answer came, to a call or a probe.
     pub(in crate::router) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// It has let somebody in. Whether it answers statements is another question.
+    pub(in crate::router) fn logged_in(&self) {
+        self.log_ins.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A call has got what it asked for.
@@ -124,6 +131,11 @@ impl NodeLive {
     /// Answers since the beginning, with an overflow.
     pub(in crate::router) fn answers(&self) -> u32 {
         self.answers.load(Ordering::Relaxed)
+    }
+
+    /// Log-ins since the beginning, with an overflow.
+    pub(in crate::router) fn log_ins(&self) -> u32 {
+        self.log_ins.load(Ordering::Relaxed)
     }
 
     /// Calls that were served since the beginning, with an overflow.

@@ -257,6 +257,12 @@ impl Table {
         place.is_some_and(|(its_timeline, place)| its_timeline == timeline && place >= lsn)
     }
 
+    /// Whether a node is known to be further than it was.
+    pub(in crate::router) fn has_more_than(&self, before: &Self) -> bool {
+        let place = |table: &Self, node: usize| table.entries.get(node).and_then(|entry| entry.place);
+        (0..self.entries.len()).any(|node| place(self, node) > place(before, node))
+    }
+
     /// Whether this node takes writes only by what the settings say, while others have told of a timeline: it may be one that was
     /// replaced before anybody has looked.
     pub(in crate::router) fn is_untold_writer(&self, node: usize) -> bool {

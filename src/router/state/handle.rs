@@ -119,11 +119,22 @@ impl NodeHandle {
 
     /// An answer came, to a call of a user's if it was measured.
     pub(in crate::router) fn answered(&self, latency: Option<Duration>) {
-        let (now, live) = (self.slot.state.now(), self.live());
+        let live = self.live();
         live.answered();
         if let Some(latency) = latency {
-            live.measured(now, latency);
+            live.measured(self.slot.state.now(), latency);
         }
+        self.is_alive();
+    }
+
+    /// It has let somebody in.
+    pub(in crate::router) fn logged_in(&self) {
+        self.live().logged_in();
+        self.is_alive();
+    }
+
+    fn is_alive(&self) {
+        let now = self.slot.state.now();
         if self.slot.state.table.load().is_answer_news(self.slot.index, now) {
             self.slot.state.observe(self.slot.index, Observation::Answered);
         }
@@ -180,7 +191,6 @@ impl NodeHandle {
             return;
         }
         self.slot.state.observe(self.slot.index, Observation::Replayed { sent_at, timeline, lsn });
-        self.slot.state.replayed.notify_waiters();
     }
 
     /// The place of a write that this connection's server, of this generation, has just acknowledged.
@@ -203,6 +213,11 @@ impl NodeHandle {
     /// Answers since the beginning, to calls and probes.
     pub(in crate::router) fn answers(&self) -> u32 {
         self.live().answers()
+    }
+
+    /// Answers of any kind, log-ins included.
+    pub(in crate::router) fn signs_of_life(&self) -> u32 {
+        self.live().answers().wrapping_add(self.live().log_ins())
     }
 
     fn live(&self) -> &NodeLive {

@@ -70,10 +70,35 @@ async fn a_place_that_is_known_is_no_news() {
         handle.replayed(place(known), state.now());
         assert!(Arc::ptr_eq(&before, &state.table.load_full()), "{known}");
     }
+    // Nor is what a probe has told, which who waits hears of.
+    let waiting = Arc::clone(&state);
+    let want = Want::AtLeast { timeline: 1, lsn: Lsn::new(11) };
+    let until = tokio::time::Instant::now() + Duration::from_secs(30);
+    let waiter = tokio::spawn(async move { waiting.until_fresh(NodeSet::one(1), want, until).await });
+    tokio::task::yield_now().await;
+    let replay = Some(Lsn::new(11));
+    handle.probed(report(Standing::Replica { replay, received: replay, is_receiving: Some(true) }));
     handle.replayed(place(11), state.now());
+    tokio::time::timeout(Duration::from_secs(10), waiter).await.expect("it was told").unwrap();
+    handle.replayed(place(12), state.now());
     let after = state.table.load_full();
     assert!(!Arc::ptr_eq(&before, &after));
-    assert!(state.table.load().is_fresh(1, Want::AtLeast { timeline: 1, lsn: Lsn::new(11) }, state.now()));
+    assert!(state.table.load().is_fresh(1, Want::AtLeast { timeline: 1, lsn: Lsn::new(12) }, state.now()));
+}
+
+/// Its log-ins work, and nothing behind them.
+#[tokio::test]
+async fn who_only_lets_others_in_is_silent() {
+    let state = Arc::new(state());
+    let handle = NodeHandle::new(Arc::clone(&state), 1);
+    let calls: Vec<_> = (0..3)
+        .map(|_| {
+            handle.logged_in();
+            handle.answers()
+        })
+        .collect();
+    calls.into_iter().for_each(|answers| handle.was_silent(answers));
+    assert!(handle.is_ejected());
 }
 
 #[tokio::test]

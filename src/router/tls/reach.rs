@@ -21,7 +21,9 @@ impl Reach {
         match config.get_hosts() {
             [Host::Tcp(host)] if is_here && is_loopback(host) => Self::Local,
             #[cfg(unix)]
-            [Host::Unix(_)] if is_here => Self::Socket,
+            [Host::Unix(_)] if config.get_hostaddrs().is_empty() => Self::Socket,
+            #[cfg(unix)]
+            [Host::Unix(_)] if is_here => Self::Local,
             _ => Self::Remote,
         }
     }
@@ -56,7 +58,7 @@ mod tests {
             #[cfg(unix)]
             ("host=/run/postgresql", Reach::Socket),
             #[cfg(unix)]
-            ("host=/run/postgresql hostaddr=127.0.0.1", Reach::Socket),
+            ("host=/run/postgresql hostaddr=127.0.0.1", Reach::Local),
             #[cfg(unix)]
             ("host=/run/postgresql hostaddr=10.0.0.1", Reach::Remote),
         ];

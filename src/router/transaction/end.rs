@@ -115,7 +115,6 @@ impl Transaction {
     /// The same with this guard's statements behind the commit. Nobody is told of what they have noted.
     async fn end(&self, guard: Option<&Guard>) -> Result<()> {
         if self.takes_no_more() == OVER {
-            self.open.end.store(OVER, Ordering::Release);
             return Ok(());
         }
         let lease = &self.open.lease;
@@ -159,7 +158,7 @@ impl Transaction {
 
     /// From here on every call is refused but those that have begun, and the end itself. Gives how far it was.
     pub(super) fn takes_no_more(&self) -> u8 {
-        self.open.end.swap(ENDING, Ordering::AcqRel)
+        self.open.end.fetch_max(ENDING, Ordering::AcqRel)
     }
 
     /// From when the commit is sent.

@@ -138,7 +138,8 @@ impl PostgresEventStoreBuilder {
     }
 
     /// The least time between two notifications that this store sends after its appends, so that subscriptions in other
-    /// processes know at once. Defaults to 5 ms; `None` sends none, and then those notice within a second.
+    /// processes know at once. Defaults to 5 ms; `None` sends none, and then those notice within a second. Where other stores append to
+    /// the log as well, it is up to ten times as long, by their share: all of them together send as many as one alone.
     ///
     /// Each is a statement of its own behind the commit, and costs about as much as a short read. The first append after a
     /// pause is told of at once; shorter, and a busy store sends more of them; longer, and those who wait for its next
