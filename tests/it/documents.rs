@@ -123,9 +123,9 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
     ] {
         same(&format!("CommandExecutor::{method}"), &field(&printed, name));
     }
-    for what in ["commands", "projections"] {
+    for (method, what) in [("commands", "commands"), ("reads", "projections")] {
         let limit = printed.split_once(&format!("what: \"{what}\"")).expect("the limit").1;
-        same(&format!("CommandExecutor::max_concurrent_{what}"), &field(limit, "most"));
+        same(&format!("CommandExecutor::max_concurrent_{method}"), &field(limit, "most"));
     }
 
     let any = Filter::any_event();

@@ -187,7 +187,7 @@ async fn bad_settings_end_with_one_message_that_says_what_to_do() {
         ("unreachable replica", two(primary, &nobody), vec!["127.0.0.1:", "refused", REPLICAS]),
         ("silent primary", two(&silent, replica), vec!["127.0.0.1:", "within", PRIMARY]),
         ("silent replica", two(primary, &silent), vec!["127.0.0.1:", "within", REPLICAS]),
-        ("unknown host", two(&app("nowhere.invalid/a"), replica), vec!["nowhere.invalid", PRIMARY]),
+        ("unknown host", two(&app("nowhere.invalid/a?sslmode=disable"), replica), vec!["nowhere.invalid", PRIMARY]),
         ("wrong password", two(&wrong(primary), replica), vec!["password authentication failed", PRIMARY]),
         ("a replica's password", two(primary, &wrong(replica)), vec!["password authentication failed", REPLICAS]),
         ("no such database", two(&elsewhere, replica), vec!["no_such_database", "does not exist", PRIMARY]),

@@ -159,7 +159,7 @@ async fn gather(drain: &Drain) {
 
 /// Where others write as well, a batch of so many appends is looked at before it has the lock, and of fewer only under it: to look
 /// twice costs more than they keep others waiting. (By hand, `cargo compare load --rate max`: 8 processes with batches of 2 to 4 did
-/// 5 to 16 % more without the first look, 2 processes with batches of 16 a tenth to a quarter less, 4 processes the same.)
+/// 5 to 16 % more without the first look. With batches of 16, 2 and 4 processes did no more, or less.)
 const WORTH_A_LOOK: usize = 8;
 
 /// `lock_not_available`.
