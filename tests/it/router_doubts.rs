@@ -119,7 +119,7 @@ async fn readers_of_the_log_who_wait_for_replay_do_not_ask_again_and_again() {
     assert!(answers.iter().all(|answer| answer.len() == 1 && answer.role() == Role::Replica), "{}", answers.len());
     let asked = asked() - before;
     // For each the proof that fails, the proof that does not, the read, and where the node is behind it; and some for those who watch.
-    assert!(asked >= 3 * READERS && asked <= 20 * READERS, "{asked} statements for {READERS} reads");
+    assert!((3 * READERS..=20 * READERS).contains(&asked), "{asked} statements for {READERS} reads");
 }
 
 /// Their limits end in the same moment, and the node has answered all others.
