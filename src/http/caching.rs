@@ -1,15 +1,16 @@
-//! `Cache-Control`, so that what one client may see is not shown to another one, or to itself when it is out of date.
+//! `Cache-Control`: that what one client may see is not shown to another one, or to itself when it is out of date.
 
-use http::{HeaderMap, HeaderValue, header::CACHE_CONTROL};
+use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
 
 /// Makes a response the client's own; `false` if its handler says that it is for everybody.
 pub(super) fn make_private(response: &mut HeaderMap, is_read: bool) -> bool {
-    let says =
-        |names: &[&str]| directives(response).any(|said| names.iter().any(|name| said.eq_ignore_ascii_case(name)));
+    let says = |names: &[&str]| directives(response).any(|said| names.iter().any(|name| is_named(said, name)));
     if is_read && says(&["public", "s-maxage"]) {
         return false;
     }
-    if !says(&["private", "no-store"]) {
+    // With a list of fields it is only these that a shared cache must not keep (RFC 9111, section 5.2.2.7).
+    let is_private = directives(response).any(|said| said.eq_ignore_ascii_case("private"));
+    if !is_private && !says(&["no-store"]) {
         let is_silent = directives(response).next().is_none();
         let more = if is_silent { "private, no-cache" } else { "private" };
         response.append(CACHE_CONTROL, HeaderValue::from_static(more));
@@ -20,10 +21,34 @@ pub(super) fn make_private(response: &mut HeaderMap, is_read: bool) -> bool {
 /// Has nobody keep a response, not even the client: it is told once.
 pub(super) fn make_unkept(response: &mut HeaderMap) {
     response.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
+    remove_targeted(response);
 }
 
-/// The names of the directives, without their values.
+/// Takes away what is said to some caches alone: for them it goes before `Cache-Control` (RFC 9213), and what that forbids they keep.
+pub(super) fn remove_targeted(response: &mut HeaderMap) {
+    let is_targeted = |name: &&HeaderName| {
+        let name = name.as_str();
+        matches!(name, "cdn-cache-control" | "surrogate-control") || name.ends_with("-cdn-cache-control")
+    };
+    let targeted: Vec<HeaderName> = response.keys().filter(is_targeted).cloned().collect();
+    for name in targeted {
+        response.remove(name);
+    }
+}
+
+/// The directives, with their values. A comma in quotes is part of a value.
 fn directives(response: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = response.get_all(CACHE_CONTROL).iter().filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(',')).filter_map(|directive| directive.split('=').next()).map(str::trim)
+    let directives = lines.flat_map(|line| {
+        let mut is_quoted = false;
+        line.split(move |sign| {
+            is_quoted ^= sign == '"';
+            sign == ',' && !is_quoted
+        })
+    });
+    directives.map(str::trim)
+}
+
+fn is_named(directive: &str, name: &str) -> bool {
+    directive.split('=').next().is_some_and(|said| said.trim().eq_ignore_ascii_case(name))
 }

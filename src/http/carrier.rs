@@ -7,6 +7,8 @@ use crate::{error::Error, scope::Session, token::Token};
 
 /// So many valid tokens are taken from one request: of writes that were under way at the same time. What is beyond is left there.
 pub(super) const MOST_TOKENS: usize = 32;
+/// So many cookies one answer takes away, of whatever kind: each is a line of some 100 bytes, and proxies bound the head of an answer.
+pub(super) const MOST_GONE: usize = 16;
 
 /// Where a [`TokenLayer`](super::TokenLayer) finds tokens and puts them: a [`TokenCookie`] or a [`TokenHeader`].
 #[derive(Clone, Debug)]
@@ -39,8 +41,10 @@ pub(super) struct Taken {
     pub(super) cookies: Vec<String>,
     /// The first cookies that had none: no more than an answer can take away.
     pub(super) worthless: Vec<String>,
-    /// Why one was not valid.
+    /// Why the first one was not valid.
     pub(super) invalid: Option<Error>,
+    /// How many were not.
+    pub(super) invalid_count: usize,
 }
 
 impl Taken {
@@ -52,8 +56,9 @@ impl Taken {
                 self.cookies.extend(cookie.map(str::to_owned));
             }
             Err(error) => {
-                self.invalid = Some(error);
-                if self.worthless.len() < MOST_TOKENS {
+                self.invalid.get_or_insert(error);
+                self.invalid_count += 1;
+                if self.worthless.len() < MOST_GONE {
                     self.worthless.extend(cookie.map(str::to_owned));
                 }
             }
@@ -97,27 +102,29 @@ impl TokenCarrier {
         }
     }
 
-    /// Whether the answer to this request has to know of the client's others, and if so, whether it is known who the client is.
-    pub(super) fn is_one_of_many(&self, taken: &Taken, is_read: bool) -> Option<bool> {
+    /// Whether the answer to this request has to know of the client's others: where it is sure who the client is.
+    pub(super) fn is_one_of_many(&self, taken: &Taken) -> bool {
         match self {
-            Self::Cookie(cookie) => cookie.is_one_of_many(taken, is_read),
-            Self::Header(_) => None,
+            Self::Cookie(cookie) => cookie.is_known(taken),
+            Self::Header(_) => false,
         }
     }
 
-    pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) {
+    /// Whether anything is given, or taken away.
+    pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) -> bool {
         match self {
             Self::Cookie(cookie) => cookie.give(response, taken, answer),
-            Self::Header(header) if answer.is_news => header.give(response, answer.token),
-            Self::Header(_) => {}
+            Self::Header(header) => answer.is_news && header.give(response, answer.token),
         }
     }
 
-    /// Takes everything away that the client would send again, valid or not.
-    pub(super) fn clear(&self, request: &HeaderMap, response: &mut HeaderMap) {
+    /// Takes away what the client would send again, valid or not.
+    pub(super) fn clear(&self, taken: &Taken, response: &mut HeaderMap) {
         match self {
-            Self::Cookie(cookie) => cookie.clear(request, response),
-            Self::Header(header) => header.give(response, &Token::new()),
+            Self::Cookie(cookie) => cookie.clear(taken, response),
+            Self::Header(header) => {
+                header.give(response, &Token::new());
+            }
         }
     }
 }

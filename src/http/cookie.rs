@@ -1,6 +1,6 @@
 //! Tokens in cookies.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{
     HeaderMap, HeaderValue,
@@ -9,7 +9,7 @@ use http::{
 use uuid::Uuid;
 
 use super::{
-    carrier::{Answer, MOST_TOKENS, Taken},
+    carrier::{Answer, MOST_GONE, MOST_TOKENS, Taken},
     seal::Seal,
     together::Together,
 };
@@ -23,14 +23,23 @@ use crate::{
 /// The answer to a safe method sets the cookie `mainstem-token`. That to any other one sets one of its own, `mainstem-token.` and
 /// eight digits, and takes away those that came with the request, which it stands for. So answers that are under way at
 /// the same time take nothing from each other; there are as many cookies as there were writes at once, mostly one. Beyond eight an
-/// answer stands for those that the same instance has given to the same client meanwhile, too, and takes them away. (Of a client that has
-/// no cookie of a write yet, that is so where a place in the write-ahead log can stand for a mark: others who look like it may get it.)
+/// answer stands for those that the same instance has given to the same client in the last five seconds, too, and takes them away. (Not
+/// for a client that comes without a cookie of a write: nobody knows which others are the same one.)
 /// Once more than eight have come with a request, the answer to a read takes their place, too. Of more than 32 valid ones in one
-/// request the others have to wait for a later one; those that are not valid are taken away. No cookie is longer than 4096 bytes, attributes included,
-/// which is what every browser takes; mostly it has 200.
+/// request the others have to wait for a later one. Those that are not valid don't count among these, but 128 in all are looked at, from
+/// the last one on: browsers send older ones first. One answer takes 16 away, and the next one goes on. No cookie is longer than 4096
+/// bytes, attributes included, which is what every browser takes; mostly it has 200.
 ///
 /// It is always signed: a cookie reaches the server from wherever somebody gets one into the browser. `SameSite=Lax` keeps it
 /// from requests that another site makes, but for following a link; a write that came from there is in the next token all the same.
+///
+/// # Its name
+///
+/// **Give it a name that begins with `__Host-`**, with the path `/` and `Secure`, as they are by default. Browsers then take it from this
+/// very host alone, over TLS. Any other name another host of the domain (`blog.example.com` beside `shop.example.com`) can set for this
+/// one, too, or whoever gets between over plain HTTP: never a token that is believed, unless it is one of another client, but cookies that
+/// no answer can take away, since they have another domain or path, and 128 of which leave no room for the valid ones. It is not the
+/// default since browsers refuse it wherever [the path](Self::with_path) is another one or [`Secure`](Self::without_secure) is missing.
 ///
 /// ```
 /// use mainstem::{TokenKey, http::{TokenCookie, TokenLayer}};
@@ -59,6 +68,10 @@ impl TokenCookie {
     /// The longest name and the longest path, in bytes: 128 and 512. A cookie has to hold them, too.
     const MOST_NAME: usize = 128;
     const MOST_PATH: usize = 512;
+    /// So many cookies of one request are looked at: each may cost the check of a signature.
+    const MOST_OPENED: usize = 128;
+    /// So many that are not valid are let be.
+    const MOST_INVALID: usize = 8;
 
     /// Cookies that are signed with this key. All instances have the same.
     #[must_use]
@@ -72,9 +85,11 @@ impl TokenCookie {
         }
     }
 
-    /// Sets the name. Defaults to `mainstem-token`. Two applications on one host need two, or two paths: the tokens of one
-    /// say nothing to the other. With the prefix `__Host-` no other host of the domain can set
-    /// such a cookie; browsers take it with the path `/` and `Secure` only.
+    /// Sets the name. Defaults to `mainstem-token`; [better is one that begins with `__Host-`](Self#its-name), which no other host of the
+    /// domain can set.
+    ///
+    /// Two applications on one host need two names, since the tokens of one say nothing to the other. Two paths do as well, but only if
+    /// neither begins with the other: a browser sends the cookies of `/` to `/shop`, too, where they cannot be taken away.
     ///
     /// # Errors
     ///
@@ -134,7 +149,7 @@ impl TokenCookie {
 
     pub(super) fn take(&self, request: &HeaderMap) -> Taken {
         let mut taken = Taken::default();
-        for (name, value) in self.own(request) {
+        for (name, value) in self.own(request).take(Self::MOST_OPENED) {
             // What is not valid has no part in the number, or anybody's rubbish would hide what was written.
             if taken.cookies.len() == MOST_TOKENS {
                 break;
@@ -144,53 +159,78 @@ impl TokenCookie {
         taken
     }
 
-    /// Whether the answer sets a cookie that others have to know of; if so, whether the client is known by one.
-    pub(super) fn is_one_of_many(&self, taken: &Taken, is_read: bool) -> Option<bool> {
-        let is_many = !is_read || self.is_crowded(taken);
-        is_many.then(|| taken.cookies.iter().any(|name| *name != self.name))
+    /// Whether one of the cookies is of a write. Its name is by chance, so no other client has it.
+    pub(super) fn is_known(&self, taken: &Taken) -> bool {
+        taken.cookies.iter().any(|name| *name != self.name)
     }
 
-    pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) {
-        let set = self.give_token(response, taken, answer);
-        // Unless a valid one has the same name: it is not known which of the two a browser would take away.
-        let is_spoken_for = |name: &String| set.as_ref() == Some(name) || taken.cookies.contains(name);
-        taken.worthless.iter().filter(|name| !is_spoken_for(name)).for_each(|name| self.expire(response, name));
+    /// Whether a cookie is set or taken away.
+    pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) -> bool {
+        let (set, mut gone) = self.give_token(response, taken, answer);
+        // Few ones are left: while a key is replaced, another instance takes what this one does not. And what no answer can take away,
+        // as of another path, costs reads nothing.
+        if !answer.is_read && taken.invalid_count > Self::MOST_INVALID {
+            // Unless a valid one has the same name: it is not known which of the two a browser would take away.
+            let is_spoken_for = |name: &String| set.as_ref() == Some(name) || taken.cookies.contains(name);
+            gone.extend(taken.worthless.iter().filter(|name| !is_spoken_for(name)).cloned());
+        }
+        let is_given = set.is_some() || !gone.is_empty();
+        self.expire(response, gone);
+        is_given
     }
 
-    /// Sets a cookie if there is a reason, and takes away those that it stands for. Its name, if there is one.
-    fn give_token(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) -> Option<String> {
+    /// Sets a cookie if there is a reason. Its name, if there is one, and the names of those that it stands for.
+    fn give_token(
+        &self,
+        response: &mut HeaderMap,
+        taken: &Taken,
+        answer: &Answer<'_>,
+    ) -> (Option<String>, Vec<String>) {
         if answer.is_anew {
+            if let Some(under_way) = answer.under_way {
+                under_way.forget();
+            }
             // What is kept stands for none of them.
             let name = if answer.is_read { self.name.clone() } else { self.name_of_a_write() };
             let is_set = !answer.token.is_empty() && self.set(response, &name, answer.token);
-            let gone = taken.cookies.iter().filter(|gone| !is_set || **gone != name);
-            gone.for_each(|gone| self.expire(response, gone));
-            return is_set.then_some(name);
+            let gone = taken.cookies.iter().filter(|gone| !is_set || **gone != name).cloned().collect();
+            return (is_set.then_some(name), gone);
         }
         if answer.token.is_empty() {
-            return None;
+            return (None, Vec::new());
         }
         if answer.is_read && !self.is_crowded(taken) {
             let is_set = answer.is_news && self.set(response, &self.name, answer.token);
-            return is_set.then(|| self.name.clone());
+            return (is_set.then(|| self.name.clone()), Vec::new());
         }
         if !answer.is_news && !answer.is_read {
-            return None;
+            return (None, Vec::new());
         }
         let name = self.name_of_a_write();
-        let (token, others) = match answer.under_way {
-            Some(under_way) => under_way.fold(answer.token),
-            None => (answer.token.clone(), Vec::new()),
+        let Some(others) = self.set_for_others(response, &name, answer) else { return (None, Vec::new()) };
+        let brought = taken.cookies.iter().filter(|gone| **gone != self.name && !others.contains(gone));
+        let gone = brought.cloned().chain(others.iter().cloned()).collect();
+        (Some(name), gone)
+    }
+
+    /// Sets a cookie that stands for others of the client, too, whose names are returned; `None` if it could not be set.
+    fn set_for_others(&self, response: &mut HeaderMap, name: &str, answer: &Answer<'_>) -> Option<Vec<String>> {
+        let Some(under_way) = answer.under_way else {
+            return self.set(response, name, answer.token).then(Vec::new);
         };
-        if !self.set(response, &name, &token) {
+        let now = Instant::now();
+        let (token, others) = under_way.fold(answer.token, now);
+        if self.set(response, name, &token) {
+            under_way.note(name, &token, &others, now);
+            return Some(others);
+        }
+        // Together they are too long. This answer's own write must not be forgotten for that; the others keep their cookies.
+        if others.is_empty() || !self.set(response, name, answer.token) {
             return None;
         }
-        let brought = taken.cookies.iter().filter(|gone| **gone != self.name && !others.contains(gone));
-        brought.chain(&others).for_each(|gone| self.expire(response, gone));
-        if let Some(under_way) = answer.under_way {
-            under_way.note(&name, &token, &others);
-        }
-        Some(name)
+        under_way.forget();
+        under_way.note(name, answer.token, &[], now);
+        Some(Vec::new())
     }
 
     /// Whether so many cookies of writes have come that the answer to a read makes one of them, too.
@@ -198,13 +238,15 @@ impl TokenCookie {
         taken.cookies.iter().filter(|name| **name != self.name).count() > Together::MOST
     }
 
-    pub(super) fn clear(&self, request: &HeaderMap, response: &mut HeaderMap) {
-        self.own(request).take(MOST_TOKENS).for_each(|(name, _)| self.expire(response, name));
+    pub(super) fn clear(&self, taken: &Taken, response: &mut HeaderMap) {
+        let valid = taken.cookies.iter().filter(|name| !taken.worthless.contains(name));
+        self.expire(response, taken.worthless.iter().chain(valid).cloned());
     }
 
-    /// Names and values of the cookies that are ours.
+    /// Names and values of the cookies that are ours, from the last one on: browsers send those first that they have had for long.
     fn own<'a>(&'a self, request: &'a HeaderMap) -> impl Iterator<Item = (&'a str, &'a str)> {
-        let pairs = request.get_all(COOKIE).iter().flat_map(|line| line.as_bytes().split(|byte| *byte == b';'));
+        let lines = request.get_all(COOKIE).iter().rev();
+        let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';').rev());
         // Whatever others have put into theirs: ours are plain.
         let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='));
         pairs.filter(|(name, _)| self.is_own(name))
@@ -232,8 +274,11 @@ impl TokenCookie {
         append(response, &format!("{name}={text}{attributes}"))
     }
 
-    fn expire(&self, response: &mut HeaderMap, name: &str) {
-        append(response, &format!("{name}={}", self.attributes(0)));
+    /// Takes cookies away, as many as one answer may. The others come again.
+    fn expire(&self, response: &mut HeaderMap, names: impl IntoIterator<Item = String>) {
+        for name in names.into_iter().take(MOST_GONE) {
+            append(response, &format!("{name}={}", self.attributes(0)));
+        }
     }
 
     fn attributes(&self, max_age: u64) -> String {

@@ -64,10 +64,11 @@ impl TokenHeader {
         taken
     }
 
-    pub(super) fn give(&self, response: &mut HeaderMap, token: &Token) {
+    /// Whether it could be given.
+    pub(super) fn give(&self, response: &mut HeaderMap, token: &Token) -> bool {
         let text = self.seal.close(token, Seal::MOST_BYTES);
-        if let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) {
-            response.insert(&self.name, value);
-        }
+        let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) else { return false };
+        response.insert(&self.name, value);
+        true
     }
 }

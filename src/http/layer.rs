@@ -28,8 +28,11 @@ use crate::{
 /// # Tokens that are not valid
 ///
 /// Forged, cut off, too long, of another version, signed with a key that is not accepted: such a token is never trusted. It is left out,
-/// with a warning in the log, and the request is served as if it had none; or, with
+/// with a warning in the log, and the request is served with what the valid ones beside it ask for; or, with
 /// [`refusing_invalid_tokens`](Self::refusing_invalid_tokens), answered with 400.
+///
+/// Where it was in a cookie, that stays, since another instance may accept its key already, or still. Of more than eight such cookies in
+/// one request the answer to a write takes up to 16 away.
 ///
 /// # Cancel safety
 ///
@@ -54,10 +57,11 @@ impl TokenLayer {
         Self { settings: Arc::new(settings) }
     }
 
-    /// Answers a request whose token is not valid with 400, an empty body, and no token or cookie, so that the client's next request is
-    /// served.
+    /// Answers a request whose token is not valid with 400, an empty body, and no token. Its cookies are taken away, up to 16 by one answer,
+    /// those that are not valid first, so that the client's next request is served.
     ///
-    /// Off by default: a user cannot help it that a key was changed too early. On, a client's mistake shows at once.
+    /// Off by default: a user cannot help it that a key was changed too early, or that another host of the domain has set a cookie that
+    /// this one cannot take away ([`TokenCookie`](super::TokenCookie#its-name)). On, a client's mistake shows at once.
     #[must_use]
     pub fn refusing_invalid_tokens(mut self) -> Self {
         Arc::make_mut(&mut self.settings).refuses_invalid = true;
@@ -99,10 +103,11 @@ where
         if let Some(error) = &taken.invalid {
             if *refuses_invalid {
                 let mut cleared = HeaderMap::new();
-                carrier.clear(request.headers(), &mut cleared);
+                carrier.clear(&taken, &mut cleared);
                 return TokenFuture::refused(cleared);
             }
-            tracing::warn!(%error, "a request has a consistency token that is not valid; it is served without");
+            let count = taken.invalid_count;
+            tracing::warn!(%error, count, "a request has a consistency token that is not valid; it is served without");
         }
         let current = Scope::current();
         let session = current.session().cloned().unwrap_or_default();
@@ -117,9 +122,7 @@ where
             before: Before { looks: session.looks(), forgets: session.forgets() },
             session: session.clone(),
             is_read,
-            under_way: carrier
-                .is_one_of_many(&taken, is_read)
-                .map(|is_known| together.enter(request.headers(), is_known)),
+            under_way: carrier.is_one_of_many(&taken).then(|| together.enter(request.headers())),
             taken,
         };
         let scope = current.with_session(session);
@@ -168,7 +171,9 @@ impl Giving {
         if is_private {
             let (is_read, under_way) = (self.is_read, self.under_way.as_ref());
             let answer = Answer { token: &token, is_news: token != self.asked, is_read, is_anew, under_way };
-            self.settings.carrier.give(response.headers_mut(), &self.taken, &answer);
+            if self.settings.carrier.give(response.headers_mut(), &self.taken, &answer) {
+                caching::remove_targeted(response.headers_mut());
+            }
         }
     }
 }

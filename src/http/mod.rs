@@ -102,7 +102,8 @@
 //!
 //! A browser that answers from its own cache does not read its writes. So responses without `Cache-Control` get
 //! `private, no-cache`: kept by nobody but the browser, which asks each time whether it is still so (`ETag` works as ever). Where the
-//! handler has set one, it stays, with `private` added. Responses to safe methods that are said to be for everybody (`public`,
+//! handler has set one, it stays, with `private` added, and what it says to some caches alone (`CDN-Cache-Control` and its like,
+//! `Surrogate-Control`) goes where a token is given. Responses to safe methods that are said to be for everybody (`public`,
 //! `s-maxage`) are left alone, and carry no token, except where the session begins anew: that is for its client, and
 //! `private, no-store`. With that no cache ever answers one client with the response to another, and
 //! `Vary` has nothing to tell it.

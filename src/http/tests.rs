@@ -1,4 +1,6 @@
-//! What only tokens can show that no store makes: long ones.
+//! What only tokens can show that no store makes: long ones. And what only a clock can that does not go by itself.
+
+use std::time::Instant;
 
 use http::{HeaderMap, HeaderName, header::SET_COOKIE};
 use uuid::Uuid;
@@ -7,7 +9,7 @@ use super::{
     TokenCookie, TokenHeader,
     carrier::{Answer, Taken},
     seal::Seal,
-    together::Together,
+    together::{Together, UnderWay},
 };
 use crate::{
     lsn::Lsn,
@@ -95,17 +97,69 @@ fn set(response: &HeaderMap) -> (Vec<Token>, usize) {
     (set.iter().map(|text| key().verify(text).unwrap()).collect(), gone.len())
 }
 
+/// The answer to a write of a client with one cookie of a write, whose other requests are under way.
+fn write(cookie: &TokenCookie, under_way: &UnderWay, own: &Token) -> (Vec<Token>, usize) {
+    let mut response = HeaderMap::new();
+    let answer = Answer { under_way: Some(under_way), ..answer(own, false) };
+    cookie.give(&mut response, &Taken::default(), &answer);
+    set(&response)
+}
+
 #[test]
-fn of_one_who_looks_alike_a_cookie_has_places_alone() {
-    let (together, cookie, request) = (Together::default(), TokenCookie::signed_by(key()), HeaderMap::new());
-    let requests: Vec<_> = (1..=9).map(|_| together.enter(&request, false)).collect();
-    for (log, under_way) in (1..=9).zip(&requests) {
-        let (mut response, own) = (HeaderMap::new(), mark(1, log));
-        let answer = Answer { under_way: Some(under_way), ..answer(&own, false) };
-        cookie.give(&mut response, &Taken::default(), &answer);
-        let expected = if log < 9 { (own, 0) } else { (own.merge(&Token::of_place(Some(1), place(1))), 8) };
+fn beyond_eight_a_cookie_stands_for_those_of_the_last_seconds() {
+    let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
+    let under_way = together.enter(&HeaderMap::new());
+    let first_eight = merged((1..=8).map(|log| mark(1, log)));
+    for log in 1..=8 {
+        assert_eq!(write(&cookie, &under_way, &mark(1, log)), (vec![mark(1, log)], 0), "answer {log}");
+    }
+    let own = mark(1, 9);
+    let soon = Instant::now() + Together::KEPT / 2;
+    assert_eq!(under_way.fold(&own, soon).0, own.merge(&first_eight));
+    // Somebody who always has a request under way is not held to what was given long ago.
+    assert_eq!(under_way.fold(&own, soon + Together::KEPT), (own.clone(), Vec::new()));
+    // Nor to what has gone from one cookie to the next.
+    let (folded, others) = under_way.fold(&own, soon);
+    assert_eq!(others, [""; 0], "they are gone");
+    under_way.note("folded", &folded, &others, soon);
+    for log in 10..=17 {
+        let late = soon + Together::KEPT / 2;
+        let (folded, others) = under_way.fold(&mark(1, log), late);
+        assert_eq!(others.len(), if log == 17 { 8 } else { 0 });
+        under_way.note(&log.to_string(), &folded, &others, late);
+    }
+    let (alone, later) = (mark(1, 18), soon + Together::KEPT);
+    assert_eq!(under_way.fold(&alone, later), (alone, Vec::new()));
+}
+
+#[test]
+fn a_session_that_is_given_up_has_no_later_answer_stand_for_what_is_lost() {
+    let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
+    let under_way = together.enter(&HeaderMap::new());
+    for log in 1..=8 {
+        write(&cookie, &under_way, &mark(1, log));
+    }
+    let (read, nothing) = (together.enter(&HeaderMap::new()), Token::new());
+    let lost = Answer { under_way: Some(&read), is_anew: true, ..answer(&nothing, true) };
+    cookie.give(&mut HeaderMap::new(), &Taken::default(), &lost);
+    assert_eq!(write(&cookie, &under_way, &mark(1, 9)), (vec![mark(1, 9)], 0));
+}
+
+#[test]
+fn what_is_too_long_together_takes_no_write_away() {
+    let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
+    let under_way = together.enter(&HeaderMap::new());
+    // Each of them fits into a cookie, and no two do.
+    let own = |answer: u64| merged((answer * 100..answer * 100 + 45).map(|system| mark(system, 1)));
+    for number in 1..=20 {
+        let (mut response, own) = (HeaderMap::new(), own(number));
+        let taken = Taken { cookies: vec!["mainstem-token.01234567".to_owned()], ..Taken::default() };
+        let answer = Answer { under_way: Some(&under_way), ..answer(&own, false) };
+        cookie.give(&mut response, &taken, &answer);
         let (tokens, gone) = set(&response);
-        assert_eq!((tokens, gone), (vec![expected.0], expected.1), "answer {log}");
+        // As places, if need be.
+        let is_there = tokens == [own.clone()] || tokens == [own.with_places_for_marks()];
+        assert!(is_there && gone == 1, "answer {number}: {} cookies, {gone} gone", tokens.len());
     }
 }
 
@@ -115,7 +169,7 @@ fn who_differs_in_anything_is_another_client() {
     let requests = (1..=20).map(|client| {
         let mut request = HeaderMap::new();
         request.insert("cookie", format!("mainstem-token.0123abcd={client}").parse().unwrap());
-        together.enter(&request, true)
+        together.enter(&request)
     });
     for (log, under_way) in (1..).zip(&requests.collect::<Vec<_>>()) {
         let (mut response, own) = (HeaderMap::new(), mark(1, log));
