@@ -157,11 +157,6 @@ async fn gather(drain: &Drain) {
     }
 }
 
-/// Where others write as well, a batch of so many appends is looked at before it has the lock, and of fewer only under it: to look
-/// twice costs more than they keep others waiting. (By hand, `cargo compare load --rate max`: 8 processes with batches of 2 to 4 did
-/// 5 to 16 % more without the first look. With batches of 16, 2 and 4 processes did no more, or less.)
-const WORTH_A_LOOK: usize = 8;
-
 /// `lock_not_available`.
 const NO_LOCK: &str = "55P03";
 
@@ -190,8 +185,8 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         let under_way = store.known.tail.send(session, sent);
         let ids: Vec<Uuid> = overtaken.iter().flat_map(Overtaken::ids).collect();
         figures! { count_batch(store, &waiting); }
-        let is_crowded = waiting.len() >= WORTH_A_LOOK && !store.known.tail.is_ours();
         let (sent, lock_timeout) = drain.send(waiting, first);
+        let is_crowded = !store.known.tail.is_ours();
         let call =
             Call { waiting: sent, ids: &ids, lock_timeout, is_crowded, name: under_way.call(), behind: behind.take() };
         let outcome = call.send(&store.log.append, lease, deadline).await;
