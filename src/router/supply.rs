@@ -94,9 +94,6 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
                 tokio::spawn(slot.open());
             }
             news.await;
-            if let Some(connection) = self.idle() {
-                return connection;
-            }
             // A runtime that is shutting down drops at once what is spawned, which is news: it has to get on with it.
             yield_now().await;
         }
@@ -201,9 +198,6 @@ impl<M: ManageConnection> Drop for Slot<M> {
 impl<M: ManageConnection> Drop for Looking<'_, M> {
     fn drop(&mut self) {
         self.0.counts().looking -= 1;
-        // What it has heard may be meant for somebody else: it was perhaps dropped between the news and its look. One look more or less
-        // costs little.
-        self.0.news.notify_one();
     }
 }
 
