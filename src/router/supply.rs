@@ -198,6 +198,11 @@ impl<M: ManageConnection> Drop for Slot<M> {
 impl<M: ManageConnection> Drop for Looking<'_, M> {
     fn drop(&mut self) {
         self.0.counts().looking -= 1;
+        // It may have been told of this one and dropped before it has looked. Only then: behind a connect that has failed, somebody else who
+        // is woken has the next one opened at once, and those who wait with him would take that for hope.
+        if self.0.pool.state().idle_connections > 0 {
+            self.0.news.notify_one();
+        }
     }
 }
 

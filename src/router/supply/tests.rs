@@ -3,6 +3,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::future::poll_immediate;
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinSet,
@@ -101,6 +102,20 @@ fn supply(nowhere: &ToNowhere, size: u32) -> Arc<Supply<ToNowhere>> {
 
 fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// Between the news of a connection and the look at it.
+#[tokio::test]
+async fn who_is_dropped_with_the_news_in_hand_leaves_it_to_the_next_one() {
+    let nowhere = ToNowhere::default();
+    let supply = supply(&nowhere, 1);
+    let only = supply.next().await;
+    let (mut first, mut second) = (Box::pin(supply.next()), Box::pin(supply.next()));
+    assert!(poll_immediate(&mut first).await.is_none() && poll_immediate(&mut second).await.is_none());
+    drop(only);
+    assert!(poll_immediate(&mut first).await.is_none(), "it has heard, and not looked");
+    drop(first);
+    timeout(HANG, second).await.expect("it lies there");
 }
 
 #[test]

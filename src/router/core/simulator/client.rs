@@ -22,7 +22,7 @@ use super::{
 use crate::lsn::Lsn;
 
 const CALL_LIMIT: Time = 300_000;
-const CAPACITY: u32 = 4;
+pub(super) const CAPACITY: u32 = 4;
 const BUDGET: u32 = 3;
 const RATE: u32 = 20;
 const EJECTED_PERCENT: u8 = 50;
@@ -41,7 +41,7 @@ pub(super) struct Client {
     pub(super) there: Vec<bool>,
     /// The start of the server that the pooled connections are to.
     pub(super) connected: Vec<Option<u64>>,
-    calls: BinaryHeap<Call>,
+    pub(super) calls: BinaryHeap<Call>,
     pub(super) probes: Vec<Option<Probe>>,
     fallbacks: u32,
     /// When the last [`RATE`] fallbacks began.
@@ -59,11 +59,11 @@ pub(super) struct Served {
 
 /// A call on its way, ordered by when its answer comes, the first one last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Call {
+pub(super) struct Call {
     answer_at: Time,
     sent_at: Time,
     want: Want,
-    route: Route,
+    pub(super) route: Route,
     tried: NodeSet,
     boot: u64,
     floor: Option<(usize, u64)>,
@@ -98,44 +98,6 @@ impl Client {
             fallbacks: 0,
             begun: std::collections::VecDeque::new(),
             token: None,
-        }
-    }
-
-    /// A node leaves the list, or comes back to it: then it is another server at that place, once nobody has anything to do
-    /// with the former one. Which node was added.
-    pub(super) fn change_list(&mut self, node: usize, now: Time) -> Option<usize> {
-        if node == 0 {
-            return None;
-        }
-        if self.there[node] {
-            let told_at = self.tell(now);
-            if self.cluster.remove(node, duration(told_at)) {
-                self.there[node] = false;
-                self.oracle.removed(node);
-                self.tally.left += 1;
-            }
-            return None;
-        }
-        if self.calls.iter().any(|call| call.route.node == node) || self.probes[node].is_some() {
-            return None;
-        }
-        self.cluster.release(node);
-        let told_at = self.tell(now);
-        let added = self.cluster.add(settings(node), duration(told_at))?;
-        while self.cluster.next_wish().is_some() {}
-        self.live.node(added).start_anew(Some(CAPACITY));
-        (self.there[added], self.connected[added]) = (true, None);
-        self.oracle.added(added);
-        self.tally.joined += 1;
-        Some(added)
-    }
-
-    /// Has all nodes on the list again, as soon as that can be.
-    pub(super) fn complete_list(&mut self, now: Time) {
-        for node in 0..self.there.len() {
-            if !self.there[node] {
-                self.change_list(node, now);
-            }
         }
     }
 
@@ -384,7 +346,7 @@ impl Client {
     }
 }
 
-fn settings(index: usize) -> NodeConfig {
+pub(super) fn settings(index: usize) -> NodeConfig {
     NodeConfig {
         name: Arc::from(format!("node {index}")),
         role: if index == 0 { Role::Primary } else { Role::Replica },

@@ -1,7 +1,7 @@
 //! A cluster that fails in every way, the router's core in the middle of it, and the rules that must hold whatever happens.
 //!
 //! Everything follows from a seed: a failure prints it, and it happens again. `world` is the cluster as it is, `client` is
-//! a shell in miniature (it calls, probes (`probes`) and tells the core what it sees), `oracle` knows what the core has been told,
+//! a shell in miniature (it calls, probes (`probes`), changes its list of nodes (`members`) and tells the core what it sees), `oracle` knows what the core has been told,
 //! and judges each decision by that and by the world. `faults` says what goes wrong.
 //!
 //! `rules` runs it over many seeds, and breaks each rule of the core once to see that this is noticed; `shares` measures
@@ -9,6 +9,7 @@
 
 mod client;
 mod faults;
+mod members;
 mod oracle;
 mod probes;
 mod rules;
