@@ -128,7 +128,11 @@ fn beyond_eight_a_cookie_stands_for_those_of_the_last_seconds() {
         assert_eq!(others.len(), if log == 17 { 8 } else { 0 });
         under_way.note(&log.to_string(), &folded, &others, late);
     }
-    let (alone, later) = (mark(1, 18), soon + Together::KEPT);
+    // With seven more it would be one of eight.
+    let (alone, later) = (mark(1, 25), soon + Together::KEPT);
+    for log in 18..=24 {
+        under_way.note(&log.to_string(), &mark(1, log), &[], later);
+    }
     assert_eq!(under_way.fold(&alone, later), (alone, Vec::new()));
 }
 

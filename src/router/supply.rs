@@ -128,10 +128,10 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
         self.pool.state().connections
     }
 
-    /// How many there are, and those that are being opened.
-    pub(super) fn with_those_to_come(&self) -> u32 {
+    /// How many have to be opened for there to be so many: those that are being opened need not be.
+    pub(super) fn missing(&self, least: u32) -> u32 {
         let counts = self.counts();
-        self.connections() + counts.opening
+        least.saturating_sub(self.connections() + counts.opening)
     }
 
     /// Whether there is a connection that somebody may give back, or one that is being opened.

@@ -207,7 +207,7 @@ impl OwnPool {
 
     /// How many connections have to be opened.
     fn missing(&self) -> u32 {
-        self.upkeep.min_connections.saturating_sub(self.supply.with_those_to_come())
+        self.supply.missing(self.upkeep.min_connections)
     }
 
     /// Opens those connections, as far as there is room: callers may have them opened, too. What fails is told to the core by who

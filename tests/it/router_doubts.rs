@@ -1,7 +1,13 @@
 //! What the router must not take for granted: that the settings are true, that a node which was behind serves once it is not, that
-//! who waits asks often, and that several calls without an answer are a silent node.
+//! who waits asks often, and that calls and log-ins without an answer are a silent node.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use futures_util::future::{join_all, poll_immediate};
 use mainstem::{
@@ -9,9 +15,14 @@ use mainstem::{
     testing::LocalCluster, with_session,
 };
 use serde_json::json;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    io::copy_bidirectional,
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
+};
 
-use crate::support::{database, event, started};
+use crate::support::{cluster, database, event, started};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(30);
@@ -145,4 +156,56 @@ async fn several_long_calls_are_no_silent_node() {
     };
     let (_, worst) = tokio::join!(long, others);
     assert_eq!(worst, NodeCondition::Serving);
+}
+
+/// As behind a balancer one of whose servers is gone: its calls are served, and one connect gets no answer.
+#[tokio::test]
+async fn a_connect_without_an_answer_beside_calls_that_have_one_is_no_silent_node() {
+    let database = database().await;
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = cluster().await.primary().port();
+    let through = format!(":{}/", door.local_addr().unwrap().port());
+    let through = database.primary_url().replacen(&format!(":{port}/"), &through, 1);
+    let lets_in = Arc::new(AtomicBool::new(true));
+    let relaying = {
+        let lets_in = Arc::clone(&lets_in);
+        async move {
+            let mut kept = Vec::new();
+            let mut relays = JoinSet::new();
+            while let Ok((mut client, _)) = door.accept().await {
+                if lets_in.load(Ordering::SeqCst) {
+                    let mut server = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+                    relays.spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+                } else {
+                    kept.push(client);
+                }
+            }
+        }
+    };
+    let relaying = tokio::spawn(relaying);
+    let builder = Router::builder().primary(&*through).probe_interval(None).connect_timeout(300 * MS);
+    let router = builder.connect().await.unwrap();
+    let client = router.client().await.unwrap();
+    let mut answered = 0;
+    let mut second = async |is_answered: bool| {
+        lets_in.store(false, Ordering::SeqCst);
+        let mut refused = Box::pin(router.client());
+        loop {
+            match poll_immediate(&mut refused).await {
+                Some(outcome) => break outcome.map(drop).unwrap_err(),
+                None if is_answered => {
+                    client.query("SELECT 1", &[]).await.unwrap();
+                    answered += 1;
+                }
+                None => sleep(MS).await,
+            }
+        }
+    };
+    timeout(HANG, second(true)).await.expect("no hang");
+    assert_eq!(router.status().nodes[0].condition, NodeCondition::Serving);
+    // Without such calls it is.
+    timeout(HANG, second(false)).await.expect("no hang");
+    assert!(matches!(router.status().nodes[0].condition, NodeCondition::Ejected { .. }));
+    assert!(answered > 0);
+    relaying.abort();
 }

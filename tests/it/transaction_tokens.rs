@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use mainstem::{
-    Consistency, Error, ErrorKind, Result, Role, Router, Session, Token, Transaction,
-    testing::{Direction, TestDatabase},
+    Consistency, Error, ErrorKind, Isolation, Result, Role, Router, Session, Token, Transaction,
+    testing::{Direction, LocalCluster, TestDatabase},
     with_eventual_consistency, with_session,
 };
 use tokio::time::Instant;
 
-use crate::support::{cluster, database};
+use crate::support::{cluster, database, started};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -131,4 +131,37 @@ async fn the_token_comes_with_the_answer_to_the_commit_and_who_wants_none_asks_f
     transaction.commit_with_token().await.unwrap();
     assert!((DELAY..2 * DELAY).contains(&since.elapsed()), "{:?}", since.elapsed());
     proxy.delay(Direction::ToClient, Duration::ZERO);
+}
+
+/// The server would say of a ROLLBACK where there is nothing to roll back.
+#[tokio::test]
+async fn nothing_is_rolled_back_behind_an_end_of_the_work_s_own() {
+    let cluster = started(LocalCluster::builder().replicas(0)).await;
+    let router = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();
+    router.client().await.unwrap().batch_execute("CREATE TABLE kept (n int8)").await.unwrap();
+    let run = || router.transaction().isolation(Isolation::Serializable);
+    let committed = run().run(async |transaction| {
+        insert(&transaction).await?;
+        transaction.commit().await
+    });
+    committed.await.unwrap();
+    let with_token = run().run(async |transaction| {
+        insert(&transaction).await?;
+        transaction.commit_with_token().await.map(drop)
+    });
+    with_token.await.unwrap();
+    let rolled_back = run().run(async |transaction| {
+        insert(&transaction).await?;
+        transaction.rollback().await
+    });
+    rolled_back.await.unwrap();
+    // Behind it the sessions have been put in order.
+    let client = router.client().await.unwrap();
+    let warned = "there is no transaction in progress";
+    assert_eq!(client.query_one("SELECT count(*) FROM kept", &[]).await.unwrap().get::<_, i64>(0), 2);
+    drop((client, router));
+    cluster.primary().stop().await.unwrap();
+    let log = cluster.primary().log().unwrap();
+    assert!(!log.contains(warned), "{log}");
+    assert!(log.contains("shut down"), "it is the whole log: {log}");
 }

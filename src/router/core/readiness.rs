@@ -121,7 +121,7 @@ impl RouterStatus {
         let replicas =
             || self.nodes.iter().filter(|node| node.is_asked && node.role == Role::Replica && !is_primary(node));
         let primary = || {
-            let may_serve = self.fallback.policy != Fallback::Never || self.nodes.len() == 1;
+            let may_serve = self.fallback.policy != Fallback::Never || self.fallback.is_only_node;
             self.nodes
                 .iter()
                 .find(|node| may_serve && node.is_asked && is_primary(node) && node.condition.is_in_service())
@@ -198,7 +198,13 @@ mod tests {
             is_starting: false,
             nodes,
             sources: Vec::new(),
-            fallback: FallbackStatus { policy: Fallback::Protect, in_flight: 0, limit: Some(2), is_spent: false },
+            fallback: FallbackStatus {
+                policy: Fallback::Protect,
+                in_flight: 0,
+                limit: Some(2),
+                is_spent: false,
+                is_only_node: replicas.is_empty(),
+            },
         }
     }
 
@@ -243,6 +249,12 @@ mod tests {
         let eventual = never.readiness().eventual.to_string();
         assert!(eventual.contains("a: out of service: it cannot be reached"), "{eventual}");
         assert!(eventual.contains("p: the primary, which may not serve"), "{eventual}");
+        // Alone, it serves them all the same; but not while replicas may yet come from a name.
+        never = status(Serving, &[]);
+        never.fallback.policy = Fallback::Never;
+        assert_eq!(served(&never), by("p", "p"));
+        never.fallback.is_only_node = false;
+        assert_eq!(served(&never), by("p", ""));
     }
 
     #[test]

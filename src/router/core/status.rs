@@ -129,6 +129,9 @@ pub struct FallbackStatus {
     pub limit: Option<u32>,
     /// Whether the primary has taken over as many as it may, and has had to let one wait or go elsewhere within the last second.
     pub is_spent: bool,
+    /// Whether the primary is the router's only node, and no replica can come from a name or a list: it then serves all
+    /// reads, whatever the policy.
+    pub is_only_node: bool,
 }
 
 impl fmt::Display for NodeCondition {
@@ -172,6 +175,7 @@ impl Cluster {
                 in_flight: budget.taken(),
                 limit: (budget.at_once() < u32::MAX).then_some(budget.at_once()),
                 is_spent: budget.is_spent(now),
+                is_only_node: self.table().is_alone,
             },
         }
     }

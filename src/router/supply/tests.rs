@@ -118,6 +118,19 @@ async fn who_is_dropped_with_the_news_in_hand_leaves_it_to_the_next_one() {
     timeout(HANG, second).await.expect("it lies there");
 }
 
+#[tokio::test]
+async fn a_connection_that_is_being_opened_is_not_opened_a_second_time() {
+    let nowhere = ToNowhere::default();
+    let supply = supply(&nowhere, 4);
+    assert_eq!(supply.missing(2), 2);
+    nowhere.0.is_silent.store(true, Ordering::SeqCst);
+    timeout(SOON, supply.next()).await.unwrap_err();
+    assert_eq!((supply.connections(), supply.missing(2), supply.missing(1)), (0, 1, 0));
+    nowhere.0.is_silent.store(false, Ordering::SeqCst);
+    let _one = timeout(HANG, supply.next()).await.unwrap();
+    assert_eq!((supply.connections(), supply.missing(2), supply.missing(0)), (1, 1, 0));
+}
+
 #[test]
 fn what_ends_with_its_runtime_keeps_no_place() {
     let nowhere = ToNowhere::default();

@@ -256,6 +256,21 @@ fn the_timeline_of_a_stranger_heard_first_fences_nobody() {
     assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, SECOND).timeline, Some(1));
 }
 
+/// Its connection was lost after it was asked, so its answer counts for nothing else.
+#[test]
+fn an_answer_that_was_overtaken_before_the_cluster_is_known_still_tells_of_its_timeline() {
+    let mut core = Core::probing(2);
+    for (node, system) in [(1, 1), (2, 77)] {
+        core.cluster.observe(node, Observation::Role(Role::Primary), 2 * SECOND);
+        core.tell(node, SECOND, (system, 5 + system as u32, 10), primary(100));
+    }
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, 2 * SECOND).timeline, None);
+    core.tell(0, 3 * SECOND, (1, 4, 10), primary(100));
+    // That of the other cluster is no affair of ours.
+    assert_eq!(core.cluster.status(&core.live, NodeSet::EMPTY, 3 * SECOND).timeline, Some(6));
+    assert_ne!(core.cluster.table().writer(), Writer::One(0));
+}
+
 /// A clone of the cluster was among the nodes, and somebody has promoted it.
 #[test]
 fn what_only_a_forgotten_node_has_told_does_not_count_any_more() {
