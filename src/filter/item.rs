@@ -58,8 +58,8 @@ impl FilterItem {
     }
 }
 
-/// Returns the same alternatives, merging those that differ only in their predicates: the model of a copy and its
-/// reader is then one search instead of two.
+/// Returns the same alternatives, merging those that differ only in their any-of predicates: the model of a copy and
+/// its reader is then one search instead of two.
 pub(super) fn merged(items: impl IntoIterator<Item = FilterItem>) -> BTreeSet<FilterItem> {
     let mut any: BTreeMap<_, BTreeSet<Fragment>> = BTreeMap::new();
     let mut merged = BTreeSet::new();
