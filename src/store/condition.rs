@@ -38,9 +38,9 @@ pub struct AppendCondition {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guard {
-    /// No event matching this may exist
+    /// The filter that no event may match.
     pub filter: Filter,
-    /// after this place.
+    /// The place after which events count.
     pub after: After,
 }
 
