@@ -61,7 +61,7 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if it does not have the shape of `T`.
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) if it does not have the shape of `T`.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         self.state.decode()
     }

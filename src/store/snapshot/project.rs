@@ -234,8 +234,8 @@ impl Call<'_> {
         floor: &Token,
         remaining: impl Fn() -> Option<Duration>,
     ) -> Result<Result<Option<Start<S>>, Error>> {
-        // Of the log, it must only contain what reading on proves. In a session, that is also what the snapshot has
-        // seen.
+        // The load has no floor: reading on proves that the log is recent enough. In a session, that includes what the
+        // snapshot has seen.
         let load = LoadSnapshotRequest {
             wants_token: self.noted.is_on(),
             timeout: remaining(),

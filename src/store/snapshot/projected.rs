@@ -106,7 +106,7 @@ pub enum LoadOutcome {
     /// The snapshot of this place in the log was used.
     Used(Mark),
     /// There was a snapshot, but it does not decode as the state's type
-    /// ([`InvalidInput`](crate::ErrorKind::InvalidInput)), or its event is not in this log
+    /// ([`InvalidData`](crate::ErrorKind::InvalidData)), or its event is not in this log
     /// ([`LogDiverged`](crate::ErrorKind::LogDiverged)): all events were read.
     Unusable(Error),
 }
