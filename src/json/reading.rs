@@ -18,11 +18,11 @@ pub(crate) trait Walk<'a> {
 /// What is built from a document while it is read.
 pub(super) trait Reading<'a> {
     type Place: Copy;
-    /// The result for a value,
+    /// The result for a value.
     type Read;
-    /// of the members of an object,
+    /// The result for the members of an object.
     type Members: Default;
-    /// and of the elements of an array.
+    /// The result for the elements of an array.
     type Elements: Default;
 
     fn member(&self, object: Self::Place, key: &str) -> Self::Place;
