@@ -110,7 +110,7 @@ struct Written {
     ids: VecDeque<EventId>,
     /// The first position of each batch, and a time before which it and those after it were not sent.
     batches: VecDeque<(u64, Instant)>,
-    /// The last appends, with the first position of each. Their total size is counted separately.
+    /// The last appends, with the first position of each; `bytes` is their total size.
     appends: VecDeque<(u64, Arc<Prepared>)>,
     bytes: usize,
     /// The last position of each key, in the newer half of the events and in the older one.
