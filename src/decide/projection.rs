@@ -32,6 +32,7 @@ use crate::{Error, Event, Filter, Project, Result, SnapshotKey, SnapshotStore, s
 ///     }
 /// }
 /// ```
+///
 /// Every projection is a [`DecisionModel`], which can be [read](DecisionModel::read_from), composed with others, and
 /// [resumed](DecisionModel::resume_from) from a snapshot. `apply` has the form that
 /// [`SnapshotStore::project`](crate::SnapshotStore::project) takes.
@@ -91,8 +92,8 @@ impl<P: Projection + ?Sized> Projection for Box<P> {
 /// # Ok(())
 /// # }
 /// ```
+///
 /// Your own type with named parts lists them:
-/// A type of your own with named parts lists them:
 ///
 /// ```
 /// # use mainstem::{DecisionModel, Event, Filter, Parts, Projection, Result};

@@ -21,9 +21,9 @@ use crate::{Error, Json, Result, json::quoted};
 ///     Payload::Bytes { content_type, bytes } => assert_eq!((&**content_type, bytes.len()), ("image/png", 4)),
 /// }
 /// ```
+///
 /// Bytes are equal when they and their content types are equal, byte by byte; for JSON, see [`Json`]. Cloning shares
 /// the content.
-/// Bytes are equal when they and their content types are, byte by byte; JSON as [`Json`] says. Cloning shares what is in it.
 #[derive(Clone, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,

@@ -78,7 +78,6 @@ impl CheckpointRequest {
     /// happen `once`, since something else is saved with it. Then it is also refused if a part of it was saved before:
     /// an unnoticed commit may have come between, and a member that has read the same events again may have got more of
     /// them.
-    /// nobody knew may have come between, and who has read the same events again may have got more of them.
     pub(crate) fn judge(&self, row: &Row, once: bool) -> Result<()> {
         let read = |column| row.try_get(column).map_err(|error| wire::unreadable(error.into()));
         let (may_be_saved, gets_on, is_new) = (read(0)?, read(1)?, read(2)?);
