@@ -19,7 +19,7 @@ pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 /// A `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, where, and what to do about it.
+/// The error type of this crate: what went wrong, where, and what to do about it.
 ///
 /// Match on [`kind`](Self::kind) or use a predicate such as [`is_conflict`](Self::is_conflict). The text is for people:
 /// it names the node, the limit and the elapsed time where they apply, and may change in any release.

@@ -81,8 +81,8 @@
 //! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
 //! | `tower` | the module `http`: layers that open a scope for each request, and let a browser read its own writes through any instance |
 //! | `metrics` | metrics through the `metrics` facade: [`telemetry`] |
-//! | `log` | `tracing` events go to the crate `log` when there is no subscriber |
-//! | `testing` | the module `testing`: the contract of event stores as tests, and (Unix only) a PostgreSQL cluster |
+//! | `log` | `tracing` output goes to the crate `log` when there is no subscriber |
+//! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | `testing::DockerCluster`: the same cluster from containers |
 //!
 //! All errors have one type, [`Error`]: a [kind](ErrorKind), predicates, the node, and the cause.

@@ -14,7 +14,7 @@ pub struct Executed {
     pub appended: Option<Appended>,
     /// Whether this is the result of an earlier execution with the same [command id](crate::Execute::recorded).
     pub is_repeated: bool,
-    /// The effort of the execution.
+    /// The attempts that it took.
     pub attempts: Attempts,
 }
 
@@ -28,7 +28,7 @@ pub enum CommandOutcome {
     Nothing,
 }
 
-/// The effort of an execution: attempts, conflicts and delays.
+/// How many attempts an execution took, and how long it waited in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempts {
@@ -59,7 +59,7 @@ pub enum CommandError<R> {
         appended: Option<Appended>,
         /// Whether this is the result of an earlier execution with the same command id.
         is_repeated: bool,
-        /// The effort of the execution.
+        /// The attempts that it took.
         attempts: Attempts,
     },
     /// No decision was written: there were too many conflicts, or something else failed.
@@ -68,7 +68,7 @@ pub enum CommandError<R> {
         /// The last error. A [conflict](Error::is_conflict) means that another append was faster each time;
         /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) means that the decision may have been written.
         error: Error,
-        /// The effort of the execution.
+        /// The attempts that it took.
         attempts: Attempts,
     },
 }
@@ -92,7 +92,7 @@ impl<R> CommandError<R> {
         }
     }
 
-    /// Returns the effort of the execution.
+    /// Returns the attempts that it took.
     #[must_use]
     pub fn attempts(&self) -> &Attempts {
         let (Self::Refused { attempts, .. } | Self::GaveUp { attempts, .. }) = self;

@@ -59,7 +59,7 @@ impl<'a, M> ModelQuery<'a, M> {
         Self { model, store, consistency, timeout: None, streaming: false, limit: None, name, scope }
     }
 
-    /// Replaces the level of the scope.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self

@@ -25,7 +25,7 @@ pub struct Matching {
     finished: Vec<Draft>,
 }
 
-/// A filter under construction. The parameters say which parts the current item has.
+/// A filter under construction. The const parameters say which parts the current item has.
 ///
 /// ```text
 /// Filter::any_event()

@@ -27,7 +27,7 @@ pub use self::{
 };
 use crate::{Error, Event, Result};
 
-/// Selects events of the log: every event, or those that match at least one item.
+/// A filter for events of the log: every event, or those that match at least one item.
 ///
 /// An item has up to three parts, and an event matches the item when it satisfies all of them: it has one of the types,
 /// all of the tags, and any or all of the predicates. This is the query of the Dynamic Consistency Boundary

@@ -57,7 +57,7 @@ pub enum After {
 }
 
 impl AppendCondition {
-    /// Creates no condition: the events are written whatever else is in the log.
+    /// Creates an empty condition: the events are written whatever else is in the log.
     pub fn none() -> Self {
         Self { guard: None, after_nothing: false }
     }

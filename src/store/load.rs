@@ -85,7 +85,7 @@ impl<'a> LoadStream<'a> {
         self
     }
 
-    /// Replaces the level of the scope.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.request.consistency = consistency;
         self

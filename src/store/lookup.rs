@@ -37,7 +37,7 @@ impl<'a, T> Lookup<'a, T> {
         Self { call: Call::new(store, selection), run, operation }
     }
 
-    /// Replaces the level of the scope.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.request.consistency = consistency;
         self

@@ -79,7 +79,7 @@ impl<'a, S: Selection> Query<'a, S> {
         Self { call: Call::new(store, &selection), selection }
     }
 
-    /// Replaces the level of the scope.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.request.consistency = consistency;
         self
@@ -120,7 +120,7 @@ impl<'a, S: Selection> Query<'a, S> {
 }
 
 impl<S: Selection> PageQuery<'_, S> {
-    /// Replaces the level of the scope.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.request.consistency = consistency;
         self

@@ -101,7 +101,7 @@ impl<'a> LoadSnapshot<'a> {
         Self { store, request: LoadSnapshotRequest::new(key, current_consistency()), noted: Noted::current() }
     }
 
-    /// Replaces the level of the scope.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.request.consistency = consistency;
         self

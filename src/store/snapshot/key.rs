@@ -49,7 +49,7 @@ impl SnapshotKey {
         Self { digest: FilterDigest::of_parts(parts, lengths), ..Self::new(projection, version, union) }
     }
 
-    /// Whether a snapshot can be stored under this name.
+    /// Checks whether a snapshot can be stored under this name.
     ///
     /// # Errors
     ///

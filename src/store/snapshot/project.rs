@@ -107,7 +107,7 @@ impl<'a, S, F> Project<'a, S, F> {
         Self { call, initial, apply, save_every: Some(SAVE_EVERY), save_timeout: SAVE_TIMEOUT }
     }
 
-    /// Replaces the level of the scope, for both reads.
+    /// Replaces the scope's consistency level, for both reads.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.consistency = consistency;
         self
