@@ -18,8 +18,8 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// [`append`](Self::append), [`query`](Self::query) and the methods after them are for users of a store. The methods
 /// that begin with `run` are for its implementors: each receives one call as data, and returns a future or a stream
 /// that owns all it needs. Every store implements two of them; the others have default implementations based on these,
-/// which a store may replace with better ones. A store is therefore a handle that is cheap to clone inside, and `dyn
-/// EventStore` can be held: `Arc<dyn EventStore>`, `Box<dyn EventStore>` and `&dyn EventStore` are stores themselves.
+/// which a store may replace with better ones. A store is therefore a handle that is cheap to clone inside, and
+/// `dyn EventStore` can be held: `Arc<dyn EventStore>`, `Box<dyn EventStore>` and `&dyn EventStore` are stores themselves.
 /// (Call the methods of the last one as `(&store).query(…)`, since the bare object has no generic methods.)
 ///
 /// ```
@@ -51,8 +51,9 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// [`Filter::matches`](crate::Filter::matches), [`QueryRequest::selects`] and [`QueryRequest::select_from`] are for
 /// stores that look at the events themselves. `examples/file_store.rs` is a complete store in a file.
 ///
-/// Implement the methods that begin with `run_`, and leave the others as they are: behind an `Arc` or a `Box`, and so
-/// in a [`CommandExecutor`](crate::CommandExecutor), only the `run_` methods are yours.
+/// Implement the methods that begin with `run_`, and [`unknown_place`](Self::unknown_place) if you need it. Leave the
+/// others as they are: behind an `Arc` or a `Box`, and so in a [`CommandExecutor`](crate::CommandExecutor), only these
+/// methods are yours.
 pub trait EventStore: fmt::Debug + Send + Sync {
     /// Executes an append. The events are already validated: see [`AppendRequest`].
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>>;

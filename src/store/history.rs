@@ -101,9 +101,9 @@ impl History {
 
     /// Returns the condition that no event which matches `filter` has been appended since this read, whatever was read.
     ///
-    /// Use it if not everything that was read matters for the decision, or if more does. A narrower filter admits
-    /// events that do not matter ([`Filter::without_types`]); a wider one also refuses events that were not read. Of
-    /// the events that were not read, only those appended since count: the decision has not seen earlier ones, and this
+    /// Use it if not everything that was read matters for the decision, or if more does. A narrower filter ignores
+    /// events that do not matter ([`Filter::without_types`]); a wider one also counts events that were not read. Of the
+    /// events that were not read, only those appended since count: the decision has not seen earlier ones, and this
     /// condition does not cover them.
     ///
     /// ```

@@ -148,7 +148,7 @@ use crate::{Result, Router, Token, router::Deadline};
 /// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1` and, for speed, on the function `mainstem.events_merge_pending`, which everybody has by default |
 /// | load snapshots, project | `SELECT` | `SELECT` | |
 /// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
-/// | subscribe, ask how far consumers are | `SELECT` | | `SELECT` on the tables of consumers |
+/// | subscribe, ask for the progress of consumers | `SELECT` | | `SELECT` on the tables of consumers |
 /// | follow as a [consumer](Self::consumer) | `SELECT` | | `SELECT`, `INSERT`, `UPDATE`, `DELETE` on `mainstem.events_consumers`, `_members`, `_progress` and `_skipped` |
 /// | delete snapshots | | `SELECT`, `DELETE` | |
 /// | migrate | | | `CREATE` on the schema, or on the database if the schema does not exist |

@@ -9,8 +9,8 @@ use crate::{Error, Filter, FilterDigest, Result, json::quoted};
 /// is compared part by part: [`DecisionModel::snapshot_key`](crate::DecisionModel::snapshot_key).) Raise the version
 /// whenever the code that computes the state, or the type of the state, changes: a state computed by other code is
 /// another state, even if it can still be decoded. The snapshots of old versions stay until they are deleted, so old
-/// and new instances of an application do not disturb each other; in PostgreSQL, `DELETE FROM mainstem.events_snapshots
-/// WHERE projection = … AND version < …` deletes them for all filters.
+/// and new instances of an application do not disturb each other; in PostgreSQL,
+/// `DELETE FROM mainstem.events_snapshots WHERE projection = … AND version < …` deletes them for all filters.
 ///
 /// ```
 /// # use mainstem::{Filter, SnapshotKey};
