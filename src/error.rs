@@ -1,8 +1,8 @@
 //! The one error type of the crate.
 //!
 //! It is opaque on purpose: a message for people, a [kind](ErrorKind) and predicates for programs, the node that it
-//! happened on, and the cause in [`source`](std::error::Error::source). The types of the driver and the pool are in
-//! that chain, but never in a public variant, so that their next major version is not ours.
+//! happened on, and the cause in [`source`](std::error::Error::source). The types of the driver and the pool appear in
+//! that chain but never in a public variant, so their next major version does not force one of this crate.
 
 mod kind;
 
@@ -19,12 +19,12 @@ pub(crate) type Cause = Box<dyn StdError + Send + Sync>;
 /// A `Result` with this crate's [`Error`].
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// What went wrong, where, and what to do about it.
+/// The error type of this crate: what went wrong, where, and what to do about it.
 ///
-/// Match on [`kind`](Self::kind) or ask a predicate such as [`is_conflict`](Self::is_conflict); the text is for
-/// people, names the node, the limit and the elapsed time where there are any, and may change in any release.
-/// [`Display`](fmt::Display) shows the message with the node; the cause is in `source()`, once, and
-/// [`report`](Self::report) writes the whole chain. Cloning is cheap: one `Arc`.
+/// Match on [`kind`](Self::kind) or use a predicate such as [`is_conflict`](Self::is_conflict). The text is for people:
+/// it names the node, the limit and the elapsed time where they apply, and may change in any release.
+/// [`Display`](fmt::Display) shows the message with the node; `source()` has the cause, and [`report`](Self::report)
+/// writes the whole chain. Cloning is cheap: one `Arc`.
 ///
 /// ```
 /// # fn handle(error: mainstem::Error) {
@@ -48,26 +48,26 @@ struct Inner {
     last_common: Option<Mark>,
     /// The position of the first event with one of an append's ids.
     reused_at: Option<u64>,
-    /// Whether a limit on time ran out, although the kind says something else.
+    /// Whether a time limit ran out, although the kind says something else.
     is_out_of_time: bool,
     source: Option<Arc<dyn StdError + Send + Sync>>,
 }
 
-/// SQLSTATEs of what another transaction was in the way of: `serialization_failure`, `deadlock_detected`.
+/// SQLSTATEs of failures caused by a concurrent transaction: `serialization_failure`, `deadlock_detected`.
 const IN_THE_WAY: [&str; 2] = ["40001", "40P01"];
 
 /// The event that broke an append's condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Conflict {
-    /// The position of the first event that broke it. Of appends that were made at the same time, one may be told of an event
-    /// of another although the log had one before.
+    /// The position of the first event that broke it. For concurrent appends, it may be an event of one of these,
+    /// although the log already had a matching one.
     pub position: u64,
     /// The type of that event.
     pub event_type: String,
 }
 
-/// The version of a fixed stream that was not as an append expected.
+/// The mismatch between a fixed stream's version and the version that an append expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct VersionMismatch {
@@ -75,7 +75,7 @@ pub struct VersionMismatch {
     pub stream: String,
     /// The version that was expected; 0 for a stream without events.
     pub expected: u64,
-    /// The version of its last event; 0 when it has none.
+    /// The version of its last event; 0 if it has none.
     pub actual: u64,
 }
 
@@ -85,9 +85,9 @@ impl fmt::Display for Conflict {
     }
 }
 
-/// For the makers of stores: an error of their own, such as a server that does not answer.
+/// For implementors of stores: errors of their own, such as a server that does not answer.
 ///
-/// What a store refuses has a constructor of its own, with the same words in every store:
+/// For each reason to refuse a call there is a separate constructor, with the same wording in every store:
 /// [`Guard::conflict`](crate::Guard::conflict), [`Guard::diverged`](crate::Guard::diverged),
 /// [`StreamAppend::judge`](crate::StreamAppend::judge) and
 /// [`AppendRequest::reused_ids`](crate::AppendRequest::reused_ids).
@@ -101,7 +101,7 @@ impl fmt::Display for Conflict {
 /// assert!(unreadable(std::io::ErrorKind::NotFound.into()).is_retryable());
 /// ```
 impl Error {
-    /// An error of this kind. The message says what was wrong, where, and what to do.
+    /// Creates an error of the given kind. The message should say what was wrong, where, and what to do.
     #[must_use]
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         let (message, node, conflict, version_mismatch) = (message.into(), None, None, None);
@@ -119,7 +119,8 @@ impl Error {
         }))
     }
 
-    /// An error of the application's own, to be passed through: what a [`ReadModel`](crate::ReadModel) could not apply, say.
+    /// Wraps an error of the application, to be passed through: for example, what a [`ReadModel`](crate::ReadModel)
+    /// could not apply.
     ///
     /// ```
     /// use mainstem::{Error, ErrorKind};
@@ -161,7 +162,7 @@ impl Error {
         Self::new(ErrorKind::InvalidData, message)
     }
 
-    /// Says where it happened, in front of the message.
+    /// Prefixes the message with the place where the error happened.
     pub(crate) fn within(mut self, place: &str) -> Self {
         let inner = self.inner();
         inner.message = format!("{place}: {}", inner.message);
@@ -188,12 +189,12 @@ impl Error {
         self
     }
 
-    /// The position of the first event that has one of an append's ids, if that is why it was refused.
+    /// The position of the first event that has one of an append's ids, if the append was refused for that.
     pub(crate) fn reused_at(&self) -> Option<u64> {
         self.0.reused_at
     }
 
-    /// A limit on time ran out: its [kind](Self::kind) only says what may have happened until then.
+    /// Marks the error as caused by a time limit: its [kind](Self::kind) says only what may have happened until then.
     pub(crate) fn out_of_time(mut self) -> Self {
         self.inner().is_out_of_time = true;
         self
@@ -203,7 +204,7 @@ impl Error {
         self.is_timeout() || self.0.is_out_of_time
     }
 
-    /// The same error, seen from higher up: what it was about stays, kind and message are new.
+    /// The same error seen from a higher layer: the details stay, kind and message are new.
     pub(crate) fn reworded(mut self, kind: ErrorKind, message: impl Into<String>) -> Self {
         let inner = self.inner();
         (inner.kind, inner.message) = (kind, message.into());
@@ -224,46 +225,47 @@ impl Error {
         Arc::make_mut(&mut self.0)
     }
 
-    /// What kind of error this is.
+    /// Returns the kind of this error.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         self.0.kind
     }
 
-    /// The name of the node that it happened on, as [`Router`](crate::Router) names it: `host:port`.
+    /// Returns the name of the node that it happened on, as [`Router`](crate::Router) names it: `host:port`.
     #[must_use]
     pub fn node(&self) -> Option<&str> {
         self.0.node.as_deref()
     }
 
-    /// The event that broke the condition, when this is a conflict with one.
+    /// Returns the event that broke the condition, if this is a conflict with one.
     #[must_use]
     pub fn conflict(&self) -> Option<&Conflict> {
         self.0.conflict.as_ref()
     }
 
-    /// The stream that has another version than expected, when this is a conflict with that.
+    /// Returns the stream whose version differs from the expected one, if this is such a conflict.
     #[must_use]
     pub fn version_mismatch(&self) -> Option<&VersionMismatch> {
         self.0.version_mismatch.as_ref()
     }
 
-    /// The last place that the log and what a consumer has read are known to have in common, when this is a
-    /// [`LogDiverged`](ErrorKind::LogDiverged) of a [`Consumer`](crate::Consumer). They may agree for longer. `None` when no
-    /// such place is known: then only the beginning is sure.
+    /// Returns the last place that the log and a consumer's reads are known to have in common, if this is a
+    /// [`LogDiverged`](ErrorKind::LogDiverged) of a [`Consumer`](crate::Consumer). They may agree further. `None` if no
+    /// such place is known: then only the beginning is certain.
     #[must_use]
     pub fn last_common(&self) -> Option<Mark> {
         self.0.last_common
     }
 
-    /// The five characters of PostgreSQL's SQLSTATE, when a server's answer is the cause.
+    /// Returns the five characters of PostgreSQL's SQLSTATE, if a server's answer is the cause.
     #[must_use]
     pub fn sqlstate(&self) -> Option<&str> {
         self.driver_error()?.code().map(SqlState::code)
     }
 
-    /// The name of the constraint that a write has broken, when the server's answer names one: of a table, a domain, or a unique
-    /// index that belongs to no constraint. So a rule of your own is told from another one.
+    /// Returns the name of the constraint that a write violated, if the server's answer names one: of a table, a
+    /// domain, or a unique index that belongs to no constraint. Use it to tell the violation of your own rule from
+    /// others.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -280,13 +282,13 @@ impl Error {
         self.driver_error()?.as_db_error()?.constraint()
     }
 
-    /// Whether an append lost the race for its boundary. Read again and decide again.
+    /// Whether an append lost the race for its consistency boundary. Read again and decide again.
     #[must_use]
     pub fn is_conflict(&self) -> bool {
         self.0.kind == ErrorKind::Conflict
     }
 
-    /// Whether a limit on time ran out, and this call has written nothing.
+    /// Whether a time limit ran out and this call has written nothing.
     #[must_use]
     pub fn is_timeout(&self) -> bool {
         self.0.kind == ErrorKind::Timeout
@@ -294,21 +296,22 @@ impl Error {
 
     /// Whether a write may or may not have happened.
     ///
-    /// The very same append, with the same event ids, tells: it is written once, however often it is made. SQL of your own that
-    /// is made again may be done twice.
+    /// Repeat the very same append, with the same event ids, to find out: it is written once, however often it is sent.
+    /// Repeating your own SQL may apply it twice.
     #[must_use]
     pub fn is_outcome_unknown(&self) -> bool {
         self.0.kind == ErrorKind::OutcomeUnknown
     }
 
-    /// Whether nothing was written, and the very same call may succeed if it is made again a little later.
+    /// Whether nothing was written, and the very same call may succeed if it is repeated a little later.
     ///
-    /// True for unreachable nodes, for limits on time and load, and where another transaction was in the way (serialization
-    /// failures, deadlocks): then the whole transaction is made again, as
+    /// True for unreachable nodes, for limits on time and load, and for failures caused by a concurrent transaction
+    /// (serialization failures, deadlocks). In the last case, repeat the whole transaction, as
     /// [`BeginTransaction::run`](crate::BeginTransaction::run) does.
     ///
-    /// False for a conflict, which needs a new decision, not a new try; and for an unknown outcome, whose repeat might write twice:
-    /// ask [`is_outcome_unknown`](Self::is_outcome_unknown) as well where twice does no harm, as with an append or a read.
+    /// False for a conflict, which needs a new decision, not a retry; and for an unknown outcome, where a repeat might
+    /// write twice. Where twice does no harm, as with an append or a read, check
+    /// [`is_outcome_unknown`](Self::is_outcome_unknown) as well.
     #[must_use]
     pub fn is_retryable(&self) -> bool {
         match self.0.kind {
@@ -320,12 +323,12 @@ impl Error {
         }
     }
 
-    /// Whether it may succeed if it is made again a little later, where doing it twice does no harm.
+    /// Whether the call may succeed if it is repeated a little later, where doing it twice does no harm.
     pub(crate) fn may_pass(&self) -> bool {
         self.is_retryable() || self.is_outcome_unknown()
     }
 
-    /// The message and every cause below it that adds to it, in one line.
+    /// Returns the message and every cause below it that adds information, in one line.
     #[must_use]
     pub fn report(&self) -> String {
         let mut text = self.to_string();
@@ -345,8 +348,8 @@ impl Error {
         text
     }
 
-    /// The same for the log. What a server says of a statement quotes its values, so of that no more than the state is told. (What
-    /// it says when it lets nobody in does not, and is the reason that an operator needs.)
+    /// The same for the log. A server's error about a statement quotes the statement's values, so only its SQLSTATE is
+    /// logged. (Its error when it rejects a connection does not, and is the reason that an operator needs.)
     pub(crate) fn for_log(&self) -> String {
         let said = self.driver_error().and_then(tokio_postgres::Error::as_db_error);
         let is_of_a_statement =

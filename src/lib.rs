@@ -38,27 +38,28 @@
 //! # }
 //! ```
 //!
-//! Nodes on other machines, as here, need the feature `rustls`, or `?sslmode=disable` behind their URLs if they may be spoken to in
-//! plaintext.
+//! Nodes on other machines, as here, need the feature `rustls`, or `?sslmode=disable` appended to their URLs if
+//! plaintext is acceptable.
 //!
 //! # The parts
 //!
-//! Each stands on those before it, and none knows of those behind it.
+//! Each part builds on the ones before it and does not depend on those after it.
 //!
-//! - **Scopes**: [`with_strong_consistency`], [`with_eventual_consistency`], [`with_consistency`] and [`Scope`] carry the
-//!   level through a task. Outside of any scope everything is strong.
+//! - **Scopes**: [`with_strong_consistency`], [`with_eventual_consistency`], [`with_consistency`] and [`Scope`] carry
+//!   the consistency level through a task. Outside any scope, every call is strong.
 //! - **Router**: [`Router`] holds a pool for the primary and one for each replica. It also serves any other SQL, through
 //!   [`Router::client`] and [`Router::transaction`].
-//! - **Event store**: [`PostgresEventStore`] is one log in one total order. It is read by [`Filter`] and appended to under
-//!   an [`AppendCondition`]: what was read is unchanged. That is a dynamic consistency boundary: the filter of the decision,
-//!   not the stream of an entity, is what must not have changed.
-//! - **Snapshots**: [`SnapshotStore`] keeps states of projections, so that [`project`](SnapshotStore::project) reads only
-//!   what has come since.
-//! - **Decisions**: a [`DecisionModel`] is made of typed [`Projection`]s, read in one query, and gives the condition that vouches
-//!   for it. A [`CommandExecutor`] carries a [`Command`] out on one: it reads, decides, appends, tries again, and keeps a record
-//!   if it is told to. [`EventCodec`] reads events of every version as an enum of yours.
-//! - **Following the log**: a [`Subscription`] hands out what is there and what comes, a [`Consumer`] keeps its place in the
-//!   database, alone or in a group, and [`ReadModels`] keep read models.
+//! - **Event store**: [`PostgresEventStore`] is one log in one total order. Reads select events with a [`Filter`].
+//!   Appends take an [`AppendCondition`]: what was read is unchanged. This is a dynamic consistency boundary: what must
+//!   not have changed is the result of the decision's filter, not the stream of an entity.
+//! - **Snapshots**: [`SnapshotStore`] stores the states of projections, so [`project`](SnapshotStore::project) reads
+//!   only the events appended since.
+//! - **Decisions**: a [`DecisionModel`] combines typed [`Projection`]s, reads their events in one query, and yields the
+//!   append condition that guards the decision. A [`CommandExecutor`] executes a [`Command`] on a model: it reads,
+//!   decides, appends, retries, and keeps a record if asked to. [`EventCodec`] decodes events of every version into
+//!   your own enum.
+//! - **Following the log**: a [`Subscription`] delivers the existing events and then new ones. A [`Consumer`] stores
+//!   its checkpoint in the database, alone or in a group. [`ReadModels`] keep read models up to date.
 //!
 #![cfg_attr(
     feature = "testing",
@@ -75,16 +76,16 @@
 //!
 //! | feature | what it adds |
 //! |---|---|
-//! | `migrations` | `PostgresEventStore::migrate`, through refinery; else run the files in `migrations/` with any tool |
-//! | `bb8`, `deadpool` | pools of `bb8-postgres`, of `deadpool-postgres` that you have as the router's nodes: [`ExistingPool`] |
+//! | `migrations` | `PostgresEventStore::migrate`, through refinery; without it, run the files in `migrations/` with any tool |
+//! | `bb8`, `deadpool` | existing `bb8-postgres` or `deadpool-postgres` pools as the router's nodes: [`ExistingPool`] |
 //! | `rustls` | encrypted connections, verified by default, and client certificates: `TlsMode`, `TlsOptions` |
-//! | `tower` | the module `http`: layers that open the scope of a request, and let a browser read its own writes through any instance |
-//! | `metrics` | figures through the `metrics` facade: [`telemetry`] |
-//! | `log` | what is told through `tracing` goes to the crate `log`, where there is no subscriber |
+//! | `tower` | the module `http`: layers that open a scope for each request, and let a browser read its own writes through any instance |
+//! | `metrics` | metrics through the `metrics` facade: [`telemetry`] |
+//! | `log` | `tracing` output goes to the crate `log` when there is no subscriber |
 //! | `testing` | the module `testing`: the rules of event stores as tests, and (Unix only) a PostgreSQL cluster |
 //! | `testing` + `testcontainers` | `testing::DockerCluster`: the same cluster from containers |
 //!
-//! Errors are of one type, [`Error`]: a [kind](ErrorKind), predicates, the node, the cause.
+//! All errors have one type, [`Error`]: a [kind](ErrorKind), predicates, the node, and the cause.
 //!
 #![cfg_attr(
     all(doc, not(doctest)),
@@ -93,16 +94,16 @@
 )]
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
-/// Not for users: how the drills break the library (`examples/drill`).
+/// Not for users: fault injection for the drills (`examples/drill`).
 #[cfg(feature = "__faults")]
 #[doc(hidden)]
 pub mod __faults {
     pub use crate::router::turn_on;
 }
-// Its examples need both.
+// The examples in it need both features.
 #[cfg(any(all(doc, not(doctest)), all(doctest, feature = "migrations", feature = "testing")))]
 pub mod _documentation;
-// First, since those behind it use its macro.
+// First, because the modules after it use its macro.
 #[macro_use]
 pub mod telemetry;
 

@@ -9,20 +9,21 @@ use std::fmt;
 pub struct Lsn(u64);
 
 impl Lsn {
-    /// The place after so many bytes.
+    /// Creates the place after this many bytes.
     #[must_use]
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// The place itself, or the end of the page before it if there is nothing but a page header in between: there a record that
-    /// ended with its page has its end, and nobody who has replayed it gets further before the next one comes. (The header
-    /// of a page is 24 bytes, a page 8192; the longer header of a segment cannot be told without the segments' size.)
+    /// Returns the place itself, or the end of the preceding page if only a page header is in between: a record that
+    /// ends with its page ends there, and a node that has replayed it gets no further before the next record arrives.
+    /// (The header of a page is 24 bytes, a page 8192; the longer header of a segment cannot be recognised without the
+    /// segments' size.)
     pub(crate) const fn before_page_header(self) -> Self {
         if self.0 % 8192 == 24 { Self(self.0 - 24) } else { self }
     }
 
-    /// The number of bytes before this place.
+    /// Returns the number of bytes before this place.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0

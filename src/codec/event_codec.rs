@@ -1,4 +1,4 @@
-//! The codec: types, versions, upcasters, what is unknown.
+//! The codec: types, versions, upcasters, unknown types.
 
 use std::{
     any::type_name,
@@ -14,15 +14,15 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::tagged::{self, Undecodable};
 use crate::{Error, Event, Json, NewEvent, Result, json::quoted};
 
-/// Turns the log's events into an enum of yours, whatever version they were written in, and back.
+/// Decodes the log's events, of whatever version, into your own enum, and encodes the enum as events.
 ///
-/// The names of the enum's variants are the types of events, and what a variant holds is the payload: as serde has it by itself
-/// (`#[serde(rename = "…")]` gives a variant another name).
+/// The names of the enum's variants are the event types, and the content of a variant is the payload, in serde's
+/// default form (`#[serde(rename = "…")]` gives a variant another name).
 ///
-/// A log keeps events for ever, and the application goes on. When a type changes in a way that serde's own means (`default`,
-/// `alias`, optional members) do not cover, its version is raised: an upcaster turns the payload of the old version into that
-/// of the next one, whenever an old event is read. The events of the log stay as they are. What is
-/// [encoded](Self::encode) has the newest version, which is one more than that of the last upcaster.
+/// A log keeps events for ever, while the application changes. When a type changes in a way that serde's own means
+/// (`default`, `alias`, optional members) do not cover, raise its version: an upcaster turns the payload of the old
+/// version into that of the next one whenever an old event is read. The events in the log stay as they are.
+/// [Encoded](Self::encode) events have the newest version, which is one higher than that of the last upcaster.
 ///
 /// ```
 /// use mainstem::EventCodec;
@@ -60,11 +60,11 @@ use crate::{Error, Event, Json, NewEvent, Result, json::quoted};
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 ///
-/// A codec is made once, in a `static` with [`LazyLock`](std::sync::LazyLock), and used in
+/// Create a codec once, in a `static` with [`LazyLock`](std::sync::LazyLock), and use it in
 /// [`Projection::apply`](crate::Projection::apply) and wherever else events are read.
 pub struct EventCodec<E> {
     renamed: BTreeMap<Box<str>, Box<str>>,
-    /// By the type's name of today, and the version that they start from.
+    /// By the type's current name, and the version that they start from.
     upcasters: BTreeMap<Box<str>, BTreeMap<u32, Upcaster>>,
     unknown: UnknownEvents,
     skipped: AtomicU64,
@@ -73,36 +73,36 @@ pub struct EventCodec<E> {
 
 type Upcaster = Box<dyn Fn(&Json) -> Result<Json> + Send + Sync>;
 
-/// What becomes of events whose type an [`EventCodec`]'s enum does not have.
+/// How an [`EventCodec`] treats events whose type its enum does not have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum UnknownEvents {
-    /// They are an error. This is the default: who does not know an event does not know the state.
+    /// They are an error. This is the default: code that does not know an event does not know the state.
     #[default]
     Error,
-    /// They are passed over, and [counted](EventCodec::skipped).
+    /// They are skipped and [counted](EventCodec::skipped).
     Skip,
 }
 
 impl<E> EventCodec<E> {
-    /// Without upcasters; unknown types are an error.
+    /// Creates a codec without upcasters; unknown types are an error.
     #[must_use]
     pub fn new() -> Self {
         let (renamed, upcasters, skipped) = (BTreeMap::new(), BTreeMap::new(), AtomicU64::new(0));
         Self { renamed, upcasters, unknown: UnknownEvents::Error, skipped, events: PhantomData }
     }
 
-    /// Reads events of a type that has another name today as events of that name.
+    /// Reads events of a type that has since been renamed as events of the new name.
     #[must_use]
     pub fn rename(mut self, old: impl Into<Box<str>>, new: impl Into<Box<str>>) -> Self {
         self.renamed.insert(old.into(), new.into());
         self
     }
 
-    /// Turns payloads of a type, by its name of today, from one version into those of the next.
+    /// Adds an upcaster, which turns payloads of a type, by its current name, from one version into the next.
     ///
-    /// There is one for each version but the newest: an event of version 1 goes through all of them. A second one for the
-    /// same version replaces the first.
+    /// There is one for each version but the newest: an event of version 1 goes through all of them. A second one for
+    /// the same version replaces the first.
     #[must_use]
     pub fn upcast<I: DeserializeOwned, O: Serialize>(
         mut self,
@@ -115,32 +115,33 @@ impl<E> EventCodec<E> {
         self
     }
 
-    /// What becomes of unknown types. Defaults to [`UnknownEvents::Error`].
+    /// Sets how unknown types are treated. Defaults to [`UnknownEvents::Error`].
     #[must_use]
     pub fn unknown(mut self, policy: UnknownEvents) -> Self {
         self.unknown = policy;
         self
     }
 
-    /// How many events were passed over since the codec was made.
+    /// Returns how many events were skipped since the codec was created.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped.load(Ordering::Relaxed)
     }
 
-    /// The newest version of a type, by its name of today.
+    /// Returns the newest version of a type, by its current name.
     #[must_use]
     pub fn version(&self, event_type: &str) -> u32 {
         let last = self.upcasters.get(event_type).and_then(|versions| versions.last_key_value());
         last.map_or(1, |(from, _)| from.saturating_add(1))
     }
 
-    /// A payload of some version in its newest form.
+    /// Converts a payload of some version to its newest form.
     ///
     /// # Errors
     ///
-    /// [`InvalidData`](crate::ErrorKind::InvalidData) when the version is 0 or newer than the newest one, when there is no upcaster
-    /// for a version on the way, or when the payload is not what an upcaster takes; and whatever an upcaster returns.
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) if the version is 0 or newer than the newest one, if an upcaster
+    /// for a version in between is missing, or if the payload is not what an upcaster accepts; and whatever an upcaster
+    /// returns.
     pub fn upcast_payload(&self, event_type: &str, version: u32, payload: &Json) -> Result<Json> {
         let event_type = self.name_of_today(event_type);
         let newest = self.version(event_type);
@@ -168,23 +169,24 @@ impl<E> EventCodec<E> {
 }
 
 impl<E: DeserializeOwned> EventCodec<E> {
-    /// The event as one of yours; `None` when its type is unknown and such are [passed over](UnknownEvents::Skip).
+    /// Decodes the event as your enum; `None` if its type is unknown and unknown types are
+    /// [skipped](UnknownEvents::Skip).
     ///
     /// # Errors
     ///
-    /// [`InvalidData`](crate::ErrorKind::InvalidData) naming position and type, when the type is unknown, when the payload is
-    /// bytes, or not what the variant holds; and as [`upcast_payload`](Self::upcast_payload).
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) naming position and type, if the type is unknown, or if the
+    /// payload is bytes or does not fit the variant; and as [`upcast_payload`](Self::upcast_payload).
     pub fn decode(&self, event: &Event) -> Result<Option<E>> {
         let place = || format!("the event of type {} at position {}", quoted(event.event_type()), event.position());
         let event_type = self.name_of_today(event.event_type());
         let Some(payload) = event.payload().as_json() else {
-            // Whether there is a variant is seen before its payload is looked at.
+            // Whether there is a variant is checked before its payload is read.
             return match tagged::decode::<E>(event_type, "") {
                 Err(Undecodable::UnknownType) => self.unknown_type(&place()),
                 _ => Err(Error::invalid_data(format!("{}: {} cannot be decoded", place(), event.payload()))),
             };
         };
-        // As it is, or as an upcaster has made it.
+        // As it is, or as an upcaster converted it.
         let newest = match self.in_newest_version(event, event_type, payload) {
             Ok(newest) => newest,
             Err(_) if matches!(tagged::decode::<E>(event_type, ""), Err(Undecodable::UnknownType)) => {
@@ -224,15 +226,15 @@ impl<E: DeserializeOwned> EventCodec<E> {
 }
 
 impl<E: Serialize> EventCodec<E> {
-    /// The event to append, in the newest version.
+    /// Encodes an event to append, in the newest version.
     ///
-    /// A variant that holds nothing has the payload `{}`. The version is in the [metadata](NewEvent::with_schema_version), unless
-    /// it is the first.
+    /// A variant without content has the payload `{}`. The version is in the [metadata](NewEvent::with_schema_version),
+    /// unless it is the first.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is no enum in serde's own form (externally tagged), or not JSON
-    /// that the log can hold.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the value is not an enum in serde's default form (externally
+    /// tagged), or not JSON that the log can hold.
     pub fn encode(&self, event: &E) -> Result<NewEvent> {
         let refused = |error| {
             Error::invalid_input(format!("{} cannot be encoded as an event", type_name::<E>())).with_source(error)

@@ -1,11 +1,11 @@
-//! Events as types of the application's, whatever form they were written in.
+//! Events as the application's own types, whatever form they were written in.
 //!
-//! It stands on events alone, so that decisions, projections and consumers can use it alike.
+//! It depends on events alone, so decisions, projections and consumers can all use it.
 //!
 //! | file | what it holds |
 //! | --- | --- |
-//! | `event_codec` | the codec: types, versions, upcasters, what is unknown |
-//! | `tagged` | an enum out of a type and a payload, and back |
+//! | `event_codec` | the codec: types, versions, upcasters, unknown types |
+//! | `tagged` | an enum from a type and a payload, and back |
 
 mod event_codec;
 mod tagged;

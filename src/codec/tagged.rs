@@ -1,5 +1,5 @@
-//! An enum whose variants are types of events: out of a type and a payload, and back. The variants are serde's, so nobody has
-//! to list them.
+//! An enum whose variants are event types: built from a type and a payload, and back. The variants are serde's, so
+//! nobody has to list them.
 
 use std::{collections::BTreeMap, fmt};
 
@@ -10,7 +10,7 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// Why a type and a payload are no `E`.
+/// Why a type and a payload do not make an `E`.
 #[derive(Debug)]
 pub(super) enum Undecodable {
     /// `E` has no variant for the type.
@@ -19,15 +19,15 @@ pub(super) enum Undecodable {
     Other(String),
 }
 
-/// The variant of `E` with the name of the type, made of the payload.
+/// Returns the variant of `E` that has the type's name, built from the payload.
 pub(super) fn decode<'de, E: Deserialize<'de>>(event_type: &'de str, payload: &'de str) -> Result<E, Undecodable> {
     E::deserialize(Tagged { event_type, payload })
 }
 
-/// The name of the variant, and the JSON of what it holds.
+/// Returns the name of the variant, and its content as JSON.
 pub(super) fn encode<E: Serialize>(event: &E) -> Result<(String, String), Undecodable> {
     let text = serde_json::to_string(event).map_err(Undecodable::Payload)?;
-    // A variant that holds nothing is its name.
+    // A variant without content is its name.
     if let Ok(event_type) = serde_json::from_str::<String>(&text) {
         return Ok((event_type, "{}".to_owned()));
     }
@@ -87,7 +87,7 @@ impl<'de> de::EnumAccess<'de> for Tagged<'de> {
 impl<'de> de::VariantAccess<'de> for Tagged<'de> {
     type Error = Undecodable;
 
-    /// Nothing is held, so what the payload says does not matter, as members that nobody knows do not.
+    /// The variant holds nothing, so the payload's content does not matter, just as unknown members do not.
     fn unit_variant(self) -> Result<(), Undecodable> {
         Ok(())
     }
@@ -114,7 +114,7 @@ impl de::Error for Undecodable {
         Self::Other(message.to_string())
     }
 
-    /// Only ever about the type: what a payload says is read by `serde_json`.
+    /// Always about the type: `serde_json` reads the payload.
     fn unknown_variant(_variant: &str, _expected: &'static [&'static str]) -> Self {
         Self::UnknownType
     }

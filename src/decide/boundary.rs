@@ -1,4 +1,4 @@
-//! The filters of a model, asked for once, and which event goes to which part.
+//! The filters of a model, requested once, and which event goes to which part.
 
 use super::projection::{DecisionModel, Parts};
 use crate::{Error, Event, Filter, Result, SnapshotKey, filter::Subject, json::quoted};
@@ -20,7 +20,7 @@ impl Boundary {
         Ok(Self { filters, lengths, union })
     }
 
-    /// What is read, and what must not have changed.
+    /// Returns the filter of what is read, and of what must not have changed.
     pub(super) fn filter(&self) -> &Filter {
         &self.union
     }
@@ -29,12 +29,12 @@ impl Boundary {
         SnapshotKey::of_parts(name, version, &self.union, &self.filters, &self.lengths)
     }
 
-    /// Applies an event that was read for the model to those parts that it concerns.
+    /// Applies an event that was read for the model to the parts that it concerns.
     pub(super) fn apply(&self, model: &mut impl DecisionModel, event: &Event) -> Result<()> {
         self.apply_to(&mut Parts::of(model), event)
     }
 
-    /// The same for many.
+    /// Applies several events.
     pub(super) fn apply_all<'e>(
         &self,
         model: &mut impl DecisionModel,
@@ -44,7 +44,7 @@ impl Boundary {
         events.into_iter().try_for_each(|event| self.apply_to(&mut parts, event))
     }
 
-    /// Applies events from anywhere, of which some may concern no part.
+    /// Applies events from any source, some of which may concern no part.
     pub(super) fn replay<'e>(
         &self,
         model: &mut impl DecisionModel,
@@ -54,12 +54,12 @@ impl Boundary {
         events.into_iter().try_for_each(|event| self.offer(&mut parts, event).map(drop))
     }
 
-    /// As [`apply`](Self::apply), for who has the parts already.
+    /// As [`apply`](Self::apply), for a caller that already has the parts.
     pub(super) fn apply_to(&self, parts: &mut Parts<'_>, event: &Event) -> Result<()> {
         if self.offer(parts, event)? {
             return Ok(());
         }
-        // The read would be vouched for, and what it has found would be in no part.
+        // The condition would cover the read, but the event that it found would be in no part.
         Err(Error::invalid_data(format!(
             "the store gives the event of type {} at position {} for the filters of a decision model, and none of them matches it here: \
              was it written by something else than the library?",
@@ -68,7 +68,7 @@ impl Boundary {
         )))
     }
 
-    /// Whether there is a part that it concerns.
+    /// Whether any part is concerned.
     fn offer(&self, parts: &mut Parts<'_>, event: &Event) -> Result<bool> {
         if parts.len() != self.filters.len() {
             return Err(Error::invalid_input(format!(

@@ -1,9 +1,9 @@
-//! A command, and what is decided about it.
+//! Commands, and decisions about them.
 
 use super::DecisionModel;
 use crate::{NewEvent, Result};
 
-/// Something that somebody wants done: what it is decided on, and the decision.
+/// A request to do something: the model that its decision is based on, and the decision itself.
 ///
 /// ```
 /// use mainstem::{Command, Decision, Event, Filter, NewEvent, Projection, Result};
@@ -54,30 +54,30 @@ use crate::{NewEvent, Result};
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 ///
-/// A [`CommandExecutor`](crate::CommandExecutor) reads, decides and appends, as often as it takes. Both methods are to be pure:
-/// no I/O, and nothing that must not happen twice, since after a conflict a decision is made anew. `testing::Scenario`
+/// A [`CommandExecutor`](crate::CommandExecutor) reads, decides and appends, as often as it takes. Both methods must be
+/// pure: no I/O, and nothing that must not happen twice, since a conflict leads to a new decision. `testing::Scenario`
 /// (feature `testing`) tests decisions without a store.
 pub trait Command: Sync {
-    /// What it is decided on.
+    /// The model that the decision is based on.
     type Model: DecisionModel;
 
-    /// Why it is refused, in the words of the business.
+    /// The reason for a refusal, in business terms.
     type Refusal: Send;
 
-    /// The model, as it is before the first event. Its filters say what the decision depends on, and so what must not change
-    /// before it is written.
+    /// Returns the model in its state before the first event. Its filters define what the decision depends on, and
+    /// therefore what must not change before the decision is written.
     fn model(&self) -> Self::Model;
 
-    /// Decides.
+    /// Makes the decision.
     ///
     /// # Errors
     ///
-    /// When no decision can be made, as when an event cannot be serialised. It ends the execution. What the business
-    /// refuses is no error, but a [decision](Decision::refuse).
+    /// If no decision can be made, for example because an event cannot be serialised. The error ends the execution. A
+    /// refusal for business reasons is not an error but a [decision](Decision::refuse).
     fn decide(&self, model: &Self::Model) -> Result<Decision<Self::Refusal>>;
 }
 
-/// What was decided: events, nothing, or a refusal, perhaps with events that tell of it.
+/// The result of deciding: events, nothing, or a refusal, which may have events that record it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a decision does nothing until it is carried out"]
 pub struct Decision<R> {
@@ -86,32 +86,32 @@ pub struct Decision<R> {
 }
 
 impl<R> Decision<R> {
-    /// These events are appended. Without any, it is the same as [`nothing`](Self::nothing).
+    /// Appends these events. Without events, it is the same as [`nothing`](Self::nothing).
     pub fn append(events: impl IntoIterator<Item = NewEvent>) -> Self {
         Self { events: events.into_iter().collect(), refusal: None }
     }
 
-    /// There is nothing to do: what was asked for is so already.
+    /// Does nothing: what the command asks for is already the case.
     pub fn nothing() -> Self {
         Self::append([])
     }
 
-    /// It is refused.
+    /// Refuses the command.
     pub fn refuse(reason: R) -> Self {
         Self { events: Vec::new(), refusal: Some(reason) }
     }
 
-    /// It is refused, and these events are appended: the log tells of it, and who asked is refused all the same.
+    /// Refuses the command and appends these events: the log records the refusal, and the caller still gets it.
     pub fn refuse_and_append(reason: R, events: impl IntoIterator<Item = NewEvent>) -> Self {
         Self { events: events.into_iter().collect(), refusal: Some(reason) }
     }
 
-    /// The events to append.
+    /// Returns the events to append.
     pub fn events(&self) -> &[NewEvent] {
         &self.events
     }
 
-    /// Why it is refused, if it is.
+    /// Returns the reason for the refusal, if it is one.
     #[must_use]
     pub fn refusal(&self) -> Option<&R> {
         self.refusal.as_ref()

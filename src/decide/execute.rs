@@ -1,4 +1,4 @@
-//! Carrying one command out.
+//! The execution of one command.
 
 use std::{
     fmt,
@@ -21,32 +21,33 @@ use crate::{
     telemetry::Outcome as Told,
 };
 
-/// A command that is about to be carried out: await it, after saying how it is recorded if need be.
+/// The execution of a command: await it, after configuring how it is recorded if needed.
 ///
-/// It reads the command's model in one query, decides, and appends what was decided under the condition that the model has not
-/// changed. After a conflict it waits a little, and begins anew. An append whose answer is lost is made again with the same
-/// event ids, which tells whether it was written, so that nothing is written twice.
+/// It reads the command's model in one query, decides, and appends the decision's events under the condition that the
+/// model has not changed. After a conflict it waits briefly and starts again. If the answer to an append is lost, it
+/// repeats the append with the same event ids, which tells whether it was written, so nothing is written twice.
 ///
-/// What comes of it is an [`Executed`], or a [`CommandError`]: refused, or given up. Both say how many attempts it took.
+/// The result is an [`Executed`] or a [`CommandError`]: refused, or given up. Both report how many attempts it took.
 ///
 /// # Errors
 ///
-/// - [`Refused`](CommandError::Refused): that was the decision. Events that tell of it are written.
-/// - [`GaveUp`](CommandError::GaveUp) with a [conflict](crate::Error::is_conflict): others were faster, each time.
-/// - [`GaveUp`](CommandError::GaveUp) with [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): it may have been written, and
-///   nobody answered in time. Only a [command id](Self::recorded) makes it safe to execute it again.
-/// - [`GaveUp`](CommandError::GaveUp) with [`Overloaded`](crate::ErrorKind::Overloaded): there are
-///   [too many](CommandExecutor::max_concurrent_commands).
+/// - [`Refused`](CommandError::Refused): the decision was a refusal. Events that record it are written.
+/// - [`GaveUp`](CommandError::GaveUp) with a [conflict](crate::Error::is_conflict): another append was faster each
+///   time.
+/// - [`GaveUp`](CommandError::GaveUp) with [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the decision may have
+///   been written, and no answer came in time. Only a [command id](Self::recorded) makes it safe to execute it again.
+/// - [`GaveUp`](CommandError::GaveUp) with [`Overloaded`](crate::ErrorKind::Overloaded): [too
+///   many](CommandExecutor::max_concurrent_commands) commands are in flight.
 /// - [`GaveUp`](CommandError::GaveUp) with any other error of reads, appends and decisions.
 ///
 /// # Panics
 ///
-/// When the command or its model does.
+/// If the command or its model panics.
 ///
 /// # Cancel safety
 ///
-/// Dropped before its append is sent, nothing happens. Dropped later, the events are written whole or not at all; only a
-/// command id tells.
+/// If it is dropped before its append is sent, nothing happens. If it is dropped later, the events are written
+/// completely or not at all; only a command id reveals which.
 #[must_use = "a command does nothing until its execution is awaited"]
 pub struct Execute<'a, C: Command> {
     executor: &'a CommandExecutor,
@@ -55,14 +56,14 @@ pub struct Execute<'a, C: Command> {
     recording: Option<Recording<C::Refusal>>,
 }
 
-/// How a command is recorded, and its refusal turned into JSON and back.
+/// How a command is recorded, and how its refusal is turned into JSON and back.
 struct Recording<R> {
     record: CommandRecord,
     encode: fn(&R) -> Result<Json>,
     decode: fn(&Json) -> Result<R>,
 }
 
-/// What an execution has come to.
+/// The result of an execution.
 struct Settled<R> {
     outcome: Result<CommandOutcome, R>,
     appended: Option<Appended>,
@@ -75,11 +76,11 @@ impl<'a, C: Command> Execute<'a, C> {
         Self { executor, command, scope, recording: None }
     }
 
-    /// Keeps a record of the command, whatever is decided, and finds the result of an earlier execution with the same id: then
-    /// nothing is decided, and what comes of it is what came of that one, a refusal included.
+    /// Records the command, whatever is decided, and returns the result of an earlier execution with the same id, if
+    /// there is one: then nothing is decided, and the result, a refusal included, is the earlier one.
     ///
-    /// The record is written with the events that the command causes, in one append. It costs an event of the log for each
-    /// command; and whoever reads [any event](crate::Filter::any_event) reads the records, too.
+    /// The record is written with the events of the command, in one append. It costs one event in the log for each
+    /// command. Reads of [any event](crate::Filter::any_event) return the records, too.
     ///
     /// ```
     /// # use mainstem::*;
@@ -181,7 +182,7 @@ impl<C: Command> Execute<'_, C> {
             drop(model);
             let events = self.events(&decision)?;
             if events.is_empty() {
-                // No append will judge it, and a replica's past is no ground to refuse anything.
+                // No append will check it, and a replica's past is no reason to refuse anything.
                 if level == Consistency::Strong {
                     return Ok(Settled::of(decision, None));
                 }
@@ -193,7 +194,7 @@ impl<C: Command> Execute<'_, C> {
         }
     }
 
-    /// In one query: the model, and whether the command was executed before.
+    /// Reads, in one query, the model and whether the command was executed before.
     async fn read(&self, level: &Consistency) -> Result<ModelState<(C::Model, Option<First>)>> {
         let first = self.recording.as_ref().map(|recording| First::of(recording.record.id())).transpose()?;
         let query = (self.command.model(), first).read_from(&self.executor.store).consistency(level.clone());
@@ -204,7 +205,7 @@ impl<C: Command> Execute<'_, C> {
         }
     }
 
-    /// What is to be appended: the events, and the record behind them.
+    /// What to append: the events, followed by the record.
     fn events(&self, decision: &Decision<C::Refusal>) -> Result<Vec<NewEvent>> {
         let mut events = decision.events.clone();
         if let Some(Recording { record, encode, .. }) = &self.recording {
@@ -213,7 +214,7 @@ impl<C: Command> Execute<'_, C> {
         Ok(events)
     }
 
-    /// Appends until it is known whether that is written; `None` when the decision has to be made anew.
+    /// Appends until it is known whether the events are written; `None` if the decision must be made again.
     async fn append(
         &self,
         events: &[NewEvent],
@@ -232,7 +233,7 @@ impl<C: Command> Execute<'_, C> {
                 Err(error) => error,
             };
             match error.kind() {
-                // Ids are judged first: what an unanswered try has written would have been found.
+                // Ids are checked first: what an unanswered attempt has written would have been found.
                 ErrorKind::Conflict | ErrorKind::LogDiverged => {
                     pace.attempts.conflicts += 1;
                     pace.wait(error).await?;
@@ -263,10 +264,10 @@ impl<R> Settled<R> {
 }
 
 impl<R> Recording<R> {
-    /// The result of the first execution.
+    /// Returns the result of the first execution.
     fn result(&self, found: &RecordedCommand, node: &str, token: Token) -> Result<Settled<R>> {
         self.record.check(found)?;
-        // What is kept as `null` is read as nothing.
+        // What is stored as `null` is read as nothing.
         let null = Json::from_stored("null");
         let outcome = match found.outcome() {
             Some(outcome) => Ok(outcome),

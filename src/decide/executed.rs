@@ -1,20 +1,20 @@
-//! What has become of a command.
+//! The outcome of a command.
 
 use std::{error::Error as StdError, fmt, time::Duration};
 
 use crate::{Appended, Error, ErrorKind};
 
-/// A command that was carried out, or that left nothing to do.
+/// The result of a command that was executed, or that left nothing to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Executed {
     /// What was decided.
     pub outcome: CommandOutcome,
-    /// What was written, the [record](crate::CommandRecord) of the command included. `None` when there was nothing to write.
+    /// What was written, including the command's [record](crate::CommandRecord). `None` if there was nothing to write.
     pub appended: Option<Appended>,
     /// Whether this is the result of an earlier execution with the same [command id](crate::Execute::recorded).
     pub is_repeated: bool,
-    /// What it took.
+    /// The attempts that it took.
     pub attempts: Attempts,
 }
 
@@ -24,57 +24,57 @@ pub struct Executed {
 pub enum CommandOutcome {
     /// Events were appended.
     Decided,
-    /// What was asked for was so already.
+    /// What was asked for was already the case.
     Nothing,
 }
 
-/// What an execution took.
+/// How many attempts an execution took, and how long it waited in between.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Attempts {
     /// How often the model was read and a decision was made.
     pub decisions: u32,
-    /// How often an event came in between, and the decision was made anew.
+    /// How often an event was appended in between, and the decision was made again.
     pub conflicts: u32,
-    /// How often the same append was made again, because it was not answered.
+    /// How often the same append was repeated because no answer came.
     pub repeats: u32,
-    /// How often a decision that writes nothing was made on a replica's past, and made anew on the primary.
+    /// How often a decision that writes nothing was made on a replica's past state, and made again on the primary.
     pub confirmations: u32,
-    /// How long was waited in between, all together.
+    /// The total time spent waiting between attempts.
     pub delay: Duration,
-    /// What the last try that failed has failed with.
+    /// The error kind of the last failed attempt.
     pub last_error: Option<ErrorKind>,
 }
 
-/// Why a command was not carried out.
+/// The reason why a command was not executed.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum CommandError<R> {
-    /// The decision was to refuse it.
+    /// The decision was to refuse the command.
     #[non_exhaustive]
     Refused {
-        /// Why.
+        /// The reason for the refusal.
         reason: R,
-        /// The events that tell of it, if there are any, and the record of the command.
+        /// The events that record the refusal, if any, and the record of the command.
         appended: Option<Appended>,
         /// Whether this is the result of an earlier execution with the same command id.
         is_repeated: bool,
-        /// What it took.
+        /// The attempts that it took.
         attempts: Attempts,
     },
-    /// No decision was written: there were too many conflicts, or something else went wrong.
+    /// No decision was written: there were too many conflicts, or something else failed.
     #[non_exhaustive]
     GaveUp {
-        /// The last error. A [conflict](Error::is_conflict) says that others were faster each time;
-        /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) that the decision may have been written.
+        /// The last error. A [conflict](Error::is_conflict) means that another append was faster each time;
+        /// [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) means that the decision may have been written.
         error: Error,
-        /// What it took.
+        /// The attempts that it took.
         attempts: Attempts,
     },
 }
 
 impl<R> CommandError<R> {
-    /// Why it was refused, if it was.
+    /// Returns the reason for the refusal, if it was refused.
     #[must_use]
     pub fn refusal(&self) -> Option<&R> {
         match self {
@@ -83,7 +83,7 @@ impl<R> CommandError<R> {
         }
     }
 
-    /// The last error, if it was given up.
+    /// Returns the last error, if the execution gave up.
     #[must_use]
     pub fn error(&self) -> Option<&Error> {
         match self {
@@ -92,7 +92,7 @@ impl<R> CommandError<R> {
         }
     }
 
-    /// What it took.
+    /// Returns the attempts that it took.
     #[must_use]
     pub fn attempts(&self) -> &Attempts {
         let (Self::Refused { attempts, .. } | Self::GaveUp { attempts, .. }) = self;
@@ -113,7 +113,7 @@ impl<R: fmt::Display + fmt::Debug> StdError for CommandError<R> {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Refused { .. } => None,
-            // Its own text is this one's.
+            // Its own text is already the text of this error.
             Self::GaveUp { error, .. } => error.source(),
         }
     }

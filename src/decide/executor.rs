@@ -1,4 +1,4 @@
-//! Who carries commands out.
+//! The executor of commands.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,7 @@ const MOST_COMMANDS: usize = 256;
 
 const MOST_PROJECTIONS: usize = 256;
 
-/// Carries commands out: reads the model, decides, appends what was decided if nothing has changed, and begins anew if
+/// Executes commands: reads the model, decides, appends the decision if nothing has changed, and starts again if
 /// something has.
 ///
 /// ```
@@ -59,8 +59,8 @@ const MOST_PROJECTIONS: usize = 256;
 /// # }
 /// ```
 ///
-/// It reads in a strong scope of its own, whatever the scope around it says; the items of that scope stay. Cloning is cheap;
-/// clones share the limits on what is under way at a time, until one of them is given another.
+/// It reads in a strong scope of its own, whatever level the surrounding scope has; the items of that scope stay.
+/// Cloning is cheap. Clones share the limits on work in flight, until one of them is given another limit.
 #[derive(Clone, Debug)]
 pub struct CommandExecutor {
     pub(super) store: Arc<dyn EventStore>,
@@ -72,7 +72,7 @@ pub struct CommandExecutor {
 }
 
 impl CommandExecutor {
-    /// On a store. To share one that is used elsewhere, hand over an `Arc` or a clone.
+    /// Creates an executor on a store. To share a store that is used elsewhere, pass an `Arc` or a clone.
     #[must_use]
     pub fn new(store: impl EventStore + 'static) -> Self {
         Self {
@@ -85,44 +85,47 @@ impl CommandExecutor {
         }
     }
 
-    /// How often a command is tried, the first time included. Defaults to 10; 0 counts as 1.
+    /// Sets how often a command is attempted, including the first attempt. Defaults to 10; 0 counts as 1.
     ///
-    /// A try ends with a conflict, or with an error that is [retryable](crate::Error::is_retryable) or of unknown outcome. Too few, and commands
-    /// fail under contention that would have passed; too many only make those wait longer who lose all the time.
+    /// An attempt ends with a conflict, or with an error that is [retryable](crate::Error::is_retryable) or of unknown
+    /// outcome. If the number is too low, commands fail under contention that would have succeeded; if it is too high,
+    /// commands that keep losing only wait longer.
     #[must_use]
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.retries.max_attempts = attempts.max(1);
         self
     }
 
-    /// How long is waited after the first try. Defaults to 5 milliseconds, about what an append takes.
+    /// Sets the delay after the first attempt. Defaults to 5 milliseconds, about the time of an append.
     ///
-    /// It doubles with every further try, up to [`max_delay`](Self::max_delay), and a random part of up to the same length is
-    /// added: those who have met would meet again. Zero tries again at once, which makes contention worse.
+    /// The delay doubles with every further attempt, up to [`max_delay`](Self::max_delay), and a random part of up to
+    /// the same length is added: without it, commands that collided would collide again. Zero retries at once, which
+    /// makes contention worse.
     #[must_use]
     pub fn base_delay(mut self, delay: Duration) -> Self {
         self.retries.base_delay = delay;
         self
     }
 
-    /// The longest wait between two tries, its random part apart. Defaults to 500 milliseconds.
+    /// Sets the longest delay between two attempts, excluding its random part. Defaults to 500 milliseconds.
     #[must_use]
     pub fn max_delay(mut self, delay: Duration) -> Self {
         self.retries.max_delay = delay;
         self
     }
 
-    /// How long a command is tried. Defaults to 30 seconds.
+    /// Sets the time limit of a command. Defaults to 30 seconds.
     ///
-    /// No wait goes on beyond it, so that a command ends at the latest with the call that was begun before; each
-    /// [call](Self::call_timeout) has a limit of its own. Too short, it ends commands whose primary is just being replaced.
+    /// No delay extends beyond it, so a command ends at the latest with the call that started before the limit; each
+    /// [call](Self::call_timeout) has its own limit. If it is too short, it ends commands while their primary is being
+    /// replaced.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.retries.limit = limit;
         self
     }
 
-    /// The limit of each read and each append. Defaults to the store's own, which in PostgreSQL is the router's
+    /// Sets the limit of each read and each append. Defaults to the store's own, which in PostgreSQL is the router's
     /// [`call_timeout`](crate::RouterBuilder::call_timeout).
     #[must_use]
     pub fn call_timeout(mut self, limit: Duration) -> Self {
@@ -130,46 +133,48 @@ impl CommandExecutor {
         self
     }
 
-    /// How fresh the first read of a command has to be. Defaults to [`Consistency::Strong`]: the primary serves it.
+    /// Sets how fresh the first read of a command must be. Defaults to [`Consistency::Strong`]: the primary serves it.
     ///
-    /// With [`Eventual`](Consistency::Eventual) replicas serve the first reads, and the primary only those after a conflict.
-    /// That is safe: an append is judged on the primary, from the place on where the replica's log ended. A decision that
-    /// writes nothing is judged by nobody, so it is made again on the primary before it counts (see
-    /// [`Attempts::confirmations`](crate::Attempts::confirmations)). So it takes load off the primary where commands mostly succeed and rarely meet, and adds reads to it
-    /// where they are mostly refused or meet within the replica's lag.
+    /// With [`Eventual`](Consistency::Eventual), replicas serve the first reads, and the primary only those after a
+    /// conflict. That is safe: the primary checks the append, from where the replica's log ended. A decision that
+    /// writes nothing is checked by no append, so it is made again on the primary before it counts (see
+    /// [`Attempts::confirmations`](crate::Attempts::confirmations)). This takes load off the primary where commands
+    /// mostly succeed and rarely collide, and adds reads to it where they are mostly refused or collide within the
+    /// replica's lag.
     #[must_use]
     pub fn first_read(mut self, consistency: Consistency) -> Self {
         self.first_read = consistency;
         self
     }
 
-    /// How many commands may be under way at the same time. Defaults to 256; 0 counts as 1.
+    /// Sets how many commands may be in flight at the same time. Defaults to 256; 0 counts as 1.
     ///
-    /// One more fails at once with [`Overloaded`](crate::ErrorKind::Overloaded), before anything is read. Without such a limit
-    /// all of them wait for connections, and all of them too long. Much more than the connections of the router are of no use.
+    /// One more fails at once with [`Overloaded`](crate::ErrorKind::Overloaded), before anything is read. Without such
+    /// a limit, all of them wait for connections, and all of them too long. A limit far above the number of the
+    /// router's connections is of no use.
     #[must_use]
     pub fn max_concurrent_commands(mut self, most: usize) -> Self {
         self.commands = Limit::new("commands", most);
         self
     }
 
-    /// How many [reads of models](Self::read) may be under way at the same time. Defaults to 256; 0 counts as 1. The rest is as
-    /// for [`max_concurrent_commands`](Self::max_concurrent_commands).
+    /// Sets how many [reads of models](Self::read) may be in flight at the same time. Defaults to 256; 0 counts as 1.
+    /// Everything else is as for [`max_concurrent_commands`](Self::max_concurrent_commands).
     #[must_use]
     pub fn max_concurrent_reads(mut self, most: usize) -> Self {
         self.projections = Limit::new("projections", most);
         self
     }
 
-    /// Carries a command out. Await what it returns; see [`Execute`].
+    /// Executes a command. Await the returned value; see [`Execute`].
     ///
     /// The scope is read when this method is called.
     pub fn execute<'a, C: Command>(&'a self, command: &'a C) -> Execute<'a, C> {
         Execute::new(self, command)
     }
 
-    /// Reads a model without a command, where the scope says. Await what it returns; see [`ModelQuery`]. It fails at once with
-    /// [`Overloaded`](crate::ErrorKind::Overloaded) beyond [the limit](Self::max_concurrent_reads).
+    /// Reads a model without a command, at the level of the scope. Await the returned value; see [`ModelQuery`]. Beyond
+    /// [the limit](Self::max_concurrent_reads), it fails at once with [`Overloaded`](crate::ErrorKind::Overloaded).
     ///
     /// The scope is read when this method is called.
     pub fn read<M: DecisionModel>(&self, model: M) -> ModelQuery<'_, M> {
@@ -180,13 +185,15 @@ impl CommandExecutor {
         }
     }
 
-    /// The [record](crate::CommandRecord) of the command with this id, if there is one, where the scope says.
+    /// Returns the [record](crate::CommandRecord) of the command with this id, if there is one, at the level of the
+    /// scope.
     ///
     /// The scope is read when this method is called.
     ///
     /// # Errors
     ///
-    /// As [`Query`](crate::Query), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for an id that no command can have.
+    /// As [`Query`](crate::Query), and [`InvalidInput`](crate::ErrorKind::InvalidInput) for an id that no command can
+    /// have.
     ///
     /// # Cancel safety
     ///
@@ -196,7 +203,7 @@ impl CommandExecutor {
         async { Ok(query?.await?.into_state().into_found()) }
     }
 
-    /// The store.
+    /// Returns the store.
     #[must_use]
     pub fn store(&self) -> &Arc<dyn EventStore> {
         &self.store

@@ -1,4 +1,4 @@
-//! How many may be under way at the same time.
+//! Limits on how many operations may be in flight at the same time.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, ErrorKind, Result};
 
-/// Places for so many of a kind. Who finds none is told at once.
+/// A number of places for operations of one kind. An operation that finds no place fails at once.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
     what: &'static str,
@@ -14,7 +14,7 @@ pub(super) struct Limit {
     places: Arc<Semaphore>,
 }
 
-/// A place, given back when it is dropped: at the end, by a return, a cancel or a panic.
+/// A place, released when it is dropped: at the end, or by a return, cancellation or panic.
 #[derive(Debug)]
 pub(super) struct Place(#[expect(dead_code, reason = "it is there for its drop")] OwnedSemaphorePermit);
 

@@ -1,18 +1,18 @@
-//! From the log to decisions: what a decision is made on, how it is made, and how it is carried out.
+//! From the log to decisions: what a decision is based on, how it is made, and how it is executed.
 //!
-//! It stands on the trait `EventStore` alone, so on any store.
+//! This module uses only the trait `EventStore`, so it works on any store.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `projection` | projections, and decision models that are made of several |
+//! | `projection` | projections, and decision models composed of several |
 //! | `boundary` | the filters of a model, and which event goes to which part |
-//! | `query` | reading a model, and the condition that vouches for it |
-//! | `command` | commands, and what is decided about them |
-//! | `executor`, `execute` | carrying commands out |
+//! | `query` | reading a model, and the condition that guards it |
+//! | `command` | commands, and the decisions about them |
+//! | `executor`, `execute` | executing commands |
 //! | `record` | the log of commands |
-//! | `executed` | what has become of a command |
-//! | `telling` | what is told of commands and of reads of models |
-//! | `pace`, `limit` | how often and how long it is tried, and how many at the same time |
+//! | `executed` | the outcome of a command |
+//! | `telling` | telemetry of commands and of reads of models |
+//! | `pace`, `limit` | how often and how long an execution is attempted, and how many run at the same time |
 
 mod boundary;
 mod command;

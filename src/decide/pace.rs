@@ -1,4 +1,4 @@
-//! How often it is tried, and how long is waited in between.
+//! How often an execution is attempted, and how long it waits in between.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::{
     telemetry::{DECIDE, ERROR_KIND, RETRY_DELAY},
 };
 
-/// The settings of an executor that are about trying again.
+/// The retry settings of an executor.
 #[derive(Clone, Debug)]
 pub(super) struct Retries {
     pub(super) max_attempts: u32,
@@ -31,16 +31,16 @@ impl Default for Retries {
     }
 }
 
-/// Where one execution is.
+/// The progress of one execution.
 #[derive(Debug)]
 pub(super) struct Pace {
     retries: Retries,
     delays: ExponentialBackoff,
     begin: Instant,
     pub(super) attempts: Attempts,
-    /// How often was waited to try again.
+    /// How often it waited before a retry.
     pub(super) retries_made: u32,
-    /// Which limit has ended it, if one has.
+    /// Which limit ended it, if any.
     pub(super) limit: Option<&'static str>,
 }
 
@@ -62,7 +62,7 @@ impl Pace {
         }
     }
 
-    /// Waits until it is time to try again; the error of the last try, if it is not to be.
+    /// Waits until the next attempt is due; returns the last attempt's error if there is none.
     pub(super) async fn wait(&mut self, error: Error) -> Result<(), Error> {
         let kind = error.kind();
         self.attempts.last_error = Some(kind);
@@ -88,13 +88,13 @@ impl Pace {
         Ok(())
     }
 
-    /// The same behind an append; `is_unknown` when one of the tries may have written.
+    /// The same after an append; `is_unknown` if one of the attempts may have written.
     pub(super) async fn wait_for_append(&mut self, error: Error, is_unknown: bool) -> Result<(), Error> {
         self.wait(error).await.map_err(|error| if is_unknown { unknown(error) } else { error })
     }
 }
 
-/// The last error of an append of which an earlier try may have written.
+/// The last error of an append of which an earlier attempt may have written.
 pub(super) fn unknown(error: Error) -> Error {
     if error.is_outcome_unknown() {
         return error;

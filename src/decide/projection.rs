@@ -1,12 +1,12 @@
-//! What a decision is made of: projections, alone or several together.
+//! What a decision is based on: projections, alone or composed.
 
 use super::{ModelQuery, boundary::Boundary};
 use crate::{Error, Event, Filter, Project, Result, SnapshotKey, SnapshotStore, store::EventStore};
 
 /// A state that is computed from the events of a filter, one after the other.
 ///
-/// It is a plain type of yours, as it is before the first event: what it is about (an id) and what is to be found out (a
-/// number, a flag). The filter says which events concern it, `apply` how one of them changes it.
+/// It is a plain type of yours in its state before the first event: what it is about (an id) and what is computed (a
+/// number, a flag). The filter selects the events that concern it, and `apply` updates it with one of them.
 ///
 /// ```
 /// use mainstem::{Event, Filter, Projection, Result};
@@ -33,26 +33,26 @@ use crate::{Error, Event, Filter, Project, Result, SnapshotKey, SnapshotStore, s
 /// }
 /// ```
 ///
-/// Every projection is a [`DecisionModel`], which can be [read](DecisionModel::read_from), put together with others, and
-/// [gone on with](DecisionModel::resume_from) from a snapshot. `apply` has the form that
+/// Every projection is a [`DecisionModel`], which can be [read](DecisionModel::read_from), composed with others, and
+/// [resumed](DecisionModel::resume_from) from a snapshot. `apply` has the form that
 /// [`SnapshotStore::project`](crate::SnapshotStore::project) takes.
 pub trait Projection: Send {
-    /// The events that concern it. It is asked before the first event, and once for each read.
+    /// Returns the filter of the events that concern it. It is called before the first event, once for each read.
     ///
     /// # Errors
     ///
     /// Whatever [`FilterBuilder::finish`](crate::FilterBuilder::finish) returns.
     fn filter(&self) -> Result<Filter>;
 
-    /// Changes the state by an event that matches the filter. It is called for no other.
+    /// Updates the state with an event that matches the filter. It is called for no other event.
     ///
     /// # Errors
     ///
-    /// When the event cannot be read, as by [`Event::decode`]. It ends the read.
+    /// If the event cannot be read, as by [`Event::decode`]. The error ends the read.
     fn apply(&mut self, event: &Event) -> Result<()>;
 }
 
-/// One whose type is chosen at run time.
+/// A projection whose type is chosen at run time.
 impl<P: Projection + ?Sized> Projection for Box<P> {
     fn filter(&self) -> Result<Filter> {
         (**self).filter()
@@ -63,12 +63,12 @@ impl<P: Projection + ?Sized> Projection for Box<P> {
     }
 }
 
-/// What a decision is made on: a [`Projection`], or several that are read together.
+/// What a decision is based on: a [`Projection`], or several that are read together.
 ///
-/// A tuple of models is a model, and so are `Vec`, array and `Option`. Each part keeps its own type and its own filter: it
-/// is told of the events that *its* filter matches, and of no other. All of them are read in one query, in one snapshot
-/// of the log, for the union of their filters. The union is never flattened: an event of one filter's type with
-/// another filter's tag matches neither.
+/// A tuple of models is a model, and so are `Vec`, array and `Option`. Each part keeps its own type and its own filter:
+/// it receives the events that *its* filter matches, and no others. All parts are read in one query, in one snapshot of
+/// the log, with the union of their filters. The union is never flattened: an event of one filter's type with another
+/// filter's tag matches neither.
 ///
 /// ```
 /// # use mainstem::{AppendCondition, DecisionModel, Event, EventStore, Filter, MemoryEventStore, NewEvent, Projection, Result};
@@ -93,7 +93,7 @@ impl<P: Projection + ?Sized> Projection for Box<P> {
 /// # }
 /// ```
 ///
-/// A type of your own with named parts lists them:
+/// Your own type with named parts lists them:
 ///
 /// ```
 /// # use mainstem::{DecisionModel, Event, Filter, Parts, Projection, Result};
@@ -118,8 +118,8 @@ pub trait DecisionModel: Send {
     /// Lists the projections, always in the same order and number.
     fn parts<'a>(&'a mut self, parts: &mut Parts<'a>);
 
-    /// Reads the events of all parts in one query, where the scope says, and applies them. Await what it returns; see
-    /// [`ModelQuery`].
+    /// Reads the events of all parts in one query, at the level of the scope, and applies them. Await the returned
+    /// value; see [`ModelQuery`].
     ///
     /// The scope is read when this method is called.
     fn read_from(self, store: &dyn EventStore) -> ModelQuery<'_, Self>
@@ -129,12 +129,12 @@ pub trait DecisionModel: Send {
         ModelQuery::new(self, store)
     }
 
-    /// Goes on from its last snapshot, reads what has come since, and saves a new one when it is due. Await what it returns;
-    /// see [`Project`].
+    /// Resumes from the model's last snapshot, reads the events appended since, and saves a new snapshot when it is
+    /// due. Await the returned value; see [`Project`].
     ///
-    /// Name and version are those of the [`SnapshotKey`], whose filter is the union of the parts'. The snapshot holds the
-    /// whole model, with what it is about: so it is found again only by a model that lists parts with the same filters in the same order
-    /// and places, and a field that serde skips comes back as its default.
+    /// Name and version are those of the [`SnapshotKey`], whose filter is the union of the parts' filters. The snapshot
+    /// holds the whole model, including what it is about: so only a model that lists parts with the same filters in the
+    /// same order and places finds it again, and a field that serde skips comes back as its default.
     ///
     /// ```
     /// # use mainstem::{DecisionModel, Event, Filter, MemoryEventStore, Projection, Result};
@@ -170,7 +170,8 @@ pub trait DecisionModel: Send {
         Ok(Project::new(store, key, self, move |model: &mut Self, event: &Event| boundary.apply(model, event)))
     }
 
-    /// The key of the snapshots that [`resume_from`](Self::resume_from) goes on from and saves, such as for deleting one.
+    /// Returns the key of the snapshots that [`resume_from`](Self::resume_from) loads and saves, for example to delete
+    /// one.
     ///
     /// ```
     /// # use mainstem::{DecisionModel, Event, Filter, MemoryEventStore, Projection, Result, SnapshotStore};
@@ -197,9 +198,9 @@ pub trait DecisionModel: Send {
         Ok(Boundary::of(self)?.snapshot_key(name, version))
     }
 
-    /// Applies events that are there already, each to the parts whose filter it matches.
+    /// Applies existing events, each to the parts whose filter it matches.
     ///
-    /// For tests, and for events from elsewhere.
+    /// Use it in tests, and for events from elsewhere.
     ///
     /// # Errors
     ///
@@ -219,12 +220,13 @@ pub trait DecisionModel: Send {
 #[derive(Default)]
 pub struct Parts<'a> {
     projections: Vec<&'a mut dyn Projection>,
-    /// How many models each collection has, in the order in which they are listed: with it the list of filters tells which part is where.
+    /// How many models each collection has, in the order in which they are listed. Together with the list of filters,
+    /// it determines the place of each part.
     lengths: Vec<usize>,
 }
 
 impl<'a> Parts<'a> {
-    /// Those of a model.
+    /// The parts of a model.
     pub(super) fn of(model: &'a mut (impl DecisionModel + ?Sized)) -> Self {
         let mut parts = Parts::default();
         model.parts(&mut parts);

@@ -21,7 +21,7 @@ use crate::{
     store::{EventStore, Query, QueryStream},
 };
 
-/// A decision model that is about to be read: await it, for a [`ModelState`], after changing where and how if need be.
+/// The read of a decision model: await it, for a [`ModelState`], after setting its level and limits if needed.
 ///
 /// It is one query, whatever the number of parts.
 ///
@@ -32,7 +32,7 @@ use crate::{
 ///
 /// # Panics
 ///
-/// When a part's `apply` does.
+/// If a part's `apply` panics.
 ///
 /// # Cancel safety
 ///
@@ -45,9 +45,9 @@ pub struct ModelQuery<'a, M> {
     timeout: Option<Duration>,
     streaming: bool,
     limit: Option<Limit>,
-    /// The name of the model's type, for those who look on.
+    /// The name of the model's type, for telemetry.
     name: &'static str,
-    /// Of the call: the session in it is the one of the read.
+    /// The scope of the call; its session is the one of the read.
     scope: Scope,
 }
 
@@ -59,34 +59,34 @@ impl<'a, M> ModelQuery<'a, M> {
         Self { model, store, consistency, timeout: None, streaming: false, limit: None, name, scope }
     }
 
-    /// Replaces the level that the scope has given.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
     }
 
-    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL is
-    /// the router's [`call_timeout`](crate::RouterBuilder::call_timeout). With [`streaming`](Self::streaming) it is the limit
-    /// of each wait for events.
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the store's own, which in
+    /// PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout). With
+    /// [`streaming`](Self::streaming), it is the limit of each wait for events.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Applies the events as they come, without holding them all: for histories that are large. See
+    /// Applies the events as they arrive, without holding them all: for large histories. See
     /// [`QueryStream`](crate::QueryStream) for what it costs; short histories are read faster without it.
     pub fn streaming(mut self) -> Self {
         self.streaming = true;
         self
     }
 
-    /// Tells of it as a read of this type.
+    /// Reports it as a read of this type.
     pub(super) fn called(mut self, name: &'static str) -> Self {
         self.name = name;
         self
     }
 
-    /// Fails at once when too many of its kind are under way.
+    /// Fails at once if too many of its kind are in flight.
     pub(super) fn limited(mut self, limit: Limit) -> Self {
         self.limit = Some(limit);
         self
@@ -140,7 +140,7 @@ async fn stream<M: DecisionModel>(mut model: M, boundary: &Boundary, mut events:
         boundary.apply_to(&mut parts, &event?)?;
         applied += 1;
     }
-    // A stream that has ended without an error has an end, and has been served by a node.
+    // A stream that ended without an error has an end, and was served by a node.
     let head = events.end().and_then(crate::StreamEnd::head);
     let node = events.node().unwrap_or_default().into();
     let role = events.role().unwrap_or(Role::Primary);
@@ -167,62 +167,64 @@ pub struct ModelState<M> {
 }
 
 impl<M> ModelState<M> {
-    /// The state.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> &M {
         &self.model
     }
 
-    /// The state itself.
+    /// Consumes this and returns the state.
     #[must_use]
     pub fn into_state(self) -> M {
         self.model
     }
 
-    /// The union of the parts' filters: what was read.
+    /// Returns the union of the parts' filters: what was read.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// The last event of the whole log in the snapshot of the read, whether it matched or not. `None` when the log was empty.
+    /// Returns the last event of the whole log in the snapshot of the read, whether it matched or not. `None` if the
+    /// log was empty.
     #[must_use]
     pub fn head(&self) -> Option<Mark> {
         self.head
     }
 
-    /// The condition that vouches for this state: no event that matches any part's filter has been appended since.
+    /// Returns the condition that guards this state: no event that matches any part's filter has been appended since.
     ///
-    /// A read that found nothing vouches for that. It goes for a state from a replica, too, as
-    /// [`History::unchanged`](crate::History::unchanged) does.
+    /// It covers a read that found nothing, too. As with [`History::unchanged`](crate::History::unchanged), it also
+    /// holds for a state from a replica.
     pub fn unchanged(&self) -> AppendCondition {
         self.unchanged_for(self.filter.clone())
     }
 
-    /// The same for another filter than the model's: see [`History::unchanged_for`](crate::History::unchanged_for).
+    /// Returns the same condition for another filter than the model's: see
+    /// [`History::unchanged_for`](crate::History::unchanged_for).
     pub fn unchanged_for(&self, filter: Filter) -> AppendCondition {
         AppendCondition::since(self.head, filter)
     }
 
-    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
+    /// Returns a token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token
     }
 
-    /// How many events were read. One that concerns several parts counts once.
+    /// Returns how many events were read. An event that concerns several parts counts once.
     #[must_use]
     pub fn applied(&self) -> u64 {
         self.applied
     }
 
-    /// The name of the node that served.
+    /// Returns the name of the node that served the read.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role

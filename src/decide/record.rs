@@ -1,4 +1,4 @@
-//! The log of commands: a record of each, appended with the events that it has caused.
+//! The log of commands: a record of each, appended with the events that the command caused.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::value::RawValue;
@@ -6,16 +6,16 @@ use serde_json::value::RawValue;
 use super::{CommandOutcome, Decision, Projection};
 use crate::{Error, Event, EventContext, Filter, Json, Mark, NewEvent, Result, json::quoted};
 
-/// What is kept of a command: an event of the log, appended with those that the command has caused.
+/// The record of a command: an event of the log, appended with the events that the command caused.
 ///
-/// So it is written if they are, and only then. It comes behind them, at the position after the last, and they name it in their
-/// [message id](EventContext) unless they have another. It holds the command's id, type and data, what was decided, and how
-/// many events that were.
+/// It is written if and only if they are. It follows them, at the position after the last, and they refer to it in
+/// their [message id](EventContext) unless they have another. It holds the command's id, type and data, what was
+/// decided, and how many events that produced.
 ///
-/// All records are the events of the type [`EVENT_TYPE`](Self::EVENT_TYPE), and [`RecordedCommand::from_event`] reads one.
+/// All records are events of the type [`EVENT_TYPE`](Self::EVENT_TYPE), and [`RecordedCommand::from_event`] reads one.
 ///
-/// The id makes a command repeatable: one that was executed already is not executed again, and has the
-/// result that it had. See [`Execute::recorded`](crate::Execute::recorded).
+/// The id makes a command repeatable: a command that was already executed is not executed again, and returns its
+/// original result. See [`Execute::recorded`](crate::Execute::recorded).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "a record is kept by an execution that takes it"]
 pub struct CommandRecord {
@@ -24,14 +24,14 @@ pub struct CommandRecord {
     data: Option<Json>,
 }
 
-/// What the log holds of a command that was executed.
+/// The record of an executed command, as read from the log.
 #[derive(Clone, Debug)]
 pub struct RecordedCommand {
     body: Body,
     mark: Mark,
 }
 
-/// The payload of the event, in the words of the metadata's ids.
+/// The payload of the event, in the terms of the metadata's ids.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct Body {
@@ -46,7 +46,7 @@ struct Body {
     events: u64,
 }
 
-/// What the log has is longer than what was given to it, by the spaces of `jsonb`: it is not measured again.
+/// The stored form is longer than what was given, by the spaces of `jsonb`: it is not measured again.
 fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D::Error> {
     let raw = Option::<Box<RawValue>>::deserialize(deserializer)?;
     Ok(raw.map(|raw| Json::from_stored(Box::<str>::from(raw))))
@@ -63,34 +63,36 @@ impl CommandRecord {
     /// The type of the event: `CommandExecuted`.
     pub const EVENT_TYPE: &'static str = "CommandExecuted";
 
-    /// The longest id, in bytes: 255, as of [a message](EventContext::MAX_ID_LEN).
+    /// The longest id, in bytes: 255, as for [a message](EventContext::MAX_ID_LEN).
     pub const MAX_ID_LEN: usize = EventContext::MAX_ID_LEN;
 
-    /// Of a command with this id, which no other command has, and this type: a name for those who read the log.
+    /// Creates a record for a command with this id, which no other command has, and this type, a name for readers of
+    /// the log.
     ///
-    /// The id is made by whoever wants the command done, once: the id of the message that asks for it, or one that a form
-    /// got when it was shown. It is checked when the command is executed.
+    /// The id is created once, by the party that requests the command: the id of the requesting message, or one that a
+    /// form got when it was displayed. It is checked when the command is executed.
     pub fn new(id: impl Into<Box<str>>, command_type: impl Into<Box<str>>) -> Self {
         Self { id: id.into(), command_type: command_type.into(), data: None }
     }
 
-    /// Keeps what the command says, too. A repeat with other data is refused.
+    /// Also keeps the command's data. A repeat with other data is rejected.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not JSON that the log can hold; see [`Json::from_serialize`].
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the data is not JSON that the log can hold; see
+    /// [`Json::from_serialize`].
     pub fn with_data<T: Serialize + ?Sized>(mut self, data: &T) -> Result<Self> {
         self.data = Some(Json::from_serialize(data).map_err(|error| error.within("the data of the command"))?);
         Ok(self)
     }
 
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The event for what was decided.
+    /// Returns the event for what was decided.
     pub(super) fn event<R>(&self, decision: &Decision<R>, refusal: Option<Json>) -> Result<NewEvent> {
         let events = decision.events.len() as u64;
         let outcome = match (&decision.refusal, events) {
@@ -103,7 +105,7 @@ impl CommandRecord {
         Ok(NewEvent::new(Self::EVENT_TYPE, &body)?.with_tag(tag(&self.id)))
     }
 
-    /// Whether the log's record is that of this command.
+    /// Checks that the recorded command is this one.
     pub(super) fn check(&self, found: &RecordedCommand) -> Result<()> {
         let same = |left: &Option<Json>, right: &Option<Json>| {
             let null = Json::from_stored("null");
@@ -122,11 +124,11 @@ impl CommandRecord {
 }
 
 impl RecordedCommand {
-    /// Reads it from the log's event.
+    /// Reads the record from an event of the log.
     ///
     /// # Errors
     ///
-    /// [`InvalidData`](crate::ErrorKind::InvalidData) when the event is no record of a command.
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) if the event is not the record of a command.
     pub fn from_event(event: &Event) -> Result<Self> {
         match event.event_type() {
             CommandRecord::EVENT_TYPE => Ok(Self { body: event.decode()?, mark: event.mark() }),
@@ -138,25 +140,25 @@ impl RecordedCommand {
         }
     }
 
-    /// The id of the command.
+    /// Returns the id of the command.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.body.id
     }
 
-    /// Its type.
+    /// Returns the type of the command.
     #[must_use]
     pub fn command_type(&self) -> &str {
         &self.body.command_type
     }
 
-    /// What it says, if that was kept.
+    /// Returns the command's data, if it was kept.
     #[must_use]
     pub fn data(&self) -> Option<&Json> {
         self.body.data.as_ref()
     }
 
-    /// What was decided; `None` when it was refused.
+    /// Returns what was decided; `None` if the command was refused.
     #[must_use]
     pub fn outcome(&self) -> Option<CommandOutcome> {
         match self.body.outcome {
@@ -166,26 +168,26 @@ impl RecordedCommand {
         }
     }
 
-    /// Why it was refused, if it was.
+    /// Returns the reason for the refusal, if it was refused.
     #[must_use]
     pub fn refusal(&self) -> Option<&Json> {
         self.body.refusal.as_ref()
     }
 
-    /// The positions of the events that it has caused, of which there may be none.
+    /// Returns the positions of the events that the command caused, which may be none.
     #[must_use]
     pub fn positions(&self) -> std::ops::Range<u64> {
         self.mark.position().saturating_sub(self.body.events)..self.mark.position()
     }
 
-    /// Position and id of the record.
+    /// Returns the position and id of the record.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.mark
     }
 }
 
-/// Whether a command was executed already: a part of what its execution is decided on.
+/// Whether a command was already executed: part of what its execution is based on.
 #[derive(Debug)]
 pub(super) struct First {
     filter: Filter,
@@ -231,7 +233,7 @@ mod tests {
 
     use super::*;
 
-    /// `jsonb` writes a space behind each comma, so what comes back is longer than what was given.
+    /// `jsonb` writes a space after each comma, so what is read back is longer than what was given.
     #[test]
     fn large_data_is_read_back() {
         let data = vec![(); 3_000_000];

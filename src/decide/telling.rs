@@ -1,4 +1,4 @@
-//! What is told of commands and of the models that are read: a span for each, and its figures.
+//! Telemetry of commands and of reads of models: a span for each, and its metrics.
 
 use std::any::type_name;
 
@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// One command that is carried out. Dropped before it has [ended](Self::end), it was cancelled.
+/// The execution of one command. If it is dropped before it has [ended](Self::end), it was cancelled.
 #[derive(Debug)]
 pub(super) struct CommandTelling {
     name: &'static str,
@@ -26,7 +26,7 @@ pub(super) struct CommandTelling {
     is_over: bool,
 }
 
-/// One model that is read; the same goes for it.
+/// The read of one model; the same applies to it.
 #[derive(Debug)]
 pub(super) struct ModelTelling {
     name: &'static str,
@@ -35,7 +35,7 @@ pub(super) struct ModelTelling {
     is_over: bool,
 }
 
-/// The span of a command, in the one that is open where it is called.
+/// Creates the span of a command, inside the current span.
 pub(super) fn command_span<C: ?Sized>() -> Span {
     let span = tracing::debug_span!(
         target: DECIDE,
@@ -56,7 +56,7 @@ pub(super) fn command_span<C: ?Sized>() -> Span {
     span
 }
 
-/// The span of the read of a model of this type.
+/// Creates the span of the read of a model of this type.
 pub(super) fn model_span(name: &'static str) -> Span {
     let span = tracing::debug_span!(
         target: DECIDE,
@@ -128,7 +128,7 @@ impl ModelTelling {
         Self { name, span, stopwatch: Stopwatch::start(), is_over: false }
     }
 
-    /// It was served by this node, and so many events were applied; or it was not.
+    /// Ends it: a node served the read, and a number of events were applied; or it failed.
     pub(super) fn end(mut self, read: Result<(&str, Role, u64), &Error>) {
         self.is_over = true;
         match read {

@@ -1,4 +1,4 @@
-//! What kinds of errors there are.
+//! The kinds of errors.
 
 use std::fmt;
 
@@ -6,57 +6,60 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// The application's own error, passed through: a read model, an upcaster or a source of nodes that is yours has failed. See
+    /// The application's own error, passed through: one of your read models, upcasters or node sources failed. See
     /// [`Error::application`](crate::Error::application).
     Application,
     /// The store has been [closed](crate::PostgresEventStore::close). Nothing was sent.
     Closed,
-    /// A setting, a URL or the environment is wrong; the call cannot succeed until a person changes it.
+    /// A setting, a URL or the environment is wrong. The call cannot succeed until a person changes it.
     Configuration,
-    /// An append's condition does not hold any more: an event that matches it has been appended since
-    /// ([`Error::conflict`](crate::Error::conflict)); or its stream has another version than expected ([`Error::version_mismatch`](crate::Error::version_mismatch)).
-    /// Nothing was written. Read again and decide again.
+    /// An append's condition no longer holds: a matching event has been appended since
+    /// ([`Error::conflict`](crate::Error::conflict)), or its stream has another version than expected
+    /// ([`Error::version_mismatch`](crate::Error::version_mismatch)). Nothing was written. Read again and decide again.
     Conflict,
     /// The server answered with an error that has no kind of its own; see [`Error::sqlstate`](crate::Error::sqlstate).
     Database,
-    /// What was to be saved is another one's to save by now: a consumer's partitions have been taken over, or it was reset.
-    /// Nothing was saved. Go on from the checkpoint that is there.
+    /// The caller no longer owns what it tried to save: a consumer's partitions have been taken over, or it was reset.
+    /// Nothing was saved. Continue from the stored checkpoint.
     Fenced,
-    /// What was read cannot be decoded as what the program wants: another program has written it, or an older one, or it is not
-    /// what it was taken for. Whoever sent the request is not the reason.
+    /// Data that was read cannot be decoded as the program expects: another program or an older version wrote it, or it
+    /// is something other than was assumed. The sender of the request is not at fault.
     InvalidData,
-    /// The value handed in cannot be stored or searched for. Nothing was sent, or nothing was written.
+    /// The given value cannot be stored or searched for. Nothing was sent, or nothing was written.
     InvalidInput,
-    /// The log does not hold the event that a condition, an expected version, a position or a [`Token`](crate::Token) refers to, or the
-    /// primary not the place: it was restored, or lost in a failover. What was read before is not the history of this log.
+    /// The log does not contain the event that a condition, an expected version, a position or a
+    /// [`Token`](crate::Token) refers to, or the primary does not contain the place: the log was restored, or lost it
+    /// in a failover. What was read before is not the history of this log.
     LogDiverged,
-    /// The answer to a write was lost: it is whole or not there at all, and only the log knows which.
+    /// The answer to a write was lost: the write was applied completely or not at all, and only the log can tell which.
     OutcomeUnknown,
-    /// So many appends, or calls that need a [connection](crate::RouterBuilder::waiting_calls), wait already that another one would
-    /// only wait for its limit, or so many commands or projections are under way. Nothing was sent. Slow down, and try again.
+    /// Too much work is waiting or in flight. So many appends, or calls that need a
+    /// [connection](crate::RouterBuilder::waiting_calls), wait already that another one would only time out; or too
+    /// many commands or projections are in flight. Nothing was sent. Slow down and retry.
     Overloaded,
-    /// A write was asked of a read-only connection.
+    /// A write was attempted on a read-only connection.
     ReadOnly,
-    /// No replica can serve the read, and the primary has [taken over](crate::RouterBuilder::fallback) as many as it may.
-    /// The message names each node's reason.
+    /// No replica can serve the read, and the primary has [taken over](crate::RouterBuilder::fallback) as many reads as
+    /// it may. The message names each node's reason.
     ReplicasUnavailable,
-    /// The tables are missing, too old, or not ours.
+    /// The tables are missing, too old, or not Mainstem's.
     Schema,
-    /// Two nodes take writes, and neither timeline is the newer one: whichever served, writes would be lost. Nothing was
+    /// Two nodes accept writes, and neither timeline is newer: whichever served, writes would be lost. Nothing was
     /// sent. The message names both; stop one of them.
     SplitBrain,
-    /// A limit on time ran out. This call has written nothing. (If it repeats one whose outcome is unknown, that one
-    /// may still be on its way.)
+    /// A time limit ran out. This call has written nothing. (If it repeats a call whose outcome is unknown, that call
+    /// may still be in flight.)
     Timeout,
-    /// No node that qualifies can be reached.
+    /// No qualified node can be reached.
     Unavailable,
-    /// A [`Token`](crate::Token) asks for a place of a timeline that a failover has ended, and nobody can tell whether it is
-    /// in the present history; or it is of another cluster. Drop the token, and tell the user if what it stands for matters.
+    /// A [`Token`](crate::Token) asks for a place on a timeline that a failover has ended, and nobody can tell whether
+    /// it is in the present history; or the token is of another cluster. Drop the token, and inform the user if what it
+    /// stands for matters.
     Unproven,
 }
 
 impl ErrorKind {
-    /// Its name for programs, in small letters; [`Display`](fmt::Display) shows it, too.
+    /// Returns the kind's name for programs, in lower case; [`Display`](fmt::Display) shows the same.
     ///
     /// ```
     /// use mainstem::ErrorKind;

@@ -1,4 +1,4 @@
-//! Where an event comes from: the ids of messages, kept in its metadata.
+//! The origin of an event: the ids of messages, kept in its metadata.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,11 +8,11 @@ use crate::{
     json::{Value, quoted},
 };
 
-/// Where events come from: the message that is being handled, what caused it, and the larger whole that it belongs to.
+/// The origin of events: the message being handled, what caused it, and the larger unit of work that it belongs to.
 ///
-/// Put one into a [`Scope`](crate::Scope) where a message or a request comes in, and every event that is appended there
-/// carries its ids, without being passed them. An event's own ids ([`NewEvent::with_correlation_id`] and its siblings, or
-/// members of its metadata of the same names) come before those of the scope.
+/// Put one into a [`Scope`](crate::Scope) where a message or a request comes in. Every event appended in that scope
+/// then carries its ids, without passing them along. An event's own ids ([`NewEvent::with_correlation_id`] and its
+/// siblings, or members of its metadata of the same names) take precedence over those of the scope.
 ///
 /// ```
 /// use mainstem::{AppendCondition, EventContext, EventStore, Filter, MemoryEventStore, NewEvent, Predicate, Scope};
@@ -38,17 +38,17 @@ use crate::{
 ///
 /// # In the metadata
 ///
-/// The ids are texts, and members of the event's metadata: [`MESSAGE_ID`](Self::MESSAGE_ID),
-/// [`CAUSATION_ID`](Self::CAUSATION_ID) and [`CORRELATION_ID`](Self::CORRELATION_ID). So predicates on the metadata find them,
-/// and other tools do. Metadata that is not an object has no place for them: it takes none from the scope, and an id that the
-/// event was given itself is refused.
+/// The ids are strings, stored as members of the event's metadata: [`MESSAGE_ID`](Self::MESSAGE_ID),
+/// [`CAUSATION_ID`](Self::CAUSATION_ID) and [`CORRELATION_ID`](Self::CORRELATION_ID). Predicates on the metadata find
+/// them, and so do other tools. Metadata that is not an object has no room for them: it takes none from the scope, and
+/// an id set on the event itself is rejected.
 ///
 /// The scope is read when [`append`](crate::EventStore::append) is called.
 ///
 /// # Repeats
 ///
-/// The three members don't count when a repeat is told from other content: who appends the same events again, in another
-/// request or because a message was delivered twice, finds the first append with the ids that it had.
+/// The three members are ignored when a repeat is told from other content: appending the same events again, in another
+/// request or because a message was delivered twice, finds the first append with its original ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EventContext {
     message: Option<Box<str>>,
@@ -57,68 +57,69 @@ pub struct EventContext {
 }
 
 impl EventContext {
-    /// The member of the metadata for the message that the event came of: `MessageID`.
+    /// The metadata member for the message that the event originates from: `MessageID`.
     ///
-    /// The three are named as in the logs that applications bring along, so that one filter finds old events and new ones.
+    /// The three members have the names that existing applications use in their logs, so one filter finds old events
+    /// and new ones.
     pub const MESSAGE_ID: &'static str = "MessageID";
 
-    /// The member of the metadata for what caused that message: `CausationID`.
+    /// The metadata member for what caused that message: `CausationID`.
     pub const CAUSATION_ID: &'static str = "CausationID";
 
-    /// The member of the metadata for the whole that it belongs to: `CorrelationID`.
+    /// The metadata member for the unit of work that it belongs to: `CorrelationID`.
     pub const CORRELATION_ID: &'static str = "CorrelationID";
 
     /// The longest id, in bytes: 255.
     ///
-    /// An id names something, and comes with every event; texts of any length belong elsewhere in the metadata.
+    /// An id names something and is stored with every event; longer texts belong elsewhere in the metadata.
     pub const MAX_ID_LEN: usize = 255;
 
-    /// Without any id.
+    /// Creates a context without any id.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Replaces the id of the message that is being handled.
+    /// Replaces the id of the message being handled.
     #[must_use]
     pub fn with_message_id(mut self, id: impl fmt::Display) -> Self {
         self.message = Some(id.to_string().into());
         self
     }
 
-    /// Replaces the id of what caused it: often that of another message or event.
+    /// Replaces the id of what caused that message, often another message or event.
     #[must_use]
     pub fn with_causation_id(mut self, id: impl fmt::Display) -> Self {
         self.causation = Some(id.to_string().into());
         self
     }
 
-    /// Replaces the id of the larger whole, such as a business case or a trace.
+    /// Replaces the id of the larger unit of work, such as a business case or a trace.
     #[must_use]
     pub fn with_correlation_id(mut self, id: impl fmt::Display) -> Self {
         self.correlation = Some(id.to_string().into());
         self
     }
 
-    /// The id of the message.
+    /// Returns the id of the message.
     #[must_use]
     pub fn message_id(&self) -> Option<&str> {
         self.message.as_deref()
     }
 
-    /// The id of what caused it.
+    /// Returns the id of what caused it.
     #[must_use]
     pub fn causation_id(&self) -> Option<&str> {
         self.causation.as_deref()
     }
 
-    /// The id of the larger whole.
+    /// Returns the id of the larger unit of work.
     #[must_use]
     pub fn correlation_id(&self) -> Option<&str> {
         self.correlation.as_deref()
     }
 
-    /// Takes the ids that it has none of and that are not members of the metadata either.
+    /// Takes the ids that neither it nor the metadata has.
     pub(super) fn fill_from(&mut self, scope: &Self, metadata: &Json) {
         let Value::Object(members) = metadata.value() else { return };
         let fill = |own: &mut Option<Box<str>>, key: &str, id: &Option<Box<str>>| {
@@ -131,7 +132,7 @@ impl EventContext {
         fill(&mut self.correlation, Self::CORRELATION_ID, &scope.correlation);
     }
 
-    /// The metadata with the ids in it, and the version of its schema.
+    /// Returns the metadata with the ids and the schema version in it.
     pub(super) fn put_into(&self, metadata: &Json, version: Option<u32>) -> Result<Json, String> {
         let ids = [
             (Self::MESSAGE_ID, &self.message),
@@ -183,7 +184,7 @@ fn check(key: &str, id: &str) -> Result<(), String> {
     }
 }
 
-/// Whether two events have the same metadata, apart from the three ids.
+/// Whether two events have the same metadata, ignoring the three ids.
 pub(super) fn same_apart_from_ids(left: &Json, right: &Json) -> bool {
     left == right
         || match (left.value(), right.value()) {
@@ -214,41 +215,41 @@ fn id<'a>(metadata: &'a Json, key: &str) -> Option<Cow<'a, str>> {
     })
 }
 
-/// Where it comes from: texts in its metadata, parsed each time. See [`EventContext`].
+/// The origin of the event: strings in its metadata, parsed on each call. See [`EventContext`].
 impl Event {
-    /// The id of the message that it came of.
+    /// Returns the id of the message that the event originates from.
     #[must_use]
     pub fn message_id(&self) -> Option<Cow<'_, str>> {
         id(&self.metadata, EventContext::MESSAGE_ID)
     }
 
-    /// The id of what caused that message.
+    /// Returns the id of what caused that message.
     #[must_use]
     pub fn causation_id(&self) -> Option<Cow<'_, str>> {
         id(&self.metadata, EventContext::CAUSATION_ID)
     }
 
-    /// The id of the larger whole that it belongs to.
+    /// Returns the id of the larger unit of work that it belongs to.
     #[must_use]
     pub fn correlation_id(&self) -> Option<Cow<'_, str>> {
         id(&self.metadata, EventContext::CORRELATION_ID)
     }
 }
 
-/// Where it comes from. Each is a member of the [metadata](Self::metadata), so that a second one there, of another value, is
-/// refused. See [`EventContext`].
+/// The origin of the event. Each id is a member of the [metadata](Self::metadata); if the metadata already has that
+/// member with another value, the id is rejected. See [`EventContext`].
 impl NewEvent {
-    /// Replaces the id of the message that it comes of.
+    /// Replaces the id of the message that the event originates from.
     pub fn with_message_id(self, id: impl fmt::Display) -> Self {
         self.change_context(|context| context.with_message_id(id))
     }
 
-    /// Replaces the id of what caused that message: often that of another message or event.
+    /// Replaces the id of what caused that message, often another message or event.
     pub fn with_causation_id(self, id: impl fmt::Display) -> Self {
         self.change_context(|context| context.with_causation_id(id))
     }
 
-    /// Replaces the id of the larger whole that it belongs to, such as a business case or a trace.
+    /// Replaces the id of the larger unit of work that it belongs to, such as a business case or a trace.
     pub fn with_correlation_id(self, id: impl fmt::Display) -> Self {
         self.change_context(|context| context.with_correlation_id(id))
     }
@@ -259,40 +260,40 @@ impl NewEvent {
         self
     }
 
-    /// Takes the ids of a scope that it has none of.
+    /// Takes the ids of a scope that it does not have itself.
     pub(crate) fn take_context(&mut self, scope: &EventContext) {
         self.metadata.context.fill_from(scope, &self.metadata.given);
         self.metadata.refresh();
     }
 
-    /// The id of the message that it comes of.
+    /// Returns the id of the message that the event originates from.
     #[must_use]
     pub fn message_id(&self) -> Option<Cow<'_, str>> {
         id(self.metadata(), EventContext::MESSAGE_ID)
     }
 
-    /// The id of what caused that message.
+    /// Returns the id of what caused that message.
     #[must_use]
     pub fn causation_id(&self) -> Option<Cow<'_, str>> {
         id(self.metadata(), EventContext::CAUSATION_ID)
     }
 
-    /// The id of the larger whole that it belongs to.
+    /// Returns the id of the larger unit of work that it belongs to.
     #[must_use]
     pub fn correlation_id(&self) -> Option<Cow<'_, str>> {
         id(self.metadata(), EventContext::CORRELATION_ID)
     }
 }
 
-/// The metadata of a new event: what it was given, and the ids in it.
+/// The metadata of a new event: what was set, and the ids in it.
 #[derive(Clone, Debug, Default)]
 pub(super) struct NewMetadata {
     given: Json,
     context: EventContext,
     pub(super) schema_version: Option<u32>,
-    /// All together, as far as that goes,
+    /// All of it together, as far as possible,
     whole: Json,
-    /// and why it does not.
+    /// and why it is not possible.
     pub(super) problem: Option<Box<str>>,
 }
 
@@ -319,7 +320,7 @@ impl NewMetadata {
 }
 
 impl PartialEq for NewMetadata {
-    /// How the ids came into it does not count.
+    /// How the ids got into it does not matter.
     fn eq(&self, other: &Self) -> bool {
         self.whole == other.whole && self.problem == other.problem
     }

@@ -7,14 +7,14 @@ use uuid::Uuid;
 
 use crate::{Error, Result};
 
-/// The id of an event, made by the client that appends it and unique in the log.
+/// The id of an event, created by the client that appends it, and unique in the log.
 ///
-/// It makes an append repeatable: when the answer to one is lost, the same append with the same ids either writes
-/// the events or finds that they are there. [`new`](Self::new) makes a UUID of version 7, which starts with the time
-/// and so keeps the index on ids compact; any other UUID does as well. The order of ids says nothing about the order
-/// of events: that is their position.
+/// Ids make an append repeatable: if its answer is lost, the same append with the same ids either writes the events or
+/// finds that they are there. [`new`](Self::new) creates a UUID of version 7, which starts with the time and so keeps
+/// the index on ids compact; any other UUID works as well. The order of ids says nothing about the order of events:
+/// that is their position.
 ///
-/// It serialises as `uuid::Uuid` does, as the hyphenated text in JSON.
+/// It serialises as `uuid::Uuid` does, in JSON as the hyphenated text.
 ///
 /// ```
 /// let id = mainstem::EventId::new();
@@ -26,7 +26,7 @@ use crate::{Error, Result};
 pub struct EventId(Uuid);
 
 impl EventId {
-    /// A new UUID of version 7. Within a process each is greater than the one before.
+    /// Creates a UUID of version 7. Within a process, each is greater than the one before.
     #[must_use]
     #[expect(clippy::new_without_default, reason = "a default is the same one each time")]
     pub fn new() -> Self {

@@ -8,10 +8,10 @@ use super::EventId;
 
 /// A place in the log: a position, and the id of the event that is there.
 ///
-/// The position alone would do, if a log never lost an event. After a failover that lost acknowledged events, or a
-/// restore to a point in time, positions are used again, for other events; the id tells. So whatever goes on from a
-/// place that was read before (an append condition, a checkpoint, a snapshot) holds a mark, and the store answers
-/// [`LogDiverged`](crate::ErrorKind::LogDiverged) instead of going on when another event is there, or none.
+/// If a log never lost an event, the position would be enough. After a failover that lost acknowledged events, or a
+/// restore to a point in time, the log reuses positions for other events; the id reveals that. So everything that
+/// continues from an earlier place (an append condition, a checkpoint, a snapshot) holds a mark. If another event is at
+/// that position, or none, the store answers [`LogDiverged`](crate::ErrorKind::LogDiverged) instead of continuing.
 ///
 /// A log without events has no mark.
 ///
@@ -24,19 +24,19 @@ pub struct Mark {
 }
 
 impl Mark {
-    /// The mark of the event `id` at `position`.
+    /// Creates the mark of the event `id` at `position`.
     #[must_use]
     pub fn new(position: u64, id: EventId) -> Self {
         Self { position, id }
     }
 
-    /// The position.
+    /// Returns the position.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The id of the event at that position.
+    /// Returns the id of the event at that position.
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id

@@ -1,4 +1,4 @@
-//! Events: what is appended, what is read, and the handles on it.
+//! Events: what is appended, what is read, and their identifiers.
 
 mod context;
 mod id;

@@ -1,4 +1,4 @@
-//! An event that is to be appended.
+//! An event to append.
 
 use std::{collections::BTreeSet, sync::Arc, time::SystemTime};
 
@@ -13,7 +13,7 @@ use crate::{Error, Json, Result, json::quoted};
 
 /// An event to append: a type, a payload, and what describes it.
 ///
-/// It gets its id and its time when it is made, not when it is appended, so that a repeated append is the same one.
+/// Its id and its time are set when it is created, not when it is appended, so a repeated append writes the same event.
 ///
 /// ```
 /// use mainstem::NewEvent;
@@ -33,8 +33,9 @@ use crate::{Error, Json, Result, json::quoted};
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 ///
-/// Methods that turn a value into JSON can fail at once. The others cannot, so that they chain; what they were given
-/// is checked by [`validate`](Self::validate), which every append calls for all its events before anything is sent.
+/// Methods that turn a value into JSON can fail at once. The others cannot fail, so they chain;
+/// [`validate`](Self::validate) checks their arguments, and every append calls it for all its events before anything is
+/// sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[must_use = "an event does nothing until it is appended"]
 pub struct NewEvent {
@@ -43,7 +44,7 @@ pub struct NewEvent {
     tags: BTreeSet<Box<str>>,
     payload: Payload,
     pub(super) metadata: NewMetadata,
-    /// `None` for when it is recorded.
+    /// `None`: the time at which it is recorded.
     occurred_at: Option<SystemTime>,
 }
 
@@ -56,23 +57,23 @@ impl NewEvent {
 
     /// The longest tag, in bytes: 1024.
     ///
-    /// Every tag is an index entry, and an index entry holds at most 2704 bytes: without the limit a long tag would
-    /// fail in the database, and with it the whole batch.
+    /// Every tag is an index entry, which holds at most 2704 bytes: without the limit, a long tag would fail in the
+    /// database, and with it the whole batch.
     pub const MAX_TAG_LEN: usize = 1024;
 
     /// The most tags of one event: 64, each counted once.
     ///
-    /// A tag names an entity that the event takes part in. Every one costs an index entry on each write, and
-    /// is compared with the guards of the other appends of a batch.
+    /// A tag names an entity that takes part in the event. Each tag costs an index entry on every write, and is
+    /// compared with the guards of the other appends of a batch.
     pub const MAX_TAGS: usize = 64;
 
-    /// An event of a type, with a payload that is serialised now.
+    /// Creates an event of a type, and serialises its payload.
     ///
-    /// It gets a [new id](EventId::new), no tags, the metadata `{}`, and occurred now.
+    /// It gets a [new id](EventId::new), no tags, the metadata `{}`, and the current time as the time when it occurred.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the payload is not JSON that the log can hold; see
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the payload is not JSON that the log can hold; see
     /// [`Json::from_serialize`].
     pub fn new<T: Serialize + ?Sized>(event_type: impl Into<Box<str>>, payload: &T) -> Result<Self> {
         let event_type = event_type.into();
@@ -82,15 +83,15 @@ impl NewEvent {
         }
     }
 
-    /// An event of a type, with a payload that is JSON already. The rest is as with [`new`](Self::new).
+    /// Creates an event of a type with a payload that is already JSON. Everything else is as in [`new`](Self::new).
     pub fn from_json(event_type: impl Into<Box<str>>, payload: Json) -> Self {
         Self::from_payload(event_type, Payload::Json(payload))
     }
 
-    /// An event of a type, with a payload of bytes that only the application reads, and what they are, such as `image/png`.
-    /// The rest is as with [`new`](Self::new).
+    /// Creates an event of a type with opaque bytes as its payload, and their content type, such as `image/png`.
+    /// Everything else is as in [`new`](Self::new).
     ///
-    /// They are kept as they are, up to [16 MiB](Payload::MAX_BYTES_LEN); see [`Payload`].
+    /// The bytes are stored as they are, up to [16 MiB](Payload::MAX_BYTES_LEN); see [`Payload`].
     pub fn from_bytes(
         event_type: impl Into<Box<str>>,
         content_type: impl Into<Arc<str>>,
@@ -99,7 +100,7 @@ impl NewEvent {
         Self::from_payload(event_type, Payload::bytes(content_type, bytes))
     }
 
-    /// An event of a type, with a payload of either kind. The rest is as with [`new`](Self::new).
+    /// Creates an event of a type with a payload of either kind. Everything else is as in [`new`](Self::new).
     pub fn from_payload(event_type: impl Into<Box<str>>, payload: Payload) -> Self {
         Self {
             id: EventId::new(),
@@ -113,31 +114,31 @@ impl NewEvent {
 
     /// Replaces the id.
     ///
-    /// Give your own when the event can be made a second time from the same cause (a message that is delivered
-    /// again): with an id derived from that cause the second append finds the first one's events.
+    /// Set your own id if the same cause can produce the event twice (for example, a message that is redelivered): with
+    /// an id derived from that cause, the second append finds the first one's events.
     pub fn with_id(mut self, id: EventId) -> Self {
         self.id = id;
         self
     }
 
-    /// Adds a tag. Tags are a set: one that is there already changes nothing.
+    /// Adds a tag. Tags are a set: adding an existing one changes nothing.
     pub fn with_tag(mut self, tag: impl Into<Box<str>>) -> Self {
         self.tags.insert(tag.into());
         self
     }
 
-    /// Adds tags. Tags are a set: their order does not count, and neither do repeats.
+    /// Adds tags. Tags are a set: neither order nor repetition matters.
     pub fn with_tags<T: Into<Box<str>>>(mut self, tags: impl IntoIterator<Item = T>) -> Self {
         self.tags.extend(tags.into_iter().map(Into::into));
         self
     }
 
-    /// Replaces the metadata by a value that is serialised now. The ids that it was given apart
+    /// Replaces the metadata with a value, which is serialised now. Ids that were set separately
     /// ([`with_correlation_id`](Self::with_correlation_id) and its siblings) stay.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is not JSON that the log can hold; see
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the value is not JSON that the log can hold; see
     /// [`Json::from_serialize`].
     pub fn with_metadata<T: Serialize + ?Sized>(self, metadata: &T) -> Result<Self> {
         match json("metadata", metadata) {
@@ -146,7 +147,7 @@ impl NewEvent {
         }
     }
 
-    /// Replaces the metadata by what is JSON already. The rest is as with [`with_metadata`](Self::with_metadata).
+    /// Replaces the metadata with existing JSON. Everything else is as in [`with_metadata`](Self::with_metadata).
     pub fn with_metadata_json(mut self, metadata: Json) -> Self {
         self.metadata.replace(metadata);
         self
@@ -154,38 +155,39 @@ impl NewEvent {
 
     /// Replaces the time at which the event occurred.
     ///
-    /// The log holds whole microseconds, so the rest is cut off here, towards the past: the time that is read back
-    /// is the one that [`occurred_at`](Self::occurred_at) shows now.
+    /// The log holds whole microseconds, so the time is truncated here, towards the past: the time that is read back is
+    /// the one that [`occurred_at`](Self::occurred_at) returns now.
     pub fn with_occurred_at(mut self, time: SystemTime) -> Self {
         self.occurred_at = Some(microseconds(time));
         self
     }
 
-    /// Leaves it to the store's clock when the event occurred: at the time at which it is [recorded](Event::recorded_at).
+    /// Uses the store's clock: the event occurred when it is [recorded](Event::recorded_at).
     ///
-    /// For programs whose clocks are not to be trusted, or are many. A repeated append finds the time of the first one.
+    /// Use it when the clients' clocks cannot be trusted, or there are many. A repeated append finds the time of the
+    /// first one.
     pub fn occurred_when_recorded(mut self) -> Self {
         self.occurred_at = None;
         self
     }
 
-    /// Checks what the setters were given.
+    /// Checks the arguments given to the setters.
     ///
-    /// Every append calls it for each of its events; call it yourself to find out earlier.
+    /// Every append calls it for each of its events; call it yourself to find problems earlier.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the event's type and the field, when the type or a
-    /// tag is empty, contains a NUL character or is [too](Self::MAX_TYPE_LEN) [long](Self::MAX_TAG_LEN), when there
-    /// are [too many](Self::MAX_TAGS) tags, when the id is the nil UUID, when the time is before 4714 BC or after
-    /// the year 294246, when bytes are [too long](Payload::MAX_BYTES_LEN) or their content type is empty,
-    /// [too long](Payload::MAX_CONTENT_TYPE_LEN) or not printable ASCII, or when the metadata cannot take the ids of
-    /// messages, for the reasons that [`EventContext`](super::EventContext) gives.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the event's type and the field, if the type or a tag is
+    /// empty, contains a NUL character or is [too](Self::MAX_TYPE_LEN) [long](Self::MAX_TAG_LEN), if there are [too
+    /// many](Self::MAX_TAGS) tags, if the id is the nil UUID, if the time is before 4714 BC or after the year 294246,
+    /// if bytes are [too long](Payload::MAX_BYTES_LEN) or their content type is empty, [too
+    /// long](Payload::MAX_CONTENT_TYPE_LEN) or not printable ASCII, or if the metadata cannot take the ids of messages,
+    /// for the reasons that [`EventContext`](super::EventContext) gives.
     pub fn validate(&self) -> Result<()> {
         self.check().map_err(|what| Error::invalid_input(format!("{self}: {what}")))
     }
 
-    /// Checks all events of an append; the error says which one by its index, from 0.
+    /// Checks all events of an append; the error names the event by its index, counted from 0.
     pub(crate) fn validate_all(events: &[Self]) -> Result<()> {
         events.iter().enumerate().try_for_each(|(index, event)| {
             event.check().map_err(|what| Error::invalid_input(format!("events[{index}], {event}: {what}")))
@@ -211,11 +213,11 @@ impl NewEvent {
         Ok(())
     }
 
-    /// Whether the log's event is this one: the same id, type, tags, payload, metadata and time. JSON is compared by value,
-    /// the [ids of messages](super::EventContext) in the metadata don't count, and the time is that of the recording if this
-    /// event left it [to that](Self::occurred_when_recorded).
+    /// Whether the recorded event is this one: same id, type, tags, payload, metadata and time. JSON is compared by
+    /// value. The [ids of messages](super::EventContext) in the metadata are ignored. The time is the recording time if
+    /// this event left it [to the store](Self::occurred_when_recorded).
     ///
-    /// Stores tell by it whether an append is a repeat.
+    /// Stores use it to recognise a repeated append.
     #[must_use]
     pub fn is_recorded_as(&self, recorded: &Event) -> bool {
         self.id == recorded.id
@@ -226,9 +228,11 @@ impl NewEvent {
             && self.occurred_at.unwrap_or(recorded.recorded_at) == recorded.occurred_at
     }
 
-    /// The event as a log would hand it back: JSON in the text that `jsonb` gives of it, so that it decodes as it will from there.
+    /// Returns the event as a log would return it: with JSON in the text form of `jsonb`, so it decodes as it will when
+    /// read back.
     ///
-    /// The store does this when it appends, and then puts it [into its stream](Event::in_stream), if it has one. It is public for the tests of code that decides on events.
+    /// The store does this when it appends, and then puts the event [into its stream](Event::in_stream), if it has one.
+    /// It is public for tests of code that decides on events.
     #[must_use]
     pub fn into_recorded(self, position: u64, recorded_at: SystemTime) -> Event {
         let recorded_at = microseconds(recorded_at);
@@ -246,39 +250,40 @@ impl NewEvent {
     }
 }
 
-/// What it holds.
+/// Getters.
 impl NewEvent {
-    /// The id.
+    /// Returns the id.
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
     }
 
-    /// The type.
+    /// Returns the type.
     #[must_use]
     pub fn event_type(&self) -> &str {
         &self.event_type
     }
 
-    /// The tags, in order, each once.
+    /// Returns the tags, in order, each once.
     #[must_use]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tags.iter().map(|tag| &**tag)
     }
 
-    /// The payload.
+    /// Returns the payload.
     #[must_use]
     pub fn payload(&self) -> &Payload {
         &self.payload
     }
 
-    /// The metadata, with the ids of messages in it.
+    /// Returns the metadata, including the ids of messages.
     #[must_use]
     pub fn metadata(&self) -> &Json {
         self.metadata.whole()
     }
 
-    /// When it occurred, in whole microseconds; `None` for [when it is recorded](Self::occurred_when_recorded).
+    /// Returns when the event occurred, in whole microseconds; `None` for [when it is
+    /// recorded](Self::occurred_when_recorded).
     #[must_use]
     pub fn occurred_at(&self) -> Option<SystemTime> {
         self.occurred_at
@@ -289,8 +294,9 @@ impl NewEvent {
     }
 }
 
-/// The same event for another log: its id, tags, payload, metadata and the time at which it occurred. Position and recorded time are the
-/// log's, and it is in no fixed stream, unless it is appended [to one](crate::Append::to_stream).
+/// Copies an event for another log: its id, tags, payload, metadata and the time at which it occurred. Position and
+/// recording time belong to the log. The copy is in no fixed stream, unless it is appended [to
+/// one](crate::Append::to_stream).
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};
@@ -329,6 +335,6 @@ fn json<T: Serialize + ?Sized>(field: &str, value: &T) -> Result<Json> {
 }
 
 fn microseconds(time: SystemTime) -> SystemTime {
-    // A time that cannot be cut is out of range, which the validation reports.
+    // A time that cannot be truncated is out of range, which the validation reports.
     from_micros(floor_micros(time)).unwrap_or(time)
 }

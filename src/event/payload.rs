@@ -1,4 +1,4 @@
-//! What an event says: JSON, or bytes that only the application reads.
+//! The payload of an event: JSON, or opaque bytes.
 
 use std::{fmt, sync::Arc};
 
@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use crate::{Error, Json, Result, json::quoted};
 
-/// What an event says: JSON, or bytes that only the application reads, such as a picture, a protocol buffer, or JSON that is
-/// encrypted.
+/// The content of an event: JSON, or bytes that only the application reads, such as a picture, a protocol buffer, or
+/// encrypted JSON.
 ///
-/// Predicates on the payload never match bytes, whatever is in them: the log does not look inside. Types, tags and metadata
-/// tell such an event from others.
+/// Predicates on the payload never match bytes, whatever they contain: the log does not look inside. Use types, tags
+/// and metadata to select such events.
 ///
 /// ```
 /// use mainstem::{NewEvent, Payload};
@@ -22,7 +22,8 @@ use crate::{Error, Json, Result, json::quoted};
 /// }
 /// ```
 ///
-/// Bytes are equal when they and their content types are, byte by byte; JSON as [`Json`] says. Cloning shares what is in it.
+/// Bytes are equal when they and their content types are equal, byte by byte; for JSON, see [`Json`]. Cloning shares
+/// the content.
 #[derive(Clone, PartialEq, Eq)]
 #[expect(
     clippy::exhaustive_enums,
@@ -33,7 +34,7 @@ pub enum Payload {
     Json(Json),
     /// Opaque bytes.
     Bytes {
-        /// What the bytes are, in the words of the application: a media type such as `image/png`.
+        /// What the bytes are, as the application names it: a media type such as `image/png`.
         content_type: Arc<str>,
         /// The bytes, as they were given.
         bytes: Arc<[u8]>,
@@ -43,20 +44,20 @@ pub enum Payload {
 impl Payload {
     /// The most bytes of one event: 16 MiB, as [for JSON](Json::MAX_LEN).
     ///
-    /// The log is read whole, event by event, by whoever projects it. Larger things belong in a store for files, with a
-    /// reference in the event.
+    /// Every projection reads its events whole, one by one. Larger data belongs in a file store, with a reference in
+    /// the event.
     pub const MAX_BYTES_LEN: usize = Json::MAX_LEN;
 
-    /// The longest content type, in bytes: 255, which is what a media type can have.
+    /// The longest content type, in bytes: 255, the most that a media type can have.
     pub const MAX_CONTENT_TYPE_LEN: usize = 255;
 
-    /// Bytes, and what they are.
+    /// Creates a payload of bytes with their content type.
     #[must_use]
     pub fn bytes(content_type: impl Into<Arc<str>>, bytes: impl Into<Arc<[u8]>>) -> Self {
         Self::Bytes { content_type: content_type.into(), bytes: bytes.into() }
     }
 
-    /// As a log gives it back.
+    /// Returns the payload as a log returns it.
     pub(super) fn into_recorded(self) -> Self {
         match self {
             Self::Json(json) => Self::Json(json.as_jsonb()),
@@ -64,7 +65,7 @@ impl Payload {
         }
     }
 
-    /// The document, unless this is bytes.
+    /// Returns the document, unless this is bytes.
     #[must_use]
     pub fn as_json(&self) -> Option<&Json> {
         match self {
@@ -73,7 +74,7 @@ impl Payload {
         }
     }
 
-    /// The content type and the bytes, unless this is JSON.
+    /// Returns the content type and the bytes, unless this is JSON.
     #[must_use]
     pub fn as_bytes(&self) -> Option<(&str, &[u8])> {
         match self {
@@ -82,12 +83,12 @@ impl Payload {
         }
     }
 
-    /// Deserialises the document into a type of yours, which may borrow from it.
+    /// Deserialises the document into your own type, which may borrow from it.
     ///
     /// # Errors
     ///
-    /// [`InvalidData`](crate::ErrorKind::InvalidData) when it is bytes, which only the application can read, and when
-    /// the document does not have the shape of `T`; then the source says where.
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) if the payload is bytes, which only the application can read, or
+    /// if the document does not have the shape of `T`; then the source says where.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         match self {
             Self::Json(json) => json.decode(),
@@ -95,7 +96,7 @@ impl Payload {
         }
     }
 
-    /// About how many bytes it takes to send it.
+    /// The approximate number of bytes needed to send it.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Json(json) => json.as_str().len(),
@@ -103,7 +104,7 @@ impl Payload {
         }
     }
 
-    /// What is wrong with it. JSON was checked when it was made.
+    /// What is wrong with it. JSON was checked when it was created.
     pub(super) fn check(&self) -> Result<(), String> {
         let Self::Bytes { content_type, bytes } = self else { return Ok(()) };
         if content_type.is_empty() {
@@ -137,7 +138,7 @@ impl From<Json> for Payload {
 }
 
 impl fmt::Display for Payload {
-    /// The text of the document, or how many bytes of what.
+    /// The text of the document, or the number of bytes and their content type.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Json(json) => json.fmt(f),
@@ -147,7 +148,7 @@ impl fmt::Display for Payload {
 }
 
 impl fmt::Debug for Payload {
-    /// The same: bytes in a log help nobody.
+    /// The same: bytes are of no use in a log.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

@@ -1,4 +1,4 @@
-//! An event of the log.
+//! A recorded event.
 
 use std::time::SystemTime;
 
@@ -40,71 +40,72 @@ pub struct Event {
 }
 
 impl Event {
-    /// The position in the log. The first event has position 1 or higher, every later one a higher position than all
-    /// before, and whoever has seen a position will never see an event appear below it.
+    /// Returns the position in the log. The first event has position 1 or higher, and every later one a higher position
+    /// than all before. Once a reader has seen a position, no event appears below it.
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
     }
 
-    /// The id that the client gave it.
+    /// Returns the id that the client gave the event.
     #[must_use]
     pub fn id(&self) -> EventId {
         self.id
     }
 
-    /// Position and id: the handle to go on from here.
+    /// Returns position and id: the place to continue from.
     #[must_use]
     pub fn mark(&self) -> Mark {
         Mark::new(self.position, self.id)
     }
 
-    /// The type.
+    /// Returns the type.
     #[must_use]
     pub fn event_type(&self) -> &str {
         &self.event_type
     }
 
-    /// The tags, in order, each once.
+    /// Returns the tags, in order, each once.
     #[must_use]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tags.iter().map(|tag| &**tag)
     }
 
-    /// Whether it has this tag.
+    /// Whether the event has this tag.
     #[must_use]
     pub fn has_tag(&self, tag: &str) -> bool {
         self.tags.binary_search_by(|candidate| (**candidate).cmp(tag)).is_ok()
     }
 
-    /// The payload.
+    /// Returns the payload.
     #[must_use]
     pub fn payload(&self) -> &Payload {
         &self.payload
     }
 
-    /// The metadata.
+    /// Returns the metadata.
     #[must_use]
     pub fn metadata(&self) -> &Json {
         &self.metadata
     }
 
-    /// When it occurred, as the client that appended it says; or when it was recorded, if that left it
-    /// [to the store](crate::NewEvent::occurred_when_recorded).
+    /// Returns when the event occurred according to the client that appended it, or when it was recorded if the client
+    /// left that [to the store](crate::NewEvent::occurred_when_recorded).
     #[must_use]
     pub fn occurred_at(&self) -> SystemTime {
         self.occurred_at
     }
 
-    /// When it was appended, by the clock of the log's primary, which is one for all who append: what a client knows better
-    /// is when it [occurred](Self::occurred_at). Clocks step back: the order of events is their [position](Self::position).
+    /// Returns when the event was appended, by the clock of the log's primary, which all appends share. When the event
+    /// [occurred](Self::occurred_at) is for the client to say. Clocks step back: the order of events is their
+    /// [position](Self::position).
     #[must_use]
     pub fn recorded_at(&self) -> SystemTime {
         self.recorded_at
     }
 
-    /// About how many bytes it takes to hold or to send it: those of its type, tags, payload, metadata and stream. Batches are
-    /// [bounded](crate::SubscriptionBuilder::batch_bytes) by it.
+    /// Returns the approximate number of bytes needed to hold or to send the event: those of its type, tags, payload,
+    /// metadata and stream. Batches are [bounded](crate::SubscriptionBuilder::batch_bytes) by it.
     #[must_use]
     pub fn byte_len(&self) -> usize {
         let tags: usize = self.tags.iter().map(|tag| tag.len()).sum();
@@ -112,11 +113,11 @@ impl Event {
         self.event_type.len() + tags + self.payload.len() + self.metadata.as_str().len() + stream
     }
 
-    /// Deserialises the payload into a type of yours, which may borrow from it.
+    /// Deserialises the payload into your own type, which may borrow from it.
     ///
     /// # Errors
     ///
-    /// [`InvalidData`](crate::ErrorKind::InvalidData) naming position and type, when the payload is
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) naming position and type, if the payload is
     /// [bytes](Payload::Bytes), or does not have the shape of `T`; then the source says where.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         self.payload.decode().map_err(|error| {

@@ -135,7 +135,7 @@ fn ids_of_messages_are_members_of_the_metadata_in_any_order_of_calls() {
     assert_eq!(with_ids.correlation_id().unwrap(), "c\"1");
     assert_eq!(text(&with_ids.with_message_id(8)), format!("{{{}}}", ids.replace('7', "8")));
 
-    // A second one of another value is a contradiction, whoever came first.
+    // A second id with another value is a contradiction, whichever came first.
     let own = json(r#"{"CorrelationID": "mine", "CausationID": null}"#);
     let owned = event().with_metadata_json(own.clone());
     assert_eq!((owned.correlation_id().as_deref(), owned.causation_id()), (Some("mine"), None));
@@ -148,7 +148,7 @@ fn ids_of_messages_are_members_of_the_metadata_in_any_order_of_calls() {
     assert!(
         refusal(&list.clone().with_message_id("x")).contains("is not an object, so it has no place for the MessageID")
     );
-    // What has no place is left out only when nobody asked for it by name.
+    // Ids without room are only left out if nobody set them by name.
     let scope = EventContext::new().with_message_id("scope").with_correlation_id("scope").with_causation_id("scope");
     for (mut event, expected) in [
         (list, "[]".to_owned()),

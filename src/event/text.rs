@@ -1,4 +1,4 @@
-//! The rules for event types, tags and the ids of streams, the same wherever they are given.
+//! The rules for event types, tags and stream ids, the same everywhere.
 
 use super::{NewEvent, StreamPlace};
 use crate::json::quoted;

@@ -2,14 +2,14 @@
 
 use std::time::{Duration, SystemTime};
 
-/// One past the first moment of PostgreSQL's `timestamptz` (24 November 4714 BC), so that a bound can lie below
-/// every event and still be sent.
+/// One past the first moment of PostgreSQL's `timestamptz` (24 November 4714 BC), so a bound can lie below every event
+/// and still be sent.
 pub(crate) const MIN_MICROS: i64 = -210_866_803_200_000_000 + 1;
-/// One before the last microsecond that 64 bits count from 1970 (10 January 294247), which PostgreSQL still holds:
-/// so that a bound can lie above every event.
+/// One before the last microsecond that 64 bits count from 1970 (10 January 294247), which PostgreSQL still holds: so a
+/// bound can lie above every event.
 pub(crate) const MAX_MICROS: i64 = i64::MAX - 1;
 
-/// The microsecond that a time lies in; times beyond 64 bits saturate.
+/// The microsecond that contains a time; times beyond 64 bits saturate.
 pub(crate) fn floor_micros(time: SystemTime) -> i64 {
     match time.duration_since(SystemTime::UNIX_EPOCH) {
         Ok(since) => whole(since),

@@ -1,4 +1,4 @@
-//! A part of what a filter matches.
+//! Bounds: a part of what a filter matches.
 
 use std::time::SystemTime;
 
@@ -8,10 +8,10 @@ use crate::{
     event::time::{MAX_MICROS, MIN_MICROS, ceil_micros, floor_micros, from_micros},
 };
 
-/// The events of a filter in a part of the log: behind a position, up to and including one, or both.
+/// The events of a filter in a part of the log: after a position, up to and including one, or both.
 ///
-/// For reading on from where a snapshot or an earlier read ended, and for reading what was there then. Each bound can be
-/// set anew.
+/// Use it to continue from where a snapshot or an earlier read ended, and to read what was there at a past position.
+/// Each bound can be replaced.
 ///
 /// ```
 /// # use mainstem::Filter;
@@ -25,15 +25,15 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct PositionBoundedFilter {
     filter: Filter,
-    /// Not above what `bigint` can hold, as is the other one.
+    /// At most what `bigint` can hold, as is the other bound.
     after: u64,
     until: Option<u64>,
 }
 
-/// The events of a filter that occurred in a span of time, both ends included.
+/// The events of a filter that occurred in a time range, both ends included.
 ///
-/// It is the time that the appending client gave, [`Event::occurred_at`], and it does not follow the order of the
-/// log. So it is for reading only: neither a condition nor a snapshot can be made of it.
+/// The time is the one given by the appending client, [`Event::occurred_at`], and does not follow the order of the log.
+/// The type is therefore for reading only: neither a condition nor a snapshot can be made of it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct TimeBoundedFilter {
     filter: Filter,
@@ -41,12 +41,12 @@ pub struct TimeBoundedFilter {
     until: Option<i64>,
 }
 
-/// What a read takes: a [`Filter`], a [`PositionBoundedFilter`] or a [`TimeBoundedFilter`].
+/// The argument of a read: a [`Filter`], a [`PositionBoundedFilter`] or a [`TimeBoundedFilter`].
 pub trait Selection: sealed::Sealed + Clone + Send + Sync + Unpin + 'static {
-    /// Which events.
+    /// Returns the filter: which events.
     fn filter(&self) -> &Filter;
 
-    /// Which part of them.
+    /// Returns the bounds: which part of them.
     fn bounds(&self) -> Bounds;
 }
 
@@ -58,47 +58,47 @@ mod sealed {
     impl Sealed for super::TimeBoundedFilter {}
 }
 
-/// Which part of a filter's events a [`Selection`] asks for: those within all of these. A bound that is not there lets
-/// everything through, and none are within bounds that are the wrong way round.
+/// The part of a filter's events that a [`Selection`] asks for: those within all of these bounds. A missing bound
+/// excludes nothing. Reversed bounds select nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Bounds {
-    /// Behind this position.
+    /// Only events after this position.
     pub after: Option<u64>,
-    /// Not behind this position.
+    /// Only events at this position or before it.
     pub until: Option<u64>,
-    /// Not having occurred before this, in microseconds since 1970.
+    /// Only events that occurred at this time or later, in microseconds since 1970.
     pub occurred_from: Option<i64>,
-    /// Not having occurred after this, in microseconds since 1970.
+    /// Only events that occurred at this time or earlier, in microseconds since 1970.
     pub occurred_until: Option<i64>,
 }
 
 impl Filter {
-    /// Only events with a higher position than this one.
+    /// Selects only events with a higher position than this one.
     #[must_use]
     pub fn after_position(self, position: u64) -> PositionBoundedFilter {
         PositionBoundedFilter { filter: self, after: clamped(position), until: None }
     }
 
-    /// Only events with this position or a lower one.
+    /// Selects only events with this position or a lower one.
     #[must_use]
     pub fn until_position(self, position: u64) -> PositionBoundedFilter {
         PositionBoundedFilter { filter: self, after: 0, until: Some(clamped(position)) }
     }
 
-    /// Only events that occurred at this time or later.
+    /// Selects only events that occurred at this time or later.
     #[must_use]
     pub fn occurred_from(self, from: SystemTime) -> TimeBoundedFilter {
         TimeBoundedFilter { filter: self, from: Some(lower(from)), until: None }
     }
 
-    /// Only events that occurred at this time or earlier.
+    /// Selects only events that occurred at this time or earlier.
     #[must_use]
     pub fn occurred_until(self, until: SystemTime) -> TimeBoundedFilter {
         TimeBoundedFilter { filter: self, from: None, until: Some(upper(until)) }
     }
 
-    /// Only events that occurred between these times, both included; none when they are the wrong way round.
+    /// Selects only events that occurred between these times, both included; none if the times are reversed.
     #[must_use]
     pub fn occurred_between(self, from: SystemTime, until: SystemTime) -> TimeBoundedFilter {
         TimeBoundedFilter { filter: self, from: Some(lower(from)), until: Some(upper(until)) }
@@ -106,31 +106,31 @@ impl Filter {
 }
 
 impl PositionBoundedFilter {
-    /// The filter without the bounds.
+    /// Returns the filter without the bounds.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// The filter without the bounds.
+    /// Returns the filter without the bounds.
     #[must_use]
     pub fn into_filter(self) -> Filter {
         self.filter
     }
 
-    /// The position that the events are behind; 0 without such a bound, since all are behind that.
+    /// Returns the position after which the events are; 0 if there is no such bound, since all events are after that.
     #[must_use]
     pub fn after(&self) -> u64 {
         self.after
     }
 
-    /// The last position that an event may have.
+    /// Returns the last position that an event may have.
     #[must_use]
     pub fn until(&self) -> Option<u64> {
         self.until
     }
 
-    /// Replaces the position that the events are behind.
+    /// Replaces the position after which the events are.
     #[must_use]
     pub fn after_position(self, position: u64) -> Self {
         Self { after: clamped(position), ..self }
@@ -142,13 +142,14 @@ impl PositionBoundedFilter {
         Self { until: Some(clamped(position)), ..self }
     }
 
-    /// Whether an event matches the filter and is at one of the positions.
+    /// Whether an event matches the filter and is within the position bounds.
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         Subject::from(event).is_selected_by(self)
     }
 
-    /// The digest of filter and bounds. For a snapshot take that of the [filter](Self::filter), which stays the same.
+    /// Returns the digest of filter and bounds. For a snapshot, use the digest of the [filter](Self::filter), which
+    /// stays the same.
     #[must_use]
     pub fn digest(&self) -> FilterDigest {
         FilterDigest::of(self)
@@ -156,31 +157,31 @@ impl PositionBoundedFilter {
 }
 
 impl TimeBoundedFilter {
-    /// The filter without the bounds.
+    /// Returns the filter without the bounds.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// The earliest time, in whole microseconds.
+    /// Returns the earliest time, in whole microseconds.
     #[must_use]
     pub fn occurred_from(&self) -> Option<SystemTime> {
         self.from.and_then(from_micros)
     }
 
-    /// The latest time, in whole microseconds.
+    /// Returns the latest time, in whole microseconds.
     #[must_use]
     pub fn occurred_until(&self) -> Option<SystemTime> {
         self.until.and_then(from_micros)
     }
 
-    /// Whether an event matches the filter and occurred in the span of time.
+    /// Whether an event matches the filter and occurred in the time range.
     #[must_use]
     pub fn matches(&self, event: &Event) -> bool {
         Subject::from(event).is_selected_by(self)
     }
 
-    /// The digest of filter and bounds.
+    /// Returns the digest of filter and bounds.
     #[must_use]
     pub fn digest(&self) -> FilterDigest {
         FilterDigest::of(self)
@@ -190,7 +191,8 @@ impl TimeBoundedFilter {
         (self.from, self.until)
     }
 
-    /// From bounds in microseconds, of which there must be one, and which must be ones that a time can give.
+    /// Creates it from bounds in microseconds, of which at least one must be present, and which must be values that a
+    /// time can produce.
     pub(super) fn from_micros(filter: Filter, from: Option<i64>, until: Option<i64>) -> Result<Self, String> {
         if from.is_none() && until.is_none() {
             return Err("neither occurred_from nor occurred_until is given".into());
@@ -236,7 +238,7 @@ impl Selection for TimeBoundedFilter {
 impl Bounds {
     pub(crate) fn admit(self, subject: &Subject<'_>) -> bool {
         let Self { after, until, occurred_from, occurred_until } = self;
-        // What has no position yet may get any.
+        // An event that has no position yet may get any.
         let is_there = subject.position().is_none_or(|position| {
             after.is_none_or(|after| position > after) && until.is_none_or(|until| position <= until)
         });
@@ -249,7 +251,7 @@ impl Bounds {
     }
 }
 
-/// A position that `bigint` can hold. No event is behind a higher one either.
+/// A position that `bigint` can hold. No event is after a higher one either.
 fn clamped(position: u64) -> u64 {
     position.min(i64::MAX.unsigned_abs())
 }

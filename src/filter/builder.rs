@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{Error, Result};
 
-/// An item that has nothing yet: it needs one part before the filter can go on.
+/// A filter item without any part yet: it needs one before the filter can go on.
 ///
 /// ```compile_fail,E0599
 /// mainstem::Filter::matching().finish();
@@ -25,7 +25,7 @@ pub struct Matching {
     finished: Vec<Draft>,
 }
 
-/// A filter in the making. The parameters say which parts the present item has.
+/// A filter under construction. The const parameters say which parts the current item has.
 ///
 /// ```text
 /// Filter::any_event()
@@ -47,7 +47,7 @@ pub struct Matching {
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 ///
-/// Each part is given once, with all its values, so that two lists are never mistaken for a choice or a conjunction:
+/// Each part is given once, with all its values, so two lists cannot be mistaken for a choice or a conjunction:
 ///
 /// ```compile_fail,E0599
 /// mainstem::Filter::matching().any_type_of(["A"]).and_any_type_of(["B"]);
@@ -63,7 +63,7 @@ pub struct Matching {
 /// Filter::matching().any_predicate_of([Predicate::payload("a", 1)]).and_all_predicates_of([Predicate::payload("b", 2)]);
 /// ```
 ///
-/// The first part of an item and the following ones have different names, so that an `and` always follows something:
+/// The first part of an item and the following ones have different names, so an `and` always follows something:
 ///
 /// ```compile_fail,E0599
 /// mainstem::Filter::matching().and_any_type_of(["A"]);
@@ -89,7 +89,7 @@ impl Matching {
         Self { finished: Vec::new() }
     }
 
-    /// Events of any of these types.
+    /// Selects events of any of these types.
     pub fn any_type_of<T: Into<Box<str>>>(
         self,
         types: impl IntoIterator<Item = T>,
@@ -97,7 +97,7 @@ impl Matching {
         self.begin(|item| item.types = texts(types))
     }
 
-    /// Events that have all of these tags.
+    /// Selects events that have all of these tags.
     pub fn all_tags_of<T: Into<Box<str>>>(
         self,
         tags: impl IntoIterator<Item = T>,
@@ -105,7 +105,7 @@ impl Matching {
         self.begin(|item| item.tags = texts(tags))
     }
 
-    /// Events that fulfil at least one of these predicates.
+    /// Selects events that satisfy at least one of these predicates.
     pub fn any_predicate_of(
         self,
         predicates: impl IntoIterator<Item = Predicate>,
@@ -113,7 +113,7 @@ impl Matching {
         self.begin(|item| item.any_predicate = Some(predicates.into_iter().collect()))
     }
 
-    /// Events that fulfil all of these predicates.
+    /// Selects events that satisfy all of these predicates.
     pub fn all_predicates_of(
         self,
         predicates: impl IntoIterator<Item = Predicate>,
@@ -132,7 +132,7 @@ impl Matching {
 }
 
 impl<const TAGS: bool, const PREDICATES: bool> FilterBuilder<false, TAGS, PREDICATES> {
-    /// … and are of any of these types.
+    /// Requires, in addition, any of these types.
     pub fn and_any_type_of<T: Into<Box<str>>>(
         self,
         types: impl IntoIterator<Item = T>,
@@ -142,7 +142,7 @@ impl<const TAGS: bool, const PREDICATES: bool> FilterBuilder<false, TAGS, PREDIC
 }
 
 impl<const TYPES: bool, const PREDICATES: bool> FilterBuilder<TYPES, false, PREDICATES> {
-    /// … and have all of these tags.
+    /// Requires, in addition, all of these tags.
     pub fn and_all_tags_of<T: Into<Box<str>>>(
         self,
         tags: impl IntoIterator<Item = T>,
@@ -152,7 +152,7 @@ impl<const TYPES: bool, const PREDICATES: bool> FilterBuilder<TYPES, false, PRED
 }
 
 impl<const TYPES: bool, const TAGS: bool> FilterBuilder<TYPES, TAGS, false> {
-    /// … and fulfil at least one of these predicates.
+    /// Requires, in addition, at least one of these predicates.
     pub fn and_any_predicate_of(
         self,
         predicates: impl IntoIterator<Item = Predicate>,
@@ -160,7 +160,7 @@ impl<const TYPES: bool, const TAGS: bool> FilterBuilder<TYPES, TAGS, false> {
         self.with(|item| item.any_predicate = Some(predicates.into_iter().collect()))
     }
 
-    /// … and fulfil all of these predicates.
+    /// Requires, in addition, all of these predicates.
     pub fn and_all_predicates_of(
         self,
         predicates: impl IntoIterator<Item = Predicate>,
@@ -170,20 +170,20 @@ impl<const TYPES: bool, const TAGS: bool> FilterBuilder<TYPES, TAGS, false> {
 }
 
 impl<const TYPES: bool, const TAGS: bool, const PREDICATES: bool> FilterBuilder<TYPES, TAGS, PREDICATES> {
-    /// Ends the item and begins another: events that match either.
+    /// Ends the item and starts another one: events that match either are selected.
     pub fn or_matching(self) -> Matching {
         let mut finished = self.finished;
         finished.push(self.item);
         Matching { finished }
     }
 
-    /// The filter.
+    /// Builds the filter.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the item, from 0, and the list, when a list is empty,
-    /// a type or tag is none that an event can have, a predicate is not one that PostgreSQL can judge, or the whole
-    /// is longer than [`Filter::MAX_LEN`].
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) naming the item, counted from 0, and the list, if a list is
+    /// empty, a type or tag is one that no event can have, a predicate is one that PostgreSQL cannot evaluate, or the
+    /// whole is longer than [`Filter::MAX_LEN`].
     pub fn finish(self) -> Result<Filter> {
         let mut drafts = self.finished;
         drafts.push(self.item);
@@ -199,7 +199,7 @@ impl<const TYPES: bool, const TAGS: bool, const PREDICATES: bool> FilterBuilder<
     }
 }
 
-/// The one way from anything written to a filter.
+/// The only way from anything written to a filter.
 pub(super) fn from_drafts(drafts: Vec<Draft>) -> Result<Filter> {
     if drafts.is_empty() {
         return Err(Error::invalid_input("the filter has no items; Filter::any_event means every event"));

@@ -1,4 +1,4 @@
-//! The canonical form of a filter as bytes, and their digest.
+//! The canonical form of a filter as bytes, and its digest.
 
 use std::fmt;
 
@@ -6,16 +6,16 @@ use sha2::{Digest as _, Sha256};
 
 use super::{Bounds, Filter, FilterItem, PredicateGroup, Selection, Side};
 
-/// Names the encoding: another one must have another name, since digests are stored.
+/// The name of the encoding. Another encoding must have another name, since digests are stored.
 const VERSION: &[u8] = b"mainstem filter 1";
 
-/// The same for that of several filters.
+/// The same for the encoding of several filters.
 const PARTS_VERSION: &[u8] = b"mainstem parts 1";
 
-/// The SHA-256 of what a filter means: equal filters have the same, in every process and every release, and no two
-/// different ones do.
+/// The SHA-256 of a filter's meaning: equal filters have the same digest in every process and every release, and
+/// different filters have different ones.
 ///
-/// For keys of snapshots and caches. It is shown as 64 hexadecimal digits.
+/// Use it in the keys of snapshots and caches. It is displayed as 64 hexadecimal digits.
 ///
 /// ```
 /// # use mainstem::Filter;
@@ -29,13 +29,14 @@ const PARTS_VERSION: &[u8] = b"mainstem parts 1";
 pub struct FilterDigest([u8; 32]);
 
 impl FilterDigest {
-    /// The bytes.
+    /// Returns the bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 
-    /// Of what is made of several filters, each for a part of it, and of collections with these lengths: of one alone, its own.
+    /// The digest of several filters, one for each part, and of collections with these lengths; for a single filter,
+    /// its own digest.
     pub(crate) fn of_parts(filters: &[Filter], lengths: &[usize]) -> Self {
         if let ([filter], []) = (filters, lengths) {
             return filter.digest();
@@ -70,7 +71,7 @@ impl fmt::Debug for FilterDigest {
 }
 
 impl Filter {
-    /// The digest of this filter: the same for equal filters, for good.
+    /// Returns the digest of this filter, which never changes for equal filters.
     #[must_use]
     pub fn digest(&self) -> FilterDigest {
         FilterDigest::of(self)
@@ -83,8 +84,8 @@ impl Filter {
     }
 }
 
-/// Writes the canonical form. Every list comes with its count and every text with its length, so that no content can
-/// be taken for structure.
+/// Writes the canonical form. Every list is preceded by its count and every text by its length, so no content can be
+/// mistaken for structure.
 pub(super) fn encode(selection: &impl Selection, out: &mut impl FnMut(&[u8])) {
     text(VERSION, out);
     match selection.filter().items() {

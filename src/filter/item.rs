@@ -1,18 +1,18 @@
-//! One alternative of a filter, checked and canonical.
+//! One alternative of a filter, validated and canonical.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Fragment, Predicate};
 use crate::event::{check_tag, check_type};
 
-/// One item of a [`Filter`](super::Filter): what an event must have, all of it.
+/// One item of a [`Filter`](super::Filter): everything that an event must have.
 ///
-/// It is in its canonical form: everything sorted, each thing once.
+/// It is in canonical form: everything sorted, each thing once.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct FilterItem {
-    /// Empty: of any type.
+    /// Empty: any type.
     types: BTreeSet<Box<str>>,
-    /// Empty: whatever its tags.
+    /// Empty: any tags.
     tags: BTreeSet<Box<str>>,
     predicates: Option<PredicateGroup>,
 }
@@ -28,25 +28,25 @@ pub enum PredicateGroup {
 }
 
 impl FilterItem {
-    /// The types, of which the event must have one; empty when it may have any.
+    /// Returns the types, of which the event must have one; empty if it may have any.
     #[must_use]
     pub fn types(&self) -> impl ExactSizeIterator<Item = &str> {
         self.types.iter().map(|event_type| &**event_type)
     }
 
-    /// The tags, all of which the event must have; empty when it may have any.
+    /// Returns the tags, all of which the event must have; empty if it may have any.
     #[must_use]
     pub fn tags(&self) -> impl ExactSizeIterator<Item = &str> {
         self.tags.iter().map(|tag| &**tag)
     }
 
-    /// The predicates, if there are any.
+    /// Returns the predicates, if there are any.
     #[must_use]
     pub fn predicates(&self) -> Option<&PredicateGroup> {
         self.predicates.as_ref()
     }
 
-    /// The item without these of its types; `None` when it has no other.
+    /// Returns the item without these types; `None` if it has no others.
     pub(super) fn without_types<T: AsRef<str>>(&self, types: &[T]) -> Option<Self> {
         let mut item = self.clone();
         item.types.retain(|of_item| !types.iter().any(|event_type| event_type.as_ref() == &**of_item));
@@ -58,8 +58,8 @@ impl FilterItem {
     }
 }
 
-/// The same alternatives, with those that only differ in which predicates will do as one: a model of a copy and its reader is
-/// then one search, and not two.
+/// Returns the same alternatives, merging those that differ only in their any-of predicates: the model of a copy and
+/// its reader is then one search instead of two.
 pub(super) fn merged(items: impl IntoIterator<Item = FilterItem>) -> BTreeSet<FilterItem> {
     let mut any: BTreeMap<_, BTreeSet<Fragment>> = BTreeMap::new();
     let mut merged = BTreeSet::new();
@@ -77,7 +77,7 @@ pub(super) fn merged(items: impl IntoIterator<Item = FilterItem>) -> BTreeSet<Fi
 }
 
 impl PredicateGroup {
-    /// What is to be contained, each once.
+    /// Returns the JSON fragments, each once.
     #[must_use]
     pub fn fragments(&self) -> impl ExactSizeIterator<Item = &Fragment> {
         let (Self::AnyOf(fragments) | Self::AllOf(fragments)) = self;
@@ -85,7 +85,7 @@ impl PredicateGroup {
     }
 }
 
-/// An item as it was written, not yet checked: `None` is a part that was not asked for.
+/// An item as written, not yet validated; `None` is a part that was not given.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Draft {
     pub(super) types: Option<Vec<Box<str>>>,
@@ -95,7 +95,7 @@ pub(super) struct Draft {
 }
 
 impl Draft {
-    /// The item, or what is wrong with it.
+    /// Returns the item, or what is wrong with it.
     pub(super) fn check(self) -> Result<FilterItem, String> {
         if self.any_predicate.is_some() && self.all_predicates.is_some() {
             return Err("it has both any_predicate_of and all_predicates_of; one of them can be given".into());
@@ -107,7 +107,7 @@ impl Draft {
             tags: self.tags.map(|tags| texts("all_tags_of", tags, check_tag)).transpose()?.unwrap_or_default(),
             predicates: match (any, all) {
                 (Some(any), _) => Some(PredicateGroup::AnyOf(any)),
-                // Of one predicate, any is all: one form for what is the same.
+                // For a single predicate, any and all are the same: one form for both.
                 (None, Some(all)) if all.len() == 1 => Some(PredicateGroup::AnyOf(all)),
                 (None, all) => all.map(PredicateGroup::AllOf),
             },

@@ -1,18 +1,18 @@
-//! The one function that says whether an event matches.
+//! The only function that decides whether an event matches.
 
 use std::{cell::OnceCell, time::SystemTime};
 
 use super::{Filter, FilterItem, Fragment, PredicateGroup, Selection, Side};
 use crate::{Event, Json, NewEvent, Payload, event::time::floor_micros, json::Document};
 
-/// An event that filters are asked about: recorded, or about to be.
+/// An event to be matched against filters: recorded, or about to be.
 ///
-/// What its JSON has at the top is found when a predicate first asks for it, and then kept: make one subject per event and ask
-/// all filters about it.
+/// The top level of its JSON is parsed when a predicate first needs it, and then kept: create one subject per event and
+/// match all filters against it.
 #[derive(Debug)]
 pub(crate) struct Subject<'a> {
     event: Source<'a>,
-    /// `None` when it is opaque.
+    /// `None` if it is opaque.
     payload: OnceCell<Option<Document<'a>>>,
     metadata: OnceCell<Document<'a>>,
 }
@@ -54,7 +54,7 @@ impl<'a> Subject<'a> {
         })
     }
 
-    /// Whether a read of this selection would give the event.
+    /// Whether a read of this selection would return the event.
     pub(crate) fn is_selected_by(&self, selection: &impl Selection) -> bool {
         selection.bounds().admit(self) && selection.filter().matches_subject(self)
     }
@@ -90,7 +90,7 @@ impl<'a> Subject<'a> {
 }
 
 impl Filter {
-    /// Whether the event matches; the cheap parts are asked first.
+    /// Whether the event matches; the cheap parts are checked first.
     pub(crate) fn matches_subject(&self, subject: &Subject<'_>) -> bool {
         self.items.as_ref().is_none_or(|items| items.iter().any(|item| item.matches(subject)))
     }

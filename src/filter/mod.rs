@@ -1,7 +1,7 @@
-//! Filters: which events of the log belong to a decision, a projection, a stream.
+//! Filters: which events of the log belong to a decision, a projection or a stream.
 //!
-//! Pure code. The PostgreSQL store turns a filter into SQL, the memory store and the group commit ask
-//! [`matches`](Filter::matches), and both mean the same events.
+//! Pure code. The PostgreSQL store turns a filter into SQL; the memory store and the group commit use
+//! [`matches`](Filter::matches). Both select the same events.
 
 mod bounds;
 mod builder;
@@ -27,11 +27,11 @@ pub use self::{
 };
 use crate::{Error, Event, Result};
 
-/// Which events: every one, or those that match at least one item.
+/// A filter for events of the log: every event, or those that match at least one item.
 ///
-/// An item asks for up to three things, and an event matches it when it has all of them: one of the types, all of
-/// the tags, and any or all of the predicates. This is the query of the Dynamic Consistency Boundary specification
-/// (query items, types OR, tags AND), plus predicates on the JSON of payload and metadata.
+/// An item has up to three parts, and an event matches the item when it satisfies all of them: it has one of the types,
+/// all of the tags, and any or all of the predicates. This is the query of the Dynamic Consistency Boundary
+/// specification (query items, types OR, tags AND), plus predicates on the JSON of payload and metadata.
 ///
 /// ```
 /// use mainstem::{Filter, Predicate};
@@ -53,11 +53,11 @@ use crate::{Error, Event, Result};
 ///
 /// # Bounds
 ///
-/// A filter says *which* events; a read may ask for a part of them, and then has another type: of some positions
-/// ([`after_position`](Self::after_position), [`until_position`](Self::until_position), a [`PositionBoundedFilter`]), or of a time
-/// ([`occurred_from`](Self::occurred_from) and its siblings, a [`TimeBoundedFilter`]). An append condition takes
-/// the filter without bounds, because an event that a bound hides would break the decision unseen. A position bound
-/// can be set anew, for the next read of the same filter; a time bound closes the filter:
+/// A filter says *which* events. A read may select a part of them, and then has another type: a range of positions
+/// ([`after_position`](Self::after_position), [`until_position`](Self::until_position), a [`PositionBoundedFilter`]),
+/// or a time range ([`occurred_from`](Self::occurred_from) and its siblings, a [`TimeBoundedFilter`]). An append
+/// condition takes the filter without bounds, because an event that a bound hides would break the decision unnoticed. A
+/// position bound can be replaced, for the next read of the same filter; a time bound closes the filter:
 ///
 /// ```compile_fail,E0599
 /// # use std::time::SystemTime;
@@ -72,14 +72,14 @@ use crate::{Error, Event, Result};
 ///
 /// # What is refused
 ///
-/// What would silently widen a filter, and with it the boundary that an append is guarded by: an empty list, an
-/// empty type, tag or path, a predicate that every object fulfils. To mean every event, say
-/// [`any_event`](Self::any_event). Types and tags that no event can have are refused too.
+/// Everything that would silently widen a filter, and with it the boundary that guards an append: an empty list, an
+/// empty type, tag or path, a predicate that every object satisfies. To select every event, use
+/// [`any_event`](Self::any_event). Types and tags that no event can have are rejected too.
 ///
 /// # As JSON
 ///
-/// Names are those of the methods; other fields are refused, and what is refused by
-/// [`finish`](FilterBuilder::finish) is refused here. It goes with `serde_json` only, as [`Json`](crate::Json) does.
+/// The names are those of the methods. Other fields are rejected, and so is everything that
+/// [`finish`](FilterBuilder::finish) rejects. The format works with `serde_json` only, as [`Json`](crate::Json) does.
 ///
 /// ```
 /// # use mainstem::{Filter, Predicate};
@@ -95,32 +95,32 @@ use crate::{Error, Event, Result};
 /// 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Filter {
-    /// `None`: any event. Shared, because reads, conditions and waiting appends each keep the filter.
+    /// `None`: any event. Shared, because reads, conditions and waiting appends each hold the filter.
     items: Option<Arc<BTreeSet<FilterItem>>>,
 }
 
 impl Filter {
-    /// The longest filter, in bytes of its canonical form (its types, tags and predicates, and a little for each):
-    /// 1 MiB.
+    /// The longest filter, in bytes of its canonical form (its types, tags and predicates, and a small overhead for
+    /// each): 1 MiB.
     ///
-    /// A filter travels to the server with every read and every append that it guards, and is kept while that
-    /// waits. One of this size has tens of thousands of keys; ask for a wider one (a type, a common tag) instead.
+    /// A filter is sent to the server with every read and every append that it guards, and is kept while the call
+    /// waits. A filter of this size has tens of thousands of keys; use a wider one (a type, a common tag) instead.
     pub const MAX_LEN: usize = 1024 * 1024;
 
-    /// Every event of the log.
+    /// Selects every event of the log.
     #[must_use]
     pub fn any_event() -> Self {
         Self { items: None }
     }
 
-    /// Begins a filter with its first item; [`FilterBuilder`] shows the grammar.
+    /// Starts a filter with its first item; [`FilterBuilder`] shows the grammar.
     pub fn matching() -> Matching {
         Matching::first()
     }
 
-    /// The events of any of these filters.
+    /// Selects the events of any of these filters.
     ///
-    /// For the boundary of a decision that is made of several parts, each with its own filter.
+    /// Use it for the boundary of a decision that consists of several parts, each with its own filter.
     ///
     /// ```
     /// # use mainstem::Filter;
@@ -133,7 +133,7 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no filter, or when the union is longer than
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is no filter, or if the union is longer than
     /// [`MAX_LEN`](Self::MAX_LEN).
     pub fn union(filters: impl IntoIterator<Item = Self>) -> Result<Self> {
         let mut filters = filters.into_iter().peekable();
@@ -145,9 +145,10 @@ impl Filter {
         Self { items: items.map(|items| Arc::new(merged(items))) }.limited()
     }
 
-    /// The same filter, without events of these types.
+    /// Returns the same filter without events of these types.
     ///
-    /// For a boundary that is narrower than what was read: see [`History::unchanged_for`](crate::History::unchanged_for).
+    /// Use it for a boundary that is narrower than what was read: see
+    /// [`History::unchanged_for`](crate::History::unchanged_for).
     ///
     /// ```
     /// # use mainstem::Filter;
@@ -158,8 +159,8 @@ impl Filter {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when an item asks for events of any type, since a filter says what an
-    /// event has, and not what it does not have; and when nothing is left.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if an item selects events of any type, since a filter says what
+    /// an event has, not what it lacks; and if nothing is left.
     pub fn without_types<T: AsRef<str>>(&self, types: impl IntoIterator<Item = T>) -> Result<Self> {
         let types: Vec<T> = types.into_iter().collect();
         let all = self.items.iter().flat_map(|items| items.iter());
@@ -175,13 +176,13 @@ impl Filter {
         Ok(Self { items: Some(Arc::new(left)) })
     }
 
-    /// The items, each once, in their canonical order; `None` when any event matches.
+    /// Returns the items, each once, in their canonical order; `None` if any event matches.
     #[must_use]
     pub fn items(&self) -> Option<impl ExactSizeIterator<Item = &FilterItem>> {
         self.items.as_ref().map(|items| items.iter())
     }
 
-    /// Whether an event matches: the same answer as the database gives.
+    /// Whether an event matches; the answer is the same as the database's.
     ///
     /// Types and tags are compared byte by byte. A predicate is PostgreSQL's `jsonb` containment, `@>`: see
     /// [`Predicate`].

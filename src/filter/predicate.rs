@@ -11,12 +11,12 @@ use serde::Serialize;
 
 use crate::json::{Value, checked};
 
-/// A condition on the JSON of an event: its payload, or its metadata, contains this.
+/// A condition on the JSON of an event: its payload or its metadata contains a given fragment.
 ///
-/// Containment is that of PostgreSQL's `jsonb` operator `@>`. An object contains the members asked for, whatever else
-/// it has, and so on inwards. An array contains the elements asked for, in any order and any number of times; at
-/// the top level it contains a bare scalar too. Values are equal when their type and value are: the string `"1"` is
-/// not the number 1, and 1 is 1.0.
+/// Containment is that of PostgreSQL's `jsonb` operator `@>`. An object contains the given members, whatever else it
+/// has, and recursively so. An array contains the given elements, in any order and any number of times; at the top
+/// level it contains a bare scalar too. Values are equal when their type and value are: the string `"1"` is not the
+/// number 1, and 1 is 1.0.
 ///
 /// ```
 /// use mainstem::Predicate;
@@ -30,8 +30,8 @@ use crate::json::{Value, checked};
 /// Predicate::payload_contains(&json!({"lines": [{"sku": "x", "gift": true}]}));
 /// ```
 ///
-/// Making one does not fail; what is wrong with it is told by [`finish`](super::FilterBuilder::finish), with its place
-/// in the filter.
+/// Creating a predicate never fails. [`finish`](super::FilterBuilder::finish) reports what is wrong with it, and its
+/// place in the filter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Predicate(Result<Fragment, String>);
 
@@ -45,7 +45,7 @@ pub enum Side {
     Metadata,
 }
 
-/// What a predicate of a finished [`Filter`](super::Filter) looks for: a piece of JSON, in its one canonical form.
+/// The piece of JSON that a predicate of a finished [`Filter`](super::Filter) looks for, in its canonical form.
 #[derive(Clone)]
 pub struct Fragment {
     side: Side,
@@ -55,7 +55,7 @@ pub struct Fragment {
 
 /// A path to a member of a JSON object: one key, or several from the outside in.
 ///
-/// Made from a string, or from an array or a vector of strings. Keys are taken as they are: there is no separator, so
+/// Created from a string, or from an array or a vector of strings. Keys are taken literally: there is no separator, so
 /// a dot in a key is a dot in a key.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct JsonPath(Vec<Box<str>>);
@@ -92,22 +92,22 @@ impl<K: Into<Box<str>>> From<Vec<K>> for JsonPath {
 }
 
 impl Predicate {
-    /// The payload has this value at this path.
+    /// Requires that the payload has this value at this path.
     pub fn payload(path: impl Into<JsonPath>, value: impl Serialize) -> Self {
         Self::at(Side::Payload, &path.into(), &value)
     }
 
-    /// The metadata has this value at this path.
+    /// Requires that the metadata has this value at this path.
     pub fn metadata(path: impl Into<JsonPath>, value: impl Serialize) -> Self {
         Self::at(Side::Metadata, &path.into(), &value)
     }
 
-    /// The payload contains this JSON.
+    /// Requires that the payload contains this JSON.
     pub fn payload_contains<T: Serialize + ?Sized>(fragment: &T) -> Self {
         Self::contains(Side::Payload, fragment)
     }
 
-    /// The metadata contains this JSON.
+    /// Requires that the metadata contains this JSON.
     pub fn metadata_contains<T: Serialize + ?Sized>(fragment: &T) -> Self {
         Self::contains(Side::Metadata, fragment)
     }
@@ -164,14 +164,14 @@ impl Fragment {
         Ok(Self { side, json: json.into(), value: value.into() })
     }
 
-    /// Which part of the event contains it.
+    /// Returns the part of the event that must contain the fragment.
     #[must_use]
     pub fn side(&self) -> Side {
         self.side
     }
 
-    /// It, as JSON text: no white space, keys in order, array elements in order and each once. Text of the same
-    /// value is the same.
+    /// Returns the fragment as JSON text: no white space, keys in order, array elements in order and each once. Equal
+    /// values have equal text.
     #[must_use]
     pub fn json(&self) -> &str {
         &self.json
@@ -186,7 +186,7 @@ impl Fragment {
     }
 }
 
-/// The text decides: the value follows from it.
+/// The text is enough: the value follows from it.
 impl PartialEq for Fragment {
     fn eq(&self, other: &Self) -> bool {
         self.key() == other.key()

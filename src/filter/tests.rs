@@ -1,4 +1,4 @@
-//! Grammar and refusals. What filters match is in [`matching`]; when they are the same, in [`identity`].
+//! Grammar and rejections. What filters match is in [`matching`]; when they are equal, in [`identity`].
 
 mod identity;
 mod matching;
@@ -116,7 +116,7 @@ fn predicates_in_all_their_forms() {
 }
 
 impl Predicate {
-    /// Makes sure that a case of the table above is one of the refused.
+    /// Makes sure that a case of the table above is one of the rejected.
     fn or_refused(self) -> Self {
         assert!(self.clone().into_fragment().is_err(), "{self:?}");
         self
@@ -156,7 +156,7 @@ fn repeats_and_order_do_not_count() {
     assert_eq!(of_predicates([p("a", "1"), p("a", "2"), p("a", "1")]), of_predicates([p("a", "2"), p("a", "1")]));
     assert_eq!(of_predicates([p("a", 1.0)]), of_predicates([p("a", 1)]));
     assert_eq!(of_predicates([p("a", [1, 2])]), of_predicates([p("a", [2, 1, 2])]));
-    // Of one predicate, any is all; of two it is not.
+    // For one predicate, any and all are the same; for two they are not.
     let any = |predicates: Vec<Predicate>| Filter::matching().any_predicate_of(predicates).finish().unwrap();
     assert_eq!(any(vec![p("a", 1)]), of_predicates([p("a", 1), p("a", 1)]));
     assert_ne!(any(vec![p("a", 1), p("b", 1)]), of_predicates([p("a", 1), p("b", 1)]));

@@ -63,7 +63,7 @@ enum Containment {
     Metadata(Box<RawValue>),
 }
 
-/// What is there has a value: a null, as of a variable that was not set, would ask for more than was meant.
+/// A field that is present must have a value: a null, as from an unset variable, would select more than was meant.
 fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
@@ -75,7 +75,7 @@ impl<'de> Deserialize<'de> for Items {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         struct ItemsVisitor;
 
-        // Not an untagged enum: that would buffer, and raw JSON does not survive it.
+        // Not an untagged enum: that would buffer, which raw JSON does not survive.
         impl<'de> Visitor<'de> for ItemsVisitor {
             type Value = Items;
 
@@ -187,7 +187,7 @@ impl<'de> Deserialize<'de> for Filter {
 impl Serialize for PositionBoundedFilter {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (after, until) = (self.after(), self.until());
-        // One of them is always there: it tells this type from a filter without bounds.
+        // One of them is always present: it tells this type from a filter without bounds.
         let after_position = (after > 0 || until.is_none()).then_some(after);
         PositionBounded { matching: Items(self.filter().clone()), after_position, until_position: until }
             .serialize(serializer)

@@ -1,4 +1,4 @@
-//! PostgreSQL's `jsonb @> jsonb`, on the text of the document: most of it is only gone over, and no tree is built.
+//! PostgreSQL's `jsonb @> jsonb` on the text of the document: most of it is skipped, and no tree is built.
 
 use std::borrow::Cow;
 
@@ -8,14 +8,14 @@ use super::{
     value::{Value, last_of_each},
 };
 
-/// A document that fragments are looked for in.
+/// A document in which fragments are searched for.
 ///
-/// Its text is JSON that was checked or came from a `jsonb` column. Of any other text it is only certain that this ends: nothing
-/// is contained in what cannot be read.
+/// Its text is JSON that was validated or came from a `jsonb` column. For any other text, it is only certain that the
+/// search ends: text that cannot be read contains nothing.
 #[derive(Debug)]
 pub(crate) struct Document<'a> {
     text: &'a str,
-    /// Of an object, found once for all fragments: each key once, in their order.
+    /// The members of an object, found once for all fragments: each key once, in order.
     members: Option<Vec<(Cow<'a, str>, &'a str)>>,
 }
 
@@ -51,7 +51,7 @@ fn nested(text: &str, fragment: &Value<'_>) -> bool {
         Value::Object(wanted) => {
             text.starts_with('{')
                 && wanted.iter().all(|(key, wanted)| {
-                    // Of a repeated key the last one counts.
+                    // Of a repeated key, the last one counts.
                     let found = members(text).filter(|(candidate, _)| candidate == key).last();
                     found.is_some_and(|(_, member)| nested(member, wanted))
                 })
@@ -92,7 +92,7 @@ fn elements(array: &str) -> impl Iterator<Item = &str> {
     std::iter::from_fn(move || scan.value())
 }
 
-/// What a string in quotes says.
+/// The content of a quoted string.
 fn string(text: &str) -> Option<Cow<'_, str>> {
     let inside = text.strip_prefix('"')?.strip_suffix('"')?;
     if !inside.contains('\\') {
@@ -104,14 +104,14 @@ fn string(text: &str) -> Option<Cow<'_, str>> {
     }
 }
 
-/// A walk through the values of a container, one after the other.
+/// A scan through the values of a container, one after the other.
 struct Scan<'a> {
     text: &'a str,
     at: usize,
 }
 
 impl<'a> Scan<'a> {
-    /// Behind the bracket that opens it.
+    /// Starts after the bracket that opens it.
     fn inside(container: &'a str) -> Self {
         Self { text: container, at: 1 }
     }
@@ -129,7 +129,7 @@ impl<'a> Scan<'a> {
         self.text.get(start..self.at)
     }
 
-    /// Over this byte, which comes next.
+    /// Skips this byte, which must come next.
     fn pass(&mut self, byte: u8) -> Option<()> {
         self.skip(|byte| matches!(byte, b' ' | b'\t' | b'\n' | b'\r'));
         (self.peek()? == byte).then(|| self.at += 1)
@@ -143,7 +143,7 @@ impl<'a> Scan<'a> {
                 self.at += 1;
                 return Some(());
             }
-            // What is escaped may be a quotation mark.
+            // The escaped character may be a quotation mark.
             self.at += 1;
         }
     }

@@ -1,12 +1,12 @@
-//! The text that `jsonb` gives of a document: other members, numbers and escapes than it was given, of the same value.
+//! The text form of `jsonb`: members, numbers and escapes may differ from the input, the value is the same.
 
 use super::{
     number,
     value::{Value, escaped},
 };
 
-/// As PostgreSQL writes it: members by the length of their keys and then by their bytes, numbers written out with the digits behind the
-/// point that they had, no more escapes than there must be.
+/// Writes a document as PostgreSQL does: members ordered by the length of their keys and then by their bytes, numbers
+/// written out with the digits that they had after the point, and no more escapes than necessary.
 pub(super) fn jsonb_text(value: &Value<'_>) -> String {
     let mut text = String::new();
     write(&mut text, value);

@@ -9,11 +9,11 @@ use std::{
 const MAX_INTEGER_DIGITS: i64 = 131_072;
 /// … and this many after it, trailing zeros included.
 const MAX_SCALE: i64 = 16_383;
-/// The server refuses a larger exponent as malformed, whatever the digits are.
+/// The server rejects a larger exponent as malformed, whatever the digits are.
 const MAX_EXPONENT: i64 = (i32::MAX / 2) as i64;
 
-/// A JSON number as sign × digits × 10^exponent, with no zero at either end of the digits, so that every value has
-/// exactly one form. The digits are `high` followed by `low`: it borrows from a text that may have a point between.
+/// A JSON number as sign × digits × 10^exponent, with no zero at either end of the digits, so every value has exactly
+/// one form. The digits are `high` followed by `low`: it borrows from a text that may have a point in between.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Decimal<'a> {
     negative: bool,
@@ -27,7 +27,7 @@ impl<'a> Decimal<'a> {
     pub(super) fn new(text: &'a str) -> Self {
         let parts = Parts::new(text);
         let (mut high, mut low) = (parts.integer, parts.fraction.trim_end_matches('0'));
-        // Saturation can only be reached by stored text that no server wrote.
+        // Only stored text that no server wrote can saturate this.
         let mut exponent = parts.exponent.saturating_sub(len(low));
         if low.is_empty() {
             high = high.trim_end_matches('0');
@@ -38,7 +38,7 @@ impl<'a> Decimal<'a> {
             low = low.trim_start_matches('0');
         }
         if high.is_empty() && low.is_empty() {
-            // There is one zero: neither its sign nor its exponent counts.
+            // There is one zero: neither its sign nor its exponent matters.
             return Self { negative: false, high: "", low: "", exponent: 0 };
         }
         Self { negative: parts.negative, high, low, exponent }
@@ -72,7 +72,7 @@ impl fmt::Display for Decimal<'_> {
         if self.negative {
             f.write_char('-')?;
         }
-        // How many digits stand before the decimal point.
+        // The number of digits before the decimal point.
         let point = count.saturating_add(self.exponent);
         if !(-5..=21).contains(&point) {
             self.digits().try_for_each(|digit| f.write_char(digit.into()))?;
@@ -100,12 +100,12 @@ pub(super) fn is_plain(text: &str) -> bool {
         && (digits[0] != b'0' || digits.len() == 1)
 }
 
-/// The canonical text.
+/// Returns the canonical text.
 pub(super) fn canonical(text: &str) -> Cow<'_, str> {
     if is_plain(text) { text.into() } else { Decimal::new(text).to_string().into() }
 }
 
-/// What is wrong with a number, when `numeric` cannot hold it.
+/// Returns what is wrong with a number that `numeric` cannot hold.
 pub(super) fn refuse(text: &str) -> Option<&'static str> {
     let parts = Parts::new(text);
     let value = Decimal::new(text);
@@ -118,8 +118,8 @@ pub(super) fn refuse(text: &str) -> Option<&'static str> {
     None
 }
 
-/// As the server writes it, with as many digits behind the point as it was given. What the server would refuse stays as it is: written
-/// out, it might have any length.
+/// Returns the number as the server writes it, with as many digits after the point as it was given. A number that the
+/// server would reject stays as it is: written out, it might have any length.
 pub(super) fn written_out(text: &str) -> Cow<'_, str> {
     if is_plain(text) || refuse(text).is_some() {
         return text.into();
@@ -147,7 +147,7 @@ pub(super) fn written_out(text: &str) -> Cow<'_, str> {
     written.into()
 }
 
-/// How many bytes the server writes for a number: it knows no exponents.
+/// How many bytes the server writes for a number: it uses no exponents.
 pub(super) fn written_out_len(text: &str) -> usize {
     let parts = Parts::new(text);
     let value = Decimal::new(text);
@@ -173,7 +173,7 @@ impl<'a> Parts<'a> {
         let (negative, text) = text.strip_prefix('-').map_or((false, text), |rest| (true, rest));
         let (mantissa, exponent) = text.split_once(['e', 'E']).unwrap_or((text, "0"));
         let (integer, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-        // Half of the range leaves room for the arithmetic; so long an exponent is refused anyway.
+        // Half of the range leaves room for the arithmetic; such a long exponent is rejected anyway.
         let limit = i64::MAX / 2;
         let beyond = if exponent.starts_with('-') { -limit } else { limit };
         let exponent = exponent.parse().unwrap_or(beyond);

@@ -1,4 +1,4 @@
-//! The parser: RFC 8259, less what `jsonb` cannot hold.
+//! The parser: RFC 8259, without what `jsonb` cannot hold.
 
 use std::{borrow::Cow, fmt};
 
@@ -13,7 +13,7 @@ pub(crate) fn checked(text: &str) -> Result<Value<'_>, Refused> {
     Parser::new(text, Tree).refusing().document(())
 }
 
-/// Checks a document that is about to be written, and makes nothing of it.
+/// Validates a document that is about to be written, and builds nothing.
 pub(super) fn check(text: &str) -> Result<(), Refused> {
     struct Nowhere;
 
@@ -32,20 +32,21 @@ pub(super) fn check(text: &str) -> Result<(), Refused> {
 
 /// Parses a document that came from the server.
 ///
-/// What is nested too deep for us stays text, and so does a text that is no JSON at all, which no `jsonb` column can
-/// give: it equals itself and contains nothing.
+/// A value that is nested too deep for us stays text, and so does a text that is not JSON at all, which no `jsonb`
+/// column can return: it equals itself and contains nothing.
 pub(crate) fn stored(text: &str) -> Value<'_> {
     Parser::new(text, Tree).document(()).unwrap_or(Value::TooDeep(Cow::Borrowed(text)))
 }
 
-/// Goes through a document, which begins at this place, without making a tree of it. Of a repeated key it sees every member.
+/// Walks a document, which begins at this place, without building a tree. Of a repeated key, it visits every member.
 ///
-/// What is nested too deep is one value; of a text that is no JSON, all before the place where that shows is seen.
+/// A value that is nested too deep is visited as one value. Of a text that is not JSON, everything before the error is
+/// visited.
 pub(super) fn walk<'a, W: Walk<'a>>(text: &'a str, document: W::Place, walk: W) {
     let _ = Parser::new(text, Walking(walk)).document(document);
 }
 
-/// Why a document was refused, and where.
+/// Why a document was rejected, and where.
 #[derive(Debug)]
 pub(crate) struct Refused {
     what: &'static str,
@@ -92,12 +93,12 @@ struct Parser<'a, R> {
 }
 
 impl<'a, R: Reading<'a>> Parser<'a, R> {
-    /// Of a document that came from the server.
+    /// For a document that came from the server.
     fn new(text: &'a str, reading: R) -> Self {
         Self { text, at: 0, depth: 0, stored: true, written_out: 0, reading }
     }
 
-    /// Of one that did not, and is refused if the server would refuse it.
+    /// For a document that did not, and is rejected if the server would reject it.
     fn refusing(self) -> Self {
         Self { stored: false, written_out: self.text.len(), ..self }
     }
@@ -320,7 +321,7 @@ impl<'a, R: Reading<'a>> Parser<'a, R> {
         }
     }
 
-    /// Goes over a container without recursion.
+    /// Skips a container without recursion.
     fn skip_container(&mut self) -> Result<Value<'a>, Refused> {
         let start = self.at;
         let mut open = 0_usize;

@@ -1,28 +1,28 @@
-//! What the parser makes of a document: a tree, or nothing but that its scalars are seen.
+//! What the parser builds from a document: a tree, or nothing, with its scalars visited.
 
 use std::borrow::Cow;
 
 use super::value::Value;
 
-/// What wants to see every scalar of a document, and where it is.
+/// A visitor of every scalar of a document, and its place.
 pub(crate) trait Walk<'a> {
     /// Where in the document a value is, as far as it matters.
     type Place: Copy;
 
     fn member(&self, object: Self::Place, key: &str) -> Self::Place;
     fn element(&self, array: Self::Place) -> Self::Place;
-    /// A scalar, or what is nested too deep.
+    /// Visits a scalar, or a value that is nested too deep.
     fn scalar(&mut self, place: Self::Place, value: Value<'a>);
 }
 
-/// What is made of a document while it is read.
+/// What is built from a document while it is read.
 pub(super) trait Reading<'a> {
     type Place: Copy;
-    /// What becomes of a value,
+    /// The result for a value.
     type Read;
-    /// of the members of an object,
+    /// The result for the members of an object.
     type Members: Default;
-    /// and of the elements of an array.
+    /// The result for the elements of an array.
     type Elements: Default;
 
     fn member(&self, object: Self::Place, key: &str) -> Self::Place;
@@ -37,7 +37,7 @@ pub(super) trait Reading<'a> {
 /// The whole document.
 pub(super) struct Tree;
 
-/// What most objects have no more of: their members are not copied to a larger place.
+/// Most objects have no more members than this: these are not copied to a larger allocation.
 const USUAL_MEMBERS: usize = 12;
 
 impl<'a> Reading<'a> for Tree {
@@ -74,7 +74,7 @@ impl<'a> Reading<'a> for Tree {
     }
 }
 
-/// Nothing, but that the scalars are seen.
+/// Builds nothing; the scalars are visited.
 pub(super) struct Walking<W>(pub(super) W);
 
 impl<'a, W: Walk<'a>> Reading<'a> for Walking<W> {

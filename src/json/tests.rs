@@ -77,7 +77,7 @@ fn what_jsonb_cannot_hold_is_refused_with_its_place() {
     let nul = refusal(r#"{"a":{"b":[0,"x\u0000"]}}"#);
     assert!(nul.starts_with(r#"invalid JSON at byte 15, path $["a"]["b"][1]: PostgreSQL cannot store"#), "{nul}");
     assert!(refusal(r#"{"\u0000":1}"#).contains("\\u0000"));
-    // An escaped backslash before the letter u is no escape of a character.
+    // An escaped backslash before the letter u does not escape a character.
     assert_eq!(json(r#""\\u0000""#).decode::<String>().unwrap(), "\\u0000");
     assert!(refusal(r#""\\\u0000""#).contains("byte 3"));
     for half in
@@ -93,7 +93,7 @@ fn what_jsonb_cannot_hold_is_refused_with_its_place() {
     assert!(refusal(&long).contains(&format!("path $[\"{}\"… (100 bytes)][0]", "k".repeat(60))));
 }
 
-/// The outcomes are those of a PostgreSQL 15 server that was asked for each.
+/// The outcomes are those of a PostgreSQL 15 server, asked for each.
 #[test]
 fn numbers_have_the_range_of_numeric() {
     let stored = [
@@ -165,7 +165,7 @@ fn numbers_count_as_they_are_written_out() {
     }
 }
 
-/// Nobody has stored such a number, but a store may hand one out.
+/// Nobody has stored such a number, but a store may return one.
 #[test]
 fn what_the_server_would_refuse_is_not_written_out() {
     for number in ["1e999999999", "-1E-999999999", "1e131072"] {
@@ -198,7 +198,7 @@ fn borrowed_and_owned_values_decode() {
     assert!(error.report().contains("expected a sequence"), "{}", error.report());
 }
 
-/// JSON texts with a vocabulary so small that documents and fragments meet, and with more than one text for a value.
+/// JSON texts with a vocabulary so small that documents and fragments overlap, and with more than one text for a value.
 pub(crate) fn texts() -> impl Strategy<Value = String> {
     let scalars = prop::sample::select(vec![
         "null",
@@ -237,7 +237,7 @@ pub(crate) fn texts() -> impl Strategy<Value = String> {
     })
 }
 
-/// Anything near JSON: texts with one byte changed, taken out or put in.
+/// Almost JSON: texts with one byte changed, removed or inserted.
 fn near_json() -> impl Strategy<Value = String> {
     (texts(), any::<prop::sample::Index>(), 0..4, prop::sample::select(b"\"\\{}[],:0e-.u \n".to_vec())).prop_map(
         |(text, index, change, byte)| {
@@ -261,7 +261,7 @@ proptest! {
         let ours = Json::from_text(text.as_str());
         match (&theirs, &ours) {
             (Ok(_), Ok(_)) | (Err(_), Err(_)) => {}
-            // They differ where they should: a number beyond an f64, which numeric holds, and what only we refuse.
+            // They differ where they should: a number beyond an f64, which numeric holds, and what only we reject.
             (Err(error), Ok(_)) => prop_assert!(error.to_string().contains("out of range"), "{text} {error}"),
             (Ok(_), Err(error)) => prop_assert!(error.to_string().contains("PostgreSQL cannot store"), "{text} {error}"),
         }
@@ -285,7 +285,7 @@ proptest! {
         let parsed = json(&canonical);
         prop_assert_eq!(&parsed.value(), &value);
         prop_assert_eq!(&parsed.value().into_canonical().1, &canonical);
-        // Whatever contains the one contains the other: each contains itself in both forms.
+        // What contains one contains the other: each contains itself in both forms.
         prop_assert!(contains::found(&text, &value));
         prop_assert!(contains::found(&canonical, &json(&text).value()));
     }
@@ -297,7 +297,7 @@ proptest! {
         let text = format!("{sign}{integer}{point}{fraction}e{exponent}");
         let canonical = number::Decimal::new(&text).to_string();
         prop_assert_eq!(json(&text), json(&canonical));
-        // As an independent witness: the nearest floats are the same.
+        // An independent check: the nearest floats are the same.
         prop_assert_eq!(text.parse::<f64>().unwrap(), canonical.parse::<f64>().unwrap(), "{} {}", text, canonical);
         let again = number::Decimal::new(&canonical).to_string();
         prop_assert_eq!(again, canonical);

@@ -1,4 +1,4 @@
-//! A parsed document, with `jsonb`'s equality and one canonical text for everything that means the same.
+//! A parsed document, with `jsonb`'s equality and one canonical text for all equal values.
 
 use std::borrow::Cow;
 
@@ -20,12 +20,12 @@ pub(crate) enum Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// An object; of members with the same key the last one stays.
+    /// Creates an object; of members with the same key, the last one stays.
     pub(super) fn object(members: Vec<(Cow<'a, str>, Self)>) -> Self {
         Self::Object(last_of_each(members))
     }
 
-    /// The one text of all scalars that are equal to this one, without quotation marks; `None` of a container.
+    /// Returns the one text of all scalars that are equal to this one, without quotation marks; `None` for a container.
     pub(crate) fn as_scalar(&self) -> Option<Cow<'_, str>> {
         match self {
             Self::Null => Some("null".into()),
@@ -49,7 +49,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The same fragment for containment in its one canonical form, with its text.
+    /// Returns the same fragment for containment in its canonical form, with its text.
     ///
     /// What a document must contain is a set at every level: members in any order, array elements in any order and
     /// any number of times.
@@ -120,7 +120,7 @@ impl PartialEq for Value<'_> {
     }
 }
 
-/// Members in the order of their keys, of each key the last one.
+/// Members in the order of their keys; of each key, the last one.
 pub(super) fn last_of_each<T>(mut members: Vec<(Cow<'_, str>, T)>) -> Vec<(Cow<'_, str>, T)> {
     // The sort is stable, so the last of equal keys is still the last.
     members.sort_by(|left, right| left.0.cmp(&right.0));
@@ -145,12 +145,13 @@ fn separated<T, U>(text: &mut String, items: Vec<T>, mut write: impl FnMut(&mut 
     items.into_iter().map(write).collect()
 }
 
-/// A text as JSON. Our own, not `serde_json`'s: digests of filters are stored, so it must not change with a dependency.
+/// Writes a text as JSON. Our own function, not `serde_json`'s: digests of filters are stored, so it must not change
+/// with a dependency.
 pub(crate) fn write_string(text: &mut String, string: &str) {
     escaped(text, string, |text, control| text.push_str(&format!("\\u{:04x}", u32::from(control))));
 }
 
-/// The same, with control characters as they are written.
+/// The same, with a function that writes control characters.
 pub(super) fn escaped(text: &mut String, string: &str, write_control: impl Fn(&mut String, char)) {
     let is_plain = |byte: u8| byte >= b' ' && byte != b'"' && byte != b'\\';
     text.reserve(string.len() + 2);
@@ -159,7 +160,7 @@ pub(super) fn escaped(text: &mut String, string: &str, write_control: impl Fn(&m
     while let Some(at) = rest.bytes().position(|byte| !is_plain(byte)) {
         let (plain, special) = rest.split_at(at);
         text.push_str(plain);
-        // One byte, since it is one of ASCII.
+        // One byte, since it is ASCII.
         let (special, behind) = special.split_at(1);
         match special {
             "\"" => text.push_str("\\\""),

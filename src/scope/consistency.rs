@@ -1,16 +1,16 @@
-//! How fresh a read has to be, and the functions that say so for everything inside a future.
+//! Consistency levels, and the functions that set one for everything inside a future.
 
 use std::{fmt, time::Duration};
 
 use super::{CURRENT, Scope, Scoped};
 use crate::token::Token;
 
-/// How fresh the data has to be that a read returns.
+/// How fresh the data of a read must be.
 ///
-/// It is asked for by a [`Scope`], or explicitly in a call. The default is [`Strong`](Self::Strong): a read that
-/// nobody said anything about is never stale.
+/// A [`Scope`] or an explicit setting of a call selects the level. The default is [`Strong`](Self::Strong): a read
+/// without a chosen level is never stale.
 ///
-/// More levels will come, hence `#[non_exhaustive]`; some of them hold a value, hence `Clone` and not `Copy`.
+/// More levels will be added, hence `#[non_exhaustive]`; some of them hold a value, hence `Clone` and not `Copy`.
 ///
 /// ```
 /// use mainstem::Consistency;
@@ -21,32 +21,32 @@ use crate::token::Token;
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Consistency {
-    /// Sees every write that was acknowledged before it: the primary answers.
+    /// The read sees every write that was acknowledged before it. The primary serves it.
     #[default]
     Strong,
-    /// Sees a state of the past that the primary has left behind, usually milliseconds ago: a replica may answer.
+    /// The read sees a past state of the primary, usually milliseconds old. A replica may serve it.
     Eventual,
-    /// Sees every write that was acknowledged longer ago than this: a replica answers that is known to be that fresh, and
-    /// the primary, within [its limits](crate::RouterBuilder::fallback), where there is none.
+    /// The read sees every write that was acknowledged longer ago than this. A replica that is known to be that fresh
+    /// serves it; if there is none, the primary does, within [its limits](crate::RouterBuilder::fallback).
     ///
-    /// It holds at the moment when a connection is got for the read. What is known comes from asking the nodes, so a bound
-    /// below two or three [intervals](crate::RouterBuilder::probe_interval) of that leaves the primary only. A commit
+    /// The bound holds at the moment when the read gets its connection. Freshness is known from probes, so a bound
+    /// below two or three [probe intervals](crate::RouterBuilder::probe_interval) leaves only the primary. A commit
     /// under `synchronous_commit = off` may be missing for three times `wal_writer_delay` longer.
     Bounded(Duration),
-    /// Sees what the [`Token`] speaks of: a write, a state that somebody has seen. A replica answers that has got so far;
-    /// if none has, one is [waited for](crate::RouterBuilder::replay_wait), and after that the primary serves, within
-    /// [its limits](crate::RouterBuilder::fallback).
+    /// The read sees what the [`Token`] covers: a write, or a state that somebody has read. A replica that has replayed
+    /// that far serves it. If none has, the read [waits for one](crate::RouterBuilder::replay_wait); after that the
+    /// primary serves it, within [its limits](crate::RouterBuilder::fallback).
     ///
-    /// The connection itself proves it, in a statement that is sent in front of the read. What the cluster has lost fails with
-    /// [`LogDiverged`](crate::ErrorKind::LogDiverged), and what nobody can tell with
-    /// [`Unproven`](crate::ErrorKind::Unproven); see [`Token`]. For SQL of your own, a replica has to tell its timeline: it does to
-    /// members of `pg_read_all_stats`, and while it receives from its primary; else the primary serves. A token that is empty asks for no more than
-    /// [`Eventual`](Self::Eventual).
+    /// The connection itself proves this, in a statement sent ahead of the read. If the cluster has lost what the token
+    /// covers, the read fails with [`LogDiverged`](crate::ErrorKind::LogDiverged). If that cannot be determined, it
+    /// fails with [`Unproven`](crate::ErrorKind::Unproven); see [`Token`]. For your own SQL, a replica must report its
+    /// timeline: it does so to members of `pg_read_all_stats`, and while it receives WAL from its primary; otherwise
+    /// the primary serves the read. An empty token asks for no more than [`Eventual`](Self::Eventual).
     AtLeast(Token),
 }
 
 impl Consistency {
-    /// Its name for programs, which does not say how fresh.
+    /// The level's name for programs, without the bound or the token.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Strong => "strong",
@@ -68,9 +68,9 @@ impl fmt::Display for Consistency {
     }
 }
 
-/// The level of the scope that this code runs in, and [`Consistency::Strong`] where there is none.
+/// Returns the level of the scope that this code runs in, or [`Consistency::Strong`] if there is none.
 ///
-/// It costs a few nanoseconds: one thread-local variable is read, and nothing is locked, allocated or hashed.
+/// It costs a few nanoseconds: it reads one thread-local variable, and locks, allocates and hashes nothing.
 ///
 /// ```
 /// use mainstem::{Consistency, current_consistency, with_eventual_consistency};
@@ -89,10 +89,10 @@ pub fn current_consistency() -> Consistency {
 
 /// Runs a future whose reads see every acknowledged write.
 ///
-/// This is the level without any scope, too; the function brings it back inside an eventual scope, for the part that
-/// decides on a write.
+/// This is also the level outside any scope. Use the function inside an eventual scope, for the part that decides on a
+/// write.
 ///
-/// The items of the scope around it are those of the moment of this call; see [`Scope`] for the rules.
+/// The items of the surrounding scope are captured at this call; see [`Scope`] for the rules.
 ///
 /// ```
 /// use mainstem::{Consistency, current_consistency, with_eventual_consistency, with_strong_consistency};
@@ -113,12 +113,13 @@ pub fn with_strong_consistency<F: Future>(future: F) -> Scoped<F> {
     with_consistency(Consistency::Strong, future)
 }
 
-/// Runs a future whose reads may be answered by a replica, a little behind the primary.
+/// Runs a future whose reads a replica may serve, slightly behind the primary.
 ///
-/// Hand over the whole `async` block. A call that is itself the argument is made *before* this function, and so in the
-/// scope around it: in `with_eventual_consistency(read())`, whatever `read` looks up before its first poll is strong.
+/// Pass the whole `async` block. A call that is itself the argument is made *before* this function, and so in the
+/// surrounding scope: in `with_eventual_consistency(read())`, everything that `read` looks up before its first poll is
+/// strong.
 ///
-/// The items of the scope around it are those of the moment of this call; see [`Scope`] for the rules.
+/// The items of the surrounding scope are captured at this call; see [`Scope`] for the rules.
 ///
 /// ```
 /// use mainstem::{Consistency, current_consistency, with_eventual_consistency};
@@ -134,12 +135,12 @@ pub fn with_eventual_consistency<F: Future>(future: F) -> Scoped<F> {
     with_consistency(Consistency::Eventual, future)
 }
 
-/// Runs a future in a scope of this level.
+/// Runs a future in a scope of the given level.
 ///
-/// For a level that is a value: a setting, a parameter of the request. Where it is known in the source,
+/// Use it when the level is a value: a setting, or a parameter of the request. If the level is known in the source,
 /// [`with_strong_consistency`] and [`with_eventual_consistency`] read better.
 ///
-/// The items of the scope around it are those of the moment of this call; see [`Scope`] for the rules.
+/// The items of the surrounding scope are captured at this call; see [`Scope`] for the rules.
 ///
 /// ```
 /// use mainstem::{Consistency, current_consistency, with_consistency};

@@ -1,13 +1,13 @@
-//! The items of a scope: a typed map, with a link to the map of the scope around it.
+//! The items of a scope: a typed map, with a link to the map of the surrounding scope.
 //!
-//! `Extensions` cannot be cloned, and an item need not be, so a nested scope shares the outer one's map and looks into
-//! it when its own has no such item.
+//! `Extensions` cannot be cloned, and an item need not be `Clone`, so a nested scope shares the outer map and searches
+//! it when its own map has no such item.
 
 use std::{mem, sync::Arc};
 
 use task_local_extensions::Extensions;
 
-/// Nothing, or a frame that is perhaps shared with other scopes.
+/// Nothing, or a frame that other scopes may share.
 #[derive(Clone, Default)]
 pub(super) struct Items(Option<Arc<Frame>>);
 
@@ -32,7 +32,8 @@ impl Items {
 
     /// Changes a frame that no other scope can see: the innermost one, or a new one inside it.
     pub(super) fn change(&mut self, change: impl FnOnce(&mut Extensions)) {
-        // Reusing the frame keeps a scope that is built item by item at one frame: one look-up, however many items.
+        // Reusing the frame keeps a scope that is built item by item at one frame: one look-up, whatever the number of
+        // items.
         let mut frame = match mem::take(self).0.map(Arc::try_unwrap) {
             Some(Ok(frame)) => frame,
             Some(Err(shared)) => Frame { own: Extensions::new(), outer: Self(Some(shared)) },
@@ -44,7 +45,7 @@ impl Items {
 }
 
 impl Drop for Frame {
-    /// In a loop: dropped by recursion, a long chain of frames overflows the stack.
+    /// Uses a loop: dropping a long chain of frames by recursion overflows the stack.
     fn drop(&mut self) {
         let mut next = self.outer.0.take();
         while let Some(mut frame) = next.and_then(Arc::into_inner) {

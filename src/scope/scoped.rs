@@ -1,4 +1,4 @@
-//! The future that carries a scope, and the trait that makes one of any future.
+//! The future that carries a scope, and the trait that turns any future into one.
 
 use std::{
     fmt,
@@ -14,19 +14,19 @@ use super::{CURRENT, Scope};
 pin_project! {
     /// A future that carries its [`Scope`] wherever it is polled or dropped.
     ///
-    /// Made by [`with_strong_consistency`](crate::with_strong_consistency) and its siblings, by [`Scope::run`], and by
-    /// [`InScope`]. It is `Send` when the future in it is.
+    /// [`with_strong_consistency`](crate::with_strong_consistency) and its siblings, [`Scope::run`] and [`InScope`]
+    /// create it. It is `Send` if the future in it is.
     ///
-    /// While the future is polled, and while it is dropped (its destructors run then), its scope is the current one;
-    /// right after, the scope around it is back, also when the future panics. So cancelling it is as safe as cancelling
-    /// the future in it.
+    /// Its scope is the current one while the future is polled, and while it is dropped (its destructors run then).
+    /// Right after, the surrounding scope is current again, even if the future panics. Cancelling it is therefore as
+    /// safe as cancelling the future in it.
     ///
     /// # Panics
     ///
-    /// When it is polled again after it has completed.
+    /// If it is polled again after it has completed.
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct Scoped<F> {
-        // Tokio's and not our own: it restores by a guard, and it knows the case of a thread that is just ending.
+        // Tokio's and not our own: it restores through a guard, and it handles a thread that is ending.
         #[pin]
         carried: TaskLocalFuture<Scope, F>,
     }
@@ -52,10 +52,10 @@ impl<F> fmt::Debug for Scoped<F> {
     }
 }
 
-/// Gives a future a scope to take along, for tasks and channels that would lose it.
+/// Attaches a scope to a future, for tasks and channels that would lose it.
 ///
-/// `tokio::spawn` starts a task in no scope, as it starts it in no `tracing` span; this trait is to scopes what
-/// `tracing::Instrument` is to spans.
+/// `tokio::spawn` starts a task outside any scope, as it starts it outside any `tracing` span. This trait is to scopes
+/// what `tracing::Instrument` is to spans.
 ///
 /// ```
 /// use mainstem::{Consistency, InScope, current_consistency, with_eventual_consistency};
@@ -72,16 +72,16 @@ impl<F> fmt::Debug for Scoped<F> {
 /// # }
 /// ```
 pub trait InScope: Future + Sized {
-    /// Carries the scope of the moment of this call, not of the first poll.
+    /// Carries the scope that is current at this call, not at the first poll.
     ///
-    /// Called outside any scope, it carries that: the future is strong and has no items, whoever polls it.
+    /// Outside any scope, it carries exactly that: the future is strong and has no items, wherever it is polled.
     fn in_current_scope(self) -> Scoped<Self> {
         Scoped::new(Scope::current(), self)
     }
 
-    /// Carries this scope, and nothing of the current one.
+    /// Carries the given scope, and nothing of the current one.
     ///
-    /// The same as [`Scope::run`], for a chain of adapters.
+    /// Equivalent to [`Scope::run`], for a chain of adapters.
     fn in_scope(self, scope: Scope) -> Scoped<Self> {
         Scoped::new(scope, self)
     }

@@ -1,4 +1,4 @@
-//! Sessions: reads that never go back, and see what was written before them.
+//! Sessions: reads that never go back in time, and see the writes made before them.
 
 use std::{
     fmt,
@@ -8,26 +8,26 @@ use std::{
 use super::{CURRENT, Scope, Scoped};
 use crate::token::Token;
 
-/// What somebody has written and seen so far, so that nothing they read is older than that.
+/// What a client has written and read so far, so that none of its reads is older than that.
 ///
-/// Inside of a session each read contains every write that was made in it before, and everything that was read in it
-/// before: it reads its own writes, and never goes back in time, from whichever replica. It does so by itself: each
-/// answer makes its [`Token`] greater, and each read asks for that token at least. What level a read has is still what the
-/// [scope](Scope) or the call says; a session only adds to it.
+/// In a session, each read contains every earlier write and every earlier read of that session. It reads its own
+/// writes, and it never goes back in time, whichever replica serves it. This is automatic: each answer advances the
+/// session's [`Token`], and each read asks for at least that token. The [scope](Scope) or the call still determines the
+/// level of a read; a session only adds to it.
 ///
 /// | level | in a session |
 /// |---|---|
-/// | [`Strong`](crate::Consistency::Strong) | the primary, as ever; an event that was seen and is not there any more fails with [`LogDiverged`](crate::ErrorKind::LogDiverged) |
-/// | [`Eventual`](crate::Consistency::Eventual), [`Bounded`](crate::Consistency::Bounded), [`AtLeast`](crate::Consistency::AtLeast) | a replica that has got as far as the session |
+/// | [`Strong`](crate::Consistency::Strong) | the primary, as always; if an event that the session has seen is gone, the read fails with [`LogDiverged`](crate::ErrorKind::LogDiverged) |
+/// | [`Eventual`](crate::Consistency::Eventual), [`Bounded`](crate::Consistency::Bounded), [`AtLeast`](crate::Consistency::AtLeast) | a replica that has caught up with the session |
 ///
-/// What it cannot see is a commit in other SQL that waits for its synchronous standby: a replica may show that a moment before the
-/// primary does. (Events of a log are waited for there.) A transaction of other SQL counts when it ends; what was read in one that is
-/// dropped does not. Whose commits do not wait for the disk (`synchronous_commit = off`, in
-/// SQL that says so) is served by the primary; but what *others* have committed so, and was read before it was on the disk, a replica may show
-/// later.
+/// A session does not cover a commit in other SQL that waits for its synchronous standby: a replica may show it a
+/// moment before the primary does. (For events of a log, the primary's read waits.) A transaction of other SQL counts
+/// when it ends; reads in a transaction that is dropped do not count. A session whose commits do not wait for the disk
+/// (`synchronous_commit = off`, in SQL that says so) is served by the primary. What *other sessions* commit that way,
+/// and this one reads before it is on the disk, may appear on a replica only later.
 ///
-/// Cloning is cheap, and all clones are one session. For another process, or the same user's next request, its
-/// [token](Self::token) is enough:
+/// Cloning is cheap, and all clones are one session. To continue it in another process, or in the same user's next
+/// request, its [token](Self::token) is enough:
 ///
 /// ```
 /// use mainstem::{Session, Token, with_eventual_consistency, with_session};
@@ -53,24 +53,24 @@ pub struct Session {
 
 #[derive(Default)]
 struct State {
-    /// What stores and routers have told, and what was taken in as true.
+    /// What stores and routers have reported, and what was accepted as true.
     token: Token,
-    /// What somebody has claimed, and no read has shown yet. Reads are held to it all the same.
+    /// What a client has claimed and no read has shown yet. Reads must contain it all the same.
     unproven: Token,
-    /// How often somebody has asked for the token, as each read does.
+    /// How often the token was requested; each read requests it.
     looks: u64,
-    /// How often it has begun anew.
+    /// How often the session was reset.
     forgets: u64,
 }
 
 impl Session {
-    /// A session in which nothing has happened yet.
+    /// Creates a session in which nothing has happened yet.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What has been written and seen in it so far.
+    /// Returns what has been written and read in the session so far.
     #[must_use]
     pub fn token(&self) -> Token {
         let mut own = self.lock();
@@ -78,23 +78,24 @@ impl Session {
         own.whole()
     }
 
-    /// Takes in what was written or seen elsewhere: the token of a message, or of another session.
+    /// Adds what was written or read elsewhere: the token of a message, or of another session.
     pub fn see(&self, token: &Token) {
         let mut own = self.lock();
         own.token = own.token.merge(token);
     }
 
-    /// Begins anew, as if nothing had happened: after a failover that has lost what was seen, when the user was told.
+    /// Resets the session, as if nothing had happened: after a failover that lost what it has seen, once the user was
+    /// informed.
     pub fn forget(&self) {
         let mut own = self.lock();
         (own.token, own.unproven, own.forgets) = (Token::new(), Token::new(), own.forgets + 1);
     }
 
-    /// Takes in what a call that contained `asked` has seen.
+    /// Adds what a call that contained `asked` has seen.
     pub(crate) fn advance(&self, asked: &Token, seen: &Token) {
         let mut own = self.lock();
         own.token = own.token.advance(asked, seen);
-        // What has been shown is in what was seen, in the server's own words.
+        // What was proven is in `seen`, in the server's own words.
         own.unproven = own.unproven.without_proven(asked, seen);
     }
 
@@ -103,37 +104,38 @@ impl Session {
     }
 }
 
-/// What the layers of HTTP need to know of it.
+/// What the HTTP layers need to know of a session.
 #[cfg(feature = "tower")]
 impl Session {
-    /// Takes in what somebody claims: reads are held to it, and it is not [vouched for](Self::vouched) until one has shown it.
+    /// Adds what a client claims: reads must contain it, and it is not [vouched for](Self::vouched) until a read has
+    /// shown it.
     pub(crate) fn hear(&self, token: &Token) {
         let mut own = self.lock();
         own.unproven = own.unproven.merge(token);
     }
 
-    /// What may be handed on as true.
+    /// What may be passed on as true.
     pub(crate) fn vouched(&self) -> Token {
         self.lock().token.clone()
     }
 
-    /// All of it, as [`token`](Self::token) has it, but not counted as a look.
+    /// The whole token, as [`token`](Self::token) returns it, but not counted as a look.
     pub(crate) fn peek(&self) -> Token {
         self.lock().whole()
     }
 
-    /// How often somebody has asked for its token.
+    /// How often the token was requested.
     pub(crate) fn looks(&self) -> u64 {
         self.lock().looks
     }
 
-    /// How often it has begun anew.
+    /// How often the session was reset.
     pub(crate) fn forgets(&self) -> u64 {
         self.lock().forgets
     }
 
-    /// Gives up what made a read fail. If somebody's claim asks for more than the rest does, that is all that is given up: whoever makes one
-    /// up cannot make the session forget what is true.
+    /// Drops what made a read fail. If a client's claim asks for more than the rest does, only the claim is dropped: a
+    /// forged claim cannot make the session forget what is true.
     pub(crate) fn give_up(&self) {
         let mut own = self.lock();
         if own.whole() == own.token {
@@ -161,10 +163,11 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Runs a future within a session, at the level of the scope around it.
+/// Runs a future within a session, at the level of the surrounding scope.
 ///
-/// The session reaches as far as the [`Scope`] does; scopes inside of it are within it, too. Hand over the whole `async` block:
-/// in `with_session(&session, with_eventual_consistency(…))` the inner scope is made *before* the session, and is not in it.
+/// The session reaches as far as the [`Scope`] does, and includes the scopes nested in it. Pass the whole `async`
+/// block: in `with_session(&session, with_eventual_consistency(…))` the inner scope is created *before* the session,
+/// and is not in it.
 ///
 /// ```
 /// use mainstem::{Session, current_session, with_session, with_strong_consistency};
@@ -183,7 +186,7 @@ pub fn with_session<F: Future>(session: &Session, future: F) -> Scoped<F> {
     Scoped::new(Scope::current().with_session(session.clone()), future)
 }
 
-/// The session that this code runs in.
+/// Returns the session that this code runs in, if there is one.
 #[must_use]
 pub fn current_session() -> Option<Session> {
     CURRENT.try_with(|scope| scope.session.clone()).ok().flatten()

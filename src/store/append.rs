@@ -1,4 +1,4 @@
-//! Appending: the call, and what it gives.
+//! Appending: the call and its result.
 
 use std::{collections::HashSet, future::IntoFuture, ops::RangeInclusive, sync::Arc, time::Duration};
 
@@ -10,48 +10,50 @@ use crate::{
     telemetry::{Done, Operation},
 };
 
-/// An append that is about to be made: await it, after changing its limit if need be.
+/// An append: await it, after changing its limit if needed.
 ///
-/// All events are written, at positions that follow each other, or none. The primary takes it whatever the scope says:
-/// there is nowhere else to write.
+/// All events are written, at consecutive positions, or none. The primary executes it whatever the scope says: there is
+/// nowhere else to write.
 ///
-/// Repeating it is safe: a second append of the same events (the same ids, content and order) writes nothing and
-/// returns the positions of the first. That is what to do when the outcome is unknown.
+/// Repeating it is safe: a second append of the same events (same ids, content and order) writes nothing and returns
+/// the positions of the first. Do this when the outcome is unknown.
 ///
 /// # Together with others
 ///
-/// Appends that arrive while another is under way may be written together (in PostgreSQL they are). Each is judged as if it
-/// came alone and in its turn, and none is refused for another's fault.
+/// Appends that arrive while another is in flight may be written together (in PostgreSQL they are). Each is checked as
+/// if it came alone, in its turn, and none is refused because of another.
 ///
 /// # Writes of your own
 ///
-/// There is no way to put other statements into an append's transaction: the log is locked while it runs, and everybody would
-/// wait for them. Append what has happened first. Then write what follows from it, from a projection that keeps the position
-/// up to which it has come in the same transaction as its own rows: if it fails between the two, it goes on there. What has to
-/// be right before the append (a unique name, say) is a condition on events.
+/// An append's transaction cannot include other statements: the log is locked while it runs, and every other append
+/// would wait for them. Append first what has happened. Then write what follows from it, in a projection that stores
+/// the position it has reached in the same transaction as its own rows: if it fails between the two, it continues from
+/// there. What must be true before the append (a unique name, for example) is a condition on events.
 ///
 /// # Errors
 ///
-/// - [`Conflict`](crate::ErrorKind::Conflict): the condition does not hold any more; [`Error::conflict`] says which
-///   event broke it. Or the stream that it goes [to](Self::to_stream) has another version than expected;
+/// - [`Conflict`](crate::ErrorKind::Conflict): the condition no longer holds; [`Error::conflict`] says which event
+///   broke it. Or the stream that it goes [to](Self::to_stream) has another version than expected;
 ///   [`Error::version_mismatch`] says which. Nothing was written.
-/// - [`InvalidInput`](crate::ErrorKind::InvalidInput): an event cannot be stored, the id of the stream is none, some of the ids are taken by other
-///   events, there are none to append, or [too much](Self::MAX_LEN), or the condition has an `after` and no filter. Nothing was
-///   written.
-/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on, or the last event
-///   that the stream was [loaded](crate::LoadedStream::unchanged) with. Nothing was written.
-/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): this try wrote nothing.
-/// - [`Overloaded`](crate::ErrorKind::Overloaded): too many wait already. Nothing was sent.
+/// - [`InvalidInput`](crate::ErrorKind::InvalidInput): an event cannot be stored, the stream id is invalid, some of the
+///   ids are taken by other events, there are no events, or [too much](Self::MAX_LEN), or the condition has an `after`
+///   and no filter. Nothing was written.
+/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the condition is based on, or
+///   the last event that the stream was [loaded](crate::LoadedStream::unchanged) with. Nothing was written.
+/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): this attempt wrote
+///   nothing.
+/// - [`Overloaded`](crate::ErrorKind::Overloaded): too many appends wait already. Nothing was sent.
 /// - [`Closed`](crate::ErrorKind::Closed): the store has been closed. Nothing was sent.
-/// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost, or the commit did not wait for its standby
-///   to the end. Make the same append again, until it is answered in another way: success, `Conflict` and
-///   `InvalidInput` settle it; `Timeout` and `Unavailable` do not, since the first try may still be under way.
-/// - [`Schema`](crate::ErrorKind::Schema): the log's tables are not there.
+/// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost, or the commit did not wait for its
+///   standby to the end. Repeat the same append until the answer is a different one: success, `Conflict` and
+///   `InvalidInput` settle it; `Timeout` and `Unavailable` do not, since the first attempt may still be in flight.
+/// - [`Schema`](crate::ErrorKind::Schema): the log's tables do not exist.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is awaited, nothing happens, and in PostgreSQL nothing is written either as long as it waits for its turn.
-/// Dropped later, the events are written whole or not at all, and the same append, made again, tells.
+/// If it is dropped before it is awaited, nothing happens. In PostgreSQL, nothing is written either as long as it waits
+/// for its turn. If it is dropped later, the events are written completely or not at all; repeating the same append
+/// reveals which.
 #[derive(Debug)]
 #[must_use = "an append does nothing until it is awaited"]
 pub struct Append<'a> {
@@ -61,9 +63,9 @@ pub struct Append<'a> {
 }
 
 impl Append<'_> {
-    /// The most of one append, types, tags, payloads and metadata together, in bytes: 64 MiB.
+    /// The largest append, types, tags, payloads and metadata together, in bytes: 64 MiB.
     ///
-    /// All of it is one message, written while the log is locked: a larger one would hold up every other append, and
+    /// All of it is one message, written while the log is locked: a larger one would delay every other append, and
     /// beyond a gigabyte PostgreSQL drops the connection without an answer.
     pub const MAX_LEN: usize = 64 * 1024 * 1024;
 }
@@ -78,25 +80,25 @@ impl<'a> Append<'a> {
         Self { store, request, noted: Noted::current() }
     }
 
-    /// Makes the events the next ones of a fixed stream, if that has the version that is expected.
+    /// Appends the events to a fixed stream, if the stream has the expected version.
     ///
     /// The id is any text of 1 to [255 bytes](crate::StreamPlace::MAX_ID_LEN) without a NUL character, compared byte by
-    /// byte. A stream begins with its first event, at version 1. An append goes to one stream at most; its condition holds
-    /// besides, and is judged first. See [`ExpectedVersion`] for an example.
+    /// byte. A stream begins with its first event, at version 1. An append goes to at most one stream. Its condition
+    /// applies in addition, and is checked first. See [`ExpectedVersion`] for an example.
     pub fn to_stream(mut self, id: impl Into<Arc<str>>, expected: ExpectedVersion) -> Self {
         self.request.stream = Some(StreamAppend::new(id.into(), expected));
         self
     }
 
-    /// Replaces the limit of this call, getting a connection and waiting for the log's lock included. Defaults to the
-    /// store's own, which in PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Replaces the time limit of this call, including the waits for a connection and for the log's lock. Defaults to
+    /// the store's own, which in PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.request.timeout = Some(limit);
         self
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for Append<'_> {
     type Output = Result<Appended>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -114,13 +116,13 @@ impl IntoFuture for Append<'_> {
     }
 }
 
-/// About how many bytes an event takes.
+/// The approximate number of bytes of an event.
 pub(super) fn len(event: &NewEvent) -> usize {
     let tags: usize = event.tags().map(str::len).sum();
     event.event_type().len() + tags + event.payload().len() + event.metadata().as_str().len()
 }
 
-/// What can be told before a store is asked.
+/// Checks what can be checked without asking a store.
 pub(super) fn check(events: &[NewEvent]) -> Result<()> {
     if events.is_empty() {
         return Err(Error::invalid_input("there are no events to append"));
@@ -141,7 +143,7 @@ pub(super) fn check(events: &[NewEvent]) -> Result<()> {
     }
 }
 
-/// What an append has written, or had written before.
+/// The result of an append: what it has written, or an earlier one had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Appended {
     first_position: u64,
@@ -154,11 +156,11 @@ pub struct Appended {
 }
 
 impl Appended {
-    /// For the makers of stores: `events`, of which there is at least one, were written from `first_position` on.
+    /// Creates the result for `events`, at least one, written from `first_position` on; for implementors of stores.
     ///
     /// # Panics
     ///
-    /// Without events.
+    /// If `events` is empty.
     #[must_use]
     pub fn new(first_position: u64, events: &[NewEvent]) -> Self {
         let Some(last) = events.last() else { panic!("an append has at least one event") };
@@ -167,32 +169,32 @@ impl Appended {
         Self { first_position, last, first_version, repeated: false, node: "local".into(), token, lock_time }
     }
 
-    /// What there is to tell of the append of so many events.
+    /// What telemetry reports about an append of this many events.
     pub(super) fn done(&self, events: u64) -> Done<'_> {
         Done { served: Some((&self.node, Role::Primary)), events: if self.repeated { 0 } else { events } }
     }
 
-    /// What was written before, from `first_position` up to `last`, as the log tells.
+    /// The result for events that were written earlier, from `first_position` up to `last`, as the log shows.
     pub(crate) fn found(first_position: u64, last: Mark, node: &str, token: Token) -> Self {
         let (first_version, lock_time) = (None, None);
         Self { first_position, last, first_version, repeated: true, node: node.into(), token, lock_time }
     }
 
-    /// For the makers of stores: the first of them has this version of the stream that they went to, if they went to one.
+    /// Sets the version of the first event in the stream that they went to, if any; for implementors of stores.
     #[must_use]
     pub fn in_stream(mut self, first_version: impl Into<Option<u64>>) -> Self {
         self.first_version = first_version.into();
         self
     }
 
-    /// For the makers of stores: they had been there already.
+    /// Marks the events as already present before; for implementors of stores.
     #[must_use]
     pub fn as_repeated(mut self) -> Self {
         self.repeated = true;
         self
     }
 
-    /// For the makers of stores: the name of the node that took them. Without it, it is `local`.
+    /// Sets the name of the node that wrote them; for implementors of stores. Without it, the name is `local`.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>) -> Self {
         self.node = node.into();
@@ -206,61 +208,63 @@ impl Appended {
         self
     }
 
-    /// For the makers of stores: how long the log was [locked](Self::lock_time) for them. Without it, nobody knows.
+    /// Sets how long the log was [locked](Self::lock_time) for them; for implementors of stores. Without it, that is
+    /// unknown.
     #[must_use]
     pub fn with_lock_time(mut self, lock_time: impl Into<Option<Duration>>) -> Self {
         self.lock_time = lock_time.into();
         self
     }
 
-    /// A token for reads that contain these events: by [`Consistency::AtLeast`](crate::Consistency::AtLeast) their writer
-    /// sees them on a replica.
+    /// Returns a token for reads that contain these events: with [`Consistency::AtLeast`](crate::Consistency::AtLeast),
+    /// their writer sees them on a replica.
     ///
-    /// It has the mark of the last one, and where it was written, so it is good for other reads of this database, too.
+    /// It has the mark of the last event and the place where it was written, so it also works for other reads of this
+    /// database.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token
     }
 
-    /// The position of the first event, which is that of the only one, when there is one.
+    /// Returns the position of the first event, or of the only one.
     #[must_use]
     pub fn first_position(&self) -> u64 {
         self.first_position
     }
 
-    /// The positions of the events, in their order.
+    /// Returns the positions of the events, in order.
     #[must_use]
     pub fn positions(&self) -> RangeInclusive<u64> {
         self.first_position..=self.last.position()
     }
 
-    /// The versions of the events in the stream that they were appended [to](Append::to_stream), if they were to one.
+    /// Returns the versions of the events in the stream that they were appended [to](Append::to_stream), if any.
     #[must_use]
     pub fn stream_versions(&self) -> Option<RangeInclusive<u64>> {
         let first = self.first_version?;
         Some(first..=first + (self.last.position() - self.first_position))
     }
 
-    /// Position and id of the last event.
+    /// Returns the position and id of the last event.
     #[must_use]
     pub fn last(&self) -> Mark {
         self.last
     }
 
-    /// Whether they had been there already: this append repeats an earlier one, whose answer may have been lost.
+    /// Whether the events were already present: this append repeats an earlier one, whose answer may have been lost.
     #[must_use]
     pub fn is_repeated(&self) -> bool {
         self.repeated
     }
 
-    /// The name of the node that took them.
+    /// Returns the name of the node that wrote them.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// For how long other appends had to wait for what these events, and those that were written together with them, took: judging
-    /// and writing, without the wait of the commit. `None` where the store does not say, as in memory.
+    /// Returns how long other appends had to wait for these events and those written together with them: for checking
+    /// and writing, without the wait of the commit. `None` if the store does not report it, as in memory.
     #[must_use]
     pub fn lock_time(&self) -> Option<Duration> {
         self.lock_time

@@ -1,4 +1,4 @@
-//! Reading on behind a place in the log, piece by piece, and waiting for what comes there: what subscriptions are made of.
+//! Reading on after a place in the log, piece by piece, and waiting for new events there: the basis of subscriptions.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,65 +7,66 @@ use crate::{
     Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Role, Token, filter::Bounds, router::asked, runtime,
 };
 
-/// A read of the next events behind a place, as a store gets it.
+/// A read of the next events after a place, as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadBehindRequest {
-    /// Which events,
+    /// The filter: which events.
     pub filter: Filter,
-    /// behind what. An event that is named must be there.
+    /// The place after which to read. An event that it names must exist.
     pub after: After,
-    /// No further than this position, if it says so. A store may look less far.
+    /// The last position to look at, if set. A store may stop earlier.
     pub until: Option<u64>,
-    /// How many at most. None for 0, which only asks whether the log holds what [`after`](Self::after) says.
+    /// The most events to return. 0 returns none, and only asks whether the log holds what [`after`](Self::after)
+    /// specifies.
     pub limit: u64,
-    /// How many bytes of events ([`Event::byte_len`]) at most, but for the first one: that is in the piece whatever its size, so that
-    /// whoever reads on always gets on.
+    /// The most bytes of events ([`Event::byte_len`]), except for the first event: it is in the piece whatever its
+    /// size, so a reader always makes progress.
     pub limit_bytes: usize,
-    /// How fresh.
+    /// How fresh the read must be.
     pub consistency: Consistency,
-    /// The limit that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
-/// What a store answers to a read behind a place: a piece of the log without a hole.
+/// A store's answer to a read after a place: a piece of the log without a gap.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Piece {
-    /// The events that match, lowest position first.
+    /// The matching events, lowest position first.
     pub events: Vec<Event>,
-    /// The place up to which there are no others; the next read goes on there. `None` when there is nothing behind the
-    /// place that was asked for.
+    /// The place up to which there are no other matching events; the next read continues there. `None` if there is
+    /// nothing after the requested place.
     pub reached: Option<Mark>,
     /// The last event of the whole log, in the same snapshot.
     pub head: Option<Mark>,
-    /// The name of the node that has served.
+    /// The name of the node that served the read.
     pub node: Arc<str>,
-    /// What that node is.
+    /// The role of that node.
     pub role: Role,
-    /// For reads that contain what this one has seen; empty when the store gives none.
+    /// For reads that contain what this one has seen; empty if the store returns none.
     pub token: Token,
 }
 
-/// A wait for the log to go on, as a store gets it.
+/// A wait for new events in the log, as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct WaitRequest {
-    /// Behind what.
+    /// The place after which to wait.
     pub after: After,
-    /// Where the news must be seen.
+    /// How fresh the reads are that must see the new events.
     pub consistency: Consistency,
 }
 
 impl ReadBehindRequest {
-    /// For the next events that match, as many as the limit says, at this level, and whatever their size.
+    /// Creates a request for the next matching events, up to the limit, at this level, whatever their size.
     #[must_use]
     pub fn new(filter: Filter, after: After, limit: u64, consistency: Consistency) -> Self {
         Self { filter, after, until: None, limit, limit_bytes: usize::MAX, consistency, timeout: None }
     }
 
-    /// The refusal when the log, whose last event is at `head`, does not hold what [`after`](Self::after) says. An empty log
-    /// ends at 0.
+    /// Creates the error for a log, whose last event is at `head`, that does not hold what [`after`](Self::after)
+    /// specifies. An empty log ends at 0.
     #[must_use]
     pub fn diverged(&self, head: u64) -> Error {
         let place = match self.after.mark() {
@@ -79,16 +80,17 @@ impl ReadBehindRequest {
         Error::new(ErrorKind::LogDiverged, message)
     }
 
-    /// How many of the first of these events, which are those that match, lowest position first, are in the piece.
+    /// Returns how many of the first of these events, which are the matching ones, lowest position first, are in the
+    /// piece.
     ///
-    /// If it is not all of them, the piece ends there: [`reached`](Piece::reached) is the last one that is in it.
+    /// If it is not all of them, the piece ends there: [`reached`](Piece::reached) is the last event in it.
     #[must_use]
     pub fn fitting<'a>(&self, events: impl IntoIterator<Item = &'a Event>) -> usize {
         let mut room = self.room();
         events.into_iter().take_while(|event| room.takes(event.byte_len())).count()
     }
 
-    /// The room of a piece without events.
+    /// The room in a piece without events.
     pub(super) fn room(&self) -> Room {
         Room { events: self.limit, bytes: self.limit_bytes, is_empty: true }
     }
@@ -110,8 +112,8 @@ impl ReadBehindRequest {
         QueryRequest { filter, bounds, order, limit: Some(limit), consistency, floor, wants_token: false, timeout }
     }
 
-    /// The piece, out of what was read: the events, the log's head, and the last events up to the mark and up to
-    /// [`until`](Self::until), each as far as it is there.
+    /// Returns the piece, out of what was read: the events, the log's head, and the last events up to the mark and up
+    /// to [`until`](Self::until), each if it exists.
     pub(super) fn piece(&self, answer: Answer, at_mark: Option<Mark>, at_until: Option<Mark>) -> Result<Piece> {
         let Answer { mut events, head, node, role, token } = answer;
         let end = head.map_or(0, |head| head.position());
@@ -122,7 +124,7 @@ impl ReadBehindRequest {
             if role == Role::Primary || end >= mark.position() {
                 return Err(self.diverged(end).with_node(node));
             }
-            // A replica that has not got there yet.
+            // A replica that has not replayed that far yet.
             events.clear();
         }
         let fitting = self.fitting(&events);
@@ -138,7 +140,7 @@ impl ReadBehindRequest {
     }
 }
 
-/// How much still goes into a piece.
+/// How much still fits into a piece.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Room {
     events: u64,
@@ -147,7 +149,7 @@ pub(super) struct Room {
 }
 
 impl Room {
-    /// Takes an event of this many bytes in, if there is room for it. Behind one that there is no room for, none goes in.
+    /// Admits an event of this many bytes, if there is room for it. After one that did not fit, none is admitted.
     pub(super) fn takes(&mut self, bytes: usize) -> bool {
         if self.events == 0 || bytes > self.bytes && !self.is_empty {
             self.events = 0;
@@ -159,14 +161,14 @@ impl Room {
 }
 
 impl Piece {
-    /// The events that match, the place up to which there are no others, and the last event of the whole log in the same snapshot.
-    /// See the fields for when there is none.
+    /// Creates a piece from the matching events, the place up to which there are no others, and the last event of the
+    /// whole log in the same snapshot. The fields say when the latter two are `None`.
     #[must_use]
     pub fn new(events: Vec<Event>, reached: Option<Mark>, head: Option<Mark>) -> Self {
         Self { events, reached, head, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
-    /// Says which node has served. Without it, it is a primary named `local`.
+    /// Sets the node that served the read. Without it, the node is a primary named `local`.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
@@ -180,7 +182,7 @@ impl Piece {
         self
     }
 
-    /// Whether the log had nothing more behind this piece when it was read.
+    /// Whether the log had nothing more after this piece when it was read.
     #[must_use]
     pub fn is_at_head(&self) -> bool {
         self.reached == self.head
@@ -188,13 +190,13 @@ impl Piece {
 }
 
 impl WaitRequest {
-    /// For news behind this place, at this level.
+    /// Creates a wait for new events after this place, at this level.
     #[must_use]
     pub fn new(after: After, consistency: Consistency) -> Self {
         Self { after, consistency }
     }
 
-    /// Whether a log with this head has something to tell to who waits: it goes on, or it has lost what he has read.
+    /// Whether a log with this head ends the wait: it has new events, or it has lost what the waiting reader has read.
     #[must_use]
     pub fn is_over(&self, head: Option<Mark>) -> bool {
         let position = head.map_or(0, |head| head.position());
@@ -203,7 +205,7 @@ impl WaitRequest {
     }
 }
 
-/// A piece, out of queries: the events first, and what they stand behind afterwards. If that is there then, it was there
+/// Builds a piece out of queries: the events first, then what they must come after. If that exists then, it existed
 /// when the events were read: a log that has lost it does not get it back.
 pub(super) fn of_queries(store: &(impl EventStore + ?Sized), request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
     let events = store.run_query(request.query());
@@ -222,7 +224,7 @@ pub(super) fn of_queries(store: &(impl EventStore + ?Sized), request: ReadBehind
     })
 }
 
-/// A wait, out of queries for the head.
+/// Waits by querying the head.
 pub(super) fn by_polling(store: &(impl EventStore + ?Sized), request: WaitRequest) -> BoxFuture<Result<()>> {
     let mut head = QueryRequest::new(&Filter::any_event());
     (head.order, head.limit, head.consistency) = (Order::NewestFirst, Some(1), request.consistency.clone());
@@ -236,17 +238,17 @@ pub(super) fn by_polling(store: &(impl EventStore + ?Sized), request: WaitReques
     })
 }
 
-/// How long a store that cannot tell of news is left alone.
+/// How long to wait before asking a store again that cannot report new events.
 const POLL: Duration = Duration::from_millis(20);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// How many of events of these bytes are in a piece.
+    /// How many of the events with these sizes are in a piece.
     fn fitting(limit: u64, limit_bytes: usize, events: &[usize]) -> usize {
         let mut room = Room { events: limit, bytes: limit_bytes, is_empty: true };
-        // Not only those up to the first that is not taken: none goes in behind it.
+        // Not only those up to the first that does not fit: none is admitted after it.
         events.iter().filter(|bytes| room.takes(**bytes)).count()
     }
 

@@ -3,11 +3,11 @@
 use super::refusal;
 use crate::{Error, Filter, Mark, Result};
 
-/// The condition of an append: that no event matching a filter has been appended after what was read.
+/// The condition of an append: no event matching a filter has been appended after what was read.
 ///
 /// It is the append condition of the Dynamic Consistency Boundary specification (`failIfEventsMatch` and `after`).
-/// [`History::unchanged`](crate::History::unchanged) makes the one that vouches for a read; the constructors here are
-/// for appends that no read precedes.
+/// [`History::unchanged`](crate::History::unchanged) creates the condition that guards a read; the constructors here
+/// are for appends without a preceding read.
 ///
 /// ```
 /// # use mainstem::{AppendCondition, Filter, Mark};
@@ -25,72 +25,71 @@ use crate::{Error, Filter, Mark, Result};
 #[must_use = "a condition does nothing until an append takes it"]
 pub struct AppendCondition {
     pub(super) guard: Option<Guard>,
-    /// Something was said about from where on to look, but not for what.
+    /// A starting place was set, but no filter.
     after_nothing: bool,
 }
 
-/// For the makers of stores: what a store judges when an append has a condition.
+/// What a store checks when an append has a condition; for implementors of stores.
 ///
-/// First whether the log holds what the condition is based on: [`After`] says what, and if it does not, the answer is
-/// [`diverged`](Self::diverged). Then whether an event behind it matches the filter: if one does, the answer is
-/// [`conflict`](Self::conflict). Nothing may come between the judgement and the write, and the events of the append
-/// itself do not count.
+/// First, the store checks whether the log holds what the condition is based on, which [`After`] specifies. If it does
+/// not, the answer is [`diverged`](Self::diverged). Then it checks whether an event after that matches the filter: if
+/// one does, the answer is [`conflict`](Self::conflict). Nothing may come between the check and the write, and the
+/// events of the append itself do not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Guard {
-    /// No event that matches this may be there,
+    /// The filter that no event may match.
     pub filter: Filter,
-    /// behind this.
+    /// The place after which events count.
     pub after: After,
 }
 
-/// From where on a [`Guard`] looks.
+/// The place after which a [`Guard`] looks for events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum After {
     /// From the first event on.
     Beginning,
-    /// Behind this position, whatever event is there. It must not be beyond the log's head.
+    /// After this position, whatever event is there. It must not be beyond the log's head.
     Position(u64),
-    /// Behind this event, which must be there.
+    /// After this event, which must exist.
     Mark(Mark),
 }
 
 impl AppendCondition {
-    /// No condition: the events are written whatever else is in the log.
+    /// Creates an empty condition: the events are written whatever else is in the log.
     pub fn none() -> Self {
         Self { guard: None, after_nothing: false }
     }
 
-    /// No event may match `filter`: none at all, unless [`after`](Self::after) says from where on.
+    /// Requires that no event matches `filter`: none at all, unless [`after`](Self::after) sets a starting place.
     pub fn fail_if_events_match(filter: Filter) -> Self {
         Self { guard: Some(Guard { filter, after: After::Beginning }), after_nothing: false }
     }
 
-    /// Only events behind this one count: the highest that the decision knew of, which is the log's head at the time of
-    /// the read, not the last event that matched.
+    /// Counts only events after this one: the last event that the decision knew of, which is the log's head at the time
+    /// of the read, not the last event that matched.
     ///
     /// If another event is at its position, or none, the append fails with
-    /// [`LogDiverged`](crate::ErrorKind::LogDiverged): what the decision was made of is not this log's history. (At position 0 no log
-    /// has an event: that is [`InvalidInput`](crate::ErrorKind::InvalidInput).)
+    /// [`LogDiverged`](crate::ErrorKind::LogDiverged): the decision was not based on this log's history. (At position 0
+    /// no log has an event: that is [`InvalidInput`](crate::ErrorKind::InvalidInput).)
     ///
-    /// An append with [`none`](Self::none) behind something is refused with
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput): there is no filter, so it would guard nothing. To refuse whatever
-    /// has come since, say [`Filter::any_event`].
+    /// On [`none`](Self::none), it makes the append fail with [`InvalidInput`](crate::ErrorKind::InvalidInput): without
+    /// a filter, it would guard nothing. To refuse the append if anything has come since, use [`Filter::any_event`].
     pub fn after(self, mark: Mark) -> Self {
         self.behind(After::Mark(mark))
     }
 
-    /// Only events behind this position count, as in the Dynamic Consistency Boundary specification.
+    /// Counts only events after this position, as in the Dynamic Consistency Boundary specification.
     ///
-    /// **Unfenced**: after a failover or a restore that lost events the same position may hold another event, and this
-    /// condition cannot tell. Prefer [`after`](Self::after). A position beyond the log's head is
+    /// **Unfenced**: after a failover or a restore that lost events, the same position may hold another event, and this
+    /// condition cannot detect that. Prefer [`after`](Self::after). A position beyond the log's head is
     /// [`LogDiverged`](crate::ErrorKind::LogDiverged).
     pub fn after_position(self, position: u64) -> Self {
         self.behind(After::Position(position))
     }
 
-    /// What vouches for a read whose log ended there.
+    /// Creates the condition that guards a read whose log ended there.
     pub(crate) fn since(head: Option<Mark>, filter: Filter) -> Self {
         Self::fail_if_events_match(filter).behind(head.map_or(After::Position(0), After::Mark))
     }
@@ -103,14 +102,14 @@ impl AppendCondition {
         self
     }
 
-    /// For the next append of several that are one: from its predecessor on, whose own events don't count.
+    /// For the next of several appends that form one: counts from its predecessor on, whose own events do not count.
     pub(super) fn go_on_behind(&mut self, mark: Mark) {
         if let Some(guard) = &mut self.guard {
             guard.after = After::Mark(mark);
         }
     }
 
-    /// What can be told before a store is asked.
+    /// Checks what can be checked without asking a store.
     pub(super) fn check(&self) -> Result<()> {
         if self.after_nothing {
             return Err(Error::invalid_input(
@@ -126,7 +125,7 @@ impl AppendCondition {
         }
     }
 
-    /// For the makers of stores: what is to be judged, if anything is.
+    /// Returns what must be checked, if anything; for implementors of stores.
     #[must_use]
     pub fn guard(&self) -> Option<&Guard> {
         self.guard.as_ref()
@@ -134,14 +133,14 @@ impl AppendCondition {
 }
 
 impl Guard {
-    /// The refusal when an event matches: the first one behind [`after`](Self::after), by its position and type.
+    /// Creates the error for a matching event: the first one after [`after`](Self::after), by its position and type.
     #[must_use]
     pub fn conflict(&self, position: u64, event_type: &str) -> Error {
         refusal::conflict(position, event_type)
     }
 
-    /// The refusal when the log, whose last event is at `head`, does not hold what [`after`](Self::after) says. An empty
-    /// log ends at 0.
+    /// Creates the error for a log, whose last event is at `head`, that does not hold what [`after`](Self::after)
+    /// specifies. An empty log ends at 0.
     #[must_use]
     pub fn diverged(&self, head: u64) -> Error {
         refusal::diverged(self.after, head)
@@ -149,7 +148,7 @@ impl Guard {
 }
 
 impl After {
-    /// Only events with a higher position count; 0 when all of them do.
+    /// Returns the position after which events count; 0 if all of them do.
     #[must_use]
     pub fn position(self) -> u64 {
         match self {
@@ -159,7 +158,7 @@ impl After {
         }
     }
 
-    /// The event that must be there.
+    /// Returns the event that must exist.
     #[must_use]
     pub fn mark(self) -> Option<Mark> {
         match self {

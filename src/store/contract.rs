@@ -1,4 +1,4 @@
-//! What every event store does.
+//! The contract of every event store.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc, time::Duration};
 
@@ -10,17 +10,17 @@ use super::{
 };
 use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, Token, filter::Selection};
 
-/// A future on the heap, as a method of a trait object returns it.
+/// A boxed future, as a method of a trait object returns it.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A log of events: appended to under a condition, read by filter.
 ///
-/// [`append`](Self::append), [`query`](Self::query) and those behind it are for the users of a store. The methods that begin
-/// with `run` are for its makers: each gets one call as data, and returns a future or a stream that owns all that it needs.
-/// Two of them every store writes; the others are made of these, and are there for stores that can do better. So a store is
-/// a handle that is cheap to clone inside, and `dyn EventStore` is a type to hold: `Arc<dyn EventStore>`, `Box<dyn EventStore>` and
-/// `&dyn EventStore` are stores themselves. (Call the last one's methods as `(&store).query(…)`, since the bare object has no
-/// generic methods.)
+/// [`append`](Self::append), [`query`](Self::query) and the methods after them are for users of a store. The methods
+/// that begin with `run` are for its implementors: each receives one call as data, and returns a future or a stream
+/// that owns all it needs. Every store implements two of them; the others have default implementations based on these,
+/// which a store may replace with better ones. A store is therefore a handle that is cheap to clone inside, and
+/// `dyn EventStore` can be held: `Arc<dyn EventStore>`, `Box<dyn EventStore>` and `&dyn EventStore` are stores themselves.
+/// (Call the methods of the last one as `(&store).query(…)`, since the bare object has no generic methods.)
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent};
@@ -37,30 +37,31 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 ///
 /// # The rules
 ///
-/// A store is one log in one total order: positions begin at 1 or higher, follow the order in which appends become visible,
-/// and no event ever appears below a position that was visible. An append is written whole or not at all, its events at
-/// positions that follow each other. The events of a fixed stream have the versions 1, 2, 3 and so on, in the order of the
-/// log. With the feature `testing`, `testing::event_store` holds the rules as tests, for any
-/// store.
+/// A store is one log in one total order: positions begin at 1 or higher and follow the order in which appends become
+/// visible, and no event ever appears below a position that was visible. An append is written completely or not at all,
+/// its events at consecutive positions. The events of a fixed stream have the versions 1, 2, 3 and so on, in the order
+/// of the log. With the feature `testing`, `testing::event_store` holds these rules as tests, for any store.
 ///
 /// # Making a store
 ///
-/// A store says what it is asked in the words of this crate: [`AppendCondition::guard`] is what an append's condition asks,
-/// [`Guard`](crate::Guard) and [`AppendRequest`] make the refusals, [`AppendRequest::is_recorded_as`] tells a repeat,
-/// [`StreamAppend::judge`] says whether a stream is as expected, [`Event::in_stream`] puts an event into it,
-/// [`NewEvent::into_recorded`] makes the event that is read back, and [`Filter::matches`](crate::Filter::matches),
-/// [`QueryRequest::selects`] and [`QueryRequest::select_from`] are for stores that look at the events themselves. `examples/file_store.rs` is a store in a file, whole.
+/// A store uses these types and methods of this crate: [`AppendCondition::guard`] is what an append's condition asks
+/// for; [`Guard`](crate::Guard) and [`AppendRequest`] create the errors of refused appends;
+/// [`AppendRequest::is_recorded_as`] recognises a repeat; [`StreamAppend::judge`] says whether a stream is as expected;
+/// [`Event::in_stream`] puts an event into it; and [`NewEvent::into_recorded`] creates the event that is read back.
+/// [`Filter::matches`](crate::Filter::matches), [`QueryRequest::selects`] and [`QueryRequest::select_from`] are for
+/// stores that look at the events themselves. `examples/file_store.rs` is a complete store in a file.
 ///
-/// Implement the methods that begin with `run_`, and leave the others as they are: behind an `Arc` or a `Box`, and so in a
-/// [`CommandExecutor`](crate::CommandExecutor), only the former are yours.
+/// Implement the methods that begin with `run_`, and [`unknown_place`](Self::unknown_place) if you need it. Leave the
+/// others as they are: behind an `Arc` or a `Box`, and so in a [`CommandExecutor`](crate::CommandExecutor), only these
+/// methods are yours.
 pub trait EventStore: fmt::Debug + Send + Sync {
-    /// Carries an append out. The events are checked already: see [`AppendRequest`].
+    /// Executes an append. The events are already validated: see [`AppendRequest`].
     fn run_append(&self, request: AppendRequest) -> BoxFuture<Result<Appended>>;
 
-    /// Carries a query out.
+    /// Executes a query.
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>>;
 
-    /// Counts what a query would read. Made of [`run_query`](Self::run_query) unless the store can do better.
+    /// Counts what a query would read. By default, it uses [`run_query`](Self::run_query).
     fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
         let answer = self.run_query(request);
         Box::pin(async move {
@@ -69,8 +70,7 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         })
     }
 
-    /// Whether a query would read anything. Made of [`run_query`](Self::run_query), with a limit of 1, unless the store can
-    /// do better.
+    /// Whether a query would read anything. By default, it uses [`run_query`](Self::run_query) with a limit of 1.
     fn run_exists(&self, mut request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
         request.limit = Some(1);
         let answer = self.run_query(request);
@@ -80,18 +80,18 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         })
     }
 
-    /// Carries a query out, answer by answer: all of them together are what [`run_query`](Self::run_query) would answer when
-    /// the first one is asked for, and each has the head of that moment. There is at least one, which may be empty; after an
-    /// error nothing more is asked for.
+    /// Executes a query answer by answer. Together, the answers are what [`run_query`](Self::run_query) would answer at
+    /// the moment when the first one is requested, and each has the head of that moment. There is at least one answer,
+    /// which may be empty; after an error, nothing more is requested.
     ///
-    /// Unless the store does better it is one answer, with everything in it. [`QueryRequest::in_pages`] makes one that holds
+    /// By default, it is one answer with everything in it. [`QueryRequest::in_pages`] creates a stream that holds
     /// little at a time.
     fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
         Box::pin(stream::once(self.run_query(request)))
     }
 
-    /// Carries the load of a fixed stream out. Made of [`run_query`](Self::run_query), which reads the whole log for it,
-    /// unless the store can do better.
+    /// Executes the load of a fixed stream. By default, it uses [`run_query`](Self::run_query), which reads the whole
+    /// log for it.
     fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
         let answer = self.run_query(request.of_everything());
         Box::pin(async move {
@@ -100,31 +100,31 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         })
     }
 
-    /// Reads the next events behind a place, and says how far it has looked. What [`after`](ReadBehindRequest::after) names
-    /// must be there in the snapshot of the read: if it is not, the answer is [`ReadBehindRequest::diverged`], unless a
-    /// replica just has not got there yet, which answers with nothing. Of large events a piece has no more than
-    /// [fit](ReadBehindRequest::fitting). Made of [`run_query`](Self::run_query), which is
-    /// asked for each of these, unless the store can do better.
+    /// Reads the next events after a place, and reports how far it has looked. The event named by
+    /// [`after`](ReadBehindRequest::after) must exist in the snapshot of the read. If it does not, the answer is
+    /// [`ReadBehindRequest::diverged`], unless a replica has not replayed that far yet: it answers with nothing. A
+    /// piece has no more large events than [fit](ReadBehindRequest::fitting). By default, it uses
+    /// [`run_query`](Self::run_query), once for each of these.
     fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
         behind::of_queries(self, request)
     }
 
-    /// Waits until [`WaitRequest::is_over`] may be true of the log. It is a hint: who waits reads then, and may find nothing.
-    /// It may take any time, so whoever calls it drops it when it is no longer wanted.
+    /// Waits until [`WaitRequest::is_over`] may be true of the log. This is a hint: the waiting caller then reads, and
+    /// may find nothing. The wait may take any time, so the caller drops it when it is no longer needed.
     ///
-    /// Made of [`run_query`](Self::run_query), which asks for the head once, and waits a moment if it is still the same,
-    /// unless the store can do better.
+    /// By default, it uses [`run_query`](Self::run_query), which requests the head once, and waits a moment if it is
+    /// still the same.
     fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
         behind::by_polling(self, request)
     }
 
-    /// What a read has to contain so that it shows an append whose outcome nobody knows, if that was written: a session asks for it
-    /// behind one. Nothing unless the store says so, which is right where each read shows every append before it.
+    /// Returns what a read must contain to show an append of unknown outcome, if it was written; a session requests it
+    /// after such an append. By default, it is nothing, which is right where each read shows every append before it.
     fn unknown_place(&self) -> Token {
         Token::new()
     }
 
-    /// Appends events, all or none, if the condition still holds. Await what it returns; see [`Append`].
+    /// Appends events, all or none, if the condition still holds. Await the returned value; see [`Append`].
     fn append(&self, events: impl IntoIterator<Item = NewEvent>, condition: AppendCondition) -> Append<'_>
     where
         Self: Sized,
@@ -132,7 +132,7 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         Append::new(self, events.into_iter().collect(), condition)
     }
 
-    /// Appends more events than go into one append, in chunks. Await what it returns; see [`Import`].
+    /// Appends more events than fit into one append, in chunks. Await the returned value; see [`Import`].
     fn import<'a, I>(&'a self, events: I, condition: AppendCondition) -> Import<'a>
     where
         Self: Sized,
@@ -142,7 +142,7 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         Import::new(self, Box::new(events.into_iter()), condition)
     }
 
-    /// Reads all events that match, where the scope says. Await what it returns; see [`Query`].
+    /// Reads all matching events, at the level of the scope. Await the returned value; see [`Query`].
     ///
     /// The scope is read when this method is called.
     fn query<S: Selection>(&self, selection: &S) -> Query<'_, S>
@@ -152,7 +152,7 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         Query::new(self, selection.clone())
     }
 
-    /// Loads a fixed stream, where the scope says. Await what it returns; see [`LoadStream`].
+    /// Loads a fixed stream, at the level of the scope. Await the returned value; see [`LoadStream`].
     ///
     /// The scope is read when this method is called.
     fn load_stream(&self, id: impl Into<Arc<str>>) -> LoadStream<'_>
@@ -162,8 +162,8 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         LoadStream::new(self, id.into())
     }
 
-    /// Reads all events that match, one by one, where the scope says; see [`QueryStream`]. Begin with
-    /// [`query`](Self::query) and end with [`Query::stream`] to change where and how long first.
+    /// Reads all matching events one by one, at the level of the scope; see [`QueryStream`]. To change level or limits
+    /// first, start with [`query`](Self::query) and end with [`Query::stream`].
     ///
     /// The scope is read when this method is called.
     fn stream<S: Selection>(&self, selection: &S) -> QueryStream<S>
@@ -173,7 +173,8 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         self.query(selection).stream()
     }
 
-    /// The last event that matches, if any does, where the scope says. Await what it returns; see [`Lookup`].
+    /// Finds the last matching event, if there is one, at the level of the scope. Await the returned value; see
+    /// [`Lookup`].
     ///
     /// The scope is read when this method is called.
     fn last<S: Selection>(&self, selection: &S) -> Lookup<'_, Option<Event>>
@@ -183,7 +184,7 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         lookup::last(self, selection)
     }
 
-    /// How many events match, where the scope says. Await what it returns; see [`Lookup`].
+    /// Counts the matching events, at the level of the scope. Await the returned value; see [`Lookup`].
     ///
     /// The scope is read when this method is called.
     fn count<S: Selection>(&self, selection: &S) -> Lookup<'_, u64>
@@ -193,7 +194,7 @@ pub trait EventStore: fmt::Debug + Send + Sync {
         lookup::count(self, selection)
     }
 
-    /// Whether any event matches, where the scope says. Await what it returns; see [`Lookup`].
+    /// Checks whether any event matches, at the level of the scope. Await the returned value; see [`Lookup`].
     ///
     /// The scope is read when this method is called.
     fn exists<S: Selection>(&self, selection: &S) -> Lookup<'_, bool>
@@ -204,7 +205,8 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     }
 }
 
-/// Makes a handle on a store a store, so that a trait object behind it has the methods that are not the object's own.
+/// Implements the trait for a handle on a store, so a trait object behind it has the methods that the object itself
+/// lacks.
 macro_rules! forward {
     ($($handle:ty),+) => { $(
         impl<T: EventStore + ?Sized> EventStore for $handle {
@@ -249,34 +251,35 @@ macro_rules! forward {
 
 forward!(&T, Arc<T>, Box<T>);
 
-/// An append, as a store gets it: there is at least one event, each is [valid](NewEvent::validate), and no two have the
-/// same id.
+/// An append as a store receives it: there is at least one event, each is [valid](NewEvent::validate), and no two have
+/// the same id.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct AppendRequest {
-    /// The events, in their order.
+    /// The events, in order.
     pub events: Vec<NewEvent>,
     /// What must still hold.
     pub condition: AppendCondition,
-    /// The stream that they go to, if they go to one.
+    /// The stream that they go to, if any.
     pub stream: Option<StreamAppend>,
-    /// The limit that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
 impl AppendRequest {
-    /// For the makers of stores: the refusal when the log holds some of the ids, the first at `position`, and this is
-    /// not the repeat of an append.
+    /// Creates the error for an append of which the log already holds some ids, the first at `position`, and which is
+    /// not a repeat; for implementors of stores.
     ///
-    /// A repeat has all events of the first append, in its order, and they [are as they were](Self::is_recorded_as): that
-    /// is answered with [`Appended::as_repeated`], whatever the condition and the expected version say now.
+    /// A repeat has all events of the first append, in the same order, and they [are as they
+    /// were](Self::is_recorded_as). The store answers it with [`Appended::as_repeated`], whatever the condition and the
+    /// expected version say now.
     #[must_use]
     pub fn reused_ids(position: u64) -> Error {
         refusal::reused(position)
     }
 
-    /// For the makers of stores: whether the first of these events of the log are those of this append, each
-    /// [as it was](NewEvent::is_recorded_as) and in the same stream.
+    /// Whether the first of these recorded events are those of this append, each [as it was](NewEvent::is_recorded_as)
+    /// and in the same stream; for implementors of stores.
     #[must_use]
     pub fn is_recorded_as<'a>(&self, recorded: impl IntoIterator<Item = &'a Event>) -> bool {
         let stream = self.stream.as_ref().map(|stream| &*stream.id);
@@ -289,25 +292,25 @@ impl AppendRequest {
     }
 }
 
-/// What a store answers to a query.
+/// A store's answer to a query.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Answer {
-    /// The events that were asked for, in the order that was asked for.
+    /// The requested events, in the requested order.
     pub events: Vec<Event>,
     /// The last event of the whole log, in the same snapshot.
     pub head: Option<Mark>,
-    /// The name of the node that has served.
+    /// The name of the node that served the read.
     pub node: Arc<str>,
-    /// What that node is.
+    /// The role of that node.
     pub role: Role,
-    /// For reads that contain what this one has seen; empty when the store gives none.
+    /// For reads that contain what this one has seen; empty if the store returns none.
     pub token: Token,
 }
 
 impl Answer {
-    /// The events that were asked for, in the order that was asked for, and the last event of the whole log in the same snapshot,
-    /// `None` when the log is empty.
+    /// Creates an answer from the requested events, in the requested order, and the last event of the whole log in the
+    /// same snapshot, which is `None` if the log is empty.
     #[must_use]
     pub fn new(events: Vec<Event>, head: Option<Mark>) -> Self {
         Self { events, head, node: "local".into(), role: Role::Primary, token: Token::new() }
@@ -320,7 +323,7 @@ impl Answer {
         self
     }
 
-    /// Says which node has served. Without it, it is a primary named `local`.
+    /// Sets the node that served the read. Without it, the node is a primary named `local`.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);

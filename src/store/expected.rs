@@ -31,18 +31,18 @@ use crate::{Error, Event, EventId, Result, StreamPlace, event::check_stream};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ExpectedVersion {
-    /// Whatever it has.
+    /// Any version.
     #[default]
     Any,
-    /// None: there must be no event of the stream yet. [`Exact(0)`](Self::Exact) means the same.
+    /// The stream must have no event yet. [`Exact(0)`](Self::Exact) means the same.
     NoStream,
-    /// Just this one.
+    /// Exactly this version.
     ///
-    /// **Unfenced**: after a failover or a restore that lost events of the stream, others may have the same versions, and this does not
-    /// notice. What [`LoadedStream::unchanged`](crate::LoadedStream::unchanged) gives does.
+    /// **Unfenced**: after a failover or a restore that lost events of the stream, other events may have the same
+    /// versions, and this does not detect it. [`LoadedStream::unchanged`](crate::LoadedStream::unchanged) does.
     Exact(u64),
-    /// Just this one, with this event as the last one: what a decision was made of. With another event there the append fails with
-    /// [`LogDiverged`](crate::ErrorKind::LogDiverged).
+    /// Exactly this version, with this event as the last one, which the decision was based on. If another event is
+    /// there, the append fails with [`LogDiverged`](crate::ErrorKind::LogDiverged).
     Event {
         /// The version, from 1.
         version: u64,
@@ -52,7 +52,7 @@ pub enum ExpectedVersion {
 }
 
 impl ExpectedVersion {
-    /// The version that is asked for, 0 for a stream without events; `None` for any.
+    /// Returns the required version, 0 for a stream without events; `None` for any.
     #[must_use]
     pub fn version(self) -> Option<u64> {
         match self {
@@ -62,7 +62,7 @@ impl ExpectedVersion {
         }
     }
 
-    /// The event that must be the last one, if one is asked for.
+    /// Returns the event that must be the last one, if one is required.
     #[must_use]
     pub fn event_id(self) -> Option<EventId> {
         match self {
@@ -72,16 +72,16 @@ impl ExpectedVersion {
     }
 }
 
-/// For the makers of stores: the stream that an append belongs to, and what must be true of it.
+/// The stream that an append goes to, and what must be true of it; for implementors of stores.
 ///
-/// It is judged behind the condition, with nothing between it and the write. The events get the versions behind the last
-/// one that is there.
+/// It is checked after the condition, with nothing between the check and the write. The events get the versions after
+/// the last existing one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct StreamAppend {
-    /// The id of the stream, which is checked already.
+    /// The id of the stream, already validated.
     pub id: Arc<str>,
-    /// The version that it must have before.
+    /// The version that the stream must have before the append.
     pub expected: ExpectedVersion,
 }
 
@@ -100,12 +100,12 @@ impl StreamAppend {
         }
     }
 
-    /// Whether the stream, whose last event this is, is as expected.
+    /// Checks whether the stream, given its last event, is as expected.
     ///
     /// # Errors
     ///
-    /// [`Conflict`](crate::ErrorKind::Conflict) with the [mismatch](Error::version_mismatch) when it has another version, and
-    /// [`LogDiverged`](crate::ErrorKind::LogDiverged) when another event has it.
+    /// [`Conflict`](crate::ErrorKind::Conflict) with the [mismatch](Error::version_mismatch) if it has another version,
+    /// and [`LogDiverged`](crate::ErrorKind::LogDiverged) if another event has that version.
     pub fn judge(&self, last: Option<&Event>) -> Result<()> {
         let actual = last.and_then(Event::stream).map_or(0, StreamPlace::version);
         match (self.expected.version(), self.expected.event_id()) {

@@ -1,4 +1,4 @@
-//! What a query has read.
+//! The result of a query.
 
 use std::{ops::Deref, sync::Arc};
 
@@ -26,47 +26,48 @@ pub struct History<S = Filter> {
 }
 
 impl<S> History<S> {
-    /// The events, lowest position first.
+    /// Returns the events, lowest position first.
     #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events
     }
 
-    /// The events themselves.
+    /// Consumes this and returns the events.
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
     }
 
-    /// The last event of the whole log in the snapshot that these events were read in, whether it matched or not.
-    /// `None` when the log was empty.
+    /// Returns the last event of the whole log in the snapshot of this read, whether it matched or not. `None` if the
+    /// log was empty.
     #[must_use]
     pub fn head(&self) -> Option<Mark> {
         self.head
     }
 
-    /// What was asked for.
+    /// Returns the selection that was read.
     #[must_use]
     pub fn selection(&self) -> &S {
         &self.selection
     }
 
-    /// The name of the node that served the read.
+    /// Returns the name of the node that served the read.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// A token for reads that contain what this one has seen, also when the log was empty or nothing matched.
+    /// Returns a token for reads that contain what this one has seen, even if the log was empty or nothing matched.
     ///
-    /// It has the mark of the log's head, which is enough for reads of this log. Where that was written is asked for in a
-    /// [`Session`](crate::Session) only, so without one, other reads of the database that ask for it go to the primary.
+    /// It has the mark of the log's head, which is enough for reads of this log. The place where that event was written
+    /// is only looked up in a [`Session`](crate::Session). Without one, other reads of the database with this token go
+    /// to the primary.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token
@@ -74,11 +75,11 @@ impl<S> History<S> {
 }
 
 impl History {
-    /// The condition that vouches for this read: no event that matches the filter has been appended since.
+    /// Returns the condition that guards this read: no event that matches the filter has been appended since.
     ///
-    /// It holds for a read from a replica too: positions are in commit order, so a replica is the log up to some
-    /// position, and the primary looks at everything behind it. Only complete reads have this method; what a bound has
-    /// hidden nobody can vouch for.
+    /// It also holds for a read from a replica: positions are in commit order, so a replica is the log up to some
+    /// position, and the primary checks everything after it. Only complete reads have this method: no condition can
+    /// cover what a bound has hidden.
     ///
     /// ```compile_fail,E0599
     /// # async fn run(store: mainstem::MemoryEventStore, filter: mainstem::Filter) -> mainstem::Result<()> {
@@ -98,12 +99,12 @@ impl History {
         AppendCondition::since(self.head, self.selection.clone())
     }
 
-    /// The condition that no event which matches `filter` has been appended since this read, whatever was read.
+    /// Returns the condition that no event which matches `filter` has been appended since this read, whatever was read.
     ///
-    /// It is for who knows that not all that was read matters for the decision, or that more does. A narrower filter lets
-    /// through what does not matter ([`Filter::without_types`]); a wider one refuses also what was not read. Of events
-    /// that were not read only those count that have come since: what they were before, the decision has not seen, and this
-    /// does not say.
+    /// Use it if not everything that was read matters for the decision, or if more does. A narrower filter ignores
+    /// events that do not matter ([`Filter::without_types`]); a wider one also counts events that were not read. Of the
+    /// events that were not read, only those appended since count: the decision has not seen earlier ones, and this
+    /// condition does not cover them.
     ///
     /// ```
     /// # use mainstem::{EventStore, Filter, MemoryEventStore, NewEvent};

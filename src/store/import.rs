@@ -1,4 +1,4 @@
-//! Appending more events than go into one append.
+//! Appending more events than fit into one append.
 
 mod pace;
 
@@ -19,13 +19,13 @@ use crate::{
     Consistency, Error, Event, EventContext, Filter, Mark, NewEvent, Result, scope::current_item, telemetry::Operation,
 };
 
-/// An import that is about to be made: await it, after changing its parts if need be.
+/// An import: await it, after changing its chunks or limits if needed.
 ///
-/// It appends the events in chunks, one after the other: each is written whole or not at all, and the log is locked for no
-/// longer than for one of them, whose [events](Self::chunk_events) and [bytes](Self::chunk_bytes) are bounded, and which become fewer
-/// when the log is locked for [too long](Self::lock_time). Other appends get their
-/// turn in between, so that the positions of an import have gaps. For a stall of the log
-/// and all or nothing, [`append`](EventStore::append) them at once, up to [`Append::MAX_LEN`].
+/// It appends the events in chunks, one after the other. Each chunk is written completely or not at all, and the log is
+/// locked for no longer than one chunk takes. The [events](Self::chunk_events) and [bytes](Self::chunk_bytes) of a
+/// chunk are bounded, and it has fewer events when the log is locked for [too long](Self::lock_time). Other appends get
+/// their turn in between, so the positions of an import have gaps. To write all or nothing, at the cost of a stalled
+/// log, [`append`](EventStore::append) the events at once, up to [`Append::MAX_LEN`].
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};
@@ -42,23 +42,23 @@ use crate::{
 /// # }
 /// ```
 ///
-/// The condition holds for the whole import: for the first chunk as it is given, and for each later one from the chunk before
-/// on, whose own events don't count.
+/// The condition holds for the whole import: for the first chunk as given, and for each later one from the preceding
+/// chunk on, whose own events do not count.
 ///
 /// # Errors
 ///
 /// As an [`Append`] of the chunk that failed; the message says how many events are in the log before it.
 ///
-/// Whatever the error, make the same import again, with the same events (their ids included), in whatever chunks: what is in
-/// the log already is recognised, and the import goes on behind it. With a condition that goes only if nothing matched in
-/// between.
+/// After any error, make the same import again, with the same events (including their ids), in chunks of any size: it
+/// recognises what is already in the log, and continues after it. With a condition, this works only if nothing matched
+/// in between.
 ///
-/// It borrows the store, the events and what it tells its progress to; to spawn one, move these into the task.
+/// It borrows the store, the events and the progress callback; to spawn an import, move these into the task.
 ///
 /// # Cancel safety
 ///
-/// Dropped, the chunks that were answered are in the log, and the one that is under way whole or not at all. The same
-/// import, made again, goes on.
+/// If it is dropped, the chunks that were answered are in the log, and the one in flight is written completely or not
+/// at all. The same import, made again, continues.
 #[must_use = "an import does nothing until it is awaited"]
 pub struct Import<'a> {
     store: &'a dyn EventStore,
@@ -68,34 +68,35 @@ pub struct Import<'a> {
     chunk_bytes: usize,
     lock_time: Duration,
     timeout: Option<Duration>,
-    /// Of the scope in which the method was called.
+    /// The context of the scope in which the method was called.
     context: Option<EventContext>,
     noted: Noted,
     on_progress: Box<dyn FnMut(Imported) + Send + 'a>,
 }
 
-/// How far an [`Import`] has come.
+/// The progress of an [`Import`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Imported {
-    /// So many events are in the log, those included that an earlier try had written.
+    /// The number of events in the log, including those written by an earlier attempt.
     pub events: u64,
-    /// So many of them were there already.
+    /// How many of them were already there.
     pub repeated: u64,
-    /// In so many chunks.
+    /// The number of chunks that they took.
     pub chunks: u64,
     /// The last of them.
     pub last: Mark,
 }
 
 impl<'a> Import<'a> {
-    /// The events of a chunk, unless [`chunk_events`](Self::chunk_events) says otherwise: 1000.
+    /// The most events of a chunk, unless [`chunk_events`](Self::chunk_events) sets another value: 1000.
     pub const DEFAULT_CHUNK_EVENTS: usize = 1000;
 
-    /// The bytes of a chunk, unless [`chunk_bytes`](Self::chunk_bytes) says otherwise: 1 MiB.
+    /// The most bytes of a chunk, unless [`chunk_bytes`](Self::chunk_bytes) sets another value: 1 MiB.
     pub const DEFAULT_CHUNK_BYTES: usize = 1024 * 1024;
 
-    /// How long a chunk may lock the log before the next one is smaller, unless [`lock_time`](Self::lock_time) says otherwise: 100 ms.
+    /// How long a chunk may lock the log before the next one is smaller, unless [`lock_time`](Self::lock_time) sets
+    /// another value: 100 ms.
     pub const DEFAULT_LOCK_TIME: Duration = Duration::from_millis(100);
 
     pub(super) fn new(
@@ -109,48 +110,53 @@ impl<'a> Import<'a> {
         Self { store, events, condition, chunk_events, chunk_bytes, lock_time, timeout, context, noted, on_progress }
     }
 
-    /// Replaces the most events of a chunk; 0 counts as 1. Defaults to [`DEFAULT_CHUNK_EVENTS`](Self::DEFAULT_CHUNK_EVENTS). A chunk has
-    /// fewer if it would exceed its [bytes](Self::chunk_bytes).
+    /// Sets the most events of a chunk; 0 counts as 1. Defaults to
+    /// [`DEFAULT_CHUNK_EVENTS`](Self::DEFAULT_CHUNK_EVENTS). A chunk has fewer if it would exceed its
+    /// [bytes](Self::chunk_bytes).
     ///
-    /// An event takes some tens of microseconds while the log is locked, so a chunk of 1000 makes other appends wait for some
-    /// tens of milliseconds. Larger, and they wait longer; smaller, and the import waits for more flushes of the WAL.
+    /// An event takes some tens of microseconds while the log is locked, so a chunk of 1000 delays other appends by
+    /// some tens of milliseconds. If the value is larger, they wait longer; if it is smaller, the import waits for more
+    /// flushes of the WAL.
     pub fn chunk_events(mut self, events: usize) -> Self {
         self.chunk_events = events.max(1);
         self
     }
 
-    /// Replaces the most bytes of a chunk, payloads, metadata, types and tags together; beyond [`Append::MAX_LEN`] it counts as that, and
-    /// an event that alone has more is a chunk of its own. Defaults to [`DEFAULT_CHUNK_BYTES`](Self::DEFAULT_CHUNK_BYTES).
+    /// Sets the most bytes of a chunk, payloads, metadata, types and tags together; more than [`Append::MAX_LEN`]
+    /// counts as that, and a single event with more is a chunk of its own. Defaults to
+    /// [`DEFAULT_CHUNK_BYTES`](Self::DEFAULT_CHUNK_BYTES).
     ///
-    /// It is what [`chunk_events`](Self::chunk_events) is for large events: while the log is locked, the server writes some tens of MB a second.
+    /// It does for large events what [`chunk_events`](Self::chunk_events) does otherwise: while the log is locked, the
+    /// server writes some tens of MB a second.
     pub fn chunk_bytes(mut self, bytes: usize) -> Self {
         self.chunk_bytes = bytes.min(Append::MAX_LEN);
         self
     }
 
-    /// Replaces how long other appends may have to wait for what one chunk takes. Defaults to
-    /// [`DEFAULT_LOCK_TIME`](Self::DEFAULT_LOCK_TIME). `Duration::MAX` is no limit.
+    /// Sets how long one chunk may make other appends wait. Defaults to [`DEFAULT_LOCK_TIME`](Self::DEFAULT_LOCK_TIME).
+    /// `Duration::MAX` means no limit.
     ///
-    /// Nobody knows how long the first chunk takes. Behind one that has [locked](Appended::lock_time) the log for longer the next
-    /// one has so many events as would have fitted, and half of them at most; behind one that took less than half of it, twice as
-    /// many, up to [`chunk_events`](Self::chunk_events). A chunk has one event at least, whatever that takes. The wait of a commit, for a disk or a
-    /// standby, is not counted, since smaller chunks make it no shorter: only more frequent. Nor are triggers that are deferred
-    /// to it. In memory there is no such limit.
+    /// How long the first chunk takes is unknown beforehand. After a chunk that [locked](Appended::lock_time) the log
+    /// for longer, the next one has as many events as would have fitted, and at most half as many. After one that took
+    /// at most half of the limit, the next one has twice as many, up to [`chunk_events`](Self::chunk_events). A chunk
+    /// has at least one event, however long that takes. The wait of a commit, for a disk or a standby, is not counted,
+    /// since smaller chunks make it more frequent but not shorter. Triggers that are deferred to the commit are not
+    /// counted either. In memory there is no such limit.
     ///
-    /// Larger, and a slow trigger or a slow server makes other appends wait for longer; smaller, and the import waits for
-    /// more commits.
+    /// If the value is larger, a slow trigger or a slow server delays other appends for longer; if it is smaller, the
+    /// import waits for more commits.
     pub fn lock_time(mut self, limit: Duration) -> Self {
         self.lock_time = limit;
         self
     }
 
-    /// Replaces the limit of each chunk. Defaults to the store's own for an append.
+    /// Sets the time limit of each chunk. Defaults to the store's own for an append.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Calls this behind each chunk.
+    /// Calls this function after each chunk.
     pub fn on_progress(mut self, call: impl FnMut(Imported) + Send + 'a) -> Self {
         self.on_progress = Box::new(call);
         self
@@ -180,7 +186,8 @@ impl<'a> Import<'a> {
             })?;
             let rest = chunk.split_off(amount);
             if appended.is_repeated() {
-                // Nothing was inserted, so its time tells nothing. What was written in chunks of this size goes on in them.
+                // Nothing was inserted, so its time says nothing. What was written in chunks of this size continues in
+                // chunks of this size.
                 pace.found(amount);
             } else if let Some(locked) = appended.lock_time() {
                 pace.took(amount, locked);
@@ -217,11 +224,12 @@ impl<'a> Import<'a> {
     }
 }
 
-/// So much is read of what is there already, at a time: as of a batch of those who read on.
+/// How much of the existing events is read at a time: as for a batch of a subscription.
 const FOUND_BYTES: usize = 4 * 1024 * 1024;
 
-/// What an earlier try has written of the beginning of a chunk, from this position on, as parts of chunks of other sizes. Each of
-/// its chunks is whole, and one behind the other: so what is there is the beginning of all that there is to import.
+/// Finds what an earlier attempt has written of the beginning of a chunk, from this position on, as parts of chunks of
+/// other sizes. Each of its chunks is whole, one after the other: so what exists is the beginning of all that is to be
+/// imported.
 async fn found(
     store: &dyn EventStore,
     chunk: &[NewEvent],
@@ -232,14 +240,14 @@ async fn found(
         0 => After::Beginning,
         before => After::Position(before),
     };
-    // What is behind the chunk may be somebody else's, and of any size.
+    // What comes after the chunk may be from another client, and of any size.
     let mut request = ReadBehindRequest::new(Filter::any_event(), after, chunk.len() as u64, Consistency::Strong);
     (request.limit_bytes, request.timeout) = (FOUND_BYTES, timeout);
     let there = store.run_read_behind(request).await?.events;
     let is_recorded = |(new, old): &(&NewEvent, &Event)| old.stream().is_none() && new.is_recorded_as(old);
     let amount = chunk.iter().zip(&there).take_while(is_recorded).count();
     let Some(last) = there[..amount].last().map(Event::mark) else { return Ok(None) };
-    // Once more, for its token: that of a piece has no place, which a session wants for SQL of one's own.
+    // Read once more, for its token: that of a piece has no place, which a session needs for other SQL.
     let position = last.position();
     let only_that = Filter::any_event().after_position(position.saturating_sub(1)).until_position(position);
     let only_that = (&store).last(&only_that).consistency(Consistency::Strong);
@@ -248,7 +256,7 @@ async fn found(
     Ok(is_there.then(|| (amount, Appended::found(first, last, seen.node(), seen.token().clone()))))
 }
 
-/// The events that are to be written yet.
+/// The events that are still to be written.
 struct Rest<I> {
     put_back: VecDeque<NewEvent>,
     events: iter::Fuse<I>,
@@ -259,7 +267,7 @@ impl<I: Iterator<Item = NewEvent>> Rest<I> {
         Self { put_back: VecDeque::new(), events: events.fuse() }
     }
 
-    /// As many as a chunk may have, and at least one if there is any.
+    /// Takes as many as a chunk may have, and at least one if there is any.
     fn take(&mut self, most: usize, most_bytes: usize) -> Vec<NewEvent> {
         let (mut chunk, mut len) = (Vec::new(), 0);
         while chunk.len() < most

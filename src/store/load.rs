@@ -1,4 +1,4 @@
-//! Loading a fixed stream: the call, what a store gets of it, and what it gives.
+//! Loading a fixed stream: the call, the store's request, and its answer.
 
 use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
@@ -10,10 +10,9 @@ use crate::{
     telemetry::{Done, Operation},
 };
 
-/// The load of a fixed stream that is about to be made: await it, after changing its part, its order, where and how long if
-/// need be.
+/// The load of a fixed stream: await it, after changing its range, order, level or limits if needed.
 ///
-/// A stream that nobody has appended to is empty, at version 0, and not an error.
+/// A stream without any appends is empty, at version 0, and not an error.
 ///
 /// ```no_run
 /// # async fn run(store: mainstem::PostgresEventStore) -> mainstem::Result<()> {
@@ -29,13 +28,12 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the id cannot be that of a stream: it is empty, has more than
-/// [255 bytes](crate::StreamPlace::MAX_ID_LEN), or contains a NUL character. The rest is as for a
-/// [query](crate::Query).
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the stream id is invalid: it is empty, has more than [255
+/// bytes](crate::StreamPlace::MAX_ID_LEN), or contains a NUL character. The rest is as for a [query](crate::Query).
 ///
 /// # Cancel safety
 ///
-/// Dropping it has no effect on the log. The connection is closed, since its answer is still to come, unless others
+/// Dropping it has no effect on the log. The connection is closed, since its answer is still outstanding, unless others
 /// [share](crate::PostgresEventStoreBuilder::share_reads) the read.
 #[derive(Debug)]
 #[must_use = "a load does nothing until it is awaited"]
@@ -63,45 +61,45 @@ impl<'a> LoadStream<'a> {
         Self { store, request, noted: Noted::current() }
     }
 
-    /// Only events with a higher version, whatever the order. 0 for all, as without it.
+    /// Loads only events with a higher version, whatever the order. 0, as without this call, loads all.
     pub fn after_version(mut self, version: u64) -> Self {
         self.request.after_version = version;
         self
     }
 
-    /// Only events with a lower version, whatever the order.
+    /// Loads only events with a lower version, whatever the order.
     pub fn before_version(mut self, version: u64) -> Self {
         self.request.before_version = Some(version);
         self
     }
 
-    /// Only this many, the first ones in the order; none for 0.
+    /// Loads at most this many events, the first in the order; none for 0.
     pub fn limit(mut self, events: u64) -> Self {
         self.request.limit = Some(events);
         self
     }
 
-    /// From the last event towards the first.
+    /// Loads from the last event towards the first.
     pub fn newest_first(mut self) -> Self {
         self.request.order = Order::NewestFirst;
         self
     }
 
-    /// Replaces the level that the scope has given.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.request.consistency = consistency;
         self
     }
 
-    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL
-    /// is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the store's own, which in
+    /// PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.request.timeout = Some(limit);
         self
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for LoadStream<'_> {
     type Output = Result<LoadedStream>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -124,7 +122,7 @@ impl IntoFuture for LoadStream<'_> {
     }
 }
 
-/// A load, as a store gets it. The id is checked already.
+/// A load as a store receives it. The id is already validated.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct LoadRequest {
@@ -134,22 +132,22 @@ pub struct LoadRequest {
     pub after_version: u64,
     /// Only events with a lower version.
     pub before_version: Option<u64>,
-    /// How many of these at most, the first ones in the order.
+    /// The most events to return, the first ones in the order.
     pub limit: Option<u64>,
-    /// Which of these come first.
+    /// The order in which they are returned.
     pub order: Order,
-    /// How fresh.
+    /// How fresh the read must be.
     pub consistency: Consistency,
-    /// What the answer has to contain, by its level and its session.
+    /// What the answer must contain, by its level and its session.
     pub floor: Token,
-    /// Whether somebody waits for the answer's token.
+    /// Whether the caller uses the answer's token.
     pub wants_token: bool,
-    /// The limit on time that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
 impl LoadRequest {
-    /// The answer, out of all events of the log in its order, or of this stream in the order of its versions.
+    /// Returns the answer, out of all events of the log in its order, or of this stream in the order of its versions.
     #[must_use]
     pub fn answer_from<'a>(&self, log: impl DoubleEndedIterator<Item = &'a Event> + Clone) -> LoadAnswer {
         let version_of = |event: &Event| event.stream().filter(|it| it.id() == &*self.stream).map(|it| it.version());
@@ -165,7 +163,7 @@ impl LoadRequest {
         LoadAnswer::new(events, last.and_then(version_of).unwrap_or_default()).with_last(last.map(Event::id))
     }
 
-    /// The query that reads the whole log.
+    /// Returns the query that reads the whole log.
     pub(super) fn of_everything(&self) -> QueryRequest {
         let mut query = QueryRequest::new(&Filter::any_event());
         (query.consistency, query.timeout) = (self.consistency.clone(), self.timeout);
@@ -174,40 +172,41 @@ impl LoadRequest {
     }
 }
 
-/// What a store answers to a load.
+/// A store's answer to a load.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoadAnswer {
-    /// The events that were asked for, in the order that was asked for.
+    /// The requested events, in the requested order.
     pub events: Vec<Event>,
-    /// The version of the stream's last event, in the same snapshot; 0 when it has none.
+    /// The version of the stream's last event, in the same snapshot; 0 if it has none.
     pub version: u64,
-    /// The id of that event. A store that does not say leaves it to the version alone whether the stream is as it was read.
+    /// The id of that event. If a store does not report it, only the version tells whether the stream is as it was
+    /// read.
     pub last: Option<EventId>,
-    /// The name of the node that has served.
+    /// The name of the node that served the read.
     pub node: Arc<str>,
-    /// What that node is.
+    /// The role of that node.
     pub role: Role,
-    /// For reads that contain what this one has seen; empty when the store gives none.
+    /// For reads that contain what this one has seen; empty if the store returns none.
     pub token: Token,
 }
 
 impl LoadAnswer {
-    /// The events that were asked for, in the order that was asked for, and the version of the stream's last event in the
-    /// same snapshot, 0 when it has none.
+    /// Creates an answer from the requested events, in the requested order, and the version of the stream's last event
+    /// in the same snapshot, which is 0 if it has none.
     #[must_use]
     pub fn new(events: Vec<Event>, version: u64) -> Self {
         Self { events, version, last: None, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
-    /// Says which event is the stream's last one, if it has some.
+    /// Sets the stream's last event, if there is one.
     #[must_use]
     pub fn with_last(mut self, id: impl Into<Option<EventId>>) -> Self {
         self.last = id.into();
         self
     }
 
-    /// Says which node has served. Without it, it is a primary named `local`.
+    /// Sets the node that served the read. Without it, the node is a primary named `local`.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
@@ -222,7 +221,7 @@ impl LoadAnswer {
     }
 }
 
-/// Events of a fixed stream, in the order that was asked for, with the stream's version at the moment of the read.
+/// Events of a fixed stream, in the requested order, with the stream's version at the moment of the read.
 ///
 /// It dereferences to the slice of its events.
 #[derive(Clone, Debug)]
@@ -237,22 +236,23 @@ pub struct LoadedStream {
 }
 
 impl LoadedStream {
-    /// The id of the stream.
+    /// Returns the id of the stream.
     #[must_use]
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The version of the stream's last event in the snapshot that these events were read in, whether it is among them or
+    /// Returns the version of the stream's last event in the snapshot of this read, whether that event is among them or
     /// not; 0 for a stream without events.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// What an append expects that was decided on this: that nobody has appended to the stream since, and that its last event, which is that
-    /// of the [version](Self::version), is the same one. It is so of the whole stream, also when a part of it was loaded: whether a decision
-    /// needs the rest, such as what a snapshot stands for, is yours to know.
+    /// Returns the expected version for an append that was decided on this load: no events have been appended to the
+    /// stream since, and its last event, that of the [version](Self::version), is still the same. It covers the whole
+    /// stream, even if only a part was loaded. Whether the decision needs the rest, such as what a snapshot stands for,
+    /// is for the application to know.
     ///
     /// ```
     /// # use mainstem::{AppendCondition, EventStore, MemoryEventStore, NewEvent};
@@ -274,32 +274,32 @@ impl LoadedStream {
         }
     }
 
-    /// The events.
+    /// Returns the events.
     #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events
     }
 
-    /// The events themselves.
+    /// Consumes this and returns the events.
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
     }
 
-    /// The name of the node that served the read.
+    /// Returns the name of the node that served the read.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// A token for reads that contain what this one has seen. In PostgreSQL it is empty outside of a
-    /// [`Session`](crate::Session): a load does not look where the log ends, unless somebody wants to know.
+    /// Returns a token for reads that contain what this one has seen. In PostgreSQL, it is empty outside a
+    /// [`Session`](crate::Session): a load does not look up where the log ends unless the token is needed.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token

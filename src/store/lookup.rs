@@ -1,4 +1,4 @@
-//! Questions about the events of a filter that have one short answer: the last one, how many, whether there is any.
+//! Lookups: the last event of a filter, their number, and whether there is any.
 
 use std::{fmt, future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
@@ -9,9 +9,9 @@ use crate::{
     telemetry::{Done, Operation},
 };
 
-/// A question that is about to be asked: await it, after changing where and how long if need be.
+/// A lookup with one short answer: await it, after changing its level or limit if needed.
 ///
-/// [`EventStore::last`], [`EventStore::count`] and [`EventStore::exists`] make it. Errors and cancelling are as for
+/// [`EventStore::last`], [`EventStore::count`] and [`EventStore::exists`] create it. Errors and cancellation are as for
 /// [`Query`](crate::Query).
 #[must_use = "a question is not asked until it is awaited"]
 pub struct Lookup<'a, T> {
@@ -20,10 +20,10 @@ pub struct Lookup<'a, T> {
     operation: Operation,
 }
 
-/// Which of a store's methods answers it.
+/// The store's method that answers it.
 type Run<T> = fn(&dyn EventStore, QueryRequest) -> BoxFuture<Result<Served<T>>>;
 
-/// A short answer, and who gave it. It dereferences to the answer.
+/// A short answer, and the node that served it. It dereferences to the answer.
 #[derive(Clone, Debug)]
 pub struct Served<T> {
     value: T,
@@ -37,14 +37,14 @@ impl<'a, T> Lookup<'a, T> {
         Self { call: Call::new(store, selection), run, operation }
     }
 
-    /// Replaces the level that the scope has given.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.request.consistency = consistency;
         self
     }
 
-    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL
-    /// is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the store's own, which in
+    /// PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.call.request.timeout = Some(limit);
         self
@@ -71,14 +71,14 @@ pub(super) fn exists<'a>(store: &'a dyn EventStore, selection: &impl Selection) 
 }
 
 impl<T> Served<T> {
-    /// For the makers of stores: an answer of a primary named `local`, unless [`served_by`](Self::served_by) says
-    /// otherwise.
+    /// Creates an answer; for implementors of stores. The node is a primary named `local`, unless
+    /// [`served_by`](Self::served_by) sets another.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self { value, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
-    /// Says which node has served.
+    /// Sets the node that served it.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
@@ -92,25 +92,25 @@ impl<T> Served<T> {
         self
     }
 
-    /// For the makers of stores: what [`with_token`](Self::with_token) has added.
+    /// Returns the token that [`with_token`](Self::with_token) added; for implementors of stores.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token
     }
 
-    /// The answer itself.
+    /// Consumes this and returns the answer.
     #[must_use]
     pub fn into_inner(self) -> T {
         self.value
     }
 
-    /// The name of the node that served it.
+    /// Returns the name of the node that served it.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
@@ -125,7 +125,7 @@ impl<T> Deref for Served<T> {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl<T: Send + 'static> IntoFuture for Lookup<'_, T> {
     type Output = Result<Served<T>>;
     type IntoFuture = BoxFuture<Self::Output>;

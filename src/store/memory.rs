@@ -20,24 +20,24 @@ use super::{
 };
 use crate::{Event, EventId, Mark, Result, StreamPlace, Token};
 
-/// An event store in memory, under the same rules as [`PostgresEventStore`](crate::PostgresEventStore).
+/// An event store in memory, with the same rules as [`PostgresEventStore`](crate::PostgresEventStore).
 ///
-/// For tests, and for programs whose log may end with them. Cloning is cheap, and all clones are the same log. Every
-/// read is strong, whatever the scope says, and nothing ever waits, so that limits have no effect.
+/// Use it for tests, and for programs whose log may end with them. Cloning is cheap, and all clones are the same log.
+/// Every read is strong, whatever the scope says, and nothing ever waits, so time limits have no effect.
 ///
-/// A query looks at every event behind its bound on positions.
+/// A query looks at every event after its lower bound on positions.
 #[derive(Clone)]
 pub struct MemoryEventStore {
     log: Arc<RwLock<Log>>,
-    /// What this log is called in tokens.
+    /// The number of this log in tokens.
     number: u64,
-    /// The last event, for those who wait for the next.
+    /// The last event, for readers that wait for the next one.
     head: watch::Sender<Option<Mark>>,
 }
 
 impl Default for MemoryEventStore {
     fn default() -> Self {
-        // Each of them is keyed by chance.
+        // Each log has a random key.
         let number = RandomState::new().hash_one(0_u8);
         Self { log: Arc::default(), number, head: watch::Sender::default() }
     }
@@ -50,13 +50,13 @@ struct Log {
     /// How many events of the same append follow each event.
     following: Vec<usize>,
     positions: HashMap<EventId, u64>,
-    /// Of each fixed stream the positions of its events: the one of version `n` is at index `n - 1`.
+    /// For each fixed stream, the positions of its events: the one of version `n` is at index `n - 1`.
     streams: HashMap<Arc<str>, Vec<u64>>,
     snapshots: HashMap<snapshot::Key, Snapshot>,
 }
 
 impl MemoryEventStore {
-    /// An empty log.
+    /// Creates an empty log.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -78,7 +78,7 @@ impl EventStore for MemoryEventStore {
                 let token = Token::of_log(number, appended.last());
                 appended.with_token(token)
             };
-            // One lock for judging and writing. Nothing in here panics half-way: a poisoned log is still whole.
+            // One lock for checking and writing. Nothing in here panics half-way: a poisoned log is still whole.
             let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
             if let Some(appended) = log.repeated(&request)? {
                 return Ok(with_token(appended));
@@ -124,7 +124,7 @@ impl EventStore for MemoryEventStore {
     fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
         let mut head = self.head.subscribe();
         Box::pin(async move {
-            // It cannot fail: the store's own clone of the sender goes with the last of its handles.
+            // It cannot fail: the store's own clone of the sender lives as long as the last of its handles.
             let _ = head.wait_for(|head| request.is_over(*head)).await;
             Ok(())
         })
@@ -132,7 +132,7 @@ impl EventStore for MemoryEventStore {
 }
 
 impl Log {
-    /// Whether it has what a token asks for. There is nothing to wait for: it is the only one.
+    /// Whether the log has what a token asks for. There is nothing to wait for: it is the only node.
     fn holds(&self, marks: impl Iterator<Item = Mark>) -> Result<()> {
         for mark in marks {
             if !self.has(mark) {
@@ -155,7 +155,7 @@ impl Log {
         self.events.get(index)
     }
 
-    /// The first result of an append that is made again; an error if only some of its ids are there, or other content.
+    /// Returns the first result of a repeated append; an error if only some of its ids exist, or with other content.
     fn repeated(&self, request: &AppendRequest) -> Result<Option<Appended>> {
         let events = &request.events;
         let Some(first) = events.iter().filter_map(|event| self.positions.get(&event.id())).min().copied() else {
@@ -256,7 +256,7 @@ mod tests {
                 assert_eq!(read.unwrap_err().kind(), ErrorKind::LogDiverged);
             }
         }
-        // Another log's is another log's affair.
+        // A token of another log does not concern this one.
         for token in read(&Token::of_log(store.number ^ 1, Mark::new(7, written.last().id()))).await {
             token.unwrap();
         }

@@ -2,19 +2,19 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `contract` | the trait that every store implements, and what it gets and answers |
-//! | `request` | a query as a store gets it, and what helps to answer it |
-//! | `append`, `query`, `lookup` | the calls, as their users make them |
-//! | `import` | appending more than goes into one append |
+//! | `contract` | the trait that every store implements, and its requests and answers |
+//! | `request` | a query as a store receives it, and helpers for answering it |
+//! | `append`, `query`, `lookup` | the calls as seen by their users |
+//! | `import` | appending more events than fit into one append |
 //! | `expected`, `load` | fixed streams: appending to them, and loading them |
 //! | `condition` | what must still be true when an append is written |
-//! | `history` | what a query has read, and the condition that vouches for it |
-//! | `behind` | reading on behind a place, and waiting for what comes there |
-//! | `page`, `stream` | what is read in part, and event by event |
-//! | `noted` | what calls have to do with their session |
-//! | `refusal` | why an append is refused, in the same words in every store |
-//! | `batch` | which appends go together, and which of them stand in each other's way |
-//! | `snapshot` | states of projections: a trait of its own, beside the log |
+//! | `history` | the result of a query, and the condition that guards it |
+//! | `behind` | reading on after a place, and waiting for new events there |
+//! | `page`, `stream` | partial reads, and reads event by event |
+//! | `noted` | how calls update their session |
+//! | `refusal` | why an append is refused, with the same wording in every store |
+//! | `batch` | which appends go together, and which of them conflict |
+//! | `snapshot` | states of projections: a trait of its own, next to the log |
 //! | `memory` | a log in memory |
 //! | `postgres` | the log in PostgreSQL, behind the router |
 

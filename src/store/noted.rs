@@ -1,4 +1,4 @@
-//! What a call has to do with the session that it was made in.
+//! How a call updates the session in which it was made.
 
 use super::{Appended, EventStore};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     scope::current_session,
 };
 
-/// The session of a call, and what of it the answer was held to.
+/// The session of a call, and what of it the answer had to contain.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Noted {
     session: Option<Session>,
@@ -15,12 +15,12 @@ pub(super) struct Noted {
 }
 
 impl Noted {
-    /// That of the scope around this call.
+    /// The session of the scope around this call.
     pub(super) fn current() -> Self {
         Self { session: current_session(), judged: Token::new() }
     }
 
-    /// What an answer of this level has to contain now, and whether its token is of use.
+    /// Returns what an answer of this level must contain now, and whether its token is needed.
     pub(super) fn ask(&mut self, level: &Consistency) -> (Token, bool) {
         let asked = asked(level, self.session.as_ref());
         self.judged = judged(level, asked.clone());
@@ -32,7 +32,7 @@ impl Noted {
         self.session.is_some()
     }
 
-    /// Has the session take in what the answer has seen or written.
+    /// Adds to the session what the answer has seen or written.
     pub(super) fn saw(&self, seen: &Token) {
         if let Some(session) = &self.session {
             session.advance(&self.judged, seen);
@@ -45,14 +45,14 @@ impl Noted {
     }
 }
 
-/// What an append has to do with the session that it was made in.
+/// How an append updates the session in which it was made.
 #[derive(Debug)]
 pub(super) struct NotedAppend {
     session: Option<(Session, Token)>,
 }
 
 impl NotedAppend {
-    /// Carries it out, and has the session take in what becomes of it: also if it is dropped in the middle.
+    /// Executes it, and adds the outcome to the session, even if it is dropped in the middle.
     pub(super) async fn follow(self, append: impl Future<Output = Result<Appended>>) -> Result<Appended> {
         let under_way = UnderWay(self);
         let outcome = append.await;
@@ -61,7 +61,7 @@ impl NotedAppend {
     }
 }
 
-/// An append that may have been written, and nobody knows where.
+/// An append that may have been written, at an unknown place.
 #[derive(Debug)]
 struct UnderWay(NotedAppend);
 

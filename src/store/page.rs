@@ -1,14 +1,14 @@
-//! What a query for a part of the events has read.
+//! The result of a partial query.
 
 use std::{ops::Deref, sync::Arc};
 
 use super::Answer;
 use crate::{Event, Filter, Mark, Role, Token};
 
-/// Some events of a filter, in the order that was asked for.
+/// Some events of a filter, in the requested order.
 ///
-/// It dereferences to the slice of its events. It has no [`unchanged`](crate::History::unchanged): what the limit has left
-/// out nobody has looked at. To go on, bound the filter by the last event that was read:
+/// It dereferences to the slice of its events. It has no [`unchanged`](crate::History::unchanged): nothing has looked
+/// at what the limit left out. To continue, bound the filter by the last event that was read:
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent};
@@ -50,44 +50,44 @@ impl<S> Page<S> {
         Self { selection, events, node, role, token }
     }
 
-    /// The events, in the order that was asked for.
+    /// Returns the events, in the requested order.
     #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events
     }
 
-    /// The events themselves.
+    /// Consumes this and returns the events.
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
     }
 
-    /// The last event that was read: of those that are [newest first](crate::Query::newest_first) the oldest. `None`
-    /// when there is none.
+    /// Returns the last event that was read: in a read with the [newest first](crate::Query::newest_first), the oldest.
+    /// `None` if there is none.
     #[must_use]
     pub fn last_read(&self) -> Option<Mark> {
         self.events.last().map(Event::mark)
     }
 
-    /// What was asked for.
+    /// Returns the selection that was read.
     #[must_use]
     pub fn selection(&self) -> &S {
         &self.selection
     }
 
-    /// The name of the node that served the read.
+    /// Returns the name of the node that served the read.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
+    /// Returns a token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token

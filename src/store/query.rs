@@ -9,7 +9,7 @@ use crate::{
     telemetry::{Done, Operation},
 };
 
-/// A query that is about to be made: await it, after changing where and how long if need be.
+/// A query: await it, after changing its level or limits if needed.
 ///
 /// ```no_run
 /// # async fn run(store: mainstem::PostgresEventStore, filter: mainstem::Filter) -> mainstem::Result<()> {
@@ -28,13 +28,13 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) when no node that
-/// qualifies answers in time (a replica that is lost on the way is replaced by another node), and
-/// [`Schema`](crate::ErrorKind::Schema) when the log's tables are not there.
+/// [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) if no qualified node
+/// answers in time (a replica that is lost during the read is replaced by another node), and
+/// [`Schema`](crate::ErrorKind::Schema) if the log's tables do not exist.
 ///
 /// # Cancel safety
 ///
-/// Dropping it has no effect on the log. The connection is closed, since its answer is still to come, unless others
+/// Dropping it has no effect on the log. The connection is closed, since its answer is still outstanding, unless others
 /// [share](crate::PostgresEventStoreBuilder::share_reads) the read.
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is awaited"]
@@ -43,9 +43,9 @@ pub struct Query<'a, S = Filter> {
     selection: S,
 }
 
-/// A query for a part of what matches, or from the end: await it, for a [`Page`].
+/// A query for part of the matching events, or from the end: await it, for a [`Page`].
 ///
-/// [`Query::limit`] and [`Query::newest_first`] make it. Errors and cancelling are as for [`Query`].
+/// [`Query::limit`] and [`Query::newest_first`] create it. Errors and cancellation are as for [`Query`].
 #[derive(Debug)]
 #[must_use = "a query does nothing until it is awaited"]
 pub struct PageQuery<'a, S = Filter> {
@@ -53,7 +53,7 @@ pub struct PageQuery<'a, S = Filter> {
     selection: S,
 }
 
-/// A store, and what it is about to be asked.
+/// A store, and the call that is about to be made.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     pub(super) store: &'a dyn EventStore,
@@ -62,12 +62,12 @@ pub(super) struct Call<'a> {
 }
 
 impl<'a> Call<'a> {
-    /// At the level of the current scope, and within its session.
+    /// Creates a call at the level of the current scope, and within its session.
     pub(super) fn new(store: &'a dyn EventStore, selection: &impl Selection) -> Self {
         Self { store, request: QueryRequest::new(selection), noted: Noted::current() }
     }
 
-    /// The call as it is carried out now: its session may have gone on since it was made.
+    /// Returns the call as it is made now: its session may have advanced since the call was created.
     pub(super) fn asked(mut self) -> Self {
         (self.request.floor, self.request.wants_token) = self.noted.ask(&self.request.consistency);
         self
@@ -79,36 +79,36 @@ impl<'a, S: Selection> Query<'a, S> {
         Self { call: Call::new(store, &selection), selection }
     }
 
-    /// Replaces the level that the scope has given.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.request.consistency = consistency;
         self
     }
 
-    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL
-    /// is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the store's own, which in
+    /// PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     ///
-    /// For a [stream](Self::stream) it is the limit of each wait for events, and never counts the time in which nobody
-    /// asks for one.
+    /// For a [stream](Self::stream), it is the limit of each wait for events, and never counts time in which none is
+    /// requested.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.call.request.timeout = Some(limit);
         self
     }
 
-    /// Only this many, the first that there are.
+    /// Reads at most this many events, the first in the order.
     ///
-    /// In PostgreSQL a limited read of [any event](Filter::any_event), and one by nothing but types, looks at no more
-    /// than it returns (of each type). With tags or predicates it finds all that match first, by their index.
+    /// In PostgreSQL, a limited read of [any event](Filter::any_event), or by types alone, looks at no more events than
+    /// it returns (of each type). With tags or predicates, it first finds all matches, by their index.
     pub fn limit(self, events: u64) -> PageQuery<'a, S> {
         self.page().limit(events)
     }
 
-    /// From the end of the log towards its beginning.
+    /// Reads from the end of the log towards its beginning.
     pub fn newest_first(self) -> PageQuery<'a, S> {
         self.page().newest_first()
     }
 
-    /// The events one by one, without holding them all: see [`QueryStream`].
+    /// Reads the events one by one, without holding them all: see [`QueryStream`].
     pub fn stream(self) -> QueryStream<S> {
         let Call { store, request, noted } = self.call.asked();
         QueryStream::new(store.run_stream(request), self.selection, noted)
@@ -120,38 +120,38 @@ impl<'a, S: Selection> Query<'a, S> {
 }
 
 impl<S: Selection> PageQuery<'_, S> {
-    /// Replaces the level that the scope has given.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.request.consistency = consistency;
         self
     }
 
-    /// Replaces the limit on time; see [`Query::timeout`].
+    /// Replaces the time limit; see [`Query::timeout`].
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.call.request.timeout = Some(limit);
         self
     }
 
-    /// Only this many; see [`Query::limit`].
+    /// Reads at most this many events; see [`Query::limit`].
     pub fn limit(mut self, events: u64) -> Self {
         self.call.request.limit = Some(events);
         self
     }
 
-    /// From the end of the log towards its beginning.
+    /// Reads from the end of the log towards its beginning.
     pub fn newest_first(mut self) -> Self {
         self.call.request.order = Order::NewestFirst;
         self
     }
 
-    /// The events one by one, without holding them all: see [`PageStream`].
+    /// Reads the events one by one, without holding them all: see [`PageStream`].
     pub fn stream(self) -> PageStream<S> {
         let Call { store, request, noted } = self.call.asked();
         PageStream::new(QueryStream::new(store.run_stream(request), self.selection, noted))
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl<S: Selection> IntoFuture for Query<'_, S> {
     type Output = Result<History<S>>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -169,7 +169,7 @@ impl<S: Selection> IntoFuture for Query<'_, S> {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl<S: Selection> IntoFuture for PageQuery<'_, S> {
     type Output = Result<Page<S>>;
     type IntoFuture = BoxFuture<Self::Output>;

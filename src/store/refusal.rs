@@ -1,4 +1,4 @@
-//! Why a store refuses an append, in the same words in every store.
+//! Why a store refuses an append, with the same wording in every store.
 
 use super::condition::After;
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
     json::quoted,
 };
 
-/// An event that matches the condition has come.
+/// An event that matches the condition has been appended.
 pub(super) fn conflict(position: u64, event_type: impl Into<String>) -> Error {
     let conflict = Conflict { position, event_type: event_type.into() };
     let message = format!("the condition does not hold any more: {conflict} matches it");
@@ -26,7 +26,7 @@ pub(super) fn version(stream: &str, expected: u64, actual: u64) -> Error {
     Error::new(ErrorKind::Conflict, message).with_version_mismatch(mismatch)
 }
 
-/// The stream has the version, and another event has it.
+/// The stream has the version, but another event has it.
 pub(super) fn replaced(stream: &str, version: u64) -> Error {
     let message = format!(
         "the stream {} is at version {version}, as expected, and another event has it than the one that was read: the log was restored, \
@@ -36,7 +36,7 @@ pub(super) fn replaced(stream: &str, version: u64) -> Error {
     Error::new(ErrorKind::LogDiverged, message)
 }
 
-/// What the condition is based on is not in the log, which ends at `head`.
+/// The log, which ends at `head`, does not hold what the condition is based on.
 pub(super) fn diverged(after: After, head: u64) -> Error {
     let expected = match after {
         After::Mark(mark) => format!("the event {mark}"),
@@ -58,7 +58,7 @@ pub(super) fn lost(mark: Mark) -> Error {
     Error::new(ErrorKind::LogDiverged, message)
 }
 
-/// Some of the ids are taken, and it is no repeat.
+/// Some of the ids are taken, and it is not a repeat.
 pub(super) fn reused(position: u64) -> Error {
     Error::invalid_input(format!(
         "the log holds an event with one of these ids, at position {position}, but not these events: ids are never \

@@ -1,4 +1,4 @@
-//! A query, as a store gets it, and what helps a store to answer it.
+//! A query as a store receives it, and helpers for answering it.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::{
     scope::current_consistency,
 };
 
-/// The events of one page of [`QueryRequest::in_pages`].
+/// The number of events in one page of [`QueryRequest::in_pages`].
 const PAGE: u64 = 1_000;
 
-/// In which direction the log is read.
+/// The direction in which the log is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Order {
@@ -25,30 +25,30 @@ pub enum Order {
     NewestFirst,
 }
 
-/// A query, as a store gets it.
+/// A query as a store receives it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct QueryRequest {
-    /// Which events.
+    /// The filter: which events.
     pub filter: Filter,
-    /// Which part of them.
+    /// The bounds: which part of them.
     pub bounds: Bounds,
-    /// Which of these come first.
+    /// The order in which they are returned.
     pub order: Order,
-    /// How many of these at most, the first ones in the order. Not set when they are counted.
+    /// The most events to return, the first ones in the order. Not set when events are counted.
     pub limit: Option<u64>,
-    /// How fresh.
+    /// How fresh the read must be.
     pub consistency: Consistency,
-    /// What the answer has to contain, by its level and its session.
+    /// What the answer must contain, by its level and its session.
     pub floor: Token,
-    /// Whether somebody waits for the answer's token; one that costs nothing may be given all the same.
+    /// Whether the caller uses the answer's token; one that costs nothing may be returned anyway.
     pub wants_token: bool,
-    /// The limit that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
 impl QueryRequest {
-    /// For all events of the selection, at the level of the current scope.
+    /// Creates a request for all events of the selection, at the level of the current scope.
     pub(crate) fn new(selection: &impl Selection) -> Self {
         Self {
             filter: selection.filter().clone(),
@@ -62,14 +62,14 @@ impl QueryRequest {
         }
     }
 
-    /// Whether the event is asked for, apart from the limit: it matches the filter and is within the bounds.
+    /// Whether the event is requested, apart from the limit: it matches the filter and is within the bounds.
     #[must_use]
     pub fn selects(&self, event: &Event) -> bool {
         let subject = Subject::from(event);
         self.bounds.admit(&subject) && self.filter.matches_subject(&subject)
     }
 
-    /// The events that are asked for, in their order and no more than the limit, out of events in the order of the log.
+    /// Returns the requested events, in their order and up to the limit, out of events in the order of the log.
     #[must_use]
     pub fn select_from<'a>(&self, log: impl DoubleEndedIterator<Item = &'a Event>) -> Vec<Event> {
         let limit = self.limit.map_or(usize::MAX, |limit| usize::try_from(limit).unwrap_or(usize::MAX));
@@ -80,18 +80,18 @@ impl QueryRequest {
         }
     }
 
-    /// A [stream](EventStore::run_stream) that is made of [queries](EventStore::run_query), each for the next thousand
-    /// events behind those before.
+    /// Creates a [stream](EventStore::run_stream) out of [queries](EventStore::run_query), each for the next thousand
+    /// events after those before.
     ///
-    /// It holds one page at a time. Each page is a search of its own: it is for stores that find the events behind a
-    /// position without looking at all before it.
+    /// It holds one page at a time. Each page is a separate search: this suits stores that find the events after a
+    /// position without looking at everything before it.
     #[must_use]
     pub fn in_pages(self, store: impl EventStore + 'static) -> BoxStream<Result<Answer>> {
         let pages = Pages { store, rest: self, head: None, over: false };
         Box::pin(try_unfold(pages, async |pages| pages.next().await))
     }
 
-    /// Takes what was read, up to its last event, out of what is asked for. Whether there can be more.
+    /// Removes what was read, up to its last event, from what is requested. Returns whether there can be more.
     pub(super) fn go_on_behind(&mut self, read: &[Event]) -> bool {
         if let Some(last) = read.last().map(Event::position) {
             match self.order {
@@ -104,7 +104,7 @@ impl QueryRequest {
         self.limit != Some(0) && until.is_none_or(|until| after.unwrap_or(0) < until)
     }
 
-    /// Leaves out what has been appended behind this head.
+    /// Excludes what was appended after this head.
     pub(super) fn end_at(&mut self, head: Mark) {
         let head = head.position();
         self.bounds.until = Some(self.bounds.until.map_or(head, |until| until.min(head)));
@@ -114,7 +114,7 @@ impl QueryRequest {
 struct Pages<E> {
     store: E,
     rest: QueryRequest,
-    /// That of the first page.
+    /// The head of the first page.
     head: Option<Option<Mark>>,
     over: bool,
 }

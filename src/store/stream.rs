@@ -19,14 +19,14 @@ use crate::{
     telemetry::{Done, Operation, Telling},
 };
 
-/// A stream on the heap, as a method of a trait object returns it.
+/// A boxed stream, as a method of a trait object returns it.
 pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 
 /// The events of a filter, one by one, in the order of the log.
 ///
-/// It reads the log as it is when the first event is asked for: events that are appended while it runs are not in it. An
-/// error is an item, after which there is none, and only when all has been read does [`end`](Self::end) say so. So who
-/// stops at an error, or early, holds nothing that vouches for a complete read.
+/// It reads the log as of the moment when the first event is requested: events that are appended while it runs are not
+/// in it. An error is an item, and the last one. Only when everything has been read does [`end`](Self::end) return a
+/// value, so a reader that stops at an error, or early, has no proof of a complete read.
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent};
@@ -48,44 +48,44 @@ pub type BoxStream<T> = Pin<Box<dyn Stream<Item = T> + Send>>;
 /// # }
 /// ```
 ///
-/// It is also a [`Stream`](futures_util::Stream), for the adapters of that world, it is `Send + 'static`, and nothing is
-/// sent before it is polled.
+/// It is also a [`Stream`](futures_util::Stream), for use with adapters. It is `Send + 'static`, and sends nothing
+/// before it is polled.
 ///
 /// # In PostgreSQL
 ///
-/// It reads no faster than it is asked: the server waits for the consumer. A few hundred events are held at a time, of large ones
-/// a few megabytes, and a connection is kept until the end. Every read by a filter is one statement, so that the search is made once; a consumer
-/// that takes hours keeps that statement's snapshot for hours, during which `VACUUM` of this database removes nothing (and a
-/// replica may cancel it). [Any event](Filter::any_event) is read in pieces of some thousand events, and keeps a snapshot
-/// for one piece only.
+/// It reads no faster than events are requested: the server waits for the consumer. It holds a few hundred events at a
+/// time, or a few megabytes of large ones, and keeps a connection until the end. Every read by a filter is one
+/// statement, so the search is made once. A consumer that takes hours keeps that statement's snapshot for hours, during
+/// which `VACUUM` of this database removes nothing (and a replica may cancel it). [Any event](Filter::any_event) is
+/// read in pieces of a few thousand events, and keeps a snapshot for one piece only.
 ///
-/// When a replica is lost in the middle, the stream goes on behind the last event on another node that qualifies and has the
-/// event that was the log's head at the start. A limit of time ([`Query::timeout`](crate::Query::timeout)) is that of each
-/// wait.
+/// If a replica is lost during the read, the stream continues after the last event, on another qualified node that has
+/// the event that was the log's head at the start. A time limit ([`Query::timeout`](crate::Query::timeout)) applies to
+/// each wait.
 ///
 /// # Cancel safety
 ///
-/// Dropping the stream, or the future of [`next`](Self::next), loses no event: the next call goes on. Dropping the stream
-/// before its end makes the server stop, and closes the connection.
+/// Dropping the stream, or the future of [`next`](Self::next), loses no event: the next call continues. Dropping the
+/// stream before its end stops the server's work and closes the connection.
 #[must_use = "a stream does nothing until it is polled"]
 pub struct QueryStream<S = Filter> {
     /// `None` once it has ended or failed.
     answers: Option<BoxStream<Result<Answer>>>,
     selection: S,
     events: std::vec::IntoIter<Event>,
-    /// What has come with the first answer: the log's head, if the log is not empty.
+    /// The log's head, which comes with the first answer, if the log is not empty.
     head: Option<Option<Mark>>,
     served: Option<(Arc<str>, Role)>,
     token: Token,
     noted: Noted,
     end: Option<StreamEnd<S>>,
-    /// In this span the store is asked.
+    /// The store is called in this span.
     span: Span,
     telling: Option<Telling>,
     read: u64,
 }
 
-/// What a [`QueryStream`] has at its end, and not before.
+/// What a complete [`QueryStream`] provides, at its end and not before.
 #[derive(Clone, Debug)]
 pub struct StreamEnd<S = Filter> {
     selection: S,
@@ -112,12 +112,12 @@ impl<S: Selection> QueryStream<S> {
         }
     }
 
-    /// The next event; `None` after the last one, and after an error.
+    /// Returns the next event; `None` after the last one, and after an error.
     ///
     /// # Errors
     ///
-    /// As for [`Query`](crate::Query); [`Timeout`](crate::ErrorKind::Timeout) when nothing came in time for this one. What
-    /// was read before stays good: a new stream can go on behind it.
+    /// As for [`Query`](crate::Query); [`Timeout`](crate::ErrorKind::Timeout) if this event did not arrive in time.
+    /// What was read before stays valid: a new stream can continue after it.
     ///
     /// # Cancel safety
     ///
@@ -126,27 +126,27 @@ impl<S: Selection> QueryStream<S> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// What the complete read gives; `None` as long as it is not complete.
+    /// Returns what the complete read provides; `None` until it is complete.
     pub fn end(&self) -> Option<&StreamEnd<S>> {
         self.end.as_ref()
     }
 
-    /// What was asked for.
+    /// Returns the selection that is read.
     pub fn selection(&self) -> &S {
         &self.selection
     }
 
-    /// The name of the node that serves; `None` before its first answer.
+    /// Returns the name of the node that serves the read; `None` before its first answer.
     pub fn node(&self) -> Option<&str> {
         self.served.as_ref().map(|(node, _)| &**node)
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     pub fn role(&self) -> Option<Role> {
         self.served.as_ref().map(|(_, role)| *role)
     }
 
-    /// It has ended by itself.
+    /// Reports that it has ended by itself.
     fn tell(&mut self, error: Option<&Error>) {
         if let Some(telling) = self.telling.take() {
             let served = self.served.as_ref().map(|(node, role)| (&**node, *role));
@@ -194,7 +194,8 @@ impl<S: Selection> QueryStream<S> {
 }
 
 impl<S> StreamEnd<S> {
-    /// The last event of the whole log when the stream began, whether it matched or not. `None` when the log was empty.
+    /// Returns the last event of the whole log when the stream began, whether it matched or not. `None` if the log was
+    /// empty.
     #[must_use]
     pub fn head(&self) -> Option<Mark> {
         self.head
@@ -202,7 +203,7 @@ impl<S> StreamEnd<S> {
 }
 
 impl<S> StreamEnd<S> {
-    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
+    /// Returns a token for reads that contain what this one has seen; see [`History::token`](crate::History::token).
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token
@@ -210,9 +211,9 @@ impl<S> StreamEnd<S> {
 }
 
 impl StreamEnd {
-    /// The condition that vouches for this read: no event that matches the filter has been appended since it began.
+    /// Returns the condition that guards this read: no event that matches the filter has been appended since it began.
     ///
-    /// As [`History::unchanged`](crate::History::unchanged): only the complete read of a whole filter has it.
+    /// As with [`History::unchanged`](crate::History::unchanged), only the complete read of a whole filter has it.
     ///
     /// ```compile_fail,E0599
     /// # async fn run(store: mainstem::MemoryEventStore, filter: mainstem::Filter) {
@@ -225,7 +226,7 @@ impl StreamEnd {
         AppendCondition::since(self.head, self.selection.clone())
     }
 
-    /// The same for another filter than the one that was read: see
+    /// Returns the same condition for another filter than the one that was read: see
     /// [`History::unchanged_for`](crate::History::unchanged_for).
     pub fn unchanged_for(&self, filter: Filter) -> AppendCondition {
         AppendCondition::since(self.head, filter)
@@ -250,10 +251,10 @@ impl<S: fmt::Debug> fmt::Debug for QueryStream<S> {
     }
 }
 
-/// Some events of a filter, one by one, in the order that was asked for.
+/// Some events of a filter, one by one, in the requested order.
 ///
-/// As a [`QueryStream`], but a limit or the order has made a part of the whole: it has no end that vouches for anything, only
-/// the last event that was read. Errors and cancelling are as there.
+/// It is like a [`QueryStream`], but a limit or the order makes it a part of the whole: it has no end that proves a
+/// complete read, only the last event that was read. Errors and cancellation are as there.
 #[must_use = "a stream does nothing until it is polled"]
 #[derive(Debug)]
 pub struct PageStream<S = Filter> {
@@ -266,7 +267,7 @@ impl<S: Selection> PageStream<S> {
         Self { events, last_read: None }
     }
 
-    /// The next event; `None` after the last one, and after an error.
+    /// Returns the next event; `None` after the last one, and after an error.
     ///
     /// # Errors
     ///
@@ -279,27 +280,27 @@ impl<S: Selection> PageStream<S> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// The last event that was read.
+    /// Returns the last event that was read.
     pub fn last_read(&self) -> Option<Mark> {
         self.last_read
     }
 
-    /// Whether all that was asked for has been read.
+    /// Whether everything that was requested has been read.
     pub fn is_complete(&self) -> bool {
         self.events.end.is_some()
     }
 
-    /// What was asked for.
+    /// Returns the selection that is read.
     pub fn selection(&self) -> &S {
         self.events.selection()
     }
 
-    /// The name of the node that serves; `None` before its first answer.
+    /// Returns the name of the node that serves the read; `None` before its first answer.
     pub fn node(&self) -> Option<&str> {
         self.events.node()
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     pub fn role(&self) -> Option<Role> {
         self.events.role()
     }

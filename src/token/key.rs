@@ -9,16 +9,17 @@ use sha2::Sha256;
 use super::Token;
 use crate::error::{Error, Result};
 
-/// HMAC-SHA-256 cut to a half: RFC 2104 section 5 allows no less.
+/// HMAC-SHA-256 truncated to half its length: RFC 2104 section 5 allows no less.
 const MAC_LEN: usize = 16;
 
-/// Signs tokens that go out to a client, and takes only signed ones back.
+/// Signs the tokens that are sent to a client, and accepts only signed ones back.
 ///
-/// A token without a signature can harm nobody much: it shows nothing that the reader could not see anyway. But who makes
-/// one up can have his reads wait, go to the primary, or fail. With a key he can only send what he was given.
+/// An unsigned token can do little harm: it shows nothing that the reader could not see anyway. But a client that
+/// forges one can make its own reads wait, go to the primary, or fail. With a key, a client can only send what it was
+/// given.
 ///
-/// All instances of an application have the same secret, 32 random bytes, for example. It is not shown in
-/// [`Debug`](fmt::Debug).
+/// All instances of an application share the same secret, for example 32 random bytes. [`Debug`](fmt::Debug) does not
+/// show it.
 ///
 /// ```
 /// use mainstem::{Token, TokenKey};
@@ -40,30 +41,30 @@ pub struct TokenKey {
 }
 
 impl TokenKey {
-    /// The shortest secret, in bytes: 16. A shorter one could be found by trying.
+    /// The shortest secret, in bytes: 16. A shorter one could be found by brute force.
     pub const MIN_SECRET_LEN: usize = 16;
 
-    /// A key of this secret.
+    /// Creates a key from a secret.
     ///
     /// # Errors
     ///
-    /// [`Configuration`](crate::ErrorKind::Configuration) when it is shorter than
+    /// [`Configuration`](crate::ErrorKind::Configuration) if the secret is shorter than
     /// [`MIN_SECRET_LEN`](Self::MIN_SECRET_LEN).
     pub fn new(secret: impl AsRef<[u8]>) -> Result<Self> {
         Ok(Self { keys: vec![keyed(secret.as_ref())?] })
     }
 
-    /// This key, which also takes what was signed with another secret: an old one, until its tokens have expired.
+    /// Also accepts tokens signed with another secret: an old one, until its tokens have expired.
     ///
     /// # Errors
     ///
-    /// [`Configuration`](crate::ErrorKind::Configuration) when it is too short.
+    /// [`Configuration`](crate::ErrorKind::Configuration) if the secret is too short.
     pub fn accepting(mut self, secret: impl AsRef<[u8]>) -> Result<Self> {
         self.keys.push(keyed(secret.as_ref())?);
         Ok(self)
     }
 
-    /// The token's text with a signature.
+    /// Returns the token's text with a signature.
     #[must_use]
     pub fn sign(&self, token: &Token) -> String {
         let text = token.to_string();
@@ -72,11 +73,11 @@ impl TokenKey {
         format!("{text}.{}", BASE64_URL_SAFE_NO_PAD.encode(&mac[..MAC_LEN]))
     }
 
-    /// The token, if the text was signed with this key. It takes as long for a wrong signature as for a right one.
+    /// Returns the token if its text was signed with this key. A wrong signature takes as long to check as a right one.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it was not, or is no token.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the text is not signed with this key, or is no token.
     pub fn verify(&self, text: &str) -> Result<Token> {
         let refused = || Error::invalid_input("the consistency token is not signed with a key that is accepted here");
         if text.len() > Token::MAX_TEXT_LEN + 64 {

@@ -3,11 +3,11 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `text` | the compact form for headers, cookies and messages |
-//! | `key` | the form that is signed |
+//! | `key` | the signed form |
 //!
-//! A token has a part for each cluster that it speaks of. The part has places in the write-ahead log, which the router
-//! checks, and marks, which a layer above adds and checks: of those the router knows nothing but where in the log they
-//! were written. It uses nothing of the crate but [`Lsn`] and [`Mark`], so scopes can carry it.
+//! A token has one part for each cluster that it covers. The part has places in the write-ahead log, which the router
+//! checks, and marks, which a layer above adds and checks. Of a mark, the router knows only where in the log it was
+//! written. This module uses nothing of the crate but [`Lsn`] and [`Mark`], so scopes can carry a token.
 
 mod key;
 #[cfg(test)]
@@ -28,14 +28,14 @@ use uuid::Uuid;
 pub use self::key::TokenKey;
 use crate::{event::Mark, lsn::Lsn};
 
-/// What a read has to contain: the writes that somebody made, and the states that they saw.
+/// What a read must contain: the writes that a client made, and the states that it saw.
 ///
-/// An append gives one ([`Appended::token`](crate::Appended::token)), a read gives one, and
-/// [`Client::token`](crate::Client::token) and [`Transaction::commit_with_token`](crate::Transaction::commit_with_token) give
-/// one for SQL of your own. With
-/// [`Consistency::AtLeast`](crate::Consistency::AtLeast) a replica that has got so far serves the read; so a user
-/// sees what he has just written, and the primary is left alone. Its text goes through headers, cookies and messages to
-/// another process:
+/// An append returns one ([`Appended::token`](crate::Appended::token)), and so does a read. For your own SQL,
+/// [`Client::token`](crate::Client::token) and
+/// [`Transaction::commit_with_token`](crate::Transaction::commit_with_token) return one. With
+/// [`Consistency::AtLeast`](crate::Consistency::AtLeast), a replica that has replayed that far serves the read: users
+/// see what they have just written, without load on the primary. A token's text travels to another process in headers,
+/// cookies and messages:
 ///
 /// ```
 /// use mainstem::{Consistency, Token, with_consistency};
@@ -50,45 +50,47 @@ use crate::{event::Mark, lsn::Lsn};
 /// # }
 /// ```
 ///
-/// Tokens are data of the client who sends them: a forged one can make a read wait, go to the primary or fail, and never show
-/// anything that the reader could not see anyway. Where even that is too much, a [`TokenKey`] signs them.
+/// A token is data from the client that sends it. A forged one can make a read wait, go to the primary or fail, but
+/// never shows anything that the reader could not see anyway. Where even that is too much, sign tokens with a
+/// [`TokenKey`].
 ///
 /// # After a failover
 ///
-/// A place in the write-ahead log says nothing on another timeline. A token that an append or a read of an event store gave
-/// also has a mark, the position and the id of an event, which is judged by looking: what it speaks of is there, or the
-/// read fails with [`LogDiverged`](crate::ErrorKind::LogDiverged), since the failover has lost it. What has only places of an older
-/// timeline fails with [`Unproven`](crate::ErrorKind::Unproven), unless the router has seen itself that the new primary had
-/// got so far. It is never taken for fresh. The application drops such a token.
+/// A place in the write-ahead log means nothing on another timeline. A token from an append or a read of an event store
+/// therefore also has a mark, the position and the id of an event, which is checked by looking it up: either the event
+/// is there, or the failover has lost it and the read fails with [`LogDiverged`](crate::ErrorKind::LogDiverged). A
+/// token that has only places of an older timeline fails with [`Unproven`](crate::ErrorKind::Unproven), unless the
+/// router itself has seen that the new primary had reached them. It is never assumed to be fresh. The application drops
+/// such a token.
 ///
-/// A crash can take commits away without a failover, where `synchronous_commit` is off, and a restore to a point in time can. A
-/// mark tells that too; a place does not, once the log has been written as far again, and neither does a mark that a later one
-/// of the same timeline has been merged over.
+/// Commits can also be lost without a failover: in a crash, where `synchronous_commit` is off, and by a restore to a
+/// point in time. A mark detects that too. A place does not, once the log has been written that far again; neither does
+/// a mark that was merged into a later one of the same timeline.
 ///
 /// # Merging
 ///
-/// [`merge`](Self::merge) makes one token of two: a read that contains both. It may speak of several logs and of several
-/// clusters; each of them only judges what is said of itself.
+/// [`merge`](Self::merge) combines two tokens into one: a read with it contains both. A token may cover several logs
+/// and several clusters; each of them checks only what concerns it.
 #[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Token {
-    /// In the order of the systems, each once.
+    /// Ordered by system, each once.
     parts: Arc<[Part]>,
 }
 
-/// Stands for the system identifier where there is no cluster: of a log in memory.
+/// Stands in for the system identifier where there is no cluster, as for a log in memory.
 const LOCAL: u64 = u64::MAX;
 
-/// No log is called so: it stands for something that was seen, nobody knows where.
+/// No log has this number: it stands for something that was seen at an unknown place.
 const NOWHERE: u64 = 0;
 
-/// What a token says of one cluster.
+/// What a token says about one cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Part {
-    /// The system identifier, 0 where nobody knew it.
+    /// The system identifier, or 0 if it was unknown.
     system: u64,
-    /// In the order of the timelines, each once.
+    /// Ordered by timeline, each once.
     places: Vec<Place>,
-    /// In the order of logs and timelines, each pair once.
+    /// Ordered by log and timeline, each pair once.
     marks: Vec<LogMark>,
 }
 
@@ -99,14 +101,14 @@ pub(crate) struct Place {
     pub(crate) lsn: Lsn,
 }
 
-/// An event that was there.
+/// An event that a reader has seen or written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct LogMark {
-    /// Which log: a number that its store makes of its name.
+    /// The log: a number that its store derives from its name.
     pub(crate) log: u64,
     pub(crate) position: u64,
     pub(crate) id: Uuid,
-    /// Who has replayed this place has the event, on this timeline.
+    /// A node that has replayed up to this place, on this timeline, has the event.
     pub(crate) place: Option<Place>,
 }
 
@@ -115,14 +117,14 @@ impl LogMark {
         Mark::new(self.position, self.id.into())
     }
 
-    /// Marks of one log on two timelines may be of two histories, so one does not stand for the other.
+    /// Marks of one log on two timelines may belong to two histories, so one does not stand for the other.
     fn key(&self) -> (u64, u32) {
         (self.log, self.place.map_or(0, |place| place.timeline))
     }
 }
 
 impl Token {
-    /// A token that asks for nothing.
+    /// Creates a token that asks for nothing.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -142,13 +144,13 @@ impl Token {
         Self { parts: Arc::new([part]) }
     }
 
-    /// Whether it asks for nothing.
+    /// Whether the token asks for nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
     }
 
-    /// A token for reads that contain what either of them asks for.
+    /// Returns a token for reads that contain what either token asks for.
     #[must_use]
     pub fn merge(&self, other: &Self) -> Self {
         if self.is_empty() || self == other {
@@ -167,20 +169,20 @@ impl Token {
         Self { parts: parts.into() }
     }
 
-    /// This token, in which what `proven` asks for stands no more where `now` speaks of the same: a read has contained it, and
-    /// gave `now`. So what is lost or of an old timeline is asked for once, and not for ever.
+    /// Returns this token without what `proven` asks for, where `now` covers the same: a read has contained it and
+    /// returned `now`. So what is lost or of an old timeline is asked for once, not for ever.
     pub(crate) fn advance(&self, proven: &Self, now: &Self) -> Self {
         self.without_proven(proven, now).merge(now)
     }
 
-    /// What of it has not been proven by a read that has contained `proven` and gave `now`.
+    /// The part of the token that a read containing `proven` and returning `now` has not proven.
     pub(crate) fn without_proven(&self, proven: &Self, now: &Self) -> Self {
         if self.is_empty() {
             return Self::new();
         }
         let mut parts = self.parts.to_vec();
         for part in &mut parts {
-            // What nobody knew the cluster of, the one that has answered was held to.
+            // A part of an unknown cluster was checked by the cluster that answered.
             let speaks = |now: &&Part| now.system == part.system || part.system == 0 && now.system != LOCAL;
             let Some(now) = now.parts.iter().find(speaks) else { continue };
             let Some(proven) = proven.parts.iter().find(|proven| proven.system == part.system) else { continue };
@@ -188,7 +190,7 @@ impl Token {
             part.places.retain(|asked| now.places.is_empty() || !proven.places.contains(asked));
             let speaks_of = |log: u64| now.marks.iter().any(|mark| mark.log == log);
             part.marks.retain(|mark| !(speaks_of(mark.log) && proven.marks.contains(mark)));
-            // What is known to be nowhere in particular only the primary serves: so it is before the primary's place.
+            // A mark without a known place is served only by the primary: so it is before the primary's place.
             let Some(place) = place else { continue };
             let (nowhere, known): (Vec<_>, Vec<_>) = std::mem::take(&mut part.marks)
                 .into_iter()
@@ -202,38 +204,39 @@ impl Token {
         Self { parts: parts.into() }
     }
 
-    /// For a read that contains something that was seen, nobody knows where: only the primary is sure to have it. Each one is another
-    /// one, and the later one stands for both: a read that was asked for the first says nothing of what has come since.
+    /// For a read that contains something seen at an unknown place: only the primary is sure to have it. Each such
+    /// token is distinct, and the later one stands for both: a read that asked for the first proves nothing about what
+    /// has come since.
     pub(crate) fn of_unknown_place(system: Option<u64>) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
-        // By the clock, so that one of another process is not taken for a later one for long.
+        // From the clock, so that one of another process is not mistaken for a later one for long.
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_micros() as u64);
         LAST.fetch_max(now, Ordering::Relaxed);
         let position = LAST.fetch_add(1, Ordering::Relaxed) + 1;
         Self::of_mark(system, LogMark { log: NOWHERE, position, id: Uuid::nil(), place: None })
     }
 
-    /// For the makers of stores that are in no PostgreSQL: a token for reads that contain the event of this mark. `log` is a
-    /// number of the log's own, which no other one has: of its name, for example, or by chance.
+    /// Creates a token for reads that contain the event of this mark, for implementors of stores outside PostgreSQL.
+    /// `log` is a number that no other log has: derived from its name, for example, or random.
     #[must_use]
     pub fn of_log(log: u64, mark: Mark) -> Self {
         let (position, id) = (mark.position(), mark.id().into());
         Self::of_mark(Some(LOCAL), LogMark { log, position, id, place: None })
     }
 
-    /// For the makers of such stores: the events that a read of this log has to contain.
+    /// Returns the events that a read of this log must contain, for implementors of such stores.
     pub fn marks_of(&self, log: u64) -> impl Iterator<Item = Mark> {
         self.marks(Some(LOCAL), log).map(LogMark::mark)
     }
 
-    /// The marks alone.
+    /// Returns the marks alone.
     pub(crate) fn without_places(&self) -> Self {
         let parts = self.parts.iter().filter(|part| !part.marks.is_empty());
         Self { parts: parts.map(|part| Part { places: Vec::new(), ..part.clone() }).collect() }
     }
 
-    /// The same in fewer bytes: in the place of each mark that has one, the place up to which it has been written. It asks for as
-    /// much, but nobody can tell any more whether that is there behind a failover.
+    /// Returns the same token in fewer bytes: each mark that has a place is replaced by the place up to which it has
+    /// been written. It asks for as much, but after a failover, nobody can tell any more whether that is there.
     #[cfg(feature = "tower")]
     pub(crate) fn with_places_for_marks(&self) -> Self {
         let parts = self.parts.iter().map(|part| {
@@ -247,20 +250,20 @@ impl Token {
         Self { parts: parts.collect() }
     }
 
-    /// The parts that this cluster has to judge: its own ones, and those that nobody can tell whose they are.
+    /// The parts that this cluster must check: its own, and those of an unknown cluster.
     fn parts_of(&self, system: Option<u64>) -> impl Iterator<Item = &Part> {
         self.parts
             .iter()
             .filter(move |part| part.system == 0 || system.map_or(part.system != LOCAL, |system| system == part.system))
     }
 
-    /// Whether it speaks only of other clusters.
+    /// Whether the token covers only other clusters.
     pub(crate) fn is_foreign(&self, system: Option<u64>) -> bool {
         !self.is_empty() && self.parts_of(system).next().is_none()
     }
 
-    /// The places that a read of this cluster has to contain; `None` for one that nobody knew. This log's marks are judged by
-    /// looking, so they have no part in it.
+    /// The places that a read of this cluster must contain; `None` for an unknown one. The marks of this log are
+    /// checked by looking them up, so they are left out.
     pub(crate) fn places(&self, system: Option<u64>, but_log: Option<u64>) -> impl Iterator<Item = Option<Place>> {
         self.parts_of(system).flat_map(move |part| {
             let others = part.marks.iter().filter(move |mark| Some(mark.log) != but_log);
@@ -268,7 +271,7 @@ impl Token {
         })
     }
 
-    /// The events of a log that a read of it has to contain.
+    /// The events of a log that a read of it must contain.
     pub(crate) fn marks(&self, system: Option<u64>, log: u64) -> impl Iterator<Item = LogMark> {
         self.parts_of(system).flat_map(|part| &part.marks).copied().filter(move |mark| mark.log == log)
     }
@@ -288,7 +291,7 @@ impl Part {
         }
         for mark in &other.marks {
             match self.marks.binary_search_by_key(&mark.key(), LogMark::key) {
-                // Of one history the later event stands for the earlier one.
+                // Within one history, the later event stands for the earlier one.
                 Ok(found) if (self.marks[found].position, self.marks[found].id) < (mark.position, mark.id) => {
                     self.marks[found] = *mark;
                 }

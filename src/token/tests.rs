@@ -85,7 +85,7 @@ fn a_token_is_about_as_long_as_a_cookie_may_be_short() {
 #[test]
 fn an_unusual_text_is_refused() {
     let long = format!("1.{}", "A".repeat(Token::MAX_TEXT_LEN));
-    // Another version, padding, a number that is longer than it need be, an empty part, a timeline 0, what is left over.
+    // Another version, padding, a number that is longer than necessary, an empty part, a timeline 0, trailing bytes.
     let padded_number = "1.AAAAAAAAAAEBgAABAA";
     for text in ["", "1", "2.", "1.AA==", padded_number, "1.AAAAAAAAAAEAAA", "1.AAAAAAAAAAEBAAAB", &long] {
         let error = text.parse::<Token>().unwrap_err();
@@ -103,7 +103,7 @@ fn of_two_timelines_neither_stands_for_the_other() {
     let (lost, later) = (mark(5, 9, Some(old)), mark(5, 12, Some(new)));
     let merged = Token::of_mark(Some(1), lost).merge(&Token::of_mark(Some(1), later));
     assert_eq!(merged.marks(Some(1), 5).collect::<Vec<_>>(), [lost, later]);
-    // Once a read has contained both, what it saw stands for them.
+    // Once a read has contained both, what it saw replaces them.
     let seen = Token::of_mark(Some(1), mark(5, 13, Some(place(2, 130))));
     assert_eq!(merged.advance(&merged, &seen), seen);
     // What came meanwhile stays.
@@ -117,21 +117,21 @@ fn only_what_a_read_has_contained_stands_no_more() {
     let (proven, now) = (Token::of_place(Some(1), place(2, 20)), Token::of_place(Some(1), place(2, 30)));
     let places = |token: &Token| token.places(Some(1), None).collect::<Vec<_>>();
     assert_eq!(places(&token.advance(&proven, &now)), [Some(place(1, 10)), Some(place(2, 30))]);
-    // What was seen nobody knows where, either.
+    // The same holds for what was seen at an unknown place.
     let unknown = proven.merge(&Token::of_unknown_place(Some(1)));
     assert_eq!(places(&unknown.advance(&proven, &now)), [Some(place(2, 30)), None]);
     assert_eq!(places(&unknown.advance(&unknown, &now)), [Some(place(2, 30))]);
-    // What has come meanwhile, nobody knows where, is another one.
+    // What has come meanwhile, at an unknown place, is another one.
     let again = unknown.merge(&Token::of_unknown_place(Some(1)));
     assert_eq!(places(&again), [Some(place(2, 20)), None], "the later one stands for both");
     assert_eq!(places(&again.advance(&unknown, &now)), [Some(place(2, 30)), None]);
     assert_eq!(places(&again.advance(&again, &now)), [Some(place(2, 30))]);
-    // Nor in which cluster: the one that has answered was held to it.
+    // And in an unknown cluster: the answering cluster was checked against it.
     let nowhere = Token::of_unknown_place(None);
     assert_eq!(nowhere.advance(&nowhere, &now), now);
     assert_eq!(nowhere.advance(&Token::new(), &now), nowhere.merge(&now));
     assert_eq!(nowhere.advance(&nowhere, &Token::of_log(5, mark(5, 9, None).mark())).places(Some(1), None).count(), 1);
-    // An event whose place nobody knew is before the place of a read that has contained it, and it stays an event.
+    // An event at an unknown place is before the place of a read that has contained it, and it stays an event.
     let unplaced = Token::of_mark(Some(1), mark(5, 9, None));
     let placed = mark(5, 9, Some(place(2, 30)));
     assert_eq!(unplaced.advance(&unplaced, &now).marks(Some(1), 5).collect::<Vec<_>>(), [placed]);

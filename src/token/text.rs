@@ -1,14 +1,14 @@
-//! The compact form of a token: a version, and the bytes in base64 for URLs.
+//! The compact form of a token: a version, and the bytes in URL-safe base64.
 //!
 //! | what | how |
 //! |---|---|
 //! | the version | `1.` |
 //! | numbers | LEB128, in the shortest form |
-//! | of each part, while there are bytes | system (8 bytes), number of places, number of marks, places, marks |
+//! | each part, while bytes remain | system (8 bytes), number of places, number of marks, places, marks |
 //! | a place | timeline, LSN |
 //! | a mark | log (8 bytes), position, id (16 bytes), timeline or 0, LSN unless that is 0 |
 //!
-//! There is one text for each token, so that texts can be compared; any other one is refused.
+//! Each token has exactly one text, so texts can be compared; any other text is rejected.
 
 use std::{fmt, str::FromStr};
 
@@ -25,8 +25,9 @@ use crate::{
 const VERSION: &str = "1.";
 
 impl Token {
-    /// The longest text that is read, in bytes: 4096, as long as a cookie. One mark makes about 70, so a token of more than
-    /// some fifty logs is written as a text that nobody reads: keep one for each log then, or for each group of them.
+    /// The longest text that is accepted, in bytes: 4096, the size of a cookie. A mark takes about 70 bytes, so a token
+    /// of more than about fifty logs produces a text that is rejected when it is read. In that case, keep one token for
+    /// each log or group of logs.
     pub const MAX_TEXT_LEN: usize = 4096;
 }
 
@@ -39,9 +40,9 @@ impl fmt::Display for Token {
     }
 }
 
-/// Reads what [`Display`](fmt::Display) wrote.
+/// Parses the text that [`Display`](fmt::Display) wrote.
 ///
-/// Fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) when it is something else.
+/// Fails with [`InvalidInput`](crate::ErrorKind::InvalidInput) if it is anything else.
 impl FromStr for Token {
     type Err = Error;
 
@@ -106,13 +107,13 @@ fn write_number(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// What is still to be read.
+/// The bytes that are still to be read.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
     fn part(&mut self) -> Option<Part> {
         let system = u64::from_be_bytes(self.array()?);
-        // Each of them has bytes of its own, so what is claimed cannot be more than these.
+        // Each of them takes bytes of its own, so the numbers claimed cannot exceed what is there.
         let (places, marks) = (self.number()?, self.number()?);
         let places = (0..places).map(|_| self.place()).collect::<Option<Vec<_>>>()?;
         let marks = (0..marks).map(|_| self.mark()).collect::<Option<Vec<_>>>()?;
@@ -130,7 +131,7 @@ impl Bytes<'_> {
         Some(Place { timeline, lsn: Lsn::new(self.number()?) })
     }
 
-    /// `None` in it for 0, which is no timeline.
+    /// The inner `None` stands for 0, which is no timeline.
     fn timeline(&mut self) -> Option<Option<u32>> {
         let timeline = u32::try_from(self.number()?).ok()?;
         Some((timeline > 0).then_some(timeline))
@@ -158,7 +159,7 @@ impl Bytes<'_> {
         for index in 0..10 {
             let [byte] = self.array()?;
             let bits = u64::from(byte & 0x7F);
-            // The tenth one has a single bit to give.
+            // The tenth byte has room for a single bit.
             if index == 9 && bits > 1 {
                 return None;
             }

@@ -1,4 +1,4 @@
-//! When filters are the same: digests, and the JSON form.
+//! When filters are equal: digests, and the JSON form.
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{Filter, FilterDigest, PositionBoundedFilter, Predicate, TimeBoundedFilter};
 
-/// Digests are stored in snapshots: when this fails, every stored one is lost. Change [`canonical`]'s version only
-/// with that in mind.
+/// Digests are stored in snapshots: when this fails, every stored one is lost. Change [`canonical`]'s version only with
+/// that in mind.
 #[test]
 fn digests_are_pinned() {
     let all = Filter::matching()
@@ -48,7 +48,7 @@ fn digests_are_pinned() {
         (FilterDigest::of_parts(&parts, &[]), "eb81de47ce71cc870a3042507e10439673bd839a210a7fa673d9884da6d25cb3"),
         (FilterDigest::of_parts(&parts, &[1, 1]), "5843bcdaa78109462310516a39d04a4deb6ae8faf28eaf8c6132e153a8c24932"),
         (FilterDigest::of_parts(&parts[..1], &[1]), "73bbf0208e370e0be9b2523a86483b2d291af44aaccc51bff5bcb29aa85a9eae"),
-        // One alone is as the filter.
+        // The digest of a single one is that of the filter.
         (FilterDigest::of_parts(&parts[..1], &[]), "b10a0efc5fb57b416d980374ff76a35b3bf2ecd407170729f2b8b71847322104"),
     ];
     for (digest, expected) in pinned.into_iter().chain(of_parts) {
@@ -93,7 +93,7 @@ fn what_looks_alike_has_another_digest() {
     }
 }
 
-/// What several parts of a model ask for is searched for, and judged, once.
+/// What several parts of a model ask for is searched for, and checked, once.
 #[test]
 fn items_that_differ_in_alternatives_only_are_one() {
     let any = |types: [&'static str; 2], tag: &'static str, key: &'static str| {
@@ -107,7 +107,7 @@ fn items_that_differ_in_alternatives_only_are_one() {
         .finish()
         .unwrap();
     assert_eq!(Filter::union([lent.clone(), any(["B", "A"], "t", "y")]).unwrap(), both);
-    // All of some and all of others is not all of both, nor any of them.
+    // All of some plus all of others is not all of both, nor any of them.
     let all = |keys: [&'static str; 2]| of_predicates(keys.map(|key| p(key, 1)));
     let apart = [
         [lent.clone(), any(["A", "C"], "t", "y")],
@@ -135,7 +135,7 @@ fn json_that_is_no_filter_is_refused() {
         r#"{"matching":[{"any_type_of":[]}]}"#,
         r#"{"matching":[{"any_type_of":["A",""]}]}"#,
         r#"{"matching":[{"any_type_of":["A"],"all_tags_of":[]}]}"#,
-        // What a program makes of a variable that was not set.
+        // What a program produces from an unset variable.
         r#"{"matching":[{"any_type_of":["A"],"all_tags_of":null}]}"#,
         r#"{"matching":[{"any_type_of":null,"all_tags_of":["t"]}]}"#,
         r#"{"matching":[{"any_type_of":["A"],"any_predicate_of":null}]}"#,

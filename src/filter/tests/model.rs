@@ -1,4 +1,4 @@
-//! A second, naive reading of what a filter means, and the filters and events to compare both with.
+//! A second, naive interpretation of filters, and the filters and events to compare both with.
 
 use std::time::SystemTime;
 
@@ -81,7 +81,7 @@ impl ModelItem {
     }
 }
 
-/// Containment over `serde_json::Value`, written from the manual. Numbers in it are small enough for floats.
+/// Containment over `serde_json::Value`, written according to the manual. Its numbers are small enough for floats.
 fn model_contains(document: &Value, fragment: &Value) -> bool {
     if let (Value::Array(elements), false) = (document, fragment.is_array() || fragment.is_object()) {
         return elements.iter().any(|element| model_equal_or_within(element, fragment));

@@ -16,7 +16,7 @@ fn contains(document: &str, fragment: &str) -> bool {
     found(document, &json(fragment).value())
 }
 
-/// The same on parsed documents, as the manual tells it.
+/// The same on parsed documents, as the manual describes it.
 fn model(document: &Value<'_>, fragment: &Value<'_>) -> bool {
     match (document, fragment) {
         (Value::Array(elements), scalar) if !scalar.is_container() => elements.contains(scalar),
@@ -90,8 +90,8 @@ fn containment_is_that_of_jsonb() {
     }
 }
 
-/// Somebody else may have put deeper documents into the table. They can be matched and compared all the same, and
-/// neither stack nor patience runs out.
+/// Other programs may have put deeper documents into the table. They can still be matched and compared, without a stack
+/// overflow and in reasonable time.
 #[test]
 fn stored_documents_of_any_depth_are_matched() {
     let deep = Json::from_stored(format!(r#"{{"a":1,"deep":{}}}"#, nested(1_000_000)));
@@ -123,7 +123,7 @@ proptest! {
     fn text_contains_what_the_parsed_document_contains(document in texts(), fragment in texts()) {
         let (parsed, fragment) = (json(&document), json(&fragment));
         prop_assert_eq!(found(&document, &fragment.value()), model(&parsed.value(), &fragment.value()));
-        // Of random ones few contain each other, of those with the same beginning more.
+        // Few random ones contain each other; of those with the same beginning, more do.
         let both = format!("[{document},{{\"a\":{document}}},{}]", fragment.as_str());
         prop_assert_eq!(found(&both, &fragment.value()), model(&json(&both).value(), &fragment.value()));
         let one = json(&format!("{{\"a\":{}}}", fragment.as_str()));

@@ -1,6 +1,6 @@
-//! Texts as PostgreSQL reads an array of them.
+//! Texts in the form in which PostgreSQL reads an array of them.
 
-/// The text of an array of texts. Everything is quoted, so that nothing in it means anything.
+/// The text of an array of texts. Everything is quoted, so no character in it has a special meaning.
 pub(in crate::store) fn array_text<'a>(texts: impl Iterator<Item = &'a str>) -> String {
     let mut text = String::from("{");
     for one in texts {

@@ -1,16 +1,16 @@
-//! What must hold of any filter and any event. Not for users: `fuzz/` throws them at it.
+//! What must hold for any filter and any event. Not for users: `fuzz/` calls it.
 
 use std::collections::HashSet;
 
 use super::{EventKeys, GuardKeys, Place, keys};
 use crate::{Filter, NewEvent, filter::Subject};
 
-/// Whether the event matches. If it does, it has one of the filter's keys: hashed, as they are looked up here, and in full, as the log is
-/// asked for them. Otherwise a condition with this filter would let the event pass.
+/// Whether the event matches. If it does, it has one of the filter's keys: hashed, as they are looked up here, and in
+/// full, as they are looked up in the log. Otherwise a condition with this filter would miss the event.
 ///
 /// # Panics
 ///
-/// When there is no such key.
+/// If there is no such key.
 #[must_use]
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
 pub fn __guard(filter: &Filter, event: &NewEvent) -> bool {

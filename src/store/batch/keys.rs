@@ -1,8 +1,8 @@
-//! What a filter looks for, and what an event has, as keys that can be looked up.
+//! The keys of filters and of events, which can be looked up.
 //!
 //! An event that matches an item of a filter has at least one of the item's keys: that is all that a key promises. The
-//! converse does not hold, so whatever shares a key is then judged by the filter itself. A key that is missing would let a
-//! broken condition pass; the property tests look for one.
+//! converse does not hold, so everything that shares a key is then checked against the filter itself. A missing key
+//! would let a broken condition pass; the property tests search for one.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -19,19 +19,19 @@ use crate::{
     json::{Value, Walk, write_string},
 };
 
-/// Something for each key.
+/// A value for each key.
 pub(in crate::store) type KeyMap<T> = HashMap<u64, T, RandomState>;
 
 pub(in crate::store) type KeySet = HashSet<u64, RandomState>;
 
-/// What most events have no more of.
+/// Most events have no more keys than this.
 const USUAL_KEYS: usize = 16;
 
 /// The keys of an event, hashed.
 #[derive(Clone, Debug)]
 pub(in crate::store) struct EventKeys {
     hashes: Vec<u64>,
-    /// How many of them are of the payload, or of the metadata if these are more.
+    /// How many of them are from the payload, or from the metadata if that has more.
     members: usize,
 }
 
@@ -42,7 +42,7 @@ pub(in crate::store) struct GuardKeys {
     places: Vec<(Place, String)>,
 }
 
-/// Where in an event a key's value is found.
+/// Where in an event the value of a key is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(in crate::store) enum Place {
     /// Every event has it.
@@ -55,7 +55,7 @@ pub(in crate::store) enum Place {
     Metadata(String),
 }
 
-/// One step into a document. Elements of arrays are a set, so they all have the same one.
+/// One step into a document. Elements of arrays are a set, so they all have the same step.
 #[derive(Clone, Copy, Hash)]
 enum Step<'a> {
     Member(&'a str),
@@ -75,7 +75,7 @@ impl<'a> Step<'a> {
 struct Leaves<'h>(&'h mut Vec<u64>);
 
 impl<'a> Walk<'a> for Leaves<'_> {
-    /// A hash of the way there.
+    /// A hash of the path to a value.
     type Place = u64;
 
     fn member(&self, object: u64, key: &str) -> u64 {
@@ -87,7 +87,7 @@ impl<'a> Walk<'a> for Leaves<'_> {
     }
 
     fn scalar(&mut self, place: u64, value: Value<'a>) {
-        // What is nested too deep for us is nested deeper than any predicate.
+        // A value nested too deep for us is nested deeper than any predicate.
         self.0.extend(leaf_hash(place, &value));
     }
 }
@@ -111,7 +111,7 @@ impl EventKeys {
         &self.hashes
     }
 
-    /// About how many entries the event has in the larger of the indexes on payloads and on metadata.
+    /// The approximate number of entries that the event has in the larger of the indexes on payloads and on metadata.
     pub(in crate::store) fn entries(&self) -> usize {
         self.members.max(1)
     }
@@ -133,7 +133,7 @@ impl GuardKeys {
         &self.hashes
     }
 
-    /// The keys as the log is asked for them: where, and the value as JSON.
+    /// The keys as they are looked up in the log: where, and the value as JSON.
     pub(in crate::store) fn places(&self) -> &[(Place, String)] {
         &self.places
     }
@@ -150,7 +150,7 @@ impl GuardKeys {
         }
     }
 
-    /// One leaf of a fragment that must be contained, or of each one if any will do; `false` if there is none.
+    /// One leaf of a fragment that must be contained, or of each fragment if any suffices; `false` if there is none.
     fn add_predicates(&mut self, item: &FilterItem, group: &PredicateGroup) -> bool {
         let leaves: Option<Vec<Leaf>> = match group {
             PredicateGroup::AnyOf(fragments) => fragments.iter().map(Leaf::of).collect(),
@@ -164,7 +164,7 @@ impl GuardKeys {
         self.hashes.extend(leaves.iter().map(|leaf| leaf.hash));
         match leaves.into_iter().map(|leaf| leaf.place).collect::<Option<Vec<_>>>() {
             Some(places) => self.places.extend(places),
-            // The log cannot be asked for an element of an array by its path.
+            // An element of an array cannot be looked up in the log by its path.
             None => self.places.extend(type_places(item)),
         }
         true
@@ -191,7 +191,7 @@ fn type_places(item: &FilterItem) -> Vec<(Place, String)> {
     item.types().map(|event_type| (Place::Type, json_text(event_type))).collect()
 }
 
-/// One scalar of a fragment, with where it is.
+/// One scalar of a fragment, and its place.
 struct Leaf {
     hash: u64,
     /// `None` when it is in an array.
@@ -199,8 +199,8 @@ struct Leaf {
 }
 
 impl Leaf {
-    /// The first leaf of a fragment outside of arrays, or else the first one. None if the fragment has no scalar, and if it is
-    /// a bare one: an array contains that too, by an exception.
+    /// The first leaf of a fragment outside arrays, or else the first one. None if the fragment has no scalar, or is a
+    /// bare one: as an exception, an array contains that too.
     fn of(fragment: &Fragment) -> Option<Self> {
         if !fragment.value().is_container() {
             return None;
@@ -221,7 +221,7 @@ impl Leaf {
     }
 }
 
-/// All that the log finds in an event by the keys of filters.
+/// Everything that the log finds in an event by the keys of filters.
 #[cfg(any(test, feature = "testing"))]
 pub(super) fn places(event: &NewEvent) -> Vec<(Place, String)> {
     let mut places = vec![(Place::Anywhere, "null".to_owned()), (Place::Type, json_text(event.event_type()))];
@@ -235,7 +235,7 @@ pub(super) fn places(event: &NewEvent) -> Vec<(Place, String)> {
     places
 }
 
-/// The path as the log is asked for it, if no array is on it.
+/// The path in the form in which the log is queried, if no array is on it.
 fn path(steps: &[Step<'_>]) -> Option<String> {
     let names: Option<Vec<&str>> = steps.iter().map(Step::member).collect();
     Some(array_text(names?.into_iter()))
@@ -248,7 +248,7 @@ fn of_side(side: Side) -> fn(String) -> Place {
     }
 }
 
-/// Calls `see` with every scalar of a document, and where it is: a hash of that, and the steps.
+/// Calls `see` with every scalar of a document, and its place: a hash of the path, and the steps.
 fn leaves<'v>(
     value: &'v Value<'_>,
     at: u64,
@@ -271,7 +271,7 @@ fn step_hash(at: u64, step: Step<'_>) -> u64 {
     hash(&(at, step))
 }
 
-/// `None` of what is no scalar. Equal scalars have one text, and strings are told from others.
+/// `None` for a value that is not a scalar. Equal scalars have one text, and strings are distinguished from others.
 fn leaf_hash(at: u64, value: &Value<'_>) -> Option<u64> {
     let is_string = matches!(value, Value::String(_));
     value.as_scalar().map(|text| hash(&(at, is_string, text)))
@@ -293,7 +293,7 @@ fn type_hash(event_type: &str) -> u64 {
     hash(&("type", event_type))
 }
 
-/// With a seed of this process: nobody outside can make keys that collide, here or in a [`KeyMap`].
+/// Seeded per process: nobody outside can make keys that collide, here or in a [`KeyMap`].
 fn hash(key: &impl Hash) -> u64 {
     static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::default);
     SEED.hash_one(key)

@@ -1,8 +1,8 @@
-//! Which appends may go into one batch, and what they have to do with each other. Pure: no I/O, no clock.
+//! Which appends may go into one batch, and how they affect each other. Pure: no I/O, no clock.
 //!
-//! A batch is judged append by append: each condition against the log, and against what the appends before it in the
-//! batch write. To compare everything with everything would be quadratic. So each condition names [keys](keys), such that
-//! an event which has none of them cannot match, and only what shares a key is [compared](overlap).
+//! A batch is checked append by append: each condition against the log, and against what the appends before it in the
+//! batch write. To compare everything with everything would be quadratic. So each condition names [keys](keys), such
+//! that an event with none of them cannot match, and only what shares a key is [compared](overlap).
 
 mod array_text;
 #[cfg(any(test, feature = "testing"))]

@@ -1,52 +1,53 @@
-//! Which of several appends go into one batch, and which of them stand in each other's way.
+//! Which of several appends go into one batch, and which of them conflict.
 
 use std::collections::HashSet;
 
 use super::{EventKeys, GuardKeys, KeyMap, KeySet};
 use crate::{EventId, Filter, NewEvent, filter::Subject};
 
-/// An append is compared with the events of so many others at most, since between appends to one boundary there would be
-/// quadratically many. If none of these is written, it goes again.
+/// The most events of others that an append is compared with, since between appends to one boundary there would be
+/// quadratically many. If none of these is written, the append is sent again.
 const MAX_RIVALS: usize = 8;
 
 /// An append that might go into the batch.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::store) struct Candidate<'a> {
     pub(in crate::store) events: &'a [NewEvent],
-    /// Of each event.
+    /// For each event.
     pub(in crate::store) keys: &'a [EventKeys],
     pub(in crate::store) guard: Option<(&'a Filter, &'a GuardKeys)>,
     /// The stream that it goes to.
     pub(in crate::store) stream: Option<&'a str>,
-    /// Whether it has to be sent, whatever the others would do to its condition.
+    /// Whether it must be sent, whatever the others would do to its condition.
     pub(in crate::store) goes_first: bool,
 }
 
 /// An event of another append in the batch, which breaks the condition if it is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::store) struct Rival {
-    /// The append, by its place among the candidates.
+    /// The append, by its index among the candidates.
     pub(in crate::store) append: usize,
     /// The first of its events that matters.
     pub(in crate::store) event: usize,
 }
 
-/// When a candidate goes.
+/// When a candidate is sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::store) enum Turn {
-    /// Now: nothing in the batch has to do with it.
+    /// Now: nothing in the batch affects it.
     Now,
     /// In a later batch.
     Later,
-    /// When it is known what became of these; nowhere, if one of them is written.
+    /// When the outcome of these is known; never, if one of them is written.
     Behind(Vec<Rival>),
 }
 
-/// Plans a batch of `most` appends: nothing in it breaks the condition of anything behind it. The first candidate is always in
-/// it.
+/// Plans a batch of `most` appends: nothing in it breaks the condition of anything after it. The first candidate is
+/// always in it.
 ///
-/// Put off is who has an id that is in the batch already: it is perhaps the repeat of an append that is not written yet. And who
-/// goes to a stream behind somebody who does not go now: it may expect the version that this one leaves.
+/// An append is deferred if it has an id that is already in the batch: it may be the repeat of an append that is not
+/// written yet. So is an append to a stream that follows one which is not sent now: it may expect the version that this
+/// one leaves.
 pub(in crate::store) fn plan(candidates: &[Candidate<'_>], most: usize) -> Vec<Turn> {
     let wanted: KeySet =
         candidates.iter().filter_map(|it| it.guard).flat_map(|(_, keys)| keys.hashes()).copied().collect();
@@ -85,7 +86,7 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    /// For each append that breaks the candidate's condition its first event that does, up to the limit.
+    /// For each append that breaks the candidate's condition, its first event that does, up to the limit.
     fn rivals(&self, candidate: &Candidate<'_>) -> Vec<Rival> {
         let Some((filter, keys)) = candidate.guard else { return Vec::new() };
         let sharing = keys.hashes().iter().filter_map(|key| self.by_key.get(key));

@@ -15,7 +15,7 @@ fn boundary(name: &str) -> Filter {
     Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().expect("a filter")
 }
 
-/// An append with all that a candidate borrows from.
+/// An append with everything that a candidate borrows.
 struct Owned {
     events: Vec<NewEvent>,
     keys: Vec<EventKeys>,
@@ -57,7 +57,7 @@ fn who_would_be_broken_goes_behind_the_first_event_of_each_that_would_break_it()
         Owned::new(vec![of("hot")], Some(boundary("hot"))),
         Owned::new(vec![of("hot")], Some(boundary("elsewhere"))),
     ];
-    // Who goes behind others breaks nothing.
+    // An append that goes after others breaks nothing.
     let expected = [Turn::Now, behind([(0, 0)]), Turn::Now, behind([(0, 1), (2, 0)]), Turn::Now];
     assert_eq!(planned(&appends, 9), expected);
 }
@@ -130,7 +130,7 @@ fn a_condition_asks_for_what_is_rarest() {
     for json in [json!({"a": ["x"]}), json!("x"), json!({"a": {}})] {
         assert_eq!(asks(payload(json)).len(), 2);
     }
-    // Beside an element there is something better.
+    // Next to an element there is a better key.
     assert_eq!(asks(payload(json!({"a": ["x"], "c": "y"}))), [(path(r#"{"c"}"#), "\"y\"".into())]);
 }
 
@@ -149,7 +149,7 @@ fn entries_are_those_of_the_larger_document() {
 }
 
 proptest! {
-    /// What the whole batch stands on: without a common key there is no match.
+    /// The basis of batches: without a common key there is no match.
     #[test]
     fn an_event_that_matches_has_a_key_of_the_filter(filter in filters(), event in new_events()) {
         let _ = __guard(&filter, &event);

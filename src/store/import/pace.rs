@@ -1,8 +1,9 @@
-//! How large the next chunk of an import may be.
+//! The size of the next chunk of an import.
 
 use std::time::Duration;
 
-/// So many events that others wait for a chunk about as long as they may be kept waiting, which is told by the chunk before.
+/// Chooses the number of events so that other appends wait for a chunk about as long as they may, judging by the chunk
+/// before.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Pace {
     events: usize,
@@ -11,7 +12,7 @@ pub(super) struct Pace {
 }
 
 impl Pace {
-    /// The first chunk is as large as any may be: of what it takes nothing is known.
+    /// The first chunk has the largest size allowed: nothing is known about its time.
     pub(super) fn new(most: usize, limit: Duration) -> Self {
         Self { events: most, most, limit }
     }
@@ -21,21 +22,21 @@ impl Pace {
         self.events
     }
 
-    /// So many events were there already, from an earlier try: the next ones of it may be as many.
+    /// This many events were already there, from an earlier attempt: its next chunk may have as many.
     pub(super) fn found(&mut self, events: usize) {
         self.events = events.clamp(1, self.most);
     }
 
-    /// A chunk of so many events has locked the log for so long.
+    /// Records how long a chunk of this many events locked the log.
     ///
-    /// What takes far too long is not halved again and again while others wait for each try. It grows slowly, and not where it is
-    /// near the limit: one that is beyond it costs others more than a small one costs the import.
+    /// A chunk that took far too long is not halved step by step, while others wait for each attempt. The size grows
+    /// slowly, and not near the limit: a chunk that exceeds it costs others more than a small one costs the import.
     pub(super) fn took(&mut self, events: usize, locked: Duration) {
         if locked > self.limit {
             let fitting = events as u128 * self.limit.as_nanos() / locked.as_nanos();
             self.events = usize::try_from(fitting).unwrap_or(usize::MAX).min(events / 2).max(1);
         } else if locked <= self.limit / 2 {
-            // What a chunk had less than it might, for its bytes, shows nothing of larger ones.
+            // A chunk that was smaller than allowed because of its bytes says nothing about larger ones.
             self.events = self.events.max(events.saturating_mul(2)).min(self.most);
         }
     }
@@ -100,7 +101,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever an event takes, in a few chunks it has found the size, and none is larger than it may be.
+        /// Whatever an event takes, it finds the size within a few chunks, and none is larger than it may be.
         #[test]
         fn it_finds_what_takes_as_long_as_it_may(most in 1..100_000_usize, event_us in 0..10_000_000_u64) {
             let mut pace = Pace::new(most, LIMIT);

@@ -33,7 +33,7 @@ impl SnapshotStore for MemoryEventStore {
         let log = Arc::clone(&self.log);
         Box::pin(async move {
             let mut log = log.write().unwrap_or_else(PoisonError::into_inner);
-            // Once is enough: this log never loses an event, so that what was held is held for good.
+            // Once is enough: this log never loses an event, so what it held once, it holds for good.
             if !log.has(request.mark) {
                 return Err(request.diverged(log.head()));
             }

@@ -1,9 +1,9 @@
-//! What roles of the database may do with a log.
+//! What database roles may do with a log.
 
 use super::{LogName, read_sql::Template};
 use crate::error::{Error, Result};
 
-/// What a role may do with a log, and nothing beyond it.
+/// What a role may do with a log, and no more.
 ///
 /// | | reads | follows as a consumer | appends, saves snapshots | makes and changes tables, builds indexes |
 /// |---|---|---|---|---|
@@ -16,22 +16,23 @@ use crate::error::{Error, Result};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
-    /// For what shows things: queries, projections (which then save nothing), subscriptions.
+    /// For read-only components: queries, projections (which then save nothing), subscriptions.
     Reader,
-    /// For what follows the log, and keeps read models elsewhere: it saves how far it has got, and writes nothing to the log.
+    /// For components that follow the log and keep read models elsewhere: they save their progress, and write nothing
+    /// to the log.
     Consumer,
-    /// For what decides things.
+    /// For components that make decisions.
     Writer,
-    /// For what installs and upgrades. It owns what it makes, so all migrations of a log are one role's.
+    /// For installation and upgrades. The role owns what it creates, so one role must run all migrations of a log.
     Migrator,
 }
 
 impl LogName {
-    /// The SQL that gives a role this access to the log, for an administrator to look at and to run, with any tool.
+    /// Returns the SQL that gives a role this access to the log, for an administrator to review and run, with any tool.
     ///
-    /// The migrator's comes first, and is run before its first [migration](crate::PostgresEventStore::migrate); it makes the
-    /// schema, if it is not there, and needs the right to do so. The others' come behind the migration, and again behind
-    /// each one that makes something new. The role itself must be there.
+    /// Run the migrator's SQL before its first [migration](crate::PostgresEventStore::migrate); it creates the schema,
+    /// if it does not exist, and needs the privilege to do so. Run the SQL for the other roles after the migration, and
+    /// again after each one that creates something new. The role itself must exist.
     ///
     /// ```
     /// # use mainstem::{Access, LogName};
@@ -44,8 +45,8 @@ impl LogName {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when this is no name of a role: empty, of more than 63 bytes, or with a
-    /// NUL character.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the role name is invalid: empty, more than 63 bytes, or with
+    /// a NUL character.
     pub fn grants(&self, access: Access, role: &str) -> Result<String> {
         if role.is_empty() || role.len() > Self::MAX_SCHEMA_LEN || role.contains('\0') {
             let limit = Self::MAX_SCHEMA_LEN;

@@ -1,4 +1,4 @@
-//! Who changes the tables of a schema does so alone.
+//! Changes to the tables of a schema, one session at a time.
 
 use std::time::Duration;
 
@@ -7,17 +7,18 @@ use tokio_postgres::Client;
 use super::LogName;
 use crate::error::Cause;
 
-/// The first half of the advisory lock's key; the second is the schema's name, since the first log in it creates it.
+/// The first half of the advisory lock's key. The second is the schema's name, since the first log in a schema creates
+/// it.
 const LOCK_CLASS: i32 = 1_296_651_086;
 
-/// How often a session that waits asks again.
+/// How often a waiting session asks again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Does the work while no other session of this crate changes anything in the log's schema. The limit is the caller's.
+/// Does the work while no other session of this crate changes anything in the log's schema. The caller sets the limit.
 ///
-/// The lock is the session's, since the work may consist of several transactions, or of none. It is asked for again and
-/// again: a statement that waits for it would keep its snapshot, for which `CREATE INDEX CONCURRENTLY` waits in turn, in the
-/// hands of the one who has the lock.
+/// It is a session lock, since the work may consist of several transactions, or of none. It is polled: a statement that
+/// waits for the lock would keep its snapshot, and `CREATE INDEX CONCURRENTLY` in the session that holds the lock would
+/// in turn wait for that snapshot.
 pub(super) async fn alone<T>(
     client: &mut Client,
     name: &LogName,
@@ -27,7 +28,7 @@ pub(super) async fn alone<T>(
     while !client.query_one(lock, &[&LOCK_CLASS, &name.schema()]).await?.try_get::<_, bool>(0)? {
         tokio::time::sleep(PAUSE).await;
     }
-    // The limit of the call holds, and not one that the role has for short statements.
+    // The limit of the call applies, not one that the role has for short statements.
     client.batch_execute("SET statement_timeout = 0; SET lock_timeout = 0").await?;
     let outcome = work(client).await;
     let reset = client.batch_execute("RESET statement_timeout; RESET lock_timeout").await;

@@ -1,7 +1,7 @@
-//! Tells other processes that something was appended: a notification, in a statement of its own behind the commit.
+//! Announces appends to other processes: a notification, in a separate statement after the commit.
 //!
-//! Within the append's transaction it would take a lock across all databases of the server until the commit has reached the
-//! disk, and so make all logs wait for each other.
+//! Within the append's transaction, it would hold a lock across all databases of the server until the commit has
+//! reached the disk, and so make all logs wait for each other.
 
 use std::{
     sync::{
@@ -19,25 +19,25 @@ use crate::{
     router::{Deadline, Effect},
 };
 
-/// Nobody waits for a notification, and whoever misses one looks for himself.
+/// Nobody waits for a notification, and a process that misses one looks for itself.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// What this process has appended and not told yet.
+/// What this process has appended and not announced yet.
 #[derive(Debug)]
 pub(super) struct Announcements {
-    /// The pause behind each notification; `None` when nobody is told.
+    /// The pause after each notification; `None` if there are none.
     interval: Option<Duration>,
-    /// The highest position that is to be told; 0 for none.
+    /// The highest position to announce; 0 for none.
     position: AtomicU64,
-    /// The position that it has told last; 0 for none.
+    /// The position that it announced last; 0 for none.
     told: AtomicU64,
-    /// How many events this process has appended since it told the last time.
+    /// How many events this process has appended since its last announcement.
     events: AtomicU64,
-    /// Whether a task tells. It ends when nothing is left.
+    /// Whether a task announces. It ends when nothing is left.
     telling: AtomicBool,
 }
 
-/// The right to tell; there is one for each store.
+/// The right to announce; there is one for each store.
 struct Telling(Arc<Announcements>);
 
 impl Announcements {
@@ -57,13 +57,13 @@ impl Drop for Telling {
     }
 }
 
-/// Tells that so many events were appended, up to this position: those in this process at once, and the others by a task.
+/// Announces that so many events were appended, up to this position: within this process at once, to others by a task.
 pub(super) fn appended(store: &PostgresEventStore, position: u64, events: u64) {
     store.news.announced(position);
     let announcements = &store.announcements;
     let Some(interval) = announcements.interval else { return };
     announcements.events.fetch_add(events, Ordering::Relaxed);
-    // In one order with the right to tell: who finds somebody at it has left him the position before.
+    // In one order with the right to announce: a caller that finds it taken has stored its position before.
     announcements.position.fetch_max(position, Ordering::SeqCst);
     if let Some(telling) = announcements.begin() {
         tokio::spawn(run(store.clone(), interval, telling));
@@ -84,8 +84,8 @@ async fn run(store: PostgresEventStore, interval: Duration, mut telling: Telling
             sleep(pause(interval, growth, events)).await;
         }
         drop(telling);
-        // Whoever has come in between has found somebody at it. First the position: with the right to tell in his hand, others would
-        // still rely on who looks at it and goes.
+        // A caller that has come in between has found the right taken. The position is checked first: while this task
+        // holds the right, others rely on it to look, although it is about to end.
         if store.announcements.position.load(Ordering::SeqCst) == 0 {
             return;
         }
@@ -96,14 +96,14 @@ async fn run(store: PostgresEventStore, interval: Duration, mut telling: Telling
     }
 }
 
-/// So many times the interval at most.
+/// The most times that the interval is multiplied.
 const LONGEST: u64 = 10;
 
-/// The pause behind a notification of `events`, while the log has grown by so much: so much longer as others have written as well, who tell
-/// of these, too, so that all together tell as often as one alone.
+/// The pause after a notification of `events`, while the log has grown by this much: longer by the share that others
+/// have written, who announce these events, too, so that all together announce as often as one alone.
 ///
-/// Each notification is a transaction with a number of its own, takes a lock of the whole server, and wakes all who listen. (By hand:
-/// without them, 8 processes with batches of 2 to 4 appended 9 to 40 % more.)
+/// Each notification is a transaction with its own number, takes a lock of the whole server, and wakes all listeners.
+/// (Measured by hand: without them, 8 processes with batches of 2 to 4 appended 9 to 40 % more.)
 fn pause(interval: Duration, growth: u64, events: u64) -> Duration {
     let times = (growth / events.max(1)).clamp(1, LONGEST);
     interval.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))

@@ -1,7 +1,7 @@
-//! What the append procedure answers. `migrations/V2__append.sql` says what it means.
+//! The answer of the append procedure. `migrations/V2__append.sql` says what it means.
 //!
-//! NULL means much in it: of an outcome, that the append is written. So whatever else the answer says has to agree with that, or
-//! nobody knows what became of the batch.
+//! NULL carries much meaning in it: as an outcome, that the append is written. So everything else in the answer must
+//! agree with that; otherwise, the outcome of the batch is unknown.
 
 use std::time::Duration;
 
@@ -15,41 +15,41 @@ use super::{
 };
 use crate::lsn::Lsn;
 
-/// What became of one append of a batch.
+/// The outcome of one append of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     /// Written, from this position on; its last event has this version, if it went to a stream.
     Appended { position: u64, version: Option<u64> },
-    /// It had been, there.
+    /// It had been written before, there.
     Repeated { position: u64, version: Option<u64> },
-    /// An event has come that the condition forbids.
+    /// An event that the condition forbids has been appended.
     Conflict { position: u64, event_type: String },
-    /// What the condition is based on is not there; the log ends here.
+    /// What the condition is based on does not exist; the log ends here.
     Diverged(u64),
-    /// The condition looks too far back to be judged under the lock.
+    /// The condition looks too far back to be checked under the lock.
     Far,
-    /// The stream has this version, and not the expected one.
+    /// The stream has this version, not the expected one.
     Version(u64),
-    /// The stream has the expected version, and another event has it.
+    /// The stream has the expected version, but another event has it.
     Replaced(u64),
     /// An id is taken, by the event at this position.
     Reused(u64),
 }
 
-/// What the procedure has to say.
+/// The procedure's answer.
 #[derive(Debug)]
 pub(super) struct Answers {
-    /// Of each append.
+    /// One for each append.
     pub(super) verdicts: Vec<Verdict>,
-    /// Those of the looked-up ids that are in the log.
+    /// The looked-up ids that are in the log.
     pub(super) known: Vec<Uuid>,
-    /// All that was written is before this place.
+    /// Everything that was written is before this place.
     pub(super) lsn: Lsn,
     /// How long the lock was held until the commit, if it was.
     pub(super) lock_time: Option<Duration>,
 }
 
-/// What of an append its answer has to agree with.
+/// The properties of an append with which its answer must agree.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sent {
     pub(super) events: u64,
@@ -69,11 +69,11 @@ impl Sent {
 pub(super) struct Answer {
     known: Option<Vec<Uuid>>,
     head: u64,
-    /// Of each append; `None` when all are written.
+    /// One for each append; `None` if all are written.
     outcomes: Option<Vec<Outcome>>,
     /// The version of each append's last event, if any went to a stream.
     versions: Option<Vec<Option<i64>>>,
-    /// All of it is before this place.
+    /// Everything is before this place.
     lsn: Lsn,
     lock_time: Option<Duration>,
 }
@@ -102,17 +102,17 @@ impl Answer {
             },
             versions: row.get::<Option<Array<Option<i64>>>>(5)?.map(|versions| versions.0),
             lsn: Lsn::new(row.get::<PgLsn>(6)?.into()),
-            // Less than nothing when the server's clock was set back meanwhile.
+            // Negative if the server's clock was set back meanwhile.
             lock_time: row.get::<Option<i64>>(7)?.map(|us| Duration::from_micros(us.try_into().unwrap_or(0))),
         })
     }
 
-    /// One for each append, or `None` if there is one that this version does not know, or that cannot be. `looks_up` is whether
-    /// it was asked which ids are there.
+    /// One for each append, or `None` if this version does not know one of them, or one is impossible. `looks_up` is
+    /// whether the call asked which ids exist.
     pub(super) fn read_for(self, sent: &[Sent], looks_up: bool) -> Option<Answers> {
         let outcomes = self.outcomes.unwrap_or_else(|| vec![(None, None, None); sent.len()]);
         let versions = self.versions.unwrap_or_else(|| vec![None; sent.len()]);
-        // Of those that are too many nobody knows whose they are.
+        // With too many outcomes, nobody knows which append they belong to.
         if outcomes.len() != sent.len() || versions.len() != sent.len() {
             return None;
         }

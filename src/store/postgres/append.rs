@@ -1,4 +1,4 @@
-//! Appending to the log in PostgreSQL: what each caller does, and what the drain does for all of them.
+//! Appending to the log in PostgreSQL: what each caller does, and what the drain does for all callers.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -24,7 +24,7 @@ use crate::{
     store::{AppendRequest, Appended, condition::After, refusal},
 };
 
-/// Carries an append out.
+/// Executes an append.
 pub(super) async fn run(store: PostgresEventStore, request: AppendRequest, deadline: Deadline) -> Result<Appended> {
     let after = request.condition.guard().map(|guard| guard.after);
     let append = Arc::new(Prepared::new(request));
@@ -32,7 +32,7 @@ pub(super) async fn run(store: PostgresEventStore, request: AppendRequest, deadl
     appended.map_err(|error| failure::on_append(error, deadline, store.name()))
 }
 
-/// Time before an append is sent again that two servers do not agree about.
+/// The delay before an append on which two servers disagree is sent again.
 const AGAIN: Duration = Duration::from_millis(10);
 
 async fn submit(
@@ -43,7 +43,7 @@ async fn submit(
 ) -> Result<Appended> {
     runtime::current()?;
     let mut after = given;
-    // Who is known to be far is not sent to be told so: a batch in which somebody is refused is a slower one for all.
+    // An append known to be far is not sent only to be told so: a batch with a refused append is slower for all.
     if let (Some(guard), Some(from)) = (&append.guard, after)
         && is_far(store, guard, from)
     {
@@ -56,7 +56,8 @@ async fn submit(
             Verdict::Appended { position, version } => appended(append, position, version),
             Verdict::Repeated { position, version } => appended(append, position, version).as_repeated(),
             Verdict::Conflict { position, event_type } => return Err(named(refusal::conflict(position, event_type))),
-            // The log has lost what it was judged by here, since. That says nothing about what the condition is based on.
+            // The log has since lost what the append was checked against here. That says nothing about what the
+            // condition is based on.
             Verdict::Diverged(_) if after != given => {
                 after = given;
                 sleep(AGAIN).await;
@@ -73,7 +74,8 @@ async fn submit(
                     }
                     match judge::judge(store, append, guard, from, deadline).await? {
                         Some(judged) => after = Some(judged),
-                        // The lock's holder has just seen what is not there now: two servers, of which one is to be no more.
+                        // The lock's holder has just seen what does not exist now: there are two servers, one of which
+                        // is about to go away.
                         None => sleep(AGAIN).await,
                     }
                 }
@@ -87,8 +89,8 @@ async fn submit(
 
 /// Whether the condition would be [`Far`](Verdict::Far).
 ///
-/// One on the whole log would be, unless the log is short: then its judgement is short, too. But most of them are about what nobody
-/// has written of, which the procedure finds out by itself.
+/// A condition on the whole log would be, unless the log is short: then checking it is fast, too. But most of them
+/// concern something nobody has written about, which the procedure finds out by itself.
 fn is_far(store: &PostgresEventStore, guard: &PreparedGuard, after: After) -> bool {
     match after {
         After::Beginning => store.known.taken.has(guard),
@@ -101,7 +103,7 @@ fn appended(append: &Prepared, position: u64, last_version: Option<u64>) -> Appe
     Appended::new(position, &append.events).in_stream(last_version.map(|last| last.saturating_sub(before_last)))
 }
 
-/// The refusal for the stream's version; the answer makes no sense if there is none.
+/// Creates the error for the stream's version; without an expected version, the answer makes no sense.
 fn version_mismatch(append: &Prepared, actual: u64) -> Result<Error> {
     let expected = append.stream.as_ref().and_then(|stream| stream.expected.version()).filter(|it| *it != actual);
     let expected = expected.ok_or_else(|| call::unknown_outcome("a version"))?;
@@ -112,7 +114,7 @@ fn stream_of(append: &Prepared) -> Result<&str> {
     append.stream.as_ref().map(|stream| &*stream.id).ok_or_else(|| call::unknown_outcome("a stream"))
 }
 
-/// Works the line off, one batch after the other, until nobody waits.
+/// Works through the queue, one batch after the other, until it is empty.
 fn drains(store: &PostgresEventStore) -> impl Future<Output = ()> + Send + 'static {
     drain(store.clone(), Arc::clone(&store.group).drain())
 }
@@ -121,13 +123,13 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
     let mut lease: Option<Arc<Lease>> = None;
     while let Some(deadline) = drain.next() {
         let asking = drain.next_number();
-        // One that is not used any more is given back before another one is waited for.
+        // An unused connection is returned before the next one is waited for.
         let held = match lease.take().filter(|held| store.group.goes_over(held)) {
             Some(held) => held,
             None => match store.group.lease(&store.router, deadline).await {
                 Ok(held) => held,
                 Err(_) if drain.leave() => return,
-                // Those who came meanwhile have not asked yet.
+                // Appends that arrived meanwhile have not asked for a connection yet.
                 Err(error) => {
                     drain.refuse(asking, &error);
                     continue;
@@ -147,8 +149,8 @@ async fn drain(store: PostgresEventStore, mut drain: Drain) {
     }
 }
 
-/// Lets those who have just got their answers ask again before the next batch leaves: without it, the first of them would go
-/// alone, and the others wait for a whole commit.
+/// Lets callers that have just got their answers submit again before the next batch leaves: without it, the first of
+/// them would go alone, and the others would wait for a whole commit.
 async fn gather(drain: &Drain) {
     let mut waiting = 0;
     while waiting < drain.waiting() {
@@ -160,7 +162,7 @@ async fn gather(drain: &Drain) {
 /// `lock_not_available`.
 const NO_LOCK: &str = "55P03";
 
-/// Sends one batch and answers it; whether the connection can still be used.
+/// Sends one batch and answers it; returns whether the connection is still usable.
 async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) -> bool {
     let session = lease.session();
     let (waiting, mut overtaken, mut behind) = drain.take(&store.known.tail, session);
@@ -170,7 +172,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
     let mut parts = vec![waiting];
     let mut again = Vec::new();
     let mut usable = true;
-    // Of the whole batch: what it has written, and what the last of its calls has said of the ids and of the server.
+    // For the whole batch: what it has written, and what the last of its calls reported about the ids and the server.
     let mut written = Written::default();
     let mut told = None;
     while let Some(mut waiting) = parts.pop() {
@@ -178,7 +180,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         if only_looks_up && (overtaken.is_empty() || told.is_some()) {
             continue;
         }
-        // Who is not sent can give up at any time, and limits nobody else.
+        // An append that is not sent can be given up at any time, and limits no others.
         let (deadline, first) =
             if only_looks_up { limits(overtaken.iter().map(Overtaken::waiting)) } else { limits(waiting.iter()) };
         let sent = waiting.iter().map(|one| Arc::clone(&one.append)).collect();
@@ -205,8 +207,8 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
                 }
                 for (mut one, verdict) in waiting.into_iter().zip(verdicts) {
                     if one.looked_until.take().is_some() && matches!(verdict, Verdict::Diverged(_)) {
-                        // The log does not hold what this process has written. That says nothing about what the condition is
-                        // based on.
+                        // The log does not hold what this process has written. That says nothing about what the
+                        // condition is based on.
                         store.known.tail.forget();
                         again.push(one);
                     } else {
@@ -216,7 +218,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
                 told = Some((server, known));
             }
             Err(error) if error.sqlstate() == Some(NO_LOCK) => {
-                // For some it was time to give up; the others have more.
+                // Some have run out of time; the others have time left.
                 let now = Instant::now();
                 let (late, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.lock_until <= now);
                 late.into_iter().for_each(|one| one.answer(Err(error.clone())));
@@ -234,7 +236,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             }
             Err(error) => {
                 waiting.into_iter().for_each(|one| one.answer(Err(error.clone())));
-                // What else there is goes over another connection.
+                // The rest goes over another connection.
                 again.extend(parts.drain(..).flatten());
                 if only_looks_up && !error.is_outcome_unknown() {
                     let refused = overtaken.drain(..).map(Overtaken::into_waiting);
@@ -254,7 +256,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
             (one, None) => again.push(one),
         }
     }
-    // They are the first of the next batch, and the first of them stands behind nobody there: or it would have no end.
+    // They come first in the next batch, and the first of them follows no other there: otherwise this would never end.
     again.sort_by_key(|one| (!one.is_known, one.number));
     drain.put_back(again);
     usable
@@ -272,7 +274,7 @@ fn count_batch(store: &PostgresEventStore, waiting: &[Waiting]) {
     figures.sent(waiting.len(), events, waiting.iter().map(|one| one.deadline.elapsed()));
 }
 
-/// Notes what a batch has written.
+/// Records what a batch has written.
 fn note(store: &PostgresEventStore, under_way: UnderWay, waiting: &[Waiting], verdicts: &[Verdict]) {
     let position = |verdict: &Verdict| match verdict {
         Verdict::Appended { position, .. } => Some(*position),
@@ -285,7 +287,7 @@ fn note(store: &PostgresEventStore, under_way: UnderWay, waiting: &[Waiting], ve
     under_way.has_written(first - 1, appends);
 }
 
-/// The position of the last event of a batch that was written, and how many were.
+/// The position of the last event that a batch has written, and how many it has written.
 fn last_written(waiting: &[Waiting], verdicts: &[Verdict]) -> Option<(u64, u64)> {
     let written = |(one, verdict): (&Waiting, &Verdict)| match verdict {
         Verdict::Appended { position, .. } => {
@@ -301,8 +303,8 @@ fn last_written(waiting: &[Waiting], verdicts: &[Verdict]) -> Option<(u64, u64)>
         .reduce(|(last, sum), (other, events)| (last.max(other), sum + events))
 }
 
-/// The limits of a batch: its answer is waited for as long as anybody does, and its lock no longer than the first of them
-/// can wait, who has so much time left.
+/// The limits of a batch: its answer is awaited as long as any caller waits, and its lock no longer than the caller
+/// with the least time left can wait.
 fn limits<'a>(waiting: impl Iterator<Item = &'a Waiting> + Clone) -> (Deadline, Duration) {
     let first = waiting.clone().map(|one| one.deadline.remaining()).min().unwrap_or_default();
     let last = waiting.map(|one| one.deadline).max_by_key(Deadline::at);

@@ -1,4 +1,4 @@
-//! Arrays of the server, whatever they say of their length.
+//! Arrays from the server, whatever length they claim.
 
 use tokio_postgres::types::{FromSql, Kind, Type};
 
@@ -6,16 +6,16 @@ use super::wire::{Failure, Unreadable};
 
 /// The elements of an array of one dimension.
 ///
-/// The driver's own `Vec` makes room for as many as the array says that it has before it looks at the first: twenty bytes could ask
-/// for 32 GiB, and memory that cannot be had ends the process.
+/// The driver's own `Vec` reserves room for as many elements as the array claims before it looks at the first: twenty
+/// bytes could ask for 32 GiB, and a failed allocation ends the process.
 #[derive(Debug)]
 pub(super) struct Array<T>(pub(super) Vec<T>);
 
-/// In front of the dimensions are their number, whether there are nulls, and the type of the elements.
+/// Before the dimensions come their number, whether there are nulls, and the type of the elements.
 const HEAD: usize = 12;
-/// Of a dimension, its length and its lower bound.
+/// A dimension consists of its length and its lower bound.
 const DIMENSION: usize = 8;
-/// Each element has its length in front of it, at least.
+/// Each element is preceded by its length, at least.
 const LEAST: usize = 4;
 
 impl<'a, T: FromSql<'a>> FromSql<'a> for Array<T> {
@@ -37,7 +37,7 @@ impl<'a, T: FromSql<'a>> FromSql<'a> for Array<T> {
     }
 
     fn accepts(ty: &Type) -> bool {
-        // What the driver has for a `Vec`, which would be a panic for anything else.
+        // What the driver has for a `Vec`, which would panic for anything else.
         matches!(ty.kind(), Kind::Array(_)) && Vec::<T>::accepts(ty)
     }
 }

@@ -1,4 +1,4 @@
-//! Reading on behind a place in the log in PostgreSQL: one statement for the events, the head and what they stand behind.
+//! Reading on after a place in the log in PostgreSQL: one statement for the events, the head and what they follow.
 
 use std::{
     ops::ControlFlow::{Break, Continue},
@@ -21,7 +21,7 @@ use crate::{
     store::{Answer, Piece, ReadBehindRequest},
 };
 
-/// Carries the read out, on a node that its level allows.
+/// Executes the read, on a node that its level allows.
 pub(super) async fn run(store: PostgresEventStore, request: ReadBehindRequest, deadline: Deadline) -> Result<Piece> {
     let request = Arc::new(request);
     let read = |lease| read(store.clone(), Arc::clone(&request), lease, deadline);
@@ -37,7 +37,8 @@ async fn read(
     deadline: Deadline,
 ) -> Result<Piece> {
     let piece = try_read(&store, &request, &lease, deadline).await;
-    // A replica can be ahead: it has shown a commit that still waits for its standby here. That append holds the log's lock.
+    // A replica can be ahead: it has shown a commit that still waits for its standby here. That append holds the log's
+    // lock.
     let is_beyond = |head: Option<Mark>| {
         let head = head.map_or(0, |head| head.position());
         request.after.mark().is_some_and(|mark| mark.position() > head)
@@ -52,7 +53,7 @@ async fn read(
     }
 }
 
-/// The piece, or why there is none, and the head that it was judged by.
+/// Returns the piece, or why there is none, and the head against which it was checked.
 async fn try_read(
     store: &PostgresEventStore,
     request: &ReadBehindRequest,
@@ -74,7 +75,7 @@ async fn try_read(
     let reader = || {
         let mut room = request.room();
         move |row: Row| match wire::line(&row) {
-            // The event that there is no room for is the last one, and tells that there is more; of what is behind it nothing is held.
+            // The event that does not fit is the last one, and shows that there is more; nothing after it is held.
             Ok(Line::Event(event)) if !room.takes(event.byte_len()) => Break(Ok(Line::Event(event))),
             line => Continue(line),
         }

@@ -1,5 +1,4 @@
-//! The one statement that locks, judges and writes: its arguments. `migrations/V2__append.sql` says what
-//! they mean.
+//! The one statement that locks, checks and writes: its arguments. `migrations/V2__append.sql` says what they mean.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -26,21 +25,21 @@ pub(super) struct Call<'a> {
     pub(super) lock_timeout: Duration,
     /// Whether others are likely to have the lock.
     pub(super) is_crowded: bool,
-    /// What the session remembers it as,
+    /// The name under which the session remembers the call.
     pub(super) name: Uuid,
-    /// and the call before it, if what that writes has been looked at.
+    /// The call before it, if what that writes has been checked.
     pub(super) behind: Option<Behind>,
 }
 
 impl Call<'_> {
-    /// Sends it, and waits for what became of each append, and which of the ids are in the log.
+    /// Sends the call, and waits for the outcome of each append, and for which of the ids are in the log.
     pub(super) async fn send(self, sql: &str, lease: &Lease, deadline: Deadline) -> Result<Answers> {
         let Self { waiting, ids, lock_timeout, is_crowded, name, behind } = self;
         let columns = Columns::new(waiting);
         let keys = Keys::new(waiting);
         let behind = behind.and_then(|behind| HeldBehind::new(waiting, &columns, behind));
         let looked_up = (!ids.is_empty()).then_some(ids);
-        // Not earlier: who has no time left for another try would get one.
+        // Rounded up: an append without time for another attempt would otherwise get one.
         let lock_timeout_ms = i32::try_from(lock_timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX).max(1);
         let behind_call = behind.as_ref().map(|behind| &behind.call);
         let behind_positions = behind.as_ref().map(|behind| &behind.positions);
@@ -85,16 +84,17 @@ impl Call<'_> {
     }
 }
 
-/// Behind what the conditions have to be judged, if the call before this one has written all that it brings.
+/// The place after which the conditions must be checked, if the call before this one has written everything that it
+/// brings.
 struct HeldBehind {
-    /// As the session remembers it.
+    /// The name under which the session remembers it.
     call: String,
     positions: Vec<Option<i64>>,
     ids: Vec<Option<Uuid>>,
 }
 
 impl HeldBehind {
-    /// `None` if that changes nothing.
+    /// `None` if it makes no difference.
     fn new(waiting: &[Waiting], columns: &Columns<'_>, behind: Behind) -> Option<Self> {
         if !waiting.iter().any(|one| one.holds_behind) {
             return None;
@@ -111,7 +111,7 @@ impl HeldBehind {
     }
 }
 
-/// What the batch consists of, by column.
+/// The contents of the batch, by column.
 #[derive(Default)]
 struct Columns<'a> {
     ids: Vec<Uuid>,
@@ -119,7 +119,7 @@ struct Columns<'a> {
     tags: Vec<&'a str>,
     metadata: Vec<JsonText<'a>>,
     payloads: Vec<Option<JsonText<'a>>>,
-    /// `None` when no event of the batch is bytes.
+    /// `None` if no event of the batch is bytes.
     bytes: Option<Vec<Option<&'a [u8]>>>,
     content_types: Option<Vec<Option<&'a str>>>,
     occurred_at: Vec<Option<Micros>>,
@@ -128,12 +128,12 @@ struct Columns<'a> {
     after_positions: Vec<Option<i64>>,
     after_ids: Vec<Option<Uuid>>,
     items: Vec<Option<&'a str>>,
-    /// `None` when no append of the batch goes to one.
+    /// `None` if no append of the batch goes to a stream.
     streams: Option<Vec<Option<&'a str>>>,
     stream_versions: Option<Vec<Option<i64>>>,
-    /// Nor when none expects a certain event there.
+    /// `None` as well if none expects a certain event there.
     stream_events: Option<Vec<Option<Uuid>>>,
-    /// `None` when no condition of the batch is on the whole log.
+    /// `None` if no condition of the batch is on the whole log.
     whole_appends: Option<Vec<i32>>,
     whole_tags: Option<Vec<&'a str>>,
 }
@@ -185,7 +185,7 @@ impl<'a> Columns<'a> {
     }
 }
 
-/// What the conditions of the batch look for.
+/// The keys that the conditions of the batch look for.
 #[derive(Default)]
 struct Keys<'a> {
     appends: Option<Vec<i32>>,
@@ -225,7 +225,7 @@ impl<'a> Keys<'a> {
     }
 }
 
-/// Different paths, in the order in which they came.
+/// Distinct paths, in the order of their first occurrence.
 #[derive(Default)]
 struct Paths<'a> {
     paths: Vec<&'a str>,
@@ -255,7 +255,7 @@ fn some<T>(list: Vec<T>) -> Option<Vec<T>> {
     (!list.is_empty()).then_some(list)
 }
 
-/// The procedure has run, and perhaps committed.
+/// The procedure has run, and may have committed.
 pub(super) fn unknown_outcome(what: &str) -> Error {
     let message = format!("the append procedure answered with {what} that this version does not know");
     Error::new(ErrorKind::OutcomeUnknown, message)

@@ -13,13 +13,13 @@ use crate::{
 
 const APPEND: &str = "_append_1";
 
-/// A check of the log's tables that is about to be made: await it, after changing its limit if need be.
+/// A check of the log's tables: await it, after changing its limit if needed.
 ///
 /// # Errors
 ///
-/// [`Schema`](ErrorKind::Schema) when something is not as it must be: the message says what, all of it.
-/// [`Configuration`](ErrorKind::Configuration) when this role may not use the schema,
-/// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout) when the primary does not answer.
+/// [`Schema`](ErrorKind::Schema) if something is not as it must be: the message lists everything that is wrong.
+/// [`Configuration`](ErrorKind::Configuration) if this role may not use the schema,
+/// [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout) if the primary does not answer.
 ///
 /// # Cancel safety
 ///
@@ -32,7 +32,7 @@ pub struct Check<'a> {
 }
 
 impl Check<'_> {
-    /// Replaces the limit of this call, getting a connection included. Defaults to the router's
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the router's
     /// [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -41,15 +41,15 @@ impl Check<'_> {
 }
 
 impl PostgresEventStore {
-    /// Looks whether the log's tables are what this version needs, and says exactly what is not. Await what it returns; see
-    /// [`Check`].
+    /// Checks whether the log's tables are what this version needs, and reports exactly what is not. Await the returned
+    /// value; see [`Check`].
     ///
-    /// For the start of an application whose tables another tool makes, or a person. Missing tables, columns, indexes,
-    /// constraints, triggers and procedures are told, and those that are not as they must be: types, collations, what may be
-    /// null, indexes of no use, a procedure of another version, a trigger that does not refuse changes, row-level security
-    /// that would hide events from a condition, and declared [hot keys](crate::HotKey) without their index. What else
-    /// there is, columns with a default, constraints, triggers and indexes of your own, is your matter. Only catalogs are
-    /// read, on the primary: no grant is needed but `USAGE` on the schema.
+    /// Use it at the start of an application whose tables are created by another tool, or by a person. It reports
+    /// missing tables, columns, indexes, constraints, triggers and procedures, and those that are not as they must be:
+    /// types, collations, nullability, unusable indexes, a procedure of another version, a trigger that does not refuse
+    /// changes, row-level security that would hide events from a condition, and declared [hot keys](crate::HotKey)
+    /// without their index. It ignores your own additions: columns with a default, constraints, triggers and indexes.
+    /// It only reads catalogs, on the primary: the only privilege needed is `USAGE` on the schema.
     ///
     /// ```no_run
     /// # async fn run(store: mainstem::PostgresEventStore) -> mainstem::Result<()> {
@@ -62,7 +62,7 @@ impl PostgresEventStore {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for Check<'_> {
     type Output = Result<()>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -83,12 +83,12 @@ impl IntoFuture for Check<'_> {
     }
 }
 
-/// What is wrong, for an error.
+/// Formats what is wrong, for an error.
 pub(super) fn not_ours(store: &PostgresEventStore, faults: &[String]) -> String {
     format!("the log {} is not what this version needs: {}", store.name(), faults.join("; "))
 }
 
-/// Everything that is not as it must be.
+/// Returns everything that is not as it must be.
 pub(super) async fn faults(store: &PostgresEventStore, lease: &Lease, deadline: Deadline) -> Result<Vec<String>> {
     let name = store.name();
     let migration = name.put_into(include_str!("../../../migrations/V2__append.sql"));

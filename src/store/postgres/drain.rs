@@ -1,4 +1,4 @@
-//! Working the line of appends off: which of those who wait go together, and when one who does it is needed.
+//! Working through the queue of appends: which of them go together, and when a drain is needed.
 
 use std::{sync::Arc, time::Duration};
 
@@ -16,27 +16,27 @@ use crate::{
     store::batch::{self, Turn},
 };
 
-/// More than can be sent together is looked at for a batch, since some may have to be put off.
+/// More appends than can be sent together are considered for a batch, since some may have to be deferred.
 pub(super) const LOOK_AHEAD: usize = 2;
 
-/// The share of a call's limit that is spent waiting for the log's lock, so that its error is there before the limit makes
-/// the outcome unknown.
+/// The share of a call's limit spent waiting for the log's lock, so its error arrives before the limit makes the
+/// outcome unknown.
 pub(super) const LOCK_SHARE: f64 = 0.8;
 
-/// The same for a batch behind another one of its session, which may have waited for the lock itself before.
+/// The same for a batch that follows another one of its session, which may itself have waited for the lock.
 pub(super) const SHARE_BEHIND: f64 = 0.1;
 
-/// The right to work the line off.
+/// The right to work through the queue.
 #[derive(Debug)]
 pub(super) struct Drain {
     group: Arc<Group>,
-    /// Those whose answer is under way. If this is dropped before it came, nobody will ever know.
+    /// The appends whose answers are outstanding. If this is dropped before, their outcome stays unknown.
     sent: Vec<Waiting>,
     /// Whether it has a connection.
     connected: bool,
     /// Its batch.
     under_way: Option<UnderWay>,
-    /// Whether it has ended because it is not needed any more.
+    /// Whether it has ended because it is no longer needed.
     over: bool,
 }
 
@@ -45,7 +45,7 @@ impl Drain {
         Self { group, sent: Vec::new(), connected: false, under_way: None, over: false }
     }
 
-    /// When the last of those who wait gives up; `None`, and the drain is over, when nobody waits, or so few that they may
+    /// When the last waiting append gives up; `None`, and the drain is over, if none waits, or so few that they may
     /// wait for another drain.
     pub(super) fn next(&mut self) -> Option<Deadline> {
         let group = Arc::clone(&self.group);
@@ -63,7 +63,7 @@ impl Drain {
         last
     }
 
-    /// Whether another drain has a connection, and so will look at the line again.
+    /// Whether another drain has a connection, and will therefore look at the queue again.
     fn others_can(&self, queue: &Queue) -> bool {
         queue.connected > usize::from(self.connected)
     }
@@ -80,7 +80,7 @@ impl Drain {
         }
     }
 
-    /// Notes that it has a connection, or has none any more.
+    /// Records that it has a connection, or no longer has one.
     pub(super) fn connected(&mut self, connected: bool) {
         let group = Arc::clone(&self.group);
         let mut queue = group.queue();
@@ -88,7 +88,8 @@ impl Drain {
         queue.connected += usize::from(connected);
     }
 
-    /// Leaves the line to another drain, having got no connection; whether there is one that has.
+    /// Leaves the queue to another drain, after failing to get a connection; returns whether there is one that has a
+    /// connection.
     pub(super) fn leave(&mut self) -> bool {
         let group = Arc::clone(&self.group);
         let mut queue = group.queue();
@@ -98,31 +99,32 @@ impl Drain {
         self.over
     }
 
-    /// The number of whoever gets in line next.
+    /// The number of the next append to be queued.
     pub(super) fn next_number(&self) -> u64 {
         self.group.queue().next
     }
 
-    /// How many wait now.
+    /// How many appends wait now.
     pub(super) fn waiting(&self) -> usize {
         self.group.queue().len()
     }
 
-    /// Those who got in line before this number cannot be sent.
+    /// Refuses the appends that were queued before this number: they cannot be sent.
     pub(super) fn refuse(&self, number: u64, error: &Error) {
         let refused = self.group.queue().remove_before(number);
         refused.into_iter().for_each(|waiting| waiting.answer(Err(error.clone())));
     }
 
-    /// Those who are sent next, in their order, each with the right to be: who was given up is not among them. And those who need
-    /// not be sent, if these are written or because of what the tail knows; and what the batch is sent behind.
+    /// Takes the appends that are sent next, in order, each with the right to be sent: given-up ones are not among
+    /// them. Also returns those that need not be sent, if these are written or because of what the tail knows, and the
+    /// batch that this one follows.
     pub(super) fn take(
         &mut self,
         tail: &Tail,
         session: ServerSession,
     ) -> (Vec<Waiting>, Vec<Overtaken>, Option<Behind>) {
         let mut candidates = self.candidates(!tail.is_ours());
-        // Who is gone is not taken, since who is put off would have the right to be sent again.
+        // An append whose caller is gone is not taken, since a deferred one would have the right to be sent again.
         candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
         let is_pooled = self.group.queue().is_pooled;
         let (candidates, mut overtaken, behind) = look(tail, session, is_pooled, candidates);
@@ -144,7 +146,7 @@ impl Drain {
         (now, overtaken, behind)
     }
 
-    /// Those of whom a batch is made: as many as may be sent together, and some more.
+    /// The candidates for a batch: as many as may be sent together, and some more.
     fn candidates(&mut self, is_shared: bool) -> Vec<Waiting> {
         let limits = self.group.limits;
         let group = Arc::clone(&self.group);
@@ -156,13 +158,13 @@ impl Drain {
         taken.waiting
     }
 
-    /// Whether those who were left are worth another drain. It is counted already: who is told so spawns it.
+    /// Whether the remaining appends justify another drain. It is already counted: the caller must spawn it.
     #[must_use]
     pub(super) fn claim_another(&self) -> bool {
         self.group.claim_drain(&mut self.group.queue())
     }
 
-    /// They were not sent, or what was sent has come to nothing: they are next.
+    /// Puts back appends that were not sent, or whose sending had no effect: they are next.
     pub(super) fn put_back(&self, waiting: Vec<Waiting>) {
         for one in &waiting {
             one.stage.step(SENT, QUEUED);
@@ -170,8 +172,8 @@ impl Drain {
         self.group.queue().put_back(waiting);
     }
 
-    /// Notes that these are under way, and when they must have their lock. `first` is what is left to the first who gives up;
-    /// what of that may be spent waiting for the lock is the answer.
+    /// Records that these are in flight, and when they must have their lock. `first` is the time left to the first that
+    /// gives up; the return value is the part of it that may be spent waiting for the lock.
     pub(super) fn send(&mut self, mut waiting: Vec<Waiting>, first: Duration) -> (&[Waiting], Duration) {
         let now = Instant::now();
         for one in &mut waiting {
@@ -184,12 +186,12 @@ impl Drain {
         (&self.sent, lock_timeout)
     }
 
-    /// Notes whether what was sent has had the log's lock.
+    /// Records whether what was sent has got the log's lock.
     pub(super) fn had_lock(&self, had: bool) {
         self.group.queue().had_no_lock = !had;
     }
 
-    /// Those who were under way, for their answers.
+    /// Returns the appends in flight, to be answered.
     pub(super) fn sent(&mut self) -> Vec<Waiting> {
         std::mem::take(&mut self.sent)
     }
@@ -208,18 +210,18 @@ impl Drop for Drain {
             let group = Arc::clone(&self.group);
             let mut queue = group.queue();
             self.end(&mut queue);
-            // Another drain, perhaps of another runtime, goes on with them.
+            // Another drain, perhaps on another runtime, continues with them.
             let amount = if queue.drains == 0 { queue.len() } else { 0 };
             queue.remove_first(amount)
         };
-        // They learn of it by losing their answer, and come again.
+        // Their callers notice by losing the answer, and submit again.
         drop(left);
         self.group.idle.notify_waiters();
     }
 }
 
-/// Looks at what this process has written itself: whose condition that breaks need not be sent. A pooler's connection outlives a crash of
-/// the server, which may have lost what was written: there the server says so.
+/// Checks against what this process itself has written: an append whose condition that breaks need not be sent. A
+/// pooler's connection survives a crash of the server, which may have lost what was written: there, the server decides.
 fn look(
     tail: &Tail,
     session: ServerSession,
@@ -232,7 +234,7 @@ fn look(
     for (mut waiting, judged) in candidates.into_iter().zip(judged) {
         waiting.holds_behind = matches!(judged, Judged::HeldBehind(_));
         waiting.looked_until = match judged {
-            // Its ids count, and not its condition.
+            // Its ids decide, not its condition.
             Judged::Broken { .. } if waiting.is_known || is_pooled => None,
             Judged::Broken { position, event_type } => {
                 overtaken.push(Overtaken::by_event(waiting, position, event_type));

@@ -1,4 +1,4 @@
-//! How the server looks for what a condition forbids.
+//! How the server searches for what a condition forbids.
 
 use std::{fmt, future::IntoFuture, sync::Arc, time::Duration};
 
@@ -10,18 +10,18 @@ use crate::{
     store::BoxFuture,
 };
 
-/// The plan of a condition that is about to be asked for: await it, after changing its limit if need be.
+/// A request for the plan of a condition: await it, after changing its limit if needed.
 ///
 /// # Errors
 ///
-/// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a condition that looks for nothing.
-/// [`Schema`](crate::ErrorKind::Schema) when there is no such log, [`Configuration`](crate::ErrorKind::Configuration) when this role
-/// may not read it, [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout) when the primary does not
-/// answer.
+/// [`InvalidInput`](crate::ErrorKind::InvalidInput) for a condition that searches for nothing.
+/// [`Schema`](crate::ErrorKind::Schema) if there is no such log, [`Configuration`](crate::ErrorKind::Configuration) if
+/// this role may not read it, [`Unavailable`](crate::ErrorKind::Unavailable) and [`Timeout`](crate::ErrorKind::Timeout)
+/// if the primary does not answer.
 ///
 /// # Cancel safety
 ///
-/// It only asks.
+/// It only reads the plan.
 #[derive(Debug)]
 #[must_use = "nothing is asked until it is awaited"]
 pub struct ExplainCondition<'a> {
@@ -30,7 +30,7 @@ pub struct ExplainCondition<'a> {
     limit: Option<Duration>,
 }
 
-/// How the primary would look for what a condition forbids, by [`PostgresEventStore::explain_condition`].
+/// The primary's plan for finding what a condition forbids, from [`PostgresEventStore::explain_condition`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConditionPlan {
     node: Arc<str>,
@@ -39,21 +39,21 @@ pub struct ConditionPlan {
 }
 
 impl ConditionPlan {
-    /// The name of the node that was asked.
+    /// Returns the name of the node that was asked.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The plan as `EXPLAIN` shows it, without costs. The log itself is called `e` in it.
+    /// Returns the plan as `EXPLAIN` shows it, without costs. The log itself is called `e` in it.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether every event would be looked at, instead of those few that an index finds.
+    /// Whether every event would be looked at, instead of the few that an index finds.
     ///
-    /// On a short log that is what a good planner does. On a long one, each append with such a condition then takes as long as
+    /// On a short log, a good planner does that. On a long one, each append with such a condition then takes as long as
     /// reading the log: an index is missing, `enable_…` settings forbid it, or there are no statistics (`ANALYZE`).
     #[must_use]
     pub fn reads_whole_log(&self) -> bool {
@@ -61,7 +61,7 @@ impl ConditionPlan {
     }
 }
 
-/// Its text.
+/// The text of the plan.
 impl fmt::Display for ConditionPlan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.text)
@@ -69,7 +69,7 @@ impl fmt::Display for ConditionPlan {
 }
 
 impl ExplainCondition<'_> {
-    /// Replaces the limit of this call, getting a connection included. Defaults to the router's
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the router's
     /// [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = Some(limit);
@@ -78,13 +78,13 @@ impl ExplainCondition<'_> {
 }
 
 impl PostgresEventStore {
-    /// Asks the primary how it would look for the events that this condition forbids, and does not look for them. Await what it
-    /// returns; see [`ExplainCondition`].
+    /// Asks the primary how it would search for the events that this condition forbids, without searching for them.
+    /// Await the returned value; see [`ExplainCondition`].
     ///
-    /// What is explained is the very statement by which an append has a condition judged that reaches far back, planned for the
-    /// values of this condition. By a few tags or members of payloads and without an `after` it is planned once for any values; there is
-    /// one way to do it then, which is the one that is shown. (What has come in the last thousand positions, the append procedure looks at one by one, and tags
-    /// that nobody has written about it looks up in their index.)
+    /// It explains the very statement that checks a condition of an append that reaches far back, planned for the
+    /// values of this condition. For a few tags or payload members without an `after`, that statement is planned once
+    /// for any values; there is one way to do it then, which is the one shown. (The append procedure looks at events of
+    /// the last thousand positions one by one, and looks up tags that nobody has written about in their index.)
     ///
     /// ```no_run
     /// # async fn run(store: mainstem::PostgresEventStore) -> mainstem::Result<()> {
@@ -101,7 +101,7 @@ impl PostgresEventStore {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for ExplainCondition<'_> {
     type Output = Result<ConditionPlan>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -129,7 +129,7 @@ async fn explain(store: &PostgresEventStore, condition: &AppendCondition, deadli
     let rows = statement.ask(&lease, deadline).await?;
     let lines: Result<Vec<&str>, _> = rows.iter().map(|row| row.try_get(0)).collect();
     let lines = lines.map_err(|error| wire::unreadable(error.into()))?;
-    // Of any event, the first one is enough.
+    // For any event, the first one is enough.
     let reads_whole_log = guard.filter.items().is_some() && goes_through_all(&lines);
     Ok(ConditionPlan { node: Arc::clone(lease.node().name()), text: lines.join("\n"), reads_whole_log })
 }
@@ -141,7 +141,7 @@ fn goes_through_all(lines: &[&str]) -> bool {
         if !step.ends_with(" e") || !step.contains(" on ") {
             return false;
         }
-        // What is said of a step stands below it, up to the next one.
+        // Details of a step stand below it, up to the next one.
         let mut said = lines[number + 1..].iter().take_while(|line| !line.trim_start().starts_with("->"));
         match step.split(" on ").next().unwrap_or_default() {
             scan if scan.contains("Seq Scan") => true,

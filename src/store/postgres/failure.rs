@@ -1,4 +1,4 @@
-//! What the server's errors mean to the store.
+//! What the server's errors mean for the store.
 
 use std::time::Duration;
 
@@ -8,19 +8,19 @@ use crate::{
     router::Deadline,
 };
 
-/// Whether the server refuses what an append consists of, so that others of its batch may be written without it. (Raised by
-/// a trigger counts as well. What is about the server's resources, its state or the network is everybody's matter.)
+/// Whether the server rejects the content of an append, so others of its batch may be written without it. (An error
+/// raised by a trigger counts as well. Errors about the server's resources, its state or the network concern all.)
 pub(super) fn is_about_data(error: &Error) -> bool {
     let is_class = |state| matches!(class(state), "22" | "23" | "2F" | "38" | "39" | "42" | "44" | "54" | "P0" | "XX");
     error.kind() == ErrorKind::Database && error.sqlstate().is_some_and(is_class)
 }
 
-/// The first two of the five letters of a state. What calls itself a server may send others.
+/// The first two of the five characters of a state. Something that claims to be a server may send others.
 fn class(state: &str) -> &str {
     state.get(..2).unwrap_or_default()
 }
 
-/// An append that waited for a lock until there was just time for the answer: says which limit that was.
+/// For an append that waited for a lock until there was just enough time for the answer: says which limit that was.
 pub(super) fn on_append(error: Error, deadline: Deadline, name: &LogName) -> Error {
     if error.sqlstate() != Some("55P03") {
         return classify(error, name);
@@ -34,7 +34,7 @@ pub(super) fn on_append(error: Error, deadline: Deadline, name: &LogName) -> Err
     error.reworded(ErrorKind::Timeout, message)
 }
 
-/// A read that waited in vain for the append under way: whether an event is lost, or not there yet, nobody can tell.
+/// For a read that waited in vain for the append in flight: whether an event is lost, or not there yet, is unknown.
 pub(super) fn on_wait_for_appends(error: Error, limit: Duration, name: &LogName) -> Error {
     if error.sqlstate() != Some("55P03") {
         return error;
@@ -61,8 +61,8 @@ pub(super) fn classify(error: Error, name: &LogName) -> Error {
                  feature `migrations`, or the files in `migrations/` with any tool"
             ),
         ),
-        // What the guards of the client let through and the server can't hold, and what a constraint of the user's
-        // refuses. The log's own primary key and its streams' versions are no matter of data: somebody writes without the log's lock.
+        // What the client's checks admit but the server cannot hold, and what a constraint of the user rejects. The
+        // log's own primary key and its streams' versions are not about data: somebody writes without the log's lock.
         "23505"
             if error.constraint().is_some_and(|constraint| {
                 [format!("{}_pkey", name.log()), format!("{}_stream", name.log())].iter().any(|own| own == constraint)

@@ -17,7 +17,7 @@ use crate::{
 /// A parameter of a statement.
 pub(super) type Param<'a> = Box<dyn ToSql + Sync + Send + 'a>;
 
-/// What the protocol can count.
+/// The most parameters that the protocol can count.
 const MAX_PARAMS: usize = u16::MAX as usize;
 
 /// The parameters as the driver takes them, if there are not too many.
@@ -32,7 +32,7 @@ pub(super) fn bound<'a>(params: &'a [Param<'_>]) -> Result<Vec<&'a (dyn ToSql + 
     Ok(params.iter().map(|param| &**param as _).collect())
 }
 
-/// The condition on the table's alias `e`, its parameters behind those that are in `params` already.
+/// The condition on the table's alias `e`. Its parameters follow those already in `params`.
 pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
     let is_bounded = bounds.after.is_some_and(|after| after > 0) || bounds.until.is_some();
     let mut sql = filter(which, Indexes { keys, is_bounded, by_types: true }, params);
@@ -40,21 +40,21 @@ pub(super) fn selection<'a>(which: &'a Filter, bounds: Bounds, keys: &[HotKey], 
     sql
 }
 
-/// The same for a statement that is planned once, for any values and without bounds: the tags of an item are looked up, or what its
-/// events contain, and the types compared. Not knowing how rare the values are, the planner would also search by the types, which may
-/// be half of the log.
+/// The same for a statement that is planned once, for any values and without bounds: it looks up the tags of an item,
+/// or what its events contain, and compares the types. Without knowing how rare the values are, the planner would also
+/// search by the types, which may be half of the log.
 pub(super) fn planned_once<'a>(which: &'a Filter, keys: &[HotKey], params: &mut Vec<Param<'a>>) -> String {
     filter(which, Indexes { keys, is_bounded: false, by_types: false }, params)
 }
 
-/// What the bounds ask for besides, as ` AND …`.
+/// The additional conditions of the bounds, as ` AND …`.
 pub(super) fn within(bounds: Bounds, params: &mut Vec<Param<'_>>) -> String {
     let mut sql = String::new();
     let mut bound = |comparison: &str, param| {
         params.push(param);
         let _ = write!(sql, " AND e.{comparison} ${}", params.len());
     };
-    // All are behind 0.
+    // All positions are after 0.
     if let Some(after) = bounds.after.filter(|after| *after > 0) {
         bound("position >", Box::new(position_param(after)));
     }
@@ -70,19 +70,19 @@ pub(super) fn within(bounds: Bounds, params: &mut Vec<Param<'_>>) -> String {
     sql
 }
 
-/// Which indexes a statement may use.
+/// The indexes that a statement may use.
 #[derive(Clone, Copy)]
 pub(super) struct Indexes<'k> {
-    /// The keys that have an index with the position,
+    /// The keys that have an index with the position.
     pub(super) keys: &'k [HotKey],
-    /// and whether the statement also asks for positions.
+    /// Whether the statement also has a condition on positions.
     pub(super) is_bounded: bool,
-    /// Whether it may search by types where an item asks for something else as well.
+    /// Whether it may search by types where an item also asks for something else.
     pub(super) by_types: bool,
 }
 
 impl Indexes<'_> {
-    /// Adds to a containment of `$` what follows from it, and what the keys' indexes can be asked for.
+    /// Adds to a containment of `$` what follows from it, and what the keys' indexes can find.
     fn equal(self, fragment: &Fragment, contained: &str) -> String {
         let keys = || self.keys.iter().filter(|key| key.is_in(fragment));
         let equal =
@@ -91,8 +91,8 @@ impl Indexes<'_> {
         match (equal.is_empty(), self.is_bounded && keys().any(|key| key.is_all_of(fragment))) {
             (true, _) => contained.to_owned(),
             (false, false) => format!("({contained}{equal})"),
-            // No index on what is contained may be used for it: without the value, the planner takes every value for rare, and
-            // would prefer that one, with all that is outside of the bounds.
+            // No index on the containment may be used here: without the value, the planner assumes that every value is
+            // rare, and would prefer that index, with everything outside the bounds.
             (false, true) => format!("(({contained}) IS TRUE{equal})"),
         }
     }
@@ -113,13 +113,14 @@ fn item<'a>(item: &'a FilterItem, indexes: Indexes<'_>, params: &mut Vec<Param<'
     let mut all = Vec::new();
     let has_tags = item.tags().len() > 0;
     if item.types().len() > 0 {
-        // Behind `IS TRUE` it matches the same events, and no index is used for it.
+        // After `IS TRUE` it matches the same events, but no index is used for it.
         let is_searched = indexes.by_types || !has_tags && item.predicates().is_none();
         let one_of = if is_searched { "e.type = ANY ($)" } else { "(e.type = ANY ($)) IS TRUE" };
         all.push(bind(one_of, Box::new(item.types().collect::<Vec<_>>())));
     }
     if has_tags {
-        // The second part follows from the first, and says that the index on tags, which has no events without, holds all of them.
+        // The second part follows from the first, and tells the planner that the index on tags, which has no events
+        // without tags, holds all of them.
         let contained = "e.tags OPERATOR(pg_catalog.@>) $ AND e.tags OPERATOR(pg_catalog.<>) '{}'";
         all.push(bind(contained, Box::new(item.tags().collect::<Vec<_>>())));
     }
@@ -144,7 +145,7 @@ fn item<'a>(item: &'a FilterItem, indexes: Indexes<'_>, params: &mut Vec<Param<'
 
 const USUAL_ITEMS: usize = 256;
 
-/// The filter as data, for the append procedure; `migrations/V2__append.sql` says what it looks like.
+/// The filter as data for the append procedure; `migrations/V2__append.sql` describes its form.
 pub(super) fn items_json(filter: &Filter) -> String {
     let Some(items) = filter.items() else { return "[{}]".to_owned() };
     let mut json = String::with_capacity(USUAL_ITEMS);

@@ -1,8 +1,8 @@
-//! What a read of the log has to contain, by tokens and sessions, and the token of what it has seen.
+//! What a read of the log must contain because of tokens and sessions, and the token of what it has seen.
 //!
-//! An event that must be there is looked for by position and id, in a statement in front of the read. That is proof on
-//! any node and across failovers: a replica shows a prefix of the log, and positions are used again after a failover that
-//! lost events, ids are not.
+//! An event that must exist is looked up by position and id, in a statement ahead of the read. That is proof on any
+//! node and across failovers: a replica shows a prefix of the log, and after a failover that lost events, positions are
+//! reused, while ids are not.
 
 use std::{
     sync::{
@@ -42,17 +42,17 @@ impl Statements {
     }
 }
 
-/// What a log is called in tokens: the same number in every process and on every node, and another one for each log of a
-/// cluster. (Who hands a pool over does not tell the database. To him the marks of others are of another log: what he
-/// reads is proven by their places then.)
+/// The number of a log in tokens: the same in every process and on every node, and a different one for each log of a
+/// cluster. (With an existing pool, the database is unknown. There, the marks of other processes belong to another log:
+/// what is read is then proven by their places.)
 pub(super) fn number(database: Option<&str>, name: &LogName) -> u64 {
     let names = [database.unwrap_or_default(), name.schema(), name.log()];
     let digest = Sha256::digest(names.join("\0"));
-    // No log is called 0, which stands for a place that nobody knows.
+    // No log has the number 0, which stands for an unknown place.
     digest.first_chunk().map_or(1, |bytes| u64::from_be_bytes(*bytes).max(1))
 }
 
-/// What a read asks for besides its events.
+/// What a read requests besides its events.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
     pub(super) consistency: &'a Consistency,
@@ -60,13 +60,13 @@ pub(super) struct Asked<'a> {
     pub(super) wants_token: bool,
 }
 
-/// The events that must be there.
+/// The events that must exist.
 #[derive(Debug)]
 struct LogCheck {
     log: Arc<super::Log>,
     marks: Vec<LogMark>,
     positions: Vec<i64>,
-    /// Whether the appends under way have been waited for: what is not on the primary now is lost.
+    /// Whether the appends in flight have been waited for: what is not on the primary now is lost.
     has_waited: AtomicBool,
 }
 
@@ -89,7 +89,7 @@ impl Check for LogCheck {
     fn judge(&self, rows: &[Row], role: Role) -> Result<Verdict> {
         let found = rows.iter().map(|row| wire::mark(row, 0)).collect::<Result<Vec<_>, _>>();
         let found: Vec<Mark> = found.map_err(wire::unreadable)?.into_iter().flatten().collect();
-        // A borrowed connection does not tell when its server becomes a replica.
+        // A borrowed connection does not report when its server becomes a replica.
         let is_replica = rows.first().map(|row| row.try_get(2)).transpose();
         let is_replica = is_replica.map_err(|error| wire::unreadable(error.into()))? == Some(true);
         let role = if is_replica { Role::Replica } else { role };
@@ -97,7 +97,7 @@ impl Check for LogCheck {
         for mark in self.marks.iter().copied().map(LogMark::mark) {
             match found.iter().find(|found| found.position() == mark.position()) {
                 Some(found) if found.id() == mark.id() => {}
-                // A replica that has not followed a failover shows what the others have lost; and the other way round.
+                // A replica that has not followed a failover shows what the others have lost, and vice versa.
                 Some(_) if role == Role::Replica => verdict = Verdict::Unknown,
                 Some(_) => return Err(refusal::lost(mark)),
                 None if role == Role::Primary && self.has_waited.load(Ordering::Relaxed) => {
@@ -121,7 +121,7 @@ impl Check for LogCheck {
 }
 
 impl PostgresEventStore {
-    /// Runs a read on a node that its level allows, and that has what it must contain.
+    /// Runs a read on a node that its level allows, and that has what the read must contain.
     pub(super) async fn read<T, F, Fut>(&self, asked: Asked<'_>, deadline: Deadline, read: F) -> Result<T>
     where
         F: Fn(Arc<Lease>) -> Fut,
@@ -135,8 +135,9 @@ impl PostgresEventStore {
         outcome.map_err(|error| failure::classify(error, self.name()))
     }
 
-    /// A primary that does not have an event yet may have it in a commit that waits for its standby, on which somebody has
-    /// seen it. Such an append holds the log's lock: who waits for that sees it then, or never.
+    /// A primary that does not show an event yet may have it in a commit that waits for its standby, on which a reader
+    /// has seen it. Such an append holds the log's lock: after waiting for that, the event is visible, or it never will
+    /// be.
     async fn read_on<T, F, Fut>(
         &self,
         lease: Arc<Lease>,
@@ -155,7 +156,8 @@ impl PostgresEventStore {
         read(lease).await
     }
 
-    /// A connection for a read that leaves rows to be taken, to a node that has proven what the read must contain.
+    /// Returns a connection for a read that leaves rows to be fetched, to a node that has proven what the read must
+    /// contain.
     pub(super) async fn lease_at(&self, asked: Asked<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
@@ -171,10 +173,10 @@ impl PostgresEventStore {
         Ok(lease)
     }
 
-    /// Waits until the append that holds the log's lock, if any does, is through: so long at most, since what is waited for
-    /// may be made up.
+    /// Waits until the append that holds the log's lock, if there is one, has finished; no longer than this, since the
+    /// event waited for may be made up.
     pub(super) async fn wait_for_appends(&self, lease: &Lease, deadline: Deadline, longest: Duration) -> Result<()> {
-        // 0 would be no limit.
+        // 0 would mean no limit.
         let limit_ms = longest.as_millis().clamp(1, i32::MAX as u128).to_string();
         let waited = lease.unguarded(deadline, &self.log.floor.in_flight, &[&limit_ms]).await;
         waited.map(drop).map_err(|error| failure::on_wait_for_appends(error, longest, self.name()))
@@ -189,15 +191,15 @@ impl PostgresEventStore {
             return None;
         }
         if !floor.is_empty() && self.router.system().is_none() {
-            // Which parts of it are of this cluster, the first answers tell.
+            // The first answers tell which parts of it are of this cluster.
             self.router.all_asked(deadline).await;
         }
         let marks = floor.marks(self.router.system(), self.log.number).collect();
         Some(Arc::new(LogCheck::new(&self.log, marks)))
     }
 
-    /// The events of this log that a token speaks of. Where it only has places in the write-ahead log, nobody knows which events
-    /// those contain, and it is the last one by now.
+    /// Returns the events of this log that a token covers. For places in the write-ahead log, it is unknown which
+    /// events these contain; they are covered by the current last event.
     pub(crate) async fn marks_of(&self, token: &Token, deadline: Deadline) -> Result<Vec<Mark>> {
         if !token.is_empty() && self.router.system().is_none() {
             self.router.all_asked(deadline).await;
@@ -218,7 +220,7 @@ impl PostgresEventStore {
         head.map(|head| self.token(lease.system(), head, place)).unwrap_or_default()
     }
 
-    /// The same, where the log's end was only asked for behind the call: in a session.
+    /// The same if the log's end was only requested after the call, as in a session.
     pub(super) fn seen_behind(&self, lease: &Lease, wants_token: bool) -> Token {
         if !wants_token {
             return Token::new();

@@ -1,14 +1,14 @@
-//! Group commit: appends that arrive while one is under way go together into the next call.
+//! Group commit: appends that arrive while one is in flight go together into the next call.
 //!
-//! There is no task that lives as long as the store. Whoever finds nobody at work spawns a drain, on their own runtime,
-//! and it ends when nobody waits any more. If that runtime shuts down, whoever has not been sent yet is sent home, and
-//! comes again; whoever has been gets an unknown outcome.
+//! No task lives as long as the store. A caller that finds no drain running spawns one, on its own runtime, and the
+//! drain ends when the queue is empty. If that runtime shuts down, appends that have not been sent are returned to
+//! their callers, which submit them again; appends that have been sent get an unknown outcome.
 //!
-//! While one drain waits for its answer, a second one sends what has come meanwhile, if that is enough to be worth a flush
-//! of its own. It goes over the same [connection](Group::lease), so the server begins with it as soon as the first is
-//! written, and nobody wakes anybody for that. So that there is something left for the second one when all come at once, as they
-//! do who have had their answers at once, the first leaves it half of them ([`Queue::take_batch`]). From then on the two
-//! take turns, and so do this process and the server's.
+//! While one drain waits for its answer, a second one sends what has arrived meanwhile, if that justifies a flush of
+//! its own. It uses the same [connection](Group::lease), so the server begins with it as soon as the first is written,
+//! without a wake-up in between. When all appends arrive at once, as they do from callers that got their answers
+//! together, the first drain leaves half of them for the second ([`Queue::take_batch`]). From then on the two drains
+//! alternate, and so do this process and the server's.
 
 use std::{
     future::Future,
@@ -40,27 +40,27 @@ use crate::{
     token::Place,
 };
 
-/// What became of an append, and where.
+/// The outcome of an append, and where it was executed.
 pub(super) type Answered = (Server, Verdict);
 
-/// Where an append was judged.
+/// Where an append was checked.
 #[derive(Clone, Debug)]
 pub(super) struct Server {
     pub(super) node: Arc<str>,
-    /// The cluster, if it is known,
+    /// The cluster, if it is known.
     pub(super) system: Option<u64>,
-    /// and what has been written, up to where.
+    /// The place up to which the log has been written.
     pub(super) place: Option<Place>,
-    /// How long the log was locked for it and its batch, until the commit.
+    /// How long the log was locked for the append and its batch, until the commit.
     pub(super) lock_time: Option<Duration>,
 }
 
-/// The appends of one store that wait.
+/// The waiting appends of one store.
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) limits: GroupLimits,
     queue: Mutex<Queue>,
-    /// The connection that the drains share, and the right to see to it that there is one.
+    /// The connection that the drains share, and the right to establish it.
     lease: Mutex<Weak<Lease>>,
     connecting: AsyncMutex<()>,
     pub(super) idle: Notify,
@@ -74,22 +74,22 @@ pub(super) struct Group {
 pub(super) struct Waiting {
     pub(super) number: u64,
     pub(super) append: Arc<Prepared>,
-    /// Behind what the condition looks.
+    /// The place after which the condition looks.
     pub(super) after: Option<After>,
-    /// Behind what the server has to look instead, since this process has looked at what is before it.
+    /// The place after which the server must look instead, since this process has checked everything before it.
     pub(super) looked_until: Option<Mark>,
-    /// Whether it holds behind what the batch before this one brings, if that is written.
+    /// Whether the condition also holds after what the preceding batch brings, if that is written.
     pub(super) holds_behind: bool,
-    /// Whether its ids are in the log already: it is judged by them, whatever breaks its condition.
+    /// Whether its ids are already in the log: they decide, whatever breaks its condition.
     pub(super) is_known: bool,
     pub(super) deadline: Deadline,
-    /// When waiting for the lock has to end.
+    /// When waiting for the lock must end.
     pub(super) lock_until: Instant,
     pub(super) stage: Arc<Stage>,
     answer: oneshot::Sender<Result<Answered>>,
 }
 
-/// How far an append has come. Its caller and the drain both want to know, and one of them decides.
+/// The stage of an append. Its caller and the drain both want to know it, and one of them decides.
 #[derive(Debug, Default)]
 pub(super) struct Stage(AtomicU8);
 
@@ -107,7 +107,7 @@ impl Stage {
     }
 }
 
-/// Gives an append up when its caller goes, if it has not been sent.
+/// Gives an append up when its caller is dropped, if it has not been sent.
 struct Caller(Arc<Stage>);
 
 impl Drop for Caller {
@@ -130,9 +130,9 @@ impl Group {
         }
     }
 
-    /// The connection that all batches go over while there are any: what is sent in one session is done in its order, one right
-    /// behind the other. Behind a pooler that is not so, and nothing may be sent to it behind an answer that is to come: there each
-    /// drain has one of its own.
+    /// Returns the connection that all batches share while there are any: what is sent in one session is executed in
+    /// order, one right after the other. Behind a pooler this does not hold, and nothing may be sent to it while an
+    /// answer is outstanding: there, each drain has its own connection.
     pub(super) async fn lease(&self, router: &Router, deadline: Deadline) -> Result<Arc<Lease>> {
         let Ok(_connecting) = timeout_at(deadline.at(), self.connecting.lock()).await else {
             let message =
@@ -157,15 +157,15 @@ impl Group {
         !lease.is_over() && (lease.is_pooled() || std::ptr::eq(self.shared_lease().as_ptr(), Arc::as_ptr(lease)))
     }
 
-    /// The connection after a batch, if the next one may go over it as well. Not if it has lived long enough: while there is always a batch
-    /// under way it would never come back to the pool, which sees to that otherwise.
+    /// Returns the connection after a batch, if the next one may use it as well. Not if it has reached its lifetime:
+    /// while a batch is always in flight, it would never return to the pool, which otherwise enforces that.
     pub(super) fn keep_lease(&self, lease: Arc<Lease>, is_usable: bool) -> Option<Arc<Lease>> {
         let mut shared = self.shared_lease();
         let is_shared = std::ptr::eq(shared.as_ptr(), Arc::as_ptr(&lease));
         if is_shared && !is_usable {
             *shared = Weak::new();
         }
-        // One that another drain has given up is not used again.
+        // A connection that another drain has given up is not used again.
         (is_usable && !lease.is_due() && (is_shared || lease.is_pooled())).then_some(lease)
     }
 
@@ -173,7 +173,7 @@ impl Group {
         self.lease.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gets in line, and waits for the answer. `drain` makes the future that works the line off.
+    /// Queues the append, and waits for the answer. `drain` creates the future that works through the queue.
     pub(super) async fn submit<D>(
         &self,
         append: &Arc<Prepared>,
@@ -194,7 +194,7 @@ impl Group {
             }
             match timeout_at(deadline.at(), answered).await {
                 Ok(Ok(verdict)) => return verdict,
-                // The drain has gone with its runtime, and had not sent it.
+                // The drain ended with its runtime, and had not sent it.
                 Ok(Err(_)) => {}
                 Err(_) if stage.step(QUEUED, GIVEN_UP) => {
                     let message = format!("the limit of {:?} ran out before the append was sent", deadline.limit());
@@ -208,7 +208,7 @@ impl Group {
         }
     }
 
-    /// Whether the caller has to see to it that somebody drains.
+    /// Whether the caller must make sure that a drain runs.
     fn enqueue(&self, waiting: Waiting) -> Result<bool> {
         let mut queue = self.queue();
         if queue.closed {
@@ -231,7 +231,7 @@ impl Group {
         Ok(self.claim_drain(&mut queue))
     }
 
-    /// Whether another drain is needed. It is counted already: who is told so spawns it.
+    /// Whether another drain is needed. It is already counted: the caller must spawn it.
     #[must_use]
     pub(super) fn claim_drain(&self, queue: &mut Queue) -> bool {
         let needed = queue.len() > 0 && (queue.drains == 0 || queue.is_worth_a_drain(&self.limits));
@@ -239,8 +239,8 @@ impl Group {
         needed
     }
 
-    /// Takes no more appends, and waits until those that were taken are answered, or their limits are over: a drain of a runtime that
-    /// nobody drives never ends.
+    /// Stops accepting appends, and waits until the accepted ones are answered, or their limits are over: a drain on a
+    /// runtime that nobody drives never ends.
     pub(super) async fn close(&self) {
         loop {
             let idle = self.idle.notified();
@@ -260,8 +260,8 @@ impl Group {
         }
     }
 
-    /// What a drain must hold while it works; one for each that was [claimed](Self::claim_drain). It is made before the
-    /// drain is spawned, so that one whose runtime ends before it has begun is not counted for ever.
+    /// Returns what a drain must hold while it works; one for each that was [claimed](Self::claim_drain). It is created
+    /// before the drain is spawned, so a drain whose runtime ends before it has begun is not counted for ever.
     pub(super) fn drain(self: Arc<Self>) -> Drain {
         Drain::new(self)
     }
@@ -272,7 +272,7 @@ impl Group {
 }
 
 impl Waiting {
-    /// With what its answer comes by.
+    /// Returns it with the receiver of its answer.
     pub(super) fn new(
         append: Arc<Prepared>,
         after: Option<After>,
@@ -295,7 +295,7 @@ impl Waiting {
     }
 
     pub(super) fn answer(self, verdict: Result<Answered>) {
-        // Who does not listen any more has given up, and knows that the outcome is unknown.
+        // A caller that no longer listens has given up, and knows that the outcome is unknown.
         let _ = self.answer.send(verdict);
     }
 
@@ -304,7 +304,7 @@ impl Waiting {
         !self.answer.is_closed()
     }
 
-    /// Has no right to be sent any more: it may be given up.
+    /// Withdraws its right to be sent: it may be given up.
     pub(super) fn not_sent(self) -> Self {
         self.stage.step(SENT, QUEUED);
         self

@@ -1,4 +1,5 @@
-//! Rows that no server of ours would send. Not for users: `fuzz/` throws bytes at what reads them, and the tests here false NULLs.
+//! Rows that no server of ours would send. Not for users: `fuzz/` feeds bytes to the code that reads them, and the
+//! tests here feed it wrong NULLs.
 
 use tokio_postgres::types::{FromSql, Type};
 
@@ -11,12 +12,13 @@ mod tests;
 #[cfg(feature = "testing")]
 pub use self::checks::{__column, __row};
 
-/// A row by its bytes.
+/// A row given by its bytes.
 #[derive(Debug, Default)]
 struct Raw(Vec<(Type, Option<Vec<u8>>)>);
 
 impl Raw {
-    /// The values of these columns as a message has them: each with its length in front of it, -1 of NULL. What is not there is NULL.
+    /// The values of these columns as in a message: each preceded by its length, which is -1 for NULL. What is missing
+    /// is NULL.
     fn of_message(types: &[Type], mut bytes: &[u8]) -> Self {
         let mut value = || {
             let (len, rest) = bytes.split_first_chunk()?;

@@ -1,4 +1,4 @@
-//! Members of events that are asked for so often that they have an index of their own.
+//! Hot keys: members of events that are queried so often that they have their own index.
 
 use std::fmt::{self, Write as _};
 
@@ -10,15 +10,16 @@ use crate::{
     json::{Value, quoted},
 };
 
-/// A member of payload or metadata that many events share a value of, and by which they are asked for: a tenant, a customer.
+/// A member of payload or metadata whose values many events share, and by which they are queried: a tenant, a customer.
 ///
-/// The index on a whole payload finds all events of such a value, in no order: who only wants those behind a position (the
-/// next part of a projection, a condition that was read long ago) looks at all the others as well. A hot key has an
-/// index on its value and the position, which goes straight to them.
+/// The index on a whole payload finds all events of such a value, in no order: a query for only those after a position
+/// (the next part of a projection, a condition that was read long ago) looks at all the others as well. A hot key has
+/// an index on its value and the position, which goes straight to them.
 ///
-/// The store is told of it by [`PostgresEventStoreBuilder::hot_keys`](crate::PostgresEventStoreBuilder::hot_keys), and the index
-/// is built by [`PostgresEventStore::create_index`](crate::PostgresEventStore::create_index); neither needs the other to be
-/// right, only to be fast. It serves predicates that ask for one scalar at this path: a text, a number, a truth value, null.
+/// [`PostgresEventStoreBuilder::hot_keys`](crate::PostgresEventStoreBuilder::hot_keys) declares the key to the store,
+/// and [`PostgresEventStore::create_index`](crate::PostgresEventStore::create_index) builds the index. Neither needs
+/// the other to be correct, only to be fast. The index serves predicates that ask for one scalar at this path: a
+/// string, a number, a boolean, null.
 ///
 /// ```
 /// use mainstem::HotKey;
@@ -37,17 +38,17 @@ impl HotKey {
     /// The longest path, in bytes of its keys: 1024.
     pub const MAX_PATH_LEN: usize = 1024;
 
-    /// A member of the payload.
+    /// Creates a key for a member of the payload.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the path has no keys, an empty one, one with a NUL character, or
-    /// more than [`MAX_PATH_LEN`](Self::MAX_PATH_LEN) bytes.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the path has no keys, an empty one, one with a NUL
+    /// character, or more than [`MAX_PATH_LEN`](Self::MAX_PATH_LEN) bytes.
     pub fn payload(path: impl Into<JsonPath>) -> Result<Self> {
         Self::new(Side::Payload, path.into())
     }
 
-    /// A member of the metadata.
+    /// Creates a key for a member of the metadata.
     ///
     /// # Errors
     ///
@@ -70,7 +71,7 @@ impl HotKey {
         Err(Error::invalid_input(format!("the path of the hot key {problem}")))
     }
 
-    /// What the name of its index ends with: the same for the same key, for good.
+    /// The suffix of its index's name: always the same for the same key.
     pub(super) fn suffix(&self) -> String {
         let mut hash = Sha256::new();
         hash.update([u8::from(self.side == Side::Metadata)]);
@@ -86,13 +87,14 @@ impl HotKey {
         suffix
     }
 
-    /// The column that it is in.
+    /// The column that contains it.
     pub(super) fn column(&self) -> &'static str {
         column(self.side)
     }
 
-    /// What is indexed, of a document: a hash, so that long values neither make the index large nor, beyond 2700 bytes, the
-    /// append fail. It is the one that `jsonb` has for hash joins: equal for equal values, and stable for good.
+    /// The indexed expression of a document: a hash, so long values neither make the index large nor, beyond 2700
+    /// bytes, make the append fail. It is the hash that `jsonb` uses for hash joins: equal for equal values, and
+    /// stable.
     pub(super) fn sql(&self, document: &str) -> String {
         let mut sql = format!("pg_catalog.jsonb_hash_extended({document}");
         for key in self.path.keys() {
@@ -102,7 +104,7 @@ impl HotKey {
         sql
     }
 
-    /// Whether what contains the fragment has one certain scalar here.
+    /// Whether a document that contains the fragment has one certain scalar here.
     pub(super) fn is_in(&self, fragment: &Fragment) -> bool {
         self.finds_scalar(fragment, |_| true)
     }
@@ -133,7 +135,7 @@ pub(super) fn column(side: Side) -> &'static str {
     }
 }
 
-/// A text as a constant in SQL that means the same whatever the session's settings are.
+/// Writes a text as an SQL constant that means the same whatever the session's settings are.
 fn literal(text: &str) -> String {
     let mut literal = String::from("E'");
     for character in text.chars() {
@@ -147,7 +149,7 @@ fn literal(text: &str) -> String {
     literal
 }
 
-/// As one writes it: `payload.address.city`.
+/// As it is written: `payload.address.city`.
 impl fmt::Display for HotKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.column())?;

@@ -1,4 +1,4 @@
-//! Indexes of the log that are there by choice: built and dropped while appends and reads go on.
+//! Optional indexes of the log: built and dropped while appends and reads continue.
 
 use std::{fmt, future::IntoFuture, time::Duration};
 
@@ -12,21 +12,21 @@ use crate::{
     store::BoxFuture,
 };
 
-/// An index of the log that is there by choice.
+/// An optional index of the log.
 ///
-/// What every log needs (positions, ids, types, tags, fixed streams) is not among them. Each makes a kind of question
-/// fast, and every append of an event that it holds a little slower:
+/// The indexes that every log needs (positions, ids, types, tags, fixed streams) are not among them. Each optional
+/// index makes one kind of query fast, and every append of an event that it contains a little slower:
 ///
-/// | index | there | serves | disk | WAL | without it |
+/// | index | exists | serves | disk | WAL | without it |
 /// |---|---|---|---|---|---|
 /// | [`payload`](Self::payload) | by default | any predicate on payloads | 140 bytes | 630 bytes | such predicates look at the whole log; so do conditions on them that reach far back |
 /// | [`metadata`](Self::metadata) | if you build it | any predicate on metadata | 70 bytes | 300 bytes | the same for metadata |
 /// | [`key`](Self::key) | if you build it | one member, together with a bound on positions | 40 bytes | 140 bytes | all events with its value are looked at, whatever their positions |
 ///
-/// The bytes are what an event with a payload of 280 bytes in 8 members and metadata of 100 bytes in 3 adds on disk, and what its
-/// append adds to the WAL (and sends to each replica), counted by `docs/index_cost.sql` on PostgreSQL 15. New entries wait in a
-/// list, and those that have a value in common are merged together; one by one, `metadata` would cost 2300 bytes of WAL, since
-/// the list of a value that some hundreds of events share is written anew each time.
+/// The bytes are what an event with a payload of 280 bytes in 8 members and metadata of 100 bytes in 3 adds on disk,
+/// and what its append adds to the WAL (and sends to each replica), measured by `docs/index_cost.sql` on PostgreSQL 15.
+/// New entries wait in a list, and those with a value in common are merged together; one by one, `metadata` would cost
+/// 2300 bytes of WAL, since the list of a value that some hundreds of events share is rewritten each time.
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -49,38 +49,38 @@ enum Kind {
     Key(HotKey),
 }
 
-/// What [`PostgresEventStore::create_index`] has done.
+/// The result of [`PostgresEventStore::create_index`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum IndexCreated {
-    /// It is there now.
+    /// The index was built.
     New,
-    /// It is there now, instead of the rest of an earlier try that was interrupted.
+    /// The index was built, replacing the remains of an interrupted attempt.
     Rebuilt,
-    /// It was there.
+    /// The index already existed.
     Already,
 }
 
 impl LogIndex {
-    /// The index on all members of the payload. The migrations create it.
+    /// Selects the index on all members of the payload. The migrations create it.
     #[must_use]
     pub fn payload() -> Self {
         Self(Kind::Contained(Side::Payload))
     }
 
-    /// The index on all members of the metadata.
+    /// Selects the index on all members of the metadata.
     #[must_use]
     pub fn metadata() -> Self {
         Self(Kind::Contained(Side::Metadata))
     }
 
-    /// The index on one member, in the order of positions.
+    /// Selects the index on one member, ordered by position.
     #[must_use]
     pub fn key(key: HotKey) -> Self {
         Self(Kind::Key(key))
     }
 
-    /// What its name adds to the log's.
+    /// The suffix of its name after the log's.
     pub(super) fn suffix(&self) -> String {
         match &self.0 {
             Kind::Contained(side) => format!("_{}", hot_key::column(*side)),
@@ -105,7 +105,7 @@ impl LogIndex {
     }
 }
 
-/// What it holds.
+/// What it contains.
 impl fmt::Display for LogIndex {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
@@ -115,23 +115,23 @@ impl fmt::Display for LogIndex {
     }
 }
 
-/// An index that is about to be built: await it, after changing its limit if need be.
+/// The construction of an index: await it, after changing its limit if needed.
 ///
 /// # Errors
 ///
-/// [`Configuration`](ErrorKind::Configuration) when this role does not own the log, [`Schema`](ErrorKind::Schema) when
-/// something else has its name, [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout). Whatever the
-/// error, calling it again begins anew.
+/// [`Configuration`](ErrorKind::Configuration) if this role does not own the log, [`Schema`](ErrorKind::Schema) if
+/// something else has its name, [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout). After any
+/// error, calling it again starts anew.
 ///
 /// # Cancel safety
 ///
-/// Dropped, or out of time, the server is told to stop. What it leaves is no index that anybody reads from, but one that
-/// appends go on to write to, until this is called again, or [`drop_index`](PostgresEventStore::drop_index).
+/// If it is dropped or times out, the server is told to stop. What remains is an index that no read uses, but that
+/// appends continue to write to, until this is called again, or [`drop_index`](PostgresEventStore::drop_index).
 #[derive(Debug)]
 #[must_use = "nothing is built until it is awaited"]
 pub struct CreateIndex<'a>(Change<'a>);
 
-/// An index that is about to be dropped: await it, after changing its limit if need be. Whether it was there.
+/// The removal of an index: await it, after changing its limit if needed. It returns whether the index existed.
 ///
 /// # Errors
 ///
@@ -139,7 +139,7 @@ pub struct CreateIndex<'a>(Change<'a>);
 ///
 /// # Cancel safety
 ///
-/// Dropped, the index may be there, not be there, or be there and of no use; calling it again settles it.
+/// If it is dropped, the index may exist, not exist, or exist and be unusable; calling it again settles it.
 #[derive(Debug)]
 #[must_use = "nothing is dropped until it is awaited"]
 pub struct DropIndex<'a>(Change<'a>);
@@ -152,14 +152,14 @@ struct Change<'a> {
 }
 
 impl CreateIndex<'_> {
-    /// The limit, unless [`timeout`](Self::timeout) sets another: an hour.
+    /// The default time limit, which [`timeout`](Self::timeout) replaces: an hour.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 
-    /// Replaces the limit, waiting for another session that changes the log's tables, and for the transactions with
-    /// older snapshots, included. Defaults to [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    /// Replaces the time limit, including the waits for another session that changes the log's tables, and for
+    /// transactions with older snapshots. Defaults to [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     ///
-    /// Too small, and the work on a long log is thrown away at its end; too large, and a transaction that is left open
-    /// anywhere in this database is waited for that long.
+    /// If the limit is too short, the work on a long log is thrown away at its end; if it is too long, a transaction
+    /// left open anywhere in this database is waited for that long.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.0.limit = limit;
         self
@@ -167,13 +167,13 @@ impl CreateIndex<'_> {
 }
 
 impl DropIndex<'_> {
-    /// The limit, unless [`timeout`](Self::timeout) sets another: a minute.
+    /// The default time limit, which [`timeout`](Self::timeout) replaces: a minute.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
 
-    /// Replaces the limit. Defaults to [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
+    /// Replaces the time limit. Defaults to [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     ///
-    /// All that takes time is to wait for the transactions that may still use the index. Too small, and that is not enough;
-    /// too large, and a transaction that is left open is waited for that long.
+    /// The only part that takes time is the wait for transactions that may still use the index. If the limit is too
+    /// short, it does not suffice for that; if it is too long, a transaction left open is waited for that long.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.0.limit = limit;
         self
@@ -181,24 +181,23 @@ impl DropIndex<'_> {
 }
 
 impl PostgresEventStore {
-    /// Builds an index of the log, if it is not there, without holding up appends or reads. Await what it returns; see
-    /// [`CreateIndex`].
+    /// Builds an index of the log, if it does not exist, without blocking appends or reads. Await the returned value;
+    /// see [`CreateIndex`].
     ///
-    /// It reads the whole log twice, and waits for every transaction of this database with an older snapshot. The
-    /// rest of an earlier try that was interrupted is replaced. Its role must own the log, as the one that migrates
-    /// does.
+    /// It reads the whole log twice, and waits for every transaction of this database with an older snapshot. It
+    /// replaces the remains of an interrupted attempt. The role must own the log, as the migrating role does.
     pub fn create_index(&self, index: &LogIndex) -> CreateIndex<'_> {
         CreateIndex(Change { store: self, index: index.clone(), limit: CreateIndex::DEFAULT_TIMEOUT })
     }
 
-    /// Drops an index of the log, if it is there, without holding up appends or reads. Await what it returns; see
+    /// Drops an index of the log, if it exists, without blocking appends or reads. Await the returned value; see
     /// [`DropIndex`].
     pub fn drop_index(&self, index: &LogIndex) -> DropIndex<'_> {
         DropIndex(Change { store: self, index: index.clone(), limit: DropIndex::DEFAULT_TIMEOUT })
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for CreateIndex<'_> {
     type Output = Result<IndexCreated>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -209,7 +208,7 @@ impl IntoFuture for CreateIndex<'_> {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for DropIndex<'_> {
     type Output = Result<bool>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -259,7 +258,7 @@ async fn drop_index(store: PostgresEventStore, index: LogIndex, deadline: Deadli
 
 enum State {
     Usable,
-    /// Of a try that was interrupted.
+    /// Left by an interrupted attempt.
     Left,
 }
 

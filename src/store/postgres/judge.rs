@@ -1,4 +1,4 @@
-//! Judging a condition that reaches far back, before the lock.
+//! Checking a condition that reaches far back, before the lock.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -24,11 +24,11 @@ use crate::{
     store::{condition::After, refusal},
 };
 
-/// Judges a condition that reaches far back, without the lock; what is returned is the log's head, from where on the
-/// lock's holder has to look. `None` if the log does not show what the condition is based on: whether that is lost, or only
-/// hidden while it waits for its standby, the procedure tells.
+/// Checks a condition that reaches far back, without the lock. Returns the log's head, after which the lock's holder
+/// must look. `None` if the log does not show what the condition is based on: the procedure tells whether that is lost,
+/// or only hidden while it waits for its standby.
 ///
-/// If the events are there already, the condition says nothing: their first append may have broken it itself.
+/// If the events already exist, the condition says nothing: their first append may itself have broken it.
 pub(super) async fn judge(
     store: &PostgresEventStore,
     append: &Prepared,
@@ -55,8 +55,9 @@ pub(super) async fn judge(
     }
 }
 
-/// The right to judge far back takes a connection for a while. Without a bound, many who do would take all, and the drain would get
-/// none. Those who wait for it are a line of their own, with the bounds of the line of appends.
+/// The right to check far back takes a connection for a while. Without a bound, many such checks would take all
+/// connections, and the drain would get none. Those that wait for the right have their own queue, with the bounds of
+/// the queue of appends.
 #[derive(Debug)]
 pub(super) struct Judges {
     rights: Semaphore,
@@ -70,7 +71,7 @@ struct Line {
     bytes: usize,
 }
 
-/// Who waits for the right, with so many bytes.
+/// An append waiting for the right, with its number of bytes.
 struct InLine<'a>(&'a Judges, usize);
 
 impl Judges {
@@ -78,12 +79,12 @@ impl Judges {
         Self { rights: Semaphore::new(amount.max(1)), line: Mutex::default(), limits }
     }
 
-    /// Whoever waits is refused.
+    /// Refuses all that wait.
     pub(super) fn close(&self) {
         self.rights.close();
     }
 
-    /// The right to judge, held until it is dropped.
+    /// Returns the right to check, held until it is dropped.
     async fn right(&self, append: &Prepared, deadline: Deadline) -> Result<SemaphorePermit<'_>> {
         if let Ok(right) = self.rights.try_acquire() {
             return Ok(right);
@@ -129,15 +130,15 @@ impl Drop for InLine<'_> {
     }
 }
 
-/// What `judge.sql` says.
+/// The answer of `judge.sql`.
 #[derive(Debug)]
 pub(super) struct Judgement {
     pub(super) head: Mark,
     /// The first event that the condition forbids.
     pub(super) broken: Option<(u64, String)>,
-    /// Whether the events of the append are there already.
+    /// Whether the events of the append already exist.
     repeated: bool,
-    /// Whether what the condition is based on is there.
+    /// Whether what the condition is based on exists.
     has_after: bool,
 }
 
@@ -148,7 +149,7 @@ impl Judgement {
             broken: match (row.get::<Option<i64>>(2)?, row.get::<Option<String>>(3)?) {
                 (None, None) => None,
                 (Some(at), Some(event_type)) => Some((wire::position(at)?, event_type)),
-                // Not "no conflict".
+                // This must not read as "no conflict".
                 _ => return Err(Unreadable::Half("the position or the type of a forbidden event")),
             },
             repeated: row.get(4)?,
@@ -158,17 +159,17 @@ impl Judgement {
 }
 
 impl PostgresEventStore {
-    /// The statement that looks for an event that matches, behind this place, and for the ids of the append itself.
+    /// The statement that looks for a matching event after this place, and for the ids of the append itself.
     pub(super) fn judgement<'a>(&self, filter: &'a Filter, after: After, ids: &'a [Uuid]) -> Statement<'a> {
         let mark: Option<Uuid> = after.mark().map(|mark| mark.id().into());
         let mut params: Vec<Param<'a>> =
             vec![Box::new(ids), Box::new(wire::position_param(after.position())), Box::new(mark)];
-        // A bound that lets everything through could still tempt the planner to use the primary key for it.
+        // A bound that excludes nothing could still tempt the planner to use the primary key for it.
         let after = (after.position() > 0).then_some(after.position());
         let bounds = Bounds { after, ..Bounds::default() };
         let mut search = self.log.searches.of(filter, bounds, true, &mut params);
         if filter.items().is_none() {
-            // Here the next event in the primary key is the first match; behind the fence all of them would be sorted.
+            // Here the next event in the primary key is the first match; with the fence, all of them would be sorted.
             search.condition.push_str(" ORDER BY e.position LIMIT 1");
         }
         let sql = self.log.judge.with(&search.condition);

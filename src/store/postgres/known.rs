@@ -1,4 +1,5 @@
-//! What this process knows of the log, besides who waits to append: it makes calls cheaper, and no answer another one.
+//! What this process knows of the log, besides the waiting appends: it makes calls cheaper, and never changes an
+//! answer.
 
 use std::{
     collections::HashSet,
@@ -18,29 +19,29 @@ use crate::{
 /// What the clones of a store share.
 #[derive(Debug, Default)]
 pub(super) struct Known {
-    /// Where it ends, roughly.
+    /// Where it ends, approximately.
     pub(super) seen: Seen,
     /// What this process has written at its end.
     pub(super) tail: Arc<Tail>,
     /// How much of that is not merged into the indexes.
     pub(super) unmerged: Arc<Unmerged>,
-    /// What conditions on the whole log have asked for in vain.
+    /// What conditions on the whole log have searched for in vain.
     pub(super) taken: Taken,
 }
 
-/// Conditions on the whole log for whose tags there are events. They would look them up in the batch, and be no wiser, at the
-/// expense of all who are in it: there may be a million such events.
+/// Conditions on the whole log whose tags have events. They would look the tags up in the batch, and learn nothing, at
+/// the expense of the whole batch: there may be a million such events.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     hasher: RandomState,
     conditions: Mutex<HashSet<u64>>,
 }
 
-/// So many of them are remembered, and then none again.
+/// How many of them are remembered before all are forgotten.
 const TAKEN: usize = 4096;
 
 impl Taken {
-    /// Whether the condition is to be judged by itself, before the lock.
+    /// Whether the condition must be checked separately, before the lock.
     pub(super) fn has(&self, guard: &PreparedGuard) -> bool {
         let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
         guard.tags.is_none() || conditions.contains(&self.hasher.hash_one(&guard.items))
@@ -55,8 +56,8 @@ impl Taken {
     }
 }
 
-/// Where the log has been seen to end. It may end further on by now, or have lost what was seen: this only chooses between
-/// statements that give the same answer.
+/// Where the log was last seen to end. It may end further on by now, or have lost what was seen: this only chooses
+/// between statements that return the same answer.
 #[derive(Debug, Default)]
 pub(super) struct Seen(AtomicU64);
 
@@ -65,13 +66,13 @@ impl Seen {
         self.0.fetch_max(head.map_or(0, |head| head.position()), Ordering::Relaxed);
     }
 
-    /// Whether at most so many events seem to be behind a position.
+    /// Whether at most this many events seem to follow a position.
     pub(super) fn is_within(&self, after: u64, events: u64) -> bool {
         let head = self.0.load(Ordering::Relaxed);
         head > 0 && head.saturating_sub(after) <= events
     }
 
-    /// Behind which position all is asked for, if few events seem to be there.
+    /// The position after which everything is requested, if few events seem to follow it.
     pub(super) fn is_near(&self, request: &QueryRequest) -> Option<u64> {
         let whole = request.limit.is_none() && request.order == Order::OldestFirst;
         request.bounds.after.filter(|after| whole && self.is_within(*after, NEAR))

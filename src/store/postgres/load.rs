@@ -13,7 +13,7 @@ use crate::{
     store::{LoadAnswer, LoadRequest},
 };
 
-/// Carries a load out, on a node that its level allows, for this caller or for all who load the same.
+/// Executes a load, on a node that its level allows, for this caller or for all that load the same.
 pub(super) async fn run(store: PostgresEventStore, request: LoadRequest, deadline: Deadline) -> Result<LoadAnswer> {
     let loads = Arc::clone(&store.shared.loads);
     let read = move |request, deadline| read(store.clone(), request, deadline);

@@ -1,5 +1,5 @@
-//! Keeps the lists short in which new entries of the indexes on payloads and metadata wait (`migrations/V1__log.sql`), beside
-//! those who append.
+//! Keeps the lists short in which new entries of the indexes on payloads and metadata wait (`migrations/V1__log.sql`),
+//! independently of the appends.
 //!
 //! Merged one by one, the entries of an event cost more than all the rest of its append, and under the log's lock.
 //! Together they cost less, and nobody waits for it.
@@ -27,30 +27,33 @@ use crate::{
     router::{Deadline, Effect},
 };
 
-/// New entries that are merged at once, unless very many come: those of some thousand events of eight to twelve members. A search reads
-/// each event of the list, in about 50 ns for each value that it looks for: more, and reads are slower; fewer, and there is less to share.
+/// The entries that are merged at once, unless very many arrive: those of some thousand events of eight to twelve
+/// members. A search reads each event of the list, in about 50 ns for each value that it looks for: with more, reads
+/// are slower; with fewer, there is less to share.
 const MANY: usize = 12 * 1024;
 
-/// Time between two merges, unless so many come that they are not waited for: while thousands of events come in each
-/// second, larger merges take less of the processor, which is what such a server has the least of. What events have in
-/// common (a title, a year) is one entry of the index, which is written anew once in a merge, however many of them have it.
+/// The time between two merges, unless so many entries arrive that it is cut short: while thousands of events arrive
+/// each second, larger merges take less of the processor, which is what such a server has the least of. What events
+/// have in common (a title, a year) is one entry of the index, which is rewritten once in a merge, however many of them
+/// have it.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// With so many, they are merged, whosever turn it is. Usually, [`Blocks`] give the turn to somebody before.
+/// With this many, they are merged, whosever turn it is. Usually, [`Blocks`] gives the turn to another process before.
 const VERY_MANY: usize = 5 * MANY;
 
-/// With so many, appends wait for the merge that is under way: PostgreSQL merges until the list is empty, so it would never end
-/// while more came than it merges, and the list would grow without a limit. Each takes 20 bytes there, and some room at the end of a
-/// page, so this is less than the 2 MB with which an append would merge it itself, under the log's lock.
+/// With this many, appends wait for the merge in flight: PostgreSQL merges until the list is empty, so a merge would
+/// never end while more arrives than it merges, and the list would grow without limit. Each entry takes 20 bytes there,
+/// and some room at the end of a page, so this is less than the 2 MB with which an append would merge it itself, under
+/// the log's lock.
 const TOO_MANY: usize = 6 * MANY;
 
-/// They wait for so long at most, each batch: whoever holds up the merge must not hold up the log.
+/// The longest wait of each batch: whatever holds up the merge must not hold up the log.
 const ROOM: Duration = Duration::from_secs(1);
 
-/// Fewer are merged after this long, so that the list of a log which rests is empty.
+/// Fewer entries are merged after this long, so the list of an idle log is empty.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// While another process merges, this one looks again after this long: that one may have been past our entries.
+/// While another process merges, this one looks again after this long: that one may already have passed our entries.
 const AGAIN: Duration = Duration::from_millis(100);
 
 /// A merge takes milliseconds. What it has merged when it is given up stays merged.
@@ -73,7 +76,7 @@ struct State {
     blocks: Blocks,
     /// How many entries.
     entries: usize,
-    /// When they are merged; none while nothing has come since the last merge began.
+    /// When they are merged; none while nothing has arrived since the last merge began.
     due: Option<Instant>,
     worker: Worker,
 }
@@ -90,7 +93,7 @@ enum Worker {
 /// The right to merge; there is one for each store.
 struct Merging {
     unmerged: Arc<Unmerged>,
-    /// Whether it was given back: somebody else may have it.
+    /// Whether it was returned: another task may have it.
     is_over: bool,
 }
 
@@ -99,13 +102,14 @@ impl Unmerged {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes that events were appended there, with so many entries. Whoever finds nobody at work gets the right to merge.
+    /// Records that events were appended there, with this many entries. A caller that finds no task running gets the
+    /// right to merge.
     fn add(self: &Arc<Self>, positions: &RangeInclusive<u64>, entries: usize) -> Option<Merging> {
         let now = Instant::now();
         let mut state = self.state();
         let turn = state.blocks.appended(positions, entries, now);
-        // They merge all that was there before this. But what comes while we merge is only merged when we are done: if that
-        // never ends, we have to see how much it is.
+        // They merge everything that was there before this. But what arrives while we merge is only merged when we are
+        // done: if that never ends, we must check how much it is.
         if turn == Turn::Others && state.worker != Worker::Merges {
             (state.entries, state.due) = (0, None);
         }
@@ -123,7 +127,7 @@ impl Unmerged {
         is_needed.then(|| Merging { unmerged: Arc::clone(self), is_over: false })
     }
 
-    /// Waits while too much is not merged, and somebody is at it.
+    /// Waits while too much is unmerged, and a merge is running.
     pub(super) async fn room(&self, deadline: Deadline) {
         let until = deadline.at().min(Instant::now() + ROOM);
         loop {
@@ -150,7 +154,7 @@ impl Unmerged {
 }
 
 impl Merging {
-    /// Waits until it is time; how many entries there are, or `None` when the store was closed.
+    /// Waits until a merge is due, and returns the number of entries, or `None` if the store was closed.
     async fn due(&self) -> Option<usize> {
         loop {
             if self.unmerged.is_closed() {
@@ -166,12 +170,13 @@ impl Merging {
                 }
                 due
             };
-            // Whatever has woken us, the state says what is to be done.
+            // Whatever has woken us, the state says what to do.
             let _ = timeout_at(until, self.unmerged.changed.notified()).await;
         }
     }
 
-    /// So many were merged, or will not be; whether there are more by now. If not, the right is given back.
+    /// Records that this many were merged, or will not be; returns whether there are more by now. If not, the right is
+    /// returned.
     fn merged(&mut self, entries: usize) -> bool {
         let has_more = {
             let mut state = self.unmerged.state();
@@ -196,7 +201,7 @@ impl Drop for Merging {
     }
 }
 
-/// Notes what was appended from this position on, and has it merged in a task of its own.
+/// Records what was appended from this position on, and has a separate task merge it.
 pub(super) fn appended(store: &PostgresEventStore, first: u64, appends: &[Arc<Prepared>]) {
     let keys = appends.iter().flat_map(|append| &append.keys);
     let (events, entries) = keys.fold((0, 0), |(events, entries), keys| (events + 1, entries + keys.entries()));
@@ -209,18 +214,18 @@ async fn run(store: PostgresEventStore, mut merging: Merging) {
     while let Some(entries) = merging.due().await {
         let outcome = merge(&store).await;
         let has_more = merging.merged(entries);
-        // The lists have a limit of their own, so this costs time and nothing else. The next append tries again.
+        // The lists have their own limit, so this costs time and nothing else. The next append tries again.
         if let Err(error) = &outcome {
             tracing::warn!(error = %error.for_log(), log = %store.name(), "the lists of the indexes were not merged");
         }
-        // What comes between this and the end waits for the next append.
+        // What arrives between this and the end waits for the next append.
         if outcome.is_err() || !has_more {
             return;
         }
     }
 }
 
-/// Merges, behind whoever is at it.
+/// Merges, after any merge that is already running.
 async fn merge(store: &PostgresEventStore) -> Result<()> {
     let deadline = Deadline::after(LIMIT);
     loop {
@@ -324,7 +329,7 @@ mod tests {
         };
         let mut merging = unmerged.add(&(1..=1), MANY).expect("nobody is at work");
         assert_eq!(merging.due().await, Some(MANY));
-        // Others get their turns, and have to wait as well: what we have comes to be too much.
+        // Others get their turns, and must wait as well: what we have becomes too much.
         let few = (TOO_MANY - MANY) / 50;
         for number in 1..50 {
             assert!(unmerged.add(&(number * 1024 + 1..=number * 1024 + 1), few).is_none());

@@ -1,4 +1,4 @@
-//! Making and upgrading a log's tables from the application.
+//! Creating and upgrading a log's tables from the application.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
     store::BoxFuture,
 };
 
-/// The files in `migrations/`, in their order.
+/// The files in `migrations/`, in order.
 pub(super) const FILES: [(&str, &str); 4] = [
     ("V1__log", include_str!("../../../migrations/V1__log.sql")),
     ("V2__append", include_str!("../../../migrations/V2__append.sql")),
@@ -20,31 +20,32 @@ pub(super) const FILES: [(&str, &str); 4] = [
     ("V4__consumers", include_str!("../../../migrations/V4__consumers.sql")),
 ];
 
-/// Where the history's table goes in the statement that checks it.
+/// The placeholder for the history's table in the statement that checks it.
 const HISTORY: &str = "/* history */";
 
 const DENIED: SqlState = SqlState::INSUFFICIENT_PRIVILEGE;
 
-/// What [`PostgresEventStore::migrate`] has done.
+/// The result of [`PostgresEventStore::migrate`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Migrated {
-    /// The names of the migrations that were run now, in their order; empty when there was nothing to do.
+    /// The names of the migrations that were applied now, in order; empty if there was nothing to do.
     pub applied: Vec<String>,
 }
 
-/// The migration of a log that is about to be made: await it, after changing its limit if need be.
+/// The migration of a log: await it, after changing its limit if needed.
 ///
 /// # Errors
 ///
-/// [`Schema`](ErrorKind::Schema) when a migration fails or what was run before is not what this version would have
-/// run, [`Configuration`](ErrorKind::Configuration) when this role may not create,
-/// [`Unavailable`](ErrorKind::Unavailable) when the primary cannot be reached or is lost, and
-/// [`Timeout`](ErrorKind::Timeout) when the limit runs out. Whatever the error, calling it again goes on where it stopped.
+/// [`Schema`](ErrorKind::Schema) if a migration fails or earlier migrations differ from those of this version,
+/// [`Configuration`](ErrorKind::Configuration) if this role may not create, [`Unavailable`](ErrorKind::Unavailable) if
+/// the primary cannot be reached or is lost, and [`Timeout`](ErrorKind::Timeout) if the limit runs out. After any
+/// error, calling it again continues where it stopped.
 ///
 /// # Cancel safety
 ///
-/// Each migration is a transaction: dropped, the log is left between two of them, and the next call goes on there.
+/// Each migration is a transaction: if it is dropped, the log is left between two of them, and the next call continues
+/// there.
 #[derive(Debug)]
 #[must_use = "nothing is migrated until it is awaited"]
 pub struct Migrate<'a> {
@@ -53,15 +54,15 @@ pub struct Migrate<'a> {
 }
 
 impl Migrate<'_> {
-    /// The limit, unless [`timeout`](Self::timeout) sets another: 15 minutes.
+    /// The default time limit, which [`timeout`](Self::timeout) replaces: 15 minutes.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(15 * 60);
 
-    /// Replaces the limit, waiting for another instance that migrates included. Defaults to
+    /// Replaces the time limit, including the wait for another instance that migrates. Defaults to
     /// [`DEFAULT_TIMEOUT`](Self::DEFAULT_TIMEOUT).
     ///
-    /// Migrations are few and short on an empty log; on a long one an index takes its time, and the changelog says which
-    /// does. Too small, and such a migration is rolled back each time, at its whole cost; too large, and an instance that
-    /// waits for one that hangs starts late.
+    /// Migrations are few, and short on an empty log; on a long one, building an index takes time, and the changelog
+    /// says which migration does. If the limit is too short, such a migration is rolled back each time, at its full
+    /// cost; if it is too long, an instance that waits for one that hangs starts late.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.limit = limit;
         self
@@ -69,20 +70,20 @@ impl Migrate<'_> {
 }
 
 impl PostgresEventStore {
-    /// Creates the log's schema, tables and procedures, or brings them up to this version. Await what it returns; see
+    /// Creates the log's schema, tables and procedures, or upgrades them to this version. Await the returned value; see
     /// [`Migrate`].
     ///
     /// Every instance of an application may call it at start: an advisory lock lets one work while the others wait, and
-    /// then find nothing to do. What was run is recorded in a table beside the log, `<log>_migrations`. Its role needs
-    /// the right to create in the schema, also when there is nothing to do, and in the database, if the schema is not
-    /// there yet. An application whose role has no such right leaves it to one that has, and [checks](Self::check) at its
-    /// start what that one has made.
+    /// then find nothing to do. Applied migrations are recorded in a table next to the log, `<log>_migrations`. The
+    /// role needs the privilege to create in the schema, even if there is nothing to do, and in the database, if the
+    /// schema does not exist yet. An application whose role lacks this privilege leaves the migration to a role that
+    /// has it, and [checks](Self::check) the result at its start.
     pub fn migrate(&self) -> Migrate<'_> {
         Migrate { store: self, limit: Migrate::DEFAULT_TIMEOUT }
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for Migrate<'_> {
     type Output = Result<Migrated>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -100,7 +101,7 @@ async fn run(store: PostgresEventStore, deadline: Deadline) -> Result<Migrated> 
     let stopped = format!("the migrations of {} stopped", store.name());
     Err(match error.kind() {
         ErrorKind::Schema if is_taken(error.sqlstate()) => compared(&store, error, deadline).await,
-        // No data of the user's is in this, whatever the server said.
+        // This contains no user data, whatever the server said.
         ErrorKind::Database | ErrorKind::InvalidInput => {
             let message = format!("{stopped}: {}", error.message());
             error.reworded(ErrorKind::Schema, message)
@@ -117,12 +118,12 @@ async fn run_alone(store: &PostgresEventStore, deadline: Deadline) -> Result<Mig
     lease.exclusive(deadline, work).await
 }
 
-/// Something of the log's name is there, and the history knows nothing of it.
+/// Whether something with the log's name exists that the history does not know.
 fn is_taken(state: Option<&str>) -> bool {
     [SqlState::DUPLICATE_TABLE, SqlState::DUPLICATE_FUNCTION].iter().any(|taken| Some(taken.code()) == state)
 }
 
-/// Says what is wrong with what is there.
+/// Adds to the error what is wrong with the existing tables.
 async fn compared(store: &PostgresEventStore, error: Error, deadline: Deadline) -> Error {
     let Ok(lease) = store.router.lease_primary(deadline).await else { return error };
     match check::faults(store, &lease, deadline).await {
@@ -175,7 +176,7 @@ async fn check_history(client: &Client, history: &str) -> Result<(), Cause> {
     }
 }
 
-/// What stopped the migrations, and what to do about it.
+/// Explains what stopped the migrations, and what to do about it.
 fn explained(error: refinery::Error, name: &LogName) -> Error {
     let (kind, message) = match error.kind() {
         Kind::DivergentVersion(applied, ours) => (
@@ -214,7 +215,7 @@ fn explained(error: refinery::Error, name: &LogName) -> Error {
                 Some(&DENIED) => (ErrorKind::Database, message),
                 Some(&(SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED)) => (ErrorKind::Timeout, message),
                 Some(state) if !state.code().starts_with("57P") => (ErrorKind::Schema, message),
-                // The server went away, and said so or not.
+                // The server went away, with or without saying so.
                 _ => (ErrorKind::Unavailable, message),
             }
         }

@@ -1,4 +1,4 @@
-//! Which migrations a log has, and which are still to be run.
+//! Which migrations a log has, and which are still pending.
 
 use refinery::Migration;
 
@@ -12,7 +12,7 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MigrationStatus {
-    /// Its name, such as `V1__log`.
+    /// The name, such as `V1__log`.
     pub name: String,
     /// Whether the log has it.
     pub state: MigrationState,
@@ -22,28 +22,29 @@ pub struct MigrationStatus {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MigrationState {
-    /// It was run.
+    /// It has been applied.
     Applied,
-    /// One of its name was run, with another content than this version's: [`migrate`](PostgresEventStore::migrate) refuses to go on.
+    /// One of its name has been applied, with other content than this version's:
+    /// [`migrate`](PostgresEventStore::migrate) refuses to continue.
     Changed,
-    /// It was not run yet.
+    /// It has not been applied yet.
     Pending,
-    /// It was run, and this version does not know it: a newer one has run it.
+    /// It has been applied, and this version does not know it: a newer version has applied it.
     Unknown,
 }
 
 impl PostgresEventStore {
-    /// The migrations of this version and those that the log has, in their order: what [`migrate`](Self::migrate) would run
-    /// is [`Pending`](MigrationState::Pending). It only reads, on the primary.
+    /// Returns the migrations of this version and those of the log, in order: what [`migrate`](Self::migrate) would
+    /// apply is [`Pending`](MigrationState::Pending). It only reads, on the primary.
     ///
-    /// It goes by the history that `migrate` keeps. Where another tool runs the files of `migrations/`, all are pending here, and
-    /// [`check`](Self::check) says whether the tables are right.
+    /// It relies on the history that `migrate` keeps. If another tool runs the files of `migrations/`, all are pending
+    /// here, and [`check`](Self::check) says whether the tables are right.
     ///
     /// # Errors
     ///
-    /// [`Schema`](ErrorKind::Schema) when the history cannot be read, [`Configuration`](ErrorKind::Configuration) when this role
-    /// may not, [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout) when the primary does not answer
-    /// within the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// [`Schema`](ErrorKind::Schema) if the history cannot be read, [`Configuration`](ErrorKind::Configuration) if this
+    /// role may not read it, [`Unavailable`](ErrorKind::Unavailable) and [`Timeout`](ErrorKind::Timeout) if the primary
+    /// does not answer within the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     ///
     /// # Cancel safety
     ///

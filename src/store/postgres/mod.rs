@@ -4,24 +4,24 @@
 //! |---|---|
 //! | `builder` | the settings of a store |
 //! | `append` | what each caller of an append does, and what one of them does for all |
-//! | `group`, `drain`, `prepared`, `call` | the line of those who wait, who works it off, what they wait with, and the one statement that is sent |
-//! | `answer` | what that statement answers |
-//! | `query`, `stream`, `load`, `read_sql` | reading, and the statements that read |
-//! | `shared_reads` | reads that are alike, made once for all who wait for them |
-//! | `floor` | what a read must contain by tokens and sessions, and the token of what it has seen |
+//! | `group`, `drain`, `prepared`, `call` | the queue of waiting appends, the task that sends them, the form in which they wait, and the one statement that is sent |
+//! | `answer` | the answer to that statement |
+//! | `query`, `stream`, `load`, `read_sql` | reads, and their statements |
+//! | `shared_reads` | identical reads, made once for all callers that wait for them |
+//! | `floor` | what a read must contain because of tokens and sessions, and the token of what it has seen |
 //! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
-//! | `behind` | reading on behind a place |
-//! | `news`, `watch_primary`, `watch_replicas` | who waits for the log to go on, and who tells them |
-//! | `announce` | what appends tell other processes |
-//! | `merge` | what appends leave to be done beside them |
+//! | `behind` | reading on after a place |
+//! | `news`, `watch_primary`, `watch_replicas` | waiting for new events, and noticing them |
+//! | `announce` | notifications to other processes after appends |
+//! | `merge` | maintenance that appends leave to be done separately |
 //! | `snapshot` | the states of projections |
-//! | `consumer` | who follows the log, and how far they have got |
+//! | `consumer` | consumers of the log, and their progress |
 //! | `names`, `filter_sql`, `wire`, `array` | the user's names, filters and values in SQL, and back |
 //! | `hostile` | rows that no server of ours would send, for tests |
 //! | `failure` | what the server's errors mean here |
-//! | `hot_key`, `index` | the indexes that are there by choice |
-//! | `migrate`, `migration_status`, `alone` | the tables, how far they are, and who may change them at a time |
-//! | `access` | what roles may do |
+//! | `hot_key`, `index` | the optional indexes |
+//! | `migrate`, `migration_status`, `alone` | the tables, their migration state, and the lock for changing them |
+//! | `access` | the privileges of roles |
 //! | `check`, `explain` | whether the tables are what this version needs, and how the server searches them |
 
 mod access;
@@ -101,10 +101,10 @@ use super::{
 };
 use crate::{Result, Router, Token, router::Deadline};
 
-/// A log in PostgreSQL: the primary takes the appends, and reads go where the scope says.
+/// A log in PostgreSQL: the primary executes the appends, and the scope determines where reads go.
 ///
-/// Cloning is cheap. The tables are made by [`migrate`](Self::migrate) (feature `migrations`) or by running the files
-/// in `migrations/`.
+/// Cloning is cheap. [`migrate`](Self::migrate) (feature `migrations`) creates the tables, or you run the files in
+/// `migrations/`.
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -138,23 +138,24 @@ use crate::{Result, Router, Token, router::Deadline};
 ///
 /// # Grants
 ///
-/// [`LogName::grants`] gives roles what they need: a reader, a consumer, a writer, a migrator. In detail, this is what a role needs, with the default names; each includes `USAGE` on the schema. Nothing else is asked for, and a call that
-/// lacks one fails with [`Configuration`](crate::ErrorKind::Configuration).
+/// [`LogName::grants`] gives roles what they need: a reader, a consumer, a writer, a migrator. In detail, a role needs
+/// the following privileges, with the default names; each includes `USAGE` on the schema. Nothing else is needed, and a
+/// call that lacks a privilege fails with [`Configuration`](crate::ErrorKind::Configuration).
 ///
 /// | to | on `mainstem.events` | on `mainstem.events_snapshots` | and |
 /// |---|---|---|---|
 /// | query | `SELECT` | | |
-/// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1` and, to be fast, on the function `mainstem.events_merge_pending`, which everybody has by default |
+/// | append | `SELECT`, `INSERT` | | `EXECUTE` on the procedure `mainstem.events_append_1` and, for speed, on the function `mainstem.events_merge_pending`, which everybody has by default |
 /// | load snapshots, project | `SELECT` | `SELECT` | |
 /// | save snapshots | `SELECT` | `SELECT`, `INSERT`, `UPDATE` | |
-/// | subscribe, ask how far consumers are | `SELECT` | | `SELECT` on the tables of consumers |
+/// | subscribe, ask for the progress of consumers | `SELECT` | | `SELECT` on the tables of consumers |
 /// | follow as a [consumer](Self::consumer) | `SELECT` | | `SELECT`, `INSERT`, `UPDATE`, `DELETE` on `mainstem.events_consumers`, `_members`, `_progress` and `_skipped` |
 /// | delete snapshots | | `SELECT`, `DELETE` | |
-/// | migrate | | | `CREATE` on the schema, or on the database if it is not there |
-/// | build and drop [indexes](LogIndex) | ownership, which who migrates has | | |
+/// | migrate | | | `CREATE` on the schema, or on the database if the schema does not exist |
+/// | build and drop [indexes](LogIndex) | ownership, which the migrating role has | | |
 ///
-/// A role that may not save can [project](crate::SnapshotStore::project) all the same: only its saves fail, or are turned
-/// [off](crate::Project::without_saving).
+/// A role that may not save can still [project](crate::SnapshotStore::project): only its saves fail, unless they are
+/// turned [off](crate::Project::without_saving).
 #[derive(Clone, Debug)]
 pub struct PostgresEventStore {
     router: Router,
@@ -166,11 +167,11 @@ pub struct PostgresEventStore {
     shared: Arc<Shared>,
 }
 
-/// A log's names, and the statements that hold them.
+/// A log's names, and the statements that contain them.
 #[derive(Debug)]
 struct Log {
     name: LogName,
-    /// What it is called in tokens.
+    /// The number of this log in tokens.
     number: u64,
     append: String,
     notify: String,
@@ -183,8 +184,8 @@ struct Log {
     searches: Arc<Searches>,
 }
 
-/// A statement with a place for a filter's condition. It is split before the names are put in: they may look like
-/// that place.
+/// A statement with a placeholder for a filter's condition. It is split before the names are put in: they may look like
+/// the placeholder.
 #[derive(Debug)]
 struct FilterStatement {
     before: String,
@@ -222,48 +223,49 @@ impl FilterStatement {
 }
 
 impl PostgresEventStore {
-    /// The store of the log `mainstem.events`, with every setting at its default. Nothing is sent.
+    /// Creates a store for the log `mainstem.events`, with default settings. Nothing is sent.
     ///
-    /// Make one for a log, and clone it: appends to one store share their way to the server, which makes them fast, and
-    /// reads that are alike share a statement; those of two stores do not.
+    /// Create one store for a log, and clone it: appends through one store share batches, which makes them fast, and
+    /// identical reads share a statement; those of two stores do not.
     #[must_use]
     pub fn new(router: &Router) -> Self {
         Self::builder(router).build()
     }
 
-    /// The store of a log of another name. Nothing is sent.
+    /// Creates a store for a log of another name. Nothing is sent.
     #[must_use]
     pub fn with_name(router: &Router, name: LogName) -> Self {
         Self::builder(router).name(name).build()
     }
 
-    /// A builder with every setting at its default.
+    /// Creates a builder with default settings.
     pub fn builder(router: &Router) -> PostgresEventStoreBuilder {
         PostgresEventStoreBuilder::new(router.clone())
     }
 
-    /// Takes no more appends, and waits until those that were taken are answered. Reading goes on.
+    /// Stops accepting appends, and waits until the accepted ones are answered. Reads continue.
     ///
-    /// For a regular end: without it, appends that are under way when the process ends have an unknown outcome. It concerns
-    /// all clones of this store. An append that comes later is refused with [`Closed`](crate::ErrorKind::Closed).
+    /// Use it for an orderly shutdown: without it, appends in flight when the process ends have an unknown outcome. It
+    /// affects all clones of this store. Later appends fail with [`Closed`](crate::ErrorKind::Closed).
     ///
-    /// It takes no longer than the limits of those appends: what is not answered by then is `OutcomeUnknown` to its caller.
+    /// It takes no longer than the limits of those appends: an append that is not answered by then is `OutcomeUnknown`
+    /// to its caller.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the store stays closed, and the appends are still answered. Calling it again waits again.
+    /// If it is dropped, the store stays closed, and the appends are still answered. Calling it again waits again.
     pub async fn close(&self) {
         self.group.close().await;
         self.known.unmerged.close();
     }
 
-    /// The router that it is reached by.
+    /// Returns the router that connects to it.
     #[must_use]
     pub fn router(&self) -> &Router {
         &self.router
     }
 
-    /// The log's name.
+    /// Returns the log's name.
     #[must_use]
     pub fn name(&self) -> &LogName {
         &self.log.name

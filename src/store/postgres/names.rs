@@ -9,17 +9,17 @@ use crate::{
     json::quoted,
 };
 
-/// What the migrations and the statements call things: replaced by the user's names.
+/// The names in the migrations and statements, which the user's names replace.
 const DEFAULT_SCHEMA: &str = "mainstem";
 const DEFAULT_LOG: &str = "events";
 
-/// The longest name that we derive from a log's adds this.
+/// The longest suffix of a name derived from a log's.
 pub(super) const LONGEST_SUFFIX: &str = "_refuse_change";
 
-/// PostgreSQL cuts longer identifiers off without a word.
+/// PostgreSQL truncates longer identifiers silently.
 const IDENTIFIER_BYTES: usize = 63;
 
-/// The schema and the name of a log; several logs can live in one database.
+/// The schema and the name of a log; one database can hold several logs.
 ///
 /// The default is `mainstem.events`. Everything else that belongs to the log (indexes, the append procedure, the
 /// history of its migrations) is in the same schema, under names that begin with the log's.
@@ -38,19 +38,19 @@ pub struct LogName {
 }
 
 impl LogName {
-    /// The longest name of a log, in bytes: 49, so that the longest name derived from it still fits PostgreSQL's 63.
+    /// The longest name of a log, in bytes: 49, so the longest name derived from it still fits PostgreSQL's 63.
     pub const MAX_LOG_LEN: usize = IDENTIFIER_BYTES - LONGEST_SUFFIX.len();
 
     /// The longest name of a schema, in bytes: 63.
     pub const MAX_SCHEMA_LEN: usize = IDENTIFIER_BYTES;
 
-    /// A log by its schema and name. They are quoted, so case and spaces count.
+    /// Creates a name from a schema and a log. Both are quoted, so case and spaces matter.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when a name is empty, too long, or contains a control
-    /// character, `'`, `$` or `\` (which could end the text that it is put into), and when the schema's begins with
-    /// `pg_`, as those of the server do.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if a name is empty, too long, or contains a control character,
+    /// `'`, `$` or `\` (which could end the text that it is put into), or if the schema's name begins with `pg_`, as
+    /// those of the server do.
     pub fn new(schema: impl Into<String>, log: impl Into<String>) -> Result<Self> {
         let name = Self { schema: schema.into(), log: log.into() };
         check("schema", &name.schema, Self::MAX_SCHEMA_LEN)?;
@@ -63,21 +63,22 @@ impl LogName {
         Ok(name)
     }
 
-    /// The schema.
+    /// Returns the schema.
     #[must_use]
     pub fn schema(&self) -> &str {
         &self.schema
     }
 
-    /// The name of the log within its schema.
+    /// Returns the name of the log within its schema.
     #[must_use]
     pub fn log(&self) -> &str {
         &self.log
     }
 
-    /// The channel on which appends to this log are told of, by the position of the last event: for who listens himself.
+    /// Returns the channel on which appends to this log are announced, by the position of the last event; for programs
+    /// that listen themselves.
     ///
-    /// It is made of the digest of both names, since a channel's name may be no longer than an identifier.
+    /// It is derived from the digest of both names, since a channel's name may be no longer than an identifier.
     #[must_use]
     pub fn channel(&self) -> String {
         let digest = Sha256::digest(self.to_string());
@@ -92,15 +93,15 @@ impl LogName {
         format!("\"{}{suffix}\"", escaped(&self.log))
     }
 
-    /// The same, in full.
+    /// The same, with the schema.
     pub(super) fn full_with_suffix(&self, suffix: &str) -> String {
         format!("\"{}\".{}", escaped(&self.schema), self.with_suffix(suffix))
     }
 
-    /// `sql`, written with the default names, with these names.
+    /// Replaces the default names in `sql` with these names.
     pub(super) fn put_into(&self, sql: &str) -> String {
         let (schema, log) = (escaped(&self.schema), escaped(&self.log));
-        // One pass, so that a name which looks like a default one is not replaced again.
+        // One pass, so a name that looks like a default one is not replaced again.
         let mut rest = sql;
         let mut text = String::with_capacity(sql.len() + 256);
         while let Some(at) = rest.find(['"', '\'']) {
@@ -109,7 +110,7 @@ impl LogName {
             if let Some(after) = rest.strip_prefix(DEFAULT_SCHEMA)
                 && after.starts_with(['"', '\''])
             {
-                // As a literal it is the name itself, not an identifier.
+                // In a literal, it is the name itself, not an identifier.
                 text.push_str(if after.starts_with('\'') { &self.schema } else { &schema });
                 rest = after;
             } else if let Some(after) = rest.strip_prefix(DEFAULT_LOG)
@@ -137,7 +138,7 @@ impl Default for LogName {
     }
 }
 
-/// Quoted, as it is used in SQL.
+/// Quoted, as used in SQL.
 impl fmt::Display for LogName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "\"{}\".\"{}\"", escaped(&self.schema), escaped(&self.log))

@@ -1,8 +1,9 @@
-//! Who waits for the log to go on, and what is known of where it ends: one watcher of the primary and one of the replicas for
-//! all who wait in this process.
+//! Waiting for new events in the log, and what is known of its end: one watcher of the primary and one of the replicas,
+//! for all readers that wait in this process.
 //!
-//! A notification is a hint, and a look at the log is the truth: one is made when listening begins, and again from time to
-//! time while the server has written something. Where nobody can listen, looks are all there is, and are made often.
+//! A notification is a hint, and a look at the log is the truth: the watcher looks when listening begins, and again
+//! from time to time while the server has written something. Where listening is impossible, it only looks, and does so
+//! often.
 
 use std::sync::{
     Arc,
@@ -22,24 +23,24 @@ use crate::{
     store::WaitRequest,
 };
 
-/// A watcher goes on for so long while nobody waits: who reads a batch waits again in a moment.
+/// How long a watcher continues while nobody waits: a reader that processes a batch waits again in a moment.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Who waits sees for so long at most that his watcher has gone with its runtime.
+/// How long it takes at most until a waiting reader notices that its watcher is gone with its runtime.
 const CHECK: Duration = Duration::from_secs(1);
 
-/// Replicas that have not shown for so long what the primary has told of may follow nobody: who waits for them has to see for
-/// himself.
+/// Replicas that have not shown for this long what the primary announced may follow nobody: the waiting reader must
+/// look for itself.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// Which nodes one waits for.
+/// The nodes that a reader waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Side {
     Primary,
     Replicas,
 }
 
-/// What this process knows of where the log ends.
+/// What this process knows of the end of the log.
 #[derive(Debug, Default)]
 pub(super) struct News {
     known: watch::Sender<Known>,
@@ -47,7 +48,7 @@ pub(super) struct News {
     replicas: Watchers,
 }
 
-/// Who waits for one side, and whether somebody watches it.
+/// The readers that wait for one side, and whether a watcher runs.
 #[derive(Debug, Default)]
 struct Watchers {
     waiting: AtomicUsize,
@@ -59,9 +60,9 @@ struct Watchers {
 pub(super) struct Known {
     pub(super) primary: Seen,
     pub(super) replicas: Seen,
-    /// The log goes on up to here, somebody has said.
+    /// The position up to which new events were announced.
     pub(super) announced: u64,
-    /// Whether the primary tells of what is appended.
+    /// Whether the primary announces what is appended.
     pub(super) is_listening: bool,
 }
 
@@ -70,9 +71,9 @@ pub(super) struct Known {
 pub(super) struct Seen {
     /// The last event at the last look.
     pub(super) head: Option<Mark>,
-    /// The looks so far.
+    /// The number of looks so far.
     pub(super) looks: u64,
-    /// The failed ones, and the last error.
+    /// The number of failed looks, and the last error.
     failures: u64,
     error: Option<Error>,
 }
@@ -93,7 +94,7 @@ impl News {
         self.known.borrow().clone()
     }
 
-    /// Somebody says that the log goes on up to this position.
+    /// Records the announcement that the log continues up to this position.
     pub(super) fn announced(&self, position: u64) {
         self.known.send_if_modified(|known| {
             let is_news = position > known.announced;
@@ -102,7 +103,7 @@ impl News {
         });
     }
 
-    /// A look has shown this. What was announced before it, and cannot be seen, is lost.
+    /// Records what a look has shown. What was announced before it, and cannot be seen, is lost.
     pub(super) fn seen(&self, side: Side, head: Option<Mark>, announced_before: u64) {
         self.known.send_if_modified(|known| {
             let end = head.map_or(0, |head| head.position());
@@ -116,7 +117,7 @@ impl News {
         });
     }
 
-    /// Nothing could be seen.
+    /// Records a failed look.
     pub(super) fn failed(&self, side: Side, error: Error) {
         self.known.send_modify(|known| {
             let seen = known.side(side);
@@ -129,7 +130,8 @@ impl News {
         self.known.send_if_modified(|known| std::mem::replace(&mut known.is_listening, is_listening) != is_listening);
     }
 
-    /// Whether anybody waits for what this watcher sees. Those who wait for replicas need the primary's word.
+    /// Whether any reader waits for what this watcher sees. Readers that wait for replicas need the primary's
+    /// announcements.
     pub(super) fn is_wanted(&self, side: Side) -> bool {
         let replicas = self.replicas.waiting.load(Ordering::Acquire) > 0;
         replicas || side == Side::Primary && self.primary.waiting.load(Ordering::Acquire) > 0
@@ -144,7 +146,7 @@ impl Known {
         }
     }
 
-    /// Up to where the log goes on, as far as anybody has said.
+    /// The position up to which the log continues, according to all announcements.
     pub(super) fn end(&self) -> u64 {
         self.announced.max(self.primary.position())
     }
@@ -156,7 +158,7 @@ impl Seen {
     }
 }
 
-/// One who waits; he counts until this is dropped.
+/// A waiting reader; it counts until this is dropped.
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl<'a> Waiting<'a> {
@@ -183,7 +185,7 @@ impl Watch {
     fn begin(news: &Arc<News>, side: Side) -> Option<Self> {
         let is_free = !news.watchers(side).watched.swap(true, Ordering::AcqRel);
         is_free.then(|| {
-            // What was seen before tells nothing of now.
+            // What was seen before says nothing about now.
             news.known.send_if_modified(|known| {
                 *known.side(side) = Seen { looks: 0, head: None, ..known.side(side).clone() };
                 false
@@ -211,7 +213,7 @@ impl Drop for Watch {
     }
 }
 
-/// Waits until there may be news; see [`WaitRequest`].
+/// Waits until there may be new events; see [`WaitRequest`].
 pub(super) async fn wait(store: PostgresEventStore, request: WaitRequest) -> Result<()> {
     runtime::current()?;
     let side = match request.consistency {
@@ -241,7 +243,7 @@ pub(super) async fn wait(store: PostgresEventStore, request: WaitRequest) -> Res
                 return Err(error);
             }
             let after = request.after.position();
-            // Behind the mark of who waits, the primary has nothing any more: he has to look for himself.
+            // The primary has nothing after the reader's mark any more: the reader must look for itself.
             let is_lost = primary.is_some_and(|end| end < after) && request.after.mark().is_some();
             let is_late = end > after && ahead_since.get_or_insert_with(Instant::now).elapsed() >= PATIENCE;
             request.is_over(seen.head) || side == Side::Primary && announced > after || is_lost || is_late
@@ -254,7 +256,7 @@ pub(super) async fn wait(store: PostgresEventStore, request: WaitRequest) -> Res
     }
 }
 
-/// Starts the watchers that one who waits for this side needs, and that do not run.
+/// Starts the watchers that a reader waiting for this side needs, if they do not run.
 fn keep_watching(store: &PostgresEventStore, side: Side) {
     if let Some(watch) = Watch::begin(&store.news, Side::Primary) {
         tokio::spawn(watch_primary::run(store.clone(), watch));

@@ -1,8 +1,8 @@
 //! Appends that need not be sent, since an event that this process writes, or has written, breaks their condition.
 //!
-//! Of many appends to one boundary that arrive together one can be written. The others would be sent, read, judged and refused
-//! under the log's lock, where everybody waits for them. Only their ids are looked up there: an append that was made before is
-//! answered by what became of it, and not by its condition.
+//! Of many concurrent appends to one boundary, one can be written. The others would be sent, read, checked and refused
+//! under the log's lock, while everybody waits for them. Only their ids are looked up there: a repeated append is
+//! answered with its first outcome, not according to its condition.
 
 use std::{collections::HashMap, sync::Arc};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::{answer::Verdict, group::Waiting, prepared::Prepared};
 
-/// An append that waits for what becomes of others.
+/// An append that waits for the outcome of others.
 #[derive(Debug)]
 pub(super) struct Overtaken {
     waiting: Waiting,
@@ -19,13 +19,13 @@ pub(super) struct Overtaken {
 
 #[derive(Debug)]
 enum By {
-    /// Events that are about to be written: the numbers of their appends in the line, and their places in these.
+    /// Events that are about to be written: the numbers of their appends in the queue, and their places in these.
     Rivals(Vec<(u64, usize)>),
-    /// One that is in the log.
+    /// An event that is in the log.
     Written(Verdict),
 }
 
-/// What a batch has written: each append and its first position, by its number in the line.
+/// What a batch has written: each append and its first position, by its number in the queue.
 #[derive(Debug, Default)]
 pub(super) struct Written(HashMap<u64, (u64, Arc<Prepared>)>);
 
@@ -42,12 +42,12 @@ impl Overtaken {
         &self.waiting
     }
 
-    /// What has to be looked up in the log.
+    /// Returns the ids that must be looked up in the log.
     pub(super) fn ids(&self) -> impl Iterator<Item = Uuid> + use<'_> {
         self.waiting.append.events.iter().map(|event| event.id().into())
     }
 
-    /// The append, with its refusal if it need not be sent. `known` are the ids that are in the log.
+    /// Returns the append, with its refusal if it need not be sent. `known` are the ids that are in the log.
     pub(super) fn settle(mut self, written: &Written, known: &[Uuid]) -> (Waiting, Option<Verdict>) {
         let is_known = self.ids().any(|id| known.contains(&id));
         if is_known {
@@ -62,7 +62,7 @@ impl Overtaken {
         (self.waiting, verdict)
     }
 
-    /// Nothing is known of what it waits for.
+    /// Returns the append; the outcome that it waited for is unknown.
     pub(super) fn into_waiting(self) -> Waiting {
         self.waiting
     }
@@ -77,7 +77,8 @@ impl Written {
         }
     }
 
-    /// The conflict with an event of an append, if that was written, and if it is behind what the condition looks from.
+    /// The conflict with an event of an append, if that was written, and if it is after the place from which the
+    /// condition looks.
     fn conflict(&self, number: u64, event: usize, after: u64) -> Option<Verdict> {
         let (first, append) = self.0.get(&number)?;
         let position = first + event as u64;

@@ -1,4 +1,4 @@
-//! An append, made ready by its caller: what the drain, of which there is one, would otherwise have to do for all.
+//! An append prepared by its caller: work that the drain, of which there is one, would otherwise have to do for all.
 
 use super::filter_sql;
 use crate::{
@@ -15,11 +15,11 @@ use crate::{
 pub(super) struct Prepared {
     pub(super) events: Vec<NewEvent>,
     pub(super) keys: Vec<EventKeys>,
-    /// Of each event, as the text of an array.
+    /// For each event, the text of an array.
     pub(super) tags: Vec<String>,
     pub(super) guard: Option<PreparedGuard>,
     pub(super) stream: Option<StreamAppend>,
-    /// About how many bytes it sends.
+    /// The approximate number of bytes that it sends.
     pub(super) len: usize,
 }
 
@@ -27,9 +27,9 @@ pub(super) struct Prepared {
 pub(super) struct PreparedGuard {
     pub(super) filter: Filter,
     pub(super) keys: GuardKeys,
-    /// The filter as the procedure takes it.
+    /// The filter in the form of the procedure's argument.
     pub(super) items: String,
-    /// The tags of each item, as the text of an array; `None` if there is an item without, or if there are many.
+    /// The tags of each item, as the text of an array; `None` if an item has none, or if there are many.
     pub(super) tags: Option<Vec<String>>,
 }
 
@@ -59,7 +59,7 @@ impl Prepared {
     }
 }
 
-/// All who are in a batch wait while the tags of one are looked up, for some microseconds each.
+/// All appends of a batch wait while the tags of one are looked up, for some microseconds each.
 const MOST_ITEMS: usize = 64;
 
 fn whole_tags(filter: &Filter) -> Option<Vec<String>> {

@@ -1,4 +1,4 @@
-//! Reading from the log in PostgreSQL at once: events, their number, their existence.
+//! Reading from the log in PostgreSQL in one answer: events, their number, their existence.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     store::{Answer, QueryRequest, Served},
 };
 
-/// Carries a query out, on a node that its level allows, for this caller or for all who ask the same.
+/// Executes a query, on a node that its level allows, for this caller or for all that request the same.
 pub(super) async fn run(store: PostgresEventStore, request: QueryRequest, deadline: Deadline) -> Result<Answer> {
     let queries = Arc::clone(&store.shared.queries);
     let query = move |request, deadline| query(store.clone(), request, deadline);
@@ -90,7 +90,7 @@ pub(super) async fn exists(
     reads.answer(request, deadline, exists).await
 }
 
-/// Asks for one value.
+/// Queries one value.
 async fn ask<T: FromSqlOwned>(
     store: PostgresEventStore,
     request: Arc<QueryRequest>,

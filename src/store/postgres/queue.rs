@@ -1,4 +1,4 @@
-//! The line of those who wait to be sent, and how many work it off.
+//! The queue of appends that wait to be sent, and the number of drains.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,21 +11,21 @@ use super::{
 };
 use crate::error::{Error, ErrorKind};
 
-/// So many batches are under way at a time: one holds the log's lock, and the next lies ready for the server. A third would only
-/// wait longer.
+/// The number of batches in flight at a time: one holds the log's lock, and the next is ready for the server. A third
+/// would only wait longer.
 const BATCHES: usize = 2;
 
-/// A batch behind another one is worth it for so many events. For fewer, a call and a flush of the WAL cost more than is
-/// won by not waiting for the first one's answer.
+/// The number of events that justify a batch after another one. For fewer, a call and a flush of the WAL cost more than
+/// is gained by not waiting for the first one's answer.
 const WORTH_A_BATCH: usize = 16;
 
-/// While other processes write as well, each batch waits for theirs: then it is worth it for more.
+/// While other processes write as well, each batch waits for theirs: then it takes more to justify one.
 const WORTH_A_TURN: usize = 64;
 
-/// Or for this part of what a batch may have.
+/// Or this part of what a batch may have.
 const PART_WORTH_A_BATCH: usize = 2;
 
-/// What a closed store says.
+/// The error of a closed store.
 pub(super) fn closed() -> Error {
     Error::new(ErrorKind::Closed, "the store has been closed; nothing was sent")
 }
@@ -33,36 +33,36 @@ pub(super) fn closed() -> Error {
 #[derive(Debug, Default)]
 pub(super) struct Queue {
     waiting: VecDeque<Waiting>,
-    /// What they are, all together.
+    /// Their total load.
     load: Load,
-    /// The number of the next one that gets in line.
+    /// The number of the next append to be queued.
     pub(super) next: u64,
-    /// How many take them out,
+    /// How many drains there are.
     pub(super) drains: usize,
-    /// how many of these have a connection,
+    /// How many of these have a connection.
     pub(super) connected: usize,
-    /// how many have a batch under way,
+    /// How many have a batch in flight.
     under_way: usize,
-    /// and how many appends to streams there are in these batches.
+    /// How many appends to streams there are in these batches.
     streams_under_way: usize,
-    /// Whether a half was left to another drain, and none has taken anything beside the first one since.
+    /// Whether a half was left to another drain, and none has taken anything next to the first one since.
     has_a_half_left: bool,
     /// Whether other processes write as well, as far as can be told.
     pub(super) is_shared: bool,
-    /// Whether each drain has a connection of its own, since a pooler takes a session back between two statements.
+    /// Whether each drain has its own connection, since a pooler takes a session back between two statements.
     pub(super) is_pooled: bool,
-    /// Until when batches that are under way may wait for the log's lock,
+    /// Until when batches in flight may wait for the log's lock.
     lock_until: Option<Instant>,
-    /// and how long the last one of them.
+    /// How long the last one of them may wait.
     lock_timeout: Duration,
-    /// Whether the last one that was answered did not get it.
+    /// Whether the last answered batch did not get the lock.
     pub(super) had_no_lock: bool,
-    /// When the last of all limits is over, of those who have come since nobody waited and nothing was under way.
+    /// When the last limit ends, of all appends that have arrived since the queue was empty and nothing was in flight.
     pub(super) last_limit: Option<Instant>,
     pub(super) closed: bool,
 }
 
-/// How much there is of appends.
+/// The size of a set of appends.
 #[derive(Clone, Copy, Debug, Default)]
 struct Load {
     appends: usize,
@@ -124,7 +124,7 @@ impl Queue {
         self.waiting.push_back(waiting);
     }
 
-    /// They are the next ones, in their order.
+    /// Puts them back as the next ones, in order.
     pub(super) fn put_back(&mut self, waiting: Vec<Waiting>) {
         for one in waiting.into_iter().rev() {
             self.load.add(&one);
@@ -138,7 +138,7 @@ impl Queue {
         removed
     }
 
-    /// Those who got in line before this number.
+    /// Removes those that were queued before this number.
     pub(super) fn remove_before(&mut self, number: u64) -> Vec<Waiting> {
         let (removed, kept) = std::mem::take(&mut self.waiting).into_iter().partition(|one| one.number < number);
         self.waiting = kept;
@@ -152,21 +152,21 @@ impl Queue {
         self.load = Load::of(&self.waiting);
     }
 
-    /// Whether another one would be more than may wait. One that is larger than the limit alone still gets its turn.
+    /// Whether another one would exceed what may wait. One that alone is larger than the limit still gets its turn.
     pub(super) fn is_full(&self, limits: &GroupLimits, next: &Waiting) -> bool {
         self.waiting.len() >= limits.waiting_appends
             || !self.waiting.is_empty() && self.load.bytes + next.append.len > limits.waiting_bytes
     }
 
-    /// Whether there is room for another drain, and enough wait for a batch behind the one that is under way.
+    /// Whether there is room for another drain, and enough appends wait for a batch after the one in flight.
     pub(super) fn is_worth_a_drain(&self, limits: &GroupLimits) -> bool {
         self.drains < BATCHES && !self.is_pooled && self.is_worth_a_batch(limits)
     }
 
-    /// Whether enough wait for a batch behind another one. Not if both would have appends to streams: who goes to a stream may
-    /// expect the version that one before it leaves, and which of two batches is sent first is settled by nobody. Nor if
-    /// somebody's limit would run out while the one before still waits for the log's lock: who has not been sent can be
-    /// told so, and who has been cannot. Nor when the lock is not to be had.
+    /// Whether enough wait for a batch after another one. Not if both would have appends to streams: an append to a
+    /// stream may expect the version that an earlier one leaves, and the order in which two batches are sent is
+    /// undefined. Nor if an append's limit would run out while the one before still waits for the log's lock: an append
+    /// that has not been sent can time out cleanly, and one that has been sent cannot. Nor when the lock cannot be had.
     pub(super) fn is_worth_a_batch(&self, limits: &GroupLimits) -> bool {
         let may_be_out_of_order = self.load.streams > 0 && self.streams_under_way > 0;
         !may_be_out_of_order
@@ -179,7 +179,7 @@ impl Queue {
         if self.is_shared || self.is_pooled { WORTH_A_TURN } else { WORTH_A_BATCH }
     }
 
-    /// Of those who would be taken.
+    /// Whether those that would be taken have time.
     fn all_have_time(&self, limits: &GroupLimits) -> bool {
         let Some(until) = self.lock_until.filter(|_| self.under_way > 0 && !self.is_pooled) else { return true };
         let next = self.waiting.iter().take(limits.batch_appends * LOOK_AHEAD);
@@ -187,20 +187,20 @@ impl Queue {
             .all(|one| until + one.deadline.remaining().mul_f64(SHARE_BEHIND) < one.deadline.at())
     }
 
-    /// Notes that something is sent that may wait for the log's lock for so long.
+    /// Records that something is sent that may wait this long for the log's lock.
     pub(super) fn waits_for_lock(&mut self, lock_timeout: Duration) {
         self.lock_timeout = lock_timeout;
         self.lock_until = self.lock_until.max(Some(Instant::now() + lock_timeout));
     }
 
-    /// Takes those of whom a batch may be made, at most so many appends, for a drain whose batch is under way from now on. None, if
-    /// they are not worth a batch beside the one that is.
+    /// Takes the candidates for a batch, at most so many appends, for a drain whose batch is in flight from now on.
+    /// Takes none if they do not justify a batch next to the one in flight.
     pub(super) fn take_batch(&mut self, limits: &GroupLimits, most: usize) -> Taken {
         if self.under_way > 0 && !self.is_worth_a_batch(limits) {
             return Taken::default();
         }
         let half = self.half(limits);
-        // It has been taken only by who takes beside another one.
+        // Only a drain that takes next to another one has taken that half.
         self.has_a_half_left = self.under_way == 0 && (self.has_a_half_left || half.is_some());
         let amount = half.unwrap_or_else(|| self.first_within(limits.batch_events, limits.batch_bytes)).min(most);
         let waiting = self.remove_first(amount);
@@ -210,7 +210,7 @@ impl Queue {
             self.lock_until = None;
         }
         let lock_share = if is_behind { SHARE_BEHIND } else { LOCK_SHARE };
-        // Who is sent, and how long that waits, is settled in a moment; until then nobody is to rely on less.
+        // What is sent, and how long it waits, is decided in a moment; until then nothing may rely on less.
         let longest = waiting.iter().map(|one| one.deadline.remaining()).max().unwrap_or_default();
         self.waits_for_lock(longest.mul_f64(lock_share));
         self.under_way += 1;
@@ -218,7 +218,7 @@ impl Queue {
         Taken { waiting, under_way: Some(UnderWay { streams, lock_share }) }
     }
 
-    /// A drain has ended.
+    /// Records that a drain has ended.
     pub(super) fn end_drain(&mut self, had_connection: bool) {
         self.drains -= 1;
         self.connected -= usize::from(had_connection);
@@ -228,7 +228,7 @@ impl Queue {
         }
     }
 
-    /// The batch is not under way any more.
+    /// Records that the batch is no longer in flight.
     pub(super) fn end_batch(&mut self, batch: UnderWay) {
         self.under_way -= 1;
         self.streams_under_way -= batch.streams;
@@ -238,8 +238,8 @@ impl Queue {
         }
     }
 
-    /// How many are half of those who wait, if no batch is under way and each half is worth one: the second half is there when
-    /// the server has written the first. Not again before somebody has come for the last half that was left: who is to do that may
+    /// Half of the waiting appends, if no batch is in flight and each half justifies one: the second half arrives when
+    /// the server has written the first. Not again before a drain has taken the last half that was left: that drain may
     /// not run any more.
     fn half(&self, limits: &GroupLimits) -> Option<usize> {
         if self.under_way > 0 || self.has_a_half_left || self.load.streams > 0 || self.had_no_lock {
@@ -253,7 +253,7 @@ impl Queue {
         (first.is_worth_a_batch(limits, worth) && rest.is_worth_a_batch(limits, worth)).then_some(amount)
     }
 
-    /// How many of the first who wait have no more than that. The very first one counts, whatever it has.
+    /// How many of the first waiting appends have at most this much. The very first one counts, whatever it has.
     fn first_within(&self, most_events: usize, most_bytes: usize) -> usize {
         let mut load = Load::default();
         let fits = |one: &&Waiting| {
@@ -264,14 +264,14 @@ impl Queue {
     }
 }
 
-/// Those who were taken for a batch.
+/// The appends that were taken for a batch.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) waiting: Vec<Waiting>,
     pub(super) under_way: Option<UnderWay>,
 }
 
-/// What the queue has to know of a batch until it is settled.
+/// What the queue must know of a batch until it is settled.
 #[derive(Debug)]
 pub(super) struct UnderWay {
     streams: usize,

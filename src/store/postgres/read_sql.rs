@@ -1,4 +1,4 @@
-//! The statements that read, out of their parts: one text for each shape of a question, all values bound.
+//! The statements that read, assembled from parts: one text for each shape of a request, all values bound.
 
 use std::{
     ops::ControlFlow::{self, Continue},
@@ -33,13 +33,13 @@ pub(super) struct ReadSql {
     found_of_types: Template,
     count: Template,
     exists: Template,
-    /// From the first event on, and from the last.
+    /// Starting from the first event, and from the last.
     load: [String; 2],
     searches: Arc<Searches>,
 }
 
-/// SQL with places for what a question asks, each a comment with its name. It is split before the names are put in: they may
-/// look like such a place.
+/// SQL with placeholders for the parts of a request, each a comment with its name. It is split before the names are put
+/// in: they may look like a placeholder.
 #[derive(Debug)]
 pub(super) struct Template(Vec<Piece>);
 
@@ -49,7 +49,8 @@ enum Piece {
     Place(&'static str),
 }
 
-/// So many events are looked at one by one rather than searched by an index, and without planning the search each time.
+/// This many events are looked at one by one instead of searched by an index, and without planning the search each
+/// time.
 pub(super) const NEAR: u64 = 256;
 
 /// The clause for the log's last event.
@@ -64,14 +65,14 @@ pub(super) struct Statement<'a> {
     pub(super) watched: Option<Watched>,
 }
 
-/// Which row comes first.
+/// The content of the first row.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum First {
     /// The log's last event.
     Head,
-    /// The event at this position, if it is there.
+    /// The event at this position, if it exists.
     At(u64),
-    /// The log's last event, and those at these positions, as far as they are there.
+    /// The log's last event, and those at these positions that exist.
     HeadAnd([u64; 2]),
 }
 
@@ -112,7 +113,7 @@ impl ReadSql {
         }
     }
 
-    /// The first row, and behind it the events that are asked for, in their order and within their limit.
+    /// The first row, followed by the requested events, in their order and within their limit.
     pub(super) fn query<'a>(&self, request: &'a QueryRequest, first: First) -> Statement<'a> {
         let mut params: Vec<Param<'a>> = Vec::new();
         let mut bind = |param: Param<'a>| {
@@ -166,7 +167,7 @@ impl ReadSql {
         Statement { sql, planning, params, watched }
     }
 
-    /// The head, and behind it what is asked for of the first [`NEAR`] events behind `after`, oldest first.
+    /// The head, followed by what is requested of the first [`NEAR`] events after `after`, oldest first.
     pub(super) fn near<'a>(&self, request: &'a QueryRequest, after: u64) -> Statement<'a> {
         let until = position_param(after.saturating_add(NEAR));
         let params: Vec<Param<'a>> = vec![Box::new(position_param(after)), Box::new(until)];
@@ -174,8 +175,8 @@ impl ReadSql {
         self.one_by_one(&request.filter, bounds, HEAD, params, "")
     }
 
-    /// What a read behind a place asks for: the head, what there is at the place and at the end of the piece, and the events
-    /// between them, within their limit. If that is near, they are looked at one by one.
+    /// What a read after a place requests: the head, the events at the place and at the end of the piece, and the
+    /// events between them, within their limit. If that is near, they are looked at one by one.
     pub(super) fn behind<'a>(
         &self,
         request: &'a ReadBehindRequest,
@@ -200,7 +201,7 @@ impl ReadSql {
         }
     }
 
-    /// The events behind $1 and up to $2 that match, each looked at.
+    /// The matching events after $1 and up to $2, each looked at.
     fn one_by_one<'a>(
         &self,
         filter: &'a Filter,
@@ -220,7 +221,7 @@ impl ReadSql {
         Statement { sql, planning: Planning::Once, params, watched: None }
     }
 
-    /// What loads a fixed stream.
+    /// The statement that loads a fixed stream.
     pub(super) fn load(&self, order: Order) -> &str {
         let [oldest_first, newest_first] = &self.load;
         match order {
@@ -245,12 +246,12 @@ impl ReadSql {
 }
 
 impl Statement<'_> {
-    /// Asks for its rows.
+    /// Fetches its rows.
     pub(super) async fn ask(&self, lease: &Lease, deadline: Deadline) -> Result<Vec<Row>> {
         self.rows(lease, deadline, || Continue).await
     }
 
-    /// Asks for its rows, each read while the next ones are on their way.
+    /// Fetches its rows, reading each while the next ones are on their way.
     pub(super) async fn ask_for<T: Send>(
         &self,
         lease: &Lease,
@@ -260,7 +261,7 @@ impl Statement<'_> {
         self.ask_until(lease, deadline, || move |row| Continue(read(&row))).await
     }
 
-    /// As [`ask_for`](Self::ask_for), up to the row that one of these [readers](Lease::query_planned) stops at.
+    /// As [`ask_for`](Self::ask_for), up to the row at which one of these [readers](Lease::query_planned) stops.
     pub(super) async fn ask_until<T: Send, R>(
         &self,
         lease: &Lease,
@@ -297,14 +298,14 @@ impl Statement<'_> {
     }
 }
 
-/// All types of a filter that asks for nothing else.
+/// All types of a filter that requests nothing else.
 fn types_only(request: &QueryRequest) -> Option<Vec<&str>> {
     let items: Vec<_> = request.filter.items()?.collect();
     if items.iter().any(|item| item.tags().len() > 0 || item.predicates().is_some()) {
         return None;
     }
     let mut types: Vec<&str> = items.iter().flat_map(|item| item.types()).collect();
-    // An event must come once, whatever the number of items that it matches.
+    // An event must be returned once, whatever the number of items that it matches.
     types.sort_unstable();
     types.dedup();
     Some(types)

@@ -1,4 +1,4 @@
-//! How what a filter matches is looked for, and when the server plans that.
+//! How matching events are searched for, and when the server plans the search.
 
 use std::{
     collections::HashMap,
@@ -17,23 +17,24 @@ use crate::{
     router::Planning,
 };
 
-/// A search that is planned once is dear if it takes longer than this and what its rows take.
+/// A search that is planned once is expensive if it takes longer than this plus the time for its rows.
 const DEAR: Duration = Duration::from_millis(20);
 const EACH_ROW: Duration = Duration::from_micros(50);
 
-/// What a dear one adds to the score of its shape, from which a cheap one takes 1, and the score at which the shape is planned for
-/// each call: two dear ones in a row, or every fifth of many. A server that is slow for a moment does not change how it is asked.
+/// What an expensive search adds to the score of its shape, from which a cheap one takes 1, and the score at which the
+/// shape is planned for each call: two expensive ones in a row, or every fifth of many. A server that is slow for a
+/// moment does not change the statements.
 const A_DEAR_ONE: u32 = 4;
 const TOO_DEAR: u32 = 8;
 
-/// So many shapes have a score, and then none again.
+/// How many shapes have a score before all are forgotten.
 const SHAPES: usize = 1024;
 
 /// A log's searches.
 #[derive(Debug)]
 pub(super) struct Searches {
     pub(super) keys: Arc<[HotKey]>,
-    /// How dear those are that are planned once, by shape.
+    /// How expensive the searches that are planned once are, by shape.
     scores: Mutex<HashMap<u64, u32>>,
     hasher: RandomState,
 }
@@ -43,11 +44,11 @@ pub(super) struct Searches {
 pub(super) struct Search {
     pub(super) condition: String,
     pub(super) planning: Planning,
-    /// Whether that was right is seen by how long it takes.
+    /// Whether that was right shows in the time that it takes.
     pub(super) watched: Option<Watched>,
 }
 
-/// A search that may be dearer than another one would be.
+/// A search that may be more expensive than an alternative.
 #[derive(Debug)]
 pub(super) struct Watched {
     searches: Arc<Searches>,
@@ -59,8 +60,8 @@ impl Searches {
         Arc::new(Self { keys, scores: Mutex::default(), hasher: RandomState::new() })
     }
 
-    /// For all that is within the bounds, by a statement that may be planned once if it has none: it is fenced against walks through
-    /// the primary key. The parameters get behind those that are there.
+    /// For everything within the bounds, by a statement that may be planned once if it has none: it is fenced against
+    /// scans of the primary key. Its parameters follow the existing ones.
     pub(super) fn of<'a>(
         self: &Arc<Self>,
         filter: &'a Filter,
@@ -98,7 +99,7 @@ impl Searches {
 }
 
 impl Watched {
-    /// Notes how long it has taken, for so many rows.
+    /// Records how long it took, for this many rows.
     pub(super) fn took(&self, time: Duration, rows: usize) {
         let is_dear = time > DEAR + EACH_ROW * u32::try_from(rows).unwrap_or(u32::MAX);
         let mut scores = self.searches.scores();
@@ -116,13 +117,13 @@ impl Watched {
     }
 }
 
-/// A search that may use several indexes is planned for each call: which of them are worth it depends on how many events have these
-/// types, tags and members, and a plan for any values takes all of them for rare.
+/// A search that may use several indexes is planned for each call: which of them are worth using depends on how many
+/// events have these types, tags and members, and a plan for any values assumes that all of them are rare.
 fn for_values(filter: &Filter) -> Planning {
     if has_ways(filter) { Planning::ForEach } else { Planning::ByTheServer }
 }
 
-/// Whether one of its items has several parts for which there are indexes.
+/// Whether one of its items has several parts that have indexes.
 fn has_ways(filter: &Filter) -> bool {
     let has_ways = |item: &FilterItem| {
         let has =
@@ -133,13 +134,13 @@ fn has_ways(filter: &Filter) -> bool {
     filter.items().is_some_and(|mut items| items.any(has_ways))
 }
 
-/// Whether each item asks for tags or for members of the payload, perhaps of some types, and all of them for few: then the index on
-/// what is contained is nearly always the best way to it. (Of many things the server would think that they are most of the log, and
-/// of types alone it must know how many events have them.)
+/// Whether each item asks for tags or for members of the payload, perhaps of some types, and all of them for few: then
+/// the index on what is contained is nearly always the best choice. (For many values, the server would assume that they
+/// are most of the log, and for types alone, it must know how many events have them.)
 fn is_contained(filter: &Filter) -> bool {
     const FEW: usize = 8;
     let in_payload = |fragment: &Fragment| fragment.side() == Side::Payload;
-    // How many searches an item takes.
+    // The number of searches of an item.
     let searches = |item: &FilterItem| match (item.tags().len(), item.predicates()) {
         (1.., None) => 1,
         (0, Some(PredicateGroup::AnyOf(any))) if any.iter().all(in_payload) => any.len(),
@@ -193,7 +194,7 @@ mod tests {
             (Planning::Once, Some(watched)) => watched.took(Duration::from_millis(milliseconds), rows),
             other => panic!("{other:?}"),
         };
-        // Now and then, or for many rows, it may take its time.
+        // Now and then, or for many rows, it may take long.
         for _ in 0..10 {
             took(21, 0);
             (0..4).for_each(|_| took(1, 0));

@@ -1,18 +1,19 @@
-//! Reads that are alike, made once for all who wait for them (request coalescing).
+//! Identical reads, made once for all callers that wait for them (request coalescing).
 //!
-//! Of those who compete for one boundary, one wins, and all others read the same again, at the same time. And a query that
-//! is in demand is asked for by everybody at once when it gets slow.
+//! Of the commands that compete for one boundary, one wins, and all others read the same again, at the same time. And
+//! when a popular query gets slow, everybody sends it at once.
 //!
-//! What is known as single flight answers whoever comes with the read that is under way. That one may have begun before a
-//! write that the caller knows of, so it would be stale. Here nobody joins a read that has begun: who comes while one is
-//! under way waits for its end, and those who wait then share the next one, which begins behind all their calls. So each
-//! answer is as fresh as the caller's own read would have been, at every level.
+//! The technique known as single flight answers a new caller with the read in flight. That read may have begun before a
+//! write that the caller knows of, so its answer would be stale. Here no caller joins a read that has begun: callers
+//! that arrive while one is in flight wait for its end, and then share the next one, which begins after all their
+//! calls. So each answer is as fresh as the caller's own read would have been, at every level.
 //!
-//! Those who share a read have seen the same, or nothing: one session's past is no other one's affair (`request`).
+//! Callers that share a read have seen the same, or nothing: one session's past must not affect another (`request`).
 //!
-//! A read is waited for so long at most ([`PATIENCE`]), and then the next one begins beside it: the first may have got a
-//! node that does not answer, or a caller who does not poll it. Who is alone asks for himself, without a task; those who
-//! share do not depend on one of them, so a task reads for them, as long as anybody waits.
+//! A read is waited for only for a limited time ([`PATIENCE`]), and then the next one begins next to it: the first may
+//! have got a node that does not answer, or a caller that does not poll it. A lone caller makes its own read, without a
+//! task. Callers that share a read must not depend on one of them, so a task reads for them, as long as any of them
+//! waits.
 
 mod request;
 
@@ -42,19 +43,19 @@ use crate::{
     telemetry::{DURATION, STORE},
 };
 
-/// So long a read waits for the one before it, if that is the only one under way; twice as long for each further one, so
-/// that there are few of a slow read,
+/// How long a read waits for the one before it, if that is the only one in flight; twice as long for each further one,
+/// so a slow read has few of them.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// but never longer than this,
+/// The longest wait.
 const LONGEST_PATIENCE: Duration = Duration::from_secs(1);
-/// nor than this share of anybody's limit who waits.
+/// The largest part of any waiting caller's limit that is spent on the wait.
 const PATIENCE_SHARE: f64 = 0.25;
 
-/// So much longer than its limit a read listens. Those who came together have nearly the same limit, and the read itself says what it
-/// was that took so long.
+/// How much longer than its limit a caller listens. Callers that arrived together have nearly the same limit, and the
+/// read itself reports what took so long.
 const GRACE: Duration = Duration::from_millis(20);
 
-/// The reads of a store that are shared.
+/// The shared reads of a store.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) queries: Arc<SharedReads<QueryRequest, Answer>>,
@@ -74,7 +75,7 @@ impl Shared {
     }
 }
 
-/// The reads of one kind that are under way in a store: a line for each that is asked for.
+/// The reads of one kind in flight in a store: a line for each distinct request.
 #[derive(Debug)]
 pub(super) struct SharedReads<R, A> {
     is_on: bool,
@@ -82,11 +83,10 @@ pub(super) struct SharedReads<R, A> {
     lines: Mutex<HashMap<Key<R>, Line<R, A>>>,
 }
 
-/// What is asked for, and on which runtime: a task that reads for others must not end or stop with a runtime that is not
-/// theirs.
+/// The request and its runtime: a task that reads for others must not end or stop with a runtime that is not theirs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Key<R> {
-    /// Of the request, which may be long: it is made once, and not under the lock.
+    /// The hash of the request, which may be long: it is computed once, and not under the lock.
     hash: u64,
     request: Arc<R>,
     runtime: Id,
@@ -98,7 +98,7 @@ impl<R> Hash for Key<R> {
     }
 }
 
-/// There is one while a read is under way or about to begin.
+/// Exists while a read is in flight or about to begin.
 #[derive(Debug)]
 struct Line<R, A> {
     under_way: u32,
@@ -109,14 +109,14 @@ struct Line<R, A> {
 
 type Answers<A> = Arc<watch::Sender<Option<Result<A>>>>;
 
-/// Those who share the next read.
+/// The callers that share the next read.
 #[derive(Debug)]
 struct Group<R, A> {
     request: Arc<R>,
     answers: Answers<A>,
-    /// That of who can wait longest.
+    /// The deadline of the caller that can wait longest.
     deadline: Deadline,
-    /// Earlier, once somebody comes who has less time.
+    /// Moved earlier when a caller arrives that has less time.
     begins_by: watch::Sender<Instant>,
 }
 
@@ -125,9 +125,9 @@ enum Place<R, A>
 where
     R: Eq + Hash,
 {
-    /// By the caller, since there is nobody to wait for.
+    /// By the caller, since there is nothing to wait for.
     Now(UnderWay<R, A>),
-    /// With others. If there is somebody to read for them, the caller has to spawn him.
+    /// With others. If there is a reader for them, the caller must spawn it.
     Shared(watch::Receiver<Option<Result<A>>>, Option<Reader<R, A>>),
 }
 
@@ -140,10 +140,11 @@ where
         Arc::new(Self { is_on, hasher: RandomState::new(), lines: Mutex::default() })
     }
 
-    /// The answer to a request, by a read that begins behind this call. The request says all that the answer depends on.
+    /// Returns the answer to a request, from a read that begins after this call. The request contains everything that
+    /// the answer depends on.
     ///
-    /// Others with the same request may get the answer, too, or its error. Whatever becomes of them, each waits hardly longer
-    /// than his own limit.
+    /// Others with the same request may get the same answer, or its error. Whatever happens to them, each waits hardly
+    /// longer than its own limit.
     pub(super) async fn answer<F, Fut>(self: &Arc<Self>, mut request: R, deadline: Deadline, read: F) -> Result<A>
     where
         F: Fn(Arc<R>, Deadline) -> Fut + Clone + Send + 'static,
@@ -163,7 +164,7 @@ where
         };
         let is_read_for = reader.is_none();
         if let Some(reader) = reader {
-            // It reads until the last of them gives up, whom it does not know yet.
+            // It reads until the last caller gives up, which it does not know yet.
             tokio::spawn(Box::pin(reader.run(read.clone())).in_current_span());
         }
         let told = match timeout_at(deadline.at() + GRACE, answers.wait_for(Option::is_some)).await {
@@ -179,14 +180,14 @@ where
         match told {
             Some(answer) => {
                 if is_read_for {
-                    // The events of the nodes that were asked are another operation's.
+                    // The events of the nodes that were asked belong to another operation.
                     let waited = deadline.elapsed().as_secs_f64();
                     tracing::debug!(target: STORE, { { DURATION } = waited }, "answered by a read that others share");
                     figures! { crate::telemetry::metrics::store::shared_read(); }
                 }
                 answer
             }
-            // Who read for them has gone.
+            // The reader is gone.
             None => alone().await,
         }
     }
@@ -224,7 +225,7 @@ where
         Place::Shared(told, Some(Reader { reads, key, answers, before, begins_by: told_when }))
     }
 
-    /// Begins with the next read of a line, which nobody joins any more, if anybody waits for it.
+    /// Begins the next read of a line, which no caller joins any more, if any caller waits for it.
     fn begin(self: &Arc<Self>, key: &Key<R>) -> Option<(UnderWay<R, A>, Arc<R>, Deadline)> {
         let mut lines = self.lines();
         let line = lines.get_mut(key)?;
@@ -252,7 +253,7 @@ fn forget_if_done<R: Eq + Hash, A>(lines: &mut HashMap<Key<R>, Line<R, A>>, key:
     }
 }
 
-/// A read that is under way, until it is dropped.
+/// A read in flight, until it is dropped.
 struct UnderWay<R, A>
 where
     R: Eq + Hash,
@@ -272,14 +273,14 @@ impl<R: Eq + Hash, A> Drop for UnderWay<R, A> {
     }
 }
 
-/// Who reads for those who share the next read.
+/// The task that reads for the callers that share the next read.
 struct Reader<R, A>
 where
     R: Eq + Hash,
 {
     reads: Arc<SharedReads<R, A>>,
     key: Key<R>,
-    /// Until he has begun.
+    /// Until it has begun.
     answers: Option<Answers<A>>,
     before: watch::Receiver<()>,
     begins_by: watch::Receiver<Instant>,
@@ -301,7 +302,7 @@ where
         let (first, begun) = (read(Arc::clone(&request), deadline), Instant::now());
         let read = async move {
             match first.await {
-                // A connection that is lost would have been that of one of them. Where there is no node, this takes longer.
+                // A lost connection would have been that of one caller. If there is no node, this takes longer.
                 Err(error) if error.kind() == ErrorKind::Unavailable && begun.elapsed() < LONGEST_PATIENCE => {
                     read(request, deadline).await
                 }
@@ -316,7 +317,7 @@ where
         answers.send_replace(Some(answer));
     }
 
-    /// Waits for the read before this one, for as long as it is worth it.
+    /// Waits for the read before this one, for as long as it is worthwhile.
     async fn turn(&mut self) {
         loop {
             let begins_by = *self.begins_by.borrow_and_update();
@@ -330,7 +331,7 @@ where
 }
 
 impl<R: Eq + Hash, A> Drop for Reader<R, A> {
-    /// With a runtime that is shut down before he has begun: those who wait for him find out, and nobody joins them.
+    /// For a runtime that is shut down before it has begun: the waiting callers notice, and no more join.
     fn drop(&mut self) {
         if self.answers.is_some() {
             let mut lines = self.reads.lines();

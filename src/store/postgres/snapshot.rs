@@ -82,7 +82,7 @@ impl SnapshotStore for PostgresEventStore {
     }
 }
 
-/// What the statement says: the mark is there, the snapshot is saved, and the log's head.
+/// The statement's answer: whether the mark exists, whether the snapshot is saved, and the log's head.
 #[derive(Debug)]
 pub(super) struct Judged {
     pub(super) held: bool,
@@ -133,7 +133,7 @@ async fn try_save(
     let unknown = || Error::new(ErrorKind::OutcomeUnknown, "the answer to the save cannot be read");
     let row = rows.first().ok_or_else(unknown)?;
     match Judged::read(row).map_err(|cause| unknown().with_source(cause))? {
-        // It is saved where the event is, and nowhere else.
+        // A snapshot is saved where the event exists, and nowhere else.
         Judged { held: false, saved: true, .. } => Err(unknown()),
         judged => Ok(judged),
     }
@@ -167,7 +167,7 @@ async fn load(
     }
 }
 
-/// What the statement has of a snapshot.
+/// The statement's columns of a snapshot.
 #[derive(Debug)]
 pub(super) struct Loaded<'a> {
     mark: Mark,
@@ -242,7 +242,7 @@ async fn read_on(
         return Err(request.diverged(end).with_node(Arc::clone(node.name())));
     }
     let answer = Answer::new(events, head).served_by(Arc::clone(node.name()), lease.role());
-    // Of a node that is behind it, the state has seen the snapshot's event all the same.
+    // On a node that lags behind it, the state has still seen the snapshot's event.
     let token = if held { store.seen(&lease, head) } else { store.token(lease.system(), request.mark, None) };
     Ok(answer.with_token(token))
 }

@@ -18,14 +18,15 @@ use crate::{
     store::{Answer, BoxStream, QueryRequest},
 };
 
-/// Rows that are decoded at a time, unless they are large: their bytes are bounded where they come from.
+/// The rows decoded at a time, unless they are large: their bytes are bounded at the source.
 const BATCH: usize = 256;
 
-/// Events of one statement when any event is asked for, since the primary key finds the next ones as fast as the first: so
-/// many that the round trip between two statements does not count, and so few that no snapshot is kept for long.
+/// The events of one statement when any event is requested, since the primary key finds the next ones as fast as the
+/// first: so many that the round trip between two statements does not matter, and so few that no snapshot is kept for
+/// long.
 const PIECE: u64 = 10_000;
 
-/// The answers, each with the events that were there when it was asked for. The first one has none: it has the head.
+/// The answers, each with the events that had arrived when it was requested. The first one has none: it has the head.
 pub(super) fn run(store: PostgresEventStore, request: QueryRequest) -> BoxStream<Result<Answer>> {
     let limit = request.timeout.unwrap_or_else(|| store.router.call_timeout());
     let (head, tried, over) = (None, Tried::default(), false);
@@ -40,11 +41,11 @@ struct Reading {
     store: PostgresEventStore,
     /// What is still to be read.
     rest: QueryRequest,
-    /// That of each wait.
+    /// The limit of each wait.
     limit: Duration,
-    /// The log's, when the stream began, once that is known.
+    /// The log's head when the stream began, once it is known.
     head: Option<Option<Mark>>,
-    /// The nodes that were asked since an event came; that of the lease is the last one.
+    /// The nodes tried since the last event arrived; that of the lease is the last one.
     tried: Tried,
     lease: Option<Lease>,
     running: Option<Running>,
@@ -54,14 +55,14 @@ struct Reading {
 /// A statement that was started on the lease.
 struct Running {
     rows: Rows,
-    /// How many events it may still give, when it reads but a piece.
+    /// How many events it may still return, if it reads only a piece.
     left: Option<u64>,
-    /// Whether there can be events behind those that it has given.
+    /// Whether there can be events after those that it has returned.
     more: bool,
 }
 
 impl Reading {
-    /// The next answer; `None` when everything is read.
+    /// Returns the next answer; `None` when everything is read.
     async fn next(&mut self) -> Result<Option<Answer>> {
         let mut lost: Option<Error> = None;
         loop {
@@ -69,7 +70,7 @@ impl Reading {
                 Ok(answer) => return Ok(answer),
                 Err(error) => error,
             };
-            // Dropped in the middle of an answer, the connection is closed.
+            // If it is dropped in the middle of an answer, the connection is closed.
             self.running = None;
             let Some(lease) = self.lease.take() else {
                 return Err(match lost {
@@ -77,7 +78,7 @@ impl Reading {
                     None => error,
                 });
             };
-            // The next node goes on behind what was read.
+            // The next node continues after what was read.
             if lease.role() != Role::Replica || !may_go_elsewhere(&error) {
                 return Err(error);
             }
@@ -110,7 +111,7 @@ impl Reading {
             self.tried.keep_last();
             return Ok(self.answer(events));
         }
-        // Behind the last row: where what was seen is, for the session.
+        // After the last row comes the place of what was seen, for the session.
         let last = match &self.lease {
             Some(lease) if self.rest.wants_token => {
                 lease.note_place(Deadline::after(self.limit)).await?;
@@ -125,7 +126,7 @@ impl Reading {
     /// Starts a statement for what is still to be read, and looks at its first row.
     async fn start(&mut self, deadline: Deadline) -> Result<()> {
         if self.lease.as_ref().is_some_and(Lease::is_closed) {
-            // Between two pieces, while nobody used it: no reason to leave the node alone.
+            // Between two pieces, when the connection was unused: no reason to avoid the node.
             self.tried = Tried::default();
             self.lease = None;
         }
@@ -177,7 +178,7 @@ impl Reading {
     }
 }
 
-/// Each row goes as soon as its event is there: else both would be held of all of them.
+/// Each row is dropped as soon as its event exists: otherwise both would be held for all of them.
 fn event(row: Row) -> Result<Event> {
     match wire::line(&row).map_err(wire::unreadable)? {
         Line::Event(event) => Ok(event),
@@ -185,7 +186,7 @@ fn event(row: Row) -> Result<Event> {
     }
 }
 
-/// The node does not hold the event that was the log's head when the stream began.
+/// The error for a node that does not hold the event that was the log's head when the stream began.
 fn gone(head: Mark, found: Option<Mark>, lease: &Lease) -> Error {
     let error = match (found, lease.role()) {
         (None, Role::Replica) => Error::new(

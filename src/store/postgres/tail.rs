@@ -1,16 +1,17 @@
-//! The end of the log, as far as this process has written it itself. Pure: no I/O.
+//! The end of the log, as far as this process itself has written it. Pure: no I/O.
 //!
-//! Most conditions look back at nothing else. They need not be judged under the log's lock: their keys are looked up here, and
-//! if no event behind `after` has one of them, the server is told to look behind the last of these events instead. If one has,
-//! and matches, the append need not even be sent.
+//! Most conditions look back at nothing else. They need not be checked under the log's lock: their keys are looked up
+//! here. If no event after `after` has one of them, the server is told to look after the last of these events instead.
+//! If one has, and matches, the append need not even be sent.
 //!
-//! That is right if the log holds these events there, with nothing between them. Nothing is between them, as positions tell:
-//! a batch that begins where the one before it ends has nobody's event before it. They are there, as the id of the last
-//! one tells, which the server looks up. And a server that has lost what it had acknowledged, by a crash or a restore,
-//! has lost its sessions, too: so what was written counts only for sessions that are [older](ServerSession::opened).
+//! This is correct if the log holds these events at these positions, with nothing between them. Positions show that
+//! nothing is between them: a batch that begins where the one before it ends has no foreign event before it. The id of
+//! the last event, which the server looks up, shows that they exist. And a server that has lost what it had
+//! acknowledged, by a crash or a restore, has lost its sessions, too: so what was written counts only for sessions that
+//! are [older](ServerSession::opened).
 //!
-//! A batch that is sent [behind](Behind) another one of its session, whose answer is still to come, is looked at as if that one
-//! had written all that it has, at the end of what is known. Whether it has, the session itself remembers.
+//! A batch that is sent [after](Behind) another one of its session, whose answer is outstanding, is checked as if that
+//! one had written everything that it has, at the end of what is known. The session itself remembers whether it has.
 
 use std::{
     collections::VecDeque,
@@ -32,40 +33,40 @@ use crate::{
     },
 };
 
-/// So many keys of events are known, and twice as many at most; each takes about 30 bytes. Fewer, and a decision that took
-/// its time is judged under the lock; more, and they do not fit into a processor's cache.
+/// How many keys of events are known; twice as many at most. Each takes about 30 bytes. With fewer, a decision that
+/// took its time is checked under the lock; with more, they do not fit into a processor's cache.
 const KEYS: usize = 32 * 1024;
 
-/// So many events are known, and twice as many at most; each takes the 16 bytes of its id, whether or not its keys are new. A process
-/// whose events are alike would know ever more of them otherwise.
+/// How many events are known; twice as many at most. Each takes the 16 bytes of its id, whether or not its keys are
+/// new. Otherwise, a process whose events are alike would know ever more of them.
 const EVENTS: usize = KEYS;
 
-/// So many bytes of appends are kept, for what they say about conditions that they break: some hundreds of usual ones. With more,
-/// each of them is no more in any cache of the processor when it is given back.
+/// How many bytes of appends are kept, to report which conditions they break: some hundreds of usual ones. With more,
+/// each of them has left the processor's caches when it is freed.
 const KEPT_BYTES: usize = 512 * 1024;
 
-/// After so many batches without anybody else's between them, it is likely that the next one is alone as well.
+/// After this many batches without a foreign one between them, the next one is likely to be alone as well.
 const OURS: usize = 8;
 
-/// A condition is compared with so many events here at most. Who has read before that many were written is one of few.
+/// A condition is compared with at most this many events here. Few readers have read before that many were written.
 const COMPARED: usize = 64;
 
-/// So many events the procedure looks at under the lock, at most: `near` in `migrations/V2__append.sql`.
+/// The most events that the procedure looks at under the lock: `near` in `migrations/V2__append.sql`.
 const UNDER_THE_LOCK: u64 = 1000;
 
-/// What an append is guarded by, and behind what it looks.
+/// The guard of an append, and the place after which it looks.
 pub(super) type Condition<'a> = (Option<After>, Option<&'a PreparedGuard>);
 
 /// What is known of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Judged {
-    /// Nothing: the server has to look behind its `after`.
+    /// Nothing: the server must look after its `after`.
     Unknown,
-    /// No event until this one breaks it: the server has to look behind that.
+    /// No event up to this one breaks it: the server must look after that.
     HeldUntil(Mark),
-    /// Nor does any of the batch that this one is sent behind.
+    /// Nor does any event of the batch that this one is sent after.
     HeldBehind(Mark),
-    /// This event does, and none before it.
+    /// This event breaks it, and none before it does.
     Broken { position: u64, event_type: String },
 }
 
@@ -73,14 +74,14 @@ pub(super) enum Judged {
 #[derive(Debug, Default)]
 pub(super) struct Tail(Mutex<Written>);
 
-/// The batch that another one is sent behind, in the same session, and what it finds there.
+/// The batch that another one is sent after, in the same session, and what it finds there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Behind {
-    /// The call,
+    /// The call.
     pub(super) call: Uuid,
-    /// the log's last event before it,
+    /// The log's last event before it.
     pub(super) head: Mark,
-    /// and how many events it brings.
+    /// How many events it brings.
     pub(super) events: u64,
 }
 
@@ -103,29 +104,29 @@ struct Sent {
 struct Written {
     /// The server that it was written to.
     server: (usize, u32),
-    /// All events behind this position are known:
+    /// All events after this position are known.
     since: u64,
-    /// their ids,
+    /// The ids of these events.
     ids: VecDeque<EventId>,
-    /// the first position of each batch, and a time before which it and those behind it were not sent.
+    /// The first position of each batch, and a time before which it and those after it were not sent.
     batches: VecDeque<(u64, Instant)>,
-    /// the last appends, with the first position of each, and their bytes.
+    /// The last appends, with the first position of each; `bytes` is their total size.
     appends: VecDeque<(u64, Arc<Prepared>)>,
     bytes: usize,
     /// The last position of each key, in the newer half of the events and in the older one.
     newer: Keys,
     older: Keys,
-    /// How many batches follow each other without anybody else's between them.
+    /// How many batches follow each other without a foreign one between them.
     in_a_row: usize,
-    /// The batches that have no answer yet,
+    /// The batches without an answer yet.
     under_way: Vec<Sent>,
-    /// and what others behind them have written.
+    /// What others after them have written.
     early: Vec<Batch>,
 }
 
 #[derive(Debug, Default)]
 struct Keys {
-    /// They are of events behind this position.
+    /// They belong to events after this position.
     since: u64,
     last: KeyMap<u64>,
 }
@@ -141,15 +142,15 @@ struct Batch {
 }
 
 impl Tail {
-    /// Notes that these are about to be sent, all together.
+    /// Records that these are about to be sent, all together.
     pub(super) fn send(self: &Arc<Self>, session: ServerSession, appends: Vec<Arc<Prepared>>) -> UnderWay {
         let call = Uuid::now_v7();
         self.written().under_way.push(Sent { call, session, at: Instant::now(), appends });
         UnderWay { tail: Arc::clone(self), call }
     }
 
-    /// What is known of each condition, with the `after` that it has, to who asks in this session; and the call that
-    /// this one is then sent behind, if there is one.
+    /// Returns what is known of each condition, given its `after`, for a caller in this session; and the call that this
+    /// one is then sent after, if there is one.
     pub(super) fn judge<'a>(
         &self,
         session: ServerSession,
@@ -171,18 +172,18 @@ impl Tail {
         (conditions.map(judge).collect(), before.as_ref().map(|(behind, _)| *behind))
     }
 
-    /// Whether nobody else has written for some batches.
+    /// Whether no other process has written for some batches.
     pub(super) fn is_ours(&self) -> bool {
         self.written().in_a_row >= OURS
     }
 
-    /// Whether what is behind it is not known here, and too much to be looked at under the lock.
+    /// Whether what follows it is unknown here, and too much to be looked at under the lock.
     pub(super) fn is_far_behind(&self, after: After) -> bool {
         let (written, position) = (self.written(), after.position());
         position <= written.since && written.head() - position > UNDER_THE_LOCK
     }
 
-    /// Forgets all: the log is not what it seemed.
+    /// Forgets everything: the log is not what it seemed.
     pub(super) fn forget(&self) {
         let mut written = self.written();
         let head = written.head();
@@ -195,19 +196,19 @@ impl Tail {
 }
 
 impl UnderWay {
-    /// What the session remembers it as.
+    /// The name under which the session remembers it.
     pub(super) fn call(&self) -> Uuid {
         self.call
     }
 
-    /// Notes what it has written, behind this position.
+    /// Records what it has written, after this position.
     pub(super) fn has_written(self, head: u64, appends: Vec<Arc<Prepared>>) {
         let mut written = self.tail.written();
         if let Some(sent) = written.under_way.iter().find(|sent| sent.call == self.call) {
             let batch = Batch { session: sent.session, sent: sent.at, head, appends };
             written.early.push(batch);
         }
-        // It is taken up when this is dropped, which takes the lock as well.
+        // It is added when this is dropped, which takes the lock as well.
         drop(written);
     }
 }
@@ -226,14 +227,14 @@ impl Written {
         self.since + self.ids.len() as u64
     }
 
-    /// The last event, and the first one of those that are as good as known to this session.
+    /// The last event, and the first one of those that count as known to this session.
     fn known_to(&self, session: ServerSession) -> Option<(Mark, u64)> {
         let older = self.batches.partition_point(|(_, sent)| *sent < session.opened);
         let (first, _) = self.batches.get(older).filter(|_| self.server == session.server)?;
         Some((Mark::new(self.head(), *self.ids.back()?), *first))
     }
 
-    /// The only call of this session that has no answer, and the keys of what it brings.
+    /// The only call of this session without an answer, and the keys of what it brings.
     fn sent_before(&self, session: ServerSession, head: Mark) -> Option<(Behind, KeySet)> {
         let [sent] = &self.under_way[..] else { return None };
         if sent.session != session {
@@ -275,14 +276,14 @@ impl Written {
         append.events.get(usize::try_from(position - first).ok()?)
     }
 
-    /// The last position at which it was written, or 0.
+    /// The last position at which the key was written, or 0.
     fn last(&self, key: u64) -> u64 {
         let last = [&self.newer, &self.older].map(|keys| keys.last.get(&key));
         last.into_iter().flatten().max().copied().unwrap_or_default()
     }
 
-    /// Takes up what has been answered, in the order of the log. What is before it may still come; when it can't any
-    /// more, somebody else has written there.
+    /// Adds what has been answered, in the order of the log. What comes before it may still arrive; if it cannot any
+    /// more, another process has written there.
     fn take_up(&mut self) {
         while let Some(next) = (0..self.early.len()).min_by_key(|&index| self.early[index].head) {
             if self.early.len() <= self.under_way.len() && self.early[next].head > self.head() {
@@ -333,13 +334,13 @@ impl Written {
         let forgotten = self.batches.partition_point(|(first, _)| *first <= since);
         self.batches.drain(..forgotten);
         self.since = since;
-        // A large batch may have more than is kept: there is one then, and it goes.
+        // A large batch may have more than is kept: then there is only this one, and it is dropped.
         if self.older.last.len() >= 2 * KEYS {
             self.begin_behind(self.head());
         }
     }
 
-    /// Knows nothing of what is before the position, and nothing yet of what is behind it.
+    /// Forgets what is before the position, and starts with nothing after it.
     fn begin_behind(&mut self, position: u64) {
         self.since = position;
         self.ids.clear();

@@ -1,4 +1,4 @@
-//! Watches where the log ends on the primary, by listening.
+//! Watches the end of the log on the primary, by listening.
 
 use std::time::Duration;
 
@@ -15,17 +15,17 @@ use crate::{
     router::{Deadline, Effect, Listener},
 };
 
-/// For connecting, and for a look.
+/// The limit for connecting, and for a look.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// The pause before the next try when listening has failed, at first and at most.
+/// The pause before the next attempt after listening has failed, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// How often one who listens looks for himself, if anything was written at all.
+/// How often a listening watcher looks for itself, if anything was written at all.
 pub(super) const LOOK: Duration = Duration::from_secs(1);
 
-/// How often one looks who cannot listen.
+/// How often a watcher that cannot listen looks.
 pub(super) const POLL: Duration = Duration::from_millis(20);
 
 pub(super) async fn run(store: PostgresEventStore, mut watch: Watch) {
@@ -53,7 +53,7 @@ pub(super) async fn run(store: PostgresEventStore, mut watch: Watch) {
 /// Listens until nobody waits any more, or the connection has ended.
 async fn listen(store: &PostgresEventStore, mut listener: Listener, watch: &mut Watch) -> Result<()> {
     let mut written = None;
-    // What has been appended before nobody tells of.
+    // Nothing announces what was appended before.
     let mut is_due = true;
     while !watch.is_over() {
         let place = store.router.written(Role::Primary);
@@ -67,7 +67,7 @@ async fn listen(store: &PostgresEventStore, mut listener: Listener, watch: &mut 
         let until = Instant::now() + LOOK;
         while let Ok(payload) = timeout_at(until, listener.notified()).await {
             let Some(payload) = payload else { return Err(ended()) };
-            // What is no number somebody else has sent.
+            // A payload that is not a number was sent by another program.
             store.news.announced(payload.parse().unwrap_or_default());
         }
         if listener.is_over() {
@@ -85,7 +85,7 @@ fn ended() -> Error {
     Error::new(crate::ErrorKind::Unavailable, "the connection that listened has ended; another one is opened")
 }
 
-/// Looks often, over the pool that cannot give a connection to listen on.
+/// Looks often, over the pool that cannot provide a connection to listen on.
 async fn poll(store: &PostgresEventStore, watch: &mut Watch) -> Result<()> {
     while !watch.is_over() {
         let (deadline, announced) = (Deadline::after(LIMIT), store.news.known().announced);
@@ -98,7 +98,7 @@ async fn poll(store: &PostgresEventStore, watch: &mut Watch) -> Result<()> {
     Ok(())
 }
 
-/// The log's last event, out of a look.
+/// Returns the log's last event, from a look.
 pub(super) fn mark(rows: &[tokio_postgres::Row]) -> Result<Option<Mark>> {
     rows.first().map_or(Ok(None), |row| wire::mark(row, 0).map_err(wire::unreadable))
 }

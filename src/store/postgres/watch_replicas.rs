@@ -1,5 +1,5 @@
-//! Watches where the log ends on the replicas. They cannot be listened to, but when the primary has told of something, it is
-//! there in a moment.
+//! Watches the end of the log on the replicas. They cannot be listened to, but what the primary has announced is there
+//! in a moment.
 
 use std::time::Duration;
 
@@ -16,14 +16,14 @@ use crate::{
     router::{Deadline, Effect},
 };
 
-/// For a look.
+/// The limit of a look.
 const LIMIT: Duration = Duration::from_secs(2);
 
-/// Between two looks for what the primary has told of, at first and at most.
+/// The pause between two looks for what the primary has announced, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// Behind a look that has failed.
+/// The pause after a failed look.
 const PAUSE: Duration = Duration::from_millis(200);
 
 pub(super) async fn run(store: PostgresEventStore, mut watch: Watch) {
@@ -52,7 +52,7 @@ pub(super) async fn run(store: PostgresEventStore, mut watch: Watch) {
         }
         pause = FIRST_PAUSE;
         if known.is_listening {
-            // Until the primary tells of more, or of nothing any more.
+            // Until the primary announces more, or stops announcing.
             let until = Instant::now() + LOOK;
             let is_news = |known: &super::news::Known| !known.is_listening || known.replicas.position() < known.end();
             let _ = timeout_at(until, changes.wait_for(is_news)).await;

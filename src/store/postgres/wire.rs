@@ -1,4 +1,4 @@
-//! How values travel to the server and back.
+//! How values are sent to the server and back.
 
 use std::{error::Error as StdError, time::SystemTime};
 
@@ -19,10 +19,10 @@ use crate::{
     json::Json,
 };
 
-/// The seconds from 1970, where our microseconds begin, to 2000, where PostgreSQL's do.
+/// The time from 1970, where our microseconds begin, to 2000, where PostgreSQL's do.
 const POSTGRES_EPOCH_MICROS: i64 = 946_684_800 * 1_000_000;
 
-/// Why a value of the server's answer cannot be read.
+/// Why a value in the server's answer cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unreadable {
     #[error("a column is not what it should be")]
@@ -51,10 +51,10 @@ impl From<tokio_postgres::Error> for Unreadable {
     }
 }
 
-/// What the driver's traits call an error.
+/// The error type of the driver's traits.
 pub(super) type Failure = Box<dyn StdError + Sync + Send>;
 
-/// The columns of a row: of one that the driver has, or, where hostile ones are tried, of bytes that no server would send.
+/// The columns of a row: of the driver's rows, or, in tests of hostile input, of bytes that no server would send.
 pub(super) trait Columns {
     fn get<'a, T: FromSql<'a>>(&'a self, column: usize) -> Result<T, Unreadable>;
 
@@ -69,7 +69,7 @@ impl Columns for Row {
     }
 }
 
-/// A value that is there, whatever it is.
+/// A value that is present, whatever it is.
 #[derive(Debug)]
 struct Anything;
 
@@ -83,11 +83,11 @@ impl<'a> FromSql<'a> for Anything {
     }
 }
 
-/// JSON text that goes to and comes from `jsonb` as it is: the server parses it, so nobody else has to.
+/// JSON text sent to and read from `jsonb` unchanged: the server parses it, so nothing else must.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct JsonText<'a>(pub(super) &'a str);
 
-/// The version of the binary format of `jsonb`: text behind this byte.
+/// The version of the binary format of `jsonb`: text follows this byte.
 const JSONB_VERSION: u8 = 1;
 
 impl ToSql for JsonText<'_> {
@@ -164,12 +164,12 @@ pub(super) fn position_param(position: u64) -> i64 {
     i64::try_from(position).unwrap_or(i64::MAX)
 }
 
-/// What is counted is never negative.
+/// Counts are never negative.
 pub(super) fn amount(value: i64) -> Result<u64, Unreadable> {
     u64::try_from(value).map_err(|_| Unreadable::Amount(value))
 }
 
-/// A mark from two columns that are both there or both not.
+/// A mark from two columns that are both present or both absent.
 pub(super) fn mark(row: &impl Columns, first: usize) -> Result<Option<Mark>, Unreadable> {
     match (row.get::<Option<i64>>(first)?, row.get::<Option<Uuid>>(first + 1)?) {
         (Some(at), Some(id)) => Ok(Some(Mark::new(position(at)?, EventId::from(id)))),
@@ -178,7 +178,7 @@ pub(super) fn mark(row: &impl Columns, first: usize) -> Result<Option<Mark>, Unr
     }
 }
 
-/// A checkpoint, of which the beginning is 0 without an id.
+/// A checkpoint; the beginning is 0 without an id.
 pub(super) fn checkpoint(row: &impl Columns, first: usize) -> Result<Option<Mark>, Unreadable> {
     match (row.get::<i64>(first)?, row.get::<Option<Uuid>>(first + 1)?) {
         (0, None) => Ok(None),
@@ -196,14 +196,14 @@ pub(super) enum Line {
     Event(Event),
 }
 
-/// Where a row of a statement that reads has the columns that an event has and a head has not, behind the event's type.
+/// The columns that, in a row of a statement that reads, an event has and a head has not, after the event's type.
 const OF_EVENTS: std::ops::RangeInclusive<usize> = 3..=10;
 
-/// What is in a row: an event, unless it has nothing of one.
+/// The content of a row: an event, unless all of an event's columns are absent.
 pub(super) fn line(row: &impl Columns) -> Result<Line, Unreadable> {
     let mark = Mark::new(position(row.get(0)?)?, EventId::from(row.get::<Uuid>(1)?));
     let Some(event_type) = row.get::<Option<&str>>(2)? else {
-        // An event that has lost its type would be taken for the end of the log.
+        // An event without its type would be mistaken for the end of the log.
         for column in OF_EVENTS {
             if !row.is_null(column)? {
                 return Err(Unreadable::Null("the type of an event"));
@@ -212,7 +212,7 @@ pub(super) fn line(row: &impl Columns) -> Result<Line, Unreadable> {
         return Ok(Line::Head(mark));
     };
     let mut tags = row.get::<Array<&str>>(3)?.0;
-    // As they are wherever the library has written them; what an event has is looked up in them.
+    // Sorted, as the library always writes them; lookups in an event rely on it.
     if !tags.is_sorted_by(|tag, next| tag < next) {
         tags.sort_unstable();
         tags.dedup();
@@ -244,19 +244,19 @@ pub(super) fn version(row: &impl Columns) -> Result<u64, Unreadable> {
     position(row.get(11)?)
 }
 
-/// An answer is of one moment, in which there is no event behind the head: without this, a row that was left out would make a log
-/// of some events an empty one.
+/// Checks that no event is after the head, since an answer is of one moment: otherwise, a row that was left out would
+/// make a log with events look empty.
 pub(super) fn up_to_head(head: Option<Mark>, events: &[Event]) -> Result<()> {
     let end = head.map_or(0, |head| head.position());
     if events.iter().any(|event| event.position > end) { Err(no_row()) } else { Ok(()) }
 }
 
-/// A row is missing, or is where it should not be.
+/// The error for a row that is missing, or is where it should not be.
 pub(super) fn no_row() -> Error {
     Error::new(ErrorKind::Schema, "the server's answer does not have the rows that the statement promises")
 }
 
-/// A row that is not what the statement promises: somebody changed the tables, or the statement's file.
+/// The error for a row that is not what the statement promises: somebody changed the tables, or the statement's file.
 pub(super) fn unreadable(cause: Unreadable) -> Error {
     Error::new(ErrorKind::Schema, "the server's answer cannot be read: are these the tables of this version?")
         .with_source(cause)

@@ -12,25 +12,26 @@ use crate::{
     telemetry::{Done, Operation},
 };
 
-/// A save that is about to be made: await it, after changing its limit if need be.
+/// The save of a snapshot: await it, after changing its limit if needed.
 ///
-/// The primary takes it whatever the scope says. A snapshot of a lower position never replaces one of a higher, which is a
-/// success that says so ([`Saved::Outdated`]): of several who save at once, the highest stays. One whose event the log has
-/// lost is replaced whatever its position.
+/// The primary executes it whatever the scope says. A snapshot of a lower position never replaces one of a higher
+/// position; the call then succeeds and says so ([`Saved::Outdated`]). Of several concurrent saves, the highest stays.
+/// A snapshot whose event the log has lost is replaced whatever its position.
 ///
 /// # Errors
 ///
-/// - [`InvalidInput`](crate::ErrorKind::InvalidInput): the key is not [valid](SnapshotKey::validate), or the state is not
-///   what [`Json`] can hold, which has at most [`Json::MAX_LEN`] bytes. Nothing was sent.
-/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event that the state was computed up to.
-///   Nothing was saved.
+/// - [`InvalidInput`](crate::ErrorKind::InvalidInput): the key is not [valid](SnapshotKey::validate), or the state is
+///   not what [`Json`] can hold, which is at most [`Json::MAX_LEN`] bytes. Nothing was sent.
+/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): the log does not hold the event up to which the state was
+///   computed. Nothing was saved.
 /// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): nothing was saved.
 /// - [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown): the answer was lost. Saving again does no harm.
-/// - [`Schema`](crate::ErrorKind::Schema): the tables are not there.
+/// - [`Schema`](crate::ErrorKind::Schema): the tables do not exist.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is awaited, nothing happens. Dropped later, it is saved whole or not at all.
+/// If it is dropped before it is awaited, nothing happens. If it is dropped later, the snapshot is saved completely or
+/// not at all.
 #[derive(Debug)]
 #[must_use = "a save does nothing until it is awaited"]
 pub struct SaveSnapshot<'a> {
@@ -46,8 +47,8 @@ impl<'a> SaveSnapshot<'a> {
         Self { store, key, mark, state, timeout: None }
     }
 
-    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL is
-    /// the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the store's own, which in
+    /// PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -60,7 +61,7 @@ impl<'a> SaveSnapshot<'a> {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for SaveSnapshot<'_> {
     type Output = Result<Saved>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -72,21 +73,21 @@ impl IntoFuture for SaveSnapshot<'_> {
     }
 }
 
-/// A load that is about to be made: await it, after changing where and how long if need be.
+/// The load of a snapshot: await it, after changing its level or limit if needed.
 ///
 /// # Errors
 ///
 /// - [`InvalidInput`](crate::ErrorKind::InvalidInput): the key is not [valid](SnapshotKey::validate). Nothing was sent.
-/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): there is a snapshot, and the log does not hold the event that it was
-///   computed up to. This is no matter of a replica that is behind: what it shows of the log and of the snapshots belongs
-///   together.
-/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): no node that qualifies
-///   answers in time.
-/// - [`Schema`](crate::ErrorKind::Schema): the tables are not there.
+/// - [`LogDiverged`](crate::ErrorKind::LogDiverged): there is a snapshot, but the log does not hold the event up to
+///   which it was computed. Replication lag does not cause this: on a replica, the log and the snapshots are consistent
+///   with each other.
+/// - [`Timeout`](crate::ErrorKind::Timeout), [`Unavailable`](crate::ErrorKind::Unavailable): no qualified node answers
+///   in time.
+/// - [`Schema`](crate::ErrorKind::Schema): the tables do not exist.
 ///
 /// # Cancel safety
 ///
-/// Dropping it has no effect on the log. The connection is closed, since its answer is still to come.
+/// Dropping it has no effect on the log. The connection is closed, since its answer is still outstanding.
 #[derive(Debug)]
 #[must_use = "a load does nothing until it is awaited"]
 pub struct LoadSnapshot<'a> {
@@ -100,21 +101,21 @@ impl<'a> LoadSnapshot<'a> {
         Self { store, request: LoadSnapshotRequest::new(key, current_consistency()), noted: Noted::current() }
     }
 
-    /// Replaces the level that the scope has given.
+    /// Replaces the scope's consistency level for this call.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.request.consistency = consistency;
         self
     }
 
-    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL is
-    /// the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the store's own, which in
+    /// PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.request.timeout = Some(limit);
         self
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for LoadSnapshot<'_> {
     type Output = Result<Option<Snapshot>>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -136,18 +137,18 @@ impl IntoFuture for LoadSnapshot<'_> {
     }
 }
 
-/// A deletion that is about to be made: await it, after changing its limit if need be. It says whether there was a snapshot;
-/// that there was none is no error.
+/// The deletion of a snapshot: await it, after changing its limit if needed. It returns whether there was a snapshot;
+/// if there was none, that is not an error.
 ///
-/// The primary takes it whatever the scope says.
+/// The primary executes it whatever the scope says.
 ///
 /// # Errors
 ///
-/// As [`SaveSnapshot`], but for `LogDiverged`: what is to be deleted may be of any history.
+/// As [`SaveSnapshot`], except for `LogDiverged`: the snapshot may be of any history.
 ///
 /// # Cancel safety
 ///
-/// Dropped before it is awaited, nothing happens. Dropped later, the snapshot may be there or not.
+/// If it is dropped before it is awaited, nothing happens. If it is dropped later, the snapshot may or may not exist.
 #[derive(Debug)]
 #[must_use = "a deletion does nothing until it is awaited"]
 pub struct DeleteSnapshot<'a> {
@@ -160,15 +161,15 @@ impl<'a> DeleteSnapshot<'a> {
         Self { store, request: DeleteSnapshotRequest { key, timeout: None } }
     }
 
-    /// Replaces the limit of this call, getting a connection included. Defaults to the store's own, which in PostgreSQL is
-    /// the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Replaces the time limit of this call, including the wait for a connection. Defaults to the store's own, which in
+    /// PostgreSQL is the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.request.timeout = Some(limit);
         self
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns all it needs, so it can be spawned.
 impl IntoFuture for DeleteSnapshot<'_> {
     type Output = Result<bool>;
     type IntoFuture = BoxFuture<Self::Output>;

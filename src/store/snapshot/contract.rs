@@ -1,4 +1,4 @@
-//! What every store with snapshots does.
+//! The contract of every store with snapshots.
 
 use std::{sync::Arc, time::Duration};
 
@@ -10,11 +10,11 @@ use crate::{
     store::{Answer, BoxFuture, EventStore},
 };
 
-/// An event store that also keeps states of projections: snapshots.
+/// An event store that also stores snapshots: states of projections.
 ///
-/// A snapshot is a cache. It saves reading events again, and may be lost or deleted at any time without harm; so nothing
-/// belongs into one that is not in the log. [`project`](Self::project) is all that most users need: it loads the snapshot,
-/// reads what has come since, and saves from time to time.
+/// A snapshot is a cache. It saves reading events again, and may be lost or deleted at any time without harm, so never
+/// store anything in one that is not in the log. Most users only need [`project`](Self::project): it loads the
+/// snapshot, reads the events appended since, and saves from time to time.
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent, SnapshotKey, SnapshotStore};
@@ -40,40 +40,41 @@ use crate::{
 ///
 /// # The rules
 ///
-/// A snapshot has a [`Mark`]: the log's last event when its state was computed. The store that is asked to save or load one
-/// looks whether its log holds that event, in the same step: a snapshot that goes with another history is never handed out
-/// and never saved. One of a lower position never replaces one of a higher, except that of another history, which any
-/// valid one replaces. A log without events has no mark, and its projections nothing to save.
+/// A snapshot has a [`Mark`]: the log's last event when its state was computed. When a store saves or loads a snapshot,
+/// it checks in the same step whether its log holds that event: a snapshot of another history is never returned and
+/// never saved. One of a lower position never replaces one of a higher, except that any valid one replaces one of
+/// another history. A log without events has no mark, and its projections have nothing to save.
 ///
 /// With the feature `testing`, `testing::event_store::snapshots` holds the rules as tests, for any store.
 ///
 /// # Making a store
 ///
-/// The four methods without a body are for makers of stores, as those of [`EventStore`] are. A store need not have
-/// snapshots, so this is a trait of its own. `dyn SnapshotStore` is a type to hold, as `dyn EventStore` is.
+/// The four methods without a body are for implementors of stores, as those of [`EventStore`] are. A store need not
+/// have snapshots, so this is a separate trait. `dyn SnapshotStore` can be held, as `dyn EventStore` can.
 pub trait SnapshotStore: EventStore {
-    /// Carries a save out, on the primary. The key is [valid](SnapshotKey::validate).
+    /// Executes a save, on the primary. The key is [valid](SnapshotKey::validate).
     ///
     /// If the log does not hold the mark, it answers [`SaveSnapshotRequest::diverged`].
     fn run_save_snapshot(&self, request: SaveSnapshotRequest) -> BoxFuture<Result<Saved>>;
 
-    /// Carries a load out. The key is valid. There may be none.
+    /// Executes a load. The key is valid. There may be no snapshot.
     ///
-    /// If the log does not hold the snapshot's mark, in the same moment, it answers [`LoadSnapshotRequest::diverged`].
+    /// If the log does not hold the snapshot's mark, in the same snapshot of the database, it answers
+    /// [`LoadSnapshotRequest::diverged`].
     fn run_load_snapshot(&self, request: LoadSnapshotRequest) -> BoxFuture<Result<Option<Snapshot>>>;
 
-    /// Carries a deletion out, on the primary; whether there was a snapshot. The key is valid.
+    /// Executes a deletion, on the primary, and returns whether there was a snapshot. The key is valid.
     fn run_delete_snapshot(&self, request: DeleteSnapshotRequest) -> BoxFuture<Result<bool>>;
 
-    /// Reads on from a snapshot: the events that match and are behind its mark, and the log's head in the same moment.
+    /// Reads on from a snapshot: the matching events after its mark, and the log's head at the same moment.
     ///
-    /// If the log holds another event at the mark, it answers [`ReadOnRequest::diverged`], since the history may have been
-    /// lost after the snapshot was loaded. If the log ends before it, it does so too, unless a replica is asked: that may
-    /// just be behind the node which served the snapshot, and answers with no events and its head.
+    /// If the log holds another event at the mark, it answers [`ReadOnRequest::diverged`], since the history may have
+    /// been lost after the snapshot was loaded. It does the same if the log ends before the mark, except on a replica:
+    /// that may merely lag behind the node which served the snapshot, and answers with no events and its head.
     fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>>;
 
     /// Saves the state that was computed from all events of the key's filter up to `mark`, which is the log's
-    /// [head](crate::History::head) at the read. Await what it returns; see [`SaveSnapshot`].
+    /// [head](crate::History::head) at the read. Await the returned value; see [`SaveSnapshot`].
     ///
     /// The state is serialised when this method is called.
     fn save_snapshot<T: Serialize + ?Sized>(&self, key: &SnapshotKey, mark: Mark, state: &T) -> SaveSnapshot<'_>
@@ -83,7 +84,7 @@ pub trait SnapshotStore: EventStore {
         SaveSnapshot::new(self, key.clone(), mark, Json::from_serialize(state))
     }
 
-    /// Loads the snapshot, where the scope says. Await what it returns; see [`LoadSnapshot`].
+    /// Loads the snapshot, at the level of the scope. Await the returned value; see [`LoadSnapshot`].
     ///
     /// The scope is read when this method is called.
     fn load_snapshot(&self, key: &SnapshotKey) -> LoadSnapshot<'_>
@@ -93,7 +94,7 @@ pub trait SnapshotStore: EventStore {
         LoadSnapshot::new(self, key.clone())
     }
 
-    /// Deletes the snapshot, if there is one. Await what it returns; see [`DeleteSnapshot`].
+    /// Deletes the snapshot, if there is one. Await the returned value; see [`DeleteSnapshot`].
     fn delete_snapshot(&self, key: &SnapshotKey) -> DeleteSnapshot<'_>
     where
         Self: Sized,
@@ -101,12 +102,12 @@ pub trait SnapshotStore: EventStore {
         DeleteSnapshot::new(self, key.clone())
     }
 
-    /// Computes the state of a projection: from its snapshot, if there is one, and the events that have come since, and
-    /// saves a new snapshot when it is due. Await what it returns; see [`Project`].
+    /// Computes the state of a projection from its snapshot, if there is one, and the events appended since, and saves
+    /// a new snapshot when it is due. Await the returned value; see [`Project`].
     ///
-    /// `initial` is the state before the first event, and `apply` changes a state by one event.
+    /// `initial` is the state before the first event, and `apply` updates a state with one event.
     ///
-    /// The scope is read when this method is called: it says where snapshot and events are read.
+    /// The scope is read when this method is called: it determines where snapshot and events are read.
     fn project<S, F>(&self, key: &SnapshotKey, initial: S, apply: F) -> Project<'_, S, F>
     where
         Self: Sized,
@@ -116,7 +117,7 @@ pub trait SnapshotStore: EventStore {
     }
 }
 
-/// Makes a handle on a store a store, as in [`EventStore`].
+/// Implements the trait for a handle on a store, as in [`EventStore`].
 macro_rules! forward {
     ($($handle:ty),+) => { $(
         impl<T: SnapshotStore + ?Sized> SnapshotStore for $handle {
@@ -141,38 +142,38 @@ macro_rules! forward {
 
 forward!(&T, Arc<T>, Box<T>);
 
-/// A save, as a store gets it.
+/// A save as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SaveSnapshotRequest {
-    /// Of what.
+    /// The key of the snapshot.
     pub key: SnapshotKey,
-    /// Up to where.
+    /// The place up to which the state was computed.
     pub mark: Mark,
     /// The state there.
     pub state: Json,
-    /// The limit that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
-/// A load, as a store gets it.
+/// A load as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct LoadSnapshotRequest {
-    /// Of what.
+    /// The key of the snapshot.
     pub key: SnapshotKey,
-    /// How fresh.
+    /// How fresh the read must be.
     pub consistency: Consistency,
-    /// What the answer has to contain, by its level and its session.
+    /// What the answer must contain, by its level and its session.
     pub floor: Token,
-    /// Whether somebody waits for the answer's token.
+    /// Whether the caller uses the answer's token.
     pub wants_token: bool,
-    /// The limit that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
 impl ReadOnRequest {
-    /// For the events of this filter behind this mark, at this level.
+    /// Creates a request for the events of this filter after this mark, at this level.
     #[must_use]
     pub fn new(filter: Filter, mark: Mark, consistency: Consistency) -> Self {
         Self { filter, mark, consistency, floor: Token::new(), wants_token: false, timeout: None }
@@ -185,36 +186,36 @@ impl LoadSnapshotRequest {
     }
 }
 
-/// A deletion, as a store gets it.
+/// A deletion as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct DeleteSnapshotRequest {
-    /// Of what.
+    /// The key of the snapshot.
     pub key: SnapshotKey,
-    /// The limit that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
-/// A read of what has come since a snapshot, as a store gets it.
+/// A read of the events appended since a snapshot, as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadOnRequest {
-    /// Which events,
+    /// The filter: which events.
     pub filter: Filter,
-    /// behind which, that must be there.
+    /// The event after which to read, which must exist.
     pub mark: Mark,
-    /// How fresh.
+    /// How fresh the read must be.
     pub consistency: Consistency,
-    /// What the answer has to contain, by its level and its session.
+    /// What the answer must contain, by its level and its session.
     pub floor: Token,
-    /// Whether somebody waits for the answer's token.
+    /// Whether the caller uses the answer's token.
     pub wants_token: bool,
-    /// The limit that the caller has set; else the store's own.
+    /// The time limit set by the caller; otherwise the store's own applies.
     pub timeout: Option<Duration>,
 }
 
 impl SaveSnapshotRequest {
-    /// The refusal when the log, whose last event is at `head`, does not hold the mark. An empty log ends at 0.
+    /// Creates the error for a log, whose last event is at `head`, that does not hold the mark. An empty log ends at 0.
     #[must_use]
     pub fn diverged(&self, head: u64) -> Error {
         let key = &self.key;
@@ -223,8 +224,8 @@ impl SaveSnapshotRequest {
 }
 
 impl LoadSnapshotRequest {
-    /// The refusal when the log, whose last event is at `head`, does not hold the `mark` of the snapshot. An empty log ends
-    /// at 0.
+    /// Creates the error for a log, whose last event is at `head`, that does not hold the `mark` of the snapshot. An
+    /// empty log ends at 0.
     #[must_use]
     pub fn diverged(&self, mark: Mark, head: u64) -> Error {
         let what = format_args!("the snapshot of {} was computed from; save a new one, or delete it", self.key);
@@ -233,7 +234,7 @@ impl LoadSnapshotRequest {
 }
 
 impl ReadOnRequest {
-    /// The refusal when the log, whose last event is at `head`, does not hold the mark. An empty log ends at 0.
+    /// Creates the error for a log, whose last event is at `head`, that does not hold the mark. An empty log ends at 0.
     #[must_use]
     pub fn diverged(&self, head: u64) -> Error {
         diverged(head, self.mark, format_args!("the read was to go on from; read from the beginning"))

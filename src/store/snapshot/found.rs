@@ -1,4 +1,4 @@
-//! What is found, and what a save has come to.
+//! What a load finds, and the result of a save.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -18,13 +18,13 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// For the makers of stores: what was saved, and when.
+    /// Creates a snapshot from what was saved, and when; for implementors of stores.
     #[must_use]
     pub fn new(mark: Mark, state: Json, saved_at: SystemTime) -> Self {
         Self { mark, state, saved_at, node: "local".into(), role: Role::Primary, token: Token::new() }
     }
 
-    /// For the makers of stores: which node has served. Without it, it is a primary named `local`.
+    /// Sets the node that served it; for implementors of stores. Without it, the node is a primary named `local`.
     #[must_use]
     pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
         (self.node, self.role) = (node.into(), role);
@@ -38,20 +38,20 @@ impl Snapshot {
         self
     }
 
-    /// A token for reads that contain what this one has seen; empty when the store gives none.
+    /// Returns a token for reads that contain what this one has seen; empty if the store returns none.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token
     }
 
-    /// The last event of the log when the state was computed, whether it matched the filter or not: all that is missing in
-    /// the state is behind it.
+    /// Returns the last event of the log when the state was computed, whether it matched the filter or not: everything
+    /// that the state lacks comes after it.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.mark
     }
 
-    /// The state.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> &Json {
         &self.state
@@ -61,36 +61,36 @@ impl Snapshot {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when it does not have the shape of `T`.
+    /// [`InvalidData`](crate::ErrorKind::InvalidData) if it does not have the shape of `T`.
     pub fn decode<'a, T: Deserialize<'a>>(&'a self) -> Result<T> {
         self.state.decode()
     }
 
-    /// When it was saved, by the clock of the store.
+    /// Returns when it was saved, by the clock of the store.
     #[must_use]
     pub fn saved_at(&self) -> SystemTime {
         self.saved_at
     }
 
-    /// The name of the node that served it.
+    /// Returns the name of the node that served it.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 }
 
-/// What a save that was not refused has come to.
+/// The result of a save that was not refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Saved {
-    /// It is the snapshot now.
+    /// It is the current snapshot.
     Stored,
-    /// There is one of a higher position already, which stays.
+    /// There is already one of a higher position, which stays.
     Outdated,
 }

@@ -1,16 +1,16 @@
-//! What a snapshot is found by.
+//! The key of a snapshot.
 
 use crate::{Error, Filter, FilterDigest, Result, json::quoted};
 
-/// What a snapshot is found by, within its log: the name and the version of a projection, and the filter whose events its
+/// The key of a snapshot within its log: the name and the version of a projection, and the filter whose events its
 /// state is computed from.
 ///
-/// The filter counts by what it means ([`Filter::digest`]): written in another order it is the same one. (That of a model counts part by
-/// part: [`DecisionModel::snapshot_key`](crate::DecisionModel::snapshot_key).) Raise the version
-/// whenever the code that computes the state, or the type of the state, changes: a state that another code has computed is
-/// another state, even where it can still be decoded. The snapshots of old versions stay until somebody deletes them, so old
-/// and new instances of an application don't disturb each other; in PostgreSQL
-/// `DELETE FROM mainstem.events_snapshots WHERE projection = … AND version < …` does it for all filters.
+/// Filters are compared by meaning ([`Filter::digest`]): the same filter in another order is the same. (That of a model
+/// is compared part by part: [`DecisionModel::snapshot_key`](crate::DecisionModel::snapshot_key).) Raise the version
+/// whenever the code that computes the state, or the type of the state, changes: a state computed by other code is
+/// another state, even if it can still be decoded. The snapshots of old versions stay until they are deleted, so old
+/// and new instances of an application do not disturb each other; in PostgreSQL,
+/// `DELETE FROM mainstem.events_snapshots WHERE projection = … AND version < …` deletes them for all filters.
 ///
 /// ```
 /// # use mainstem::{Filter, SnapshotKey};
@@ -31,14 +31,14 @@ impl SnapshotKey {
     /// The longest name of a projection, in bytes: 255.
     pub const MAX_NAME_LEN: usize = 255;
 
-    /// A key. Its name is checked by the call that it is given to; see [`validate`](Self::validate).
+    /// Creates a key. The call that receives it checks the name; see [`validate`](Self::validate).
     #[must_use]
     pub fn new(projection: impl Into<String>, version: u32, filter: &Filter) -> Self {
         Self { projection: projection.into(), version, filter: filter.clone(), digest: filter.digest() }
     }
 
-    /// The key of what has a part for each of these filters, in this order, and is computed from the events of all. `lengths` are those of
-    /// the collections that the parts are in.
+    /// The key of a state that has a part for each of these filters, in this order, and is computed from the events of
+    /// all. `lengths` are those of the collections that the parts are in.
     pub(crate) fn of_parts(
         projection: impl Into<String>,
         version: u32,
@@ -49,11 +49,11 @@ impl SnapshotKey {
         Self { digest: FilterDigest::of_parts(parts, lengths), ..Self::new(projection, version, union) }
     }
 
-    /// Whether a snapshot can be stored under this name.
+    /// Checks whether a snapshot can be stored under this name.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the name is empty, longer than
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the name is empty, longer than
     /// [`MAX_NAME_LEN`](Self::MAX_NAME_LEN), or contains a NUL character, which PostgreSQL cannot store.
     pub fn validate(&self) -> Result<()> {
         let name = &self.projection;
@@ -73,26 +73,27 @@ impl SnapshotKey {
         Err(Error::invalid_input(problem))
     }
 
-    /// The name of the projection.
+    /// Returns the name of the projection.
     #[must_use]
     pub fn projection(&self) -> &str {
         &self.projection
     }
 
-    /// The version of the projection.
+    /// Returns the version of the projection.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
     }
 
-    /// The filter whose events the state is computed from.
+    /// Returns the filter whose events the state is computed from.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.filter
     }
 
-    /// The digest by which the snapshot is found: of that filter, or, for a [model](crate::DecisionModel::snapshot_key) of several
-    /// parts or with a collection, of theirs in their order and places.
+    /// Returns the digest by which the snapshot is found: that of the filter, or, for a
+    /// [model](crate::DecisionModel::snapshot_key) of several parts or with a collection, that of their filters in
+    /// their order and places.
     #[must_use]
     pub fn digest(&self) -> FilterDigest {
         self.digest

@@ -1,12 +1,12 @@
-//! Snapshots: the state of a projection at a place in the log, so that the next one reads only what has come since.
+//! Snapshots: the state of a projection at a place in the log, so the next read needs only the events appended since.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `contract` | the trait that a store with snapshots implements, and what it gets |
-//! | `key` | what a snapshot is found by |
-//! | `found` | what is found |
-//! | `calls` | save, load and delete, as their users make them |
-//! | `project`, `projected` | load, read on, apply, save: the call, and what it gives |
+//! | `contract` | the trait that a store with snapshots implements, and its requests |
+//! | `key` | the key of a snapshot |
+//! | `found` | the results of loads and saves |
+//! | `calls` | save, load and delete, as seen by their users |
+//! | `project`, `projected` | load, read on, apply, save: the call, and its result |
 
 mod calls;
 mod contract;

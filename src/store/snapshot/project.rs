@@ -20,11 +20,11 @@ const SAVE_EVERY: usize = 100;
 
 const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A projection that is about to be computed: await it, after changing where, how long, and how often it saves if need be.
+/// The computation of a projection: await it, after changing its level, limits, and how often it saves if needed.
 ///
-/// It loads the [snapshot](SnapshotKey), reads what has come since, applies it, and saves a new snapshot when
-/// [enough](Self::save_every) has come: two reads instead of one that grows with the log. Without a snapshot it reads all
-/// events. The answer has the state, and [vouches](Projected::unchanged) for it.
+/// It loads the [snapshot](SnapshotKey), reads the events appended since, applies them, and saves a new snapshot when
+/// there are [enough](Self::save_every): two reads instead of one that grows with the log. Without a snapshot it reads
+/// all events. The result has the state and the [condition](Projected::unchanged) that guards it.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -51,31 +51,31 @@ const SAVE_TIMEOUT: Duration = Duration::from_secs(1);
 ///
 /// # What goes wrong with a snapshot
 ///
-/// A snapshot is a cache, so a bad one costs time and no answer. One that does not decode as the state's type, or whose
-/// event is not in the log any more, is passed over: all events are read, [`Projected::loaded`] says why, a warning is
-/// logged, and the next snapshot takes its place. A save that fails is in [`Projected::saved`] and in a warning, and
-/// nowhere else. But when the store cannot be asked for the snapshot (the table is missing, the role may not read it, no
-/// node answers), the call fails: reading the whole log each time would only hide it.
+/// A snapshot is a cache, so a bad one costs time but never changes the result. A snapshot that does not decode as the
+/// state's type, or whose event is no longer in the log, is skipped: all events are read, [`Projected::loaded`] says
+/// why, a warning is logged, and the next snapshot replaces it. A save that fails is reported in [`Projected::saved`]
+/// and in a warning, and nowhere else. But if the store cannot be asked for the snapshot (the table is missing, the
+/// role may not read it, no node answers), the call fails: reading the whole log each time would only hide the problem.
 ///
 /// # Saving
 ///
-/// The primary takes the snapshot, wherever it was read. It is saved before the call returns, since a task that goes on
-/// behind the answer is one whose failure nobody sees. So one call in many takes longer, by a write on the primary, and by
-/// [a limit of its own](Self::save_timeout) at most. Who cannot wait at all turns saving [off](Self::without_saving), and
-/// computes the projection somewhere else from time to time with it on.
+/// The primary stores the snapshot, wherever it was read. It is saved before the call returns, since a failure of a
+/// task that continues after the answer would go unnoticed. So one call in many takes longer, by a write on the
+/// primary, and at most by [a limit of its own](Self::save_timeout). Callers that cannot wait at all turn saving
+/// [off](Self::without_saving), and compute the projection with saving elsewhere from time to time.
 ///
 /// # Errors
 ///
-/// As [`LoadSnapshot`](crate::LoadSnapshot) and [`Query`](crate::Query), but for `LogDiverged`; and whatever `apply`
-/// returns, whose error ends the call: the state is then of no use, and nothing is saved.
+/// As [`LoadSnapshot`](crate::LoadSnapshot) and [`Query`](crate::Query), except for `LogDiverged`; and whatever `apply`
+/// returns: its error ends the call, the state is then of no use, and nothing is saved.
 ///
 /// # Panics
 ///
-/// When `apply` does.
+/// If `apply` panics.
 ///
 /// # Cancel safety
 ///
-/// Dropping it has no effect on the log. The snapshot is saved whole or not at all.
+/// Dropping it has no effect on the log. The snapshot is saved completely or not at all.
 #[must_use = "a projection does nothing until it is awaited"]
 pub struct Project<'a, S, F> {
     call: Call<'a>,
@@ -94,7 +94,7 @@ struct Call<'a> {
     timeout: Option<Duration>,
 }
 
-/// What a state can be computed from.
+/// The starting point of the computation.
 enum Start<S> {
     Snapshot(S, Mark, Answer),
     Beginning(LoadOutcome, Answer),
@@ -107,7 +107,7 @@ impl<'a, S, F> Project<'a, S, F> {
         Self { call, initial, apply, save_every: Some(SAVE_EVERY), save_timeout: SAVE_TIMEOUT }
     }
 
-    /// Replaces the level that the scope has given, for both reads.
+    /// Replaces the scope's consistency level, for both reads.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.call.consistency = consistency;
         self
@@ -120,15 +120,15 @@ impl<'a, S, F> Project<'a, S, F> {
         self
     }
 
-    /// Saves when at least so many events were applied since the last snapshot. Defaults to 100; 0 counts as 1.
+    /// Saves if at least this many events were applied since the last snapshot. Defaults to 100; 0 counts as 1.
     ///
-    /// A snapshot saves the next calls the reading of these events, and costs a commit on the primary, with the whole state
-    /// in its log. Too low a number turns reads into writes, which all go to one node; too high a one lets every call read
-    /// and apply that many events again. A hundred events are one small answer, and a commit waits for a disk, perhaps for a
-    /// standby: so with one in a hundred, most calls are as fast as without saving. A large state, or few reads, ask for a
-    /// higher number; events that are slow to apply for a lower one.
+    /// A snapshot saves later calls from reading these events, and costs a commit on the primary, with the whole state
+    /// in its WAL. If the number is too low, reads turn into writes, which all go to one node; if it is too high, every
+    /// call reads and applies that many events again. A hundred events are one small answer, while a commit waits for a
+    /// disk, and perhaps for a standby: with one commit in a hundred events, most calls are as fast as without saving.
+    /// A large state, or few reads, call for a higher number; events that are slow to apply, for a lower one.
     ///
-    /// A snapshot that was of no use is replaced at once, whatever the number.
+    /// An unusable snapshot is replaced at once, whatever the number.
     pub fn save_every(mut self, events: usize) -> Self {
         self.save_every = Some(events);
         self
@@ -140,10 +140,10 @@ impl<'a, S, F> Project<'a, S, F> {
         self
     }
 
-    /// Replaces the limit of the save. Defaults to one second.
+    /// Sets the time limit of the save. Defaults to one second.
     ///
-    /// The answer waits this long at most when the primary does not answer. When it is too short, no snapshot is ever saved,
-    /// each call reads more than the one before, and tries to save again.
+    /// The answer waits at most this long if the primary does not respond. If the limit is too short, no snapshot is
+    /// ever saved, and each call reads more than the one before and tries to save again.
     pub fn save_timeout(mut self, limit: Duration) -> Self {
         self.save_timeout = limit;
         self
@@ -181,7 +181,7 @@ where
         };
         let Answer { events, mut head, node, role, token } = answer;
         call.noted.saw(&token);
-        // The replica that was asked for the events may be behind the one that had the snapshot.
+        // The replica that serves the events may lag behind the one that had the snapshot.
         if let LoadOutcome::Used(mark) = loaded
             && head.is_none_or(|head| head.position() < mark.position())
         {
@@ -195,7 +195,7 @@ where
         let unusable = matches!(loaded, LoadOutcome::Unusable(_));
         let saved = match (head, save_every) {
             (Some(head), Some(every)) if unusable || applied >= every.max(1) => {
-                // Serialised before the wait, so that the state need not be `Sync`.
+                // Serialised before the wait, so the state need not be `Sync`.
                 let json = Json::from_serialize(&state);
                 call.save(head, json, save_timeout).await
             }
@@ -228,13 +228,14 @@ impl Call<'_> {
         Ok(Start::Beginning(found, self.store.run_query(request).await?))
     }
 
-    /// The snapshot's state and what has come since; the inner error says why it cannot be used.
+    /// Computes from the snapshot's state and the events appended since; the inner error says why it cannot be used.
     async fn resume<S: DeserializeOwned>(
         &self,
         floor: &Token,
         remaining: impl Fn() -> Option<Duration>,
     ) -> Result<Result<Option<Start<S>>, Error>> {
-        // Of the log it only has to be what the reading on proves. In a session that is also what the snapshot has seen.
+        // The load has no floor: reading on proves that the log is recent enough. In a session, that includes what the
+        // snapshot has seen.
         let load = LoadSnapshotRequest {
             wants_token: self.noted.is_on(),
             timeout: remaining(),

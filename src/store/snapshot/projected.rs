@@ -1,11 +1,11 @@
-//! What a projection has come to.
+//! The result of a projection.
 
 use std::sync::Arc;
 
 use super::{Saved, SnapshotKey};
 use crate::{AppendCondition, Error, Filter, Mark, Role, Token};
 
-/// The state of a projection, and how it was come by.
+/// The state of a projection, and how it was computed.
 #[derive(Clone, Debug)]
 pub struct Projected<S> {
     pub(super) key: SnapshotKey,
@@ -20,92 +20,93 @@ pub struct Projected<S> {
 }
 
 impl<S> Projected<S> {
-    /// The state.
+    /// Returns the state.
     #[must_use]
     pub fn state(&self) -> &S {
         &self.state
     }
 
-    /// The state itself.
+    /// Consumes this and returns the state.
     #[must_use]
     pub fn into_state(self) -> S {
         self.state
     }
 
-    /// The last event of the log that the state takes into account, whether it matched or not. `None` when the log was
-    /// empty.
+    /// Returns the last event of the log that the state takes into account, whether it matched or not. `None` if the
+    /// log was empty.
     #[must_use]
     pub fn head(&self) -> Option<Mark> {
         self.head
     }
 
-    /// The condition that vouches for this state: no event that matches the filter has been appended since.
+    /// Returns the condition that guards this state: no event that matches the filter has been appended since.
     ///
-    /// It goes for a state from a replica, too, as [`History::unchanged`](crate::History::unchanged) does: snapshot and
-    /// events together are all that matched.
+    /// As with [`History::unchanged`](crate::History::unchanged), it also holds for a state from a replica: snapshot
+    /// and events together are everything that matched.
     pub fn unchanged(&self) -> AppendCondition {
         AppendCondition::since(self.head, self.key.filter().clone())
     }
 
-    /// The same for another filter than the projection's: see [`History::unchanged_for`](crate::History::unchanged_for).
+    /// Returns the same condition for another filter than the projection's: see
+    /// [`History::unchanged_for`](crate::History::unchanged_for).
     pub fn unchanged_for(&self, filter: Filter) -> AppendCondition {
         AppendCondition::since(self.head, filter)
     }
 
-    /// How many events were read and applied now, the snapshot's not counted.
+    /// Returns how many events were read and applied now, not counting those in the snapshot.
     #[must_use]
     pub fn applied(&self) -> usize {
         self.applied
     }
 
-    /// What the state began with.
+    /// Returns what the state was computed from.
     #[must_use]
     pub fn loaded(&self) -> &LoadOutcome {
         &self.loaded
     }
 
-    /// What became of the new snapshot.
+    /// Returns what happened to the new snapshot.
     #[must_use]
     pub fn saved(&self) -> &SaveOutcome {
         &self.saved
     }
 
-    /// The projection and its filter.
+    /// Returns the projection and its filter.
     #[must_use]
     pub fn key(&self) -> &SnapshotKey {
         &self.key
     }
 
-    /// The name of the node that served the events.
+    /// Returns the name of the node that served the events.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// A token for reads that contain what the state takes into account; see [`History::token`](crate::History::token). It is empty
-    /// when the log was, and when the store gives none.
+    /// Returns a token for reads that contain what the state takes into account; see
+    /// [`History::token`](crate::History::token). It is empty if the log was empty, or if the store returns none.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token
     }
 }
 
-/// What a projection began with.
+/// The starting point of a projection.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum LoadOutcome {
     /// There was no snapshot: all events were read.
     NotFound,
-    /// The snapshot of this place in the log.
+    /// The snapshot of this place in the log was used.
     Used(Mark),
     /// There was a snapshot, but it does not decode as the state's type
-    /// ([`InvalidInput`](crate::ErrorKind::InvalidInput)), or its event is not in this log
+    /// ([`InvalidData`](crate::ErrorKind::InvalidData)), or its event is not in this log
     /// ([`LogDiverged`](crate::ErrorKind::LogDiverged)): all events were read.
     Unusable(Error),
 }
@@ -133,14 +134,14 @@ impl SaveOutcome {
     }
 }
 
-/// What became of a projection's new snapshot.
+/// What happened to a projection's new snapshot.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum SaveOutcome {
-    /// None was to be saved: too few events had come, or saving is off.
+    /// No snapshot was due: too few events had come, or saving is off.
     NotDue,
-    /// It is saved, or somebody else had saved a later one.
+    /// The snapshot was saved, or another caller had saved a later one.
     Saved(Saved),
-    /// It is not saved, or nobody knows.
+    /// The snapshot was not saved, or that is unknown.
     Failed(Error),
 }

@@ -1,4 +1,4 @@
-//! Saving how far a consumer has got, if it is still the one who has the partitions.
+//! Saving a consumer's progress, if it still owns the partitions.
 
 use tokio_postgres::{Row, types::ToSql};
 use uuid::Uuid;
@@ -18,14 +18,14 @@ pub(crate) struct CheckpointRequest {
     pub(crate) partitions: Vec<i32>,
     pub(crate) epochs: Vec<i64>,
     pub(crate) past: Vec<String>,
-    /// Up to where each must be saved already.
+    /// The position up to which each must already be saved.
     pub(crate) needs: Vec<u64>,
-    /// Behind which place the events of each begin.
+    /// The place after which the events of each begin.
     pub(crate) bases: Vec<u64>,
     pub(crate) mark: Mark,
 }
 
-/// An event that is passed over.
+/// An event that is skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct Skip {
     pub(crate) mark: Mark,
@@ -33,7 +33,7 @@ pub(crate) struct Skip {
     pub(crate) attempts: u64,
 }
 
-/// The values of a [`CheckpointRequest`], as the statement takes them.
+/// The values of a [`CheckpointRequest`], in the form of the statement.
 #[derive(Debug)]
 pub(crate) struct CheckpointParams<'a> {
     request: &'a CheckpointRequest,
@@ -50,7 +50,7 @@ impl CheckpointParams<'_> {
     }
 }
 
-/// The values of a [`Skip`], as the statement takes them.
+/// The values of a [`Skip`], in the form of the statement.
 #[derive(Debug)]
 pub(crate) struct SkipParams<'a> {
     consumer: &'a str,
@@ -74,9 +74,10 @@ impl CheckpointRequest {
         CheckpointParams { request: self, position, id: self.mark.id().into(), needs, bases }
     }
 
-    /// What the statement's answer means: saved, or the reason why not. To save it again changes nothing, unless it must
-    /// happen `once`, since something else does with it. Then it is refused as well if a part of it was saved before: a commit of which
-    /// nobody knew may have come between, and who has read the same events again may have got more of them.
+    /// Interprets the statement's answer: saved, or the reason why not. Saving again changes nothing, unless it must
+    /// happen `once`, since something else is saved with it. Then it is also refused if a part of it was saved before:
+    /// an unnoticed commit may have come between, and a member that has read the same events again may have got more of
+    /// them.
     pub(crate) fn judge(&self, row: &Row, once: bool) -> Result<()> {
         let read = |column| row.try_get(column).map_err(|error| wire::unreadable(error.into()));
         let (may_be_saved, gets_on, is_new) = (read(0)?, read(1)?, read(2)?);
@@ -105,12 +106,12 @@ impl Skip {
 }
 
 impl PostgresEventStore {
-    /// The statement that [`CheckpointRequest`] is for, and judges the only row of.
+    /// The statement for a [`CheckpointRequest`], which interprets its only row.
     pub(crate) fn checkpoint_sql(&self) -> &str {
         &self.log.consumers.save
     }
 
-    /// The statement that [`Skip`] is for.
+    /// The statement for a [`Skip`].
     pub(crate) fn skip_sql(&self) -> &str {
         &self.log.consumers.skip
     }

@@ -1,4 +1,4 @@
-//! What is done to a consumer from outside, and what is known of it.
+//! Controlling a consumer from outside, and its status.
 
 use std::{sync::Arc, time::SystemTime};
 
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// One partition of a consumer, as it is seen on some node.
+/// One partition of a consumer, as some node shows it.
 #[derive(Clone, Debug)]
 pub(crate) struct PartitionRow {
     pub(crate) is_paused: bool,
@@ -28,12 +28,12 @@ pub(crate) struct PartitionRow {
     pub(crate) saved_at: SystemTime,
     pub(crate) events_behind: u64,
     pub(crate) now: SystemTime,
-    /// When the first event behind the checkpoint was recorded.
+    /// When the first event after the checkpoint was recorded.
     pub(crate) waits_since: Option<SystemTime>,
     pub(crate) skipped: u64,
 }
 
-/// An event that was passed over.
+/// An event that was skipped.
 #[derive(Clone, Debug)]
 pub(crate) struct SkippedRow {
     pub(crate) mark: Mark,
@@ -43,7 +43,7 @@ pub(crate) struct SkippedRow {
 }
 
 impl PostgresEventStore {
-    /// All partitions, in their order, and who has served; none when there is no such consumer there.
+    /// Returns all partitions, in order, and the node that served the read; none if there is no such consumer there.
     pub(crate) async fn consumer_rows(
         &self,
         consumer: &str,
@@ -67,23 +67,23 @@ impl PostgresEventStore {
         rows.iter().map(skipped).collect::<Result<_, _>>().map_err(wire::unreadable)
     }
 
-    /// Whether there was such a consumer.
+    /// Returns whether there was such a consumer.
     pub(crate) async fn pause_consumer(&self, consumer: &str, pause: bool, deadline: Deadline) -> Result<bool> {
         self.change(&self.log.consumers.pause, &[&consumer, &pause], deadline).await
     }
 
-    /// Whether there was such a consumer.
+    /// Returns whether there was such a consumer.
     pub(crate) async fn reset_consumer(&self, consumer: &str, to: Option<Mark>, deadline: Deadline) -> Result<bool> {
         let (position, id) = columns(to);
         self.change(&self.log.consumers.reset, &[&consumer, &position, &id], deadline).await
     }
 
-    /// Whether there was such a consumer.
+    /// Returns whether there was such a consumer.
     pub(crate) async fn delete_consumer(&self, consumer: &str, deadline: Deadline) -> Result<bool> {
         self.change(&self.log.consumers.delete, &[&consumer], deadline).await
     }
 
-    /// The last of these places that the log holds, as far as it is known to the primary.
+    /// Returns the last of these places that the log holds, as far as the primary knows.
     pub(crate) async fn last_held(&self, marks: &[Mark], deadline: Deadline) -> Result<Option<Mark>> {
         let lease = self.router.lease_primary(deadline).await?;
         let positions: Vec<i64> = marks.iter().map(|mark| wire::position_param(mark.position())).collect();
@@ -108,7 +108,7 @@ pub(in crate::store::postgres) fn partition(row: &impl Columns) -> Result<Partit
         epoch: row.get(4)?,
         member: row.get(5)?,
         saved_at: row.get::<Micros>(6)?.time()?,
-        // A replica may have the checkpoint, which is ahead of the log as it was when the statement began.
+        // A replica may have the checkpoint ahead of the log as it was when the statement began.
         events_behind: wire::amount(row.get::<i64>(7)?.max(0))?,
         now: row.get::<Micros>(8)?.time()?,
         waits_since: row.get::<Option<Micros>>(9)?.map(Micros::time).transpose()?,

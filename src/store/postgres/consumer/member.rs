@@ -1,4 +1,4 @@
-//! The members of a consumer: they join, share its partitions, say that they live, and leave.
+//! The members of a consumer: they join, share its partitions, send heartbeats, and leave.
 
 use std::time::Duration;
 
@@ -21,11 +21,11 @@ pub(crate) struct Member {
     pub(crate) consumer: String,
     pub(crate) id: Uuid,
     pub(crate) partitions: u32,
-    /// How long it counts as living after it has said so.
+    /// How long it counts as alive after a heartbeat.
     pub(crate) lease: Duration,
 }
 
-/// A partition that a member has.
+/// A partition that a member owns.
 #[derive(Clone, Debug)]
 pub(crate) struct Claimed {
     pub(crate) partition: i32,
@@ -34,27 +34,27 @@ pub(crate) struct Claimed {
     pub(crate) past: Vec<Mark>,
 }
 
-/// What a member has after it has claimed.
+/// What a member owns after it has claimed.
 #[derive(Debug)]
 pub(crate) struct Membership {
     pub(crate) is_paused: bool,
     pub(crate) claimed: Vec<Claimed>,
 }
 
-/// What a member hears when it says that it lives.
+/// The answer to a member's heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Pulse {
     pub(crate) is_paused: bool,
-    /// The partitions that it has.
+    /// The number of partitions that it owns.
     pub(crate) owned: usize,
     /// Whether it has more than its share, or could have more.
     pub(crate) is_unfair: bool,
-    /// All of them are saved up to here.
+    /// All of them are saved up to this position.
     pub(crate) checkpoint: u64,
 }
 
 impl PostgresEventStore {
-    /// Makes the consumer, if it is not there: its partitions begin behind this event.
+    /// Creates the consumer, if it does not exist: its partitions begin after this event.
     pub(crate) async fn create_consumer(&self, member: &Member, start: Option<Mark>, deadline: Deadline) -> Result<()> {
         let lease = self.router.lease_primary(deadline).await?;
         let (position, id) = columns(start);
@@ -65,13 +65,13 @@ impl PostgresEventStore {
         created.map(drop).map_err(|error| failure::classify(error, self.name()))
     }
 
-    /// Joins, or stays in, and takes a fair share of the partitions. What it has it keeps, in the same epochs. `None` when
+    /// Joins, or stays, and takes a fair share of the partitions. It keeps what it has, in the same epochs. `None` if
     /// there is no such consumer.
     pub(crate) async fn claim(&self, member: &Member, deadline: Deadline) -> Result<Option<Membership>> {
         claim(self, member, deadline).await.map_err(|error| failure::classify(error, self.name()))
     }
 
-    /// Says that the member lives. `None` when it is none any more, or there is no such consumer.
+    /// Sends a heartbeat for the member. `None` if it is no longer a member, or there is no such consumer.
     pub(crate) async fn renew(&self, member: &Member, deadline: Deadline) -> Result<Option<Pulse>> {
         let lease = self.router.lease_primary(deadline).await?;
         let seconds = member.lease.as_secs_f64();
@@ -81,7 +81,7 @@ impl PostgresEventStore {
         rows.first().map_or(Ok(None), |row| pulse(row).map_err(wire::unreadable))
     }
 
-    /// Gives everything up.
+    /// Gives up all partitions.
     pub(crate) async fn leave(&self, member: &Member, deadline: Deadline) -> Result<()> {
         let lease = self.router.lease_primary(deadline).await?;
         let sql = &self.log.consumers.leave;
@@ -145,18 +145,18 @@ pub(in crate::store::postgres) fn pulse(row: &impl Columns) -> Result<Option<Pul
     Ok(is_member.then_some(Pulse { is_paused, owned, is_unfair, checkpoint }))
 }
 
-/// What each of so many may have.
+/// The number of partitions that each member may have.
 fn share(partitions: i64, members: i64) -> i64 {
     let members = members.max(1);
     partitions / members + i64::from(partitions % members > 0)
 }
 
-/// A place as the table has it.
+/// A place in the form of the table.
 pub(super) fn columns(mark: Option<Mark>) -> (i64, Option<Uuid>) {
     mark.map_or((0, None), |mark| (wire::position_param(mark.position()), Some(mark.id().into())))
 }
 
-/// The consumer has been deleted.
+/// The error for a consumer that has been deleted.
 pub(crate) fn no_consumer(consumer: &str) -> Error {
     Error::new(ErrorKind::Configuration, format!("there is no consumer {consumer:?}: it was deleted, or never ran"))
 }

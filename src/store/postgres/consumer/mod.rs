@@ -1,12 +1,12 @@
-//! What the database keeps of consumers: their members, who has which partition, and the checkpoints. What a consumer does with
-//! it is the matter of `crate::consume`.
+//! What the database stores about consumers: their members, the owners of partitions, and the checkpoints.
+//! `crate::consume` decides what a consumer does with it.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `sql` | the statements |
-//! | `member` | joining, living and leaving |
-//! | `checkpoint` | saving, and passing events over |
-//! | `control` | what is done to a consumer from outside, and what is known of it |
+//! | `member` | joining, heartbeats and leaving |
+//! | `checkpoint` | saving, and skipping events |
+//! | `control` | controlling a consumer from outside, and its status |
 
 mod checkpoint;
 mod control;

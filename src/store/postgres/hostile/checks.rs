@@ -1,4 +1,4 @@
-//! What must hold of any bytes.
+//! What must hold for any bytes.
 
 use bytes::BytesMut;
 use tokio_postgres::types::{FromSql, IsNull, ToSql, Type};
@@ -36,32 +36,32 @@ pub(super) const LINE: [Type; 12] = [
     Type::TEXT,
     Type::INT8,
 ];
-/// … of the append procedure,
+/// The columns of the append procedure.
 pub(super) const ANSWER: [Type; 8] =
     [Type::UUID_ARRAY, Type::INT8, TEXTS, NUMBERS, TEXTS, NUMBERS, Type::PG_LSN, Type::INT8];
-/// of a judgement,
+/// The columns of a check before the lock.
 pub(super) const JUDGEMENT: [Type; 6] = [Type::INT8, Type::UUID, Type::INT8, Type::TEXT, Type::BOOL, Type::BOOL];
-/// of a look at the head,
+/// The columns of a look at the head.
 pub(super) const MARK: [Type; 2] = [Type::INT8, Type::UUID];
-/// of a consumer's partition,
+/// The columns of a consumer's partition.
 pub(super) const PARTITION: [Type; 11] =
     [Type::BOOL, Type::INT4, Type::INT8, Type::UUID, Type::INT8, Type::UUID, TIME, Type::INT8, TIME, TIME, Type::INT8];
-/// of an event that was passed over,
+/// The columns of a skipped event.
 pub(super) const SKIPPED: [Type; 5] = [Type::INT8, Type::UUID, Type::TEXT, Type::INT8, TIME];
-/// of what a member has,
+/// The columns of what a member owns.
 pub(super) const CLAIMED: [Type; 5] = [Type::INT4, Type::INT8, Type::INT8, Type::UUID, Type::TEXT];
-/// of what it hears,
+/// The columns of the answer to a heartbeat.
 pub(super) const PULSE: [Type; 7] =
     [Type::BOOL, Type::BOOL, Type::INT4, Type::INT8, Type::INT8, Type::INT8, Type::INT8];
-/// and of snapshots that are saved and loaded.
+/// The columns of saved and loaded snapshots.
 pub(super) const SAVED: [Type; 3] = [Type::BOOL, Type::BOOL, Type::INT8];
 pub(super) const LOADED: [Type; 6] = [Type::INT8, Type::UUID, Type::BOOL, Type::TEXT, TIME, Type::INT8];
 
-/// The columns that the driver does not read: what is read is written as it was.
+/// Reads and writes the columns that the driver does not read: what is read is written back as it was.
 ///
 /// # Panics
 ///
-/// When it is not.
+/// If it is not.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
 pub fn __column(bytes: &[u8]) {
     if let Ok(json) = JsonText::from_sql(&Type::JSONB, bytes) {
@@ -81,12 +81,12 @@ pub fn __column(bytes: &[u8]) {
     }
 }
 
-/// A row: its first byte says of which statement, and the rest are its columns. In front of those of the append procedure is a byte
-/// that says what was sent. Whether it can be read.
+/// Reads a row: its first byte selects the statement, and the rest are its columns. Those of the append procedure are
+/// preceded by a byte that says what was sent. Returns whether the row can be read.
 ///
 /// # Panics
 ///
-/// When something is read that the columns do not say.
+/// If what is read differs from what the columns say.
 #[cfg_attr(not(feature = "testing"), expect(unreachable_pub, reason = "the tests call it, too"))]
 #[must_use]
 pub fn __row(bytes: &[u8]) -> bool {
@@ -152,14 +152,15 @@ fn judgement(row: &Raw) -> bool {
     true
 }
 
-/// What a member hears is what the columns say, and an error is of columns that say nothing: of a type, there, and no less than 0.
+/// The answer to a heartbeat is what the columns say, and an error means that the columns say nothing valid: of the
+/// right type, present, and no less than 0.
 fn heard(row: &Raw) -> bool {
     let plain = || {
         let amount = |column| plain_number(row, column).filter(|number| *number >= 0);
         let (is_member, is_paused) = (plain_bool(row, 0)?, plain_bool(row, 1)?);
         let partitions = i128::from(i32::from_be_bytes(plain(row, 2)?));
         let (living, owned, free, checkpoint) = (amount(3)?, amount(4)?, amount(5)?, amount(6)?);
-        // Each may have as many as there are for each of them, the next whole number.
+        // Each may have an equal share, rounded up.
         let members = i128::from(living.max(1));
         let share =
             (partitions - partitions.rem_euclid(members)) / members + i128::from(partitions.rem_euclid(members) > 0);
@@ -170,12 +171,12 @@ fn heard(row: &Raw) -> bool {
         ))
     };
     let (read, said) = (pulse(row).ok(), plain());
-    // Who is no member any more hears nothing else.
+    // A process that is no longer a member learns nothing else.
     assert_eq!(read, said.map(|(is_member, pulse)| is_member.then_some(pulse)));
     read.is_some()
 }
 
-/// The same of what came of a save. Without a head the log is empty.
+/// The same for the result of a save. Without a head, the log is empty.
 fn saved(row: &Raw) -> bool {
     let plain = || {
         let head = if row.0[2].1.is_none() { 0 } else { plain_number(row, 2).filter(|head| *head >= 0)? };
@@ -186,7 +187,7 @@ fn saved(row: &Raw) -> bool {
     read.is_some()
 }
 
-/// An event is written and read as the same, and a head has nothing of an event.
+/// An event that is written back is read as the same, and a head has no column of an event.
 fn line(row: &Raw) -> bool {
     let line = wire::line(row);
     match &line {
@@ -203,7 +204,7 @@ fn line(row: &Raw) -> bool {
     line.is_ok()
 }
 
-/// Each append has one outcome, what is written has the positions behind the head, and nothing comes of nothing.
+/// Each append has one outcome, one that its contents allow, and what is written has the positions after the head.
 fn answer(byte: u8, row: &Raw) -> bool {
     let flag = |bit: u8| byte & 1 << bit != 0;
     let amounts = 1..=u64::from(byte & 7);
@@ -242,14 +243,14 @@ fn checkpoint(checkpoint: Option<Mark>, row: &Raw) {
     }
 }
 
-/// The mark of two columns, another way.
+/// Reads the mark of two columns in another way.
 fn plain_mark(row: &Raw, first: usize) -> Option<Mark> {
     let at = u64::from_be_bytes(plain(row, first)?);
     let id = Uuid::from_slice(row.0[first + 1].1.as_deref()?).ok()?;
     Some(Mark::new(at, id.into()))
 }
 
-/// A column of so many bytes.
+/// Reads a column of this many bytes.
 fn plain<const N: usize>(row: &Raw, column: usize) -> Option<[u8; N]> {
     row.0[column].1.as_deref()?.try_into().ok()
 }

@@ -1,4 +1,4 @@
-//! What a server's answer must have, and has not.
+//! Server answers that lack what they must have.
 
 use std::time::{Duration, SystemTime};
 
@@ -68,7 +68,7 @@ fn an_array_has_no_more_elements_than_its_bytes_have_room_for() {
         let error = array(dimensions, 1, &element).unwrap_err();
         assert!(matches!(error.downcast_ref(), Some(Unreadable::Dimensions(_))), "{error}");
     }
-    // There is room for ten, and they are not there.
+    // It claims ten elements, which are missing.
     array(1, 10, &[0xff, 0, 0, 0].repeat(10)).unwrap_err();
     for cut in 0..20 {
         Array::<&str>::from_sql(&Type::TEXT_ARRAY, &[0, 0, 0, 1].repeat(5)[..cut]).unwrap_err();
@@ -91,7 +91,7 @@ fn an_event_has_all_its_columns() {
             let outcome = wire::line(&all().without([column]));
             assert!(outcome.is_err(), "without its column {column}: {outcome:?}");
         }
-        // What has none of it is no event.
+        // A row with none of these columns is not an event.
         assert!(matches!(wire::line(&all().without(2..=11)), Ok(Line::Head(head)) if head == event.mark()));
         assert!(matches!(wire::line(&all().without(2..=10)), Ok(Line::Head(_))), "the version of a stream's head");
         for column in 3..=10 {
@@ -178,7 +178,7 @@ fn what_is_said_to_be_written_nothing_else_speaks_against() {
     assert_eq!(lock_time(written()), Some(Some(Duration::from_micros(7))));
     assert_eq!(lock_time(written().with(7, &-7_i64)), Some(Some(Duration::ZERO)));
     assert_eq!(lock_time(written().without([7])), Some(None));
-    // Outcomes that miss their positions or types, or the other way round.
+    // Outcomes without their positions or types, and the reverse.
     let some = || told(&[(None, None, None), (Some("conflict"), Some(5), Some("A"))], None);
     let conflict = Verdict::Conflict { position: 5, event_type: "A".to_owned() };
     assert_eq!(read(&some(), &[PLAIN, GUARDED]).unwrap().verdicts, [appended(11), conflict]);
@@ -319,7 +319,7 @@ fn message(kind: u8, row: &Raw) -> Vec<u8> {
     [kind].into_iter().chain(columns).collect()
 }
 
-/// Where sums and quotients go wrong, and what is usual.
+/// Values at which sums and quotients go wrong, and usual ones.
 fn number() -> impl Strategy<Value = i64> {
     prop_oneof![0..4_i64, prop::sample::select(vec![-1, i64::MIN, i64::MAX, i64::MAX - 1])]
 }
@@ -346,7 +346,7 @@ proptest! {
         prop_assert_eq!(__row(&message(b'v', &saved.without(missing.filter(|column| *column < 3)))), is_whole);
     }
 
-    /// `tests/it/fuzz.rs` tries what is near to real ones.
+    /// `tests/it/fuzz.rs` tries bytes that are close to real ones.
     #[test]
     fn any_bytes_are_a_row_or_an_error(
         kind in prop::sample::select(b"lajmpschvo".to_vec()),

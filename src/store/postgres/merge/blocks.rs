@@ -1,7 +1,8 @@
 //! Which of the processes that append to a log merges next, and when. Pure: no I/O.
 //!
-//! They need not ask each other, since each sees positions: the log is divided into blocks, and whoever has written across the end of one
-//! merges, whatever others have written there. If each counted its own events, four processes would merge four times as often.
+//! They need not communicate, since each sees positions: the log is divided into blocks, and the process that has
+//! written across the end of one merges, whatever others have written there. If each counted its own events, four
+//! processes would merge four times as often.
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -9,20 +10,20 @@ use tokio::time::Instant;
 
 use super::{MANY, PAUSE};
 
-/// So many blocks are merged at once at most, each with about [`MANY`] entries.
+/// The most blocks that are merged at once, each with about [`MANY`] entries.
 const MOST_BLOCKS: u64 = 4;
 
-/// So often others are left to merge. They may be unable to.
+/// How often others are left to merge. They may be unable to.
 const OTHERS: u32 = 16;
 
-/// Where the log has been seen to end.
+/// Where the log was last seen to end.
 #[derive(Debug, Default)]
 pub(super) struct Blocks {
     /// When the end of a block had been passed, and up to where.
     passed: Option<(Instant, u64)>,
     /// The last position that this process has written.
     own_end: u64,
-    /// The block, or blocks, at whose ends somebody merges; 0 while nobody has passed one.
+    /// The block size, or multiple of it, at whose ends a process merges; 0 while nobody has passed one.
     merged: u64,
     /// How often it was others' turn since it was ours.
     others: u32,
@@ -34,12 +35,12 @@ pub(super) enum Turn {
     /// It is not time yet.
     Nobodys,
     Ours,
-    /// Who has written before us merges, and with it what we had.
+    /// The process that wrote before us merges, including what we had.
     Others,
 }
 
 impl Blocks {
-    /// Notes that this process has appended at these positions, so many entries.
+    /// Records that this process has appended at these positions, with this many entries.
     pub(super) fn appended(&mut self, positions: &RangeInclusive<u64>, entries: usize, now: Instant) -> Turn {
         let turn = self.turn(positions, entries, now);
         self.own_end = self.own_end.max(*positions.end());
@@ -57,11 +58,11 @@ impl Blocks {
 
     fn turn(&mut self, positions: &RangeInclusive<u64>, entries: usize, now: Instant) -> Turn {
         let (first, last) = (*positions.start(), *positions.end());
-        // A smaller one divides a larger one, so that many of their ends are the same, whatever is in a process's events.
+        // A smaller size divides a larger one, so many of their ends are the same, whatever is in a process's events.
         let block = power_of_two((last + 1 - first).saturating_mul(MANY as u64) / entries.max(1) as u64);
         let (then, end) = *self.passed.get_or_insert((now, first - 1));
         if last / block <= end / block {
-            // The batch behind this one may have been answered first, or the log has lost its end.
+            // The batch after this one may have been answered first, or the log has lost its end.
             let is_across = end > last && self.merged > 0 && last / self.merged > (first - 1) / self.merged;
             return if is_across { Turn::Ours } else { Turn::Nobodys };
         }
@@ -71,17 +72,18 @@ impl Blocks {
         if ended <= end {
             return Turn::Nobodys;
         }
-        // Behind an end that we have not passed with what is written now, but with something larger or smaller before, we are ourselves.
+        // After an end that we have not passed with what is written now, but with something larger or smaller before,
+        // the process is us.
         if ended >= first || ended <= self.own_end { Turn::Ours } else { Turn::Others }
     }
 }
 
-/// The next smaller one.
+/// The next smaller power of two.
 fn power_of_two(number: u64) -> u64 {
     1 << number.max(1).ilog2()
 }
 
-/// How many blocks come in a [`PAUSE`], if so many events have come in this time: 1, 2, or 4.
+/// How many blocks arrive in a [`PAUSE`], if this many events have arrived in this time: 1, 2, or 4.
 fn blocks(time: Duration, events: u64, block: u64) -> u64 {
     let each = time.as_secs_f64() * block as f64 / events.max(1) as f64;
     let mut blocks = 1;
@@ -102,7 +104,8 @@ mod tests {
     const BLOCK: u64 = 1024;
     const ENTRIES: usize = MANY / BLOCK as usize;
 
-    /// Events come one after the other, each after such a time, from processes in no order; where each has merged.
+    /// Events arrive one after the other, each after such a time, from processes in no order; returns where each has
+    /// merged.
     fn merges(processes: usize, events: RangeInclusive<u64>, every: Duration) -> Vec<Vec<u64>> {
         let mut blocks: Vec<Blocks> = (0..processes).map(|_| Blocks::default()).collect();
         let mut merged = vec![Vec::new(); processes];
@@ -123,7 +126,7 @@ mod tests {
         for (rate, each) in [(100, BLOCK), (4000, BLOCK), (5000, 2 * BLOCK), (10_000, 4 * BLOCK), (100_000, 4 * BLOCK)]
         {
             let merged = merges(1, 3000..=40_000, per_second(rate)).remove(0);
-            // What is before the first is guessed.
+            // What comes before the first is guessed.
             let steps: Vec<u64> = merged.windows(2).skip(1).map(|pair| pair[1] - pair[0]).collect();
             assert!(steps.len() > 5 && steps.iter().all(|step| *step == each), "{rate}: {merged:?}");
         }
@@ -173,7 +176,7 @@ mod tests {
         let start = Instant::now();
         let (mut position, mut ours) = (1, 0);
         for number in 0..20_000_u32 {
-            // Batches of all sizes, of events of all sizes; some are answered behind the next one.
+            // Batches of all sizes, of events of all sizes; some are answered after the next one.
             let random = FixedState::with_seed(2).hash_one(number);
             let (events, each) = (1 + random % 7, 1 << ((random >> 8) % 14));
             let second = position + events..=position + events + 2;

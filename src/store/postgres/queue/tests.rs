@@ -7,7 +7,7 @@ use crate::{
     store::{AppendRequest, StreamAppend, postgres::prepared::Prepared},
 };
 
-/// An append of so many events, to a stream or to none.
+/// An append of this many events, to a stream or to none.
 fn append(events: usize, stream: Option<&str>) -> Waiting {
     let events = (0..events).map(|n| NewEvent::new("A", &n).expect("it is valid")).collect();
     let stream = stream.map(|id| StreamAppend { id: id.into(), expected: ExpectedVersion::Any });
@@ -64,7 +64,7 @@ fn a_batch_has_no_more_events_bytes_and_appends_than_it_may_have() {
     assert_eq!(taken(bytes, usize::MAX, threes(8)), 2);
     assert_eq!(taken(usual, 5, threes(8)), 5);
     assert_eq!(taken(usual, usize::MAX, threes(8)), 8);
-    // What is larger alone goes alone.
+    // An append that alone is larger goes alone.
     let large = [append(11, None), append(1, None)];
     assert_eq!(taken(events, usize::MAX, large.into()), 1);
 }
@@ -87,7 +87,7 @@ fn no_half_is_left_again_before_somebody_has_come_for_the_last_one() {
     queue.put_back(ones(128).collect());
     assert_eq!(take(&mut queue).waiting.len(), 64, "somebody did");
 
-    // Who was to come is gone with all the others.
+    // The drain that was to come is gone with all the others.
     queue.drains = 1;
     queue.end_drain(false);
     queue.under_way = 0;
@@ -138,7 +138,7 @@ async fn nobody_is_sent_behind_a_batch_that_may_wait_for_its_lock_until_his_limi
     queue.push(with_limit(8));
     assert!(!queue.is_worth_a_batch(&limits));
     assert!(take(&mut queue).waiting.is_empty());
-    // It waits for the lock no more.
+    // It no longer waits for the lock.
     tokio::time::advance(Duration::from_secs(1)).await;
     end(&mut queue, first);
     let next = take(&mut queue);
@@ -170,7 +170,7 @@ fn behind_a_pooler_no_batch_is_behind_another_one() {
     assert!(!queue.is_worth_a_drain(&limits));
     let all = take(&mut queue);
     assert_eq!(all.waiting.len(), 64);
-    // There may be a second drain all the same, from before that was known.
+    // There may still be a second drain, from before that was known.
     queue.put_back(ones(64).collect());
     assert_eq!(share(&take(&mut queue)), LOCK_SHARE);
 }
@@ -214,7 +214,7 @@ fn the_wait_of_a_batch_behind_another_one_begins_when_that_has_ended() {
     let mut queue = queue(ones(64));
     let [first, second] = [take(&mut queue), take(&mut queue)];
     queue.waits_for_lock(Duration::from_secs(2));
-    // As if all of that had passed.
+    // As if all of that time had passed.
     queue.lock_until = None;
     end(&mut queue, first);
     assert!(queue.lock_until.is_some_and(|until| until > Instant::now()), "it may still wait for as long as it has");

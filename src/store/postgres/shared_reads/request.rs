@@ -1,4 +1,4 @@
-//! Which reads are alike, and what one asks for that is made for several.
+//! Which reads are identical, and what a read for several callers requests.
 
 use std::{hash::Hash, sync::Arc};
 
@@ -7,16 +7,16 @@ use crate::{
     store::{LoadRequest, QueryRequest, postgres::floor::Asked},
 };
 
-/// What a read asks for, whole.
+/// Everything that a read requests.
 pub(in crate::store::postgres) trait Request:
     Eq + Hash + Clone + Send + Sync + 'static
 {
-    /// What it asks for besides its events.
+    /// What it requests besides its events.
     fn asked(&self) -> Asked<'_>;
 
     fn want_token(&mut self, wants_token: bool);
 
-    /// Leaves out the caller's limit: it is in the deadline, and those with another one ask the same.
+    /// Removes the caller's limit: it is in the deadline, and callers with another limit request the same.
     fn forget_limit(&mut self);
 }
 
@@ -41,13 +41,15 @@ macro_rules! requests {
 
 requests!(QueryRequest, LoadRequest);
 
-/// The request by which those are known that one answer will do for.
+/// Returns the request that identifies the reads which one answer can serve.
 ///
-/// What a reader has seen is a part of it. One of two events of a log may be lost and the other one there, so that no read can look
-/// for both and tell each reader the truth; and who has seen nothing must not wait for an event that somebody else says he has seen.
+/// What a reader has seen is part of it. Of two events of a log, one may be lost and the other exist, so no read can
+/// look for both and give each reader a correct answer; and a reader that has seen nothing must not wait for an event
+/// that another one claims to have seen.
 pub(super) fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
     let mut alike = Arc::clone(request);
-    // The primary tells where it is for next to nothing. Elsewhere those with a session and those without do not meet.
+    // The primary reports its place at almost no cost. On other nodes, callers with a session and callers without are
+    // kept apart.
     let Asked { consistency, wants_token, .. } = request.asked();
     if wants_token && *consistency == Consistency::Strong {
         Arc::make_mut(&mut alike).want_token(false);
@@ -55,7 +57,7 @@ pub(super) fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
     alike
 }
 
-/// Has the request of all ask for what this one asks for, too.
+/// Makes the shared request ask for what this one asks for, too.
 pub(super) fn join<R: Request>(all: &mut Arc<R>, request: &R) {
     if request.asked().wants_token && !all.asked().wants_token {
         Arc::make_mut(all).want_token(true);

@@ -1,4 +1,4 @@
-//! What who shares a read gets, and when it begins: on a clock that the tests move.
+//! What a caller that shares a read gets, and when the read begins: on a clock that the tests control.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -17,7 +17,7 @@ mod sessions;
 
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// A log that only counts, and answers when it may. An answer is what was there when the read began.
+/// A log that only counts, and answers when it may. An answer is the count at the time when the read began.
 #[derive(Debug)]
 struct Log {
     head: AtomicU64,
@@ -28,7 +28,7 @@ struct Log {
 
 type Reads = Arc<SharedReads<Question, u64>>;
 
-/// What a test asks for.
+/// What a test requests.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 struct Question {
     what: &'static str,
@@ -49,7 +49,7 @@ impl Request for Question {
     fn forget_limit(&mut self) {}
 }
 
-/// A caller whose reads take so long. Each read has its number, and an outcome by that.
+/// A caller whose reads take this long. Each read has its number, and an outcome that depends on it.
 fn numbered(
     reads: &Reads,
     begun: &Arc<AtomicU64>,
@@ -117,7 +117,7 @@ fn spawn(reads: &Reads, log: &Arc<Log>) -> JoinHandle<Result<u64>> {
     tokio::spawn(ask(reads, log, LIMIT))
 }
 
-/// Lets all others go as far as they can without time.
+/// Lets all others proceed as far as they can without time passing.
 async fn settle() {
     for _ in 0..100 {
         yield_now().await;
@@ -193,7 +193,7 @@ async fn who_gives_up_takes_nobody_with_him() {
     first.abort();
     settle().await;
     assert_eq!(log.begun(), 2, "the first is over, though it has no answer");
-    // The one who has had it begun.
+    // The caller that started it.
     others[0].abort();
     settle().await;
     log.answer(1);
@@ -240,7 +240,7 @@ async fn nothing_is_read_for_those_who_have_given_up_before() {
     assert!(is_forgotten(&reads));
 }
 
-/// What a lone caller would have lost is one read, and not that of all others.
+/// A lone caller would have lost its own read, not that of all others.
 #[tokio::test(start_paused = true)]
 async fn a_connection_that_is_lost_is_not_the_error_of_all() {
     let reads: Reads = SharedReads::new(true);
@@ -260,7 +260,8 @@ async fn a_connection_that_is_lost_is_not_the_error_of_all() {
     }
 }
 
-/// Whoever goes, at whatever moment: all others have their answers, none of them is stale, and nothing is left.
+/// Whichever caller is dropped, at whatever moment: all others get their answers, none of them is stale, and nothing is
+/// left over.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn callers_that_go_at_any_time_leave_nothing_behind() {
     let (reads, log) = (SharedReads::new(true), Log::new());
@@ -322,10 +323,10 @@ fn another_runtime_reads_for_itself() {
     let (one, other) = (runtime(), runtime());
     let _first = one.spawn(ask(&reads, &log, LIMIT));
     let _second = one.spawn(ask(&reads, &log, LIMIT));
-    // From here on nobody drives the first runtime, and those on it wait for each other.
+    // From here on nobody drives the first runtime, and its callers wait for each other.
     one.block_on(settle());
     assert_eq!(log.begun(), 1);
-    // The first gets one of them, though nobody polls it.
+    // The first read gets one of the answers, though nobody polls it.
     log.answer(2);
     assert_eq!(other.block_on(ask(&reads, &log, LIMIT)).unwrap(), 1);
     drop(one);

@@ -14,7 +14,7 @@ use crate::{
 
 const SERVER: (usize, u32) = (0, 0);
 
-/// A log whose every event is written through one tail or by others, and a session that is as old as the tail.
+/// A log whose events are written through one tail or by others, and a session that is as old as the tail.
 struct Log {
     tail: Arc<Tail>,
     session: ServerSession,
@@ -38,18 +38,18 @@ impl Log {
         Mark::new(position, self.events.get(index).expect("an event").id())
     }
 
-    /// Others write: nobody tells the tail.
+    /// Others write: the tail does not learn of it.
     fn others_write(&mut self, events: Vec<NewEvent>) {
         self.events.extend(events);
     }
 
-    /// A batch of the tail's is committed, and its answer is under way.
+    /// A batch of the tail is committed, and its answer is on the way.
     fn commit(&mut self, events: Vec<NewEvent>) -> Answer {
         let answer = self.send(events);
         self.receive(answer)
     }
 
-    /// It is under way to the log.
+    /// It is on the way to the log.
     fn send(&self, events: Vec<NewEvent>) -> Answer {
         let appends = vec![Arc::new(prepared(events, AppendCondition::none()))];
         Answer { under_way: self.tail.send(self.session, appends.clone()), head: 0, appends }
@@ -67,7 +67,7 @@ impl Log {
         self.commit(events).arrive();
     }
 
-    /// Behind what a condition has to be judged: `None` if nothing of it is known.
+    /// The place after which a condition must be checked; `None` if nothing is known about it.
     fn judge_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Option<Mark> {
         match self.judge_all_as(session, filter, after) {
             Judged::HeldUntil(head) | Judged::HeldBehind(head) => Some(head),
@@ -151,7 +151,7 @@ fn what_was_written_is_not_looked_at_again() {
     assert_eq!(log.judge("nobody's", 2), head);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(1)), head);
     assert_eq!(log.judge("third", 3), head, "nothing is behind it");
-    // There is nothing to know about these.
+    // Nothing can be known about these.
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(4)), None);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), None), None);
     // The first event is known, but not that it is the first.
@@ -167,7 +167,7 @@ fn the_first_of_its_events_that_breaks_a_condition_is_known() {
     log.write(events(&["b"]));
     assert_eq!(["a", "b", "c"].map(|name| log.broken(name, 1)), [None, Some(2), Some(3)]);
     assert_eq!(log.broken("b", 2), Some(4));
-    // Nobody knows what is before an event of others, and it may be that one.
+    // What is before an event of others is unknown, and it may be that one.
     log.others_write(events(&["b"]));
     log.write(events(&["d", "b"]));
     assert_eq!([log.broken("b", 4), log.broken("b", 6), log.broken("b", 7)], [None, None, Some(8)]);
@@ -298,7 +298,7 @@ fn answers_may_come_in_any_order_or_not_at_all() {
     assert_eq!(log.judge("z", 5), Some(log.mark(6)));
 }
 
-/// With a batch always under way, and somebody else's events before the first one that is known.
+/// With a batch always in flight, and foreign events before the first one that is known.
 #[test]
 fn nothing_is_waited_for_for_ever() {
     let mut log = Log::new();
@@ -328,7 +328,7 @@ fn a_batch_may_be_looked_at_as_if_the_one_under_way_were_written() {
     assert_eq!(judge(&log, "z", 2), (Judged::HeldBehind(head), behind));
     assert_eq!(judge(&log, "d", 2), (Judged::HeldUntil(head), behind), "it would be broken by that");
     assert!(matches!(judge(&log, "b", 1), (Judged::Broken { position: 2, .. }, _)));
-    // In another session nothing is behind it; nor are two of them remembered.
+    // In another session nothing follows it; nor are two of them remembered.
     let other = ServerSession { opened: log.session.opened - Duration::from_nanos(1), ..log.session };
     log.session = other;
     assert_eq!(log.judge_behind(other, &boundary("z"), After::Mark(head)).1, None);

@@ -15,7 +15,7 @@ async fn a_read_that_takes_long_holds_the_next_up_for_a_while_only() {
     assert_eq!(log.begun(), 1);
     sleep(Duration::from_millis(2)).await;
     assert_eq!(log.begun(), 2);
-    // With two of them under way, the next one waits twice as long, unless the younger one ends.
+    // With two of them in flight, the next one waits twice as long, unless the younger one ends.
     let more = spawn(&reads, &log);
     sleep(2 * PATIENCE - Duration::from_millis(1)).await;
     assert_eq!(log.begun(), 2);
@@ -33,7 +33,7 @@ async fn a_read_that_takes_long_holds_the_next_up_for_a_while_only() {
 #[tokio::test(start_paused = true)]
 async fn of_a_slow_read_there_are_few_at_a_time() {
     let (reads, log) = (SharedReads::new(true), Log::new());
-    // A hundred callers a second, of whom none is answered for three seconds.
+    // A hundred callers a second, none of which is answered for three seconds.
     let mut asked = Vec::new();
     for _ in 0..300 {
         asked.push(spawn(&reads, &log));
@@ -45,7 +45,7 @@ async fn of_a_slow_read_there_are_few_at_a_time() {
     assert!(is_forgotten(&reads));
 }
 
-/// Or who comes late would wait for longer than the read takes.
+/// Otherwise, a late caller would wait longer than the read takes.
 #[tokio::test(start_paused = true)]
 async fn nobody_waits_for_others_longer_than_a_second() {
     let (reads, log) = (SharedReads::new(true), Log::new());
@@ -127,7 +127,7 @@ async fn what_was_waited_for_in_vain_is_not_waited_for_again() {
     assert!((&mut held).now_or_never().is_none());
     let next = spawn(&reads, &log);
     sleep(PATIENCE + Duration::from_millis(1)).await;
-    // The held one was in line first.
+    // The held one was first in the queue.
     log.answer(2);
     assert_eq!(next.await.unwrap().unwrap(), 1);
     log.answer(1);

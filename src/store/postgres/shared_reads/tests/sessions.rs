@@ -1,17 +1,18 @@
-//! What is shared by reads that have to contain different things.
+//! What reads with different requirements share.
 
 use std::time::SystemTime;
 
 use super::*;
 use crate::{NewEvent, token::LogMark};
 
-/// Of an event at this position of one log.
+/// A token of an event at this position of one log.
 fn seen(position: u64) -> Token {
     let event = NewEvent::from_bytes("A", "b", vec![]).into_recorded(position, SystemTime::UNIX_EPOCH);
     Token::of_mark(Some(1), LogMark { log: 1, position, id: event.id().into(), place: None })
 }
 
-/// Three reads, of which the first is alone, with what each of them asks for; and with what they are made.
+/// Three reads, the first of which is alone, with the request of each; returns their results and the requests that were
+/// made.
 async fn three(asked: [Question; 3], answer: fn(&Question) -> Result<u64>) -> (Vec<Result<u64>>, Vec<Question>) {
     let reads: Reads = SharedReads::new(true);
     let made = Arc::new(Mutex::new(Vec::new()));
@@ -50,7 +51,8 @@ async fn a_strong_read_tells_where_it_was_if_one_of_those_who_share_it_asks_for_
     }
 }
 
-/// No read can look for two events of one log and tell each reader about his own; and who has seen less must not wait for more.
+/// No read can look for two events of one log and give each reader a correct answer; and a reader that has seen less
+/// must not wait for more.
 #[tokio::test(start_paused = true)]
 async fn reads_are_shared_by_those_who_have_seen_the_same() {
     for level in
@@ -67,7 +69,7 @@ async fn reads_are_shared_by_those_who_have_seen_the_same() {
     }
 }
 
-/// What one has seen and is lost is between that one and the log, and so is what is waited for in vain.
+/// A lost event that one reader has seen concerns only that reader, and so does a wait in vain.
 #[tokio::test(start_paused = true)]
 async fn what_is_wrong_with_what_one_has_seen_is_no_error_of_the_others() {
     for kind in [ErrorKind::LogDiverged, ErrorKind::Unproven, ErrorKind::Timeout] {

@@ -13,7 +13,7 @@ use crate::{
 };
 
 proptest! {
-    /// What the server is not asked to look at has no match, whoever writes, and in whatever order the answers come.
+    /// What the server is not asked to look at has no match, whoever writes, and in whatever order the answers arrive.
     #[test]
     fn nothing_that_is_passed_over_matches_and_what_is_called_broken_is(
         steps in vec((0..4_u8, vec(new_events(), 1..4)), 1..12),
