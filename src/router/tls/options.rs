@@ -33,7 +33,8 @@ pub enum TlsMode {
     /// `disable`: never encrypted. For networks that nobody else uses.
     Disable,
     /// `prefer`: encrypted if the server supports it, without verification. A man in the middle can claim that it does
-    /// not.
+    /// not. With [certificates of an authority](TlsOptions::root_certificates), an encrypted connection is verified as
+    /// for [`VerifyCa`](Self::VerifyCa).
     Prefer,
     /// `require`: always encrypted, without verification: no protection against a man in the middle. With [certificates
     /// of an authority](TlsOptions::root_certificates) it is [`VerifyCa`](Self::VerifyCa), as in libpq.
