@@ -18,7 +18,7 @@ pub struct PoisonPolicy {
 }
 
 impl PoisonPolicy {
-    /// Stops at the event: nothing after it is handled until it can be applied, or the consumer is reset. This is the
+    /// Stops at the event: nothing after it is handled until it can be applied, or you intervene. This is the
     /// default.
     #[must_use]
     pub fn stop() -> Self {
