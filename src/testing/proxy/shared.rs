@@ -28,7 +28,7 @@ const PAUSE: Duration = Duration::from_millis(10);
 pub(super) struct Shared {
     pub(super) target: SocketAddr,
     faults: Mutex<Faults>,
-    /// The number of changes. It signals every change of any kind.
+    /// The number of cuts. Sending it signals a change of any kind.
     changes: watch::Sender<u64>,
 }
 
