@@ -183,8 +183,8 @@ impl Drop for FillingOf {
 }
 
 impl OwnPool {
-    /// Looks at each connection that lies in the pool, from time to time. All are taken out, since the next one is always the one
-    /// that came back last, and put back in the order in which they lay.
+    /// Checks each idle connection of the pool from time to time. All of them are taken out, since the pool always
+    /// yields the one returned last, and put back in their order.
     fn close_old(&self, node: &NodeHandle) {
         let now = Instant::now();
         if !self.next_look.take(now, self.upkeep.pause()) {
@@ -192,7 +192,7 @@ impl OwnPool {
         }
         let mut taken = Vec::new();
         loop {
-            // Who waits comes first.
+            // Waiting calls come first.
             let Some(place) = self.admission.try_enter() else {
                 self.next_look.at_once();
                 break;
@@ -216,8 +216,8 @@ impl OwnPool {
         self.upkeep.min_connections.saturating_sub(self.supply.with_those_to_come())
     }
 
-    /// Opens those connections, as far as there is room: callers may have them opened, too. What fails is told to the core by who
-    /// opens them, and tried again behind the next answer.
+    /// Opens those connections, as far as there is room: callers may have them opened, too. A failure is reported to
+    /// the core by the code that opens them, and retried after the next answer.
     async fn fill(&self) {
         join_all((0..self.missing()).map_while(|_| self.supply.slot()).map(Slot::open)).await;
     }

@@ -16,12 +16,12 @@ use crate::router::core::mix;
 const HANG: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(20);
 
-/// How connecting to nowhere goes.
+/// How connecting to nowhere turns out.
 #[derive(Debug, Default)]
 struct Nowhere {
     is_silent: AtomicBool,
     panics: AtomicBool,
-    /// Every so manyth connect fails, and connection ends.
+    /// One in this many connects fails, and one in this many connections ends.
     fails_one_in: u32,
     connects: AtomicU32,
     returns: AtomicU32,
