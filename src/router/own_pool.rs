@@ -36,8 +36,8 @@ pub(super) struct OwnPool {
     pub(super) filling: Filling,
 }
 
-/// A connection of the pool and the slot it occupies. (In this order: the next call looks for the connection when the
-/// slot is free.)
+/// A connection of the pool and the permit it occupies. (In this order: the next call looks for the connection when the
+/// permit is free.)
 #[derive(Debug)]
 pub(super) struct Pooled {
     pub(super) connection: Connected,
@@ -193,7 +193,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Waits for a slot; a user's call only while there is room in the queue.
+    /// Waits for a permit; a user's call only while there is room in the queue.
     async fn for_place(&self, so_far: &mut u64, caller: Caller) -> Result<Place, Error> {
         let OwnPool { admission, .. } = self.pool;
         let in_line = (caller == Caller::User).then(|| admission.get_in_line()).transpose();

@@ -76,7 +76,7 @@ impl BeginTransaction {
                 if !transaction.has_lost() {
                     return Err(error);
                 }
-                // The slot in the pool, and the locks, are not kept during the pause.
+                // The connection and its locks are not kept during the pause.
                 drop(transaction);
                 let pause = pause(attempt, self.router.inner.state.random());
                 if attempt == self.attempts || deadline.remaining() <= pause {
