@@ -36,7 +36,7 @@ pub(super) struct OwnPool {
     pub(super) filling: Filling,
 }
 
-/// A connection of the pool and the permit it occupies. (In this order: the next call looks for the connection when the
+/// A connection of the pool and the permit it uses. (In this order: the next call looks for the connection when the
 /// permit is free.)
 #[derive(Debug)]
 pub(super) struct Pooled {
