@@ -17,7 +17,7 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::verify::{Verification, verifier};
 use crate::error::{Error, Result};
 
-/// The protocol's ALPN name, without which a server refuses a TLS handshake that no SSLRequest precedes.
+/// The protocol's ALPN name, without which a server refuses a TLS handshake that no `SSLRequest` precedes.
 const ALPN: &[u8] = b"postgresql";
 
 /// The trusted authorities.
