@@ -37,7 +37,7 @@ pub trait GenericClient: sealed::Sealed + Send + Sync {
     /// Runs a statement that returns exactly one row.
     fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Row>> + Send;
 
-    /// Runs a statement that returns one row or none.
+    /// Runs a statement that returns at most one row.
     fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Option<Row>>> + Send;
 
     /// Runs a statement and returns the number of rows affected.

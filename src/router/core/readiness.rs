@@ -224,11 +224,11 @@ mod tests {
         let cases = [
             (Serving, &[Serving, Serving][..], by("p", "a")),
             (Serving, &[OUT, SlowStart], by("p", "b")),
-            // Without replicas the primary takes some of their reads over.
+            // Without replicas the primary takes over some of their reads.
             (Serving, &[OUT, Foreign], by("p", "p")),
             (Serving, &[Lagging], by("p", "p")),
             (Serving, &[], by("p", "p")),
-            // Without a primary reads go on, on those that are behind if need be.
+            // Without a primary reads continue, on lagging replicas if necessary.
             (OUT, &[OUT, Serving], by("", "b")),
             (OUT, &[Lagging], by("", "a")),
             (OUT, &[OlderTimeline], by("", "a")),
@@ -266,7 +266,7 @@ mod tests {
     fn nobody_is_ready_before_a_node_was_asked() {
         let mut status = status(NodeCondition::Serving, &[NodeCondition::Serving]);
         status.nodes[1].is_asked = false;
-        // Strong calls wait for the answer: it may be the one that takes writes.
+        // Strong calls wait for the answer: that node may be the primary.
         assert_eq!(served(&status), by("", "p"));
         assert!(status.readiness().strong.to_string().contains("not asked yet how they are: a"));
         (status.nodes[1].is_asked, status.is_starting) = (true, true);
