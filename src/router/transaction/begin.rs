@@ -136,10 +136,10 @@ impl BeginTransaction {
     /// and in [`run`](Self::run) all attempts. Defaults to the router's [call
     /// timeout](crate::RouterBuilder::call_timeout).
     ///
-    /// After the limit, nothing more is sent. If no statement follows another, the server itself ends the session, so a
-    /// program that hangs does not keep its locks. (In the middle of a stream or a `COPY`, the server waits for the
-    /// reader or sender.) Too short, and legitimate work is undone; too long, and all others wait for a transaction
-    /// that has stalled.
+    /// After the limit, nothing more is sent. If the client falls silent between two statements, the server itself ends
+    /// the session, so a program that hangs does not keep its locks. (In the middle of a stream or a `COPY`, the server
+    /// waits for the reader or sender.) Too short, and legitimate work is undone; too long, and all others wait for a
+    /// transaction that has stalled.
     ///
     /// With [`Duration::MAX`], only the router's call timeout applies, to the wait for a connection and to each call,
     /// and the server's own `idle_in_transaction_session_timeout`.
