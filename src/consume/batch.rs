@@ -1,13 +1,13 @@
-//! What a subscription hands out at a time.
+//! What a subscription delivers at a time.
 
 use std::{ops::Deref, sync::Arc};
 
 use crate::{Event, Mark, Role, store::Piece};
 
-/// The next events of a subscription, in the order of the log. It dereferences to the slice of them.
+/// The next events of a subscription, in log order. It dereferences to a slice of them.
 ///
-/// Between its events, and from the last one up to its [mark](Self::mark), the log has no others that match. So one
-/// without events tells something, too: that there is nothing up to its mark.
+/// The log has no other matching events between these, nor from the last one up to the [mark](Self::mark). A batch
+/// without events is therefore informative too: there is nothing up to its mark.
 #[derive(Clone, Debug)]
 pub struct Batch {
     events: Vec<Event>,
@@ -25,43 +25,44 @@ impl Batch {
         Some(Self { events, mark, head: head.map_or(0, |head| head.position()), node, role })
     }
 
-    /// The events.
+    /// Returns the events.
     #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events
     }
 
-    /// The events themselves.
+    /// Converts the batch into its events.
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
     }
 
-    /// The place that has been reached, whether its event matches or not: who has handled this batch goes on from here.
+    /// Returns the place that was reached, whether its event matches or not: after handling this batch, continue from
+    /// here.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.mark
     }
 
-    /// The position of the log's last event when this was read.
+    /// Returns the position of the log's last event when this batch was read.
     #[must_use]
     pub fn head_position(&self) -> u64 {
         self.head
     }
 
-    /// How many events of the log were behind this batch when it was read, whether they match or not. 0 for what is live.
+    /// Returns how many events of the log were after this batch when it was read, matching or not. 0 for live events.
     #[must_use]
     pub fn events_behind(&self) -> u64 {
         self.head.saturating_sub(self.mark.position())
     }
 
-    /// The name of the node that served it.
+    /// Returns the name of the node that served it.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role

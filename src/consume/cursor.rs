@@ -5,10 +5,10 @@ use std::{fmt, str::FromStr};
 use super::Start;
 use crate::{Error, EventId, Mark, Result, json::quoted, store::After};
 
-/// A place in the log that can be kept as text, and of which nobody else need know what it is made of.
+/// A place in the log that can be stored as opaque text.
 ///
-/// The default is the beginning of the log. It holds the position and the id of an event, so that the log can tell whether it
-/// still is the one that was read.
+/// The default is the beginning of the log. A cursor contains the position and the id of an event, so that the log can
+/// tell whether it is still the log that was read.
 ///
 /// ```
 /// # use mainstem::{Cursor, Mark, EventId};
@@ -22,7 +22,7 @@ use crate::{Error, EventId, Mark, Result, json::quoted, store::After};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Cursor {
     position: u64,
-    /// Not known when nothing was read behind a bare position.
+    /// Unknown if nothing was read after a bare position.
     id: Option<EventId>,
 }
 
@@ -31,8 +31,8 @@ impl Cursor {
         Self { position: after.position(), id: after.mark().map(|mark| mark.id()) }
     }
 
-    /// The last event before it. `None` at the beginning of the log, and behind a bare
-    /// [position](Start::AfterPosition) as long as nothing has come.
+    /// Returns the last event before the cursor. `None` at the beginning of the log, and after a bare
+    /// [position](Start::AfterPosition) as long as no event has followed.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         self.id.map(|id| Mark::new(self.position, id))
@@ -52,7 +52,7 @@ impl From<Cursor> for Start {
 }
 
 impl fmt::Display for Cursor {
-    /// The text that [`parse`](str::parse) takes. The one of the beginning is empty.
+    /// Writes the text that [`parse`](str::parse) reads. The beginning of the log is an empty text.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match (self.position, self.id) {
             (0, _) => Ok(()),
@@ -67,7 +67,8 @@ impl FromStr for Cursor {
 
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when this is no text of a cursor. It is never taken for the beginning.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the text is not a cursor. Such a text is never taken for the
+    /// beginning.
     fn from_str(text: &str) -> Result<Self> {
         if text.is_empty() {
             return Ok(Self::default());
@@ -81,7 +82,7 @@ impl FromStr for Cursor {
             };
             Some(Self { position: position.parse().ok().filter(|position| *position > 0)?, id })
         };
-        // There is one text for each cursor, so that texts can be compared.
+        // Each cursor has exactly one text, so that texts can be compared.
         let cursor = read().filter(|cursor| cursor.to_string() == text);
         cursor.ok_or_else(|| Error::invalid_input(format!("{} is no cursor of a log", quoted(text))))
     }

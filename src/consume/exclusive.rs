@@ -1,9 +1,9 @@
-//! A value that is only ever used by who has it alone.
+//! A value that is used only through exclusive access.
 
 use std::{fmt, sync::Mutex};
 
-/// Makes what can be sent shareable, too, since nobody can do anything with a shared one. A boxed future is not shareable by
-/// itself, and what holds one could not be borrowed over an `await` in a task.
+/// Makes a `Send` value `Sync` as well, since nothing can be done with a shared reference to it. A boxed future is not
+/// `Sync` by itself, and its owner could not be borrowed across an `await` in a task.
 pub(super) struct Exclusive<T>(Mutex<T>);
 
 impl<T> Exclusive<T> {
@@ -11,7 +11,7 @@ impl<T> Exclusive<T> {
         Self(Mutex::new(value))
     }
 
-    /// Nobody ever locks it, so this costs nothing.
+    /// The mutex is never locked, so this costs nothing.
     pub(super) fn get_mut(&mut self) -> &mut T {
         match self.0.get_mut() {
             Ok(value) => value,

@@ -9,7 +9,7 @@ use crate::{
     store::{BoxFuture, Piece, ReadBehindRequest},
 };
 
-/// A read of the next events that is about to be made: await it, after changing how many, where and how long if need be.
+/// Reads the next events once: await it, after setting how many, where and how long if necessary.
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent, Start, Subscribe};
@@ -29,8 +29,8 @@ use crate::{
 ///
 /// # Errors
 ///
-/// [`LogDiverged`](crate::ErrorKind::LogDiverged) when the log does not hold the event that it was to go on behind. A replica
-/// that is only behind answers with no events. The rest is as for a [query](crate::Query).
+/// [`LogDiverged`](crate::ErrorKind::LogDiverged) if the log no longer contains the event to continue after. A replica
+/// that only lags returns no events. Otherwise as for a [query](crate::Query).
 ///
 /// # Cancel safety
 ///
@@ -51,23 +51,23 @@ impl Fetch {
         Self { store, filter, start, limit: 100, consistency: current_consistency(), timeout: None }
     }
 
-    /// So many events at most. Defaults to 100.
+    /// Limits the number of events. Defaults to 100.
     ///
-    /// Of large ones fewer come: no more than 4 MiB ([`Event::byte_len`]), unless one alone is more. So it is
-    /// [`is_at_head`](Fetched::is_at_head) that says whether there are more, and not their number; the
-    /// [cursor](Fetched::cursor) goes on behind what came.
+    /// Fewer events are returned if they are large: at most 4 MiB ([`Event::byte_len`]), unless a single one is larger.
+    /// To find out whether there are more, use [`is_at_head`](Fetched::is_at_head), not the number of events; the
+    /// [cursor](Fetched::cursor) continues after what was returned.
     pub fn limit(mut self, events: u64) -> Self {
         self.limit = events;
         self
     }
 
-    /// Replaces the level that the scope has given.
+    /// Replaces the consistency level of the scope.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
     }
 
-    /// Replaces the limit of the read. Defaults to the store's own.
+    /// Replaces the time limit of the read. Defaults to the store's own.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
@@ -86,7 +86,7 @@ impl Fetch {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns everything it needs, so it can be spawned.
 impl IntoFuture for Fetch {
     type Output = Result<Fetched>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -96,7 +96,7 @@ impl IntoFuture for Fetch {
     }
 }
 
-/// Some events in the order of the log, and the place to go on from. It dereferences to the slice of the events.
+/// Events in log order, and the place to continue from. It dereferences to a slice of the events.
 #[derive(Clone, Debug)]
 pub struct Fetched {
     events: Vec<Event>,
@@ -108,44 +108,45 @@ pub struct Fetched {
 }
 
 impl Fetched {
-    /// The events.
+    /// Returns the events.
     #[must_use]
     pub fn events(&self) -> &[Event] {
         &self.events
     }
 
-    /// The events themselves.
+    /// Converts the result into its events.
     #[must_use]
     pub fn into_events(self) -> Vec<Event> {
         self.events
     }
 
-    /// The place behind these events, to go on from.
+    /// Returns the place after these events, to continue from.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         self.cursor
     }
 
-    /// Whether the node that served had nothing more.
+    /// Returns whether the serving node had no further events.
     #[must_use]
     pub fn is_at_head(&self) -> bool {
         self.is_at_head
     }
 
-    /// The name of the node that served.
+    /// Returns the name of the serving node.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role
     }
 
-    /// A token for reads that contain what this one has seen; see [`History::token`](crate::History::token). A
-    /// [`Session`](crate::Session) does not take it in by itself. It is empty when the log was, and when the store gives none.
+    /// Returns a token for reads that must contain what this one has read; see
+    /// [`History::token`](crate::History::token). A [`Session`](crate::Session) does not record it automatically. It is
+    /// empty if the log was, or if the store provides none.
     #[must_use]
     pub fn token(&self) -> &Token {
         &self.token

@@ -1,18 +1,18 @@
-//! From the log to whoever follows it: subscriptions, consumers with a checkpoint, and read models that are kept in tables.
+//! Following the log: subscriptions, consumers with a checkpoint, and read models kept in tables.
 //!
-//! It stands on the store, and the store knows nothing of it.
+//! It is built on the store, and the store does not depend on it.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `subscribe` | the trait with the calls, for every store |
 //! | `start` | where following begins |
-//! | `subscription`, `batch` | the events of a filter, those that are there and those that come |
-//! | `reading`, `portion` | the next piece of the log: what to do about errors and replicas that are behind, and how much at a time |
-//! | `exclusive` | what lets them be borrowed by tasks |
+//! | `subscription`, `batch` | the existing and future events of a filter |
+//! | `reading`, `portion` | the next piece of the log: how to handle errors and lagging replicas, and how much to read at a time |
+//! | `exclusive` | lets futures be held by types that tasks borrow |
 //! | `stop` | ending a subscription from elsewhere |
 //! | `consumer` | following under a name, from a checkpoint, alone or in a group |
-//! | `read_model` | read models, and a runner for many |
-//! | `cursor`, `fetch` | the same by polling, with a place that can be kept as text |
+//! | `read_model` | read models, and a runner for many of them |
+//! | `cursor`, `fetch` | following by polling, with a place that can be stored as text |
 
 mod batch;
 mod consumer;

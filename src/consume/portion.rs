@@ -1,31 +1,31 @@
-//! How much of the log is read at a time, by what was read before.
+//! How much of the log to read at a time, judging by what was read before.
 
 use crate::{Event, store::Piece};
 
 /// The longest piece, in positions, for filters that match next to nothing.
 const WIDEST: u64 = 1 << 40;
 
-/// The bytes of an event, as long as nobody has seen one: so many that the first piece is a small one, whatever is in it, and so few
-/// that the second is a whole one if events are as small as most are.
+/// The assumed size of an event before one has been seen: large enough that the first piece is small, whatever it
+/// contains, and small enough that the second one is full if events have the usual size.
 const UNKNOWN: usize = 64 * 1024;
 
-/// By this much at most the bytes of an event are taken for less than before: large events seldom come alone, and one that is not
-/// expected is sent twice.
+/// The factor by which the expected size of an event may fall at most: large events seldom come alone, and an
+/// unexpected one is sent twice.
 const FALL: usize = 16;
 
-/// How much the next piece has.
+/// The size of the next piece.
 ///
-/// That is a guess, and no bound: what a piece has too much, the store cuts off. The guess is there so that it is seldom much, since
-/// all of that is searched and sent in vain.
+/// It is a guess, not a bound: the store cuts off what exceeds a piece. The guess keeps the excess small, since all of
+/// it is searched and sent in vain.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Portion {
     batch_events: u64,
     batch_bytes: usize,
-    /// What is expected of an event.
+    /// The expected size of an event.
     event_bytes: usize,
-    /// How many positions it may span, so that no search is for more than a few batches' worth.
+    /// How many positions it may span, so that no search covers more than a few batches' worth.
     window: u64,
-    /// No more events than this seem to come within the limit on time.
+    /// No more events than this seem to arrive within the time limit.
     in_time: u64,
 }
 
@@ -40,13 +40,13 @@ impl Portion {
         }
     }
 
-    /// So many events at most.
+    /// The maximum number of events.
     pub(super) fn events(&self) -> u64 {
         let fitting = self.batch_bytes / self.event_bytes.max(1);
         (fitting as u64).clamp(1, self.in_time)
     }
 
-    /// So many positions.
+    /// The maximum number of positions.
     pub(super) fn window(&self) -> u64 {
         self.window
     }
@@ -56,16 +56,16 @@ impl Portion {
         self.window = self.window.saturating_mul(2).min(WIDEST);
     }
 
-    /// Asks for half as much: this did not come in time, and would not do so the next time either.
+    /// Halves the piece: this one did not arrive in time, and the same would not the next time either.
     pub(super) fn took_too_long(&mut self) {
         self.in_time = (self.events() / 2).max(1);
         self.window = (self.window / 2).max(1);
     }
 
-    /// Takes in what this piece has, which spans so many positions.
+    /// Learns from this piece, which spans this many positions.
     pub(super) fn saw(&mut self, piece: &Piece, span: u64) {
         let events = piece.events.len() as u64;
-        // By an eighth: each time that it is too much, all of a limit on time goes by.
+        // By an eighth: each time it is too much, a whole time limit passes.
         self.in_time = self.in_time.saturating_add(self.in_time.div_ceil(8)).min(self.batch_events);
         if events > 0 {
             let bytes: usize = piece.events.iter().map(Event::byte_len).sum();
@@ -76,7 +76,8 @@ impl Portion {
         }
         self.widen();
         if events > 0 && piece.events.last().map(Event::mark) == piece.reached {
-            // It has ended for its events. In twice as many positions as the next ones would be in, they should be.
+            // It ended because it had enough events. Twice as many positions as the next ones are expected in should
+            // contain them.
             let next = span.div_ceil(events).saturating_mul(self.events()).saturating_mul(2);
             self.window = next.max(self.batch_events).min(self.window);
         }
@@ -92,7 +93,8 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A piece of so many events of so many bytes, each `apart` positions behind the one before it, in a log without an end.
+    /// A piece of this many events of this size, each `apart` positions after the one before it, in a log without an
+    /// end.
     fn piece(events: u64, bytes: usize, apart: u64) -> Piece {
         let event = |n: u64| {
             let event = NewEvent::from_bytes("A", "b", vec![0; bytes]).into_recorded(n * apart, SystemTime::now());
@@ -110,7 +112,7 @@ mod tests {
         assert_eq!(portion.events(), 64);
         portion.saw(&piece(64, 200, 1), 64);
         assert_eq!(portion.events(), 1000);
-        // And it stays.
+        // And it stays there.
         portion.saw(&piece(1000, 200, 1), 1000);
         assert_eq!(portion.events(), 1000);
         for (bytes, expected) in [(4 * MIB, 1), (MIB - 4, 4), (MIB - 3, 3), (64 * 1024 - 4, 64), (16 * MIB, 1)] {
@@ -171,7 +173,7 @@ mod tests {
 
     #[test]
     fn positions_are_as_many_as_the_next_events_should_be_in_and_twice_that() {
-        // Of 2000 positions the events of the first piece took 64, and a thousand take a thousand.
+        // The events of the first piece took 64 of 2000 positions, and a thousand take a thousand.
         let mut portion = Portion::new(1000, 4 * MIB);
         portion.saw(&piece(64, 200, 1), 64);
         assert_eq!(portion.window(), 2000);
@@ -186,7 +188,7 @@ mod tests {
         let nothing = Piece { reached: Some(Mark::new(6000, crate::EventId::new())), ..piece(0, 0, 1) };
         portion.saw(&nothing, 12_000);
         assert_eq!(portion.window(), 24_000);
-        // Large events need fewer, but a batch of small ones may follow.
+        // Large events need fewer positions, but a batch of small ones may follow.
         portion.saw(&piece(4, MIB, 1), 4);
         assert_eq!(portion.window(), 1000);
         (0..100).for_each(|_| portion.widen());

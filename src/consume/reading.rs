@@ -1,5 +1,4 @@
-//! The next piece of the log, again and again: how much at a time, when to wait, and what to do about errors and replicas that
-//! are behind.
+//! Reads the log piece by piece: how much at a time, when to wait, and how to handle errors and replicas that lag.
 
 use std::{
     pin::Pin,
@@ -20,20 +19,20 @@ use crate::{
     store::{After, BoxFuture, Piece, ReadBehindRequest, WaitRequest},
 };
 
-/// The pause behind an error, at first and at most.
+/// The first and the longest pause after an error.
 const FIRST_ERROR_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_ERROR_PAUSE: Duration = Duration::from_secs(1);
 
-/// The pause behind a read that was in vain, at first and at most: another replica than the one that was heard of has served.
+/// The first and the longest pause after a read in vain: a different replica served than the one that had the news.
 const FIRST_VAIN_PAUSE: Duration = Duration::from_millis(1);
 const LONGEST_VAIN_PAUSE: Duration = Duration::from_millis(50);
 
-/// A replica that does not show what was read before may be behind, or the event is lost: the primary is asked which it is,
-/// so often.
+/// A replica that does not show what was read before may lag, or the event is lost: the primary is asked which it is,
+/// this often.
 const JUDGE_EVERY: Duration = Duration::from_secs(1);
 
-/// Replicas that show nothing of what the primary has told of for so long may follow nobody. For a while then only those
-/// serve that are known to be this fresh, or else the primary.
+/// Replicas that show nothing of what the primary has announced for this long may not be replicating. For a while, only
+/// replicas known to be this fresh serve, or else the primary.
 const PATIENCE: Duration = Duration::from_secs(1);
 const FRESH: Duration = Duration::from_secs(2);
 const WHILE: Duration = Duration::from_secs(10);
@@ -50,8 +49,8 @@ pub(super) struct Plan {
 }
 
 impl Plan {
-    /// The defaults of everybody who follows: from replicas, and in batches of this size and these bytes. A thousand events of 4 kB
-    /// are as many, and most are smaller: only large ones make smaller batches.
+    /// The defaults for all kinds of following: from replicas, and in batches of this many events and bytes. A thousand
+    /// events of 4 kB have this size, and most events are smaller: only large ones make smaller batches.
     pub(super) const BATCH_EVENTS: u64 = 1000;
     pub(super) const BATCH_BYTES: usize = 4 * 1024 * 1024;
 
@@ -67,7 +66,7 @@ impl Plan {
     }
 }
 
-/// The log behind a place, as a sequence of batches without end.
+/// The log after a place, as an endless sequence of batches.
 pub(super) struct Reading {
     plan: Plan,
     /// Where to begin, until that is known.
@@ -77,13 +76,13 @@ pub(super) struct Reading {
     step: Exclusive<Step>,
     error_pause: Duration,
     vain_pause: Duration,
-    /// Since when replicas have not shown what was read, or the primary was asked last.
+    /// Since when replicas have not shown what was read, or when the primary was last asked.
     behind_since: Option<Instant>,
-    /// Since when they have not shown what the primary has told of.
+    /// Since when they have not shown what the primary has announced.
     vain_since: Option<Instant>,
     /// Until when stale replicas do not serve.
     fresh_until: Option<Instant>,
-    /// Whether a node has said that the log does not hold what was read: which one of the primary's would be final.
+    /// Whether a node has said that the log does not contain what was read: if the primary says so, that is final.
     is_doubted: bool,
 }
 
@@ -114,7 +113,7 @@ impl Reading {
             is_doubted: false,
         };
         if let Start::Beginning | Start::After(_) | Start::AfterPosition(_) = start {
-            // Known without asking anybody.
+            // Known without a query.
             reading.after = match start {
                 Start::After(mark) => After::Mark(mark),
                 Start::AfterPosition(position @ 1..) => After::Position(position),
@@ -131,7 +130,7 @@ impl Reading {
         &self.plan
     }
 
-    /// The place up to which everything was handed out.
+    /// The place up to which everything was delivered.
     pub(super) fn mark(&self) -> Option<Mark> {
         self.after.mark()
     }
@@ -140,7 +139,7 @@ impl Reading {
         self.step.set(Step::Over);
     }
 
-    /// The next batch, or what went wrong; `None` behind an error that time does not mend.
+    /// The next batch, or an error; `None` after an error that time does not resolve.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
         loop {
             match self.step.get_mut() {
@@ -169,8 +168,8 @@ impl Reading {
                     Err(error) if error.kind() == ErrorKind::LogDiverged => {
                         return Poll::Ready(Some(Err(self.failed(error))));
                     }
-                    // The replicas are behind, or nobody can tell. Or one is on another branch of the history, which the primary has
-                    // left: for a while it does not serve.
+                    // The replicas lag, or the state is unknown. Or one is on another branch of the history, which the
+                    // primary has left: for a while it does not serve.
                     judged => {
                         if std::mem::take(&mut self.is_doubted) && judged.is_ok() {
                             self.fresh_until = Some(Instant::now() + WHILE);
@@ -200,7 +199,7 @@ impl Reading {
                         if !self.is_fresh() || is_final(&error) {
                             return Poll::Ready(Some(Err(self.failed(error))));
                         }
-                        // Neither a fresh replica nor the primary is there: a stale one is better than none.
+                        // Neither a fresh replica nor the primary is available: a stale replica is better than none.
                         self.fresh_until = None;
                         let next = self.pause();
                         self.step.set(next);
@@ -210,7 +209,7 @@ impl Reading {
         }
     }
 
-    /// Whether stale replicas do not serve at present.
+    /// Whether stale replicas are currently excluded.
     fn is_fresh(&self) -> bool {
         self.fresh_until.is_some_and(|until| Instant::now() < until)
     }
@@ -225,7 +224,8 @@ impl Reading {
         }
     }
 
-    /// The read of the next piece; if it is to go on by itself, in a task that ends with it or with this.
+    /// The read of the next piece. If it is to run in the background, it does so in a task that ends when this is
+    /// dropped.
     fn read(&self, ahead: bool) -> Step {
         let Plan { store, filter, consistency, batch_bytes, timeout, .. } = &self.plan;
         let consistency = if self.is_fresh() { &Consistency::Bounded(FRESH) } else { consistency };
@@ -247,7 +247,7 @@ impl Reading {
         Step::Wait(self.plan.store.run_wait(WaitRequest::new(self.after, consistency)))
     }
 
-    /// A pause behind a read in vain, each longer than the one before.
+    /// A pause after a read in vain, each longer than the one before.
     fn pause(&mut self) -> Step {
         let pause = self.vain_pause;
         self.vain_pause = (pause * 2).min(LONGEST_VAIN_PAUSE);
@@ -259,7 +259,8 @@ impl Reading {
         let Some(reached) = piece.reached else {
             let is_hole = self.plan.filter.items().is_some() && end > position.saturating_add(self.portion.window());
             let next = match self.after {
-                // Somebody has deleted what the piece spans, whatever the documents say: what is behind it is still due.
+                // Someone has deleted what the piece spans, although the documentation forbids it: what follows is
+                // still due.
                 _ if is_hole => {
                     self.portion.widen();
                     self.read(false)
@@ -278,7 +279,7 @@ impl Reading {
         Batch::new(piece)
     }
 
-    /// The node has not got as far as what was read before.
+    /// The node has not replayed as far as what was read before.
     fn behind(&mut self) -> Step {
         let since = *self.behind_since.get_or_insert_with(Instant::now);
         if since.elapsed() < JUDGE_EVERY {
@@ -288,7 +289,7 @@ impl Reading {
         self.judge()
     }
 
-    /// Asks the primary whether the log still holds what was read.
+    /// Asks the primary whether the log still contains what was read.
     fn judge(&self) -> Step {
         let Plan { store, filter, timeout, .. } = &self.plan;
         let mut request = ReadBehindRequest::new(filter.clone(), self.after, 0, Consistency::Strong);
@@ -296,7 +297,7 @@ impl Reading {
         Step::Judge(store.run_read_behind(request))
     }
 
-    /// Somebody has told of more, but the node that was asked does not have it.
+    /// There is known to be more, but the node that was asked does not have it.
     fn in_vain(&mut self) -> Step {
         let since = *self.vain_since.get_or_insert_with(Instant::now);
         if since.elapsed() >= PATIENCE && self.plan.consistency == Consistency::Eventual && !self.is_fresh() {
@@ -310,7 +311,7 @@ impl Reading {
         }))
     }
 
-    /// Goes on a little later, unless time does not mend this.
+    /// Continues a little later, unless time does not resolve this.
     fn failed(&mut self, error: Error) -> Error {
         let next = match is_final(&error) {
             true => Step::Over,
@@ -322,7 +323,7 @@ impl Reading {
     }
 }
 
-/// Whether a person has to do something before the same read can succeed.
+/// Whether the same read can succeed only after human action.
 pub(super) fn is_final(error: &Error) -> bool {
     matches!(
         error.kind(),
@@ -334,7 +335,7 @@ pub(super) fn is_final(error: &Error) -> bool {
     )
 }
 
-/// A read that goes on by itself until it ends, or is dropped.
+/// A read that runs in the background until it ends, or is dropped.
 struct Ahead(JoinHandle<Result<Piece>>);
 
 impl Future for Ahead {

@@ -7,30 +7,29 @@ use crate::{
     store::{After, Order, QueryRequest},
 };
 
-/// Where a subscription, a fetch or a new consumer begins.
+/// The place where a subscription, a fetch or a new consumer begins.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Start {
-    /// With the first event of the log.
+    /// At the first event of the log.
     #[default]
     Beginning,
-    /// Behind this event, which must be in the log: if it is not, that is [`LogDiverged`](crate::ErrorKind::LogDiverged).
+    /// After this event, which must be in the log: otherwise that is [`LogDiverged`](crate::ErrorKind::LogDiverged).
     After(Mark),
-    /// Behind this position, whatever event is there; 0 is the beginning. **Unfenced**: after a failover or a restore that
-    /// lost events, what is at the position may be another event than the one that was handled. Prefer
-    /// [`After`](Self::After).
+    /// After this position, whatever event is there; 0 is the beginning. **Unfenced**: after a failover or a restore
+    /// that lost events, the event at the position may not be the one that was handled. Prefer [`After`](Self::After).
     AfterPosition(u64),
-    /// With the first event that was [recorded](Event::recorded_at) at this time or later.
+    /// At the first event that was [recorded](Event::recorded_at) at this time or later.
     ///
-    /// That is the database's clock, whose time follows the order of the log as long as nobody sets it back. It is found
-    /// by some twenty short reads.
+    /// The time is the database's clock, which follows the order of the log as long as it is never set back. Finding
+    /// the event takes some twenty short reads.
     RecordedFrom(SystemTime),
-    /// With the first event that is appended from now on: behind the log's head at the moment of the first read.
+    /// At the first event that is appended from now on: after the log's head at the moment of the first read.
     Now,
 }
 
 impl Start {
-    /// The place, out of what the log holds at this level.
+    /// The place, resolved in the log as seen at this level.
     pub(super) async fn resolve(self, store: &dyn EventStore, consistency: &Consistency) -> Result<After> {
         match self {
             Self::Beginning | Self::AfterPosition(0) => Ok(After::Beginning),
@@ -58,7 +57,7 @@ impl Start {
     }
 }
 
-/// The place behind the last event that was recorded before this time.
+/// The place after the last event that was recorded before this time.
 async fn before(store: &dyn EventStore, time: SystemTime, consistency: &Consistency) -> Result<After> {
     let Some(head) = last(store, u64::MAX, consistency).await? else { return Ok(After::Beginning) };
     if head.recorded_at() < time {
@@ -71,7 +70,7 @@ async fn before(store: &dyn EventStore, time: SystemTime, consistency: &Consiste
         match last(store, middle, consistency).await? {
             Some(event) if event.position() <= early.position() => late = middle,
             Some(event) if event.recorded_at() < time => early = After::Mark(event.mark()),
-            // Not behind what was asked for, whatever is answered: or this would have no end.
+            // Never beyond what was asked for, whatever is answered: otherwise this would not terminate.
             Some(event) => late = event.position().min(middle),
             None => late = middle,
         }

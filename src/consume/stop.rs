@@ -4,7 +4,7 @@ use tokio::sync::watch;
 
 use crate::store::BoxFuture;
 
-/// Ends what it belongs to, from any task. It is cheap to clone, and nothing ends when it is dropped.
+/// Ends a subscription or a consumer from any task. It is cheap to clone; dropping it ends nothing.
 #[derive(Clone, Debug)]
 pub struct StopHandle(watch::Sender<bool>);
 
@@ -13,24 +13,24 @@ impl StopHandle {
         Self(watch::Sender::new(false))
     }
 
-    /// Ends it: events that have been read and were not handed out yet are not any more, and the next call returns `None`.
-    /// More than once is as once.
+    /// Ends it: events that have been read but not delivered yet are discarded, and the next call returns `None`.
+    /// Further calls have no effect.
     pub fn stop(&self) {
         self.0.send_replace(true);
     }
 
-    /// Whether it was called.
+    /// Returns whether [`stop`](Self::stop) was called.
     #[must_use]
     pub fn is_stopped(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Ready when it was called.
+    /// Ready once it was called.
     pub(super) fn stopped(&self) -> BoxFuture<()> {
         let mut stopped = self.0.subscribe();
         Box::pin(async move {
             if stopped.wait_for(|stopped| *stopped).await.is_err() {
-                // Nobody is left who could.
+                // Nobody is left to call it.
                 std::future::pending::<()>().await;
             }
         })

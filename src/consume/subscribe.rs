@@ -1,21 +1,21 @@
-//! Following the log of any store: the calls.
+//! The calls that follow the log of any store.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Fetch, Start, Subscription, reading::Plan};
 use crate::{Consistency, EventStore, Filter};
 
-/// Following a log: for every event store that can be cloned, an `Arc<dyn EventStore>` included.
+/// Follows a log: implemented for every event store that can be cloned, including `Arc<dyn EventStore>`.
 pub trait Subscribe: EventStore + Clone + Sized + 'static {
-    /// The events that match, those that are there and those that come: see [`Subscription`].
+    /// Subscribes to the existing and future events that match: see [`Subscription`].
     ///
-    /// It reads from replicas, whatever the scope says, unless [`consistency`](SubscriptionBuilder::consistency) says
-    /// otherwise: a subscription outlives the scope that it is made in.
+    /// It reads from replicas regardless of the scope, unless [`consistency`](SubscriptionBuilder::consistency) says
+    /// otherwise: a subscription outlives the scope in which it is created.
     fn subscribe(&self, filter: &Filter) -> SubscriptionBuilder {
         SubscriptionBuilder { plan: Plan::new(self, filter), start: Start::Beginning }
     }
 
-    /// The next events that match, as many as there are now: see [`Fetch`]. Where to read is the scope's matter, which is read
+    /// Reads the next events that match and already exist: see [`Fetch`]. The scope decides where to read; it is read
     /// when this method is called.
     fn fetch(&self, filter: &Filter, start: impl Into<Start>) -> Fetch {
         Fetch::new(Arc::new(self.clone()), filter.clone(), start.into())
@@ -24,7 +24,7 @@ pub trait Subscribe: EventStore + Clone + Sized + 'static {
 
 impl<E: EventStore + Clone + 'static> Subscribe for E {}
 
-/// The settings of a [`Subscription`].
+/// Collects the settings of a [`Subscription`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct SubscriptionBuilder {
@@ -33,53 +33,55 @@ pub struct SubscriptionBuilder {
 }
 
 impl SubscriptionBuilder {
-    /// The most events of a batch, unless [`batch_events`](Self::batch_events) says otherwise: 1000.
+    /// The default of [`batch_events`](Self::batch_events), the most events of a batch: 1000.
     pub const DEFAULT_BATCH_EVENTS: u64 = Plan::BATCH_EVENTS;
 
-    /// The most bytes of a batch, unless [`batch_bytes`](Self::batch_bytes) says otherwise: 4 MiB.
+    /// The default of [`batch_bytes`](Self::batch_bytes), the most bytes of a batch: 4 MiB.
     pub const DEFAULT_BATCH_BYTES: usize = Plan::BATCH_BYTES;
 
-    /// Where it begins. Defaults to the [beginning](Start::Beginning) of the log.
+    /// Sets where the subscription begins. Defaults to the [beginning](Start::Beginning) of the log.
     pub fn start(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
         self
     }
 
-    /// Where it reads. Defaults to [`Eventual`](Consistency::Eventual): from replicas, which are some milliseconds behind.
+    /// Sets where it reads. Defaults to [`Eventual`](Consistency::Eventual): from replicas, which lag by some
+    /// milliseconds.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.plan.consistency = consistency;
         self
     }
 
-    /// The most events of a batch, and of a read. Defaults to 1000; 0 counts as 1. Of large events there are fewer:
-    /// [`batch_bytes`](Self::batch_bytes).
+    /// Limits the events of a batch, and of a read. Defaults to 1000; 0 counts as 1. Batches of large events have
+    /// fewer: see [`batch_bytes`](Self::batch_bytes).
     ///
-    /// Two batches are held at most. Larger, and that is more memory, and the first events of a batch wait for the last ones;
-    /// smaller, and more time goes into round trips.
+    /// At most two batches are held in memory. Larger, and they need more memory, and the first events of a batch wait
+    /// for the last ones; smaller, and round trips take more of the time.
     pub fn batch_events(mut self, events: u64) -> Self {
         self.plan.batch_events = events.max(1);
         self
     }
 
-    /// The most bytes of the events of a batch ([`Event::byte_len`](crate::Event::byte_len)). Defaults to 4 MiB; an event that alone
-    /// has more is a batch of its own.
+    /// Limits the bytes of the events of a batch ([`Event::byte_len`](crate::Event::byte_len)). Defaults to 4 MiB; a
+    /// single larger event is a batch of its own.
     ///
-    /// Two batches are held at most, and an event more while one is read. Larger, and that is more memory of each subscription of a
-    /// log with large events; smaller, and more time goes into round trips. Batches begin with fewer events and have more as these
-    /// turn out to be small; and fewer again behind a read that did not come in [time](Self::timeout).
+    /// At most two batches are held in memory, plus one event while another batch is read. Larger, and each
+    /// subscription to a log with large events needs more memory; smaller, and round trips take more of the time.
+    /// Batches begin with few events and grow if these turn out to be small. They shrink again after a read that did
+    /// not arrive in [time](Self::timeout).
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.plan.batch_bytes = bytes.max(1);
         self
     }
 
-    /// The limit of each read. Defaults to the store's own, which in PostgreSQL is the router's
-    /// [`call_timeout`](crate::RouterBuilder::call_timeout). Waiting for events to come has no limit.
+    /// Limits each read. Defaults to the store's own limit, which in PostgreSQL is the router's
+    /// [`call_timeout`](crate::RouterBuilder::call_timeout). Waiting for new events has no limit.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.plan.timeout = Some(limit);
         self
     }
 
-    /// The subscription. Nothing is read before it is asked for an event.
+    /// Creates the subscription. Nothing is read before the first event is requested.
     pub fn build(self) -> Subscription {
         Subscription::new(self.plan, self.start)
     }

@@ -1,4 +1,4 @@
-//! The events of a filter, those that are there and those that come.
+//! The existing and future events of a filter.
 
 use std::{
     fmt,
@@ -16,9 +16,9 @@ use super::{
 };
 use crate::{Event, Filter, Mark, Result, store::BoxFuture};
 
-/// The events of a filter from some place of the log on, first those that are there, then those that are appended, in the
-/// order of the log: each at least once, and none is ever skipped. [`Subscribe::subscribe`](super::Subscribe::subscribe)
-/// makes it.
+/// Delivers the events of a filter from a place in the log on: first the existing ones, then those that are appended,
+/// in log order. Each is delivered at least once, and none is ever skipped.
+/// [`Subscribe::subscribe`](super::Subscribe::subscribe) creates it.
 ///
 /// ```
 /// # use mainstem::{AppendCondition, EventStore, Filter, MemoryEventStore, NewEvent, Subscribe};
@@ -42,36 +42,37 @@ use crate::{Event, Filter, Mark, Result, store::BoxFuture};
 ///
 /// # Errors
 ///
-/// An error is an item. When time can mend it (no node answers, a failover is under way, a limit ran out), the next call goes
-/// on where this one stood, after a pause that grows from 50 ms to a second. Otherwise there is nothing behind it: `None`
-/// follows. That is so for [`LogDiverged`](crate::ErrorKind::LogDiverged) (the log has lost what was read:
-/// [`mark`](Self::mark) says what), [`Schema`](crate::ErrorKind::Schema),
+/// An error is an item. If time can resolve it (no node answers, a failover is in progress, a limit expired), the next
+/// call continues at the same place, after a pause that grows from 50 ms to a second. Otherwise `None` follows. That
+/// applies to [`LogDiverged`](crate::ErrorKind::LogDiverged) (the log has lost what was read, which is what
+/// [`mark`](Self::mark) returns), [`Schema`](crate::ErrorKind::Schema),
 /// [`Configuration`](crate::ErrorKind::Configuration), [`InvalidInput`](crate::ErrorKind::InvalidInput) and
 /// [`Closed`](crate::ErrorKind::Closed).
 ///
 /// # Memory and speed
 ///
-/// It reads in pieces, a batch at a time ([so many events](super::SubscriptionBuilder::batch_events), and
-/// [so many bytes](super::SubscriptionBuilder::batch_bytes)), and one piece ahead while there are more; whoever is slow is waited for. No statement is kept open. Each piece checks that the log still holds the event before it,
-/// in the snapshot of its events, so that pieces may come from different nodes.
+/// It reads the log in pieces, a batch at a time (limited in [events](super::SubscriptionBuilder::batch_events) and
+/// [bytes](super::SubscriptionBuilder::batch_bytes)), and one piece ahead while there are more; it waits for a slow
+/// reader. No statement is kept open. Each piece checks, in the snapshot of its events, that the log still contains the
+/// event before it, so pieces may come from different nodes.
 ///
-/// When it has caught up it sends nothing. All subscriptions of a store (and of its clones) in a process share one
-/// connection on which the primary tells of appends, and one look at the log's end now and then. Behind a
-/// [pooler in transaction mode](crate::RouterBuilder::transaction_pooling), and over a pool that was handed to the router, nobody
-/// can listen: they share one look every 20 ms instead, as long as one of them waits.
+/// Once it has caught up, it sends nothing. All subscriptions to a store (and its clones) in a process share one
+/// connection on which the primary notifies them of appends, and an occasional look at the log's end. Behind a [pooler
+/// in transaction mode](crate::RouterBuilder::transaction_pooling), and over an existing pool passed to the router,
+/// `LISTEN` is not available: instead they share one look every 20 ms, as long as one of them waits.
 ///
 /// # Cancel safety
 ///
-/// Dropping the future of [`next`](Self::next) or [`next_batch`](Self::next_batch) loses no event: the next call goes on.
-/// Dropping the subscription ends it.
+/// Dropping the future of [`next`](Self::next) or [`next_batch`](Self::next_batch) loses no event: the next call
+/// continues. Dropping the subscription ends it.
 #[must_use = "a subscription reads nothing until it is asked"]
 pub struct Subscription {
     reading: Reading,
     stop: StopHandle,
     stopped: Exclusive<BoxFuture<()>>,
-    /// What was taken out of a batch, and the rest of that.
+    /// The rest of a batch whose first events were taken out.
     rest: Option<(Batch, std::vec::IntoIter<Event>)>,
-    /// Of the last event that [`next`](Self::next) has handed out of it, or that of what was before it.
+    /// The last event that [`next`](Self::next) has delivered from it, or the place before it.
     last: Option<Mark>,
 }
 
@@ -82,7 +83,7 @@ impl Subscription {
         Self { reading: Reading::new(plan, start), stop, stopped, rest: None, last: None }
     }
 
-    /// The next event, as soon as there is one; `None` when the subscription has ended.
+    /// Waits for the next event; `None` when the subscription has ended.
     ///
     /// # Errors
     ///
@@ -95,8 +96,7 @@ impl Subscription {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// The next events, as soon as there are some, or none for a step forward without any; `None` when the subscription has
-    /// ended.
+    /// Waits for the next events, or for a step forward without events; `None` when the subscription has ended.
     ///
     /// # Errors
     ///
@@ -109,8 +109,9 @@ impl Subscription {
         poll_fn(|cx| self.poll_batch(cx)).await
     }
 
-    /// The place up to which everything was handed out: to go on from here, [start](super::SubscriptionBuilder::start) another
-    /// one behind it. `None` at the beginning of the log, and until the place of another start is known.
+    /// Returns the place up to which everything was delivered: to continue from here,
+    /// [start](super::SubscriptionBuilder::start) another subscription after it. `None` at the beginning of the log,
+    /// and until the place of another start is known.
     #[must_use]
     pub fn mark(&self) -> Option<Mark> {
         match &self.rest {
@@ -119,13 +120,13 @@ impl Subscription {
         }
     }
 
-    /// What ends it, also while somebody waits for the next event.
+    /// Returns a handle that ends it, even while a call waits for the next event.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// What was asked for.
+    /// Returns its filter.
     #[must_use]
     pub fn filter(&self) -> &Filter {
         &self.reading.plan().filter
@@ -133,7 +134,7 @@ impl Subscription {
 
     fn poll_batch(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Batch>>> {
         if self.stop.is_stopped() || self.stopped.get_mut().as_mut().poll(cx).is_ready() {
-            // What is left of a batch stays: it was not handed out, and the mark says so.
+            // The rest of a batch stays: it was not delivered, and the mark says so.
             self.reading.end();
             return Poll::Ready(None);
         }

@@ -1,14 +1,15 @@
-//! `Cache-Control`: that what one client may see is not shown to another one, or to itself when it is out of date.
+//! `Cache-Control`: keeps a response for one client from being shown to another, or to the same client once it is
+//! outdated.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header::CACHE_CONTROL};
 
-/// Makes a response the client's own; `false` if its handler says that it is for everybody.
+/// Makes a response private to the client; `false` if its handler declares it public.
 pub(super) fn make_private(response: &mut HeaderMap, is_read: bool) -> bool {
     let says = |names: &[&str]| directives(response).any(|said| names.iter().any(|name| is_named(said, name)));
     if is_read && says(&["public", "s-maxage"]) {
         return false;
     }
-    // With a list of fields it is only these that a shared cache must not keep (RFC 9111, section 5.2.2.7).
+    // With a list of fields, only these must not be stored by a shared cache (RFC 9111, section 5.2.2.7).
     let is_private = directives(response).any(|said| said.eq_ignore_ascii_case("private"));
     if !is_private && !says(&["no-store"]) {
         let is_silent = directives(response).next().is_none();
@@ -18,13 +19,14 @@ pub(super) fn make_private(response: &mut HeaderMap, is_read: bool) -> bool {
     true
 }
 
-/// Has nobody keep a response, not even the client: it is told once.
+/// Forbids every cache to store the response, including the client's: it is delivered once.
 pub(super) fn make_unkept(response: &mut HeaderMap) {
     response.insert(CACHE_CONTROL, HeaderValue::from_static("private, no-store"));
     remove_targeted(response);
 }
 
-/// Takes away what is said to some caches alone: for them it goes before `Cache-Control` (RFC 9213), and what that forbids they keep.
+/// Removes directives for particular caches: they override `Cache-Control` there (RFC 9213), so those caches would
+/// store what it forbids.
 pub(super) fn remove_targeted(response: &mut HeaderMap) {
     let is_targeted = |name: &&HeaderName| {
         let name = name.as_str();

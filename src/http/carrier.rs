@@ -1,16 +1,17 @@
-//! Where a token is, in a request and in a response.
+//! The place of a token in a request and in a response.
 
 use http::HeaderMap;
 
 use super::{cookie::TokenCookie, header::TokenHeader, together::UnderWay};
 use crate::{error::Error, scope::Session, token::Token};
 
-/// So many valid tokens are taken from one request: of writes that were under way at the same time. What is beyond is left there.
+/// The most valid tokens taken from one request: those of concurrent writes. The rest is left in place.
 pub(super) const MOST_TOKENS: usize = 32;
-/// So many cookies one answer takes away, of whatever kind: each is a line of some 100 bytes, and proxies bound the head of an answer.
+/// The most cookies of any kind that one response deletes: each is a line of some 100 bytes, and proxies limit the head
+/// of a response.
 pub(super) const MOST_GONE: usize = 16;
 
-/// Where a [`TokenLayer`](super::TokenLayer) finds tokens and puts them: a [`TokenCookie`] or a [`TokenHeader`].
+/// The place where a [`TokenLayer`](super::TokenLayer) reads and writes tokens: a [`TokenCookie`] or a [`TokenHeader`].
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TokenCarrier {
@@ -32,23 +33,23 @@ impl From<TokenHeader> for TokenCarrier {
     }
 }
 
-/// What a request had.
+/// The tokens of a request.
 #[derive(Debug, Default)]
 pub(super) struct Taken {
-    /// All that were valid, merged.
+    /// All valid ones, merged.
     pub(super) token: Token,
-    /// The cookies that had one.
+    /// The cookies that contained a valid one.
     pub(super) cookies: Vec<String>,
-    /// The first cookies that had none: no more than an answer can take away.
+    /// The first cookies without a valid one: no more than a response can delete.
     pub(super) worthless: Vec<String>,
-    /// Why the first one was not valid.
+    /// Why the first invalid one was not valid.
     pub(super) invalid: Option<Error>,
-    /// How many were not.
+    /// How many were not valid.
     pub(super) invalid_count: usize,
 }
 
 impl Taken {
-    /// Takes in one more, and the name of the cookie that it was in.
+    /// Adds a token, and the name of its cookie.
     pub(super) fn add(&mut self, token: Result<Token, Error>, cookie: Option<&str>) {
         match token {
             Ok(token) => {
@@ -66,23 +67,23 @@ impl Taken {
     }
 }
 
-/// What an answer gives back.
+/// What a response returns.
 #[derive(Debug)]
 pub(super) struct Answer<'a> {
-    /// What a later request has to contain; an empty one is to be forgotten.
+    /// What a later request must contain; an empty token means that the old one is to be forgotten.
     pub(super) token: &'a Token,
-    /// Whether it is another one than the request came with.
+    /// Whether it differs from the one in the request.
     pub(super) is_news: bool,
-    /// Whether the request was of a safe method.
+    /// Whether the request had a safe method.
     pub(super) is_read: bool,
-    /// Whether the session has begun anew, so that the token does not stand for what the request had.
+    /// Whether the session was restarted, so that the token does not include what the request had.
     pub(super) is_anew: bool,
-    /// What the client's other requests have to do with it.
+    /// The other requests of the client that are in flight.
     pub(super) under_way: Option<&'a UnderWay>,
 }
 
 impl TokenCarrier {
-    /// Whether what it takes is what a server has given.
+    /// Whether the tokens it accepts were issued by a server.
     pub(super) fn is_signed(&self) -> bool {
         match self {
             Self::Cookie(_) => true,
@@ -90,7 +91,7 @@ impl TokenCarrier {
         }
     }
 
-    /// What of a session it may give: what came unsigned is signed by nobody.
+    /// The part of a session that it may return: tokens that arrived unsigned are never signed.
     pub(super) fn token_of(&self, session: &Session) -> Token {
         if self.is_signed() { session.vouched() } else { session.peek() }
     }
@@ -102,7 +103,8 @@ impl TokenCarrier {
         }
     }
 
-    /// Whether the answer to this request has to know of the client's others: where it is sure who the client is.
+    /// Whether the response to this request has to take the client's other requests into account: only if the client is
+    /// certain.
     pub(super) fn is_one_of_many(&self, taken: &Taken) -> bool {
         match self {
             Self::Cookie(cookie) => cookie.is_known(taken),
@@ -110,7 +112,7 @@ impl TokenCarrier {
         }
     }
 
-    /// Whether anything is given, or taken away.
+    /// Adds and deletes tokens; returns whether there was any.
     pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) -> bool {
         match self {
             Self::Cookie(cookie) => cookie.give(response, taken, answer),
@@ -118,7 +120,7 @@ impl TokenCarrier {
         }
     }
 
-    /// Takes away what the client would send again, valid or not.
+    /// Deletes what the client would send again, valid or not.
     pub(super) fn clear(&self, taken: &Taken, response: &mut HeaderMap) {
         match self {
             Self::Cookie(cookie) => cookie.clear(taken, response),

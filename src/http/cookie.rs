@@ -18,28 +18,35 @@ use crate::{
     token::{Token, TokenKey},
 };
 
-/// Tokens in cookies, for browsers: signed, `HttpOnly`, `Secure`, `SameSite=Lax`.
+/// Carries tokens in cookies, for browsers: signed, `HttpOnly`, `Secure`, `SameSite=Lax`.
 ///
-/// The answer to a safe method sets the cookie `mainstem-token`. That to any other one sets one of its own, `mainstem-token.` and
-/// eight digits, and takes away those that came with the request, which it stands for. So answers that are under way at
-/// the same time take nothing from each other; there are as many cookies as there were writes at once, mostly one. Beyond eight an
-/// answer stands for those that the same instance has given to the same client in the last five seconds, too, and takes them away. (Not
-/// for a client that comes without a cookie of a write: nobody knows which others are the same one.)
-/// Once more than eight have come with a request, the answer to a read takes their place, too. Of more than 32 valid ones in one
-/// request the others have to wait for a later one. Those that are not valid don't count among these, but 128 in all are looked at, from
-/// the last one on: browsers send older ones first. One answer takes 16 away, and the next one goes on. No cookie is longer than 4096
-/// bytes, attributes included, which is what every browser takes; mostly it has 200.
+/// The response to a safe method sets the cookie `mainstem-token`. The response to any other method sets its own
+/// cookie, `mainstem-token.` and eight hexadecimal digits, and deletes the write cookies that came with the request,
+/// which its token includes. Concurrent responses therefore do not overwrite each other. There are as many cookies as
+/// there were concurrent writes, usually one.
 ///
-/// It is always signed: a cookie reaches the server from wherever somebody gets one into the browser. `SameSite=Lax` keeps it
-/// from requests that another site makes, but for following a link; a write that came from there is in the next token all the same.
+/// The number of cookies is bounded:
+///
+/// - Beyond eight, a response also includes, and deletes, those that the same instance has set for the same client in
+///   the last five seconds. (Not for a client that comes without a write cookie: it cannot be told from others.)
+/// - Once more than eight have come with a request, the response to a read replaces them, too.
+/// - At most 32 valid cookies of one request are used; the others have to wait for a later request. Invalid ones do not
+///   count among these, but 128 in all are examined, starting with the last one: browsers send older ones first.
+/// - One response deletes up to 16, and the next one continues.
+/// - No cookie is longer than 4096 bytes, attributes included, which every browser accepts; the usual length is 200.
+///
+/// The cookie is always signed, because anyone who can get a cookie into the browser can send it to the server.
+/// `SameSite=Lax` keeps it from requests that another site makes, except when a link is followed; a write of such a
+/// request is in the next token all the same.
 ///
 /// # Its name
 ///
-/// **Give it a name that begins with `__Host-`**, with the path `/` and `Secure`, as they are by default. Browsers then take it from this
-/// very host alone, over TLS. Any other name another host of the domain (`blog.example.com` beside `shop.example.com`) can set for this
-/// one, too, or whoever gets between over plain HTTP: never a token that is believed, unless it is one of another client, but cookies that
-/// no answer can take away, since they have another domain or path, and 128 of which leave no room for the valid ones. It is not the
-/// default since browsers refuse it wherever [the path](Self::with_path) is another one or [`Secure`](Self::without_secure) is missing.
+/// **Choose a name that begins with `__Host-`**, with the path `/` and `Secure`, which are the defaults. Browsers then
+/// accept the cookie only from this very host, over TLS. With any other name, another host of the domain
+/// (`blog.example.com` beside `shop.example.com`), or an attacker on plain HTTP, can set the cookie for this host. Such
+/// a token is never trusted, unless it is another client's valid one. But a response cannot delete these cookies, since
+/// they have another domain or path, and 128 of them leave no room for valid ones. The prefix is not the default since
+/// browsers reject it if [the path](Self::with_path) is a different one or [`Secure`](Self::without_secure) is missing.
 ///
 /// ```
 /// use mainstem::{TokenKey, http::{TokenCookie, TokenLayer}};
@@ -52,9 +59,9 @@ use crate::{
 ///
 /// # Another key
 ///
-/// Instances are replaced one by one, and each must take what any other one has signed. So first all of them
-/// [accept](TokenKey::accepting) the next secret besides their own, then all sign with it and accept the old one, and after
-/// [`max_age`](Self::with_max_age) the old one goes.
+/// Instances are replaced one by one, and each must accept what any other one has signed. Therefore first make all of
+/// them [accept](TokenKey::accepting) the next secret besides their own. Then all sign with it and accept the old one.
+/// After [`max_age`](Self::with_max_age), remove the old one.
 #[derive(Clone, Debug)]
 pub struct TokenCookie {
     seal: Seal,
@@ -65,15 +72,15 @@ pub struct TokenCookie {
 }
 
 impl TokenCookie {
-    /// The longest name and the longest path, in bytes: 128 and 512. A cookie has to hold them, too.
+    /// The longest name and the longest path, in bytes: 128 and 512. They are part of a cookie's length.
     const MOST_NAME: usize = 128;
     const MOST_PATH: usize = 512;
-    /// So many cookies of one request are looked at: each may cost the check of a signature.
+    /// The most cookies of one request that are examined: each may cost the check of a signature.
     const MOST_OPENED: usize = 128;
-    /// So many that are not valid are let be.
+    /// The number of invalid cookies that is tolerated.
     const MOST_INVALID: usize = 8;
 
-    /// Cookies that are signed with this key. All instances have the same.
+    /// Creates cookies signed with this key. All instances use the same key.
     #[must_use]
     pub fn signed_by(key: TokenKey) -> Self {
         Self {
@@ -85,15 +92,16 @@ impl TokenCookie {
         }
     }
 
-    /// Sets the name. Defaults to `mainstem-token`; [better is one that begins with `__Host-`](Self#its-name), which no other host of the
-    /// domain can set.
+    /// Sets the name. Defaults to `mainstem-token`; [a name that begins with `__Host-`](Self#its-name) is better, since
+    /// no other host of the domain can set it.
     ///
-    /// Two applications on one host need two names, since the tokens of one say nothing to the other. Two paths do as well, but only if
-    /// neither begins with the other: a browser sends the cookies of `/` to `/shop`, too, where they cannot be taken away.
+    /// Two applications on one host need two names, since neither can use the other's tokens. Two paths work as well,
+    /// but only if neither begins with the other: a browser also sends the cookies of `/` to `/shop`, where they cannot
+    /// be deleted.
     ///
     /// # Errors
     ///
-    /// [`Configuration`](crate::ErrorKind::Configuration) when it is no name of a cookie, or has more than 128 bytes.
+    /// [`Configuration`](crate::ErrorKind::Configuration) if it is not a valid cookie name, or has more than 128 bytes.
     pub fn with_name(mut self, name: impl Into<String>) -> Result<Self> {
         self.name = name.into();
         let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
@@ -108,13 +116,13 @@ impl TokenCookie {
         Ok(self)
     }
 
-    /// Sets the path below which browsers send it. Defaults to `/`. Too narrow, and other routes don't see what was written in
-    /// these; too wide costs 200 bytes a request.
+    /// Sets the path below which browsers send the cookie. Defaults to `/`. Too narrow, and other routes do not see
+    /// what was written here; too wide, and it costs 200 bytes per request.
     ///
     /// # Errors
     ///
-    /// [`Configuration`](crate::ErrorKind::Configuration) when it does not begin with `/`, has signs that a cookie cannot have, or
-    /// more than 512 bytes.
+    /// [`Configuration`](crate::ErrorKind::Configuration) if it does not begin with `/`, contains characters that a
+    /// cookie cannot have, or has more than 512 bytes.
     pub fn with_path(mut self, path: impl Into<String>) -> Result<Self> {
         self.path = path.into();
         let is_plain = |byte: u8| (b' '..=b'~').contains(&byte) && byte != b';';
@@ -129,18 +137,19 @@ impl TokenCookie {
         Ok(self)
     }
 
-    /// Sets how long a browser keeps it, to the second. Defaults to an hour.
+    /// Sets how long a browser keeps the cookie, to the second. Defaults to an hour.
     ///
-    /// It is of use for as long as a replica may be behind. Too short, and whoever returns while replicas lag for longer reads the
-    /// past; too long, and whoever returns after a failover may be told of what is lost, although he has forgotten it.
+    /// The cookie is useful for as long as a replica may lag. Too short, and users who return while replicas lag for
+    /// longer read old data; too long, and users who return after a failover may be told about a loss of data they no
+    /// longer remember.
     #[must_use]
     pub fn with_max_age(mut self, age: Duration) -> Self {
         self.max_age = age;
         self
     }
 
-    /// Leaves `Secure` out, so that it also goes over plain HTTP: for development on another host than `localhost`, where browsers
-    /// don't ask for it.
+    /// Omits `Secure`, so that the cookie is also sent over plain HTTP: for development on a host other than
+    /// `localhost`, where browsers do not require it.
     #[must_use]
     pub fn without_secure(mut self) -> Self {
         self.is_secure = false;
@@ -150,7 +159,7 @@ impl TokenCookie {
     pub(super) fn take(&self, request: &HeaderMap) -> Taken {
         let mut taken = Taken::default();
         for (name, value) in self.own(request).take(Self::MOST_OPENED) {
-            // What is not valid has no part in the number, or anybody's rubbish would hide what was written.
+            // Invalid cookies do not count, or anybody's garbage would displace what was written.
             if taken.cookies.len() == MOST_TOKENS {
                 break;
             }
@@ -159,18 +168,18 @@ impl TokenCookie {
         taken
     }
 
-    /// Whether one of the cookies is of a write. Its name is by chance, so no other client has it.
+    /// Whether one of the cookies is a write cookie. Its name is random, so no other client has it.
     pub(super) fn is_known(&self, taken: &Taken) -> bool {
         taken.cookies.iter().any(|name| *name != self.name)
     }
 
-    /// Whether a cookie is set or taken away.
+    /// Sets and deletes cookies; returns whether there was any.
     pub(super) fn give(&self, response: &mut HeaderMap, taken: &Taken, answer: &Answer<'_>) -> bool {
         let (set, mut gone) = self.give_token(response, taken, answer);
-        // Few ones are left: while a key is replaced, another instance takes what this one does not. And what no answer can take away,
-        // as of another path, costs reads nothing.
+        // A few are tolerated: while a key is replaced, another instance accepts what this one does not. And cookies
+        // that no response can delete, such as those of another path, cost reads nothing.
         if !answer.is_read && taken.invalid_count > Self::MOST_INVALID {
-            // Unless a valid one has the same name: it is not known which of the two a browser would take away.
+            // Unless a valid one has the same name: it is not known which of the two a browser would delete.
             let is_spoken_for = |name: &String| set.as_ref() == Some(name) || taken.cookies.contains(name);
             gone.extend(taken.worthless.iter().filter(|name| !is_spoken_for(name)).cloned());
         }
@@ -179,7 +188,8 @@ impl TokenCookie {
         is_given
     }
 
-    /// Sets a cookie if there is a reason. Its name, if there is one, and the names of those that it stands for.
+    /// Sets a cookie if there is a reason to. Returns its name, if it was set, and the names of the cookies that it
+    /// replaces.
     fn give_token(
         &self,
         response: &mut HeaderMap,
@@ -190,7 +200,7 @@ impl TokenCookie {
             if let Some(under_way) = answer.under_way {
                 under_way.forget();
             }
-            // What is kept stands for none of them.
+            // What is kept includes none of them.
             let name = if answer.is_read { self.name.clone() } else { self.name_of_a_write() };
             let is_set = !answer.token.is_empty() && self.set(response, &name, answer.token);
             let gone = taken.cookies.iter().filter(|gone| !is_set || **gone != name).cloned().collect();
@@ -213,7 +223,7 @@ impl TokenCookie {
         (Some(name), gone)
     }
 
-    /// Sets a cookie that stands for others of the client, too, whose names are returned; `None` if it could not be set.
+    /// Sets a cookie that also replaces others of the client, whose names are returned; `None` if it could not be set.
     fn set_for_others(&self, response: &mut HeaderMap, name: &str, answer: &Answer<'_>) -> Option<Vec<String>> {
         let Some(under_way) = answer.under_way else {
             return self.set(response, name, answer.token).then(Vec::new);
@@ -224,7 +234,8 @@ impl TokenCookie {
             under_way.note(name, &token, &others, now);
             return Some(others);
         }
-        // Together they are too long. This answer's own write must not be forgotten for that; the others keep their cookies.
+        // Together they are too long. This response's own write must not be lost for that; the others keep their
+        // cookies.
         if others.is_empty() || !self.set(response, name, answer.token) {
             return None;
         }
@@ -233,7 +244,7 @@ impl TokenCookie {
         Some(Vec::new())
     }
 
-    /// Whether so many cookies of writes have come that the answer to a read makes one of them, too.
+    /// Whether the request had so many write cookies that the response to a read merges them into one, too.
     fn is_crowded(&self, taken: &Taken) -> bool {
         taken.cookies.iter().filter(|name| **name != self.name).count() > Together::MOST
     }
@@ -243,11 +254,11 @@ impl TokenCookie {
         self.expire(response, taken.worthless.iter().chain(valid).cloned());
     }
 
-    /// Names and values of the cookies that are ours, from the last one on: browsers send those first that they have had for long.
+    /// Names and values of our cookies, starting with the last one: browsers send the oldest ones first.
     fn own<'a>(&'a self, request: &'a HeaderMap) -> impl Iterator<Item = (&'a str, &'a str)> {
         let lines = request.get_all(COOKIE).iter().rev();
         let pairs = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b';').rev());
-        // Whatever others have put into theirs: ours are plain.
+        // Other cookies may contain anything: ours are plain text.
         let pairs = pairs.filter_map(|pair| std::str::from_utf8(pair).ok()?.trim().split_once('='));
         pairs.filter(|(name, _)| self.is_own(name))
     }
@@ -258,23 +269,23 @@ impl TokenCookie {
         rest.is_empty() || rest.strip_prefix('.').is_some_and(is_of_a_write)
     }
 
-    /// One that no other response has.
+    /// A name that no other response has.
     fn name_of_a_write(&self) -> String {
-        // The end of a UUID is random, in every version that makes them of random numbers.
+        // The end of a UUID is random in every version based on random numbers.
         let [.., a, b, c, d] = Uuid::now_v7().into_bytes();
         format!("{}.{:08x}", self.name, u32::from_be_bytes([a, b, c, d]))
     }
 
-    /// Whether it could be set.
+    /// Sets a cookie; returns whether that was possible.
     fn set(&self, response: &mut HeaderMap, name: &str, token: &Token) -> bool {
         let attributes = self.attributes(self.max_age.as_secs());
-        // Its name, the sign behind it, and what follows the value.
+        // The name, the `=` after it, and what follows the value.
         let room = Seal::MOST_BYTES - name.len() - 1 - attributes.len();
         let Some(text) = self.seal.close(token, room) else { return false };
         append(response, &format!("{name}={text}{attributes}"))
     }
 
-    /// Takes cookies away, as many as one answer may. The others come again.
+    /// Deletes cookies, as many as one response may. The others are sent again.
     fn expire(&self, response: &mut HeaderMap, names: impl IntoIterator<Item = String>) {
         for name in names.into_iter().take(MOST_GONE) {
             append(response, &format!("{name}={}", self.attributes(0)));

@@ -4,23 +4,23 @@ use http::{HeaderValue, Response, StatusCode, header::RETRY_AFTER};
 
 use crate::error::{Error, ErrorKind};
 
-/// In a response's extensions: what the client's token speaks of is gone.
+/// In a response's extensions: what the client's token refers to is lost.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TokenIsLost;
 
-/// The status for an error.
+/// Returns the HTTP status for an error.
 ///
 /// | status | error | what the client does |
 /// |---|---|---|
 /// | 400 | `InvalidInput` | sends something else |
 /// | 409 | `Conflict`, `Fenced` | reads again, and decides again |
-/// | 412 | `LogDiverged`, `Unproven` | reads again: what it has seen is gone, or nobody can tell |
-/// | 500 | `Application`, `Configuration`, `Database`, `InvalidData`, `ReadOnly`, `Schema` | nothing: a person has to |
+/// | 412 | `LogDiverged`, `Unproven` | reads again: what it has seen is lost, or that cannot be determined |
+/// | 500 | `Application`, `Configuration`, `Database`, `InvalidData`, `ReadOnly`, `Schema` | nothing: this needs human action |
 /// | 503 | `Closed`, `Overloaded`, `ReplicasUnavailable`, `SplitBrain`, `Timeout`, `Unavailable`, and a `Database` that [`is_retryable`](Error::is_retryable) | tries again: nothing was written |
-/// | 504 | `OutcomeUnknown` | makes the same write again, with the ids that it had |
+/// | 504 | `OutcomeUnknown` | repeats the same write with the same ids |
 ///
-/// 503 and 504 tell what was not written from what perhaps was: a proxy may be allowed to repeat the first, and never
-/// the second, unless your handler takes the ids of its events from the request.
+/// 503 means that nothing was written, 504 that something may have been: a proxy may be allowed to repeat the former,
+/// but never the latter, unless your handler takes the ids of its events from the request.
 ///
 /// ```
 /// use mainstem::{Error, ErrorKind, http::status};
@@ -50,15 +50,15 @@ pub fn status(error: &Error) -> StatusCode {
     }
 }
 
-/// A response with the [`status`] of an error and an empty body.
+/// Creates a response with the [`status`] of an error and an empty body.
 ///
-/// A 503 has `Retry-After: 1`, except that of a split brain, which lasts until a person ends it. With a 412 the
-/// [`TokenLayer`](super::TokenLayer) around gives the client's token up, if a call of this request has asked for it; otherwise each request
-/// of that client would fail. Answer with a response of your own, of this [`status`], and that is yours to do, by
-/// [`Session::forget`](crate::Session::forget): so do it where the handler has read at a token of the client's own
-/// ([`AtLeast`](crate::Consistency::AtLeast)), which may be the one that is lost, and not the session's.
+/// A 503 has `Retry-After: 1`, except for a split brain, which lasts until someone ends it. With a 412, the surrounding
+/// [`TokenLayer`](super::TokenLayer) discards the client's token if a call of this request has used it; otherwise each
+/// further request of that client would fail. If you build your own response with this [`status`], you have to do that
+/// yourself, with [`Session::forget`](crate::Session::forget). The same applies if the handler has read at a token of
+/// the client's own ([`AtLeast`](crate::Consistency::AtLeast)), which may be the lost one instead of the session's.
 ///
-/// The message stays out of it, since it names nodes: log it.
+/// The message is not in the response, since it names nodes: log it.
 #[must_use]
 pub fn error_response<B: Default>(error: &Error) -> Response<B> {
     let mut response = Response::new(B::default());

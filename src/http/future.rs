@@ -16,7 +16,7 @@ pin_project! {
     ///
     /// # Panics
     ///
-    /// When it is polled again after it has completed.
+    /// If it is polled again after it has completed.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless you `.await` or poll them"]
     pub struct TokenFuture<F> {
@@ -30,7 +30,7 @@ pin_project! {
     #[project = StateProjection]
     enum State<F> {
         Running { #[pin] response: Scoped<F>, giving: Option<Giving> },
-        /// The head of the answer to a token that is not valid.
+        /// The head of the response to an invalid token.
         Refused { headers: HeaderMap },
     }
 }

@@ -8,14 +8,14 @@ use super::{
 };
 use crate::token::{Token, TokenKey};
 
-/// Tokens in a header, for programs: `mainstem-token`, in requests and in responses.
+/// Carries tokens in a header, for programs: `mainstem-token`, in requests and in responses.
 ///
-/// A client sends the last one that it has got. With several requests under way it keeps the tokens of all answers since, and
-/// sends them all, in one line with commas between them or in several; up to 32 are taken, of up to 4096 bytes each. An answer's
-/// token stands for all that came with its request. Where nothing is to be asked for any more, as after a failover, the
-/// answer has a token that says so.
+/// A client sends the last token that it has received. With several requests in flight it keeps the tokens of all
+/// responses since, and sends them all, separated by commas in one line or in several lines. Up to 32 are accepted, of
+/// up to 4096 bytes each. A response's token includes all that came with its request. If nothing is required any more,
+/// as after a failover, the response has a token that says so.
 ///
-/// To a browser's script of another origin the header is only shown if it is named in `Access-Control-Expose-Headers`.
+/// A browser's script of another origin sees the header only if `Access-Control-Expose-Headers` names it.
 #[derive(Clone, Debug)]
 pub struct TokenHeader {
     seal: Seal,
@@ -23,17 +23,19 @@ pub struct TokenHeader {
 }
 
 impl TokenHeader {
-    /// Tokens that are signed with this key. All instances have the same.
+    /// Creates tokens signed with this key. All instances use the same key.
     #[must_use]
     pub fn signed_by(key: TokenKey) -> Self {
         Self::with_seal(Seal::signed_by(key))
     }
 
-    /// Tokens that anybody can make up: where all clients are your own. See [`TokenKey`] for what a made up one can do.
+    /// Creates unsigned tokens, which anybody can forge: only for clients that are all your own. See [`TokenKey`] for
+    /// what a forged token can do.
     ///
-    /// Beside a [`TokenCookie`](super::TokenCookie), or another header that is signed, nothing of it is signed there: reads are held to what
-    /// came unsigned, and the cookie has what servers have told. What a read has shown is in both, in the server's words. When a read
-    /// fails for what only the unsigned token asks for, that alone is given up, and the cookie stays.
+    /// Beside a [`TokenCookie`](super::TokenCookie), or another header that is signed, nothing from the unsigned header
+    /// is signed there: reads are held to what arrived unsigned, but the cookie contains only what servers have
+    /// reported. What a read has seen is in both, as reported by the server. If a read fails because of a requirement
+    /// that only the unsigned token has, only that token is discarded, and the cookie stays.
     #[must_use]
     pub fn unsigned() -> Self {
         Self::with_seal(Seal::unsigned())
@@ -64,7 +66,7 @@ impl TokenHeader {
         taken
     }
 
-    /// Whether it could be given.
+    /// Adds the token; returns whether that was possible.
     pub(super) fn give(&self, response: &mut HeaderMap, token: &Token) -> bool {
         let text = self.seal.close(token, Seal::MOST_BYTES);
         let Some(value) = text.and_then(|text| HeaderValue::try_from(text).ok()) else { return false };

@@ -21,22 +21,23 @@ use crate::{
     token::Token,
 };
 
-/// Opens the session of each request, from the tokens in it, and gives back what was written and seen.
+/// Opens the session of each request, from the tokens in it, and returns a token of what was written and read.
 ///
-/// Inside of another session, as within a second layer of this kind, the request's tokens go into that one.
+/// Inside of another session, for example within a second layer of this kind, the request's tokens go into that
+/// session.
 ///
 /// # Tokens that are not valid
 ///
-/// Forged, cut off, too long, of another version, signed with a key that is not accepted: such a token is never trusted. It is left out,
-/// with a warning in the log, and the request is served with what the valid ones beside it ask for; or, with
-/// [`refusing_invalid_tokens`](Self::refusing_invalid_tokens), answered with 400.
+/// A token may be forged, truncated, too long, of another version, or signed with a key that is not accepted. Such a
+/// token is never trusted. It is ignored, with a warning in the log, and the request is served according to the valid
+/// ones beside it; or, with [`refusing_invalid_tokens`](Self::refusing_invalid_tokens), answered with 400.
 ///
-/// Where it was in a cookie, that stays, since another instance may accept its key already, or still. Of more than eight such cookies in
-/// one request the answer to a write takes up to 16 away.
+/// A cookie with such a token stays, since another instance may accept its key already, or still. If there are more
+/// than eight such cookies in one request, the response to a write deletes up to 16.
 ///
 /// # Cancel safety
 ///
-/// When the response's future is dropped, the client gets no token, as it gets no answer. Nothing else remains.
+/// If the response's future is dropped, the client gets neither a response nor a token. Nothing else remains.
 #[derive(Clone, Debug)]
 pub struct TokenLayer {
     settings: Arc<Settings>,
@@ -46,22 +47,23 @@ pub struct TokenLayer {
 struct Settings {
     carrier: TokenCarrier,
     refuses_invalid: bool,
-    /// One for all clones: a server has one for each connection.
+    /// Shared by all clones: a server has one for each connection.
     together: Together,
 }
 
 impl TokenLayer {
-    /// Tokens in a [`TokenCookie`](super::TokenCookie) or a [`TokenHeader`](super::TokenHeader).
+    /// Creates a layer for tokens in a [`TokenCookie`](super::TokenCookie) or a [`TokenHeader`](super::TokenHeader).
     pub fn new(carrier: impl Into<TokenCarrier>) -> Self {
         let settings = Settings { carrier: carrier.into(), refuses_invalid: false, together: Together::default() };
         Self { settings: Arc::new(settings) }
     }
 
-    /// Answers a request whose token is not valid with 400, an empty body, and no token. Its cookies are taken away, up to 16 by one answer,
-    /// those that are not valid first, so that the client's next request is served.
+    /// Answers a request with an invalid token with 400, an empty body, and no token. The response deletes up to 16 of
+    /// its cookies, invalid ones first, so that the client's next request is served.
     ///
-    /// Off by default: a user cannot help it that a key was changed too early, or that another host of the domain has set a cookie that
-    /// this one cannot take away ([`TokenCookie`](super::TokenCookie#its-name)). On, a client's mistake shows at once.
+    /// Off by default: a user is not at fault if a key was changed too early, or if another host of the domain has set
+    /// a cookie that this one cannot delete ([`TokenCookie`](super::TokenCookie#its-name)). If it is on, a client's
+    /// mistake shows at once.
     #[must_use]
     pub fn refusing_invalid_tokens(mut self) -> Self {
         Arc::make_mut(&mut self.settings).refuses_invalid = true;
@@ -77,7 +79,7 @@ impl<S> Layer<S> for TokenLayer {
     }
 }
 
-/// The service of a [`TokenLayer`].
+/// The service created by a [`TokenLayer`].
 #[derive(Clone, Debug)]
 pub struct TokenService<S> {
     inner: S,
@@ -131,20 +133,20 @@ where
     }
 }
 
-/// What it takes to give a token back.
+/// The state needed to return a token.
 #[derive(Debug)]
 pub(super) struct Giving {
     settings: Arc<Settings>,
     session: Session,
     taken: Taken,
-    /// What the session asked for when the request came.
+    /// What the session required when the request arrived.
     asked: Token,
     before: Before,
     is_read: bool,
     under_way: Option<UnderWay>,
 }
 
-/// What had become of the session when the request came.
+/// The state of the session when the request arrived.
 #[derive(Debug)]
 struct Before {
     looks: u64,
@@ -154,10 +156,11 @@ struct Before {
 impl Giving {
     pub(super) fn give<R>(self, response: &mut Response<R>) {
         let is_lost = response.extensions().get::<TokenIsLost>().is_some();
-        // Where nobody has asked for the session's token, it is none of it that is lost, but a mark that the handler has from elsewhere.
+        // If no call has used the session's token, the loss does not concern it, but a mark that the handler has from
+        // elsewhere.
         if is_lost && self.session.looks() != self.before.looks {
             self.session.give_up();
-            // A layer around would take the rest.
+            // A surrounding layer would discard the rest.
             response.extensions_mut().remove::<TokenIsLost>();
         }
         let token = self.settings.carrier.token_of(&self.session);

@@ -1,4 +1,4 @@
-//! The level of a request.
+//! The consistency level of a request.
 
 use std::task::{Context, Poll};
 
@@ -11,16 +11,16 @@ use crate::scope::{Consistency, Scope, Scoped};
 
 /// Opens the scope of each request, at a level that depends on its method.
 ///
-/// Put one around all routes, and others around the routes that need something else: the inner one wins.
+/// Put one around all routes, and others around the routes that need a different level: the innermost one wins.
 ///
 /// | | safe methods | all others |
 /// |---|---|---|
 /// | [`by_method`](Self::by_method) | eventual | strong |
-/// | [`by_method`](Self::by_method) with [`reading_at`](Self::reading_at) | what you say | strong |
+/// | [`by_method`](Self::by_method) with [`reading_at`](Self::reading_at) | the given level | strong |
 /// | [`strong`](Self::strong) | strong | strong |
-/// | [`at`](Self::at) | what you say | what you say |
+/// | [`at`](Self::at) | the given level | the given level |
 ///
-/// Safe methods are `GET`, `HEAD`, `OPTIONS`, `TRACE` and `QUERY`; a method that nobody knows is not safe, and so strong.
+/// Safe methods are `GET`, `HEAD`, `OPTIONS`, `TRACE` and `QUERY`; an unknown method is not safe, and therefore strong.
 /// The rest of the current scope stays: its session and its items.
 #[derive(Clone, Debug)]
 pub struct ConsistencyLayer {
@@ -29,21 +29,21 @@ pub struct ConsistencyLayer {
 }
 
 impl ConsistencyLayer {
-    /// Safe methods are eventual, all others strong.
+    /// Makes safe methods eventual, and all others strong.
     #[must_use]
     pub fn by_method() -> Self {
         Self { safe: Consistency::Eventual, others: Consistency::Strong }
     }
 
-    /// Every request is strong: for a `GET` that must not be stale, or one that decides or writes.
+    /// Makes every request strong: for a `GET` that must not be stale, or one that decides or writes.
     #[must_use]
     pub fn strong() -> Self {
         Self::at(Consistency::Strong)
     }
 
-    /// Every request is at this level: `Eventual` for a `POST` that only searches, for example.
+    /// Sets one level for every request: `Eventual` for a `POST` that only searches, for example.
     ///
-    /// Appends go to the primary at any level. Raw connections don't: at a level below strong they may be read-only.
+    /// Appends go to the primary at any level. Raw connections do not: at a level below strong they may be read-only.
     #[must_use]
     pub fn at(level: Consistency) -> Self {
         Self { safe: level.clone(), others: level }
@@ -65,7 +65,7 @@ impl<S> Layer<S> for ConsistencyLayer {
     }
 }
 
-/// The service of a [`ConsistencyLayer`].
+/// The service created by a [`ConsistencyLayer`].
 #[derive(Clone, Debug)]
 pub struct ConsistencyService<S> {
     inner: S,
@@ -84,7 +84,7 @@ impl<S: Service<Request<B>>, B> Service<Request<B>> for ConsistencyService<S> {
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let level = if is_safe(request.method()) { &self.levels.safe } else { &self.levels.others };
         let scope = Scope::current().with_consistency(level.clone());
-        // A service may do its work when it is called, and not when its future is polled.
+        // A service may do its work when it is called, not only when its future is polled.
         let response = scope.run_sync(|| self.inner.call(request));
         scope.run(response)
     }

@@ -1,12 +1,12 @@
-//! HTTP (feature `tower`): what a request may read, and that a browser sees what it has written.
+//! HTTP integration (feature `tower`): sets what a request may read, and lets a browser read its own writes.
 //!
-//! Two layers, for any server that is made of tower's services: axum, hyper, tonic, warp.
+//! Two layers, for any server built on tower's services: axum, hyper, tonic, warp.
 //!
-//! - [`ConsistencyLayer`] opens the [scope](crate::Scope) of each request: safe methods (`GET`, `HEAD`, `OPTIONS`, `TRACE`, `QUERY`)
-//!   read replicas, all others the primary. A route that needs something else has a layer of its own.
-//! - [`TokenLayer`] opens the [session](crate::Session) of each request, from the [token](crate::Token) that the client has
-//!   sent, and gives the new one back, in a [cookie](TokenCookie) or in a [header](TokenHeader). So whoever writes through one
-//!   instance reads it through any other, from a replica.
+//! - [`ConsistencyLayer`] opens the [scope](crate::Scope) of each request: safe methods (`GET`, `HEAD`, `OPTIONS`,
+//!   `TRACE`, `QUERY`) read replicas, all others the primary. A route that needs something else gets its own layer.
+//! - [`TokenLayer`] opens the [session](crate::Session) of each request, from the [token](crate::Token) that the client
+//!   has sent, and returns the new one, in a [cookie](TokenCookie) or in a [header](TokenHeader). A client that writes
+//!   through one instance can then read its write through any other, from a replica.
 //!
 //! ```
 //! use std::time::Duration;
@@ -66,57 +66,57 @@
 //! }
 //! ```
 //!
-//! `examples/http` is a whole program, with a client.
+//! `examples/http` is a complete program, with a client.
 //!
 //! # Layers in layers
 //!
-//! A level that is set further inside wins, as of all scopes; a session further inside is the same session. So the order of the two
-//! layers does not matter, a route may have a level of its own, and two [`TokenLayer`]s take and give the token in a
-//! cookie and in a header.
+//! A level that is set further inside wins, as with all scopes; a session further inside is the same session. The order
+//! of the two layers therefore does not matter, a route may have its own level, and two [`TokenLayer`]s accept and
+//! return the token in both a cookie and a header.
 //!
 //! # What holds
 //!
 //! | a client that … | sees, through any instance |
 //! |---|---|
-//! | waits for the answer to its write before it reads | what it has written |
+//! | waits for the response to its write before it reads | what it has written |
 //! | sends its requests one after the other | never less than before |
-//! | is a browser with requests under way at the same time | every write that was answered before the read was sent |
-//! | … | and perhaps less in a read than in another one that was under way at the same time |
+//! | is a browser with concurrent requests | every write that was answered before the read was sent |
+//! | … | and perhaps less in one read than in another concurrent one |
 //!
-//! The third line is why [`TokenCookie`] gives each write a cookie of its own: answers that are under way at the same time know
-//! nothing of each other, and the browser keeps the cookie that comes last. The next write's token contains them all, and
-//! takes their place. Of reads the last one's token is kept, hence the fourth line.
+//! The third line is why [`TokenCookie`] gives each write its own cookie: concurrent responses do not know of each
+//! other, and the browser keeps the cookie that arrives last. The next write's token includes them all and replaces
+//! them. Of reads, only the last one's token is kept, hence the fourth line.
 //!
-//! What a token speaks of may be gone after a failover. [`error_response`] answers that with 412, once, and the token is given up:
-//! the next request of the client reads what is there. (With an unsigned header beside a cookie perhaps twice: what came unsigned is
-//! given up first.)
+//! What a token refers to may be lost after a failover. [`error_response`] answers that with 412, once, and the token
+//! is discarded: the next request of the client reads what is there. (With an unsigned header beside a cookie, perhaps
+//! twice: what arrived unsigned is discarded first.)
 //!
 //! # The head goes first
 //!
-//! A token is given back in the head of the response. What a handler's own future has written and read is in it. What happens
-//! later is not: while a body is streamed, in a task that was spawned, after an upgrade. Bodies are
-//! polled outside of the scope, too, where everything is strong. So a handler makes its calls before it returns; streams of
-//! this crate keep the level of the moment when they were made.
+//! A token is returned in the head of the response. It includes what the handler's own future has written and read. It
+//! does not include what happens later: while a body is streamed, in a spawned task, or after an upgrade. Bodies are
+//! also polled outside of the scope, where everything is strong. A handler should therefore make its calls before it
+//! returns; streams of this crate keep the level that applied when they were created.
 //!
 //! # Caches
 //!
-//! A browser that answers from its own cache does not read its writes. So responses without `Cache-Control` get
-//! `private, no-cache`: kept by nobody but the browser, which asks each time whether it is still so (`ETag` works as ever). Where the
-//! handler has set one, it stays, with `private` added, and what it says to some caches alone (`CDN-Cache-Control` and its like,
-//! `Surrogate-Control`) goes where a token is given. Responses to safe methods that are said to be for everybody (`public`,
-//! `s-maxage`) are left alone, and carry no token, except where the session begins anew: that is for its client, and
-//! `private, no-store`. With that no cache ever answers one client with the response to another, and
-//! `Vary` has nothing to tell it.
+//! A browser that answers from its own cache does not read its writes. Responses without `Cache-Control` therefore get
+//! `private, no-cache`: only the browser stores them, and revalidates each time (`ETag` works as usual). A
+//! `Cache-Control` that the handler has set stays, with `private` added. Directives for particular caches
+//! (`CDN-Cache-Control` and its like, `Surrogate-Control`) are removed if a token is returned. Responses to safe
+//! methods that are declared public (`public`, `s-maxage`) are left alone and carry no token, unless the session was
+//! restarted: that response is for its client, and `private, no-store`. No cache therefore ever answers one client with
+//! the response to another, and `Vary` is not needed.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `level` | the layer for the level |
 //! | `layer`, `future` | the layer for the token, and its response |
-//! | `carrier`, `cookie`, `header` | where a token is in a request and in a response |
-//! | `together` | writes of one client that are under way at the same time |
+//! | `carrier`, `cookie`, `header` | the place of a token in a request and in a response |
+//! | `together` | concurrent writes of one client |
 //! | `seal` | a token's text: signed, and no longer than a cookie may be |
 //! | `caching` | `Cache-Control` |
-//! | `error` | which status an error has |
+//! | `error` | the status of an error |
 
 mod caching;
 mod carrier;
@@ -143,7 +143,7 @@ pub use self::{
 
 use http::Method;
 
-/// Whether a request asks for nothing to be changed (RFC 9110, section 9.2.1). `http` knows QUERY in its newer versions only.
+/// Whether the method of a request is safe (RFC 9110, section 9.2.1). Only newer versions of `http` know QUERY.
 fn is_safe(method: &Method) -> bool {
     method.is_safe() || method.as_str() == "QUERY"
 }

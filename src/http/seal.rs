@@ -1,4 +1,4 @@
-//! The text of a token: signed, and no longer than it may be.
+//! The text of a token: signed, and limited in length.
 
 use crate::{
     error::Result,
@@ -7,12 +7,13 @@ use crate::{
 
 #[derive(Clone, Debug)]
 pub(super) struct Seal {
-    /// Without one, whatever comes is believed.
+    /// Without one, every token is trusted.
     key: Option<TokenKey>,
 }
 
 impl Seal {
-    /// What every browser takes for one cookie, its name and its attributes included (RFC 6265, section 6.1).
+    /// The length that every browser accepts for one cookie, including its name and its attributes (RFC 6265, section
+    /// 6.1).
     pub(super) const MOST_BYTES: usize = 4096;
 
     pub(super) fn signed_by(key: TokenKey) -> Self {
@@ -35,11 +36,11 @@ impl Seal {
         }
     }
 
-    /// The token's text, in no more than so many bytes.
+    /// The token's text, in at most this many bytes.
     ///
-    /// A token has a mark for each log and cluster, and a place for each cluster, for as many timelines as nobody has
-    /// read on since. One of a hundred logs is too long: then the marks become places, which hold as much, and cannot be
-    /// proven behind a failover. `None` for one of a hundred clusters.
+    /// A token has a mark for each log and cluster, and a place for each cluster, for as many timelines as have not
+    /// been read past since. A token of a hundred logs is too long: its marks are then replaced by places, which
+    /// require as much, but cannot be proven after a failover. `None` for a token of a hundred clusters.
     pub(super) fn close(&self, token: &Token, room: usize) -> Option<String> {
         let short = |token: &Token| Some(self.text(token)).filter(|text| text.len() <= room);
         let text = short(token).or_else(|| short(&token.with_places_for_marks()));

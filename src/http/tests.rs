@@ -1,4 +1,4 @@
-//! What only tokens can show that no store makes: long ones. And what only a clock can that does not go by itself.
+//! Cases that only long tokens can show, which no store creates, and cases that need a controlled clock.
 
 use std::time::Instant;
 
@@ -89,7 +89,7 @@ fn a_header_has_a_token_as_long_as_is_read() {
     }
 }
 
-/// The tokens of the cookies that are set, by name, and how many are taken away.
+/// The tokens of the cookies that are set, by name, and how many cookies are deleted.
 fn set(response: &HeaderMap) -> (Vec<Token>, usize) {
     let values = response.get_all(SET_COOKIE).iter().map(|line| line.to_str().unwrap());
     let values = values.map(|line| line.split_once(';').unwrap().0.split_once('=').unwrap().1);
@@ -97,7 +97,7 @@ fn set(response: &HeaderMap) -> (Vec<Token>, usize) {
     (set.iter().map(|text| key().verify(text).unwrap()).collect(), gone.len())
 }
 
-/// The answer to a write of a client with one cookie of a write, whose other requests are under way.
+/// The response to a write of a client with one write cookie, whose other requests are in flight.
 fn write(cookie: &TokenCookie, under_way: &UnderWay, own: &Token) -> (Vec<Token>, usize) {
     let mut response = HeaderMap::new();
     let answer = Answer { under_way: Some(under_way), ..answer(own, false) };
@@ -116,9 +116,9 @@ fn beyond_eight_a_cookie_stands_for_those_of_the_last_seconds() {
     let own = mark(1, 9);
     let soon = Instant::now() + Together::KEPT / 2;
     assert_eq!(under_way.fold(&own, soon).0, own.merge(&first_eight));
-    // Somebody who always has a request under way is not held to what was given long ago.
+    // A client that always has a request in flight is not held to tokens from long ago.
     assert_eq!(under_way.fold(&own, soon + Together::KEPT), (own.clone(), Vec::new()));
-    // Nor to what has gone from one cookie to the next.
+    // Nor to what was carried from one cookie to the next.
     let (folded, others) = under_way.fold(&own, soon);
     assert_eq!(others, [""; 0], "they are gone");
     under_way.note("folded", &folded, &others, soon);
@@ -161,7 +161,7 @@ fn what_is_too_long_together_takes_no_write_away() {
         let answer = Answer { under_way: Some(&under_way), ..answer(&own, false) };
         cookie.give(&mut response, &taken, &answer);
         let (tokens, gone) = set(&response);
-        // As places, if need be.
+        // As places, if necessary.
         let is_there = tokens == [own.clone()] || tokens == [own.with_places_for_marks()];
         assert!(is_there && gone == 1, "answer {number}: {} cookies, {gone} gone", tokens.len());
     }

@@ -1,12 +1,13 @@
-//! Writes of one client that are under way at the same time.
+//! Concurrent writes of one client.
 //!
-//! Their answers know nothing of each other, so each sets a cookie of its own. Of sixty of them the next request would be longer
-//! than servers take. So what has been given to a client while others of its requests are under way is remembered, for as long, and for a
-//! few seconds at most: an answer that finds too much of it stands for that, too, and takes it away.
+//! Their responses do not know of each other, so each sets its own cookie. With sixty of them, the next request would
+//! be longer than servers accept. Tokens given to a client are therefore remembered while other requests of it are in
+//! flight, for a few seconds at most: a response that finds too many of them includes them in its own, and deletes
+//! their cookies.
 //!
-//! Cookies of writes have names by chance, so who sends the same ones is the same browser. Who sends none is known by nothing, and
-//! nothing is remembered of him: another one who looks like him would be held to what he has never seen, and after a failover be told
-//! of a loss that is not his.
+//! Write cookies have random names, so a request with the same ones comes from the same browser. A client without any
+//! cannot be identified, and nothing is remembered for it: otherwise a client that looks the same would be held to what
+//! it has never seen, and after a failover be told of a loss that is not its own.
 
 use std::{
     collections::HashMap,
@@ -23,13 +24,13 @@ use sha2::{Digest, Sha256};
 
 use crate::token::Token;
 
-/// What tells clients apart.
+/// The headers that distinguish clients.
 const TELLING: [HeaderName; 7] =
     [COOKIE, AUTHORIZATION, HOST, USER_AGENT, ACCEPT_LANGUAGE, FORWARDED, HeaderName::from_static("x-forwarded-for")];
 
 type Client = [u8; 32];
 
-/// The clients with requests under way.
+/// The clients with requests in flight.
 #[derive(Clone, Default)]
 pub(super) struct Together {
     clients: Arc<Mutex<HashMap<Client, Group>>>,
@@ -41,34 +42,34 @@ struct Group {
     given: Vec<Given>,
 }
 
-/// A cookie that an answer has set.
+/// A cookie that a response has set.
 #[derive(Clone)]
 struct Given {
     name: String,
     token: Token,
-    /// When the first of the tokens in it was given.
+    /// When the oldest of the tokens in it was given.
     at: Instant,
 }
 
 impl Group {
-    /// Leaves what has been given of late: a client that never rests would otherwise be held to all that it was ever given.
+    /// Keeps only recent tokens: a client that never pauses would otherwise be held to every token it was ever given.
     fn forget_old(&mut self, now: Instant) {
         self.given.retain(|given| now.saturating_duration_since(given.at) < Together::KEPT);
     }
 }
 
 impl Together {
-    /// So many cookies of writes are left beside each other.
+    /// The most write cookies that are left beside each other.
     pub(super) const MOST: usize = 8;
-    /// For so long an answer may stand for what another one has set: longer than writes of one burst are apart.
+    /// For how long a response may include what another one has set: longer than the writes of one burst are apart.
     pub(super) const KEPT: Duration = Duration::from_secs(5);
 
-    /// A request of this client, until what is returned is dropped. One of its cookies has a name by chance.
+    /// Registers a request of this client until the returned value is dropped. One of its cookies has a random name.
     pub(super) fn enter(&self, request: &HeaderMap) -> UnderWay {
         let mut digest = Sha256::new();
         for name in &TELLING {
             for value in request.get_all(name) {
-                // Neither can be in a value or a name, so no two clients make one text.
+                // Neither can be in a value or a name, so no two clients have the same text.
                 digest.update(name.as_str());
                 digest.update([0]);
                 digest.update(value.as_bytes());
@@ -92,13 +93,13 @@ pub(super) struct UnderWay {
 }
 
 impl UnderWay {
-    /// This answer's token, and the cookies that it stands for besides: none as long as they are few.
+    /// This response's token, and the cookies that it includes as well: none as long as they are few.
     pub(super) fn fold(&self, token: &Token, now: Instant) -> (Token, Vec<String>) {
         let mut clients = self.together.lock();
         let Some(group) = clients.get_mut(&self.client) else { return (token.clone(), Vec::new()) };
         group.forget_old(now);
         let given = &group.given;
-        // With this one.
+        // Including this one.
         if given.len() < Together::MOST {
             return (token.clone(), Vec::new());
         }
@@ -106,20 +107,20 @@ impl UnderWay {
         (folded, given.iter().map(|given| given.name.clone()).collect())
     }
 
-    /// Has the answers to come know of a cookie that this one has set in the place of these.
+    /// Lets later responses know of a cookie that this one has set in place of these.
     pub(super) fn note(&self, name: &str, token: &Token, gone: &[String], now: Instant) {
         if let Some(group) = self.together.lock().get_mut(&self.client) {
             group.forget_old(now);
             let (folded, mut given): (Vec<_>, Vec<_>) =
                 std::mem::take(&mut group.given).into_iter().partition(|given| gone.contains(&given.name));
-            // As old as the oldest in it, or what goes from one to the next would never be forgotten.
+            // As old as the oldest in it, or what is carried from one to the next would never be forgotten.
             let at = folded.iter().map(|folded| folded.at).min().unwrap_or(now);
             given.push(Given { name: name.to_owned(), token: token.clone(), at });
             group.given = given;
         }
     }
 
-    /// Has no answer to come stand for what has been given: it is lost, or too much for one cookie.
+    /// Prevents later responses from including what has been given: it is lost, or too much for one cookie.
     pub(super) fn forget(&self) {
         if let Some(group) = self.together.lock().get_mut(&self.client) {
             group.given.clear();

@@ -1,10 +1,10 @@
-//! Who gets the next connection of a pool: whoever came first.
+//! The order in which calls get the connections of a pool: first come, first served.
 //!
-//! bb8 hands a connection to whoever looks first, and wakes one of those who wait, who may find it gone and waits anew, at
-//! the end: a caller that gives a connection back and asks for the next one at once starves all others (a test below shows
-//! it). So callers line up here before they look. There are as many places as the pool may have connections, given out in
-//! order; whoever has one finds a connection or room to open one, unless the server lets in fewer than that. Then those
-//! who have a place take turns.
+//! bb8 gives a connection to the first caller that looks, and wakes one waiter, which may find it gone and then waits
+//! again, at the end: a caller that returns a connection and requests the next one at once starves all others (a test
+//! below shows it). So callers queue here before they look. There are as many permits as the pool may have connections,
+//! granted in order. A call with a permit finds a connection or room to open one, unless the server accepts fewer than
+//! that. Then the calls with a permit take turns.
 
 use std::sync::{
     Arc,
@@ -13,34 +13,34 @@ use std::sync::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 
-/// Who asks for a connection.
+/// The kind of caller that requests a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Caller {
-    /// Refused when too many wait already.
+    /// Refused if too many wait already.
     User,
-    /// The router and the layers above, for themselves: few calls, for which no line is too full.
+    /// The router and the layers above, for their own work: few calls, which are never refused because of a full queue.
     Library,
 }
 
-/// The line in front of one pool.
+/// The queue in front of one pool.
 #[derive(Debug)]
 pub(super) struct Admission {
     places: Arc<Semaphore>,
-    /// Of those who have a place and found no connection, one at a time looks for the next.
+    /// Of the calls with a permit but no connection, one at a time looks for the next.
     turn: Semaphore,
     waiting: AtomicU32,
-    /// Of them, the calls that wait for a place, and how many may.
+    /// The calls that wait for a permit, and how many may.
     in_line: AtomicU32,
     most_in_line: u32,
 }
 
-/// A place, until it is dropped: after the connection that it was for.
+/// A permit, until it is dropped: after the connection that it was for.
 #[derive(Debug)]
 pub(super) struct Place {
     _permit: OwnedSemaphorePermit,
 }
 
-/// One who waits, and is counted as long.
+/// Counts a waiter while it exists.
 #[derive(Debug)]
 pub(super) struct Waiting<'a>(&'a AtomicU32);
 
@@ -55,27 +55,27 @@ impl Admission {
         }
     }
 
-    /// A place, if nobody waits for one. No lock, no allocation.
+    /// A permit, if nobody waits for one. No lock, no allocation.
     pub(super) fn try_enter(&self) -> Option<Place> {
-        // A place that becomes free belongs to the first of those who wait before anybody can see that it is free.
+        // A permit that becomes free belongs to the first waiter before anyone can see that it is free.
         Arc::clone(&self.places).try_acquire_owned().ok().map(|permit| Place { _permit: permit })
     }
 
-    /// A place, once it is this caller's turn.
+    /// A permit, once it is this caller's turn.
     pub(super) async fn enter(&self) -> Place {
         match Arc::clone(&self.places).acquire_owned().await {
             Ok(permit) => Place { _permit: permit },
-            // Nobody closes it.
+            // It is never closed.
             Err(_) => std::future::pending().await,
         }
     }
 
-    /// Whether there are fewer connections than places, and somebody who has a place waits for one.
+    /// Whether there are fewer connections than permits, and a call with a permit waits for one.
     pub(super) fn is_short(&self) -> bool {
         self.turn.available_permits() == 0
     }
 
-    /// Waits for its turn among those who have a place and no connection.
+    /// Waits for its turn among the calls with a permit and no connection.
     pub(super) async fn turn(&self) -> SemaphorePermit<'_> {
         match self.turn.acquire().await {
             Ok(turn) => turn,
@@ -83,20 +83,20 @@ impl Admission {
         }
     }
 
-    /// Counts one more who waits.
+    /// Counts one more waiter.
     pub(super) fn wait(&self) -> Waiting<'_> {
         self.waiting.fetch_add(1, Ordering::Relaxed);
         Waiting(&self.waiting)
     }
 
-    /// Gets a call in line, or tells how many are in it, which are as many as may.
+    /// Puts a call in the queue, or returns the length of a full queue.
     pub(super) fn get_in_line(&self) -> Result<Waiting<'_>, u32> {
         let one_more = |in_line: u32| (in_line < self.most_in_line).then_some(in_line + 1);
         self.in_line.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more)?;
         Ok(Waiting(&self.in_line))
     }
 
-    /// How many wait for a connection.
+    /// The number of calls that wait for a connection.
     pub(super) fn waiting(&self) -> u32 {
         self.waiting.load(Ordering::Relaxed)
     }
@@ -141,7 +141,7 @@ mod tests {
         bb8::Pool::builder().max_size(1).test_on_check_out(false).build(Nowhere).await.unwrap()
     }
 
-    /// Not a promise of ours: the reason for this file. If it fails, bb8 has become fair.
+    /// Not a promise of ours, but the reason for this file. If it fails, bb8 has become fair.
     #[tokio::test]
     async fn bb8_alone_starves_whoever_waits() {
         let pool = pool().await;
@@ -151,7 +151,7 @@ mod tests {
             async move { pool.get_owned().await.map(drop) }
         });
         for _ in 0..1000 {
-            // The one who waits looks now.
+            // The waiter looks now.
             yield_now().await;
             drop(held);
             held = pool.get_owned().await.unwrap();
@@ -169,7 +169,7 @@ mod tests {
         for caller in 0..9 {
             let (pool, admission, order) = (pool.clone(), Arc::clone(&admission), Arc::clone(&order));
             tasks.spawn(async move {
-                // Each comes back at once, like one that works in a loop.
+                // Each returns at once, like a caller in a loop.
                 for _ in 0..3 {
                     let place = match admission.try_enter() {
                         Some(place) => place,

@@ -1,4 +1,4 @@
-//! From the settings to a router, if they can be.
+//! Builds a router from the settings, if they allow it.
 
 use std::{
     borrow::Cow,
@@ -24,7 +24,7 @@ use crate::{
 };
 
 impl RouterBuilder {
-    /// The router, whose nodes are not asked yet.
+    /// The router, whose nodes have not been probed yet.
     pub(super) fn assemble(mut self) -> Result<Router> {
         if let Some(mistake) = self.mistake.take() {
             return Err(mistake);
@@ -69,7 +69,7 @@ impl RouterBuilder {
         let addresses: Vec<_> = listed.iter().map(|(source, ..)| source.address()).collect();
         let mut parsed = Vec::with_capacity(listed.len());
         for ((source, role, options, url), name) in listed.into_iter().zip(names::of(&addresses)?) {
-            // Until it tells, it is one that nobody writes to.
+            // Until it reports its role, it counts as one that is not written to.
             let config = factory.routing.node(name, role.unwrap_or(Role::Replica), &options)?;
             parsed.push((config, role, source, url));
         }

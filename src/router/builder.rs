@@ -17,8 +17,8 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// The settings of a [`Router`]; every default is safe. They are also read from [one URL](Self::from_url) or from the
-/// [environment](Self::from_env).
+/// Collects the settings of a [`Router`]; every default is safe. They can also be read from [one URL](Self::from_url)
+/// or from the [environment](Self::from_env).
 ///
 /// ```no_run
 /// # async fn run() -> mainstem::Result<()> {
@@ -41,7 +41,7 @@ use crate::error::{Error, Result};
 #[must_use = "a builder does nothing until `connect` or `build`"]
 pub struct RouterBuilder {
     pub(super) sources: Vec<Listed>,
-    /// What the URLs leave out.
+    /// What applies where the URLs leave something out.
     pub(super) defaults: Defaults,
     pub(super) max_connections: u32,
     pub(super) waiting_calls: u32,
@@ -49,25 +49,25 @@ pub struct RouterBuilder {
     pub(super) upkeep: Upkeep,
     pub(super) require_replicas: bool,
     pub(super) limits: Limits,
-    /// Whether the builder was told the connect timeout: then no URL makes it longer.
+    /// Whether the connect timeout was set on the builder: if so, no URL makes it longer.
     pub(super) has_connect_timeout: bool,
     pub(super) routing: Routing,
     pub(super) discovery: DiscoverySettings,
-    /// The first thing that was wrong with what it was told.
+    /// The first invalid setting.
     pub(super) mistake: Option<Error>,
     #[cfg(feature = "rustls")]
     pub(super) tls: tls::TlsOptions,
 }
 
-/// A node as the settings name it.
+/// A node as the settings list it.
 pub(super) struct Listed {
-    /// `None` when it is to be asked.
+    /// `None` if the node has to be asked for it.
     pub(super) role: Option<Role>,
     pub(super) source: Source,
     pub(super) options: ReplicaOptions,
 }
 
-/// The limits on time.
+/// The time limits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     pub(super) acquire_timeout: Duration,
@@ -105,30 +105,32 @@ impl Default for RouterBuilder {
 }
 
 impl RouterBuilder {
-    /// The primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
+    /// Sets the primary, as a URL or a libpq-style `key=value` string. It names one host: list replicas one by one.
     ///
-    /// Encryption needs the feature `rustls`, with which it is the default for nodes on other machines: see `TlsMode`. Without it
-    /// [`build`](Self::build) refuses a URL with `sslmode=require` or more, and one without `sslmode` whose host, or `hostaddr`, is
-    /// neither `localhost`, a loopback address nor the folder of a Unix socket: say `sslmode=disable` if such a connection may be in plaintext.
+    /// Encryption needs the feature `rustls`, with which it is the default for nodes on other machines: see `TlsMode`.
+    /// Without the feature, [`build`](Self::build) refuses a URL with `sslmode=require` or more. It also refuses one
+    /// without `sslmode` whose host, or `hostaddr`, is neither `localhost`, a loopback address nor the directory of a
+    /// Unix socket: write `sslmode=disable` if such a connection may be in plaintext.
     ///
-    /// Unless its `options` speak of `jit`, connections have `jit = off`: compiling does not pay for short statements.
+    /// Unless its `options` mention `jit`, connections have `jit = off`: compilation does not pay off for short
+    /// statements.
     ///
-    /// A URL that names all nodes is one for [`from_url`](Self::from_url).
+    /// For a URL that names all nodes, use [`from_url`](Self::from_url).
     pub fn primary(self, url: impl Into<String>) -> Self {
         self.list(Role::Primary, Source::Url(url.into()), ReplicaOptions::new())
     }
 
-    /// A streaming replica of that primary. Call it once for each.
+    /// Adds a streaming replica of the primary. Call it once for each.
     pub fn replica(self, url: impl Into<String>) -> Self {
         self.replica_with(url, ReplicaOptions::new())
     }
 
-    /// A streaming replica of that primary with a weight or a zone of its own.
+    /// Adds a streaming replica of the primary with its own weight or zone.
     pub fn replica_with(self, url: impl Into<String>, options: ReplicaOptions) -> Self {
         self.list(Role::Replica, Source::Url(url.into()), options)
     }
 
-    /// Several streaming replicas.
+    /// Adds several streaming replicas.
     pub fn replicas<I>(self, urls: I) -> Self
     where
         I: IntoIterator,
@@ -137,15 +139,15 @@ impl RouterBuilder {
         urls.into_iter().fold(self, Self::replica)
     }
 
-    /// An existing pool as the primary: with the feature `bb8` a `bb8_postgres` pool, with the feature `deadpool` a
-    /// `deadpool_postgres` pool.
+    /// Uses an existing pool as the primary: with the feature `bb8` a `bb8_postgres` pool, with the feature `deadpool`
+    /// a `deadpool_postgres` pool.
     ///
-    /// The router uses it as it is, and [less is guaranteed](ExistingPool) there than on connections of its own.
+    /// The router uses the pool as it is and [guarantees less](ExistingPool) there than on its own connections.
     pub fn primary_pool(self, pool: impl Into<ExistingPool>) -> Self {
         self.list(Role::Primary, Source::Pool(pool.into()), ReplicaOptions::new())
     }
 
-    /// An existing pool as a replica; see [`primary_pool`](Self::primary_pool).
+    /// Adds an existing pool as a replica; see [`primary_pool`](Self::primary_pool).
     pub fn replica_pool(self, pool: impl Into<ExistingPool>) -> Self {
         self.list(Role::Replica, Source::Pool(pool.into()), ReplicaOptions::new())
     }
@@ -155,118 +157,130 @@ impl RouterBuilder {
         self
     }
 
-    /// The most connections to each node. Defaults to 10, as bb8's own.
+    /// Limits the connections to each node. Defaults to 10, as in bb8.
     ///
-    /// Too few and calls queue up here; too many and they queue up inside the server, where each also costs memory
-    /// and a process. The sum over all instances of the application must stay below the server's `max_connections`.
+    /// Too few, and calls queue in the application. Too many, and they queue inside the server, where each also costs
+    /// memory and a process. The sum over all instances of the application must stay below the server's
+    /// `max_connections`.
     pub fn max_connections(mut self, connections: u32) -> Self {
         self.max_connections = connections;
         self
     }
 
-    /// How long opening one connection may take, from the first packet to the end of the log-in, and how long one node
-    /// may keep a call waiting while another can be asked, and how long a [probe](Self::probe_interval) may take. Defaults
-    /// to 2 s, or to the longest `connect_timeout` of the URLs if that is longer. (A shorter one in a URL is for each address of
-    /// its node, as in libpq.)
+    /// Limits how long opening one connection may take, from the first packet to the end of the login. Defaults to 2 s,
+    /// or to the longest `connect_timeout` of the URLs if that is longer. (A shorter one in a URL applies to each
+    /// address of its node, as in libpq.)
     ///
-    /// Too short and a distant or busy server counts as down; too long and a silent one holds calls up.
+    /// The same limit applies to how long one node may keep a call waiting while another node can be tried, and to how
+    /// long a [probe](Self::probe_interval) may take. Too short, and a distant or busy server counts as down; too long,
+    /// and a silent one delays calls.
     pub fn connect_timeout(mut self, limit: Duration) -> Self {
         self.limits.connect_timeout = limit;
         self.has_connect_timeout = true;
         self
     }
 
-    /// How long a call may wait for a connection, over all nodes. Defaults to 5 s.
+    /// Limits how long a call may wait for a connection, over all nodes. Defaults to 5 s.
     ///
-    /// Too short and a burst becomes errors; too long and callers wait for what their own users have given up.
+    /// Too short, and a burst turns into errors; too long, and callers wait for results that their own users no longer
+    /// want.
     pub fn acquire_timeout(mut self, limit: Duration) -> Self {
         self.limits.acquire_timeout = limit;
         self
     }
 
-    /// The most calls that wait for a connection, for each node. Defaults to 8192. One more is refused at once
-    /// ([`Overloaded`](crate::ErrorKind::Overloaded)), and a read that another node may serve goes there. Of
-    /// [pools that are handed in](ExistingPool) the router does not see the line. The library's own calls, such as probes and
-    /// heartbeats of consumers, are not counted and not refused.
+    /// Limits how many calls may wait for a connection, for each node. Defaults to 8192.
     ///
-    /// Too few and a burst becomes errors; too many and, once the servers do not keep up, callers wait for the whole
-    /// [acquire timeout](Self::acquire_timeout), in memory of this process, only to be refused then.
+    /// One more call is refused at once ([`Overloaded`](crate::ErrorKind::Overloaded)), unless it is a read that
+    /// another node can serve. The router does not see the queue of an [existing pool](ExistingPool). The library's own
+    /// calls, such as probes and heartbeats of consumers, are neither counted nor refused.
+    ///
+    /// Too few, and a burst turns into errors. Too many, and once the servers do not keep up, callers wait for the
+    /// whole [acquire timeout](Self::acquire_timeout), in this process's memory, only to be refused then.
     pub fn waiting_calls(mut self, calls: u32) -> Self {
         self.waiting_calls = calls;
         self
     }
 
-    /// How long one call may take, waiting for its connection included where the call gets it itself. Defaults to
-    /// 30 s.
+    /// Limits how long one call may take, including the wait for a connection where the call acquires it itself.
+    /// Defaults to 30 s.
     ///
-    /// Too short and slow reads fail and cost a connection each; too long and a server that stopped answering holds
-    /// its callers as long.
+    /// Too short, and slow reads fail and cost a connection each; too long, and a server that stopped answering keeps
+    /// its callers waiting for that long.
     pub fn call_timeout(mut self, limit: Duration) -> Self {
         self.limits.call_timeout = limit;
         self
     }
 
-    /// The most prepared statements that a connection keeps. Defaults to 100; 0 keeps none.
+    /// Limits the prepared statements that each connection keeps. Defaults to 100; 0 keeps none.
     ///
-    /// Too few and calls pay a second round trip to prepare; too many and each connection holds their plans in the
+    /// Too few, and calls pay a second round trip to prepare; too many, and each connection holds their plans in the
     /// server's memory, about 10 to 100 kB each.
     pub fn statement_cache_capacity(mut self, statements: usize) -> Self {
         self.session.statements = statements;
         self
     }
 
-    /// Whether the URLs lead to PgBouncer in transaction mode, or another pooler that gives each transaction another session of the
-    /// server. Defaults to `false`.
+    /// Declares that the URLs lead to PgBouncer in transaction mode, or to another pooler that gives each transaction a
+    /// different server session. Defaults to `false`.
     ///
-    /// Then nothing is left in a session: statements go unnamed, each in one message (and one more for the types of its parameters,
-    /// once per connection), no setting is changed, and nothing is reset behind raw use but an open transaction. What is
-    /// lost: a statement that is given up is not surely cancelled (PgBouncer 1.18 drops a cancel whose sender has closed, as the
-    /// driver does: give the role a `statement_timeout`); statements are planned for each call; the node's role is known by [probes](Self::probe_interval) only; a replica's
-    /// connection is read-only by the standby itself, so no longer once it was promoted; `SET`, `LISTEN` and session-level
-    /// advisory locks of your own SQL reach others; `COPY` is refused; subscriptions look for news every 20 ms, since nobody tells them; and migrations and builds of indexes are refused, which need a
-    /// session: give those a router with the server's own URL. Give each node a pooler's entry of its own, so that a name
-    /// always means one server.
+    /// With `true`, the router leaves nothing in a session. Statements are unnamed, each in one message (and one more
+    /// for the types of its parameters, once per connection). No setting is changed, and after raw use only an open
+    /// transaction is rolled back. What is lost:
     ///
-    /// Left `false` in front of such a pooler, connecting or the first statement fails, with the pooler's word for it.
-    /// In session mode leave it `false`, and let the pooler pass the start-up parameter `options`.
+    /// - A cancelled statement may run on: PgBouncer 1.18 drops a cancel request whose sender has closed the
+    ///   connection, as the driver does. Give the role a `statement_timeout`.
+    /// - Statements are planned for each call.
+    /// - The node's role is known from [probes](Self::probe_interval) only.
+    /// - A replica's connection is read-only because the standby is, so no longer once it is promoted.
+    /// - `SET`, `LISTEN` and session-level advisory locks of your own SQL affect others.
+    /// - `COPY` is refused.
+    /// - Subscriptions poll for new events every 20 ms, since they receive no notifications.
+    /// - Migrations and index builds need a session and are refused: run them through a router with the server's own
+    ///   URL.
+    ///
+    /// Give each node its own entry in the pooler, so that a name always means the same server.
+    ///
+    /// If this is `false` in front of such a pooler, connecting or the first statement fails with the pooler's own
+    /// error. For session mode leave it `false`, and let the pooler pass the start-up parameter `options`.
     pub fn transaction_pooling(mut self, is_pooled: bool) -> Self {
         self.session.is_pooled = is_pooled;
         self
     }
 
-    /// Whether [`connect`](Self::connect) fails when a replica cannot be reached. Defaults to `false`: a replica's
-    /// outage must not keep the application from starting, it is logged and used as soon as it answers.
+    /// Makes [`connect`](Self::connect) fail if a replica cannot be reached. Defaults to `false`: a replica's outage
+    /// must not keep the application from starting. It is logged, and the replica is used as soon as it answers.
     ///
-    /// A replica that answers but is not one, or refuses the log-in, is an error in any case.
+    /// A node that answers but is not a replica, or that refuses the login, is an error in any case.
     pub fn require_replicas(mut self, require: bool) -> Self {
         self.require_replicas = require;
         self
     }
 
-    /// The encryption of connections to the nodes whose URL does not say it otherwise. Defaults to
-    /// [verified encryption](tls::TlsMode) for nodes that are not on this machine.
+    /// Sets the encryption of connections to nodes whose URL does not specify it. Defaults to [verified
+    /// encryption](tls::TlsMode) for nodes that are not on this machine.
     #[cfg(feature = "rustls")]
     pub fn tls(mut self, options: tls::TlsOptions) -> Self {
         self.tls = options;
         self
     }
 
-    /// Builds the router and asks every node whether it is what the settings say: it accepts the log-in, runs
-    /// PostgreSQL 15 or newer, has the role, and belongs to the same cluster as the others. Of the nodes of a
-    /// [URL list](Self::from_url) one has to take writes.
+    /// Builds the router and checks that every node is what the settings say: it accepts the login, runs PostgreSQL 15
+    /// or newer, has the expected role, and belongs to the same cluster as the others. Of the nodes of a [URL
+    /// list](Self::from_url) one must be a primary.
     ///
-    /// The settings may be older than the last failover: with [probes](Self::probe_interval), the roles may have changed if
-    /// one of the nodes is the primary now, and the old primary may be away.
+    /// The settings may be older than the last failover. With [probes](Self::probe_interval), the roles may therefore
+    /// have changed as long as one of the nodes is the primary now, and the old primary may be absent.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a setting is wrong or a node is not what it
-    /// should be, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the primary (or with
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if a setting is wrong or a node is not what it
+    /// should be, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the primary (or with
     /// [`require_replicas`](Self::require_replicas) a replica) cannot be reached.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes what it opened.
+    /// Dropping the future closes the connections it opened.
     pub async fn connect(self) -> Result<Router> {
         let require_replicas = self.require_replicas;
         let router = self.assemble()?;
@@ -283,16 +297,18 @@ impl RouterBuilder {
         Ok(router)
     }
 
-    /// Builds the router without asking anybody: connections are opened by the first calls and probes.
+    /// Builds the router without contacting any node: the first calls and probes open the connections.
     ///
-    /// The primary of the settings may have been replaced while the application was down. So with
-    /// [probes](Self::probe_interval) the first strong calls, and reads that are [bounded](crate::Consistency::Bounded), wait until every node has been asked once: a few milliseconds, and
-    /// up to the [connect timeout](Self::connect_timeout) when one of them does not answer. Then that one is left aside.
-    /// [`connect`](Self::connect) also tells what is wrong.
+    /// The primary in the settings may have been replaced while the application was down. With
+    /// [probes](Self::probe_interval), the first strong calls and [bounded](crate::Consistency::Bounded) reads
+    /// therefore wait until every node has been probed once: a few milliseconds, or up to the [connect
+    /// timeout](Self::connect_timeout) if a node does not answer. After that, the silent node is disregarded. Use
+    /// [`connect`](Self::connect) to have the nodes checked as well.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a setting is wrong, and outside of a tokio runtime.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if a setting is wrong, and outside of a tokio
+    /// runtime.
     pub fn build(self) -> Result<Router> {
         let router = self.assemble()?;
         router.start();
@@ -300,7 +316,7 @@ impl RouterBuilder {
     }
 }
 
-/// Without the URLs: they hold passwords.
+/// Leaves out the URLs: they contain passwords.
 impl fmt::Debug for RouterBuilder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RouterBuilder")

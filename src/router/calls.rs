@@ -1,4 +1,4 @@
-//! Who gets a connection: users, for any SQL, and the layers above, for theirs.
+//! The calls that return a connection: for users, for any SQL, and for the layers above.
 
 use std::future::Future;
 
@@ -13,18 +13,21 @@ use crate::{
 };
 
 impl Router {
-    /// A connection under the scope's rules: the primary, unless the scope says [`Consistency::Eventual`],
-    /// [`Consistency::Bounded`] or [`Consistency::AtLeast`].
+    /// Acquires a connection at the scope's consistency level: to the primary, unless the scope says
+    /// [`Consistency::Eventual`], [`Consistency::Bounded`] or [`Consistency::AtLeast`].
     ///
     /// The scope is read when this method is called, not when its future is first polled.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when no node that qualifies can be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of
-    /// their connections becomes free, both within the [acquire timeout](crate::RouterBuilder::acquire_timeout).
-    /// [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded), at once, when [too many wait](crate::RouterBuilder::waiting_calls) for them already.
-    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable) when no replica qualifies and the primary may not
-    /// [serve for them](crate::RouterBuilder::fallback), and [`ErrorKind::SplitBrain`](crate::ErrorKind::SplitBrain) when two nodes take writes.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if no node that qualifies can be reached, and
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if none of their connections becomes free, both within the
+    /// [acquire timeout](crate::RouterBuilder::acquire_timeout).
+    /// [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded), at once, if [too many
+    /// calls](crate::RouterBuilder::waiting_calls) already wait for them.
+    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable) if no replica qualifies and the
+    /// primary may not [serve in their place](crate::RouterBuilder::fallback), and
+    /// [`ErrorKind::SplitBrain`](crate::ErrorKind::SplitBrain) if two nodes take writes.
     ///
     /// # Cancel safety
     ///
@@ -33,7 +36,7 @@ impl Router {
         self.client_at(current_consistency())
     }
 
-    /// A connection that satisfies `consistency`, whatever the scope says.
+    /// Acquires a connection that satisfies `consistency`, regardless of the scope.
     ///
     /// # Errors
     ///
@@ -57,10 +60,11 @@ impl Router {
         }
     }
 
-    /// A connection to the node of this name, whatever it is and however it is: for looking after a cluster, not for using it.
+    /// Acquires a connection to the node of this name, whatever its role and condition: for maintaining a cluster, not
+    /// for using it.
     ///
-    /// Nothing is chosen and nothing is judged. The node may be out of service, behind, of another cluster, or a primary that
-    /// has been replaced: what is written there then is lost. Neither the scope nor the session counts. The name is that of
+    /// No routing rule applies. The node may be out of service, lagging, part of another cluster, or a primary that has
+    /// been replaced: what is written there is lost. Neither the scope nor the session counts. The name is that of
     /// [`NodeStatus`](crate::NodeStatus).
     ///
     /// ```no_run
@@ -76,10 +80,12 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when no node has this name, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when it
-    /// cannot be reached, and [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when none of its connections becomes free, both within
-    /// the [acquire timeout](crate::RouterBuilder::acquire_timeout). [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded) when
-    /// [too many wait](crate::RouterBuilder::waiting_calls) for them already.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if no node has this name,
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if it cannot be reached, and
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if none of its connections becomes free, both within the
+    /// [acquire timeout](crate::RouterBuilder::acquire_timeout).
+    /// [`ErrorKind::Overloaded`](crate::ErrorKind::Overloaded) if [too many calls](crate::RouterBuilder::waiting_calls)
+    /// already wait for them.
     ///
     /// # Cancel safety
     ///
@@ -98,15 +104,15 @@ impl Router {
         }
     }
 
-    /// A connection to the primary for the library's own calls, of which there are few: a line that is full does not refuse them, or
-    /// a member of a group would lose its partitions for want of a heartbeat.
+    /// A connection to the primary for the library's own calls, of which there are few: a full queue does not refuse
+    /// them. Otherwise a member of a group would lose its partitions for lack of a heartbeat.
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
         let ask = Ask { caller: Caller::Library, ..Ask::from(&Consistency::Strong) };
         self.lease(ask, self.acquire_within(deadline), &mut Tried::default()).await
     }
 
-    /// Runs a read where its level allows it; if the node is lost on the way, or has not got as far as it must, once on
-    /// each other one that qualifies.
+    /// Runs a read where its level allows it. If the node is lost meanwhile, or has not replayed as far as required, it
+    /// tries each other qualifying node once.
     pub(crate) async fn read<T, F, Fut>(&self, ask: Ask<'_>, deadline: Deadline, read: F) -> Result<T>
     where
         F: Fn(Lease) -> Fut,
@@ -117,7 +123,7 @@ impl Router {
         loop {
             let lease = match self.lease(ask, self.acquire_within(deadline), &mut tried).await {
                 Ok(lease) => lease,
-                // What a server has said tells more than that there is no other one.
+                // An error from a server says more than that there is no further node.
                 Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
             };
             let (replica, guard) = (lease.role() == Role::Replica, lease.guard().cloned());
@@ -132,14 +138,14 @@ impl Router {
         }
     }
 
-    /// A connection that the level allows, of a node that is not in `tried`, where the node is then the last one. For a
-    /// read that goes on elsewhere when its node is lost.
+    /// A connection that the level allows, to a node that is not in `tried`; that node is then the last one in it. For
+    /// a read that continues elsewhere if its node is lost.
     pub(crate) async fn lease_at(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         self.lease_proven(ask, self.acquire_within(deadline), tried).await
     }
 
-    /// A connection to a node that is known to have what the floor asks for, or has just proven it. (One that is only known to
-    /// proves it with its first call, since it may have been restarted.)
+    /// A connection to a node that is known to contain what the floor requires, or has just proven it. (A node that is
+    /// only known to proves it with its first call, since it may have been restarted.)
     async fn lease_proven(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         loop {
             let lease = self.lease(ask, deadline, tried).await?;
@@ -149,20 +155,20 @@ impl Router {
                 Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tried.last_has_failed(Some(&guard));
                 }
-                // Perhaps what is committed there only waits for its standby: the layer that checks can wait for it.
+                // What is committed there may only be waiting for its standby: the layer that checks can wait for it.
                 Err(_) if guard.is_behind() => return Ok(lease),
                 Err(error) => return Err(error),
             }
         }
     }
 
-    /// The time for getting a connection: part of the call's own, and never more than the router's limit.
+    /// The deadline for acquiring a connection: within the call's own, and never later than the router's limit.
     fn acquire_within(&self, deadline: Deadline) -> Deadline {
         Deadline::after(deadline.remaining().min(self.inner.limits.acquire_timeout))
     }
 }
 
-/// What a read has to contain, by its level and its session.
+/// What a read must contain, according to its level and its session.
 pub(crate) fn asked(level: &Consistency, session: Option<&Session>) -> Token {
     let session = session.map(Session::token).unwrap_or_default();
     match level {
@@ -171,8 +177,8 @@ pub(crate) fn asked(level: &Consistency, session: Option<&Session>) -> Token {
     }
 }
 
-/// The part of what was asked for that a read of this level has really been held to: the newest state is there whatever has
-/// become of a place on an older timeline.
+/// The part of the requirement that a read at this level was really held to: the newest state is there, whatever became
+/// of an LSN on an older timeline.
 pub(crate) fn judged(level: &Consistency, asked: Token) -> Token {
     if *level == Consistency::Strong { asked.without_places() } else { asked }
 }

@@ -1,4 +1,4 @@
-//! Is every node what the settings say it is?
+//! Checks whether every node is what the settings say.
 
 use futures_util::future::join_all;
 
@@ -16,20 +16,20 @@ const OLDEST_VERSION: i32 = 15;
 
 /// Asks all nodes at once. An unreachable replica is an error only if `require_replicas`.
 ///
-/// The settings may be older than the last failover: where nodes are asked again and again, they may have changed their roles,
-/// if one of them is the primary now.
+/// The settings may be older than the last failover: if nodes are probed regularly, they may have changed their roles,
+/// as long as one of them is the primary now.
 pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()> {
     let Inner { nodes, limits, probes, .. } = &*router.inner;
     let nodes = nodes.all();
     let deadline = Deadline::after(limits.acquire_timeout);
     let answers = join_all(nodes.iter().map(|node| probe::ask(node, deadline))).await;
     let leads = |node: &Node| node.role() == Role::Primary && !node.handle().is_fenced();
-    // Without an answer, the primary of the settings is only believed to be it.
+    // Without an answer, the primary of the settings is only assumed to be it.
     let mut answered = nodes.iter().zip(&answers).filter_map(|(node, answer)| answer.is_ok().then_some(node));
     let is_led = probes.are_asking() && answered.any(|node| leads(node));
     let (mut cluster, mut unreachable) = (None, Vec::new());
     for (node, answer) in nodes.iter().zip(answers) {
-        // A name that stands for replicas may well stand for the primary, too.
+        // A name for replicas may well resolve to the primary, too.
         let may_be = |role| {
             node.is_found()
                 || node.configured_role().is_none_or(|configured| role == configured)
@@ -60,7 +60,7 @@ pub(super) async fn nodes(router: &Router, require_replicas: bool) -> Result<()>
     if names_primary || is_led { Ok(()) } else { Err(nobody_leads(router, unreachable)) }
 }
 
-/// None of the nodes takes writes whose roles the settings leave open.
+/// The error if none of the nodes takes writes whose roles the settings leave open.
 fn nobody_leads(router: &Router, mut unreachable: Vec<Error>) -> Error {
     let state = &router.inner.state;
     match state.choose(Want::Strong, NodeSet::EMPTY) {

@@ -25,24 +25,25 @@ use crate::{
     token::Token,
 };
 
-/// A connection of the node that the call's [`Consistency`](crate::Consistency) asks for, for any SQL.
+/// A connection to a node that satisfies the call's [`Consistency`](crate::Consistency), for any SQL.
 ///
-/// It goes back to its pool when it is dropped. What it was used for is undone behind the last answer, before the next
-/// user's first statement: an open transaction, `SET`, cursors, temporary tables, `LISTEN`, advisory locks. What is not
-/// undone is `PREPARE` in SQL. (A connection from a pool that you handed to the router is only rolled back: the rest of
-/// its session is yours.)
+/// It returns to its pool when it is dropped. Whatever it left in the session is reset after the last answer, before
+/// the next user's first statement: an open transaction, `SET`, cursors, temporary tables, `LISTEN`, advisory locks.
+/// SQL `PREPARE` is not undone. (A connection from a pool that you passed to the router is only rolled back: the rest
+/// of its session is yours.)
 ///
-/// What was asked for at another level than strong only reads, whoever serves: a write on it is refused with
-/// [`ErrorKind::ReadOnly`]. (On the primary not in a pool that you handed to the router, nor behind a pooler.) On a replica, so is
-/// `pg_advisory_lock`, by its name: a standby would grant it, and nobody else would see it. (In a function of yours it goes unnoticed.)
+/// A connection requested at any level other than strong is read-only on every node: a write fails with
+/// [`ErrorKind::ReadOnly`]. (On the primary, this does not apply to a pool that you passed to the router, nor behind a
+/// pooler.) On a replica, `pg_advisory_lock` is refused as well, by its name: a standby would grant the lock, and no
+/// other session would see it. (A call inside a function of yours goes unnoticed.)
 ///
-/// `COPY` has calls of its own, [`copy_in`](Self::copy_in) and [`copy_out`](Self::copy_out): in any other it fails, and costs the
-/// connection.
+/// `COPY` has its own calls, [`copy_in`](Self::copy_in) and [`copy_out`](Self::copy_out). In any other call it fails,
+/// and the connection is closed.
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped before its answer came may have been executed. The server is told to cancel it, and the
-/// connection is closed, not reused. (A borrowed one is kept from its pool until the server has answered.)
+/// A call that is dropped before its answer arrives may have been executed. The server is asked to cancel it, and the
+/// connection is closed, not reused. (A borrowed connection is kept from its pool until the server has answered.)
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -59,16 +60,17 @@ pub struct Client {
     lease: Lease,
     limit: Duration,
     used: AtomicBool,
-    /// Whether it may have a transaction open when it goes back.
+    /// Whether a transaction may be open when the connection is returned.
     may_be_open: AtomicBool,
-    /// Whether its commits may be acknowledged before they are on the disk.
+    /// Whether its commits may be acknowledged before they are on disk.
     is_asynchronous: AtomicBool,
-    /// And what it had to contain when this was got.
+    /// The session, and what the connection had to contain when it was acquired.
     session: Option<(Session, Token)>,
 }
 
 impl Client {
-    /// One that `only_reads` does so on the primary as well, or who writes by mistake would find out when the first replica is there.
+    /// `only_reads` applies on the primary as well: otherwise a mistaken write would be noticed only once there is a
+    /// replica.
     pub(super) fn new(lease: Lease, limit: Duration, only_reads: bool, session: Option<(Session, Token)>) -> Self {
         lease.plan(Planning::ByTheServer);
         let reads_on_primary = only_reads && lease.role() == Role::Primary && lease.only_reads();
@@ -76,12 +78,12 @@ impl Client {
         Self { lease, limit, used, may_be_open, is_asynchronous: AtomicBool::new(false), session }
     }
 
-    /// Replaces the limit of each call on this connection. Defaults to the router's
-    /// [call timeout](crate::RouterBuilder::call_timeout). (The wait for the connection is over by then; it has the
-    /// [acquire timeout](crate::RouterBuilder::acquire_timeout).)
+    /// Replaces the time limit of each call on this connection. Defaults to the router's [call
+    /// timeout](crate::RouterBuilder::call_timeout). (It does not cover the wait for the connection, which is over by
+    /// then; that has the [acquire timeout](crate::RouterBuilder::acquire_timeout).)
     ///
-    /// A call that is cut short may have been executed, and the connection is closed: too short and honest work is undone or its
-    /// outcome unknown; too long and a server that has fallen silent keeps its caller waiting.
+    /// A call that times out may have been executed, and the connection is closed. Too short, and legitimate work is
+    /// undone or its outcome unknown; too long, and a server that has fallen silent keeps its caller waiting.
     ///
     /// ```no_run
     /// # use std::time::Duration;
@@ -97,19 +99,19 @@ impl Client {
         self
     }
 
-    /// A token for reads that contain everything that has been committed here by now, and everything that was seen here.
+    /// Returns a token for reads that must contain everything committed and everything read on this connection so far.
     ///
-    /// Ask after the commit, on the connection that has written: an LSN that is asked for inside of a transaction is before
-    /// its commit. In a [`Session`] that happens by itself. It is one round trip.
+    /// Call it after the commit, on the connection that wrote: an LSN read inside a transaction is before its commit.
+    /// In a [`Session`] this happens automatically. It is one round trip.
     ///
     /// # Errors
     ///
-    /// [`Unproven`](ErrorKind::Unproven) when the node keeps its place to itself, as a replica does with its timeline from
-    /// roles that are not members of `pg_read_all_stats`. Else as [`query`](Self::query).
+    /// [`Unproven`](ErrorKind::Unproven) if the node does not reveal its LSN or timeline; a replica hides its timeline
+    /// from roles that are not members of `pg_read_all_stats`. Otherwise as [`query`](Self::query).
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the connection is closed.
+    /// If the future is dropped, the connection is closed.
     pub async fn token(&self) -> Result<Token> {
         let _under_way = self.lease.enter(Effect::Read)?;
         let whereabouts = self.lease.whereabouts(Deadline::after(self.limit)).await?;
@@ -123,13 +125,13 @@ impl Client {
         }
     }
 
-    /// The name of the node that serves, as in [`NodeStatus`](crate::NodeStatus).
+    /// Returns the name of the serving node, as in [`NodeStatus`](crate::NodeStatus).
     #[must_use]
     pub fn node(&self) -> &str {
         self.lease.node().name()
     }
 
-    /// The role of that node when it gave the connection.
+    /// Returns the role of that node when the connection was acquired.
     #[must_use]
     pub fn role(&self) -> Role {
         self.lease.role()
@@ -139,10 +141,10 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// What the server said. When it was interrupted, by its [limit](Self::timeout), a lost
-    /// connection, a cancel or one of the server's own limits on time: [`ErrorKind::OutcomeUnknown`] on the primary, and
+    /// The server's error. If the call was interrupted by its [limit](Self::timeout), a lost connection, a cancel
+    /// request or one of the server's own time limits: [`ErrorKind::OutcomeUnknown`] on the primary, and
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] on a replica, which cannot have written anything. (On a
-    /// borrowed pool nobody watches the role: there it is `OutcomeUnknown` in any case.)
+    /// borrowed pool the role is not monitored: there it is `OutcomeUnknown` in any case.)
     ///
     /// # Cancel safety
     ///
@@ -162,7 +164,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), and when there is no row or more than one.
+    /// As [`query`](Self::query), and if there is no row or more than one.
     ///
     /// # Cancel safety
     ///
@@ -171,11 +173,11 @@ impl Client {
         self.query(sql, params).await?.exactly_one().map_err(|error| error.with_node(self.node()))
     }
 
-    /// Runs a statement that returns one row or none.
+    /// Runs a statement that returns at most one row.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), and when there is more than one row.
+    /// As [`query`](Self::query), and if there is more than one row.
     ///
     /// # Cancel safety
     ///
@@ -184,7 +186,7 @@ impl Client {
         self.query(sql, params).await?.at_most_one().map_err(|error| error.with_node(self.node()))
     }
 
-    /// Runs a statement and returns the number of rows that it changed.
+    /// Runs a statement and returns the number of rows affected.
     ///
     /// # Errors
     ///
@@ -200,7 +202,7 @@ impl Client {
         call.end(changed)
     }
 
-    /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
+    /// Runs several statements, separated by semicolons, without parameters. Never interpolate values into them.
     ///
     /// # Errors
     ///
@@ -234,11 +236,11 @@ impl Client {
         Ok(())
     }
 
-    /// A call whose answer is taken piece by piece.
+    /// A call whose answer is read piece by piece.
     pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
         let occupied = self.lease.occupy(self.effect())?;
         self.may_run(sql)?;
-        // What was seen counts as well: given up in the middle, nobody knows where that was.
+        // What was read counts as well: if the call is cancelled midway, nobody knows up to which LSN.
         let session = self.session.as_ref().map(|(session, _)| session);
         let mut call = self.start(sql);
         std::mem::replace(&mut call.unsettled, Unsettled::new(&self.lease, session)).settled();
@@ -248,7 +250,8 @@ impl Client {
     fn start(&self, sql: &str) -> Call<'_> {
         self.used.store(true, Ordering::Relaxed);
         if control::mentions(sql, "begin") || control::mentions(sql, "start") {
-            // Whatever SQL is taken for: nobody else is to find a transaction, and without these words none can be opened.
+            // However the SQL is classified: no later user may find an open transaction, and none can be opened without
+            // these words.
             self.may_be_open.store(true, Ordering::Relaxed);
         }
         if self.session.is_some() && control::mentions(sql, ASYNCHRONOUS) {
@@ -269,7 +272,7 @@ impl Client {
     }
 
     fn effect(&self) -> Effect {
-        // A borrowed or pooled connection to a replica that was promoted writes, and nobody notices.
+        // A borrowed or pooled connection to a promoted replica can write without anybody noticing.
         if self.role() == Role::Replica && self.lease.is_watched() { Effect::Read } else { Effect::Write }
     }
 }
@@ -282,7 +285,7 @@ impl Drop for Client {
     }
 }
 
-/// One call that is under way.
+/// A call in progress.
 #[derive(Debug)]
 pub(super) struct Call<'a> {
     client: &'a Client,
@@ -292,7 +295,7 @@ pub(super) struct Call<'a> {
 }
 
 impl Call<'_> {
-    /// The limit for what is waited for next.
+    /// The deadline of the next wait.
     pub(super) fn next(&self) -> Deadline {
         Deadline::after(self.client.limit)
     }
@@ -301,8 +304,9 @@ impl Call<'_> {
         self.client.effect()
     }
 
-    /// The end of an answer that has come piece by piece, or to what was given so. Nothing was sent behind it, so where that is has to be
-    /// asked now. What has come is no error for want of that: the session asks for the primary then.
+    /// Ends a call whose answer arrived, or whose data were sent, piece by piece. The LSN was not requested along with
+    /// it, so it has to be asked for now. Failing to get it is not an error of the call: the session then requires the
+    /// primary.
     pub(super) async fn end_of_answer(self) -> Result<()> {
         let Client { lease, session, .. } = self.client;
         if lease.note_place(self.next()).await.is_err()
@@ -313,19 +317,19 @@ impl Call<'_> {
         self.end(Ok(()))
     }
 
-    /// It did not come to its end, and something was seen or written before: nobody knows where.
+    /// Ends a call that did not complete but may have read or written something: up to which LSN is unknown.
     pub(super) fn break_off(self) {
         self.client.lease.stands().told(self.control, false);
     }
 
-    /// Takes in what has become of it: in the session what was written or seen, too.
+    /// Records the outcome of the call, including what was written or read in the session.
     pub(super) fn end<T>(self, outcome: Result<T>) -> Result<T> {
         self.unsettled.settled();
         let Client { lease, session, .. } = self.client;
         lease.stands().told(self.control, outcome.is_ok());
         if let Some((session, asked)) = session {
             lease.advance(session, asked, &outcome);
-            // It may have been written for good without its place having been asked for, or before it was on the disk up to there.
+            // It may have committed without its LSN having been requested, or before it was flushed up to there.
             let is_elsewhere =
                 self.client.is_asynchronous.load(Ordering::Relaxed) || self.control == Some(Control::Chains);
             if outcome.is_ok() && (is_elsewhere || lease.stands().get() == Standing::Unclear) {

@@ -1,4 +1,4 @@
-//! One connection of our own: the driver's client, and what we know about it.
+//! One connection of ours: the driver's client, and what we know about it.
 
 use std::{
     sync::{
@@ -27,7 +27,7 @@ use super::{
     upkeep::NextLook,
 };
 
-/// How long telling the server to cancel may take. It is a connection of its own.
+/// How long a cancel request may take. It uses a separate connection.
 const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection as our pools keep it.
@@ -35,22 +35,22 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 pub(super) struct Connection {
     client: Client,
     node: NodeHandle,
-    /// What the node was when this was opened.
+    /// The node's role when this was opened.
     role: Role,
     generation: u32,
     opened: Instant,
-    /// When it is to be closed, as soon as nobody uses it.
+    /// When it should be closed, as soon as it is idle.
     expires: Option<Instant>,
-    /// Since when nobody uses it, while it lies in the pool.
+    /// Since when it has been idle in the pool.
     idle_since: Instant,
-    /// Whether the pool only looks at it.
+    /// Whether it was taken out of the pool only for a check.
     is_looked_at: bool,
     settings: SessionSettings,
     statements: Mutex<StatementCache>,
-    /// Of the statements of a pooled connection, the types of their parameters.
+    /// For the statements of a pooled connection, the types of their parameters.
     types: Mutex<StatementCache<Arc<[Type]>>>,
     told: Arc<Told>,
-    /// Calls whose answer has not come.
+    /// Calls whose answer has not arrived.
     pending: AtomicUsize,
     /// Those of them that are appends, and must not be cancelled.
     appends: AtomicUsize,
@@ -58,7 +58,7 @@ pub(super) struct Connection {
     /// Whether the server has said that it ends the session.
     has_ended: AtomicBool,
     planning: AtomicU8,
-    /// The cluster of the server, once it was asked; nothing in it when it keeps that to itself.
+    /// The server's cluster, once it was asked; empty inside if the server does not reveal it.
     system: OnceLock<Option<u64>>,
     driver: AbortHandle,
     encryption: Encryption,
@@ -67,28 +67,28 @@ pub(super) struct Connection {
 /// How sessions are used.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct SessionSettings {
-    /// The most statements that are kept prepared.
+    /// The maximum number of prepared statements.
     pub(super) statements: usize,
-    /// Whether a pooler gives each transaction another session.
+    /// Whether a pooler gives each transaction a different session.
     pub(super) is_pooled: bool,
 }
 
-/// When the server makes the plan of a statement with parameters.
+/// When the server plans a statement with parameters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum Planning {
-    /// As its settings say: by default for each of the first five calls, and then as it sees fit.
+    /// As its settings say: by default for each of the first five calls, and then as it decides.
     #[default]
     ByTheServer,
-    /// For each call: it is for statements whose best plan is another one for other values, so that a plan for any values is not
-    /// a good one for most. The server does not always see that.
+    /// For each call: for statements whose best plan depends on the values, so that a generic plan is bad for most. The
+    /// server does not always recognise that.
     ForEach,
-    /// Once for all values, never by a scan of the whole table. It is for statements that leave no choice, and takes a
-    /// half of the time of a short read off.
+    /// Once for all values, never by a scan of the whole table. For statements that leave no choice; it saves half of
+    /// the time of a short read.
     Once,
 }
 
 impl Connection {
-    /// Connects to a node that is believed to be this.
+    /// Connects to a node that is assumed to be this.
     pub(super) async fn open(
         config: &Config,
         encryption: Encryption,
@@ -129,7 +129,7 @@ impl Connection {
         })
     }
 
-    /// Has it closed so long after it was opened.
+    /// Sets how long after its opening it is closed.
     pub(super) fn lives_for(mut self, lifetime: Option<Duration>) -> Self {
         self.expires = lifetime.and_then(|lifetime| self.opened.checked_add(lifetime));
         self
@@ -139,12 +139,12 @@ impl Connection {
         self.expires.is_some_and(|expires| now >= expires)
     }
 
-    /// How long nobody has used it.
+    /// How long it has been idle.
     pub(super) fn idle_for(&self, now: Instant) -> Duration {
         now.saturating_duration_since(self.idle_since)
     }
 
-    /// The pool takes it out and puts it back, which is no use of it; or closes it, if it is `too_old`.
+    /// The pool takes it out and puts it back for a check, which is no use of it; or closes it, if it is `too_old`.
     pub(super) fn is_looked_at(&mut self, now: Instant, too_old: bool) {
         self.is_looked_at = true;
         if too_old {
@@ -152,7 +152,7 @@ impl Connection {
         }
     }
 
-    /// It comes back to the pool. Whether it is to be closed.
+    /// It returns to the pool. Returns whether it should be closed.
     pub(super) fn came_back(&mut self, now: Instant) -> bool {
         if !std::mem::take(&mut self.is_looked_at) {
             self.idle_since = now;
@@ -187,17 +187,17 @@ impl Connection {
         &self.system
     }
 
-    /// The major version of the server, 0 when that is not known.
+    /// The major version of the server, 0 if unknown.
     pub(super) fn version(&self) -> u32 {
         self.told.version()
     }
 
-    /// What is notified on the channels that this session listens to; `None` when the connection has ended.
+    /// The notifications on the channels of this session; `None` once the connection has ended.
     pub(super) fn notified(&self) -> watch::Receiver<Option<Box<str>>> {
         self.told.notified()
     }
 
-    /// The role that the node played when this was opened.
+    /// The node's role when this was opened.
     pub(super) fn role(&self) -> Role {
         self.role
     }
@@ -206,12 +206,12 @@ impl Connection {
         ServerSession { server: (self.node.index(), self.generation), opened: self.opened }
     }
 
-    /// The other role, if the server has told, at connecting or in its last answer, that it plays that one now.
+    /// The other role, if the server has reported, at connecting or in its last answer, that it has that one now.
     pub(super) fn other_role(&self) -> Option<Role> {
         self.told.role().filter(|role| *role != self.role)
     }
 
-    /// Whether the node has become something else since this was opened.
+    /// Whether the node has changed into something else since this was opened.
     pub(super) fn is_of_the_past(&self) -> bool {
         self.other_role().is_some() || self.node.standing().1 != self.generation
     }
@@ -221,14 +221,14 @@ impl Connection {
         self.has_ended.store(true, Ordering::Relaxed);
     }
 
-    /// Whether nobody may use this connection again: it is closed or about to be, or to what a node was before it was promoted or
-    /// demoted, or somebody gave up waiting for an answer, and the next user would get in line behind it, or what its last user left
-    /// could not be undone.
+    /// Whether this connection must not be used again: it is closed or about to be; or it leads to what a node was
+    /// before it was promoted or demoted; or a call was abandoned without its answer, and the next user would queue
+    /// after it; or what its last user left could not be reset.
     pub(super) fn is_spent(&self) -> bool {
         self.pending.load(Ordering::Acquire) > 0 || self.is_over()
     }
 
-    /// The same of those who use it now, and may still wait for answers.
+    /// The same for its present users, which may still wait for answers.
     pub(super) fn is_over(&self) -> bool {
         self.client.is_closed()
             || self.has_ended.load(Ordering::Relaxed)
@@ -236,8 +236,8 @@ impl Connection {
             || self.reset.has_failed()
     }
 
-    /// Sees to it that the next statements are planned like this. If need be that is told to the server in line before
-    /// them; its answer is nobody's.
+    /// Makes sure that the next statements are planned in this way. If necessary, the server is told in a message
+    /// before them, whose answer is not awaited.
     pub(super) fn plan(&self, planning: Planning) {
         if self.is_pooled() {
             return;
@@ -250,7 +250,7 @@ impl Connection {
                 Planning::ForEach => {
                     "SET plan_cache_mode = force_custom_plan; RESET enable_seqscan; RESET max_parallel_workers_per_gather"
                 }
-                // Such a plan takes every value for frequent, and would start workers for a few rows.
+                // Such a plan treats every value as frequent, and would start workers for a few rows.
                 Planning::Once => {
                     "SET plan_cache_mode = force_generic_plan; SET enable_seqscan = off; \
                      SET max_parallel_workers_per_gather = 0"
@@ -260,13 +260,13 @@ impl Connection {
         }
     }
 
-    /// Sends `sql` in line before the next statements. Its answer is nobody's.
+    /// Sends `sql` before the next statements. Its answer is not awaited.
     pub(super) fn tell(&self, sql: &str) {
         let _ = self.client.simple_query_raw(sql).now_or_never();
     }
 
-    /// Sends `sql`, which undoes what a user has left, without waiting for the answer: the next user's first statement
-    /// gets in line behind it.
+    /// Sends `sql`, which resets what a user has left, without waiting for the answer: the next user's first statement
+    /// queues after it.
     pub(super) fn reset_behind(&self, sql: &str) {
         if !self.reset.has_failed() {
             self.planning.store(Planning::ByTheServer as u8, Ordering::Relaxed);
@@ -318,8 +318,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Connection {
-    /// Tells the server to cancel what is under way: it would go on working for nobody, and `max_connections` would be no limit to that.
-    /// At the latest the connection's end does so; behind a pooler only that does.
+    /// Asks the server to cancel what is in progress: it would continue to work for nobody, beyond the limit of
+    /// `max_connections`. The end of the connection does so at the latest; behind a pooler only that does.
     pub(super) fn cancel(&self) {
         if let Some(runtime) = self.cancels_on().filter(|_| !self.is_pooled()) {
             let (token, encryption) = (self.client.cancel_token(), self.encryption.clone());
@@ -327,7 +327,7 @@ impl Connection {
         }
     }
 
-    /// Where the server is told to cancel, if it may be.
+    /// Where the cancel request runs, if one may be sent.
     fn cancels_on(&self) -> Option<Handle> {
         Handle::try_current().ok().filter(|_| self.appends.load(Ordering::Acquire) == 0)
     }
@@ -340,7 +340,7 @@ impl Drop for Connection {
             && self.is_pooled()
             && let Some(runtime) = self.cancels_on()
         {
-            // A pooler knows whom to cancel as long as the connection is there.
+            // A pooler knows what to cancel only as long as the connection exists.
             let (token, encryption, driver) =
                 (self.client.cancel_token(), self.encryption.clone(), self.driver.clone());
             runtime.spawn(async move {
@@ -353,7 +353,7 @@ impl Drop for Connection {
             self.cancel();
         }
         // The driver's task waits for outstanding answers before it closes the socket: with a server that has gone
-        // silent, for ever. Nobody waits for those answers any more.
+        // silent, forever. Nobody waits for those answers any more.
         if abandoned || !self.reset.is_done() {
             self.driver.abort();
         }
@@ -369,7 +369,7 @@ async fn cancel_and_see(token: CancelToken, encryption: Encryption, driver: &Abo
     Ok(())
 }
 
-/// Tells the server to cancel, over a connection that is as well protected: what is cancelled is known by a secret.
+/// Asks the server to cancel, over an equally protected connection: a secret identifies what is cancelled.
 async fn cancel(token: CancelToken, encryption: Encryption) -> Result<(), Error> {
     match encryption {
         Encryption::Off => token.cancel_query(NoTls).await,

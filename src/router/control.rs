@@ -1,18 +1,18 @@
-//! What SQL of a user's does to the transaction of its session. The server tells with each answer whether one is open, but the
-//! driver does not hand that on.
+//! What a user's SQL does to the transaction of its session. The server reports with each answer whether one is open,
+//! but the driver does not pass that on.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What a statement for the control of transactions does, if it succeeds.
+/// The effect of a transaction control statement, if it succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Control {
     /// `BEGIN`, `START TRANSACTION`.
     Opens,
     /// `COMMIT`, `END`, `ROLLBACK`, `ABORT`, `PREPARE TRANSACTION`.
     Ends,
-    /// The same with `AND CHAIN`, or with one of those behind it that open one: another one is open then.
+    /// The same with `AND CHAIN`, or followed by a statement that opens one: another transaction is then open.
     Chains,
-    /// `ROLLBACK TO` a savepoint: it is open as before, and has not failed.
+    /// `ROLLBACK TO` a savepoint: the transaction stays open, and is no longer failed.
     GoesBack,
 }
 
@@ -21,11 +21,12 @@ pub(super) enum Control {
 pub(super) enum Standing {
     Outside,
     Inside,
-    /// A statement that opens or ends one is under way, or was given up, or has failed, by itself or because of another one.
+    /// A statement that opens or ends one is in progress, or was cancelled, or has failed, by itself or because of
+    /// another one.
     Unclear,
 }
 
-/// The same, of a connection that is in use.
+/// The same for a connection in use.
 #[derive(Debug)]
 pub(super) struct Stands(AtomicU8);
 
@@ -46,14 +47,14 @@ impl Stands {
         self.0.store(standing as u8, Ordering::Relaxed);
     }
 
-    /// A call is about to be sent that has this in it.
+    /// A call that contains this is about to be sent.
     pub(super) fn sends(&self, control: Option<Control>) {
         if control.is_some() {
             self.set(Standing::Unclear);
         }
     }
 
-    /// It is over.
+    /// The call is over.
     pub(super) fn told(&self, control: Option<Control>, is_ok: bool) {
         match control {
             None => {}
@@ -64,7 +65,7 @@ impl Stands {
     }
 }
 
-/// What the statements of `sql` do, one after the other: the last word is that of the last one which opens or ends anything.
+/// The combined effect of the statements of `sql`: the last one that opens or ends a transaction decides.
 pub(super) fn of(sql: &str) -> Option<Control> {
     let mut last = None;
     each(sql, |control| {
@@ -78,18 +79,19 @@ pub(super) fn of(sql: &str) -> Option<Control> {
     last
 }
 
-/// Whether there is one among the statements of `sql` that ends the transaction, as far as it can be told.
+/// Whether one of the statements of `sql` ends the transaction, as far as that can be determined.
 pub(super) fn ends(sql: &str) -> bool {
     let mut ends = false;
     each(sql, |control| ends |= matches!(control, Control::Ends | Control::Chains));
     ends
 }
 
-/// With `off`, a commit is acknowledged before it is on the disk. Where the node is on the disk, which is what the place behind a commit
-/// tells, is before that commit then; unless `off` holds on behind it, as `SET LOCAL` does not.
+/// With `off`, a commit is acknowledged before it is on disk. The flushed LSN, which is what the place requested after
+/// a commit is, is then before that commit; unless `off` still holds after the commit, which it does not with
+/// `SET LOCAL`.
 pub(super) const ASYNCHRONOUS: &str = "synchronous_commit";
 
-/// Whether this word is in it, in whatever letters.
+/// Whether it contains this word, in upper or lower case.
 pub(super) fn mentions(sql: &str, word: &str) -> bool {
     sql.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
@@ -101,7 +103,7 @@ pub(super) fn copies_in(sql: &str) -> bool {
         return false;
     }
     let mut before = tokens.next().and_then(Token::word);
-    // Of a query nothing is copied in, whatever its tables are called.
+    // A query copies nothing in, whatever its tables are called.
     if sql[..tokens.at].ends_with('(') {
         return false;
     }
@@ -112,7 +114,7 @@ pub(super) fn copies_in(sql: &str) -> bool {
     })
 }
 
-/// Whether there is one among them that goes back to a savepoint.
+/// Whether one of the statements rolls back to a savepoint.
 pub(super) fn goes_back(sql: &str) -> bool {
     let mut goes_back = false;
     each(sql, |control| goes_back |= control == Control::GoesBack);
@@ -121,9 +123,9 @@ pub(super) fn goes_back(sql: &str) -> bool {
 
 fn each(sql: &str, mut told: impl FnMut(Control)) {
     let mut tokens = Tokens { sql: sql.as_bytes(), at: 0 };
-    // Of the statement that is being read: its first words, as far as nothing else is between them.
+    // The first words of the current statement, as long as nothing else is between them.
     let (mut words, mut count, mut is_head) = ([&b""[..]; WORDS], 0, true);
-    // Most SQL is one statement, of which the rest does not matter.
+    // Most SQL is one statement, whose rest does not matter.
     if memchr::memchr(b';', sql.as_bytes()).is_none() {
         for (word, place) in tokens.map_while(Token::word).zip(&mut words) {
             *place = word;
@@ -134,7 +136,7 @@ fn each(sql: &str, mut told: impl FnMut(Control)) {
         }
         return;
     }
-    // The body of a function, BEGIN ATOMIC … END, has semicolons and an END of its own.
+    // The body of a function, BEGIN ATOMIC … END, has its own semicolons and its own END.
     let (mut in_body, mut before) = (false, None);
     loop {
         let token = tokens.next();
@@ -165,10 +167,10 @@ fn each(sql: &str, mut told: impl FnMut(Control)) {
     }
 }
 
-/// `ROLLBACK TRANSACTION AND NO CHAIN` is the longest that says something.
+/// `ROLLBACK TRANSACTION AND NO CHAIN` is the longest significant beginning.
 const WORDS: usize = 5;
 
-/// What a statement does that begins with these words.
+/// The effect of a statement that begins with these words.
 fn judge(words: &[&[u8]]) -> Option<Control> {
     let (first, second) = (*words.first()?, words.get(1).copied().unwrap_or_default());
     let mut pairs = words.windows(2);
@@ -197,7 +199,7 @@ enum Token<'a> {
     /// A key word, or a name without quotation marks.
     Word(&'a [u8]),
     Semicolon,
-    /// A text, a name in quotation marks, a number, a sign.
+    /// A string, a quoted name, a number, a sign.
     Other,
 }
 
@@ -210,7 +212,7 @@ impl<'a> Token<'a> {
     }
 }
 
-/// SQL by its lexical rules, with `standard_conforming_strings`, as every server has them for twenty years.
+/// SQL by its lexical rules, with `standard_conforming_strings`, the default of every server for twenty years.
 struct Tokens<'a> {
     sql: &'a [u8],
     at: usize,
@@ -243,14 +245,14 @@ impl<'a> Iterator for Tokens<'a> {
                 }
                 _ if begins_word(first) => {
                     let word = self.word();
-                    // E'it\'s': a backslash hides the next character.
+                    // E'it\'s': a backslash escapes the next character.
                     if self.rest().first() == Some(&b'\'') && is(word, "E") {
                         self.skip_quoted(b'\'', true);
                         return Some(Token::Other);
                     }
                     return Some(Token::Word(word));
                 }
-                // What follows a digit is a part of the number, and no word.
+                // What follows a digit is part of the number, not a word.
                 _ if first.is_ascii_digit() => {
                     self.word();
                     return Some(Token::Other);
@@ -277,14 +279,14 @@ impl<'a> Tokens<'a> {
         &rest[..len]
     }
 
-    /// Two quotation marks for one in it are the end of one text and the beginning of the next, which does as well.
+    /// A doubled quotation mark ends one string and begins the next, which has the same result.
     fn skip_quoted(&mut self, quote: u8, has_backslashes: bool) {
         self.at += 1;
         while let Some(byte) = self.sql.get(self.at) {
             self.at += 1;
             match *byte {
                 b'\\' if has_backslashes => self.at += 1,
-                // In a text with backslashes the next one begins without its E.
+                // The second part of a string with backslashes has no E of its own.
                 byte if byte == quote && has_backslashes && self.sql.get(self.at) == Some(&quote) => self.at += 1,
                 byte if byte == quote => break,
                 _ => {}
@@ -293,7 +295,7 @@ impl<'a> Tokens<'a> {
         self.at = self.at.min(self.sql.len());
     }
 
-    /// Comments may have comments in them.
+    /// Comments may be nested.
     fn skip_comment(&mut self) {
         let mut depth = 0_usize;
         while self.at < self.sql.len() {

@@ -1,8 +1,8 @@
-//! `COPY`: the fastest way of many rows into a table, or out of one.
+//! `COPY`: the fastest way to load many rows into a table, or to read them out of one.
 //!
-//! The driver's own calls end at the end of the statement, which is before its commit, and lose the connection when the server refuses
-//! one (rust-postgres, issue 789: one message too many, and the answers behind it are those of others). So what has not come to
-//! its end here is the last thing on its connection.
+//! The driver's own calls end at the end of the statement, which is before its commit, and lose the connection when the
+//! server refuses a `COPY` (rust-postgres, issue 789: one message too many, and the following answers belong to other
+//! calls). A `COPY` that does not complete here is therefore the last thing on its connection.
 
 use std::{
     fmt,
@@ -25,13 +25,14 @@ use crate::{
     runtime,
 };
 
-/// The data of a `COPY … TO STDOUT`, as they come, in order; see [`Client::copy_out`].
+/// A stream of the data of a `COPY … TO STDOUT` as they arrive, in order; see [`Client::copy_out`].
 ///
-/// The pieces are the server's, a row each. The first error ends it, and an end without one is the end of the data.
+/// The pieces are the server's, one per row. The first error ends the stream. An end without an error is the end of the
+/// data.
 ///
 /// # Cancel safety
 ///
-/// As [`RowStream`](super::RowStream)'s.
+/// As for [`RowStream`](super::RowStream).
 #[must_use = "nothing more is read than what is taken"]
 pub struct CopyOut<'a> {
     data: BoxStream<'a, Result<Bytes>>,
@@ -53,24 +54,24 @@ impl Stream for CopyOut<'_> {
     }
 }
 
-/// A `COPY … FROM STDIN` that takes its data; see [`Client::copy_in`].
+/// Sends the data of a `COPY … FROM STDIN`; see [`Client::copy_in`].
 ///
 /// # Cancel safety
 ///
-/// Dropped before [`finish`](Self::finish), nothing is written. Either way, if that has not returned a number, the connection is of no
-/// further use: other calls on it are refused, and a [`Transaction`] is rolled back.
+/// If it is dropped before [`finish`](Self::finish), nothing is written. In any case, unless `finish` has returned a
+/// number, the connection is no longer usable: other calls on it are refused, and a [`Transaction`] is rolled back.
 #[must_use = "without `finish` nothing is written"]
 pub struct CopyIn<'a> {
     call: PieceCall<'a>,
     sink: Pin<Box<CopyInSink<Bytes>>>,
-    /// What a part could not be sent for: then it is never told that this was all.
+    /// Why a part could not be sent: the server is then never told that the data are complete.
     failed: Option<Error>,
 }
 
 impl<'a> CopyIn<'a> {
     async fn start(call: PieceCall<'a>, sql: &str) -> Result<Self> {
         let (lease, deadline) = (call.lease(), call.next());
-        // What the parser says is told here, and costs no connection.
+        // Errors of the parser appear here, and do not cost the connection.
         let (mut call, statement) = call.begin(lease.prepare_copy_in(deadline, sql)).await?;
         match lease.start_copy_in(deadline, statement).await {
             Ok(sink) => Ok(Self { call, sink: Box::pin(sink), failed: None }),
@@ -81,22 +82,23 @@ impl<'a> CopyIn<'a> {
         }
     }
 
-    /// Sends a part of the data, of 64 MiB at most. Parts may end anywhere, also in the middle of a row; small ones are gathered. What is
-    /// borrowed, such as a `&str`, is handed over as an owned value (`to_owned`, `Bytes::copy_from_slice`).
+    /// Sends a part of the data, at most 64 MiB. Parts may end anywhere, even in the middle of a row; small ones are
+    /// buffered. Convert borrowed data, such as a `&str`, to an owned value (`to_owned`, `Bytes::copy_from_slice`).
     ///
-    /// What is wrong with the data the server says at the end, in [`finish`](Self::finish); until then it takes, and ignores, what is
-    /// behind.
+    /// The server reports invalid data at the end, in [`finish`](Self::finish); until then it accepts and ignores what
+    /// follows.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) when the connection was lost, and
-    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) when the server takes nothing within the limit of a call. Nothing is written then,
-    /// and all further calls say the same. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a part that is too large, which
-    /// changes nothing.
+    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) if the connection was lost, and
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout) if the server accepts nothing within the limit of a call.
+    /// Nothing is written then, and all further calls return the same error.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) for a part that is too large; the `COPY` can
+    /// continue.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it is done, this part was not taken; it may be sent again.
+    /// If the future is dropped before it completes, this part was not accepted and may be sent again.
     pub async fn send(&mut self, data: impl Into<Bytes> + Send) -> Result<()> {
         if let Some(failed) = &self.failed {
             return Err(failed.clone());
@@ -130,23 +132,23 @@ impl<'a> CopyIn<'a> {
         sent.map_err(|error| self.failed.insert(named(error)).clone())
     }
 
-    /// Says that this was all, and returns the number of rows that were written, when they are committed (in a [`Transaction`]: when
-    /// it has them).
+    /// Completes the `COPY` and returns the number of rows written, once they are committed (in a [`Transaction`]: once
+    /// they are part of it).
     ///
     /// # Errors
     ///
-    /// What the server says of the data: then none of them are written. As [`Client::query`] else.
+    /// The server's error about the data: none of them are written. Otherwise as [`Client::query`].
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been written, unless this is in a [`Transaction`].
+    /// If the future is dropped, the data may have been written, unless this is in a [`Transaction`].
     pub async fn finish(self) -> Result<u64> {
         let Self { call, mut sink, failed } = self;
         if let Some(failed) = failed {
             return call.end(Err(failed));
         }
         let lease = call.lease();
-        // Nothing can be prepared, or asked, before it is over.
+        // Nothing can be prepared or queried before it is over.
         let written = lease.guarded_with(None, call.effect(), call.next(), finish(sink.as_mut())).await;
         let rows = match written {
             Ok(rows) => rows,
@@ -157,10 +159,10 @@ impl<'a> CopyIn<'a> {
     }
 }
 
-/// Of a part. A server takes no message of more than 1 GiB, and ends the session of who sends one.
+/// The largest part. A server accepts no message of more than 1 GiB, and ends the session of a client that sends one.
 const MOST_BYTES: usize = 64 * 1024 * 1024;
 
-/// The driver returns at the end of the statement, and the commit is behind it: an error of that comes when it is asked again, or
+/// The driver returns at the end of the statement, before the commit. A second call returns the commit's error, or else
 /// that the server is ready, for which the driver has no name.
 async fn finish(mut sink: Pin<&mut CopyInSink<Bytes>>) -> Result<u64, tokio_postgres::Error> {
     let rows = sink.as_mut().finish().await?;
@@ -171,10 +173,10 @@ async fn finish(mut sink: Pin<&mut CopyInSink<Bytes>>) -> Result<u64, tokio_post
 }
 
 impl Client {
-    /// Starts a `COPY … FROM STDIN`, all of whose data are written, or none: much faster than INSERTs where there are many rows.
+    /// Starts a `COPY … FROM STDIN`, which writes all of its data or none: much faster than INSERTs for many rows.
     ///
-    /// The format is the statement's (text, unless it says `CSV` or `BINARY`), and values are yours to escape in it. It is one
-    /// statement with one commit. The [limit](Self::timeout) is that of each wait.
+    /// The statement sets the format (text, unless it says `CSV` or `BINARY`), and you have to escape the values
+    /// accordingly. It is one statement with one commit. The [limit](Self::timeout) applies to each wait.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -190,19 +192,21 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query). [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a call, a stream or another `COPY` is
-    /// under way on this connection, for another statement, behind a [pooler](crate::RouterBuilder::transaction_pooling), and on a connection of a
-    /// [pool that was handed in](crate::ExistingPool), which would get it back spoilt. A `COPY` that fails costs the connection.
+    /// As [`query`](Self::query). [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a call, a stream or
+    /// another `COPY` is in progress on this connection, for any other statement, behind a
+    /// [pooler](crate::RouterBuilder::transaction_pooling), and on a connection of an [existing
+    /// pool](crate::ExistingPool), which would get it back broken. A `COPY` that fails costs the connection.
     ///
     /// # Cancel safety
     ///
-    /// See [`CopyIn`]. Dropped before that is there, the connection is of no further use.
+    /// See [`CopyIn`]. If the future is dropped before it returns one, the connection is no longer usable.
     pub async fn copy_in(&self, sql: &str) -> Result<CopyIn<'_>> {
         CopyIn::start(self.piecewise(sql)?, sql).await
     }
 
-    /// Starts a `COPY … TO STDOUT`, and returns its data as they come. As with [`query_stream`](Self::query_stream), the server waits
-    /// for whoever takes them, the [limit](Self::timeout) is that of each wait, and nothing else can be sent until its end.
+    /// Starts a `COPY … TO STDOUT` and returns its data as they arrive. As with [`query_stream`](Self::query_stream),
+    /// the server waits for the reader, the [limit](Self::timeout) applies to each wait, and nothing else can be sent
+    /// until the end.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -219,13 +223,13 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`query_stream`](Self::query_stream), and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) behind a
-    /// [pooler](crate::RouterBuilder::transaction_pooling). Another statement than a `COPY … TO STDOUT` is executed, and costs the
-    /// connection: [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown).
+    /// As [`query_stream`](Self::query_stream), and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) behind
+    /// a [pooler](crate::RouterBuilder::transaction_pooling). A statement other than `COPY … TO STDOUT` is executed,
+    /// and costs the connection: [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown).
     ///
     /// # Cancel safety
     ///
-    /// See [`Client`], and [`CopyOut`].
+    /// See [`Client`] and [`CopyOut`].
     pub async fn copy_out(&self, sql: &str) -> Result<CopyOut<'_>> {
         CopyOut::start(self.piecewise(sql)?, sql).await
     }
@@ -236,7 +240,8 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// As there. If it fails, or is dropped before it has finished, the transaction is rolled back: not even a savepoint helps.
+    /// As [`Client::copy_in`]. If it fails, or is dropped before it has finished, the transaction is rolled back: not
+    /// even a savepoint helps.
     ///
     /// # Cancel safety
     ///
@@ -249,7 +254,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// As there.
+    /// As [`Client::copy_out`].
     ///
     /// # Cancel safety
     ///

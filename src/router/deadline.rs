@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// When a call must be over, and since when it runs, so that errors can say both.
+/// When a call must be over, and since when it has been running, so that errors can state both.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deadline {
     started: Instant,

@@ -1,4 +1,4 @@
-//! A connection for work that needs the driver's client alone: migrations, and builds of indexes.
+//! A connection for work that needs exclusive use of the driver's client: migrations, and index builds.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -13,7 +13,8 @@ use super::{
 use crate::error::{Cause, Error, ErrorKind};
 
 impl Lease {
-    /// Hands the driver's client out for work that needs it alone. If it is given up, the connection is not used again.
+    /// Lends the driver's client to work that needs it exclusively. If the work is cancelled, the connection is not
+    /// reused.
     pub(crate) async fn exclusive<T>(
         &mut self,
         deadline: Deadline,

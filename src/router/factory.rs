@@ -1,4 +1,4 @@
-//! Makes nodes of what the settings say: at the start, and later those that are added.
+//! Creates nodes from the settings: at the start, and later those that are added.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -27,13 +27,13 @@ pub(super) struct Factory {
     pub(super) session: SessionSettings,
     pub(super) upkeep: Upkeep,
     pub(super) routing: Routing,
-    /// What URLs leave out.
+    /// What applies where URLs leave something out.
     pub(super) defaults: Defaults,
     pub(super) tls: Mutex<tls::Resolver>,
 }
 
 impl Factory {
-    /// The source of the node that the settings name as this one.
+    /// Parses the source of the node with this index in the settings.
     pub(super) fn parse(&self, source: Source, index: usize, role: Option<Role>) -> Result<Parsed> {
         let mut tls = self.tls.lock().unwrap_or_else(PoisonError::into_inner);
         source.parse(index, role, self.limits.connect_timeout, self.session.is_pooled, &self.defaults, &mut tls)
@@ -54,13 +54,13 @@ impl Factory {
         Node::new(name, role, pool, handle).at(endpoint)
     }
 
-    /// What the core is to know of a replica that is added.
+    /// The core's configuration of an added replica.
     pub(super) fn config(&self, name: Arc<str>, options: &ReplicaOptions) -> Result<super::core::NodeConfig> {
         self.routing.node(name, Role::Replica, options)
     }
 }
 
-/// Without what URLs and TLS files hold.
+/// Leaves out what URLs and TLS files contain.
 impl std::fmt::Debug for Factory {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Factory").field("routing", &self.routing).finish_non_exhaustive()

@@ -8,15 +8,15 @@ use tokio_postgres::{
 use super::{Deadline, Role, core::ConnectFailure};
 use crate::error::{Error, ErrorKind};
 
-/// What a call would have done to the data if it had gone through: it decides what an interruption means.
+/// What a call does to the data if it succeeds: this decides what an interruption means.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Effect {
     /// Nothing, so an interrupted call has simply failed.
     Read,
-    /// Something, so an interrupted call may have happened, or the first half of it.
+    /// Something, so an interrupted call may have happened, wholly or in part.
     Write,
-    /// Something, by one statement that waits for its lock before it does anything. The server is never told to cancel
-    /// it: while a commit waits for its standby, that would make it visible unreplicated.
+    /// Something, by one statement that waits for its lock before it does anything. The server is never asked to cancel
+    /// it: if its commit is waiting for a standby, that would make the commit visible unreplicated.
     Append,
 }
 
@@ -30,7 +30,7 @@ impl Effect {
     }
 }
 
-/// A connection could not be opened, and why.
+/// A connection could not be opened, with the reason.
 #[derive(Debug)]
 pub(super) struct NotConnected {
     pub(super) error: Error,
@@ -50,7 +50,7 @@ impl From<DriverError> for NotConnected {
             _ if error.as_db_error().is_some() => ConnectFailure::Refused,
             Some(std::io::ErrorKind::ConnectionRefused) => ConnectFailure::NobodyListens,
             _ if is_lost(&error) => ConnectFailure::NoAnswer,
-            // By the driver, for what the settings or the server say.
+            // By the driver, because of the settings or something the server said.
             _ => ConnectFailure::Refused,
         };
         Self { error: on_connect(error), why }
@@ -63,7 +63,7 @@ fn on_connect(error: DriverError) -> Error {
         if let Some(refusal) = super::tls::refusal(&error) {
             return Error::configuration(format!("cannot connect: {refusal}")).with_source(error);
         }
-        // Without an answer from the server it is the network, unless the driver itself refuses the settings.
+        // Without an answer from the server the cause is the network, unless the driver itself rejects the settings.
         let kind = if is_lost(&error) { ErrorKind::Unavailable } else { ErrorKind::Configuration };
         return Error::new(kind, "cannot connect").with_source(error);
     };
@@ -77,7 +77,7 @@ fn on_connect(error: DriverError) -> Error {
     Error::new(kind, format!("the server refused the connection: {}", db.message())).with_source(error)
 }
 
-/// A node does not play the role that the settings give it.
+/// A node does not have the role that the settings give it.
 pub(super) fn wrong_role(expected: Role) -> Error {
     Error::configuration(match expected {
         Role::Primary => {
@@ -100,11 +100,11 @@ pub(super) fn on_call(error: DriverError, effect: Effect, role: Role) -> Error {
             let message = "the server answered something else than a result; COPY does not go through this call";
             return interrupted(effect, message).with_source(error);
         }
-        // Before anything was sent: a parameter of another type or number than the statement has.
+        // Nothing was sent yet: a parameter differs in type or number from the statement's.
         return Error::invalid_input("the statement does not take these parameters").with_source(error);
     };
     let message = format!("{} (SQLSTATE {})", db.message(), db.code().code());
-    // The server ends the session. It says so instead of an answer, perhaps after it has committed.
+    // The server ends the session. It says so in place of an answer, perhaps after it has committed.
     if ends_session(&error) {
         return interrupted(effect, message).with_source(error);
     }
@@ -126,13 +126,13 @@ pub(super) fn on_call(error: DriverError, effect: Effect, role: Role) -> Error {
     };
     let failed = Error::new(kind, message).with_source(error);
     match kind {
-        // A limit of the server's.
+        // One of the server's time limits.
         ErrorKind::OutcomeUnknown => failed.out_of_time(),
         _ => failed,
     }
 }
 
-/// The call's limit ran out while its answer was on the way.
+/// The call timed out while its answer was awaited.
 pub(super) fn on_deadline(deadline: Deadline, effect: Effect) -> Error {
     let message = format!("no answer within the limit of {:?}", deadline.limit());
     match effect {
@@ -141,19 +141,19 @@ pub(super) fn on_deadline(deadline: Deadline, effect: Effect) -> Error {
     }
 }
 
-/// The commit is there, but what it was to wait for is not.
+/// The commit is there, but what it should have waited for is not.
 pub(super) fn unreplicated() -> Error {
     let message = "committed on the primary, but the wait for its synchronous standby was cancelled";
     Error::new(ErrorKind::OutcomeUnknown, message)
 }
 
-/// The call was made in a session that another user had left in some state.
+/// The call was made in a session that another user had left in an unknown state.
 pub(super) fn not_reset(effect: Effect) -> Error {
     interrupted(effect, "what the last user of this connection had left in its session could not be undone")
 }
 
-/// Whether a read that has failed so on a replica may well succeed on another node: the replica is gone, its recovery would not
-/// wait for the read, or it has not replayed yet what was created on the primary a moment ago.
+/// Whether a read that failed on a replica in this way may succeed on another node: the replica is gone, its recovery
+/// would not wait for the read, or it has not yet replayed what was just created on the primary.
 pub(crate) fn may_go_elsewhere(error: &Error) -> bool {
     const CONFLICT_WITH_RECOVERY: &str = "40001";
     // A schema, a table, a column, a function.
@@ -162,25 +162,27 @@ pub(crate) fn may_go_elsewhere(error: &Error) -> bool {
     error.kind() == ErrorKind::Unavailable || error.sqlstate().is_some_and(of_this_node)
 }
 
-/// Whether a replica has cancelled a query because it was in the way of the replay. (On a primary this state means
+/// Whether a replica has cancelled a query because it conflicted with the replay. (On a primary this SQLSTATE means
 /// something else.)
 pub(super) fn is_recovery_conflict(error: &DriverError) -> bool {
     error.code() == Some(&SqlState::T_R_SERIALIZATION_FAILURE)
 }
 
-/// Whether a primary has refused this because of another transaction, which would do the same again: it is to be begun anew.
+/// Whether a primary has refused this because of another transaction, and would do so again: the transaction must be
+/// restarted.
 pub(super) fn is_conflict(error: &DriverError, role: Role) -> bool {
     let states = [&SqlState::T_R_SERIALIZATION_FAILURE, &SqlState::T_R_DEADLOCK_DETECTED];
     role == Role::Primary && error.code().is_some_and(|code| states.contains(&code))
 }
 
-/// Whether the server ends the session with it. It closes the connection behind it, which may not be here yet.
+/// Whether the server ends the session with this error. It then closes the connection, which may not have been noticed
+/// yet.
 pub(super) fn ends_session(error: &DriverError) -> bool {
     let severity = error.as_db_error().and_then(DbError::parsed_severity);
     matches!(severity, Some(Severity::Fatal | Severity::Panic))
 }
 
-/// Whether question and answer on this connection do not belong together any more.
+/// Whether requests and answers on this connection no longer match.
 pub(super) fn is_out_of_step(error: &DriverError) -> bool {
     // The driver has no other way to tell: its kinds are private.
     error.to_string().starts_with("unexpected message")

@@ -1,4 +1,4 @@
-//! What a read has to contain, whatever its level: its floor.
+//! What a read must contain at any level: its floor.
 
 use std::{fmt, sync::Arc};
 
@@ -16,38 +16,38 @@ use crate::{
     token::{Place, Token},
 };
 
-/// What a layer above asks the connection that serves.
+/// What a layer above asks of the serving connection.
 pub(crate) trait Check: fmt::Debug + Send + Sync {
-    /// The statement in front of the read, if there is anything to prove.
+    /// The statement before the read, if there is anything to prove.
     fn front(&self) -> Option<&str>;
 
     fn params(&self) -> Vec<&(dyn ToSql + Sync)>;
 
-    /// What its answer says.
+    /// Judges its answer.
     ///
     /// # Errors
     ///
-    /// What no other node and no waiting will change.
+    /// Errors that no other node and no waiting will change.
     fn judge(&self, rows: &[Row], role: Role) -> Result<Verdict>;
 
-    /// The statement behind the read, where its place is noted.
+    /// The statement after the read, if its place is recorded.
     fn behind(&self) -> &str;
 
-    /// The log that it judges, and where the newest event that it looks for was written.
+    /// The log that it judges, and the place of the newest event that it looks for.
     fn log(&self) -> (u64, Option<Place>);
 }
 
-/// Whether a node has what it must have.
+/// Whether a node contains what it must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Verdict {
     Contained,
     /// Not yet.
     Behind,
-    /// Nobody can tell.
+    /// That cannot be determined.
     Unknown,
 }
 
-/// What a read has to contain.
+/// What a read must contain.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Floor {
     token: Token,
@@ -55,34 +55,34 @@ pub(crate) struct Floor {
     check: Option<Arc<dyn Check>>,
 }
 
-/// What a floor comes to, by what is known of the cluster.
+/// What a floor requires, given what is known about the cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Demand {
     pub(super) want: Want,
     /// The place that the connection has to prove.
     pub(super) place: Option<Place>,
-    /// Whether no replica can prove that it has everything.
+    /// Whether no replica can prove that it contains everything.
     pub(super) only_primary: bool,
 }
 
-/// Why a floor comes to nothing.
+/// Why a floor cannot be translated into a requirement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Unplaceable {
-    /// It is of a timeline that nobody here has heard of yet.
+    /// It is on a timeline that is not known here yet.
     Newer(u32),
-    /// It is of an older timeline, and it is not known how much of that the present one holds.
+    /// It is on an older timeline, and it is unknown how much of that the present one contains.
     Older(Place),
-    /// It speaks of other clusters only.
+    /// It refers to other clusters only.
     Foreign,
 }
 
 impl Floor {
-    /// What the token asks for. `None` when that is nothing.
+    /// What the token requires. `None` if that is nothing.
     pub(crate) fn of(token: Token) -> Option<Self> {
         (!token.is_empty()).then_some(Self { token, check: None })
     }
 
-    /// What the token asks for, where a layer's own part of it is judged by this check.
+    /// What the token requires, if this check judges a layer's own part of it.
     pub(crate) fn with_check(token: Token, check: Arc<dyn Check>) -> Self {
         Self { token, check: Some(check) }
     }
@@ -91,21 +91,21 @@ impl Floor {
         self.check.as_ref()
     }
 
-    /// What it comes to at this level.
+    /// What it requires at this level.
     pub(super) fn demand(&self, level: &Consistency, table: &Table) -> Result<Demand, Unplaceable> {
         let log = self.check.as_ref().map(|check| check.log());
-        // Before the router knows of that failover, the old primary would call lost what it only has not heard of.
+        // Before the router knows of that failover, the old primary would report as lost what it only has not received.
         if let Some((_, Some(newest))) = log
             && table.timeline().is_some_and(|present| present < newest.timeline)
         {
             return Err(Unplaceable::Newer(newest.timeline));
         }
         if *level == Consistency::Strong {
-            // The newest state there is. What was lost of the log, the check finds out.
+            // This is the newest state there is. The check finds out what the log has lost.
             return Ok(Demand { want: Want::Strong, place: None, only_primary: false });
         }
         let system = table.system();
-        // A session goes through several clusters; who gives a token to one means that one.
+        // A session passes through several clusters; a token given for one call means this one.
         if let Consistency::AtLeast(token) = level
             && token.is_foreign(system)
         {
@@ -118,7 +118,7 @@ impl Floor {
                 None => only_primary = true,
             }
         }
-        // Where the event was written only helps to find a node that has it.
+        // The place of the event only helps to find a node that contains it.
         let hint = log.and_then(|(_, place)| present(place?, table).ok());
         let want = match (want(level), place.max(hint)) {
             (Want::Eventual, Some(Place { timeline, lsn })) => Want::AtLeast { timeline, lsn },
@@ -156,20 +156,21 @@ impl Unplaceable {
     }
 }
 
-/// Where a node is, by its own word.
+/// A node's position, as it reports it.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Whereabouts {
     pub(super) role: Role,
-    /// What it has.
+    /// The LSN it contains.
     has: Lsn,
-    /// What has been acknowledged on it is before this, if it says so: else a token of it would ask for nothing.
+    /// What has been acknowledged on it is before this LSN, if it reports it: otherwise a token of it would require
+    /// nothing.
     acknowledged: Option<Lsn>,
-    /// Unless it is a replica that keeps that to itself.
+    /// Unless it is a replica that does not reveal it.
     pub(super) timeline: Option<u32>,
 }
 
 impl Whereabouts {
-    /// The statement that asks for it.
+    /// The statement that queries it.
     pub(super) const SQL: &str = include_str!("place.sql");
 
     pub(super) fn read(rows: &[Row]) -> Result<Self> {
@@ -188,12 +189,12 @@ impl Whereabouts {
         })
     }
 
-    /// The place that a token of everything up to now asks for, when it can be told.
+    /// The place that a token of everything up to now requires, if it is known.
     pub(super) fn place(self) -> Option<Place> {
         Some(Place { timeline: self.timeline?, lsn: self.acknowledged? })
     }
 
-    /// What is proven by it, of a replica.
+    /// What it proves about a replica.
     pub(super) fn replayed(self) -> Option<Place> {
         (self.role == Role::Replica).then_some(Place { timeline: self.timeline?, lsn: self.has })
     }
@@ -202,7 +203,7 @@ impl Whereabouts {
     ///
     /// # Errors
     ///
-    /// [`LogDiverged`](ErrorKind::LogDiverged) when the primary of that timeline has not got so far.
+    /// [`LogDiverged`](ErrorKind::LogDiverged) if the primary of that timeline has not got this far.
     pub(super) fn judge(self, place: Place) -> Result<Verdict> {
         let Some(timeline) = self.timeline else { return Ok(Verdict::Unknown) };
         Ok(match timeline.cmp(&place.timeline) {
@@ -216,7 +217,7 @@ impl Whereabouts {
                 return Err(Error::new(ErrorKind::LogDiverged, message));
             }
             std::cmp::Ordering::Equal => Verdict::Behind,
-            // It may follow the failover.
+            // It may yet follow the failover.
             std::cmp::Ordering::Less if self.role == Role::Replica => Verdict::Behind,
             // There was a failover that this router has not seen yet.
             std::cmp::Ordering::Less | std::cmp::Ordering::Greater => Verdict::Unknown,
@@ -249,7 +250,7 @@ mod tests {
 
     const CLUSTER: Option<u64> = Some(7);
 
-    /// The cluster is on timeline 2, and that holds the first one up to 100.
+    /// The cluster is on timeline 2, which contains the first one up to 100.
     fn demand(token: Token, level: &Consistency) -> Result<Demand, Unplaceable> {
         let table = Table::of_history(7, 2, &[(1, Lsn::new(100))]);
         Floor { token, check: None }.demand(level, &table)
@@ -269,7 +270,7 @@ mod tests {
         }
         assert_eq!(asked(1, 101), Err(Unplaceable::Older(place(1, 101))));
         assert_eq!(asked(3, 1), Err(Unplaceable::Newer(3)));
-        // What is lost is not hidden by what is not.
+        // A loss is not hidden by what is not lost.
         let both = Token::of_place(CLUSTER, place(1, 101)).merge(&Token::of_place(CLUSTER, place(2, 500)));
         assert_eq!(demand(both, &Consistency::Eventual), Err(Unplaceable::Older(place(1, 101))));
     }
@@ -321,7 +322,7 @@ mod tests {
             };
             assert_eq!(asked(3).unwrap_err(), Unplaceable::Newer(3));
             asked(2).unwrap();
-            // Where it was written is no more than a hint: the event itself is looked for.
+            // The place where it was written is only a hint: the event itself is looked for.
             assert_eq!(asked(1).unwrap().place, None);
         }
     }

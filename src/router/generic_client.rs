@@ -1,15 +1,16 @@
-//! What runs SQL, for functions that do not ask in what.
+//! An abstraction over the types that run SQL.
 
 use tokio_postgres::{Row, types::ToSql};
 
 use super::{Client, Role, Transaction};
 use crate::{ConsumerTransaction, error::Result};
 
-/// What a [`Client`], a [`Transaction`] and a [`ConsumerTransaction`] have in common: for functions of yours that run SQL in whatever
-/// they are handed. The driver has a trait of this name for the same purpose.
+/// Runs SQL on a [`Client`], a [`Transaction`] or a [`ConsumerTransaction`]: for functions of yours that accept any of
+/// them. The driver has a trait of the same name for the same purpose.
 ///
-/// Each method is the type's own one of the same name, with its errors and its cancel safety: a statement that was interrupted may have
-/// been executed on a client, and has not been in a transaction. Nobody else can implement it, so that methods may be added.
+/// Each method is the type's own method of the same name, with its errors and its cancel safety: an interrupted
+/// statement may have been executed on a client, but not in a transaction. The trait is sealed, so methods may be
+/// added.
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -36,23 +37,23 @@ pub trait GenericClient: sealed::Sealed + Send + Sync {
     /// Runs a statement that returns exactly one row.
     fn query_one(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Row>> + Send;
 
-    /// Runs a statement that returns one row or none.
+    /// Runs a statement that returns at most one row.
     fn query_opt(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<Option<Row>>> + Send;
 
-    /// Runs a statement and returns the number of rows that it changed.
+    /// Runs a statement and returns the number of rows affected.
     fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> impl Future<Output = Result<u64>> + Send;
 
-    /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
+    /// Runs several statements, separated by semicolons, without parameters. Never interpolate values into them.
     fn batch_execute(&self, sql: &str) -> impl Future<Output = Result<()>> + Send;
 
-    /// The name of the node that serves, as in [`NodeStatus`](crate::NodeStatus).
+    /// Returns the name of the serving node, as in [`NodeStatus`](crate::NodeStatus).
     fn node(&self) -> &str;
 
-    /// The role of that node.
+    /// Returns the role of that node.
     fn role(&self) -> Role;
 }
 
-/// Each calls the type's own method of its name. Without one it would call itself, for ever.
+/// Each calls the type's own method of its name. If there were none, it would call itself forever.
 macro_rules! by_its_own_methods {
     ($($of:ty: $client:ident),*) => {$(
         impl sealed::Sealed for $of {}
@@ -89,7 +90,7 @@ macro_rules! by_its_own_methods {
     )*};
 }
 
-// The transaction of a consumer is one that gives itself away as a `&Transaction`.
+// A consumer's transaction derefs to a `&Transaction`.
 by_its_own_methods!(Client: Client, Transaction: Transaction, ConsumerTransaction: Transaction);
 
 mod sealed {

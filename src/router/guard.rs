@@ -1,9 +1,9 @@
-//! Statements around a read, on its own connection and in the same message: one in front that proves that the node has
-//! what the read must contain, one behind that tells where the node is, for the token of what was read.
+//! Statements around a read, on its own connection and in the same message: one before it proves that the node contains
+//! what the read must contain, one after it returns the node's place, for the token of what was read.
 //!
-//! In front, and not a column of the read: a snapshot is older than the functions that are called under it, so a read
-//! could call itself fresh and be stale. Behind, for the same reason: what the read has seen is before the place that is
-//! told afterwards.
+//! The proof comes before the read, not as a column of it: a snapshot is older than the functions called under it, so a
+//! read could declare itself fresh and be stale. The place comes after, for the same reason: everything that the read
+//! has seen is before the place reported afterwards.
 
 mod questions;
 
@@ -30,23 +30,23 @@ use crate::{
     token::{Place, Token},
 };
 
-/// What is sent around the calls on one connection.
+/// The statements to send around the calls on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Guard {
     place: Option<Place>,
     check: Option<Arc<dyn Check>>,
-    /// Whether to ask where the node is, behind each call.
+    /// Whether to query the node's place after each call.
     notes_place: bool,
     is_expected: bool,
-    /// Whether nobody knows that its place is as far as what is checked: then it can be waited for by its place.
+    /// Whether its place is not known to be as far as what is checked: then waiting for its place helps.
     waits_for_place: bool,
     verdict: AtomicU8,
-    /// Whether the next call leaves a transaction open: nothing is sent into that.
+    /// Whether the next call leaves a transaction open: nothing is sent into it.
     is_quiet: AtomicBool,
     seen: Mutex<Option<Seen>>,
 }
 
-/// What was told behind the last call.
+/// The answers after the last call.
 #[derive(Debug, Default)]
 struct Seen {
     place: Option<Place>,
@@ -57,22 +57,22 @@ const ASKED: u8 = 1;
 const CONTAINED: u8 = 2;
 const BEHIND: u8 = 3;
 const UNKNOWN: u8 = 4;
-/// Its place is as far, but what has to be there is not.
+/// Its place is far enough, but what has to be there is not.
 const BEHIND_ITS_PLACE: u8 = 5;
 
 impl Guard {
-    /// Proves the place, and what the floor checks, in front of the first call that goes through.
+    /// Proves the place, and what the floor checks, before the first call that succeeds.
     pub(super) fn new(place: Option<Place>, floor: Option<&Floor>, notes_place: bool) -> Self {
         Self { place, check: floor.and_then(Floor::check).cloned(), notes_place, ..Self::default() }
     }
 
-    /// Whether the node is known to have what it must.
+    /// Sets whether the node is known to contain what it must.
     pub(super) fn expected(mut self, is_expected: bool) -> Self {
         self.is_expected = is_expected;
         self
     }
 
-    /// Whether what is checked may just not be there yet, by what is known of the node's place.
+    /// Sets whether what is checked may only not be there yet, judging by the node's known place.
     pub(super) fn waits_for_place(mut self, waits_for_place: bool) -> Self {
         self.waits_for_place = waits_for_place;
         self
@@ -82,7 +82,7 @@ impl Guard {
         self.is_expected
     }
 
-    /// Whether the place of the node is asked for behind the calls.
+    /// Whether the node's place is queried after the calls.
     pub(super) fn notes_place(&self) -> bool {
         self.notes_place
     }
@@ -98,32 +98,32 @@ impl Guard {
         (self.place.is_some() || checks) && self.verdict.load(Ordering::Relaxed) != CONTAINED
     }
 
-    /// Whether the node has not got so far, when it was asked.
+    /// Whether the node had not replayed far enough when it was asked.
     pub(crate) fn is_behind(&self) -> bool {
         matches!(self.verdict.load(Ordering::Relaxed), BEHIND | BEHIND_ITS_PLACE)
     }
 
-    /// Whether it has not got so far although its place says that it has: no place tells when it will have.
+    /// Whether it is not far enough although its place says so: no place tells when it will be.
     pub(super) fn is_behind_its_place(&self) -> bool {
         self.verdict.load(Ordering::Relaxed) == BEHIND_ITS_PLACE
     }
 
-    /// Where the node was behind the last call, if that was asked and could be told.
+    /// The node's place after the last call, if it was queried and known.
     pub(crate) fn seen(&self) -> Option<Place> {
         self.lock().as_ref().and_then(|seen| seen.place)
     }
 
-    /// Whether that was asked, and with what result.
+    /// Whether it was queried, and with what result.
     pub(super) fn take_noted(&self) -> Option<Option<Place>> {
         self.lock().take().map(|seen| seen.place)
     }
 
-    /// What the check was told behind the last call; nothing when that failed.
+    /// The answer to the check after the last call; nothing if that failed.
     pub(crate) fn take_checked(&self) -> Option<Vec<Row>> {
         self.lock().as_mut().and_then(|seen| seen.check.take())
     }
 
-    /// Sends nothing behind the next calls, while a transaction is open: it would be the first statement of it, or fail in it.
+    /// Sends nothing after the next calls while a transaction is open: it would be its first statement, or fail in it.
     pub(super) fn quiet(&self, is_quiet: bool) {
         self.is_quiet.store(is_quiet, Ordering::Relaxed);
     }
@@ -132,7 +132,8 @@ impl Guard {
         self.notes_place && !self.is_quiet.load(Ordering::Relaxed)
     }
 
-    /// Takes in what was told behind a call. What was not told is noted as well: that something was seen, nobody knows where.
+    /// Records the answers after a call. A missing answer is recorded as well: something was seen, but up to which
+    /// place is unknown.
     fn note(&self, place: Option<&[Row]>, check: Option<Vec<Row>>) -> Result<()> {
         let place = place.map(Whereabouts::read).transpose()?.and_then(Whereabouts::place);
         *self.lock() = Some(Seen { place, check });
@@ -144,8 +145,8 @@ impl Guard {
     }
 }
 
-/// A write in a session that is under way. Dropped before it is settled, it was given up: it may have been written, and nobody
-/// knows where.
+/// A write in progress in a session. If it is dropped before it is settled, the call was cancelled: it may have been
+/// written, and its place is unknown.
 #[derive(Debug)]
 pub(super) struct Unsettled<'a> {
     lease: &'a Lease,
@@ -157,7 +158,7 @@ impl<'a> Unsettled<'a> {
         Self { lease, session }
     }
 
-    /// It was answered, or is known not to have been.
+    /// The call was answered, or is known not to have been.
     pub(super) fn settled(mut self) {
         self.session = None;
     }
@@ -172,7 +173,7 @@ impl Drop for Unsettled<'_> {
 }
 
 impl Lease {
-    /// Has these statements sent around the calls from now on.
+    /// Sends these statements around the calls from now on.
     pub(super) fn guarded_by(mut self, guard: Guard) -> Self {
         self.guard = Some(Arc::new(guard));
         self
@@ -186,8 +187,8 @@ impl Lease {
     ///
     /// # Errors
     ///
-    /// Those of `call`, [`Unavailable`](ErrorKind::Unavailable) when the node has not got so far or cannot prove it, and
-    /// what the check says.
+    /// Those of `call`, [`Unavailable`](ErrorKind::Unavailable) if the node is not far enough or cannot prove it, and
+    /// the error of the check.
     pub(crate) async fn guarded<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
@@ -213,7 +214,7 @@ impl Lease {
         outcome
     }
 
-    /// A part of a call, with the statements of this guard around it or with none.
+    /// Runs a part of a call, with the statements of this guard around it or with none.
     pub(super) async fn around<T, F>(
         &self,
         guard: Option<&Guard>,
@@ -224,16 +225,17 @@ impl Lease {
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
     {
-        // Pinned here, so that what goes on from hand to hand is where it is.
+        // Pinned here, so that it is not moved from one function to the next.
         let call = pin!(call);
         match guard.filter(|guard| guard.is_armed()) {
             None => self.step(effect, deadline, call).await,
-            // Boxed: it holds three more statements, and as a part of the future of all calls it would be moved about with it.
+            // Boxed: it holds three more statements, and as part of the future of all calls it would be moved about
+            // with it.
             Some(guard) => Box::pin(self.within(guard, effect, deadline, call)).await,
         }
     }
 
-    /// A part of a call, with the statements of this guard around it.
+    /// Runs a part of a call, with the statements of this guard around it.
     async fn within<T, F>(&self, guard: &Guard, effect: Effect, deadline: Deadline, call: F) -> Result<T>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
@@ -247,22 +249,23 @@ impl Lease {
                 statements.behind.as_ref().map_or((None, None), |(place, check)| (Some(place), check.as_ref()));
             let behind = join(ask(self.client(), place), ask(self.client(), check));
             let (proof, value, (place, check)) = match self.is_pooled() {
-                // A pooler takes the session back at each answer, also from under half of a long message: one after the other.
+                // A pooler takes the session back at each answer, even in the middle of a long message: one after the
+                // other.
                 true => (proof.await, call.await, behind.await),
-                // All are in line before anything is waited for.
+                // All are queued before any is awaited.
                 false => join3(proof, call, behind).await,
             };
-            // What the read says of a node that is behind means nothing, an error neither: its table may not be there yet.
+            // What the read says on a lagging node means nothing, not even an error: its table may not be there yet.
             let proven = self.judge(guard, proof?, sent_at);
             if proven.is_err() {
                 return Ok((proven, None));
             }
-            // In a transaction that has failed nothing can be asked.
+            // Nothing can be queried in a failed transaction.
             let value = value?;
             if statements.behind.is_none() {
                 return Ok((Ok(()), Some(value)));
             }
-            // Thrown away by the user, perhaps: they are prepared anew then.
+            // The user may have deallocated them: they are then prepared again.
             if let Some(connection) = self.own()
                 && [&place, &check].into_iter().any(|told| matches!(told, Some(Err(_))))
             {
@@ -284,7 +287,7 @@ impl Lease {
         outcome.map_err(|failed| failed.error)
     }
 
-    /// Proves what the guard asks for in a call of its own.
+    /// Proves what the guard requires, in a separate call.
     pub(crate) async fn prove(&self, deadline: Deadline) -> Result<()> {
         match &self.guard {
             Some(guard) if guard.must_prove() => self.guarded(Effect::Read, deadline, std::future::ready(Ok(()))).await,
@@ -292,18 +295,18 @@ impl Lease {
         }
     }
 
-    /// Has the session take in what the last call has written or seen, by what was told behind it.
+    /// Records in the session what the last call has written or seen, according to the answers after it.
     pub(super) fn advance<T>(&self, session: &Session, asked: &Token, outcome: &Result<T>) {
         let Some(guard) = &self.guard else { return };
         match (guard.take_noted(), outcome) {
             (Some(place), _) => session.advance(asked, &self.token_of(place)),
-            // It may have been written, and nobody knows where.
+            // It may have been written, at an unknown place.
             (None, Err(error)) if error.is_outcome_unknown() => session.see(&self.token_of(None)),
             (None, _) => {}
         }
     }
 
-    /// One statement that only reads, with nothing around it.
+    /// One read-only statement, with nothing around it.
     pub(crate) async fn unguarded(
         &self,
         deadline: Deadline,
@@ -314,13 +317,13 @@ impl Lease {
         self.call(Effect::Read, deadline, question.ask(self.client(), params)).await
     }
 
-    /// Asks where the node is.
+    /// Queries the node's place.
     pub(super) async fn whereabouts(&self, deadline: Deadline) -> Result<Whereabouts> {
         let rows = self.unguarded(deadline, Whereabouts::SQL, &[]).await?;
         Whereabouts::read(&rows).map_err(|error| error.with_node(Arc::clone(self.node().name())))
     }
 
-    /// Has the guard note where the node is, in a call of its own: where calls leave rows to be taken.
+    /// Lets the guard record the node's place, in a separate call: for calls whose rows are still to be read.
     pub(crate) async fn note_place(&self, deadline: Deadline) -> Result<()> {
         match &self.guard {
             Some(guard) if guard.sends_behind() => {
@@ -375,5 +378,5 @@ impl Lease {
     }
 }
 
-/// When a question was sent, by the router's clock.
+/// When a query was sent, by the router's clock.
 type Moment = std::time::Duration;

@@ -1,4 +1,4 @@
-//! What a lease holds: a connection of our own or of a borrowed pool.
+//! What a lease holds: a connection of ours or of a borrowed pool.
 
 use std::{ops::Deref, sync::atomic::AtomicUsize};
 
@@ -11,7 +11,7 @@ pub(super) enum Held {
     Borrowed { connection: Box<dyn BorrowedConnection>, pending: AtomicUsize },
 }
 
-/// A connection of our own, which goes back to its pool, or belongs to none and is closed.
+/// A connection of ours, which returns to its pool, or belongs to none and is closed.
 pub(super) enum OwnConnection {
     Pooled(Pooled),
     Single(Box<Connection>),

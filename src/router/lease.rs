@@ -1,4 +1,4 @@
-//! A connection in use, and what becomes of it afterwards.
+//! A connection in use, and what happens to it afterwards.
 
 use std::{
     fmt,
@@ -30,7 +30,7 @@ use crate::{
     token::{Place, Token},
 };
 
-/// What a user may have left behind in the session. `DISCARD ALL` would also throw away our prepared statements.
+/// Resets what a user may have left in the session. `DISCARD ALL` would also discard our prepared statements.
 const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UNLISTEN *; \
                      SELECT pg_catalog.pg_advisory_unlock_all(); DISCARD TEMP; DISCARD SEQUENCES";
 
@@ -38,22 +38,22 @@ const RESET: &str = "CLOSE ALL; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; UN
 pub(crate) struct Lease {
     pub(super) held: Option<Held>,
     pub(super) node: Arc<Node>,
-    /// The role that the node played when it gave the connection.
+    /// The node's role when the connection was acquired.
     pub(super) role: Role,
     session: ServerSession,
-    /// What it counts as while it is used for a user.
+    /// What it is counted as while a user uses it.
     in_flight: Option<InFlight>,
-    /// Whether the client was handed out for work that may take advisory locks.
+    /// Whether the client was lent to work that may take advisory locks.
     pub(super) exclusive: bool,
-    /// Whether the node must be the primary, also for what only reads.
+    /// Whether the node must be the primary, even for reads.
     must_lead: bool,
-    /// Whether it may write, and be no primary any more.
+    /// Whether it may write even if the node is no longer the primary.
     whoever_leads: bool,
     /// Whether a transaction of the user's is open.
     stands: Stands,
     pub(super) occupation: Occupation,
     pub(super) guard: Option<Arc<Guard>>,
-    /// Since it was handed out.
+    /// Runs since the connection was acquired.
     stopwatch: Stopwatch,
 }
 
@@ -61,7 +61,7 @@ impl Lease {
     pub(super) fn new(held: Held, node: Arc<Node>, in_flight: Option<InFlight>) -> Self {
         let (role, session) = match &held {
             Held::Own(connection) => (connection.role(), connection.session()),
-            // How old it is is not known; if it lives, it is older than this.
+            // Its age is not known; as long as it lives, it is older than this.
             Held::Borrowed { .. } => {
                 let (role, generation) = node.handle().standing();
                 (role, ServerSession { server: (node.handle().index(), generation), opened: Instant::now() })
@@ -83,12 +83,12 @@ impl Lease {
         }
     }
 
-    /// The cluster's system identifier, when somebody has told.
+    /// The cluster's system identifier, once it has been reported.
     pub(crate) fn system(&self) -> Option<u64> {
         self.node.handle().system()
     }
 
-    /// The token of a place of this node's, or of one that it does not tell.
+    /// The token of a place on this node, or of an unknown one.
     pub(super) fn token_of(&self, place: Option<Place>) -> Token {
         match place {
             Some(place) => Token::of_place(self.system(), place),
@@ -96,8 +96,8 @@ impl Lease {
         }
     }
 
-    /// What a write was given for a place that this connection's server has just acknowledged: the cluster and, if it is
-    /// known, the place on its timeline.
+    /// What a write gets for an LSN that this connection's server has just acknowledged: the cluster and, if known, the
+    /// place on its timeline.
     pub(crate) fn written(&self, lsn: Lsn) -> (Option<u64>, Option<Place>) {
         self.node.handle().written(self.session.server.1, lsn)
     }
@@ -108,23 +108,23 @@ impl Lease {
         self
     }
 
-    /// For a node that was asked for by its name: it gets what is sent, also once another one has become the primary.
+    /// For a node requested by name: calls are sent even after another node has become the primary.
     pub(super) fn whoever_leads(mut self) -> Self {
         self.whoever_leads = true;
         self
     }
 
-    /// The role that the node played when it gave the connection. It may play another one by now.
+    /// The node's role when the connection was acquired. The present one may differ.
     pub(crate) fn role(&self) -> Role {
         self.role
     }
 
-    /// On which server it is, and since when.
+    /// The server of the session, and since when it has existed.
     pub(crate) fn session(&self) -> ServerSession {
         self.session
     }
 
-    /// Gives the connection up: nobody uses it again.
+    /// Abandons the connection: it is not reused.
     pub(super) fn discard(self) {
         self.held().pending().fetch_add(1, Ordering::AcqRel);
     }
@@ -138,13 +138,13 @@ impl Lease {
         &self.stands
     }
 
-    /// Has the server refuse what writes, until the user [leaves](Self::leave). Not where the session is somebody else's.
+    /// Makes the server refuse writes until the user [leaves](Self::leave). Not if the session belongs to someone else.
     pub(super) fn only_reads(&self) -> bool {
         let own = self.own().filter(|connection| !connection.is_pooled());
         own.map(|connection| connection.tell("SET default_transaction_read_only = on")).is_some()
     }
 
-    /// Whether we see when the server becomes something else, and the session is read-only on a replica.
+    /// Whether we notice when the server's role changes, and the session is read-only on a replica.
     pub(super) fn is_watched(&self) -> bool {
         self.is_own() && !self.is_pooled()
     }
@@ -157,7 +157,7 @@ impl Lease {
         }
     }
 
-    /// Whether it is used for a user, and not by the router for itself.
+    /// Whether a user uses it, and not the router itself.
     pub(super) fn is_for_user(&self) -> bool {
         self.in_flight.is_some()
     }
@@ -166,12 +166,12 @@ impl Lease {
         matches!(self.held, Some(Held::Own(_)))
     }
 
-    /// Runs one call on this connection. If it is given up, by its limit or because the caller drops it, the answer
-    /// is still to come, and nobody else may use the connection.
+    /// Runs one call on this connection. If the call times out or its caller drops it, the answer is still outstanding,
+    /// and the connection must not be reused.
     ///
     /// # Errors
     ///
-    /// What the server or the network said, in this crate's terms, with the node's name.
+    /// The error of the server or the network, as one of this crate's, with the node's name.
     pub(crate) async fn call<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
@@ -183,7 +183,7 @@ impl Lease {
         outcome
     }
 
-    /// A part of a call: its answer does not mean that the call was served.
+    /// Runs a part of a call: its answer does not mean that the call was served.
     pub(super) async fn step<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Error>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
@@ -194,7 +194,7 @@ impl Lease {
         outcome.map_err(|failed| failed.error)
     }
 
-    /// Sends something and waits for its answer. Nothing is told of it: that is left to who knows what it was.
+    /// Sends something and waits for its answer. It reports nothing: the caller knows what it was.
     pub(super) async fn exchange<T, F>(&self, effect: Effect, deadline: Deadline, call: F) -> Result<T, Failed>
     where
         F: Future<Output = Result<T, tokio_postgres::Error>>,
@@ -233,13 +233,13 @@ impl Lease {
             }
         }
         if let Held::Own(connection) = held {
-            // Of a connection that is lost the call itself tells more.
+            // If the connection was lost, the call itself gives the better error.
             let was_lost = outcome.as_ref().is_err_and(|error| error.is_closed() || failure::ends_session(error));
             if connection.reset().has_failed() && !was_lost {
                 return Err(named(failure::not_reset(effect)).into());
             }
-            // Of two appends that are under way it may have been the other one, which is told the same. What has failed
-            // was not committed.
+            // Of two appends in flight it may have been the other one; both report the same. What has failed was not
+            // committed.
             if effect != Effect::Read && outcome.is_ok() && connection.unreplicated() != unreplicated {
                 return Err(named(failure::unreplicated()).into());
             }
@@ -259,20 +259,20 @@ impl Lease {
         }
     }
 
-    /// The answer to a question of that moment came, or what does not measure the node.
+    /// An answer has arrived; `started` is `None` if its time does not measure the node.
     fn answered(&self, started: Option<Instant>) {
         let asked = started.filter(|_| self.in_flight.is_some());
         self.node.handle().answered(asked.map(|asked| asked.elapsed()));
     }
 
-    /// A call of a user's has got what it asked for.
+    /// A user's call was served.
     pub(super) fn served(&self) {
         if self.in_flight.is_some() {
             self.node.handle().served();
         }
     }
 
-    /// The first answer after a promotion also tells of it.
+    /// The first answer after a promotion also reveals the promotion.
     fn note_role(&self) {
         if let Held::Own(connection) = self.held()
             && let Some(role) = connection.other_role()
@@ -282,7 +282,7 @@ impl Lease {
         }
     }
 
-    /// Tells what an error says about the node.
+    /// Reports what an error says about the node.
     pub(super) fn note_failure(&self, error: &tokio_postgres::Error, started: Option<Instant>) {
         let handle = self.node.handle();
         self.note_end(error);
@@ -292,12 +292,12 @@ impl Lease {
             handle.call_failed();
         } else {
             self.answered(started);
-            // An error of the user's own.
+            // It is the user's own error.
             self.served();
         }
     }
 
-    /// Gives the connection up, if the server has said that it ends the session.
+    /// Abandons the connection if the server has said that it ends the session.
     pub(super) fn note_end(&self, error: &tokio_postgres::Error) {
         if let Some(connection) = self.own()
             && failure::ends_session(error)
@@ -306,19 +306,19 @@ impl Lease {
         }
     }
 
-    /// Whether the connection was lost while nobody used it.
+    /// Whether the connection was lost while idle.
     pub(crate) fn is_closed(&self) -> bool {
         self.client().is_closed()
     }
 
-    /// Whether the next call that writes would be refused: the connection is lost or its session ends, or the node does not
-    /// lead any more.
+    /// Whether the next writing call would be refused: the connection is lost or its session ends, or the node is no
+    /// longer the primary.
     pub(crate) fn is_over(&self) -> bool {
         let is_fenced = self.role == Role::Primary && !self.whoever_leads && self.node.handle().is_fenced();
         is_fenced || self.is_closed() || self.own().is_some_and(Connection::is_over)
     }
 
-    /// Whether the connection has lived long enough: who keeps it from one call to the next has to give it back.
+    /// Whether the connection has lived long enough: a caller that keeps it from one call to the next has to return it.
     pub(crate) fn is_due(&self) -> bool {
         self.own().is_some_and(|connection| connection.is_expired(Instant::now()))
     }
@@ -327,26 +327,26 @@ impl Lease {
         self.held().client()
     }
 
-    /// How the next statements are planned. The session of a borrowed connection is its owner's.
+    /// Sets how the next statements are planned. The session of a borrowed connection belongs to its owner.
     pub(super) fn plan(&self, planning: Planning) {
         if let Held::Own(connection) = self.held() {
             connection.plan(planning);
         }
     }
 
-    /// Undoes what the user of this connection has left, behind the last answer.
+    /// Resets what the user of this connection has left, after the last answer.
     pub(super) fn leave(&self, opened_transaction: bool) {
         match self.held() {
-            // Nothing of its session is the user's, but for an open transaction.
+            // Nothing of its session belongs to the user, except for an open transaction.
             Held::Own(connection) if connection.is_pooled() => {
                 if opened_transaction {
                     connection.reset_behind("ROLLBACK");
                 }
             }
             Held::Own(connection) if opened_transaction => connection.reset_behind(&format!("ROLLBACK; {RESET}")),
-            // Without a transaction, the server would write a warning about a ROLLBACK into its log.
+            // Without a transaction, the server would log a warning about a ROLLBACK.
             Held::Own(connection) => connection.reset_behind(RESET),
-            // The rest of a borrowed session is its owner's.
+            // The rest of a borrowed session belongs to its owner.
             Held::Borrowed { connection, .. } if opened_transaction => {
                 let _ = connection.client().batch_execute("ROLLBACK").now_or_never();
             }
@@ -375,8 +375,8 @@ impl Drop for Lease {
         if flawed!(LeakPlaces) && self.held.as_ref().is_some_and(|held| held.pending().load(Ordering::Acquire) > 0) {
             std::mem::forget(self.held.take());
         }
-        // Our own manager closes an abandoned connection. A borrowed pool would hand it out again, behind the
-        // statement that nobody waits for: so a task keeps it until the server has answered, or is gone.
+        // Our own manager closes an abandoned connection. A borrowed pool would give it to the next caller, queued
+        // after the abandoned statement: so a task keeps it until the server has answered, or is gone.
         if let Some(Held::Borrowed { connection, pending }) = self.held.take()
             && pending.load(Ordering::Acquire) > 0
             && let Ok(runtime) = tokio::runtime::Handle::try_current()

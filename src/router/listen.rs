@@ -20,8 +20,8 @@ use crate::{
     lsn::Lsn,
 };
 
-/// A session on the primary that listens to a channel, on a connection of its own: one from the pool would be missing there
-/// for as long as it listens.
+/// A session on the primary that listens to a channel, on a separate connection: one from the pool would be missing
+/// there for as long as it listens.
 pub(crate) struct Listener {
     connection: Box<Connection>,
     notified: watch::Receiver<Option<Box<str>>>,
@@ -29,9 +29,9 @@ pub(crate) struct Listener {
 }
 
 impl Router {
-    /// Opens a connection to the primary that listens to `channel`, which is no more than letters, digits and `_`. `None` when
-    /// the primary's pool was handed to the router, which then cannot open any, and behind a pooler of transactions: what
-    /// listens there is a session that others get.
+    /// Opens a connection to the primary that listens to `channel`, which consists only of letters, digits and `_`.
+    /// `None` if the primary's pool is borrowed, so that the router cannot open any, and behind a transaction pooler,
+    /// where the listening session would be given to others.
     pub(crate) async fn listen(&self, channel: &str, deadline: Deadline) -> Result<Option<Listener>> {
         self.inner.probes.keep_asking();
         let Decision::Route(route) = self.inner.state.choose(Want::Strong, NodeSet::EMPTY) else {
@@ -57,21 +57,21 @@ impl Router {
         Ok(Some(listener))
     }
 
-    /// How far the nodes of a role have come in the write-ahead log, as they have told when they were asked last. `None` when
-    /// one of them has not told.
+    /// How far the nodes of a role have come in the write-ahead log, as of their last probe. `None` if one of them has
+    /// not reported it.
     pub(crate) fn written(&self, role: Role) -> Option<Vec<Lsn>> {
         self.status().nodes.iter().filter(|node| node.role == role).map(|node| node.lsn).collect()
     }
 
-    /// Whether reads can go anywhere but to the primary.
+    /// Whether reads can go anywhere but the primary.
     pub(crate) fn has_replicas(&self) -> bool {
         self.inner.state.there().len() > 1 || self.inner.discovery.finds_replicas()
     }
 }
 
 impl Listener {
-    /// The payload of the latest notification since the last call; several that came meanwhile are one. `None` when there
-    /// will be no more, since the connection has ended.
+    /// The payload of the latest notification since the last call; several notifications are merged into one. `None` if
+    /// no more will follow, since the connection has ended.
     ///
     /// # Cancel safety
     ///
@@ -87,7 +87,7 @@ impl Listener {
         }
     }
 
-    /// Whether the connection has ended, or its node is not the primary any more.
+    /// Whether the connection has ended, or its node is no longer the primary.
     pub(crate) fn is_over(&self) -> bool {
         self.connection.client().is_closed() || self.connection.is_of_the_past() || self.node.handle().is_fenced()
     }
@@ -121,7 +121,7 @@ impl Listener {
         call: impl Future<Output = Result<T, tokio_postgres::Error>>,
     ) -> Result<T> {
         let named = |error: Error| error.with_node(Arc::clone(self.node.name()));
-        // Given up, the connection is not waited for when it is dropped.
+        // If the read is cancelled, dropping the connection does not wait for it.
         self.connection.pending().fetch_add(1, Ordering::AcqRel);
         let Ok(outcome) = timeout_at(deadline.at(), call).await else {
             return Err(named(failure::on_deadline(deadline, Effect::Read)));

@@ -1,4 +1,4 @@
-//! How bb8 opens and judges our connections.
+//! How bb8 opens and checks our connections.
 
 use std::{
     future::Future,
@@ -39,7 +39,7 @@ pub(super) struct Manager {
     next_look: Arc<NextLook>,
 }
 
-/// How to connect to a node, depending on the role that it plays.
+/// How to connect to a node, depending on its role.
 #[derive(Debug)]
 pub(super) struct Configs {
     pub(super) primary: Config,
@@ -47,8 +47,8 @@ pub(super) struct Configs {
     pub(super) encryption: Encryption,
 }
 
-/// The connect errors of one node. Whoever waits for a connection watches this instead of waiting out the pool's whole limit, and
-/// learns why.
+/// The connect errors of one node. A call that waits for a connection watches this instead of waiting for the pool's
+/// whole limit, and learns the reason.
 #[derive(Debug)]
 pub(super) struct ConnectFailures {
     count: watch::Sender<u64>,
@@ -70,7 +70,7 @@ impl Manager {
         &self.next_look
     }
 
-    /// What becomes of it is told by whoever opens it, not by those who wait for it: they may be gone by then.
+    /// The code that opens it reports the result, not the calls that wait for it: they may be gone by then.
     async fn open(&self) -> Result<Box<Connection>, NotConnected> {
         let signs_of_life = self.node.signs_of_life();
         let stopwatch = Stopwatch::start();
@@ -84,9 +84,10 @@ impl Manager {
         }
         match &opened {
             Ok(_) => self.node.logged_in(),
-            // Whether nobody is let in depends on who is in: see `Node::lease`.
+            // Whether all logins are refused depends on how many are in: see `Node::lease`.
             Err(failed) if failed.why == ConnectFailure::Refused => {}
-            // It has answered others meanwhile: this is one question without an answer, as of a call that takes long.
+            // It has answered others meanwhile: this is a single request without an answer, like a call that takes
+            // long.
             Err(failed) if failed.why == ConnectFailure::NoAnswer && self.node.signs_of_life() != signs_of_life => {}
             Err(failed) => self.node.connect_failed(failed.why),
         }
@@ -95,7 +96,7 @@ impl Manager {
 
     async fn open_in_time(&self) -> Result<Box<Connection>, NotConnected> {
         // One limit around the socket *and* the start-up: the driver's own connect_timeout ends with the socket, and a
-        // server that accepts and then says nothing would keep this slot for ever.
+        // server that accepts and then says nothing would keep this slot forever.
         let limit = if flawed!(NoConnectLimit) { Duration::from_secs(3600) } else { self.connect_timeout };
         match timeout(limit, self.open_as_what_it_is()).await {
             Ok(opened) => {
@@ -111,8 +112,8 @@ impl Manager {
         }
     }
 
-    /// A connection that fits the role of the node. If the node has another one than is believed, that is told, and it is
-    /// connected to anew.
+    /// A connection that fits the node's role. If the role differs from the assumed one, that is reported, and the
+    /// connection is opened again.
     async fn open_as_what_it_is(&self) -> Result<Connection, NotConnected> {
         let first = self.open_once().await?;
         let Some(told) = first.other_role() else { return Ok(first) };
@@ -151,7 +152,7 @@ impl ManageConnection for Manager {
     }
 
     async fn is_valid(&self, _: &mut Box<Connection>) -> Result<(), NotConnected> {
-        // Never called: a test on check-out is a round trip for every call, and is outdated when it returns.
+        // Never called: a test on check-out costs each call a round trip, and is outdated when it returns.
         Ok(())
     }
 
@@ -165,7 +166,7 @@ impl ConnectFailures {
         Self { count: watch::Sender::new(0), last: Mutex::new(None) }
     }
 
-    /// What `get` gives, or nothing as soon as there are more failures than these; an error when it is too late.
+    /// The result of `get`, or nothing as soon as there are more failures than these; an error when it is too late.
     pub(super) async fn unless_failed<F>(
         &self,
         so_far: u64,

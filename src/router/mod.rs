@@ -1,26 +1,26 @@
-//! Which node serves a call, and the connection to it.
+//! Chooses the node that serves a call, and provides the connection to it.
 //!
-//! A [`Router`] holds one pool per node. It knows nothing of events: whoever asks it for a connection says what they
-//! can live with, a [`Consistency`], or lets the scope say it.
+//! A [`Router`] holds one pool per node. It knows nothing about events: a caller that requests a connection states the
+//! [`Consistency`] it needs, or leaves that to the scope.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `core` | the decisions, pure: no I/O, no clock |
-//! | `state` | the core with a clock, a lock, and its counters |
-//! | `calls`, `route` | who gets a connection, and from a decision to it, or to an error |
-//! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `assemble`, `check` | settings, in code and as text, the router made of them, and what is verified before the first call |
-//! | `node`, `own_pool`, `admission`, `supply`, `upkeep`, `manager`, `connection`, `told`, `statements`, `borrowed`, `names` | a node's pool, who gets its connections, and how long they live |
-//! | `probe` | a task per node that asks how it is |
-//! | `lease`, `exclusive`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they come, since when it is there, and what errors mean |
-//! | `tried`, `record` | which nodes a call has asked, and what is told of it |
-//! | `nodes`, `factory`, `discovery` | the nodes as they come and go, how they are made, and where they are found |
-//! | `floor`, `guard`, `replay` | what a read has to contain, how its connection proves it, and waiting until it can |
-//! | `watch` | telling who watches, and the log, that the cluster has changed |
+//! | `core` | the routing decisions as pure code: no I/O, no clock |
+//! | `state` | the core with a clock, a lock and its counters |
+//! | `calls`, `route` | the calls that return a connection, and the way from a decision to a connection or an error |
+//! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `assemble`, `check` | settings, in code and as text, the router built from them, and what is verified before the first call |
+//! | `node`, `own_pool`, `admission`, `supply`, `upkeep`, `manager`, `connection`, `told`, `statements`, `borrowed`, `names` | a node's pool, the order in which calls get its connections, and how long connections live |
+//! | `probe` | one task per node that asks for its state |
+//! | `lease`, `exclusive`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they arrive, the server session, and what errors mean |
+//! | `tried`, `record` | the nodes that a call has tried, and what is reported about it |
+//! | `nodes`, `factory`, `discovery` | the nodes as they come and go, how they are created, and where they are found |
+//! | `floor`, `guard`, `replay` | what a read must contain, how its connection proves it, and waiting until it can |
+//! | `watch` | reports changes of the cluster to watchers and to the log |
 //! | `listen` | a connection that listens for notifications |
-//! | `row_stream`, `copy`, `piecewise`, `occupied` | answers that are taken, and data that are given, piece by piece |
-//! | `client`, `transaction`, `generic_client`, `control`, `standby` | the raw connection for any SQL, in a transaction or not, what SQL does to that, and what a standby only seems to do |
+//! | `row_stream`, `copy`, `piecewise`, `occupied` | results that are read, and data that are sent, piece by piece |
+//! | `client`, `transaction`, `generic_client`, `control`, `standby` | the raw connection for any SQL, with or without a transaction, how SQL affects that transaction, and what a standby only appears to do |
 
-/// Whether this rule is broken on purpose: never, except in unit tests, and by the drills (`core::flaw`).
+/// Whether this rule is broken on purpose: only in unit tests and in the drills (`core::flaw`).
 #[cfg(any(test, feature = "__faults"))]
 macro_rules! flawed {
     ($flaw:ident) => {
@@ -134,13 +134,13 @@ pub(crate) use self::{
 pub(crate) use self::{core::Reason, record::Endpoint};
 use crate::error::{Error, Result};
 
-/// The pools of a primary and its replicas, and the choice between them.
+/// Routes calls to a primary and its replicas; holds one connection pool per node.
 ///
-/// Cloning is cheap, and all clones share the pools. Connections are opened when they are needed;
-/// the first one to each node by the router itself, which asks it how it is ([`RouterBuilder::probe_interval`]).
+/// Cloning is cheap, and all clones share the pools. Connections are opened on demand. The router itself opens the
+/// first one to each node, to [probe](RouterBuilder::probe_interval) it.
 ///
-/// A connection is served by the tokio runtime in which it was opened, whoever uses it: a runtime that is kept and not driven makes
-/// those of other runtimes wait.
+/// Each connection is driven by the tokio runtime on which it was opened, even when another runtime uses it: a runtime
+/// that is kept alive but not driven blocks calls made from other runtimes.
 ///
 /// ```no_run
 /// # async fn run() -> mainstem::Result<()> {
@@ -178,7 +178,7 @@ struct Inner {
     state: Arc<State>,
     limits: Limits,
     probes: Probes,
-    /// Of the primary of the settings.
+    /// The database of the primary in the settings.
     database: Option<Arc<str>>,
 }
 
@@ -188,7 +188,7 @@ impl Inner {
     }
 }
 
-/// With the last clone of the router.
+/// Runs when the last clone of the router is dropped.
 impl Drop for Inner {
     fn drop(&mut self) {
         self.state.watched().end();
@@ -196,16 +196,16 @@ impl Drop for Inner {
 }
 
 impl Router {
-    /// A builder with every setting at its default.
+    /// Returns a builder with every setting at its default.
     pub fn builder() -> RouterBuilder {
         RouterBuilder::default()
     }
 
-    /// What the router knows at this moment: which node takes writes, and of each node its role, timeline and lag, whether
-    /// it serves and why not, how much it has to do.
+    /// Returns what the router knows at this moment: which node is the primary, and for each node its role, timeline
+    /// and lag, whether it serves and if not why, and its load.
     ///
-    /// For dashboards; it takes the lock that news takes, so don't ask for every call. To be told when it changes,
-    /// [`watch`](Self::watch); for readiness probes there is [`readiness`](Self::readiness).
+    /// For dashboards. It takes the lock that state updates take, so do not call it for every request. To be notified
+    /// of changes, use [`watch`](Self::watch); for readiness probes, use [`readiness`](Self::readiness).
     ///
     /// ```no_run
     /// # fn run(router: mainstem::Router) {
@@ -219,14 +219,15 @@ impl Router {
         self.inner.status()
     }
 
-    /// The present [`status`](Self::status), and then a new one each time that something has changed: the primary, a
-    /// node's role, timeline or condition (out of service, back, lagging, fenced), a split brain, whether the
-    /// [fallback](RouterBuilder::fallback) is spent. Places in the log, lag, latency and numbers of calls are in the statuses, but are no
-    /// changes.
+    /// Watches the [`status`](Self::status): yields the present one, then a new one each time something has changed.
     ///
-    /// What happens is known when a call or a [probe](RouterBuilder::probe_interval) tells, and what comes with time (the end of a slow
-    /// start, a budget that is not spent any more) with the next of these. The same changes are in the log, by the target
-    /// [`mainstem::topology`](crate::telemetry::TOPOLOGY).
+    /// Changes are: the primary, a node's role, timeline or condition (out of service, back in service, lagging,
+    /// fenced), a split brain, and whether the [fallback](RouterBuilder::fallback) budget is exhausted. The statuses
+    /// also contain LSNs, lag, latency and call counts, but a difference in those is not a change.
+    ///
+    /// A change is noticed when a call or a [probe](RouterBuilder::probe_interval) reveals it. A change that comes with
+    /// time (the end of a slow start, a budget that is no longer exhausted) is noticed with the next call or probe. The
+    /// same changes are logged under the target [`mainstem::topology`](crate::telemetry::TOPOLOGY).
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) {
@@ -246,10 +247,13 @@ impl Router {
         RouterWatch::new(Arc::clone(&self.inner.state), Arc::downgrade(&self.inner))
     }
 
-    /// Whether calls can be served, and by which node, or why not, for a readiness probe. It asks nobody: the
-    /// [probes](RouterBuilder::probe_interval) do, and calls tell. Without probes, see [`ask_readiness`](Self::ask_readiness).
+    /// Reports for a readiness probe whether calls can be served, and by which node, or why not.
     ///
-    /// [Ready](Readiness::is_ready) is a choice: whoever can serve strong calls, or else eventual reads.
+    /// It contacts no node: it uses what [probes](RouterBuilder::probe_interval) and calls have found. Without probes,
+    /// see [`ask_readiness`](Self::ask_readiness).
+    ///
+    /// [Ready](Readiness::is_ready) means that strong calls can be served, or at least eventual reads. Your probe may
+    /// decide otherwise.
     ///
     /// ```no_run
     /// # fn run(router: mainstem::Router) -> (u16, String) {
@@ -259,42 +263,46 @@ impl Router {
     /// # }
     /// ```
     ///
-    /// For a liveness probe it is of no use: no restart of the application brings a database back.
+    /// Do not use it as a liveness probe: restarting the application does not bring a database back.
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         self.status().readiness()
     }
 
-    /// The same, after every node was asked how it is: a round trip to each, all at once, and no longer than the
-    /// [connect timeout](RouterBuilder::connect_timeout). What that has told counts for everybody. Outside of a tokio runtime nobody
-    /// can be asked.
+    /// Probes every node, then returns the same as [`readiness`](Self::readiness).
+    ///
+    /// This is one round trip to each node, all at once, for at most the [connect
+    /// timeout](RouterBuilder::connect_timeout). The router uses the results for all further calls. Outside of a tokio
+    /// runtime no node can be probed.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, a connection on which an answer was to come is closed.
+    /// If the future is dropped, a connection that was waiting for an answer is closed.
     pub async fn ask_readiness(&self) -> Readiness {
         if crate::runtime::current().is_err() {
             return self.readiness();
         }
         let Inner { nodes, limits, .. } = &*self.inner;
         let deadline = Deadline::after(limits.connect_timeout);
-        // Who does not answer is known by that.
+        // A node that does not answer is marked as such by the probe itself.
         let _ = join_all(nodes.all().iter().map(|node| probe::ask(node, deadline))).await;
         self.readiness()
     }
 
-    /// Forgets all that this node has told, and what nobody else has told: the newest timeline, and which cluster this is.
+    /// Forgets everything that this node has reported, including what only this node has reported: the newest timeline,
+    /// and which cluster this is.
     ///
-    /// For an operator who knows better. The router believes in the newest timeline that it has seen, for good, since who
-    /// does not answer may still be written to. So these need a call, once for each node concerned, or a restart:
+    /// For an operator who knows better than the router. The router believes in the newest timeline that it has seen
+    /// for good, since a node that does not answer may still receive writes. These cases need a call for each node
+    /// concerned, or a restart:
     ///
-    /// - a clone of the cluster that was promoted while it was among the nodes, and fences the real primary;
-    /// - a primary that is gone for good and was never followed by a replica: its writes are given up;
-    /// - servers that were made anew (`initdb`, a dump that was restored) under the old addresses, and belong to another cluster
-    ///   by their system identifier.
+    /// - a clone of the cluster that was promoted while it was among the nodes, and now fences the real primary;
+    /// - a primary that is gone for good and was never followed by a replica: its writes are abandoned;
+    /// - servers that were created anew (`initdb`, a restored dump) under the old addresses, and belong to another
+    ///   cluster by their system identifier.
     ///
-    /// Stop the node, or make it what it should be, before: it is asked at once, and what it says then counts again. Connections
-    /// to it are closed. The name is that of [`NodeStatus`].
+    /// First stop the node, or make it what it should be: the router probes it at once, and what it then reports counts
+    /// again. Connections to it are closed. The name is that of [`NodeStatus`].
     ///
     /// ```no_run
     /// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -311,7 +319,7 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when no node has this name.
+    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if no node has this name.
     pub fn forget(&self, node: &str) -> Result<()> {
         let found = self.node(node)?;
         tracing::warn!(node, "an operator has the router forget what this node has told");
@@ -319,7 +327,7 @@ impl Router {
         Ok(())
     }
 
-    /// The node that has this name.
+    /// The node with this name.
     fn node(&self, name: &str) -> Result<Arc<Node>> {
         let nodes = self.inner.nodes.all();
         nodes.iter().find(|node| **node.name() == *name).cloned().ok_or_else(|| {
@@ -328,13 +336,13 @@ impl Router {
         })
     }
 
-    /// Asks all nodes from now on, and looks for others.
+    /// Starts probing all nodes and looking for further ones.
     fn start(&self) {
         self.inner.nodes.all().iter().for_each(|node| self.inner.probes.start(node));
         self.start_looking();
     }
 
-    /// The limit of one call, as the builder set it.
+    /// The time limit of one call, as set in the builder.
     pub(crate) fn call_timeout(&self) -> std::time::Duration {
         self.inner.limits.call_timeout
     }
@@ -344,23 +352,23 @@ impl Router {
         self.inner.limits.replay_wait
     }
 
-    /// The cluster's system identifier, when somebody has told.
+    /// The cluster's system identifier, once a node has reported it.
     pub(crate) fn system(&self) -> Option<u64> {
         self.inner.state.system()
     }
 
-    /// Waits until every node was asked once.
+    /// Waits until every node has been probed once.
     pub(crate) async fn all_asked(&self, deadline: Deadline) {
         self.inner.probes.keep_asking();
         let _ = tokio::time::timeout_at(deadline.at(), self.inner.state.all_asked()).await;
     }
 
-    /// The database, unless only the owner of the primary's pool knows it.
+    /// The database, unless it is known only to the owner of a borrowed pool of the primary.
     pub(crate) fn database(&self) -> Option<&str> {
         self.inner.database.as_deref()
     }
 
-    /// The most connections to the primary, unless that is known to the owner of its pool alone.
+    /// The most connections to the primary, unless that is known only to the owner of its pool.
     pub(crate) fn primary_size(&self) -> Option<u32> {
         self.inner.nodes.get(0)?.size()
     }

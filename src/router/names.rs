@@ -1,19 +1,19 @@
-//! One name for each node.
+//! A unique name for each node.
 
 use std::sync::Arc;
 
 use crate::error::{Error, Result};
 
-/// A node as its settings name it.
+/// A node's address in its settings.
 #[derive(Clone, Debug)]
 pub(super) struct Address {
-    /// `host:port`, or what stands for it.
+    /// `host:port`, or a substitute for it.
     pub(super) host: Arc<str>,
     pub(super) database: Option<String>,
 }
 
-/// The nodes' names: `host:port`, and where two of them are behind one address, as behind a PgBouncer, `host:port/database`.
-/// By its name a node is found in errors and statuses, so no two have the same.
+/// The nodes' names: `host:port`, and if two of them are behind one address, as behind a PgBouncer,
+/// `host:port/database`. Errors and statuses identify a node by its name, so no two nodes have the same.
 pub(super) fn of(addresses: &[Address]) -> Result<Vec<Arc<str>>> {
     let is_alone = |name: &str| addresses.iter().filter(|address| *address.host == *name).count() < 2;
     let name = |address: &Address| -> Arc<str> {

@@ -28,8 +28,8 @@ use crate::{
     telemetry::{Outcome, Stopwatch},
 };
 
-/// How long a probe waits for a connection of a full pool before it opens one of its own. Calls give theirs back in less,
-/// unless something is wrong.
+/// How long a probe waits for a connection of a full pool before it opens its own. Calls return theirs sooner, unless
+/// something is wrong.
 const FULL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A node: its pool, and what the [`State`](super::state::State) knows of it.
@@ -38,11 +38,11 @@ pub(crate) struct Node {
     name: Arc<str>,
     endpoint: Endpoint,
     configured_role: Option<Role>,
-    /// Whether it was added while the router runs, or found by a name.
+    /// Whether it was added at run time, or found by a name.
     is_found: bool,
     pool: Pool,
     handle: NodeHandle,
-    /// Whether its server keeps its control data to itself, so that nobody asks for it a second time: each refusal is a
+    /// Whether its server refuses access to its control data, so that it is not asked a second time: each refusal is a
     /// line in the server's log.
     hides_control_data: AtomicBool,
     replay_watch: ReplayWatch,
@@ -74,13 +74,13 @@ impl Node {
         }
     }
 
-    /// Where its settings say that it is.
+    /// Sets its address according to the settings.
     pub(super) fn at(mut self, endpoint: Endpoint) -> Self {
         self.endpoint = endpoint;
         self
     }
 
-    /// One that the settings do not name.
+    /// Marks it as one that the settings do not list.
     pub(super) fn found(mut self) -> Arc<Self> {
         self.is_found = true;
         Arc::new(self)
@@ -108,7 +108,7 @@ impl Node {
         &self.figures
     }
 
-    /// Sets the figures of how it is, and how the cluster is.
+    /// Sets the gauges of its state and of the cluster's.
     #[cfg(feature = "metrics")]
     pub(super) fn set_gauges(&self) {
         let status = self.handle.router_status();
@@ -118,7 +118,7 @@ impl Node {
         }
     }
 
-    /// The role that the settings give it, if they do.
+    /// The role in the settings, if any.
     pub(super) fn configured_role(&self) -> Option<Role> {
         self.configured_role
     }
@@ -127,17 +127,17 @@ impl Node {
         &self.hides_control_data
     }
 
-    /// Who waits for its replay.
+    /// The calls that wait for its replay.
     pub(super) fn replay_watch(&self) -> &ReplayWatch {
         &self.replay_watch
     }
 
-    /// The role that it plays now.
+    /// Its present role.
     pub(crate) fn role(&self) -> Role {
         self.handle.standing().0
     }
 
-    /// Its pool, if that is our own.
+    /// Its pool, if it is our own.
     pub(super) fn own_pool(&self) -> Option<&OwnPool> {
         match &self.pool {
             Pool::Own(pool) => Some(pool),
@@ -145,7 +145,7 @@ impl Node {
         }
     }
 
-    /// The most connections, if they are our own.
+    /// The maximum number of connections, if the pool is our own.
     pub(super) fn size(&self) -> Option<u32> {
         self.own_pool().map(OwnPool::size)
     }
@@ -154,14 +154,14 @@ impl Node {
         &self.handle
     }
 
-    /// A connection of its own, beside the pool's; `None` when only the owner of the pool can open one.
+    /// A separate connection, outside of the pool; `None` if only the owner of the pool can open one.
     pub(super) async fn dedicated(&self) -> Option<Result<Box<Connection>, Error>> {
         let opened = self.own_pool()?.dedicated().await;
         Some(opened.map_err(|failed| failed.error.with_node(Arc::clone(&self.name))))
     }
 
-    /// A connection of this node that is ready to be used, until `until` at the latest. A user is refused if the
-    /// line for it is full.
+    /// Acquires a connection of this node that is ready for use, until `until` at the latest. A user's call is refused
+    /// if the queue is full.
     pub(super) async fn lease(
         self: &Arc<Self>,
         in_flight: Option<InFlight>,
@@ -187,8 +187,9 @@ impl Node {
         }
     }
 
-    /// A connection to ask the node how it is. When those who have the pool's keep all of them, it is one more, which is closed
-    /// afterwards: else nobody would learn that the node has been promoted, or is silent, before they give one back.
+    /// Acquires a connection to probe the node. If the pool's connections all stay in use, it is an extra one, which is
+    /// closed afterwards: otherwise nobody would notice that the node has been promoted, or is silent, before they are
+    /// returned.
     pub(super) async fn lease_for_probe(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
         let mut pooled = Box::pin(self.lease(None, deadline.at(), deadline, Caller::Library));
         let Some(pool) = self.own_pool() else { return pooled.await };
@@ -198,7 +199,7 @@ impl Node {
         if !pool.is_full() {
             return pooled.await;
         }
-        // Out of the line: who is woken there has to be one that listens.
+        // Out of the queue: the next one woken there has to be listening.
         drop(pooled);
         let single = pool.dedicated().await.map_err(|failed| self.named(failed.error))?;
         Ok(Lease::new(Held::Own(single.into()), Arc::clone(self), None))
@@ -209,7 +210,7 @@ impl Node {
     }
 }
 
-/// A call that waits for a connection: what has become of that is counted when it is dropped.
+/// A call that waits for a connection: the result is counted when this is dropped.
 struct Waiting<'a> {
     node: &'a Node,
     outcome: Outcome,
@@ -241,7 +242,7 @@ async fn borrow(
                     Ok(error) => {
                         let failed = NotConnected::from(*error);
                         match failed.why {
-                            // Perhaps only us, since so many others are in.
+                            // Perhaps only we are refused, since so many others are in.
                             ConnectFailure::Refused => handle.was_silent(answers),
                             why => handle.connect_failed(why),
                         }
@@ -254,8 +255,8 @@ async fn borrow(
                 return Err(Error::new(ErrorKind::Unavailable, message).with_source(cause));
             }
             Err(_) => {
-                // Such a pool keeps its connect errors to itself: an unreachable server looks like a busy one. Which it is can
-                // be told by its answers only.
+                // Such a pool does not report its connect errors: an unreachable server looks like a busy one. Only its
+                // answers distinguish them.
                 handle.was_silent(answers);
                 let waited = rounded(deadline.elapsed());
                 let message = format!("the pool that was handed to the router gave no connection within {waited:?}");

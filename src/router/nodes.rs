@@ -6,7 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::node::Node;
 
-/// A place for each index; the primary of the settings is the first, and stays.
+/// A slot for each index; the primary of the settings is the first, and stays.
 #[derive(Debug)]
 pub(super) struct Nodes {
     places: ArcSwap<Vec<Option<Arc<Node>>>>,
@@ -28,12 +28,12 @@ impl Nodes {
         self.get(index).map_or_else(|| "a node that has left".into(), |node| Arc::clone(node.name()))
     }
 
-    /// Those that are there, in the order of their indices.
+    /// The present nodes, in the order of their indices.
     pub(super) fn all(&self) -> Vec<Arc<Node>> {
         self.places.load().iter().flatten().cloned().collect()
     }
 
-    /// Puts a node into its place, which is free.
+    /// Puts a node into its slot, which is free.
     pub(super) fn put(&self, node: &Arc<Node>) {
         self.change(node.handle().index(), Some(Arc::clone(node)));
     }

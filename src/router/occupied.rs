@@ -1,26 +1,27 @@
-//! A connection on which an answer is taken, or data are given, piece by piece: nothing else may be sent behind that.
+//! A connection on which an answer is read, or data are sent, piece by piece: nothing else may be sent meanwhile.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Effect, Lease};
 use crate::error::{Error, ErrorKind};
 
-/// How many calls are under way on a connection, or that something is behind which nothing may be sent.
+/// The number of calls in progress on a connection, or a mark that nothing may be sent.
 #[derive(Debug, Default)]
 pub(super) struct Occupation(AtomicU32);
 
-/// Behind all numbers of calls that there can be.
+/// Above every possible number of calls.
 const OCCUPIED: u32 = 1 << 30;
-/// What occupied it did not come to its end.
+/// The operation that occupied it was not completed.
 const BROKEN_OFF: u32 = 1 << 31;
 
 impl Lease {
-    /// Notes that a call is under way, until what is answered is dropped. There may be several, one behind the other.
+    /// Registers a call in progress until the returned value is dropped. There may be several, queued one after the
+    /// other.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy), and [`ErrorKind::Unavailable`] if what occupied it did not come
-    /// to its end.
+    /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy), and [`ErrorKind::Unavailable`] if the
+    /// operation that occupied it was not completed.
     pub(super) fn enter(&self, effect: Effect) -> Result<UnderWay<'_>, Error> {
         let occupation = &self.occupation.0;
         let one_more = |calls: u32| (calls < OCCUPIED - 1).then_some(calls + 1);
@@ -30,16 +31,18 @@ impl Lease {
         }
     }
 
-    /// Whether something that [occupied](Self::occupy) it did not come to its end.
+    /// Whether an operation that [occupied](Self::occupy) it was not completed.
     pub(super) fn was_broken_off(&self) -> bool {
         self.occupation.0.load(Ordering::Acquire) == BROKEN_OFF
     }
 
-    /// Nothing else is sent until what is answered is dropped: the answer would come behind one that nobody has taken yet.
+    /// Lets nothing else be sent until the returned value is dropped: its answer would come after one that has not been
+    /// read yet.
     ///
     /// # Errors
     ///
-    /// As [`enter`](Self::enter), and [`ErrorKind::InvalidInput`] while a call is under way, which may have more to send.
+    /// As [`enter`](Self::enter), and [`ErrorKind::InvalidInput`] while a call is in progress, which may have more to
+    /// send.
     pub(super) fn occupy(&self, effect: Effect) -> Result<Occupied<'_>, Error> {
         let occupied = self.try_occupy().map_err(|state| self.refuse(effect, why_not(state)))?;
         if self.is_abandoned() {
@@ -49,12 +52,13 @@ impl Lease {
         Ok(occupied)
     }
 
-    /// The same for the end of a transaction: a call that is under way may have its statement still to send, which would run behind
-    /// that, in no transaction, and be committed by itself. (What was given up sends nothing any more.)
+    /// The same for the end of a transaction: a call in progress may still have to send its statement, which would run
+    /// after the end, outside of any transaction, and be committed on its own. (A cancelled call sends nothing any
+    /// more.)
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::InvalidInput`] while a call is under way.
+    /// [`ErrorKind::InvalidInput`] while a call is in progress.
     pub(super) fn occupy_for_the_end(&self) -> Result<Occupied<'_>, Error> {
         self.try_occupy().map_err(|_| {
             self.refuse(
@@ -67,7 +71,7 @@ impl Lease {
         })
     }
 
-    /// Or how it is occupied.
+    /// The error is how it is occupied.
     fn try_occupy(&self) -> Result<Occupied<'_>, u32> {
         self.occupation
             .0
@@ -90,7 +94,7 @@ fn why_not(state: u32) -> Error {
     }
 }
 
-/// A call that is under way.
+/// A call in progress.
 #[derive(Debug)]
 #[must_use = "the call is over when this is dropped"]
 pub(super) struct UnderWay<'a>(&'a AtomicU32);
@@ -101,7 +105,7 @@ impl Drop for UnderWay<'_> {
     }
 }
 
-/// A connection on which something is under way that nothing may be sent behind.
+/// A connection with an operation in progress after which nothing may be sent.
 #[derive(Debug)]
 pub(super) struct Occupied<'a> {
     lease: &'a Lease,
@@ -113,7 +117,7 @@ impl<'a> Occupied<'a> {
         self.lease
     }
 
-    /// Whether the connection would be of no use any more if this were dropped now.
+    /// Sets whether the connection becomes unusable if this is dropped now.
     pub(super) fn must_end(&mut self, must_end: bool) {
         self.must_end = must_end;
     }
@@ -123,7 +127,7 @@ impl Drop for Occupied<'_> {
     fn drop(&mut self) {
         self.lease.occupation.0.store(if self.must_end { BROKEN_OFF } else { 0 }, Ordering::Release);
         if self.must_end {
-            // Nobody else uses it again, and its server is not to go on until its user is gone.
+            // The connection is not reused, and its server must not continue until its user is gone.
             self.lease.held().pending().fetch_add(1, Ordering::AcqRel);
             self.lease.own().inspect(|connection| connection.cancel());
         }

@@ -1,4 +1,4 @@
-//! A pool of our own, and how a call gets a connection of it.
+//! The router's own pool, and how a call gets a connection from it.
 
 use std::{future::Future, pin::pin, sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::error::{Error, ErrorKind};
 #[cfg(feature = "metrics")]
 use crate::telemetry::metrics::gauges::PoolState;
 
-/// How long one who waits leaves a failed connect alone before the next one.
+/// The pause of a waiting call between a failed connect and the next attempt.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(50);
 
 #[derive(Debug)]
@@ -36,14 +36,15 @@ pub(super) struct OwnPool {
     pub(super) filling: Filling,
 }
 
-/// A connection of the pool and the place that it takes. (In this order: who is next looks for it when the place is free.)
+/// A connection of the pool and the permit it uses. (In this order: the next call looks for the connection when the
+/// permit is free.)
 #[derive(Debug)]
 pub(super) struct Pooled {
     pub(super) connection: Connected,
     _place: Place,
 }
 
-/// A call that waits: until when, and what tells it that waiting is in vain.
+/// A waiting call: its deadline, and what tells it that waiting is in vain.
 struct Wait<'a> {
     pool: &'a OwnPool,
     node: &'a NodeHandle,
@@ -60,8 +61,8 @@ impl OwnPool {
         failures: Arc<ConnectFailures>,
         upkeep: Upkeep,
     ) -> Self {
-        // The limits are ours (`acquire`), and bb8 is never waited for; its own needs an end. Ours are also the ends of connections
-        // (`upkeep`): bb8's would come all at once.
+        // We set the limits (`acquire`) and never wait for bb8, but its own limit needs a value. We also end
+        // connections ourselves (`upkeep`): bb8 would end all of them at once.
         let never = Duration::from_secs(24 * 60 * 60);
         let next_look = Arc::clone(manager.next_look());
         let pool = bb8::Pool::builder()
@@ -71,7 +72,7 @@ impl OwnPool {
             .idle_timeout(None)
             .retry_connection(false)
             .test_on_check_out(false)
-            // The server's process that was busy last has what it needs in the processor's caches, and so have we.
+            // The server process that was busy last has its data in the processor's caches, and so do we.
             .queue_strategy(bb8::QueueStrategy::Lifo)
             .build_unchecked(manager);
         let admission = Admission::new(size, most_waiting);
@@ -79,12 +80,12 @@ impl OwnPool {
         Self { supply, size, failures, admission, upkeep, next_look, filling: Filling::default() }
     }
 
-    /// The most connections.
+    /// The maximum number of connections.
     pub(super) fn size(&self) -> u32 {
         self.size
     }
 
-    /// How many connections there are, and who waits for one.
+    /// How many connections there are, and how many calls wait for one.
     #[cfg(feature = "metrics")]
     pub(super) fn figures(&self) -> PoolState {
         let state = self.supply.state();
@@ -97,13 +98,13 @@ impl OwnPool {
         self.supply.connections() >= self.size
     }
 
-    /// A connection beside the pool's.
+    /// A connection in addition to the pool's.
     pub(super) async fn dedicated(&self) -> Result<Box<Connection>, NotConnected> {
         self.supply.dedicated().await
     }
 
-    /// A connection that is ready to be used, in the order of asking, until `until` at the latest. A user's call gets
-    /// in line only while more may wait.
+    /// Acquires a connection that is ready for use, first come, first served, until `until` at the latest. A user's
+    /// call joins the queue only while there is room in it.
     pub(super) async fn acquire(
         &self,
         until: Instant,
@@ -123,7 +124,8 @@ impl OwnPool {
             turn = Some(Box::pin(wait.in_line(&mut so_far, self.admission.turn())).await?);
         }
         loop {
-            // Most calls end here. What only the others need is not part of the future of all calls, which is moved about.
+            // Most calls end here. What only the others need is kept out of the future of all calls, which is moved
+            // about.
             let connection = match self.supply.idle() {
                 Some(connection) => connection,
                 None => match Box::pin(wait.for_next(&mut turn)).await? {
@@ -131,7 +133,7 @@ impl OwnPool {
                     None => continue,
                 },
             };
-            // Closed by the server while it lay in the pool: dropping it makes room for a new one.
+            // The server closed it while it was idle in the pool: dropping it makes room for a new one.
             if connection.is_spent() {
                 node.gone();
                 continue;
@@ -148,8 +150,8 @@ impl OwnPool {
         Error::new(ErrorKind::Overloaded, message)
     }
 
-    /// This connection, or the next one that lies there if this one's session is still being put in order and that one's is
-    /// not: the call would get in line behind it.
+    /// This connection, or the next idle one if this one's session is still being reset and that one's is not: the call
+    /// would queue behind the reset.
     fn ready_one(&self, connection: Connected, node: &NodeHandle) -> Connected {
         if connection.reset().is_done() {
             return connection;
@@ -164,12 +166,12 @@ impl OwnPool {
 }
 
 impl<'a> Wait<'a> {
-    /// Waits for the next connection. None when connecting has failed meanwhile, and it is to be asked for anew: from then on in
-    /// its turn.
+    /// Waits for the next connection. None if connecting has failed meanwhile and the caller has to ask again: from
+    /// then on in its turn.
     async fn for_next(&self, turn: &mut Option<SemaphorePermit<'a>>) -> Result<Option<Connected>, Error> {
         let OwnPool { supply, failures, admission, .. } = self.pool;
         let waiting = admission.wait();
-        // What has failed before we asked is not our affair.
+        // Failures before we asked do not concern this call.
         let mut so_far = failures.count();
         let mut next = Box::pin(supply.next());
         match failures.unless_failed(so_far, self.until, next.as_mut()).await {
@@ -178,12 +180,12 @@ impl<'a> Wait<'a> {
             Err(_) => return Err(self.out_of_time()),
         }
         if turn.is_none() {
-            // Who is in line asks for none, and is counted there.
+            // A queued call looks for no connection, and is counted in the queue.
             drop((next, waiting));
             *turn = Some(self.in_line(&mut so_far, admission.turn()).await?);
             return Ok(None);
         }
-        // Somebody may give one back.
+        // Another call may return one.
         match timeout_at(self.until.min(Instant::now() + RECONNECT_PAUSE), next).await {
             Ok(connection) => Ok(Some(connection)),
             Err(_) if Instant::now() < self.until => Ok(None),
@@ -191,7 +193,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// Waits for its place, for a user only while no more than may do so.
+    /// Waits for a permit; a user's call only while there is room in the queue.
     async fn for_place(&self, so_far: &mut u64, caller: Caller) -> Result<Place, Error> {
         let OwnPool { admission, .. } = self.pool;
         let in_line = (caller == Caller::User).then(|| admission.get_in_line()).transpose();
@@ -199,7 +201,7 @@ impl<'a> Wait<'a> {
         self.in_line(so_far, admission.enter()).await
     }
 
-    /// Waits in a line, unless connecting fails meanwhile and there is nobody left who could give a connection back.
+    /// Waits in the queue, unless connecting fails meanwhile and no call is left that could return a connection.
     async fn in_line<T>(&self, so_far: &mut u64, turn: impl Future<Output = T>) -> Result<T, Error> {
         let _waiting = self.pool.admission.wait();
         let mut turn = pin!(turn);
@@ -209,7 +211,7 @@ impl<'a> Wait<'a> {
             let had = std::mem::replace(so_far, failures.count());
             match event {
                 Ok(Some(turn)) => {
-                    // Those before may just have failed.
+                    // The calls before this one may just have failed.
                     if *so_far != had {
                         self.unless_in_vain()?;
                     }
@@ -221,7 +223,7 @@ impl<'a> Wait<'a> {
         }
     }
 
-    /// The connect error, when there is neither a connection nor the hope for one: nobody would wake us.
+    /// The connect error, if there is neither a connection nor a prospect of one: nothing would wake us.
     fn unless_in_vain(&self) -> Result<(), Error> {
         let OwnPool { supply, failures, .. } = self.pool;
         if supply.has_hope() {
@@ -234,21 +236,21 @@ impl<'a> Wait<'a> {
         Err(failed.error.clone())
     }
 
-    /// What a call that got no connection in time was waiting for.
+    /// The error that says what a call without a connection was waiting for.
     fn out_of_time(&self) -> Error {
         let OwnPool { supply, size, failures, admission, .. } = self.pool;
         let last = failures.last();
         let is_new = failures.count() != self.failures_before;
         let open = supply.connections();
         let waited = rounded(self.deadline.elapsed());
-        // This one is among them, unless it was told so before.
+        // This call is one of them, unless it was told so before.
         let others = match admission.waiting().saturating_sub(1) {
             0 => String::new(),
             1 => "; 1 other call waits".to_owned(),
             others => format!("; {others} other calls wait"),
         };
         let error = match &last {
-            // Nobody has one, so that nobody would have given one back: the connect error is the reason.
+            // No call holds one, so none could have returned one: the connect error is the reason.
             Some(last) if open == 0 && is_new => return last.error.clone(),
             _ if open < *size => {
                 let taken = if open > 0 { ", and those that are open are in use" } else { "" };
@@ -268,7 +270,7 @@ impl<'a> Wait<'a> {
     }
 }
 
-/// For people: nobody wants nanoseconds.
+/// For people, who do not need nanoseconds.
 pub(super) fn rounded(duration: Duration) -> Duration {
     Duration::from_millis(duration.as_millis().try_into().unwrap_or(u64::MAX))
 }

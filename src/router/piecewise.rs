@@ -1,4 +1,4 @@
-//! A call of a user's whose answer is taken piece by piece, on a client or in a transaction.
+//! A user's call whose answer is read piece by piece, on a client or in a transaction.
 
 use std::future::Future;
 
@@ -17,15 +17,15 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// What is handed on at a time, unless the pieces are large: their bytes are bounded where they come from.
+/// The most pieces passed on at a time; large pieces are limited in bytes at their source.
 const PIECES: usize = 256;
 
-/// The call. Nothing else is sent on its connection as long as it is there.
+/// The call. Nothing else is sent on its connection while it exists.
 #[derive(Debug)]
 pub(super) struct PieceCall<'a> {
     by: By<'a>,
     occupied: Occupied<'a>,
-    /// How many commits on this connection nobody has waited for, before this one.
+    /// How many unreplicated commits this connection had before this one.
     unreplicated: Option<usize>,
 }
 
@@ -61,7 +61,7 @@ impl<'a> PieceCall<'a> {
         }
     }
 
-    /// The limit for what is waited for next.
+    /// The deadline of the next wait.
     pub(super) fn next(&self) -> Deadline {
         match &self.by {
             By::Client(call) => call.next(),
@@ -69,15 +69,15 @@ impl<'a> PieceCall<'a> {
         }
     }
 
-    /// Starts it, behind the proof that its node has what it must. From then on, up to its end, it may be given up at the price of the
-    /// connection.
+    /// Starts the call, after the proof that its node contains what it must. From then on until its end, cancelling it
+    /// costs the connection.
     pub(super) async fn begin<T, Fut>(mut self, start: Fut) -> Result<(Self, T)>
     where
         Fut: Future<Output = Result<T>>,
     {
         let started = match self.lease().prove(self.next()).await {
             Ok(()) => {
-                // Where the node was then is not where it is at the end.
+                // The node's place at that time is not its place at the end.
                 self.lease().guard().map(|guard| guard.take_noted());
                 self.must_end(true);
                 start.await
@@ -93,9 +93,9 @@ impl<'a> PieceCall<'a> {
         }
     }
 
-    /// It has failed in the middle. Nobody knows where that was.
+    /// The call has failed midway. Up to which place is unknown.
     fn break_off(mut self, error: Error) -> Error {
-        // Not if the server has said all: then only the statement has failed.
+        // Not if the server's answer is complete: then only the statement has failed.
         self.must_end(self.lease().is_abandoned());
         match self.by {
             By::Client(call) => call.break_off(),
@@ -104,7 +104,7 @@ impl<'a> PieceCall<'a> {
         error
     }
 
-    /// It was answered, or is known not to have been.
+    /// The call was answered, or is known not to have been.
     pub(super) fn end<T>(self, outcome: Result<T>) -> Result<T> {
         match self.by {
             By::Client(call) => call.end(outcome),
@@ -112,7 +112,7 @@ impl<'a> PieceCall<'a> {
         }
     }
 
-    /// Everything has come.
+    /// Everything has arrived.
     pub(super) async fn end_of_answer(self) -> Result<()> {
         let lease = self.lease();
         let is_unreplicated = unreplicated(lease) != self.unreplicated;
@@ -133,7 +133,7 @@ fn unreplicated(lease: &Lease) -> Option<usize> {
     lease.own().map(Connection::unreplicated)
 }
 
-/// The pieces, one after the other, with the limit for each wait.
+/// The pieces, in order, with the limit applied to each wait.
 pub(super) fn pieces<'a, S>(call: PieceCall<'a>, incoming: Incoming<S>) -> BoxStream<'a, Result<S::Piece>>
 where
     S: Source + Send + 'a,

@@ -1,8 +1,8 @@
-//! Calls through a pooler in transaction mode (PgBouncer): each transaction may be on another session of the server.
+//! Calls through a pooler in transaction mode (PgBouncer): each transaction may use a different server session.
 //!
-//! So nothing may be left in a session. A statement is parsed, bound and executed unnamed, in one message; the types of its
-//! parameters, which the driver wants for that, are asked for once, in a transaction of its own, so that the named
-//! statement that this takes is made and closed on one session.
+//! Nothing may therefore be left in a session. A statement is parsed, bound and executed unnamed, in one message. The
+//! driver needs the types of its parameters for that. They are queried once, in a separate transaction, so that the
+//! named statement needed for the query is created and closed in one session.
 
 use std::{ops::ControlFlow, sync::Arc};
 
@@ -16,7 +16,7 @@ use tokio_postgres::{
 use super::{Deadline, Effect, Lease, Rows, control::Standing, failure, held::Held, rows::Part};
 use crate::error::{Error, Result};
 
-/// A statement around a read: prepared, or through a pooler unnamed.
+/// A statement around a read: prepared, or unnamed through a pooler.
 pub(super) enum Question {
     Prepared(Statement),
     Unnamed(Box<str>, Arc<[Type]>),
@@ -105,13 +105,13 @@ impl Lease {
             let rows = self.client().query_typed_raw(sql, typed(params, &types)).await?;
             Ok(self.under_way(Rows::new(rows)))
         };
-        // Nothing is sent behind it: that answer would come after rows that nobody has taken yet.
+        // Nothing is sent after it: that answer would come after rows that have not been read yet.
         let outcome = self.around(None, effect, deadline, rows).await;
         self.forget_outdated(sql, outcome)
     }
 
-    /// Waits until nothing is to come that was sent before, if a pooler is between us and the server: it takes the session back at that
-    /// answer, also from under half of a long message.
+    /// If a pooler is between us and the server, waits until every earlier answer has arrived: at an answer the pooler
+    /// takes the session back, even in the middle of a long message.
     pub(super) async fn settled(&self, deadline: Deadline) -> Result<()> {
         let Held::Own(connection) = self.held() else { return Ok(()) };
         if !connection.is_pooled() {
@@ -120,13 +120,13 @@ impl Lease {
         let answers = self.node().handle().answers();
         let answered = Box::pin(timeout_at(deadline.at(), connection.reset().answered())).await;
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
-        // Of the call itself nothing was sent.
+        // Nothing of the call itself was sent.
         match answered {
             Err(_) => {
                 self.node().handle().was_silent(answers);
                 Err(named(failure::on_deadline(deadline, Effect::Read)))
             }
-            // Of a connection that is lost the call itself tells more.
+            // If the connection is lost, the call itself gives the better error.
             Ok(()) if connection.reset().has_failed() && !connection.client().is_closed() => {
                 Err(named(failure::not_reset(Effect::Read)))
             }
@@ -158,23 +158,23 @@ impl Lease {
 
     async fn ask_for_types(&self, sql: &str) -> Result<Vec<Type>, tokio_postgres::Error> {
         let client = self.client();
-        // In the user's transaction the session is his already, and it is not ours to end.
+        // In the user's transaction the session is already the user's, and we must not end it.
         let is_pinned = self.stands().get() != Standing::Outside;
         if !is_pinned {
-            // The driver queues a message at the first poll, and this answer is nobody's.
+            // The driver queues a message at the first poll, and this answer is not needed.
             drop(client.simple_query_raw("BEGIN").now_or_never());
         }
         let prepared = client.prepare(sql).await;
         // Dropped here, so it is closed before the end of the transaction.
         let types = prepared.map(|statement| statement.params().to_vec());
         if !is_pinned && let Held::Own(connection) = self.held() {
-            // Nothing is sent before its answer is here.
+            // Nothing else is sent before its answer has arrived.
             connection.reset_behind("ROLLBACK");
         }
         types
     }
 
-    /// What the server refuses may have been sent with the types of yesterday.
+    /// If the server rejects a statement, it may have been sent with outdated types.
     fn forget_outdated<T>(&self, sql: &str, outcome: Result<T>) -> Result<T> {
         if let (Held::Own(connection), Err(error)) = (self.held(), &outcome)
             && error.sqlstate().is_some()

@@ -1,4 +1,4 @@
-//! The statements of a connection in use: prepared once per connection, and anew when the server says so.
+//! The statements of a connection in use: prepared once per connection, and again when the server requires it.
 
 use std::{
     future::Future,
@@ -35,7 +35,7 @@ impl Lease {
         if self.is_pooled() {
             return self.query_unnamed(effect, deadline, sql, params).await;
         }
-        // An append brings settings of its own.
+        // An append brings its own settings.
         if effect != Effect::Append {
             self.plan(Planning::ByTheServer);
         }
@@ -43,9 +43,9 @@ impl Lease {
         self.prepared(effect, deadline, sql, run).await
     }
 
-    /// One read, prepared, and planned like this if the connection is our own. Each row is read while the next ones are on their way:
-    /// of many rows the server makes some meanwhile. The row that a reader breaks off at is the last one, and nothing is kept of
-    /// those behind it; each attempt has a reader of its own.
+    /// One read, prepared, and planned in this way if the connection is ours. Each row is decoded while the next ones
+    /// are in transit: for many rows, the server produces more meanwhile. If a reader stops at a row, that row is the
+    /// last one, and nothing after it is kept; each attempt has its own reader.
     pub(crate) async fn query_planned<T: Send, R>(
         &self,
         planning: Planning,
@@ -69,8 +69,9 @@ impl Lease {
         self.prepared(Effect::Read, deadline, sql, run).await
     }
 
-    /// What was read of an answer. If it goes on, that is for nobody, and the connection is not to be used any more. That is noted
-    /// before anything else of the call can fail, such as the proof of what its node has.
+    /// The part of an answer that was read. If the answer continues, nobody needs the rest, and the connection must not
+    /// be reused. This is recorded before anything else of the call can fail, such as the proof of what its node
+    /// contains.
     pub(super) fn kept<T>(&self, part: Part<T>) -> Vec<T> {
         if !part.is_whole {
             self.held().pending().fetch_add(1, Ordering::AcqRel);
@@ -78,7 +79,7 @@ impl Lease {
         part.rows
     }
 
-    /// One statement with parameters, prepared once per connection, for the number of rows that it changed.
+    /// Runs one statement with parameters, prepared once per connection, and returns the number of rows affected.
     pub(crate) async fn execute(
         &self,
         effect: Effect,
@@ -94,7 +95,7 @@ impl Lease {
         self.prepared(effect, deadline, sql, run).await
     }
 
-    /// Starts a statement whose rows are [taken](Self::take) one by one.
+    /// Starts a statement whose rows are [read](Self::take) piece by piece.
     pub(crate) async fn start(
         &self,
         effect: Effect,
@@ -114,7 +115,7 @@ impl Lease {
         self.start_with(effect, deadline, sql, run).await
     }
 
-    /// Starts a `COPY … TO STDOUT`, whose data are [taken](Self::take) one by one.
+    /// Starts a `COPY … TO STDOUT`, whose data are [read](Self::take) piece by piece.
     pub(super) async fn start_copy_out(
         &self,
         effect: Effect,
@@ -129,7 +130,7 @@ impl Lease {
         self.start_with(effect, deadline, sql, run).await
     }
 
-    /// Prepares a `COPY … FROM STDIN`, anew: one that is outdated could not be sent again.
+    /// Prepares a `COPY … FROM STDIN`, each time anew: an outdated one could not be resent.
     pub(super) async fn prepare_copy_in(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
         self.check_copies()?;
         let refuse = |message| Err(self.refuse(Effect::Write, Error::invalid_input(message)));
@@ -145,7 +146,7 @@ impl Lease {
         self.step(Effect::Read, deadline, self.client().prepare(sql)).await
     }
 
-    /// Starts a `COPY … FROM STDIN`. It writes nothing before it is told that this was all.
+    /// Starts a `COPY … FROM STDIN`. It writes nothing before it is told that the data are complete.
     pub(super) async fn start_copy_in(
         &self,
         deadline: Deadline,
@@ -164,7 +165,7 @@ impl Lease {
         Err(self.refuse(Effect::Read, Error::invalid_input(message)))
     }
 
-    /// Nothing is sent behind it: that answer would come after what nobody has taken yet.
+    /// Nothing is sent after it: that answer would come after data that have not been read yet.
     async fn start_with<T, F, Fut>(&self, effect: Effect, deadline: Deadline, sql: &str, run: F) -> Result<T, Error>
     where
         F: Fn(Statement) -> Fut,
@@ -173,19 +174,19 @@ impl Lease {
         self.prepare_and_run(effect, deadline, sql, None, run).await
     }
 
-    /// The rest of its answer is still to come. This is noted before anything else of the call can fail.
+    /// The rest of its answer is still to come. This is recorded before anything else of the call can fail.
     pub(super) fn under_way<T>(&self, started: T) -> T {
         self.held().pending().fetch_add(1, Ordering::AcqRel);
         started
     }
 
-    /// The answer of what was [under way](Self::under_way) is complete.
+    /// The answer to what was [in progress](Self::under_way) is complete.
     pub(super) fn came_to_its_end(&self) {
         self.held().pending().fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// The next pieces of what was [started](Self::start) here: those that are there, `most` at most and a
-    /// few megabytes unless one alone is more, or those that come first until the deadline. None at the end.
+    /// The next pieces of what was [started](Self::start) here: those that have arrived, at most `most` and a few
+    /// megabytes unless a single one is larger, or else the first ones to arrive before the deadline. None at the end.
     pub(crate) async fn take<S: Source>(
         &self,
         effect: Effect,
@@ -212,7 +213,7 @@ impl Lease {
         if incoming.is_over() && !was_over && !outcome.as_ref().is_err_and(failure::is_out_of_step) {
             self.came_to_its_end();
         }
-        // Whoever has got these may never ask for more.
+        // The caller may never ask for more.
         incoming.error().inspect(|error| self.note_end(error));
         if incoming.is_over() && !was_over && outcome.is_ok() {
             self.served();
@@ -258,19 +259,19 @@ impl Lease {
         };
         match self.prepare(deadline, sql).await {
             Ok(statement) => self.around(guard, effect, deadline, run(statement)).await,
-            // In a transaction that has failed nothing can be prepared: the first error is the one that tells.
+            // Nothing can be prepared in a failed transaction: the first error is the informative one.
             Err(_) => Err(error),
         }
     }
 
-    /// Whether `error` says that our prepared statement is of yesterday; it is then forgotten. The server refuses it
-    /// before it executes anything, so even a write may be sent again.
+    /// Whether `error` says that our prepared statement is outdated; if so, it is forgotten. The server rejects it
+    /// before it executes anything, so even a write may be resent.
     fn was_outdated(&self, sql: &str, error: &Error) -> bool {
         let Held::Own(connection) = self.held() else { return false };
         match error.sqlstate() {
-            // The schema has changed, and with it the columns of the result. Other things have this state, too.
+            // The schema has changed, and with it the columns of the result. This SQLSTATE has other causes, too.
             Some("0A000") if error.routine() == Some("RevalidateCachedQuery") => connection.forget(sql),
-            // Somebody has thrown all statements of the session away.
+            // All statements of the session were deallocated.
             Some("26000") => {
                 connection.forget_all();
                 true
@@ -279,7 +280,8 @@ impl Lease {
         }
     }
 
-    /// The statement for `sql`: from the connection's cache if it is ours, anew if it is borrowed.
+    /// The statement for `sql`: from the connection's cache if the connection is ours, newly prepared if it is
+    /// borrowed.
     pub(super) async fn prepare(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
         let own = match self.held() {
             Held::Own(connection) => Some(connection),

@@ -1,9 +1,9 @@
-//! Asking the nodes how they are: a task for each, as long as the router lives.
+//! Probes the nodes: a task for each, as long as the router lives.
 //!
-//! Calls tell what they see, but nobody calls a node that is out of service, or an idle one; and how far a replica is
-//! nobody says without being asked. A probe takes a connection of the node's pool like a call, so it needs no place of its
-//! own at the server, and a pool that cannot serve calls is noticed. Only when all of them are taken, and stay so, it opens one
-//! more, and closes it. Behind each answer the pool is looked after.
+//! Calls report what they see, but a node that is out of service, or idle, gets no calls; and no replica reports its
+//! position without being asked. A probe takes a connection of the node's pool like a call, so it needs no extra slot
+//! at the server, and a pool that cannot serve calls is noticed. Only if all connections are in use, and stay so, it
+//! opens one more, and closes it. After each answer the pool is checked.
 
 use std::{
     sync::{Arc, Mutex, PoisonError, atomic::Ordering},
@@ -34,16 +34,17 @@ const PROBE_HIDDEN: &str = include_str!("probe_hidden.sql");
 
 const INSUFFICIENT_PRIVILEGE: &str = "42501";
 
-/// The least time between two probes of a node, however much there is to ask.
+/// The minimum time between two probes of a node, however much there is to ask.
 const LEAST_PAUSE: Duration = Duration::from_millis(20);
 
-/// After each probe in a row that fails it is twice as long, up to this, but no longer than until the next one's time.
+/// After each consecutive failed probe the pause doubles, up to this, but never beyond the time of the next regular
+/// probe.
 const LONGEST_REST: Duration = Duration::from_millis(320);
 
-/// The time between two looks at the pool of a node that is not asked.
+/// The time between two checks of the pool of a node that is not probed.
 const UPKEEP_PAUSE: Duration = Duration::from_secs(1);
 
-/// What a node has said.
+/// A node's answer to a probe.
 #[derive(Debug)]
 pub(super) struct Answer {
     pub(super) report: Report,
@@ -51,7 +52,7 @@ pub(super) struct Answer {
     pub(super) version: i32,
 }
 
-/// The tasks that ask, one for each node.
+/// The probing tasks, one for each node.
 #[derive(Debug)]
 pub(super) struct Probes {
     is_asking: bool,
@@ -61,12 +62,12 @@ pub(super) struct Probes {
 }
 
 impl Probes {
-    /// Each node is asked, if at all, for no longer than `limit` at a time.
+    /// Each node is probed, if at all, for at most `limit` at a time.
     pub(super) fn new(is_asking: bool, limit: Duration) -> Self {
         Self { is_asking, limit, tasks: ArcSwap::default(), starting: Mutex::new(()) }
     }
 
-    /// Asks this node from now on.
+    /// Starts probing this node.
     pub(super) fn start(&self, node: &Arc<Node>) {
         let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tasks = Vec::clone(&self.tasks.load());
@@ -77,7 +78,7 @@ impl Probes {
         self.tasks.store(Arc::new(tasks));
     }
 
-    /// Asks this node no more.
+    /// Stops probing this node.
     pub(super) fn stop(&self, node: &Arc<Node>) {
         let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
         let mut tasks = Vec::clone(&self.tasks.load());
@@ -85,7 +86,7 @@ impl Probes {
         self.tasks.store(Arc::new(tasks));
     }
 
-    /// Whether nodes are asked at all.
+    /// Whether nodes are probed at all.
     pub(super) fn are_asking(&self) -> bool {
         self.is_asking
     }
@@ -94,7 +95,7 @@ impl Probes {
         tokio::spawn(run(Arc::clone(node), self.is_asking, self.limit)).abort_handle()
     }
 
-    /// Starts the tasks anew that have ended with their runtime, on that of whoever needs them.
+    /// Restarts the tasks that have ended with their runtime, on the current runtime.
     pub(super) fn keep_asking(&self) {
         if self.tasks.load().iter().any(|(_, task)| task.is_finished()) && Handle::try_current().is_ok() {
             let _one_at_a_time = self.starting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -108,14 +109,14 @@ impl Probes {
     }
 }
 
-/// They end with the router.
+/// The tasks end with the router.
 impl Drop for Probes {
     fn drop(&mut self) {
         self.tasks.load().iter().for_each(|(_, task)| task.abort());
     }
 }
 
-/// Asks this node again and again, if at all, each time for no longer than `limit`, and looks after its pool.
+/// Probes this node repeatedly, if at all, each time for at most `limit`, and checks its pool.
 async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
     let mut rest = LEAST_PAUSE;
     loop {
@@ -126,7 +127,7 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
             continue;
         }
         let pause = node.handle().until_next_probe();
-        // What ends it early is a wish to know at once.
+        // It ends early if the node should be probed at once.
         let _ = timeout(pause, node.handle().probe_wished()).await;
         match ask(&node, Deadline::after(limit)).await {
             Ok(_) => {
@@ -135,7 +136,7 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
             }
             Err(error) => {
                 tracing::debug!(node = %node.name(), error = %error.for_log(), "a probe got no answer");
-                // A connection that is lost is a reason to ask at once. But a node may end it because it is asked.
+                // A lost connection is a reason to probe at once. But the probe may be why a node ends it.
                 rest = (2 * rest).min(LONGEST_REST);
             }
         }
@@ -144,7 +145,7 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
     }
 }
 
-/// Asks this node once, and tells the core what it says.
+/// Probes this node once, and reports its answer to the core.
 pub(super) async fn ask(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
     let answer = question(node, deadline).await;
     if answer.is_err() {
@@ -159,13 +160,13 @@ async fn question(node: &Arc<Node>, deadline: Deadline) -> Result<Answer> {
     question_on(node, &lease, deadline).await
 }
 
-/// Has this connection's server tell the core who it is.
+/// Makes this connection's server report its identity to the core.
 pub(super) async fn introduce(node: &Arc<Node>, lease: &Lease, deadline: Deadline) -> Result<()> {
     question_on(node, lease, deadline).await.map(drop)
 }
 
 async fn question_on(node: &Arc<Node>, lease: &Lease, deadline: Deadline) -> Result<Answer> {
-    // Before the question: what is acknowledged while it is answered may be missing in the answer.
+    // Before the query: what is acknowledged while it is answered may be missing in the answer.
     let sent_at = node.handle().now();
     let hides = node.hides_control_data();
     let sql = if hides.load(Ordering::Relaxed) { PROBE_HIDDEN } else { PROBE };
@@ -179,7 +180,7 @@ async fn question_on(node: &Arc<Node>, lease: &Lease, deadline: Deadline) -> Res
     let row = rows.first().ok_or_else(|| Error::new(ErrorKind::Database, "the server did not say who it is"))?;
     let answer = read(row, sent_at).map_err(|error| error.with_node(Arc::clone(node.name())))?;
     if node.handle().is_joining() {
-        // Those of the settings are judged by `connect`.
+        // `connect` judges those in the settings.
         check::version(node, answer.version)?;
     }
     node.handle().probed(answer.report);

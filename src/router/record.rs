@@ -1,8 +1,8 @@
-//! What is told of each decision and of each call: the names are in [`telemetry`](crate::telemetry).
+//! The telemetry of each decision and of each call: the names are in [`telemetry`](crate::telemetry).
 //!
-//! A record is begun when a call begins, and told when it is dropped: so one that nobody has ended was cancelled. Where nobody
-//! wants it, it is empty, a word, and nothing is measured. With the feature `metrics` somebody always wants it: then it is kept in
-//! place, since a call should not allocate for being counted.
+//! A record begins when a call begins, and is emitted when it is dropped: one that was not ended was cancelled. If
+//! nobody wants it, it is an empty word, and nothing is measured. With the feature `metrics` it is always wanted: then
+//! it is kept in place, since counting a call should not allocate.
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
@@ -26,18 +26,18 @@ use crate::{
     },
 };
 
-/// An error, and what the end was that it stands for: its kind alone does not tell a write that ran out of time from one whose
-/// connection was lost.
+/// An error, and the outcome that it stands for: its kind alone does not distinguish a write that timed out from one
+/// whose connection was lost.
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) outcome: Outcome,
     pub(super) error: Error,
 }
 
-/// Where a server is, as far as its settings tell.
+/// The address of a server, as far as its settings contain it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Endpoint {
-    /// A name, an address, or the folder of a socket.
+    /// A name, an address, or the directory of a socket.
     pub(crate) host: Option<Box<str>>,
     pub(crate) port: Option<u16>,
     pub(crate) database: Option<Box<str>>,
@@ -52,7 +52,7 @@ pub(super) enum Wait {
     Fallback,
 }
 
-/// Where a record is kept: see above.
+/// Where a record is stored: see above.
 #[cfg(not(feature = "metrics"))]
 type Kept<T> = Box<T>;
 #[cfg(feature = "metrics")]
@@ -136,7 +136,7 @@ impl<'a> RouteRecord<'a> {
         }))
     }
 
-    /// From now on it waits for this, until [`waited`](Self::waited).
+    /// Starts a wait of this kind, until [`waited`](Self::waited).
     pub(super) fn waits(&mut self, wait: Wait) {
         if let Some(decided) = &mut self.0 {
             decided.waiting = Some((wait, Instant::now()));
@@ -149,14 +149,14 @@ impl<'a> RouteRecord<'a> {
         }
     }
 
-    /// This node was chosen for what the call's floor comes to.
+    /// This node was chosen for what the call's floor requires.
     pub(super) fn chose(&mut self, route: Route, want: Want) {
         if let Some(decided) = &mut self.0 {
             (decided.route, decided.want) = (Some(route), want);
         }
     }
 
-    /// It has ended by itself, when these nodes had been asked.
+    /// Ends the decision, after these nodes were tried.
     pub(super) fn end(mut self, tried: NodeSet, failed: Option<&Failed>) {
         if let Some(decided) = &mut self.0 {
             decided.tried = tried;
@@ -186,7 +186,7 @@ impl Decided<'_> {
         let node = self.route.and_then(|route| self.router.inner.nodes.get(route.node));
         let node = node.as_deref();
         let endpoint = node.map(Node::endpoint);
-        // In time for one that was cancelled, too.
+        // This also holds for a call that was cancelled.
         let tried = self.tried | self.route.map_or(NodeSet::EMPTY, |route| NodeSet::one(route.node));
         let replicas = self.replicas();
         let message = match self.outcome {
@@ -218,7 +218,7 @@ impl Decided<'_> {
         );
     }
 
-    /// Why the replicas do not serve, for a read that an ordinary one has not got.
+    /// Why the replicas do not serve, for a read that did not get an ordinary one.
     fn replicas(&self) -> Option<String> {
         let has_replica = self.outcome == Outcome::Succeeded
             && self.route.is_some_and(|route| matches!(route.reason, Reason::Replica | Reason::OnlyNode));
@@ -245,7 +245,7 @@ impl Drop for RouteRecord<'_> {
 }
 
 impl<'a> CallRecord<'a> {
-    /// Of a call for a user: what the router asks for itself is not told.
+    /// For a user's call: the router's own queries are not reported.
     pub(super) fn begin(lease: &'a Lease, effect: Effect) -> Self {
         let is_wanted = cfg!(feature = "metrics") || tracing::enabled!(target: CALL, Level::DEBUG);
         let is_wanted = is_wanted && lease.is_for_user();
@@ -254,7 +254,7 @@ impl<'a> CallRecord<'a> {
         Self(is_wanted.then(called))
     }
 
-    /// It has ended by itself.
+    /// Ends the call.
     pub(super) fn end(mut self, failed: Option<&Failed>) {
         if let Some(called) = &mut self.0 {
             called.outcome = failed.map_or(Outcome::Succeeded, |failed| failed.outcome);
@@ -309,7 +309,7 @@ impl Drop for CallRecord<'_> {
 }
 
 impl Lease {
-    /// A call that is refused before anything is sent.
+    /// Reports a call that is refused before anything is sent.
     pub(super) fn refuse(&self, effect: Effect, error: Error) -> Error {
         let error = error.with_node(Arc::clone(self.node().name()));
         let failed = Failed::refused(error);

@@ -1,8 +1,9 @@
 //! Waiting until a replica has replayed what a read must contain.
 //!
-//! One task for each replica asks for all who wait, and only while somebody waits. PostgreSQL before 19 tells nobody that it has
-//! replayed something, so it is asked every few milliseconds; from 19 on `WAIT FOR LSN` answers as soon as the first of
-//! those who wait can go on. That statement knows nothing of timelines, so behind it the place is asked for all the same.
+//! One task for each replica polls on behalf of all waiting calls, and only while there are any. Before version 19,
+//! PostgreSQL does not notify anybody of its replay, so it is polled every few milliseconds; from 19 on `WAIT FOR LSN`
+//! answers as soon as the first of the waiting calls can continue. That statement ignores timelines, so the place is
+//! queried after it all the same.
 
 use std::{
     collections::BTreeMap,
@@ -15,34 +16,34 @@ use tokio::{task::AbortHandle, time::sleep};
 use super::{Deadline, Effect, Lease, admission::Caller, node::Node};
 use crate::{error::Result, lsn::Lsn};
 
-/// The pause between two questions: a waiter is woken half of it late, on average.
+/// The pause between two queries: on average a waiter is woken half of it late.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// The pause after a question without an answer.
+/// The pause after a query without an answer.
 const PAUSE_AFTER_FAILURE: Duration = Duration::from_millis(50);
 
-/// How long one question may take.
+/// How long one query may take.
 const LIMIT: Duration = Duration::from_secs(1);
 
 /// The first version that has `WAIT FOR LSN`.
 const TELLS_OF_REPLAY: u32 = 19;
 
-/// The longest that the server waits at once, in milliseconds: so late is one woken who came during that time and waits for
-/// less.
+/// The longest that the server waits at once, in milliseconds: a call that arrives during that time and waits for less
+/// is woken late by at most this.
 const WAIT_MS: u32 = 20;
 
-/// Who waits for the replay of a node, and the task that asks for them.
+/// The calls that wait for the replay of a node, and the task that polls for them.
 #[derive(Debug, Default)]
 pub(super) struct ReplayWatch(Mutex<Watched>);
 
 #[derive(Debug, Default)]
 struct Watched {
-    /// For which places, and how many for each.
+    /// The places waited for, and the number of waiters for each.
     places: BTreeMap<Lsn, usize>,
     task: Option<AbortHandle>,
 }
 
-/// Somebody who waits, until it is dropped.
+/// A waiter, until it is dropped.
 pub(super) struct Watching {
     node: Arc<Node>,
     lsn: Lsn,
@@ -55,11 +56,11 @@ impl ReplayWatch {
 }
 
 impl Node {
-    /// Has the node asked for its place, again and again, until the answer is dropped, for the sake of this one.
+    /// Polls the node's place for this waiter until the returned value is dropped.
     pub(super) fn watch_replay(self: &Arc<Self>, lsn: Lsn) -> Watching {
         let mut watched = self.replay_watch().lock();
         *watched.places.entry(lsn).or_default() += 1;
-        // It may have ended with its runtime, whoever waits on another one.
+        // It may have ended with its runtime while a call on another runtime waits.
         if watched.task.as_ref().is_none_or(AbortHandle::is_finished) {
             watched.task = Some(tokio::spawn(ask(Arc::clone(self))).abort_handle());
         }
@@ -80,14 +81,14 @@ impl Drop for Watching {
     }
 }
 
-/// Asks the node until nobody waits.
+/// Polls the node until nobody waits.
 async fn ask(node: Arc<Node>) {
     let mut lease = None;
     loop {
         let first = {
             let mut watched = node.replay_watch().lock();
             let Some((first, _)) = watched.places.first_key_value() else {
-                // Who comes after this look starts the next one.
+                // A waiter that arrives after this check starts the next task.
                 watched.task = None;
                 return;
             };
@@ -118,7 +119,7 @@ async fn ask_once(node: &Node, lease: &Lease, first: Lsn) -> Result<()> {
         let sql = format!("WAIT FOR LSN '{first}' WITH (TIMEOUT '{WAIT_MS}ms', NO_THROW)");
         lease.call(Effect::Read, deadline, lease.client().simple_query(&sql)).await?;
     }
-    // Before the question: what is replayed while it is answered may be missing in the answer.
+    // Before the query: what is replayed while it is answered may be missing in the answer.
     let sent_at = node.handle().now();
     if let Some(place) = lease.whereabouts(deadline).await?.replayed() {
         node.handle().replayed(place, sent_at);

@@ -1,8 +1,8 @@
-//! The message that undoes what the last user of a session has left, and its answer.
+//! The message that resets what the last user of a session has left, and its answer.
 //!
-//! It is sent behind the last answer, and nobody waits for it. The task that reads the socket takes its answer in, so that in
-//! a pool that is not in a hurry the next user finds it done. Whoever comes sooner takes in what has come himself: that
-//! answer is here before the first one of his own.
+//! It is sent after the last answer, and nobody waits for it. The task that reads the socket consumes its answer, so in
+//! a pool under light load the next user finds it done. A user that comes sooner consumes what has arrived itself: the
+//! answer arrives before the first one of its own.
 
 use std::{
     fmt,
@@ -23,7 +23,7 @@ pub(super) struct Reset {
 
 #[derive(Default)]
 enum State {
-    /// There is nothing to wait for.
+    /// Nothing is awaited.
     #[default]
     Done,
     Sent(Pin<Box<SimpleQueryStream>>),
@@ -31,9 +31,9 @@ enum State {
 }
 
 impl Reset {
-    /// Sends `sql` without waiting for the answer: the next statement gets in line behind it.
+    /// Sends `sql` without waiting for the answer: the next statement queues after it.
     pub(super) fn send(&self, client: &Client, sql: &str) {
-        // Locked before it is sent, or its answer could come when there is nothing yet to take it in.
+        // Locked before it is sent: otherwise its answer could arrive before there is a state to record it in.
         let mut state = self.lock();
         // The driver queues the message at the first poll.
         *state = match client.simple_query_raw(sql).now_or_never() {
@@ -42,7 +42,7 @@ impl Reset {
         };
     }
 
-    /// Takes in what has come of the answer.
+    /// Consumes what has arrived of the answer.
     pub(super) fn hear(&self) {
         let mut state = self.lock();
         let State::Sent(answer) = &mut *state else { return };
@@ -57,13 +57,13 @@ impl Reset {
         }
     }
 
-    /// Whether it has failed, as far as is known.
+    /// Whether it is known to have failed.
     pub(super) fn has_failed(&self) -> bool {
         self.hear();
         matches!(*self.lock(), State::Failed)
     }
 
-    /// Whether it has succeeded, or none was sent, as far as is known.
+    /// Whether it is known to have succeeded, or none was sent.
     pub(super) fn is_done(&self) -> bool {
         matches!(*self.lock(), State::Done)
     }
@@ -87,9 +87,9 @@ impl Reset {
     }
 }
 
-/// The end of the answer, if it is there.
+/// The end of the answer, if it has arrived.
 fn hear(answer: &mut Pin<Box<SimpleQueryStream>>) -> Poll<Result<(), Error>> {
-    // The channel wakes nobody: behind everything that comes, the task that reads the socket asks again.
+    // The channel wakes nobody: the task that reads the socket polls again after everything that arrives.
     let mut nobody = Context::from_waker(Waker::noop());
     loop {
         match answer.poll_next_unpin(&mut nobody) {

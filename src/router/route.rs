@@ -1,4 +1,4 @@
-//! From a decision to a connection, and what is said when there is none.
+//! From a decision to a connection, or to the error if there is none.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use crate::{
     scope::Consistency,
 };
 
-/// How long one who waits for the fallback leaves it alone.
+/// How long a waiting call leaves the fallback budget alone.
 const NEXT_LOOK: Duration = Duration::from_millis(20);
 
 /// What a call needs.
@@ -27,7 +27,7 @@ const NEXT_LOOK: Duration = Duration::from_millis(20);
 pub(crate) struct Ask<'a> {
     pub(crate) level: &'a Consistency,
     pub(crate) floor: Option<&'a Floor>,
-    /// Whether the place of the node is asked for behind each call.
+    /// Whether the node's LSN is requested after each call.
     pub(crate) notes_place: bool,
     pub(crate) caller: Caller,
 }
@@ -39,9 +39,9 @@ impl<'a> From<&'a Consistency> for Ask<'a> {
 }
 
 impl Router {
-    /// A connection of the best node that is not in `tried`, and adds those that it asked to it.
+    /// Acquires a connection to the best node that is not in `tried`, and adds the nodes it tried.
     ///
-    /// Whether that node has what the floor asks for, its connection [proves](Guard) with the first call.
+    /// The connection [proves](Guard) with its first call whether the node contains what the floor requires.
     pub(super) async fn lease(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         runtime::current()?;
         let mut record = RouteRecord::begin(self, ask.level);
@@ -50,8 +50,9 @@ impl Router {
         outcome.map_err(|failed| failed.error)
     }
 
-    /// The settings may be older than the last failover: the primary that they name is believed in only when everybody has had the
-    /// time to say otherwise. So waits who has to have the primary, and who may get it and proves nothing there.
+    /// The settings may be older than the last failover: the primary that they name is believed only once all nodes
+    /// have had time to say otherwise. Calls wait for that if they need the primary, or if they may get it and prove
+    /// nothing there.
     async fn wait_for_start(&self, deadline: Deadline, record: &mut RouteRecord<'_>) -> Result<(), Failed> {
         record.waits(Wait::Start);
         if timeout_at(deadline.at(), self.inner.state.all_asked()).await.is_err() {
@@ -71,7 +72,7 @@ impl Router {
         let Inner { state, limits, probes, .. } = &*self.inner;
         probes.keep_asking();
         self.keep_looking();
-        // What hardly any call waits for is boxed: as a part of the future of all calls it would be moved about with it.
+        // What hardly any call waits for is boxed: inside the future of all calls it would be moved about with it.
         if matches!(ask.level, Consistency::Strong | Consistency::Bounded(_)) && state.is_starting() {
             Box::pin(self.wait_for_start(deadline, record)).await?;
         }
@@ -88,7 +89,7 @@ impl Router {
                     Err(why) => return Err(Failed::refused(why.error())),
                 },
             };
-            // Otherwise the one that was behind would be chosen at once again, until the call's time is over.
+            // Otherwise the lagging node would be chosen again at once, until the call times out.
             let want = match want {
                 Want::AtLeast { .. } if tried.places_tell_nothing() => Want::Eventual,
                 want => want,
@@ -140,7 +141,7 @@ impl Router {
                         let error = self.replicas_unavailable(&why, want, tried.nodes(), &errors);
                         return Err(Failed::refused(error));
                     }
-                    // The rate's next turn comes by itself: nobody tells of it.
+                    // The rate limit's next turn comes with time: nothing signals it.
                     record.waits(Wait::Fallback);
                     let _ = Box::pin(timeout_at(until.min(Instant::now() + NEXT_LOOK), state.changed())).await;
                     record.waited();
@@ -154,8 +155,8 @@ impl Router {
         }
     }
 
-    /// What a floor comes to that is of a newer timeline than is known. That is waited for: somebody else has seen a
-    /// failover that the next probes will tell of.
+    /// What a floor on an unknown newer timeline requires. The call waits for it: some other process has seen a
+    /// failover that the next probes will reveal.
     async fn demand(
         &self,
         floor: &Floor,
@@ -182,7 +183,7 @@ impl Router {
         }
     }
 
-    /// Waits until one of those who were behind may have got so far.
+    /// Waits until one of the lagging nodes may have caught up.
     async fn wait_for_replay(&self, want: Want, deadline: Deadline, tried: &mut Tried) {
         let Inner { nodes, state, limits, .. } = &*self.inner;
         let until = tried.wait_until(deadline, limits.replay_wait);
@@ -193,7 +194,7 @@ impl Router {
             state.until_fresh(behind, want, until).await;
             drop(watched);
         } else {
-            // Nobody knows which place to wait for: who is asked has to look.
+            // The LSN to wait for is unknown: the node that is asked has to check.
             sleep_until(until.min(Instant::now() + tried.pause())).await;
             tried.ask_again();
         }
@@ -208,7 +209,7 @@ impl Router {
         tried: &mut Tried,
     ) -> Result<Lease> {
         let Inner { nodes, limits, .. } = &*self.inner;
-        // Since the choice it may have left, and its place may be another one's.
+        // Since the choice it may have left, and another node may have its index.
         let Some(node) = nodes.get(route.node).filter(|node| !node.handle().is_joining()) else {
             tried.push(route.node);
             if route.reason == Reason::Fallback {
@@ -218,26 +219,27 @@ impl Router {
         };
         let in_flight = node.handle().enter(route.reason == Reason::Fallback);
         tried.push(route.node);
-        // While somebody else can be asked, nobody gets all of the time.
+        // While another node can be tried, no node gets all of the time.
         let others = want != Want::Strong && !(self.inner.state.there() - tried.nodes()).is_empty();
         let part = Instant::now().checked_add(limits.connect_timeout).filter(|_| others);
         let until = part.map_or_else(|| deadline.at(), |part| part.min(deadline.at()));
         let lease = node.lease(Some(in_flight), until, deadline, caller).await?;
         if want == Want::Strong && lease.role() != Role::Primary {
-            // The next connection tells whether it still is a replica; this one learns nothing while nobody uses it.
+            // The next connection tells whether it still is a replica; this one learns nothing while it is idle.
             lease.discard();
             let message = "it was the primary, and has become a replica; no other node is known to take writes";
             return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
         }
         if lease.role() == Role::Primary && self.inner.state.is_untold_writer(route.node) {
-            // Its connection tells for one round trip more, once; nobody else may for a while.
+            // Its connection reports at the cost of one extra round trip, once; no other connection may for a while.
             Box::pin(probe::introduce(&node, &lease, deadline)).await?;
             if self.inner.state.is_untold_writer(route.node) {
                 let message = "it has just been restarted, or become something else, and has not said yet what it is; nothing was sent";
                 return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
             }
         }
-        // It may have waited for the connection, and this is no primary any more, whatever its session says.
+        // The call may have waited for the connection, and the node is no longer the primary, whatever its session
+        // says.
         if lease.role() == Role::Primary && node.handle().is_fenced() {
             let message = "it was the primary, and another node has become it, or nobody knows which one it is";
             return Err(Error::new(ErrorKind::Unavailable, message).with_node(Arc::clone(node.name())));
@@ -249,7 +251,7 @@ impl Router {
         Ok(if want == Want::Strong { lease.must_lead() } else { lease })
     }
 
-    /// Not for users: the decision about a call in this scope, and nothing behind it. `benches/compare` has no other way to
+    /// Not for users: makes only the routing decision for a call in this scope. `benches/compare` has no other way to
     /// measure it.
     #[cfg(feature = "testing")]
     #[doc(hidden)]
@@ -323,17 +325,17 @@ impl Router {
     }
 }
 
-/// What a level means for the choice of a node.
+/// What a level requires of the choice of a node.
 pub(super) fn want(consistency: &Consistency) -> Want {
     match consistency {
         Consistency::Strong => Want::Strong,
-        // How far it must have got, the floor says.
+        // The floor says how far it must have replayed.
         Consistency::Eventual | Consistency::AtLeast(_) => Want::Eventual,
         Consistency::Bounded(longest) => Want::Bounded(*longest),
     }
 }
 
-/// One error for all nodes that were asked: the only one as it is, several by name and reason.
+/// One error for all nodes that were tried: a single error unchanged, several with each node's name and reason.
 fn none_left(mut errors: Vec<Error>) -> Error {
     let Some(last) = errors.pop() else {
         return Error::new(ErrorKind::Unavailable, "every node that qualifies was lost during this call");
@@ -353,7 +355,7 @@ fn none_left(mut errors: Vec<Error>) -> Error {
 mod tests {
     use super::*;
 
-    /// It has left between the choice and the call.
+    /// The node left between the choice and the call.
     #[tokio::test]
     async fn who_does_not_find_the_chosen_node_keeps_no_place_of_the_fallback() {
         let builder = Router::builder().primary("postgres://localhost/shop?sslmode=disable").probe_interval(None);

@@ -1,4 +1,4 @@
-//! The rows of a user's statement, as they come.
+//! The rows of a user's statement, as they arrive.
 
 use std::{
     fmt,
@@ -16,16 +16,16 @@ use super::{
 };
 use crate::error::Result;
 
-/// The rows of a statement as they come, in order; see [`Client::query_stream`].
+/// A stream of a statement's rows as they arrive, in order; see [`Client::query_stream`].
 ///
-/// The first error ends it, and an end without one is the end of the rows.
+/// The first error ends the stream. An end without an error is the end of the rows.
 ///
 /// # Cancel safety
 ///
-/// Waiting for the next row may be given up and begun again: no row is lost, and the limit is that of the first wait. Dropped before its
-/// end was seen, the server is told to cancel, and the connection is of no further use: other calls on it are refused, and a
-/// [`Transaction`] is rolled back. A statement that writes may have been executed. (Of a pool that was handed in, the connection takes in
-/// the rest before it goes back.)
+/// Waiting for the next row may be cancelled and resumed: no row is lost, and the limit counts from the first wait. If
+/// the stream is dropped before its end was reached, the server is asked to cancel, and the connection is no longer
+/// usable: other calls on it are refused, and a [`Transaction`] is rolled back. A statement that writes may have been
+/// executed. (The connection of a borrowed pool reads the rest before it returns.)
 #[must_use = "nothing more is read than what is taken"]
 pub struct RowStream<'a> {
     rows: BoxStream<'a, Result<Row>>,
@@ -54,11 +54,11 @@ impl fmt::Debug for RowStream<'_> {
 }
 
 impl Client {
-    /// Runs a statement, and returns its rows as they come: for more of them than fit into memory. The server waits for whoever takes
-    /// them; no more than a few megabytes are kept here, or one row if that is larger.
+    /// Runs a statement and returns its rows as they arrive, for results that do not fit into memory. The server waits
+    /// for the reader: at most a few megabytes are buffered, or one row if it is larger.
     ///
-    /// The [limit](Self::timeout) is that of each wait for rows; what you do between two of them does not count. Until the stream has
-    /// come to its end or is dropped, nothing else can be sent on this connection.
+    /// The [limit](Self::timeout) applies to each wait for rows; the time you spend between two of them does not count.
+    /// Until the stream has reached its end or is dropped, nothing else can be sent on this connection.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -73,12 +73,12 @@ impl Client {
     /// # }
     /// ```
     ///
-    /// In a [`Session`](crate::Session) a stream that comes to its end costs one more round trip, for the place of what it has seen.
+    /// In a [`Session`](crate::Session), a completed stream costs one more round trip, for the LSN of what it has read.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), here or in the stream. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while a call, another
-    /// stream or a `COPY` is under way on this connection.
+    /// As [`query`](Self::query), here or in the stream. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// while a call, another stream or a `COPY` is in progress on this connection.
     ///
     /// # Cancel safety
     ///
@@ -89,12 +89,12 @@ impl Client {
 }
 
 impl Transaction {
-    /// Runs a statement, and returns its rows as they come, as [`Client::query_stream`] does.
+    /// Runs a statement and returns its rows as they arrive, as [`Client::query_stream`] does.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), here or in the stream. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) while another stream
-    /// or a `COPY` is under way in this transaction.
+    /// As [`query`](Self::query), here or in the stream. [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput)
+    /// while another stream or a `COPY` is in progress in this transaction.
     ///
     /// # Cancel safety
     ///

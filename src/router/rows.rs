@@ -1,4 +1,4 @@
-//! What comes of a statement, as it comes.
+//! The results of a statement, as they arrive.
 
 use std::{
     fmt,
@@ -16,11 +16,11 @@ use tokio_postgres::{CopyOutStream, Row, RowStream};
 use super::failure;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The bytes of the rows that are given at a time. About what 256 rows of 16 kB are: large enough that no round of reading and decoding
-/// counts, and small enough to be held by each of many readers.
+/// The most bytes of rows returned at a time. About 256 rows of 16 kB: large enough that the cost of a round of reading
+/// and decoding does not matter, and small enough for each of many readers to hold.
 const MOST_BYTES: usize = 4 * 1024 * 1024;
 
-/// What the driver hands out piece by piece: rows, or the data of a `COPY`.
+/// What the driver delivers piece by piece: rows, or the data of a `COPY`.
 pub(crate) trait Source: Stream<Item = Result<Self::Piece, tokio_postgres::Error>> {
     type Piece;
 
@@ -44,15 +44,15 @@ impl Source for CopyData {
     }
 }
 
-/// The data of a `COPY … TO STDOUT`, up to the end of its statement. The driver's stream ends with the data: what the server says
-/// of the statement, and of its commit, comes behind that.
+/// The data of a `COPY … TO STDOUT`, up to the end of its statement. The driver's stream ends with the data: the
+/// server's messages about the statement, and about its commit, follow.
 pub(crate) struct CopyData {
     stream: Pin<Box<CopyOutStream>>,
-    /// What is still to come behind the data, from their end on.
+    /// How many messages are still to come after the data; set at the end of the data.
     left: Option<u8>,
 }
 
-/// That the statement is complete, and that the server is ready for another one.
+/// That the statement is complete, and that the server is ready for the next one.
 const BEHIND_THE_DATA: u8 = 2;
 
 impl CopyData {
@@ -69,7 +69,7 @@ impl Stream for CopyData {
             match (ready!(self.stream.as_mut().poll_next(cx)), self.left) {
                 (Some(Ok(data)), _) => return Poll::Ready(Some(Ok(data))),
                 (None, _) => self.left = Some(BEHIND_THE_DATA),
-                // The driver has no names for these here.
+                // The driver has no names for these messages here.
                 (Some(Err(error)), Some(left)) if failure::is_out_of_step(&error) => self.left = Some(left - 1),
                 (Some(Err(error)), _) => return Poll::Ready(Some(Err(error))),
             }
@@ -81,16 +81,16 @@ impl Stream for CopyData {
 /// The rows of a statement that may still be running.
 pub(crate) type Rows = Incoming<RowStream>;
 
-/// What comes of a statement that may still be running. The server waits for whoever takes it: the driver keeps no more than
-/// it has read from the socket at once.
+/// The results of a statement that may still be running. The server waits for the reader: the driver buffers no more
+/// than it has read from the socket at once.
 ///
-/// It belongs to the [`Lease`](super::Lease) that has started it. Until its end is reached, that is a connection whose answer
-/// is to come: given back before, it is closed, and the server told to cancel.
+/// It belongs to the [`Lease`](super::Lease) that has started it. Until its end is reached, the connection has an
+/// outstanding answer: if it is returned earlier, it is closed, and the server is asked to cancel.
 pub(crate) struct Incoming<S: Source> {
     stream: Option<Pin<Box<S>>>,
-    /// The piece for which there was no room any more.
+    /// The piece for which there was no room.
     held_back: Option<S::Piece>,
-    /// What came behind pieces that were not handed out yet.
+    /// The error that came after pieces that were not delivered yet.
     failed: Option<tokio_postgres::Error>,
 }
 
@@ -99,18 +99,18 @@ impl<S: Source> Incoming<S> {
         Self { stream: Some(Box::pin(stream)), held_back: None, failed: None }
     }
 
-    /// Whether the server's answer is complete, be it an error.
+    /// Whether the server's answer is complete, even if it is an error.
     pub(super) fn is_over(&self) -> bool {
         self.stream.is_none()
     }
 
-    /// The error that comes behind what was given last.
+    /// The error that follows what was delivered last.
     pub(super) fn error(&self) -> Option<&tokio_postgres::Error> {
         self.failed.as_ref()
     }
 
-    /// The pieces that are there, `most` at most and no more than [`MOST_BYTES`] unless it is one alone, waiting for the first
-    /// only; none at the end.
+    /// The pieces that have arrived, at most `most` and no more than [`MOST_BYTES`] unless it is a single one, waiting
+    /// only for the first; none at the end.
     pub(super) async fn next(&mut self, most: usize) -> Result<Vec<S::Piece>, tokio_postgres::Error> {
         poll_fn(|cx| {
             let (mut pieces, mut bytes) = (Vec::new(), 0);
@@ -149,20 +149,20 @@ impl<S: Source> Incoming<S> {
     }
 }
 
-/// So many bytes of rows that nobody wants are read and thrown away, and for so long, in the hope for the end of the answer: a new
-/// connection takes as long. Then the answer is given up, and the connection with it.
+/// How many bytes of unwanted rows are read and discarded, and for how long, in the hope of reaching the end of the
+/// answer: a new connection takes as long. After that the answer is cancelled, and the connection closed.
 const REST: usize = 16 * 1024 * 1024;
 const REST_TIME: Duration = Duration::from_millis(100);
 
-/// What was read of an answer.
+/// The part of an answer that was read.
 pub(super) struct Part<T> {
     pub(super) rows: Vec<T>,
-    /// Whether it has come to its end.
+    /// Whether it reached its end.
     pub(super) is_whole: bool,
 }
 
 impl<T> Part<T> {
-    /// Reads rows as they come, up to the one that `read` breaks off at.
+    /// Reads rows as they arrive, up to the one at which `read` stops.
     pub(super) async fn read(
         rows: RowStream,
         mut read: impl FnMut(Row) -> ControlFlow<T, T>,
@@ -181,7 +181,7 @@ impl<T> Part<T> {
     }
 }
 
-/// Whether there is little behind what was read, and no error: that would be about rows that nobody wants.
+/// Whether little follows what was read, and no error, which would be about unwanted rows.
 async fn ends_soon(mut stream: Pin<&mut RowStream>) -> bool {
     let rest = async {
         let mut bytes = 0;
@@ -194,7 +194,7 @@ async fn ends_soon(mut stream: Pin<&mut RowStream>) -> bool {
     timeout(REST_TIME, rest).await.is_ok_and(|ended| ended.unwrap_or(false))
 }
 
-/// What a statement was to return.
+/// The number of rows that a statement should return.
 pub(super) trait Count {
     fn exactly_one(self) -> Result<Row>;
 

@@ -1,15 +1,15 @@
-//! What a server may have lost since a session of it was opened.
+//! What a server may have lost since one of its sessions was opened.
 
 use tokio::time::Instant;
 
-/// On which server a session is, and since when.
+/// The server of a session, and since when it has existed.
 ///
-/// What was committed on a server is there as long as any session from before lives: a crash, a restart or a restore ends
-/// them all.
+/// What was committed on a server is there as long as any earlier session lives: a crash, a restart or a restore ends
+/// all of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ServerSession {
-    /// The node, by its place among the router's, and how often it had become something else.
+    /// The node's index in the router, and how often it had changed into something else.
     pub(crate) server: (usize, u32),
-    /// It was there then, and perhaps a little earlier.
+    /// The session existed at this time, and perhaps a little earlier.
     pub(crate) opened: Instant,
 }

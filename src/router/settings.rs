@@ -1,4 +1,4 @@
-//! The settings of the choice of a node.
+//! The settings for the choice of a node.
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +23,7 @@ pub(super) struct Routing {
     pub(super) probe_interval: Option<Duration>,
 }
 
-/// What is special about one replica; see [`RouterBuilder::replica_with`].
+/// The options of one replica; see [`RouterBuilder::replica_with`].
 ///
 /// ```
 /// use mainstem::{ReplicaOptions, Router};
@@ -42,21 +42,23 @@ pub struct ReplicaOptions {
 }
 
 impl ReplicaOptions {
-    /// An ordinary replica.
+    /// Returns the options of an ordinary replica.
     pub fn new() -> Self {
         Self { weight: 1, zone: None }
     }
 
-    /// Its share of the reads against that of the others, from 1 to 1000. Defaults to 1.
+    /// Sets its share of the reads relative to the other replicas, from 1 to 1000. Defaults to 1.
     ///
-    /// For machines that differ in size: one of weight 2 gets twice as much. Too large and it is overloaded while the
-    /// others idle; too small and it idles. A node that is merely slower at times needs none: it gets less by itself.
+    /// For machines of different size: a replica of weight 2 gets twice as many reads. Too large, and it is overloaded
+    /// while the others idle; too small, and it idles. A replica that is only slow at times needs no weight: it gets
+    /// fewer reads automatically.
     pub fn weight(mut self, weight: u32) -> Self {
         self.weight = weight;
         self
     }
 
-    /// Where it is; see [`RouterBuilder::zone`]. Defaults to nowhere, which is near for nobody that is somewhere.
+    /// Sets the replica's zone; see [`RouterBuilder::zone`]. Defaults to none, which is not near to any application in
+    /// a zone.
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
         self.zone = Some(zone.into());
         self
@@ -87,94 +89,100 @@ impl Default for Routing {
 }
 
 impl RouterBuilder {
-    /// The zone that this application runs in. Defaults to none: all replicas are as near.
+    /// Sets the zone that this application runs in. Defaults to none: all replicas are equally near.
     ///
     /// Reads go to [replicas of the same zone](ReplicaOptions::zone) while any of them qualifies and has a free
-    /// connection, and to the others else. Set it where traffic between zones costs time or money, and where each zone has
-    /// replicas enough for its own reads: with too few, those are full before anybody else is asked.
+    /// connection, and to the others otherwise. Set it where traffic between zones costs time or money, and where each
+    /// zone has enough replicas for its own reads: if it has too few, they fill up before any other replica is tried.
     pub fn zone(mut self, zone: impl Into<String>) -> Self {
         self.routing.zone = Some(zone.into());
         self
     }
 
-    /// What the primary does for reads that no replica can serve. Defaults to [`Fallback::Protect`].
+    /// Sets what the primary does with reads that no replica can serve. Defaults to [`Fallback::Protect`].
     pub fn fallback(mut self, fallback: Fallback) -> Self {
         self.routing.fallback = fallback;
         self
     }
 
-    /// The most reads at once that the primary takes over under [`Fallback::Protect`]. Defaults to a quarter of
-    /// [`max_connections`](Self::max_connections), one at least.
+    /// Limits how many reads at once the primary takes over under [`Fallback::Protect`]. Defaults to a quarter of
+    /// [`max_connections`](Self::max_connections), at least one.
     ///
-    /// It is per router: the primary sees the sum over all instances of the application. Too few and reads fail while the
-    /// primary idles; too many and an outage of the replicas becomes one of the primary.
+    /// The limit is per router: the primary sees the sum over all instances of the application. Too few, and reads fail
+    /// while the primary idles; too many, and an outage of the replicas becomes an outage of the primary.
     pub fn fallback_concurrency(mut self, reads: u32) -> Self {
         self.routing.fallback_concurrency = Some(reads);
         self
     }
 
-    /// The most reads per second that the primary takes over under [`Fallback::Protect`], besides the limit on those at
-    /// once. Defaults to no such limit.
+    /// Limits how many reads per second the primary takes over under [`Fallback::Protect`], in addition to the limit on
+    /// concurrent ones. Defaults to no such limit.
     ///
-    /// For reads that are short but many. A second's worth of them may come in one go. Too low and reads fail while the
-    /// primary idles; too high and it limits nothing.
+    /// For reads that are short but numerous. A second's worth of them may arrive in one burst. Too low, and reads fail
+    /// while the primary idles; too high, and it limits nothing.
     pub fn fallback_rate(mut self, reads_per_second: u32) -> Self {
         self.routing.fallback_rate = Some(reads_per_second);
         self
     }
 
-    /// How long a read waits for a replica that has got as far as it [must](crate::Consistency::AtLeast), before it falls back
-    /// to the primary. Defaults to 500 ms; never more than the [acquire timeout](Self::acquire_timeout).
+    /// Limits how long a read waits for a replica to replay as far as it [must](crate::Consistency::AtLeast), before it
+    /// falls back to the primary. Defaults to 500 ms; never more than the [acquire timeout](Self::acquire_timeout).
     ///
-    /// Replicas are usually there within milliseconds. Too short and each hiccup of the replication goes to the primary; too
-    /// long and, when replicas lag, each reader waits in vain so long. While it waits it holds no connection, and one question
-    /// at a time to each replica serves all who wait: every 2 ms, and from PostgreSQL 19 on a `WAIT FOR LSN`.
+    /// Replicas usually get there within milliseconds. Too short, and each hiccup of the replication sends reads to the
+    /// primary; too long, and when replicas lag, each read waits that long in vain. A waiting read holds no connection.
+    /// One query at a time to each replica serves all waiting reads: every 2 ms, and from PostgreSQL 19 on a
+    /// `WAIT FOR LSN`.
     ///
-    /// It also limits how long a read of a log waits on the primary for the append under way, when it must contain an
-    /// event that is not there yet: beyond that it fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
+    /// It also limits how long a read of a log that must contain an event not yet there waits on the primary for the
+    /// append in flight: after that it fails with [`ErrorKind::Timeout`](crate::ErrorKind::Timeout).
     pub fn replay_wait(mut self, limit: Duration) -> Self {
         self.routing.replay_wait = limit;
         self
     }
 
-    /// How long a read waits for its turn on the primary before it fails with
-    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable). Defaults to 500 ms; never more than the
-    /// [acquire timeout](Self::acquire_timeout).
+    /// Limits how long a read waits for its turn on the primary before it fails with
+    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable). Defaults to 500 ms; never more than
+    /// the [acquire timeout](Self::acquire_timeout).
     ///
-    /// Too short and bursts fail that would have been served; too long and, in an outage, callers queue up for an error.
+    /// Too short, and bursts fail that could have been served; too long, and in an outage callers queue up for an
+    /// error.
     pub fn fallback_wait(mut self, limit: Duration) -> Self {
         self.routing.fallback_wait = limit;
         self
     }
 
-    /// A replica that is known to be further behind the primary than this serves no eventual reads while anybody else can.
-    /// Defaults to 60 s.
+    /// Sets the replication lag above which a replica serves no eventual reads while another node can. Defaults to 60
+    /// s.
     ///
-    /// Others are replicas that are not so far behind, and the primary, as far as its [fallback](Self::fallback) goes. When that is
-    /// spent, or there is none, a replica that lags serves rather than nobody: an eventual read asks for no proof of its age.
-    /// One that cannot live with that asks for a [bound](crate::Consistency::Bounded), which is never broken.
+    /// Other nodes are replicas with less lag, and the primary, as far as its [fallback](Self::fallback) allows. If
+    /// that is exhausted or switched off, a lagging replica serves the read rather than no node: an eventual read
+    /// requires no proof of its age. A read that needs one uses a [bound](crate::Consistency::Bounded), which is never
+    /// broken.
     ///
-    /// Too short and a long transaction, whose replay holds a replica up, sends its readers to the primary; too long and
-    /// users see a state that they take for an error. It is no promise: it is compared with what was last seen.
+    /// Too short, and a long transaction that delays a replica's replay sends its readers to the primary; too long, and
+    /// users see a state that they take for an error. The limit is not a guarantee: it is compared with the last
+    /// observed lag.
     pub fn max_replica_lag(mut self, limit: Duration) -> Self {
         self.routing.max_replica_lag = limit;
         self
     }
 
-    /// How long the share of a node grows that has come back into service, from a tenth to the whole. Defaults to 5 s.
+    /// Sets how long a node that has returned to service takes to grow from a tenth of its share to all of it.
+    /// Defaults to 5 s.
     ///
-    /// Its caches are cold, and it has nothing to do, so it looks better than it is. Too short and its first reads are
-    /// slow; too long and the others carry its load as long.
+    /// Its caches are cold, and since it is idle it looks better than it is. Too short, and its first reads are slow;
+    /// too long, and the other nodes carry its load for that long.
     pub fn slow_start(mut self, time: Duration) -> Self {
         self.routing.slow_start = time;
         self
     }
 
-    /// The most replicas that may be out of service because most of their calls fail, in percent. Defaults to 50; the last
-    /// one is never taken out, and 0 takes none out.
+    /// Limits the share of replicas that may be out of service because most of their calls fail, in percent.
+    /// Defaults to 50; the last replica is never taken out, and 0 takes none out.
     ///
-    /// When most of the nodes fail, it is not the nodes that are to blame. Too low and calls go on failing on a bad one;
-    /// too high and the few that are left get everybody's load. A node that cannot be reached at all is out in any case.
+    /// When most nodes fail, the nodes are not the cause. Too low, and calls keep failing on a bad node; too high, and
+    /// the few nodes that are left get the whole load. A node that cannot be reached at all is out of service in any
+    /// case.
     pub fn max_ejected_percent(mut self, percent: u8) -> Self {
         self.routing.max_ejected_percent = percent;
         self
@@ -182,19 +190,21 @@ impl RouterBuilder {
 }
 
 impl RouterBuilder {
-    /// The time between two questions to a node how it is: its role, its timeline, how far it is. Defaults to 500 ms;
-    /// `None` asks nobody. A node that is out of service is asked more often, and one that has just changed at once.
+    /// Sets the time between two probes of a node, which ask for its role, timeline and LSN. Defaults to 500 ms; `None`
+    /// turns probing off. A node that is out of service is probed more often, and one that has just changed is probed
+    /// at once.
     ///
-    /// A question takes a connection of the node's pool for a fraction of a millisecond, and writes nothing; while all of
-    /// them are in use for longer than that, it opens one more, and closes it. Too short
-    /// and many instances of an application are a load; too long and failovers are noticed late, and reads with a
-    /// [bound](crate::Consistency::Bounded) below some of these intervals find no replica that is known to be that fresh.
-    /// Without it there are none, a new primary is not found, and calls find out whether a node is back.
+    /// A probe takes a connection of the node's pool for a fraction of a millisecond, and writes nothing. If all
+    /// connections are in use for longer than that, it opens one more, and closes it afterwards. Too short, and many
+    /// instances of an application are a noticeable load. Too long, and failovers are noticed late, and reads with a
+    /// [bound](crate::Consistency::Bounded) below a few of these intervals find no replica known to be that fresh.
+    /// Without probes there are no such replicas, a new primary is not found, and calls have to find out whether a node
+    /// is back.
     ///
-    /// What is asked any role may read, but one thing: which timeline a replica receives is told only to roles with
-    /// `pg_read_all_stats`, which `GRANT pg_monitor TO app` gives. Without it a replica serves eventual reads after a failover
-    /// without being known to have followed it, and reads with a [bound](crate::Consistency::Bounded) only from its next restart
-    /// point on, some minutes later.
+    /// Any role may read what a probe asks for, with one exception: the timeline that a replica receives is visible
+    /// only to roles with `pg_read_all_stats`, which `GRANT pg_monitor TO app` grants. Without it, after a failover a
+    /// replica serves eventual reads without being known to have followed it, and reads with a
+    /// [bound](crate::Consistency::Bounded) only from its next restart point on, some minutes later.
     pub fn probe_interval(mut self, interval: impl Into<Option<Duration>>) -> Self {
         self.routing.probe_interval = interval.into();
         self
@@ -221,7 +231,7 @@ impl Routing {
         Ok(())
     }
 
-    /// A node as these settings see it.
+    /// A node according to these settings.
     pub(super) fn node(&self, name: Arc<str>, role: Role, options: &ReplicaOptions) -> Result<NodeConfig> {
         let ReplicaOptions { weight, zone } = options;
         if !(1..=1000).contains(weight) {

@@ -1,4 +1,4 @@
-//! Where a node comes from: a URL, or a pool that the user made.
+//! The source of a node: a URL, or a pool that the user created.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,13 +15,13 @@ use super::{
 };
 use crate::error::Result;
 
-/// As the settings give it.
+/// A source as given in the settings.
 pub(super) enum Source {
     Url(String),
     Pool(ExistingPool),
 }
 
-/// A source with its name, and without its secrets.
+/// A source with its name, but without its secrets.
 pub(super) enum Parsed {
     Url(Arc<str>, Box<Configs>),
     Pool(Arc<str>, ExistingPool),
@@ -87,7 +87,7 @@ impl Parsed {
         }
     }
 
-    /// Where it is, as the URL says.
+    /// The address in the URL.
     pub(super) fn endpoint(&self) -> Endpoint {
         let Self::Url(_, configs) = self else { return Endpoint::default() };
         let host = configs.primary.get_hosts().first().map(|host| match host {

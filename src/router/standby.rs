@@ -1,11 +1,11 @@
-//! What a standby does without complaint, and without the effect that is meant.
+//! What a standby accepts although it does not have the intended effect.
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How the names of the functions begin that take advisory locks. A standby grants them, and nobody else sees them.
+/// The prefixes of the functions that take advisory locks. A standby grants them, but no other session sees them.
 const LOCKS: [&[u8]; 3] = [b"pg_advisory_lock", b"pg_advisory_xact_lock", b"pg_try_advisory_"];
 
-/// Refuses a statement that is for a primary only, though a replica would run it.
+/// Refuses a statement that is only meaningful on a primary, though a replica would run it.
 pub(super) fn check(sql: &str) -> Result<()> {
     if takes_advisory_lock(sql.as_bytes()) {
         let message = "an advisory lock on a replica is one that nobody else sees; nothing was sent: take it on a strong \
@@ -15,7 +15,7 @@ pub(super) fn check(sql: &str) -> Result<()> {
     Ok(())
 }
 
-/// Whether it calls one of these functions by name. What a function of the user's calls is not seen.
+/// Whether it calls one of these functions by name. Calls inside a user's function are not seen.
 fn takes_advisory_lock(sql: &[u8]) -> bool {
     let calls = |rest: &[u8]| {
         LOCKS.iter().any(|name| rest.len() > name.len() && rest[..name.len()].eq_ignore_ascii_case(name)) && {

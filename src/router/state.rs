@@ -1,6 +1,6 @@
-//! The pure core with what it does not have: a clock, a lock around what is told to it, and counters of its own.
+//! The pure core with what it lacks: a clock, a lock around its updates, and its counters.
 //!
-//! A call reads the newest table without a lock (`arc-swap`); only news takes one.
+//! A call reads the newest table without a lock (`arc-swap`); only updates take one.
 
 use std::{
     hash::{BuildHasher, RandomState},
@@ -36,33 +36,33 @@ pub(super) struct State {
     table: ArcSwap<Table>,
     live: Live,
     standings: Box<[AtomicU64]>,
-    /// Told when a node is to be asked at once.
+    /// Notified when a node should be probed at once.
     wished: Box<[Notify]>,
-    /// The nodes, a bit each, that nobody has asked yet how they are.
+    /// The nodes, a bit each, that have not been probed yet.
     unasked: AtomicU64,
-    /// Names that nobody has looked up yet, so that nodes are missing.
+    /// The number of names that have not been resolved yet, so that nodes are missing.
     looking: AtomicUsize,
     /// Counts failed connects.
     failures: watch::Sender<u64>,
-    /// The last of them has been asked.
+    /// The last of them has been probed.
     all_asked: Notify,
     epoch: Instant,
     random: AtomicU64,
-    /// A place in the budget of the fallback is free, or a replica is back.
+    /// A place in the fallback budget is free, or a replica is back.
     changed: Notify,
-    /// A replica has told its place.
+    /// A replica has reported its place.
     replayed: Notify,
     watched: Watched,
-    /// Whether those who watch have been told that the budget of the fallback is spent.
+    /// Whether watchers have been told that the fallback budget is exhausted.
     is_told_spent: AtomicBool,
 }
 
-/// What the cluster is, and what of it has been told to those who watch.
+/// The cluster, and what watchers have been told about it.
 #[derive(Debug)]
 struct Told {
     cluster: Cluster,
     outline: Outline,
-    /// The node that was known last to take writes.
+    /// The last known primary.
     #[cfg(feature = "metrics")]
     last_primary: Option<usize>,
 }
@@ -114,7 +114,7 @@ impl State {
 
     pub(super) fn choose(&self, want: Want, asked: impl Into<Asked>) -> Decision {
         let decision = self.table.load().choose(want, &self.live, asked, self.now(), self.random());
-        // Only these can be because the budget has refused the call, which nobody else hears of.
+        // Only these can be because the budget has refused the call, which nothing else reports.
         if let Decision::WaitForBudget | Decision::Route(Route { reason: Reason::Lagging | Reason::OlderTimeline, .. }) =
             decision
             && !self.is_told_spent.load(Ordering::Relaxed)
@@ -124,28 +124,28 @@ impl State {
         decision
     }
 
-    /// What a floor comes to now.
+    /// What a floor requires now.
     pub(super) fn demand(&self, floor: &Floor, level: &Consistency) -> Result<Demand, Unplaceable> {
         floor.demand(level, &self.table.load())
     }
 
-    /// Every node but the one that takes writes.
+    /// Every node except the primary.
     pub(super) fn all_but_primary(&self) -> NodeSet {
         let writer = self.table.load().writer();
         (0..self.standings.len()).filter(|&node| writer != Writer::One(node)).collect()
     }
 
-    /// The cluster's system identifier, when somebody has told.
+    /// The cluster's system identifier, once it has been reported.
     pub(super) fn system(&self) -> Option<u64> {
         self.table.load().system()
     }
 
-    /// Waits until one of these replicas is known to satisfy `want`. Their places must be asked for meanwhile.
+    /// Waits until one of these replicas is known to satisfy `want`. Their places must be queried meanwhile.
     pub(super) async fn until_fresh(&self, nodes: NodeSet, want: Want, until: tokio::time::Instant) {
         loop {
             let told = self.replayed.notified();
             let mut told = std::pin::pin!(told);
-            // From now on, so that nothing is missed between the look and the wait.
+            // Enabled now, so that nothing is missed between the check and the wait.
             told.as_mut().enable();
             let table = self.table.load_full();
             if nodes.into_iter().any(|node| table.is_fresh(node, want, self.now())) {
@@ -157,17 +157,17 @@ impl State {
         }
     }
 
-    /// Whether this replica most probably proves what it is known to have.
+    /// Whether this replica will most probably prove what it is known to contain.
     pub(super) fn tells_timeline(&self, node: usize) -> bool {
         self.table.load().tells_timeline(node)
     }
 
-    /// Whether this node takes writes only by what the settings say, while others have told of a timeline.
+    /// Whether this node is the primary only according to the settings, while others have reported a timeline.
     pub(super) fn is_untold_writer(&self, node: usize) -> bool {
         self.table.load().is_untold_writer(node)
     }
 
-    /// Has all nodes asked at once.
+    /// Lets all nodes be probed at once.
     pub(super) fn probe_all(&self) {
         self.wished.iter().for_each(Notify::notify_one);
     }
@@ -182,7 +182,7 @@ impl State {
         RouterStatus { is_starting, ..status }
     }
 
-    /// The name of a node that is there.
+    /// The name of a node, while it is there.
     #[cfg(feature = "metrics")]
     pub(super) fn name_of(&self, node: usize) -> Option<Arc<str>> {
         let told = self.told();
@@ -197,7 +197,8 @@ impl State {
         self.live.budget()
     }
 
-    /// Waits until each node has been asked once, and has told, or has not answered. Without probes nobody is asked.
+    /// Waits until each node has been probed once, with or without an answer. Without probing there is nothing to wait
+    /// for.
     pub(super) async fn all_asked(&self) {
         while self.is_starting() {
             let mut asked = pin!(self.all_asked.notified());
@@ -208,17 +209,17 @@ impl State {
         }
     }
 
-    /// Whether nodes are still to be asked for the first time, or names to be looked up.
+    /// Whether nodes are still to be probed for the first time, or names to be resolved.
     pub(super) fn is_starting(&self) -> bool {
         self.unasked.load(Ordering::Acquire) != 0 || self.looking.load(Ordering::Acquire) != 0
     }
 
-    /// So many names are to be looked up first.
+    /// This many names have to be resolved first.
     pub(super) fn will_look_up(&self, names: usize) {
         self.looking.store(names, Ordering::Release);
     }
 
-    /// One of them was looked up for the first time, whatever came of that; its nodes were added.
+    /// One of them was resolved for the first time, whatever the result; its nodes were added.
     pub(super) fn has_looked_up(&self) {
         if self.looking.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.all_asked.notify_waiters();
@@ -226,13 +227,13 @@ impl State {
         self.tell(self.told());
     }
 
-    /// Changes with each connect that fails.
+    /// Changes with each failed connect.
     pub(super) fn failures(&self) -> watch::Receiver<u64> {
         self.failures.subscribe()
     }
 
-    /// Adds a replica with so many connections, if there is room for one. It is waited for like those of the settings when
-    /// it `is_first`.
+    /// Adds a replica with this many connections, if there is room for one. Calls wait for it like for those in the
+    /// settings if it `is_first`.
     pub(super) fn add(self: &Arc<Self>, node: NodeConfig, capacity: u32, is_first: bool) -> Option<NodeHandle> {
         let mut told = self.told();
         let index = told.cluster.add(node, self.now())?;
@@ -247,7 +248,7 @@ impl State {
         Some(NodeHandle::new(Arc::clone(self), index))
     }
 
-    /// Takes a node out; see [`Cluster::remove`].
+    /// Removes a node; see [`Cluster::remove`].
     pub(super) fn remove(&self, node: usize) -> bool {
         let mut told = self.told();
         let has_gone = told.cluster.remove(node, self.now());
@@ -271,7 +272,7 @@ impl State {
         self.tell(self.told());
     }
 
-    /// The nodes that have not been asked yet.
+    /// The nodes that have not been probed yet.
     pub(super) fn unasked(&self) -> NodeSet {
         nodes_of(self.unasked.load(Ordering::Acquire))
     }
@@ -291,10 +292,10 @@ impl State {
         self.publish(told);
     }
 
-    /// Makes the newest table the one to choose from, and does what is wished for.
+    /// Publishes the newest table, and carries out the core's requests.
     fn publish(&self, mut told: MutexGuard<'_, Told>) {
         let cluster = &mut told.cluster;
-        // In order, so under the lock.
+        // In order, and therefore under the lock.
         let before = self.table.swap(Arc::clone(cluster.table()));
         if cluster.table().has_more_than(&before) {
             self.replayed.notify_waiters();
@@ -313,7 +314,7 @@ impl State {
         self.changed.notify_one();
     }
 
-    /// Tells those who watch, and the log, if there is anything to tell.
+    /// Notifies watchers and the log, if there is anything to report.
     fn tell(&self, mut told: MutexGuard<'_, Told>) {
         let is_looking = self.looking.load(Ordering::Acquire) != 0;
         let outline = Outline { is_looking, ..told.cluster.outline(&self.live, self.unasked(), self.now()) };
@@ -323,7 +324,7 @@ impl State {
         self.is_told_spent.store(outline.is_budget_spent, Ordering::Relaxed);
         let before = std::mem::replace(&mut told.outline, outline.clone());
         figures! {
-            // In between there may have been none.
+            // In between there may have been no primary.
             if let Writer::One(node) = outline.writer
                 && told.last_primary.replace(node).is_some_and(|last| last != node)
                 && let Some(first) = outline.nodes.first()
@@ -344,7 +345,7 @@ impl State {
         self.epoch.elapsed()
     }
 
-    /// A shared counter: enough to spread calls, and no lock.
+    /// A shared counter: random enough to spread calls, without a lock.
     pub(super) fn random(&self) -> u64 {
         mix(self.random.fetch_add(STEP, Ordering::Relaxed))
     }

@@ -1,6 +1,6 @@
-//! Prepared statements of one connection, by their SQL.
+//! The prepared statements of one connection, by their SQL.
 //!
-//! Neither bb8 nor tokio-postgres keeps any: without this, every call with parameters pays a second round trip.
+//! Neither bb8 nor tokio-postgres caches any: without this, every call with parameters pays a second round trip.
 
 use std::collections::HashMap;
 
@@ -37,7 +37,7 @@ impl<S: Clone> StatementCache<S> {
             return;
         }
         if self.entries.len() >= self.capacity && !self.entries.contains_key(sql) {
-            // A scan, but only when a new statement meets a full cache, which costs a round trip anyway.
+            // A scan, but only if a new statement meets a full cache, which costs a round trip anyway.
             let oldest = self.entries.iter().min_by_key(|(_, entry)| entry.used);
             if let Some(oldest) = oldest.map(|(sql, _)| sql.clone()) {
                 self.entries.remove(&oldest);

@@ -1,8 +1,9 @@
-//! The connections that lie in a pool, those that are being opened for it, and who waits for one.
+//! The idle connections of a pool, those being opened for it, and the calls that wait for one.
 //!
-//! bb8 keeps them, but does not open any. It would do so in a task on the runtime of whoever asks, and when that task ends with its
-//! runtime, or panics, bb8 goes on counting its connection as one that is to come: that place would be gone for ever. So bb8 is only
-//! asked while a connection lies there, and is given those that are opened here, where what is under way is counted by who is dropped.
+//! bb8 stores them, but does not open any. It would do so in a task on the runtime of the caller. If that task ended
+//! with its runtime, or panicked, bb8 would count its connection as pending forever, and that slot would be lost. bb8
+//! is therefore only asked while a connection is idle there, and is given those that are opened here, where guards
+//! count pending connections when dropped.
 
 use std::{
     fmt,
@@ -26,45 +27,45 @@ pub(super) struct Supply<M: ManageConnection = Manager> {
     pool: bb8::Pool<M>,
     size: u32,
     failures: Arc<ConnectFailures>,
-    /// Held by whoever takes a connection, so that bb8 is never asked for one that somebody else has just taken.
+    /// Held while a connection is taken, so that bb8 is never asked for one that has just been taken.
     counts: Mutex<Counts>,
-    /// A connection was opened, or came back, or there is room for another one.
+    /// A connection was opened or returned, or there is room for another one.
     news: Notify,
 }
 
 #[derive(Debug, Default)]
 struct Counts {
-    /// Connects that are under way: bb8 does not know of them.
+    /// Pending connects: bb8 does not know of them.
     opening: u32,
-    /// Callers who wait for a connection.
+    /// Callers that wait for a connection.
     looking: u32,
 }
 
-/// A connection that is out of the pool until it is dropped. (In this order: who is told looks for it.)
+/// A connection that is out of the pool until it is dropped. (In this order: the notified caller looks for it.)
 pub(super) struct Connected<M: ManageConnection = Manager> {
     connection: bb8::PooledConnection<'static, M>,
     _back: Back<M>,
 }
 
-/// Tells one of those who wait that a connection has come back.
+/// Notifies one of the waiters that a connection has been returned.
 struct Back<M: ManageConnection>(Arc<Supply<M>>);
 
-/// One who waits, and is counted as long.
+/// Counts a waiter while it exists.
 struct Looking<'a, M: ManageConnection>(&'a Supply<M>);
 
-/// Room for a connection that is being opened, until it is in the pool or this is dropped.
+/// Room for a connection being opened, until it is in the pool or this is dropped.
 pub(super) struct Slot<M: ManageConnection> {
     supply: Arc<Supply<M>>,
     is_done: bool,
 }
 
 impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
-    /// `pool` must not be asked for a connection by anybody else, and keep none by itself.
+    /// Nothing else may ask `pool` for a connection, and it must keep none by itself.
     pub(super) fn new(pool: bb8::Pool<M>, size: u32, failures: Arc<ConnectFailures>) -> Arc<Self> {
         Arc::new(Self { pool, size, failures, counts: Mutex::default(), news: Notify::new() })
     }
 
-    /// A connection that lies there.
+    /// An idle connection.
     pub(super) fn idle(self: &Arc<Self>) -> Option<Connected<M>> {
         let _one_at_a_time = self.counts();
         if self.pool.state().idle_connections == 0 {
@@ -74,14 +75,14 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
         Some(Connected { connection, _back: Back(Arc::clone(self)) })
     }
 
-    /// The next connection that lies there. One is opened unless as many are as there are callers who wait, or the pool is full.
-    /// Opening goes on when this is dropped. What fails is only told to [`ConnectFailures`].
+    /// The next idle connection. One is opened unless as many are pending as there are waiters, or the pool is full.
+    /// Opening continues when this is dropped. Failures are only reported to [`ConnectFailures`].
     pub(super) async fn next(self: &Arc<Self>) -> Connected<M> {
         self.counts().looking += 1;
         let _looking = Looking(self);
         loop {
             let mut news = pin!(self.news.notified());
-            // From now on, so that nothing is missed between the look and the wait.
+            // Enabled now, so that nothing is missed between the check and the wait.
             news.as_mut().enable();
             if let Some(connection) = self.idle() {
                 return connection;
@@ -94,7 +95,8 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
                 tokio::spawn(slot.open());
             }
             news.await;
-            // A runtime that is shutting down drops at once what is spawned, which is news: it has to get on with it.
+            // A runtime that is shutting down drops spawned tasks at once, which is a notification: it has to make
+            // progress.
             yield_now().await;
         }
     }
@@ -117,7 +119,7 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
         self.pool.dedicated_connection().await
     }
 
-    /// How many there are, and how many of them lie there.
+    /// How many there are, and how many of them are idle.
     #[cfg(feature = "metrics")]
     pub(super) fn state(&self) -> bb8::State {
         self.pool.state()
@@ -128,13 +130,13 @@ impl<M: ManageConnection<Error = NotConnected>> Supply<M> {
         self.pool.state().connections
     }
 
-    /// How many have to be opened for there to be so many: those that are being opened need not be.
+    /// How many must be opened to have at least `least`; those being opened count as there.
     pub(super) fn missing(&self, least: u32) -> u32 {
         let counts = self.counts();
         least.saturating_sub(self.connections() + counts.opening)
     }
 
-    /// Whether there is a connection that somebody may give back, or one that is being opened.
+    /// Whether there is a connection that may be returned, or one being opened.
     pub(super) fn has_hope(&self) -> bool {
         let counts = self.counts();
         counts.opening > 0 || self.connections() > 0
@@ -148,19 +150,19 @@ impl<M: ManageConnection> Supply<M> {
 }
 
 impl<M: ManageConnection<Error = NotConnected>> Slot<M> {
-    /// Opens the connection and puts it into the pool. What fails is told to the core by who opens it.
+    /// Opens the connection and puts it into the pool. The code that opens it reports a failure to the core.
     pub(super) async fn open(mut self) {
         match self.supply.pool.dedicated_connection().await {
             Ok(connection) => {
-                // Nobody must see both, or neither: each would be another number of connections.
+                // Nobody must see both, or neither: each would be a different number of connections.
                 let refused = self.free(|supply| supply.pool.add(connection).err());
-                // It has ended already, or is to what the node was when it was begun.
+                // It has ended already, or leads to what the node was when it was begun.
                 drop(refused);
                 self.supply.news.notify_one();
             }
             Err(failed) => {
                 self.free(|_| ());
-                // Behind that: whom this wakes can have another one opened.
+                // Only now: a caller that this wakes may have another one opened.
                 self.supply.failures.record(failed);
             }
         }
@@ -168,7 +170,7 @@ impl<M: ManageConnection<Error = NotConnected>> Slot<M> {
 }
 
 impl<M: ManageConnection> Slot<M> {
-    /// Ends the time of this slot, together with `end`.
+    /// Frees this slot, together with `end`.
     fn free<T>(&mut self, end: impl FnOnce(&Supply<M>) -> T) -> T {
         let mut counts = self.supply.counts();
         let ended = end(&self.supply);
@@ -179,17 +181,17 @@ impl<M: ManageConnection> Slot<M> {
 }
 
 impl<M: ManageConnection> Drop for Slot<M> {
-    /// Its runtime has ended, or its caller has, or it has panicked.
+    /// Its runtime or its caller has ended, or it has panicked.
     fn drop(&mut self) {
         if self.is_done {
             return;
         }
         self.free(|_| ());
         if panicking() {
-            // Like any failed connect: who waits must not have the next one opened at once, and again.
+            // Like any failed connect: waiters must not have the next one opened at once, again and again.
             self.supply.failures.record(NotConnected::new(ConnectFailure::NoAnswer, "connecting has panicked"));
         } else {
-            // Somebody else may rely on it.
+            // Another waiter may rely on it.
             self.supply.news.notify_one();
         }
     }
@@ -198,8 +200,9 @@ impl<M: ManageConnection> Drop for Slot<M> {
 impl<M: ManageConnection> Drop for Looking<'_, M> {
     fn drop(&mut self) {
         self.0.counts().looking -= 1;
-        // It may have been told of this one and dropped before it has looked. Only then: behind a connect that has failed, somebody else who
-        // is woken has the next one opened at once, and those who wait with him would take that for hope.
+        // The waiter may have been notified of this one and dropped before it looked. Only then: after a failed
+        // connect, another waiter that is woken has the next one opened at once, and the waiters beside it would take
+        // that for a prospect.
         if self.0.pool.state().idle_connections > 0 {
             self.0.news.notify_one();
         }

@@ -1,4 +1,4 @@
-//! What a server tells without being asked, and the task that hears it.
+//! What a server reports without being asked, and the task that reads it.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tokio_postgres::{AsyncMessage, Client, Connection as DriverConnection, Error
 
 use super::{Role, reset::Reset, upkeep::NextLook};
 
-/// What the server tells without being asked.
+/// What the server reports without being asked.
 #[derive(Debug)]
 pub(super) struct Told {
     in_hot_standby: AtomicU8,
@@ -26,17 +26,17 @@ pub(super) struct Told {
     unreplicated: AtomicUsize,
     /// The payload of the last notification; it is also sent when the connection ends.
     notified: watch::Sender<Option<Box<str>>>,
-    /// The server's major version, 0 when it is not told.
+    /// The server's major version, 0 if it is not reported.
     version: u32,
 }
 
-/// The parameter `in_hot_standby`. A proxy may keep it to itself.
+/// The parameter `in_hot_standby`. A proxy may withhold it.
 const UNKNOWN: u8 = 0;
 const OFF: u8 = 1;
 const ON: u8 = 2;
 
 impl Told {
-    /// The role that the server plays now, if it tells.
+    /// The server's present role, if it reports it.
     pub(super) fn role(&self) -> Option<Role> {
         match self.in_hot_standby.load(Ordering::Acquire) {
             ON => Some(Role::Replica),
@@ -50,34 +50,35 @@ impl Told {
         self.unreplicated.load(Ordering::Acquire)
     }
 
-    /// The server's major version, 0 when it is not told.
+    /// The server's major version, 0 if it is not reported.
     pub(super) fn version(&self) -> u32 {
         self.version
     }
 
-    /// What is notified on the channels that this session listens to; `None` when the connection has ended.
+    /// The notifications on the channels of this session; `None` once the connection has ended.
     pub(super) fn notified(&self) -> watch::Receiver<Option<Box<str>>> {
         self.notified.subscribe()
     }
 
     fn notice(&self, notice: &DbError) {
-        // The function in the server, since the text is in the server's language.
+        // By the function in the server, since the text is in the server's language.
         if notice.routine() == Some("SyncRepWaitForLSN") {
             self.unreplicated.fetch_add(1, Ordering::AcqRel);
         }
-        // Not its text, which may quote what a statement has brought.
+        // Not its text, which may quote the data of a statement.
         tracing::debug!(code = notice.code().code(), severity = notice.severity(), "a server has given notice");
     }
 }
 
-/// Who hears of what comes, besides those who wait for an answer.
+/// The listeners for what arrives, besides the calls that wait for an answer.
 pub(super) struct Hears {
     pub(super) reset: Arc<Reset>,
-    /// The pool is looked at when the connection has ended.
+    /// The pool is checked when the connection has ended.
     pub(super) next_look: Arc<NextLook>,
 }
 
-/// The driver's half of a connection. However its task ends, it is gone first, and then those hear of it who wait.
+/// The driver's half of a connection. However its task ends, the connection is dropped first, and then the waiters are
+/// notified.
 struct Driven<S> {
     connection: Option<DriverConnection<Socket, S>>,
     told: Arc<Told>,
@@ -100,7 +101,7 @@ where
 
 impl<S> Drop for Driven<S> {
     fn drop(&mut self) {
-        // The client is closed once its other half has gone.
+        // The client is closed once its other half is dropped.
         self.connection = None;
         self.hears.reset.hear();
         self.hears.next_look.at_once();
@@ -108,11 +109,11 @@ impl<S> Drop for Driven<S> {
     }
 }
 
-/// Hands the socket to a task of its own.
+/// Hands the socket to a separate task.
 ///
-/// bb8-postgres spawns the connection and throws its messages away. We look at the parameter whenever bytes have arrived:
-/// after a promotion the first answer brings the change, before the query itself resolves. The answer to what puts a session in
-/// order is taken in there as well.
+/// bb8-postgres spawns the connection and discards its messages. We check the parameter whenever bytes have arrived:
+/// after a promotion the first answer brings the change, before the query itself resolves. The answer to a session
+/// reset is consumed there as well.
 pub(super) fn listen<S>(
     (client, connection): (Client, DriverConnection<Socket, S>),
     hears: Hears,

@@ -1,4 +1,4 @@
-//! Which nodes a call has asked.
+//! The nodes that a call has tried.
 
 use tokio::time::Instant;
 
@@ -8,18 +8,18 @@ use super::{
     guard::Guard,
 };
 
-/// The nodes that a call has asked already, so that it asks each of them once. A word, and no allocation.
+/// The nodes that a call has already tried, so that it tries each of them once. A word, without allocation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tried {
     nodes: NodeSet,
     last: Option<usize>,
-    /// The replicas that only have not got so far.
+    /// The replicas that only have not replayed far enough.
     behind: NodeSet,
-    /// Whether one of these says a place that is far enough.
+    /// Whether one of these is far enough by its place.
     by_more_than_place: bool,
-    /// Until when these are waited for.
+    /// Until when the call waits for these.
     wait_until: Option<Instant>,
-    /// How often they were asked again.
+    /// How often they were tried again.
     again: u32,
 }
 
@@ -33,7 +33,7 @@ impl Tried {
         self.last = Some(node);
     }
 
-    /// What the core is to know of it. Without a floor nobody is behind.
+    /// What the core has to know about it. Without a floor no node is behind.
     pub(super) fn asked(&self, has_floor: bool) -> Asked {
         let may_wait = self.wait_until.is_none_or(|until| Instant::now() < until);
         Asked { tried: self.nodes, behind: self.behind, may_wait, has_floor }
@@ -43,13 +43,13 @@ impl Tried {
         self.behind
     }
 
-    /// The last one has not got as far as the call needs, perhaps although its place says so.
+    /// The last node has not replayed as far as the call needs, perhaps although its place says so.
     fn last_is_behind(&mut self, is_behind_its_place: bool) {
         self.by_more_than_place |= is_behind_its_place;
         self.behind = self.behind | self.last.map_or(NodeSet::EMPTY, NodeSet::one);
     }
 
-    /// The last one could not serve, as its guard says for want of what has to be there, or for another reason.
+    /// The last node could not serve: by its guard, because something is missing, or for another reason.
     pub(super) fn last_has_failed(&mut self, guard: Option<&Guard>) {
         match guard.filter(|guard| guard.is_behind()) {
             Some(guard) => self.last_is_behind(guard.is_behind_its_place()),
@@ -57,34 +57,34 @@ impl Tried {
         }
     }
 
-    /// The last one could not serve, whether or not it has got so far: it is not waited for any more.
+    /// The last node could not serve, whether or not it is far enough: the call no longer waits for it.
     pub(super) fn give_up_last(&mut self) {
         self.behind = self.behind - self.last.map_or(NodeSet::EMPTY, NodeSet::one);
     }
 
-    /// Whether places don't tell who has got as far as the call needs: who is asked has to look, and not too often.
+    /// Whether places do not reveal which nodes are far enough: a node that is asked has to check, and not too often.
     pub(super) fn places_tell_nothing(&self) -> bool {
         self.by_more_than_place
     }
 
-    /// Those who were behind may be asked again.
+    /// The lagging nodes may be tried again.
     pub(super) fn ask_again(&mut self) {
         self.nodes = self.nodes - self.behind;
         self.behind = NodeSet::EMPTY;
         self.again += 1;
     }
 
-    /// The pause before that: twice as long each time, since each of those who wait asks for himself.
+    /// The pause before that: it doubles each time, since each waiting call asks separately.
     pub(super) fn pause(&self) -> std::time::Duration {
         std::time::Duration::from_millis(5) * (1 << self.again.min(5))
     }
 
-    /// Until when those who are behind are waited for: so long from the first time on.
+    /// Until when the call waits for lagging nodes: this long, counted from the first time.
     pub(super) fn wait_until(&mut self, deadline: Deadline, limit: std::time::Duration) -> Instant {
         *self.wait_until.get_or_insert_with(|| deadline.or_within(limit))
     }
 
-    /// For a call that got something from the last one: all the others may be asked again.
+    /// For a call that got something from the last node: all others may be tried again.
     pub(crate) fn keep_last(&mut self) {
         let nodes = self.last.map_or(NodeSet::EMPTY, NodeSet::one);
         *self = Self { nodes, last: self.last, ..Self::default() };

@@ -1,8 +1,9 @@
 //! How many connections a pool keeps, and for how long.
 //!
-//! bb8 has settings of these names, but it closes all connections of one age at once, and those that lie idle whether or not
-//! they are to be kept. So a node's task looks at what lies in the pool, behind a probe, from time to time and when a connection has
-//! ended: what is closed, too old, or to what the node was before it was promoted, goes; what is missing is opened.
+//! bb8 has settings of these names, but it closes all connections of one age at once, and closes idle ones even if they
+//! should be kept. Instead, the node's task checks the idle connections of the pool, after a probe, from time to time
+//! and when a connection has ended. It closes connections that are closed, too old or from before a promotion, and
+//! opens missing ones.
 
 use std::{
     sync::{
@@ -18,7 +19,7 @@ use tokio::time::{Instant, timeout};
 use super::{RouterBuilder, core::random_below, node::Node, own_pool::OwnPool, state::NodeHandle, supply::Slot};
 use crate::error::{Error, Result};
 
-/// Most of all, what hides in a session (the memory of its caches, a plan of long ago) does not outlive this.
+/// Most importantly, nothing hidden in a session (the memory of its caches, an old plan) outlives this.
 const MAX_LIFETIME: Duration = Duration::from_secs(30 * 60);
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
@@ -38,42 +39,45 @@ impl Default for Upkeep {
 }
 
 impl RouterBuilder {
-    /// The connections to each node that are kept open, whether or not anybody uses them. Defaults to 0: the
+    /// Sets the number of connections to each node that are kept open even if they are not used. Defaults to 0: the
     /// [probes](Self::probe_interval) keep one open in any case.
     ///
-    /// [`connect`](Self::connect) opens them before it returns, and when a node has come back they are opened behind its
-    /// first answer; so the first calls don't wait for a log-in each, which costs some milliseconds, with TLS some tens. Too
-    /// few and a burst of calls pays for that; too many and each instance of the application costs each server as many
-    /// processes while it idles.
+    /// [`connect`](Self::connect) opens them before it returns, and when a node has come back they are opened after its
+    /// first answer. The first calls then need not wait for a login each, which costs some milliseconds, with TLS some
+    /// tens. Too few, and a burst of calls pays for logins; too many, and each idle instance of the application costs
+    /// each server as many processes.
     ///
-    /// A node that cannot be reached, or lets nobody in, fails no start because of this.
+    /// A node that cannot be reached, or refuses the login, does not make the start fail because of this.
     pub fn min_connections(mut self, connections: u32) -> Self {
         self.upkeep.min_connections = connections;
         self
     }
 
-    /// How long a connection lives at most. Defaults to 30 minutes; `None` closes none for its age. One that is in use is
-    /// closed when it comes back, one that lies in the pool behind the next answer to a probe.
+    /// Limits the lifetime of a connection. Defaults to 30 minutes; `None` closes none because of its age. A connection
+    /// in use is closed when it is returned, an idle one after the next answer to a probe.
     ///
-    /// Each connection has an end of its own, by chance between three quarters of this and all of it, so that those which were
-    /// opened together, at the start or after a failover, are not opened anew together. The limit bounds what a session
-    /// gathers (the caches of the server's process grow with each table that it has seen), and moves connections on to
-    /// servers that were added behind a load balancer. Keep it below the limits of what is in between. Too short and calls
-    /// pay for log-ins; too long and it bounds nothing.
+    /// Each connection has its own random lifetime, between three quarters of this and all of it, so that connections
+    /// opened together, at the start or after a failover, are not reopened together. The limit bounds what a session
+    /// accumulates (the caches of the server process grow with each table it has seen), and moves connections to
+    /// servers that were added behind a load balancer. Keep it below the limits of any proxy or firewall in between.
+    /// Too short, and calls pay for logins; too long, and it bounds nothing.
     pub fn max_lifetime(mut self, lifetime: impl Into<Option<Duration>>) -> Self {
         self.upkeep.max_lifetime = lifetime.into();
         self
     }
 
-    /// How long a connection that nobody uses is kept; it is closed behind an answer to a probe, up to a tenth of this later. Defaults to 10 minutes; `None` keeps it to the end of its
-    /// [life](Self::max_lifetime). [`min_connections`](Self::min_connections) are kept in any case.
+    /// Sets how long an idle connection is kept; it is closed after an answer to a probe, up to a tenth of this later.
+    /// Defaults to 10 minutes; `None` keeps it to the end of its [lifetime](Self::max_lifetime).
+    /// [`min_connections`](Self::min_connections) are kept in any case.
     ///
-    /// The next call gets the connection that came back last, so a pool has as many as the calls of that time need. Too short
-    /// and every lull is paid for by log-ins; too long and the servers keep processes that nobody needs. Meanwhile TCP asks the
-    /// other end once a minute, so that no firewall forgets a connection, and one whose other end has gone is closed within a minute and a
-    /// half (where the system takes these settings); `keepalives_idle`, `keepalives_interval` and `keepalives_retries` in a URL say it
-    /// otherwise, in seconds. What closes sessions that send no statement (`idle_session_timeout`, a proxy's limit for clients) needs a
-    /// shorter limit here: also the [`min_connections`](Self::min_connections) that are kept send nothing while they lie.
+    /// The next call gets the connection that was returned last, so a pool has only as many as the recent calls needed.
+    /// Too short, and every lull is paid for with logins; too long, and the servers keep unnecessary processes.
+    ///
+    /// Meanwhile TCP keepalives are sent once a minute, so that no firewall forgets a connection, and a connection
+    /// whose peer is gone is closed within a minute and a half (where the system supports these settings).
+    /// `keepalives_idle`, `keepalives_interval` and `keepalives_retries` in a URL change this, in seconds. If something
+    /// closes sessions that send no statement (`idle_session_timeout`, a proxy's limit for clients), set a shorter
+    /// limit here. Note that the [`min_connections`](Self::min_connections) also send nothing while they are idle.
     pub fn idle_timeout(mut self, timeout: impl Into<Option<Duration>>) -> Self {
         self.upkeep.idle_timeout = timeout.into();
         self
@@ -95,22 +99,23 @@ impl Upkeep {
         Ok(())
     }
 
-    /// Between two looks at what lies in the pool, if nothing happens to it: while they are looked at, calls have others opened.
+    /// The pause between two checks of the idle connections, if nothing happens to them: during a check, calls have
+    /// others opened.
     fn pause(&self) -> Duration {
         let limits = self.idle_timeout.into_iter().chain(self.max_lifetime.map(|lifetime| lifetime / 4));
         limits.min().map_or(LONGEST_PAUSE, |limit| LONGEST_PAUSE.min(limit / 10))
     }
 
-    /// How long one more connection lives. `random` is any number.
+    /// How long a new connection lives. `random` is any number.
     pub(super) fn lifetime(&self, random: u64) -> Option<Duration> {
-        // One that lies in the pool is seen to be over at the next look.
+        // An idle connection is only seen to be due at the next check.
         let (longest, pause) = (self.max_lifetime?, self.pause());
         let spread = u64::try_from((longest / 4 - pause).as_micros()).unwrap_or(u64::MAX);
         Some(longest - pause - Duration::from_micros(random_below(random, spread)))
     }
 }
 
-/// When the connections that lie in a pool are looked at next.
+/// When the idle connections of a pool are checked next.
 #[derive(Debug)]
 pub(super) struct NextLook {
     epoch: Instant,
@@ -129,25 +134,26 @@ impl NextLook {
         self.at.store(0, Ordering::Release);
     }
 
-    /// Whether it is time. Who is told so looks, and it is time again after this pause.
+    /// Whether a check is due. The caller that is told so makes it, and the next is due after this pause.
     fn take(&self, now: Instant, pause: Duration) -> bool {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let now = micros(now.duration_since(self.epoch));
         let at = self.at.load(Ordering::Acquire);
         let next = now.saturating_add(micros(pause));
-        // If another look has become due meanwhile, that one is made.
+        // If another check has become due meanwhile, that one is made.
         at <= now && self.at.compare_exchange(at, next, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
-/// Whether somebody opens connections that are missing.
+/// Whether missing connections are being opened.
 #[derive(Debug, Default)]
 pub(super) struct Filling(AtomicBool);
 
-/// Until it is dropped, which it also is with its runtime.
+/// Until it is dropped, which also happens with its runtime.
 struct FillingOf(Arc<Node>);
 
-/// Closes what is not to be kept of a node's pool, and opens what is missing, beside whoever calls this.
+/// Closes the connections of a node's pool that should not be kept and opens missing ones, concurrently with the
+/// caller.
 pub(super) fn look_after(node: &Arc<Node>) {
     let Some(pool) = node.own_pool() else { return };
     pool.close_old(node.handle());
@@ -161,10 +167,10 @@ pub(super) fn look_after(node: &Arc<Node>) {
     }
 }
 
-/// Opens the connections that each node is to have, for no longer than `limit`.
+/// Opens the minimum number of connections to each node, for no longer than `limit`.
 pub(super) async fn warm_up(nodes: &[Arc<Node>], limit: Duration) {
     let pools = nodes.iter().filter(|node| !node.handle().is_ejected()).filter_map(|node| node.own_pool());
-    // What it did not get, the nodes' tasks go on with.
+    // The nodes' tasks continue with the rest.
     let _ = timeout(limit, join_all(pools.map(OwnPool::fill))).await;
 }
 
@@ -177,8 +183,8 @@ impl Drop for FillingOf {
 }
 
 impl OwnPool {
-    /// Looks at each connection that lies in the pool, from time to time. All are taken out, since the next one is always the one
-    /// that came back last, and put back in the order in which they lay.
+    /// Checks each idle connection of the pool from time to time. All of them are taken out, since the pool always
+    /// yields the one returned last, and put back in their order.
     fn close_old(&self, node: &NodeHandle) {
         let now = Instant::now();
         if !self.next_look.take(now, self.upkeep.pause()) {
@@ -186,7 +192,7 @@ impl OwnPool {
         }
         let mut taken = Vec::new();
         loop {
-            // Who waits comes first.
+            // Waiting calls come first.
             let Some(place) = self.admission.try_enter() else {
                 self.next_look.at_once();
                 break;
@@ -210,8 +216,8 @@ impl OwnPool {
         self.supply.missing(self.upkeep.min_connections)
     }
 
-    /// Opens those connections, as far as there is room: callers may have them opened, too. What fails is told to the core by who
-    /// opens them, and tried again behind the next answer.
+    /// Opens those connections, as far as there is room: callers may have them opened, too. A failure is reported to
+    /// the core by the code that opens them, and retried after the next answer.
     async fn fill(&self) {
         join_all((0..self.missing()).map_while(|_| self.supply.slot()).map(Slot::open)).await;
     }
@@ -229,7 +235,7 @@ mod tests {
         let ends: Vec<_> = (0..100).map(|seed| upkeep.lifetime(crate::router::core::mix(seed)).unwrap()).collect();
         let last = hour - upkeep.pause();
         assert!(last < hour && ends.iter().all(|end| *end <= last && *end > hour * 3 / 4), "{ends:?}");
-        // A hundredth of them in each hundredth of that quarter, were it not for chance.
+        // A hundredth of them in each hundredth of that quarter, but for randomness.
         let mut minutes: Vec<_> = ends.iter().map(|end| end.as_secs() / 60).collect();
         minutes.sort_unstable();
         minutes.dedup();

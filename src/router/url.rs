@@ -1,4 +1,4 @@
-//! The URL of a node: the settings in it, and what must never leave it.
+//! The URL of a node: the settings in it, and the secrets that must never leave it.
 
 use std::{str::FromStr, time::Duration};
 
@@ -11,7 +11,7 @@ pub(super) const DEFAULT_PORT: u16 = 5432;
 
 pub(super) const STRAY_AT: &str = "has an @ too many: write %40 for one in the name or the password";
 
-/// What holds for a URL that does not say it. It holds a password, so it is not `Debug`.
+/// What applies if a URL does not specify it. It contains a password, so it is not `Debug`.
 #[derive(Clone, Default)]
 pub(super) struct Defaults {
     pub(super) user: Option<String>,
@@ -23,18 +23,19 @@ pub(super) struct Defaults {
     pub(super) tls: TlsParameters,
 }
 
-/// What the URL of one node says.
+/// The contents of one node's URL.
 pub(super) struct NodeUrl {
     /// `host:port`.
     pub(super) name: String,
-    /// The driver's settings, without those of TLS.
+    /// The driver's settings, without those for TLS.
     pub(super) config: Config,
     pub(super) tls: TlsParameters,
 }
 
-/// The settings of one node, which the errors call `what`.
+/// Parses the settings of one node, which errors call `what`.
 ///
-/// The text holds a password: neither it nor a part of it may be in a message, and the driver's own errors quote it.
+/// The text contains a password: neither it nor any part of it may appear in a message, and the driver's own errors
+/// quote it.
 pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration, defaults: &Defaults) -> Result<NodeUrl> {
     let refused = |problem: &str| Err(Error::configuration(format!("the URL of {what} {problem}")));
     let after_scheme = after_scheme(url);
@@ -79,7 +80,7 @@ pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration, defaults: 
     if config.get_application_name().is_none() {
         config.application_name("mainstem");
     }
-    // The driver's default, two hours, is none that would help, and it does not tell whether it was asked for.
+    // The driver's default of two hours would be of no use, and the driver does not reveal whether it was set.
     if !rest.contains("keepalives_idle") {
         config.keepalives_idle(KEEPALIVES_IDLE);
     }
@@ -92,25 +93,26 @@ pub(super) fn parse(url: &str, what: &str, connect_timeout: Duration, defaults: 
     Ok(NodeUrl { name: format!("{host}:{port}"), config, tls })
 }
 
-/// The limit on connecting that a URL says, or that holds where it does not.
+/// The connect timeout in a URL, or the default if it has none.
 pub(super) fn connect_timeout(url: &str, defaults: &Defaults) -> Option<Duration> {
     let (rest, _) = TlsParameters::split(url);
-    // What is wrong with it is told when it is parsed.
+    // Mistakes in it are reported when it is parsed.
     let own = Config::from_str(&rest).ok().and_then(|config| config.get_connect_timeout().copied());
     own.or(defaults.connect_timeout)
 }
 
-/// What is behind `postgres://`.
+/// The part after `postgres://`.
 pub(super) fn after_scheme(url: &str) -> Option<&str> {
     ["postgres://", "postgresql://"].iter().find_map(|scheme| url.strip_prefix(scheme))
 }
 
-/// The driver takes the first @ for the end of the password, and the rest of it for the host, which errors name.
+/// The driver takes the first @ for the end of the password, and the rest of the password for the host, which errors
+/// name.
 pub(super) fn has_stray_at(after_scheme: &str) -> bool {
     after_scheme.split('?').next().unwrap_or(after_scheme).matches('@').count() > 1
 }
 
-/// Whether a parameter of a URL is meant for the router.
+/// Whether a URL parameter is meant for the router.
 pub(super) fn is_ours(name: &str) -> bool {
     name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("mainstem"))
 }
@@ -121,7 +123,7 @@ fn has_ours(after_scheme: &str) -> bool {
 }
 
 impl Defaults {
-    /// Says what is not said.
+    /// Sets what the URL does not specify.
     fn apply(&self, config: &mut Config) {
         if let Some(user) = self.user.as_ref().filter(|_| config.get_user().is_none()) {
             config.user(user);
@@ -144,14 +146,14 @@ impl Defaults {
     }
 }
 
-/// What keeps the connections that lie in a pool known to firewalls, of which the stricter ones forget what was silent for some
-/// minutes, and closes those whose other end has gone within a minute and a half.
+/// Keeps idle pool connections alive in firewalls, the stricter of which forget a connection after some minutes of
+/// silence, and closes connections whose peer is gone within a minute and a half.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVES_RETRIES: u32 = 3;
 
 impl NodeUrl {
-    /// The driver's settings while the node plays this role. A pooler refuses settings of the session that are not its own.
+    /// The driver's settings while the node has this role. A pooler refuses session settings that it does not know.
     pub(super) fn config(&self, role: Role, is_pooled: bool) -> Config {
         let mut config = self.config.clone();
         if is_pooled {
@@ -160,12 +162,13 @@ impl NodeUrl {
         let given = config.get_options().unwrap_or_default();
         let mut options = given.to_owned();
         if !given.contains("jit") {
-            // Compiling pays for reports, not for the short statements that a pool is for: a search that the planner
-            // misjudges by some orders takes 30 ms longer, and one with thousands of conditions never ends.
+            // Compilation pays off for reports, not for the short statements that a pool is for: a search that the
+            // planner misjudges by some orders of magnitude takes 30 ms longer, and one with thousands of conditions
+            // never ends.
             options.push_str(" -c jit=off");
         }
         if role == Role::Replica {
-            // A standby refuses writes by itself, until it is promoted: then this does.
+            // A standby refuses writes itself, until it is promoted: then this setting does.
             options.push_str(" -c default_transaction_read_only=on");
         }
         config.options(options.trim_start());
@@ -173,8 +176,8 @@ impl NodeUrl {
     }
 }
 
-/// The option whose value the driver does not take, if it is one that the driver knows: anything else may be a part of
-/// the password that was taken for an option.
+/// The option whose value the driver rejects, if the driver knows that option: anything else may be a part of the
+/// password that was taken for an option.
 fn wrong_option(error: &tokio_postgres::Error) -> Option<&'static str> {
     let text = std::error::Error::source(error)?.to_string();
     let known = [

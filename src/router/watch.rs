@@ -1,4 +1,4 @@
-//! Telling who watches, and the log, that the cluster has changed.
+//! Reports to watchers, and to the log, that the cluster has changed.
 
 use std::{
     fmt,
@@ -17,27 +17,28 @@ use super::{
 use crate::telemetry::metrics::gauges;
 use crate::telemetry::{CONDITION, FALLBACK_SPENT, NODE, PRIMARY, ROLE, TIMELINE, TOPOLOGY};
 
-/// The states of a [`Router`](crate::Router), each when something has changed; see [`Router::watch`](crate::Router::watch).
+/// Yields the status of a [`Router`](crate::Router) each time something has changed; see
+/// [`Router::watch`](crate::Router::watch).
 ///
-/// It keeps nothing but whether there is news, so whoever is slow misses what was in between and gets the newest state. It waits
-/// without asking, ends with the router (with its last clone), and does not keep it alive.
+/// It only remembers whether there is a change, so a slow watcher skips intermediate states and gets the newest one. It
+/// waits without polling. It ends when the last clone of the router is dropped, and does not keep the router alive.
 #[must_use = "a watch tells nothing until it is asked"]
 pub struct RouterWatch {
     state: Arc<State>,
-    /// Knows where replicas come from.
+    /// Knows the sources of replicas.
     router: Weak<Inner>,
     changes: watch::Receiver<Change>,
 }
 
-/// What is told to those who watch.
+/// The message to watchers.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Change {
     number: u64,
-    /// The router is gone.
+    /// Whether the router is gone.
     is_last: bool,
 }
 
-/// Who is told.
+/// The sender to all watchers.
 #[derive(Debug)]
 pub(super) struct Watched {
     changes: watch::Sender<Change>,
@@ -46,13 +47,13 @@ pub(super) struct Watched {
 impl RouterWatch {
     pub(super) fn new(state: Arc<State>, router: Weak<Inner>) -> Self {
         let mut changes = state.watched().changes.subscribe();
-        // The present state is news to who has just come.
+        // For a new watcher, the present state is a change.
         changes.mark_changed();
         Self { state, router, changes }
     }
 
-    /// The newest state: at the first call the present one at once, and then each time when it differs from what was handed out.
-    /// `None` when the router is gone.
+    /// Returns the newest status: the present one at the first call, and after that each time it differs from the last
+    /// one returned. `None` once the router is gone.
     ///
     /// # Cancel safety
     ///
@@ -62,14 +63,14 @@ impl RouterWatch {
             return None;
         }
         let is_last = self.changes.borrow_and_update().is_last;
-        // Taken behind the news, so that it holds it.
+        // Taken after the change was received, so it includes that change.
         (!is_last).then(|| match self.router.upgrade() {
             Some(router) => router.status(),
             None => self.state.status(),
         })
     }
 
-    /// The same as a stream.
+    /// Turns the watch into a stream of the same statuses.
     pub fn into_stream(self) -> impl Stream<Item = RouterStatus> + Send + 'static {
         stream::unfold(self, async |mut watch| watch.next().await.map(|status| (status, watch)))
     }
@@ -86,18 +87,18 @@ impl Watched {
         Self { changes: watch::Sender::new(Change::default()) }
     }
 
-    /// There is news.
+    /// Signals a change.
     pub(super) fn tell(&self) {
         self.changes.send_modify(|change| change.number += 1);
     }
 
-    /// There will be none any more.
+    /// Signals that no more changes will follow.
     pub(super) fn end(&self) {
         self.changes.send_modify(|change| change.is_last = true);
     }
 }
 
-/// Writes what has changed into the log, and counts it. Not under a lock: it runs code of the application's.
+/// Logs and counts what has changed. Not under a lock: it runs code of the application.
 pub(super) fn log_changes(before: &Outline, now: &Outline) {
     let name = |index: usize| now.nodes.iter().find(|node| node.index == index).map_or("?", |node| &*node.name);
     let timeline = now.timeline;
@@ -122,7 +123,7 @@ pub(super) fn log_changes(before: &Outline, now: &Outline) {
         }
     }
     for now in &now.nodes {
-        // Who comes and goes is told by who has let it.
+        // Nodes that come and go are logged where they are added or removed.
         let Some(before) = before.nodes.iter().find(|before| before.name == now.name) else { continue };
         let (node, role, condition) = (&*now.name, now.role.as_str(), now.condition);
         figures! {
@@ -191,7 +192,7 @@ mod tests {
         matches!(status.nodes[node].condition, NodeCondition::Ejected { .. })
     }
 
-    /// What is told without waiting.
+    /// What the watch yields without waiting.
     fn news(watch: &mut RouterWatch) -> Option<RouterStatus> {
         watch.next().now_or_never().map(|next| next.expect("it goes on"))
     }

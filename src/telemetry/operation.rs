@@ -1,4 +1,4 @@
-//! What is told of the operations of a store: a span for each, and its figures.
+//! The telemetry of a store's operations: a span for each, and its metrics.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{Role, error::Error};
 
-/// What a store does for a user.
+/// The operations of a store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Operation {
     Append,
@@ -26,28 +26,28 @@ pub(crate) enum Operation {
     Project,
 }
 
-/// What there is to tell of an operation that has succeeded.
+/// What to report about a successful operation.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Done<'a> {
-    /// The node that has served, and what it was. A store that writes does not say more than that it is the primary.
+    /// The serving node and its role. For writes, a store reports only that it is the primary.
     pub(crate) served: Option<(&'a str, Role)>,
     /// The events that were read or written.
     pub(crate) events: u64,
 }
 
 impl<'a> Done<'a> {
-    /// So many events were read from this node.
+    /// This many events were read from this node.
     pub(crate) fn read(node: &'a str, role: Role, events: usize) -> Self {
         Self { served: Some((node, role)), events: events as u64 }
     }
 }
 
-/// One operation that is under way. Dropped before it has [ended](Self::end), it was cancelled.
+/// One operation in progress. If it is dropped before it has [ended](Self::end), it was cancelled.
 #[derive(Debug)]
 pub(crate) struct Telling {
     operation: Operation,
     span: Span,
-    /// Since its first poll.
+    /// Runs from the first poll.
     stopwatch: Stopwatch,
     is_over: bool,
 }
@@ -72,7 +72,7 @@ impl Operation {
         }
     }
 
-    /// Its span, in the one that is open where it is called.
+    /// Its span, inside the one that is open at the call.
     pub(crate) fn span(self) -> Span {
         // Each name has to be a constant.
         macro_rules! span {
@@ -106,7 +106,7 @@ impl Operation {
         }
     }
 
-    /// Carries it out in its span, and tells of it. `done` says what there is to tell of its result.
+    /// Runs the operation in its span and reports it. `done` extracts what to report from its result.
     pub(crate) fn tell<T>(
         self,
         future: impl Future<Output = Result<T, Error>>,
@@ -125,7 +125,7 @@ impl Operation {
 }
 
 impl Telling {
-    /// From now on it is under way.
+    /// Marks the operation as in progress.
     pub(crate) fn begin(operation: Operation, span: Span) -> Self {
         Self { operation, span, stopwatch: Stopwatch::start(), is_over: false }
     }
@@ -166,7 +166,7 @@ impl Drop for Telling {
     }
 }
 
-/// Notes in a span how it has ended. Of an error no more than what it is called: messages quote values.
+/// Records in a span how it ended. Of an error, only its kind: messages quote values.
 pub(crate) fn end_span(span: &Span, outcome: Outcome, error: Option<&Error>) {
     span.record(OUTCOME, outcome.as_str());
     if let Some(error) = error {

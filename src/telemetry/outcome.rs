@@ -1,8 +1,8 @@
-//! How something has ended: one list for calls, decisions about nodes, operations, commands and batches.
+//! How something ended: one list for calls, routing decisions, operations, commands and batches.
 
 use crate::error::{Error, ErrorKind};
 
-/// See [`OUTCOME`](super::OUTCOME).
+/// The outcome; see [`OUTCOME`](super::OUTCOME).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Outcome {
     Succeeded,
@@ -31,13 +31,13 @@ impl Outcome {
         }
     }
 
-    /// Whether it is one that a person may have to look after: for `otel.status_code`.
+    /// Whether someone may have to look into it: for `otel.status_code`.
     pub(crate) fn is_error(self) -> bool {
         matches!(self, Self::Failed | Self::TimedOut)
     }
 }
 
-/// What an error says, where nothing else says more.
+/// What an error says, if nothing else is more specific.
 impl From<&Error> for Outcome {
     fn from(error: &Error) -> Self {
         match error.kind() {
@@ -74,7 +74,7 @@ mod tests {
         ] {
             assert_eq!(outcome(of(kind)), expected, "{kind:?}");
         }
-        // What has become of it is not known, but why.
+        // The outcome is unknown, but not the cause.
         assert_eq!(outcome(of(ErrorKind::OutcomeUnknown).out_of_time()), "timed_out");
         assert_eq!(outcome(of(ErrorKind::OutcomeUnknown).out_of_time().within("an import")), "timed_out");
     }

@@ -1,10 +1,10 @@
-//! Measures how long something takes, if anybody may want to know: without the feature `metrics` it is nothing, and the clock is
-//! not read.
+//! Measures how long something takes, if metrics are on: without the feature `metrics` it does nothing, and the clock
+//! is not read.
 
 #[cfg(feature = "metrics")]
 use std::time::{Duration, Instant};
 
-/// Runs from its making.
+/// Runs from its creation.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Stopwatch {
     #[cfg(feature = "metrics")]

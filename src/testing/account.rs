@@ -14,10 +14,10 @@ use crate::{Error, Result};
 
 use super::programs::{Programs, VARIABLE};
 
-/// Who runs the servers.
+/// The user that runs the servers.
 #[derive(Clone, Debug)]
 pub(super) enum Account {
-    /// Whoever runs the tests.
+    /// The user that runs the tests.
     Ours,
     /// Another user, because the tests run as root.
     Other { name: String, uid: u32, gid: u32 },
@@ -28,8 +28,8 @@ const WRITE_AND_EXECUTE: u32 = 0o3;
 const EXECUTE: u32 = 0o1;
 
 impl Account {
-    /// Decides by the owner of a folder that this process has just made: that is its effective user, and the standard
-    /// library has no other portable way to ask.
+    /// Decides by the owner of a folder that this process has just created: that is its effective user, and the
+    /// standard library has no other portable way to find it out.
     pub(super) fn for_owner_of(folder: &Path) -> Result<Self> {
         let metadata = fs::metadata(folder).map_err(|error| {
             Error::configuration(format!("cannot look at the new folder {}", folder.display())).with_source(error)
@@ -70,7 +70,7 @@ impl Account {
         }
     }
 
-    /// Makes this user the owner of a file or folder that this process has made.
+    /// Makes this user the owner of a file or folder created by this process.
     pub(super) fn give(&self, path: &Path) -> Result<()> {
         let Self::Other { name, uid, gid } = self else { return Ok(()) };
         chown(path, Some(*uid), Some(*gid)).map_err(|error| {
@@ -78,7 +78,7 @@ impl Account {
         })
     }
 
-    /// Checks that this user can get to a folder that lies in `parent`, and remove it at the end.
+    /// Checks that this user can reach a folder in `parent`, and remove it at the end.
     pub(super) fn check_parent(&self, parent: &Path) -> Result<()> {
         let Self::Other { name, .. } = self else { return Ok(()) };
         self.check_way_to(parent).and_then(|()| self.check(parent, WRITE_AND_EXECUTE)).map_err(|obstacle| {
@@ -108,7 +108,7 @@ impl Account {
         path.ancestors().skip(1).try_for_each(|folder| self.check(folder, EXECUTE))
     }
 
-    /// Access lists beyond the mode bits are not looked at: they are rare on the folders in question.
+    /// Access lists beyond the mode bits are ignored: they are rare on the folders in question.
     fn check(&self, path: &Path, bits: u32) -> Result<(), String> {
         let Self::Other { uid, gid, .. } = self else { return Ok(()) };
         let metadata = fs::metadata(path).map_err(|error| format!("{}: {error}", path.display()))?;
@@ -153,7 +153,7 @@ mod tests {
         let inner = outer.path().join("inner");
         fs::create_dir(&inner).unwrap();
         fs::set_permissions(&inner, fs::Permissions::from_mode(0o777)).unwrap();
-        // Nobody's id, so that neither the owner's nor the group's bits apply.
+        // An unused id, so that neither the owner's nor the group's bits apply.
         let account = Account::Other { name: "somebody".to_owned(), uid: 4_000_001, gid: 4_000_001 };
         fs::set_permissions(outer.path(), fs::Permissions::from_mode(0o711)).unwrap();
         account.check_parent(&inner).unwrap();

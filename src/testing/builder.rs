@@ -1,4 +1,4 @@
-//! What a cluster can be asked to be.
+//! The settings of a local cluster.
 
 use std::path::PathBuf;
 
@@ -14,7 +14,7 @@ use super::{
     watchdog::Watchdog,
 };
 
-/// Settings of a [`LocalCluster`], from [`LocalCluster::builder`].
+/// Collects the settings of a [`LocalCluster`], from [`LocalCluster::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct ClusterBuilder {
@@ -33,54 +33,54 @@ impl Default for ClusterBuilder {
 }
 
 impl ClusterBuilder {
-    /// How many streaming replicas the primary has. Default: 1. Each takes 40 MB at first and a
-    /// tenth of a second at the start; with 0, nothing about replication can be tested. At most 9: more than the servers' limits
-    /// on replication allow.
+    /// Sets the number of streaming replicas. Default: 1. Each takes 40 MB at first, and a tenth of a second at the
+    /// start; with 0, nothing about replication can be tested. At most 9: more would exceed the servers' limits on
+    /// replication.
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// The folder of the PostgreSQL programs. Default: those that [`Programs::find`] finds.
+    /// Sets the folder of the PostgreSQL programs. Default: the one that [`Programs::find`] finds.
     pub fn programs(mut self, folder: impl Into<PathBuf>) -> Self {
         self.programs = Some(folder.into());
         self
     }
 
-    /// The major version, 15 to 19. Default: the first that [`Programs::find`] finds. If it is not on the machine, the
-    /// start fails.
+    /// Sets the major version, 15 to 19. Default: the first that [`Programs::find`] finds. If it is not on the machine,
+    /// the start fails.
     pub fn version(mut self, version: u32) -> Self {
         self.version = Some(version);
         self
     }
 
-    /// A line for the `postgresql.conf` of every node, over what the cluster sets itself, for instance
-    /// `.setting("synchronous_standby_names", "*")`. The last of a name counts. Default: none. A name or value that
-    /// PostgreSQL refuses makes the start fail, with the server's words.
+    /// Adds a line to the `postgresql.conf` of every node, overriding what the cluster sets itself, for instance
+    /// `.setting("synchronous_standby_names", "*")`. The last value of a name counts. Default: none. If PostgreSQL
+    /// rejects a name or value, the start fails with the server's message.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.custom.push((name.into(), value.into()));
         self
     }
 
-    /// Whether servers wait until the disk has what they wrote (`fsync`). Default: false, since a test outlives no
-    /// crash of the machine, and a server that is [killed](super::Node::kill) loses nothing either way. With true,
-    /// every commit costs what it costs in production, and the files lie on the disk of the folder for temporary files
-    /// and never in memory: for benchmarks. The start takes seconds on a slow disk.
+    /// Sets whether servers wait until their writes are on disk (`fsync`). Default: false, since a test does not
+    /// survive a crash of the machine anyway, and a server that is [killed](super::Node::kill) loses nothing either
+    /// way. With true, every commit costs what it costs in production, and the files are on the disk of the temporary
+    /// folder, never in memory: for benchmarks. The start takes seconds on a slow disk.
     pub fn durable(mut self, durable: bool) -> Self {
         self.settings.durable = durable;
         self
     }
 
-    /// The folder in which the cluster's own temporary folder is made, if it is not to be the usual one. It is there
-    /// already, and the user that the servers run as can write in it. For a benchmark that says which disk it measures.
+    /// Sets the folder in which the cluster's temporary folder is created, instead of the usual one. It must exist, and
+    /// the user that runs the servers must be able to write in it. For a benchmark that states which disk it measures.
     pub fn place(mut self, folder: impl Into<PathBuf>) -> Self {
         self.place = Some(folder.into());
         self
     }
 
-    /// Begins with a copy of what [`Node::save`](super::Node::save) has put into a folder, and with the passwords of
-    /// then. Default: an empty database cluster. The programs must have the version that wrote it. What takes long to
-    /// make, such as the data of a benchmark, is so made once.
+    /// Starts with a copy of what [`Node::save`](super::Node::save) has saved in a folder, including its passwords.
+    /// Default: an empty database cluster. The programs must have the version that wrote the data. Data that take long
+    /// to create, such as those of a benchmark, are created only once this way.
     pub fn begin_with(mut self, folder: impl Into<PathBuf>) -> Self {
         self.saved = Some(folder.into());
         self
@@ -96,7 +96,7 @@ impl ClusterBuilder {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, all that was started is ended.
+    /// If the future is dropped, everything that was started is ended.
     pub async fn start(self) -> Result<LocalCluster> {
         const MOST: usize = 9;
         if self.replicas > MOST {

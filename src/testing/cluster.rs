@@ -1,4 +1,4 @@
-//! The cluster: its nodes, who of them is the primary, and its end.
+//! The cluster: its nodes, which of them is the primary, and its end.
 
 use std::{
     fmt,
@@ -18,9 +18,9 @@ use super::{
 
 /// A PostgreSQL primary with streaming replicas on this machine, for tests.
 ///
-/// See the [module](super) for how to use it. Dropped, it ends its servers and removes its folder, in about a tenth of
-/// a second, during which it blocks the thread. It may also stay in a `static`: a small shell process sees when the
-/// test process is gone, however that came, and does the same.
+/// See the [module](super) for how to use it. Dropping it ends its servers and removes its folder, which takes about a
+/// tenth of a second and blocks the thread. It may also live in a `static`: a small shell process notices when the test
+/// process is gone, for whatever reason, and does the same.
 pub struct LocalCluster {
     nodes: Vec<Node>,
     pub(super) shared: Arc<Shared>,
@@ -54,7 +54,7 @@ impl Shared {
 }
 
 impl LocalCluster {
-    /// A cluster with one replica and default settings.
+    /// Starts a cluster with one replica and default settings.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl LocalCluster {
         Self::builder().start().await
     }
 
-    /// For a cluster with other settings.
+    /// Returns a builder for a cluster with other settings.
     pub fn builder() -> ClusterBuilder {
         ClusterBuilder::default()
     }
@@ -94,23 +94,23 @@ impl LocalCluster {
         self.wait_until_caught_up().await
     }
 
-    /// The node that is the primary now: the one that was [promoted](Node::promote) last, at first `node_1`.
+    /// Returns the present primary: the node that was [promoted](Node::promote) last, at first `node_1`.
     ///
-    /// It is remembered, not asked for, so that there is an answer also while it is stopped, and while an old primary
-    /// runs beside it. A promotion by other means than [`Node::promote`] goes unnoticed.
+    /// The cluster remembers it rather than asking, so there is an answer even while it is stopped, and while an old
+    /// primary runs beside it. A promotion by other means than [`Node::promote`] goes unnoticed.
     #[must_use]
     pub fn primary(&self) -> &Node {
         TestCluster::primary(self)
     }
 
-    /// All nodes but the [primary](Self::primary), in the order of their names: the replicas, and after a promotion
-    /// the old primary.
+    /// Returns all nodes except the [primary](Self::primary), in the order of their names: the replicas, and after a
+    /// promotion the old primary.
     pub fn replicas(&self) -> impl Iterator<Item = &Node> {
         TestCluster::replicas(self)
     }
 
-    /// One of the [replicas](Self::replicas), from 0. After a promotion the same number may mean another node: keep
-    /// the `&Node` that you have.
+    /// Returns one of the [replicas](Self::replicas), from 0. After a promotion the same number may mean another node:
+    /// keep the `&Node` that you have.
     ///
     /// # Panics
     ///
@@ -120,25 +120,25 @@ impl LocalCluster {
         TestCluster::replica(self, index)
     }
 
-    /// All nodes, in the order of their names.
+    /// Returns all nodes, in the order of their names.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// The programs that its servers run.
+    /// Returns the programs that its servers run.
     #[must_use]
     pub fn programs(&self) -> &Programs {
         &self.shared.environment.programs
     }
 
-    /// The temporary folder with all that belongs to the cluster.
+    /// Returns the temporary folder with everything that belongs to the cluster.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.shared.folder
     }
 
-    /// [`wait_until_caught_up_within`](Self::wait_until_caught_up_within) 30 seconds.
+    /// Waits as [`wait_until_caught_up_within`](Self::wait_until_caught_up_within) does, for up to 30 seconds.
     ///
     /// # Errors
     ///
@@ -151,15 +151,15 @@ impl LocalCluster {
         TestCluster::wait_until_caught_up(self).await
     }
 
-    /// Waits until every replica that runs has applied all that was committed on the primary before this call.
+    /// Waits until every running replica has applied everything that was committed on the primary before this call.
     ///
-    /// A frozen node and an old primary that still takes itself for one are left out. Writes one small record to the
-    /// primary's log, because the end of a record is the one position that a replica is sure to reach.
+    /// Frozen nodes and an old primary that still acts as one are ignored. The call writes a small record to the
+    /// primary's log, because the end of a record is the only position that a replica is certain to reach.
     ///
     /// # Errors
     ///
-    /// [`Timeout`](crate::ErrorKind::Timeout) after the limit, with the position of each node; for instance if a replica's
-    /// replay is paused. [`Unavailable`](crate::ErrorKind::Unavailable) if a node does not answer.
+    /// [`Timeout`](crate::ErrorKind::Timeout) after the limit, with the position of each node, for instance if a
+    /// replica's replay is paused. [`Unavailable`](crate::ErrorKind::Unavailable) if a node does not answer.
     ///
     /// # Cancel safety
     ///
@@ -168,7 +168,7 @@ impl LocalCluster {
         TestCluster::wait_until_caught_up_within(self, limit).await
     }
 
-    /// A new, empty database for one test, which the replicas that run have already.
+    /// Creates an empty database for one test, which already exists on the running replicas when this returns.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! How a node comes to its data: by initdb, by a base backup, or by rewinding what it has.
+//! How a node gets its data: by initdb, by a base backup, or by rewinding what it has.
 
 use std::{fs, os::unix::fs::PermissionsExt, path::Path, time::Duration};
 
@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 /// For one copy of a saved database cluster, which may have tens of gigabytes.
 const COPY_LIMIT: Duration = Duration::from_secs(30 * 60);
 
-/// The names of what is in a saved folder.
+/// The names in a saved folder.
 const SAVED_DATA: &str = "data";
 const SAVED_PASSWORD: &str = "password";
 
@@ -44,10 +44,10 @@ pub(super) fn saved_password(folder: &Path, programs: &Programs) -> Result<Strin
 }
 
 impl Node {
-    /// Makes a new, empty database cluster here.
+    /// Creates a new, empty database cluster here.
     ///
-    /// A copy of one made earlier would save half a second, but all copies have the same system identifier, and then
-    /// nobody could test that servers of different clusters are told apart.
+    /// A copy of an earlier one would save half a second, but all copies have the same system identifier, and it would
+    /// be impossible to test that servers of different clusters are told apart.
     pub(super) async fn initdb(&self) -> Result<()> {
         self.create_folder()?;
         let environment = &self.shared.environment;
@@ -70,29 +70,29 @@ impl Node {
         self.write_config(None)
     }
 
-    /// Makes this node a replica of the current primary, which has not been started yet: a copy of its files is a whole
-    /// backup then, and takes a fifth of the time of a base backup.
+    /// Makes this node a replica of the current primary, which has not been started yet: a copy of its files is then a
+    /// complete backup, and takes a fifth of the time of a base backup.
     pub(super) async fn copy_primary(&self) -> Result<()> {
         self.create_folder()?;
         self.copy(&self.shared.primary_data_folder(), &self.data_folder()).await
     }
 
-    /// Takes over the data of a database cluster that was saved.
+    /// Copies the data of a saved database cluster.
     pub(super) async fn copy_saved(&self, saved: &Path) -> Result<()> {
         self.create_folder()?;
         self.copy(&saved.join(SAVED_DATA), &self.data_folder()).await?;
         self.write_config(None)
     }
 
-    /// Puts the data of this node, which must be [stopped](Self::stop), and the cluster's password into a new folder.
+    /// Saves the data of this node, which must be [stopped](Self::stop), and the cluster's password in a new folder.
     /// [`ClusterBuilder::begin_with`](super::ClusterBuilder::begin_with) starts another cluster from it. Save a
-    /// primary: a replica's data would want to follow.
+    /// primary: a replica's data would expect a primary to follow.
     ///
     /// # Errors
     ///
-    /// [`Configuration`](crate::ErrorKind::Configuration) if it runs, or if the folder is there already or cannot be
-    /// made; [`Unavailable`](crate::ErrorKind::Unavailable) or [`Timeout`](crate::ErrorKind::Timeout) if the data cannot
-    /// be copied, within half an hour. Then the folder is incomplete.
+    /// [`Configuration`](crate::ErrorKind::Configuration) if the node runs, or if the folder exists already or cannot
+    /// be created; [`Unavailable`](crate::ErrorKind::Unavailable) or [`Timeout`](crate::ErrorKind::Timeout) if the data
+    /// cannot be copied within half an hour. The folder is then incomplete.
     ///
     /// # Cancel safety
     ///
@@ -162,7 +162,7 @@ impl Node {
         replay::create_slot(&self.shared.primary_url(), self.name()).await
     }
 
-    /// Writes down that this node follows the current primary.
+    /// Configures this node to follow the current primary.
     pub(super) fn follow(&self) -> Result<()> {
         self.write_config(Some(&self.upstream()))?;
         self.write_file(&self.data_folder().join("standby.signal"), "")
@@ -172,7 +172,7 @@ impl Node {
         Upstream { conninfo: self.conninfo(true), slot: self.name().to_owned(), delay: *lock(&self.delay) }
     }
 
-    /// The programs get the password in their environment instead, where `ps` does not show it.
+    /// The programs get the password through their environment instead, where `ps` does not show it.
     fn conninfo(&self, with_password: bool) -> String {
         let shared = &self.shared;
         let name = self.name();

@@ -10,9 +10,9 @@ use super::{
     test_cluster::{TestCluster, TestNode},
 };
 
-/// A database of a [`TestCluster`] that one test has for itself, from [`TestCluster::database`].
+/// A database of a [`TestCluster`] for one test alone, from [`TestCluster::database`].
 ///
-/// It stays until the end of the cluster, unless [`drop`](Self::drop) is called.
+/// It exists until the end of the cluster, unless [`drop`](Self::drop) is called.
 #[derive(Debug)]
 pub struct TestDatabase<'a, C: TestCluster = LocalCluster> {
     cluster: &'a C,
@@ -28,31 +28,31 @@ impl<'a, C: TestCluster> TestDatabase<'a, C> {
         Ok(Self { cluster, name })
     }
 
-    /// Its name: `test_1` and so on.
+    /// Returns its name: `test_1` and so on.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its URL on the node that is the primary now.
+    /// Returns its URL on the present primary.
     #[must_use]
     pub fn primary_url(&self) -> String {
         self.cluster.primary().url_for(&self.name)
     }
 
-    /// Its URLs on the nodes that are not, in the order of [`TestCluster::replicas`].
+    /// Returns its URLs on the other nodes, in the order of [`TestCluster::replicas`].
     #[must_use]
     pub fn replica_urls(&self) -> Vec<String> {
         self.cluster.replicas().map(|node| node.url_for(&self.name)).collect()
     }
 
-    /// Its URL through a [proxy](TestNode::proxy) in front of a node of this cluster: on that node.
+    /// Returns its URL through a [proxy](TestNode::proxy) in front of a node of this cluster.
     #[must_use]
     pub fn url_through(&self, proxy: &FaultProxy) -> String {
         self.cluster.primary().url_at(proxy.port(), &self.name)
     }
 
-    /// Removes it, and ends the sessions that use it, also those on replicas.
+    /// Drops the database, and ends the sessions that use it, including those on replicas.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl<'a, C: TestCluster> TestDatabase<'a, C> {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the database may be left.
+    /// When the future is dropped, the database may remain.
     pub async fn drop(self) -> Result<()> {
         let primary = self.cluster.primary();
         let statement = format!("DROP DATABASE {} WITH (FORCE)", self.name);

@@ -1,4 +1,4 @@
-//! A store that fails when it is told to.
+//! A store that fails on demand.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +12,10 @@ use crate::{
     QueryRequest, ReadBehindRequest, Result, Served, Token, WaitRequest,
 };
 
-/// A store that fails when it is told to, and is another store the rest of the time.
+/// Wraps a store and makes it fail on demand.
 ///
-/// For the tests of what an application does when its store fails: does it try again, does it give up, does it append twice?
-/// The append that matters most is the one whose answer is lost, and no database does that on demand.
+/// For testing what an application does when its store fails: does it retry, does it give up, does it append twice? The
+/// most important case is an append whose answer is lost, which no database produces on demand.
 ///
 /// ```
 /// use mainstem::{
@@ -36,8 +36,8 @@ use crate::{
 /// # }
 /// ```
 ///
-/// Each fault is for one call: faults of appends come in their order, and so do those of reads. Cloning is cheap if it is for
-/// the store within, and all clones share the faults.
+/// Each fault applies to one call. Faults of appends are used in order, and so are those of reads. Cloning is cheap if
+/// it is for the wrapped store, and all clones share the faults.
 #[derive(Clone, Debug)]
 pub struct FailingEventStore<S> {
     store: S,
@@ -50,48 +50,48 @@ struct Faults {
     reads: VecDeque<Option<Error>>,
 }
 
-/// How an append of a [`FailingEventStore`] fails.
+/// The way in which an append of a [`FailingEventStore`] fails.
 ///
-/// The errors are what the application would see: [`Error::new`] makes most, and
-/// [`Guard::conflict`](crate::Guard::conflict) a conflict.
+/// The errors are what the application receives: [`Error::new`] creates most of them, and
+/// [`Guard::conflict`](crate::Guard::conflict) creates a conflict.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AppendFault {
     /// Nothing is written.
     Before(Error),
-    /// It is written, and the answer is lost. If the store refuses it, that is the answer.
+    /// The append is written, but its answer is lost. If the store refuses it, the refusal is returned.
     Behind(Error),
 }
 
 impl<S> FailingEventStore<S> {
-    /// A store that does not fail yet.
+    /// Creates a store that does not fail yet.
     #[must_use]
     pub fn new(store: S) -> Self {
         Self { store, faults: Arc::default() }
     }
 
-    /// Lets an append fail: the next one, or the one behind those for which something is said already.
+    /// Makes an append fail: the next one, or the one after those already planned.
     pub fn fail_next_append(&self, fault: AppendFault) {
         self.faults().appends.push_back(Some(fault));
     }
 
-    /// Lets an append pass, before the next fault.
+    /// Lets one append pass before the next fault.
     pub fn pass_next_append(&self) {
         self.faults().appends.push_back(None);
     }
 
-    /// Lets a read fail (a query, a stream, a count, an existence, the load of a fixed stream, one of a subscription): the next one, or the one behind those for which something
-    /// is said already.
+    /// Makes a read fail (a query, a stream, a count, an existence check, the load of a fixed stream, a read of a
+    /// subscription): the next one, or the one after those already planned.
     pub fn fail_next_read(&self, error: Error) {
         self.faults().reads.push_back(Some(error));
     }
 
-    /// Lets a read pass, before the next fault.
+    /// Lets one read pass before the next fault.
     pub fn pass_next_read(&self) {
         self.faults().reads.push_back(None);
     }
 
-    /// For how many calls something is said that have not come: 0 when the application has met all that was planned.
+    /// Returns for how many calls a plan is left: 0 once the application has met all of them.
     #[must_use]
     pub fn planned(&self) -> usize {
         let faults = self.faults();

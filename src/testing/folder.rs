@@ -1,4 +1,4 @@
-//! Where a cluster's files lie: in memory when there is room, which makes a start three times as fast.
+//! The location of a cluster's files: in memory if there is room, which makes a start three times as fast.
 
 use std::{
     env,
@@ -28,7 +28,7 @@ pub(super) fn create(durable: bool, asked_for: Option<&Path>) -> Result<TempDir>
     })
 }
 
-/// Who asks for a disk or names a folder gets it.
+/// Requests for a disk or a named folder are honoured.
 fn place(durable: bool, named: Option<PathBuf>, memory: &Path) -> PathBuf {
     match named {
         Some(named) if !named.as_os_str().is_empty() => named,
@@ -37,7 +37,7 @@ fn place(durable: bool, named: Option<PathBuf>, memory: &Path) -> PathBuf {
     }
 }
 
-/// The standard library does not tell, and the columns of `df -P` are standard.
+/// The standard library does not report it, and the columns of `df -P` are standard.
 fn available(folder: &Path) -> Option<u64> {
     if !folder.is_dir() {
         return None;

@@ -1,4 +1,4 @@
-//! `LocalCluster` and its nodes as what every cluster for tests is.
+//! `LocalCluster` and its nodes as implementations of the traits of all test clusters.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a cluster remembers of its nodes: their ports, and which of them is the primary.
+//! What a cluster remembers about its nodes: their ports, and which of them is the primary.
 
 use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 
@@ -18,7 +18,7 @@ impl Members {
         }
     }
 
-    /// 0 until the node has got one.
+    /// 0 until the node has one.
     pub(super) fn port(&self, node: usize) -> u16 {
         self.ports[node].load(Ordering::SeqCst)
     }

@@ -1,15 +1,16 @@
-//! For tests: a replicated PostgreSQL cluster, without containers or in them, and the rules of event stores (feature `testing`).
+//! For tests: a replicated PostgreSQL cluster, with or without containers, and the rules of event stores (feature
+//! `testing`).
 //!
-//! [`event_store`] holds the rules of [`EventStore`](crate::EventStore) as tests, for any store. The rest of this page is about
-//! the cluster, which is for Unix only.
+//! [`event_store`] contains the rules of [`EventStore`](crate::EventStore) as tests, for any store. The rest of this
+//! page is about the cluster, which is for Unix only.
 //!
 //! [`LocalCluster`] starts a primary with streaming replicas from the PostgreSQL programs on the machine, in a
 //! temporary folder, in about a second. These are real servers: they can be stopped, killed, frozen, promoted; a
-//! replica's replay can be paused or delayed. So what an application does when a replica lags, or when the primary is
-//! lost, is something a test can show.
+//! replica's replay can be paused or delayed. A test can therefore show what an application does when a replica lags,
+//! or when the primary is lost.
 //!
-//! One cluster serves all tests of a binary, with a database for each test. A test that hurts nodes starts a cluster
-//! of its own.
+//! One cluster serves all tests of a binary, with a database for each test. A test that damages nodes starts its own
+//! cluster.
 //!
 //! ```no_run
 //! use mainstem::testing::{LocalCluster, TestDatabase};
@@ -47,46 +48,47 @@
 //!
 //! # Containers
 //!
-//! `DockerCluster` (feature `testcontainers`) is a cluster of the same kind from containers. What both can do is in the traits
-//! [`TestCluster`] and [`TestNode`]: a test that takes an `&impl TestCluster` runs on either.
+//! `DockerCluster` (feature `testcontainers`) is a cluster of the same kind made of containers. The traits
+//! [`TestCluster`] and [`TestNode`] contain what both can do: a test that takes an `&impl TestCluster` runs on either.
 //!
 //! # Networks
 //!
-//! What a server does is only one half of what happens to an application. A [`FaultProxy`] in front of a node
-//! ([`Node::proxy`]) is for the other: it delays, throttles, falls silent, cuts, on demand and on real connections.
+//! The server is only half of what can go wrong for an application. A [`FaultProxy`] in front of a node
+//! ([`Node::proxy`]) covers the network: it delays, throttles, falls silent and cuts, on demand and on real
+//! connections.
 //!
 //! # Programs
 //!
-//! It needs `initdb`, `postgres`, `pg_basebackup` and `pg_rewind` of PostgreSQL 15 to 19, from the folder that the
-//! environment variable `MAINSTEM_PG_BIN` names, from `PATH`, or from the usual places of Debian, Red Hat, Homebrew and
+//! It needs `initdb`, `postgres`, `pg_basebackup` and `pg_rewind` of PostgreSQL 15 to 19, from the folder in the
+//! environment variable `MAINSTEM_PG_BIN`, from `PATH`, or from the usual places of Debian, Red Hat, Homebrew and
 //! Postgres.app ([`Programs::find`]). In a checkout of this crate, `scripts/setup` finds or installs them, and prints
-//! the folder: `MAINSTEM_PG_BIN=$(scripts/setup 18) cargo test`. What it downloads is found by that variable only.
+//! the folder: `MAINSTEM_PG_BIN=$(scripts/setup 18) cargo test`. What it downloads is found through that variable only.
 //!
 //! # Files
 //!
-//! All is in one temporary folder `mainstem-…`: in the folder that `TMPDIR` names, if it is set; otherwise in memory, in
-//! `/dev/shm`, if that has 2 GB to spare; otherwise in `/tmp`. On a disk, a start takes up to three times as long. A new
-//! node has 40 MB, and up to half a gigabyte of log while a replica is stopped.
+//! Everything is in one temporary folder `mainstem-…`: in the folder that `TMPDIR` names, if it is set; otherwise in
+//! memory, in `/dev/shm`, if that has 2 GB to spare; otherwise in `/tmp`. On a disk, a start takes up to three times as
+//! long. A new node takes 40 MB, and up to half a gigabyte of log while a replica is stopped.
 //!
 //! # Access
 //!
-//! Each node listens on 127.0.0.1 only, on a free port, and asks for a password (scram-sha-256) that is made anew for
-//! each cluster and is part of the URLs; connecting costs less hashing than usual. The user `mainstem` is a superuser. Databases have the locale C and the
-//! encoding UTF8.
+//! Each node listens on 127.0.0.1 only, on a free port, and requires a password (scram-sha-256) that is generated for
+//! each cluster and is part of the URLs; connecting costs less hashing than usual. The user `mainstem` is a superuser.
+//! Databases have the locale C and the encoding UTF8.
 //!
-//! PostgreSQL refuses to run as root. When tests do, as in many containers, the servers run as the user `postgres`, or
-//! else `nobody`, who must be able to get to the programs and to the folder for temporary files.
+//! PostgreSQL refuses to run as root. If the tests do, as in many containers, the servers run as the user `postgres`,
+//! or else `nobody`. That user must be able to reach the programs and the folder for temporary files.
 //!
 //! # The end
 //!
-//! Nothing is left running, whether the cluster is dropped, a test panics, the cluster lies in a `static`, or the test
+//! Nothing is left running, whether the cluster is dropped, a test panics, the cluster is in a `static`, or the test
 //! process is killed: a shell process holds the other end of a pipe, and when that closes, it ends the servers and
-//! removes the folder. Only who kills this shell too, or the machine, leaves a folder `mainstem-…` behind.
+//! removes the folder. Only if this shell is killed too, or the machine goes down, does a folder `mainstem-…` remain.
 //!
 //! # Runtimes
 //!
-//! The cluster holds no task and no connection: each test may have its own tokio runtime, as `#[tokio::test]` gives it
-//! one. The runtime needs I/O and time enabled.
+//! The cluster holds no task and no connection: each test may have its own tokio runtime, as with `#[tokio::test]`. The
+//! runtime needs I/O and time enabled.
 
 #[cfg(unix)]
 mod account;

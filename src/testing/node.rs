@@ -1,4 +1,4 @@
-//! One node: its server's life.
+//! One node: the life of its server.
 
 use std::{
     fmt, fs,
@@ -29,18 +29,18 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 /// For a fast shutdown, which waits until the replicas have all of the log.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(3);
-/// How often the first start takes another port because somebody was faster.
+/// How often the first start tries another port because a different process was faster.
 const PORT_TRIES: usize = 20;
 
-/// One server of a [`LocalCluster`](super::LocalCluster): a handle to look at it, and to do to it what happens to
-/// servers.
+/// A handle to one server of a [`LocalCluster`](super::LocalCluster): inspects it, and stops, kills, freezes or
+/// promotes it.
 ///
-/// Its name and its port stay the same for the life of the cluster, whatever role it has. The methods that change it
-/// wait for each other.
+/// Its name and its port stay the same for the life of the cluster, whatever its role. The methods that change it wait
+/// for each other.
 pub struct Node {
     pub(super) index: usize,
     name: String,
-    /// Holds the node's configuration, its log, and `data`.
+    /// Contains the node's configuration, its log, and `data`.
     pub(super) folder: PathBuf,
     pub(super) shared: Arc<Shared>,
     server: Mutex<Option<Server>>,
@@ -70,37 +70,38 @@ impl Node {
         }
     }
 
-    /// Neither "primary" nor "replica": the name has to stay true when roles change.
+    /// Neither "primary" nor "replica": the name has to stay correct when roles change.
     pub(super) fn name_of(index: usize) -> String {
         format!("node_{}", index + 1)
     }
 
-    /// `node_1` for the first primary, `node_2` and so on for its replicas. It is also the server's `cluster_name`,
-    /// and, for a replica, its `application_name` and the name of its replication slot.
+    /// Returns its name: `node_1` for the first primary, `node_2` and so on for its replicas. It is also the server's
+    /// `cluster_name`, and, for a replica, its `application_name` and the name of its replication slot.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The port on 127.0.0.1.
+    /// Returns its port on 127.0.0.1.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.shared.members.port(self.index)
     }
 
-    /// The URL of the database `postgres`, with the password of the superuser `mainstem`.
+    /// Returns the URL of the database `postgres`, with the password of the superuser `mainstem`.
     #[must_use]
     pub fn url(&self) -> String {
         self.url_for("postgres")
     }
 
-    /// The URL of another database. The name goes into the URL as it is: percent-encode what a URL cannot hold.
+    /// Returns the URL of another database. The name goes into the URL unchanged: percent-encode what a URL cannot
+    /// contain.
     #[must_use]
     pub fn url_for(&self, database: &str) -> String {
         self.shared.url(database, self.port())
     }
 
-    /// A proxy in front of this node, for what a network does to connections. It stays in front of it over restarts.
+    /// Starts a proxy in front of this node, to inject network faults. It stays in front of the node over restarts.
     ///
     /// # Errors
     ///
@@ -109,19 +110,19 @@ impl Node {
         FaultProxy::start((Ipv4Addr::LOCALHOST, self.port()))
     }
 
-    /// The URL of the database `postgres` through a [proxy](Self::proxy) in front of a node of this cluster.
+    /// Returns the URL of the database `postgres` through a [proxy](Self::proxy) in front of a node of this cluster.
     #[must_use]
     pub fn url_through(&self, proxy: &FaultProxy) -> String {
         self.shared.url("postgres", proxy.port())
     }
 
-    /// The folder with the server's data.
+    /// Returns the folder with the server's data.
     #[must_use]
     pub fn data_folder(&self) -> PathBuf {
         self.folder.join("data")
     }
 
-    /// The process id of the running server's postmaster.
+    /// Returns the process id of the running server's postmaster.
     #[must_use]
     pub fn pid(&self) -> Option<u32> {
         let mut server = lock(&self.server);
@@ -129,19 +130,19 @@ impl Node {
         server.exit_status().is_none().then(|| server.pid())
     }
 
-    /// Whether the server runs, frozen or not.
+    /// Returns whether the server runs, frozen or not.
     #[must_use]
     pub fn is_running(&self) -> bool {
         self.pid().is_some()
     }
 
-    /// Whether the server is [frozen](Self::freeze).
+    /// Returns whether the server is [frozen](Self::freeze).
     #[must_use]
     pub fn is_frozen(&self) -> bool {
         self.frozen.load(Ordering::SeqCst) && self.is_running()
     }
 
-    /// All that the server has written to its log, over all of its starts.
+    /// Returns everything that the server has written to its log, over all of its starts.
     ///
     /// # Errors
     ///
@@ -159,12 +160,12 @@ impl Node {
     /// # Errors
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if the server ends, [`Timeout`](ErrorKind::Timeout) if it is not ready
-    /// after a minute; both with the end of its log. Somebody else may have taken the port meanwhile: that is
-    /// unlikely, and in the log.
+    /// after a minute; both with the end of its log. Another process may have taken the port meanwhile: that is
+    /// unlikely, and visible in the log.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the server may have been started all the same, and goes on starting.
+    /// If the future is dropped, the server may have been started all the same, and continues to start.
     pub async fn start(&self) -> Result<()> {
         let _change = self.change.lock().await;
         self.launch().await
@@ -179,13 +180,13 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the shutdown may have been asked for, and goes on.
+    /// If the future is dropped, the shutdown may have been requested, and continues.
     pub async fn stop(&self) -> Result<()> {
         let _change = self.change.lock().await;
         self.shut_down().await
     }
 
-    /// [`stop`](Self::stop) and [`start`](Self::start).
+    /// Restarts the server: [`stop`](Self::stop), then [`start`](Self::start).
     ///
     /// # Errors
     ///
@@ -200,7 +201,7 @@ impl Node {
         self.launch().await
     }
 
-    /// Starts the server, the first time with a port of its choice.
+    /// Starts the server, the first time on a port of its choice.
     pub(super) async fn launch(&self) -> Result<()> {
         if self.is_running() {
             return Ok(());
@@ -235,7 +236,7 @@ impl Node {
         ] {
             command.arg("-c").arg(format!("{name}={value}"));
         }
-        // In its place before the first pause: whoever drops this future leaves it to the cluster.
+        // Stored before the first await: if this future is dropped, the cluster owns the server.
         *lock(&self.server) = Some(Server::spawn(command, &data, &self.log_file())?);
         let deadline = Instant::now() + START_LIMIT;
         loop {
@@ -273,7 +274,7 @@ impl Node {
         sql::wait_until("the end of the server", self.name(), STOP_LIMIT, async || Ok(!self.is_running())).await
     }
 
-    /// For the end of the cluster, when the watchdog has done its work or has failed to.
+    /// For the end of the cluster, after the watchdog has done its work or has failed to.
     pub(super) fn end(&self) {
         let Some(mut server) = lock(&self.server).take() else { return };
         if let Err(error) = server.end() {
@@ -291,7 +292,7 @@ impl Node {
         self.shared.environment.account.give(path)
     }
 
-    /// Not in the data folder: a base backup and pg_rewind copy whatever is in there from another node.
+    /// Not in the data folder: a base backup and pg_rewind copy everything in there from another node.
     pub(super) fn config_file(&self) -> PathBuf {
         self.folder.join("postgresql.conf")
     }

@@ -11,10 +11,11 @@ use crate::{Error, ErrorKind, Result};
 
 const TRIES: usize = 200;
 
-/// A port that nobody listened on a moment ago. Another process may take it before the server does: try again then.
+/// A port on which nothing listened a moment ago. Another process may take it before the server does: try again then.
 ///
-/// Below the range from which the kernel takes the ports of outgoing connections. In there, a stopped server's port
-/// could go to any client, and a client that keeps on connecting to a stopped server can even get connected to itself.
+/// It is below the range from which the kernel takes the ports of outgoing connections. Within that range, a stopped
+/// server's port could go to any client, and a client that keeps connecting to a stopped server can even get connected
+/// to itself.
 pub(super) fn free_port() -> Result<u16> {
     let range = port_range(fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").ok().as_deref());
     for _ in 0..TRIES {
@@ -28,7 +29,7 @@ pub(super) fn free_port() -> Result<u16> {
     Err(Error::new(ErrorKind::Unavailable, message))
 }
 
-/// Random bytes from the system, as hexadecimal digits: those need no escape in a URL, a file or a connection string.
+/// Random bytes from the system, as hexadecimal digits, which need no escaping in a URL, a file or a connection string.
 pub(super) fn random_text() -> Result<String> {
     Ok(random::<16>()?.iter().map(|byte| format!("{byte:02x}")).collect())
 }

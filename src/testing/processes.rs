@@ -58,7 +58,7 @@ impl Snapshot {
     }
 }
 
-/// Sends a signal. Processes that are gone meanwhile are no error: what became of the others shows in a [`Snapshot`].
+/// Sends a signal. Processes that have ended meanwhile are no error: a [`Snapshot`] shows what became of the others.
 pub(super) fn send(signal: &str, pids: &[u32]) -> io::Result<()> {
     Command::new("sh")
         .args(["-c", "signal=$1; shift; for pid; do kill -s \"$signal\" \"$pid\"; done; :", "sh", signal])
@@ -77,7 +77,7 @@ fn from_proc() -> io::Result<HashMap<u32, Process>> {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        // A process that ended meanwhile has no file any more.
+        // A process that has ended meanwhile no longer has a file.
         let Ok(text) = fs::read_to_string(entry.path().join("stat")) else { continue };
         if let Some(process) = parse_stat(&text) {
             processes.insert(pid, process);
@@ -86,7 +86,7 @@ fn from_proc() -> io::Result<HashMap<u32, Process>> {
     Ok(processes)
 }
 
-/// `PID (NAME) STATE PARENT …`, where the name may hold anything, also parentheses and blanks.
+/// `PID (NAME) STATE PARENT …`, where the name may contain anything, including parentheses and blanks.
 fn parse_stat(text: &str) -> Option<Process> {
     let (_, rest) = text.rsplit_once(')')?;
     let mut fields = rest.split_whitespace();

@@ -28,7 +28,7 @@ const PLACES: [&str; 7] = [
     "/Applications/Postgres.app/Contents/Versions/{}/bin",
 ];
 
-/// A folder with the programs of one PostgreSQL version, 15 to 19.
+/// The programs of one PostgreSQL version, 15 to 19, in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Programs {
     folder: PathBuf,
@@ -36,8 +36,8 @@ pub struct Programs {
 }
 
 impl Programs {
-    /// The first programs found on this machine: those of the environment variable `MAINSTEM_PG_BIN`, else in `PATH`,
-    /// else in the usual places of Debian, Red Hat, Homebrew and Postgres.app, the highest version first.
+    /// Finds the first programs on this machine: in the folder of the environment variable `MAINSTEM_PG_BIN`, else in
+    /// `PATH`, else in the usual places of Debian, Red Hat, Homebrew and Postgres.app, the highest version first.
     ///
     /// # Errors
     ///
@@ -47,16 +47,16 @@ impl Programs {
         Search::of_this_machine().first(None)
     }
 
-    /// The same, but only this major version.
+    /// Finds the first programs of this major version.
     ///
     /// # Errors
     ///
-    /// As [`find`](Self::find), also when other versions are there, and when `MAINSTEM_PG_BIN` names another version.
+    /// As [`find`](Self::find), also if only other versions are there, and if `MAINSTEM_PG_BIN` names another version.
     pub fn find_version(version: u32) -> Result<Self> {
         Search::of_this_machine().first(Some(version))
     }
 
-    /// The programs in this folder.
+    /// Uses the programs in this folder.
     ///
     /// # Errors
     ///
@@ -73,19 +73,20 @@ impl Programs {
         })
     }
 
-    /// Programs of every version found on this machine, those that [`find`](Self::find) prefers first, one of a version.
+    /// Finds programs of every version on this machine, one of each version, those that [`find`](Self::find) prefers
+    /// first.
     #[must_use]
     pub fn all() -> Vec<Self> {
         Search::of_this_machine().all()
     }
 
-    /// The folder that has the programs.
+    /// Returns the folder of the programs.
     #[must_use]
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The major version: 15 to 19.
+    /// Returns the major version: 15 to 19.
     #[must_use]
     pub fn version(&self) -> u32 {
         self.version
@@ -137,7 +138,7 @@ impl<A: Fn(&Path) -> io::Result<String>> Search<A> {
             match examine(&folder, &self.ask_version) {
                 Ok(programs) if fits(&programs) => return Ok(programs),
                 Ok(programs) => seen.push(format!("version {} in {}", programs.version, folder.display())),
-                // A folder of PATH that has nothing to do with PostgreSQL is not worth a word.
+                // A folder in PATH that has nothing to do with PostgreSQL is not worth mentioning.
                 Err(_) if !NEEDED.iter().any(|name| folder.join(name).exists()) => {}
                 Err(reason) => seen.push(format!("{} ({reason})", folder.display())),
             }
@@ -176,7 +177,7 @@ impl<A: Fn(&Path) -> io::Result<String>> Search<A> {
     }
 }
 
-/// The folders that a path with at most one `*` stands for, the last name first.
+/// The folders that match a path with at most one `*`, the last name first.
 fn expand(pattern: &Path) -> Vec<PathBuf> {
     let text = pattern.to_string_lossy();
     let Some((parent, rest)) = text.split_once("/*/") else { return vec![pattern.to_path_buf()] };

@@ -1,7 +1,7 @@
 use super::*;
 use crate::ErrorKind;
 
-/// A machine in a temporary folder; a "program" is a file that has the text `--version` would print.
+/// A machine in a temporary folder; a "program" is a file with the text that `--version` would print.
 struct Machine {
     root: tempfile::TempDir,
     path: Vec<PathBuf>,

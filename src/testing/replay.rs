@@ -1,4 +1,4 @@
-//! Replay and promotion as any node does them: by SQL.
+//! Replay and promotion in the way common to all nodes: by SQL.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 
 pub(super) const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
 
-/// For a change of state that the server makes at once when it is well.
+/// For a change of state that a healthy server makes at once.
 const LIMIT: Duration = Duration::from_secs(30);
 
 pub(super) async fn is_in_recovery(node: &(impl TestNode + ?Sized)) -> Result<bool> {
@@ -23,7 +23,7 @@ pub(super) async fn is_in_recovery(node: &(impl TestNode + ?Sized)) -> Result<bo
 
 pub(super) async fn pause(node: &impl TestNode) -> Result<()> {
     ask(node, "SELECT pg_wal_replay_pause()").await?;
-    // Until then, the record at hand is still applied.
+    // Until then, the current record is still being applied.
     let paused = "SELECT pg_get_wal_replay_pause_state() = 'paused'";
     sql::wait_until("the pause of replay", node.name(), LIMIT, async || ask_bool(node, paused).await).await
 }
@@ -32,15 +32,15 @@ pub(super) async fn resume(node: &impl TestNode) -> Result<()> {
     ask(node, "SELECT pg_wal_replay_resume()").await.map(drop)
 }
 
-/// What a primary is told that was asked to delay.
+/// The error if a primary is asked to delay its replay.
 pub(super) fn nothing_to_delay(node: &impl TestNode) -> Error {
     Error::configuration("a primary replays nothing that could be delayed").with_node(node.name())
 }
 
-/// Has the server read its settings, and waits until it delays replay by what is written there.
+/// Makes the server reload its settings, and waits until it delays replay accordingly.
 pub(super) async fn reload_delay(node: &impl TestNode, delay: Duration) -> Result<()> {
     ask(node, "SELECT pg_reload_conf()").await?;
-    // A new session has read the file at the same moment as the process that replays.
+    // A new session has read the file at the same moment as the replaying process.
     let applied =
         format!("SELECT setting = '{}' FROM pg_settings WHERE name = 'recovery_min_apply_delay'", delay.as_millis());
     sql::wait_until("the new delay", node.name(), LIMIT, async || ask_bool(node, &applied).await).await
@@ -53,7 +53,7 @@ pub(super) async fn promote(node: &impl TestNode) -> Result<()> {
     sql::wait_until(what, node.name(), LIMIT, async || Ok(!is_in_recovery(node).await?)).await
 }
 
-/// What the current primary is told that shall follow itself.
+/// The error if the current primary is asked to follow itself.
 pub(super) fn cannot_follow_itself(node: &impl TestNode) -> Error {
     Error::configuration("the current primary cannot rejoin itself; promote() another node first")
         .with_node(node.name())
@@ -79,7 +79,7 @@ pub(super) async fn wait_until_streaming(primary_url: &str, replica: &str, limit
 
 /// [`TestCluster::wait_until_caught_up_within`].
 pub(super) async fn catch_up<C: TestCluster>(cluster: &C, limit: Duration) -> Result<()> {
-    // Not waiting for a synchronous replica, which may be the one that is paused.
+    // Without waiting for a synchronous replica, which may be the one that is paused.
     let mark = "BEGIN; SET LOCAL synchronous_commit = local; \
                 SELECT pg_logical_emit_message(true, 'mainstem', ''); COMMIT";
     let row = ask(cluster.primary(), mark).await?;
@@ -95,7 +95,7 @@ pub(super) async fn catch_up<C: TestCluster>(cluster: &C, limit: Duration) -> Re
     }
 }
 
-/// The replicas that have not got so far, with how far they have got.
+/// The replicas that have not got this far, each with its position.
 async fn behind<C: TestCluster>(cluster: &C, target: PgLsn) -> Result<Vec<String>> {
     const POSITIONS: &str = "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(), \
                              pg_get_wal_replay_pause_state() WHERE pg_is_in_recovery()";

@@ -9,7 +9,7 @@ use super::{
     replay, sql,
 };
 
-/// For a change of state that the server makes at once when it is well.
+/// For a change of state that a healthy server makes at once.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// How [`Node::rejoin`] brought a node back.
@@ -18,7 +18,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub enum Rejoined {
     /// Its data was replaced by a new base backup of the primary.
     BaseBackup,
-    /// pg_rewind took back what it had and the primary had not, if there was anything.
+    /// pg_rewind removed what the node had and the primary had not, if anything.
     Rewound,
 }
 
@@ -36,9 +36,9 @@ impl Node {
         replay::is_in_recovery(self).await
     }
 
-    /// Stops applying the primary's log, so that this replica shows one state of the past until
-    /// [`resume_replay`](Self::resume_replay). It still receives the log. A [delayed](Self::delay_replay) replica that
-    /// waits for a commit's time pauses only after that commit.
+    /// Pauses replay: the replica shows the same past state until [`resume_replay`](Self::resume_replay). It still
+    /// receives the log. A [delayed](Self::delay_replay) replica that waits for a commit's time pauses only after that
+    /// commit.
     ///
     /// # Errors
     ///
@@ -47,13 +47,13 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the pause may have been asked for, and comes.
+    /// If the future is dropped, the pause may have been requested, and takes effect.
     pub async fn pause_replay(&self) -> Result<()> {
         let _change = self.change.lock().await;
         replay::pause(self).await
     }
 
-    /// Goes on applying the primary's log.
+    /// Resumes replay of the primary's log.
     ///
     /// # Errors
     ///
@@ -67,8 +67,8 @@ impl Node {
         replay::resume(self).await
     }
 
-    /// Applies each commit from now on this long after it was made (`recovery_min_apply_delay`), to the millisecond;
-    /// zero ends that. It stays over restarts. A replica's delay is measured from the primary's clock.
+    /// Delays replay: from now on, each commit is applied this long after it was made (`recovery_min_apply_delay`), to
+    /// the millisecond; zero ends the delay. It persists over restarts. The delay is measured from the primary's clock.
     ///
     /// # Errors
     ///
@@ -77,7 +77,7 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the delay may be in force, or come with the next restart.
+    /// If the future is dropped, the delay may be in force, or take effect with the next restart.
     pub async fn delay_replay(&self, delay: Duration) -> Result<()> {
         let _change = self.change.lock().await;
         if self.index == self.shared.members.primary() {
@@ -88,11 +88,11 @@ impl Node {
         replay::reload_delay(self, delay).await
     }
 
-    /// Makes this replica a primary, and waits until it is one: it ends replay of what it has received, and begins a
-    /// new timeline. From then on it is the cluster's [`primary`](super::LocalCluster::primary).
+    /// Promotes this replica, and waits until it is a primary: it finishes the replay of what it has received, and
+    /// begins a new timeline. From then on it is the cluster's [`primary`](super::LocalCluster::primary).
     ///
     /// The old primary is left as it is. If it runs, there are two: stop it first, unless that is what the test is
-    /// about. Other replicas go on following the old one until they [`rejoin`](Self::rejoin).
+    /// about. Other replicas continue to follow the old one until they [`rejoin`](Self::rejoin).
     ///
     /// # Errors
     ///
@@ -101,8 +101,7 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the server may be promoted while the cluster still takes the old node for its
-    /// primary.
+    /// If the future is dropped, the server may be promoted while the cluster still considers the old node its primary.
     pub async fn promote(&self) -> Result<()> {
         let _change = self.change.lock().await;
         replay::promote(self).await?;
@@ -113,9 +112,9 @@ impl Node {
     }
 
     /// Makes this node a replica of the current primary: an old primary after a failover, or a replica that followed
-    /// the old one. Stops it, takes back what it has beyond the primary's history with pg_rewind, or replaces its data
-    /// by a new base backup when pg_rewind cannot, starts it, and waits until it receives the primary's log. A
-    /// [delay](Self::delay_replay) is over.
+    /// the old one. It stops the node, removes what it has beyond the primary's history with pg_rewind, or replaces its
+    /// data with a new base backup if pg_rewind cannot, starts it, and waits until it receives the primary's log. It
+    /// ends a [delay](Self::delay_replay).
     ///
     /// # Errors
     ///
@@ -124,7 +123,7 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the node may be stopped, and its data incomplete: call this again.
+    /// If the future is dropped, the node may be stopped, and its data incomplete: call this again.
     pub async fn rejoin(&self) -> Result<Rejoined> {
         let _change = self.change.lock().await;
         if self.index == self.shared.members.primary() {
@@ -146,7 +145,7 @@ impl Node {
         };
         self.follow()?;
         self.launch().await?;
-        // Those of the time when this node was a primary would keep its log for nobody.
+        // Slots from when this node was a primary would keep its log for nobody.
         let drop_slots = "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE NOT active";
         sql::ask(&self.url(), self.name(), drop_slots).await?;
         replay::wait_until_streaming(&primary, self.name(), LIMIT).await?;

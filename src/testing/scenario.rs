@@ -1,4 +1,4 @@
-//! Decisions as tests: given these events, when this is asked for, then that is decided.
+//! Tests of decisions: given these events, when this command, then that decision.
 
 use std::{
     fmt::{Debug, Write as _},
@@ -7,7 +7,8 @@ use std::{
 
 use crate::{Command, Decision, DecisionModel, Event, NewEvent};
 
-/// A test of a [`Command`]: given events, when a command, then events, nothing or a refusal. It needs no store and no database.
+/// Tests a [`Command`]: given events, when a command, then events, nothing or a refusal. It needs no store and no
+/// database.
 ///
 /// ```
 /// # use mainstem::{Command, Decision, Event, Filter, NewEvent, Projection, Result};
@@ -37,16 +38,16 @@ use crate::{Command, Decision, DecisionModel, Event, NewEvent};
 /// # Ok::<(), mainstem::Error>(())
 /// ```
 ///
-/// The events go through the model's own filters, as they would in a store: one that a filter does not match is not seen by its
-/// projection. What was decided is compared by type, tags, payload and metadata; ids and times are made anew each time,
-/// and don't count.
+/// The events go through the model's own filters, as in a store: a projection does not see an event that its filter
+/// does not match. Decisions are compared by type, tags, payload and metadata; ids and times are new each time, and do
+/// not count.
 #[derive(Clone, Debug)]
 #[must_use = "a scenario tests nothing without a command"]
 pub struct Scenario {
     log: Vec<Event>,
 }
 
-/// What was decided in a [`Scenario`].
+/// The decision of a command in a [`Scenario`].
 #[derive(Clone, Debug)]
 #[must_use = "a decision is tested by one of the methods that begin with `then`"]
 pub struct Decided<R> {
@@ -54,22 +55,22 @@ pub struct Decided<R> {
 }
 
 impl Scenario {
-    /// These events are in the log, in this order.
+    /// Begins with a log that contains these events, in this order.
     pub fn given(events: impl IntoIterator<Item = NewEvent>) -> Self {
         let recorded = |(event, position): (NewEvent, u64)| event.into_recorded(position, SystemTime::now());
         Self { log: events.into_iter().zip(1..).map(recorded).collect() }
     }
 
-    /// The log is empty.
+    /// Begins with an empty log.
     pub fn given_nothing() -> Self {
         Self::given([])
     }
 
-    /// This is asked for.
+    /// Runs the command on these events.
     ///
     /// # Panics
     ///
-    /// When an event is not valid, when a filter cannot be built, and when a projection or the command returns an error.
+    /// If an event is not valid, if a filter cannot be built, or if a projection or the command returns an error.
     #[track_caller]
     pub fn when<C: Command>(self, command: &C) -> Decided<C::Refusal> {
         let model = match command.model().replay(&self.log) {
@@ -84,39 +85,39 @@ impl Scenario {
 }
 
 impl<R> Decided<R> {
-    /// The decision itself, for tests of another kind.
+    /// Returns the decision itself, for other kinds of checks.
     pub fn decision(&self) -> &Decision<R> {
         &self.decision
     }
 }
 
 impl<R: Debug> Decided<R> {
-    /// These events are appended, and nothing is refused.
+    /// Asserts that these events are appended, and nothing is refused.
     ///
     /// # Panics
     ///
-    /// When something else was decided.
+    /// If something else was decided.
     #[track_caller]
     pub fn then(self, events: impl IntoIterator<Item = NewEvent>) {
         self.not_refused();
         self.same_events(&events.into_iter().collect::<Vec<_>>());
     }
 
-    /// There is nothing to do, and nothing is refused.
+    /// Asserts that there is nothing to do, and nothing is refused.
     ///
     /// # Panics
     ///
-    /// When something else was decided.
+    /// If something else was decided.
     #[track_caller]
     pub fn then_nothing(self) {
         self.then([]);
     }
 
-    /// It is refused for this reason, and nothing is appended.
+    /// Asserts that the command is refused for this reason, and nothing is appended.
     ///
     /// # Panics
     ///
-    /// When something else was decided.
+    /// If something else was decided.
     #[track_caller]
     pub fn then_refused(self, reason: R)
     where
@@ -125,11 +126,11 @@ impl<R: Debug> Decided<R> {
         self.then_refused_with(reason, []);
     }
 
-    /// It is refused for this reason, and these events are appended.
+    /// Asserts that the command is refused for this reason, and these events are appended.
     ///
     /// # Panics
     ///
-    /// When something else was decided.
+    /// If something else was decided.
     #[track_caller]
     pub fn then_refused_with(self, reason: R, events: impl IntoIterator<Item = NewEvent>)
     where

@@ -1,14 +1,14 @@
-//! What PostgreSQL stores of a password (RFC 5802 with SHA-256).
+//! What PostgreSQL stores for a password (RFC 5802 with SHA-256).
 //!
-//! Made here, with one round of hashing, so that a connection costs little: the usual 4096 rounds take a client in a
-//! debug build a tenth of a second, for each connection of each test. They protect a weak password whose verifier was
+//! It is computed here, with one round of hashing, so that connecting is cheap: the usual 4096 rounds cost a client in
+//! a debug build a tenth of a second, for each connection of each test. They protect a weak password whose verifier was
 //! stolen; ours has 128 random bits.
 
 use sha2::{Digest, Sha256};
 
 const BLOCK: usize = 64;
 
-/// The verifier of a password, in the form that PostgreSQL takes for `PASSWORD` as it is.
+/// The verifier of a password, in the form that PostgreSQL accepts unchanged for `PASSWORD`.
 pub(super) fn verifier(password: &str, salt: &[u8]) -> String {
     let salted_password = hmac(password.as_bytes(), &[salt, &1_u32.to_be_bytes()].concat());
     let stored_key = Sha256::digest(hmac(&salted_password, b"Client Key"));

@@ -1,12 +1,12 @@
-//! What this crate needs of a cluster and its nodes, and nobody else: that nobody else can implement the public traits
-//! leaves them free to grow.
+//! What only this crate needs of a cluster and its nodes. Since nobody else can implement the public traits, they can
+//! grow.
 
 use std::future::Future;
 
 /// Of a cluster.
 #[expect(unnameable_types, reason = "it is sealed")]
 pub trait ClusterParts {
-    /// Where the primary stands among the nodes.
+    /// The index of the primary among the nodes.
     #[doc(hidden)]
     fn primary_index(&self) -> usize;
 
@@ -22,7 +22,7 @@ pub trait NodeParts {
     #[doc(hidden)]
     fn url_at(&self, port: u16, database: &str) -> String;
 
-    /// Whether it runs, and is not frozen.
+    /// Whether it runs and is not frozen.
     #[doc(hidden)]
     fn is_at_work(&self) -> impl Future<Output = bool> + Send;
 }

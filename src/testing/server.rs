@@ -23,7 +23,8 @@ pub(super) struct Environment {
 }
 
 impl Environment {
-    /// A program of PostgreSQL, to be run in this folder: the watchdog knows the cluster's processes by that.
+    /// Builds the command of a PostgreSQL program to be run in this folder: the watchdog recognises the cluster's
+    /// processes by it.
     pub(super) fn command(&self, program: &str, folder: &Path) -> Command {
         self.command_at(self.programs.program(program), folder)
     }
@@ -63,7 +64,7 @@ impl Environment {
     }
 }
 
-/// A server process that has been started and not been reaped, so that its process id is nobody else's.
+/// A server process that has been started and not reaped, so that its process id cannot be reused.
 #[derive(Debug)]
 pub(super) struct Server {
     child: Child,
@@ -86,18 +87,19 @@ impl Server {
     }
 
     pub(super) fn exit_status(&mut self) -> Option<ExitStatus> {
-        // It fails only for a child that somebody else has waited for: gone as well.
+        // This fails only for a child that was already waited for: it has ended as well.
         self.child.try_wait().unwrap_or_else(|_| Some(ExitStatus::default()))
     }
 
-    /// Whether it accepts connections: the first and the eighth line of the file tell whose and what state.
+    /// Whether it accepts connections: the first and the eighth line of the file tell which process it is, and its
+    /// state.
     pub(super) fn is_ready(&self) -> bool {
         let Ok(text) = fs::read_to_string(&self.pid_file) else { return false };
         let mut lines = text.lines().map(str::trim);
         lines.next() == Some(&self.pid().to_string()) && lines.nth(6) == Some("ready")
     }
 
-    /// Ends it at once, without regard for its children. For the case that the watchdog could not.
+    /// Kills it at once, regardless of its children. For the case that the watchdog could not.
     pub(super) fn end(&mut self) -> io::Result<()> {
         if self.exit_status().is_none() {
             let tree = processes::Snapshot::take()?.tree(self.pid());

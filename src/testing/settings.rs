@@ -1,4 +1,4 @@
-//! What is in each node's `postgresql.conf`.
+//! The contents of each node's `postgresql.conf`.
 
 use std::{fmt::Write, time::Duration};
 
@@ -27,7 +27,7 @@ lc_messages = 'C'
 log_line_prefix = '%m [%p] %q%a '
 ";
 
-/// The harness sets these itself, and would stop working with other values.
+/// The harness sets these itself, and would not work with other values.
 const RESERVED: [&str; 11] = [
     "cluster_name",
     "config_file",
@@ -42,14 +42,14 @@ const RESERVED: [&str; 11] = [
     "unix_socket_directories",
 ];
 
-/// What the user asked for, the same on all nodes.
+/// The settings requested by the user, the same on all nodes.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Settings {
     pub(super) durable: bool,
     pub(super) custom: Vec<(String, String)>,
 }
 
-/// Where a node gets its log from.
+/// The node that a node receives its log from.
 #[derive(Clone, Debug)]
 pub(super) struct Upstream {
     pub(super) conninfo: String,
@@ -80,7 +80,7 @@ impl Settings {
 
     pub(super) fn render(&self, upstream: Option<&Upstream>) -> String {
         let mut text = COMMON.to_owned();
-        // full_page_writes stays on: a killed server can leave half a page behind also when the system lives on.
+        // full_page_writes stays on: a killed server can leave a half-written page even if the system survives.
         line(&mut text, "fsync", if self.durable { "on" } else { "off" });
         if let Some(Upstream { conninfo, slot, delay }) = upstream {
             line(&mut text, "primary_conninfo", conninfo);

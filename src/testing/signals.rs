@@ -1,4 +1,4 @@
-//! One node: what hits its processes from outside.
+//! One node: signals to its processes.
 
 use std::{sync::atomic::Ordering, time::Duration};
 
@@ -17,23 +17,23 @@ const LIMIT: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(3);
 
 impl Node {
-    /// Kills the server and all its children at once with SIGKILL, as a crash would. Afterwards its port is free. Does
-    /// nothing if it does not run; a frozen one is killed too.
+    /// Kills the server and all its children at once with SIGKILL, as a crash would. Its port is free afterwards. Does
+    /// nothing if it does not run; a frozen server is killed too.
     ///
-    /// Without [`durable`](super::ClusterBuilder::durable) this loses nothing either: what a process has written, the
-    /// operating system has.
+    /// This loses nothing even without [`durable`](super::ClusterBuilder::durable): the operating system has what a
+    /// process has written.
     ///
     /// # Errors
     ///
-    /// [`Timeout`](ErrorKind::Timeout) if a process is still there after 10 seconds.
+    /// [`Timeout`](ErrorKind::Timeout) if a process still exists after 10 seconds.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the server may be dead or stopped half way: call it again.
+    /// If the future is dropped, the server may be dead or half stopped: call it again.
     pub async fn kill(&self) -> Result<()> {
         let _change = self.change.lock().await;
         let Some(pid) = self.pid() else { return Ok(()) };
-        // Stopped first: a child that is born while the others are killed would be missed.
+        // Stopped first: a child forked while the others are killed would be missed.
         let tree = self.stop_tree(pid).await?;
         self.signal("KILL", &tree)?;
         self.until("the end of its processes", |snapshot| {
@@ -44,11 +44,11 @@ impl Node {
         Ok(())
     }
 
-    /// Freezes the server and all its children with SIGSTOP: connections stay open and are accepted, but nothing is
-    /// ever answered, as when a machine hangs. Children that are born meanwhile are frozen too.
+    /// Freezes the server and all its children with SIGSTOP, as when a machine hangs: connections stay open and are
+    /// accepted, but nothing is ever answered. Children forked meanwhile are frozen too.
     ///
-    /// It is not a network that swallows packets: the kernel still answers for the sockets, so a connect succeeds
-    /// until the queue of the listening socket is full, and a dead peer is told apart by the lack of an answer only.
+    /// This differs from a network that drops packets: the kernel still answers for the sockets, so a connect succeeds
+    /// until the queue of the listening socket is full, and a dead peer shows only in the lack of an answer.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, some processes may be stopped: call [`thaw`](Self::thaw) or this again.
+    /// If the future is dropped, some processes may be stopped: call [`thaw`](Self::thaw) or this again.
     pub async fn freeze(&self) -> Result<()> {
         let _change = self.change.lock().await;
         let pid = self.running_pid()?;
@@ -65,7 +65,7 @@ impl Node {
         self.stop_tree(pid).await.map(drop)
     }
 
-    /// Lets a [frozen](Self::freeze) server go on.
+    /// Resumes a [frozen](Self::freeze) server.
     ///
     /// # Errors
     ///
@@ -73,7 +73,7 @@ impl Node {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped before it has begun, nothing has happened; once begun, it does not pause.
+    /// If the future is dropped before it has begun, nothing has happened; once begun, it does not pause.
     pub async fn thaw(&self) -> Result<()> {
         let _change = self.change.lock().await;
         let pid = self.running_pid()?;
@@ -100,7 +100,7 @@ impl Node {
         loop {
             let snapshot = self.snapshot()?;
             let tree = snapshot.tree(pid);
-            // Twice the same, all stopped: the list is no instant, and may have missed one that was just born.
+            // Twice the same, all stopped: the list is not atomic, and may have missed a new child.
             if tree == known && tree.iter().all(|pid| snapshot.is_stopped(*pid)) {
                 return Ok(tree);
             }

@@ -1,5 +1,5 @@
-//! The few statements that the harness itself runs, each on a connection of its own: a connection that is kept would
-//! belong to the runtime of the test that opened it.
+//! The few statements that the harness itself runs, each on its own connection: a kept connection would belong to the
+//! runtime of the test that opened it.
 
 use std::{future::Future, time::Duration};
 
@@ -33,7 +33,7 @@ pub(super) async fn ask_bool(url: &str, node: &str, statement: &str) -> Result<b
     Ok(row.first().is_some_and(|value| value.as_deref() == Some("t")))
 }
 
-/// Asks again and again until the answer is yes.
+/// Repeats a check until it succeeds.
 pub(super) async fn wait_until<F>(what: &str, node: &str, limit: Duration, mut check: impl FnMut() -> F) -> Result<()>
 where
     F: Future<Output = Result<bool>>,
@@ -53,7 +53,7 @@ async fn connect(url: &str, node: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await
         .map_err(|error| Error::new(ErrorKind::Unavailable, "cannot connect").with_node(node).with_source(error))?;
-    // It ends with the client. What goes wrong on it is what the statement reports.
+    // It ends with the client. The statement reports any error of the connection.
     tokio::spawn(async move { drop(connection.await) });
     Ok(client)
 }

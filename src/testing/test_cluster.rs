@@ -1,4 +1,4 @@
-//! What every cluster for tests can do, whatever it runs on.
+//! The operations of every test cluster, whatever it runs on.
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -11,10 +11,10 @@ use super::{
     sealed::{ClusterParts, NodeParts},
 };
 
-/// A primary with streaming replicas for tests, whatever it runs on: one test suite for a
-/// [`LocalCluster`](super::LocalCluster) and a `DockerCluster` (feature `testcontainers`).
+/// A primary with streaming replicas for tests, whatever it runs on: one test suite runs on a
+/// [`LocalCluster`](super::LocalCluster) and on a `DockerCluster` (feature `testcontainers`).
 ///
-/// Only this crate implements it: methods may be added.
+/// Only this crate implements it, so methods may be added.
 ///
 /// ```
 /// use mainstem::{AppendCondition, Consistency, EventStore, Filter, NewEvent, PostgresEventStore, Result, Router};
@@ -37,29 +37,29 @@ use super::{
 /// }
 /// ```
 pub trait TestCluster: ClusterParts + fmt::Debug + Send + Sync + Sized {
-    /// One of its servers.
+    /// The type of its servers.
     type Node: TestNode;
 
-    /// All nodes, in the order of their names.
+    /// Returns all nodes, in the order of their names.
     fn nodes(&self) -> &[Self::Node];
 
-    /// The node that is the primary now: the one that was [promoted](TestNode::promote) last, at first `node_1`.
+    /// Returns the present primary: the node that was [promoted](TestNode::promote) last, at first `node_1`.
     ///
-    /// It is remembered, not asked for, so that there is an answer also while it is stopped, and while an old primary
-    /// runs beside it. A promotion by other means than [`TestNode::promote`] goes unnoticed.
+    /// The cluster remembers it rather than asking, so there is an answer even while it is stopped, and while an old
+    /// primary runs beside it. A promotion by other means than [`TestNode::promote`] goes unnoticed.
     fn primary(&self) -> &Self::Node {
         &self.nodes()[self.primary_index()]
     }
 
-    /// All nodes but the [primary](Self::primary), in the order of their names: the replicas, and after a promotion
-    /// the old primary.
+    /// Returns all nodes except the [primary](Self::primary), in the order of their names: the replicas, and after a
+    /// promotion the old primary.
     fn replicas(&self) -> impl Iterator<Item = &Self::Node> + Send {
         let primary = self.primary_index();
         self.nodes().iter().enumerate().filter(move |(index, _)| *index != primary).map(|(_, node)| node)
     }
 
-    /// One of the [replicas](Self::replicas), from 0. After a promotion the same number may mean another node: keep
-    /// the node that you have.
+    /// Returns one of the [replicas](Self::replicas), from 0. After a promotion the same number may mean another node:
+    /// keep the node that you have.
     ///
     /// # Panics
     ///
@@ -70,7 +70,7 @@ pub trait TestCluster: ClusterParts + fmt::Debug + Send + Sync + Sized {
         })
     }
 
-    /// [`wait_until_caught_up_within`](Self::wait_until_caught_up_within) 30 seconds.
+    /// Waits as [`wait_until_caught_up_within`](Self::wait_until_caught_up_within) does, for up to 30 seconds.
     ///
     /// # Errors
     ///
@@ -83,15 +83,15 @@ pub trait TestCluster: ClusterParts + fmt::Debug + Send + Sync + Sized {
         self.wait_until_caught_up_within(replay::CATCH_UP_LIMIT)
     }
 
-    /// Waits until every replica that runs has applied all that was committed on the primary before this call.
+    /// Waits until every running replica has applied everything that was committed on the primary before this call.
     ///
-    /// A frozen node and an old primary that still takes itself for one are left out. Writes one small record to the
-    /// primary's log, because the end of a record is the one position that a replica is sure to reach.
+    /// Frozen nodes and an old primary that still acts as one are ignored. The call writes a small record to the
+    /// primary's log, because the end of a record is the only position that a replica is certain to reach.
     ///
     /// # Errors
     ///
-    /// [`Timeout`](crate::ErrorKind::Timeout) after the limit, with the position of each node; for instance if a replica's
-    /// replay is paused. [`Unavailable`](crate::ErrorKind::Unavailable) if a node does not answer.
+    /// [`Timeout`](crate::ErrorKind::Timeout) after the limit, with the position of each node, for instance if a
+    /// replica's replay is paused. [`Unavailable`](crate::ErrorKind::Unavailable) if a node does not answer.
     ///
     /// # Cancel safety
     ///
@@ -100,7 +100,7 @@ pub trait TestCluster: ClusterParts + fmt::Debug + Send + Sync + Sized {
         replay::catch_up(self, limit)
     }
 
-    /// A new, empty database for one test, which the replicas that run have already.
+    /// Creates an empty database for one test, which already exists on the running replicas when this returns.
     ///
     /// # Errors
     ///
@@ -114,37 +114,38 @@ pub trait TestCluster: ClusterParts + fmt::Debug + Send + Sync + Sized {
     }
 }
 
-/// One server of a [`TestCluster`]: a handle to look at it, and to do to it what happens to servers.
+/// A handle to one server of a [`TestCluster`]: inspects it, and stops, kills, freezes or promotes it.
 ///
-/// Its name and its port stay the same for the life of the cluster, whatever role it has. The methods that change it
-/// wait for each other.
+/// Its name and its port stay the same for the life of the cluster, whatever its role. The methods that change it wait
+/// for each other.
 ///
-/// Limits, errors and cancel safety are those of the same methods of [`Node`](super::Node), with these words where a node is a
-/// container: the server ends with its container, and a container starts again on the same data and the same port.
+/// Limits, errors and cancel safety are those of the same methods of [`Node`](super::Node). For a container this means:
+/// the server ends with its container, and a container starts again on the same data and the same port.
 pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
-    /// `node_1` for the first primary, `node_2` and so on for its replicas. It is also the server's `cluster_name`,
-    /// and, for a replica, its `application_name` and the name of its replication slot.
+    /// Returns its name: `node_1` for the first primary, `node_2` and so on for its replicas. It is also the server's
+    /// `cluster_name`, and, for a replica, its `application_name` and the name of its replication slot.
     fn name(&self) -> &str;
 
-    /// The port that it is reached on from here.
+    /// Returns the port on which it is reached from here.
     fn port(&self) -> u16;
 
-    /// The URL of the database `postgres`, with the password of the superuser `mainstem`.
+    /// Returns the URL of the database `postgres`, with the password of the superuser `mainstem`.
     fn url(&self) -> String {
         self.url_for("postgres")
     }
 
-    /// The URL of another database. The name goes into the URL as it is: percent-encode what a URL cannot hold.
+    /// Returns the URL of another database. The name goes into the URL unchanged: percent-encode what a URL cannot
+    /// contain.
     fn url_for(&self, database: &str) -> String;
 
-    /// A proxy in front of this node, for what a network does to connections. It stays in front of it over restarts.
+    /// Starts a proxy in front of this node, to inject network faults. It stays in front of the node over restarts.
     ///
     /// # Errors
     ///
     /// As [`FaultProxy::start`].
     fn proxy(&self) -> Result<FaultProxy>;
 
-    /// The URL of the database `postgres` through a [proxy](Self::proxy) in front of a node of this cluster.
+    /// Returns the URL of the database `postgres` through a [proxy](Self::proxy) in front of a node of this cluster.
     fn url_through(&self, proxy: &FaultProxy) -> String {
         self.url_at(proxy.port(), "postgres")
     }
@@ -172,7 +173,7 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the server may have been started all the same, and goes on starting.
+    /// If the future is dropped, the server may have been started all the same, and continues to start.
     fn start(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Stops the server with a fast shutdown: sessions are ended, a checkpoint is written, and a primary waits until
@@ -184,10 +185,10 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the shutdown may have been asked for, and goes on.
+    /// If the future is dropped, the shutdown may have been requested, and continues.
     fn stop(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// [`stop`](Self::stop) and [`start`](Self::start).
+    /// Restarts the server: [`stop`](Self::stop), then [`start`](Self::start).
     ///
     /// # Errors
     ///
@@ -207,15 +208,15 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Timeout`](crate::ErrorKind::Timeout) if it is still there after 10 seconds.
+    /// [`Timeout`](crate::ErrorKind::Timeout) if it still exists after 10 seconds.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the server may be dead: call it again.
+    /// If the future is dropped, the server may be dead: call it again.
     fn kill(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Freezes the server and all its children: connections stay open and are accepted, but nothing is ever answered,
-    /// as when a machine hangs.
+    /// Freezes the server and all its children, as when a machine hangs: connections stay open and are accepted, but
+    /// nothing is ever answered.
     ///
     /// # Errors
     ///
@@ -227,7 +228,7 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     /// When the future is dropped, it may be frozen: call [`thaw`](Self::thaw) or this again.
     fn freeze(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Lets a [frozen](Self::freeze) server go on.
+    /// Resumes a [frozen](Self::freeze) server.
     ///
     /// # Errors
     ///
@@ -235,12 +236,12 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, it may go on already.
+    /// If the future is dropped, it may run again already.
     fn thaw(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Stops applying the primary's log, so that this replica shows one state of the past until
-    /// [`resume_replay`](Self::resume_replay). It still receives the log. A [delayed](Self::delay_replay) replica that
-    /// waits for a commit's time pauses only after that commit.
+    /// Pauses replay: the replica shows the same past state until [`resume_replay`](Self::resume_replay). It still
+    /// receives the log. A [delayed](Self::delay_replay) replica that waits for a commit's time pauses only after that
+    /// commit.
     ///
     /// # Errors
     ///
@@ -249,10 +250,10 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the pause may have been asked for, and comes.
+    /// If the future is dropped, the pause may have been requested, and takes effect.
     fn pause_replay(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Goes on applying the primary's log.
+    /// Resumes replay of the primary's log.
     ///
     /// # Errors
     ///
@@ -263,8 +264,8 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     /// When the future is dropped, replay may have been resumed.
     fn resume_replay(&self) -> impl Future<Output = Result<()>> + Send;
 
-    /// Applies each commit from now on this long after it was made (`recovery_min_apply_delay`), to the millisecond;
-    /// zero ends that. It stays over restarts. A replica's delay is measured from the primary's clock.
+    /// Delays replay: from now on, each commit is applied this long after it was made (`recovery_min_apply_delay`), to
+    /// the millisecond; zero ends the delay. It persists over restarts. The delay is measured from the primary's clock.
     ///
     /// # Errors
     ///
@@ -273,14 +274,14 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the delay may be in force, or come with the next restart.
+    /// If the future is dropped, the delay may be in force, or take effect with the next restart.
     fn delay_replay(&self, delay: Duration) -> impl Future<Output = Result<()>> + Send;
 
-    /// Makes this replica a primary, and waits until it is one: it ends replay of what it has received, and begins a
-    /// new timeline. From then on it is the cluster's [`primary`](TestCluster::primary).
+    /// Promotes this replica, and waits until it is a primary: it finishes the replay of what it has received, and
+    /// begins a new timeline. From then on it is the cluster's [`primary`](TestCluster::primary).
     ///
     /// The old primary is left as it is. If it runs, there are two: stop it first, unless that is what the test is
-    /// about. Other replicas go on following the old one until they [`rejoin`](Self::rejoin).
+    /// about. Other replicas continue to follow the old one until they [`rejoin`](Self::rejoin).
     ///
     /// # Errors
     ///
@@ -289,12 +290,11 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the server may be promoted while the cluster still takes the old node for its
-    /// primary.
+    /// If the future is dropped, the server may be promoted while the cluster still considers the old node its primary.
     fn promote(&self) -> impl Future<Output = Result<()>> + Send;
 
     /// Makes this node a replica of the current primary: an old primary after a failover, or a replica that followed
-    /// the old one. It gives up what it has beyond the primary's history. A [delay](Self::delay_replay) is over.
+    /// the old one. It discards what the node has beyond the primary's history. It ends a [delay](Self::delay_replay).
     ///
     /// # Errors
     ///
@@ -303,6 +303,6 @@ pub trait TestNode: NodeParts + fmt::Debug + Send + Sync {
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the node may be stopped or gone: call this again.
+    /// If the future is dropped, the node may be stopped or gone: call this again.
     fn rejoin(&self) -> impl Future<Output = Result<Rejoined>> + Send;
 }

@@ -1,4 +1,4 @@
-//! Sees to it that nothing is left running: a shell that outlives this process, if only by a moment.
+//! Makes sure that nothing is left running: a shell that outlives this process by a moment.
 
 use std::{
     fs, io,
@@ -16,8 +16,8 @@ use super::account::Account;
 /// How long a drop waits. An immediate shutdown of a few servers takes a tenth of a second.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Holds a pipe to a shell. When the pipe closes, because this is finished or dropped or because the process is gone,
-/// however it went, the shell ends every server in the folder and removes it.
+/// Holds a pipe to a shell. When the pipe closes, because this is finished or dropped or because the process has ended,
+/// for whatever reason, the shell ends every server in the folder and removes it.
 #[derive(Debug)]
 pub(super) struct Watchdog {
     shell: Child,
@@ -25,17 +25,17 @@ pub(super) struct Watchdog {
 }
 
 impl Watchdog {
-    /// Takes over the folder: it is gone when this is.
+    /// Takes ownership of the folder: it is removed when this is dropped.
     pub(super) fn start(folder: &Path, account: &Account) -> Result<Self> {
         let mut command = Command::new("sh");
         command
             .args(["-c", include_str!("watchdog.sh")])
             .env("MAINSTEM_FOLDER", folder)
             .stdin(Stdio::piped())
-            // Whoever reads this process's output waits until all who could write there are gone.
+            // A reader of this process's output waits until every process that could write to it has ended.
             .stdout(Stdio::null())
             .stderr(Stdio::null())
-            // Ctrl-C at the terminal goes to the group of the test process.
+            // Ctrl-C at the terminal goes to the process group of the test.
             .process_group(0);
         account.apply(&mut command);
         let shell = command.spawn().map_err(|error| {
@@ -45,7 +45,7 @@ impl Watchdog {
         Ok(Self { shell, folder: folder.to_path_buf() })
     }
 
-    /// Has the shell end the servers now, and waits for it.
+    /// Makes the shell end the servers now, and waits for it.
     pub(super) fn finish(&mut self) -> io::Result<()> {
         drop(self.shell.stdin.take());
         let deadline = Instant::now() + LIMIT;
@@ -56,7 +56,7 @@ impl Watchdog {
         self.shell.wait().map(drop)
     }
 
-    /// Removes the folder if somebody killed the shell before it could.
+    /// Removes the folder if the shell was killed before it could.
     pub(super) fn remove_folder(&self) -> io::Result<()> {
         match fs::remove_dir_all(&self.folder) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),

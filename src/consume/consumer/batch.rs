@@ -1,14 +1,15 @@
-//! What a consumer hands out at a time.
+//! What a consumer delivers at a time.
 
 use std::ops::Deref;
 
 use super::super::Batch;
 use crate::{Event, Mark, store::CheckpointRequest, telemetry::Stopwatch};
 
-/// The next events of a consumer, in the order of the log. It dereferences to the slice of them.
+/// The next events of a consumer, in log order. It dereferences to a slice of them.
 ///
-/// [`Consumer::commit`](crate::Consumer::commit) and [`Consumer::transaction`](crate::Consumer::transaction) save that it was
-/// handled. It may have no events: then it only says how far the log has none for this consumer, and is committed as any other.
+/// [`Consumer::commit`](crate::Consumer::commit) and [`Consumer::transaction`](crate::Consumer::transaction) save that
+/// it was handled. A batch may have no events: it then says up to where the log has none for this consumer, and is
+/// committed like any other.
 #[derive(Clone, Debug)]
 #[must_use = "a batch that is not committed is handed out again some day"]
 pub struct ConsumerBatch {
@@ -23,37 +24,37 @@ impl ConsumerBatch {
         Self { batch, checkpoint, is_first, handed_out: Stopwatch::start() }
     }
 
-    /// The events.
+    /// Returns the events.
     #[must_use]
     pub fn events(&self) -> &[Event] {
         self.batch.events()
     }
 
-    /// The place up to which everything is handled once this batch is.
+    /// Returns the place up to which everything is handled once this batch is.
     #[must_use]
     pub fn mark(&self) -> Mark {
         self.batch.mark()
     }
 
-    /// How many events of the log were behind this batch when it was read, whether they are for this consumer or not.
+    /// Returns how many events of the log were after this batch when it was read, whether for this consumer or not.
     #[must_use]
     pub fn events_behind(&self) -> u64 {
         self.batch.events_behind()
     }
 
-    /// The partitions that it is for.
+    /// Returns the partitions that it belongs to.
     #[must_use]
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
         self.checkpoint.partitions.iter().map(|partition| partition.unsigned_abs())
     }
 
-    /// Whether it begins with the log itself: nothing has been handled before it.
+    /// Returns whether it begins at the start of the log: nothing has been handled before it.
     #[must_use]
     pub fn is_first(&self) -> bool {
         self.is_first
     }
 
-    /// What was read, and from where.
+    /// The batch that was read, and where from.
     #[must_use]
     pub fn batch(&self) -> &Batch {
         &self.batch

@@ -8,10 +8,10 @@ use crate::{
     json::quoted, store::Member,
 };
 
-/// How much of the time for a takeover a member counts as living after it has said so; the rest is for noticing it.
+/// The share of the takeover time for which a heartbeat keeps a member alive; the rest is for noticing its death.
 const LEASE_SHARE: f64 = 0.6;
 
-/// The settings of a [`Consumer`].
+/// Collects the settings of a [`Consumer`].
 #[derive(Clone, Debug)]
 #[must_use = "a builder does nothing until it builds"]
 pub struct ConsumerBuilder {
@@ -24,10 +24,10 @@ pub struct ConsumerBuilder {
 }
 
 impl PostgresEventStore {
-    /// A consumer of the events that match, under a name: see [`Consumer`].
+    /// Builds a named consumer of the matching events: see [`Consumer`].
     ///
-    /// It reads from replicas, whatever the scope says, unless [`consistency`](ConsumerBuilder::consistency) says otherwise.
-    /// Its checkpoints are on the primary.
+    /// It reads from replicas regardless of the scope, unless [`consistency`](ConsumerBuilder::consistency) says
+    /// otherwise. Its checkpoints are on the primary.
     pub fn consumer(&self, name: impl Into<String>, filter: &Filter) -> ConsumerBuilder {
         ConsumerBuilder {
             store: self.clone(),
@@ -44,25 +44,25 @@ impl ConsumerBuilder {
     /// The longest name of a consumer, in bytes.
     pub const MAX_NAME_LEN: usize = 255;
 
-    /// Replaces what it is for.
+    /// Replaces the filter.
     pub(in crate::consume) fn for_filter(mut self, filter: Filter) -> Self {
         self.plan.filter = filter;
         self
     }
 
-    /// Where it begins when it runs for the first time; later it goes on from its checkpoint. Defaults to the
-    /// [beginning](Start::Beginning) of the log.
+    /// Sets where the consumer begins when it runs for the first time; later it continues from its checkpoint.
+    /// Defaults to the [beginning](Start::Beginning) of the log.
     pub fn start(mut self, start: impl Into<Start>) -> Self {
         self.start = start.into();
         self
     }
 
-    /// Divides the events into so many partitions, by a key, so that several members of the consumer share them: in one process
-    /// or in many. Events of the same key are in one partition, and are handled in their order. Those without a key are in the
-    /// first one.
+    /// Divides the events into partitions by a key, so that several members of the consumer share them, in one process
+    /// or in many. Events with the same key are in the same partition and are handled in order. Events without a key
+    /// are in the first partition.
     ///
-    /// The number is for good: it is also the most members that have something to do. Without this there is one partition, and
-    /// one member works while the others wait to take over. Every member reads the log for itself.
+    /// The number is permanent. It is also the maximum number of members that have work. Without this setting there is
+    /// one partition: one member works, and the others wait to take over. Every member reads the log itself.
     ///
     /// ```no_run
     /// # fn run(store: mainstem::PostgresEventStore) {
@@ -84,46 +84,47 @@ impl ConsumerBuilder {
         self
     }
 
-    /// Within what time another member takes over what one leaves behind who has died. Defaults to five seconds; less than
-    /// half a second counts as that.
+    /// Sets the time within which another member takes over the partitions of one that died. Defaults to five seconds;
+    /// less than half a second counts as that.
     ///
-    /// A member says five times as often that it lives. Shorter, and that is more writes on the primary, and a member that
-    /// cannot reach it for a moment loses its partitions; longer, and its events wait.
+    /// A member sends five heartbeats in this time. Shorter, and there are more writes on the primary, and a member
+    /// that briefly cannot reach it loses its partitions; longer, and the events of a dead member wait.
     pub fn takeover(mut self, limit: Duration) -> Self {
         self.takeover = limit.max(Duration::from_millis(500));
         self
     }
 
-    /// Where it reads. Defaults to [`Eventual`](Consistency::Eventual): from replicas.
+    /// Sets where the consumer reads. Defaults to [`Eventual`](Consistency::Eventual): from replicas.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.plan.consistency = consistency;
         self
     }
 
-    /// The most events of a batch; see [`SubscriptionBuilder::batch_events`](crate::SubscriptionBuilder::batch_events).
+    /// Limits the events of a batch; see
+    /// [`SubscriptionBuilder::batch_events`](crate::SubscriptionBuilder::batch_events).
     pub fn batch_events(mut self, events: u64) -> Self {
         self.plan.batch_events = events.max(1);
         self
     }
 
-    /// The most bytes of a batch; see [`SubscriptionBuilder::batch_bytes`](crate::SubscriptionBuilder::batch_bytes).
+    /// Limits the bytes of a batch; see [`SubscriptionBuilder::batch_bytes`](crate::SubscriptionBuilder::batch_bytes).
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.plan.batch_bytes = bytes.max(1);
         self
     }
 
-    /// The limit of each read and each write. Defaults to the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
+    /// Limits each read and each write. Defaults to the router's [`call_timeout`](crate::RouterBuilder::call_timeout).
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.plan.timeout = Some(limit);
         self
     }
 
-    /// The consumer. Nothing is sent before it is asked for a batch.
+    /// Creates the consumer. Nothing is sent before the first batch is requested.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when the name is empty, has more than
-    /// [255 bytes](Self::MAX_NAME_LEN), or contains a NUL character.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if the name is empty, has more than [255
+    /// bytes](Self::MAX_NAME_LEN), or contains a NUL character.
     pub fn build(self) -> Result<Consumer> {
         let Self { store, name, plan, start, partitions, takeover } = self;
         if name.is_empty() || name.len() > Self::MAX_NAME_LEN || name.contains('\0') {

@@ -1,4 +1,4 @@
-//! Which partitions are a member's: claiming them, keeping them, and whether the log still holds their checkpoints.
+//! Which partitions a member owns: claiming them, keeping them, and whether the log still contains their checkpoints.
 
 use std::{
     pin::pin,
@@ -19,33 +19,34 @@ use crate::{
     store::{After, Claimed, EventStore, Membership, Pulse, ReadBehindRequest, no_consumer},
 };
 
-/// A partition of this member.
+/// A partition owned by this member.
 #[derive(Debug)]
 pub(super) struct Owned {
     pub(super) partition: i32,
     pub(super) epoch: i64,
-    /// Up to where its events have been handed out.
+    /// The place up to which its events have been delivered.
     pub(super) mark: Option<Mark>,
-    /// The end of the last batch with events: the next one is only saved if this one is.
+    /// The end of the last batch with events: the next one is saved only if this one is.
     pub(super) needs: u64,
     pub(super) trail: Trail,
 }
 
-/// What a member has from now on.
+/// What a member owns from now on.
 #[derive(Debug)]
 pub(in crate::consume) struct Claim {
-    /// Whether it has anything: otherwise others work.
+    /// Whether it owns any partition: otherwise other members work.
     pub(in crate::consume) is_owner: bool,
-    /// Its checkpoint; of several partitions the lowest, or up to where events of one that it has kept were handed out.
+    /// Its checkpoint; of several partitions the lowest, or the place up to which events of a kept partition were
+    /// delivered.
     pub(in crate::consume) handled: Option<Mark>,
-    /// The position of the log's last event; 0 of a member that has nothing, and so has not looked.
+    /// The position of the log's last event; 0 for a member that owns nothing, and so has not looked.
     pub(in crate::consume) head_position: u64,
 }
 
-/// What a consumer tells of.
+/// What a consumer reports.
 pub(in crate::consume) enum News {
     Batch(Box<ConsumerBatch>),
-    /// What this member has is not what it had.
+    /// The partitions that this member owns have changed.
     Claim(Claim),
 }
 
@@ -54,7 +55,7 @@ impl Consumer {
         self.rewinds.load(Ordering::Acquire) != self.rewound
     }
 
-    /// Whether what this member has may have changed.
+    /// Whether the partitions of this member may have changed.
     fn may_have_changed(&self) -> bool {
         let Some(heartbeat) = self.heartbeat.as_ref().filter(|heartbeat| !heartbeat.is_over()) else { return true };
         let Heard { standing, safe_until } = heartbeat.heard();
@@ -68,7 +69,7 @@ impl Consumer {
             }
     }
 
-    /// Asks what this member has, if that may have changed: what it has now, if that is not what it had.
+    /// If the partitions of this member may have changed, asks for them. Returns them if they have changed.
     pub(super) async fn keep_claim(&mut self) -> Result<Option<Claim>> {
         if !self.must_claim && !self.must_rewind() && !self.may_have_changed() {
             return Ok(None);
@@ -90,7 +91,7 @@ impl Consumer {
                 true => break None,
                 false => match self.check_marks().await {
                     Ok(claim) => break Some(claim),
-                    // As in `news`: of partitions that were kept, this asks for what was handed out, and not for the checkpoint.
+                    // As in `news`: for kept partitions, this asks for what was delivered, and not for the checkpoint.
                     Err(error) if error.kind() == ErrorKind::LogDiverged && !self.has_diverged => {
                         tracing::debug!(consumer = %self.member.consumer, error = %error.for_log(), "going on from the checkpoint");
                         self.has_diverged = true;
@@ -108,9 +109,9 @@ impl Consumer {
         Ok(claim)
     }
 
-    /// Asks what this member has, and goes on from its checkpoints if it was rewound.
+    /// Asks which partitions this member owns, and continues from its checkpoints if it was rewound.
     async fn claim(&mut self) -> Result<()> {
-        // Whoever rewinds meanwhile does so once more.
+        // A rewind that happens meanwhile is carried out next time.
         let rewinds = self.rewinds.load(Ordering::Acquire);
         let rewind = rewinds != self.rewound;
         figures! {
@@ -120,7 +121,7 @@ impl Consumer {
         }
         let asked = Instant::now();
         let membership = self.join().await?;
-        // From here to the check nothing is awaited, so that what is known is never known by half.
+        // Nothing is awaited between here and the check, so the state is never half updated.
         (self.has_joined, self.rewound, self.is_paused) = (true, rewinds, membership.is_paused);
         self.own(membership.claimed, rewind);
         let saved = Arc::clone(&self.saved);
@@ -128,7 +129,7 @@ impl Consumer {
         Ok(())
     }
 
-    /// Claims, and makes the consumer if this is the first time that it runs.
+    /// Claims partitions, and creates the consumer if it runs for the first time.
     async fn join(&self) -> Result<Membership> {
         let mut membership = self.store.claim(&self.member, self.deadline()).await?;
         if membership.is_none() && !self.has_joined {
@@ -139,7 +140,7 @@ impl Consumer {
         membership.ok_or_else(|| no_consumer(&self.member.consumer))
     }
 
-    /// What this member has from now on. What it keeps goes on where it was handed out.
+    /// Takes over the claimed partitions. Those it keeps continue after what was delivered.
     fn own(&mut self, claimed: Vec<Claimed>, rewind: bool) {
         let mut known = std::mem::take(&mut self.owned);
         let mut is_same = known.len() == claimed.len() && !rewind;
@@ -156,7 +157,7 @@ impl Consumer {
         }
     }
 
-    /// Whether the log holds all checkpoints. The reading begins behind the first of them, and asks for that one only.
+    /// Whether the log contains all checkpoints. Reading begins after the first of them, and checks only that one.
     async fn check_marks(&self) -> Result<Claim> {
         let mut seen: Vec<Option<Mark>> = Vec::new();
         let mut head_position = 0;
@@ -174,12 +175,12 @@ impl Consumer {
         Ok(Claim { is_owner: !self.owned.is_empty(), handled: handled.flatten(), head_position })
     }
 
-    /// Adds what is known of how far the log and this consumer agree.
+    /// Adds to the error up to where the log and this consumer agree, as far as it is known.
     pub(super) async fn with_last_common(&self, error: Error) -> Error {
         if error.last_common().is_some() {
             return error;
         }
-        // Each partition for itself: what one has reached another may not have.
+        // For each partition separately: one may have reached what another has not.
         let mut common: Option<Option<Mark>> = None;
         for owned in &self.owned {
             let marks: Vec<Mark> = owned.trail.marks().iter().copied().chain(owned.mark).collect();

@@ -1,4 +1,4 @@
-//! Saving that a batch was handled: alone, or together with what it has led to.
+//! Saving that a batch was handled: alone, or together with its effects.
 
 use std::sync::{
     Arc,
@@ -14,23 +14,24 @@ use super::{
 use crate::{Error, ErrorKind, Result, telemetry::Outcome};
 
 impl Consumer {
-    /// Saves that everything up to the end of this batch was handled, by a statement of its own. What was done for its events
-    /// must be there already.
+    /// Saves that everything up to the end of this batch was handled, in its own statement. The effects of its events
+    /// must be stored already.
     ///
     /// # Errors
     ///
-    /// [`Fenced`](ErrorKind::Fenced) when the partitions are another member's by now, or the consumer was reset: nothing was
-    /// saved. [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) when the answer was lost. After an error the consumer goes on from
-    /// the checkpoint that is there: events are handed out again.
+    /// [`Fenced`](ErrorKind::Fenced) if another member owns the partitions by now, or the consumer was reset: nothing
+    /// was saved. [`OutcomeUnknown`](ErrorKind::OutcomeUnknown) if the answer was lost. After an error the consumer
+    /// continues from the stored checkpoint: events are delivered again.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have been saved; as after an error, the consumer then goes on from what was.
+    /// If the future is dropped, the checkpoint may have been saved; as after an error, the consumer continues from the
+    /// stored one.
     pub async fn commit(&self, batch: &ConsumerBatch) -> Result<()> {
         let uncommitted = Uncommitted(Some(&self.rewinds));
         let saved = Arc::clone(&self.saved);
         let mut telling = BatchTelling::begin(batch);
-        // Boxed, like the others that are told of: else it is moved through the stack with each layer around it.
+        // Boxed, like the other instrumented calls: otherwise each layer around it moves it through the stack.
         let save = Box::pin(self.store.save_checkpoint(&batch.checkpoint, self.deadline()));
         let outcome = commit(self.name(), batch.len() as u64, save).await;
         telling.end(outcome.as_ref().map_or_else(Outcome::from, |_| Outcome::Succeeded));
@@ -40,8 +41,8 @@ impl Consumer {
         Ok(())
     }
 
-    /// Begins a transaction on the primary in which this batch is handled. Its [`commit`](ConsumerTransaction::commit) also
-    /// saves the checkpoint.
+    /// Begins a transaction on the primary in which this batch is handled. Its [`commit`](ConsumerTransaction::commit)
+    /// also saves the checkpoint.
     ///
     /// # Errors
     ///
@@ -49,23 +50,25 @@ impl Consumer {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, no transaction is open.
+    /// If the future is dropped, no transaction is open.
     pub async fn transaction(&self, batch: &ConsumerBatch) -> Result<ConsumerTransaction> {
         ConsumerTransaction::begin(&self.store, batch, &self.rewinds, &self.saved).await
     }
 
-    /// Saves the checkpoint in a transaction of your own, of a connection to the same database. Commit it yourself.
+    /// Saves the checkpoint in your own transaction, on any connection to the same database. Commit the transaction
+    /// yourself.
     ///
-    /// Whenever that transaction is not committed, or nobody knows, call [`rewind`](Self::rewind).
+    /// If that transaction is not committed, or its outcome is unknown, call [`rewind`](Self::rewind).
     ///
     /// # Errors
     ///
-    /// [`Fenced`](ErrorKind::Fenced) when the partitions are another member's by now, the consumer was reset, or the batch was
-    /// committed before: roll back. Else what the server says.
+    /// [`Fenced`](ErrorKind::Fenced) if another member owns the partitions by now, the consumer was reset, or the batch
+    /// was committed before: roll back. Otherwise the server's error.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, the checkpoint may have been saved in your transaction: roll that back. The consumer goes on from the one before.
+    /// If the future is dropped, the checkpoint may have been saved in your transaction: roll it back. The consumer
+    /// continues from the previous checkpoint.
     pub async fn commit_in(&self, batch: &ConsumerBatch, transaction: &Transaction<'_>) -> Result<()> {
         let uncommitted = Uncommitted(Some(&self.rewinds));
         let said = |error| Error::new(ErrorKind::Database, "the checkpoint could not be saved").with_source(error);
@@ -77,7 +80,8 @@ impl Consumer {
     }
 }
 
-/// A commit that may not be there: unless it is known to be, the consumer goes on from the checkpoint that is.
+/// A commit whose outcome is open: unless it is known to have succeeded, the consumer continues from the stored
+/// checkpoint.
 struct Uncommitted<'a>(Option<&'a AtomicU64>);
 
 impl Uncommitted<'_> {

@@ -32,22 +32,22 @@ use crate::{
     store::{CheckpointRequest, Member},
 };
 
-/// A step forward without events waits so long for the next one: on a busy log with little for this consumer, not every append
+/// How long a step forward without events waits for the next one: on a busy log with little for this consumer, not every append
 /// is worth a checkpoint.
 const QUIET: Duration = Duration::from_millis(20);
 
-/// In a long part of the log without anything for this consumer there is a checkpoint so often.
+/// How often a checkpoint is saved in a long part of the log without anything for this consumer.
 const PROGRESS: Duration = Duration::from_secs(1);
 
-/// The pause behind a claim that has failed, at first and at most.
+/// The first and the longest pause after a failed claim.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// For giving up what a consumer has that was dropped. Others take it in any case, a little later.
+/// The limit for releasing the partitions of a dropped consumer. Others take them over in any case, a little later.
 const LEAVE: Duration = Duration::from_secs(1);
 
-/// A named consumer, of which this is one member: it hands out the events behind its checkpoint, and saves how far it has
-/// got. [`PostgresEventStore::consumer`] makes it.
+/// A named consumer, or one member of it: it delivers the events after its checkpoint, and saves its progress.
+/// [`PostgresEventStore::consumer`] creates it.
 ///
 /// ```no_run
 /// # async fn run(store: mainstem::PostgresEventStore) -> mainstem::Result<()> {
@@ -76,27 +76,26 @@ const LEAVE: Duration = Duration::from_secs(1);
 ///
 /// # What is promised
 ///
-/// Every event is handed out at least once, in the order of the log, or of its key when there are
-/// [partitions](super::ConsumerBuilder::partitions). What is written in a [`transaction`](Self::transaction) is written exactly
-/// once. What is done elsewhere, before [`commit`](Self::commit), may be done again: when this process ends in between, when the
-/// answer of a commit is lost, when another member takes over.
+/// Every event is delivered at least once, in log order, or in the order of its key if there are
+/// [partitions](super::ConsumerBuilder::partitions). Writes in a [`transaction`](Self::transaction) take effect exactly once.
+/// Effects elsewhere, before [`commit`](Self::commit), may be repeated: if this process ends in between, if the answer to a
+/// commit is lost, or if another member takes over.
 ///
 /// # Members
 ///
-/// Consumers of the same name, in any number of processes, are members of one group. Each has a fair share of the partitions,
-/// which it keeps as long as it lives; when one dies, others [take over](super::ConsumerBuilder::takeover) from its last
-/// checkpoint. A checkpoint that comes late from one who was taken for dead is refused ([`Fenced`](ErrorKind::Fenced)), and in a
-/// transaction with it everything else.
+/// Consumers of the same name, in any number of processes, are members of one group. Each owns a fair share of the partitions as
+/// long as it lives; when one dies, others [take over](super::ConsumerBuilder::takeover) from its last checkpoint. A late
+/// checkpoint of a member presumed dead is refused ([`Fenced`](ErrorKind::Fenced)), with the rest of its transaction.
 ///
-/// A member says by itself that it lives, in a task, as long as it is not dropped; but what it gives up, and takes, it does
-/// when it is asked for the next batch. One that is not asked any more keeps what it has: drop it, or [close](Self::close) it.
+/// Until it is dropped, a member sends heartbeats from a background task. But it releases and claims partitions only when asked
+/// for the next batch. A member that is no longer asked keeps its partitions: drop or [close](Self::close) it.
 ///
 /// # Errors
 ///
-/// An error is an item. As for a [`Subscription`], the next call goes on where time can mend it, and otherwise `None` follows.
-/// That is also so for [`LogDiverged`](ErrorKind::LogDiverged): the log has lost events that were handled.
-/// [`Error::last_common`] says up to where the two agree; [`ConsumerControl::reset`](crate::ConsumerControl::reset) is for
-/// starting anew there, or from the beginning.
+/// An error is an item. As with a [`Subscription`], the next call continues if time can resolve the error; otherwise `None`
+/// follows. That includes [`LogDiverged`](ErrorKind::LogDiverged): the log has lost events that were handled.
+/// [`Error::last_common`] says up to where the two agree. Use [`ConsumerControl::reset`](crate::ConsumerControl::reset) to
+/// restart there, or from the beginning.
 ///
 /// # Cancel safety
 ///
@@ -112,34 +111,34 @@ pub struct Consumer {
     /// `None` before it has joined.
     pub(super) heartbeat: Option<Heartbeat>,
     pub(super) is_paused: bool,
-    /// Whether it has to ask again what it has.
+    /// Whether it has to ask again which partitions it owns.
     pub(super) must_claim: bool,
-    /// How often it was told to go on from its checkpoint, whatever it has handed out, and how often it has.
+    /// How often it was told to go back to its checkpoint, and how often it has done so.
     pub(super) rewinds: Arc<AtomicU64>,
     pub(super) rewound: u64,
-    /// Up to where this member has saved what it has now.
+    /// The place up to which this member has saved its current partitions.
     pub(super) saved: Arc<AtomicU64>,
-    /// Whether the log is known to hold the checkpoints.
+    /// Whether the log is known to contain the checkpoints.
     pub(super) is_checked: bool,
     pub(super) has_joined: bool,
     pub(super) has_ended: bool,
-    /// Whether it has gone back to its checkpoint since the log had lost what it has handed out.
+    /// Whether it has gone back to its checkpoint since the log lost what was delivered.
     pub(super) has_diverged: bool,
     pub(super) claim_pause: Duration,
     pub(super) claim_at: Option<Instant>,
     pub(super) subscription: Option<Subscription>,
-    /// A step forward without events, and until when it waits for one with some.
+    /// A step forward without events, and until when it waits for one with events.
     pub(super) quiet: Option<(Batch, Instant)>,
     handed_out: Instant,
     pub(super) stop: StopHandle,
 }
 
-/// What there is to do next.
+/// What to do next.
 enum Next {
     Read(Option<Result<Batch>>),
-    /// Something was heard from the group.
+    /// News from the group.
     Heard,
-    /// Nothing has come that would be worth waiting for.
+    /// The wait for further events is over.
     Quiet,
     Stopped,
 }
@@ -178,30 +177,29 @@ impl Consumer {
         }
     }
 
-    /// Its name.
+    /// Returns its name.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.member.consumer
     }
 
-    /// The partitions that this member has, as far as it knows.
+    /// Returns the partitions that this member owns, as far as it knows.
     #[must_use]
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
         self.owned.iter().map(|owned| owned.partition.unsigned_abs())
     }
 
-    /// What ends it, also while somebody waits for the next batch.
+    /// Returns a handle that ends it, even while a call waits for the next batch.
     #[must_use]
     pub fn stop_handle(&self) -> StopHandle {
         self.stop.clone()
     }
 
-    /// The next events that are this member's, as soon as there are some, or a step forward without any; `None` when it has
-    /// ended.
+    /// Waits for the next events of this member, or for a step forward without events; `None` when the consumer has ended.
     ///
     /// # Errors
     ///
-    /// See [`Consumer`]. [`Configuration`](ErrorKind::Configuration) when the consumer has another number of partitions, or was
+    /// See [`Consumer`]. [`Configuration`](ErrorKind::Configuration) if the consumer has a different number of partitions, or was
     /// deleted while it ran.
     ///
     /// # Cancel safety
@@ -218,7 +216,7 @@ impl Consumer {
         }
     }
 
-    /// As [`next_batch`](Self::next_batch), and what this member has whenever that changes.
+    /// As [`next_batch`](Self::next_batch), and reports this member's partitions whenever they change.
     pub(in crate::consume) async fn news(&mut self) -> Option<Result<News>> {
         loop {
             if self.stop.is_stopped() || self.has_ended && !self.must_rewind() {
@@ -245,7 +243,7 @@ impl Consumer {
                         return Some(Ok(News::Batch(Box::new(self.hand_out(batch)))));
                     }
                 }
-                // What was handed out and not committed may be lost with a primary. The checkpoint tells whether more is.
+                // What was delivered but not committed may be lost with a primary. The checkpoint tells whether more is lost.
                 Next::Read(Some(Err(error))) if error.kind() == ErrorKind::LogDiverged && !self.has_diverged => {
                     tracing::debug!(consumer = %self.member.consumer, error = %error.for_log(), "going on from the checkpoint");
                     self.has_diverged = true;
@@ -264,21 +262,21 @@ impl Consumer {
         }
     }
 
-    /// Goes on from the checkpoint that is saved, whatever has been handed out behind it: for when handling has failed. It also
-    /// lets a consumer go on that has ended with an error, once the reason is mended.
+    /// Goes back to the saved checkpoint, whatever has been delivered after it: for use after handling has failed. It also
+    /// resumes a consumer that has ended with an error, once the cause is fixed.
     pub fn rewind(&self) {
         self.rewinds.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Gives up what it has, so that others need not wait until it counts as dead.
+    /// Releases its partitions, so that others need not wait until it counts as dead.
     ///
     /// # Errors
     ///
-    /// When the primary cannot be reached. Others then take over as if it had died.
+    /// If the primary cannot be reached. Others then take over as if it had died.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it is as dead.
+    /// If the future is dropped, others take over as if it had died.
     pub async fn close(mut self) -> Result<()> {
         self.heartbeat = None;
         if std::mem::take(&mut self.has_joined) {
@@ -298,7 +296,7 @@ impl Consumer {
         error
     }
 
-    /// Waits for what comes first: events, news of the group, an end.
+    /// Waits for the first of: events, news from the group, an end.
     async fn next(&mut self) -> Next {
         let stopped = self.stop.stopped();
         let Some(heartbeat) = &mut self.heartbeat else { return Next::Heard };
@@ -334,7 +332,7 @@ impl Consumer {
         }
     }
 
-    /// What of a batch is this member's, if it is to be handed out now.
+    /// The part of a batch that belongs to this member, if it is to be delivered now.
     fn take(&mut self, mut batch: Batch) -> Option<Batch> {
         let (owned, partitions) = (&self.owned, &self.partitions);
         batch.retain(|event| {

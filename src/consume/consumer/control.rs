@@ -1,4 +1,4 @@
-//! What is done to a consumer from outside.
+//! Operating a consumer from outside.
 
 use std::time::Duration;
 
@@ -7,19 +7,20 @@ use crate::{
     Consistency, PostgresEventStore, Result, Start, router::Deadline, scope::current_consistency, store::no_consumer,
 };
 
-/// A consumer as an operator sees it, whether members of it run or not. [`PostgresEventStore::consumer_control`] makes it.
+/// Controls and inspects a consumer, whether members of it run or not. [`PostgresEventStore::consumer_control`] creates
+/// it.
 ///
-/// Each call has the router's [`call_timeout`](crate::RouterBuilder::call_timeout) as its limit, unless
-/// [`timeout`](Self::timeout) sets another.
+/// Each call is limited by the router's [`call_timeout`](crate::RouterBuilder::call_timeout), unless
+/// [`timeout`](Self::timeout) sets another limit.
 ///
 /// # Errors
 ///
-/// [`Configuration`](crate::ErrorKind::Configuration) when there is no such consumer: it has never run, or was deleted. The rest is
-/// as for any write.
+/// [`Configuration`](crate::ErrorKind::Configuration) if there is no such consumer: it has never run, or was deleted.
+/// Otherwise as for any write.
 ///
 /// # Cancel safety
 ///
-/// Each change is one statement: dropped, it is made or not.
+/// Each change is one statement: if its future is dropped, the change may have been made.
 #[derive(Clone, Debug)]
 pub struct ConsumerControl {
     store: PostgresEventStore,
@@ -28,7 +29,7 @@ pub struct ConsumerControl {
 }
 
 impl PostgresEventStore {
-    /// A consumer as an operator sees it: pausing, resetting, deleting, and what is known of it. Nothing is sent.
+    /// Returns the control of a consumer: pausing, resetting, deleting, status. Nothing is sent yet.
     #[must_use]
     pub fn consumer_control(&self, name: impl Into<String>) -> ConsumerControl {
         ConsumerControl { store: self.clone(), name: name.into(), timeout: None }
@@ -36,15 +37,15 @@ impl PostgresEventStore {
 }
 
 impl ConsumerControl {
-    /// Replaces the limit of each call.
+    /// Replaces the time limit of each call.
     #[must_use]
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Lets its members stop handing out events, within a third of their lease: a fifth of
-    /// [`takeover`](super::ConsumerBuilder::takeover). What they have handed out they can still commit.
+    /// Pauses the consumer: its members stop delivering events within a third of their lease, a fifth of
+    /// [`takeover`](super::ConsumerBuilder::takeover). They can still commit what they have delivered.
     ///
     /// # Errors
     ///
@@ -53,7 +54,7 @@ impl ConsumerControl {
         self.expect(self.store.pause_consumer(&self.name, true, self.deadline()).await?)
     }
 
-    /// Lets its members go on.
+    /// Resumes the consumer.
     ///
     /// # Errors
     ///
@@ -62,21 +63,23 @@ impl ConsumerControl {
         self.expect(self.store.pause_consumer(&self.name, false, self.deadline()).await?)
     }
 
-    /// Begins anew: from the beginning to rebuild, or from a place such as [`Error::last_common`](crate::Error::last_common).
+    /// Restarts the consumer from the beginning, to rebuild, or from a place such as
+    /// [`Error::last_common`](crate::Error::last_common).
     ///
-    /// Running members notice as soon as they commit, or within a fifth of the time for a takeover; what they have handled
-    /// and not committed by then is refused. The events that were passed over behind the place are forgotten. What the
-    /// consumer has written elsewhere is your matter.
+    /// Running members notice when they next commit, or within a fifth of the takeover time; what they have handled but
+    /// not committed by then is refused. The records of skipped events after the place are deleted. What the consumer
+    /// has written elsewhere is your responsibility.
     ///
     /// # Errors
     ///
-    /// See [`ConsumerControl`]. [`InvalidInput`](crate::ErrorKind::InvalidInput) when there is no event at the position.
+    /// See [`ConsumerControl`]. [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is no event at the position.
     pub async fn reset(&self, to: impl Into<Start>) -> Result<()> {
         let to = to.into().resolve_to_mark(&self.store).await?;
         self.expect(self.store.reset_consumer(&self.name, to, self.deadline()).await?)
     }
 
-    /// Forgets it: its checkpoints, its members, and what it has passed over. Members that run end with an error.
+    /// Deletes the consumer: its checkpoints, its members, and the records of skipped events. Running members end with
+    /// an error.
     ///
     /// # Errors
     ///
@@ -85,7 +88,7 @@ impl ConsumerControl {
         self.expect(self.store.delete_consumer(&self.name, self.deadline()).await?)
     }
 
-    /// What is known of it, on the primary.
+    /// Returns its status, as stored on the primary.
     ///
     /// # Errors
     ///
@@ -95,18 +98,19 @@ impl ConsumerControl {
         status.ok_or_else(|| no_consumer(&self.name))
     }
 
-    /// The events that it has passed over, lowest position first, so many at most.
+    /// Returns the events that it has skipped, lowest position first, at most `limit`.
     ///
     /// # Errors
     ///
-    /// See [`ConsumerControl`]. None when there is no such consumer.
+    /// See [`ConsumerControl`]. If there is no such consumer, the result is empty.
     pub async fn skipped(&self, limit: u64) -> Result<Vec<SkippedEvent>> {
         let rows = self.store.skipped_rows(&self.name, limit, self.deadline()).await?;
         Ok(rows.into_iter().map(SkippedEvent::new).collect())
     }
 
-    /// Waits until it has handled this event, or all that a [`Token`](crate::Token) speaks of: await what it returns; see [`WaitUntilHandled`]. Where that must be seen is the
-    /// scope's matter, which is read when this method is called.
+    /// Waits until the consumer has handled this event, or everything that a [`Token`](crate::Token) refers to: await
+    /// what it returns; see [`WaitUntilHandled`]. The scope decides where that must be visible; it is read when this
+    /// method is called.
     pub fn handled(&self, awaited: impl Into<Awaited>) -> WaitUntilHandled {
         WaitUntilHandled::new(self.clone(), awaited.into(), current_consistency())
     }
@@ -119,7 +123,7 @@ impl ConsumerControl {
         &self.name
     }
 
-    /// `None` when there is no such consumer.
+    /// `None` if there is no such consumer.
     pub(in crate::consume) async fn status_at(
         &self,
         consistency: &Consistency,

@@ -11,14 +11,14 @@ use crate::{
     store::{After, BoxFuture, EventStore, ReadBehindRequest, no_consumer},
 };
 
-/// Between two looks, at first and at most.
+/// The first and the longest pause between two looks.
 const FIRST_PAUSE: Duration = Duration::from_millis(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 
-/// A wait until a consumer has handled an event, or all that a token speaks of, that is about to begin: await it, after changing
-/// where that must be seen and how long it may take if need be.
+/// Waits until a consumer has handled an event, or everything that a token refers to: await it, after setting where
+/// that must be visible and how long it may take if necessary.
 ///
-/// It is for showing a user what he has just written, in a read model that a consumer keeps:
+/// Use it to show users what they have just written, in a read model that a consumer maintains:
 ///
 /// ```no_run
 /// # use mainstem::{AppendCondition, EventStore, NewEvent, PostgresEventStore};
@@ -34,18 +34,18 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// # }
 /// ```
 ///
-/// In an eventual scope it looks at a replica, and returns when the checkpoint has arrived there; with several replicas another
-/// one may not have it yet.
+/// In an eventual scope it looks at a replica, and returns when the checkpoint has arrived there; with several replicas
+/// another one may not have it yet.
 ///
-/// A token that an append or a read of the log gave names the events to wait for. One of SQL of your own only has a place in the
-/// write-ahead log: then everything is waited for that is in the log by now. One that is empty, or of other clusters only, asks
-/// for nothing.
+/// A token from an append or a read of the log names the events to wait for. A token from your own SQL only contains an
+/// LSN: then the wait is for everything that is in the log by now. A token that is empty, or of other clusters only,
+/// requires nothing.
 ///
 /// # Errors
 ///
-/// [`Timeout`](ErrorKind::Timeout) when the limit runs out first: how far the consumer is then is in the message.
-/// [`LogDiverged`](ErrorKind::LogDiverged) when the log does not hold the event any more.
-/// [`Configuration`](ErrorKind::Configuration) when there is no such consumer. The rest is as for a [query](crate::Query).
+/// [`Timeout`](ErrorKind::Timeout) if the limit expires first; the message says how far the consumer is.
+/// [`LogDiverged`](ErrorKind::LogDiverged) if the log no longer contains the event.
+/// [`Configuration`](ErrorKind::Configuration) if there is no such consumer. Otherwise as for a [query](crate::Query).
 ///
 /// # Cancel safety
 ///
@@ -57,11 +57,11 @@ pub struct WaitUntilHandled {
     awaited: Awaited,
     consistency: Consistency,
     timeout: Duration,
-    /// Whether the consumer has been started, and so will be there.
+    /// Whether the consumer has been started, and so will exist.
     is_started: bool,
 }
 
-/// What is waited for: an event, or all that a [`Token`] speaks of.
+/// The target of the wait: an event, or everything that a [`Token`] refers to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Awaited(Of);
 
@@ -89,7 +89,7 @@ impl From<&Token> for Awaited {
     }
 }
 
-/// What was waited for has been handled, as a node shows it.
+/// The result of a wait: the target has been handled, as seen on a node.
 #[derive(Clone, Debug)]
 pub struct Handled {
     checkpoint: Option<Mark>,
@@ -105,13 +105,13 @@ impl WaitUntilHandled {
         Self { control, awaited, consistency, timeout: Self::DEFAULT_TIMEOUT, is_started: false }
     }
 
-    /// Waits for the consumer itself, too, if it has been started.
+    /// Also waits for the consumer to be created, if it has been started.
     pub(in crate::consume) fn started(mut self, is_started: bool) -> Self {
         self.is_started = is_started;
         self
     }
 
-    /// Replaces the level that the scope has given.
+    /// Replaces the consistency level of the scope.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
@@ -142,7 +142,7 @@ impl WaitUntilHandled {
                 && checkpoint.map_or(0, |checkpoint| checkpoint.position()) >= last
             {
                 for mark in marks {
-                    // It may have handled another history's event at this position.
+                    // It may have handled an event of another history at this position.
                     let check = ReadBehindRequest::new(Filter::any_event(), After::Mark(mark), 0, consistency.clone());
                     control.store().run_read_behind(check).await?;
                 }
@@ -166,7 +166,7 @@ impl WaitUntilHandled {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns everything it needs, so it can be spawned.
 impl IntoFuture for WaitUntilHandled {
     type Output = Result<Handled>;
     type IntoFuture = BoxFuture<Self::Output>;
@@ -177,19 +177,20 @@ impl IntoFuture for WaitUntilHandled {
 }
 
 impl Handled {
-    /// How far the consumer is: at the event that was waited for, or behind it. `None` at the beginning, where nothing was.
+    /// Returns the consumer's checkpoint: at the awaited event, or after it. `None` at the beginning, if nothing was
+    /// awaited.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Mark> {
         self.checkpoint
     }
 
-    /// The name of the node that shows it.
+    /// Returns the name of the node that shows it.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role

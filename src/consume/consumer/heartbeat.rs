@@ -1,4 +1,4 @@
-//! The task that says that a member lives, as long as its consumer does.
+//! The task that sends a member's heartbeats as long as its consumer exists.
 
 use std::{
     sync::{
@@ -20,29 +20,29 @@ use crate::{
     store::{Member, Pulse},
 };
 
-/// So many times it is said before the time is over.
+/// The number of heartbeats within a lease.
 const BEATS: u32 = 3;
 
 /// What was heard last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
     pub(super) standing: Standing,
-    /// Until then nobody takes its partitions.
+    /// Until then no other member takes its partitions.
     pub(super) safe_until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Standing {
-    /// It has joined a moment ago.
+    /// It has just joined.
     Joined,
     Member(Pulse),
-    /// It is no member any more.
+    /// It is no longer a member.
     Gone,
-    /// A checkpoint that was saved is not there any more: it was lost with a primary.
+    /// A saved checkpoint is gone: it was lost with a primary.
     Lost,
 }
 
-/// The task; it ends with this.
+/// The task; it ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct Heartbeat {
     heard: watch::Receiver<Heard>,
@@ -50,8 +50,8 @@ pub(super) struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Begins for a member that has asked to join at this moment, and has joined. Up to the position `saved` its checkpoints
-    /// are known to be saved.
+    /// Starts the task for a member that asked to join at this moment, and has joined. Its checkpoints are known to be
+    /// saved up to the position `saved`.
     pub(super) fn start(store: PostgresEventStore, member: Member, asked: Instant, saved: Arc<AtomicU64>) -> Self {
         let (tell, heard) = watch::channel(Heard { standing: Standing::Joined, safe_until: asked + member.lease });
         let task = tokio::spawn(async move {
@@ -59,7 +59,7 @@ impl Heartbeat {
             loop {
                 sleep(pause).await;
                 let (asked, before) = (Instant::now(), saved.load(Ordering::Acquire));
-                // One that hangs must leave time for the next one.
+                // A heartbeat that hangs must leave time for the next one.
                 match store.renew(&member, Deadline::after(pause)).await {
                     Ok(pulse) => {
                         let standing = match pulse {
@@ -83,7 +83,7 @@ impl Heartbeat {
         *self.heard.borrow()
     }
 
-    /// Ready when something was heard since the last call; the runtime of the task may have gone, so wait with a limit.
+    /// Ready when something was heard since the last call; the runtime of the task may be gone, so wait with a limit.
     pub(super) async fn changed(&mut self, limit: Duration) {
         if let Ok(Err(_)) = tokio::time::timeout(limit, self.heard.changed()).await {
             sleep(limit).await;

@@ -1,4 +1,4 @@
-//! Consumers: who follows a log under a name, and goes on from a checkpoint.
+//! Consumers: following a log under a name, from a checkpoint.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -6,13 +6,13 @@
 //! | `consumer` | the next batch |
 //! | `commit` | saving that it was handled |
 //! | `claim` | which partitions are this member's |
-//! | `heartbeat` | the task that says that this member lives |
-//! | `partitions` | which partition an event is in |
-//! | `trail` | earlier checkpoints, further and further apart |
-//! | `batch` | what is handed out, and what it takes to save it |
-//! | `transaction` | saving it together with what it has led to |
-//! | `control`, `status` | pausing, resetting, deleting from outside, and what is known of a consumer |
-//! | `telling` | what is told of batches |
+//! | `heartbeat` | the task that keeps this member alive |
+//! | `partitions` | which partition an event belongs to |
+//! | `trail` | earlier checkpoints, at growing distances |
+//! | `batch` | what is delivered, and what it takes to save it |
+//! | `transaction` | saving it together with its effects |
+//! | `control`, `status` | pausing, resetting, deleting from outside, and the status of a consumer |
+//! | `telling` | the telemetry of batches |
 //! | `handled` | waiting until a consumer has handled an event |
 
 mod batch;

@@ -1,10 +1,10 @@
-//! Which partition an event is in.
+//! Which partition an event belongs to.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use crate::Event;
 
-/// The key of an event. Events of the same key are handled in their order.
+/// The key of an event. Events with the same key are handled in order.
 type KeyOf = dyn Fn(&Event) -> Option<Cow<'_, str>> + Send + Sync;
 
 /// How events are divided.

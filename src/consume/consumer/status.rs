@@ -1,4 +1,4 @@
-//! What is known of a consumer.
+//! The status of a consumer.
 
 use std::{
     sync::Arc,
@@ -10,7 +10,7 @@ use crate::{
     store::{PartitionRow, SkippedRow},
 };
 
-/// A consumer, as a node shows it.
+/// The status of a consumer, as seen on a node.
 #[derive(Clone, Debug)]
 pub struct ConsumerStatus {
     partitions: Vec<PartitionStatus>,
@@ -20,7 +20,7 @@ pub struct ConsumerStatus {
     role: Role,
 }
 
-/// One partition of a consumer.
+/// The status of one partition of a consumer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct PartitionStatus {
@@ -28,29 +28,29 @@ pub struct PartitionStatus {
     pub partition: u32,
     /// The place up to which everything was handled; `None` at the beginning.
     pub checkpoint: Option<Mark>,
-    /// How many events of the log are behind it, whether they are for this consumer or not.
+    /// The number of events in the log after it, whether for this consumer or not.
     pub events_behind: u64,
-    /// How long the first of these events has waited; zero when there are none. By the database's clock.
+    /// How long the first of these events has been waiting; zero if there are none. By the database's clock.
     pub time_behind: Duration,
     /// When the checkpoint was saved, by the database's clock.
     pub saved_at: SystemTime,
-    /// How often it has changed hands.
+    /// How often it has changed owners.
     pub epoch: u64,
-    /// Whether a member has it. It may have died a moment ago.
+    /// Whether a member owns it. That member may have just died.
     pub is_owned: bool,
 }
 
-/// An event that a consumer has passed over.
+/// An event that a consumer has skipped.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SkippedEvent {
-    /// Which event.
+    /// The event.
     pub mark: Mark,
-    /// What went wrong with it.
+    /// The reason for skipping it.
     pub reason: String,
     /// How often it was tried.
     pub attempts: u64,
-    /// When it was given up, by the database's clock.
+    /// When it was skipped, by the database's clock.
     pub skipped_at: SystemTime,
 }
 
@@ -62,50 +62,50 @@ impl ConsumerStatus {
         Some(Self { partitions, is_paused, skipped, node, role })
     }
 
-    /// Its partitions, in their order.
+    /// Returns its partitions, in order.
     #[must_use]
     pub fn partitions(&self) -> &[PartitionStatus] {
         &self.partitions
     }
 
-    /// The place up to which everything was handled in all partitions; `None` at the beginning.
+    /// Returns the place up to which everything was handled in all partitions; `None` at the beginning.
     #[must_use]
     pub fn checkpoint(&self) -> Option<Mark> {
         let checkpoints = self.partitions.iter().map(|partition| partition.checkpoint);
         checkpoints.min_by_key(|mark| mark.map_or(0, |mark| mark.position())).flatten()
     }
 
-    /// How many events of the log are behind the partition that is furthest behind.
+    /// Returns the number of events in the log after the checkpoint of the partition that is furthest behind.
     #[must_use]
     pub fn events_behind(&self) -> u64 {
         self.partitions.iter().map(|partition| partition.events_behind).max().unwrap_or_default()
     }
 
-    /// How long the event has waited that has waited longest; zero when none waits.
+    /// Returns how long the longest-waiting event has been waiting; zero if none waits.
     #[must_use]
     pub fn time_behind(&self) -> Duration {
         self.partitions.iter().map(|partition| partition.time_behind).max().unwrap_or_default()
     }
 
-    /// Whether it is paused.
+    /// Returns whether it is paused.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// How many events it has passed over.
+    /// Returns how many events it has skipped.
     #[must_use]
     pub fn skipped(&self) -> u64 {
         self.skipped
     }
 
-    /// The name of the node that has told this.
+    /// Returns the name of the node that reported this.
     #[must_use]
     pub fn node(&self) -> &str {
         &self.node
     }
 
-    /// The role of that node.
+    /// Returns the role of that node.
     #[must_use]
     pub fn role(&self) -> Role {
         self.role

@@ -1,4 +1,4 @@
-//! What is told of batches: spans of their handling and their commits, and figures.
+//! The telemetry of batches: spans of their handling and their commits, and metrics.
 
 use std::future::Future;
 
@@ -10,7 +10,7 @@ use crate::{
     telemetry::{CONSUME, CONSUMER, ERROR_KIND, ERROR_TYPE, EVENTS, OUTCOME, Outcome, STATUS, Stopwatch, end_span},
 };
 
-/// One batch that is to be committed. Dropped before it has [ended](Self::end), that was given up.
+/// A batch that is to be committed. If this is dropped before it has [ended](Self::end), the batch was abandoned.
 #[derive(Debug)]
 pub(super) struct BatchTelling {
     consumer: Box<str>,
@@ -26,7 +26,7 @@ impl BatchTelling {
         Self { consumer: (*consumer).into(), events, skipped: 0, since, is_over: false }
     }
 
-    /// So many of its events were passed over.
+    /// Records how many of its events were skipped.
     pub(super) fn skipped(&mut self, events: u64) {
         self.skipped = events;
     }
@@ -48,7 +48,7 @@ impl Drop for BatchTelling {
     }
 }
 
-/// Notes in a span that what it stands for was given up, unless it has ended.
+/// Records in a span that its operation was cancelled, unless it has ended.
 struct InSpan {
     span: Span,
     is_over: bool,
@@ -78,7 +78,7 @@ macro_rules! span {
     };
 }
 
-/// The span `commit`, in which this is carried out.
+/// Carries this out in the span `commit`.
 pub(super) fn commit<T>(
     consumer: &str,
     events: u64,
@@ -88,7 +88,8 @@ pub(super) fn commit<T>(
     within(span, future, |error| error)
 }
 
-/// The span `handle`, the same for a batch of a read model. `error` is what of a failure is told.
+/// Carries this out in the span `handle`, which batches of read models have as well. `error` extracts what is reported
+/// of a failure.
 pub(in crate::consume) fn handle<T, E>(
     consumer: &str,
     events: u64,

@@ -1,8 +1,8 @@
-//! Earlier checkpoints, further and further apart.
+//! Earlier checkpoints, at growing distances.
 
 use crate::Mark;
 
-/// The places that were reached before the last one, lowest position first: about as many as the position has binary digits.
+/// Places reached before the last one, lowest position first: about as many as the position has binary digits.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Trail(Vec<Mark>);
 
@@ -15,9 +15,10 @@ impl Trail {
         &self.0
     }
 
-    /// Adds a place, and drops each between two others of which the further is at most four times as far away as the nearer: what
-    /// is left is never more than that apart, and no more than two of it are within any such stretch. (To keep what is twice as
-    /// far as the next, one by one, would keep the last three for ever: they all move on together.)
+    /// Adds a place, and drops each place between two others of which the further is at most four times as far away as
+    /// the nearer. The remaining places are never more than that apart, and no more than two of them are within any
+    /// such stretch. (Keeping what is twice as far as the next, one by one, would keep the last three forever: they all
+    /// move on together.)
     pub(super) fn push(&mut self, mark: Mark) {
         let distance = |earlier: &Mark| mark.position().saturating_sub(earlier.position());
         let mut kept = vec![mark];
@@ -32,7 +33,7 @@ impl Trail {
         self.0 = kept;
     }
 
-    /// As the table keeps it.
+    /// As it is stored in the table.
     pub(super) fn to_text(&self) -> String {
         serde_json::to_string(&self.0).unwrap_or_else(|_| "[]".to_owned())
     }
@@ -52,7 +53,7 @@ mod tests {
         let distances: Vec<u64> = trail.marks().iter().rev().map(|mark| 100_000 - mark.position()).collect();
         assert!(distances.len() <= 20, "{distances:?}");
         assert_eq!(distances[0], 0);
-        // Wherever the log ends that has lost something, a place is not much further back.
+        // Wherever a log that has lost events ends, a place is not much further back.
         for lost in [10, 100, 1000, 10_000] {
             let common = distances.iter().find(|distance| **distance >= lost);
             assert!(common.is_some_and(|common| *common <= 8 * lost), "{lost} lost: {distances:?}");

@@ -1,4 +1,4 @@
-//! Saving that a batch was handled, in one transaction with what that has led to.
+//! Saving that a batch was handled, in one transaction with its effects.
 
 use std::{
     ops::Deref,
@@ -20,23 +20,23 @@ use crate::{
     telemetry::Outcome,
 };
 
-/// Refused outside of a transaction. The checkpoint, which is a statement like others, would be saved there by itself.
+/// Refused outside of a transaction. The checkpoint, an ordinary statement, would be saved on its own there.
 const INSIDE: &str = "SAVEPOINT mainstem_checkpoint";
 
-/// A transaction on the primary in which a batch is handled: whatever is written in it, and the checkpoint, are there together
-/// or not at all. It dereferences to the [`Transaction`] for your own statements.
+/// A transaction on the primary in which a batch is handled: everything written in it is committed together with the
+/// checkpoint, or not at all. It dereferences to the [`Transaction`] for your own statements.
 ///
-/// Each statement has the router's [call timeout](crate::RouterBuilder::call_timeout); all of them together have no limit, and neither has
-/// the time between them but the server's `idle_in_transaction_session_timeout`.
+/// Each statement is limited by the router's [call timeout](crate::RouterBuilder::call_timeout). There is no limit for
+/// all of them together, and none for the time between them except the server's `idle_in_transaction_session_timeout`.
 ///
-/// End it by [`commit`](Self::commit), and not in SQL: the checkpoint would be there without what belongs to it, or the other way round. That is
-/// refused. Dropped without [`commit`](Self::commit), nothing of it is there, and the consumer goes on from its checkpoint: the batch is
-/// handed out again.
+/// End it with [`commit`](Self::commit), not in SQL: that would store the checkpoint without what belongs to it, or the
+/// other way round, and is refused. If it is dropped without a commit, nothing of it is stored. The consumer then
+/// continues from its checkpoint, and the batch is delivered again.
 ///
 /// # Cancel safety
 ///
-/// A call that is dropped in the middle rolls the transaction back. Dropping the future of [`commit`](Self::commit) leaves
-/// open whether it is there; the consumer finds out, since it then goes on from the checkpoint that is.
+/// A call that is dropped midway rolls the transaction back. If the future of [`commit`](Self::commit) is dropped, the
+/// outcome is open; the consumer finds out, since it then continues from the stored checkpoint.
 #[derive(Debug)]
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct ConsumerTransaction {
@@ -73,13 +73,13 @@ impl ConsumerTransaction {
         Ok(Self { transaction, store, checkpoint, rewinds, saved, events, skipped, telling, is_committed: false })
     }
 
-    /// Records that an event is passed over, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
+    /// Records that an event is skipped, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
     ///
     /// # Errors
     ///
     /// As [`Transaction::query`].
     pub async fn skip(&self, event: &Event, reason: &str, attempts: u64) -> Result<()> {
-        // A NUL character is no part of a text for PostgreSQL.
+        // PostgreSQL allows no NUL character in a text.
         let skip = Skip { mark: event.mark(), reason: reason.replace('\0', "\u{fffd}"), attempts };
         let params = skip.params(&self.checkpoint.consumer);
         self.transaction.execute(self.store.skip_sql(), &params.bound()).await?;
@@ -87,15 +87,15 @@ impl ConsumerTransaction {
         Ok(())
     }
 
-    /// Saves the checkpoint, and commits.
+    /// Saves the checkpoint and commits.
     ///
     /// # Errors
     ///
-    /// [`Fenced`](crate::ErrorKind::Fenced) when the partitions are another member's by now, the consumer was reset, or the batch
-    /// was committed before (as when an answer was lost, and the same batch was handled again), and then nothing is written.
-    /// [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer was lost.
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when SQL of your own has ended the transaction:
-    /// the checkpoint is not saved then. In each case, as for every error, the consumer goes on from the checkpoint that is there.
+    /// [`Fenced`](crate::ErrorKind::Fenced) if another member owns the partitions by now, the consumer was reset, or
+    /// the batch was committed before (as when an answer was lost and the same batch was handled again); nothing is
+    /// written then. [`OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if the answer was lost.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if your own SQL has ended the transaction; the checkpoint is
+    /// then not saved. In each case, as after every error, the consumer continues from the stored checkpoint.
     pub async fn commit(mut self) -> Result<()> {
         let outcome = commit(&self.checkpoint.consumer, self.events, Box::pin(self.save())).await;
         self.telling.skipped(self.skipped.load(Ordering::Acquire));
@@ -122,7 +122,7 @@ impl ConsumerTransaction {
         self.transaction.finish().await
     }
 
-    /// It is not committed, because of this.
+    /// Records that it is not committed because of this error.
     pub(in crate::consume) fn failed(mut self, error: &Error) {
         self.telling.end(error.into());
     }

@@ -1,4 +1,4 @@
-//! Waiting until read models have what was in the log, whichever process they work in.
+//! Waiting until read models contain what was in the log, whichever process runs them.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::{
     store::{After, EventStore, ReadBehindRequest},
 };
 
-/// Between two looks at a checkpoint, at first and at most. What gets on here is seen at once.
+/// The first and the longest pause between two looks at a checkpoint. Progress in this process is seen at once.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
-/// The wait for some read models.
+/// The wait for several read models.
 pub(super) struct CatchingUp<'a> {
     store: &'a PostgresEventStore,
     waits: Vec<Wait>,
@@ -27,16 +27,16 @@ pub(super) struct CatchingUp<'a> {
     head: Option<u64>,
     limit: Duration,
     deadline: Deadline,
-    /// What went wrong with the last look at the database, if it did.
+    /// The error of the last look at the database, if it failed.
     error: Option<Error>,
 }
 
 /// The wait for one of them.
 struct Wait {
     changes: watch::Receiver<ReadModelProgress>,
-    /// Its checkpoint, when it was looked at last.
+    /// Its checkpoint at the last look.
     checkpoint: Option<Mark>,
-    /// Whether the checkpoint has got to the head. Only that counts: this process may not have heard yet of a reset.
+    /// Whether the checkpoint has reached the head. Only that counts: this process may not have noticed a reset yet.
     is_over: bool,
     next_look: Instant,
     pause: Duration,
@@ -47,7 +47,7 @@ impl Wait {
         Self { changes, checkpoint: None, is_over: false, next_look: Instant::now(), pause: FIRST_PAUSE }
     }
 
-    /// How far it is, whoever has brought it there.
+    /// How far it is, whichever process has done the work.
     fn progress(&mut self, head: Option<u64>) -> ReadModelProgress {
         let mut progress = self.changes.borrow_and_update().clone();
         if progress.state == ReadModelState::Waiting {
@@ -57,7 +57,7 @@ impl Wait {
         progress
     }
 
-    /// Whether its checkpoint may be there: nothing tells so but a look when another process has it.
+    /// Whether its checkpoint may have arrived: if another process runs it, only a look can tell.
     fn may_be_over(&self, progress: &ReadModelProgress, head: u64) -> bool {
         !self.is_over && (progress.state == ReadModelState::Waiting || position(progress.handled) >= head)
     }
@@ -98,7 +98,7 @@ impl<'a> CatchingUp<'a> {
         }
     }
 
-    /// Asks for the head, until it is known, and then for the checkpoints that may have got there.
+    /// Asks for the head, until it is known, and then for the checkpoints that may have reached it.
     async fn look(&mut self, all: &[ReadModelProgress]) -> Result<()> {
         let head = match self.head {
             Some(head) => head,
@@ -126,7 +126,7 @@ impl<'a> CatchingUp<'a> {
         Ok(position(piece.head))
     }
 
-    /// Until one of them gets on here, or the next look is due.
+    /// Waits until one of them progresses here, or the next look is due.
     async fn wait(&mut self, all: &[ReadModelProgress]) {
         let Some(first) = self.waits.iter().position(|wait| !wait.is_over) else { return };
         let mut until = Instant::now() + LONGEST_PAUSE;
@@ -136,7 +136,7 @@ impl<'a> CatchingUp<'a> {
             }
         }
         let until = until.min(self.deadline.at());
-        // One that ends says so first.
+        // A model that ends reports that first.
         let _ = timeout_at(until, self.waits[first].changes.changed()).await;
     }
 

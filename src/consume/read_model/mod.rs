@@ -1,12 +1,12 @@
-//! Read models that are kept in tables: what a user writes for one, and the runner for many.
+//! Read models that are kept in tables: the trait for a single one, and the runner for many.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `model` | the trait of a read model |
-//! | `poison` | what to do about an event that cannot be handled |
+//! | `poison` | the policy for an event that cannot be handled |
 //! | `progress` | how far a read model is |
 //! | `runner` | starting, watching and stopping many |
-//! | `catching_up` | waiting until they have what was in the log |
+//! | `catching_up` | waiting until they contain what was in the log |
 //! | `work` | what the runner does for each, batch by batch |
 
 mod catching_up;

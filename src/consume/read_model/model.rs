@@ -1,11 +1,11 @@
-//! What a user writes for a read model.
+//! The trait that a read model implements.
 
 use crate::{ConsumerTransaction, Event, Filter, Result};
 
-/// A read model that is kept in the log's database: tables of your own, changed by events. [`ReadModels`](super::ReadModels) keep it.
+/// A read model in the log's database: your own tables, updated by events. [`ReadModels`](super::ReadModels) runs it.
 ///
-/// Whatever [`apply`](Self::apply) writes is in one transaction with the checkpoint, so each event has its effect exactly
-/// once. State that is kept elsewhere, in `self` too, is not part of that.
+/// Everything that [`apply`](Self::apply) writes is in one transaction with the checkpoint, so each event takes effect
+/// exactly once. State that is kept elsewhere, including in `self`, is not part of that.
 ///
 /// ```
 /// # use mainstem::{ConsumerTransaction, Event, Filter, ReadModel, Result};
@@ -35,31 +35,33 @@ use crate::{ConsumerTransaction, Event, Filter, Result};
 /// }
 /// ```
 pub trait ReadModel: Send + Sync + 'static {
-    /// The name of its consumer, for good. A new version of the model that is built beside the old one has a new name.
+    /// Returns the permanent name of its consumer. A new version of the model that is built beside the old one has a
+    /// new name.
     fn name(&self) -> String;
 
-    /// The events that change it.
+    /// Returns the filter for the events that change it.
     ///
     /// # Errors
     ///
-    /// Whatever the filter's builder says. The read model does not start then.
+    /// Any error of the filter's builder. The read model then does not start.
     fn filter(&self) -> Result<Filter>;
 
-    /// Makes it empty, and what it needs to be there: in the transaction of the first batch, when it is built for the first
-    /// time, and whenever its consumer was [reset](crate::ConsumerControl::reset) to the beginning.
+    /// Empties the model and creates what it needs: in the transaction of the first batch, when the model is built for
+    /// the first time, and whenever its consumer was [reset](crate::ConsumerControl::reset) to the beginning.
     ///
     /// # Errors
     ///
     /// The read model tries again.
     fn clear(&mut self, transaction: &ConsumerTransaction) -> impl Future<Output = Result<()>> + Send;
 
-    /// Changes it by one event. Events come in the order of the log.
+    /// Applies one event. Events come in log order.
     ///
     /// # Errors
     ///
-    /// What the database says for reasons of its own is its matter, and the batch is tried again until it goes: what is
-    /// [retryable](crate::Error::is_retryable) or of unknown outcome, a table or a right that is missing (so also a mistake in your SQL), a
-    /// full disk, a database that only reads. Pass such errors on as they are: in another error of yours they are not known again.
-    /// Any other error is the event's, and the [policy](crate::PoisonPolicy) says what to do.
+    /// If the cause is the database, not the event, the batch is retried until it succeeds: errors that are
+    /// [retryable](crate::Error::is_retryable) or of unknown outcome, a missing table or privilege (so also a mistake
+    /// in your SQL), a full disk, a read-only database. Return such errors unchanged: wrapped in another error of yours
+    /// they are not recognised. Any other error is attributed to the event, and the [policy](crate::PoisonPolicy)
+    /// decides what to do.
     fn apply(&mut self, event: &Event, transaction: &ConsumerTransaction) -> impl Future<Output = Result<()>> + Send;
 }

@@ -1,8 +1,8 @@
-//! What to do about an event that cannot be handled.
+//! The policy for an event that cannot be handled.
 
 use std::time::Duration;
 
-/// What is done about an event that a read model cannot apply. It is never passed over in silence.
+/// Decides what happens to an event that a read model cannot apply. It is never skipped silently.
 ///
 /// ```
 /// # use std::time::Duration;
@@ -18,21 +18,21 @@ pub struct PoisonPolicy {
 }
 
 impl PoisonPolicy {
-    /// It stops in front of the event: nothing behind it is handled until it can be, or the consumer is told
-    /// otherwise. This is the default.
+    /// Stops at the event: nothing after it is handled until it can be applied, or you intervene. This is the
+    /// default.
     #[must_use]
     pub fn stop() -> Self {
         Self { retries: 0, pause: Duration::from_millis(100), then_skip: false }
     }
 
-    /// The event is passed over, and that is recorded together with the checkpoint: see
+    /// Skips the event and records that together with the checkpoint: see
     /// [`ConsumerControl::skipped`](crate::ConsumerControl::skipped). It is also logged as an error.
     #[must_use]
     pub fn skip() -> Self {
         Self { then_skip: true, ..Self::stop() }
     }
 
-    /// It is tried so many times more before, with this pause in between. Other events wait meanwhile.
+    /// Retries the event this many times first, with this pause in between. Other events wait meanwhile.
     #[must_use]
     pub fn retries(self, retries: u32, pause: Duration) -> Self {
         Self { retries, pause, ..self }

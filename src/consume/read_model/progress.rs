@@ -2,38 +2,39 @@
 
 use crate::{Error, Mark};
 
-/// How far a read model of this process is.
+/// The progress of a read model in this process.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct ReadModelProgress {
     /// Its name.
     pub name: String,
-    /// The place up to which it has everything, as far as this process knows; `None` at the beginning. Of a read model
-    /// that another process has, only [`caught_up`](super::ReadModels::caught_up) finds out, for what it shows.
+    /// The place up to which everything is applied, as far as this process knows; `None` at the beginning. If another
+    /// process runs the read model, only [`caught_up`](super::ReadModels::caught_up) finds it out, for what it shows.
     pub handled: Option<Mark>,
-    /// The position of the log's last event when this process looked last: what [`handled`](Self::handled) goes towards.
+    /// The position of the log's last event when this process last looked: the goal of [`handled`](Self::handled).
     pub head_position: u64,
-    /// Events that were applied by this process.
+    /// The number of events applied by this process.
     pub applied: u64,
-    /// Events that were passed over by this process.
+    /// The number of events skipped by this process.
     pub skipped: u64,
-    /// What it does.
+    /// What it is doing.
     pub state: ReadModelState,
-    /// The last error. It may have got over it.
+    /// The last error. The read model may have recovered from it.
     pub error: Option<Error>,
 }
 
-/// What a read model does.
+/// What a read model is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ReadModelState {
-    /// Nothing yet: it has not reached the primary, or another process has it.
+    /// Nothing yet: it has not reached the primary, or another process runs it.
     Waiting,
-    /// It applies events that have been there for some time.
+    /// It applies events that have been in the log for some time.
     CatchingUp,
-    /// It has everything that was there at its last look, and applies what comes.
+    /// It has applied everything that was there at its last look, and applies new events as they come.
     Live,
-    /// It has ended with an [error](ReadModelProgress::error): an event that cannot be handled, a log that has lost events.
+    /// It has ended with an [error](ReadModelProgress::error): an event that cannot be handled, or a log that has lost
+    /// events.
     Failed,
     /// It was stopped.
     Stopped,
@@ -45,7 +46,7 @@ impl ReadModelProgress {
         Self { name, handled: None, head_position: 0, applied: 0, skipped: 0, state, error: None }
     }
 
-    /// How much of the log it has, from 0 to 1: for a progress bar.
+    /// Returns how much of the log it has applied, from 0 to 1: for a progress bar.
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "nobody sees the difference")]
     pub fn fraction(&self) -> f64 {

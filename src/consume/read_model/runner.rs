@@ -10,9 +10,10 @@ use crate::{
     json::quoted, runtime,
 };
 
-/// Read models that this process keeps, a task for each.
+/// Runs the read models of this process, each in its own task.
 ///
-/// Start the same ones in several processes: of each read model one works, and another one takes over when it dies.
+/// Start the same read models in several processes: for each of them one process works, and another takes over if it
+/// dies.
 ///
 /// ```no_run
 /// # use std::time::Duration;
@@ -41,8 +42,8 @@ use crate::{
 ///
 /// # Rebuilding
 ///
-/// [`ConsumerControl::reset`](crate::ConsumerControl::reset) to the beginning builds a model anew:
-/// it is [cleared](ReadModel::clear) in the transaction of its first batch.
+/// [`ConsumerControl::reset`](crate::ConsumerControl::reset) to the beginning rebuilds a model: it is
+/// [cleared](ReadModel::clear) in the transaction of its first batch.
 #[must_use = "dropped, the read models end"]
 pub struct ReadModels {
     store: PostgresEventStore,
@@ -54,11 +55,11 @@ struct Running {
     name: String,
     progress: watch::Receiver<ReadModelProgress>,
     stop: StopHandle,
-    /// None where there is no runtime.
+    /// None if there is no runtime.
     task: Option<JoinHandle<()>>,
 }
 
-/// The settings of [`ReadModels`].
+/// Collects the settings of [`ReadModels`].
 #[must_use = "nothing runs before it is started"]
 pub struct ReadModelsBuilder {
     store: PostgresEventStore,
@@ -70,11 +71,11 @@ pub struct ReadModelsBuilder {
     starts: Vec<(String, Start)>,
 }
 
-/// Starts one, whose type is forgotten.
+/// Starts a read model whose type is erased.
 type Start = Box<dyn FnOnce(ConsumerBuilder, PoisonPolicy) -> Result<Running> + Send>;
 
 impl ReadModels {
-    /// A builder with every setting at its default, and no read model yet.
+    /// Returns a builder with every setting at its default, and no read model yet.
     pub fn builder(store: &PostgresEventStore) -> ReadModelsBuilder {
         ReadModelsBuilder {
             store: store.clone(),
@@ -87,70 +88,73 @@ impl ReadModels {
         }
     }
 
-    /// How far each of them is, in the order in which they were added.
+    /// Returns the progress of each, in the order in which they were added.
     #[must_use]
     pub fn progress(&self) -> Vec<ReadModelProgress> {
         self.running.iter().map(|running| running.progress.borrow().clone()).collect()
     }
 
-    /// Waits until all of them have what was in the log when this was called, in whatever process they work, as their
-    /// checkpoints on the primary say, and shows how far they are a few times a second, or more often.
+    /// Waits until all of them contain what was in the log when this was called, whichever process runs them. It relies
+    /// on their checkpoints on the primary, and passes the progress to `show` a few times a second, or more often.
     ///
     /// # Errors
     ///
-    /// [`Timeout`](crate::ErrorKind::Timeout) when the limit runs out first. The error that has ended one of them, if one was ended by it.
-    /// A read model that another process has stays [waiting](ReadModelState::Waiting) here. An error of the database is borne
-    /// until the limit, and is then the source of the timeout's, unless a person has to do something about it
+    /// [`Timeout`](crate::ErrorKind::Timeout) if the limit expires first. If a read model was ended by an error, that
+    /// error. A read model that another process runs stays [waiting](ReadModelState::Waiting) here. An error of the
+    /// database is tolerated until the limit, and is then the source of the timeout error, unless it needs human action
     /// ([`Schema`](crate::ErrorKind::Schema), [`Configuration`](crate::ErrorKind::Configuration)).
     ///
     /// # Cancel safety
     ///
-    /// They run on.
+    /// The read models continue to run.
     pub async fn caught_up(&self, limit: Duration, show: impl FnMut(&[ReadModelProgress])) -> Result<()> {
         let changes = self.running.iter().map(|running| running.progress.clone()).collect();
         CatchingUp::new(&self.store, changes, limit).run(show).await
     }
 
-    /// Waits until a read model has handled this event, or all that a [`Token`](crate::Token) speaks of, in whatever process it runs: see [`WaitUntilHandled`].
+    /// Waits until a read model has handled this event, or everything that a [`Token`](crate::Token) refers to,
+    /// whichever process runs it: see [`WaitUntilHandled`].
     ///
-    /// One of these that has only just been started need not be there yet: it is waited for as well.
+    /// A read model of these that has only just been started need not exist in the database yet: that is waited for as
+    /// well.
     pub fn handled(&self, name: &str, awaited: impl Into<Awaited>) -> WaitUntilHandled {
         let is_started = self.running.iter().any(|running| running.name == name);
         self.store.consumer_control(name).handled(awaited).started(is_started)
     }
 
-    /// Lets each of them finish the batch that it is at, and waits for that.
+    /// Lets each of them finish its current batch, and waits for that.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, they end at once: what is in their transactions is rolled back.
+    /// If the future is dropped, they end at once: their open transactions are rolled back.
     pub async fn stop(mut self) {
         self.running.iter().for_each(|running| running.stop.stop());
         for task in self.running.iter_mut().filter_map(|running| running.task.as_mut()) {
-            // A panic of a model has been told already.
+            // A panic of a model has been reported already.
             let _ = task.await;
         }
     }
 }
 
 impl ReadModelsBuilder {
-    /// The most events of a transaction, unless [`batch_events`](Self::batch_events) says otherwise: 200.
+    /// The default of [`batch_events`](Self::batch_events), the most events of a transaction: 200.
     pub const DEFAULT_BATCH_EVENTS: u64 = 200;
 
-    /// The most bytes of a transaction's events, unless [`batch_bytes`](Self::batch_bytes) says otherwise: 4 MiB.
+    /// The default of [`batch_bytes`](Self::batch_bytes), the most bytes of a transaction's events: 4 MiB.
     pub const DEFAULT_BATCH_BYTES: usize = crate::SubscriptionBuilder::DEFAULT_BATCH_BYTES;
 
-    /// Adds one.
+    /// Adds a read model.
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) when its name is taken by another one, and what its filter says.
+    /// [`InvalidInput`](crate::ErrorKind::InvalidInput) if another one already has its name, and any error of its
+    /// filter.
     pub fn with<M: ReadModel>(mut self, model: M) -> Result<Self> {
         let (name, filter) = (model.name(), model.filter()?);
         if self.starts.iter().any(|(other, _)| *other == name) {
             return Err(Error::invalid_input(format!("two read models have the name {}", quoted(&name))));
         }
-        // The name is checked here, and not when they start.
+        // The name is checked here, not at the start.
         drop(self.store.consumer(&*name, &filter).build()?);
         let for_start = name.clone();
         let start = move |consumer: ConsumerBuilder, policy| {
@@ -172,42 +176,43 @@ impl ReadModelsBuilder {
         Ok(self)
     }
 
-    /// What is done about an event that a model cannot apply. Defaults to [`PoisonPolicy::stop`].
+    /// Sets what happens to an event that a model cannot apply. Defaults to [`PoisonPolicy::stop`].
     pub fn poison_policy(mut self, policy: PoisonPolicy) -> Self {
         self.policy = policy;
         self
     }
 
-    /// See [`ConsumerBuilder::takeover`].
+    /// Sets the takeover time; see [`ConsumerBuilder::takeover`].
     pub fn takeover(mut self, limit: Duration) -> Self {
         self.takeover = Some(limit);
         self
     }
 
-    /// Where events are read. Defaults to [`Eventual`](Consistency::Eventual): from replicas. The models are on the primary.
+    /// Sets where events are read. Defaults to [`Eventual`](Consistency::Eventual): from replicas. The models are on
+    /// the primary.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
     }
 
-    /// The most events of a batch, which is one transaction. Defaults to 200.
+    /// Limits the events of a batch, which is one transaction. Defaults to 200.
     ///
-    /// Larger, and fewer commits share the same work, but an event that cannot be applied takes more back with it; smaller,
-    /// and building a model takes longer.
+    /// Larger, and the same work needs fewer commits, but an event that cannot be applied takes more back with it;
+    /// smaller, and building a model takes longer.
     pub fn batch_events(mut self, events: u64) -> Self {
         self.batch_events = events;
         self
     }
 
-    /// The most bytes of a batch, of each read model. Defaults to 4 MiB; see
+    /// Limits the bytes of a batch, for each read model. Defaults to 4 MiB; see
     /// [`SubscriptionBuilder::batch_bytes`](crate::SubscriptionBuilder::batch_bytes).
     pub fn batch_bytes(mut self, bytes: usize) -> Self {
         self.batch_bytes = bytes;
         self
     }
 
-    /// Starts them, each in a task of its own. Outside of a tokio runtime there are no tasks: each has
-    /// [failed](crate::ReadModelState::Failed) then, with an error that says so.
+    /// Starts them, each in its own task. Outside of a tokio runtime there are no tasks: each of them has then
+    /// [failed](crate::ReadModelState::Failed), with an error that says so.
     pub fn start(self) -> ReadModels {
         let Self { store, policy, takeover, consistency, batch_events, batch_bytes, starts } = self;
         let mut running = Vec::with_capacity(starts.len());

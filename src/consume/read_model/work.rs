@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// The pause behind what has failed and was not an event's fault, at first and at most.
+/// The first and the longest pause after a failure that was not an event's fault.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
@@ -23,9 +23,9 @@ pub(super) struct Work<M> {
     consumer: Consumer,
     policy: PoisonPolicy,
     progress: watch::Sender<ReadModelProgress>,
-    /// Whether the model is at work.
+    /// Whether the model is handling a batch.
     is_handling: bool,
-    /// The events of the present batch that could not be applied.
+    /// The events of the current batch that could not be applied.
     poison: HashMap<Mark, Poison>,
 }
 
@@ -36,7 +36,7 @@ struct Poison {
     is_given_up: bool,
 }
 
-/// Why a batch is not committed.
+/// Why a batch was not committed.
 enum Failure {
     /// It was not the events' fault.
     Other(Error),
@@ -50,7 +50,7 @@ impl Failure {
     }
 }
 
-/// However it ends, also with a panic of its model or with its runtime, nobody waits for it any longer.
+/// However it ends, even by a panic of its model or with its runtime, nothing waits for it any longer.
 impl<M> Drop for Work<M> {
     fn drop(&mut self) {
         self.progress.send_if_modified(|progress| {
@@ -119,7 +119,7 @@ impl<M: ReadModel> Work<M> {
         }
     }
 
-    /// Applies a batch in one transaction, but for the events that were given up: how many these are.
+    /// Applies a batch in one transaction, except for the skipped events; returns how many these are.
     async fn handle(&mut self, batch: &ConsumerBatch) -> Result<u64, Failure> {
         let transaction = self.consumer.transaction(batch).await.map_err(Failure::Other)?;
         let skipped = match self.apply(batch, &transaction).await {
@@ -130,7 +130,7 @@ impl<M: ReadModel> Work<M> {
             }
         };
         transaction.commit().await.map_err(Failure::Other)?;
-        // What failed behind this batch is still to come.
+        // Failures after this batch are kept: their events are still to come.
         self.poison.retain(|mark, _| mark.position() > batch.mark().position());
         Ok(skipped)
     }
@@ -155,7 +155,7 @@ impl<M: ReadModel> Work<M> {
         Ok(skipped)
     }
 
-    /// Does what the policy says about an event; whether the read model goes on.
+    /// Does what the policy says about an event; returns whether the read model continues.
     async fn poisoned(&mut self, mark: Mark, error: Error) -> bool {
         let attempts = self.poison.get(&mark).map_or(1, |poison| poison.attempts + 1);
         let tries_again = attempts <= u64::from(self.policy.retries);
@@ -176,7 +176,7 @@ impl<M: ReadModel> Work<M> {
         tries_again || is_given_up
     }
 
-    /// What it has now: with nothing behind its checkpoint no batch would tell how far it is.
+    /// Reports what it owns now: if nothing follows its checkpoint, no batch would report its progress.
     fn claimed(&self, claim: &Claim) {
         self.progress.send_modify(|progress| {
             if !claim.is_owner {
@@ -206,16 +206,16 @@ impl<M: ReadModel> Work<M> {
     }
 }
 
-/// Whether the database is the reason, and not the event: it was lost, the transaction has met another one, or any event would
-/// have met the same, for want of a table, a right or room.
+/// Whether the database is the cause, and not the event: it was lost, the transaction conflicted with another one, or
+/// any event would have failed in the same way, for lack of a table, a privilege or space.
 fn is_of_the_database(error: &Error) -> bool {
-    /// Of SQLSTATEs, their classes: invalid authorization, invalid catalog and schema name, syntax error or access rule violation,
-    /// insufficient resources, object not in prerequisite state, operator intervention, system error, configuration file error,
-    /// internal error.
+    /// The classes of SQLSTATEs: invalid authorization, invalid catalog and schema name, syntax error or access rule
+    /// violation, insufficient resources, object not in prerequisite state, operator intervention, system error,
+    /// configuration file error, internal error.
     const OF_ITSELF: [&str; 10] = ["28", "3D", "3F", "42", "53", "55", "57", "58", "F0", "XX"];
     let state = error.sqlstate().unwrap_or_default();
     let is_of_itself = state.get(..2).is_some_and(|class| OF_ITSELF.contains(&class));
-    // A statement of yesterday: its table has been altered since it was prepared, or somebody has thrown it away.
+    // An outdated statement: its table was altered after it was prepared, or it was deallocated.
     let is_outdated = match state {
         "0A000" => error.routine() == Some("RevalidateCachedQuery"),
         "26000" => true,

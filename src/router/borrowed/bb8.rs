@@ -1,4 +1,5 @@
-//! Pools of bb8 (feature `bb8`): of the bb8 that bb8-postgres stands on, which need not be that of the router's own pools.
+//! Pools of bb8 (feature `bb8`): of the bb8 version that bb8-postgres uses, which may differ from that of the router's
+//! own pools.
 
 use bb8_postgres::{PostgresConnectionManager, bb8};
 use futures_util::future::BoxFuture;

@@ -1,4 +1,4 @@
-//! Pools that the user made and lends to the router.
+//! Pools that the user created and lends to the router.
 
 #[cfg(feature = "bb8")]
 mod bb8;
@@ -12,24 +12,24 @@ use tokio_postgres::Client;
 
 use crate::error::Cause;
 
-/// An existing pool that the router uses as it is: with the feature `bb8` a `bb8::Pool` of `bb8_postgres` connections, with the feature
-/// `deadpool` a `deadpool_postgres::Pool`. Without either there is none. See [`RouterBuilder::primary_pool`](crate::RouterBuilder::primary_pool).
+/// An existing pool that the router uses as it is: with the feature `bb8` a `bb8::Pool` of `bb8_postgres` connections,
+/// with the feature `deadpool` a `deadpool_postgres::Pool`. Without either feature there is none. See
+/// [`RouterBuilder::primary_pool`](crate::RouterBuilder::primary_pool).
 ///
-/// Its size, its TLS, its time-outs and what it does when connections come back stay yours. What the router cannot do
-/// there:
+/// Its size, TLS, timeouts and recycling of connections remain under your control. The differences:
 ///
 /// | | connections of the router's own | bb8 | deadpool |
 /// |---|---|---|---|
-/// | a statement that is given up | is cancelled, and its connection closed | runs on; its connection is kept from the pool until the server has answered | as bb8 |
+/// | a statement whose call is dropped or timed out | is cancelled, and its connection closed | runs on; its connection is kept from the pool until the server has answered | as bb8 |
 /// | a stream or a `COPY` out of a table that is dropped before its end | is cancelled at once, and its connection closed | runs on; its connection is kept from the pool until the server has answered | as bb8 |
-/// | a `COPY` into a table | works | is refused: one that fails spoils its connection | as bb8 |
-/// | an open transaction behind raw use | is rolled back before the next statement | as own | as own |
-/// | `SET`, `LISTEN`, temporary tables, session-level advisory locks behind raw use | are undone | stay | as the pool's recycling says |
-/// | news of appends for who waits in a subscription | by listening, on a connection of its own | by a look at the primary every 20 ms, for all who wait together | as bb8 |
-/// | writes on a replica's connection | are refused, also once it was promoted | are refused by the replica itself, so not once it was promoted | as bb8 |
+/// | a `COPY` into a table | works | is refused: a failed one breaks its connection | as bb8 |
+/// | an open transaction after raw use | is rolled back before the next statement | as own | as own |
+/// | `SET`, `LISTEN`, temporary tables, session-level advisory locks after raw use | are undone | stay | as the pool's recycling method decides |
+/// | notification of waiting subscriptions about appends | by `LISTEN`, on a separate connection | by polling the primary every 20 ms, for all waiting subscriptions together | as bb8 |
+/// | writes on a replica's connection | are refused, even after its promotion | are refused by the replica itself, so no longer after its promotion | as bb8 |
 /// | a node becomes primary or replica | known with the next answer; old connections are closed | known with the next [probe](crate::RouterBuilder::probe_interval); connections stay | as bb8 |
-/// | why connecting fails | is told at once | is not told: bb8 waits, and keeps it to itself | is told at once |
-/// | prepared statements | are kept by connection | are prepared for each call | are prepared for each call |
+/// | the reason why connecting fails | is reported at once | is not reported: bb8 waits, and does not pass it on | is reported at once |
+/// | prepared statements | are cached per connection | are prepared for each call | are prepared for each call |
 /// | a connection that the server has closed | is replaced before use | as own | as own |
 /// | a commit that did not wait for its synchronous standby | is `OutcomeUnknown` | is not noticed | is not noticed |
 /// | limits on time ([`call_timeout`](crate::RouterBuilder::call_timeout) and so on) | hold | hold | hold |
@@ -49,13 +49,13 @@ use crate::error::Cause;
 #[derive(Debug)]
 pub struct ExistingPool(pub(super) Box<dyn BorrowedPool>);
 
-/// A pool whose type the router has forgotten: its TLS parameter would otherwise be in every signature of the user.
+/// A pool with its type erased: otherwise its TLS parameter would be part of every signature of the user.
 pub(super) trait BorrowedPool: fmt::Debug + Send + Sync {
-    /// A connection. An error of the driver among the causes says that connecting has failed.
+    /// Returns a connection. An error of the driver among the causes means that connecting has failed.
     fn get(&self) -> BoxFuture<'_, Result<Box<dyn BorrowedConnection>, Cause>>;
 }
 
-/// A connection of such a pool; dropping it gives it back.
+/// A connection of such a pool; dropping it returns it.
 pub(super) trait BorrowedConnection: Send + Sync {
     fn client(&self) -> &Client;
 

@@ -1,4 +1,4 @@
-//! What is taken for a statement of control, and what only looks like one.
+//! What counts as a transaction control statement, and what only looks like one.
 
 use super::*;
 

@@ -7,24 +7,24 @@ use std::{
 
 use super::live::nanos;
 
-/// For so long behind the last call that it has refused, it counts as spent: places come and go thousands of times in a second,
-/// and who watches wants to know that there are too few of them.
+/// How long after its last refusal the budget counts as exhausted: places come and go thousands of times a second, and
+/// watchers want to know that there are too few of them.
 const SPENT_FOR: Duration = Duration::from_secs(1);
 
-/// The fallback's limits: so many calls at once, and so many in a second.
+/// The limits of the fallback: concurrent calls, and calls per second.
 ///
-/// Two numbers and no queue: who does not get a place waits outside, for a while, or goes away.
+/// Two numbers and no queue: a call without a place waits outside for a while, or goes elsewhere.
 #[derive(Debug)]
 pub(in crate::router) struct Budget {
     at_once: u32,
     /// The time between two calls at the highest rate; 0 without a limit.
     interval: u64,
-    /// So much may the calls be ahead of that rate: a second's worth of them.
+    /// How much the calls may be ahead of that rate: a second's worth of them.
     burst: u64,
     taken: AtomicU32,
     /// When the last call would have been due if all came at the highest rate (Generic Cell Rate Algorithm).
     due: AtomicU64,
-    /// When it has refused the last call, in nanoseconds; 0 when it has refused none.
+    /// When it last refused a call, in nanoseconds; 0 if it has refused none.
     refused_at: AtomicU64,
 }
 
@@ -47,7 +47,7 @@ impl Budget {
         Self::new(u32::MAX, None)
     }
 
-    /// Takes a place, which has to be [given back](Self::give_back).
+    /// Takes a place, which has to be [returned](Self::give_back).
     pub(in crate::router) fn take(&self, now: Duration) -> bool {
         let at_once = if flawed!(NoBudget) { u32::MAX } else { self.at_once };
         let one_more = |taken: u32| (taken < at_once).then_some(taken + 1);
@@ -76,7 +76,7 @@ impl Budget {
         self.refused_at.store(nanos(now).max(1), Ordering::Relaxed);
     }
 
-    /// Whether it has refused a call a moment ago.
+    /// Whether it has recently refused a call.
     pub(in crate::router) fn is_spent(&self, now: Duration) -> bool {
         let refused_at = self.refused_at.load(Ordering::Relaxed);
         refused_at > 0 && nanos(now).saturating_sub(refused_at) < nanos(SPENT_FOR)

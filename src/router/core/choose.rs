@@ -11,15 +11,15 @@ use super::{
     table::{Asked, Decision, Reason, Refusal, Route, Table, Want},
 };
 
-/// A call that tries an ejected node has so long to itself.
+/// A call that tries an ejected node is the only one to do so for this long.
 const TRIAL_PAUSE: Duration = Duration::from_millis(500);
 
-/// Latencies that differ by no more than this factor are taken for the same: a mix of statements differs by as much on
-/// one node, and whoever has more to do is known by that.
+/// Latencies that differ by no more than this factor count as equal: a mix of statements differs by as much on one
+/// node, and the call counts already show which node is busier.
 const SIMILAR: u64 = 4;
 
 impl Table {
-    /// The node for a call that has asked some already. `random` is any number.
+    /// Chooses the node for a call that may have tried some already. `random` is any number.
     ///
     /// A [fallback](Reason::Fallback) takes a place in the budget of `live`; the caller counts itself in and out.
     pub(in crate::router) fn choose(
@@ -51,7 +51,7 @@ impl Table {
             qualified = qualified & self.in_time;
         }
         if let Want::AtLeast { .. } = want {
-            // Who was behind may have caught up since, and be known to have.
+            // A lagging node may have caught up since, and be known to have.
             qualified = current - (tried - behind);
         }
         if let Some(route) = self.pick(fresh(qualified), live, now, random) {
@@ -60,7 +60,8 @@ impl Table {
         if let Want::AtLeast { timeline, .. } = want
             && self.timeline.is_none_or(|present| present == timeline)
         {
-            // What is known is of the last probe. Mostly they have got there since, and the connection tells for nothing.
+            // What is known is as of the last probe. Mostly they have caught up since, and proving it on the connection
+            // costs nothing.
             let perhaps = (current & self.in_time) - tried;
             if let Some(route) = self.pick(perhaps, live, now, random) {
                 return Decision::Route(Route { reason: Reason::Unproven, ..route });
@@ -69,7 +70,7 @@ impl Table {
         if may_wait && !(current & behind).is_empty() {
             return Decision::WaitForReplay;
         }
-        // Any node is better than none, for who asks for nothing in particular.
+        // Any node is better than none for a call without requirements.
         let takes_any = want == Want::Eventual && !has_floor;
         let followed_nobody = takes_any && (self.serving & self.current).is_empty();
         if followed_nobody && let Some(route) = self.pick(self.serving - tried, live, now, random) {
@@ -80,7 +81,7 @@ impl Table {
 
     fn writer_for(&self, tried: NodeSet) -> Decision {
         Decision::Refuse(match self.writer {
-            // Never refused because of an old failure: there is nobody else to ask.
+            // Never refused because of an old failure: there is no other primary to try.
             Writer::One(node) if !tried.contains(node) => {
                 return Decision::Route(Route { node, reason: Reason::Primary });
             }
@@ -96,7 +97,7 @@ impl Table {
         ejection.is_some_and(|ejection| live.node(node).claim_trial(ejection.trial_from, now, TRIAL_PAUSE))
     }
 
-    /// One of these nodes: near before far, free before full, and of two by chance the one with less to do.
+    /// One of these nodes: near before far, free before full, and of two random ones the less loaded.
     fn pick(&self, nodes: NodeSet, live: &Live, now: Duration, random: u64) -> Option<Route> {
         if nodes.is_empty() {
             return None;
@@ -116,8 +117,8 @@ impl Table {
         self.less_loaded_of_two(from, live, now, random).map(|node| Route { node, reason })
     }
 
-    /// Random alone piles up on one, and least-loaded alone sends every caller to the node that has just come back:
-    /// so two by chance, and the less loaded of them (Mitzenmacher, The Power of Two Choices, 1996).
+    /// Purely random choice piles up calls on one node, and purely least-loaded choice sends every call to the node
+    /// that has just come back: so the less loaded of two random ones (Mitzenmacher, The Power of Two Choices, 1996).
     fn less_loaded_of_two(&self, nodes: NodeSet, live: &Live, now: Duration, random: u64) -> Option<usize> {
         if nodes.len() < 2 || flawed!(AlwaysFirst) {
             return nodes.first();
@@ -140,7 +141,7 @@ impl Table {
         nodes.first()
     }
 
-    /// Whether the second one has less to do for its share, or answers so much faster that this is better.
+    /// Whether the second one is less loaded for its share, or answers so much faster that it is better.
     fn is_better(&self, second: usize, first: usize, live: &Live, now: Duration) -> bool {
         let (share, others) = (self.share(second, now), self.share(first, now));
         let (one, other) = (live.node(second), live.node(first));
@@ -148,7 +149,7 @@ impl Table {
         let (latency, others_latency) = one.latencies(other, now);
         let similar = latency <= SIMILAR * others_latency && others_latency <= SIMILAR * latency;
         if similar || flawed!(IgnoreLatency) {
-            // With nothing to do for either, chance has decided: equals share equally, whatever a measurement says.
+            // If both are idle, chance has decided: equals share equally, whatever a measurement says.
             return (calls + 1) * others <= others_calls * share;
         }
         let cost =
@@ -190,7 +191,7 @@ impl Table {
         if let Some(decision) = from_primary {
             return decision;
         }
-        // The primary is no help either.
+        // The primary does not help either.
         let any = (self.replicas - tried).next().filter(|_| takes_any);
         if let Some(node) = any {
             return Decision::Route(Route { node, reason: Reason::LastResort });

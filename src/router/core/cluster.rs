@@ -1,4 +1,4 @@
-//! The state of the cluster: it takes in what was seen, and makes [tables](Table) to choose from.
+//! The state of the cluster: takes in observations, and builds [tables](Table) to choose from.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -21,24 +21,25 @@ pub(in crate::router) struct Config {
     /// At most [`MOST_NODES`](super::MOST_NODES).
     pub(in crate::router) nodes: Vec<NodeConfig>,
     pub(in crate::router) fallback: Fallback,
-    /// Replicas that are known to be further behind don't serve eventual reads.
+    /// Replicas known to lag more than this serve no eventual reads.
     pub(in crate::router) max_lag: Duration,
-    /// How long the share of a node grows that has come back.
+    /// How long the share of a node that has come back grows.
     pub(in crate::router) slow_start: Duration,
     /// The time between two probes of a node, `None` without probes.
     pub(in crate::router) probe_interval: Option<Duration>,
-    /// Of the replicas, no more than this share is out of service because others do better.
+    /// The largest share of the replicas that may be out of service because others do better.
     pub(in crate::router) max_ejected_percent: u8,
 }
 
-/// How long probes have to find out about an ejected node, before a call may try it.
+/// How long probes have to check an ejected node before a call may try it.
 const PATIENCE: Duration = Duration::from_millis(1500);
 
-/// Of so many timelines it is known how much of them the present one holds, the newest ones. There is one after a failover, and a few after
-/// several that nobody saw the end of; a node that invents them must not fill the memory.
+/// For how many timelines, the newest ones, it is remembered how much of them the present one contains. There is one
+/// after a failover, and a few after several whose end nobody saw; a node that invents timelines must not fill the
+/// memory.
 pub(super) const HELD: usize = 16;
 
-/// All that is known, and the newest table of it.
+/// Everything that is known, and the newest table built from it.
 #[derive(Debug)]
 pub(in crate::router) struct Cluster {
     pub(super) config: Config,
@@ -48,9 +49,9 @@ pub(in crate::router) struct Cluster {
     /// See [`Table::holds`].
     held: Vec<(u32, Lsn)>,
     system: Option<u64>,
-    /// Timelines of clusters, from answers that were overtaken before it was known which cluster this is.
+    /// Timelines of clusters, from outdated answers that arrived before it was known which cluster this is.
     heard: Vec<(u64, u32)>,
-    /// Whether a primary has told `system`, and not just whoever was heard first. Then it stays.
+    /// Whether a primary has reported `system`, and not only the first node heard. If so, it stays.
     is_system_certain: bool,
     writer: Writer,
     random: Random,
@@ -62,7 +63,7 @@ pub(in crate::router) struct Cluster {
 }
 
 impl Cluster {
-    /// `seed` decides on pauses and their jitter.
+    /// `seed` determines pauses and their jitter.
     pub(in crate::router) fn new(config: Config, seed: u64) -> Self {
         let nodes: Vec<_> = config.nodes.iter().cloned().map(NodeState::new).collect();
         let writer = elect(&nodes, None, config.probe_interval.is_some());
@@ -87,7 +88,7 @@ impl Cluster {
         }
     }
 
-    /// For a cluster whose settings name nodes by other means than a list: it has replicas, even when none is known.
+    /// For a cluster whose settings name nodes by other means than a list: it has replicas, even if none is known.
     pub(in crate::router) fn with_unlisted_replicas(mut self) -> Self {
         self.has_unlisted = true;
         self.rebuild();
@@ -99,22 +100,22 @@ impl Cluster {
         &self.table
     }
 
-    /// What should be done, oldest first.
+    /// What should be done, oldest request first.
     pub(in crate::router) fn next_wish(&mut self) -> Option<Wish> {
         self.wishes.pop_front()
     }
 
-    /// The role that a node plays.
+    /// The present role of a node.
     pub(in crate::router) fn role(&self, node: usize) -> Option<Role> {
         self.nodes.get(node).map(NodeState::role)
     }
 
-    /// When this node should be asked how it is.
+    /// When this node should be probed.
     pub(in crate::router) fn next_probe(&self, node: usize) -> Duration {
         self.nodes.get(node).map_or(Duration::MAX, |node| node.next_probe)
     }
 
-    /// Takes in what happened on a node. Of a node that is not in the settings nothing is believed.
+    /// Takes in what happened on a node. Reports about a node that is not in the settings are ignored.
     pub(in crate::router) fn observe(&mut self, index: usize, observation: Observation, now: Duration) {
         self.now = self.now.max(now);
         let now = self.now;
@@ -192,7 +193,7 @@ impl Cluster {
             self.follow_restart(before, after);
         }
         self.identify();
-        // Even an answer that was overtaken tells that there is such a timeline.
+        // Even an outdated answer proves that there is such a timeline.
         let of_ours = report.system.is_none() || report.system == self.system || flawed!(NoIdentity);
         if of_ours {
             self.hear_of(report.timeline);
@@ -213,7 +214,8 @@ impl Cluster {
         if self.settle() != Writer::One(index) || self.nodes.get(index).and_then(NodeState::timeline) != self.newest {
             return;
         }
-        // While the primary of the settings may still tell, a server that just happens to be writable does not decide.
+        // While the primary of the settings may still answer, a server that just happens to be writable does not
+        // decide.
         let is_certain = report.system.is_some() && report.system == self.system;
         if is_certain && self.configured_primary().is_none_or(NodeState::is_ejected) {
             self.is_system_certain = true;
@@ -223,17 +225,17 @@ impl Cluster {
         }
     }
 
-    /// There is this timeline.
+    /// Records that this timeline exists.
     fn hear_of(&mut self, timeline: Option<u32>) {
         if timeline > self.newest {
             self.newest = timeline;
             self.history.clear();
-            // Of the timelines before, it is not known how much of them has come along.
+            // Of the timelines before, it is unknown how much the new one contains.
             self.held.clear();
         }
     }
 
-    /// Whoever was promoted has taken along what it had: the present timeline holds that much of the one before.
+    /// A promoted node has kept what it had: the present timeline contains that much of the one before.
     fn promoted(&mut self, index: usize) {
         let Some(node) = self.nodes.get(index) else { return };
         let Some((old, up_to)) = node.had() else { return };
@@ -249,8 +251,8 @@ impl Cluster {
         }
     }
 
-    /// A server that has restarted has done so under all its addresses, also under one that does not answer any more.
-    /// Only a later start of what it was is a restart: else this address leads to another server now.
+    /// A server that has restarted has done so under all its addresses, including one that no longer answers. Only a
+    /// later start of the same server is a restart: otherwise this address now leads to another server.
     fn follow_restart(&mut self, before: Option<u64>, after: Option<u64>) {
         if before.is_some() && after > before {
             self.nodes.iter_mut().filter(|node| node.instance() == before).for_each(|node| node.restarted(after));
@@ -261,10 +263,10 @@ impl Cluster {
         self.nodes.iter().find(|node| node.expected() == Role::Primary)
     }
 
-    /// Tells the nodes of this cluster from those of others. The primary of the settings says which one it is, or, when
-    /// that is out of service, the one that has replaced it; until then, provisionally, whoever was heard first. What a
-    /// primary has said stays: an empty server that is put in the place of the old primary must not turn all others into
-    /// strangers, and take their writes.
+    /// Tells the nodes of this cluster from those of others. The primary of the settings says which cluster this is,
+    /// or, if it is out of service, the one that has replaced it; until then, provisionally, the first node heard. What
+    /// a primary has reported stays: an empty server in place of the old primary must not turn all others into foreign
+    /// nodes and take their writes.
     fn identify(&mut self) {
         let before = self.system;
         if !self.is_system_certain {
@@ -278,19 +280,20 @@ impl Cluster {
             node.set_foreign(is_foreign);
         }
         if before.is_some() && before != self.system {
-            // These were of another cluster: its timelines must fence nobody here.
+            // These belonged to another cluster: its timelines must not fence any node here.
             self.count_timelines();
         }
     }
 
-    /// The newest timeline, by what the members of the cluster have told.
+    /// The newest timeline, according to the members of the cluster.
     fn count_timelines(&mut self) {
         self.newest = self.nodes.iter().filter(|node| node.is_member()).filter_map(NodeState::timeline).max();
         self.history.clear();
         self.held.clear();
     }
 
-    /// A node was forgotten, and with it what nobody else has told: the newest timeline, and which cluster this is.
+    /// A node was forgotten, and with it what only this node has reported: the newest timeline, and which cluster this
+    /// is.
     fn forget_what_followed(&mut self) {
         if !self.nodes.iter().any(|node| node.system().is_some() && node.system() == self.system) {
             (self.system, self.is_system_certain) = (None, false);
@@ -299,7 +302,7 @@ impl Cluster {
         self.count_timelines();
     }
 
-    /// A split brain ends when one of the two is stopped, also when it never comes back to say so. It has to tell anew
+    /// A split brain ends when one of the two is stopped, even if it never comes back to say so. It has to report anew
     /// what it is before it counts again, and if it still takes writes then, the split brain is back.
     fn leave_split_brain(&mut self, index: usize) {
         let Some(node) = self.nodes.get_mut(index) else { return };
@@ -315,7 +318,7 @@ impl Cluster {
     fn settle(&mut self) -> Writer {
         let writer = elect(&self.nodes, self.newest, self.config.probe_interval.is_some());
         if writer != self.writer {
-            // What was measured against one primary says nothing about another one.
+            // Measurements against one primary say nothing about another one.
             self.writer = writer;
             self.history.clear();
         }
@@ -331,14 +334,14 @@ impl Cluster {
             let was_ejected = node.is_ejected();
             node.health.eject(cause, self.now, patience, &mut self.random);
             if !was_ejected {
-                // The next one may be far, and from now on somebody waits for it.
+                // The next one may be far off, and from now on someone waits for it.
                 self.wish_probe(index);
             }
         }
     }
 
-    /// Whether one more may go because the others do better. Somebody has to serve, and when most of them fail, it is
-    /// not the node that is to blame.
+    /// Whether one more node may be ejected because the others do better. Some node has to serve, and if most of them
+    /// fail, the node is not the cause.
     fn may_eject(&self, index: usize) -> bool {
         let replicas = || self.nodes.iter().filter(|node| node.is_member() && node.role() == Role::Replica);
         let (all, ejected) = (replicas().count(), replicas().filter(|node| node.is_ejected()).count());
@@ -354,7 +357,7 @@ impl Cluster {
         }
     }
 
-    /// After a probe the next one has its time. A tenth of it is chance, so that probes don't go in step.
+    /// Schedules the next probe after a probe. A tenth of the interval is random, so that probes do not fall into step.
     fn schedule(&mut self, index: usize, observation: &Observation) {
         let is_outcome = matches!(
             observation,
@@ -381,7 +384,7 @@ impl Cluster {
         self.table = Arc::new(table);
     }
 
-    /// Outliers are only worse than others: without the others, they serve.
+    /// Outliers are only worse than others: if no others serve, they do.
     fn readmit_when_nobody_serves(&mut self) {
         let now = self.now;
         let is_replica = |node: &NodeState| node.is_member() && node.role() == Role::Replica;

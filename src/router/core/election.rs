@@ -1,4 +1,4 @@
-//! Which node takes writes, from what the nodes have said of themselves.
+//! Determines which node takes writes, from the nodes' own reports.
 
 use super::{Role, node::NodeState};
 
@@ -6,18 +6,18 @@ use super::{Role, node::NodeState};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::router) enum Writer {
     One(usize),
-    /// Two nodes take writes, and neither timeline is the newer one: whoever is chosen, writes are lost.
-    /// One that was stopped is not one of them, see [`STOPPED_AFTER`](super::node::STOPPED_AFTER).
+    /// Two nodes take writes, and neither timeline is the newer one: whichever is chosen, writes are lost. A node that
+    /// was stopped is not one of them, see [`STOPPED_AFTER`](super::node::STOPPED_AFTER).
     SplitBrain(usize, usize),
     /// Only this node takes writes, but a newer timeline than its own has been seen: it has been replaced, and what is
     /// written there is lost.
     Fenced(usize),
-    /// Nobody takes writes, as far as is known.
+    /// No node is known to take writes.
     Nobody,
 }
 
-/// `newest` is the newest timeline that was ever seen in this cluster, and not only now: a fence that is forgotten when the
-/// new primary is down is none.
+/// `newest` is the newest timeline ever seen in this cluster, not only at present: a fence that is forgotten when the
+/// new primary is down would be useless.
 pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> Writer {
     let newest = if flawed!(ForgetNewest) {
         nodes.iter().filter(|node| node.is_member() && !node.is_ejected()).filter_map(NodeState::timeline).max()
@@ -28,7 +28,7 @@ pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> 
     if flawed!(AnyWritable) {
         return writable().next().map_or(Writer::Nobody, |(index, _)| Writer::One(index));
     }
-    // Its new timeline is the newest as soon as it has told it: what anybody else takes until then is lost.
+    // Its new timeline is the newest once it has reported it: what any other node accepts until then is lost.
     if writable().any(|(_, node)| node.is_promoted_from(newest)) {
         return Writer::Nobody;
     }
@@ -40,8 +40,8 @@ pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> 
         };
     }
     let older = writable().find(|(_, node)| node.timeline().is_some());
-    // Before a node has told its timeline, what the settings say is all there is to go by. One that has just become
-    // something else is asked at once, and until then takes no writes where others have told theirs.
+    // Before a node has reported its timeline, only the settings can decide. A node that has just become something else
+    // is probed at once, and until then takes no writes if others have reported theirs.
     let configured = |node: &NodeState| node.expected() == Role::Primary;
     let mut unknown = writable().filter(|(_, node)| {
         node.timeline().is_none() && !node.is_unsettled() && (newest.is_none() || configured(node))
@@ -55,7 +55,7 @@ pub(super) fn elect(nodes: &[NodeState], newest: Option<u32>, probing: bool) -> 
             _ => Writer::SplitBrain(first, second),
         },
         (None, None, _) => {
-            // Without probes only its own connections could tell that it is back.
+            // Without probes only its own connections could show that it is back.
             let settings = nodes.iter().position(|node| configured(node) && node.is_member());
             settings.filter(|_| !probing).map_or(Writer::Nobody, Writer::One)
         }

@@ -1,23 +1,23 @@
-//! Ways to break the router on purpose, so that the simulator and the drills are seen to notice.
+//! Ways to break the router on purpose, to see that the simulator and the drills notice.
 //!
-//! They are compiled into unit tests, and off there until a test turns one on for its own thread; and into the drills (feature
-//! `__faults`), where one can be turned on for the whole process. Nowhere else is there a trace of them.
+//! They are compiled into unit tests, where they are off until a test turns one on for its own thread, and into the
+//! drills (feature `__faults`), where one can be turned on for the whole process. They do not exist anywhere else.
 
 #[cfg(test)]
 use std::cell::Cell;
 #[cfg(feature = "__faults")]
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// A rule of the core that is left out.
+/// A rule of the core that is violated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::router) enum Flaw {
     /// Any writable node takes writes, whatever its timeline.
     AnyWritable,
     /// The first one of two writable nodes on one timeline wins.
     FirstOfTwo,
-    /// The newest timeline is the newest of those who answer now.
+    /// The newest timeline is the newest of the nodes that answer now.
     ForgetNewest,
-    /// A primary of the settings that has told nothing yet gets writes, also where others have told of a failover.
+    /// A primary of the settings that has reported nothing yet gets writes, even if others have reported a failover.
     BelieveSettings,
     /// Nodes of another cluster are not told apart.
     NoIdentity,
@@ -25,23 +25,23 @@ pub(in crate::router) enum Flaw {
     AnyFailureIsAStop,
     /// A floor is compared by its place alone.
     FloorWithoutTimeline,
-    /// The new timeline is taken to hold all of the old one.
+    /// The new timeline is assumed to contain all of the old one.
     HoldsEverything,
-    /// What is to be proven by the connection is taken for proven.
+    /// What the connection has to prove is assumed to be proven.
     IgnoreGuard,
-    /// What a node said is believed after the connection to it was lost.
+    /// A node's report is still believed after the connection to it was lost.
     KeepPlace,
-    /// A replica that has replayed all that it received is fresh, whether or not it receives anything.
+    /// A replica that has replayed everything it received is fresh, whether or not it receives anything.
     FreshByReceiver,
     /// The lag is subtracted the wrong way round.
     InvertedLag,
-    /// The primary's place counts from when its answer came.
+    /// The primary's place counts from when its answer arrived.
     ReceivedAt,
-    /// An age does not grow while nobody asks.
+    /// An age does not grow while there are no probes.
     FrozenAge,
-    /// A node that was added counts before it has said what it is.
+    /// A node that was added counts before it has reported what it is.
     NoCheck,
-    /// A node goes when it is left out of the list, also while it takes writes.
+    /// A node is removed when it is left out of the list, even while it takes writes.
     RemoveWriter,
     /// Outliers are ejected without a limit.
     EjectAll,
@@ -53,7 +53,7 @@ pub(in crate::router) enum Flaw {
     NoBudget,
     /// The fallback's rate is not limited.
     NoRate,
-    /// Full nodes are chosen as others.
+    /// Full nodes are chosen like any other.
     IgnoreFull,
     /// Nodes that this call has tried are chosen again.
     IgnoreTried,
@@ -63,9 +63,9 @@ pub(in crate::router) enum Flaw {
     IgnoreLatency,
     /// A node that comes back gets its whole share at once.
     NoSlowStart,
-    /// Connecting has no limit but that of the socket.
+    /// Connecting has no limit except that of the socket.
     NoConnectLimit,
-    /// A connection that was given up keeps its place in the pool.
+    /// An abandoned connection keeps its place in the pool.
     LeakPlaces,
 }
 
@@ -74,7 +74,7 @@ thread_local! {
     static ON: Cell<Option<Flaw>> = const { Cell::new(None) };
 }
 
-/// The one that is on in the whole process, as its number from 1.
+/// The flaw that is on in the whole process, as its number from 1.
 #[cfg(feature = "__faults")]
 static ON_FOR_ALL: AtomicU8 = AtomicU8::new(0);
 
@@ -91,7 +91,8 @@ pub(in crate::router) fn is_on(flaw: Flaw) -> bool {
     false
 }
 
-/// Not for users: breaks this rule of every router of the process, until its end. Says whether there is such a rule.
+/// Not for users: breaks this rule for every router of the process, until its end. Returns whether there is such a
+/// rule.
 #[cfg(feature = "__faults")]
 #[doc(hidden)]
 #[must_use]
@@ -105,7 +106,7 @@ pub fn turn_on(name: &str) -> bool {
 
 #[cfg(feature = "__faults")]
 impl Flaw {
-    /// Those that a drill on real servers has to find.
+    /// The flaws that a drill on real servers has to find.
     const OF_DRILLS: [Self; 9] = [
         Self::AnyWritable,
         Self::ForgetNewest,

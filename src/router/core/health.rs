@@ -4,39 +4,39 @@ use std::{fmt, time::Duration};
 
 use super::{observation::ConnectFailure, random::Random};
 
-/// So many calls or probes in a row without an answer mean that the node is gone. One call may just be longer than its
-/// limit.
+/// This many consecutive calls or probes without an answer mean that the node is gone. A single call may only have
+/// taken longer than its limit.
 const SILENT_IN_A_ROW: u32 = 3;
 
-/// So many calls must have failed in a [window](WINDOW), and more than were answered, to make a node an outlier.
+/// This many calls must have failed in a [window](WINDOW), and more than were answered, to make a node an outlier.
 const FAILED_CALLS: u32 = 5;
 const WINDOW: Duration = Duration::from_secs(10);
 
 /// The first pause of a node that cannot be reached: long enough to spare a restarting server a storm of connects,
-/// short enough that nobody notices it. Of one that answers, but with errors: long enough for what ails it to pass.
+/// short enough to go unnoticed. For a node that answers with errors: long enough for the cause to pass.
 const UNREACHABLE_PAUSE: Duration = Duration::from_millis(100);
 const FAILING_PAUSE: Duration = Duration::from_secs(1);
 
-/// The longest pauses: what a node that has recovered waits at most until it is used again. A node that answers nobody is
-/// asked by probes, which cost a packet: with this pause, its jitter and a probe's own it serves within a second of its
-/// return, however often it was gone.
+/// The longest pauses: the most that a recovered node waits until it is used again. An unreachable node is checked by
+/// probes, which cost a packet: with this pause, its jitter and a probe's own duration, it serves within a second of
+/// its return, however often it was gone.
 const LONGEST_UNREACHABLE: Duration = Duration::from_millis(500);
 const LONGEST_FAILING: Duration = Duration::from_secs(30);
 
-/// A node that was in service for so long begins with the first pause again.
+/// A node that was in service for this long starts with the first pause again.
 const FORGIVEN_AFTER: Duration = Duration::from_secs(10);
 
-/// Why a node was taken out of service.
+/// The reason why a node was taken out of service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum EjectionCause {
-    /// Most of its calls fail: connections are lost, or it cancels queries.
+    /// Most of its calls fail: it loses connections, or cancels queries.
     Failing,
-    /// It accepts calls and answers none.
+    /// It accepts calls but answers none.
     Silent,
     /// No connection to it can be opened.
     Unreachable,
-    /// It answers, and lets nobody in: too many clients, a wrong password, a start that is not through.
+    /// It answers but refuses every login: too many clients, a wrong password, a start-up that is not complete.
     Refusing,
 }
 
@@ -50,7 +50,7 @@ impl From<ConnectFailure> for EjectionCause {
 }
 
 impl EjectionCause {
-    /// Whether the node cannot serve in any case, so that keeping it in service helps nobody.
+    /// Whether the node certainly cannot serve, so that keeping it in service helps nobody.
     pub(super) fn is_certain(self) -> bool {
         self != Self::Failing
     }
@@ -67,14 +67,14 @@ impl fmt::Display for EjectionCause {
     }
 }
 
-/// A time out of service.
+/// A period out of service.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ejection {
     pub(super) cause: EjectionCause,
     pub(super) since: Duration,
-    /// Whatever it answers, it does not come back before.
+    /// It does not come back earlier, whatever it answers.
     pub(super) until: Duration,
-    /// When a call may try it, if nobody else has found out how it is.
+    /// When a call may try it, if nothing else has found out its state.
     pub(super) trial_from: Duration,
     /// Failed attempts to reach it again.
     failed: u32,
@@ -83,15 +83,15 @@ pub(super) struct Ejection {
 #[derive(Debug, Default)]
 pub(super) struct Health {
     ejection: Option<Ejection>,
-    /// Ejections in short order.
+    /// Ejections in quick succession.
     strikes: u32,
-    /// When it came back into service the last time.
+    /// When it last came back into service.
     admitted_at: Option<Duration>,
     silent: Streak,
     failed: Window,
 }
 
-/// Events in a row, without an answer in between.
+/// Consecutive events without an answer in between.
 #[derive(Debug, Default)]
 struct Streak {
     length: u32,
@@ -115,8 +115,8 @@ impl Health {
         self.admitted_at
     }
 
-    /// One more call or probe got no answer in its time; `answers` is how many the node has given to others so far.
-    /// Whether that was one too many.
+    /// One more call or probe timed out without an answer; `answers` is how many answers the node has given to others
+    /// so far. Returns whether that was one too many.
     pub(super) fn was_silent(&mut self, answers: u32) -> bool {
         if self.silent.answers != answers {
             self.silent = Streak { length: 0, answers };
@@ -125,8 +125,9 @@ impl Health {
         self.silent.length >= SILENT_IN_A_ROW
     }
 
-    /// One more call failed, and the node is to blame; `served` is how many calls it has served so far. Whether that was one
-    /// too many. (What it answers to probes is no excuse: they ask for nothing that is in the way of anything.)
+    /// One more call failed through the node's fault; `served` is how many calls it has served so far. Returns whether
+    /// that was one too many. (Answers to probes do not count in its favour: probes request nothing that could
+    /// conflict.)
     pub(super) fn call_failed(&mut self, served: u32, now: Duration) -> bool {
         let window = &mut self.failed;
         if window.failed == 0 || now.saturating_sub(window.since) > WINDOW {
@@ -136,11 +137,11 @@ impl Health {
         window.failed >= FAILED_CALLS && window.failed > served.wrapping_sub(window.served)
     }
 
-    /// Takes the node out of service, or notes that it is still as it was. Counts once per outage: a hundred calls that
-    /// fail on one dead node are one failure of it. `patience` is how long the probes have for it before a call may try.
+    /// Takes the node out of service, or notes that it is still out. Counts once per outage: a hundred calls that fail
+    /// on one dead node are one failure. `patience` is how long only probes may try it before a call may.
     pub(super) fn eject(&mut self, cause: EjectionCause, now: Duration, patience: Duration, random: &mut Random) {
         if let Some(ejection) = &mut self.ejection {
-            // Calls that were under way say nothing new. But a try after the pause has failed.
+            // Calls that were in flight say nothing new. But an attempt after the pause has failed.
             if now >= ejection.until {
                 if cause.is_certain() {
                     ejection.cause = cause;
@@ -160,7 +161,7 @@ impl Health {
             Some(Ejection { cause, since: now, until, trial_from: until.saturating_add(patience), failed: 0 });
     }
 
-    /// The node has answered. Whether that brings it back into service.
+    /// The node has answered. Returns whether that brings it back into service.
     pub(super) fn answered(&mut self, now: Duration) -> bool {
         self.silent.length = 0;
         if flawed!(NeverReadmit) || self.ejection.is_none_or(|ejection| now < ejection.until) {
@@ -170,7 +171,7 @@ impl Health {
         true
     }
 
-    /// Brings it back without a proof.
+    /// Brings it back without proof.
     pub(super) fn admit(&mut self, now: Duration) {
         self.ejection = None;
         self.admitted_at = Some(now);
@@ -178,15 +179,15 @@ impl Health {
         self.failed = Window::default();
     }
 
-    /// When to ask it again: often while it is out of service, since users wait for it.
+    /// When to probe it again: often while it is out of service, since users wait for it.
     pub(super) fn probe_pause(&self, interval: Duration) -> Duration {
         let Some(ejection) = self.ejection else { return interval };
         interval.min(UNREACHABLE_PAUSE.saturating_mul(1 << ejection.failed.min(8))).min(LONGEST_UNREACHABLE)
     }
 }
 
-/// Longer with each repetition, up to the longest, and up to a quarter longer by chance: routers that lost a node
-/// together don't come back to it together.
+/// Grows with each repetition, up to the maximum, plus up to a quarter at random: routers that lost a node together do
+/// not come back to it together.
 fn pause(cause: EjectionCause, repetition: u32, random: &mut Random) -> Duration {
     let (first, longest) = match cause {
         EjectionCause::Failing => (FAILING_PAUSE, LONGEST_FAILING),
@@ -214,7 +215,7 @@ mod tests {
         let (mut health, mut now, mut last) = (Health::default(), Duration::from_secs(60), Duration::ZERO);
         for _ in 0..20 {
             let pause = eject(&mut health, now);
-            // The same outage, told twice.
+            // The same outage, reported twice.
             assert_eq!(eject(&mut health, now), pause);
             assert!(pause * 5 / 4 >= last && pause <= LONGEST_UNREACHABLE * 5 / 4, "{pause:?} after {last:?}");
             assert!(!health.answered(now + pause - MS), "an answer does not shorten it");

@@ -1,38 +1,39 @@
-//! Where the primary was, and when: that turns a replica's place in the log into an age.
+//! The primary's past positions and their times, which turn a replica's place in the log into an age.
 //!
-//! A replica that has replayed what the primary had flushed at some moment holds every commit acknowledged before it, so
-//! it is no older than that moment. No heartbeat is written for that, and no clock but ours is read: a primary that
-//! writes nothing flushes nothing new, so its replicas stay fresh; a replica that is cut off stays where it is, and the
+//! A replica that has replayed what the primary had flushed at some moment contains every commit acknowledged before
+//! it, so it is no older than that moment. This needs no heartbeat, and reads no clock but ours: a primary that writes
+//! nothing flushes nothing new, so its replicas stay fresh; a replica that is cut off stays where it is, and the
 //! primary leaves it behind. (The age of the last replayed transaction says the opposite in both cases.)
 //!
-//! A commit under `synchronous_commit = off` is acknowledged before it is flushed: such a one may be missing although
-//! it is older, by three times `wal_writer_delay` at most.
+//! A commit under `synchronous_commit = off` is acknowledged before it is flushed: such a commit may be missing
+//! although it is older, by three times `wal_writer_delay` at most.
 
 use std::{collections::VecDeque, time::Duration};
 
 use crate::lsn::Lsn;
 
-/// The most moments that are kept. Asked twice a second, these would be four minutes, but longer lags have to be known too:
-/// so the older they are, the further apart.
+/// The most moments that are kept. At two probes per second they would cover four minutes, but longer lags have to be
+/// known too: so the older they are, the further apart.
 const MOST: usize = 512;
 
-/// Flush places of one primary on one timeline, each with the moment before which they were reached.
+/// Flush positions of one primary on one timeline, each with the moment before which it was reached.
 #[derive(Debug, Default)]
 pub(super) struct History {
     moments: VecDeque<(Duration, Lsn)>,
 }
 
 impl History {
-    /// Takes in that the primary, when it was asked at `sent_at`, had flushed its log up to `flush`.
+    /// Records that the primary, when it was asked at `sent_at`, had flushed its log up to `flush`.
     ///
     /// `sent_at` and not the time of the answer: a commit that was acknowledged in between may be missing in it.
     pub(super) fn add(&mut self, sent_at: Duration, flush: Lsn) {
         if let Some((last_at, last)) = self.moments.back_mut() {
-            // An answer that was overtaken by a later one tells nothing new.
+            // An answer overtaken by a later one contains nothing new.
             if sent_at < *last_at || flush < *last {
                 return;
             }
-            // Of the moments at one place only the latest counts: an idle primary must not look like a lagging replica.
+            // Of the moments at one position only the latest counts: an idle primary must not look like a lagging
+            // replica.
             if flush == *last {
                 *last_at = sent_at;
                 return;
@@ -44,9 +45,9 @@ impl History {
         self.moments.push_back((sent_at, flush));
     }
 
-    /// Drops the moment that is missed least: without it a replica's age may seem greater by what lies between its
-    /// neighbours, never less, and that is little against the age itself. To drop every second one of the older half, again
-    /// and again, would make gaps that grow faster than the age, and call replicas late that are not.
+    /// Drops the moment that is least needed: without it a replica's age may seem greater by the distance between its
+    /// neighbours, never less, and that is little compared with the age itself. Dropping every second one of the older
+    /// half, repeatedly, would make gaps that grow faster than the age, and count replicas as late that are not.
     fn thin(&mut self) {
         let Some((last, _)) = self.last() else { return };
         let missed = |&index: &usize| {
@@ -64,13 +65,13 @@ impl History {
         self.moments.clear();
     }
 
-    /// The latest moment before which everything was acknowledged that is before `replay`.
+    /// The latest moment before which everything acknowledged is before `replay`.
     pub(super) fn as_of(&self, replay: Lsn) -> Option<Duration> {
         let passed = self.moments.partition_point(|(_, flush)| *flush <= replay);
         self.moments.get(passed.checked_sub(1)?).map(|(at, _)| *at)
     }
 
-    /// When the primary was asked last, and where it was.
+    /// When the primary was last asked, and its position then.
     pub(super) fn last(&self) -> Option<(Duration, Lsn)> {
         self.moments.back().copied()
     }

@@ -1,4 +1,4 @@
-//! What calls count while they run: the only state of the router that the hot path writes.
+//! The counters that calls update while they run: the only state of the router that the hot path writes.
 
 use std::{
     sync::atomic::{AtomicU32, AtomicU64, Ordering},
@@ -7,14 +7,14 @@ use std::{
 
 use super::budget::Budget;
 
-/// Without a measurement for so long, an estimate of latency is halved: what was slow is tried again a few seconds
-/// later, by a few calls.
+/// Without a measurement for this long, a latency estimate is halved: a few calls try a slow node again some seconds
+/// later.
 const HALF_LIFE: u64 = 1_000_000_000;
 
-/// Nobody can tell latencies below this one apart: 100 µs.
+/// Latencies below this one count as equal: 100 µs.
 const FLOOR: u64 = 100_000;
 
-/// No latency counts as a longer one: 10 s. (It also keeps the products of a comparison within 64 bits.)
+/// No latency counts as longer than this: 10 s. (It also keeps the products of a comparison within 64 bits.)
 const CEILING: u64 = 10_000_000_000;
 
 /// The counters of all nodes, and of the fallback.
@@ -24,14 +24,14 @@ pub(in crate::router) struct Live {
     budget: Budget,
 }
 
-/// The counters of one node. Relaxed everywhere: they are estimates, and nothing else is ordered by them. A cache line
-/// each, so that two nodes' calls don't wait for each other.
+/// The counters of one node. Relaxed everywhere: they are estimates, and order nothing else. A separate cache line for
+/// each, so that calls on two nodes do not wait for each other.
 #[derive(Debug)]
 #[repr(align(64))]
 pub(in crate::router) struct NodeLive {
     /// Calls that wait for a connection or use one.
     in_flight: AtomicU32,
-    /// Connections: who comes when they all are taken waits.
+    /// The number of connections: a call that arrives when all are in use waits.
     capacity: AtomicU32,
     answers: AtomicU32,
     log_ins: AtomicU32,
@@ -39,12 +39,12 @@ pub(in crate::router) struct NodeLive {
     /// In nanoseconds; 0 before the first measurement.
     latency: AtomicU64,
     measured_at: AtomicU64,
-    /// No call may try an ejected node before.
+    /// No call may try an ejected node before this.
     next_trial: AtomicU64,
 }
 
 impl Live {
-    /// `capacities` are the sizes of the pools, `None` where only its owner knows.
+    /// `capacities` are the sizes of the pools, `None` if only the owner knows.
     pub(in crate::router) fn new(capacities: impl IntoIterator<Item = Option<u32>>, budget: Budget) -> Self {
         let nodes = capacities.into_iter().map(|capacity| NodeLive {
             in_flight: AtomicU32::new(0),
@@ -69,7 +69,7 @@ impl Live {
 }
 
 impl NodeLive {
-    /// A call is on its way to this node. It [leaves](Self::leave) when it is through.
+    /// A call is on its way to this node. It [leaves](Self::leave) when it is done.
     pub(in crate::router) fn enter(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
@@ -78,28 +78,28 @@ impl NodeLive {
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// An answer came, to a call or a probe.
+    /// An answer arrived, to a call or a probe.
     pub(in crate::router) fn answered(&self) {
         self.answers.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// It has let somebody in. Whether it answers statements is another question.
+    /// It has accepted a login. Whether it answers statements is another question.
     pub(in crate::router) fn logged_in(&self) {
         self.log_ins.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call has got what it asked for.
+    /// A call was served.
     pub(in crate::router) fn served(&self) {
         self.served.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call took so long.
+    /// A call took this long.
     pub(in crate::router) fn measured(&self, now: Duration, latency: Duration) {
         let sample = nanos(latency).clamp(1, CEILING);
         let (old, before) = (self.latency(now), self.latency.load(Ordering::Relaxed));
         let new = if sample > old {
-            // Up fast, since the next calls are about to go there, but one slow statement must not look like a slow
-            // node: it is at most twice what was measured before.
+            // Quickly up, since the next calls are about to go there, but one slow statement must not look like a slow
+            // node: a sample counts as at most twice the previous value.
             sample.min(2 * before.max(FLOOR))
         } else {
             old - (old - sample) / 8
@@ -116,7 +116,8 @@ impl NodeLive {
         self.capacity.load(Ordering::Relaxed)
     }
 
-    /// From now on it counts for another node, with so many connections. Nobody counts for the former one any more.
+    /// From now on this counts for another node, with this many connections. Nothing counts for the former one any
+    /// more.
     pub(in crate::router) fn start_anew(&self, capacity: Option<u32>) {
         self.capacity.store(capacity.unwrap_or(u32::MAX), Ordering::Relaxed);
         for counter in [&self.latency, &self.measured_at, &self.next_trial] {
@@ -128,32 +129,32 @@ impl NodeLive {
         self.in_flight() >= self.capacity()
     }
 
-    /// Answers since the beginning, with an overflow.
+    /// Answers since the beginning, wrapping.
     pub(in crate::router) fn answers(&self) -> u32 {
         self.answers.load(Ordering::Relaxed)
     }
 
-    /// Log-ins since the beginning, with an overflow.
+    /// Logins since the beginning, wrapping.
     pub(in crate::router) fn log_ins(&self) -> u32 {
         self.log_ins.load(Ordering::Relaxed)
     }
 
-    /// Calls that were served since the beginning, with an overflow.
+    /// Calls served since the beginning, wrapping.
     pub(in crate::router) fn calls_served(&self) -> u32 {
         self.served.load(Ordering::Relaxed)
     }
 
-    /// The smoothed latency in nanoseconds, less what it has faded since it was measured; 0 when it is not known.
+    /// The smoothed latency in nanoseconds, minus what has decayed since it was measured; 0 if unknown.
     pub(in crate::router) fn latency(&self, now: Duration) -> u64 {
         let measured = self.latency.load(Ordering::Relaxed);
         let age = nanos(now).saturating_sub(self.measured_at.load(Ordering::Relaxed));
         let halved = measured.checked_shr((age / HALF_LIFE) as u32).unwrap_or(0);
-        // Between two halvings in a straight line.
+        // Linear between two halvings.
         halved - (halved / 2) * (age % HALF_LIFE) / HALF_LIFE
     }
 
-    /// The latencies of two nodes, as they are to be compared. Fading makes an estimate as good as the other one, and
-    /// never better: only measuring can do that. One that was never measured is as good as the other.
+    /// The latencies of two nodes for comparison. Decay can make an estimate as good as the other one, but never
+    /// better: only a measurement can. One that was never measured is as good as the other.
     pub(super) fn latencies(&self, other: &Self, now: Duration) -> (u64, u64) {
         let at_best = |node: &Self, faded: u64, others: u64| match node.latency.load(Ordering::Relaxed) {
             0 => others,
@@ -163,8 +164,8 @@ impl NodeLive {
         (at_best(self, own, others).max(FLOOR), at_best(other, others, own).max(FLOOR))
     }
 
-    /// Whether this call may try an ejected node: one at a time may, the next one `pause` later. It need not say what
-    /// became of it, since a call that is dropped says nothing.
+    /// Whether this call may try an ejected node: one at a time may, the next one `pause` later. It need not report the
+    /// result, since a dropped call reports nothing.
     pub(super) fn claim_trial(&self, from: Duration, now: Duration, pause: Duration) -> bool {
         let next = self.next_trial.load(Ordering::Relaxed);
         let (now, from) = (nanos(now), nanos(from));
@@ -219,7 +220,7 @@ mod tests {
             last = slow;
         }
         assert_eq!(last, 1_000_000);
-        // It was not better, and is found out by one call.
+        // It was no better, and one call finds that out.
         slow.measured(Duration::from_secs(100), 20 * MS);
         assert_eq!(slow.latency(Duration::from_secs(100)), 20_000_000);
     }

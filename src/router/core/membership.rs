@@ -1,7 +1,8 @@
 //! Nodes that come and go.
 //!
-//! A node is known by its index, everywhere. So the place of one that has left stays empty until nobody holds anything of it
-//! any more, and only then belongs to another one: what is told late of the old one is never taken for the new one's.
+//! Everywhere, a node is identified by its index. The place of a node that has left therefore stays empty until nothing
+//! holds it any more, and only then goes to another node: late reports about the old node are never attributed to the
+//! new one.
 
 use std::time::Duration;
 
@@ -15,17 +16,18 @@ use super::{
 /// Whether a node is there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Presence {
-    /// It was added, and has not yet said what it is: nobody is sent there.
+    /// It was added and has not reported what it is yet: it gets no calls.
     Joining,
     Present,
-    /// It has left, and calls are under way on it.
+    /// It has left, and calls to it are in flight.
     Leaving,
     /// The place is free.
     Vacant,
 }
 
 impl Cluster {
-    /// Adds a replica, which serves once it has said that it is one of this cluster. Its index, if there is a free one.
+    /// Adds a replica, which serves once it has reported that it belongs to this cluster. Returns its index, if there
+    /// is a free one.
     pub(in crate::router) fn add(&mut self, config: NodeConfig, now: Duration) -> Option<usize> {
         self.now = self.now.max(now);
         let node = NodeState::joining(config);
@@ -46,10 +48,10 @@ impl Cluster {
         Some(index)
     }
 
-    /// Takes a node out. Whether it has gone: while it is known to take writes, and under no other address, it stays. Who
-    /// leaves it out of a list does not stop it, and to forget a primary would be to let another one lose its writes.
+    /// Removes a node. Returns whether it is gone: it stays while it is known to take writes under no other address.
+    /// Leaving it out of a list does not stop it, and forgetting a primary would let another one lose its writes.
     ///
-    /// What it has told of the cluster stays: a fence that goes with the node is none.
+    /// What it has reported about the cluster stays: a fence that disappeared with the node would be useless.
     pub(in crate::router) fn remove(&mut self, index: usize, now: Duration) -> bool {
         self.now = self.now.max(now);
         if self.is_needed(index) && !flawed!(RemoveWriter) {
@@ -61,7 +63,7 @@ impl Cluster {
         true
     }
 
-    /// Nobody holds anything of this node any more, which has left.
+    /// Nothing holds this node any more, which has left.
     pub(in crate::router) fn release(&mut self, index: usize) {
         if let Some(node) = self.nodes.get_mut(index).filter(|node| node.presence() == Presence::Leaving) {
             node.vacate();

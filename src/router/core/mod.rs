@@ -1,20 +1,20 @@
 //! The decisions, without I/O, clock, task or lock: `now` and observations come in, a node goes out.
 //!
 //! It has two halves. The control plane, [`Cluster`], takes in one observation after the other (a call failed, a probe
-//! was answered, a connection was told that its server was promoted) and makes an immutable [`Table`] of what it knows.
-//! The data plane, [`Table::choose`], is a function of that table, the [live counters](Live), the time and a random number.
-//! So each call decides without waiting for anybody, and a test can decide a million times.
+//! was answered, a connection reported that its server was promoted) and builds an immutable [`Table`] of what it
+//! knows. The data plane, [`Table::choose`], is a function of that table, the [live counters](Live), the time and a
+//! random number. Each call therefore decides without waiting for anything, and a test can make a million decisions.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cluster`, `node`, `observation` | the control plane, what it knows of a node, what it is told and wishes for |
+//! | `cluster`, `node`, `observation` | the control plane, what it knows of a node, its inputs and its requests |
 //! | `election` | which node takes writes: timelines, fencing, split brain |
 //! | `health` | ejection and the way back |
-//! | `history` | how old a replica is |
+//! | `history` | how old a replica's data are |
 //! | `membership` | nodes that come and go |
-//! | `tabulate`, `table`, `choose` | what of it there is to choose from, and the data plane |
+//! | `tabulate`, `table`, `choose` | the table of candidates, and the data plane |
 //! | `live`, `budget` | what calls count while they run |
-//! | `status`, `readiness`, `outline` | all of it for people, for readiness probes, and what of it is told when it changes |
+//! | `status`, `readiness`, `outline` | the state for people, for readiness probes, and the part whose changes are reported |
 //! | `set`, `random` | sets of nodes, randomness from a seed |
 //! | `simulator`, `flaw` | a cluster that fails in every way, and the rules broken on purpose (tests) |
 
@@ -63,13 +63,13 @@ pub use self::{
     status::{FallbackStatus, NodeCondition, NodeStatus, PrimaryState, RouterStatus},
 };
 
-/// The role of a node in the cluster.
+/// The role of a node in the cluster: primary or replica.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Role {
-    /// The one writable node.
+    /// The one node that takes writes.
     Primary,
-    /// A streaming replica: it only reads, and it lags.
+    /// A streaming replica: it is read-only and may lag.
     Replica,
 }
 
@@ -88,22 +88,23 @@ impl fmt::Display for Role {
     }
 }
 
-/// What the primary does for reads that no replica can serve.
+/// What the primary does with reads that no replica can serve.
 ///
-/// The replicas are there because the primary could not do their work besides its own. When they all are gone, lag or
-/// cancel, their load arrives at the primary at once, and takes the writes down with it: so by default a limited part of
-/// it is let through. It is your choice, since only you know what the primary can bear.
+/// Replicas usually exist because the primary cannot do their work besides its own. When all of them are gone, lag or
+/// cancel queries, their load arrives at the primary at once and takes the writes down with it. By default, therefore,
+/// only a limited part of it is let through. Choose according to what your primary can bear.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Fallback {
-    /// It serves as many of them as its budget allows. The others are served by replicas that
-    /// [lag](crate::RouterBuilder::max_replica_lag), if they can live with that; without any they wait a while for a place in the
-    /// budget, and then fail with [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable).
+    /// The primary serves as many of these reads as its budget allows. The others go to replicas that
+    /// [lag](crate::RouterBuilder::max_replica_lag), if they accept that. If there is no such replica, they wait for a
+    /// while for a place in the budget, and then fail with
+    /// [`ErrorKind::ReplicasUnavailable`](crate::ErrorKind::ReplicasUnavailable).
     #[default]
     Protect,
-    /// It serves them all: for a primary that can bear the load of everybody, or where an error is worse than a slow
-    /// write.
+    /// The primary serves all of these reads: for a primary that can bear the whole load, or where an error is worse
+    /// than a slow write.
     Unlimited,
-    /// It serves none of them: a read without a replica fails at once.
+    /// The primary serves none of these reads: a read without a replica fails at once.
     Never,
 }

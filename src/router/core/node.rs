@@ -16,16 +16,16 @@ pub(in crate::router) struct NodeConfig {
     pub(in crate::router) name: Arc<str>,
     pub(in crate::router) role: Role,
     pub(in crate::router) weight: u32,
-    /// Whether it is in the router's own zone, or zones are of no importance.
+    /// Whether it is in the router's own zone, or zones do not matter.
     pub(in crate::router) is_near: bool,
 }
 
-/// A node where nobody has listened for so long, and that has answered nobody, was stopped. Longer than most restarts take, so
-/// that one of them does not end a split brain that it comes back to; short enough for whoever stops a node in order to
-/// have writes again.
+/// A node is stopped if nothing has listened on it, and it has answered nobody, for this long. Longer than most
+/// restarts take, so that a restart does not end a split brain that the node comes back to; short enough for an
+/// operator who stops a node in order to have writes again.
 pub(super) const STOPPED_AFTER: Duration = Duration::from_secs(10);
 
-/// What has been seen of it.
+/// What has been observed about it.
 #[derive(Debug)]
 pub(super) struct NodeState {
     config: NodeConfig,
@@ -34,30 +34,31 @@ pub(super) struct NodeState {
     role: Option<Role>,
     timeline: Option<u32>,
     has_told_timeline: bool,
-    /// Whether it has ever answered the question how it is.
+    /// Whether it has ever answered a probe.
     has_told: bool,
-    /// The timeline that it followed as a replica until it was promoted, until it tells its new one.
+    /// The timeline that it followed as a replica until its promotion, until it reports its new one.
     promoted_from: Option<u32>,
     system: Option<u64>,
     instance: Option<u64>,
     is_foreign: bool,
-    /// The timeline that it was promoted from if it followed the last failover, when it does not tell whether it did.
+    /// The timeline that it was promoted from if it followed the last failover, in case it does not report whether it
+    /// did.
     perhaps_on: Option<u32>,
-    /// What was asked before that is forgotten.
+    /// Answers to earlier queries are forgotten.
     forgotten_at: Duration,
-    /// Where it is: of a replica, what it has replayed; of a primary, what it has flushed.
+    /// Its position: for a replica, what it has replayed; for a primary, what it has flushed.
     place: Option<Lsn>,
     received: Option<Lsn>,
     is_receiving: Option<bool>,
-    /// Whether what it has told last is the timeline that it is on, and not the newest one that it is sure to have reached.
+    /// Whether it last reported the timeline that it is on, not only the newest one that it has certainly reached.
     tells_timeline: bool,
-    /// What it had replayed as a replica, of which timeline, when it told that last and was still receiving that.
+    /// What it had replayed as a replica, and on which timeline, when it last reported that and was still receiving it.
     had: Option<(u32, Lsn)>,
-    /// Nothing that was asked before this moment says anything any more.
+    /// Answers to queries before this moment no longer count.
     not_before: Duration,
-    /// When it refused a connection for the first time since its last answer.
+    /// When it first refused a connection since its last answer.
     refused_since: Option<Duration>,
-    /// Counts up when it becomes something else, so that connections to what it was can be told.
+    /// Increases when it becomes something else, to recognise connections to what it was.
     generation: u32,
     pub(super) next_probe: Duration,
 }
@@ -90,7 +91,7 @@ impl NodeState {
         }
     }
 
-    /// One that has to say what it is before it counts.
+    /// A node that has to report what it is before it counts.
     pub(super) fn joining(config: NodeConfig) -> Self {
         Self { presence: Presence::Joining, ..Self::new(config) }
     }
@@ -99,12 +100,12 @@ impl NodeState {
         self.presence
     }
 
-    /// Whether it is one of the nodes, whatever is known of it.
+    /// Whether it is one of the nodes, whatever is known about it.
     pub(super) fn is_there(&self) -> bool {
         matches!(self.presence, Presence::Joining | Presence::Present)
     }
 
-    /// It has left: nothing that it was counts, and nothing that it will say.
+    /// It has left: nothing that it was counts, and nothing that it will report.
     pub(super) fn leave(&mut self) {
         *self = Self { presence: Presence::Leaving, ..Self::new(self.config.clone()) };
     }
@@ -117,12 +118,12 @@ impl NodeState {
         &self.config
     }
 
-    /// The role that the settings give it.
+    /// Its role in the settings.
     pub(super) fn expected(&self) -> Role {
         self.config.role
     }
 
-    /// The role that it plays; that of the settings until it has told.
+    /// Its present role; the role in the settings until it has reported one.
     pub(super) fn role(&self) -> Role {
         self.role.unwrap_or(self.config.role)
     }
@@ -136,12 +137,12 @@ impl NodeState {
         self.has_told
     }
 
-    /// Whether it had a timeline that is outdated since it has become something else.
+    /// Whether it had a timeline that is outdated because it has become something else.
     pub(super) fn is_unsettled(&self) -> bool {
         self.timeline.is_none() && self.has_told_timeline
     }
 
-    /// Whether it was promoted on this timeline, and has not told yet to which one.
+    /// Whether it was promoted on this timeline, and has not reported its new one yet.
     pub(super) fn is_promoted_from(&self, timeline: Option<u32>) -> bool {
         self.timeline.is_none() && self.promoted_from.is_some() && self.promoted_from == timeline
     }
@@ -159,7 +160,7 @@ impl NodeState {
         self.instance
     }
 
-    /// The server that was proven to be this one has restarted. What it says itself counts more.
+    /// The server that was proven to be this one has restarted. Its own reports take precedence.
     pub(super) fn restarted(&mut self, instance: Option<u64>) {
         self.instance = instance;
     }
@@ -177,7 +178,7 @@ impl NodeState {
         self.tells_timeline
     }
 
-    /// See the field. Of a primary it says what it had before it was promoted.
+    /// See the field. For a primary it is what it had before its promotion.
     pub(super) fn had(&self) -> Option<(u32, Lsn)> {
         self.had
     }
@@ -200,7 +201,7 @@ impl NodeState {
         self.health.ejection().is_some()
     }
 
-    /// Takes in the role that a connection was told. Whether that was news.
+    /// Takes in the role that a connection reported. Returns whether that was news.
     pub(super) fn told_role(&mut self, role: Role, now: Duration) -> bool {
         if self.role() == role {
             self.role = Some(role);
@@ -210,8 +211,8 @@ impl NodeState {
         true
     }
 
-    /// Takes in an answer to a probe. Whether it counted; one that was overtaken by other news does not. `newest` is the newest
-    /// timeline of the cluster.
+    /// Takes in an answer to a probe. Returns whether it counted: one that was overtaken by other news does not.
+    /// `newest` is the newest timeline of the cluster.
     pub(super) fn report(&mut self, report: &Report, newest: Option<u32>, now: Duration) -> bool {
         if report.sent_at < self.not_before {
             return false;
@@ -246,7 +247,7 @@ impl NodeState {
             Standing::Primary { flush } => (flush, None, None),
             Standing::Replica { replay, received, is_receiving } => (replay, received, is_receiving),
         };
-        // Who receives nothing may replay another timeline from an archive.
+        // A replica that receives nothing may replay another timeline from an archive.
         self.tells_timeline = self.is_receiving != Some(false) && !report.may_be_newer;
         if self.tells_timeline && role == Role::Replica {
             self.had = report.timeline.zip(self.place).or(self.had);
@@ -254,9 +255,9 @@ impl NodeState {
         true
     }
 
-    /// The timeline that it is on, by what it says. A replica knows the one that it receives from its receiver; without
-    /// it, from its last restart point, which may be of before a failover. But a running replica never goes back: for that
-    /// it must be stopped and rewound.
+    /// The timeline that it reports. A replica knows the one that it receives from its receiver; without it, the one of
+    /// its last restart point, which may be from before a failover. But a running replica never goes back: for that it
+    /// must be stopped and rewound.
     fn told_timeline(&self, report: &Report) -> Option<u32> {
         let runs_on = self.role == Some(Role::Replica)
             && report.standing.role() == Role::Replica
@@ -266,7 +267,7 @@ impl NodeState {
         if runs_on { report.timeline.max(self.timeline) } else { report.timeline }
     }
 
-    /// Takes in that it has replayed so much, if it is still what it was when it said so.
+    /// Takes in that it has replayed this far, if it is still what it was when it reported that.
     pub(super) fn replayed(&mut self, sent_at: Duration, timeline: u32, lsn: Lsn) {
         let is_same = self.role == Some(Role::Replica) && self.timeline == Some(timeline);
         if is_same && sent_at >= self.not_before {
@@ -274,8 +275,8 @@ impl NodeState {
         }
     }
 
-    /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so nothing
-    /// of that is known until it is asked again. What it was does not change by that: a timeline is never unlearnt.
+    /// A connection was lost, perhaps because the server has restarted. It may come back with less than it had, so its
+    /// position is unknown until it is probed again. What it was does not change: a timeline is never forgotten.
     pub(super) fn lost(&mut self, now: Duration) {
         self.place = self.place.filter(|_| flawed!(KeepPlace));
         self.not_before = self.not_before.max(now);
@@ -294,12 +295,12 @@ impl NodeState {
         self.refused_since.is_some_and(|since| now.saturating_sub(since) >= STOPPED_AFTER)
     }
 
-    /// Believes nothing of what it was until it tells anew.
+    /// Discards what it was until it reports anew.
     pub(super) fn unsettle(&mut self, now: Duration) {
         self.become_other(self.role, now);
     }
 
-    /// Believes nothing that it has ever told.
+    /// Discards everything that it has ever reported.
     pub(super) fn forget(&mut self, now: Duration) {
         self.become_other(None, now);
         (self.system, self.instance, self.perhaps_on) = (None, None, None);
@@ -308,7 +309,7 @@ impl NodeState {
         self.forgotten_at = now;
     }
 
-    /// Whether what it was asked at this moment is forgotten.
+    /// Whether its answer to a query sent at this moment is forgotten.
     pub(super) fn is_forgotten(&self, sent_at: Duration) -> bool {
         sent_at < self.forgotten_at
     }
@@ -321,7 +322,7 @@ impl NodeState {
         self.generation += 1;
         self.promoted_from = match (self.role(), role) {
             (Role::Replica, Some(Role::Primary)) => self.timeline.or(self.perhaps_on),
-            // It is still not known where it has gone.
+            // It is still unknown which timeline it went to.
             (Role::Primary, Some(Role::Primary)) => self.promoted_from,
             _ => None,
         };

@@ -1,4 +1,4 @@
-//! What changes of the cluster are told to those who watch it: all but what is measured.
+//! The changes of the cluster that watchers are told about: everything except measurements.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,17 +6,17 @@ use super::{
     Role, cluster::Cluster, election::Writer, live::Live, node::NodeState, set::NodeSet, status::NodeCondition,
 };
 
-/// The cluster without measurements: who watches is told when two of these differ.
+/// The cluster without measurements: watchers are notified when two of these differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::router) struct Outline {
     pub(in crate::router) writer: Writer,
     pub(in crate::router) timeline: Option<u32>,
-    /// Those that are there.
+    /// The present nodes.
     pub(in crate::router) nodes: Vec<NodeOutline>,
     pub(in crate::router) is_budget_spent: bool,
-    /// The nodes that nobody has asked yet how they are.
+    /// The nodes that have not been probed yet.
     pub(in crate::router) unasked: NodeSet,
-    /// Whether names are still to be looked up: no affair of the core's.
+    /// Whether names are still to be resolved, which the core does not know.
     pub(in crate::router) is_looking: bool,
 }
 
@@ -29,7 +29,7 @@ pub(in crate::router) struct NodeOutline {
     generation: u32,
     system: Option<u64>,
     timeline: Option<u32>,
-    /// Without the time that it has lasted.
+    /// Without its duration.
     pub(in crate::router) condition: NodeCondition,
 }
 

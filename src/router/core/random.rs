@@ -1,6 +1,6 @@
-//! Randomness from a seed that the caller gives: the same seed, the same decisions.
+//! Randomness from a seed supplied by the caller: the same seed gives the same decisions.
 
-/// One step of SplitMix64 (Steele, Lea, Flood 2014): any number in, one out that looks like nothing.
+/// One step of SplitMix64 (Steele, Lea, Flood 2014): turns any number into one that looks random.
 pub(in crate::router) fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(STEP);
     z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -8,10 +8,11 @@ pub(in crate::router) fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What the state advances by: an odd number, so that it comes through all of them.
+/// The increment of the state: an odd number, so that it passes through all values.
 pub(in crate::router) const STEP: u64 = 0x9E37_79B9_7F4A_7C15;
 
-/// A number below `bound`, from any one. (By multiplying instead of dividing: Lemire 2019, without its correction.)
+/// A number below `bound`, from any number. (By multiplication instead of division: Lemire 2019, without its
+/// correction.)
 pub(in crate::router) fn below(random: u64, bound: u64) -> u64 {
     ((u128::from(random) * u128::from(bound)) >> 64) as u64
 }

@@ -7,44 +7,45 @@ use super::{
     status::{NodeCondition, NodeStatus, PrimaryState, RouterStatus},
 };
 
-/// Whether the application can be served; see [`Router::readiness`](crate::Router::readiness).
+/// Whether the application can serve requests; see [`Router::readiness`](crate::Router::readiness).
 ///
-/// Its [`Display`](fmt::Display) is one line for the answer to the probe; names of nodes are in it, and no passwords.
+/// Its [`Display`](fmt::Display) is one line, suitable as the probe's answer; it contains node names but no passwords.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Readiness {
-    /// For strong calls: appends, commands, reads of the newest state.
+    /// Strong calls: appends, commands, reads of the newest state.
     pub strong: Availability,
-    /// For eventual reads that ask for nothing in particular. One with a bound or a token may find nobody all the same.
+    /// Eventual reads without further requirements. A read with a bound or a token may still find no suitable node.
     pub eventual: Availability,
 }
 
-/// Whether calls of one level can be served.
+/// Whether calls of one consistency level can be served.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Availability {
-    /// They can.
+    /// They can be served.
     #[non_exhaustive]
     Available {
-        /// A node that would serve them; others may, too.
+        /// A node that would serve them; others may serve them too.
         node: Arc<str>,
-        /// Its role: eventual reads on the primary are those that its [fallback](crate::RouterBuilder::fallback) lets through.
+        /// The node's role: on the primary, eventual reads are limited to what its
+        /// [fallback](crate::RouterBuilder::fallback) allows.
         role: Role,
     },
-    /// They cannot.
+    /// They cannot be served.
     #[non_exhaustive]
     Unavailable {
-        /// Why not, with the names of the nodes.
+        /// The reason, with the names of the nodes.
         reason: String,
     },
 }
 
 impl Readiness {
-    /// Whether any calls can be served, strong or eventual.
+    /// Returns whether any calls can be served, strong or eventual.
     ///
-    /// One without replicas is ready, since the primary serves some of their reads. One without a primary is ready if a
-    /// replica serves: taking it out of the load balancer would end reads, too, and no other instance has a primary either.
-    /// Who only writes asks for [`strong`](Self::strong).
+    /// A router without replicas in service is ready, since the primary serves some of their reads. A router without a
+    /// primary is ready if a replica serves: taking the instance out of the load balancer would end reads too, and no
+    /// other instance has a primary either. An application that only writes checks [`strong`](Self::strong).
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.strong.is_available() || self.eventual.is_available()
@@ -52,7 +53,7 @@ impl Readiness {
 }
 
 impl Availability {
-    /// Whether calls can be served.
+    /// Returns whether calls can be served.
     #[must_use]
     pub fn is_available(&self) -> bool {
         matches!(self, Self::Available { .. })
@@ -83,14 +84,14 @@ impl fmt::Display for Availability {
 }
 
 impl RouterStatus {
-    /// Whether calls can be served, by what this status says; see [`Router::readiness`](crate::Router::readiness).
+    /// Derives from this status whether calls can be served; see [`Router::readiness`](crate::Router::readiness).
     #[must_use]
     pub fn readiness(&self) -> Readiness {
         Readiness { strong: self.strong(), eventual: self.eventual() }
     }
 
     fn strong(&self) -> Availability {
-        // Until then, strong calls wait: who seems to be the primary may have been replaced.
+        // Until then, strong calls wait: the apparent primary may have been replaced.
         let unasked: Vec<&str> = self.nodes.iter().filter(|node| !node.is_asked).map(|node| &*node.name).collect();
         if !unasked.is_empty() {
             return Availability::unavailable(format!("not asked yet how they are: {}", unasked.join(", ")));
@@ -135,7 +136,7 @@ impl RouterStatus {
         }
     }
 
-    /// Of each node, why it serves no eventual reads.
+    /// For each node, why it serves no eventual reads.
     fn reasons(&self) -> String {
         let reasons = self.nodes.iter().map(|node| match node.condition {
             _ if !node.is_asked => format!("{}: not asked yet how it is", node.name),
@@ -149,7 +150,7 @@ impl RouterStatus {
 }
 
 impl NodeCondition {
-    /// Whether it serves anybody.
+    /// Whether the node serves any calls.
     fn is_in_service(self) -> bool {
         match self {
             Self::Serving | Self::SlowStart | Self::Lagging | Self::OlderTimeline => true,
@@ -208,7 +209,7 @@ mod tests {
         }
     }
 
-    /// Who serves strong and eventual calls, and whether that is ready.
+    /// The nodes that serve strong and eventual calls, and whether that counts as ready.
     fn served(status: &RouterStatus) -> (Option<String>, Option<String>, bool) {
         let readiness = status.readiness();
         let by = |availability: &Availability| match availability {
@@ -229,11 +230,11 @@ mod tests {
         let cases = [
             (Serving, &[Serving, Serving][..], by("p", "a")),
             (Serving, &[OUT, SlowStart], by("p", "b")),
-            // Without replicas the primary takes some of their reads over.
+            // Without replicas the primary takes over some of their reads.
             (Serving, &[OUT, Foreign], by("p", "p")),
             (Serving, &[Lagging], by("p", "p")),
             (Serving, &[], by("p", "p")),
-            // Without a primary reads go on, on those that are behind if need be.
+            // Without a primary reads continue, on lagging replicas if necessary.
             (OUT, &[OUT, Serving], by("", "b")),
             (OUT, &[Lagging], by("", "a")),
             (OUT, &[OlderTimeline], by("", "a")),
@@ -277,7 +278,7 @@ mod tests {
     fn nobody_is_ready_before_a_node_was_asked() {
         let mut status = status(NodeCondition::Serving, &[NodeCondition::Serving]);
         status.nodes[1].is_asked = false;
-        // Strong calls wait for the answer: it may be the one that takes writes.
+        // Strong calls wait for the answer: that node may be the primary.
         assert_eq!(served(&status), by("", "p"));
         assert!(status.readiness().strong.to_string().contains("not asked yet how they are: a"));
         (status.nodes[1].is_asked, status.is_starting) = (true, true);

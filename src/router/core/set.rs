@@ -1,11 +1,11 @@
-//! Some of the nodes.
+//! A set of nodes.
 
 use std::ops::{BitAnd, BitOr, Sub};
 
 /// The most nodes that a router can have: as many as a word has bits.
 pub(in crate::router) const MOST_NODES: usize = 64;
 
-/// A set of nodes, by their index. One word, so that a decision builds as many as it likes without an allocation.
+/// A set of nodes, by their index. One word, so that a decision can build any number of them without an allocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::router) struct NodeSet(u64);
 
@@ -77,7 +77,7 @@ impl FromIterator<usize> for NodeSet {
     }
 }
 
-/// In the order of the indices. Iterating is taking the first one out.
+/// In the order of the indices. Each step removes the first one.
 impl Iterator for NodeSet {
     type Item = usize;
 

@@ -14,36 +14,37 @@ use super::{
 };
 use crate::{lsn::Lsn, router::SourceStatus};
 
-/// What a [`Router`](crate::Router) knows at one moment; see [`Router::status`](crate::Router::status).
+/// A snapshot of what a [`Router`](crate::Router) knows; see [`Router::status`](crate::Router::status).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct RouterStatus {
-    /// Which node takes writes.
+    /// Which node is the primary.
     pub primary: PrimaryState,
-    /// The newest timeline that was ever seen; `None` when no node has told one.
+    /// The newest timeline ever seen; `None` if no node has reported one.
     pub timeline: Option<u32>,
-    /// Whether nodes are still to be asked for the first time, or names to be looked up: strong calls wait for that.
+    /// Whether some nodes have not been probed yet, or names not resolved yet: strong calls wait for that.
     pub is_starting: bool,
     /// All nodes, the primary of the settings first.
     pub nodes: Vec<NodeStatus>,
-    /// The reads that the primary has taken over from the replicas.
+    /// The reads that the primary currently takes over from the replicas.
     pub fallback: FallbackStatus,
-    /// Where replicas come from that come and go.
+    /// The sources of replicas that come and go.
     pub sources: Vec<SourceStatus>,
 }
 
-/// Which node takes writes.
+/// Which node is the primary, if that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum PrimaryState {
-    /// This one.
+    /// This node takes writes.
     Known(Arc<str>),
     /// Two nodes take writes, and neither timeline is the newer one. Strong calls are refused until one of them is a
-    /// replica, or was stopped: until nobody has listened at its address for ten seconds. One that just does not answer, or
-    /// has no place for us, may still be writing. If the stopped one comes back and takes writes, this is back too.
+    /// replica or was stopped, which means that nobody has listened at its address for ten seconds. A node that only
+    /// does not answer, or refuses our connections, may still accept writes. If the stopped node comes back and takes
+    /// writes, the split brain is back too.
     SplitBrain(Arc<str>, Arc<str>),
     /// Only this node takes writes, but a newer timeline than its own has been seen. Strong calls are refused until the
-    /// primary of that one is found.
+    /// primary of that timeline is found.
     Fenced(Arc<str>),
     /// No node is known to take writes.
     Unknown,
@@ -53,81 +54,82 @@ pub enum PrimaryState {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NodeStatus {
-    /// Its name: `host:port`, or `host:port/database` where several nodes are behind one address.
+    /// The node's name: `host:port`, or `host:port/database` if several nodes are behind one address.
     pub name: Arc<str>,
-    /// The role that it plays; that of the settings until it has told.
+    /// The node's role; the role in the settings until it has reported one.
     pub role: Role,
-    /// Whether it serves, and why not.
+    /// Whether the node serves calls, and if not why.
     pub condition: NodeCondition,
-    /// Whether it has been asked how it is, whatever came of that; `true` where [nobody is](crate::RouterBuilder::probe_interval).
+    /// Whether the node has been probed at least once, whatever the result; `true` if [probing is
+    /// off](crate::RouterBuilder::probe_interval).
     pub is_asked: bool,
-    /// How often it has become something else, such as the primary.
+    /// How often the node has changed into something else, such as the primary.
     pub generation: u32,
-    /// The cluster that it belongs to, when it has told.
+    /// The system identifier of its cluster, once it has reported it.
     pub system_identifier: Option<u64>,
-    /// Its timeline, when it has told.
+    /// Its timeline, once it has reported it.
     pub timeline: Option<u32>,
-    /// What it has replayed; of the primary, what it has flushed.
+    /// The LSN it has replayed; for the primary, the LSN it has flushed.
     pub lsn: Option<Lsn>,
-    /// How far it is behind the primary in bytes, as of when each was asked last.
+    /// Its replication lag behind the primary in bytes, as of the last probe of each.
     pub lag_bytes: Option<u64>,
-    /// How far it was behind the primary when that was asked last. An idle primary's replicas are not behind, and one that
-    /// receives nothing falls behind only what the primary has written since.
+    /// Its replication lag behind the primary as of the last probe. Replicas of an idle primary have no lag, and a
+    /// replica that receives nothing lags only by what the primary has written since.
     pub lag: Option<Duration>,
-    /// Everything that was acknowledged longer ago than this is there. It grows until the node and the primary are asked
-    /// again.
+    /// The upper bound on the age of its data: it contains everything that was acknowledged longer ago than this. It
+    /// grows until the node and the primary are probed again.
     pub staleness: Option<Duration>,
-    /// Whether it is connected to the node that it follows, when it tells.
+    /// Whether it is connected to the node that it replicates from, if it reports that.
     pub is_receiving: Option<bool>,
-    /// Calls that wait for one of its connections or use one.
+    /// The number of calls that wait for one of its connections or use one.
     pub in_flight: u32,
-    /// Its connections at most; `None` when only the owner of the pool knows.
+    /// The maximum number of its connections; `None` if only the owner of the pool knows it.
     pub capacity: Option<u32>,
-    /// The smoothed time from a call to its answer, when it was measured.
+    /// The smoothed time from a call to its answer, if it has been measured.
     pub latency: Option<Duration>,
     /// Its weight among the replicas.
     pub weight: u32,
 }
 
-/// Whether a node serves.
+/// Whether a node serves calls, and if not why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum NodeCondition {
-    /// It does.
+    /// The node serves calls.
     Serving,
-    /// It has come back a moment ago, and its share still grows.
+    /// The node has just returned to service, and its share of the calls is still growing.
     SlowStart,
-    /// It is out of service.
+    /// The node is out of service.
     #[non_exhaustive]
     Ejected {
-        /// Why.
+        /// The reason.
         cause: EjectionCause,
-        /// How long ago that was.
+        /// The time since then.
         elapsed: Duration,
     },
-    /// It belongs to another cluster.
+    /// The node belongs to another cluster.
     Foreign,
-    /// It was added while the router runs, and has not said yet what it is: nothing is sent there but that question.
+    /// The node was added at run time and has not reported what it is yet: it gets no calls, only probes.
     Joining,
-    /// It takes writes, but is not the primary: a newer one has replaced it, or another one is as new.
+    /// The node takes writes but is not the primary: a newer one has replaced it, or another one is equally new.
     Fenced,
-    /// It is further behind than eventual reads may be.
+    /// The node lags more than eventual reads allow.
     Lagging,
-    /// It has not followed the last failover yet.
+    /// The node has not followed the last failover yet.
     OlderTimeline,
 }
 
-/// The reads that the primary has taken over.
+/// The reads that the primary takes over from the replicas.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct FallbackStatus {
-    /// The choice of the settings.
+    /// The policy in the settings.
     pub policy: Fallback,
-    /// Such reads at this moment.
+    /// The number of such reads in flight.
     pub in_flight: u32,
-    /// The most of them at once; `None` without a limit.
+    /// The maximum number of them at once; `None` without a limit.
     pub limit: Option<u32>,
-    /// Whether the primary has taken over as many as it may, and has had to let one wait or go elsewhere within the last second.
+    /// Whether the budget is exhausted: within the last second it has made a read wait or go elsewhere.
     pub is_spent: bool,
     /// Whether the primary is the router's only node, and no replica can come from a name or a list: it then serves all
     /// reads, whatever the policy.
@@ -150,7 +152,7 @@ impl fmt::Display for NodeCondition {
 }
 
 impl Cluster {
-    /// What is known at `now`, while nobody has asked the nodes in `unasked` yet how they are.
+    /// What is known at `now`, while the nodes in `unasked` have not been probed yet.
     pub(in crate::router) fn status(&self, live: &Live, unasked: NodeSet, now: Duration) -> RouterStatus {
         let name =
             |node: usize| self.nodes.get(node).map_or_else(|| "?".into(), |node| Arc::clone(&node.config().name));
@@ -168,7 +170,7 @@ impl Cluster {
                 let there = self.nodes.iter().enumerate().filter(|(_, node)| node.is_there());
                 there.map(|(index, node)| self.node(index, node, live, !unasked.contains(index), now)).collect()
             },
-            // They are no affair of the core's.
+            // The core does not know them.
             sources: Vec::new(),
             fallback: FallbackStatus {
                 policy: self.config.fallback,

@@ -1,7 +1,7 @@
-//! What is known of the cluster at one moment, ready to choose from.
+//! What is known about the cluster at one moment, ready to choose from.
 //!
-//! The control plane ([`Cluster`](super::cluster::Cluster)) makes a new one whenever something changes, and nobody
-//! changes one that is there. So a call can read it without a lock, and choosing is a function of it, the
+//! The control plane ([`Cluster`](super::cluster::Cluster)) builds a new table whenever something changes, and an
+//! existing one is never modified. A call can therefore read it without a lock, and choosing is a function of it, the
 //! [live counters](Live), the time and a number.
 
 use std::{fmt, time::Duration};
@@ -9,30 +9,30 @@ use std::{fmt, time::Duration};
 use super::{Fallback, election::Writer, health::EjectionCause, live::Live, set::NodeSet};
 use crate::lsn::Lsn;
 
-/// What the caller can live with.
+/// What the caller requires.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::router) enum Want {
     /// The primary.
     Strong,
     /// A replica.
     Eventual,
-    /// A node that has this place of this timeline.
+    /// A node that has replayed up to this place of this timeline.
     AtLeast { timeline: u32, lsn: Lsn },
-    /// A node that holds everything that was acknowledged longer ago than this.
+    /// A node that contains everything that was acknowledged longer ago than this.
     Bounded(Duration),
 }
 
 /// What a call has done so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(in crate::router) struct Asked {
-    /// The nodes that it has asked.
+    /// The nodes that it has tried.
     pub(in crate::router) tried: NodeSet,
-    /// Of these, the replicas that only have not got as far as the call needs.
+    /// Of these, the replicas that only have not replayed as far as the call needs.
     pub(in crate::router) behind: NodeSet,
     /// Whether it still has time to wait for one of these.
     pub(in crate::router) may_wait: bool,
-    /// Whether it has to contain something. A node that may be in a history that has ended shows what the present one has
-    /// lost, so it serves nobody who asks for that.
+    /// Whether it must contain something. A node that may be in a history that has ended shows what the present one has
+    /// lost, so it does not serve such a call.
     pub(in crate::router) has_floor: bool,
 }
 
@@ -46,9 +46,9 @@ impl From<NodeSet> for Asked {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::router) enum Decision {
     Route(Route),
-    /// The primary could serve, but has taken over as many calls as it may.
+    /// The primary could serve, but has already taken over as many calls as it may.
     WaitForBudget,
-    /// Replicas could serve that have not got as far as the call needs.
+    /// Replicas could serve that have not replayed as far as the call needs.
     WaitForReplay,
     Refuse(Refusal),
 }
@@ -62,27 +62,27 @@ pub(in crate::router) struct Route {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Reason {
-    /// The level asks for the primary.
+    /// The level requires the primary.
     Primary,
-    /// A replica that qualifies, near if any is.
+    /// A replica that qualifies, near if any near one does.
     Replica,
-    /// None is known to have got as far as the call needs. This one may have, and its connection has to prove it.
+    /// None is known to have replayed as far as the call needs. This one may have, and its connection has to prove it.
     Unproven,
-    /// None that is near qualifies, or they all are full.
+    /// No near replica qualifies, or all of them are full.
     SpillOver,
-    /// All that qualify are full: this one is waited for.
+    /// All that qualify are full: the call waits for this one.
     Full,
     /// No replica has followed the last failover yet: this one is on an older timeline.
     OlderTimeline,
-    /// The primary may serve no more of them, and replicas are further behind than they may be: this one is.
+    /// The primary may serve no more of them, and replicas lag more than they may: this one does.
     Lagging,
-    /// It is out of service, and this call finds out whether it still is.
+    /// It is out of service, and this call checks whether it still is.
     Trial,
     /// There are no replicas.
     OnlyNode,
-    /// No replica qualifies. The call has a place in the budget of the fallback, and gives it back.
+    /// No replica qualifies. The call has a place in the fallback budget, and returns it.
     Fallback,
-    /// Nobody that is in service can serve: perhaps one that was out of it is back.
+    /// No node in service can serve: perhaps one that is out of service is back.
     LastResort,
 }
 
@@ -111,7 +111,7 @@ pub(in crate::router) enum Refusal {
     SplitBrain(usize, usize),
     Fenced(usize),
     NoPrimary,
-    /// No replica qualifies, and the settings don't let the primary serve.
+    /// No replica qualifies, and the settings do not let the primary serve.
     NoReplica,
     /// The place is on a timeline that is not the present one: it may be lost, and no place can tell.
     Unproven,
@@ -126,10 +126,10 @@ pub(in crate::router) enum Exclusion {
     Fenced,
     Foreign,
     Joining,
-    /// It is further behind than replicas may be.
+    /// It lags more than replicas may.
     Lagging,
     Left,
-    /// It has not got that far, or is not known to have.
+    /// It has not replayed that far, or is not known to have.
     NotFresh,
     OlderTimeline,
     /// It is the primary.
@@ -158,15 +158,15 @@ impl fmt::Display for Exclusion {
 #[derive(Debug)]
 pub(in crate::router) struct Table {
     pub(super) writer: Writer,
-    /// The newest timeline that was ever seen.
+    /// The newest timeline ever seen.
     pub(super) timeline: Option<u32>,
-    /// The timeline of the one that takes writes, when it has told.
+    /// The timeline of the primary, once it has reported it.
     pub(super) writer_timeline: Option<u32>,
-    /// Whether it has told nothing at all, and somebody else of a timeline.
+    /// Whether the primary has reported nothing at all, and another node has reported a timeline.
     pub(super) is_writer_untold: bool,
-    /// The cluster's system identifier, when somebody has told.
+    /// The cluster's system identifier, once it has been reported.
     pub(super) system: Option<u64>,
-    /// Older timelines, each with the place up to which the present one is known to hold it.
+    /// Older timelines, each with the place up to which the present one is known to contain it.
     pub(super) held: Box<[(u32, Lsn)]>,
     /// The nodes to read from, whatever their state.
     pub(super) replicas: NodeSet,
@@ -174,9 +174,9 @@ pub(in crate::router) struct Table {
     pub(super) serving: NodeSet,
     /// on the newest timeline, or perhaps so,
     pub(super) current: NodeSet,
-    /// surely on the newest timeline, as far as any is known,
+    /// certainly on the newest timeline, if any is known,
     pub(super) on_newest: NodeSet,
-    /// no further behind than replicas may be,
+    /// lagging no more than replicas may,
     pub(super) in_time: NodeSet,
     /// in the router's zone.
     pub(super) near: NodeSet,
@@ -187,7 +187,7 @@ pub(in crate::router) struct Table {
     pub(super) joining: NodeSet,
     /// All that have not left.
     pub(super) there: NodeSet,
-    /// Whether the primary is all there is, and has nobody to be protected from.
+    /// Whether the primary is the only node, and needs no protection.
     pub(super) is_alone: bool,
     pub(super) fallback: Fallback,
     pub(super) slow_start: Duration,
@@ -201,11 +201,11 @@ pub(super) struct Entry {
     /// When it came back into service, while its share still grows.
     pub(super) admitted_at: Option<Duration>,
     pub(super) ejection: Option<EjectionEntry>,
-    /// The place that it has replayed, where it is known of which timeline.
+    /// The place that it has replayed, if its timeline is known.
     pub(super) place: Option<(u32, Lsn)>,
-    /// Whether it told the timeline that it is on when it was asked last.
+    /// Whether it reported the timeline that it is on when it was last probed.
     pub(super) tells_timeline: bool,
-    /// Everything acknowledged before this moment is there.
+    /// It contains everything acknowledged before this moment.
     pub(super) fresh_as_of: Option<Duration>,
 }
 
@@ -221,12 +221,12 @@ impl Table {
         self.writer
     }
 
-    /// The newest timeline that was ever seen.
+    /// The newest timeline ever seen.
     pub(in crate::router) fn timeline(&self) -> Option<u32> {
         self.timeline
     }
 
-    /// The timeline of the one that takes writes.
+    /// The timeline of the primary.
     pub(in crate::router) fn writer_timeline(&self) -> Option<u32> {
         self.writer_timeline
     }
@@ -251,7 +251,7 @@ impl Table {
         self.ejected.contains(node)
     }
 
-    /// Whether this node is known to have replayed so much of this timeline.
+    /// Whether this node is known to have replayed this far on this timeline.
     pub(in crate::router) fn has_replayed(&self, node: usize, timeline: u32, lsn: Lsn) -> bool {
         let place = self.entries.get(node).and_then(|entry| entry.place);
         place.is_some_and(|(its_timeline, place)| its_timeline == timeline && place >= lsn)
@@ -263,29 +263,29 @@ impl Table {
         (0..self.entries.len()).any(|node| place(self, node) > place(before, node))
     }
 
-    /// Whether this node takes writes only by what the settings say, while others have told of a timeline: it may be one that was
-    /// replaced before anybody has looked.
+    /// Whether this node is the primary only according to the settings, while others have reported a timeline: it may
+    /// have been replaced before anyone looked.
     pub(in crate::router) fn is_untold_writer(&self, node: usize) -> bool {
         self.is_writer_untold && self.writer == Writer::One(node) && !flawed!(BelieveSettings)
     }
 
-    /// Whether this node told the timeline that it is on when it was asked last.
+    /// Whether this node reported the timeline that it is on when it was last probed.
     pub(in crate::router) fn tells_timeline(&self, node: usize) -> bool {
         self.entries.get(node).is_some_and(|entry| entry.tells_timeline)
     }
 
-    /// Whether the present timeline is known to hold everything up to this place of an older one.
+    /// Whether the present timeline is known to contain everything up to this place of an older one.
     pub(in crate::router) fn holds(&self, timeline: u32, lsn: Lsn) -> bool {
         self.held.iter().any(|&(old, up_to)| old == timeline && (lsn <= up_to || flawed!(HoldsEverything)))
     }
 
-    /// Whether an answer of this node is news: it is out of service, and its time is over.
+    /// Whether an answer of this node is news: it is out of service, and its pause is over.
     pub(in crate::router) fn is_answer_news(&self, node: usize, now: Duration) -> bool {
         self.ejected.contains(node)
             && self.entries.get(node).and_then(|entry| entry.ejection).is_some_and(|ejection| now >= ejection.until)
     }
 
-    /// Whether reads of this level may be served by this replica, as far as its place goes.
+    /// Whether this replica may serve reads of this level, as far as its place goes.
     pub(in crate::router) fn is_fresh(&self, node: usize, want: Want, now: Duration) -> bool {
         let Some(entry) = self.entries.get(node) else { return false };
         match want {
@@ -331,8 +331,8 @@ impl Table {
         }
     }
 
-    /// The chance of this node to be picked, against that of others: its weight, and only a part of it while it is new.
-    /// A node that has just come back has cold caches, and looks idle.
+    /// The chance of this node to be picked, relative to that of others: its weight, and only a part of it while it is
+    /// new. A node that has just come back has cold caches, and looks idle.
     pub(super) fn share(&self, node: usize, now: Duration) -> u64 {
         let Some(entry) = self.entries.get(node) else { return 0 };
         let full = u64::from(entry.weight) * FULL;
@@ -350,7 +350,7 @@ impl Table {
     }
 }
 
-/// A weight of 1 in finer parts, so that a part of it is not 0.
+/// A weight of 1 in finer units, so that a part of it is not 0.
 const FULL: u64 = 64;
 
 /// The share of a node that has just come back.
@@ -358,7 +358,7 @@ const SMALLEST_PERCENT: u64 = 10;
 
 #[cfg(test)]
 impl Table {
-    /// Of a cluster of which nothing is known but its history.
+    /// For a cluster of which only the history is known.
     pub(in crate::router) fn of_history(system: u64, timeline: u32, held: &[(u32, Lsn)]) -> Self {
         Self {
             writer: Writer::Nobody,

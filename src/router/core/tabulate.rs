@@ -1,4 +1,4 @@
-//! From all that is known to what there is to choose from.
+//! Builds the table of candidates from everything that is known.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::lsn::Lsn;
 
-/// What there is to choose from.
+/// The table of candidates.
 pub(super) fn table(
     config: &Config,
     nodes: &[NodeState],
@@ -78,7 +78,7 @@ fn entry(node: &NodeState, newest: Option<u32>, history: &History, writer: Write
     }
 }
 
-/// The moment before which everything that was acknowledged is on this replica.
+/// The moment before which everything acknowledged is on this replica.
 pub(super) fn fresh_as_of(node: &NodeState, newest: Option<u32>, history: &History) -> Option<Duration> {
     let is_current = node.timeline().is_some() && node.timeline() == newest;
     let replay = node.place().filter(|_| is_current)?;
@@ -92,14 +92,14 @@ pub(super) fn fresh_as_of(node: &NodeState, newest: Option<u32>, history: &Histo
     history.as_of(replay)
 }
 
-/// Whether it is known to be further behind than that. What is not known is not held against it: an eventual read asks
-/// for no proof.
+/// Whether it is known to lag more than that. An unknown lag does not count against it: an eventual read requires no
+/// proof.
 fn is_lagging(node: &NodeState, newest: Option<u32>, history: &History, max_lag: Duration) -> bool {
     lag(node, newest, history).is_some_and(|lag| lag > max_lag)
 }
 
-/// How far behind the primary it is, as of when that was asked last: at least so much, when it is behind everything that
-/// is remembered.
+/// Its lag behind the primary, as of when the primary was last asked: a lower bound, if it is behind everything that is
+/// remembered.
 pub(super) fn lag(node: &NodeState, newest: Option<u32>, history: &History) -> Option<Duration> {
     let (last, _) = history.last()?;
     if node.role() != Role::Replica || node.timeline() != newest || node.place().is_none() {

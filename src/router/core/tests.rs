@@ -1,4 +1,4 @@
-//! What single decisions look like. What holds over many is the simulator's affair.
+//! Single decisions. The simulator covers what holds over many.
 
 mod failover;
 
@@ -72,7 +72,7 @@ impl Core {
         self.cluster.observe(node, Observation::Probed(report), sent_at);
     }
 
-    /// A report of any server, of whatever cluster.
+    /// A report of any server, of any cluster.
     fn tell(&mut self, node: usize, at: Duration, (system, timeline, instance): (u64, u32, u64), standing: Standing) {
         let report = told(at, (system, timeline, instance), standing);
         self.cluster.observe(node, Observation::Probed(report), at);
@@ -209,7 +209,7 @@ fn a_floor_of_an_old_timeline_is_unproven() {
     let at_least = |timeline, lsn| Want::AtLeast { timeline, lsn: Lsn::new(lsn) };
     let route = |node, reason| Decision::Route(Route { node, reason });
     assert_eq!(core.choose(at_least(2, 90), &[], 0), route(1, Reason::Replica));
-    // By its connection it may prove that it has got there since; then the primary is next.
+    // Its connection may prove that it has caught up since; the primary is next.
     assert_eq!(core.choose(at_least(2, 91), &[], 0), route(1, Reason::Unproven));
     assert_eq!(core.choose(at_least(2, 91), &[1], 0), route(0, Reason::Fallback));
     let asked = Asked { tried: NodeSet::one(1), behind: NodeSet::one(1), may_wait: true, has_floor: true };
@@ -230,7 +230,7 @@ fn what_the_promoted_node_had_is_held_by_the_new_timeline() {
     assert!(!holds(&core, 1, 10), "it is the present one");
     core.report(1, NOW + SECOND, 2, primary(95));
     assert!(holds(&core, 1, 90) && !holds(&core, 1, 91) && !holds(&core, 3, 1));
-    // How much of that has come along to the next one nobody has seen.
+    // Nobody has seen how much of that the next one contains.
     core.report(2, NOW + SECOND, 2, replica(80));
     core.report(2, NOW + 2 * SECOND, 3, primary(85));
     assert!(holds(&core, 2, 80) && !holds(&core, 2, 81) && !holds(&core, 1, 10));
@@ -280,7 +280,7 @@ fn a_replica_that_is_far_behind_lags_however_often_the_primary_is_asked() {
     }
 }
 
-/// Its probes come when the core wishes, and take no time.
+/// Its probes come when the core requests them, and take no time.
 #[test]
 fn a_node_serves_within_a_second_of_its_return_however_often_it_was_gone() {
     const MS: Duration = Duration::from_millis(1);
@@ -292,7 +292,7 @@ fn a_node_serves_within_a_second_of_its_return_however_often_it_was_gone() {
         let (mut longest, mut random) = (Duration::ZERO, 5);
         for round in 0..3000 {
             random = mix(random);
-            // Gone for up to four seconds, of which a call finds out, and there for up to one, or until it serves.
+            // Gone for up to four seconds, which a call notices, and there for up to one, or until it serves.
             let returns = now + MS * (random % 4000) as u32;
             let leaves = returns + MS * (random / 4000 % 1000) as u32;
             core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NoAnswer), now);
@@ -314,7 +314,7 @@ fn a_node_serves_within_a_second_of_its_return_however_often_it_was_gone() {
     }
 }
 
-/// Rather a replica that lags than nobody: an eventual read asks for no proof.
+/// A lagging replica is better than none: an eventual read requires no proof.
 #[test]
 fn a_lagging_replica_serves_eventual_reads_when_the_primary_may_not() {
     let lagging = |fallback, budget| {
@@ -384,8 +384,8 @@ fn a_decision_takes_no_time() {
 }
 
 proptest! {
-    /// Whatever has failed, an eventual call reaches every node before it gives up, each once, and no strong call ever
-    /// reaches a replica.
+    /// Whatever has failed, an eventual call tries every node once before it fails, and no strong call ever reaches a
+    /// replica.
     #[test]
     fn every_node_is_tried_once_before_an_eventual_call_gives_up(
         replicas in 0_usize..6,

@@ -1,4 +1,4 @@
-//! From a list of replicas to what has to be added and removed.
+//! Compares a list of replicas with the present ones: what has to be added and what removed.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// A replica that a source has given.
+/// A replica that came from a source.
 pub(in crate::router) struct Member {
     pub(super) source: usize,
     key: String,
@@ -26,7 +26,7 @@ pub(in crate::router) struct Member {
 /// A replica that a source wants.
 #[derive(Clone)]
 pub(super) struct Wanted {
-    /// The same for the same node.
+    /// The same key means the same node.
     key: String,
     url: String,
     /// Its name, if it is not in the URL.
@@ -35,7 +35,7 @@ pub(super) struct Wanted {
 }
 
 impl Member {
-    /// One of the settings.
+    /// A replica from the settings.
     pub(in crate::router) fn of_settings(url: String, node: Arc<Node>) -> Self {
         Self { source: super::LIST, key: url, node }
     }
@@ -57,9 +57,9 @@ impl Wanted {
 }
 
 impl Inner {
-    /// Takes in what a source has answered. An answer that is of no use changes nothing but what is told of the source.
+    /// Applies the answer of a source. A useless answer changes only the status of the source.
     pub(super) fn learn(&self, source: usize, answer: Result<Vec<Wanted>>, is_first: bool) -> Result<()> {
-        // Until it is kept what is wanted: else somebody could apply what was wanted before.
+        // Locked until the new list is stored: otherwise another task could apply the previous one.
         let mut members = self.discovery.members();
         let outcome = answer.and_then(|wanted| {
             if wanted.is_empty() {
@@ -88,7 +88,7 @@ impl Inner {
         error.map_or(Ok(()), Err)
     }
 
-    /// Tries again to remove who took writes when it was left out, and to add who found no place.
+    /// Retries the removal of a primary that was left out, and the addition of nodes that found no place.
     pub(super) fn apply_late(&self, source: usize) {
         let mut members = self.discovery.members();
         let wanted = self.discovery.answers().get(source).map(|answer| answer.wanted.clone());
@@ -101,8 +101,8 @@ impl Inner {
         }
     }
 
-    /// Adds who is new in that list, and removes who is not in it any more. The error that is given without being one tells that some
-    /// of it have found no place.
+    /// Adds the nodes that are new in that list, and removes those that are no longer in it. An error inside `Ok` says
+    /// that some of them have found no place.
     fn apply(
         &self,
         members: &mut Vec<Member>,
@@ -149,7 +149,7 @@ impl Inner {
         Ok(None)
     }
 
-    /// A name that no node has. `None` when the node itself is there already, from another source.
+    /// A name that no node has. `None` if the node itself is already there, from another source.
     fn free_name(&self, wanted: &Wanted, parsed: &Parsed) -> Option<Arc<str>> {
         let address = parsed.address();
         let name = wanted.name.clone().unwrap_or(address.host);

@@ -1,15 +1,15 @@
-//! Replicas that come and go: by a name that is looked up again and again, or by the user's word.
+//! Replicas that come and go: found by a name that is resolved repeatedly, or listed by the user.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `settings` | what the builder is told |
-//! | `resolver` | from a name to addresses |
+//! | `settings` | the builder's settings |
+//! | `resolver` | resolves a name to addresses |
 //! | `name` | the URL whose host is such a name |
-//! | `members` | from a list of replicas to what has to be added and removed |
-//! | `tasks` | looking again, as long as the router lives |
+//! | `members` | compares a list of replicas with the present ones: what to add and what to remove |
+//! | `tasks` | repeats the look-ups as long as the router lives |
 //!
-//! Each source has its own replicas, and only changes those. Its list is never taken for empty: a resolver that fails or has
-//! nothing to say changes nothing, and says so in the status.
+//! Each source has its own replicas, and only changes those. Its list never counts as empty: a resolver that fails or
+//! returns nothing changes nothing, and the status shows it.
 
 mod members;
 mod name;
@@ -32,10 +32,11 @@ pub use self::{resolver::HostResolver, settings::SourceStatus};
 use super::{Router, settings::ReplicaOptions};
 use crate::error::{Error, Result};
 
-/// The list of the settings, which is replaced by [`Router::set_replicas`] and by a stream of changes. Names come behind it.
+/// The list in the settings, which is replaced by [`Router::set_replicas`] and by a stream of changes. Names come after
+/// it.
 const LIST: usize = 0;
 
-/// Where replicas come from.
+/// The sources of replicas.
 pub(super) struct Discovery {
     names: Vec<(NameUrl, ReplicaOptions)>,
     changes: Option<Changes>,
@@ -47,15 +48,15 @@ pub(super) struct Discovery {
     tasks: ArcSwap<Vec<(usize, AbortHandle)>>,
 }
 
-/// What a source has said.
+/// The answer of a source.
 #[derive(Default)]
 struct Answer {
-    /// The last list that was not empty, and when that was.
+    /// The last list that was not empty, and when it arrived.
     wanted: Vec<Wanted>,
     at: Option<Instant>,
-    /// Why it is not newer, or not all of it is there.
+    /// Why it is not newer, or why part of it is missing.
     error: Option<String>,
-    /// Whether that is because some of it have found no place so far.
+    /// Whether that is because some nodes have found no place so far.
     is_short: bool,
 }
 
@@ -75,17 +76,17 @@ impl Discovery {
         }
     }
 
-    /// Whether there may be replicas that nobody knows yet.
+    /// Whether there may be replicas that are not known yet.
     pub(super) fn finds_replicas(&self) -> bool {
         !self.names.is_empty() || self.changes.is_some()
     }
 
-    /// Whether this source has said anything, be it that it has no answer.
+    /// Whether this source has answered, even if only that it has no answer.
     fn has_answered(&self, source: usize) -> bool {
         self.answers().get(source).is_some_and(|answer| answer.at.is_some() || answer.error.is_some())
     }
 
-    /// The names that have not been looked up so far.
+    /// The names that have not been resolved so far.
     pub(super) fn unanswered(&self) -> Vec<String> {
         let answers = self.answers();
         let missing = self.names.iter().zip(&answers[LIST + 1..]);
@@ -93,7 +94,7 @@ impl Discovery {
         missing.map(|((name, _), _)| name.to_string()).collect()
     }
 
-    /// What is known of the sources that change.
+    /// What is known about the sources that change.
     pub(super) fn status(&self) -> Vec<SourceStatus> {
         let (members, answers) = (self.members(), self.answers());
         let name = |source: usize| match source.checked_sub(LIST + 1) {
@@ -123,13 +124,14 @@ impl Discovery {
 }
 
 impl Router {
-    /// Replaces the replicas that were listed by URL: in the settings, by a call before this one, or by
-    /// [a stream](super::RouterBuilder::replica_changes). Those that a name stands for, and existing pools, stay.
+    /// Replaces the replicas that were listed by URL: in the settings, by an earlier call, or by [a
+    /// stream](super::RouterBuilder::replica_changes). Replicas found by name, and existing pools, stay.
     ///
-    /// A URL that was there before keeps its node, with its connections and its options. A new one is asked what it is, and
-    /// serves when it has said that it is a replica of this cluster, at first a [small share](super::RouterBuilder::slow_start).
-    /// One that is missing gets no new calls; those under way go on. But who takes writes stays until another one does: a
-    /// list that leaves out the primary does not stop it.
+    /// A URL that was there before keeps its node, with its connections and its options. A new node is probed, and
+    /// serves once it has reported that it is a replica of this cluster, at first with a [small
+    /// share](super::RouterBuilder::slow_start). A node that is no longer listed gets no new calls; those in flight
+    /// continue. The primary, however, stays until another node takes writes: a list that leaves out the primary does
+    /// not stop it.
     ///
     /// ```no_run
     /// # fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -140,12 +142,13 @@ impl Router {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when a URL is wrong or outside of a tokio runtime, and
-    /// [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when there is none (a list that is empty by mistake would
-    /// send all reads to the primary), when nodes are not [asked](super::RouterBuilder::probe_interval), or when there are too
-    /// many. Then nothing has changed, but in the last case: those that found a place are in, and the others follow when there are
-    /// places, within a [`resolve_interval`](super::RouterBuilder::resolve_interval). Nodes that have left keep theirs while they are
-    /// in use, so this may also happen when more than half of all nodes are replaced at once.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if a URL is wrong or outside of a tokio runtime,
+    /// and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if there is none (a list that is empty by
+    /// mistake would send all reads to the primary), if [probing](super::RouterBuilder::probe_interval) is off, or if
+    /// there are too many. Nothing has changed then, except in the last case: the nodes that found a place are in, and
+    /// the others follow when places become free, within a
+    /// [`resolve_interval`](super::RouterBuilder::resolve_interval). Nodes that have left keep their places while they
+    /// are in use, so this can also happen when more than half of all nodes are replaced at once.
     pub fn set_replicas<I>(&self, urls: I) -> Result<()>
     where
         I: IntoIterator,
@@ -169,7 +172,7 @@ impl Drop for Discovery {
     }
 }
 
-/// Without the URLs: they hold passwords.
+/// Leaves out the URLs: they contain passwords.
 impl fmt::Debug for Discovery {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Discovery").field("sources", &self.status()).finish_non_exhaustive()

@@ -1,4 +1,4 @@
-//! A URL whose host is a name of several replicas.
+//! A URL whose host is a name for several replicas.
 
 use std::{
     fmt,
@@ -7,14 +7,14 @@ use std::{
 
 use crate::error::{Error, Result};
 
-/// The parts of it. The text holds a password: only the host is ever shown.
+/// Its parts. The text contains a password: only the host is ever shown.
 #[derive(Clone)]
 pub(super) struct NameUrl {
     /// Up to the host.
     before: String,
     pub(super) host: String,
     pub(super) port: u16,
-    /// The path and what comes behind it.
+    /// The path and what follows it.
     after: String,
 }
 
@@ -41,7 +41,7 @@ impl NameUrl {
         Ok(Self { before: format!("{scheme}{login}"), host: host.to_owned(), port, after: after.to_owned() })
     }
 
-    /// The URL of one of its addresses. The name stays its host: certificates are made out to that.
+    /// The URL of one of its addresses. The name stays its host: certificates are issued for it.
     pub(super) fn at(&self, address: SocketAddr) -> String {
         let Self { before, host, after, .. } = self;
         let separator = if after.contains('?') { '&' } else { '?' };

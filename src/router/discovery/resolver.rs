@@ -1,8 +1,8 @@
-//! From a name to addresses.
+//! Resolves a name to addresses.
 
 use std::{future::Future, io, net::SocketAddr, pin::Pin};
 
-/// What tells the addresses behind a name; see [`RouterBuilder::resolver`](crate::RouterBuilder::resolver).
+/// Resolves a name to addresses; see [`RouterBuilder::resolver`](crate::RouterBuilder::resolver).
 ///
 /// ```
 /// use std::{future::Future, io, net::SocketAddr, pin::Pin};
@@ -30,17 +30,17 @@ use std::{future::Future, io, net::SocketAddr, pin::Pin};
 ///     .resolver(Registry);
 /// ```
 pub trait HostResolver: Send + Sync + 'static {
-    /// The addresses of this host, with the port to connect to: `port`, unless the resolver knows better.
+    /// Returns the addresses of this host, with the port to connect to: `port`, unless the resolver knows better.
     ///
-    /// It is given up after the [connect timeout](crate::RouterBuilder::connect_timeout).
+    /// The call is cancelled after the [connect timeout](crate::RouterBuilder::connect_timeout).
     ///
     /// # Errors
     ///
-    /// Whatever keeps it from answering. Then the last answer is kept, as after an empty one.
+    /// Any failure. The last answer is then kept, as after an empty one.
     fn resolve(&self, host: &str, port: u16) -> Pin<Box<dyn Future<Output = io::Result<Vec<SocketAddr>>> + Send>>;
 }
 
-/// The operating system's.
+/// The operating system's resolver.
 pub(super) struct SystemResolver;
 
 impl HostResolver for SystemResolver {

@@ -1,4 +1,4 @@
-//! What the builder is told of replicas that come and go.
+//! The builder's settings for replicas that come and go.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -26,7 +26,7 @@ impl Default for DiscoverySettings {
 }
 
 impl DiscoverySettings {
-    /// Whether replicas may come that the settings do not list.
+    /// Whether replicas may appear that the settings do not list.
     pub(in crate::router) fn finds_replicas(&self) -> bool {
         !self.names.is_empty() || self.changes.is_some()
     }
@@ -35,7 +35,7 @@ impl DiscoverySettings {
         self.names.len()
     }
 
-    /// A URL for each name, as its addresses will have it: to find what is wrong before there are any.
+    /// A URL for each name, as its addresses will use it: to find mistakes before there are any addresses.
     pub(in crate::router) fn examples(&self) -> impl Iterator<Item = (String, &ReplicaOptions)> {
         self.names.iter().map(|(name, options)| (name.at(([127, 0, 0, 1], name.port).into()), options))
     }
@@ -53,23 +53,23 @@ impl DiscoverySettings {
 }
 
 impl RouterBuilder {
-    /// The replicas behind a name: each of its addresses is one, with a pool of its own. The URL is like a
-    /// [replica's](Self::replica), with a name for its host; TLS verifies certificates against that.
+    /// Adds the replicas behind a name: each of its addresses becomes a replica with its own pool. The URL is like that
+    /// of a [replica](Self::replica), with a name as its host; TLS verifies certificates against that name.
     ///
-    /// The name is looked up when the router connects, then every [`resolve_interval`](Self::resolve_interval), and at
-    /// once when connecting to a node fails. What comes and goes does so as with [`Router::set_replicas`](crate::Router::set_replicas).
-    /// An answer that is empty, or none, changes nothing: it is logged, and told by [`Router::status`](crate::Router::status). If
-    /// the name also stands for the primary, that is noticed, and reads go to the others. A machine with addresses of both kinds
-    /// is two nodes.
+    /// The name is resolved when the router connects, then every [`resolve_interval`](Self::resolve_interval), and at
+    /// once when connecting to a node fails. Replicas are added and removed as by
+    /// [`Router::set_replicas`](crate::Router::set_replicas). A failed or empty answer changes nothing: it is logged,
+    /// and [`Router::status`](crate::Router::status) shows it. If the name also resolves to the primary, the router
+    /// notices, and reads go to the others. A machine with both IPv4 and IPv6 addresses counts as two nodes.
     ///
-    /// The primary has a URL of its own, whose name is looked up at each connect by the driver.
+    /// The primary has its own URL, whose host the driver resolves at each connect.
     ///
-    /// An error in the URL is told by [`build`](Self::build) and [`connect`](Self::connect).
+    /// [`build`](Self::build) and [`connect`](Self::connect) report an error in the URL.
     pub fn replicas_by_name(self, url: impl Into<String>) -> Self {
         self.replicas_by_name_with(url, ReplicaOptions::new())
     }
 
-    /// The same, with a weight or a zone for each of them.
+    /// Adds the replicas behind a name, each with this weight or zone.
     pub fn replicas_by_name_with(mut self, url: impl Into<String>, options: ReplicaOptions) -> Self {
         match NameUrl::parse(&url.into()) {
             Ok(name) => self.discovery.names.push((name, options)),
@@ -78,11 +78,12 @@ impl RouterBuilder {
         self
     }
 
-    /// Lists of the replicas, each of which replaces the one before, as [`Router::set_replicas`](crate::Router::set_replicas)
-    /// does: from whatever knows of the cluster's changes. The first list replaces the replicas of the settings.
+    /// Takes the lists of replicas from a stream, each replacing the one before, as
+    /// [`Router::set_replicas`](crate::Router::set_replicas) does. For any source that knows of the cluster's changes.
+    /// The first list replaces the replicas in the settings.
     ///
-    /// A list that is empty or has a wrong URL changes nothing: it is logged, and told by
-    /// [`Router::status`](crate::Router::status). When the stream ends the last list stays.
+    /// A list that is empty or contains a wrong URL changes nothing: it is logged, and
+    /// [`Router::status`](crate::Router::status) shows it. When the stream ends, the last list stays.
     pub fn replica_changes<S>(mut self, changes: S) -> Self
     where
         S: Stream<Item = Vec<String>> + Send + 'static,
@@ -91,35 +92,35 @@ impl RouterBuilder {
         self
     }
 
-    /// The time between two look-ups of a [name](Self::replicas_by_name). Defaults to 10 s.
+    /// Sets the time between two look-ups of a [name](Self::replicas_by_name). Defaults to 10 s.
     ///
-    /// Beyond it, names are looked up when connecting to a node fails, at most once a second. So it only says how soon replicas
-    /// that are new get reads, and those that are taken out get none. Too short and it is a load on the name server; too
-    /// long and new ones idle, and those that were taken out are read from until they stop.
+    /// In addition, names are resolved when connecting to a node fails, at most once a second. The interval therefore
+    /// only determines how soon new replicas get reads, and removed ones no longer do. Too short, and it is a load on
+    /// the name server; too long, and new replicas idle, and removed ones are read from until they stop.
     pub fn resolve_interval(mut self, interval: Duration) -> Self {
         self.discovery.interval = interval;
         self
     }
 
-    /// What looks [names](Self::replicas_by_name) up. Defaults to the operating system.
+    /// Sets the resolver for [names](Self::replicas_by_name). Defaults to the operating system.
     pub fn resolver(mut self, resolver: impl HostResolver) -> Self {
         self.discovery.resolver = Arc::new(resolver);
         self
     }
 }
 
-/// A source of replicas that come and go, in a [`RouterStatus`](crate::RouterStatus).
+/// The state of a source of replicas, in a [`RouterStatus`](crate::RouterStatus).
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SourceStatus {
-    /// `name:port` of a [name](crate::RouterBuilder::replicas_by_name), or `list` for what was listed by URL.
+    /// `name:port` of a [name](crate::RouterBuilder::replicas_by_name), or `list` for the replicas listed by URL.
     pub name: Arc<str>,
-    /// The names of its nodes, which are in the status's own list.
+    /// The names of its nodes, as in the status's list of nodes.
     pub nodes: Vec<Arc<str>>,
-    /// How long ago it gave the list that holds; `None` before the first one.
+    /// The age of the list in force; `None` before the first one.
     pub age: Option<Duration>,
-    /// Why its last answer was not taken, if it was not: the one before it holds. Or why not all of it could be: the rest follows
-    /// when there is room.
+    /// Why its last answer was not accepted, if so: the one before it remains in force. Or why only part of it could
+    /// be: the rest follows when places become free.
     pub error: Option<String>,
 }
 

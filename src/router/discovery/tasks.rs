@@ -1,4 +1,4 @@
-//! Looking again, as long as the router lives.
+//! Repeats the look-ups as long as the router lives.
 
 use std::{
     collections::BTreeSet,
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::error::{Error, ErrorKind, Result};
 
-/// The least time between two look-ups, however often connecting fails.
+/// The minimum time between two look-ups, however often connecting fails.
 const LEAST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A stream of lists. It outlives the task that reads it, which ends with its runtime.
@@ -32,7 +32,7 @@ impl Changes {
         Self(Arc::new(Mutex::new(Some(stream))))
     }
 
-    /// The next list, if there is one within that time.
+    /// The next list, if one arrives within that time.
     async fn next(&self, limit: Duration) -> Option<Vec<String>> {
         let until = Deadline::after(limit).at();
         let mut stream = self.0.lock().await;
@@ -50,13 +50,13 @@ impl Changes {
 }
 
 impl Router {
-    /// Looks all names up once, so that their replicas are there when the router is.
+    /// Resolves all names once, so that their replicas exist when the router does.
     pub(in crate::router) async fn look_up_names(&self) -> Vec<Result<()>> {
         let names = 0..self.inner.discovery.names.len();
         join_all(names.map(|name| look_up(Arc::downgrade(&self.inner), name, true))).await
     }
 
-    /// Starts to look for what changes.
+    /// Starts the tasks that look for changes.
     pub(in crate::router) fn start_looking(&self) {
         let discovery = &self.inner.discovery;
         let list = discovery.changes.is_some().then_some(LIST);
@@ -65,7 +65,7 @@ impl Router {
             .for_each(|source| self.look(source));
     }
 
-    /// Has somebody look at this source, if nobody does.
+    /// Starts a task for this source, unless one is running.
     pub(super) fn look(&self, source: usize) {
         let tasks = &self.inner.discovery.tasks;
         let _one_at_a_time = self.inner.discovery.members();
@@ -78,7 +78,7 @@ impl Router {
         tasks.store(Arc::new(running));
     }
 
-    /// Starts the tasks anew that have ended with their runtime, on that of whoever needs them.
+    /// Restarts the tasks that have ended with their runtime, on the current runtime.
     pub(in crate::router) fn keep_looking(&self) {
         let tasks = self.inner.discovery.tasks.load();
         if tasks.iter().any(|(_, task)| task.is_finished()) && Handle::try_current().is_ok() {
@@ -101,7 +101,7 @@ impl Router {
 async fn follow_name(inner: Weak<Inner>, name: usize, mut has_looked: bool) {
     loop {
         if !has_looked {
-            // What has gone wrong is in the status.
+            // The status shows what went wrong.
             let _ = look_up(Weak::clone(&inner), name, true).await;
         }
         let Some(router) = inner.upgrade() else { return };
@@ -115,7 +115,7 @@ async fn follow_name(inner: Weak<Inner>, name: usize, mut has_looked: bool) {
     }
 }
 
-/// Looks a name up, and takes in the answer.
+/// Resolves a name, and applies the answer.
 async fn look_up(inner: Weak<Inner>, name: usize, is_first: bool) -> Result<()> {
     let Some(router) = inner.upgrade() else { return Ok(()) };
     let limit = router.limits.connect_timeout;
@@ -127,7 +127,7 @@ async fn look_up(inner: Weak<Inner>, name: usize, is_first: bool) -> Result<()> 
     let failed = |why: String| Err(Error::new(ErrorKind::Unavailable, format!("the name {url} {why}")));
     let wanted = match answer {
         Ok(Ok(addresses)) if addresses.is_empty() => failed("has no address".to_owned()),
-        // In order, so that a router with few places always takes the same ones; a server may repeat itself.
+        // Sorted, so that a router with few places always takes the same ones; a server may repeat an address.
         Ok(Ok(addresses)) => Ok(addresses.into_iter().collect::<BTreeSet<_>>()),
         Ok(Err(error)) => failed(format!("cannot be looked up: {error}")),
         Err(_) => failed(format!("could not be looked up within the connect timeout of {limit:?}")),
@@ -141,7 +141,8 @@ async fn look_up(inner: Weak<Inner>, name: usize, is_first: bool) -> Result<()> 
     outcome
 }
 
-/// Takes in the lists of a stream, if there is one, and removes and adds late who could not be removed or added before.
+/// Applies the lists of a stream, if there is one, and makes up for removals and additions that were not possible
+/// before.
 async fn follow_list(inner: Weak<Inner>) {
     loop {
         let Some(router) = inner.upgrade() else { return };
@@ -156,7 +157,7 @@ async fn follow_list(inner: Weak<Inner>) {
         };
         let Some(router) = inner.upgrade() else { return };
         match list {
-            // What is wrong with it is in the status.
+            // The status shows what is wrong with it.
             Some(urls) => _ = router.learn(LIST, Ok(urls.into_iter().map(Wanted::of_url).collect()), false),
             None => router.apply_late(LIST),
         }

@@ -1,4 +1,4 @@
-//! What a guard asks the node, in front of a read and behind it, and the preparing of that.
+//! A guard's queries before and after a read, and their preparation.
 
 use std::sync::{Arc, atomic::Ordering};
 
@@ -36,7 +36,7 @@ impl Lease {
             None => None,
         };
         let behind = match self.prepare_behind(guard, deadline).await {
-            // In a transaction that has failed nothing can be prepared, and the call may well be the one that ends it.
+            // Nothing can be prepared in a failed transaction, and the call may well be the one that ends it.
             Err(error) if error.sqlstate() == Some(FAILED_TRANSACTION) => None,
             behind => behind?,
         };
@@ -54,8 +54,8 @@ impl Lease {
         }))
     }
 
-    /// Makes sure that the server is of this cluster: a place of another one says nothing. A connection leads to one server,
-    /// so our own ones are asked once; a borrowed one may be another each time.
+    /// Checks that the server belongs to this cluster: a place of another cluster means nothing. A connection leads to
+    /// one server, so our own ones are asked once; a borrowed one may lead elsewhere each time.
     async fn identify(&self, deadline: Deadline) -> Result<()> {
         let known = self.own().and_then(|connection| connection.system().get().copied());
         let told = match known {
@@ -94,7 +94,7 @@ impl Lease {
     }
 }
 
-/// Asks in front of the read: for the node's place, and for what the floor checks.
+/// Queries the node's place, and what the floor checks, before the read.
 pub(super) async fn prove(
     client: &Client,
     guard: &Guard,
@@ -107,7 +107,7 @@ pub(super) async fn prove(
             None => None,
         }
     };
-    // Both are in line before anything is waited for.
+    // Both are queued before either is awaited.
     let (place, check) = join(ask(client, statements.place.as_ref()), check).await;
     Ok((place.transpose()?, check.transpose()?))
 }

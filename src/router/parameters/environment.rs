@@ -10,18 +10,18 @@ use crate::{
     router::{RouterBuilder, url::Defaults},
 };
 
-/// What variables of ours begin with.
+/// The prefix of our variables.
 pub(super) const PREFIX: &str = "MAINSTEM_";
 
 const URL: &str = "MAINSTEM_URL";
 const PRIMARY: &str = "MAINSTEM_PRIMARY_URL";
 const REPLICAS: &str = "MAINSTEM_REPLICA_URLS";
 
-/// Those that name nodes.
+/// The variables that name nodes.
 const NODES: [&str; 5] = [URL, PRIMARY, REPLICAS, "PGHOST", "PGPORT"];
 
-/// Variables of this name that are not the router's: those of the scripts, the containers and the tests of this crate, and those
-/// that Kubernetes makes of a service that is called `mainstem`.
+/// Variables with our prefix that are not the router's: those of the scripts, the containers and the tests of this
+/// crate, and those that Kubernetes creates for a service called `mainstem`.
 const OF_OTHERS: [&str; 22] = [
     "MAINSTEM_ADVISORIES",
     "MAINSTEM_COLLECTOR_",
@@ -47,31 +47,32 @@ const OF_OTHERS: [&str; 22] = [
     "MAINSTEM_SERVICE_",
 ];
 
-/// The variables of libpq that say what URLs leave out, besides those of TLS.
+/// The variables of libpq that supply what URLs leave out, except those of TLS.
 const LIBPQ: [&str; 8] =
     ["PGHOST", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGAPPNAME", "PGOPTIONS", "PGCONNECT_TIMEOUT"];
 const LIBPQ_TLS: [(&str, &str); 4] =
     [("PGSSLMODE", "sslmode"), ("PGSSLROOTCERT", "sslrootcert"), ("PGSSLCERT", "sslcert"), ("PGSSLKEY", "sslkey")];
 
-/// Those of libpq, but `allow`: to encrypt only on demand protects from nobody.
+/// Those of libpq, without `allow`: encryption only on demand protects from nobody.
 const SSL_MODES: [&str; 5] = ["disable", "prefer", "require", "verify-ca", "verify-full"];
 
 impl RouterBuilder {
-    /// The settings in the environment of this process.
+    /// Reads the settings from the environment of this process.
     ///
-    /// | variable | what it says |
+    /// | variable | meaning |
     /// |---|---|
-    /// | `MAINSTEM_URL` | all nodes in one URL, as [`from_url`](Self::from_url) has it |
-    /// | `MAINSTEM_PRIMARY_URL`, `MAINSTEM_REPLICA_URLS` | instead, the [primary](Self::primary), and its [replicas](Self::replicas), a URL for each, separated by commas |
-    /// | `MAINSTEM_` and the name of a setting in capitals | that setting; it counts more than the same in the URL. All are in the [table](Self#all-settings) |
-    /// | `PGHOST`, `PGPORT` | the nodes, when none of the URLs above is there: hosts separated by commas, and one port for all or one for each |
+    /// | `MAINSTEM_URL` | all nodes in one URL, as for [`from_url`](Self::from_url) |
+    /// | `MAINSTEM_PRIMARY_URL`, `MAINSTEM_REPLICA_URLS` | alternatively, the [primary](Self::primary) and its [replicas](Self::replicas), one URL each, separated by commas |
+    /// | `MAINSTEM_` and the name of a setting in capitals | that setting; it takes precedence over the same setting in the URL. The [table](Self#all-settings) lists all of them |
+    /// | `PGHOST`, `PGPORT` | the nodes, if none of the URLs above is set: hosts separated by commas, and one port for all or one for each |
     /// | `PGUSER`, `PGPASSWORD`, `PGDATABASE`, `PGAPPNAME`, `PGOPTIONS`, `PGCONNECT_TIMEOUT` (seconds; see [`connect_timeout`](Self::connect_timeout)), `PGSSLMODE`, `PGSSLROOTCERT`, `PGSSLCERT`, `PGSSLKEY` | what the URLs leave out, as with libpq |
     ///
-    /// A variable that is empty is not set. Other variables of libpq are not looked at, a password file neither. Unknown ones that
-    /// begin with `MAINSTEM_` are errors, so that a slip of the pen is not a default; what Kubernetes makes of a service called
-    /// `mainstem` is left alone, and so is what this crate's own scripts, containers and tests use.
+    /// An empty variable counts as not set. Other variables of libpq are ignored, and so is a password file. Unknown
+    /// variables that begin with `MAINSTEM_` are errors, so that a typo does not silently become a default. Exempt are
+    /// those that Kubernetes creates for a service called `mainstem`, and those that this crate's own scripts,
+    /// containers and tests use.
     ///
-    /// What is set on the builder afterwards counts more, that of TLS as well.
+    /// Settings made on the builder afterwards take precedence, including those for TLS.
     ///
     /// ```no_run
     /// # async fn run() -> mainstem::Result<()> {
@@ -84,13 +85,14 @@ impl RouterBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) names the variable, and what its values are: when it has another one,
-    /// is unknown, or is not Unicode; when no variable names the nodes, or two do.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) names the variable and its valid values: if it has
+    /// any other value, is unknown or is not Unicode; if no variable names the nodes, or two do.
     pub fn from_env() -> Result<Self> {
         Self::from_vars(environment()?)
     }
 
-    /// The settings in these variables, as [`from_env`](Self::from_env) reads them: for those that come from somewhere else.
+    /// Reads the settings from these variables, as [`from_env`](Self::from_env) does: for variables from another
+    /// source.
     ///
     /// ```
     /// use mainstem::RouterBuilder;
@@ -116,12 +118,13 @@ impl RouterBuilder {
         builder.settings_in(vars)
     }
 
-    /// Adds what the environment says besides the nodes, for a program that is told these in another way: by an option of its command
-    /// line, say.
+    /// Adds the settings from the environment, except the nodes: for a program that receives its nodes in another way,
+    /// such as a command-line option.
     ///
-    /// Variables that name nodes (`MAINSTEM_URL`, `MAINSTEM_PRIMARY_URL`, `MAINSTEM_REPLICA_URLS`, `PGHOST`, `PGPORT`) are not looked at.
-    /// All the others mean what they mean to [`from_env`](Self::from_env): settings count more than those in a URL list, and what
-    /// is set on the builder afterwards counts more than they do; `PGPASSWORD` and its like say what the URLs leave out.
+    /// Variables that name nodes (`MAINSTEM_URL`, `MAINSTEM_PRIMARY_URL`, `MAINSTEM_REPLICA_URLS`, `PGHOST`, `PGPORT`)
+    /// are ignored. All others have the same meaning as for [`from_env`](Self::from_env): settings take precedence over
+    /// those in a URL list, and settings made on the builder afterwards take precedence over them; `PGPASSWORD` and its
+    /// like supply what the URLs leave out.
     ///
     /// ```no_run
     /// # async fn run(option: Option<&str>) -> mainstem::Result<()> {
@@ -138,12 +141,13 @@ impl RouterBuilder {
     ///
     /// # Errors
     ///
-    /// As [`from_env`](Self::from_env), but for what it says of nodes.
+    /// As [`from_env`](Self::from_env), except for the errors about nodes.
     pub fn with_env(self) -> Result<Self> {
         self.with_vars(environment()?)
     }
 
-    /// The same of these variables, as [`from_vars`](Self::from_vars) takes them.
+    /// Adds the settings from these variables, except the nodes; see [`with_env`](Self::with_env) and
+    /// [`from_vars`](Self::from_vars).
     ///
     /// # Errors
     ///
@@ -158,7 +162,7 @@ impl RouterBuilder {
         self.settings_in(vars)
     }
 
-    /// Takes what these variables say, none of which names nodes.
+    /// Applies these variables, none of which names nodes.
     fn settings_in(mut self, mut vars: BTreeMap<String, String>) -> Result<Self> {
         self.defaults = defaults(&mut vars)?;
         for setting in &SETTINGS {
@@ -178,7 +182,7 @@ impl RouterBuilder {
     }
 }
 
-/// The variables of this process that are Unicode; an error if one that means something here is not.
+/// The variables of this process that are Unicode; an error if one with a meaning here is not.
 fn environment() -> Result<Vec<(String, String)>> {
     let text = |(name, value): (OsString, OsString)| match (name.into_string(), value.into_string()) {
         (Ok(name), Ok(value)) => Some(Ok((name, value))),
@@ -190,13 +194,13 @@ fn environment() -> Result<Vec<(String, String)>> {
     env::vars_os().filter_map(text).collect()
 }
 
-/// Those that mean something here, or should, and are not empty.
+/// The variables that have, or should have, a meaning here and are not empty.
 fn looked_at<N: Into<String>, V: Into<String>>(vars: impl IntoIterator<Item = (N, V)>) -> BTreeMap<String, String> {
     let vars = vars.into_iter().map(|(name, value)| (name.into(), value.into()));
     vars.filter(|(name, value): &(String, String)| is_looked_at(name) && !value.trim().is_empty()).collect()
 }
 
-/// Whether it means anything here, or should.
+/// Whether it has, or should have, a meaning here.
 fn is_looked_at(name: &str) -> bool {
     let is_port = name == "MAINSTEM_PORT" || name.starts_with("MAINSTEM_PORT_");
     let is_ours = name.starts_with(PREFIX) && !is_port && !OF_OTHERS.iter().any(|others| name.starts_with(others));
@@ -245,7 +249,7 @@ fn list_of(hosts: &str, ports: Option<&str>) -> Result<String> {
         .zip(ports.iter().cycle())
         .map(|(host, port)| match host.contains(':') {
             true => format!("[{host}]:{port}"),
-            // The folder of a socket has slashes.
+            // The directory of a socket contains slashes.
             false => format!("{}:{port}", utf8_percent_encode(host, NON_ALPHANUMERIC)),
         })
         .collect();

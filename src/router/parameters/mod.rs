@@ -2,10 +2,10 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `value` | the values as text |
+//! | `value` | conversion of values from and to text |
 //! | `url_list` | one URL for all nodes |
-//! | `environment` | variables |
-//! | `settings.md` | the table of all settings, for people; a test compares it with this list |
+//! | `environment` | environment variables |
+//! | `settings.md` | the table of all settings, for users; a test compares it with this list |
 
 mod environment;
 #[cfg(test)]
@@ -19,16 +19,16 @@ use crate::error::{Error, Result};
 /// One setting.
 struct Setting {
     name: &'static str,
-    /// What its values are.
+    /// A description of its values.
     values: &'static str,
-    /// `None` when the text is none of these.
+    /// `None` if the text is not one of these.
     set: fn(RouterBuilder, &str) -> Option<RouterBuilder>,
-    /// The present value as text.
+    /// The current value as text.
     #[cfg_attr(not(test), expect(dead_code, reason = "the table of settings is compared with it in a test"))]
     get: fn(&RouterBuilder) -> String,
 }
 
-/// What parameters of ours begin with in the query of a URL.
+/// The prefix of our parameters in the query of a URL.
 const PREFIX: &str = "mainstem.";
 
 static SETTINGS: [Setting; 24] = [
@@ -203,7 +203,7 @@ impl Setting {
         format!("{}{}", environment::PREFIX, self.name.to_ascii_uppercase())
     }
 
-    /// Sets it. `place` is what the error calls it: values are not in it, since one that was put in the wrong place may be a
+    /// Sets it. `place` is how the error names it: the value is not in the error, since a misplaced value may be a
     /// password.
     fn set(&self, builder: RouterBuilder, text: &str, place: &str) -> Result<RouterBuilder> {
         (self.set)(builder, text.trim())
@@ -211,27 +211,27 @@ impl Setting {
     }
 }
 
-/// The nodes, each with its part of the text; `None` if these are not as many.
+/// The nodes, each with its part of the text; `None` if their numbers differ.
 fn nodes_with<'a>(builder: &'a mut RouterBuilder, text: &'a str) -> Option<Vec<(&'a mut ReplicaOptions, &'a str)>> {
     let is_complete = text.split(',').count() == builder.sources.len();
     let options = builder.sources.iter_mut().map(|listed| &mut listed.options);
     is_complete.then(|| options.zip(text.split(',').map(str::trim)).collect())
 }
 
-/// The parts of the nodes, or what holds where none says another thing.
+/// The parts of the nodes, or the default if there are no nodes.
 fn of_nodes(builder: &RouterBuilder, default: &str, of: impl Fn(&ReplicaOptions) -> String) -> String {
     let parts: Vec<String> = builder.sources.iter().map(|listed| of(&listed.options)).collect();
     if parts.is_empty() { default.to_owned() } else { parts.join(",") }
 }
 
-/// What is said of a name that nobody knows, when these are known.
+/// The error for an unknown name, given the known ones.
 fn unknown(place: &str, name: &str, known: impl Iterator<Item = String>) -> Error {
-    // It may be part of something that is not for messages.
+    // It may be part of something that must not appear in messages.
     let is_plain =
         name.len() <= 60 && name.chars().all(|letter| letter.is_ascii_alphanumeric() || "._-".contains(letter));
     let name = if is_plain { name } else { "of a strange name" };
     let known: Vec<String> = known.collect();
-    // Case and separators are forgiven in the suggestion, not in the name.
+    // The suggestion ignores case and separators; the name itself does not.
     let plain = |name: &str| name.to_ascii_lowercase().replace(['.', '-'], "_");
     let near = known.iter().map(|known| (strsim::damerau_levenshtein(&plain(known), &plain(name)), known)).min();
     let hint = match near {

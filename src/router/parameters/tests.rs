@@ -8,7 +8,7 @@ use crate::{
 
 const SECRET: &str = "hunter2";
 
-/// A value of each setting that is not its default, and one that it may not have.
+/// For each setting a value that is not its default, and one that is invalid.
 const SAMPLES: [(&str, &str, &str); 24] = [
     ("max_connections", "7", "0"),
     ("min_connections", "2", "few"),
@@ -86,7 +86,7 @@ fn the_table_is_what_the_code_says() {
     }
 }
 
-/// Whoever adds a method to the builder adds a setting here, or says why not.
+/// A new method of the builder needs a setting here, or a reason why not.
 #[test]
 fn each_method_of_the_builder_has_a_row() {
     let named_otherwise = ["primary", "replica", "replica_with", "replicas", "primary_pool", "replica_pool", "tls"];
@@ -120,7 +120,7 @@ fn each_setting_is_read_from_a_url_and_from_the_environment() {
         let variable = setting.variable();
         let by_variable = from_vars(&[("MAINSTEM_URL", &list), (&variable, &format!(" {value} "))]).unwrap();
         assert_eq!(get(&by_variable, name), value);
-        // The variable counts more, and code more than either.
+        // The variable takes precedence over the URL, and code over both.
         let with = format!("{list}&mainstem.{name}={value}");
         let default = if name == "zone" { "other" } else { &plain };
         if !["zones", "fallback_concurrency", "fallback_rate"].contains(&name) {
@@ -132,7 +132,7 @@ fn each_setting_is_read_from_a_url_and_from_the_environment() {
             let said = refused(from_vars(&[("MAINSTEM_URL", &list), (&variable, wrong)]));
             assert!(said.contains(&variable) && said.contains(setting.values), "{said}");
         }
-        // A secret that went astray.
+        // A misplaced secret.
         if name != "zone" {
             refused(from_vars(&[("MAINSTEM_URL", &list), (&variable, SECRET)]));
         }
@@ -236,7 +236,7 @@ async fn the_environment_names_nodes_in_one_of_three_ways() {
         ),
         (&[("PGHOST", "a,b"), ("PGPORT", "7"), ("PGSSLMODE", "disable")], vec!["a:7", "b:7"]),
         (&[("PGHOST", "/tmp,::1"), ("PGPORT", "7,8"), ("PGSSLMODE", "disable")], vec!["/tmp:7", "::1:8"]),
-        // The URL counts more, and what is empty is not there.
+        // The URL takes precedence, and an empty variable counts as not set.
         (
             &[
                 ("PGHOST", "x"),
@@ -319,7 +319,7 @@ async fn a_connect_timeout_of_a_url_holds_for_all_that_waits_for_a_connection() 
     assert_eq!(limit(from_vars(&set).unwrap()), 3 * second);
 }
 
-/// Who insists on encryption is not overruled by what happens to be in the environment.
+/// A requirement for encryption is not overruled by what happens to be in the environment.
 #[cfg(feature = "rustls")]
 #[tokio::test]
 async fn what_the_builder_says_of_tls_counts_more_than_the_environment() {
@@ -327,13 +327,13 @@ async fn what_the_builder_says_of_tls_counts_more_than_the_environment() {
 
     let vars = [("MAINSTEM_URL", "postgres://far.example/d"), ("PGSSLMODE", "disable"), ("PGSSLROOTCERT", "/vars.pem")];
     let build = |tls: TlsOptions| from_vars(&vars).unwrap().tls(tls).build();
-    // Nobody reads a certificate where nothing is encrypted.
+    // No certificate is read if nothing is encrypted.
     build(TlsOptions::new()).unwrap();
     let said = refused(build(TlsOptions::new().mode(TlsMode::VerifyFull)));
     assert!(said.contains("/vars.pem"), "{said}");
     let said = refused(build(TlsOptions::new().mode(TlsMode::VerifyFull).root_certificates("/own.pem")));
     assert!(said.contains("/own.pem"), "{said}");
-    // A URL is about its own node, and counts most.
+    // A URL is about its own node, and takes precedence over everything else.
     let own = [("MAINSTEM_URL", "postgres://far.example/d?sslmode=disable"), vars[1]];
     from_vars(&own).unwrap().tls(TlsOptions::new().mode(TlsMode::VerifyFull)).build().unwrap();
 }
@@ -342,7 +342,7 @@ async fn what_the_builder_says_of_tls_counts_more_than_the_environment() {
 async fn what_the_environment_says_besides_the_nodes_is_added_to_nodes_of_elsewhere() {
     let url = format!("postgres://app@a,b/d?mainstem.call_timeout=1s&mainstem.max_connections=7&password={SECRET}");
     let list = || RouterBuilder::from_url(&url).unwrap();
-    // What names nodes is not looked at, not even whether it makes sense.
+    // Variables that name nodes are ignored, whether or not they make sense.
     let vars = [
         ("MAINSTEM_URL", "nonsense"),
         ("MAINSTEM_PRIMARY_URL", "postgres://x/d"),

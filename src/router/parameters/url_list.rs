@@ -1,4 +1,4 @@
-//! One URL that names all nodes, and settings in its query.
+//! One URL that names all nodes and, in its query, settings.
 
 use std::borrow::Cow;
 
@@ -10,7 +10,7 @@ use crate::{
     router::{ReplicaOptions, RouterBuilder, builder::Listed, source::Source, url},
 };
 
-/// What a URL list says.
+/// The contents of a URL list.
 struct UrlList {
     /// A URL for each node.
     urls: Vec<String>,
@@ -19,16 +19,18 @@ struct UrlList {
 }
 
 impl RouterBuilder {
-    /// The settings in one URL, which names all nodes and not their roles: which of them takes writes the router finds out by asking.
+    /// Reads the settings from one URL that names all nodes but not their roles: the router finds the primary by
+    /// asking.
     ///
-    /// User, password, database and the parameters of the query hold for all of them; each has its own port, 5432 if it names
-    /// none. Parameters that begin with `mainstem.` are settings of the router, all of which are in the
-    /// [table](Self#all-settings); the others are those of [`primary`](Self::primary). What is set on the builder afterwards
-    /// counts more.
+    /// User, password, database and the parameters of the query apply to all nodes; each node has its own port, 5432 by
+    /// default. Parameters that begin with `mainstem.` are settings of the router; the [table](Self#all-settings) lists
+    /// them all. The others are those of [`primary`](Self::primary). Settings made on the builder afterwards take
+    /// precedence.
     ///
-    /// Until a node has told its role it is a replica, so nothing is written to it: strong calls wait for that (see
-    /// [`build`](Self::build)), and the first eventual reads may be served by the primary. So the router has to
-    /// [ask](Self::probe_interval), and [`connect`](Self::connect) fails when none of the nodes takes writes.
+    /// Until a node has reported its role it counts as a replica, so nothing is written to it. Strong calls wait for
+    /// the report (see [`build`](Self::build)), and the primary may serve the first eventual reads.
+    /// [Probing](Self::probe_interval) must therefore be on, and [`connect`](Self::connect) fails if none of the nodes
+    /// takes writes.
     ///
     /// ```
     /// use mainstem::RouterBuilder;
@@ -44,9 +46,10 @@ impl RouterBuilder {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) when it is no such URL, when a parameter of ours is unknown or has a
-    /// value that it may not have, and for `target_session_attrs`, by which a driver would refuse nodes that the router needs: the
-    /// level of each call says where it goes. What else is wrong, [`build`](Self::build) says.
+    /// [`ErrorKind::Configuration`](crate::ErrorKind::Configuration) if it is not such a URL, if one of our parameters
+    /// is unknown or has an invalid value, and for `target_session_attrs`, which would make the driver refuse nodes
+    /// that the router needs: the level of each call determines where it goes. [`build`](Self::build) reports all other
+    /// mistakes.
     pub fn from_url(url: impl AsRef<str>) -> Result<Self> {
         let UrlList { urls, parameters } = split(url.as_ref())?;
         let listed = |url| Listed { role: None, source: Source::Url(url), options: ReplicaOptions::new() };
@@ -69,7 +72,7 @@ impl RouterBuilder {
     }
 }
 
-/// A URL for each host, with all the rest of the list.
+/// A URL for each host, with the whole rest of the list.
 fn split(url: &str) -> Result<UrlList> {
     let refused = |problem: &str| Err(Error::configuration(format!("the URL of the nodes {problem}")));
     let Some(rest) = url::after_scheme(url) else {

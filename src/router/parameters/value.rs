@@ -1,4 +1,4 @@
-//! Values as text, and what errors call them.
+//! Conversion of values from text, and how errors name them.
 
 use std::{str::FromStr, time::Duration};
 
@@ -27,7 +27,7 @@ pub(super) fn boolean(text: &str) -> Option<bool> {
     text.parse().ok()
 }
 
-/// A number without a unit is none: seconds for one are milliseconds for another.
+/// A number without a unit is rejected: some take it for seconds, others for milliseconds.
 pub(super) fn time(text: &str) -> Option<Duration> {
     let (number, milliseconds) = UNITS.iter().find_map(|(unit, size)| Some((text.strip_suffix(unit)?, size)))?;
     let number: u64 = number.trim_end().parse().ok()?;
@@ -38,7 +38,7 @@ pub(super) fn limit(text: &str) -> Option<Duration> {
     time(text).filter(|time| !time.is_zero())
 }
 
-/// The outer one is about the text.
+/// The outer `Option` is about the text.
 pub(super) fn limit_or_none(text: &str) -> Option<Option<Duration>> {
     if text == "none" { Some(None) } else { limit(text).map(Some) }
 }

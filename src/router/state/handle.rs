@@ -1,4 +1,4 @@
-//! One node, as those see it who work for it, and the calls that count as its.
+//! One node, as seen by the code that works for it, and the calls that are counted for it.
 
 use std::{
     sync::{Arc, atomic::Ordering},
@@ -17,20 +17,20 @@ use crate::{
     token::Place,
 };
 
-/// One node, as those see it who work for it.
+/// One node, as seen by the code that works for it.
 #[derive(Clone, Debug)]
 pub(in crate::router) struct NodeHandle {
     slot: Arc<Slot>,
 }
 
-/// The place of a node among the others. When the last one who holds it lets go of it, and the node has left, it is free.
+/// The place of a node among the others. It is free when the last holder drops it and the node has left.
 #[derive(Debug)]
 struct Slot {
     state: Arc<State>,
     index: usize,
 }
 
-/// A call that counts as one of its node until it is dropped.
+/// A call that is counted for its node until it is dropped.
 #[derive(Debug)]
 pub(in crate::router) struct InFlight {
     node: NodeHandle,
@@ -46,7 +46,7 @@ impl NodeHandle {
         self.slot.state.random()
     }
 
-    /// Whether it was added, and has not said yet what it is.
+    /// Whether it was added and has not reported what it is yet.
     pub(in crate::router) fn is_joining(&self) -> bool {
         self.slot.state.table.load().is_joining(self.slot.index)
     }
@@ -56,19 +56,19 @@ impl NodeHandle {
         self.slot.state.table.load().is_ejected(self.slot.index)
     }
 
-    /// Its place among the router's nodes.
+    /// Its index among the router's nodes.
     pub(in crate::router) fn index(&self) -> usize {
         self.slot.index
     }
 
-    /// The role that the node plays now, and how often it has become something else.
+    /// The node's present role, and how often it has changed into something else.
     pub(in crate::router) fn standing(&self) -> (Role, u32) {
         let standing =
             self.slot.state.standings.get(self.slot.index).map_or(0, |standing| standing.load(Ordering::Acquire));
         (if standing & 1 == 0 { Role::Replica } else { Role::Primary }, (standing >> 1) as u32)
     }
 
-    /// Whether another node has replaced it as the primary, or nobody knows which one it is.
+    /// Whether another node has replaced it as the primary, or it is unknown which node is.
     pub(in crate::router) fn is_fenced(&self) -> bool {
         self.slot.state.table.load().writer() != Writer::One(self.slot.index)
     }
@@ -83,13 +83,13 @@ impl NodeHandle {
         self.slot.state.table.load().is_fresh(self.slot.index, want, self.now())
     }
 
-    /// How all nodes are.
+    /// The status of all nodes.
     #[cfg(feature = "metrics")]
     pub(in crate::router) fn router_status(&self) -> RouterStatus {
         self.slot.state.status()
     }
 
-    /// The name of the node, while it is there.
+    /// The node's name, while it is there.
     #[cfg(feature = "metrics")]
     pub(in crate::router) fn name(&self) -> Option<Arc<str>> {
         self.slot.state.name_of(self.slot.index)
@@ -103,7 +103,7 @@ impl NodeHandle {
         self.slot.state.told().cluster.next_probe(self.slot.index).saturating_sub(self.now())
     }
 
-    /// Waits until it is to be asked at once.
+    /// Waits until it should be probed at once.
     pub(in crate::router) async fn probe_wished(&self) {
         match self.slot.state.wished.get(self.slot.index) {
             Some(wished) => wished.notified().await,
@@ -117,7 +117,7 @@ impl NodeHandle {
         InFlight { node: self.clone(), is_fallback }
     }
 
-    /// An answer came, to a call of a user's if it was measured.
+    /// An answer arrived; if it was measured, to a user's call.
     pub(in crate::router) fn answered(&self, latency: Option<Duration>) {
         let live = self.live();
         live.answered();
@@ -127,7 +127,7 @@ impl NodeHandle {
         self.is_alive();
     }
 
-    /// It has let somebody in.
+    /// It has accepted a login.
     pub(in crate::router) fn logged_in(&self) {
         self.live().logged_in();
         self.is_alive();
@@ -140,12 +140,12 @@ impl NodeHandle {
         }
     }
 
-    /// A call has got what it asked for.
+    /// A call was served.
     pub(in crate::router) fn served(&self) {
         self.live().served();
     }
 
-    /// It has been asked how it is, whatever came of that.
+    /// It has been probed, whatever the result.
     pub(in crate::router) fn was_asked(&self) {
         self.slot.state.was_asked(self.slot.index);
     }
@@ -162,14 +162,14 @@ impl NodeHandle {
         self.slot.state.observe(self.slot.index, Observation::Lost { served: self.live().calls_served() });
     }
 
-    /// Connections were closed while nobody used them, perhaps by a restart.
+    /// Idle connections were closed, perhaps by a restart.
     pub(in crate::router) fn gone(&self) {
         self.slot.state.observe(self.slot.index, Observation::Gone);
     }
 
-    /// A question was not answered in its time that was put when there had been so many [answers](Self::answers). Whether that says
-    /// something of the node depends on whether it has answered others meanwhile: several calls that take long, and whose limits
-    /// end in the same moment, are no sign of silence.
+    /// A request sent when there had been this many [answers](Self::answers) timed out. Whether that says something
+    /// about the node depends on whether it has answered others meanwhile: several long calls whose limits end at the
+    /// same moment are no sign of silence.
     pub(in crate::router) fn was_silent(&self, answers: u32) {
         if answers == self.answers() {
             self.slot.state.observe(self.slot.index, Observation::Silent { answers });
@@ -184,7 +184,7 @@ impl NodeHandle {
         self.slot.state.observe(self.slot.index, Observation::ProbeFailed);
     }
 
-    /// It has this, as it said when it was asked at `sent_at`.
+    /// It has replayed up to this place, by its own answer to a query sent at `sent_at`.
     pub(in crate::router) fn replayed(&self, place: Place, sent_at: Duration) {
         let Place { timeline, lsn } = place;
         if self.slot.state.table.load().has_replayed(self.slot.index, timeline, lsn) {
@@ -201,7 +201,7 @@ impl NodeHandle {
         (table.system(), timeline.map(|timeline| Place { timeline, lsn: lsn.before_page_header() }))
     }
 
-    /// An operator says so.
+    /// By order of an operator.
     pub(in crate::router) fn forget(&self) {
         self.slot.state.observe(self.slot.index, Observation::Forgotten);
     }
@@ -215,7 +215,7 @@ impl NodeHandle {
         self.live().answers()
     }
 
-    /// Answers of any kind, log-ins included.
+    /// Answers of any kind, including logins.
     pub(in crate::router) fn signs_of_life(&self) -> u32 {
         self.live().answers().wrapping_add(self.live().log_ins())
     }

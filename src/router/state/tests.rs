@@ -27,7 +27,7 @@ async fn a_decision_allocates_nothing_and_waits_for_nobody_who_tells_news() {
         let (sender, decided) = std::sync::mpsc::channel();
         let news = state.told();
         std::thread::scope(|threads| {
-            // What a thread needs for its first decision, it allocates once.
+            // A thread allocates what it needs for its first decision once.
             let scope = Scope::current();
             let state = &state;
             threads.spawn(move || {
@@ -39,7 +39,7 @@ async fn a_decision_allocates_nothing_and_waits_for_nobody_who_tells_news() {
                 });
             });
             let decided = decided.recv_timeout(Duration::from_secs(30));
-            // Who waits for it goes on, and the scope ends.
+            // The waiter continues, and the scope ends.
             drop(news);
             assert_eq!(decided, Ok((true, 0)));
         });
@@ -48,7 +48,7 @@ async fn a_decision_allocates_nothing_and_waits_for_nobody_who_tells_news() {
     with_eventual_consistency(decide()).await;
 }
 
-/// Each proof of each reader tells where the node is.
+/// Each proof of each reader reports the node's place.
 #[tokio::test]
 async fn a_place_that_is_known_is_no_news() {
     let state = Arc::new(state());
@@ -70,7 +70,7 @@ async fn a_place_that_is_known_is_no_news() {
         handle.replayed(place(known), state.now());
         assert!(Arc::ptr_eq(&before, &state.table.load_full()), "{known}");
     }
-    // Nor is what a probe has told, which who waits hears of.
+    // Neither is a probe's result that waiters hear of.
     let waiting = Arc::clone(&state);
     let want = Want::AtLeast { timeline: 1, lsn: Lsn::new(11) };
     let until = tokio::time::Instant::now() + Duration::from_secs(30);
@@ -86,7 +86,7 @@ async fn a_place_that_is_known_is_no_news() {
     assert!(state.table.load().is_fresh(1, Want::AtLeast { timeline: 1, lsn: Lsn::new(12) }, state.now()));
 }
 
-/// Its log-ins work, and nothing behind them.
+/// It accepts logins, and answers nothing after them.
 #[tokio::test]
 async fn who_only_lets_others_in_is_silent() {
     let state = Arc::new(state());

@@ -16,16 +16,16 @@ use crate::router::core::mix;
 const HANG: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_millis(20);
 
-/// How connecting to nowhere goes.
+/// How connecting to nowhere turns out.
 #[derive(Debug, Default)]
 struct Nowhere {
     is_silent: AtomicBool,
     panics: AtomicBool,
-    /// Every so manyth connect fails, and connection ends.
+    /// One in this many connects fails, and one in this many connections ends.
     fails_one_in: u32,
     connects: AtomicU32,
     returns: AtomicU32,
-    /// Connections that are open or being opened, and the most that ever were.
+    /// Connections that are open or being opened, and the most there ever were.
     there: AtomicU32,
     most: AtomicU32,
 }
@@ -40,7 +40,7 @@ struct One {
 }
 
 impl Nowhere {
-    /// Whether the next one of those that are counted there is to go wrong.
+    /// Whether the next one of those counted there should fail.
     fn is_bad(&self, count: &AtomicU32) -> bool {
         let random = mix(count.fetch_add(1, Ordering::SeqCst).into());
         self.fails_one_in > 0 && random.is_multiple_of(self.fails_one_in.into())
@@ -88,7 +88,7 @@ impl ManageConnection for ToNowhere {
     fn has_broken(&self, one: &mut One) -> bool {
         let has_broken = self.0.is_bad(&self.0.returns);
         if has_broken {
-            // bb8 gives its place away before it drops it.
+            // bb8 frees its place before it drops it.
             one.ends();
         }
         has_broken
@@ -104,7 +104,7 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-/// Between the news of a connection and the look at it.
+/// Between the notification of a connection and the look at it.
 #[tokio::test]
 async fn who_is_dropped_with_the_news_in_hand_leaves_it_to_the_next_one() {
     let nowhere = ToNowhere::default();
@@ -140,7 +140,7 @@ fn what_ends_with_its_runtime_keeps_no_place() {
     first.block_on(async { timeout(SOON, supply.next()).await.unwrap_err() });
     assert!(supply.has_hope(), "it goes on for others");
     let second = runtime();
-    // Somebody who waits for it elsewhere has one opened there.
+    // A waiter elsewhere has one opened there.
     let waits = second.spawn({
         let supply = Arc::clone(&supply);
         async move { drop(supply.next().await) }
@@ -175,7 +175,7 @@ async fn never_are_there_more_than_may_be_and_nobody_is_forgotten() {
             for round in 0..500 {
                 let random = mix(caller << 32 | round);
                 match random % 4 {
-                    // One gives up, but what it had opened is there for the others.
+                    // One waiter stops, but the connection that it had opened is there for the others.
                     0 => _ = timeout(Duration::from_micros(random % 200), supply.next()).await,
                     1 => drop(supply.idle()),
                     2 => {
@@ -187,7 +187,7 @@ async fn never_are_there_more_than_may_be_and_nobody_is_forgotten() {
                         let so_far = supply.failures.count();
                         let until = tokio::time::Instant::now() + HANG;
                         let next = Box::pin(supply.next());
-                        // Whoever waits watches the failures.
+                        // A waiter watches the failures.
                         if let Some(one) = supply.failures.unless_failed(so_far, until, next).await.expect("no hang") {
                             yield_now().await;
                             drop(one);
@@ -201,7 +201,7 @@ async fn never_are_there_more_than_may_be_and_nobody_is_forgotten() {
     while let Some(ended) = callers.join_next().await {
         ended.unwrap();
     }
-    // What was given up on is still opened.
+    // A connection that nobody waits for any more is still opened.
     while supply.counts().opening > 0 {
         sleep(SOON).await;
     }

@@ -17,10 +17,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use super::verify::{Verification, verifier};
 use crate::error::{Error, Result};
 
-/// The protocol's name, without which a server refuses a handshake without a question before it.
+/// The protocol's ALPN name, without which a server refuses a TLS handshake that no `SSLRequest` precedes.
 const ALPN: &[u8] = b"postgresql";
 
-/// The authorities that are believed.
+/// The trusted authorities.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Roots {
     None,
@@ -28,14 +28,14 @@ pub(super) enum Roots {
     File(PathBuf),
 }
 
-/// What the server is shown.
+/// The certificate presented to the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct ClientCertificate {
     pub(super) certificate: PathBuf,
     pub(super) key: PathBuf,
 }
 
-/// The encryption of connections, as the files say it at this moment.
+/// The encryption of connections, according to the files at this moment.
 pub(in super::super) struct Tls {
     verification: Verification,
     roots: Roots,
@@ -45,13 +45,13 @@ pub(in super::super) struct Tls {
 
 struct Current {
     connector: MakeRustlsConnect,
-    /// Of the files' contents.
+    /// Of the contents of the files.
     digest: [u8; 32],
-    /// What was wrong with the files when they were looked at last: it is said once.
+    /// What was wrong with the files when they were last read: it is logged once.
     problem: Option<String>,
 }
 
-/// What is in the files.
+/// The contents of the files.
 #[derive(Default)]
 struct Contents {
     roots: Vec<u8>,
@@ -76,17 +76,17 @@ impl Tls {
         self.verification
     }
 
-    /// What encrypts the next connection.
+    /// The connector that encrypts the next connection.
     pub(in super::super) async fn connector(self: &Arc<Self>) -> MakeRustlsConnect {
         if matches!(self.roots, Roots::File(_)) || self.client.is_some() {
             let tls = Arc::clone(self);
-            // Files may be far away. A runtime that shuts down does not run it, and needs no news.
+            // Reading files may block. A runtime that shuts down does not run this, and needs no new contents.
             let _ = tokio::task::spawn_blocking(move || tls.look()).await;
         }
         self.current().connector.clone()
     }
 
-    /// Takes over what has changed, if it can be used.
+    /// Adopts what has changed, if it is usable.
     fn look(&self) {
         let (roots, client) = (&self.roots, self.client.as_ref());
         let contents = Contents::read(roots, client);
@@ -162,7 +162,7 @@ impl Contents {
             None => builder.with_no_client_auth(),
             Some(files) => {
                 let chain = certificates(&files.certificate, &self.certificate)?;
-                // Never a cause: it could quote the key.
+                // Never keep the cause: it could quote the key.
                 let key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|_| {
                     let file = files.key.display();
                     Error::configuration(format!("{file} holds no private key in PEM that is not encrypted"))
@@ -219,7 +219,7 @@ fn system_roots() -> Result<RootCertStore> {
     Ok(roots)
 }
 
-/// What is in the files stays in them.
+/// Leaves out the contents of the files.
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Tls")

@@ -1,14 +1,14 @@
-//! Whether connections to a node are encrypted, and whom they believe.
+//! Whether connections to a node are encrypted, and which certificates they trust.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `parameters` | what a URL says of it; also without the feature, to refuse what could not be kept |
-//! | `reach` | whether a node is on this machine; also without the feature, to refuse plaintext that nobody has asked for |
-//! | `options` | the settings for all nodes, and which of them holds for one |
-//! | `files` | certificates and keys in files, read again when they have changed |
-//! | `verify` | who is believed |
+//! | `parameters` | the TLS parameters of a URL; also without the feature, to refuse what could not be honoured |
+//! | `reach` | whether a node is on this machine; also without the feature, to refuse plaintext that was not requested |
+//! | `options` | the settings for all nodes, and which of them applies to one |
+//! | `files` | certificates and keys in files, reread when they have changed |
+//! | `verify` | which certificates are trusted |
 //!
-//! The type of an encrypted stream ends here: it is in no signature of the user's.
+//! The type of an encrypted stream does not leave this module: it appears in no signature of the user's.
 
 #[cfg(feature = "rustls")]
 mod files;
@@ -41,9 +41,9 @@ pub(super) enum Encryption {
     On(std::sync::Arc<files::Tls>),
 }
 
-/// What holds for one node.
+/// What applies to one node.
 pub(super) struct Resolved {
-    /// What the driver asks the server for.
+    /// What the driver requests from the server.
     mode: SslMode,
     encryption: Encryption,
 }
@@ -53,16 +53,16 @@ impl Resolved {
         Self { mode: SslMode::Disable, encryption: Encryption::Off }
     }
 
-    /// Tells the driver's settings what to ask for, and returns the rest.
+    /// Sets in the driver's configuration what to request, and returns the rest.
     pub(super) fn apply(&self, config: &mut Config) -> Encryption {
         config.ssl_mode(self.mode);
         self.encryption.clone()
     }
 }
 
-/// Without the feature: refuses what asks for more than could be kept, and what leaves it to the feature whether there is
-/// plaintext on a network. With the feature, the latter is verified; that somebody turns it on, or off, is no reason to be spoken to
-/// in another way.
+/// Without the feature: refuses parameters that require more than could be honoured, and parameters that leave it to
+/// the feature whether there is plaintext on a network. With the feature, the latter connection is verified; turning
+/// the feature on or off must not change how a server is contacted.
 #[cfg(not(feature = "rustls"))]
 #[derive(Debug, Default)]
 pub(super) struct Resolver;
@@ -96,7 +96,7 @@ impl Resolver {
     }
 }
 
-/// Where TLS is not built in. What it does where it is, the tests of `options` say.
+/// Behaviour without TLS built in. The tests of `options` cover the behaviour with it.
 #[cfg(all(test, not(feature = "rustls")))]
 mod tests {
     use super::*;
@@ -132,7 +132,7 @@ mod tests {
             }
             refused(asks(host, "sslmode=enough"), &["invalid sslmode"]);
             asks(host, "sslmode=disable").unwrap();
-            // That plaintext will do if need be is what it means.
+            // Accepting plaintext if necessary is the meaning of `prefer`.
             asks(host, "sslmode=prefer").unwrap();
         }
     }

@@ -1,4 +1,4 @@
-//! The settings for TLS, and which of them holds for one node.
+//! The settings for TLS, and which of them applies to one node.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,51 +15,54 @@ use super::{
 };
 use crate::error::{Error, Result};
 
-/// How much a connection has to be protected: `sslmode` of a URL, with the meaning that it has in libpq.
+/// The required protection of a connection: `sslmode` of a URL, with its meaning in libpq.
 ///
 /// # Default
 ///
-/// For a node that is not on this machine [`VerifyFull`](Self::VerifyFull): anything weaker hands the password's proof and all data to
-/// whoever stands in between. For `localhost` and loopback addresses [`Prefer`](Self::Prefer), or `VerifyFull` too as soon as any
-/// certificate is named; a `hostaddr` beside such a host has to be a loopback address as well. A Unix socket is never encrypted.
+/// For a node that is not on this machine, [`VerifyFull`](Self::VerifyFull): anything weaker exposes the password's
+/// proof and all data to a man in the middle. For `localhost` and loopback addresses, [`Prefer`](Self::Prefer), or
+/// `VerifyFull` too as soon as any certificate is configured; a `hostaddr` beside such a host has to be a loopback
+/// address as well. A Unix socket is never encrypted.
 ///
-/// Where the feature `rustls` is not on, a node that is not on this machine has no default: unless its URL says `sslmode=disable` (or
-/// `prefer`), [`build`](crate::RouterBuilder::build) refuses it. So the feature never makes a connection that was in plaintext
-/// by default demand anything.
+/// Without the feature `rustls`, a node that is not on this machine has no default: unless its URL says
+/// `sslmode=disable` (or `prefer`), [`build`](crate::RouterBuilder::build) refuses it. Turning the feature on therefore
+/// never makes a connection that was in plaintext by default require anything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TlsMode {
-    /// `disable`: never encrypted. For networks that nobody else is on.
+    /// `disable`: never encrypted. For networks that nobody else uses.
     Disable,
-    /// `prefer`: encrypted if the server can, and nobody is verified. Whoever stands in between can say that it cannot.
+    /// `prefer`: encrypted if the server supports it, without verification. A man in the middle can claim that it does
+    /// not. With [certificates of an authority](TlsOptions::root_certificates), an encrypted connection is verified as
+    /// for [`VerifyCa`](Self::VerifyCa).
     Prefer,
-    /// `require`: encrypted or not at all, and nobody is verified: it is no protection against whoever stands in between. With
-    /// [certificates of an authority](TlsOptions::root_certificates) it is [`VerifyCa`](Self::VerifyCa), as in libpq.
+    /// `require`: always encrypted, without verification: no protection against a man in the middle. With [certificates
+    /// of an authority](TlsOptions::root_certificates) it is [`VerifyCa`](Self::VerifyCa), as in libpq.
     Require,
-    /// `verify-ca`: as `require`, and the server's certificate is of an authority that is believed, for whatever name. Only
-    /// sound with an authority that signs for nobody but your own servers.
+    /// `verify-ca`: as `require`, and a trusted authority has signed the server's certificate, for any name. Only
+    /// secure with an authority that signs for nobody but your own servers.
     VerifyCa,
     /// `verify-full`: as `verify-ca`, and the certificate is for the host name or address in the URL.
     VerifyFull,
 }
 
-/// The encryption of connections, for all nodes whose URL does not say it otherwise (feature `rustls`).
+/// The encryption of connections, for all nodes whose URL does not specify it (feature `rustls`).
 ///
-/// A URL says the same by `sslmode`, `sslrootcert`, `sslcert` and `sslkey`, each of which wins over what is set here, and this wins over
-/// the environment's `PGSSLMODE` and its like.
+/// A URL specifies the same with `sslmode`, `sslrootcert`, `sslcert` and `sslkey`. Each of these takes precedence over
+/// the setting here, which takes precedence over `PGSSLMODE` and its like in the environment.
 ///
 /// # Reload
 ///
-/// The files are looked at whenever a connection is opened. When they have changed, that connection and all later ones use the
-/// new contents, so certificates are renewed without a restart; write a new file beside the old one and rename it, so that
-/// nobody reads a half. What cannot be used (a missing file, a key that is not of the certificate) is logged as a warning, and
-/// the last good contents stay in use. Connections that are open stay as they are, and are
-/// [closed by and by](crate::RouterBuilder). The system's own authorities are read once.
+/// The files are checked whenever a connection is opened. If they have changed, that connection and all later ones use
+/// the new contents, so certificates are renewed without a restart. Write a new file beside the old one and rename it,
+/// so that a half-written file is never read. Unusable contents (a missing file, a key that does not match the
+/// certificate) are logged as a warning, and the last good contents stay in use. Open connections stay as they are, and
+/// are [closed by and by](crate::RouterBuilder). The system's own authorities are read once.
 ///
 /// # Cryptography
 ///
-/// The provider that the application has installed in rustls, else ring. Passwords are bound to the connection (SCRAM with
-/// channel binding) when the server offers that; `channel_binding=require` in a URL insists.
+/// The provider is the one that the application has installed in rustls, otherwise ring. Passwords are bound to the
+/// connection (SCRAM with channel binding) if the server offers that; `channel_binding=require` in a URL requires it.
 ///
 /// ```no_run
 /// # async fn run() -> mainstem::Result<()> {
@@ -83,31 +86,31 @@ pub struct TlsOptions {
 }
 
 impl TlsOptions {
-    /// The defaults: see [`TlsMode`].
+    /// Returns the defaults: see [`TlsMode`].
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How much connections have to be protected. Defaults to what [`TlsMode`] says; `sslmode` in a URL.
+    /// Sets the required protection of connections. Defaults to what [`TlsMode`] says; `sslmode` in a URL.
     ///
-    /// Too weak and whoever is on the way reads along or answers instead of the server; too strong for the server's
-    /// certificate and no connection comes about, with an error that says why.
+    /// Too weak, and an attacker on the network can read along or answer in place of the server; too strong for the
+    /// server's certificate, and every connection fails, with an error that says why.
     pub fn mode(mut self, mode: TlsMode) -> Self {
         self.mode = Some(mode);
         self
     }
 
-    /// The file (PEM) with the certificates of the authorities that are believed. Defaults to those of the system;
+    /// Sets the file (PEM) with the certificates of the trusted authorities. Defaults to those of the system;
     /// `sslrootcert` in a URL, where `system` means those.
     ///
-    /// Too many of them and more people than needed can make a certificate for your server.
+    /// If there are too many, more people than necessary can issue a certificate for your server.
     pub fn root_certificates(mut self, file: impl Into<PathBuf>) -> Self {
         self.root = Some(file.into());
         self
     }
 
-    /// The files (PEM) with the certificate that the server is shown, its intermediates behind it, and with its private key,
-    /// which must not be encrypted. Defaults to none; `sslcert` and `sslkey` in a URL.
+    /// Sets the files (PEM) with the certificate presented to the server, followed by its intermediates, and with its
+    /// private key, which must not be encrypted. Defaults to none; `sslcert` and `sslkey` in a URL.
     pub fn client_certificate(mut self, certificate: impl Into<PathBuf>, key: impl Into<PathBuf>) -> Self {
         (self.certificate, self.key) = (Some(certificate.into()), Some(key.into()));
         self
@@ -115,7 +118,7 @@ impl TlsOptions {
 }
 
 impl TlsOptions {
-    /// Leaves out of what holds for all URLs that do not say it (the environment's) what was said here.
+    /// Removes from the defaults for all URLs (the environment's) what was set here.
     pub(in super::super) fn overrule(&self, defaults: &mut TlsParameters) {
         let said = [
             (self.mode.is_some(), &mut defaults.mode),
@@ -139,7 +142,7 @@ impl TlsMode {
         })
     }
 
-    /// What is asked of the server.
+    /// What is requested from the server.
     fn demand(self) -> SslMode {
         match self {
             Self::Disable => SslMode::Disable,
@@ -149,7 +152,7 @@ impl TlsMode {
     }
 }
 
-/// Finds out what holds for one node after the other. Nodes with the same settings share what was read for them.
+/// Determines what applies to each node. Nodes with the same settings share the contents that were read for them.
 #[derive(Debug, Default)]
 pub(in super::super) struct Resolver {
     options: TlsOptions,
@@ -197,7 +200,7 @@ impl Resolver {
             TlsMode::Disable => return Ok(Resolved::off()),
             TlsMode::VerifyFull => Verification::Full,
             TlsMode::VerifyCa => Verification::Authority,
-            // A named authority would be named in vain.
+            // Otherwise a configured authority would have no effect.
             TlsMode::Prefer | TlsMode::Require if root.is_some() => Verification::Authority,
             TlsMode::Prefer | TlsMode::Require => Verification::None,
         };
@@ -261,7 +264,7 @@ mod tests {
             ("postgres://localhost/d", &none, (SslMode::Prefer, Some(Verification::None))),
             ("postgres://127.0.0.2/d", &none, (SslMode::Prefer, Some(Verification::None))),
             ("postgres://localhost/d?hostaddr=127.0.0.1", &none, (SslMode::Prefer, Some(Verification::None))),
-            // Where it goes is elsewhere.
+            // `hostaddr` leads elsewhere.
             ("postgres://localhost/d?hostaddr=10.0.0.1", &none, full),
             ("host=/run/postgresql hostaddr=10.0.0.1", &none, full),
             ("postgres://h/d?hostaddr=127.0.0.1", &none, full),

@@ -1,8 +1,8 @@
-//! What a URL says of TLS. The driver knows half of it, and refuses the other half.
+//! The TLS parameters of a URL. The driver knows half of them, and refuses the other half.
 
 use percent_encoding::percent_decode_str;
 
-/// The parameters of libpq that a URL has.
+/// The TLS parameters of libpq in a URL.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in super::super) struct TlsParameters {
     pub(super) mode: Option<String>,
@@ -12,8 +12,8 @@ pub(in super::super) struct TlsParameters {
 }
 
 impl TlsParameters {
-    /// The URL, or the libpq-style `key=value` string, without these parameters, and them. What cannot be read is left in
-    /// it: the driver refuses it.
+    /// Splits these parameters off the URL, or the libpq-style `key=value` string. What cannot be read is left in it:
+    /// the driver refuses it.
     pub(in super::super) fn split(url: &str) -> (String, Self) {
         let mut taken = Self::default();
         let rest = if url.starts_with("postgres://") || url.starts_with("postgresql://") {
@@ -25,7 +25,7 @@ impl TlsParameters {
     }
 
     fn take_from_url(&mut self, url: &str) -> Option<String> {
-        // As the driver does: a password may hold anything but an @.
+        // As the driver does: a password may contain anything but an @.
         let hosts = url.find('@').map_or(0, |at| at + 1);
         let question = hosts + url[hosts..].find('?')?;
         let (head, query) = url.split_at(question + 1);
@@ -54,7 +54,7 @@ impl TlsParameters {
         Some(left)
     }
 
-    /// What these say and it does not.
+    /// Adds those of the others that are not set here.
     pub(in super::super) fn or(&mut self, others: &Self) {
         let both = [
             (&mut self.mode, &others.mode),
@@ -65,7 +65,7 @@ impl TlsParameters {
         both.into_iter().for_each(|(own, other)| *own = own.take().or_else(|| other.clone()));
     }
 
-    /// Whether it is one of ours.
+    /// Takes a parameter if it is one of ours, and returns whether it is.
     pub(in super::super) fn take(&mut self, key: &str, value: &str) -> bool {
         let place = match key {
             "sslmode" => &mut self.mode,
@@ -79,7 +79,7 @@ impl TlsParameters {
     }
 }
 
-/// The value that a text of `key=value` pairs begins with, and what is behind it. None if its quote is not closed.
+/// The value at the beginning of a text of `key=value` pairs, and the rest. None if its quote is not closed.
 fn first_value(text: &str) -> Option<(String, &str)> {
     let (is_quoted, text) = match text.strip_prefix('\'') {
         Some(text) => (true, text),

@@ -1,4 +1,5 @@
-//! How far away a server is: the same with the feature `rustls` and without, or a URL would mean another thing by it.
+//! How far away a server is: the same with and without the feature `rustls`, so that a URL means the same in both
+//! cases.
 
 use std::net::IpAddr;
 
@@ -8,14 +9,15 @@ use tokio_postgres::config::{Config, Host};
 pub(super) enum Reach {
     /// A Unix socket.
     Socket,
-    /// On this machine, by a loopback address.
+    /// On this machine, at a loopback address.
     Local,
     Remote,
 }
 
 impl Reach {
-    /// The driver connects to `hostaddr` where there is one, also beside a socket's folder, and the host is then only the name that
-    /// a certificate has to be for. Both have to be of this machine: a tunnel that begins here ends where the name says.
+    /// If there is a `hostaddr`, the driver connects to it, even beside a socket's directory, and the host is then only
+    /// the name expected in the certificate. Both have to be on this machine: a tunnel that begins here ends where the
+    /// name says.
     pub(super) fn of(config: &Config) -> Self {
         let is_here = config.get_hostaddrs().iter().all(IpAddr::is_loopback);
         match config.get_hosts() {

@@ -1,4 +1,4 @@
-//! Who is believed.
+//! Which certificates are trusted.
 
 use std::sync::Arc;
 
@@ -15,18 +15,18 @@ use tokio_postgres::Error as DriverError;
 
 use crate::error::{Error, Result};
 
-/// What is verified of a server.
+/// What is verified about a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verification {
     /// Nothing.
     None,
-    /// That an authority has signed its certificate.
+    /// That a trusted authority has signed its certificate.
     Authority,
-    /// That, and that it is for the name in the URL.
+    /// In addition, that the certificate is for the name in the URL.
     Full,
 }
 
-/// The verifier that rustls asks.
+/// The verifier that rustls calls.
 pub(super) fn verifier(
     verification: Verification,
     roots: RootCertStore,
@@ -40,7 +40,7 @@ pub(super) fn verifier(
     Ok(if verification == Verification::Full { full } else { Arc::new(AnyName(full)) })
 }
 
-/// The certificate's chain and dates, and not its name.
+/// Verifies the certificate's chain and dates, but not its name.
 #[derive(Debug)]
 struct AnyName(Arc<WebPkiServerVerifier>);
 
@@ -54,7 +54,7 @@ impl ServerCertVerifier for AnyName {
         now: UnixTime,
     ) -> Result<ServerCertVerified, TlsError> {
         match self.0.verify_server_cert(certificate, intermediates, name, ocsp, now) {
-            // The name comes last: all the rest was right.
+            // The name is checked last: everything else was right.
             Err(TlsError::InvalidCertificate(
                 CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. },
             )) => Ok(ServerCertVerified::assertion()),
@@ -85,7 +85,7 @@ impl ServerCertVerifier for AnyName {
     }
 }
 
-/// Any certificate, if the server has its key.
+/// Accepts any certificate whose key the server has.
 #[derive(Debug)]
 struct Nobody(Arc<CryptoProvider>);
 
@@ -124,12 +124,12 @@ impl ServerCertVerifier for Nobody {
     }
 }
 
-/// Why no encrypted connection came about, if one side does not believe the other: a person has to change that. A handshake
-/// that was merely cut short is none of it.
+/// Why there is no encrypted connection, if one side does not trust the other: that needs human action. A handshake
+/// that was only cut short does not count.
 pub(in super::super) fn refusal(error: &DriverError) -> Option<String> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
-        // An I/O error shows the cause of what is in it, and not that itself.
+        // An I/O error displays the cause of its inner error, not that error itself.
         let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
         let inner: Option<&(dyn std::error::Error + 'static)> = inner.map(|inner| inner as _);
         if let Some(error) = inner.unwrap_or(error).downcast_ref::<TlsError>() {

@@ -17,24 +17,26 @@ use crate::{
     scope::{Consistency, Session, current_consistency, current_session},
 };
 
-/// How much a transaction sees of the others.
+/// How strictly a transaction is isolated from the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Isolation {
-    /// Each statement sees what was committed before it.
+    /// Each statement sees what was committed before it began.
     ReadCommitted,
-    /// All statements see what was committed before the first one. A write of a row that was changed since fails (40001).
+    /// All statements see what was committed before the first one. Writing a row that has changed since then fails
+    /// (40001).
     RepeatableRead,
-    /// As if the transactions ran one after the other. Any statement, and the commit, can fail for it (40001). On the primary
-    /// only: a replica cannot know.
+    /// The transactions behave as if they ran one after the other. Any statement, and the commit, can fail for this
+    /// reason (40001). On the primary only: a replica cannot check it.
     Serializable,
 }
 
-/// A transaction that is about to begin: await it for a [`Transaction`], or let it [`run`](Self::run).
+/// Builds a transaction: await it for a [`Transaction`], or pass the work to [`run`](Self::run).
 ///
 /// # Errors
 ///
-/// As [`Router::client`]; [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) when the options contradict each other.
+/// As [`Router::client`]; [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) if the options contradict each
+/// other.
 ///
 /// # Cancel safety
 ///
@@ -54,8 +56,8 @@ pub struct BeginTransaction {
 }
 
 impl Router {
-    /// A transaction under the scope's rules, which are those at the time of this call: on the primary, or in an eventual
-    /// scope, only reading, on a replica.
+    /// Prepares a transaction at the scope's consistency level: on the primary, or in an eventual scope, read-only, on
+    /// a replica. The scope is read when this method is called.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -69,7 +71,7 @@ impl Router {
     /// # }
     /// ```
     ///
-    /// [`BeginTransaction::run`] does it again when it has lost against another one.
+    /// [`BeginTransaction::run`] retries it if another transaction conflicted.
     pub fn transaction(&self) -> BeginTransaction {
         BeginTransaction {
             router: self.clone(),
@@ -84,7 +86,8 @@ impl Router {
         }
     }
 
-    /// One on the primary for the library's own calls: as [`lease_primary`](Self::lease_primary) gives a connection.
+    /// A transaction on the primary for the library's own calls; [`lease_primary`](Self::lease_primary) is the same for
+    /// a connection.
     pub(crate) fn library_transaction(&self, deadline: Deadline) -> BeginTransaction {
         BeginTransaction {
             consistency: Consistency::Strong,
@@ -98,52 +101,58 @@ impl Router {
 }
 
 impl BeginTransaction {
-    /// Replaces the level that the scope has given.
+    /// Replaces the consistency level that the scope has set.
     pub fn consistency(mut self, consistency: Consistency) -> Self {
         self.consistency = consistency;
         self
     }
 
-    /// How much it sees of the others. Defaults to the server's setting, which is [`Isolation::ReadCommitted`] unless somebody
-    /// has changed it.
+    /// Sets the isolation level. Defaults to the server's setting, which is [`Isolation::ReadCommitted`] unless it was
+    /// changed.
     ///
-    /// Too weak and two transactions that are right alone are wrong together; too strong and more of them fail with 40001,
-    /// and have to [run](Self::run) again.
+    /// Too weak, and two transactions that are correct on their own are wrong together; too strong, and more of them
+    /// fail with 40001 and have to be [retried](Self::run).
     pub fn isolation(mut self, isolation: Isolation) -> Self {
         self.isolation = Some(isolation);
         self
     }
 
-    /// It only reads: writes are refused with [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly). Defaults to reading and writing
-    /// at the strong level, and to only reading at any other, whoever serves.
+    /// Makes the transaction read-only: writes fail with [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly).
+    /// Defaults to read-write at the strong level, and to read-only at any other, on every node.
     pub fn read_only(mut self) -> Self {
         self.read_only = true;
         self
     }
 
-    /// Waits at its first statement until it can be [serializable](Isolation::Serializable) without ever failing for it or making
-    /// others fail: for long reports. Needs that isolation and [`read_only`](Self::read_only), without which the
-    /// server would ignore it. Defaults to not waiting.
+    /// Delays the first statement until the transaction can be [serializable](Isolation::Serializable) without ever
+    /// failing for it or making others fail. For long reports. Needs that isolation level and
+    /// [`read_only`](Self::read_only), without which the server would ignore it. Defaults to not waiting.
     pub fn deferrable(mut self) -> Self {
         self.deferrable = true;
         self
     }
 
-    /// The limit for all of it: waiting for its connection, its statements, the time between them, the commit, and in
-    /// [`run`](Self::run) all attempts. Defaults to the router's [call timeout](crate::RouterBuilder::call_timeout).
+    /// Limits the whole transaction: the wait for its connection, its statements, the time between them, the commit,
+    /// and in [`run`](Self::run) all attempts. Defaults to the router's [call
+    /// timeout](crate::RouterBuilder::call_timeout).
     ///
-    /// Beyond it nothing is sent any more, and if nobody says anything between two statements the server ends the session by itself: locks
-    /// are not kept for a program that hangs. (In the middle of a stream or a `COPY` it waits for whoever takes or sends.) Too short and
-    /// honest work is undone; too long and everybody waits for one who has stopped. With [`Duration::MAX`] there is no limit but the router's call timeout, on the wait for a connection and
-    /// on each call, and the server's own `idle_in_transaction_session_timeout`.
+    /// After the limit, nothing more is sent. If the client falls silent between two statements, the server itself ends
+    /// the session, so a program that hangs does not keep its locks. (In the middle of a stream or a `COPY`, the server
+    /// waits for the reader or sender.) Too short, and legitimate work is undone; too long, and all others wait for a
+    /// transaction that has stalled.
+    ///
+    /// With [`Duration::MAX`], only the router's call timeout applies, to the wait for a connection and to each call,
+    /// and the server's own `idle_in_transaction_session_timeout`.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = limit;
         self
     }
 
-    /// How often [`run`](Self::run) begins at most, the first time included. Defaults to 10; 1 makes no second attempt.
+    /// Limits how often [`run`](Self::run) tries the transaction, including the first time. Defaults to 10; 1 makes no
+    /// second attempt.
     ///
-    /// Too few and a busy row fails its callers; too many and a transaction that always loses costs as much as ten.
+    /// Too few, and a contended row fails its callers; too many, and a transaction that always conflicts costs as much
+    /// as ten.
     pub fn max_attempts(mut self, attempts: u32) -> Self {
         self.attempts = attempts;
         self
@@ -186,7 +195,7 @@ impl BeginTransaction {
         if self.timeout == Duration::MAX {
             return sql;
         }
-        // The most that the server takes.
+        // The maximum that the server accepts.
         let longest = self.timeout.as_millis().clamp(1, i32::MAX as u128);
         write!(sql, "; SET LOCAL idle_in_transaction_session_timeout = {longest}").expect("a string takes everything");
         sql
@@ -198,7 +207,7 @@ impl BeginTransaction {
         let floor = Floor::of(asked.clone());
         let (notes_place, caller) = (self.session.is_some(), self.caller);
         let ask = Ask { floor: floor.as_ref(), notes_place, caller, ..Ask::from(&self.consistency) };
-        // A connection is never waited for without a limit.
+        // The wait for a connection always has a limit.
         let waits = if self.timeout == Duration::MAX { Deadline::after(self.router.call_timeout()) } else { deadline };
         let lease = self.router.lease_at(ask, waits, &mut Tried::default()).await?;
         lease.plan(Planning::ByTheServer);
@@ -216,7 +225,7 @@ impl BeginTransaction {
     }
 }
 
-/// The future owns all that it needs: it may be spawned.
+/// The future owns everything it needs, so it can be spawned.
 impl IntoFuture for BeginTransaction {
     type Output = Result<Transaction>;
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;

@@ -1,4 +1,4 @@
-//! The end of a transaction: what it says has happened.
+//! Commit and rollback, and what they report.
 
 use std::sync::atomic::Ordering;
 
@@ -12,29 +12,30 @@ use crate::{
     token::Token,
 };
 
-/// The savepoint is refused where there is nothing to commit: in a transaction that has failed, whose COMMIT would roll it
-/// back and report no error, and outside of any. Then the COMMIT behind it is not executed.
+/// The savepoint fails where there is nothing to commit: in a failed transaction, whose COMMIT would roll it back
+/// without reporting an error, and outside of any transaction. The COMMIT after it is then not executed.
 const COMMIT: &str = "SAVEPOINT mainstem_commit; COMMIT";
 
 impl Transaction {
-    /// Commits, and says so only if that is what has happened.
+    /// Commits the transaction; success means that it has committed.
     ///
     /// # Errors
     ///
-    /// What the server said, such as a deferred constraint or a serialization failure: then nothing was written. Also when a
-    /// statement had failed before, where a bare COMMIT would roll back and report success.
-    /// [`ErrorKind::InvalidInput`] while another call of the transaction is under way, and nothing is written.
-    /// [`ErrorKind::OutcomeUnknown`] when the answer was lost, or the wait for a synchronous standby was cut short.
+    /// The server's error, such as a deferred constraint or a serialization failure: nothing was written. The same if
+    /// an earlier statement failed, where a plain COMMIT would roll back and report success.
+    /// [`ErrorKind::InvalidInput`] while another call of the transaction is in progress; nothing is written.
+    /// [`ErrorKind::OutcomeUnknown`] if the answer was lost, or the wait for a synchronous standby was cut short.
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have committed.
+    /// If the future is dropped, the transaction may have committed.
     pub async fn commit(self) -> Result<()> {
         self.finish().await
     }
 
-    /// [Commits](Self::commit), and gives a token for reads that contain what was written and seen: for another request, or another
-    /// process. In a [`Session`](crate::Session) the plain commit does for those that follow.
+    /// [Commits](Self::commit), and returns a token for reads that must contain what was written and read here: in
+    /// another request, or in another process. In a [`Session`](crate::Session) the plain commit is enough for the
+    /// calls that follow.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -50,9 +51,10 @@ impl Transaction {
     /// # }
     /// ```
     ///
-    /// The node's place is asked for in the same message as the commit, so it is no further round trip (behind a pooler in
-    /// transaction mode it is one). What is committed is never an error for want of a token: of a node that keeps its place to
-    /// itself, the token asks for the primary. Within [`BeginTransaction::run`](crate::BeginTransaction::run) the work may end its transaction by this.
+    /// The node's LSN is requested in the same message as the commit, so it costs no extra round trip (behind a pooler
+    /// in transaction mode it costs one). A missing LSN never turns a commit into an error: if the node does not reveal
+    /// it, the token requires the primary. Within [`BeginTransaction::run`](crate::BeginTransaction::run) the work may
+    /// end its transaction this way.
     ///
     /// # Errors
     ///
@@ -60,7 +62,7 @@ impl Transaction {
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it may have committed.
+    /// If the future is dropped, the transaction may have committed.
     pub async fn commit_with_token(self) -> Result<Token> {
         let lease = &self.open.lease;
         let own = Guard::new(None, None, true);
@@ -73,21 +75,23 @@ impl Transaction {
         ended.map(|()| token)
     }
 
-    /// Undoes all of it. Dropping the transaction does the same without waiting; only this has the [`Session`](crate::Session) take in what was read.
+    /// Rolls the transaction back. Dropping the transaction does the same without waiting, but only this call records
+    /// in the [`Session`](crate::Session) what was read.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] when the answer did not come. The server has rolled it back, or will. (Behind a
-    /// stream or a `COPY` that did not come to its end, none is waited for; on a connection of a pool that was handed in, and behind a
-    /// pooler, the server goes on to the end of it first, and keeps its locks so long.)
+    /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] if the answer did not arrive. The server has rolled the
+    /// transaction back, or will. (After a stream or a `COPY` that did not complete, no answer is awaited. On a
+    /// connection of a borrowed pool, and behind a pooler, the server first runs the statement to its end, and keeps
+    /// its locks until then.)
     ///
     /// # Cancel safety
     ///
-    /// Dropped, it is rolled back all the same.
+    /// If the future is dropped, the transaction is rolled back all the same.
     pub async fn rollback(self) -> Result<()> {
         self.takes_no_more();
         if self.open.lease.was_broken_off() {
-            // The server was told to cancel, and the connection is closed, which does it.
+            // The server was asked to cancel, and the connection is closed, which rolls it back.
             self.see_unknown();
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
@@ -103,7 +107,7 @@ impl Transaction {
         Ok(())
     }
 
-    /// Commits, unless it was ended already.
+    /// Commits, unless the transaction was ended already.
     pub(crate) async fn finish(&self) -> Result<()> {
         let unsettled = self.unsettled();
         let ended = self.end(self.open.lease.guard().map(|guard| &**guard)).await;
@@ -112,7 +116,7 @@ impl Transaction {
         ended
     }
 
-    /// The same with this guard's statements behind the commit. Nobody is told of what they have noted.
+    /// Commits with this guard's statements after the commit. What they have noted is not passed on.
     async fn end(&self, guard: Option<&Guard>) -> Result<()> {
         if self.takes_no_more() == OVER {
             return Ok(());
@@ -150,24 +154,25 @@ impl Transaction {
             _ => error,
         };
         if error.is_outcome_unknown() {
-            // Whatever was in the way before: this may be committed, so nobody may do it again.
+            // Whatever conflicted before: this may have committed, so it must not be retried.
             self.open.lost.store(false, Ordering::Relaxed);
         }
         Err(error)
     }
 
-    /// From here on every call is refused but those that have begun, and the end itself. Gives how far it was.
+    /// From here on every call is refused, except those that have begun and the end itself. Returns the stage it had
+    /// reached.
     pub(super) fn takes_no_more(&self) -> u8 {
         self.open.end.fetch_max(ENDING, Ordering::AcqRel)
     }
 
-    /// From when the commit is sent.
+    /// From the moment the commit is sent.
     fn unsettled(&self) -> Unsettled<'_> {
         let writes_in = self.open.session.as_ref().filter(|_| !self.open.read_only);
         Unsettled::new(&self.open.lease, writes_in.map(|(session, _)| session))
     }
 
-    /// Has the session take in what was written or seen, as far as it was told behind the end.
+    /// Records in the session what was written or read, as far as the end reported it.
     fn advance(&self, ended: &Result<()>) {
         if let Some((session, asked)) = &self.open.session {
             self.open.lease.advance(session, asked, ended);

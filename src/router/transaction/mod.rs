@@ -1,10 +1,10 @@
-//! Transactions: with options, and with an end that tells the truth.
+//! Transactions: their options, and a commit that reports what really happened.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `begin` | the options |
 //! | `end` | commit and rollback |
-//! | `run` | doing it again when another transaction was in the way |
+//! | `run` | retries when another transaction conflicted |
 
 mod begin;
 mod end;
@@ -38,20 +38,20 @@ use crate::{
 pub(super) const FAILED_TRANSACTION: &str = "25P02";
 pub(crate) const NO_TRANSACTION: &str = "25P01";
 
-/// What one of two transactions is told that were in each other's way.
+/// SQLSTATEs reported to a transaction that conflicted with another one.
 const SERIALIZATION_FAILURE: &str = "40001";
 const DEADLOCK: &str = "40P01";
 
-/// An open transaction on a connection of its own; see [`Router::transaction`](crate::Router::transaction).
+/// An open transaction on its own connection; see [`Router::transaction`](crate::Router::transaction).
 ///
-/// It is rolled back when it is dropped, behind the last answer and before anybody else uses the connection. Whatever its SQL has set in
-/// the session is undone, too, as behind a [`Client`](crate::Client).
+/// Dropping it rolls it back, after the last answer and before the connection is reused. Anything its SQL has set in
+/// the session is undone as well, as after a [`Client`](crate::Client).
 ///
-/// End it by [`commit`](Self::commit) or [`rollback`](Self::rollback), and not in SQL. Savepoints are yours.
+/// End it with [`commit`](Self::commit) or [`rollback`](Self::rollback), not in SQL. You may use savepoints.
 ///
 /// # Cancel safety
 ///
-/// When a call is dropped before its answer came, the transaction cannot be committed any more.
+/// If a call is dropped before its answer arrives, the transaction can no longer be committed.
 #[derive(Debug)]
 #[must_use = "a transaction that is not committed is rolled back"]
 pub struct Transaction {
@@ -61,21 +61,21 @@ pub struct Transaction {
 #[derive(Debug)]
 struct Open {
     lease: Lease,
-    /// Of all of it.
+    /// For the whole transaction.
     deadline: Deadline,
-    /// Of one call.
+    /// For one call.
     limit: Duration,
     read_only: bool,
-    /// Another transaction was in the way.
+    /// Whether another transaction conflicted.
     lost: AtomicBool,
-    /// Its commit may be acknowledged before it is on the disk.
+    /// Whether its commit may be acknowledged before it is on disk.
     is_asynchronous: AtomicBool,
     end: AtomicU8,
-    /// And what the transaction had to contain when it began.
+    /// The session, and what the transaction had to contain when it began.
     session: Option<(Session, Token)>,
 }
 
-/// How far a transaction is.
+/// The stage a transaction has reached.
 const OPEN: u8 = 0;
 /// The commit was sent. It may have failed.
 const ENDING: u8 = 1;
@@ -94,18 +94,18 @@ impl Transaction {
         Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, is_asynchronous, end, session }) }
     }
 
-    /// The same transaction for somebody else. It ends with whoever ends it.
+    /// The same transaction for another owner. Whichever ends it ends it for both.
     fn share(&self) -> Self {
         Self { open: Arc::clone(&self.open) }
     }
 
-    /// The name of the node that serves: `host:port`.
+    /// Returns the name of the serving node: `host:port`.
     #[must_use]
     pub fn node(&self) -> &str {
         self.open.lease.node().name()
     }
 
-    /// The role of that node when the transaction began.
+    /// Returns the role of that node when the transaction began.
     #[must_use]
     pub fn role(&self) -> Role {
         self.open.lease.role()
@@ -115,8 +115,9 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// What the server said; the transaction can then only be rolled back, unless there is a savepoint. When it was interrupted,
-    /// [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and the server has rolled it back or will.
+    /// The server's error; the transaction can then only be rolled back, unless there is a savepoint. If the call was
+    /// interrupted, [`ErrorKind::Unavailable`](crate::ErrorKind::Unavailable) or
+    /// [`ErrorKind::Timeout`](crate::ErrorKind::Timeout), and the server has rolled the transaction back or will.
     ///
     /// # Cancel safety
     ///
@@ -131,7 +132,7 @@ impl Transaction {
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), and when there is no row or more than one.
+    /// As [`query`](Self::query), and if there is no row or more than one.
     ///
     /// # Cancel safety
     ///
@@ -140,11 +141,11 @@ impl Transaction {
         self.query(sql, params).await?.exactly_one().map_err(|error| error.with_node(self.node()))
     }
 
-    /// Runs a statement that returns one row or none.
+    /// Runs a statement that returns at most one row.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), and when there is more than one row.
+    /// As [`query`](Self::query), and if there is more than one row.
     ///
     /// # Cancel safety
     ///
@@ -153,7 +154,7 @@ impl Transaction {
         self.query(sql, params).await?.at_most_one().map_err(|error| error.with_node(self.node()))
     }
 
-    /// Runs a statement and returns the number of rows that it changed.
+    /// Runs a statement and returns the number of rows affected.
     ///
     /// # Errors
     ///
@@ -168,7 +169,7 @@ impl Transaction {
         self.note(changed).inspect(|_| self.went_on(sql))
     }
 
-    /// Runs several statements, separated by semicolons, without parameters. Never splice values into them.
+    /// Runs several statements, separated by semicolons, without parameters. Never interpolate values into them.
     ///
     /// # Errors
     ///
@@ -182,11 +183,12 @@ impl Transaction {
         self.send(Effect::Read, sql).await.inspect(|()| self.went_on(sql))
     }
 
-    /// Takes the advisory lock with this number until the end of the transaction, and waits for it if need be.
+    /// Takes the advisory lock with this key until the end of the transaction, waiting for it if necessary.
     ///
     /// # Errors
     ///
-    /// As [`query`](Self::query), and [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly) on a replica, where nobody else would see the lock.
+    /// As [`query`](Self::query), and [`ErrorKind::ReadOnly`](crate::ErrorKind::ReadOnly) on a replica, where no other
+    /// session would see the lock.
     ///
     /// # Cancel safety
     ///
@@ -199,7 +201,7 @@ impl Transaction {
         self.note(self.open.lease.guarded(effect, self.next(), self.open.lease.client().batch_execute(sql)).await)
     }
 
-    /// The limit of the next call.
+    /// The deadline of the next call.
     pub(super) fn next(&self) -> Deadline {
         if self.open.deadline.remaining() <= self.open.limit {
             self.open.deadline
@@ -208,7 +210,7 @@ impl Transaction {
         }
     }
 
-    /// A call whose answer is taken piece by piece.
+    /// A call whose answer is read piece by piece.
     pub(super) fn piecewise(&self, sql: &str) -> Result<PieceCall<'_>> {
         let occupied = self.open.lease.occupy(Effect::Read)?;
         self.may_run(sql)?;
@@ -248,14 +250,14 @@ impl Transaction {
         }
     }
 
-    /// What was in the way is undone, if this has gone back to a savepoint.
+    /// The conflict is undone if this statement rolled back to a savepoint.
     fn went_on(&self, sql: &str) {
         if self.has_lost() && control::goes_back(sql) {
             self.open.lost.store(false, Ordering::Relaxed);
         }
     }
 
-    /// Whether another transaction was in the way.
+    /// Whether another transaction conflicted.
     fn has_lost(&self) -> bool {
         self.open.lost.load(Ordering::Relaxed)
     }

@@ -1,4 +1,4 @@
-//! A transaction that is done again when it has lost against another one.
+//! Retries a transaction that conflicted with another one.
 
 use std::{future::Future, time::Duration};
 
@@ -11,14 +11,17 @@ const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 impl BeginTransaction {
-    /// Runs `work` in the transaction and commits it; if it fails, it is rolled back. If another transaction was in the way
-    /// (a serialization failure 40001 or a deadlock 40P01, in a statement or at the commit), all of it is done again
-    /// from the beginning after a pause that grows, up to [`max_attempts`](Self::max_attempts) and within
-    /// [`timeout`](Self::timeout). Nothing else is done again.
+    /// Runs `work` in the transaction and commits it, retrying on conflicts; if `work` fails, the transaction is rolled
+    /// back.
     ///
-    /// So `work` may run several times: what it does outside of the database should wait until this has returned. It may end the
-    /// transaction itself; what it was given is of no use any more once it has returned. A call that is under way then, such as of a
-    /// task that it has started, is an error, and the transaction is rolled back.
+    /// On a conflict (a serialization failure 40001 or a deadlock 40P01, in a statement or at the commit), everything
+    /// is repeated from the beginning after a growing pause, up to [`max_attempts`](Self::max_attempts) and within
+    /// [`timeout`](Self::timeout). Nothing else is retried.
+    ///
+    /// `work` may therefore run several times: effects outside of the database should wait until `run` has returned.
+    /// `work` may end the transaction itself. The transaction it received is no longer usable once `work` has returned:
+    /// a call still in progress then, for example in a task that it started, is an error, and the transaction is rolled
+    /// back.
     ///
     /// ```no_run
     /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
@@ -40,12 +43,13 @@ impl BeginTransaction {
     ///
     /// # Errors
     ///
-    /// What `work` returns; as [`BeginTransaction`], and as [`Transaction::commit`]: above all,
-    /// [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) when the answer to the commit was lost. That is never done again.
+    /// The error of `work`; as [`BeginTransaction`], and as [`Transaction::commit`]. Most importantly,
+    /// [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown) if the answer to the commit was lost; that is
+    /// never retried.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before the commit is sent, nothing is written; dropped behind that, it may be.
+    /// If the future is dropped before the commit is sent, nothing is written; if later, it may have been.
     pub fn run<T, E, F, Fut>(self, work: F) -> impl Future<Output = Result<T, E>> + Send
     where
         F: Fn(Transaction) -> Fut + Send,
@@ -64,7 +68,7 @@ impl BeginTransaction {
                         Err(error) => error.into(),
                     },
                     Err(error) => {
-                        // Whatever still holds a share of it.
+                        // For any share of it that is still held.
                         transaction.takes_no_more();
                         error
                     }
@@ -72,7 +76,7 @@ impl BeginTransaction {
                 if !transaction.has_lost() {
                     return Err(error);
                 }
-                // The place in the pool, and what it has locked, are not kept while it waits.
+                // The connection and its locks are not kept during the pause.
                 drop(transaction);
                 let pause = pause(attempt, self.router.inner.state.random());
                 if attempt == self.attempts || deadline.remaining() <= pause {
@@ -87,7 +91,7 @@ impl BeginTransaction {
     }
 }
 
-/// Twice as long each time, less up to the half of it: who met once should not meet again.
+/// Doubles each time, less up to half of it at random: transactions that collided should not collide again.
 fn pause(attempt: u32, random: u64) -> Duration {
     let longest = FIRST_PAUSE.saturating_mul(1 << attempt.min(16)).min(LONGEST_PAUSE);
     longest.mul_f64(1.0 - 0.5 * (random as f64 / u64::MAX as f64))

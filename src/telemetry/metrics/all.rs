@@ -1,4 +1,4 @@
-//! The list.
+//! The list of metrics.
 
 use super::{
     Figure,
@@ -15,7 +15,7 @@ pub const WAIT: &str = "mainstem.wait";
 /// The label of [`NODE_EJECTIONS`]: `failing`, `silent`, `unreachable` or `refusing`.
 pub const CAUSE: &str = "mainstem.cause";
 
-/// The label of what is a router's and no node's: the name of the first node of its settings.
+/// The label of metrics that belong to a router, not to a node: the name of the first node in its settings.
 pub const ROUTER: &str = "mainstem.router";
 
 /// The label of [`PRIMARY_STATE`]: `known`, `split_brain`, `fenced` or `unknown`.
@@ -40,7 +40,7 @@ macro_rules! list {
             pub const $name: Figure = Figure::new($text, $kind, $unit, &[$($label),*], $description);
         )+
 
-        /// All figures.
+        /// All metrics.
         pub const ALL: &[Figure] = &[$($name),+];
     };
 }

@@ -1,4 +1,4 @@
-//! The figures of consumers.
+//! The metrics of consumers.
 
 use std::time::Duration;
 
@@ -10,12 +10,12 @@ use super::{
 };
 use crate::telemetry::{CONSUMER, OUTCOME, Outcome};
 
-/// Batches come one by one, and each costs a commit at least: so nothing is kept of these.
+/// Batches come one by one, and each costs at least a commit, so these labels are not cached.
 fn of(consumer: &str) -> Vec<metrics::Label> {
     vec![label(CONSUMER, consumer.to_owned())]
 }
 
-/// A batch was handed out, with so many events of the log behind it.
+/// A batch was delivered, with this many events of the log after it.
 pub(crate) fn handed_out(consumer: &str, events_behind: u64) {
     set(&CONSUMER_LAG.key(of(consumer)), events_behind as f64);
 }

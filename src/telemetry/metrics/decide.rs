@@ -1,4 +1,4 @@
-//! The figures of commands and models.
+//! The metrics of commands and models.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::{
     telemetry::{COMMAND, ERROR_TYPE, MODEL, OUTCOME, Outcome, ROLE},
 };
 
-/// What a command has come to.
+/// The outcome of a command.
 pub(crate) struct CommandEnd<'a> {
     pub(crate) outcome: Outcome,
     pub(crate) error: Option<&'a Error>,
@@ -21,12 +21,12 @@ pub(crate) struct CommandEnd<'a> {
     pub(crate) conflicts: u32,
     pub(crate) retries: u32,
     pub(crate) delay: Duration,
-    /// Which limit has ended it, if one has.
+    /// The limit that ended it, if one did.
     pub(crate) limit: Option<&'static str>,
     pub(crate) duration: Duration,
 }
 
-/// A command has ended. It has cost a read and an append at least: so nothing is kept of these.
+/// A command has ended. It has cost at least a read and an append, so these labels are not cached.
 pub(crate) fn commanded(command: &str, end: &CommandEnd<'_>) {
     let of = || vec![label(COMMAND, command.to_owned())];
     let labels = of().into_iter().chain([label(OUTCOME, end.outcome.as_str())]);
@@ -49,7 +49,7 @@ pub(crate) fn commanded(command: &str, end: &CommandEnd<'_>) {
     }
 }
 
-/// A model was read, or was not.
+/// A model was read, or reading it failed.
 pub(crate) fn read(model: &str, outcome: Outcome, role: Option<Role>, error: Option<&Error>, duration: Duration) {
     let labels = [label(MODEL, model.to_owned()), label(OUTCOME, outcome.as_str())];
     let role = role.map(|role| label(ROLE, role.as_str()));
@@ -58,7 +58,7 @@ pub(crate) fn read(model: &str, outcome: Outcome, role: Option<Role>, error: Opt
     time(&MODEL_DURATION.key(labels.into_iter().chain(role).chain(error).collect()), duration);
 }
 
-/// So many events were applied to it.
+/// This many events were applied to it.
 pub(crate) fn applied(model: &str, events: u64) {
     if events > 0 {
         add(&MODEL_EVENTS.key(vec![label(MODEL, model.to_owned())]), events);

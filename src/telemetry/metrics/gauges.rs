@@ -1,4 +1,5 @@
-//! What is set once a second: how the cluster, its nodes and their pools are. And what is counted when that changes.
+//! The gauges that are set once a second: the state of the cluster, its nodes and their pools. And the counters of its
+//! changes.
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +42,8 @@ fn state_name(state: &PrimaryState) -> &'static str {
     }
 }
 
-/// The connections of a pool: those that are open, those of them that lie idle, the most, and who waits for one.
+/// The connections of a pool: how many are open, how many of those are idle, the maximum, and how many calls wait for
+/// one.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct PoolState {
     pub(crate) open: u32,
@@ -62,7 +64,7 @@ fn flag(is: bool) -> f64 {
     f64::from(u8::from(is))
 }
 
-/// How a node is, and its pool.
+/// Sets the gauges of a node and its pool.
 pub(crate) fn node(node: &NodeStatus, pool: Option<PoolState>) {
     let name = &node.name;
     each_condition(name, Some(condition_name(&node.condition)));
@@ -77,7 +79,7 @@ pub(crate) fn node(node: &NodeStatus, pool: Option<PoolState>) {
     }
 }
 
-/// A node has left: it is nothing any more.
+/// Resets the gauges of a node that has left.
 pub(crate) fn node_gone(name: &Arc<str>) {
     each_condition(name, None);
     each_role(name, None);
@@ -113,7 +115,7 @@ impl PoolState {
     }
 }
 
-/// How the cluster is.
+/// Sets the gauges of the cluster.
 pub(crate) fn router(status: &RouterStatus) {
     let Some(first) = status.nodes.first() else { return };
     let router = || label(ROUTER, Arc::clone(&first.name));
@@ -145,7 +147,7 @@ pub(crate) fn primary_changed(router: &Arc<str>) {
     add(&PRIMARY_CHANGES.key(vec![label(ROUTER, Arc::clone(router))]), 1);
 }
 
-/// From now on the primary serves as many reads for replicas as it may.
+/// The primary now serves as many reads for replicas as it may.
 pub(crate) fn fallback_exhausted(router: &Arc<str>) {
     add(&FALLBACK_EXHAUSTIONS.key(vec![label(ROUTER, Arc::clone(router))]), 1);
 }

@@ -1,7 +1,7 @@
-//! From a figure and its labels to the recorder that is installed.
+//! Passes a metric and its labels to the installed recorder.
 //!
-//! What is kept is the name of a series, and not the recorder's handle: a recorder may be installed at any time, and a test may have
-//! one of its own.
+//! What is cached is the name of a series, not the recorder's handle: a recorder may be installed at any time, and a
+//! test may have its own.
 
 use std::{sync::OnceLock, time::Duration};
 
@@ -11,7 +11,7 @@ use super::Figure;
 
 static METADATA: Metadata<'static> = Metadata::new("mainstem", Level::INFO, Some("mainstem"));
 
-/// The names of `N` series of a figure, each made when it is needed for the first time.
+/// The names of `N` series of a metric, each created on first use.
 #[derive(Debug)]
 pub(super) struct Keys<const N: usize>([OnceLock<Key>; N]);
 

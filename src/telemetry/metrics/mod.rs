@@ -1,8 +1,8 @@
-//! The figures that the library gives through the [`metrics`](https://docs.rs/metrics) facade, for whatever exporter the
-//! application has installed.
+//! The metrics that the library reports through the [`metrics`](https://docs.rs/metrics) facade, for whatever exporter
+//! the application has installed.
 //!
-//! [`ALL`] is the list; the manual's chapter on telemetry has it as a table, with what to alert on. Install a recorder at any
-//! time: what was counted before is lost, and nothing else. [`describe`] tells it what each figure is.
+//! [`ALL`] is the list; the manual's chapter on telemetry has it as a table, with what to alert on. A recorder can be
+//! installed at any time; only what was counted before is lost. [`describe`] tells the recorder what each metric means.
 //!
 //! ```
 //! use mainstem::telemetry::metrics;
@@ -16,9 +16,9 @@
 //!
 //! # What it costs
 //!
-//! A call that has succeeded takes no lock of ours, and allocates nothing but what its exporter does: the names and labels are
-//! made once for each series. What has failed is labelled with its error, and allocates. Gauges are set once a second, by the task
-//! that [asks each node](crate::RouterBuilder::probe_interval).
+//! A successful call takes no lock of ours, and allocates nothing except what its exporter does: names and labels are
+//! created once for each series. A failed call is labelled with its error, and allocates. Gauges are set once a second,
+//! by the task that [probes each node](crate::RouterBuilder::probe_interval).
 
 mod all;
 pub(crate) mod consume;
@@ -32,40 +32,41 @@ use metrics::Unit;
 
 pub use self::all::*;
 
-/// One figure.
+/// The description of one metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Figure {
-    /// Its name, with dots. Exporters write it as their receivers want it: Prometheus has underscores, and units behind them.
+    /// Its name, with dots. Exporters adapt it to their receivers: Prometheus uses underscores, and appends units.
     pub name: &'static str,
-    /// What it is.
+    /// Its kind.
     pub kind: Kind,
-    /// Its unit, in the words of [UCUM](https://ucum.org): `s`, `By`, `{event}`, `1`.
+    /// Its unit, in [UCUM](https://ucum.org) notation: `s`, `By`, `{event}`, `1`.
     pub unit: &'static str,
-    /// The labels that it may have. Those about an error are there if there is one.
+    /// The labels that it may have. Labels about an error are present only if there is one.
     pub labels: &'static [&'static str],
     /// What it counts or measures.
     pub description: &'static str,
 }
 
-/// What a [`Figure`] is.
+/// The kind of a [`Figure`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Kind {
-    /// It only grows.
+    /// A value that only grows.
     Counter,
-    /// The present value. One that is not known is not a number (`NaN`).
+    /// The present value. An unknown value is not a number (`NaN`).
     Gauge,
-    /// A value for each time that something happens.
+    /// A value for each occurrence.
     Histogram,
 }
 
-/// Limits of the buckets of histograms of [times](Figure::is_time), in seconds, from a tenth of a millisecond to ten seconds: those
-/// of OpenTelemetry's conventions, and some below, since a read by key takes less than their lowest.
+/// The bucket limits of histograms of [times](Figure::is_time), in seconds, from a tenth of a millisecond to ten
+/// seconds: those of OpenTelemetry's conventions, and some smaller ones, since a read by key takes less than their
+/// lowest.
 pub const TIME_BUCKETS: &[f64] =
     &[0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
-/// Limits of the buckets of histograms of amounts.
+/// The bucket limits of histograms of amounts.
 pub const AMOUNT_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
 
 impl Figure {
@@ -79,13 +80,13 @@ impl Figure {
         Self { name, kind, unit, labels, description }
     }
 
-    /// Whether it is a time, in seconds.
+    /// Returns whether it is a time, in seconds.
     #[must_use]
     pub fn is_time(&self) -> bool {
         self.unit == "s"
     }
 
-    /// The limits of its buckets, if it is a histogram.
+    /// Returns the limits of its buckets, if it is a histogram.
     #[must_use]
     pub fn buckets(&self) -> Option<&'static [f64]> {
         match self.kind {
@@ -96,7 +97,7 @@ impl Figure {
     }
 }
 
-/// Tells the recorder that is installed what each figure is, and its unit.
+/// Tells the installed recorder the meaning and unit of each metric.
 pub fn describe() {
     for figure in ALL {
         let unit = match figure.unit {

@@ -1,4 +1,4 @@
-//! The figures of the router.
+//! The metrics of the router.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,7 +22,7 @@ use crate::{
 const LEVELS: usize = 4;
 const ROLES: usize = 2;
 const EFFECTS: usize = 3;
-/// The reasons, and none.
+/// The number of reasons, including none.
 const REASONS: usize = Reason::LastResort as usize + 2;
 
 fn level_index(level: &Consistency) -> usize {
@@ -34,7 +34,7 @@ fn level_index(level: &Consistency) -> usize {
     }
 }
 
-/// A decision has ended, having waited so long for the start, a connection, the replay and the fallback.
+/// A decision has ended, after waiting this long for the start, a connection, the replay and the fallback.
 pub(crate) fn decision(
     outcome: Outcome,
     level: &Consistency,
@@ -66,7 +66,7 @@ pub(crate) fn decision(
     }
 }
 
-/// The figures of one node.
+/// The metrics of one node.
 #[derive(Debug, Default)]
 pub(crate) struct NodeFigures(Box<Of>);
 
@@ -84,7 +84,7 @@ impl Default for Of {
     }
 }
 
-/// What a call has come to.
+/// The outcome of a call.
 pub(crate) struct Call<'a> {
     pub(crate) role: Role,
     pub(crate) effect: Effect,
@@ -124,7 +124,7 @@ impl NodeFigures {
         time(self.0.calls.get(index, || OPERATION_DURATION.key(labels())), duration);
     }
 
-    /// A call has got a connection of the node's pool, or has not.
+    /// A call has acquired a connection of the node's pool, or failed to.
     pub(crate) fn waited(&self, name: &Arc<str>, outcome: Outcome, duration: Duration) {
         let labels = || vec![label(POOL, name.clone()), label(OUTCOME, outcome.as_str())];
         time(self.0.waits.get(outcome as usize, || CONNECTION_WAIT_TIME.key(labels())), duration);
@@ -134,14 +134,14 @@ impl NodeFigures {
         }
     }
 
-    /// A call has given a connection back.
+    /// A call has returned a connection.
     pub(crate) fn used(&self, name: &Arc<str>, duration: Duration) {
         let key = || CONNECTION_USE_TIME.key(vec![label(POOL, name.clone())]);
         time(self.0.uses.get(0, key), duration);
     }
 }
 
-/// A connection was opened, or was not.
+/// A connection was opened, or opening it failed.
 pub(crate) fn opened(node: Arc<str>, outcome: Outcome, duration: Duration) {
     time(&CONNECTION_CREATE_TIME.key(vec![label(POOL, node), label(OUTCOME, outcome.as_str())]), duration);
 }

@@ -1,4 +1,4 @@
-//! The figures of stores.
+//! The metrics of stores.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     telemetry::{Done, ERROR_TYPE, LOG, OPERATION, OUTCOME, Operation, Outcome, ROLE},
 };
 
-/// Primary, replica, or not known.
+/// Primary, replica, or unknown.
 const ROLES: usize = 3;
 
 fn role_index(role: Option<Role>) -> usize {
@@ -67,7 +67,7 @@ pub(crate) fn operation(
     }
 }
 
-/// A read was answered by another one.
+/// A read was answered by another call's statement.
 pub(crate) fn shared_read() {
     static SHARED: Keys<1> = Keys::new();
     add(SHARED.get(0, || STORE_SHARED_READS.key(Vec::new())), 1);
@@ -78,7 +78,7 @@ pub(crate) fn projected(loaded: &'static str, saved: &'static str) {
     add(&SNAPSHOT_PROJECTIONS.key(vec![label(LOADED, loaded), label(SAVED, saved)]), 1);
 }
 
-/// The figures of the batches of one log.
+/// The metrics of one log's batches.
 #[derive(Debug)]
 pub(crate) struct BatchFigures {
     appends: Key,
@@ -93,7 +93,7 @@ impl BatchFigures {
         Self { appends, events, queue: APPEND_QUEUE.key(labels()) }
     }
 
-    /// So many appends are sent together, with so many events, which have waited this long each.
+    /// This many appends are sent together, with this many events, and have waited this long each.
     pub(crate) fn sent(&self, appends: usize, events: usize, waited: impl Iterator<Item = Duration>) {
         record(&self.appends, appends as f64);
         record(&self.events, events as f64);

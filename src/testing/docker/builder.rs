@@ -1,4 +1,4 @@
-//! What a cluster of containers can be asked to be.
+//! The settings of a cluster of containers.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use super::{
     recipe::Recipe,
 };
 
-/// Settings of a [`DockerCluster`], from [`DockerCluster::builder`].
+/// Collects the settings of a [`DockerCluster`], from [`DockerCluster::builder`].
 #[derive(Clone, Debug)]
 #[must_use]
 pub struct DockerClusterBuilder {
@@ -30,47 +30,48 @@ impl Default for DockerClusterBuilder {
 }
 
 impl DockerClusterBuilder {
-    /// How many streaming replicas the primary has. Default: 1. Each is a container more, which starts in a few seconds; with
-    /// 0, nothing about replication can be tested. At most 9.
+    /// Sets the number of streaming replicas. Default: 1. Each is another container, which starts in a few seconds;
+    /// with 0, nothing about replication can be tested. At most 9.
     pub fn replicas(mut self, replicas: usize) -> Self {
         self.replicas = replicas;
         self
     }
 
-    /// The image, `name:tag`, or `name@sha256:…` for one that no later push changes. Default: what the environment variable
-    /// `MAINSTEM_POSTGRES_IMAGE` says, or else `postgres:18`.
+    /// Sets the image, `name:tag`, or `name@sha256:…` for one that no later push changes. Default: the environment
+    /// variable `MAINSTEM_POSTGRES_IMAGE`, or else `postgres:18`.
     pub fn image(mut self, image: impl Into<String>) -> Self {
         self.image = Some(image.into());
         self
     }
 
-    /// How long a node may take from the start of its container until it accepts connections, a replica with its base backup.
-    /// Default: 2 minutes. With less, a slow machine fails tests; with more, a node that hangs is noticed later.
+    /// Limits the time from the start of a node's container until it accepts connections; for a replica this includes
+    /// its base backup. Default: 2 minutes. With less, tests fail on a slow machine; with more, a node that hangs is
+    /// noticed later.
     pub fn start_limit(mut self, limit: Duration) -> Self {
         self.start_limit = limit;
         self
     }
 
-    /// A line for the settings of every node, over what the cluster sets itself, for instance
-    /// `.setting("synchronous_standby_names", "*")`. The last of a name counts. Default: none. A name or value that
-    /// PostgreSQL refuses makes the start fail, with the server's words.
+    /// Adds a line to the settings of every node, overriding what the cluster sets itself, for instance
+    /// `.setting("synchronous_standby_names", "*")`. The last value of a name counts. Default: none. If PostgreSQL
+    /// rejects a name or value, the start fails with the server's message.
     pub fn setting(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.settings.custom.push((name.into(), value.into()));
         self
     }
 
-    /// Makes the containers, and waits until the replicas follow the primary.
+    /// Creates the containers, and waits until the replicas follow the primary.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](crate::ErrorKind::Unavailable) if no Docker engine answers, or if it refuses something;
-    /// [`Configuration`](crate::ErrorKind::Configuration) if the image is neither there nor to be had within 10 minutes, or if
-    /// the settings cannot be; [`Unavailable`](crate::ErrorKind::Unavailable) or [`Timeout`](crate::ErrorKind::Timeout)
-    /// with the node's name if a node does not come up, with the end of its log.
+    /// [`Unavailable`](crate::ErrorKind::Unavailable) if no Docker engine answers, or if it refuses a request;
+    /// [`Configuration`](crate::ErrorKind::Configuration) if the image is neither present nor can be fetched within 10
+    /// minutes, or if the settings are impossible; [`Unavailable`](crate::ErrorKind::Unavailable) or
+    /// [`Timeout`](crate::ErrorKind::Timeout) with the node's name if a node does not start, with the end of its log.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, all that was made is removed.
+    /// If the future is dropped, everything that was created is removed.
     pub async fn start(self) -> Result<DockerCluster> {
         const MOST: usize = 9;
         if self.replicas > MOST {

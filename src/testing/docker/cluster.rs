@@ -1,4 +1,4 @@
-//! The cluster: its nodes, and who of them is the primary.
+//! The cluster: its nodes, and which of them is the primary.
 
 use std::{
     fmt,
@@ -27,9 +27,9 @@ const LOOPBACK: &str = "127.0.0.1";
 
 /// A PostgreSQL primary with streaming replicas in containers, for tests: a [`TestCluster`] (feature `testcontainers`).
 ///
-/// The nodes are containers of the official `postgres` image on a network of their own, made primary and replicas by the scripts
-/// in the folder `replication` of this crate, which `docker-compose.yml` uses, too. It needs a Docker engine, where
-/// `DOCKER_HOST` says or where one usually listens, and no program. What a node can do is in [`TestNode`].
+/// The nodes are containers of the official `postgres` image on their own network. The scripts in this crate's folder
+/// `replication`, which `docker-compose.yml` uses too, set up the primary and the replicas. It needs a Docker engine,
+/// at `DOCKER_HOST` or in the usual place, and no program. [`TestNode`] contains the operations of a node.
 ///
 /// ```no_run
 /// use mainstem::testing::{DockerCluster, TestCluster, TestNode};
@@ -52,27 +52,28 @@ const LOOPBACK: &str = "127.0.0.1";
 ///
 /// # Image
 ///
-/// `postgres:18`, unless the environment variable `MAINSTEM_POSTGRES_IMAGE` or [`DockerClusterBuilder::image`] names another
-/// one, of PostgreSQL 15 or newer and with the official image's entrypoint. It is fetched if it is not there.
+/// `postgres:18`, unless the environment variable `MAINSTEM_POSTGRES_IMAGE` or [`DockerClusterBuilder::image`] names
+/// another one, of PostgreSQL 15 or newer and with the official image's entrypoint. It is fetched if it is not present.
 ///
 /// # Access
 ///
-/// Each node has a port of its own and keeps it over restarts: on 127.0.0.1, unless the engine is on another machine or this
-/// process is in a container itself; then it is on all addresses of the engine's machine. The
-/// user `mainstem` is a superuser with a password that is made anew for each cluster and is part of the URLs. Databases have
-/// the locale C and the encoding UTF8.
+/// Each node has its own port and keeps it over restarts: on 127.0.0.1, unless the engine is on another machine or this
+/// process is in a container itself; then it is on all addresses of the engine's machine. The user `mainstem` is a
+/// superuser with a password that is generated for each cluster and is part of the URLs. Databases have the locale C
+/// and the encoding UTF8.
 ///
 /// # The end
 ///
-/// Dropped, also by a panic, it removes its containers with their data and its network, and blocks the thread until that is done, a
-/// minute at most. For a cluster that lies in a `static`, or whose process is killed, a small shell process does the same, if
-/// the program `docker` is in `PATH`. Only who kills this shell too leaves something behind, with the label
-/// `mainstem.cluster`. With `TESTCONTAINERS_COMMAND=keep` in the environment, all of it stays, to be looked at.
+/// When it is dropped, even by a panic, it removes its containers with their data and its network, and blocks the
+/// thread until that is done, for a minute at most. If the cluster is in a `static`, or its process is killed, a small
+/// shell process does the same, if the program `docker` is in `PATH`. Only if this shell is killed too does something
+/// remain, with the label `mainstem.cluster`. With `TESTCONTAINERS_COMMAND=keep` in the environment, everything stays
+/// for inspection.
 ///
 /// # Runtimes
 ///
-/// The cluster holds no task and no connection: each test may have its own tokio runtime, as `#[tokio::test]` gives it
-/// one. The runtime needs I/O and time enabled.
+/// The cluster holds no task and no connection: each test may have its own tokio runtime, as with `#[tokio::test]`. The
+/// runtime needs I/O and time enabled.
 pub struct DockerCluster {
     nodes: Vec<DockerNode>,
     shared: Arc<Shared>,
@@ -85,12 +86,12 @@ pub(super) struct Shared {
     pub(super) recipe: Recipe,
     pub(super) start_limit: Duration,
     pub(super) members: Members,
-    /// Where the ports are, known from the first container on.
+    /// The host of the ports, known from the first container on.
     host: OnceLock<String>,
 }
 
 impl DockerCluster {
-    /// A cluster with one replica and default settings.
+    /// Starts a cluster with one replica and default settings.
     ///
     /// # Errors
     ///
@@ -103,12 +104,12 @@ impl DockerCluster {
         Self::builder().start().await
     }
 
-    /// For a cluster with other settings.
+    /// Returns a builder for a cluster with other settings.
     pub fn builder() -> DockerClusterBuilder {
         DockerClusterBuilder::default()
     }
 
-    /// Whether there is a Docker engine, for tests that are skipped where there is none.
+    /// Checks whether there is a Docker engine, for tests that are skipped without one.
     ///
     /// # Errors
     ///
@@ -123,7 +124,7 @@ impl DockerCluster {
 
     pub(super) fn new(shared: Shared, nodes: usize) -> Self {
         let shared = Arc::new(shared);
-        // From here on, whatever is made is removed.
+        // From here on, everything that is created is removed.
         let remains = Remains::of(&shared.recipe.cluster, &shared.recipe.network());
         let nodes = (0..nodes).map(|index| DockerNode::new(index, &shared)).collect();
         Self { nodes, shared, remains }
@@ -178,8 +179,7 @@ impl Shared {
     }
 
     pub(super) fn set_host(&self, host: String) {
-        // By its number: what the name means to this machine is not asked again with each connection, and the ports are
-        // published for IPv4.
+        // As a number: this avoids resolving the name again for each connection, and the ports are published for IPv4.
         self.host.get_or_init(|| if host == "localhost" { LOOPBACK.to_owned() } else { host });
     }
 
@@ -188,7 +188,7 @@ impl Shared {
     }
 
     pub(super) fn url_at(&self, host: &str, port: u16, database: &str) -> String {
-        // The servers have no certificates, and on another machine the router would insist on them.
+        // The servers have no certificates, and on another machine the router would require them.
         let plain = if host == LOOPBACK { "" } else { "?sslmode=disable" };
         format!("postgres://mainstem:{}@{host}:{port}/{database}{plain}", self.recipe.password)
     }

@@ -1,4 +1,4 @@
-//! The Docker engine: what the harness asks of it, each with a limit.
+//! The Docker engine: the harness's requests to it, each with a limit.
 
 use std::{
     fmt,
@@ -26,20 +26,20 @@ use crate::{Error, ErrorKind, Result};
 
 use super::image::Image;
 
-/// For an answer to a small question. A busy engine takes seconds to remove a container.
+/// For the answer to a small request. A busy engine takes seconds to remove a container.
 const LIMIT: Duration = Duration::from_secs(60);
-/// For the first answer: where nobody listens, it is refused at once.
+/// For the first answer: if nothing listens, it is refused at once.
 const FIND_LIMIT: Duration = Duration::from_secs(10);
-/// For fetching an image, over a slow line.
+/// For fetching an image over a slow line.
 const PULL_LIMIT: Duration = Duration::from_secs(10 * 60);
 const POLL: Duration = Duration::from_millis(20);
-/// Everything of a cluster has it, with the cluster's id.
+/// The label of everything that belongs to a cluster, with the cluster's id.
 pub(super) const LABEL: &str = "mainstem.cluster";
 
 #[derive(Clone)]
 pub(super) struct Engine(Docker);
 
-/// What a container does.
+/// The state of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Runs,
@@ -49,7 +49,7 @@ pub(super) enum State {
 }
 
 impl Engine {
-    /// The one that `DOCKER_HOST` names, or that listens where engines do.
+    /// The engine that `DOCKER_HOST` names, or that listens in the usual place.
     pub(super) async fn find() -> Result<Self> {
         let nobody = || {
             Error::new(
@@ -65,7 +65,7 @@ impl Engine {
         }
     }
 
-    /// Sees to it that the image is there: fetches it, if it is not.
+    /// Makes sure that the image is present: fetches it if it is not.
     pub(super) async fn have_image(&self, image: &Image) -> Result<()> {
         let name = image.to_string();
         match within("the look for the image", self.0.inspect_image(&name)).await? {
@@ -96,14 +96,14 @@ impl Engine {
         created.map(drop).map_err(|error| refused("to make a network", error))
     }
 
-    /// Makes a container and starts it; returns the host by which its ports are reached. Who drops the future may leave
-    /// the container behind, as does an error.
+    /// Creates a container and starts it; returns the host on which its ports are reached. If the future is dropped or
+    /// returns an error, the container may remain.
     pub(super) async fn run(&self, request: ContainerRequest<GenericImage>) -> Result<String> {
         let run = async {
             let container = request.start().await?;
             let host = container.get_host().await?.to_string();
-            // It would be removed when this is dropped. `Remains` does that, for all of the cluster, and also where
-            // there is no runtime.
+            // Dropping this would remove the container. `Remains` does that, for the whole cluster, and even without a
+            // runtime.
             std::mem::forget(container);
             Ok::<_, TestcontainersError>(host)
         };
@@ -122,7 +122,7 @@ impl Engine {
     pub(super) async fn signal(&self, container: &str, signal: &str) -> Result<()> {
         let options = KillContainerOptionsBuilder::new().signal(signal).build();
         match within("a signal", self.0.kill_container(container, Some(options))).await? {
-            // It does not run: nobody is left who could be sent anything.
+            // It does not run: there is no process that could receive a signal.
             Ok(()) | Err(DockerError::DockerResponseServerError { status_code: 409, .. }) => Ok(()),
             Err(error) => Err(refused("to send a signal", error)),
         }
@@ -151,7 +151,7 @@ impl Engine {
         })
     }
 
-    /// Waits until it does not run any more.
+    /// Waits until it no longer runs.
     pub(super) async fn wait_for_end(&self, container: &str, limit: Duration) -> Result<()> {
         let start = Instant::now();
         while matches!(self.state(container).await?, State::Runs | State::Frozen) {
@@ -164,7 +164,7 @@ impl Engine {
         Ok(())
     }
 
-    /// All that it has written to stdout and stderr.
+    /// Everything that it has written to stdout and stderr.
     pub(super) async fn log(&self, container: &str) -> Result<String> {
         let options = LogsOptionsBuilder::new().stdout(true).stderr(true).build();
         let read = async {
@@ -177,7 +177,7 @@ impl Engine {
         within("the log of a container", read).await?.map_err(|error: DockerError| refused("to read a log", error))
     }
 
-    /// Kills it if it runs, and removes it with its data. Does nothing if it is not there.
+    /// Kills it if it runs, and removes it with its data. Does nothing if it does not exist.
     pub(super) async fn remove(&self, container: &str) -> Result<()> {
         let options = RemoveContainerOptionsBuilder::new().force(true).v(true).build();
         match within("the removal of a container", self.0.remove_container(container, Some(options))).await? {
@@ -186,7 +186,7 @@ impl Engine {
         }
     }
 
-    /// The containers of a cluster, whatever they do.
+    /// The containers of a cluster, in whatever state.
     pub(super) async fn containers(&self, cluster: &str) -> Result<Vec<String>> {
         let label = [("label".to_owned(), vec![format!("{LABEL}={cluster}")])].into();
         let options = ListContainersOptionsBuilder::new().all(true).filters(&label).build();

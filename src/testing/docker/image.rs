@@ -7,7 +7,7 @@ use crate::{Error, Result};
 const VARIABLE: &str = "MAINSTEM_POSTGRES_IMAGE";
 const OFFICIAL: &str = "postgres:18";
 
-/// `name:tag`, which may have a registry with a port in front; or `name@sha256:…`, whose last colon parts it as well.
+/// `name:tag`, possibly preceded by a registry with a port; or `name@sha256:…`, which its last colon splits as well.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Image {
     pub(super) name: String,
@@ -15,7 +15,7 @@ pub(super) struct Image {
 }
 
 impl Image {
-    /// The one that was asked for, or that the environment names, or the official one.
+    /// The requested image, or the one in the environment, or the official one.
     pub(super) fn choose(asked: Option<&str>) -> Result<Self> {
         match (asked, std::env::var(VARIABLE)) {
             (Some(asked), _) => Self::parse(asked),

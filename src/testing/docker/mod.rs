@@ -2,11 +2,11 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `builder` | what a cluster can be asked to be |
-//! | `cluster` | the cluster: its nodes, who of them is the primary |
+//! | `builder` | the settings of a cluster |
+//! | `cluster` | the cluster: its nodes, and which of them is the primary |
 //! | `node` | one node: a container's life, and its roles |
 //! | `recipe` | the container of a node: image, files, variables |
-//! | `engine` | the Docker engine, with a limit on every question |
+//! | `engine` | the Docker engine, with a limit on every request |
 //! | `image` | the name of an image |
 //! | `remains` | the end: nothing is left in the engine |
 

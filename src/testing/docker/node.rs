@@ -25,15 +25,15 @@ use super::{
 /// For a fast shutdown, which waits until the replicas have all of the log.
 const STOP_LIMIT: Duration = Duration::from_secs(30);
 const KILL_LIMIT: Duration = Duration::from_secs(10);
-/// For a replica that is ready to be streamed to.
+/// For a replica that is ready to receive the stream.
 const STREAM_LIMIT: Duration = Duration::from_secs(30);
-/// For one attempt to be let in by a server that starts.
+/// For one attempt to log in to a starting server.
 const ATTEMPT_LIMIT: Duration = Duration::from_secs(5);
 const POLL: Duration = Duration::from_millis(50);
-/// How often the first start takes another port because somebody was faster.
+/// How often the first start tries another port because a different process was faster.
 const PORT_TRIES: usize = 20;
 
-/// One server of a [`DockerCluster`](super::DockerCluster): a container. What can be done to it is in [`TestNode`].
+/// One server of a [`DockerCluster`](super::DockerCluster): a container. [`TestNode`] contains its operations.
 pub struct DockerNode {
     index: usize,
     name: String,
@@ -55,23 +55,24 @@ impl DockerNode {
         }
     }
 
-    /// Neither "primary" nor "replica": the name has to stay true when roles change.
+    /// Neither "primary" nor "replica": the name has to stay correct when roles change.
     pub(super) fn name_of(index: usize) -> String {
         format!("node_{}", index + 1)
     }
 
-    /// The name of its container, for `docker exec`, `docker logs` and the like. On the cluster's network it is also the name of
-    /// its host, with port 5432.
+    /// Returns the name of its container, for `docker exec`, `docker logs` and the like. On the cluster's network it is
+    /// also its host name, with port 5432.
     #[must_use]
     pub fn container(&self) -> &str {
         &self.container
     }
 
-    /// All that the server has written to its log, over all of its starts since it was made or has [rejoined](TestNode::rejoin).
+    /// Returns the server's log, over all of its starts since its container was created or it has
+    /// [rejoined](TestNode::rejoin).
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the engine does not tell it.
+    /// [`Unavailable`](ErrorKind::Unavailable) or [`Timeout`](ErrorKind::Timeout) if the engine does not return it.
     ///
     /// # Cancel safety
     ///
@@ -83,7 +84,7 @@ impl DockerNode {
     pub(super) async fn create_as_primary(&self) -> Result<()> {
         self.create(|port| self.shared.recipe.primary(&self.name, port)).await?;
         self.wait_until_ready().await?;
-        // Tests connect often: the same password, with less hashing than the server itself makes of it.
+        // Tests connect often: the same password, with less hashing than the server itself uses.
         let verifier = scram::verifier(&self.shared.recipe.password, &ports::random::<16>()?);
         sql::ask(&self.url(), &self.name, &format!("ALTER ROLE mainstem PASSWORD '{verifier}'")).await.map(drop)
     }
@@ -93,7 +94,7 @@ impl DockerNode {
         self.wait_until_ready().await
     }
 
-    /// Makes the container, the first time on a port of its choice.
+    /// Creates the container, the first time on a port of its choice.
     async fn create(&self, request: impl Fn(u16) -> ContainerRequest<GenericImage>) -> Result<()> {
         let first_time = self.port() == 0;
         let mut tries = 0;
@@ -115,8 +116,8 @@ impl DockerNode {
         }
     }
 
-    /// Waits until the server lets somebody in. That needs TCP, on which the server does not listen while its data is
-    /// being made.
+    /// Waits until the server accepts a login. That needs TCP, on which the server does not listen while its data is
+    /// being created.
     async fn wait_until_ready(&self) -> Result<()> {
         let (start, limit) = (Instant::now(), self.shared.start_limit);
         let url = self.url();
@@ -147,7 +148,7 @@ impl DockerNode {
         if self.engine().state(&self.container).await? == State::Frozen {
             self.engine().unpause(&self.container).await?;
         }
-        // What `docker stop` would send is SIGTERM in some images: that waits until all clients have left.
+        // In some images `docker stop` would send SIGTERM, which waits until all clients have left.
         self.engine().signal(&self.container, "SIGINT").await?;
         self.engine().wait_for_end(&self.container, STOP_LIMIT).await
     }
@@ -203,7 +204,7 @@ impl TestNode for DockerNode {
 
     async fn start(&self) -> Result<()> {
         let _change = self.change.lock().await;
-        // A frozen one runs, and is never ready.
+        // A frozen server runs, but is never ready.
         if self.with_name(self.engine().state(&self.container).await)? == State::Frozen {
             return Ok(());
         }

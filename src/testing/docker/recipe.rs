@@ -1,4 +1,4 @@
-//! The container of a node: what `docker-compose.yml` says, with the same scripts, and with the settings of tests.
+//! The container of a node: as in `docker-compose.yml`, with the same scripts, and with the settings for tests.
 
 use std::{collections::HashMap, env, path::Path};
 
@@ -13,22 +13,22 @@ use super::{super::settings::Settings, engine::LABEL, image::Image};
 /// The port inside of the container.
 const SERVER_PORT: u16 = 5432;
 const FOLDER: &str = "/etc/mainstem";
-/// Below a volume, since what a container itself keeps is slow, and gone with it.
+/// Inside a volume, since a container's own file system is slow.
 const VOLUME: &str = "/var/lib/postgresql";
 const SHARED_MEMORY: u64 = 256 << 20;
 const EXECUTABLE: u32 = 0o755;
 const READABLE: u32 = 0o644;
 
-/// Where `primary-init.sh` has each server read its settings from: those of every node, and then those of tests.
+/// The file from which `primary-init.sh` makes each server read its settings: those of every node, then those of tests.
 const SETTINGS_FILE: &str = "cluster.conf";
 
-/// What is the same for all nodes of a cluster.
+/// What all nodes of a cluster have in common.
 pub(super) struct Recipe {
     pub(super) cluster: String,
     pub(super) image: Image,
     pub(super) settings: Settings,
     pub(super) password: String,
-    /// As many slots as the primary needs.
+    /// The primary needs a slot for each.
     pub(super) replicas: Vec<String>,
 }
 
@@ -37,19 +37,19 @@ impl Recipe {
         format!("mainstem-{}", self.cluster)
     }
 
-    /// Also the name by which the other nodes reach it.
+    /// It is also the name by which the other nodes reach it.
     pub(super) fn container(&self, node: &str) -> String {
-        // An underscore is not allowed in the name of a host.
+        // A host name must not contain an underscore.
         format!("mainstem-{}-{}", self.cluster, node.replace('_', "-"))
     }
 
-    /// The container of a node that makes itself a primary.
+    /// The container of a node that becomes a primary.
     pub(super) fn primary(&self, node: &str, port: u16) -> ContainerRequest<GenericImage> {
         self.node(node, port, None)
             .with_cmd([&["postgres".to_owned()][..], &arguments(node)].concat())
             .with_env_var("POSTGRES_USER", "mainstem")
             .with_env_var("POSTGRES_DB", "postgres")
-            // As the databases of `LocalCluster`. What a test makes needs not survive the machine.
+            // As the databases of `LocalCluster`. Test data need not survive a crash of the machine.
             .with_env_var(
                 "POSTGRES_INITDB_ARGS",
                 "--auth=scram-sha-256 --data-checksums --locale=C --encoding=UTF8 --no-sync",
@@ -62,7 +62,7 @@ impl Recipe {
             )
     }
 
-    /// The container of a node that takes a base backup from another one, and follows it.
+    /// The container of a node that takes a base backup from another one and follows it.
     pub(super) fn replica(&self, node: &str, port: u16, primary: &str) -> ContainerRequest<GenericImage> {
         let command = ["docker-entrypoint.sh".to_owned(), "postgres".to_owned()];
         self.node(node, port, Some("replica-entrypoint.sh"))
@@ -86,7 +86,7 @@ impl Recipe {
             .with_container_name(self.container(node))
             .with_label(LABEL, &self.cluster)
             .with_network(self.network())
-            // Fixed, or else it would be another one after each start.
+            // Fixed: otherwise it would change with each start.
             .with_mapped_port(port, SERVER_PORT.tcp())
             .with_user("postgres")
             .with_cap_drop("ALL")
@@ -99,7 +99,7 @@ impl Recipe {
             .with_copy_to(readable("pg_hba.conf"), include_bytes!("../../../replication/pg_hba.conf").to_vec())
             .with_copy_to(readable(SETTINGS_FILE), settings.into_bytes())
             .with_host_config_modifier(move |host| {
-                // Without a name: it is removed with its container.
+                // Unnamed: it is removed with its container.
                 host.mounts = Some(vec![Mount {
                     target: Some(VOLUME.to_owned()),
                     typ: Some(MountTypeEnum::VOLUME),
@@ -112,7 +112,7 @@ impl Recipe {
     }
 }
 
-/// What each server gets on its command line, as in the compose file.
+/// The command line of each server, as in the compose file.
 fn arguments(node: &str) -> Vec<String> {
     let settings = [format!("cluster_name={node}"), format!("hba_file={FOLDER}/pg_hba.conf")];
     settings.into_iter().flat_map(|setting| ["-c".to_owned(), setting]).collect()
@@ -124,7 +124,7 @@ fn engine_is_here() -> bool {
     !elsewhere && !Path::new("/.dockerenv").exists()
 }
 
-/// Nobody else on the network shall reach the servers of a test.
+/// The servers of a test must not be reachable from the network.
 fn publish_on_loopback(host: &mut HostConfig, port: u16) {
     let binding = PortBinding { host_ip: Some("127.0.0.1".to_owned()), host_port: Some(port.to_string()) };
     host.port_bindings = Some(HashMap::from([(format!("{SERVER_PORT}/tcp"), Some(vec![binding]))]));

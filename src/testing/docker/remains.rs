@@ -17,14 +17,14 @@ use super::engine::Engine;
 /// How long a drop waits.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// All that a cluster has in the engine, known by its id. Dropped, it removes that, on a thread and a runtime of its own: who
-/// drops may have none. And when this process ends without that, because the cluster lies in a `static` or it was killed, a
-/// shell does it, which holds the other end of a pipe; that needs the program `docker`.
+/// Everything that a cluster has in the engine, known by its id. Dropping it removes all of that, on its own thread and
+/// runtime, since the caller may have none. If this process ends without that, because the cluster is in a `static` or
+/// the process was killed, a shell does it, which holds the other end of a pipe; that needs the program `docker`.
 pub(super) struct Remains {
     cluster: String,
     network: String,
     watchdog: Option<Child>,
-    /// While a start is under way, the engine may be at something whose answer nobody waits for any more.
+    /// During a start, the engine may still be working on a request whose answer is no longer awaited.
     pub(super) are_settled: bool,
 }
 
@@ -59,7 +59,7 @@ impl Drop for Remains {
         }
         let Some(mut watchdog) = self.watchdog.take() else { return };
         if removed.is_ok() && self.are_settled {
-            // It has nothing to do any more, and ends before its pipe does.
+            // It has nothing left to do, and is ended before its pipe is.
             drop(watchdog.kill().and_then(|()| watchdog.wait()));
         }
     }
@@ -72,7 +72,7 @@ async fn sweep(cluster: &str, network: &str) -> Result<()> {
     engine.remove_network(network).await
 }
 
-/// The library below has this for who wants to look at the containers afterwards.
+/// The underlying library offers this for inspecting the containers afterwards.
 fn are_kept() -> bool {
     env::var("TESTCONTAINERS_COMMAND").is_ok_and(|command| command == "keep")
 }
@@ -88,10 +88,10 @@ fn start_watchdog(cluster: &str, network: &str) -> Option<Child> {
         .env("MAINSTEM_CLUSTER", cluster)
         .env("MAINSTEM_NETWORK", network)
         .stdin(Stdio::piped())
-        // Whoever reads this process's output waits until all who could write there are gone.
+        // A reader of this process's output waits until every process that could write to it has ended.
         .stdout(Stdio::null())
         .stderr(Stdio::null())
-        // Ctrl-C at the terminal goes to the group of the test process.
+        // Ctrl-C at the terminal goes to the process group of the test.
         .process_group(0)
         .spawn();
     shell.inspect_err(|error| tracing::debug!(%error, "no sh: a test cluster in a static stays")).ok()

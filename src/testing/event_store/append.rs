@@ -20,7 +20,7 @@ pub(super) async fn events_are_read_as_they_were_written(store: Store<'_>) {
         .with_metadata(&metadata)
         .unwrap_or_else(|error| panic!("metadata of the test: {error}"))
         .with_occurred_at(std::time::SystemTime::UNIX_EPOCH + Duration::from_micros(1_234_567_890_123_456));
-    // Not an object, which a payload need not be.
+    // Not an object: a payload need not be one.
     let second = event("BookLent", json!([1, "two"])).with_metadata_json(Json::default());
     let events = [first, second];
     let appended = append(store, events.clone()).await;
@@ -67,7 +67,7 @@ pub(super) async fn an_event_may_occur_when_it_is_recorded(store: Store<'_>) {
     let recorded_at = log(store).await[3].recorded_at();
     let then = read(store, &Filter::any_event().occurred_from(recorded_at)).await;
     assert!(super::fixture::positions(&then).contains(&alone), "it is not read by the time of its recording");
-    // Whose time the client has set is not one whose time it has left to the store.
+    // An event whose time the client has set differs from one whose time it leaves to the store.
     let [first, second, third] = events;
     let changed = [first, second.occurred_when_recorded(), third];
     refused(store, changed, AppendCondition::none(), ErrorKind::InvalidInput).await;
@@ -79,7 +79,7 @@ pub(super) async fn ids_of_messages_are_in_the_metadata(store: Store<'_>) {
     let with_own = expect(plain("B").with_metadata(&json!({"CorrelationID": 7})), "metadata of the test");
     let events =
         vec![plain("A"), plain("A").with_correlation_id("own"), with_own, plain("C").with_metadata_json(list_of_one())];
-    // The scope counts in which the method is called.
+    // The scope in which the method is called counts.
     let call = scope.run_sync(|| store.append(events, AppendCondition::none()));
     expect(call.await, "an append from a scope");
     append(store, [plain("A").with_message_id("m-1")]).await;
@@ -161,7 +161,7 @@ pub(super) async fn an_append_without_a_condition_is_written_whatever_the_log_ho
 pub(super) async fn an_append_that_is_never_awaited_writes_nothing(store: Store<'_>) {
     drop(store.append([plain("Never")], AppendCondition::none()));
     drop(store.append([plain("Never")], AppendCondition::none()).into_future());
-    // What a store might have set going has had its time when these are through.
+    // Anything that a store may have started in the background is done once these have completed.
     for _ in 0..3 {
         append_one(store, "Awaited").await;
     }

@@ -7,7 +7,7 @@ use tokio::runtime::{Builder, Runtime};
 use super::list::CASES;
 use crate::EventStore;
 
-/// The longest that a case may take. The slowest takes seconds on a busy machine; who takes a minute waits for nothing.
+/// The time limit of a case. The slowest takes seconds on a busy machine; one that takes a minute will not end.
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// Threads of a case's runtime: enough for calls to run at the same time.
@@ -15,7 +15,7 @@ const THREADS: usize = 4;
 
 pub(super) type Checking<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
-/// One rule of [`EventStore`], as a test for any store; [the module](super) shows how to run it.
+/// A rule of [`EventStore`], as a test for any store; [the module](super) shows how to run it.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub(super) topic: &'static str,
@@ -25,59 +25,61 @@ pub struct Case {
 }
 
 impl Case {
-    /// The case of this name.
+    /// Returns the case of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         CASES.iter().find(|case| case.name == name).copied()
     }
 
-    /// What it belongs to: `append`, `condition`, `concurrency` and so on.
+    /// Returns its topic: `append`, `condition`, `concurrency` and so on.
     #[must_use]
     pub fn topic(&self) -> &'static str {
         self.topic
     }
 
-    /// Its name, which is the rule in short, and the name of the test that the macro makes of it.
+    /// Returns its name, which states the rule in short, and is the name of the test that the macro generates.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What a store that passes it has shown, in one line.
+    /// Returns in one line what a passing store has shown.
     #[must_use]
     pub fn proves(&self) -> &'static str {
         self.proves
     }
 
-    /// Checks the rule on a fresh and empty store, on the caller's runtime, which must be tokio's with its time enabled.
+    /// Checks the rule on a fresh and empty store, on the caller's runtime, which must be tokio's with its time
+    /// enabled.
     ///
-    /// On one thread the concurrent cases find less. There is no limit on time: the caller has to set one.
+    /// On a single thread the concurrent cases find less. There is no time limit: the caller has to set one.
     ///
     /// # Panics
     ///
-    /// When the store breaks the rule.
+    /// If the store breaks the rule.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends the check. What the store has been asked for meanwhile goes on, as the store does it.
+    /// Dropping the future ends the check. Requests to the store that are in flight continue, as the store handles
+    /// them.
     pub async fn check(&self, store: &dyn EventStore) {
         (self.check)(store).await;
     }
 
-    /// Makes a store and checks the rule on it, on a runtime of its own with four threads, within a minute.
+    /// Creates a store and checks the rule on it, on a separate runtime with four threads, within a minute.
     ///
     /// # Panics
     ///
-    /// When the store breaks the rule, or is not through in time; also inside of another runtime, as tokio does.
+    /// If the store breaks the rule, or does not finish in time; also inside of another runtime, as tokio does.
     pub fn run<S: EventStore>(&self, store: impl Future<Output = S>) {
         run_check(self.name, store, async |store| self.check(store).await);
     }
 
-    /// The same as [`run`](Self::run), but gives the failure back.
+    /// Checks the rule as [`run`](Self::run) does, but returns the failure.
     ///
     /// # Errors
     ///
-    /// When the store breaks the rule, or is not through in time.
+    /// If the store breaks the rule, or does not finish in time.
     ///
     /// # Panics
     ///
@@ -87,9 +89,9 @@ impl Case {
     }
 }
 
-/// Runs all cases, each on a store of its own, and gives those that failed.
+/// Runs all cases, each on its own store, and returns those that failed.
 ///
-/// For a harness of your own; the macro makes a test of each case instead.
+/// For a harness of your own; the macro generates a test for each case instead.
 ///
 /// ```
 /// use mainstem::{MemoryEventStore, testing::event_store::failures};
@@ -105,7 +107,7 @@ pub fn failures<S: EventStore, F: Future<Output = S>>(store: impl Fn() -> F) -> 
     CASES.iter().filter_map(|case| case.outcome(store()).err()).collect()
 }
 
-/// Makes a store and checks it, on a runtime of its own, within the limit.
+/// Creates a store and checks it, on a separate runtime, within the limit.
 pub(super) fn run_check<S>(name: &str, store: impl Future<Output = S>, check: impl AsyncFnOnce(&S)) {
     let runtime = runtime();
     let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| {
@@ -116,7 +118,7 @@ pub(super) fn run_check<S>(name: &str, store: impl Future<Output = S>, check: im
             }
         });
     }));
-    // A task that never ends must not keep the failure from being told.
+    // A task that never ends must not keep the failure from being reported.
     runtime.shutdown_timeout(Duration::from_secs(1));
     if let Err(panic) = outcome {
         std::panic::resume_unwind(panic);
@@ -152,13 +154,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The rule.
+    /// Returns the rule.
     #[must_use]
     pub fn case(&self) -> Case {
         self.case
     }
 
-    /// What the check has found.
+    /// Returns what the check has found.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

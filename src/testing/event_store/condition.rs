@@ -1,4 +1,4 @@
-//! What a condition lets through, and what it stops.
+//! What a condition allows, and what it prevents.
 
 use serde_json::json;
 
@@ -15,7 +15,7 @@ fn broken_at(error: &Error) -> Option<(u64, &str)> {
 }
 
 pub(super) async fn an_unchanged_boundary_takes_the_append(store: Store<'_>) {
-    // The log's head at the read is not the last match, as it hardly ever is.
+    // The log's head at the time of the read is not the last match, as is usual.
     append(store, [plain("A"), plain("B")]).await;
     let history = read(store, &of_type("A")).await;
     append_one(store, "B").await;
@@ -103,7 +103,7 @@ pub(super) async fn any_event_guards_the_whole_log(store: Store<'_>) {
 }
 
 pub(super) async fn each_shape_of_filter_guards_what_it_reads(store: Store<'_>) {
-    // An event matches nothing but the filters for any event, so that an append which is let through changes little.
+    // An event that only the filters for any event match, so that an accepted append changes little.
     let probe = || plain("Probe");
     let lowest = append_one(store, "Base").await.first_position();
     let base = append_one(store, "Base").await.last();

@@ -1,6 +1,6 @@
 //! The specification of Dynamic Consistency Boundaries (dcb.events), clause by clause, and its leading example.
 //!
-//! Its words are in the names; ours are `Filter` for its query, `FilterItem` for its query item, and
+//! The names use its terms; ours are `Filter` for its query, `FilterItem` for its query item, and
 //! `AppendCondition::fail_if_events_match` with `after` for its append condition.
 
 use std::{
@@ -115,7 +115,7 @@ pub(super) async fn tags_are_opaque_and_always_exposed(store: Store<'_>) {
 const USERS: usize = 16;
 const ROUNDS: usize = 8;
 
-/// Consistency: each event tells which query its writer made, and the last match that it saw.
+/// Consistency: each event records which query its writer made, and the last match that it saw.
 pub(super) async fn each_event_saw_the_last_match_before_it(store: Store<'_>) {
     let queries = || {
         let narrow = Filter::matching().any_type_of(["A"]).and_all_tags_of(["t:0"]).finish();
@@ -158,7 +158,7 @@ pub(super) async fn each_event_saw_the_last_match_before_it(store: Store<'_>) {
     }
 }
 
-/// Monotonic: the tail of the log, read again and again while others append.
+/// Monotonic: the tail of the log, read repeatedly while others append.
 pub(super) async fn the_tail_of_the_log_never_reorders(store: Store<'_>) {
     let done = AtomicBool::new(false);
     let writing = async {
@@ -174,7 +174,7 @@ pub(super) async fn the_tail_of_the_log_never_reorders(store: Store<'_>) {
     let reading = async {
         let mut seen: BTreeMap<u64, EventId> = BTreeMap::new();
         loop {
-            // Asked before the read, so that there is a read behind the last append.
+            // Checked before the read, so that there is a read after the last append.
             let is_last = done.load(Ordering::SeqCst);
             let last = seen.keys().last().copied().unwrap_or_default();
             let from = last.saturating_sub(20);
@@ -193,7 +193,7 @@ pub(super) async fn the_tail_of_the_log_never_reorders(store: Store<'_>) {
     assert_eq!(seen.into_keys().collect::<Vec<_>>(), whole, "the tails together are not the log");
 }
 
-/// Parallel writes: each user has queries of his own.
+/// Parallel writes: each user has separate queries.
 pub(super) async fn unrelated_appends_do_not_fail(store: Store<'_>) {
     let users = (0..USERS).map(|user| async move {
         let own = format!("user:{user}");

@@ -1,4 +1,4 @@
-//! A condition that is not based on this log is refused as that.
+//! A condition that is not based on this log is refused for that reason.
 
 use super::fixture::{Store, append_if, append_one, log, none_of, of_type, plain, read, refused};
 use crate::{AppendCondition, ErrorKind, EventId, Mark};
@@ -19,7 +19,7 @@ pub(super) async fn another_event_at_the_position_has_diverged(store: Store<'_>)
     let elsewhere = [
         guard().after(Mark::new(first.position(), EventId::new())),
         guard().after(Mark::new(second.position(), EventId::new())),
-        // Events of this log, at each other's place.
+        // Events of this log, each at the other's place.
         guard().after(Mark::new(second.position(), first.id())),
         guard().after(Mark::new(first.position(), second.id())),
     ];
@@ -54,7 +54,7 @@ pub(super) async fn an_empty_log_holds_nothing_to_go_on_from(store: Store<'_>) {
 pub(super) async fn divergence_is_told_before_conflict(store: Store<'_>) {
     let first = append_one(store, "A").await.last();
     append_one(store, "A").await;
-    // Who reads again finds the event that matches; who is told of a conflict does not learn that history was lost.
+    // A client that reads again finds the matching event; a conflict would not reveal that history was lost.
     let condition = none_of(&of_type("A")).after(Mark::new(first.position(), EventId::new()));
     all_diverge(store, [condition]).await;
     let history = read(store, &of_type("A")).await;

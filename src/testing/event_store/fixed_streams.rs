@@ -20,7 +20,7 @@ async fn to_stream(store: Store<'_>, id: &str, expected: ExpectedVersion, events
     expect(store.append(events, AppendCondition::none()).to_stream(id, expected).await, &what)
 }
 
-/// Expects that the stream is not as expected, and that nothing is written.
+/// Checks that the stream is not as expected, and that nothing is written.
 async fn mismatch(store: Store<'_>, id: &str, expected: ExpectedVersion, actual: u64) {
     let before = log(store).await;
     let error = match store.append([plain("X"), plain("X")], AppendCondition::none()).to_stream(id, expected).await {
@@ -63,7 +63,7 @@ pub(super) async fn versions_begin_at_one_and_have_no_gaps(store: Store<'_>) {
     let stream = load(store, "s").await;
     assert_eq!((stream.id(), stream.version(), versions(&stream)), ("s", 6, (1..=6).collect()));
     assert!(first.iter().zip(&stream).all(|(new, read)| new.is_recorded_as(read)), "the events are not those appended");
-    // The log is the same, whichever way it is read.
+    // The log is the same in whichever way it is read.
     let history = log(store).await;
     let places: Vec<_> =
         history.iter().map(|event| event.stream().map(|place| (place.id(), place.version()))).collect();
@@ -210,7 +210,7 @@ pub(super) async fn a_stream_is_as_it_was_loaded(store: Store<'_>) {
     let appended = to_stream(store, "s", empty, some(2)).await;
     mismatch(store, "s", empty, 2).await;
     append_one(store, "Elsewhere").await;
-    // Whichever of its events are loaded.
+    // Regardless of which of its events are loaded.
     let expected = load(store, "s").await.unchanged();
     assert_eq!(expected, ExpectedVersion::Event { version: 2, id: appended.last().id() });
     for part in [
@@ -226,7 +226,7 @@ pub(super) async fn a_stream_is_as_it_was_loaded(store: Store<'_>) {
     let outcome = store.append(some(1), AppendCondition::none()).to_stream("s", other).await;
     assert_eq!(outcome.map_err(|error| error.kind()).err(), Some(ErrorKind::LogDiverged), "another event is there");
     assert_eq!(log(store).await.events(), before.events(), "something was written by an append that was refused");
-    // The version comes first: a stream that others have gone on with has lost nothing.
+    // The version is checked first: a stream that others have continued has lost nothing.
     mismatch(store, "s", ExpectedVersion::Event { version: 1, id: before[0].id() }, 2).await;
     mismatch(store, "unknown", expected, 0).await;
     let of_none = ExpectedVersion::Event { version: 0, id: before[0].id() };
@@ -234,7 +234,7 @@ pub(super) async fn a_stream_is_as_it_was_loaded(store: Store<'_>) {
         let outcome = store.append(some(1), AppendCondition::none()).to_stream(id, of_none).await;
         assert_eq!(outcome.map_err(|error| error.kind()).err(), Some(ErrorKind::InvalidInput), "no event has that");
     }
-    // All at once: of those that agree one wins, and is the others' conflict.
+    // All at once: of those that agree one wins, and conflicts with the others.
     let appends = [other, expected, expected, other]
         .map(|expected| elsewhere(store.append(some(1), AppendCondition::none()).to_stream("s", expected)));
     let outcomes = join_all(appends).await;
@@ -287,7 +287,7 @@ pub(super) async fn each_version_of_a_stream_has_one_winner(store: Store<'_>) {
                 let events = some(1 + round % 2);
                 let append = store.append(events.clone(), AppendCondition::none()).to_stream(&*id, Exact(expected));
                 told.push((id, expected, events, elsewhere(append).await));
-                // Nobody reads before all have been told.
+                // Nobody reads before all have been answered.
                 barrier.wait().await;
             }
             told

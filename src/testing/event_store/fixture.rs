@@ -1,4 +1,4 @@
-//! What the cases share: events and filters in short, and calls that must succeed or be refused.
+//! What the cases share: short forms for events and filters, and calls that must succeed or be refused.
 
 use serde_json::{Value, json};
 
@@ -7,7 +7,7 @@ use crate::{
     Selection,
 };
 
-/// The store of a case: behind one reference more, for the methods that a trait object itself cannot have.
+/// The store of a case: behind one more reference, for the methods that a trait object itself cannot have.
 pub(super) type Store<'a> = &'a &'a dyn EventStore;
 
 /// The value, or a failure of the case that says what did not work.
@@ -71,7 +71,7 @@ pub(super) async fn append_one(store: Store<'_>, event_type: &str) -> Appended {
     append(store, [plain(event_type)]).await
 }
 
-/// Tries what must be refused for this reason.
+/// Tries what must be refused with this kind of error.
 pub(super) async fn refused(
     store: Store<'_>,
     events: impl IntoIterator<Item = NewEvent>,
@@ -105,7 +105,7 @@ pub(super) fn types(events: &[Event]) -> Vec<&str> {
     events.iter().map(Event::event_type).collect()
 }
 
-/// These events as the log should hand them back. When it has recorded them only the log knows.
+/// These events as the log should return them. Only the log knows when it recorded them.
 pub(super) fn recorded(events: &[NewEvent], first_position: u64, read: &[Event]) -> Vec<Event> {
     assert_eq!(read.len(), events.len(), "as many events as were appended");
     let positions = first_position..;

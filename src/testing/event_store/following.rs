@@ -1,4 +1,4 @@
-//! What is read on behind a place, piece by piece.
+//! Reading on from a place, piece by piece.
 
 use serde_json::json;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{After, Consistency, Event, EventStore, Filter, Piece, ReadBehindRequest};
 
-/// All pieces from the beginning of the log to its end, each behind the one before it.
+/// All pieces from the beginning of the log to its end, each after the one before it.
 async fn pieces(store: Store<'_>, filter: &Filter, limit: u64, limit_bytes: usize) -> Vec<Piece> {
     let (mut pieces, mut after) = (Vec::<Piece>::new(), After::Beginning);
     loop {
@@ -50,7 +50,7 @@ pub(super) async fn pieces_of_the_log_are_the_whole(store: Store<'_>) {
 
 pub(super) async fn a_piece_ends_at_its_bytes(store: Store<'_>) {
     const LIMIT: usize = 2_000;
-    // Each of these alone is within the limit, just at it, or beyond it; together they fill it in every way.
+    // Each of these alone is below, at or above the limit; together they fill it in every way.
     for length in [10, 1_900, 10, 10, 5_000, 5_000, 10, 700, 700, 700, 700, 1, 1_990, 1, 6_000, 10] {
         append(store, [event("A", json!("x".repeat(length))).with_tag("t"), tagged("B", ["u"])]).await;
     }
@@ -65,7 +65,7 @@ pub(super) async fn a_piece_ends_at_its_bytes(store: Store<'_>) {
             let whole = read(store, &filter).await;
             assert_eq!(events(&pieces), whole.events(), "{limit} at a time by {filter:?}");
         }
-        // Nothing is a bound of its own: one by one.
+        // Zero is a valid limit, too: one event at a time.
         let one_by_one = pieces(store, &filter, 1_000, 0).await;
         assert!(one_by_one.iter().all(|piece| piece.events.len() <= 1), "more than an event where none has room");
         assert_eq!(events(&one_by_one), read(store, &filter).await.events(), "one by one by {filter:?}");

@@ -1,4 +1,4 @@
-//! The largest and the oddest that an event and a filter can be.
+//! The largest and the most unusual events and filters.
 
 use std::{
     fmt::Write,
@@ -30,7 +30,7 @@ pub(super) async fn the_longest_type_and_tags_are_stored_and_found(store: Store<
     refused(store, [plain("C")], none_of(&all_tags), ErrorKind::Conflict).await;
 }
 
-/// As long as a tag can be with two more bytes, and not compressible: compression hides what an index cannot hold.
+/// As long as a tag can be with two more bytes, and not compressible: compression hides what exceeds an index.
 fn random_text(seed: usize) -> String {
     let mut state = seed as u64 + 1;
     let mut text = String::new();
@@ -214,7 +214,7 @@ pub(super) async fn an_append_that_ran_out_of_time_says_what_it_knows(store: Sto
         match outcome.as_ref().map_err(crate::Error::kind) {
             Ok(_) => assert_eq!(found, 2, "acknowledged within {limit:?}"),
             Err(ErrorKind::Timeout | ErrorKind::Unavailable) => assert_eq!(found, 0, "refused after {limit:?}"),
-            // It may still be on its way; the repeat settles it.
+            // It may still be in flight; the repeated append settles it.
             Err(ErrorKind::OutcomeUnknown) => assert!(found == 0 || found == 2, "{found} of 2 after {limit:?}"),
             Err(kind) => panic!("{kind:?} is no answer to a limit of {limit:?}: {outcome:?}"),
         }

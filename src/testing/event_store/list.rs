@@ -1,8 +1,8 @@
-//! The cases, listed once: the tests of the macro and [`Case::all`] both come from here.
+//! The cases, listed once: both the macro's tests and [`Case::all`] come from here.
 
 use super::case::Case;
 
-/// Calls `[a macro]` with the given tokens and all cases behind them.
+/// Calls `[a macro]` with the given tokens, followed by all cases.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __event_store_cases {
@@ -137,7 +137,7 @@ macro_rules! __event_store_cases {
 macro_rules! list {
     ($($topic:ident { $($name:ident: $proves:literal,)+ })+) => {
         impl Case {
-            /// All cases, by topic:
+            /// Returns all cases, by topic:
             ///
             /// | case | what it proves |
             /// |---|---|
@@ -159,10 +159,11 @@ macro_rules! list {
 
 __event_store_cases! { [list] }
 
-/// One test for each case of [`event_store`](crate::testing::event_store), on stores that this expression makes.
+/// Generates one test for each case of [`event_store`](crate::testing::event_store), on stores that this expression
+/// creates.
 ///
-/// The expression is evaluated anew for each test, and is a future of an empty store; the test runs it on a tokio runtime
-/// of its own. The tests are in modules named for their topics, so give them a module to be in.
+/// The expression is evaluated anew for each test, and is a future of an empty store; the test runs it on its own tokio
+/// runtime. The tests are in modules named after their topics, so invoke the macro inside a module.
 ///
 /// ```
 /// mod my_store {

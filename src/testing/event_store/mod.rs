@@ -1,9 +1,10 @@
 //! The rules of [`EventStore`](crate::EventStore) as tests, for any store (feature `testing`).
 //!
-//! A store keeps a promise to everybody who decides on what it has read. Most stores that break it do so in ways that no
-//! example shows: a condition that is judged a moment before the write, an event that appears below one that was seen, a
-//! filter of two items that is flattened into one. Here are the rules as cases, each by a name that says it, and each fails
-//! for a store that is broken in just this way: the crate's own tests run them on stores that are broken on purpose.
+//! A store makes a promise to every client that decides based on what it has read. Most stores that break it do so in
+//! ways that no example shows: a condition that is checked a moment before the write, an event that appears below one
+//! that was already seen, a filter of two items that is flattened into one. This module contains the rules as cases,
+//! each with a name that states it. Each fails for a store that is broken in exactly this way: the crate's own tests
+//! run the cases on stores that are broken on purpose.
 //!
 //! # For the author of a store
 //!
@@ -14,8 +15,8 @@
 //! mainstem = { version = "…", features = ["testing"] }
 //! ```
 //!
-//! One line makes a test of each case. It needs no runtime of yours and no other dependency: each test has a tokio runtime of
-//! its own, with four threads.
+//! One line generates a test for each case. It needs no runtime of yours and no other dependency: each test has its own
+//! tokio runtime with four threads.
 //!
 //! ```
 //! mod my_store {
@@ -27,16 +28,18 @@
 //! # fn main() {}
 //! ```
 //!
-//! `cargo test my_store::concurrency` runs the cases of a topic, `cargo test a_course_is_never_overbooked` runs one. A store on
-//! a server gives each test a database, a schema or a name of its own; connect inside the future, so that what belongs to a
-//! runtime belongs to the test's. What must live as long as the store (a guard that drops the database) belongs into it.
+//! `cargo test my_store::concurrency` runs the cases of a topic, `cargo test a_course_is_never_overbooked` runs one. A
+//! store on a server gives each test its own database, schema or name; connect inside the future, so that what belongs
+//! to a runtime belongs to the test's. What must live as long as the store (a guard that drops the database) should be
+//! part of it.
 //!
-//! New cases come with minor releases: a store that passed may fail the next ones, and what they say is what it lacked.
+//! New cases come with minor releases: a store that has passed may fail the new ones, which then show what it lacked
+//! all along.
 //!
 //! # Without the macro
 //!
-//! For a harness of your own there is [`Case`]: by [name](Case::named) or [all of them](Case::all), with a runtime
-//! ([`Case::run`], [`Case::outcome`]) or on yours ([`Case::check`]). [`failures`] runs all.
+//! For a harness of your own there is [`Case`]: by [name](Case::named) or [all of them](Case::all), on a separate
+//! runtime ([`Case::run`], [`Case::outcome`]) or on yours ([`Case::check`]). [`failures`] runs all.
 //!
 //! ```
 //! use mainstem::{MemoryEventStore, testing::event_store::Case};
@@ -56,24 +59,24 @@
 //!
 //! # The races
 //!
-//! Cases of the topic `concurrency` let tasks read, decide and append at the same time, and then look at what the log holds.
-//! Since it is in one order, every answer can be checked after the fact: an append that was acknowledged must have been right
-//! at its place (no event that matches its condition came between), a conflict must have its event, a read must have been the
-//! log up to its head, and what was acknowledged before it began must be in it. Every event must have been acknowledged, and
+//! Cases of the topic `concurrency` let tasks read, decide and append at the same time, and then examine the log. Since
+//! it has one order, every answer can be checked afterwards. An acknowledged append must have been right at its place:
+//! no event that matches its condition came between. A conflict must have its event. A read must have been the log up
+//! to its head, and must contain what was acknowledged before it began. Every event must have been acknowledged, and
 //! nothing of a refused append may be there.
 //!
 //! # The cases
 //!
-//! [`Case::all`] lists them, with a line for each that says what it proves; `docs/checklist.md` maps the behaviours that other
-//! event stores are tested for to them.
+//! [`Case::all`] lists them, with a line for each that says what it proves; `docs/checklist.md` maps the behaviours
+//! that other event stores are tested for to them.
 //!
-//! Snapshots are a trait of its own, and so is their [suite](snapshots).
+//! Snapshots have a separate trait, and a separate [suite](snapshots).
 //!
 //! # What is not asked of a store
 //!
-//! Gaps between the positions of different appends are allowed. Appends of nothing, events that are not valid and two events
-//! with one id never reach a store: [`Append`](crate::Append) refuses them before. Time bounds cannot be in a condition: the
-//! compiler refuses them.
+//! Gaps between the positions of different appends are allowed. Empty appends, invalid events and two events with one
+//! id never reach a store: [`Append`](crate::Append) refuses them first. A condition cannot contain time bounds: the
+//! compiler rejects them.
 
 mod append;
 mod case;
@@ -97,7 +100,7 @@ use std::future::Future;
 
 pub use self::case::{Case, Failure, failures};
 
-/// What the tests of the macro call.
+/// Called by the macro's tests.
 ///
 /// # Panics
 ///

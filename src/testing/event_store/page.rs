@@ -1,4 +1,4 @@
-//! What is read in part, from the end, counted, or only asked for.
+//! Partial reads, reads from the end, counts and existence checks.
 
 use serde_json::json;
 
@@ -23,7 +23,7 @@ async fn seven(store: Store<'_>) -> [u64; 4] {
     at.try_into().expect("four of them")
 }
 
-/// The events `A` by each kind of filter that a store may treat in its own way.
+/// The events `A` by each kind of filter that a store may treat differently.
 fn by_type_tag_and_more() -> [Filter; 4] {
     let both = Filter::matching().any_type_of(["A"]).and_all_tags_of(["t"]).finish();
     let twice = Filter::union([of_type("A"), of_types(["A", "C"])]);

@@ -81,7 +81,7 @@ pub(super) async fn a_position_bound_reads_what_is_behind_it(store: Store<'_>) {
 
 pub(super) async fn a_time_bound_reads_what_occurred_in_it(store: Store<'_>) {
     let time = |micros: u64| SystemTime::UNIX_EPOCH + Duration::from_micros(1_700_000_000_000_000 + micros);
-    // Not in the order of the log: who appends says when it was.
+    // Not in the order of the log: the client decides when an event occurred.
     let occurred = [30, 10, 20, 20, 40];
     let events = occurred.map(|micros| plain("A").with_occurred_at(time(micros)));
     let first = append(store, events).await.first_position();
@@ -164,7 +164,7 @@ pub(super) async fn predicates_never_match_opaque_bytes(store: Store<'_>) {
 }
 
 pub(super) async fn types_and_tags_are_compared_byte_by_byte(store: Store<'_>) {
-    // Each is another one, however alike some are to a collation, to a pattern, or to the eye.
+    // All are different, however similar some are to a collation, to a pattern, or to the eye.
     let texts = [
         "Name",
         "name",

@@ -1,4 +1,4 @@
-//! An append can be made again, and its ids never for anything else.
+//! An append can be repeated, and its ids can never be used for anything else.
 
 use std::{future::IntoFuture, time::Duration};
 
@@ -31,7 +31,7 @@ pub(super) async fn a_repeat_is_answered_whatever_its_condition_says_now(store: 
     let elsewhere = Mark::new(first.first_position(), EventId::new());
     let conditions = [
         history.unchanged(),
-        // Its own events break this one.
+        // Its own events violate this one.
         guard.clone(),
         guard.clone().after(elsewhere),
         guard.after_position(9_999),
@@ -123,7 +123,7 @@ pub(super) async fn a_repeat_from_elsewhere_is_the_same_event(store: Store<'_>) 
     let made = expect(plain("A").with_metadata(&json!({"user": "ada"})), "metadata of the test");
     let from = |id: &str| Scope::current().with_item(EventContext::new().with_correlation_id(id).with_message_id(id));
     let first = from("first").run(async { append(store, [made.clone()]).await }).await;
-    // Made again by another request, by nobody in particular, and with ids of its own.
+    // Repeated by another request, without a user, and with its own ids.
     let again = [
         from("second").run(async { append(store, [made.clone()]).await }).await,
         append(store, [made.clone()]).await,
@@ -139,7 +139,7 @@ pub(super) async fn a_repeat_from_elsewhere_is_the_same_event(store: Store<'_>) 
     // The rest of the metadata does count.
     let other = expect(made.with_metadata(&json!({"user": "bob"})), "metadata of the test");
     refused(store, [other], AppendCondition::none(), ErrorKind::InvalidInput).await;
-    // Where it is no object, nothing of it is an id.
+    // If it is not an object, no part of it is an id.
     let list = |text: &str| plain("B").with_metadata_json(expect(Json::from_text(text), "JSON of the test"));
     let of_one = list(r#"["MessageID"]"#);
     append(store, [of_one.clone()]).await;

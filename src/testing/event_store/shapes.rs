@@ -1,4 +1,4 @@
-//! A small log, and filters of every shape with the events of it that each one matches.
+//! A small log, and filters of every shape with the events that each matches.
 
 use serde_json::json;
 
@@ -77,14 +77,14 @@ fn predicates() -> Vec<Case> {
                 .and_any_predicate_of([Predicate::metadata("tenant", 4)])
                 .finish(),
         ),
-        // Each side is a side of its own.
+        // The two sides are separate.
         (vec![4], Ok(with_predicate(Predicate::metadata("BookID", "b-9")))),
         (vec![], Ok(with_predicate(Predicate::payload("tenant", 4)))),
         (vec![], Ok(with_predicate(Predicate::metadata("BookID", "b-1")))),
     ]
 }
 
-/// What `jsonb` means by containing.
+/// What containment means in `jsonb`.
 fn containment() -> Vec<Case> {
     let payload = |fragment: serde_json::Value| Ok(with_predicate(Predicate::payload_contains(&fragment)));
     let digits = |number: u64| payload(json!({"big": number}));
@@ -102,7 +102,7 @@ fn containment() -> Vec<Case> {
         (vec![], payload(json!({"genres": ["poetry", "prose"]}))),
         (vec![], payload(json!({"genres": "poetry"}))),
         (vec![6], digits(9_007_199_254_740_993)),
-        // One less: the same as a double.
+        // One less: equal as a double.
         (vec![], digits(9_007_199_254_740_992)),
         (vec![6], payload(json!({"half": 0.5, "on": true}))),
         (vec![6], payload(json!({"none": null}))),
@@ -132,7 +132,7 @@ fn items() -> Vec<Case> {
                 .any_type_of(["Empty"])
                 .finish(),
         ),
-        // An item is a whole: the type of one and the tag of another are no match.
+        // An item is a unit: the type of one and the tag of another are no match.
         (
             vec![],
             matching()

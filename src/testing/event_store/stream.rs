@@ -1,4 +1,4 @@
-//! What is read event by event.
+//! Reading event by event.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -135,14 +135,14 @@ pub(super) async fn the_end_of_a_stream_vouches_for_all_of_it(store: Store<'_>) 
     append_one(store, "B").await;
     append_if(store, [tagged("A", ["t"])], condition.clone()).await;
     refused(store, [tagged("A", ["t"])], condition, ErrorKind::Conflict).await;
-    // What comes while it runs is not in it, so it breaks its condition.
+    // Events that arrive while it runs are not in it, so they violate its condition.
     let mut stream = store.stream(&filter);
     let _ = expect(stream.next().await.expect("an event"), "the first event");
     append(store, [tagged("A", ["t"])]).await;
     rest(&mut stream).await;
     let condition = stream.end().expect("an end").unchanged();
     refused(store, [plain("C")], condition, ErrorKind::Conflict).await;
-    // What comes before its first event is asked for is either in it, or breaks its condition.
+    // Events that arrive before its first event is requested are either in it, or violate its condition.
     let mut stream = store.stream(&filter);
     let late = append(store, [tagged("A", ["t"])]).await.last();
     let is_in = rest(&mut stream).await.iter().any(|event| event.mark() == late);
@@ -157,7 +157,7 @@ pub(super) async fn a_stream_among_appends_is_the_log_up_to_its_head(store: Stor
     let appends = async {
         while !done.load(Ordering::Relaxed) {
             append(store, [tagged("Even", ["tenth"]), plain("Odd")]).await;
-            // Stores that never wait would let nobody else run.
+            // A store that never waits would let no other task run.
             tokio::task::yield_now().await;
         }
     };

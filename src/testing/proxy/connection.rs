@@ -1,4 +1,4 @@
-//! One connection through the proxy: two sockets, and what is on its way between them.
+//! One connection through the proxy: two sockets, and the data in transit between them.
 
 use std::{io, pin::pin, sync::Arc, time::Instant};
 
@@ -22,10 +22,11 @@ use super::{
 /// The most bytes in one piece.
 const PIECE: usize = 16 * 1024;
 
-/// The most pieces on the way in one direction, 4 MiB: about what two kernels hold of a connection. Then the sender waits.
+/// The most pieces in transit in one direction, 4 MiB: about what two kernels buffer for a connection. After that the
+/// sender waits.
 const PIECES: usize = 256;
 
-/// What has arrived, and when.
+/// A piece of data, and when it arrived.
 struct Piece {
     arrived: Instant,
     what: What,
@@ -39,13 +40,13 @@ enum What {
     Reset,
 }
 
-/// The connection has to be reset, on both sides.
+/// The connection has to be reset on both sides.
 struct Broken;
 
 /// A connection that counts as open until it is dropped.
 pub(super) struct Opened {
     shared: Arc<Shared>,
-    /// How many cuts there were before it.
+    /// The number of cuts before it.
     cuts: u64,
 }
 
@@ -57,7 +58,7 @@ impl Opened {
         Self { shared: Arc::clone(shared), cuts: faults.cuts }
     }
 
-    /// Runs until both sides have ended, one has failed, or it is cut.
+    /// Runs until both sides have ended, one has failed, or the connection is cut.
     pub(super) async fn serve(self, mut client: TcpStream) {
         let mut cuts = self.shared.subscribe();
         let mut server = None;
@@ -70,15 +71,15 @@ impl Opened {
             reset(&client);
             server.iter().for_each(reset);
         }
-        // The sockets are closed before it is not counted any more: `self` goes last.
+        // The sockets are closed before the connection is no longer counted: `self` is dropped last.
         drop((client, server));
     }
 
     async fn carry(&self, client: &mut TcpStream, server: &mut Option<TcpStream>) -> Result<(), Broken> {
-        // A server learns of a connection by its first packet.
+        // A server notices a connection by its first packet.
         self.until_open(Way::ToServer).await;
         let server = server.insert(TcpStream::connect(self.shared.target).await.map_err(|_| Broken)?);
-        // Many small packets: no one is to wait for the next.
+        // Many small packets: none should wait for the next.
         let _ = (client.set_nodelay(true), server.set_nodelay(true));
         let ((from_client, to_client), (from_server, to_server)) = (client.split(), server.split());
         let there = self.lane(Way::ToServer, from_client, to_server);
@@ -87,7 +88,7 @@ impl Opened {
     }
 
     async fn lane(&self, way: Way, from: ReadHalf<'_>, to: WriteHalf<'_>) -> Result<(), Broken> {
-        // Reading goes on while the first in line waits: a delay is not to be a throttle.
+        // Reading continues while the first in the queue waits: a delay must not become a throttle.
         let (sender, receiver) = mpsc::channel(PIECES);
         let read = async {
             read(from, sender).await;
@@ -111,7 +112,7 @@ impl Opened {
                 }
             };
             if sent.is_err() {
-                // Who does not take it has answered with a reset: that goes the other way.
+                // A receiver that does not accept it has answered with a reset, which travels the other way.
                 self.until_open(way.back()).await;
                 return Err(Broken);
             }
@@ -138,8 +139,8 @@ impl Opened {
         Ok(())
     }
 
-    /// Sends what may go on now; `None` if the socket does not take it. Under the lock: what is said while this goes on
-    /// holds for every byte behind it.
+    /// Sends what may be forwarded now; `None` if the socket does not accept it. Under the lock: an order given
+    /// meanwhile applies to every later byte.
     fn try_send(&self, way: Way, to: &WriteHalf<'_>, arrived: Instant, data: &[u8]) -> io::Result<Option<Leave>> {
         let mut faults = self.shared.faults();
         if faults.cuts > self.cuts {
@@ -158,7 +159,7 @@ impl Opened {
         }
     }
 
-    /// Waits until something without bytes that arrived then may go on.
+    /// Waits until something without bytes that arrived at that time may be forwarded.
     async fn until_due(&self, way: Way, changes: &mut watch::Receiver<u64>, arrived: Instant) {
         loop {
             changes.mark_unchanged();
@@ -208,7 +209,7 @@ async fn read(from: ReadHalf<'_>, pieces: mpsc::Sender<Piece>) {
     }
 }
 
-/// Waits for the moment, or until somebody says something. It ends with the proxy: then nobody polls it any more.
+/// Waits for the moment, or for a new order. It ends with the proxy: then it is no longer polled.
 async fn wait(leave: Leave, changes: &mut watch::Receiver<u64>) {
     match leave {
         Leave::At(at) => drop(timeout_at(at.into(), changes.changed()).await),
@@ -216,9 +217,9 @@ async fn wait(leave: Leave, changes: &mut watch::Receiver<u64>) {
     }
 }
 
-/// Closes a connection so that the other side sees an error, as from a server that is gone, and not an orderly end.
+/// Closes a connection in such a way that the other side sees an error, as from a lost server, and not an orderly end.
 pub(super) fn reset(socket: &TcpStream) {
-    // Its successor is younger than the oldest tokio that this crate takes.
+    // Its replacement is newer than the oldest tokio version that this crate supports.
     #[expect(deprecated, reason = "of no time to linger: it blocks nobody")]
     let _ = socket.set_linger(Some(std::time::Duration::ZERO));
 }

@@ -1,10 +1,10 @@
-//! What the proxy was told, and what follows from it for the bytes at hand. No I/O, and no clock: the caller says when it is.
+//! The proxy's orders, and what they mean for the data at hand. No I/O, and no clock: the caller supplies the time.
 
 use std::time::{Duration, Instant};
 
 use super::{Direction, ProxyCounts};
 
-/// A throttled lane sends what is due about so often: finer is a timer for every few bytes.
+/// How often a throttled lane sends what is due: any finer would need a timer for every few bytes.
 const BURSTS_PER_SECOND: u64 = 50;
 
 /// One of the two directions.
@@ -23,23 +23,23 @@ impl Way {
     }
 }
 
-/// Whether what has arrived may go on.
+/// Whether data that has arrived may be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Leave {
-    /// So many bytes of it.
+    /// This many bytes of it.
     Now(usize),
-    /// Ask again then.
+    /// Not before this moment: ask again then.
     At(Instant),
-    /// Not before somebody says something else.
+    /// Not before a new order.
     OnChange,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Faults {
     lanes: [Lane; 2],
-    /// So many bytes of answers pass before everything falls silent.
+    /// How many bytes of answers still pass before everything falls silent.
     before_silence: Option<u64>,
-    /// How often the connections were cut: those of an earlier time are over.
+    /// How often the connections were cut: those from before a cut have ended.
     pub(super) cuts: u64,
     pub(super) counts: ProxyCounts,
 }
@@ -77,19 +77,21 @@ impl Faults {
         self.look_at_the_end();
     }
 
-    /// All but what was counted.
+    /// Ends every fault, but keeps the counts.
     pub(super) fn restore(&mut self) {
         self.lanes = Default::default();
         self.before_silence = None;
     }
 
-    /// How much of `bytes` bytes that arrived at `arrived` may go on at `now`. An end has none, and asks too.
+    /// How many of `bytes` bytes that arrived at `arrived` may be forwarded at `now`. The end of a connection has none,
+    /// and asks too.
     pub(super) fn leave(&mut self, way: Way, arrived: Instant, bytes: usize, now: Instant) -> Leave {
         let lane = &mut self.lanes[way as usize];
         if lane.is_silent {
             return Leave::OnChange;
         }
-        // Judged by the delay of this moment, and only for the first in line: so nobody overtakes when it changes.
+        // Judged by the present delay, and only for the first in the queue: so nothing overtakes when the delay
+        // changes.
         match arrived.checked_add(lane.delay) {
             None => return Leave::OnChange,
             Some(due) if now < due => return Leave::At(due),
@@ -110,7 +112,7 @@ impl Faults {
         }
     }
 
-    /// So many bytes went on.
+    /// This many bytes were forwarded.
     pub(super) fn left(&mut self, way: Way, bytes: usize) {
         let count = match way {
             Way::ToServer => &mut self.counts.bytes_to_server,
@@ -151,7 +153,7 @@ impl Faults {
 }
 
 impl Rate {
-    /// Waits for a burst's worth, or for all that there is if that is less.
+    /// Waits for a burst's worth of bytes, or for all of them if there are fewer.
     fn allow(&mut self, bytes: usize, now: Instant) -> Leave {
         if self.per_second == 0 {
             return Leave::OnChange;
@@ -162,7 +164,7 @@ impl Rate {
         self.at = now;
         let wanted = usize::try_from(burst).map_or(bytes, |burst| burst.min(bytes));
         let missing = wanted as f64 - self.credit;
-        // A fraction of a byte is the rounding of the wait for it.
+        // A fraction of a byte comes from rounding the wait for it.
         if missing < 0.01 {
             return Leave::Now(wanted);
         }

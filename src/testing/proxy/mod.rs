@@ -1,9 +1,9 @@
-//! A network that fails when it is told to: a TCP proxy in front of one node.
+//! A network that fails on demand: a TCP proxy in front of one node.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `faults` | what it was told, and what follows for the bytes at hand: pure |
-//! | `connection` | one connection: two sockets, and what is on its way between them |
+//! | `faults` | the proxy's orders, and what they mean for the data at hand: pure |
+//! | `connection` | one connection: two sockets, and the data in transit between them |
 //! | `shared` | the thread's loop, which accepts connections and cuts them |
 
 mod connection;
@@ -24,27 +24,27 @@ use self::shared::{Command, Shared};
 use super::ports;
 use crate::{Error, ErrorKind, Result};
 
-/// For the proxy's thread to do what it was told: microseconds, unless the machine is overloaded.
+/// The limit for the proxy's thread to carry out an order: it takes microseconds, unless the machine is overloaded.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How often another port is taken because somebody was faster.
+/// How often another port is tried because a different process was faster.
 const PORT_TRIES: usize = 20;
 
-/// A TCP proxy in front of one node, which delays, throttles, falls silent and cuts when it is told to.
+/// A TCP proxy in front of one node, which delays, throttles, falls silent and cuts on demand.
 ///
-/// A server can be stopped, killed or frozen ([`Node`](super::Node)); this is for what a *network* does. Clients connect to
-/// its [address](Self::address) instead of the node's ([`Node::proxy`](super::Node::proxy),
-/// [`Node::url_through`](super::Node::url_through), [`TestDatabase::url_through`](super::TestDatabase::url_through)). At
-/// first it forwards everything at once, and what it is told holds for the connections that are there and for new ones.
+/// A server can be stopped, killed or frozen ([`Node`](super::Node)); the proxy simulates what a *network* does.
+/// Clients connect to its [address](Self::address) instead of the node's ([`Node::proxy`](super::Node::proxy),
+/// [`Node::url_through`](super::Node::url_through), [`TestDatabase::url_through`](super::TestDatabase::url_through)).
+/// At first it forwards everything at once. Its faults apply to existing and to new connections.
 ///
 /// | fault | what a client sees | the call |
 /// |---|---|---|
 /// | slow network | each byte is late | [`delay`](Self::delay) |
-/// | narrow network | so many bytes per second | [`throttle`](Self::throttle) |
-/// | node gone silent | sockets stay open, nothing comes; connecting succeeds, and logging in hangs | [`silence`](Self::silence) of both directions |
+/// | narrow network | a limited number of bytes per second | [`throttle`](Self::throttle) |
+/// | node gone silent | sockets stay open, nothing arrives; connecting succeeds, and logging in hangs | [`silence`](Self::silence) of both directions |
 /// | half-open connection | what it sends arrives and no answer comes, or the other way round | [`silence`](Self::silence) of one direction |
 /// | silence in the middle of an answer | the first bytes of it, and no more | [`silence_after`](Self::silence_after) |
 /// | connections lost | a reset | [`cut`](Self::cut) |
-/// | nobody listens | "connection refused" | [`refuse`](Self::refuse) |
+/// | nothing listens | "connection refused" | [`refuse`](Self::refuse) |
 ///
 /// [`restore`](Self::restore) ends all of them.
 ///
@@ -77,19 +77,21 @@ const PORT_TRIES: usize = 20;
 ///
 /// # What is exact
 ///
-/// When a method returns, what it asks for is so; it waits for no network. No byte is forwarded behind a `silence`, all sockets
-/// are closed behind a `cut`, the next connect fails behind a `refuse`. Bytes stay in order under every fault, and none is lost
-/// but by a cut, or by a reset from one of the two ends. What arrives during a silence or a delay waits in the proxy, up to 256
-/// packets of up to 16 KiB in each direction of a connection; the rest waits with its sender. The end of a connection travels
-/// like a byte: behind a silence nobody learns that the other side is gone.
+/// When a method returns, its order has taken effect; it waits for no network. After a `silence` no byte is forwarded,
+/// after a `cut` all sockets are closed, and after a `refuse` the next connect fails. Bytes stay in order under every
+/// fault, and none is lost except by a cut, or by a reset from one of the two ends. What arrives during a silence or a
+/// delay waits in the proxy, up to 256 packets of up to 16 KiB in each direction of a connection; the rest waits with
+/// its sender. The end of a connection travels like a byte: during a silence, neither side learns that the other is
+/// gone.
 ///
-/// It connects to the node when a client's connection is accepted, or else when it is not silent any more towards the
-/// server. If the node refuses, the client is reset.
+/// The proxy connects to the node when a client's connection is accepted, or, during a silence towards the server, when
+/// that silence ends. If the node refuses, the client is reset.
 ///
 /// # The end
 ///
-/// It runs on a thread with a tokio runtime of its own, so it works for a test on any runtime, and for one whose clock is
-/// paused: its delays are real time. Dropped, it closes all sockets and waits for that thread; nothing of it is left.
+/// It runs on its own thread with its own tokio runtime, so it works for a test on any runtime, and for one whose clock
+/// is paused: its delays are real time. When it is dropped, it closes all sockets and waits for that thread; nothing of
+/// it remains.
 pub struct FaultProxy {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -99,42 +101,42 @@ pub struct FaultProxy {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Which bytes a fault of a [`FaultProxy`] is for.
+/// The bytes that a fault of a [`FaultProxy`] applies to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Direction {
-    /// Questions: from the client to the server.
+    /// Requests: from the client to the server.
     ToServer,
     /// Answers: from the server to the client.
     ToClient,
-    /// Both.
+    /// Both directions.
     Both,
 }
 
-/// What went through a [`FaultProxy`] since its start.
+/// The traffic through a [`FaultProxy`] since its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ProxyCounts {
-    /// Connections that were accepted. One that a client has just opened is counted an instant later.
+    /// The number of connections accepted. One that a client has just opened is counted an instant later.
     pub connections: u64,
-    /// Those of them that are open: one whose end was not delivered yet is.
+    /// How many of them are open, including those whose end was not delivered yet.
     pub open: u64,
-    /// Bytes that were handed on to the server.
+    /// The number of bytes forwarded to the server.
     pub bytes_to_server: u64,
-    /// Bytes that were handed on to clients.
+    /// The number of bytes forwarded to clients.
     pub bytes_to_client: u64,
 }
 
 impl FaultProxy {
-    /// A proxy in front of this address, such as `([127, 0, 0, 1], 5432)`. Nobody has to listen there yet.
+    /// Starts a proxy in front of this address, such as `([127, 0, 0, 1], 5432)`. Nothing has to listen there yet.
     ///
-    /// It listens on 127.0.0.1 only, on a free port from below the range of outgoing connections: nobody else gets the port
-    /// while the proxy [refuses](Self::refuse).
+    /// It listens on 127.0.0.1 only, on a free port from below the range of outgoing connections: no other process gets
+    /// the port while the proxy [refuses](Self::refuse).
     ///
     /// # Errors
     ///
     /// [`Unavailable`](ErrorKind::Unavailable) if there is no free port, [`Configuration`](ErrorKind::Configuration) if
-    /// the system gives no thread or no socket.
+    /// the system provides no thread or no socket.
     pub fn start(target: impl Into<SocketAddr>) -> Result<Self> {
         let listener = listen_anywhere()?;
         let unusable = |error| Error::configuration("cannot start a proxy").with_source(error);
@@ -153,59 +155,60 @@ impl FaultProxy {
         Ok(proxy)
     }
 
-    /// Where it listens.
+    /// Returns the address on which it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The port on 127.0.0.1 where it listens.
+    /// Returns the port on 127.0.0.1 on which it listens.
     #[must_use]
     pub fn port(&self) -> u16 {
         self.address.port()
     }
 
-    /// Hands each byte on so long after it has arrived, to the millisecond. At first, and after zero, at once.
+    /// Delays each byte by this time after its arrival, to the millisecond. Initially, and after zero, bytes are not
+    /// delayed.
     ///
-    /// For a distant node: half of the round trip in each direction, or all of it in one. It is late but not slow: what was
-    /// sent at once arrives at once. A change holds for what is on its way, too, which keeps its order. Below 1 ms the timer
-    /// shows more than the setting; above the client's own limits it is a silence that ends.
+    /// To simulate a distant node: use half of the round trip in each direction, or all of it in one. Data are late but
+    /// not slow: what was sent at once arrives at once. A change also applies to data in transit, which stay in order.
+    /// Below 1 ms the timer's precision dominates; above the client's own limits, a delay is a silence that ends.
     pub fn delay(&self, direction: Direction, delay: Duration) {
         self.shared.change(|faults| faults.delay(direction, delay));
     }
 
-    /// Hands on so many bytes per second, over all connections together, in steps of 20 ms. At first without a limit.
+    /// Limits the bytes per second, over all connections together, in steps of 20 ms. Initially there is no limit.
     ///
-    /// For a node that can bear only so much: as little as makes it the bottleneck on any machine. A log-in takes some
-    /// hundred bytes in each direction: with as few per second, nobody gets in before the usual limits; 0 hands nothing on.
-    /// Above what the machine can do (some 100 MB per second) it limits nothing. With [`Direction::Both`], each direction
-    /// gets the rate for itself.
+    /// To simulate a node with limited capacity: choose a rate low enough to be the bottleneck on any machine. A login
+    /// takes some hundred bytes in each direction: with as few per second, no login completes within the usual limits;
+    /// 0 forwards nothing. Above what the machine can do (some 100 MB per second) it limits nothing. With
+    /// [`Direction::Both`], each direction gets the full rate.
     pub fn throttle(&self, direction: Direction, bytes_per_second: u64) {
         self.shared.change(|faults| faults.throttle(direction, bytes_per_second, Instant::now()));
     }
 
-    /// Hands nothing on any more, and keeps the sockets open: connecting succeeds, since the kernel answers, and nothing
-    /// follows. At first nothing is silent.
+    /// Forwards nothing any more, and keeps the sockets open: connecting succeeds, since the kernel answers, and
+    /// nothing follows. Initially nothing is silent.
     ///
-    /// With one direction it makes connections half-open. Silences add up: one of the other direction does not end this one.
-    /// What arrives meanwhile is delivered after [`restore`](Self::restore), in order, also a request to cancel; unless the
-    /// connection is [cut](Self::cut).
+    /// With one direction it makes connections half-open. Silences add up: silencing the other direction does not end
+    /// this silence. What arrives meanwhile is delivered after [`restore`](Self::restore), in order, including cancel
+    /// requests; unless the connection is [cut](Self::cut).
     pub fn silence(&self, direction: Direction) {
         self.shared.change(|faults| faults.silence(direction));
     }
 
-    /// Falls [silent](Self::silence) in both directions when so many more bytes have gone to clients, over all connections
-    /// together. At first never.
+    /// Falls [silent](Self::silence) in both directions once this many more bytes have gone to clients, over all
+    /// connections together. Initially never.
     ///
-    /// For a node that is lost in the middle of an answer. A message begins with five bytes for its type and length: with
-    /// fewer, the client has seen no part of the answer; with more than the answer has, a later one is cut in two. 0 is a
-    /// silence at once.
+    /// To simulate a node that is lost in the middle of an answer. A message begins with five bytes for its type and
+    /// length: with fewer, the client has seen no part of the answer; with more than the answer has, a later one is cut
+    /// in two. 0 is an immediate silence.
     pub fn silence_after(&self, bytes: u64) {
         self.shared.change(|faults| faults.silence_after(bytes));
     }
 
-    /// Resets every connection, on both sides. What was on its way is lost. New ones are accepted. (The server sees an orderly
-    /// end of a connection that was just being opened.)
+    /// Resets every connection on both sides. Data in transit are lost. New connections are accepted. (The server sees
+    /// an orderly end of a connection that was just being opened.)
     ///
     /// # Errors
     ///
@@ -214,7 +217,7 @@ impl FaultProxy {
         self.order(Command::Cut)
     }
 
-    /// Listens no more, until [`restore`](Self::restore): connecting fails at once. The connections that are there stay;
+    /// Stops listening until [`restore`](Self::restore): connecting fails at once. Existing connections stay;
     /// [`cut`](Self::cut) ends them.
     ///
     /// # Errors
@@ -227,11 +230,12 @@ impl FaultProxy {
         Ok(())
     }
 
-    /// Ends all faults, and delivers what was held. Connections that were cut stay so.
+    /// Ends all faults, and delivers what was held back. Connections that were cut stay closed.
     ///
     /// # Errors
     ///
-    /// [`Unavailable`](ErrorKind::Unavailable) if it [refused](Self::refuse), and somebody has taken its port meanwhile.
+    /// [`Unavailable`](ErrorKind::Unavailable) if it [refused](Self::refuse), and another process has taken its port
+    /// meanwhile.
     pub fn restore(&self) -> Result<()> {
         self.shared.change(faults::Faults::restore);
         let mut is_listening = self.is_listening();
@@ -246,7 +250,7 @@ impl FaultProxy {
         Ok(())
     }
 
-    /// What went through it so far.
+    /// Returns the traffic so far.
     #[must_use]
     pub fn counts(&self) -> ProxyCounts {
         self.shared.faults().counts
@@ -256,7 +260,7 @@ impl FaultProxy {
         self.is_listening.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has the thread do something, and waits until it has.
+    /// Makes the thread carry out an order, and waits for it.
     fn order(&self, command: impl FnOnce(ack::Sender<io::Result<()>>) -> Command) -> Result<()> {
         let (done, doing) = ack::channel();
         let Some(commands) = &self.commands else { return Ok(()) };

@@ -1,4 +1,4 @@
-//! What the proxy's handle and its thread share, and the thread's loop.
+//! The state that the proxy's handle and its thread share, and the thread's loop.
 
 use std::{
     future::pending,
@@ -21,18 +21,18 @@ use super::{
     faults::Faults,
 };
 
-/// After an accept that failed, perhaps because the process has no file descriptor left.
+/// The pause after a failed accept, perhaps because the process has no file descriptor left.
 const PAUSE: Duration = Duration::from_millis(10);
 
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) target: SocketAddr,
     faults: Mutex<Faults>,
-    /// How often was cut. It tells of every change, of whatever.
+    /// The number of cuts. Sending it signals a change of any kind.
     changes: watch::Sender<u64>,
 }
 
-/// What the thread does itself, since the sockets are its own. It acknowledges.
+/// What only the thread can do, since it owns the sockets. It acknowledges each.
 #[derive(Debug)]
 pub(super) enum Command {
     Listen(std::net::TcpListener, ack::Sender<io::Result<()>>),
@@ -40,7 +40,7 @@ pub(super) enum Command {
     Cut(ack::Sender<io::Result<()>>),
 }
 
-/// A listener, and a second handle of the same socket, which tells at once whether somebody waits in it.
+/// A listener, and a second handle of the same socket, which tells at once whether a connection waits in it.
 struct Listener {
     socket: TcpListener,
     raw: std::net::TcpListener,
@@ -71,7 +71,7 @@ impl Shared {
     }
 }
 
-/// Serves until the sender of the commands is dropped. Every task is in a set that this holds.
+/// Serves until the sender of the commands is dropped. It owns a set of all tasks.
 pub(super) async fn run(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiver<Command>) {
     let mut listener: Option<Listener> = None;
     let mut connections = JoinSet::new();
@@ -93,7 +93,7 @@ pub(super) async fn run(shared: Arc<Shared>, mut commands: mpsc::UnboundedReceiv
                 let _ = done.send(Listener::new(socket).map(|new| listener = Some(new)));
             }
             Event::Command(Some(Command::Refuse(done))) => {
-                // Who waits in it is reset by the kernel.
+                // The kernel resets the connections that wait in it.
                 listener = None;
                 let _ = done.send(Ok(()));
             }

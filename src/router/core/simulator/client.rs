@@ -1,4 +1,4 @@
-//! The router's shell in miniature: it calls and probes, and tells the core what it sees.
+//! The router's shell in miniature: it calls and probes, and reports to the core what it sees.
 
 use std::{collections::BinaryHeap, sync::Arc, time::Duration};
 
@@ -31,22 +31,22 @@ pub(super) struct Client {
     pub(super) cluster: Cluster,
     pub(super) tally: Tally,
     pub(super) served: Vec<Served>,
-    /// So much does the clock of an observation go wrong.
+    /// How far the clock of an observation may be off.
     pub(super) skew: Time,
-    /// The time that the core has come to.
+    /// The latest time that the core has been told.
     clock: Time,
     pub(super) live: Live,
     pub(super) oracle: Oracle,
-    /// Whether a node is among those that the router is told of.
+    /// Whether a node is among those that the router knows.
     pub(super) there: Vec<bool>,
-    /// The start of the server that the pooled connections are to.
+    /// The server start that the pooled connections lead to.
     pub(super) connected: Vec<Option<u64>>,
     pub(super) calls: BinaryHeap<Call>,
     pub(super) probes: Vec<Option<Probe>>,
     fallbacks: u32,
     /// When the last [`RATE`] fallbacks began.
     begun: std::collections::VecDeque<Time>,
-    /// The last write that was acknowledged: its branch, its timeline, its place.
+    /// The last acknowledged write: its branch, its timeline, its place.
     token: Option<(usize, u32, u64)>,
 }
 
@@ -57,7 +57,7 @@ pub(super) struct Served {
     pub(super) fresh: u64,
 }
 
-/// A call on its way, ordered by when its answer comes, the first one last.
+/// A call in flight, ordered by when its answer arrives, the first one last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Call {
     answer_at: Time,
@@ -67,9 +67,9 @@ pub(super) struct Call {
     tried: NodeSet,
     boot: u64,
     floor: Option<(usize, u64)>,
-    /// Its connection asks first who the node is. (The call is made again by whoever wants it.)
+    /// Its connection first asks who the node is. (The call is then made again.)
     introduces: bool,
-    /// The newest timeline that was told of when it was sent, if its node had told none.
+    /// The newest timeline known when it was sent, if its node had reported none.
     replaced_by: Option<u32>,
 }
 
@@ -105,7 +105,7 @@ impl Client {
         self.served.fill(Served::default());
     }
 
-    /// Makes one call, of any level.
+    /// Makes one call of any level.
     pub(super) fn call(&mut self, world: &World, now: Time, random: &mut Random) -> Result<(), Violation> {
         if self.calls.len() > 16 {
             return Ok(());
@@ -152,7 +152,7 @@ impl Client {
         let node = route.node;
         let server = &world.servers[node];
         self.live.node(node).enter();
-        // Who comes when all connections are taken waits for one.
+        // A call that arrives when all connections are in use waits for one.
         let queue = u64::from(self.live.node(node).in_flight() / CAPACITY);
         let answer_at = match world.answers(node) {
             true => now + server.latency * (1 + queue) / 2 + random.below(server.latency),
@@ -205,7 +205,7 @@ impl Client {
         Ok(())
     }
 
-    /// Takes in what has come by now.
+    /// Takes in the answers that have arrived by now.
     pub(super) fn answers(&mut self, world: &World, now: Time, random: &mut Random) -> Result<(), Violation> {
         while let Some(call) = self.calls.peek().copied().filter(|call| call.answer_at <= now) {
             self.calls.pop();
@@ -260,7 +260,7 @@ impl Client {
             self.observe(node, Observation::Answered, at)?;
         }
         let stale = |what: String| Err(broken(Rule::Fresh, format!("{call:?} was served {what}: {server:?}")));
-        // Where one number stands for two histories, no number can tell them apart.
+        // If one number stands for two histories, no number can tell them apart.
         let is_unique = world.is_unique(world.timeline(server));
         let is_replica = !matches!(call.route.reason, Reason::Primary | Reason::Fallback);
         match call.want {
@@ -286,7 +286,7 @@ impl Client {
                     && !flawed!(IgnoreGuard)
                     && (server.system != 1 || world.timeline(server) != timeline || Lsn::new(server.place) < lsn) =>
             {
-                // The guard has said so.
+                // The guard has detected it.
                 self.tally.behind += 1;
             }
             Want::AtLeast { .. } => {
@@ -314,7 +314,7 @@ impl Client {
         Ok(())
     }
 
-    /// The connection has told the server's role by now.
+    /// The connection has reported the server's role by now.
     fn told_role(&mut self, world: &World, node: usize, at: Time) -> Result<(), Violation> {
         let role = if world.servers[node].is_writable { Role::Primary } else { Role::Replica };
         if self.there[node] && self.oracle.told[node].role != Some(role) {
@@ -325,7 +325,7 @@ impl Client {
         Ok(())
     }
 
-    /// What the time is for the core when it is told something now: it does not go back.
+    /// The time of a report to the core: it does not go back.
     pub(super) fn tell(&mut self, at: Time) -> Time {
         self.clock = self.clock.max(at.saturating_sub(self.skew));
         self.clock

@@ -1,9 +1,9 @@
-//! What goes wrong.
+//! The faults.
 
 use super::{Simulation, world::SECOND};
 
 impl Simulation {
-    /// One thing goes wrong, or right again.
+    /// One thing breaks, or is repaired.
     pub(super) fn go_wrong(&mut self) {
         let Self { world, client, random, now, has_strangers, .. } = self;
         let has_strangers = *has_strangers;
@@ -23,7 +23,7 @@ impl Simulation {
             // The receiver is cut, or the replay waits for a query.
             11 => world.servers[node].is_linked = !world.servers[node].is_linked,
             12 => world.servers[node].is_replaying = !world.servers[node].is_replaying,
-            // A failover as it should be: the old primary is gone. It may come back writable.
+            // A regular failover: the old primary is gone. It may come back writable.
             13 => {
                 if let Some(leader) = world.leader()
                     && leader != node
@@ -33,7 +33,7 @@ impl Simulation {
                     (0..count as usize).for_each(|replica| world.follow(replica, node));
                 }
             }
-            // A promotion while the old primary goes on: perhaps two on one timeline.
+            // A promotion while the old primary continues: perhaps two on one timeline.
             14 => world.promote(node, *now, random.below(4) != 0),
             // Old primaries become replicas.
             15 | 16 => {
@@ -51,9 +51,10 @@ impl Simulation {
             21 => world.servers[node].cancels = 0,
             // The machine of the router sleeps.
             22 if random.below(4) == 0 => *now += random.below(60 * SECOND),
-            // Its threads read the clock, and tell what they have seen out of order.
+            // Its threads read the clock, and report what they have seen out of order.
             23 => client.skew = random.below(20_000),
-            // The list of nodes changes. Who is added is a new copy, a server of another cluster, or what was there.
+            // The list of nodes changes. An added node is a new copy, a server of another cluster, or what was there
+            // before.
             24..=26 => {
                 if let Some(added) = client.change_list(node, *now) {
                     match (random.below(4), world.leader()) {

@@ -1,4 +1,4 @@
-//! How the list of nodes changes.
+//! Changes of the list of nodes.
 
 use super::{
     client::{CAPACITY, Client, settings},
@@ -7,8 +7,8 @@ use super::{
 };
 
 impl Client {
-    /// A node leaves the list, or comes back to it: then it is another server at that place, once nobody has anything to do
-    /// with the former one. Which node was added.
+    /// A node leaves the list, or comes back to it: then it is another server at that place, once nothing has to do
+    /// with the former one. Returns which node was added.
     pub(super) fn change_list(&mut self, node: usize, now: Time) -> Option<usize> {
         if node == 0 {
             return None;
@@ -36,7 +36,7 @@ impl Client {
         Some(added)
     }
 
-    /// Has all nodes on the list again, as soon as that can be.
+    /// Puts all nodes on the list again, as soon as that is possible.
     pub(super) fn complete_list(&mut self, now: Time) {
         for node in 0..self.there.len() {
             if !self.there[node] {

@@ -1,11 +1,12 @@
-//! A cluster that fails in every way, the router's core in the middle of it, and the rules that must hold whatever happens.
+//! A cluster that fails in every way, the router's core in the middle of it, and the rules that must always hold.
 //!
-//! Everything follows from a seed: a failure prints it, and it happens again. `world` is the cluster as it is, `client` is
-//! a shell in miniature (it calls, probes (`probes`), changes its list of nodes (`members`) and tells the core what it sees), `oracle` knows what the core has been told,
-//! and judges each decision by that and by the world. `faults` says what goes wrong.
+//! Everything follows from a seed: a failure prints it, and can be reproduced with it. `world` is the cluster as it is.
+//! `client` is a shell in miniature: it calls, probes (`probes`), changes its list of nodes (`members`) and reports to
+//! the core what it sees. `oracle` knows what the core has been told, and judges each decision by that and by the
+//! world. `faults` contains what goes wrong.
 //!
-//! `rules` runs it over many seeds, and breaks each rule of the core once to see that this is noticed; `shares` measures
-//! who gets how much.
+//! `rules` runs it over many seeds, and violates each rule of the core once to check that this is noticed; `shares`
+//! measures how the calls are distributed.
 
 mod client;
 mod faults;
@@ -35,7 +36,7 @@ struct Simulation {
     has_strangers: bool,
 }
 
-/// What a run has done, to see that it did anything.
+/// What a run has done, to check that it did anything.
 #[derive(Clone, Copy, Debug, Default)]
 struct Tally {
     steps: u64,
@@ -48,7 +49,7 @@ struct Tally {
     fenced: u64,
     refusals: u64,
     outliers: u64,
-    /// Nodes that their guard has found behind.
+    /// Nodes that their guard has found lagging.
     behind: u64,
     left: u64,
     joined: u64,
@@ -59,7 +60,7 @@ impl Simulation {
         let mut random = Random::new(seed);
         let count = 2 + random.below(4) as usize;
         let mut world = World::new(count);
-        // Nobody says then which cluster this is, and whoever is heard first counts: so there are no strangers.
+        // Then no node says which cluster this is, and the first one heard counts: so there are no foreign nodes.
         let has_strangers = random.below(8) > 0;
         if !has_strangers {
             world.fail_over_before_anybody_looks(&mut random);
@@ -68,7 +69,7 @@ impl Simulation {
         Self { world, client, random, now: SECOND, steps: 0, has_strangers }
     }
 
-    /// Lets a little time pass, and one thing happen.
+    /// Lets a little time pass, and makes one thing happen.
     fn step(&mut self, with_faults: bool) -> Result<(), Violation> {
         self.steps += 1;
         self.now += self.random.below(6000);
@@ -89,7 +90,7 @@ impl Simulation {
         Ok(())
     }
 
-    /// Things go wrong for `steps`, then nothing more does, and everything has to be as it should be a minute later.
+    /// Injects faults for `steps`, then no more, and a minute later everything has to be as it should be.
     fn run(mut self, steps: u64) -> Result<Tally, Violation> {
         for _ in 0..steps {
             self.step(true)?;

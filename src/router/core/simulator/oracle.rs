@@ -1,35 +1,35 @@
-//! What the router has been told so far, kept in the simplest way, and what follows from it.
+//! What the router has been told so far, stored in the simplest way, and what follows from it.
 
 use super::{
     super::{Role, node::STOPPED_AFTER, observation::Report, table::Table},
     world::Time,
 };
 
-/// A rule that was broken, and how.
+/// A violated rule, and how it was violated.
 #[derive(Debug)]
 pub(super) struct Violation {
     pub(super) rule: Rule,
     pub(super) what: String,
 }
 
-/// What must hold whatever happens.
+/// The rules that must always hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Rule {
-    /// A strong call goes to the one writable node of the newest timeline that was told of, or to nobody.
+    /// A strong call goes to the one writable node of the newest reported timeline, or to none.
     Strong,
     /// What is called fresh is.
     Fresh,
     /// Outliers are never more than their share of the replicas, and never the last one.
     NeverAll,
-    /// Who has recovered is used again.
+    /// A recovered node is used again.
     UsedAgain,
     /// The fallback stays within its budget.
     Budget,
-    /// A node that is known, belongs to the cluster, and was not tried yet.
+    /// The node is known, belongs to the cluster, and was not tried yet.
     Known,
     /// A read goes to a replica.
     Replica,
-    /// A full node is not waited for while another one qualifies.
+    /// A call does not wait for a full node while another one qualifies.
     Full,
 }
 
@@ -39,18 +39,18 @@ pub(super) fn broken(rule: Rule, what: impl Into<String>) -> Violation {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
-    /// It was there from the beginning, or has said what it is since it was added.
+    /// It was there from the beginning, or has reported what it is since it was added.
     pub(super) has_joined: bool,
     pub(super) role: Option<Role>,
     pub(super) timeline: Option<u32>,
     pub(super) is_foreign: bool,
-    /// It has become something else since it told its timeline.
+    /// It has become something else since it reported its timeline.
     is_unsettled: bool,
-    /// When it refused a connection for the first time since it told anything.
+    /// When it first refused a connection since its last report.
     refused_since: Option<Time>,
-    /// It has refused connections for so long that it is no rival until it tells anew what it is.
+    /// It has refused connections for so long that it is no rival until it reports anew what it is.
     is_stopped: bool,
-    /// A report that was asked for before this moment tells of the past.
+    /// A report requested before this moment is outdated.
     outdated_before: Time,
 }
 
@@ -58,7 +58,7 @@ pub(super) struct Told {
 pub(super) struct Oracle {
     pub(super) told: Vec<Told>,
     newest: Option<u32>,
-    /// Of those who took writes when they were dropped from the list, the timelines.
+    /// The timelines of those nodes that took writes when they were dropped from the list.
     dropped: Vec<Option<u32>>,
 }
 
@@ -118,12 +118,12 @@ impl Oracle {
         told.is_stopped |= now - since >= STOPPED_AFTER.as_micros() as Time;
     }
 
-    /// The newest timeline that was told of, if this node has told none of its own.
+    /// The newest reported timeline, if this node has reported none of its own.
     pub(super) fn newest_beside(&self, node: usize) -> Option<u32> {
         self.newest.filter(|_| self.told[node].timeline.is_none())
     }
 
-    /// Judges where a strong call goes.
+    /// Judges the target of a strong call.
     pub(super) fn judge_strong(&self, node: usize) -> Result<(), Violation> {
         let told = &self.told[node];
         let wrong = |what: &str| Err(broken(Rule::Strong, format!("a strong call to node {node}: {what}: {self:?}")));
@@ -139,11 +139,11 @@ impl Oracle {
             Some(_) => {
                 let others = self.told.iter().enumerate().filter(|(other, _)| *other != node);
                 let mut rivals = others.filter(|(_, told)| takes_writes(told) && told.timeline == self.newest);
-                // Nobody has stopped it by leaving it out.
+                // Leaving it out has not stopped it.
                 let is_rivalled = rivals.next().is_some() || self.dropped.contains(&self.newest);
                 if is_rivalled { wrong("it is not the only one") } else { Ok(()) }
             }
-            // Nothing is known of it but the settings.
+            // Only the settings say anything about it.
             None if node == 0 && !told.is_unsettled => Ok(()),
             None => wrong("its timeline is not known"),
         }
@@ -155,7 +155,7 @@ impl Oracle {
         let outliers = entries().filter(|ejection| !ejection.cause.is_certain()).count();
         let replicas = table.replicas.len();
         if outliers > 0 && (outliers * 100 > replicas * most_percent || entries().count() == replicas) {
-            // A replica that has left since makes the share of the others larger; it must not be made so by ejecting.
+            // A replica that has left since makes the share of the others larger; ejecting must not.
             return Err(broken(Rule::NeverAll, format!("{outliers} outliers of {replicas} replicas are out")));
         }
         Ok(())

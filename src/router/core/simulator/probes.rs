@@ -1,4 +1,4 @@
-//! How the router's shell in miniature asks the nodes.
+//! How the router's shell in miniature probes the nodes.
 
 use super::{
     super::{
@@ -14,17 +14,17 @@ use crate::lsn::Lsn;
 
 const PROBE_LIMIT: Time = 500_000;
 
-/// A question on its way.
+/// A probe in flight.
 pub(super) struct Probe {
     answer_at: Time,
-    /// What it will say; nothing, when nobody answers.
+    /// The coming answer; nothing if the node does not answer.
     report: Option<(u64, Report)>,
     is_refused: bool,
     is_connecting: bool,
 }
 
 impl Client {
-    /// Asks the nodes whose time has come, and takes in what the others say.
+    /// Probes the nodes whose time has come, and takes in the answers of the others.
     pub(super) fn probe(&mut self, world: &World, now: Time, random: &mut Random) {
         for node in 0..self.probes.len() {
             if let Some(probe) = &self.probes[node]
@@ -64,7 +64,7 @@ impl Client {
         self.observe(node, Observation::Probed(report), now)
     }
 
-    /// What it says when it is asked now.
+    /// Its answer to a probe at this moment.
     fn report_of(&self, world: &World, node: usize, now: Time) -> Report {
         let server = &world.servers[node];
         let place = Some(Lsn::new(server.place));

@@ -1,4 +1,4 @@
-//! The rules over many seeds, and the proof that the simulator would notice if one did not hold.
+//! The rules over many seeds, and the proof that the simulator would notice a violation.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::{
 
 const STEPS: u64 = 6000;
 
-/// The first seed that breaks a rule, and which.
+/// The first seed that violates a rule, and which rule.
 fn first_broken(seeds: std::ops::Range<u64>) -> Result<Tally, (u64, Violation)> {
     let mut sum = Tally::default();
     for seed in seeds {
@@ -57,7 +57,7 @@ fn whatever_goes_wrong_every_rule_holds() {
     };
     let per_second = tally.steps as f64 / started.elapsed().as_secs_f64();
     println!("{tally:?} steps_per_s={per_second:.0}");
-    // A run in which nothing happens shows nothing.
+    // A run in which nothing happens proves nothing.
     let Tally { steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals, .. } = tally;
     let Tally { outliers, behind, left, joined, .. } = tally;
     let calls = [steps, strong, fresh, eventual, fallbacks, waits, split_brains, fenced, refusals];
@@ -72,9 +72,9 @@ fn a_seed_is_a_run() {
     assert_ne!(run(7), run(8));
 }
 
-/// Leaves a rule of the core out, and sees which of the simulator's is broken by that.
+/// Violates a rule of the core, and checks which of the simulator's rules fails.
 fn catches(flaw: Flaw, rules: &[Rule]) {
-    // It ends with the first one; some flaws show in one run of a thousand.
+    // It stops at the first one; some flaws show in one run of a thousand.
     match flaw::with(flaw, || first_broken(0..4000)) {
         Ok(tally) => panic!("nobody has noticed {flaw:?} in {tally:?}"),
         Err((seed, violation)) => {

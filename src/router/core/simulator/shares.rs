@@ -1,4 +1,4 @@
-//! Who gets how much, when nothing goes wrong or one node is slow.
+//! How calls are distributed if nothing fails or one node is slow.
 
 use std::{collections::BinaryHeap, sync::Arc, time::Duration};
 
@@ -19,7 +19,7 @@ use super::{
     world::{SECOND, Time},
 };
 
-/// A replica as it is, for whom nothing ever fails.
+/// A replica on which nothing ever fails.
 #[derive(Clone, Copy)]
 struct Replica {
     weight: u32,
@@ -55,7 +55,7 @@ impl Load {
         Self { cluster, live, replicas: replicas.to_vec(), random, now: SECOND, answers }
     }
 
-    /// Sends so many calls a second for a while; the share of each replica, in percent.
+    /// Sends this many calls a second for a while; returns the share of each replica, in percent.
     fn run(&mut self, per_second: u64, time: Time) -> Vec<f64> {
         let mut calls = vec![0_u32; self.replicas.len()];
         let end = self.now + time;
@@ -69,7 +69,7 @@ impl Load {
                 panic!("nobody serves");
             };
             let latency = self.replicas[route.node - 1].latency;
-            // A half to one and a half of it, and now and then a statement that takes ten times as long.
+            // Between a half and one and a half of it, and now and then a statement that takes ten times as long.
             let often = latency / 2 + self.random.below(latency);
             let takes = if self.random.below(50) == 0 { 10 * often } else { often };
             self.live.node(route.node).enter();
@@ -113,7 +113,7 @@ fn sending_all_to_the_first_is_noticed() {
     assert!(unevenness(&shares) > 5.0);
 }
 
-/// The share of a slow node, after two seconds of it, and after it has been well again for five.
+/// The share of a slow node, after it was slow for two seconds, and after it has been normal again for five.
 fn slow_and_well_again(count: usize, per_second: u64) -> (f64, f64) {
     let mut load = Load::new(&vec![EQUAL; count], 5);
     load.run(per_second, 2 * SECOND);
@@ -151,7 +151,7 @@ fn weights_are_shares() {
     }
 }
 
-/// The share of a node in its first half second after it came back.
+/// The share of a node in its first half second back in service.
 fn first_share() -> f64 {
     let mut load = Load::new(&[EQUAL; 3], 11);
     load.run(1000, SECOND);

@@ -14,7 +14,7 @@ pub(super) const SECOND: Time = 1_000_000;
 #[derive(Debug)]
 pub(super) struct Branch {
     pub(super) timeline: u32,
-    /// Whether it is of the cluster that the router is for.
+    /// Whether it belongs to the router's cluster.
     is_ours: bool,
     parent: Option<(usize, u64)>,
     /// Where its primary had flushed to, and since when; the oldest ones are forgotten.
@@ -35,14 +35,14 @@ pub(super) struct Server {
     pub(super) branch: usize,
     pub(super) place: u64,
     received: u64,
-    /// What it has after a crash at least.
+    /// What it retains at least after a crash.
     durable: u64,
     upstream: usize,
     pub(super) is_linked: bool,
     pub(super) is_replaying: bool,
-    /// From a question to its answer.
+    /// From a request to its answer.
     pub(super) latency: Time,
-    /// Of a hundred queries so many are cancelled.
+    /// How many of a hundred queries are cancelled.
     pub(super) cancels: u64,
 }
 
@@ -75,7 +75,7 @@ impl World {
         Self { servers: (0..count).map(server).collect(), branches: vec![root] }
     }
 
-    /// All writable servers that run write; whether anybody should still write there is not their affair.
+    /// All running writable servers write, whether or not anyone should still write there.
     pub(super) fn write(&mut self, now: Time, bytes: u64) {
         for server in self.servers.iter_mut().filter(|server| server.is_writable && server.is_up && !server.is_frozen) {
             server.place += bytes;
@@ -88,7 +88,7 @@ impl World {
         }
     }
 
-    /// What this replica can get and replay, it does.
+    /// This replica receives and replays what it can.
     pub(super) fn replicate(&mut self, index: usize, random: &mut Random) {
         let upstream = &self.servers[self.servers[index].upstream];
         let (from, branch, sends) = (upstream.place, upstream.branch, upstream.is_up && !upstream.is_frozen);
@@ -101,7 +101,7 @@ impl World {
             server.received = from;
         }
         if server.is_replaying && server.received > server.place {
-            // By and by, not always all of it.
+            // Gradually, not always all of it.
             server.place += (server.received - server.place).min(1 + random.below(2000));
             if sends && server.is_linked && follows {
                 server.branch = branch;
@@ -120,7 +120,7 @@ impl World {
     pub(super) fn crash(&mut self, index: usize) {
         let server = &mut self.servers[index];
         server.is_up = false;
-        // What was replayed but not yet written out is replayed anew.
+        // What was replayed but not yet written out is replayed again.
         (server.place, server.received) = (server.durable, server.durable);
     }
 
@@ -132,8 +132,8 @@ impl World {
         }
     }
 
-    /// Makes a replica a primary of its own, from where it is: what it did not get is lost. Its timeline is one more than
-    /// its own, so that two promotions may have the same one; or a `fresh` one, newer than all.
+    /// Makes a replica a separate primary, from its present position: what it did not receive is lost. Its timeline is
+    /// one more than its own, so that two promotions may have the same one; or a `fresh` one, newer than all.
     pub(super) fn promote(&mut self, index: usize, now: Time, fresh: bool) {
         let newest = self.branches.iter().map(|branch| branch.timeline).max().unwrap_or(0);
         let server = &mut self.servers[index];
@@ -211,12 +211,12 @@ impl World {
         self.branches[server.branch].timeline
     }
 
-    /// Whether a number of a timeline means one history.
+    /// Whether a timeline number means one history.
     pub(super) fn is_unique(&self, timeline: u32) -> bool {
         self.branches.iter().filter(|branch| branch.is_ours && branch.timeline == timeline).count() == 1
     }
 
-    /// Whether a server has what was written at this place of this branch.
+    /// Whether a server contains what was written at this place of this branch.
     pub(super) fn has(&self, server: usize, branch: usize, place: u64) -> bool {
         let server = &self.servers[server];
         let (mut at, mut end) = (server.branch, server.place);
@@ -236,7 +236,7 @@ impl World {
         passed.checked_sub(1).map_or(0, |last| flushed[last].1)
     }
 
-    /// Whether a question is answered at all.
+    /// Whether a request is answered at all.
     pub(super) fn answers(&self, index: usize) -> bool {
         let server = &self.servers[index];
         server.is_up && server.is_reachable && !server.is_frozen

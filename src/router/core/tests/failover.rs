@@ -1,4 +1,4 @@
-//! Who takes writes when primaries change, stop, come back, or are those of another cluster.
+//! Which node takes writes when primaries change, stop, come back, or belong to another cluster.
 
 use super::*;
 
@@ -12,7 +12,7 @@ fn the_newest_timeline_wins_and_the_old_primary_is_fenced_for_good() {
     assert_eq!(core.wishes(), [Wish::Probe { node: 1 }, Wish::Drain { node: 1, generation: 1 }]);
     core.report(1, NOW + SECOND, 2, primary(110));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
-    // It is down, and the old one goes on writing.
+    // It is down, and the old one continues to write.
     core.fail(1);
     core.report(0, NOW + 2 * SECOND, 1, primary(500));
     assert_eq!(core.cluster.table().writer(), Writer::One(1));
@@ -62,7 +62,7 @@ fn a_split_brain_ends_when_one_of_the_two_is_stopped_and_is_back_with_it() {
         core.cluster.observe(2, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         assert_eq!(core.cluster.table().writer(), if second < 12 { split } else { Writer::One(1) }, "{second}");
     }
-    // Now the other one is down: who was stopped is no writer just because of that.
+    // Now the other one is down: a stopped node does not become the primary because of that.
     for second in 30..60 {
         core.cluster.observe(1, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND * second);
         core.cluster.observe(2, Observation::Role(Role::Primary), SECOND * second);
@@ -92,7 +92,7 @@ fn a_split_brain_stays_while_both_answer_now_and_then_or_one_is_silent() {
     }
 }
 
-/// A full server, or one out of our reach, may still be written to by others.
+/// A full server, or one out of our reach, may still receive writes from others.
 #[test]
 fn a_split_brain_stays_while_one_of_the_two_lets_nobody_in_or_is_out_of_reach() {
     for failure in [ConnectFailure::Refused, ConnectFailure::NoAnswer] {
@@ -271,7 +271,7 @@ fn an_answer_that_was_overtaken_before_the_cluster_is_known_still_tells_of_its_t
     assert_ne!(core.cluster.table().writer(), Writer::One(0));
 }
 
-/// A clone of the cluster was among the nodes, and somebody has promoted it.
+/// A clone of the cluster was among the nodes, and was promoted.
 #[test]
 fn what_only_a_forgotten_node_has_told_does_not_count_any_more() {
     let mut core = Core::probing(2);
@@ -287,7 +287,7 @@ fn what_only_a_forgotten_node_has_told_does_not_count_any_more() {
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
     let drained = core.wishes().iter().any(|wish| matches!(wish, Wish::Drain { node: 2, .. }));
     assert!(drained, "nobody keeps a connection to it");
-    // What it was asked before is forgotten, too, and what it says from now on is not.
+    // Answers to earlier queries are forgotten, too, and what it reports from now on is not.
     let early = Observation::Probed(told(3 * SECOND, (1, 2, 12), primary(90)));
     core.cluster.observe(2, early, 5 * SECOND);
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
@@ -307,7 +307,7 @@ fn what_others_have_told_too_is_not_forgotten() {
     assert_eq!(core.cluster.table().writer(), Writer::One(0));
 }
 
-/// All servers were made anew under the old addresses.
+/// All servers were created anew under the old addresses.
 #[test]
 fn which_cluster_it_is_can_be_forgotten_by_all_who_have_told_it() {
     let mut core = Core::probing(1);
@@ -328,7 +328,7 @@ fn which_cluster_it_is_can_be_forgotten_by_all_who_have_told_it() {
     assert_eq!(core.eventual(&[], 0), (1, Reason::Replica));
 }
 
-/// A role without pg_read_all_stats is not told which timeline a replica receives, only one that it has reached.
+/// A role without pg_read_all_stats cannot see which timeline a replica receives, only one that it has reached.
 #[test]
 fn a_replica_that_does_not_tell_which_timeline_it_follows_is_not_taken_for_one_that_was_left_behind() {
     let mut core = Core::probing(2);
@@ -348,7 +348,7 @@ fn a_replica_that_does_not_tell_which_timeline_it_follows_is_not_taken_for_one_t
         core.cluster.table().exclusion(2, Want::Bounded(SECOND), NodeSet::EMPTY, NOW),
         Some(Exclusion::NotFresh)
     );
-    // If it is promoted, nobody takes writes until it has told.
+    // If it is promoted, no node takes writes until it has reported.
     core.cluster.observe(2, Observation::Role(Role::Primary), 4 * SECOND);
     assert_eq!(core.cluster.table().writer(), Writer::Nobody);
     core.tell(2, 5 * SECOND, (1, 3, 12), primary(100));

@@ -1,4 +1,4 @@
-//! What holds when many append and read at the same time.
+//! What must hold with many concurrent appends and reads.
 
 mod oracle;
 pub(super) mod race;
@@ -158,13 +158,13 @@ pub(super) async fn no_event_appears_below_one_that_was_seen(store: Store<'_>) {
     let reading = async {
         let (mut seen, mut last) = (Vec::new(), 0);
         loop {
-            // Asked before the read, so that there is a read behind the last append.
+            // Checked before the read, so that there is a read after the last append.
             let is_last = done.load(Ordering::SeqCst);
             let news = elsewhere(store.query(&Filter::any_event().after_position(last))).await;
             let news = expect(news, "a reader's query");
             seen.extend(positions(&news));
             assert!(news.head().is_some() || last == 0, "the log was there, and then it was empty");
-            // On from the head, which may be behind the last event that was asked for.
+            // Continue from the head, which may be after the last event that was asked for.
             last = news.head().map_or(0, |head| head.position());
             if is_last {
                 return seen;
@@ -177,7 +177,7 @@ pub(super) async fn no_event_appears_below_one_that_was_seen(store: Store<'_>) {
     assert_eq!(other, whole, "who read all again each time has not seen the log");
 }
 
-/// Reads the whole log again and again: each read must begin with what the one before was.
+/// Reads the whole log repeatedly: each read must begin with the result of the one before.
 async fn reading_again(store: Store<'_>, done: &AtomicBool) -> Vec<u64> {
     let mut seen = Vec::new();
     loop {

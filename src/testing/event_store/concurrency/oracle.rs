@@ -1,7 +1,7 @@
-//! What the log holds after a race, against what the racers were told.
+//! Compares the log after a race with the answers that the racers received.
 //!
-//! The log is in one order, so all rules can be checked after the fact: each append that was acknowledged must have been
-//! right at its place, and each read must have been the log up to its head.
+//! The log has one order, so all rules can be checked afterwards: each acknowledged append must have been right at its
+//! place, and each read must have been the log up to its head.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -11,20 +11,20 @@ use super::{
 };
 use crate::{Appended, Error, Event, EventId, History, Mark, NewEvent};
 
-/// What all racers have to tell.
+/// The reports of all racers.
 pub(super) struct Oracle {
     pub(super) reads: Vec<Read>,
     pub(super) attempts: Vec<Attempt>,
 }
 
-/// How many broken rules a failure tells of.
+/// The most broken rules that a failure reports.
 const TOLD: usize = 8;
 
 const LOST: &str = "lost conflict: ";
 const UNEXPECTED: &str = "unexpected error: ";
 
 impl Oracle {
-    /// Fails with the rules that were broken; gives the score if none was.
+    /// Fails with the rules that were broken; returns the score if none was.
     pub(super) async fn judge(&self, store: Store<'_>) -> Score {
         let log = Log::new(log(store).await);
         let mut broken = log.disorder();
@@ -32,7 +32,7 @@ impl Oracle {
         broken.extend(self.strangers(&log));
         let ends = self.attempts.iter().filter_map(|attempt| Some(attempt.outcome.as_ref().ok()?.last())).collect();
         broken.extend(self.reads.iter().filter_map(|read| log.broken_by_read(read, &ends)));
-        // The worst first; an error tells the least.
+        // The worst first; an error says the least.
         broken.sort_by_key(|rule| (!rule.starts_with(LOST), rule.starts_with(UNEXPECTED)));
         let told = broken.iter().take(TOLD).map(|rule| format!("\n- {rule}")).collect::<String>();
         assert!(broken.is_empty(), "{} of the race's answers break the rules:{told}", broken.len());
@@ -40,7 +40,7 @@ impl Oracle {
         Score { won, lost: self.attempts.len() - won }
     }
 
-    /// Events in the log that nobody was told of.
+    /// Events in the log that were acknowledged to nobody.
     fn strangers(&self, log: &Log) -> Vec<String> {
         let told = self.attempts.iter().filter(|attempt| attempt.outcome.is_ok());
         let told: HashSet<EventId> = told.flat_map(|attempt| &attempt.events).map(NewEvent::id).collect();
@@ -97,7 +97,8 @@ impl Log {
         (!whole || !there).then(|| format!("an append was acknowledged at {positions:?}, but its events are not there"))
     }
 
-    /// The heart: an append that should have been refused. Its events count where they are, wherever it was told.
+    /// The most important check: an append that should have been refused. Its events count where they are, whoever was
+    /// told of them.
     fn lost_conflict(&self, attempt: &Attempt) -> Option<String> {
         let first = self.history[*self.by_id.get(&attempt.events.first()?.id())?].position();
         let after = attempt.after?;
@@ -112,7 +113,7 @@ impl Log {
     fn false_conflict(&self, attempt: &Attempt, error: &Error) -> Option<String> {
         let Some(after) = attempt.after else { return Some(format!("a conflict without a condition: {error}")) };
         let Some(conflict) = error.conflict() else { return Some(format!("a conflict with nothing: {error}")) };
-        // Any that matches: of those who race, one may be told of another although the log had a match before.
+        // Any match will do: a racer may be told of another racer's event although the log had a match before.
         let found =
             self.at(conflict.position).filter(|event| conflict.position > after && attempt.filter.matches(event));
         let found = found.map(|event| (event.position(), event.event_type()));

@@ -1,4 +1,4 @@
-//! Many racers, each of which reads, decides and appends, again and again.
+//! Many racers, each of which repeatedly reads, decides and appends.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -22,19 +22,19 @@ pub(super) struct Move {
     pub(super) guarded: bool,
 }
 
-/// What a racer has read.
+/// The result of a racer's read.
 pub(super) struct Read {
     pub(super) filter: Filter,
     pub(super) events: Vec<Mark>,
     pub(super) head: Option<Mark>,
-    /// The highest position that had been acknowledged, to anybody, when the read began.
+    /// The highest position that had been acknowledged to anyone when the read began.
     pub(super) floor: u64,
 }
 
-/// What a racer has tried, and what it was told.
+/// A racer's attempt, and the answer it received.
 pub(super) struct Attempt {
     pub(super) filter: Filter,
-    /// The condition's, unless there was none.
+    /// That of the condition, unless there was none.
     pub(super) after: Option<u64>,
     pub(super) events: Vec<NewEvent>,
     pub(super) outcome: Result<Appended, Error>,
@@ -50,13 +50,13 @@ pub(super) struct Score {
 /// When racers read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Start {
-    /// In every other round all decide on the same state, so that they cannot miss each other.
+    /// In every other round all decide on the same state, so that they are bound to collide.
     Together,
     /// One after the other, so that reads fall between the commits of others, and during them.
     Staggered,
 }
 
-/// Runs a race on an empty store, and has the oracle look at what became of it.
+/// Runs a race on an empty store, and lets the oracle judge the result.
 pub(super) async fn run(store: Store<'_>, racers: usize, rounds: usize, plan: impl Fn(usize, usize) -> Move) -> Score {
     run_from(store, Start::Together, racers, rounds, plan).await
 }
@@ -102,7 +102,7 @@ pub(super) async fn run_from(
     Oracle { reads, attempts }.judge(store).await
 }
 
-/// Runs a call as a task of its own, so that calls run at the same time and not only in turns.
+/// Runs a call in its own task, so that calls run in parallel and are not only interleaved.
 pub(in super::super) async fn elsewhere<T: Send + 'static>(
     call: impl IntoFuture<Output = T, IntoFuture = BoxFuture<T>>,
 ) -> T {

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::SnapshotStore;
 
-/// One rule of [`SnapshotStore`], as a test for any store; [the module](super) shows how to run it.
+/// A rule of [`SnapshotStore`], as a test for any store; [the module](super) shows how to run it.
 #[derive(Clone, Copy)]
 pub struct Case {
     pub(super) topic: &'static str,
@@ -18,57 +18,58 @@ pub struct Case {
 }
 
 impl Case {
-    /// The case of this name.
+    /// Returns the case of this name.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         CASES.iter().find(|case| case.name == name).copied()
     }
 
-    /// What it belongs to: `snapshots` or `projections`.
+    /// Returns its topic: `snapshots` or `projections`.
     #[must_use]
     pub fn topic(&self) -> &'static str {
         self.topic
     }
 
-    /// Its name, which is the rule in short, and the name of the test that the macro makes of it.
+    /// Returns its name, which states the rule in short, and is the name of the test that the macro generates.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What a store that passes it has shown, in one line.
+    /// Returns in one line what a passing store has shown.
     #[must_use]
     pub fn proves(&self) -> &'static str {
         self.proves
     }
 
-    /// As [`Case::check`](super::super::Case::check) of event stores.
+    /// Checks the rule, as [`Case::check`](super::super::Case::check) of event stores does.
     ///
     /// # Panics
     ///
-    /// When the store breaks the rule.
+    /// If the store breaks the rule.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it ends the check. What the store has been asked for meanwhile goes on, as the store does it.
+    /// Dropping the future ends the check. Requests to the store that are in flight continue, as the store handles
+    /// them.
     pub async fn check(&self, store: &dyn SnapshotStore) {
         (self.check)(store).await;
     }
 
-    /// As [`Case::run`](super::super::Case::run) of event stores.
+    /// Creates a store and checks the rule on it, as [`Case::run`](super::super::Case::run) of event stores does.
     ///
     /// # Panics
     ///
-    /// When the store breaks the rule, or is not through in time; also inside of another runtime, as tokio does.
+    /// If the store breaks the rule, or does not finish in time; also inside of another runtime, as tokio does.
     pub fn run<S: SnapshotStore>(&self, store: impl Future<Output = S>) {
         run_check(self.name, store, async |store| self.check(store).await);
     }
 
-    /// The same as [`run`](Self::run), but gives the failure back.
+    /// Checks the rule as [`run`](Self::run) does, but returns the failure.
     ///
     /// # Errors
     ///
-    /// When the store breaks the rule, or is not through in time.
+    /// If the store breaks the rule, or does not finish in time.
     ///
     /// # Panics
     ///
@@ -78,7 +79,7 @@ impl Case {
     }
 }
 
-/// Runs all cases, each on a store of its own, and gives those that failed.
+/// Runs all cases, each on its own store, and returns those that failed.
 ///
 /// ```
 /// use mainstem::{MemoryEventStore, testing::event_store::snapshots::failures};
@@ -108,13 +109,13 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// The rule.
+    /// Returns the rule.
     #[must_use]
     pub fn case(&self) -> Case {
         self.case
     }
 
-    /// What the check has found.
+    /// Returns what the check has found.
     #[must_use]
     pub fn message(&self) -> &str {
         &self.message

@@ -5,7 +5,7 @@ use serde::Serialize;
 pub(super) use super::super::fixture::{expect, of_type, of_types, plain, with_tags};
 use crate::{Event, EventStore, Filter, Json, Mark, NewEvent, Result, Saved, Snapshot, SnapshotKey, SnapshotStore};
 
-/// The store of a case: behind one reference more, for the methods that a trait object itself cannot have.
+/// The store of a case: behind one more reference, for the methods that a trait object itself cannot have.
 pub(super) type Store<'a> = &'a &'a dyn SnapshotStore;
 
 /// A key of which only the name matters.

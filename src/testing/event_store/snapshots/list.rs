@@ -1,8 +1,8 @@
-//! The cases, listed once: the tests of the macro and [`Case::all`] both come from here.
+//! The cases, listed once: both the macro's tests and [`Case::all`] come from here.
 
 use super::case::Case;
 
-/// Calls `[a macro]` with the given tokens and all cases behind them.
+/// Calls `[a macro]` with the given tokens, followed by all cases.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! __snapshot_store_cases {
@@ -39,7 +39,7 @@ macro_rules! __snapshot_store_cases {
 macro_rules! list {
     ($($topic:ident { $($name:ident: $proves:literal,)+ })+) => {
         impl Case {
-            /// All cases, by topic:
+            /// Returns all cases, by topic:
             ///
             /// | case | what it proves |
             /// |---|---|
@@ -61,8 +61,8 @@ macro_rules! list {
 
 __snapshot_store_cases! { [list] }
 
-/// One test for each case of [`event_store::snapshots`](crate::testing::event_store::snapshots), on stores that this
-/// expression makes, as [`event_store_tests!`](crate::event_store_tests) does for event stores.
+/// Generates one test for each case of [`event_store::snapshots`](crate::testing::event_store::snapshots), on stores
+/// that this expression creates, as [`event_store_tests!`](crate::event_store_tests) does for event stores.
 ///
 /// ```
 /// mod my_store {

@@ -1,6 +1,7 @@
 //! The rules of [`SnapshotStore`](crate::SnapshotStore) as tests, for any store that has snapshots (feature `testing`).
 //!
-//! They are used as those of [event stores](super) are, and go beside them: a store with snapshots is an event store, too.
+//! They are used like those of [event stores](super), in addition to them: a store with snapshots is also an event
+//! store.
 //!
 //! ```
 //! mod my_store {
@@ -15,9 +16,9 @@
 //! # fn main() {}
 //! ```
 //!
-//! That a log loses events, so that a snapshot goes with another history than the log's, no store can be asked for: the
-//! suite shows that such a snapshot is not saved, and that nothing is read on from it, but not that it is refused at the
-//! load. Show that yourself, if your store can lose events.
+//! No store can be made to lose events, which would leave a snapshot of a different history than the log's. The suite
+//! shows that such a snapshot is not saved, and that nothing is read on from it, but not that loading it is refused.
+//! Test that yourself if your store can lose events.
 
 mod case;
 mod fixture;
@@ -30,7 +31,7 @@ use std::future::Future;
 
 pub use self::case::{Case, Failure, failures};
 
-/// What the tests of the macro call.
+/// Called by the macro's tests.
 ///
 /// # Panics
 ///

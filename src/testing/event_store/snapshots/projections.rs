@@ -14,7 +14,7 @@ fn key() -> SnapshotKey {
     SnapshotKey::new("positions", 1, &of_types(["A", "B"]))
 }
 
-/// With a snapshot after so many events.
+/// Saves a snapshot after this many events.
 async fn project(store: Store<'_>, save_every: usize) -> Projected<Vec<u64>> {
     expect(store.project(&key(), vec![], positions).save_every(save_every).await, "a projection")
 }
@@ -32,7 +32,7 @@ pub(super) async fn without_a_snapshot_all_events_are_applied(store: Store<'_>) 
     assert_eq!((projected.state().len(), projected.head()), (0, None), "an empty log");
     assert!(matches!(projected.saved(), SaveOutcome::NotDue), "{:?} in an empty log", projected.saved());
     let [first, _, third, last] = append_each(store, ["A", "Other", "B", "Other"]).await;
-    // A snapshot of something else is none of this projection's.
+    // A snapshot of something else does not belong to this projection.
     save(store, &SnapshotKey::new("other", 1, &of_type("A")), last, &[7]).await;
     let projected = project(store, 10).await;
     assert_eq!((projected.state(), projected.applied()), (&at(&[first, third]), 2));
@@ -44,7 +44,7 @@ pub(super) async fn a_projection_goes_on_from_its_snapshot(store: Store<'_>) {
     let [first, _, third, other] = append_each(store, ["A", "Other", "B", "Other"]).await;
     assert!(is_stored(&project(store, 1).await));
     let [fifth, last, _] = append_each(store, ["A", "B", "Other"]).await;
-    // So that it can be told from a state that is computed anew.
+    // To distinguish it from a state that is recomputed.
     let state = [&at(&[first, third])[..], &[0]].concat();
     save(store, &key(), other, &state).await;
     let projected = project(store, 10).await;

@@ -90,7 +90,7 @@ pub(super) async fn names_versions_and_filters_have_snapshots_of_their_own(store
         .collect();
     for (n, key) in keys.iter().enumerate() {
         assert_eq!(found(store, key).await, None, "{key}");
-        // Neither position stands in another key's way.
+        // A position of one key does not affect another key.
         let mark = if n % 2 == 0 { second } else { first };
         assert_eq!(save(store, key, mark, &n).await, Saved::Stored, "{key}");
     }
@@ -236,7 +236,7 @@ pub(super) async fn a_state_of_events_that_the_log_does_not_hold_is_refused(stor
         [
             Mark::new(first.position(), EventId::new()),
             Mark::new(second.position(), EventId::new()),
-            // Events of this log, at each other's place.
+            // Events of this log, each at the other's place.
             Mark::new(first.position(), second.id()),
             Mark::new(second.position(), first.id()),
             Mark::new(beyond, EventId::new()),
@@ -278,11 +278,11 @@ pub(super) async fn an_abandoned_save_is_whole_or_not_there(store: Store<'_>) {
             None => saving.now_or_never(),
             Some(micros) => tokio::time::timeout(Duration::from_micros(micros), saving).await.ok(),
         };
-        // It may still be on its way: so the old one or the new one is there, and no mixture of them.
+        // It may still be in flight: either the old one or the new one is there, never a mixture.
         let (at, state) = found(store, &key).await.unwrap_or_else(|| panic!("nothing found"));
         assert!(at == mark || at == before && outcome.is_none(), "{at} after {outcome:?}");
         assert_eq!(state, json(&at.position()), "the state of another position");
-        // A save of now settles it.
+        // A new save settles it.
         assert_eq!(save(store, &key, mark, &mark.position()).await, Saved::Stored);
         assert_eq!(found(store, &key).await, Some((mark, json(&mark.position()))));
         before = mark;
