@@ -118,6 +118,15 @@ impl Node {
         }
     }
 
+    /// Resets them when the node is no longer looked at: nobody would correct them afterwards.
+    #[cfg(feature = "metrics")]
+    pub(super) fn reset_gauges(&self) {
+        gauges::node_gone(&self.name);
+        if self.handle.has_router_ended() {
+            gauges::router_gone(&self.handle.router_status());
+        }
+    }
+
     /// The role in the settings, if any.
     pub(super) fn configured_role(&self) -> Option<Role> {
         self.configured_role

@@ -116,9 +116,22 @@ impl Drop for Probes {
     }
 }
 
+/// The gauges of a node that is looked at. They are reset where they are set: after the last time, whoever ends the task.
+#[cfg(feature = "metrics")]
+struct Gauges(Arc<Node>);
+
+#[cfg(feature = "metrics")]
+impl Drop for Gauges {
+    fn drop(&mut self) {
+        self.0.reset_gauges();
+    }
+}
+
 /// Probes this node repeatedly, if at all, each time for at most `limit`, and checks its pool.
 async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
     let mut rest = LEAST_PAUSE;
+    #[cfg(feature = "metrics")]
+    let _gauges = Gauges(Arc::clone(&node));
     loop {
         if !is_asking {
             upkeep::look_after(&node);

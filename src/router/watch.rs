@@ -96,6 +96,12 @@ impl Watched {
     pub(super) fn end(&self) {
         self.changes.send_modify(|change| change.is_last = true);
     }
+
+    /// Whether the router is gone.
+    #[cfg(feature = "metrics")]
+    pub(super) fn has_ended(&self) -> bool {
+        self.changes.borrow().is_last
+    }
 }
 
 /// Logs and counts what has changed. Not under a lock: it runs code of the application.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout};
 use tokio_postgres::types::PgLsn;
 
 use crate::{Error, ErrorKind, Result};
@@ -13,6 +14,9 @@ use super::{
 };
 
 pub(super) const CATCH_UP_LIMIT: Duration = Duration::from_secs(30);
+
+/// For the answers that say what was not reached in time.
+const GRACE: Duration = Duration::from_secs(2);
 
 /// For a change of state that a healthy server makes at once.
 const LIMIT: Duration = Duration::from_secs(30);
@@ -61,6 +65,12 @@ pub(super) fn cannot_follow_itself(node: &impl TestNode) -> Error {
 
 /// Makes sure that this primary keeps the log that a replica needs.
 pub(super) async fn create_slot(primary_url: &str, replica: &str) -> Result<()> {
+    // A slot that has lost its log keeps none from now on either.
+    let drop_lost = format!(
+        "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots \
+         WHERE slot_name = '{replica}' AND wal_status = 'lost' AND NOT active"
+    );
+    sql::ask(primary_url, replica, &drop_lost).await?;
     let statement = format!(
         "SELECT pg_create_physical_replication_slot('{replica}', true) \
          WHERE NOT EXISTS (SELECT FROM pg_replication_slots WHERE slot_name = '{replica}')"
@@ -81,34 +91,57 @@ pub(super) async fn wait_until_streaming(primary_url: &str, replica: &str, limit
 pub(super) async fn catch_up<C: TestCluster>(cluster: &C, limit: Duration) -> Result<()> {
     // Without waiting for a synchronous replica, which may be the one that is paused.
     let mark = "BEGIN; SET LOCAL synchronous_commit = local; \
-                SELECT pg_logical_emit_message(true, 'mainstem', ''); COMMIT";
-    let row = ask(cluster.primary(), mark).await?;
-    let target = lsn(&row, 0).ok_or_else(|| Error::new(ErrorKind::Database, "the primary returned no position"))?;
+                SELECT pg_logical_emit_message(true, 'mainstem', ''), \
+                left(pg_walfile_name(pg_current_wal_insert_lsn()), 8); COMMIT";
+    let start = Instant::now();
+    let primary = cluster.primary();
+    let what = "the replay of the primary's log on every replica";
+    let row = sql::within(what, primary.name(), limit, ask(primary, mark)).await?;
+    let missing = || Error::new(ErrorKind::Database, "the primary returned no position").with_node(primary.name());
+    let target = lsn(&row, 0).ok_or_else(missing)?;
+    let timeline = row.get(1).cloned().flatten().ok_or_else(missing)?;
     let what = format!("the replay of {target} on every replica");
-    let reached = async || Ok(behind(cluster, target).await?.is_empty());
-    match sql::wait_until(&what, cluster.primary().name(), limit, reached).await {
+    let reached = async || Ok(behind(cluster, target, &timeline).await?.is_empty());
+    let left = limit.saturating_sub(start.elapsed());
+    let waiting = sql::wait_until(&what, primary.name(), left, reached);
+    match sql::within(&what, primary.name(), left.saturating_add(GRACE), waiting).await {
         Err(error) if error.is_timeout() => {
-            let behind = behind(cluster, target).await?.join(", ");
-            Err(Error::new(ErrorKind::Timeout, format!("{error}: {behind}")))
+            let behind = timeout(GRACE, behind(cluster, target, &timeline)).await;
+            let behind = behind.map_or_else(|_| Ok(vec!["a replica does not answer".to_owned()]), |behind| behind)?;
+            Err(Error::new(ErrorKind::Timeout, format!("{error}: {}", behind.join(", "))))
         }
         result => result,
     }
 }
 
-/// The replicas that have not got this far, each with its position.
-async fn behind<C: TestCluster>(cluster: &C, target: PgLsn) -> Result<Vec<String>> {
+/// The replicas that have not got this far on this timeline, each with its position.
+async fn behind<C: TestCluster>(cluster: &C, target: PgLsn, timeline: &str) -> Result<Vec<String>> {
+    // One whose receiver is gone has what it had received.
     const POSITIONS: &str = "SELECT pg_last_wal_replay_lsn(), pg_last_wal_receive_lsn(), \
-                             pg_get_wal_replay_pause_state() WHERE pg_is_in_recovery()";
+                             pg_get_wal_replay_pause_state(), \
+                             (SELECT upper(lpad(to_hex(received_tli), 8, '0')) FROM pg_stat_wal_receiver \
+                              WHERE status = 'streaming') \
+                             WHERE pg_is_in_recovery()";
     let mut behind = Vec::new();
     for node in cluster.replicas() {
         if !node.is_at_work().await {
             continue;
         }
         let row = ask(node, POSITIONS).await?;
-        if !row.is_empty() && lsn(&row, 0).is_none_or(|replayed| replayed < target) {
-            let text = |index: usize| row[index].as_deref().unwrap_or("nothing");
-            let (replayed, received, state) = (text(0), text(1), text(2));
-            behind.push(format!("{} has received {received} and replayed {replayed} ({state})", node.name()));
+        if row.is_empty() {
+            continue;
+        }
+        let text = |index: usize| row[index].as_deref().unwrap_or("nothing");
+        let (replayed, received, state) = (text(0), text(1), text(2));
+        match row[3].as_deref() {
+            // Positions of two timelines say nothing of each other.
+            Some(own) if own != timeline => {
+                behind.push(format!("{} follows timeline {own}, and the primary is on {timeline}", node.name()));
+            }
+            _ if lsn(&row, 0).is_none_or(|replayed| replayed < target) => {
+                behind.push(format!("{} has received {received} and replayed {replayed} ({state})", node.name()));
+            }
+            _ => {}
         }
     }
     Ok(behind)

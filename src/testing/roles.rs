@@ -135,7 +135,7 @@ impl Node {
         sql::ask(&primary, self.name(), "CHECKPOINT").await?;
         self.create_slot().await?;
         self.shut_down().await?;
-        let rejoined = match self.rewind().await {
+        let mut rejoined = match self.rewind().await {
             Ok(()) => Rejoined::Rewound,
             Err(error) => {
                 tracing::debug!(node = self.name(), %error, "pg_rewind failed: taking a base backup");
@@ -143,12 +143,27 @@ impl Node {
                 Rejoined::BaseBackup
             }
         };
+        if let Err(error) = self.stream_from(&primary).await {
+            if matches!(rejoined, Rejoined::BaseBackup) {
+                return Err(error);
+            }
+            // The primary no longer has the log that the rewound data needs.
+            tracing::debug!(node = self.name(), %error, "no stream after pg_rewind: taking a base backup");
+            self.shut_down().await?;
+            self.base_backup().await?;
+            self.stream_from(&primary).await?;
+            rejoined = Rejoined::BaseBackup;
+        }
+        Ok(rejoined)
+    }
+
+    /// Starts this node as a replica of the primary, and waits until it receives the primary's log.
+    async fn stream_from(&self, primary: &str) -> Result<()> {
         self.follow()?;
         self.launch().await?;
         // Slots from when this node was a primary would keep its log for nobody.
         let drop_slots = "SELECT count(pg_drop_replication_slot(slot_name)) FROM pg_replication_slots WHERE NOT active";
         sql::ask(&self.url(), self.name(), drop_slots).await?;
-        replay::wait_until_streaming(&primary, self.name(), LIMIT).await?;
-        Ok(rejoined)
+        replay::wait_until_streaming(primary, self.name(), LIMIT).await
     }
 }

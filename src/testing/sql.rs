@@ -49,6 +49,19 @@ where
     Ok(())
 }
 
+/// Awaits an answer no longer than this.
+pub(super) async fn within<T>(
+    what: &str,
+    node: &str,
+    limit: Duration,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    timeout(limit, answer).await.unwrap_or_else(|_| {
+        let message = format!("{what} has not happened within {limit:?}");
+        Err(Error::new(ErrorKind::Timeout, message).with_node(node))
+    })
+}
+
 async fn connect(url: &str, node: &str) -> Result<Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls)
         .await

@@ -1,5 +1,6 @@
 //! Figures: each outcome is told as what it is, the node is the one that has served, and the list is what is told.
 
+mod gone;
 mod outcomes;
 mod whole;
 

@@ -51,6 +51,7 @@ mod large_events;
 mod library_web;
 mod local_cluster;
 mod local_cluster_end;
+mod local_cluster_replicas;
 mod long_log;
 mod looks;
 mod merging;

@@ -129,7 +129,6 @@ impl Inner {
             tracing::info!(node = %member.node.name(), "a replica has left");
             probes.stop(&member.node);
             nodes.take(member.node.handle().index());
-            figures! { crate::telemetry::metrics::gauges::node_gone(member.node.name()); }
             false
         });
         for (wanted, parsed) in new {

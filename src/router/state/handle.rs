@@ -89,6 +89,12 @@ impl NodeHandle {
         self.slot.state.status()
     }
 
+    /// Whether the last clone of the router was dropped.
+    #[cfg(feature = "metrics")]
+    pub(in crate::router) fn has_router_ended(&self) -> bool {
+        self.slot.state.watched().has_ended()
+    }
+
     /// The node's name, while it is there.
     #[cfg(feature = "metrics")]
     pub(in crate::router) fn name(&self) -> Option<Arc<str>> {

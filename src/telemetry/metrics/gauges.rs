@@ -79,7 +79,7 @@ pub(crate) fn node(node: &NodeStatus, pool: Option<PoolState>) {
     }
 }
 
-/// Resets the gauges of a node that has left.
+/// Resets the gauges of a node that has left, or whose router is gone.
 pub(crate) fn node_gone(name: &Arc<str>) {
     each_condition(name, None);
     each_role(name, None);
@@ -129,6 +129,21 @@ pub(crate) fn router(status: &RouterStatus) {
     of_router(&FALLBACK_IN_FLIGHT, f64::from(in_flight));
     of_router(&FALLBACK_LIMIT, limit.map_or(f64::INFINITY, f64::from));
     of_router(&FALLBACK_SPENT_NOW, flag(is_spent));
+}
+
+/// Resets the gauges of a cluster whose router is gone: otherwise they would show its last state for ever.
+pub(crate) fn router_gone(status: &RouterStatus) {
+    let Some(first) = status.nodes.first() else { return };
+    let router = || label(ROUTER, Arc::clone(&first.name));
+    for state in STATES {
+        set(&PRIMARY_STATE.key(vec![router(), label(PRIMARY_IS, state)]), 0.0);
+    }
+    for figure in [TIMELINE_NUMBER, FALLBACK_LIMIT] {
+        set(&figure.key(vec![router()]), f64::NAN);
+    }
+    for figure in [FALLBACK_IN_FLIGHT, FALLBACK_SPENT_NOW] {
+        set(&figure.key(vec![router()]), 0.0);
+    }
 }
 
 /// A node was taken out of service.

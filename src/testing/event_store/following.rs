@@ -1,12 +1,19 @@
 //! Reading on from a place, piece by piece.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::future::{join_all, join3};
 use serde_json::json;
 
 use super::{
-    fixture::{Store, append, event, expect, log, of_type, read, tagged, with_tags},
+    concurrency::{RACERS, ROUNDS, elsewhere},
+    fixture::{Store, append, append_one, event, expect, log, of_type, plain, positions, read, tagged, with_tags},
     shapes,
 };
-use crate::{After, Consistency, Event, EventStore, Filter, Piece, ReadBehindRequest};
+use crate::{
+    After, AppendCondition, Consistency, ErrorKind, Event, EventId, EventStore, Filter, Mark, Piece, ReadBehindRequest,
+    Result,
+};
 
 /// All pieces from the beginning of the log to its end, each after the one before it.
 async fn pieces(store: Store<'_>, filter: &Filter, limit: u64, limit_bytes: usize) -> Vec<Piece> {
@@ -73,4 +80,133 @@ pub(super) async fn a_piece_ends_at_its_bytes(store: Store<'_>) {
     let all = log(store).await;
     let whole = pieces(store, &Filter::any_event(), 1_000, usize::MAX).await;
     assert_eq!(events(&whole), all.events(), "without a bound on bytes");
+}
+
+/// The next piece that looks at this many positions at most. Where they are a gap, which the log may have, it is more.
+async fn piece_within(store: Store<'_>, filter: &Filter, after: After, limit: u64, window: u64) -> Option<Piece> {
+    let mut window = window;
+    loop {
+        let mut request = ReadBehindRequest::new(filter.clone(), after, limit, Consistency::Strong);
+        let until = after.position().saturating_add(window);
+        request.until = Some(until);
+        let piece = expect(store.run_read_behind(request).await, "a piece up to a position should have been read");
+        let end = piece.head.map_or(0, |head| head.position());
+        if let Some(reached) = piece.reached {
+            let within = after.position() + 1..=until;
+            assert!(within.contains(&reached.position()), "a piece of {within:?} has reached {reached}");
+            let is_within = |event: &Event| within.contains(&event.position()) && event.position() <= reached.position();
+            assert!(piece.events.iter().all(is_within), "an event outside of {within:?}, or after {reached}");
+            return Some(piece);
+        }
+        assert!(piece.events.is_empty(), "events, and no place behind them");
+        if until >= end {
+            return None;
+        }
+        window *= 2;
+    }
+}
+
+pub(super) async fn a_piece_up_to_a_position_looks_no_further(store: Store<'_>) {
+    assert!(piece_within(store, &Filter::any_event(), After::Beginning, 5, 3).await.is_none(), "an empty log");
+    append(store, shapes::events()).await;
+    append(store, [tagged("Other", ["t"])]).await;
+    for (_, filter) in shapes::filters() {
+        for (window, limit) in [(1, 5), (3, 1), (3, 5), (7, 2), (1_000_000, 5), (u64::MAX, 1_000)] {
+            let (mut found, mut after) = (Vec::new(), After::Beginning);
+            while let Some(piece) = piece_within(store, &filter, after, limit, window).await {
+                assert!(piece.events.len() as u64 <= limit, "{} events of at most {limit}", piece.events.len());
+                after = piece.reached.map_or(after, After::Mark);
+                found.extend(piece.events);
+            }
+            let whole = read(store, &filter).await;
+            assert_eq!(found, whole.events(), "{limit} at a time of {window} positions by {filter:?}");
+        }
+    }
+}
+
+pub(super) async fn reading_on_from_what_the_log_does_not_hold_has_diverged(store: Store<'_>) {
+    let ask = async |mark: Mark, limit: u64| -> Result<Piece> {
+        let request = ReadBehindRequest::new(of_type("B"), After::Mark(mark), limit, Consistency::Strong);
+        store.run_read_behind(request).await
+    };
+    let diverges = async |marks: &[Mark]| {
+        for (mark, limit) in marks.iter().flat_map(|mark| [(*mark, 0), (*mark, 5)]) {
+            let error = match ask(mark, limit).await {
+                Ok(piece) => panic!("read on from {mark}, which the log does not hold: {piece:?}"),
+                Err(error) => error,
+            };
+            assert_eq!(error.kind(), ErrorKind::LogDiverged, "refused for another reason, {error}");
+        }
+    };
+    diverges(&[Mark::new(1, EventId::new())]).await;
+    let first = append_one(store, "A").await.last();
+    let second = append_one(store, "B").await.last();
+    let beyond = second.position() + 1;
+    diverges(&[
+        Mark::new(first.position(), EventId::new()),
+        Mark::new(second.position(), EventId::new()),
+        // Events of this log, each at the other's place.
+        Mark::new(first.position(), second.id()),
+        Mark::new(second.position(), first.id()),
+        Mark::new(beyond, second.id()),
+        Mark::new(beyond, EventId::new()),
+    ])
+    .await;
+    let piece = expect(ask(first, 5).await, "the log holds the first event");
+    assert_eq!((positions(&piece.events), piece.reached), (vec![second.position()], Some(second)));
+}
+
+pub(super) async fn a_piece_of_no_events_only_asks_for_its_place(store: Store<'_>) {
+    let first = append_one(store, "A").await.last();
+    append(store, [tagged("A", ["t"]), plain("B")]).await;
+    for filter in [Filter::any_event(), of_type("A"), of_type("Z")] {
+        for after in [After::Beginning, After::Mark(first)] {
+            let request = ReadBehindRequest::new(filter.clone(), after, 0, Consistency::Strong);
+            let piece = expect(store.run_read_behind(request).await, "a piece of no events");
+            let found = (piece.events.len(), piece.reached);
+            assert_eq!(found, (0, None), "what a piece of no events has after {after:?}");
+        }
+    }
+}
+
+pub(super) async fn pieces_among_appends_are_the_log(store: Store<'_>) {
+    let done = AtomicBool::new(false);
+    let writing = async {
+        let writers = (0..RACERS).map(|writer| async move {
+            for round in 0..ROUNDS {
+                let tags = if (writer + round) % 2 == 0 { ["t"] } else { ["u"] };
+                let events = (0..1 + (writer + round) % 3).map(|_| tagged("A", tags));
+                expect(elsewhere(store.append(events, AppendCondition::none())).await, "a writer's append");
+            }
+        });
+        join_all(writers).await;
+        done.store(true, Ordering::SeqCst);
+    };
+    let follow = async |filter: Filter, window: Option<u64>| {
+        let (mut seen, mut after) = (Vec::new(), After::Beginning);
+        loop {
+            // Checked before the read, so that there is a read after the last append.
+            let is_last = done.load(Ordering::SeqCst);
+            let piece = match window {
+                Some(window) => piece_within(store, &filter, after, 7, window).await,
+                None => {
+                    let request = ReadBehindRequest::new(filter.clone(), after, 7, Consistency::Strong);
+                    let piece = expect(elsewhere(store.run_read_behind(request)).await, "a follower's piece");
+                    Some(piece).filter(|piece| piece.reached.is_some())
+                }
+            };
+            match piece {
+                Some(piece) => {
+                    seen.extend(positions(&piece.events));
+                    after = piece.reached.map_or(after, After::Mark);
+                }
+                None if is_last => return seen,
+                None => {}
+            }
+        }
+    };
+    let (all, tagged) = (follow(Filter::any_event(), None), follow(with_tags(["t"]), Some(20)));
+    let ((), all, tagged) = join3(writing, all, tagged).await;
+    assert_eq!(all, positions(&log(store).await), "who followed the log has not seen it");
+    assert_eq!(tagged, positions(&read(store, &with_tags(["t"])).await), "who followed a part of the log has not seen it");
 }

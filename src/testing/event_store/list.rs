@@ -47,6 +47,10 @@ macro_rules! __event_store_cases {
         }
         following {
             pieces_of_the_log_are_the_whole: "what is read on behind a place, a few events at a time, misses and repeats nothing",
+            a_piece_up_to_a_position_looks_no_further: "one that spans so many positions reaches none behind them, and all together miss nothing",
+            reading_on_from_what_the_log_does_not_hold_has_diverged: "a mark that is not there, or is another event's, is an error and no place",
+            a_piece_of_no_events_only_asks_for_its_place: "with a limit of 0 nothing is read, and only the place is judged",
+            pieces_among_appends_are_the_log: "who follows while many append misses and repeats nothing",
             a_piece_ends_at_its_bytes: "large events end a piece, which has one at least, and the next one begins with what had no room",
         }
         condition {

@@ -77,6 +77,9 @@
 //! Gaps between the positions of different appends are allowed. Empty appends, invalid events and two events with one
 //! id never reach a store: [`Append`](crate::Append) refuses them first. A condition cannot contain time bounds: the
 //! compiler rejects them.
+//!
+//! Each case uses one handle on the store, in one process. A store whose appends exclude each other only within a
+//! process passes, although two processes would lose conflicts: test two handles on one log yourself.
 
 mod append;
 mod case;

@@ -337,7 +337,7 @@ impl EventStore for FlawedStore {
 
     fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
         let store = self.clone();
-        Box::pin(async move { Ok(store.read_on(&request)) })
+        Box::pin(async move { store.read_on(&request) })
     }
 }
 

@@ -1,6 +1,6 @@
 //! How the flawed store reads on.
 
-use mainstem::{Event, Piece, ReadBehindRequest};
+use mainstem::{After, Event, Piece, ReadBehindRequest, Result};
 
 use super::{
     flawed::FlawedStore,
@@ -8,9 +8,15 @@ use super::{
 };
 
 impl FlawedStore {
-    pub(super) fn read_on(&self, request: &ReadBehindRequest) -> Piece {
+    pub(super) fn read_on(&self, request: &ReadBehindRequest) -> Result<Piece> {
         let log = self.log();
         let (after, until) = (request.after.position(), request.until.unwrap_or(u64::MAX));
+        if let After::Mark(mark) = request.after
+            && !self.has(Flaw::ReadsOnFromAnyMark)
+            && !log.events.iter().any(|event| event.mark() == mark)
+        {
+            return Err(request.diverged(log.head()));
+        }
         let spanned = log.events.iter().filter(|event| event.position() > after && event.position() <= until);
         let last_spanned = spanned.clone().next_back().map(Event::mark);
         let fits_alone = |event: &&Event| event.byte_len() <= request.limit_bytes.max(1_000);
@@ -20,16 +26,18 @@ impl FlawedStore {
             .cloned()
             .collect();
         let fitting = match self.flaw {
+            Some(Flaw::TakesALimitOfZeroForNone) if request.limit == 0 => found.len(),
             Some(Flaw::HasPiecesOfAnySize) => found.len().min(usize::try_from(request.limit).expect("a limit")),
             _ => request.fitting(&found),
         };
         let behind = found.get(fitting).map(Event::mark);
         found.truncate(fitting);
         let reached = match (behind, self.flaw) {
+            (None, Some(Flaw::ReachesTheHeadFromItsWindow)) => log.events.last().map(Event::mark),
             (None, _) | (_, Some(Flaw::TakesTheLimitForTheEnd)) => last_spanned,
             (_, Some(Flaw::LeavesOutTheEventWithoutRoom)) => behind,
             _ => found.last().map(Event::mark),
         };
-        Piece::new(found, reached, log.events.last().map(Event::mark))
+        Ok(Piece::new(found, reached, log.events.last().map(Event::mark)))
     }
 }

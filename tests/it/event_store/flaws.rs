@@ -102,6 +102,9 @@ flaws! {
     LeavesOutTheEventWithoutRoom => [a_piece_ends_at_its_bytes, pieces_of_the_log_are_the_whole];
     LeavesOutWhatIsTooLarge => [a_piece_ends_at_its_bytes];
     TakesTheLimitForTheEnd => [pieces_of_the_log_are_the_whole];
+    ReachesTheHeadFromItsWindow => [a_piece_up_to_a_position_looks_no_further, pieces_among_appends_are_the_log];
+    ReadsOnFromAnyMark => [reading_on_from_what_the_log_does_not_hold_has_diverged];
+    TakesALimitOfZeroForNone => [a_piece_of_no_events_only_asks_for_its_place];
     // Fixed streams.
     IgnoresExpectedVersions => [
         a_stream_is_begun_only_once, an_exact_version_is_neither_higher_nor_lower, each_version_of_a_stream_has_one_winner,
@@ -143,7 +146,9 @@ flaws! {
         each_event_saw_the_last_match_before_it
     ];
     LocksOnlyConditions => [conditions_see_appends_that_have_none];
-    DrawsPositionsFirst => [no_event_appears_below_one_that_was_seen, the_tail_of_the_log_never_reorders];
+    DrawsPositionsFirst => [
+        no_event_appears_below_one_that_was_seen, the_tail_of_the_log_never_reorders, pieces_among_appends_are_the_log
+    ];
     TakesANewerHead => [staggered_readers_miss_nothing_below_their_head, each_event_saw_the_last_match_before_it];
 }
 

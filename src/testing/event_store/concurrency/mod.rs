@@ -16,8 +16,8 @@ use super::fixture::{
 };
 use crate::{AppendCondition, Error, EventStore, Filter, NewEvent, Predicate};
 
-const RACERS: usize = 16;
-const ROUNDS: usize = 8;
+pub(super) const RACERS: usize = 16;
+pub(super) const ROUNDS: usize = 8;
 
 /// A race in which all appends have conditions and some must lose.
 async fn contended(store: Store<'_>, plan: impl Fn(usize, usize) -> Move) {
