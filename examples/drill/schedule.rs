@@ -72,7 +72,7 @@ pub(crate) enum Loss {
 /// How a node falls silent for a moment in the drill `silence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Silence {
-    /// At the log-in: without a connection in the pool, and on the primary, which is never ejected.
+    /// At the log-in: without a connection in the pool, and on the primary, which strong calls cannot avoid.
     LogIn,
     /// While idle.
     Idle,
