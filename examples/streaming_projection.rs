@@ -1,4 +1,4 @@
-//! A projection of more events than fit in memory: applied as they arrive, and still good for a decision.
+//! A projection of more events than one would hold: applied as they arrive, in little memory, and good for a decision.
 //!
 //!     cargo run --release --example streaming_projection --features migrations,testing -- 100000
 

@@ -10,9 +10,9 @@
 //!     k6 run dcb-monotonic.ts       -e BASE_URI=http://127.0.0.1:3000 -e REDIS_DSN=redis://localhost:6379
 //!     k6 run dcb-parallel-writes.ts -e BASE_URI=http://127.0.0.1:3000
 //!
-//! Restart the server for each script: the last one appends the same tags each time, so it fails when it finds them. Expect `checks` at 100
-//! %, and for the last script `dcb_append_error_rate` at 0 %. In the first script, appends fail all the time: its writers conflict on
-//! purpose.
+//! Restart the server for each script: the last one appends the same tags each time, so it fails when it finds them. Expect
+//! `checks` at 100 %, and for the last script `dcb_append_error_rate` at 0 %. In the first script, appends fail all the time:
+//! its writers conflict on purpose.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -22,8 +22,9 @@
 //! | `client` | their HTTP adapter |
 //! | `flaw` | servers that must not pass: `--break NAME` |
 //!
-//! It starts a cluster, or uses the one of MAINSTEM_PRIMARY_URL, and there only the schema `mainstem_dcb_suite`. The last line is `dcb_suite:
-//! broken=N checks=N appends=N refused=N seed=N`. The status is 0 if nothing is broken and each script has checked something.
+//! It starts a cluster, or uses the one of MAINSTEM_PRIMARY_URL, and there only the schema `mainstem_dcb_suite`. The last line is
+//! `dcb_suite: broken=N checks=N appends=N refused=N seed=N`. The status is 0 if nothing is broken and each script has checked
+//! something.
 
 pub(crate) mod app;
 #[path = "../http/browser.rs"]

@@ -81,7 +81,7 @@ pub(crate) async fn tour(instances: &[SocketAddr]) -> Result {
     done(&ada, "/readers", json!({"reader": 1, "name": "Ada"})).await?;
     done(&ada, "/loans", json!({"copy": 1, "reader": 1})).await?;
 
-    // Without her cookie the answer may be current or a moment old: it is undefined which.
+    // Without her cookie the answer may be current or a moment old.
     let another = Browser::new(instances.iter().copied()).get("/readers/1/loans").await?;
     told("GET /readers/1/loans by somebody else", &another);
     // With her cookie, her loans are as she left them, through any instance: each request goes to the next one.

@@ -1,4 +1,4 @@
-//! The six commands. Each has a model, which holds what it depends on, and decides on that.
+//! The six commands. A command is decided on its model; the result is its decision.
 
 use mainstem::{Command, Decision, Result};
 use serde::{Deserialize, Serialize};

@@ -78,7 +78,7 @@ impl Library {
         }
     }
 
-    /// Writes the event, unless the log has got an event since then that the decision should have seen.
+    /// Writes the event, unless an event that the decision should have seen was appended in the meantime.
     pub(crate) async fn carry_out(&self, Decision { event, history }: Decision) -> Result<Done, Refusal> {
         let appended = self.store.append([event], history.unchanged()).await?;
         Ok(Done { position: appended.first_position(), history })

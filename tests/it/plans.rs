@@ -1,4 +1,4 @@
-//! How partial reads are planned: never as a walk through the log in the hope of an early match.
+//! How reads of a part of the log are planned: never as a walk through the log in the hope of an early match.
 
 use std::time::Duration;
 
