@@ -45,7 +45,7 @@ impl ReadModel for Balances {
     }
 }
 
-/// How far a read model is that is being built.
+/// Prints how far a read model that is being built has got.
 fn bar(progress: &ReadModelProgress) {
     let done = (20.0 * progress.fraction()) as usize;
     println!("{:>10} [{:20}] {:3.0} %", progress.name, "#".repeat(done), 100.0 * progress.fraction());
@@ -67,12 +67,12 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
         deposit(&store, "ada", number).await?;
     }
 
-    // By polling: whoever polls keeps the cursor.
+    // Polling: the caller keeps the cursor.
     let fetched = store.fetch(&deposits, Start::Beginning).limit(3).await?;
     let rest = store.fetch(&deposits, fetched.cursor()).await?;
     println!("polled: {} events, then {}", fetched.len(), rest.len());
 
-    // By a subscription, from a replica: what is there, and then what comes, as soon as it is there.
+    // A subscription, from a replica: first the existing events, then new ones as soon as they arrive.
     let mut subscription = store.subscribe(&deposits).start(rest.cursor()).build();
     deposit(&store, "bob", 10).await?;
     if let Some(batch) = subscription.next_batch().await {
@@ -83,7 +83,7 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
         }
     }
 
-    // As a consumer: the database keeps the checkpoint, and another process goes on from it.
+    // A consumer: the database keeps the checkpoint, and another process resumes from it.
     let mut consumer = store.consumer("printer", &deposits).batch_events(4).build()?;
     while let Some(batch) = consumer.next_batch().await {
         let batch = batch?;
@@ -97,7 +97,7 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     let status = store.consumer_control("printer").status().await?;
     println!("the consumer is {} events behind", status.events_behind());
 
-    // By a read model: each event has its effect exactly once, and a user sees his own write.
+    // A read model: each event takes effect exactly once, and users see their own writes.
     let read_models = ReadModels::builder(&store).with(Balances)?.start();
     read_models.caught_up(Duration::from_secs(30), |all| all.iter().for_each(bar)).await?;
     let mark = deposit(&store, "ada", 100).await?;

@@ -1,8 +1,8 @@
-//! A decision on several things at once, by hand: one read, several typed states, one condition.
+//! A decision on several things at once, written by hand: one read, several typed states, one condition.
 //!
 //!     cargo run --example decision_model --features migrations,testing
 //!
-//! `enrollment` leaves reading, appending and trying again to an executor.
+//! `enrollment` leaves reading, appending and retrying to an executor.
 
 use mainstem::{
     AppendCondition, DecisionModel, Event, EventStore, Filter, NewEvent, PostgresEventStore, Projection, Result,
@@ -53,7 +53,7 @@ impl Projection for Coupon {
     }
 }
 
-/// An order is right as long as its product is sold at that price, and the coupon was not used.
+/// An order is valid as long as its product is sold at that price and the coupon is unused.
 pub(crate) async fn run(store: impl EventStore) -> Result<()> {
     let listed = NewEvent::new("ProductListed", &25)?.with_tag("product:lamp");
     store.append([listed], AppendCondition::none()).await?;
@@ -62,24 +62,24 @@ pub(crate) async fn run(store: impl EventStore) -> Result<()> {
         Ok::<_, mainstem::Error>(NewEvent::new("Ordered", &price)?.with_tags(["product:lamp", "coupon:welcome"]))
     };
 
-    // One query for both; each part was told of its own events only.
+    // One query for both; each part received only its own events.
     let read = order().read_from(&store).await?;
     let (product, coupon) = read.state();
     println!("{} costs {:?}, {} was used {} times", product.name, product.price, coupon.code, coupon.used);
 
-    // Another product changes: that is no matter of this decision.
+    // Another product changes, which does not affect this decision.
     let other = NewEvent::new("ProductListed", &9)?.with_tag("product:bulb");
     store.append([other], AppendCondition::none()).await?;
     let appended = store.append([ordered(product.price)?], read.unchanged()).await?;
     println!("ordered, at position {}", appended.first_position());
 
-    // The same decision again, on what was read before: the coupon was used meanwhile.
+    // The same decision again, on the earlier read: the coupon has been used since.
     let error = store.append([ordered(product.price)?], read.unchanged()).await.expect_err("the coupon is used");
     println!("refused: {error}");
     let read = order().read_from(&store).await?;
     assert_eq!(read.state().1.used, 1);
 
-    // And the price: either part breaks the condition.
+    // The price as well: a change to either part breaks the condition.
     let withdrawn = NewEvent::new("ProductWithdrawn", &())?.with_tag("product:lamp");
     store.append([withdrawn], AppendCondition::none()).await?;
     let error = store.append([ordered(None)?], read.unchanged()).await.expect_err("it is not sold any more");

@@ -1,8 +1,8 @@
-//! Courses have a capacity, and students may take three: a rule about two things at once, without locking either.
+//! Courses have a capacity, and students may take three: one rule about two things, without locking either.
 //!
 //!     cargo run --example enrollment --features migrations,testing
 //!
-//! The events are an enum, with a codec that also reads the form that the first of them was once written in.
+//! The events are an enum, with a codec that also reads the format in which the first of them were written.
 
 use std::{future::IntoFuture, sync::LazyLock};
 
@@ -29,7 +29,7 @@ enum CourseEvent {
 }
 
 static CODEC: LazyLock<EventCodec<CourseEvent>> = LazyLock::new(|| {
-    // In the beginning no course had a limit of its own, and all had room for two.
+    // Courses originally had no capacity of their own; each had room for two.
     EventCodec::new().upcast("CourseDefined", 1, |mut old: serde_json::Map<String, serde_json::Value>| {
         old.entry("capacity").or_insert(2.into());
         Ok(old)
@@ -129,7 +129,7 @@ pub(crate) async fn run(store: impl EventStore + Clone + 'static) -> Result<(), 
 
     let executor = CommandExecutor::new(store).max_attempts(100);
     let commands: Vec<_> = (1..=4).flat_map(|course| (1..=8).map(move |student| Enrol { course, student })).collect();
-    // Each with an id: who clicks twice, enrols once.
+    // Each command has an id: a student who clicks twice is enrolled once.
     let all = commands.iter().map(|command| async {
         let record = CommandRecord::new(format!("enrol {} {}", command.course, command.student), "Enrol");
         let (one, two) =

@@ -1,4 +1,5 @@
-//! Personal data in a log that nobody can delete from: each person has a key, and without it nobody can read what was sealed.
+//! Personal data in a log that nobody can delete from: each person has a key, and without it nobody can read their sealed
+//! data.
 //!
 //!     scripts/example erasure
 
@@ -15,7 +16,7 @@ use mainstem::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-/// What a sealed payload says that it is.
+/// The content type of a sealed payload.
 const SEALED: &str = "application/vnd.example.sealed+json";
 const NONCE_LEN: usize = 24;
 const PERSON: &str = "person:";
@@ -29,25 +30,26 @@ async fn main() -> Result<()> {
     run(store).await
 }
 
-/// The keys, in a table of their own: the only place where deleting is allowed, and from where it must reach every copy.
+/// The keys, in a table of their own: the only place where data may be deleted, and each deletion must reach every copy of
+/// it.
 ///
 /// Always on the primary: a replica shows an erased key for some milliseconds longer.
 pub(crate) struct Keys(Router);
 
-/// The keys of some people; whoever is missing was erased, or never had one.
+/// The keys of some people. Anyone missing was erased, or never had a key.
 #[derive(Default)]
 pub(crate) struct KeyRing(HashMap<String, XChaCha20Poly1305>);
 
 impl Keys {
     pub(crate) async fn install(router: &Router) -> Result<Self> {
-        // A row stays without its key, so that the erased get no new one.
+        // An erased person's row stays, without a key, so that they get no new one.
         let sql =
             "CREATE TABLE IF NOT EXISTS public.person_keys (person text PRIMARY KEY, key bytea, erased_at timestamptz)";
         router.client_at(Consistency::Strong).await?.batch_execute(sql).await?;
         Ok(Self(router.clone()))
     }
 
-    /// The key of a person, made when there is none.
+    /// A person's key, created if there is none.
     async fn of(&self, person: &str) -> Result<XChaCha20Poly1305> {
         let new = Key::<XChaCha20Poly1305>::generate();
         let sql = "INSERT INTO public.person_keys (person, key) VALUES ($1, $2) \
@@ -60,7 +62,7 @@ impl Keys {
         }
     }
 
-    /// The keys of everybody whom these events are about.
+    /// The keys of all people that these events are about.
     pub(crate) async fn of_all(&self, events: &[Event]) -> Result<KeyRing> {
         let people: Vec<&str> = events.iter().filter_map(person).collect();
         let sql = "SELECT person, key FROM public.person_keys WHERE person = ANY ($1) AND key IS NOT NULL";
@@ -69,17 +71,17 @@ impl Keys {
         Ok(KeyRing(keys.collect::<Result<_>>()?))
     }
 
-    /// From here on nobody can read what was sealed for this person.
+    /// After this, nobody can read what was sealed for this person.
     pub(crate) async fn erase(&self, person: &str) -> Result<()> {
         let client = self.0.client_at(Consistency::Strong).await?;
         let sql = "UPDATE public.person_keys SET key = NULL, erased_at = now() WHERE person = $1";
         client.execute(sql, &[&person]).await?;
-        // The old row is still on the disk.
+        // The old row is still on disk.
         client.batch_execute("VACUUM public.person_keys").await
     }
 
     /// An event whose payload only the person's key opens. Its type and its tags stay readable, so `person` is a number or a
-    /// random name, and never a name that people have.
+    /// random name, never a person's real name.
     pub(crate) async fn seal<T: Serialize>(&self, event_type: &str, person: &str, payload: &T) -> Result<NewEvent> {
         let text = serde_json::to_vec(payload)
             .map_err(|error| Error::new(ErrorKind::InvalidData, "the payload is no JSON").with_source(error))?;
@@ -92,7 +94,7 @@ impl Keys {
 }
 
 impl KeyRing {
-    /// What was sealed; `None` when the person was erased.
+    /// The sealed payload; `None` if the person was erased.
     pub(crate) fn open<T: DeserializeOwned>(&self, event: &Event) -> Result<Option<T>> {
         let (Some(person), Some((SEALED, bytes))) = (person(event), event.payload().as_bytes()) else {
             return event.decode().map(Some);
@@ -109,7 +111,7 @@ fn cipher(key: &[u8]) -> Result<XChaCha20Poly1305> {
     XChaCha20Poly1305::new_from_slice(key).map_err(unreadable)
 }
 
-/// What the sealed text goes with: copied into another event, it does not open.
+/// The data that the sealed text is bound to: copied into another event, it does not open.
 fn bound_to(id: EventId, event_type: &str, person: &str) -> Vec<u8> {
     format!("{id}\0{event_type}\0{person}").into_bytes()
 }
@@ -122,12 +124,12 @@ fn unreadable(error: impl ToString) -> Error {
     Error::new(ErrorKind::InvalidData, format!("a sealed payload cannot be read: {}", error.to_string()))
 }
 
-/// Two people register, one of them is erased: his events stay, and say nothing any more.
+/// Two people register, and one of them is erased: that person's events stay, but can no longer be read.
 pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
     let keys = Keys::install(store.router()).await?;
     for (person, name) in [("4711", "Ada Lovelace"), ("4712", "Ben Jonson")] {
         let registered = keys.seal("ReaderRegistered", person, &json!({"name": name})).await?;
-        // What is nobody's secret is not sealed: rules and counts go on to work.
+        // Data that is no secret is not sealed, so rules and counts still work.
         let lent = NewEvent::new("CopyLent", &json!({"copy": 7}))?.with_tag(format!("{PERSON}{person}"));
         store.append([registered, lent], AppendCondition::none()).await?;
     }

@@ -1,9 +1,9 @@
-//! An event store of one's own: a file with a line of JSON for each append, for one process.
+//! A custom event store: a file with one line of JSON for each append, for one process.
 //!
-//! `cargo run --example file_store` appends to `events.jsonl` in the folder for temporary files and prints what is there.
-//! The tests of this crate run the public suite on it.
+//! `cargo run --example file_store` appends to `events.jsonl` in the folder for temporary files and prints its contents.
+//! This crate's tests run the public suite on it.
 //!
-//! It shows what a store has to do, not how to do it fast: a query reads the whole file.
+//! It shows what a store must do, not how to do it fast: a query reads the whole file.
 
 use std::{
     fs::{File, OpenOptions},
@@ -22,15 +22,15 @@ use serde::{Deserialize, Serialize};
 /// A log in a file.
 #[derive(Clone, Debug)]
 pub struct FileEventStore {
-    /// Whoever holds the lock judges and writes with nobody between.
+    /// The holder of the lock checks and writes with nobody in between.
     file: Arc<Mutex<File>>,
 }
 
-/// A line of the file: the events of one append. A line without its end was never acknowledged.
+/// A line of the file: the events of one append. An incomplete line was never acknowledged.
 #[derive(Serialize, Deserialize)]
 struct Line {
     recorded_at: i64,
-    /// The fixed stream that they are in, and the version of the first of them.
+    /// The fixed stream of the events, and the version of the first one.
     stream: Option<(String, u64)>,
     events: Vec<Stored>,
 }
@@ -52,11 +52,11 @@ enum StoredPayload {
 }
 
 impl FileEventStore {
-    /// The log in this file, which is made if it is not there.
+    /// Opens the log in this file, creating the file if it does not exist.
     ///
     /// # Errors
     ///
-    /// When the file can be neither opened nor made.
+    /// When the file can be neither opened nor created.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let file = OpenOptions::new().read(true).append(true).create(true).open(path);
         let file = file.map_err(|error| unavailable("the file of the log cannot be opened", error))?;
@@ -99,12 +99,12 @@ impl EventStore for FileEventStore {
     }
 }
 
-/// All that the file holds. The event at position `n` is at index `n - 1`.
+/// The whole content of the file. The event at position `n` is at index `n - 1`.
 struct Log {
     events: Vec<Event>,
-    /// For each append the position of its first event, and how many it has.
+    /// For each append, the position of its first event and its number of events.
     appends: Vec<(u64, usize)>,
-    /// Where the last whole line ends.
+    /// The end of the last complete line.
     end: u64,
 }
 
@@ -150,8 +150,8 @@ impl Log {
         self.events.last().map_or(0, Event::position)
     }
 
-    /// What the first of two equal appends was told. The ids are looked at before the condition: an append that is made
-    /// again has often broken its own.
+    /// The result of the first append, if this one is a repeat of it. The ids are checked before the condition, since the
+    /// repeat of an append often breaks its own condition.
     fn repeated(&self, request: &AppendRequest) -> Result<Option<Appended>> {
         let events = &request.events;
         let taken = self.events.iter().find(|recorded| events.iter().any(|event| event.id() == recorded.id()));
@@ -202,8 +202,8 @@ impl Log {
         let line = Line { recorded_at: micros(recorded_at), stream, events: events.collect() };
         let line = serde_json::to_string(&line)
             .map_err(|error| Error::new(ErrorKind::InvalidInput, "an event is not JSON").with_source(error))?;
-        // Behind the last whole line: a process that died while it wrote has left half of one. From here on a failure
-        // leaves the question whether the line is in the file, and only the file knows.
+        // Written after the last complete line: a process that died while writing may have left part of a line. From here
+        // on, a failure leaves it open whether the line is in the file, and only the file can tell.
         let written = file.set_len(self.end).and_then(|()| writeln!(file, "{line}")).and_then(|()| file.sync_data());
         written.map_err(|error| {
             Error::new(ErrorKind::OutcomeUnknown, "the file of the log cannot be written").with_source(error)
@@ -215,7 +215,7 @@ fn unavailable(message: &str, error: std::io::Error) -> Error {
     Error::new(ErrorKind::Unavailable, message).with_source(error)
 }
 
-/// Microseconds since 1970, which is what the times of events are cut to.
+/// Microseconds since 1970: event times are truncated to these.
 fn micros(time: SystemTime) -> i64 {
     let micros = |distance: Duration| i64::try_from(distance.as_micros()).unwrap_or(i64::MAX);
     match time.duration_since(SystemTime::UNIX_EPOCH) {

@@ -26,7 +26,7 @@ pub(crate) async fn run(store: impl EventStore) -> Result<()> {
     let error = store.append([added("lamp")?], none()).to_stream("cart-1", ExpectedVersion::NoStream).await;
     println!("refused: {}", error.expect_err("it is there already"));
 
-    // Two have read version 2, and the first who goes on from there wins.
+    // Two writers have read version 2, and the first to append wins.
     let cart = store.load_stream("cart-1").await?;
     store.append([added("wire")?], none()).to_stream("cart-1", cart.unchanged()).await?;
     let error = store.append([added("rope")?], none()).to_stream("cart-1", cart.unchanged()).await;

@@ -10,13 +10,13 @@ async fn main() -> Result<()> {
     run(MemoryEventStore::new()).await
 }
 
-/// On any store; another type in `main` is all that it takes to have the same in PostgreSQL.
+/// Works on any store: change the type in `main` to run it on PostgreSQL.
 pub(crate) async fn run(store: impl EventStore) -> Result<()> {
     let greeted = NewEvent::new("Greeted", &json!({"who": "world"}))?.with_tag("who:world");
     let appended = store.append([greeted], AppendCondition::none()).await?;
     println!("hello, world, at position {}", appended.first_position());
 
-    // Everybody is greeted once: who has been, the log tells.
+    // Everybody is greeted once; the log knows who has been.
     let of_ada = Filter::matching().any_type_of(["Greeted"]).and_all_tags_of(["who:ada"]).finish()?;
     let (one, other) = (store.query(&of_ada).await?, store.query(&of_ada).await?);
     let greeting =

@@ -1,4 +1,4 @@
-//! Reading on from where one was: by a cursor that is kept as text, by a bare offset, by a time.
+//! Resuming a read: from a cursor stored as text, from a bare offset, from a time.
 //!
 //!     scripts/example offsets
 
@@ -25,7 +25,7 @@ pub(crate) async fn run(store: impl EventStore + Clone + 'static) -> Result<()> 
     }
     let orders = Filter::matching().any_type_of(["OrderPlaced"]).finish()?;
 
-    // By a cursor, two at a time. Between two reads it may be kept anywhere, as text.
+    // By cursor, two events at a time. Between two reads it may be stored anywhere, as text.
     let mut kept = String::new();
     loop {
         let fetched = store.fetch(&orders, kept.parse::<Cursor>()?).limit(2).await?;
@@ -37,12 +37,12 @@ pub(crate) async fn run(store: impl EventStore + Clone + 'static) -> Result<()> 
         }
     }
 
-    // By an offset: the position of the last event that was read. It cannot tell whether the log is still the one that was
-    // read, as a cursor can.
+    // By offset: the position of the last event that was read. Unlike a cursor, an offset cannot tell whether the log is
+    // still the same one.
     let behind = store.fetch(&orders, Start::AfterPosition(4)).await?;
     println!("behind offset 4: {} events, the first at {}", behind.len(), behind[0].position());
 
-    // By the time at which they were recorded.
+    // By the time at which the events were recorded.
     let third = store.fetch(&orders, Start::AfterPosition(2)).limit(1).await?[0].recorded_at();
     let since = store.fetch(&orders, Start::RecordedFrom(third)).await?;
     println!("since the third was recorded: {} events", since.len());

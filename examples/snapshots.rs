@@ -1,4 +1,4 @@
-//! A state that is computed from many events, and next time from its snapshot and the few that have come since.
+//! A state computed from many events, and the next time from its snapshot and the few events since.
 //!
 //!     cargo run --example snapshots --features migrations,testing
 
@@ -20,7 +20,7 @@ async fn main() -> Result<()> {
     run(store).await
 }
 
-/// How many of what is in stock.
+/// The stock of each item.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Stock(BTreeMap<String, i64>);
 
@@ -36,7 +36,7 @@ impl Projection for Stock {
     }
 }
 
-/// Raise it when `Stock` changes: what other code has computed is another state.
+/// Raise it when `Stock` changes: a snapshot computed by other code holds a different state.
 const VERSION: u32 = 1;
 
 pub(crate) async fn run(store: impl SnapshotStore) -> Result<()> {
@@ -54,10 +54,10 @@ pub(crate) async fn run(store: impl SnapshotStore) -> Result<()> {
         let saved = matches!(stock.saved(), SaveOutcome::Saved(_));
         println!("round {round}: {:?}, {} events read, {began}; saved: {saved}", stock.state().0, stock.applied());
         assert_eq!(stock.applied(), if round == 1 { 300 } else { round - 1 });
-        // The next round reads these, too.
+        // The next round reads these events, too.
         store.append([NewEvent::new("Sold", "lamp")?], stock.unchanged()).await?;
     }
-    // A page that lists the stock reads on a replica.
+    // A page that lists the stock reads from a replica.
     let stock =
         with_eventual_consistency(async { Stock::default().resume_from(&store, "stock", VERSION)?.await }).await?;
     println!("on the {} {}: {:?}", stock.role(), stock.node(), stock.state().0);

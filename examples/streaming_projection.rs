@@ -1,4 +1,4 @@
-//! A projection of more events than one would hold: applied as they come, in little memory, and good for a decision.
+//! A projection of more events than one would hold: applied as they arrive, in little memory, and good for a decision.
 //!
 //!     cargo run --release --example streaming_projection --features migrations,testing -- 100000
 
@@ -18,7 +18,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(run(store, readings).await?)
 }
 
-/// The mean of all readings; of the readings themselves nothing is kept.
+/// The mean of all readings; the readings themselves are not kept.
 #[derive(Default)]
 struct Mean {
     readings: u64,
@@ -49,7 +49,7 @@ pub(crate) async fn run(store: impl EventStore, readings: u32) -> Result<()> {
     println!("{read_now} readings, the mean is {mean:.2}; {per_second:.0} events/s");
     assert_eq!(*read_now, u64::from(readings));
 
-    // The stream has come to its end, so what was read vouches for an append like any other read.
+    // The stream has ended, so an append can rely on this read as on any other.
     let averaged = NewEvent::new("Averaged", &mean)?;
     store.append([averaged.clone()], read.unchanged()).await?;
     store.append([NewEvent::new("Measured", &1.0)?], AppendCondition::none()).await?;

@@ -1,9 +1,9 @@
-//! Tickets are sold to users who all want them now: each seat once, and how fast that goes.
+//! Tickets are sold to users who all want them at once: each seat is sold only once. Also measures how fast that is.
 //!
 //!     cargo run --release --example ticket_booking --features migrations,testing -- --users 50 --seats 200 --tickets 2
 //!
-//! Each user looks for free seats, on a replica, and books some of them. A seat is a boundary of its own, so only those who
-//! want the same seat are in each other's way.
+//! Each user looks for free seats on a replica, and books some of them. Each seat is its own consistency boundary, so only
+//! users who want the same seat conflict.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -58,7 +58,7 @@ impl Projection for Seat {
     }
 }
 
-/// All seats that are taken: for who looks, not for who decides.
+/// All seats that are taken: for browsing, not for decisions.
 #[derive(Default)]
 struct Hall {
     taken: Vec<usize>,
@@ -82,7 +82,7 @@ struct Book {
 
 impl Command for Book {
     type Model = Vec<Seat>;
-    /// The seats that somebody has already.
+    /// The seats that are taken already.
     type Refusal = Vec<usize>;
 
     fn model(&self) -> Vec<Seat> {
@@ -102,7 +102,7 @@ impl Command for Book {
     }
 }
 
-/// How a sale went.
+/// The outcome of a sale.
 #[derive(Debug, Default)]
 pub(crate) struct Sale {
     /// Seats that were sold.
@@ -111,7 +111,7 @@ pub(crate) struct Sale {
     refused: usize,
     conflicts: u32,
     took: Duration,
-    /// Of each booking, in order.
+    /// The latency of each booking, in order.
     latencies: Vec<Duration>,
 }
 
@@ -133,7 +133,7 @@ impl std::fmt::Display for Sale {
     }
 }
 
-/// Lets all users book at once, until each has what he wants or there is not enough left.
+/// Lets all users book at once, until each has enough tickets or too few seats are left.
 pub(crate) async fn run(
     store: impl EventStore + Clone + 'static,
     users: usize,
@@ -167,7 +167,7 @@ pub(crate) async fn run(
 
 async fn buy(executor: CommandExecutor, user: usize, seats: usize, tickets: usize) -> Outcome<Sale> {
     let mut bought = Sale::default();
-    // What the replica does not know yet.
+    // Seats known to be taken that the replica may not show yet.
     let mut known = BTreeSet::new();
     while bought.bookings == 0 {
         let hall = executor.read(Hall::default()).consistency(Consistency::Eventual).await?.into_state();
@@ -176,7 +176,7 @@ async fn buy(executor: CommandExecutor, user: usize, seats: usize, tickets: usiz
         if free.len() < tickets {
             break;
         }
-        // Everybody begins somewhere else in the hall.
+        // Each user starts somewhere else in the hall.
         let first = user * 7_919 % free.len();
         let wanted = free.iter().cycle().skip(first).take(tickets).copied().collect();
         let asked = Instant::now();

@@ -1,4 +1,4 @@
-//! Money is moved between accounts by many at once: no account is overdrawn, and none of it is lost or made.
+//! Many concurrent transfers between accounts: no account is overdrawn, and no money is lost or created.
 //!
 //!     cargo run --example transfer --features migrations,testing
 
@@ -23,7 +23,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// What a decision needs to know of an account.
+/// What a decision needs to know about an account.
 struct Account {
     number: usize,
     is_open: bool,
@@ -90,7 +90,7 @@ impl Command for Transfer {
     }
 }
 
-/// Three accounts, and sixty transfers at once; what is in the accounts at the end.
+/// Three accounts and sixty concurrent transfers; returns the balances at the end.
 pub(crate) async fn run(store: impl EventStore + Clone + 'static) -> Result<Vec<i64>, Box<dyn std::error::Error>> {
     for number in 0..3 {
         let opened = NewEvent::new(OPENED, &100)?.with_tag(tag(number));

@@ -1,4 +1,4 @@
-//! The feature `log`: what is told through `tracing` goes to the crate `log`, where the program has no subscriber.
+//! The feature `log`: without a subscriber in the program, what goes to `tracing` reaches the crate `log`.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in what they share")]
 
 use std::sync::Mutex;

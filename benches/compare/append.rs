@@ -37,7 +37,7 @@ const TASKS: [&str; 4] = ["tasks32_vs_insert", "tasks256_vs_insert", "tasks32_vs
 
 const TEN_EVENTS: [&str; 2] = ["ten_events_vs_rows", "ten_events_vs_rows_of_two"];
 
-/// Who has which boundaries: none is used by two sides of a run, so that no side's first append is far.
+/// Which boundaries belong to which side. No two sides of a run share one, so no side's first append has to look far back.
 mod boundaries {
     pub(super) const ONE_WRITER: u64 = 0;
     pub(super) const TASKS_32: u64 = 100;
@@ -91,7 +91,7 @@ struct Bench<'a> {
     control: Control,
 }
 
-/// Connections of the store's pool, and of every side that is compared with it.
+/// The connections of the store's pool, and of every side that it is compared with.
 const CONNECTIONS: u32 = 32;
 
 impl<'a> Bench<'a> {
@@ -103,7 +103,7 @@ impl<'a> Bench<'a> {
         Ok(Self { args, url, library, store, control })
     }
 
-    /// Once for each run: these guards do refuse.
+    /// Once in each run: proves that these guards do refuse.
     async fn prove(&self) -> Outcome {
         guarded::prove(&self.store, &self.library, boundaries::HOT).await?;
         origin::prove(&self.url, &self.library, boundaries::HOT).await?;
@@ -192,8 +192,8 @@ impl<'a> Bench<'a> {
         Ok(())
     }
 
-    /// Beside what PostgreSQL takes for the same rows and their indexes, in statements of as many rows as one of the two batches has
-    /// that the store has under way: on one connection, and on two, which the order of the log does not allow.
+    /// Compares with what PostgreSQL needs for the same rows and their indexes, in statements of as many rows as each of the two
+    /// batches that the store has in flight: on one connection, and on two, which the order of the log does not allow.
     async fn ten_events(&self, report: &mut Report) -> Outcome {
         const TASKS: u64 = 32;
         const EVENTS: u64 = 10;

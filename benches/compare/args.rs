@@ -25,7 +25,7 @@ of load:
   --shared-buffers SIZE   the server's cache (default: 1GB): with 16MB the log is beyond it
 ";
 
-/// What is to be done.
+/// What to do.
 #[derive(Debug)]
 pub(crate) enum Command {
     Append(Args),
@@ -37,7 +37,7 @@ pub(crate) enum Command {
     Peers(Args),
     Load(Args),
     Scale(Args),
-    /// A process of the figures `procs4_…`: it is told the rest through its standard input.
+    /// A process of the figures `procs4_…`; it gets the rest through its standard input.
     Worker,
     /// A process of `load` and `scale`, likewise.
     Loader,
@@ -55,7 +55,7 @@ pub(crate) struct Args {
     pub(crate) folder: PathBuf,
     pub(crate) json: Option<PathBuf>,
     pub(crate) load: load::Options,
-    /// As it was called.
+    /// The command line of this run.
     pub(crate) command: String,
     only: Vec<String>,
 }
@@ -101,7 +101,7 @@ impl Args {
                 "--quick" => quick = true,
                 "--events" => events = Some(value()?.replace('_', "").parse()?),
                 "--seed" => seed = value()?.parse()?,
-                // The servers run as somebody else, elsewhere.
+                // The servers run as another user, in another folder.
                 "--folder" => folder = std::path::absolute(value()?)?,
                 "--json" => json = Some(PathBuf::from(value()?)),
                 "--only" => only.extend(value()?.split(',').map(str::to_owned)),
@@ -132,12 +132,12 @@ impl Args {
         })
     }
 
-    /// Whether one of these figures is wanted.
+    /// Whether any of these figures is wanted.
     pub(crate) fn wants(&self, names: &[&str]) -> bool {
         self.only.is_empty() || names.iter().any(|name| self.only.iter().any(|only| only == name))
     }
 
-    /// One of two, for a quick or a full run.
+    /// One of the two values, for a quick or a full run.
     pub(crate) fn pick<T>(&self, quick: T, full: T) -> T {
         if self.quick { quick } else { full }
     }

@@ -1,4 +1,4 @@
-//! Reads written by hand, on a bare connection: the best of a few statements that one could write.
+//! Hand-written reads on a bare connection: the best of a few possible statements.
 
 use std::time::{Instant, SystemTime};
 
@@ -12,7 +12,7 @@ use crate::{
     server,
 };
 
-/// What is tried: a statement, and whether it is planned once or by PostgreSQL's own rule.
+/// The candidates: a statement, and whether it is planned once or by PostgreSQL's own rule.
 const WAYS: [(&str, &str, &str); 4] = [
     ("head in each row", include_str!("sql/bare_each_row.sql"), "auto"),
     ("head in each row, planned once", include_str!("sql/bare_each_row.sql"), "force_generic_plan"),
@@ -20,7 +20,7 @@ const WAYS: [(&str, &str, &str); 4] = [
     ("head in a row of its own, planned once", include_str!("sql/bare_own_row.sql"), "force_generic_plan"),
 ];
 
-/// An event with all that the store's has.
+/// An event with all fields that the store's has.
 #[derive(Debug)]
 #[expect(dead_code, reason = "what is decoded is what is measured")]
 pub(crate) struct Event {
@@ -71,7 +71,7 @@ impl Bare {
         Ok(Read { events: rest.iter().map(|row| event(row, 1)).collect::<Outcome<_>>()?, head: head(last, 1) })
     }
 
-    /// The fastest way on this server, by the median of some reads of each in turn.
+    /// The fastest way on this server, by the median of some reads with each in turn.
     pub(crate) async fn best(url: &str, boundaries: &[Boundary]) -> Outcome<Self> {
         let mut ways = Vec::new();
         for way in WAYS {

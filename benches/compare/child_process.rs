@@ -1,5 +1,5 @@
-//! This program once more, in a process of its own that is driven by lines of JSON: the first says what it is, each of the others is
-//! an order, and is answered by a line. The end of its input is its end.
+//! This program once more, in a process of its own, driven by lines of JSON. The first line says what it is; each of the others is
+//! an order, which it answers with a line. It ends when its input ends.
 
 use std::{process::Stdio, time::Duration};
 
@@ -12,10 +12,10 @@ use tokio::{
 
 use crate::Outcome;
 
-/// For one answer, beyond the length of the round.
+/// The limit of one answer, beyond the length of the round.
 pub(crate) const LIMIT: Duration = Duration::from_secs(180);
 
-/// Such a process, for the one that has started it.
+/// Such a process, as its parent sees it.
 pub(crate) struct Process {
     // Killed when dropped.
     _child: Child,
@@ -24,7 +24,7 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// This program once more, as `role`; the first line tells it the rest.
+    /// Starts this program once more, as `role`; the first line gives it the rest.
     pub(crate) async fn start(role: &str, first: &impl Serialize) -> Outcome<Self> {
         let mut child = Command::new(std::env::current_exe()?)
             .arg(role)
@@ -51,14 +51,14 @@ impl Process {
     }
 }
 
-/// What such a process hears, and where it answers.
+/// The orders that such a process receives, and where it answers.
 pub(crate) struct Orders {
     input: Lines<BufReader<Stdin>>,
     output: Stdout,
 }
 
 impl Orders {
-    /// With the first line. `starter` says who starts such a process, for one that was started by hand.
+    /// Reads the first line. `starter` names what starts such a process, for the message if it was started by hand.
     pub(crate) async fn open<T: DeserializeOwned>(starter: &str) -> Outcome<(Self, T)> {
         let mut orders = Self { input: BufReader::new(tokio::io::stdin()).lines(), output: tokio::io::stdout() };
         let first = orders.next().await?.ok_or_else(|| format!("this is started by {starter} only"))?;

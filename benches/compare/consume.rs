@@ -1,4 +1,4 @@
-//! `compare consume`: following the log. How fast what is there is read, how soon what comes arrives, and what waiting costs.
+//! `compare consume`: following the log. How fast existing events are read, how soon new ones arrive, and what waiting costs.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     report.print(args, FIGURES)
 }
 
-/// A subscription from the beginning of the log. A round goes on until it has all events.
+/// A subscription from the beginning of the log. A round lasts until it has read all events.
 struct CatchUp {
     store: PostgresEventStore,
     events: u64,
@@ -104,7 +104,7 @@ async fn caught_up(args: &Args, name: &'static str, report: &mut Report) -> Outc
     Ok(())
 }
 
-/// One who follows the log, in a store of his own: what is appended elsewhere he knows from the servers only.
+/// A follower with its own store: it knows of other stores' appends only through the servers.
 struct Follower {
     arrived: UnboundedReceiver<(u64, Instant)>,
     task: JoinHandle<()>,
@@ -117,7 +117,7 @@ impl Follower {
         let task = tokio::spawn(async move {
             while let Some(batch) = subscription.next_batch().await {
                 let now = Instant::now();
-                // The primary is out of reach at times; the subscription goes on by itself.
+                // The primary is out of reach at times; the subscription continues by itself.
                 let Ok(batch) = batch else { continue };
                 assert_eq!(batch.role(), role, "served by {}", batch.node());
                 let told = batch.iter().try_for_each(|event| tell.send((event.position(), now)));
@@ -176,7 +176,7 @@ async fn lively(args: &Args, report: &mut Report) -> Outcome {
         if name == replica_only {
             proxy.refuse()?;
         }
-        // Until it is used to this.
+        // Until it has adapted.
         for _ in 0..20 {
             follower.arrival(append(&writer).await?).await?;
         }
@@ -189,13 +189,13 @@ async fn lively(args: &Args, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// In milliseconds, shortest first; 0 for what has arrived before its append was answered.
+/// The delays in milliseconds, shortest first; 0 for an event that arrived before its append was answered.
 async fn delays(args: &Args, name: &str, writer: &PostgresEventStore, follower: &mut Follower) -> Outcome<Vec<f64>> {
     let appends = args.pick(100, 500);
     let mut progress = Progress::new(name, appends);
     let mut delays = Vec::new();
     for number in 0..appends {
-        // At no fixed interval, so that nothing falls into step with who looks now and then.
+        // Irregular intervals, so that appends do not fall into step with whatever polls at fixed ones.
         sleep(Duration::from_millis(5 + number * 7 % 23)).await;
         let position = append(writer).await?;
         let answered = Instant::now();
@@ -208,7 +208,7 @@ async fn delays(args: &Args, name: &str, writer: &PostgresEventStore, follower: 
     Ok(delays)
 }
 
-/// Statements by the servers' own logs.
+/// The number of statements while idle, by the servers' own logs.
 async fn idly(args: &Args, name: &'static str, report: &mut Report) -> Outcome {
     let cluster = LocalCluster::builder().replicas(1).setting("log_statement", "all").start().await?;
     let builder = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url());

@@ -15,26 +15,26 @@ use crate::{
     side::{Crew, Step, Worker},
 };
 
-/// The store's: a model of two parts, each with a filter of its own, and an executor.
+/// The store's cycle: a model of two parts, each with its own filter, and an executor.
 pub(crate) struct Ours {
     executor: CommandExecutor,
     next: Next,
 }
 
-/// The same by hand, as far as that goes without a condition: the read, and a plain INSERT.
+/// The same by hand, as far as possible without a condition: the read, and a plain INSERT.
 pub(crate) struct ByHand {
     bare: Bare,
     insert: Insert,
     next: Next,
 }
 
-/// The origin's two statements.
+/// The origin's cycle: its two statements.
 pub(crate) struct Theirs {
     origin: Origin,
     next: Next,
 }
 
-/// The decisions, the same for all sides.
+/// The sequence of decisions, the same for all sides.
 struct Next {
     library: Library,
     course: Course,
@@ -105,7 +105,7 @@ impl Command for Lend {
     }
 
     fn decide(&self, (copy, reader): &(Lent, Lent)) -> mainstem::Result<Decision<&'static str>> {
-        // It is about the work: in a made-up history anything may be lent.
+        // Only the work matters: in a generated history anything may be lent.
         if copy.lent.saturating_add(reader.lent) == i64::MAX {
             return Ok(Decision::refuse("too many"));
         }

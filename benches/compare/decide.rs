@@ -1,4 +1,4 @@
-//! `compare decide`: the whole cycle of a command beside the same by hand and beside the origin's.
+//! `compare decide`: the whole cycle of a command, beside the same by hand and beside the origin's.
 
 use crate::{
     Outcome,

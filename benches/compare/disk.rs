@@ -1,4 +1,4 @@
-//! What the disk says about fdatasync.
+//! The disk's fdatasync latency.
 
 use std::{
     fs::{self, File},
@@ -16,7 +16,8 @@ use crate::Outcome;
 /// The size of PostgreSQL's log pages.
 const PAGE: usize = 8192;
 
-/// How long an fdatasync takes on the disk of `folder`, by PostgreSQL's own program, or by ours where that is missing.
+/// How long an fdatasync takes on the disk of `folder`, measured by PostgreSQL's own program, or by ours if that is
+/// missing.
 pub(crate) async fn fdatasync(programs: &Programs, folder: &Path) -> Outcome<String> {
     let program = programs.folder().join("pg_test_fsync");
     let file = folder.join("fsync-test");
@@ -33,7 +34,7 @@ pub(crate) async fn fdatasync(programs: &Programs, folder: &Path) -> Outcome<Str
     tokio::task::spawn_blocking(measure).await?
 }
 
-/// Its first line on fdatasync. What it measures after that takes it half a minute, and nobody asked for it.
+/// The program's first line about fdatasync. The rest of its measurements takes half a minute and is not needed.
 fn pg_test_fsync(program: &Path, file: &Path) -> Outcome<Option<String>> {
     let mut command = Command::new(program);
     command.args(["-s", "1", "-f"]).arg(file).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());

@@ -1,4 +1,4 @@
-//! A database cluster that is full already, kept between runs.
+//! A filled database cluster, kept between runs.
 
 use std::{
     fs,
@@ -12,7 +12,7 @@ use mainstem::testing::{LocalCluster, Programs};
 
 use crate::{Outcome, args::Args, fill, library::Library};
 
-/// What the fixture depends on besides its name: with other text, it is made anew.
+/// What the fixture depends on besides its name: when one of these files changes, it is created again.
 const SOURCES: [&str; 4] = [
     include_str!("library.rs"),
     include_str!("fill.rs"),
@@ -25,24 +25,24 @@ const SOURCES: [&str; 4] = [
 pub(crate) struct Database {
     pub(crate) name: &'static str,
     pub(crate) events: u64,
-    /// Whether the tables of the other sides are there.
+    /// Whether it has the other sides' tables.
     pub(crate) peers: bool,
     /// Each event has its copy as a tag, and no metadata: what the stores of `peers` have in common.
     pub(crate) tagged: bool,
 }
 
-/// The folder where clusters are made, which exists and can be used by whoever the servers run as.
+/// The folder for clusters. It exists, and the user that the servers run as can use it.
 pub(crate) fn place(args: &Args) -> Outcome<PathBuf> {
     let place = args.folder.join("run");
     fs::create_dir_all(&place).map_err(|error| format!("cannot create {}: {error}", place.display()))?;
     if fs::metadata(&place)?.uid() == 0 {
-        // PostgreSQL does not run as root, so its files belong to somebody else.
+        // PostgreSQL does not run as root, so its files belong to another user.
         fs::set_permissions(&place, fs::Permissions::from_mode(0o1777))?;
     }
     Ok(place)
 }
 
-/// The saved cluster with these databases; it is made if it is not there.
+/// The saved cluster with these databases, created if it does not exist.
 pub(crate) async fn saved(args: &Args, kind: &str, databases: &[Database]) -> Outcome<PathBuf> {
     let programs = Programs::find()?;
     let sizes: Vec<String> = databases.iter().map(|database| database.events.to_string()).collect();
@@ -52,7 +52,7 @@ pub(crate) async fn saved(args: &Args, kind: &str, databases: &[Database]) -> Ou
         return Ok(saved);
     }
     let place = place(args)?;
-    // Of another version of the schema or of this program; each has gigabytes.
+    // Clusters of other versions of the schema or of this program; each takes gigabytes.
     for entry in fs::read_dir(&args.folder)? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(&name) {

@@ -1,4 +1,4 @@
-//! `compare growth`: the same on a long log and on a short one, side by side on one server.
+//! `compare growth`: the same work on a long log and on a short one, side by side on one server.
 
 use std::path::PathBuf;
 
@@ -25,10 +25,10 @@ pub(crate) const FIGURES: &[&str] =
 /// The length of the short log.
 const SHORT: u64 = 10_000;
 
-/// Logs of lengths that grow by ten, in one fixture, which `scale` has, too.
+/// Logs, each ten times as long as the one before, in one fixture, which `scale` uses, too.
 const LENGTHS: [(u64, &str); 4] = [(SHORT, "log4"), (100_000, "log5"), (1_000_000, "log6"), (10_000_000, "log7")];
 
-/// The saved cluster with these logs, the longest one as long as was asked for.
+/// The saved cluster with these logs; the longest has the requested length.
 pub(crate) async fn logs(args: &Args, events: u64) -> Outcome<(PathBuf, Vec<Database>)> {
     let shorter = LENGTHS.iter().filter(|(length, _)| *length < events);
     let lengths = shorter.copied().chain([(events, "longest")]);
@@ -107,7 +107,7 @@ async fn query(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Out
         return Ok(());
     }
     let ours = |name, log: &Log| Lane::new(name, reads::ours(&log.store, &log.library), &log.control);
-    // What of it is the server's: the same by hand, in the way that is the fastest on each.
+    // The server's share of it: the same by hand, in the fastest way on each log.
     let bare = async |name, log: &Log| {
         let mut course = reads::Course::new(&log.library);
         let tried: Vec<_> = (0..200).map(|_| course.next()).collect();
@@ -130,8 +130,8 @@ async fn query(args: &Args, long: &Log, short: &Log, report: &mut Report) -> Out
     Ok(())
 }
 
-/// What the guard costs is what the append takes longer than one without a guard. The commit is not waited for here: it
-/// is none of the guard's, and its noise is larger than the guard.
+/// The guard costs what the append takes longer than one without a guard. Commits do not wait here: the wait is not
+/// part of the guard, and varies by more than the guard takes.
 async fn absent(args: &Args, long: &Log, report: &mut Report) -> Outcome {
     let name = "absent_guard_ms";
     if !args.wants(&[name]) {
@@ -143,7 +143,7 @@ async fn absent(args: &Args, long: &Log, report: &mut Report) -> Outcome {
     let mut lanes = [
         lane("guard for absent ids", Ask::Absent),
         lane("append without a guard", Ask::Nothing),
-        // No figure, but what a search that stops at an empty index hides.
+        // Not a figure, but it shows what a search that stops at an empty index would hide.
         lane("guard for present ids", Ask::Present),
     ];
     let plan = Plan { rounds: args.pick(7, 15), span: args.span(300, 1000) };

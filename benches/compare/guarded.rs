@@ -11,13 +11,13 @@ use crate::{
     side::{Crew, Step, Worker},
 };
 
-/// A store on a pool of its own.
+/// A store with its own pool.
 pub(crate) async fn store(url: &str, connections: u32) -> Outcome<PostgresEventStore> {
     let builder = Router::builder().primary(url).max_connections(connections).acquire_timeout(Duration::from_secs(30));
     Ok(PostgresEventStore::new(&builder.connect().await?))
 }
 
-/// Tasks with a boundary each, the first of them with the boundary `first`.
+/// Tasks with one boundary each, starting with boundary `first`.
 pub(crate) fn crew(
     store: &PostgresEventStore,
     library: &Library,
@@ -28,7 +28,7 @@ pub(crate) fn crew(
     crew_of_many(store, library, first, tasks, connections, 1)
 }
 
-/// The same, with so many events in each append.
+/// The same, with this number of events in each append.
 pub(crate) fn crew_of_many(
     store: &PostgresEventStore,
     library: &Library,
@@ -42,8 +42,8 @@ pub(crate) fn crew_of_many(
     Ok(Crew { workers, connections: usize::try_from(connections)?, table: Some(LOG) })
 }
 
-/// A task that decides on its boundary again and again. Nobody else writes there, so what it knows after its own append
-/// is what it would read.
+/// A task that repeatedly decides on its boundary. Nobody else writes there, so what it knows after its own append is
+/// what it would read.
 pub(crate) struct Guarded {
     store: PostgresEventStore,
     library: Library,
@@ -91,7 +91,8 @@ pub(crate) enum Ask {
     Nothing,
     /// Ids that no event has.
     Absent,
-    /// Ids that some events have, but of none of the types: the index on payloads finds them, and none of them counts.
+    /// Ids that some events have, but none of these types: the index on payloads finds the events, and none of them
+    /// matches.
     Present,
     /// As `Absent`, with `after` 0.
     FromZero,
@@ -100,7 +101,8 @@ pub(crate) enum Ask {
 /// Types that no event has.
 const UNKNOWN: [&str; 4] = ["BookCopyLost", "BookCopyReserved", "BookCopySold", "BookCopyStolen"];
 
-/// A task whose condition holds since no event matches it. What it writes is of a type that it does not look at.
+/// A task whose condition holds because no event matches it. It writes events of a type that the condition does not
+/// cover.
 pub(crate) struct Aside {
     store: PostgresEventStore,
     library: Library,
@@ -110,7 +112,7 @@ pub(crate) struct Aside {
 
 impl Aside {
     fn new(store: &PostgresEventStore, library: &Library, ask: Ask) -> Self {
-        // Numbers of its own, or the events of another one would have the ids that are to be absent.
+        // A separate range of numbers; otherwise another task's events would have the ids that must be absent.
         Self { store: store.clone(), library: *library, ask, number: (ask as u64) << 32 }
     }
 
@@ -166,7 +168,7 @@ impl Worker for Mixed {
     }
 }
 
-/// The usual tasks, and one more that sends `after` 0.
+/// The usual tasks, and one more, which sends `after` 0.
 pub(crate) fn mixed(usual: Crew<Guarded>, store: &PostgresEventStore, library: &Library) -> Crew<Mixed> {
     let mut workers: Vec<Mixed> = usual.workers.into_iter().map(Mixed::Guarded).collect();
     let old = Aside::new(store, library, Ask::FromZero);
@@ -174,8 +176,8 @@ pub(crate) fn mixed(usual: Crew<Guarded>, store: &PostgresEventStore, library: &
     Crew { workers, connections: usual.connections, table: usual.table }
 }
 
-/// Checks that the guard guards: a decision on the past of a boundary is refused, and what is written is only what was
-/// decided on its present.
+/// Checks that the guard works: a decision on the past of a boundary is refused, and only decisions on its present are
+/// written.
 pub(crate) async fn prove(store: &PostgresEventStore, library: &Library, number: u64) -> Outcome {
     let boundary = library.boundary(number);
     let history = store.query(&boundary.filter()?).await?;

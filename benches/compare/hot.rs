@@ -1,7 +1,7 @@
 //! One hot boundary: read what is new, append, and on a conflict do so again.
 //!
-//! Both sides read only what has come since their last read, as a caller with a snapshot does: the whole boundary would
-//! be longer for the side that is faster.
+//! Both sides read only what was added since their last read, as a caller with a snapshot does. The whole boundary
+//! would be longer for the faster side.
 
 use mainstem::{AppendCondition, EventStore, Filter, Mark, PostgresEventStore};
 
@@ -13,8 +13,8 @@ use crate::{
     side::{Crew, Step, Worker},
 };
 
-/// What makes the origin's statement safe: a lock that is taken before the statement whose snapshot has to be newer.
-/// All in one message, which is a transaction of its own.
+/// Makes the origin's statement safe: a lock taken before the statement, whose snapshot must be newer than the lock.
+/// All of it is one message, which is a transaction of its own.
 const LOCKED: (&str, &str) = ("BEGIN; SELECT pg_advisory_xact_lock(1); ", "; COMMIT");
 
 /// A task of the store's side.

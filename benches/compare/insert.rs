@@ -1,5 +1,6 @@
-//! The plain sides: one prepared INSERT, committed by itself, on a connection for each task. Of one event, or of as many as a
-//! batch of the store may have: then it is what PostgreSQL takes for the rows and their indexes, and nothing else.
+//! The plain sides: one prepared INSERT in its own transaction, with a connection for each task. It inserts one event, or as
+//! many as a batch of the store may have: then it measures what PostgreSQL needs for the rows and their indexes, and nothing
+//! else.
 
 use tokio_postgres::{Client, Statement};
 
@@ -30,7 +31,7 @@ pub(crate) async fn crew(url: &str, library: &Library, first: u64, connections: 
 }
 
 impl Insert {
-    /// On a connection of its own, for the boundary of this number.
+    /// Opens a connection for the boundary of this number.
     pub(crate) async fn connect(url: &str, library: &Library, number: u64) -> Outcome<Self> {
         let client = server::connect(url).await?;
         let insert = client.prepare(include_str!("sql/insert.sql")).await?;

@@ -1,4 +1,4 @@
-//! `jsonb` as its text, for the sides that talk to the driver themselves.
+//! `jsonb` as its text, for the sides that use the driver directly.
 
 use std::error::Error;
 
@@ -9,7 +9,7 @@ use tokio_postgres::types::{FromSql, IsNull, ToSql, Type, to_sql_checked};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonText<'a>(pub(crate) &'a str);
 
-/// The only version of its binary format so far: text behind this byte.
+/// The only version of its binary format so far: text after this byte.
 const VERSION: u8 = 1;
 
 impl ToSql for JsonText<'_> {

@@ -2,20 +2,20 @@
 //!
 //!     cargo compare append|query|decide|consume|growth|route|peers|load|scale
 //!
-//! which is short for `cargo bench --features migrations,testing --bench compare -- …`; `docs/benchmarks.md` says what is
-//! measured and how. `args` has the options.
+//! This is short for `cargo bench --features migrations,testing --bench compare -- …`. `docs/benchmarks.md` says what is measured and how.
+//! `args` has the options.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `append`, `query`, `decide`, `consume`, `growth`, `route`, `peers`, `load`, `scale` | the subcommands: which sides run, and the figures |
 //! | `guarded`, `insert`, `origin`, `bare` | the sides: the store, a plain INSERT, the origin's statements, reads by hand |
 //! | `reads`, `streams` | the readers among them |
-//! | `cycle` | those who read, decide and append |
+//! | `cycle` | workers that read, decide and append |
 //! | `hot` | many tasks on one boundary, the store's and the origin's |
 //! | `procs` | the store in several processes |
 //! | `side`, `rounds`, `stats`, `report` | how a side is driven, how sides take turns, medians and extremes, what is printed and kept |
-//! | `library` | the events, made from a seed |
-//! | `fixture`, `fill`, `server`, `disk` | the server with its data, and what it stands on |
+//! | `library` | the events, generated from a seed |
+//! | `fixture`, `fill`, `server`, `disk` | the server with its data, and what it runs on |
 
 mod append;
 mod args;
@@ -58,7 +58,7 @@ use peers::chain;
 type Failure = Box<dyn Error + Send + Sync>;
 type Outcome<T = ()> = Result<T, Failure>;
 
-/// Threads of each process: the machine's other half is the server's.
+/// The threads of each process: the other half of the machine is for the server.
 const THREADS: usize = 2;
 
 fn main() -> ExitCode {

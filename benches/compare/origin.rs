@@ -1,4 +1,4 @@
-//! The origin's side: its two statements, with their literals in the text, sent as its driver sends them.
+//! The origin's side: its two statements, with literals in the text, sent as its driver sends them.
 
 use std::time::SystemTime;
 
@@ -25,10 +25,10 @@ impl Origin {
         Ok(Self { client: server::connect(url).await? })
     }
 
-    /// Its guarded append: the new position, or nothing when `expected` is not the last one of the boundary any more.
+    /// Its guarded append. Returns the new position, or nothing when `expected` is no longer the boundary's last one.
     ///
-    /// A statement without arguments goes by the simple protocol. The origin does not ask for the position; here it is
-    /// free, and saves it a read before the next append. `before` goes in front, in the same message.
+    /// A statement without arguments uses the simple protocol. The origin does not ask for the position; here it is
+    /// free, and saves a read before the next append. `before` is sent in front of it, in the same message.
     pub(crate) async fn append(
         &self,
         before: &str,
@@ -57,7 +57,7 @@ impl Origin {
         Ok(written)
     }
 
-    /// Its query: prepared, executed once, and thrown away.
+    /// Its query: prepared, executed once, and discarded.
     pub(crate) async fn read(&self, boundary: &Boundary, after: i64) -> Outcome<Vec<Recorded>> {
         let mut filter = filter(boundary);
         if after > 0 {
@@ -69,13 +69,13 @@ impl Origin {
         rows.iter().map(recorded).collect()
     }
 
-    /// The last position of a boundary, as its callers know it from a read.
+    /// The last position of a boundary, as callers know it from a read.
     pub(crate) async fn last(&self, boundary: &Boundary, after: i64) -> Outcome<i64> {
         Ok(self.read(boundary, after).await?.last().map_or(after, |event| event.position))
     }
 }
 
-/// An event with all that the origin's has.
+/// An event with all fields that the origin's has.
 #[derive(Debug)]
 #[expect(dead_code, reason = "what is decoded is what is measured")]
 pub(crate) struct Recorded {
@@ -96,14 +96,14 @@ fn recorded(row: &Row) -> Outcome<Recorded> {
     })
 }
 
-/// The shape that the origin's builder gives to four types and any of two predicates.
+/// The form that the origin's builder gives to four types and any of two predicates.
 fn filter(boundary: &Boundary) -> String {
     let types = DECISIVE.map(|name| format!("\"event_type\" = '{name}'")).join(" OR ");
     let (book, reader) = (boundary.book, boundary.reader);
     format!(r#"(({types}) AND (payload @> '{{"BookID": "{book}"}}' OR payload @> '{{"ReaderID": "{reader}"}}'))"#)
 }
 
-/// A task with a boundary of its own.
+/// A task with its own boundary.
 pub(crate) struct Appender {
     origin: Origin,
     library: Library,

@@ -37,11 +37,11 @@ struct Answer {
 #[derive(Debug, Deserialize, Serialize)]
 enum Order {
     Begin,
-    /// For so many milliseconds.
+    /// The round's length in milliseconds.
     Run(u64),
 }
 
-/// `processes` with `tasks` each, on as many connections each.
+/// Several processes with `tasks` each, and as many connections each.
 pub(crate) struct Procs {
     processes: Vec<Process>,
     connections: usize,
@@ -101,7 +101,7 @@ impl Side for Procs {
     }
 }
 
-/// The life of a worker.
+/// Runs a worker process.
 pub(crate) async fn work() -> Outcome {
     let (mut orders, task) = Orders::open::<Task>("`compare append`").await?;
     let library = Library::new(task.seed, task.events);

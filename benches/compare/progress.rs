@@ -1,10 +1,10 @@
-//! Where a run is, on standard error: a bar on a terminal, otherwise a line now and then.
+//! A run's progress, on standard error: a bar on a terminal, otherwise a line now and then.
 
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// Between two lines.
+/// The time between two lines.
 const PAUSE: Duration = Duration::from_secs(10);
 
 pub(crate) struct Progress {

@@ -1,4 +1,4 @@
-//! `compare query`: the store's query beside the same by hand and beside the origin's.
+//! `compare query`: the store's query, beside the same by hand and beside the origin's.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ pub(crate) const FIGURES: &[&str] =
 /// Decisions that all sides must agree on before anything is measured.
 const COMPARED: usize = 50;
 
-/// Who appends meanwhile, and how much in all if the store keeps up.
+/// How many append at the same time, and how much in total if the store keeps up.
 const APPENDERS: u64 = 8;
 const APPENDS_PER_SECOND: u64 = 500;
 
@@ -79,7 +79,7 @@ async fn compare(args: &Args, url: &str, library: &Library, control: &Control, r
     Ok(())
 }
 
-/// All sides find the same events.
+/// Checks that all sides find the same events.
 async fn agree(store: &PostgresEventStore, bare: &Bare, origin: &Origin, library: &Library) -> Outcome {
     let mut course = Course::new(library);
     let mut all = 0;
@@ -106,7 +106,7 @@ async fn agree(store: &PostgresEventStore, bare: &Bare, origin: &Origin, library
 async fn stream(args: &Args, url: &str, control: &Control, report: &mut Report) -> Outcome {
     let [vs_copy, rss] = ["stream_vs_copy", "stream_rss_mib"];
     let store = guarded::store(url, 1).await?;
-    // Before the rounds: what they leave to the allocator would hide growth.
+    // Before the rounds: memory that they leave in the allocator would hide growth.
     if args.wants(&[rss]) {
         let growth = streams::growth(&store, args.events).await?;
         report.figure(rss, growth, format!("growth of the process in MiB while it streams {} events", args.events));

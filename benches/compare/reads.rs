@@ -1,4 +1,4 @@
-//! Workers that read one decision's events after another's.
+//! Workers that read the events of one decision after another.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use crate::{
     side::{Boxed, Crew, Sample, Side, Step, Table, Worker, begin, drive},
 };
 
-/// The decisions that are read, in an order of no use to a cache of pages, the same for all sides.
+/// The decisions to read, in an order that does not help a page cache, the same for all sides.
 #[derive(Clone, Copy)]
 pub(crate) struct Course {
     library: Library,
@@ -23,7 +23,7 @@ pub(crate) struct Course {
 }
 
 impl Course {
-    /// The first decisions are those that `append` writes to.
+    /// The first decisions are the ones that `append` writes to.
     const RESERVED: u64 = 300;
     const STRIDE: u64 = 7919;
 
@@ -38,7 +38,7 @@ impl Course {
     }
 }
 
-/// The store's query, filter and all.
+/// The store's query, including its filter.
 pub(crate) struct OursRead {
     store: PostgresEventStore,
     course: Course,
@@ -74,7 +74,7 @@ impl Worker for BareRead {
     }
 }
 
-/// The same by the origin.
+/// The same with the origin.
 pub(crate) struct OriginRead {
     origin: Origin,
     course: Course,
@@ -122,7 +122,7 @@ impl Side for UnderAppends {
     }
 }
 
-/// Appends at a fixed rate, if the store keeps up with it.
+/// Appends at a fixed rate, if the store keeps up.
 pub(crate) struct Paced {
     pub(crate) guarded: Guarded,
     pub(crate) pause: Duration,

@@ -1,4 +1,4 @@
-//! What a run prints, and keeps for `--json`: one form for all subcommands.
+//! What a run prints, and keeps for `--json`: one format for all subcommands.
 
 use std::{path::Path, time::SystemTime};
 
@@ -12,10 +12,10 @@ use crate::{
     side::Sample,
 };
 
-/// Whoever reads the files knows by it what to expect.
+/// The version of the files' format.
 const FORM: u64 = 1;
 
-/// The figures of a run, in the order of their names' list, and the tables that they are made from.
+/// A run's figures, in the order of their list of names, and the tables they come from.
 #[derive(Debug)]
 pub(crate) struct Report {
     topic: &'static str,
@@ -30,7 +30,7 @@ struct Figure {
     name: &'static str,
     value: f64,
     made_of: String,
-    /// What it lacks, so that it may be worse than it looks.
+    /// What it lacks, so that the true value may be worse.
     incomplete: Option<String>,
 }
 
@@ -39,12 +39,12 @@ impl Report {
         Self { topic, figures: Vec::new(), facts: Value::Null, tables: Vec::new(), left_out: Vec::new() }
     }
 
-    /// A figure, and what it was made of.
+    /// Adds a figure, and what it was computed from.
     pub(crate) fn figure(&mut self, name: &'static str, value: f64, made_of: impl Into<String>) {
         self.incomplete_figure(name, value, made_of, None);
     }
 
-    /// A figure of which something may be missing, so that whoever reads it does not take it for good.
+    /// Adds a figure that may lack something, so that readers do not take it for complete.
     pub(crate) fn incomplete_figure(
         &mut self,
         name: &'static str,
@@ -55,29 +55,29 @@ impl Report {
         self.figures.push(Figure { name, value, made_of: made_of.into(), incomplete });
     }
 
-    /// What the figures stand on.
+    /// Adds the facts behind the figures.
     pub(crate) fn facts(&mut self, facts: Value) {
         self.facts = facts;
     }
 
-    /// A table of another kind than sides that take turns; its rows are in `lanes`.
+    /// Adds a table that is not one of sides that take turns; its rows are in `lanes`.
     pub(crate) fn table(&mut self, table: Value) {
         self.tables.push(table);
     }
 
-    /// Who could not take part, and why.
+    /// Records who could not take part, and why.
     pub(crate) fn left_out(&mut self, who: &str, reason: &str) {
         self.left_out.push(json!({ "name": who, "reason": reason }));
     }
 
-    /// Prints and keeps the sides as they are: medians over the rounds, with the lowest and the highest round.
+    /// Prints and keeps the sides: medians over the rounds, with the lowest and the highest round.
     pub(crate) fn lanes(&mut self, title: &str, lanes: &[Lane]) {
         print_lanes(title, lanes);
         let rows: Vec<Value> = lanes.iter().map(row).collect();
         self.table(json!({ "title": title, "lanes": rows }));
     }
 
-    /// The figures; the last line is for programs. Then the file that was asked for.
+    /// Prints the figures; the last line is for programs. Then writes the requested file.
     pub(crate) fn print(mut self, args: &Args, order: &[&str]) -> Outcome {
         self.figures.sort_by_key(|figure| order.iter().position(|other| *other == figure.name));
         println!();
@@ -97,7 +97,7 @@ impl Report {
         self.save(args)
     }
 
-    /// All of it as JSON, if that was asked for.
+    /// Saves everything as JSON, if requested.
     pub(crate) fn save(&self, args: &Args) -> Outcome {
         args.json.as_deref().map_or(Ok(()), |file| write(file, &self.json(args)))
     }
@@ -141,7 +141,7 @@ fn row(lane: &Lane) -> Value {
     Value::Object(row)
 }
 
-/// What all tables say of a side: its throughput round by round, and its latencies as medians over the rounds.
+/// What all tables have for each side: its throughput by round, and its latencies as medians over the rounds.
 pub(crate) fn figures_of(samples: &[Sample]) -> Map<String, Value> {
     let each = |figure: &dyn Fn(&Sample) -> f64| samples.iter().map(figure).collect::<Vec<_>>();
     let rates: Vec<Value> = samples.iter().map(|sample| digits(sample.per_second())).collect();
@@ -179,7 +179,7 @@ fn print_lanes(title: &str, lanes: &[Lane]) {
     }
 }
 
-/// The first line, so that a kept output says when it was made.
+/// Prints the first line, so that saved output says when it was made.
 pub(crate) fn print_title(topic: &str, args: &Args) {
     println!("compare {topic}{}, at {} s since 1970", if args.quick { " --quick" } else { "" }, now());
 }
@@ -189,7 +189,7 @@ pub(crate) fn now() -> u64 {
     SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
-/// Three digits that count.
+/// With three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         _ if value.is_nan() => "-".to_owned(),

@@ -1,4 +1,4 @@
-//! Sides take turns, round after round, so that what changes in the meantime (the disk, the neighbours) changes for all.
+//! Sides take turns, round after round, so that changes in the meantime (the disk, other load) affect all of them.
 
 use std::{ops::Deref, sync::Arc, time::Duration};
 
@@ -12,14 +12,14 @@ use crate::{
     side::{Sample, Side, Table},
 };
 
-/// How often and how long.
+/// How many rounds, and how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Plan {
     pub(crate) rounds: usize,
     pub(crate) span: Duration,
 }
 
-/// A connection that looks at what the sides have done.
+/// A connection that checks what the sides have done.
 #[derive(Clone)]
 pub(crate) struct Control(Arc<Client>);
 
@@ -37,7 +37,7 @@ impl Deref for Control {
     }
 }
 
-/// One side, and what its rounds have given.
+/// One side, and the results of its rounds.
 pub(crate) struct Lane {
     pub(crate) name: &'static str,
     side: Box<dyn Side>,
@@ -54,13 +54,13 @@ impl Lane {
         self.side.connections()
     }
 
-    /// A figure of each round, in their order.
+    /// A figure of each round, in order.
     pub(crate) fn each(&self, figure: impl Fn(&Sample) -> f64) -> Vec<f64> {
         self.samples.iter().map(figure).collect()
     }
 }
 
-/// One round that does not count, then `plan.rounds` of each side. Who begins changes from round to round.
+/// One round that does not count, then `plan.rounds` of each side. Each round begins with another side.
 ///
 /// After each round, the table must have exactly the rows that the side says it has written.
 pub(crate) async fn take_turns(what: &str, lanes: &mut [Lane], plan: Plan) -> Outcome {
@@ -70,7 +70,7 @@ pub(crate) async fn take_turns(what: &str, lanes: &mut [Lane], plan: Plan) -> Ou
     let mut progress = Progress::new(what, ((plan.rounds + 1) * lanes.len()) as u64);
     for round in 0..=plan.rounds {
         for turn in 0..lanes.len() {
-            // Forwards and backwards: nobody always follows the same neighbour.
+            // Forwards and backwards, so that no side always follows the same neighbour.
             let place = if round % 2 == 0 { turn } else { lanes.len() - 1 - turn };
             let index = (round / 2 + place) % lanes.len();
             let Some(lane) = lanes.get_mut(index) else { continue };
@@ -108,7 +108,7 @@ async fn check(control: &Client, table: Option<Table>, before: i64, sample: &Sam
     Err(format!("{} writes were acknowledged in a round, and {there} rows are there", sample.written).into())
 }
 
-/// The median over the rounds of what `combine` makes of the two sides' figures of the same round.
+/// The median, over the rounds, of `combine` applied to the two sides' figures of the same round.
 pub(crate) fn paired(
     one: &Lane,
     other: &Lane,

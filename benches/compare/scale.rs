@@ -1,7 +1,7 @@
 //! `compare scale`: the load of `compare load`, one dimension at a time.
 //!
-//! The points of a dimension take turns: first as fast as they can, then all at one rate, half of what the slowest of them has
-//! done, so that their latencies can be compared.
+//! The points of a dimension take turns: first as fast as they can, then all at one rate, half of what the slowest achieved,
+//! so that their latencies are comparable.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ use crate::{
 
 pub(crate) const FIGURES: &[&str] = &["writers", "processes", "payload", "rate", "replicas", "events", "cache"];
 
-/// The last line's, which are made of the dimensions.
+/// The figures of the last line, computed from the dimensions.
 const LAST: &[&str] = &[
     "writers64_vs_1",
     "processes8_vs_1",
@@ -35,10 +35,10 @@ const LAST: &[&str] = &[
     "p99_at_half_ms",
 ];
 
-/// A cache that none of the logs fits into.
+/// A cache too small for any of the logs.
 const SMALL: &str = "16MB";
 
-/// Boundaries between those of two lanes.
+/// The distance between the boundaries of two lanes.
 const APART: u64 = 64;
 
 struct Plan {
@@ -48,7 +48,7 @@ struct Plan {
 
 struct Found {
     report: Report,
-    /// Of all dimensions with the origin's table beside them.
+    /// The points of all dimensions with the origin's table beside them.
     points: Vec<Point>,
 }
 
@@ -110,7 +110,7 @@ async fn payload(args: &Args, base: &Site, plan: &Plan, found: &mut Found) -> Ou
     Ok(())
 }
 
-/// Latencies at parts of what the server can.
+/// Latencies at fractions of the server's capacity.
 async fn rates(args: &Args, base: &Site, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["rate"]) {
         return Ok(());
@@ -135,7 +135,7 @@ async fn rates(args: &Args, base: &Site, plan: &Plan, found: &mut Found) -> Outc
     Ok(())
 }
 
-/// Two servers on the same data, of which one has hardly a cache of its own. The machine's cache of files both have.
+/// Two servers on the same data, one with hardly any cache of its own. Both have the operating system's file cache.
 async fn cache(args: &Args, base: Site, database: &Database, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["cache"]) {
         return Ok(());
@@ -160,7 +160,8 @@ async fn cache(args: &Args, base: Site, database: &Database, plan: &Plan, found:
     Ok(())
 }
 
-/// Streaming replicas, which commits do not wait for. A short log will do: who is not asked for is stopped and started.
+/// Streaming replicas, which commits do not wait for. A short log is enough: replicas that are not needed are stopped, and
+/// started again.
 async fn replicas(args: &Args, plan: &Plan, found: &mut Found) -> Outcome {
     if !args.wants(&["replicas"]) {
         return Ok(());

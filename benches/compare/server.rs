@@ -1,4 +1,4 @@
-//! The server that is measured, and connections to it.
+//! The measured server, and connections to it.
 
 use std::{path::Path, process::Command, time::Duration};
 
@@ -15,8 +15,8 @@ use crate::{
     report::{self, Report},
 };
 
-/// More than the defaults of a test cluster: those of a small server that is used for this. No checkpoint falls into a
-/// run, whose first writes of each page would hit whoever comes next; what it leaves of the write-ahead log's files is kept.
+/// More than the defaults of a test cluster: the settings of a small dedicated server. No checkpoint happens during a run; otherwise
+/// the first write of each page after it would slow whichever side comes next. The WAL files that a run leaves are kept.
 const SETTINGS: [(&str, &str); 6] = [
     ("shared_buffers", "1GB"),
     ("min_wal_size", "6GB"),
@@ -26,16 +26,16 @@ const SETTINGS: [(&str, &str); 6] = [
     ("max_connections", "300"),
 ];
 
-/// So many files of the write-ahead log, of 16 MB, there are before anything is measured, in a short and in a full run, as on a server
-/// that has been in use for a while: it uses old ones again. A new one is written full of zeros first, by whoever commits, which takes
-/// tens of milliseconds, in which all wait: the more a side writes in a second, the more of them it meets. No set of rounds
-/// writes more (the longest, of `append`, 5 GB).
+/// How many WAL files of 16 MB exist before anything is measured, in a short and in a full run. A server that has been in use for a
+/// while recycles old files. A new one is first filled with zeros by whichever session commits, which takes tens of milliseconds,
+/// during which all sessions wait; the more a side writes in a second, the more often that happens. No set of rounds writes more than
+/// these files hold (the longest, of `append`, 5 GB).
 const WAL_FILES: (u32, u32) = (128, 384);
 
-/// For replicas to fetch and replay what fills the files.
+/// How long replicas may take to fetch and replay what fills the files.
 const PATIENCE: Duration = Duration::from_secs(300);
 
-/// Events of which the length is told.
+/// How many events to sample for their length.
 const SAMPLE: u64 = 1000;
 
 /// Starts a durable cluster with the data of a fixture.
@@ -45,22 +45,22 @@ pub(crate) async fn start(args: &Args, saved: &Path, replicas: usize, more: &[(&
     let builder = more.iter().fold(builder, |builder, (name, value)| builder.setting(*name, *value));
     let cluster = builder.start().await?;
     make_wal_files(&cluster, args.pick(WAL_FILES.0, WAL_FILES.1)).await?;
-    // What the copy has left to be written must not be written during the first rounds.
+    // Unwritten data of the copy must not be written during the first rounds.
     let _ = Command::new("sync").status();
     Ok(cluster)
 }
 
-/// Fills the files by switching to the next one, and has a checkpoint make them ready to be used again.
+/// Fills the files by switching to the next one, and lets a checkpoint make them ready for recycling.
 async fn make_wal_files(cluster: &LocalCluster, files: u32) -> Outcome {
     let client = connect(&cluster.primary().url()).await?;
     let switch = "SELECT pg_logical_emit_message(false, 'compare', ''), pg_switch_wal()";
     for _ in 0..files {
         client.simple_query(switch).await?;
     }
-    // What a replica has still to fetch is not used again, and would be sent in the first rounds.
+    // A file that a replica has yet to fetch is not recycled, and would be sent during the first rounds.
     replicas_follow(&client).await?;
     client.batch_execute("CHECKPOINT").await?;
-    // A replica has files of its own, which it uses again after a checkpoint there, behind the primary's.
+    // A replica has its own files, which it recycles after a checkpoint there, which follows the primary's.
     replicas_follow(&client).await?;
     for replica in cluster.replicas() {
         connect(&replica.url()).await?.batch_execute("CHECKPOINT").await?;
@@ -68,7 +68,7 @@ async fn make_wal_files(cluster: &LocalCluster, files: u32) -> Outcome {
     Ok(())
 }
 
-/// Waits until the replicas have all that the primary has written.
+/// Waits until the replicas have everything that the primary has written.
 async fn replicas_follow(client: &Client) -> Outcome {
     let behind =
         "SELECT count(*) FROM pg_stat_replication WHERE replay_lsn IS NULL OR replay_lsn < pg_current_wal_lsn()";
@@ -99,7 +99,7 @@ pub(crate) async fn connect(url: &str) -> Outcome<Client> {
     Ok(client)
 }
 
-/// Prints and keeps what the figures stand on.
+/// Prints and keeps the facts behind the figures.
 pub(crate) async fn print_facts(args: &Args, cluster: &LocalCluster, client: &Client, report: &mut Report) -> Outcome {
     let version: String = client.query_one("SELECT version()", &[]).await?.get(0);
     let cpus = std::thread::available_parallelism()?;
@@ -131,7 +131,7 @@ pub(crate) async fn print_facts(args: &Args, cluster: &LocalCluster, client: &Cl
     Ok(())
 }
 
-/// Settings as the server has them.
+/// Settings as the server reports them.
 pub(crate) async fn shown(client: &Client, names: &[&str]) -> Outcome<String> {
     let mut all = Vec::new();
     for name in names {

@@ -1,4 +1,4 @@
-//! A side of a comparison: workers that do the same thing again and again, for the length of a round.
+//! A side of a comparison: workers that repeat the same step for the length of a round.
 
 use std::{future::Future, pin::Pin, time::Duration};
 
@@ -11,38 +11,38 @@ use crate::Outcome;
 
 pub(crate) type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 
-/// For whatever a step that is under way at a round's end still takes, and for what precedes it.
+/// The time for a step in flight at a round's end, and for what precedes the round.
 const GRACE: Duration = Duration::from_secs(180);
 
 /// One side, as the rounds see it.
 pub(crate) trait Side: Send {
-    /// Connections to the server, at most.
+    /// The maximum number of connections to the server.
     fn connections(&self) -> usize;
 
-    /// Where each step's row is to be found.
+    /// Where each step's row is found.
     fn table(&self) -> Option<Table>;
 
     /// Works for this long.
     fn run(&mut self, span: Duration) -> Boxed<'_, Outcome<Sample>>;
 }
 
-/// A table with rows in an order that only grows.
+/// A table whose rows are in an order that only grows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Table {
     pub(crate) name: &'static str,
     pub(crate) position: &'static str,
 }
 
-/// What one round has given.
+/// The result of one round.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
-    /// Steps that count.
+    /// The steps that count.
     pub(crate) done: u64,
-    /// Rows that must be there now.
+    /// The rows that must now be there.
     pub(crate) written: u64,
     pub(crate) conflicts: u64,
     pub(crate) elapsed: Duration,
-    /// Of each step that counts, sorted.
+    /// The latency of each step that counts, sorted.
     pub(crate) micros: Vec<u32>,
 }
 
@@ -57,7 +57,7 @@ impl Sample {
         self.written as f64 / self.elapsed.as_secs_f64()
     }
 
-    /// The latency that this many of a hundred steps kept, in microseconds.
+    /// The latency that this percentage of steps did not exceed, in microseconds.
     pub(crate) fn percentile(&self, hundredths: usize) -> f64 {
         let index = (self.micros.len() * hundredths / 100).min(self.micros.len().saturating_sub(1));
         self.micros.get(index).map_or(f64::NAN, |&micros| f64::from(micros))
@@ -73,7 +73,7 @@ impl Sample {
 
 /// One task.
 pub(crate) trait Worker: Send + 'static {
-    /// Before each round; not counted.
+    /// Runs before each round; not counted.
     fn begin(&mut self) -> impl Future<Output = Outcome> + Send {
         async { Ok(()) }
     }
@@ -81,16 +81,16 @@ pub(crate) trait Worker: Send + 'static {
     /// The unit that is measured.
     fn step(&mut self) -> impl Future<Output = Outcome<Step>> + Send;
 
-    /// Between two steps; not measured.
+    /// Runs between two steps; not measured.
     fn rest(&mut self) -> impl Future<Output = ()> + Send {
         async {}
     }
 }
 
-/// What a step has done.
+/// The result of a step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Step {
-    /// False for work that is only there to be in the way.
+    /// False for work that only adds load.
     pub(crate) counts: bool,
     pub(crate) written: u64,
     pub(crate) conflicts: u64,
@@ -125,7 +125,7 @@ impl<W: Worker> Side for Crew<W> {
     }
 }
 
-/// Gets all workers ready.
+/// Prepares all workers.
 pub(crate) async fn begin<W: Worker>(workers: &mut Vec<W>) -> Outcome {
     let mut set = JoinSet::new();
     for mut worker in workers.drain(..) {
@@ -135,7 +135,7 @@ pub(crate) async fn begin<W: Worker>(workers: &mut Vec<W>) -> Outcome {
     Ok(())
 }
 
-/// Has all workers work; what is under way at the end is waited for, and counts.
+/// Runs all workers; what is in flight at the end is waited for, and counts.
 pub(crate) async fn drive<W: Worker>(workers: &mut Vec<W>, span: Duration) -> Outcome<Sample> {
     let start = Instant::now();
     let end = start + span;

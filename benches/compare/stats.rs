@@ -1,9 +1,9 @@
-//! The middle, the lowest and the highest of some values, and how they are kept. One that is missing (NaN) is never passed over, as `f64::min` would:
-//! whatever is made of it is missing, too.
+//! The median, the lowest and the highest of some values, and how they are kept. A missing value (NaN) is never skipped, as `f64::min` would: any
+//! result from it is missing, too.
 
 use serde_json::{Value, json};
 
-/// The middle one, or the mean of the two in the middle.
+/// The middle value, or the mean of the two in the middle.
 pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     if values.iter().any(|value| value.is_nan()) {
         return f64::NAN;
@@ -17,7 +17,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> f64 {
     }
 }
 
-/// Of nothing there is none.
+/// NaN if there are no values.
 pub(crate) fn lowest(values: impl IntoIterator<Item = f64>) -> f64 {
     chosen(values, f64::min)
 }
@@ -31,7 +31,7 @@ fn chosen(values: impl IntoIterator<Item = f64>, choose: fn(f64, f64) -> f64) ->
     values.into_iter().reduce(either).unwrap_or(f64::NAN)
 }
 
-/// Five digits that count, as a number; nothing where there is none.
+/// As a number with five significant digits; null if there is no value.
 pub(crate) fn digits(value: f64) -> Value {
     format!("{value:.4e}")
         .parse::<f64>()

@@ -1,4 +1,4 @@
-//! Run by `bench_units`, like those of `load`.
+//! Run by `bench_units`, like the tests of `load`.
 
 use crate::stats::{highest, lowest, median};
 

@@ -12,10 +12,10 @@ use crate::{
     side::{Boxed, Sample, Side, Table},
 };
 
-/// Between two looks at the memory.
+/// How many events are read between two measurements of the memory.
 const EVENTS_PER_LOOK: u64 = 10_000;
 
-/// The stream of all events. A round is one whole reading, however long that takes.
+/// The stream of all events. A round is one complete read, however long that takes.
 pub(crate) struct Streamed(pub(crate) PostgresEventStore);
 
 impl Side for Streamed {
@@ -36,7 +36,7 @@ impl Side for Streamed {
     }
 }
 
-/// `COPY … TO STDOUT (FORMAT binary)`, thrown away as it comes.
+/// `COPY … TO STDOUT (FORMAT binary)`, discarded as it arrives.
 pub(crate) struct Copied {
     pub(crate) client: Client,
     pub(crate) events: u64,
@@ -77,7 +77,7 @@ pub(crate) async fn growth(store: &PostgresEventStore, events: u64) -> Outcome<f
     Ok(highest.saturating_sub(before) as f64 / 1024.0)
 }
 
-/// Reads all events; how many there were, and the most memory that was seen meanwhile, in kiB.
+/// Reads all events; returns their number, and the most memory seen meanwhile, in kiB.
 async fn drain(store: &PostgresEventStore, look: bool) -> Outcome<(u64, u64)> {
     let mut stream = store.stream(&Filter::any_event());
     let (mut events, mut highest) = (0, 0);
@@ -95,7 +95,7 @@ async fn drain(store: &PostgresEventStore, look: bool) -> Outcome<(u64, u64)> {
     Ok((events, highest))
 }
 
-/// What this process has in memory, in kiB.
+/// This process's resident memory, in kiB.
 fn resident() -> Outcome<u64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("no VmRSS in /proc/self/status")?;

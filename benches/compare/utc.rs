@@ -1,5 +1,5 @@
-//! A time as text, for the benchmarks, the peers' programs (a package of their own) and the report alike: a library for it would be
-//! built with every test of the crate, for these few lines.
+//! A time as text, for the benchmarks, the peers' programs (a separate package) and the report alike: a library for these few lines
+//! would be built with every test of the crate.
 
 use std::time::{SystemTime, SystemTimeError};
 

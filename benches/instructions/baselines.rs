@@ -1,12 +1,13 @@
-//! What was recorded, and how far one may be from it.
+//! The recorded counts, and how far a new count may differ.
 
 use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use crate::Outcome;
 
-/// So many percent more fail: runs differ by less than one, `append` by six, since its background work goes by the clock.
+/// This many percent more fails. Runs differ by less than one percent, except `append` by six, since its background work
+/// goes by the clock.
 const MORE: u64 = 12;
-/// So many percent less, too: what was won is to be recorded, or it is lost again unseen.
+/// This many percent less fails, too: an improvement must be recorded, or it can be lost again unnoticed.
 const LESS: u64 = 25;
 
 pub(crate) struct Baselines(BTreeMap<String, u64>);

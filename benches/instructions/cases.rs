@@ -11,27 +11,27 @@ use serde_json::json;
 
 use crate::Outcome;
 
-/// The events that are read in one go.
+/// The number of events that are read at once.
 const ROWS: u64 = 500;
 
-/// Long enough that no probe of the router falls into a case.
+/// Long enough that no probe of the router happens during a case.
 const NEVER: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Case {
-    /// The decision about a strong call, scope read included.
+    /// The decision about a strong call, including reading the scope.
     DecideStrong,
     /// The same for an eventual one between two replicas.
     DecideEventual,
-    /// A client for an eventual read, and its way back to the pool.
+    /// A client for an eventual read, and its return to the pool.
     CheckOut,
-    /// The same of bb8 alone, without its test: what is under ours.
+    /// The same with bb8 alone, without its test: what our pool builds on.
     CheckOutBb8,
     /// A statement with one row in a strong scope.
     Call,
-    /// The same by the driver alone.
+    /// The same with the driver alone.
     CallBare,
-    /// An append of one event on condition that a boundary has not changed.
+    /// An append of one event, on condition that a boundary has not changed.
     Append,
     /// One event of a query for many.
     ReadRow,
@@ -71,7 +71,8 @@ impl Case {
         found.ok_or_else(|| format!("no case {name:?}; there are {}", Self::ALL.map(Self::name).join(", ")).into())
     }
 
-    /// How many times more the longer run does it: as few as give a steady count, since all is fifty times slower than usual.
+    /// How many more times the longer run does it: as few as give a steady count, since everything is fifty times slower than
+    /// usual.
     pub(crate) fn times(self) -> u64 {
         match self {
             Self::DecideStrong | Self::DecideEventual => 20_000,
@@ -82,7 +83,7 @@ impl Case {
         }
     }
 
-    /// Does it so many times.
+    /// Runs it this many times.
     pub(crate) async fn run(self, times: u64, nodes: &[&str]) -> Outcome {
         let [primary, replicas @ ..] = nodes else { return Err("no nodes".into()) };
         match self {

@@ -1,4 +1,4 @@
-//! Who listens while it is counted: the cheapest who can, so that what is counted is ours.
+//! Who listens during the count: the cheapest possible listener, so that what is counted is ours.
 
 use std::sync::{
     Arc,
@@ -10,10 +10,10 @@ use tracing::{Event, Subscriber, span};
 
 use crate::Outcome;
 
-/// Has what it names told to somebody.
+/// Says what is to be listened to.
 pub(crate) const VARIABLE: &str = "MAINSTEM_TEST_LISTEN";
 
-/// Lets somebody listen to what the variable names, in this process.
+/// Installs a listener for what the variable names, in this process.
 pub(crate) fn listen() -> Outcome {
     match std::env::var(VARIABLE).as_deref() {
         Err(_) => {}
@@ -51,7 +51,7 @@ impl Recorder for Figures {
     }
 }
 
-/// A series of values, of which the last one is kept.
+/// A series of values that keeps the last one.
 struct Last(AtomicU64);
 
 impl HistogramFn for Last {
@@ -60,7 +60,7 @@ impl HistogramFn for Last {
     }
 }
 
-/// Wants every span and event up to debug, and looks into none.
+/// Wants every span and event up to debug, and reads none.
 struct Spans;
 
 impl Subscriber for Spans {
@@ -83,7 +83,7 @@ impl Subscriber for Spans {
     fn exit(&self, _: &span::Id) {}
 }
 
-/// Wants every record up to debug, and formats it, as each logger does.
+/// Wants every record up to debug, and formats it, as any logger does.
 struct Log;
 
 impl log::Log for Log {

@@ -1,20 +1,20 @@
-//! How many instructions the client's side of a call takes, counted by callgrind: unlike times, counts hardly vary, so that a
-//! change for the worse is seen on any machine.
+//! Counts the instructions that the client's side of a call takes, with callgrind. Unlike times, counts hardly vary, so a regression shows on any
+//! machine.
 //!
 //!     cargo instructions                 counts, and compares with `baselines.json`; fails beyond the tolerance
 //!     cargo instructions --record        writes what it counts there instead
 //!     cargo instructions --only CASE     one of them; `cases` has their names
 //!
-//! which is short for `cargo bench --features migrations,testing --bench instructions -- …`. It needs Valgrind. What is counted
-//! is this process alone, all of its threads, without the server: a case runs twice, many times over and a few times, and the
-//! difference by the difference in number is what one costs. What the start costs is in neither.
+//! This is short for `cargo bench --features migrations,testing --bench instructions -- …`. It needs Valgrind. It counts this process alone, all of
+//! its threads, without the server. A case runs twice, many times over and a few times: the difference of the counts divided by the difference of the
+//! numbers is the cost of one. The cost of the start is in neither.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `cases` | what is counted |
-//! | `valgrind` | how |
-//! | `baselines` | what it may be |
-//! | `listeners` | who listens to figures, spans or log meanwhile, if `MAINSTEM_TEST_LISTEN` says so: [docs/telemetry.md](../../docs/telemetry.md) has what that costs |
+//! | `valgrind` | how it is counted |
+//! | `baselines` | the allowed range |
+//! | `listeners` | who listens to metrics, spans or log during the count, if `MAINSTEM_TEST_LISTEN` says so: [docs/telemetry.md](../../docs/telemetry.md) has what that costs |
 
 mod baselines;
 mod cases;
@@ -32,11 +32,11 @@ type Outcome<T = ()> = Result<T, Failure>;
 
 const USAGE: &str = "cargo instructions [--record] [--only CASE]";
 
-/// What is counted runs in a process of its own, as `counted CASE TIMES PRIMARY REPLICA REPLICA`.
+/// The counted code runs in a process of its own, as `counted CASE TIMES PRIMARY REPLICA REPLICA`.
 const COUNTED: &str = "counted";
 
 fn main() -> ExitCode {
-    // One thread: who runs where is no part of what is counted.
+    // One thread: scheduling is not part of the count.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     // `cargo bench` adds this one.
     let args: Vec<String> = std::env::args().skip(1).filter(|arg| arg != "--bench").collect();

@@ -1,4 +1,4 @@
-//! Runs a case under callgrind, and reads what it has counted.
+//! Runs a case under callgrind, and reads its count.
 
 use std::{process::Stdio, time::Duration};
 
@@ -6,13 +6,13 @@ use tokio::{process::Command, time::timeout};
 
 use crate::{COUNTED, Outcome, cases::Case};
 
-/// For one run; usual are two to ten seconds.
+/// The limit of one run; two to ten seconds are usual.
 const LIMIT: Duration = Duration::from_secs(180);
 
-/// Else the C library copies more than some kilobytes by one instruction, which is counted as one for each byte.
+/// Otherwise the C library copies more than some kilobytes with one instruction, which counts as one for each byte.
 const NO_COPY_BY_BYTES: (&str, &str) = ("GLIBC_TUNABLES", "glibc.cpu.x86_rep_movsb_threshold=1073741824");
 
-/// What callgrind says at the end.
+/// The start of callgrind's last line.
 const COLLECTED: &str = "Collected : ";
 
 pub(crate) async fn check() -> Outcome {
@@ -23,7 +23,7 @@ pub(crate) async fn check() -> Outcome {
     }
 }
 
-/// The instructions of one.
+/// The instructions of one run of the case.
 pub(crate) async fn count(case: Case, nodes: &[String; 3]) -> Outcome<u64> {
     let (few, times) = (case.times() / 10, case.times());
     let (short, long) = (collect(case, few, nodes).await?, collect(case, few + times, nodes).await?);

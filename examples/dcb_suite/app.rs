@@ -1,4 +1,4 @@
-//! The contract of the suite: `GET /read?query&options` and `POST /append`, over a store.
+//! The suite's contract: `GET /read?query&options` and `POST /append`, over a store.
 
 use std::time::Instant;
 
@@ -19,13 +19,13 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::flaw::Flaw;
 
-/// Of an answer to a read, so much is held at a time.
+/// How much of a response to a read is held at a time.
 const CHUNK: usize = 64 * 1024;
 
-/// What the suite calls `data` is a text that the store does not look into.
+/// What the suite calls `data` is a text that the store does not interpret.
 const DATA: &str = "text/plain; charset=utf-8";
 
-/// The routes. A flaw makes it a server that the suite must not let pass.
+/// The routes. A flaw turns this into a server that the suite must reject.
 pub(crate) fn app(store: PostgresEventStore, flaw: Option<Flaw>) -> Router {
     Router::new().route("/read", get(read)).route("/append", post(append)).with_state(App { store, flaw })
 }
@@ -36,9 +36,9 @@ struct App {
     flaw: Option<Flaw>,
 }
 
-/// Events of any item; every event, if there is none.
+/// Events of any item; every event, if there are no items.
 ///
-/// Fields that nobody knows are refused here and below: a mistyped one would widen what is asked for, unseen.
+/// Unknown fields are refused here and below: a mistyped field would silently widen the query.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct SuiteQuery {
@@ -55,11 +55,11 @@ struct SuiteItem {
     tags: Vec<String>,
 }
 
-/// A 0 is no bound and no limit, as in the adapters of the suite.
+/// A 0 means no bound and no limit, as in the suite's adapters.
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct ReadOptions {
-    /// The first position that is read, in the order of reading.
+    /// The first position to read, in reading order.
     #[serde(default)]
     from: u64,
     #[serde(default)]
@@ -111,9 +111,9 @@ struct AppendAnswer {
     append_condition_failed: bool,
 }
 
-/// Strong, that is from the primary. A read behind which somebody appends could be of a replica: the condition is judged on the
-/// primary, and what the replica did not show yet breaks it. But the suite also compares reads with each other, of one reader
-/// and of several, and means by each the log as it is.
+/// Strong, that is, from the primary. A read that a decision is based on could come from a replica: the condition is checked on
+/// the primary, where events that the replica did not show yet break it. But the suite also compares reads with each other, by
+/// one reader and by several, and expects each to show the current log.
 const LEVEL: Consistency = Consistency::Strong;
 
 async fn read(State(app): State<App>, Query(asked): Query<ReadParameters>) -> Result<Response, AppError> {
@@ -132,7 +132,7 @@ async fn read(State(app): State<App>, Query(asked): Query<ReadParameters>) -> Re
         (true, _) => Events::Some(query.newest_first().limit(limit).stream()),
     };
     let hidden = app.flaw.and_then(Flaw::hidden);
-    // An error before the first event is still an answer of its own; later it can only break the answer off.
+    // An error before the first event can still be a response of its own; a later one can only cut the response off.
     let mut reading = Reading { events, hidden, state: Progress::Begun };
     let first = reading.chunk().await?;
     let first = stream::iter(first.map(Ok));
@@ -145,7 +145,7 @@ async fn read(State(app): State<App>, Query(asked): Query<ReadParameters>) -> Re
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// What is read, on its way into a JSON array.
+/// The events of a read, being written as a JSON array.
 struct Reading {
     events: Events,
     hidden: Option<u64>,
@@ -164,7 +164,7 @@ enum Progress {
 }
 
 impl Reading {
-    /// The next part of the array, up to about `CHUNK`; nothing behind its end.
+    /// The next part of the array, up to about `CHUNK`; nothing after its end.
     async fn chunk(&mut self) -> Result<Option<Bytes>, Error> {
         let (mut chunk, mut separator) = match self.state {
             Progress::Begun => (b"[".to_vec(), ""),
@@ -263,7 +263,8 @@ impl SuiteCondition {
         }
         let condition = AppendCondition::fail_if_events_match(self.fail_if_events_match.filter()?);
         Ok(match self.after {
-            // As the specification has it: a bare position. What was read before may be lost by now, and this cannot tell.
+            // A bare position, as in the specification. What was read before may be lost by now, and a bare position cannot
+            // tell.
             Some(position) => condition.after_position(position),
             None => condition,
         })
@@ -279,7 +280,7 @@ fn invalid(message: &str) -> Error {
     Error::new(ErrorKind::InvalidInput, message)
 }
 
-/// The library's error as a response. What was wrong with a request is in it; the rest names servers, and is for the log.
+/// The library's error as a response. It says what was wrong with a request; other errors name servers, and are only logged.
 struct AppError(Error);
 
 impl From<Error> for AppError {

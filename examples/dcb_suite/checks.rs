@@ -1,14 +1,14 @@
-//! What the three scripts of the suite check, as they do it, over HTTP.
+//! The same checks as the suite's three scripts make, over HTTP.
 //!
 //! | script | writers | what must hold |
 //! |---|---|---|
-//! | `dcb-consistency.ts` | 20 | the last event that matched before an append is the one that its writer had seen |
-//! | `dcb-monotonic.ts` | 5, and a reader | nothing comes up between or before positions that were read |
-//! | `dcb-parallel-writes.ts` | 20 | appends that have nothing to do with each other don't fail |
+//! | `dcb-consistency.ts` | 20 | the last event that matched before an append is the one that its writer saw |
+//! | `dcb-monotonic.ts` | 5, and a reader | no event appears between or before positions that were read |
+//! | `dcb-parallel-writes.ts` | 20 | unrelated appends do not fail |
 //!
-//! Three differences, all stricter: here the writers have ended before anything is verified, a reader whose positions go back
-//! has found a fault, which the script only prints, and he compares all positions: of the last six, which the script compares, none is
-//! among those of the next read where many appends come between the two.
+//! Three differences, all stricter. Here the writers have ended before anything is verified. A reader whose positions go back has
+//! found a fault, which the script only prints. The reader compares all positions; the script compares the last six, and where many
+//! appends come between two reads, none of those six is among the next read's.
 
 use std::{sync::Arc, time::Duration};
 
@@ -28,11 +28,11 @@ pub(crate) struct Size {
     pub(crate) seed: u64,
 }
 
-/// What a script has seen.
+/// What a script observed.
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
     pub(crate) appends: u64,
-    /// Of these, the ones whose condition failed.
+    /// How many of them were refused because their condition failed.
     pub(crate) refused: u64,
     pub(crate) checks: u64,
     pub(crate) broken: Vec<String>,
@@ -41,7 +41,7 @@ pub(crate) struct Seen {
 const WRITERS: u64 = 20;
 const WRITERS_WHILE_READING: u64 = 5;
 const VERIFIERS: u64 = 5;
-/// So many of the last positions are told of.
+/// How many of the last positions are reported.
 const SHOWN: usize = 10;
 
 const CONSISTENCY: Variety = Variety { types: 10, tags: 10, events_per_append: (1, 2) };
@@ -69,7 +69,7 @@ pub(crate) async fn consistency(client: &Arc<Client>, size: Size) -> Result<Seen
     Ok(seen)
 }
 
-/// The first event from there on, if it is the first of its append.
+/// Verifies the first event from there on, if it is the first of its append.
 async fn verify(client: &Client, from: u64, found: &mut Seen) -> Result {
     let first = Options { from: Some(from), limit: Some(1), backwards: None };
     let Some(Sequenced { position, event }) = client.read(&Query::all(), Some(first)).await?.into_iter().next() else {
@@ -105,7 +105,7 @@ pub(crate) async fn monotonic(client: &Arc<Client>, size: Size) -> Result<Seen> 
     Ok(Seen { appends, refused, ..found })
 }
 
-/// The positions of one read of everything with those of the next one: what is new stands behind them.
+/// Compares the positions of one read of everything with those of the next: new ones must come after the old ones.
 fn compare(last: &[u64], new: &[u64], seen: &mut Seen) {
     if last.is_empty() {
         return;
@@ -127,12 +127,12 @@ pub(crate) async fn parallel_writes(client: &Arc<Client>, size: Size) -> Result<
     Ok(seen)
 }
 
-/// What writers do, again and again.
+/// What writers do repeatedly.
 #[derive(Clone, Copy)]
 enum Writes {
-    /// Each reads, decides by what was last there, and appends behind that.
+    /// Each writer reads, decides on the last event it found, and appends after it.
     Decisions(Variety),
-    /// Each appends what has not been there, and guards just that.
+    /// Each writer appends an event that is not there yet, with a condition on exactly that.
     Unrelated,
 }
 
@@ -148,7 +148,7 @@ impl Writing {
                 while Instant::now() < end {
                     let appended = match writes {
                         Writes::Decisions(variety) => decide(&client, variety, &mut dice).await?,
-                        // Without the seed, as in the script, a second run on one log would fail.
+                        // Without the seed, a second run on the same log would fail, as it does with the script.
                         Writes::Unrelated => {
                             unrelated(&client, format!("seed{}-vu{writer}-iter{}", size.seed, seen.appends)).await?
                         }
@@ -165,7 +165,7 @@ impl Writing {
         Self(running)
     }
 
-    /// What all of them have seen, when all of them have ended.
+    /// Waits for all of them, and returns what they observed.
     async fn end(mut self) -> Result<Seen> {
         let mut seen = Seen::default();
         while let Some(one) = self.0.join_next().await {

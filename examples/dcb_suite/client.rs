@@ -1,4 +1,4 @@
-//! The suite's own client: its adapter for HTTP (`adapters/http_default.js`), with the same checks of each answer.
+//! The suite's own client: its HTTP adapter (`adapters/http_default.js`), with the same checks of each response.
 
 use std::net::SocketAddr;
 
@@ -55,7 +55,7 @@ impl Client {
         understood("read events", answer.status.as_u16(), answer.body)
     }
 
-    /// The position of the last event that matches, and 0 if none does.
+    /// The position of the last matching event, or 0 if none matches.
     pub(crate) async fn last_position(&self, query: &Query) -> Result<u64> {
         let last = Options { backwards: Some(true), limit: Some(1), from: None };
         Ok(self.read(query, Some(last)).await?.first().map_or(0, |event| event.position))

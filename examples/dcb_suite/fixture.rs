@@ -1,4 +1,4 @@
-//! What the scripts of the suite ask and append: few types and tags, so that queries meet.
+//! What the suite's scripts query and append: few types and tags, so that queries overlap.
 
 use serde::{Deserialize, Serialize};
 use serde_json::json;
@@ -24,7 +24,7 @@ impl Dice {
         min + self.roll(max - min + 1)
     }
 
-    /// So many different ones of `prefix` and a number from 1 to `of`.
+    /// `count` different strings, each of `prefix` and a number from 1 to `of`.
     fn some(&mut self, prefix: &str, of: u64, count: u64) -> Vec<String> {
         let mut numbers: Vec<u64> = (1..=of).collect();
         for place in (1..numbers.len()).rev() {
@@ -48,7 +48,7 @@ pub(crate) struct Item {
 }
 
 impl Query {
-    /// What the suite means by every event.
+    /// The suite's query for every event.
     pub(crate) fn all() -> Self {
         Self { items: Vec::new() }
     }
@@ -61,7 +61,7 @@ pub(crate) struct NewEvent {
     pub(crate) data: String,
 }
 
-/// What the first event of an append says about its decision: what its writer asked, and what was last there.
+/// The decision behind an append, recorded in its first event: the writer's query, and the last event it found.
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Decision {
@@ -72,7 +72,7 @@ pub(crate) struct Decision {
     pub(crate) last_matching_event_position: u64,
 }
 
-/// How much there is to choose from.
+/// How many types, tags and so on there are to choose from.
 #[derive(Clone, Copy)]
 pub(crate) struct Variety {
     pub(crate) types: u64,

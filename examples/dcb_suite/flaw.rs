@@ -1,4 +1,4 @@
-//! Ways to break the server on purpose: what shows that the checks would notice.
+//! Deliberate faults of the server, which show that the checks would notice them.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) enum Flaw {
     /// Appends whatever the condition says.
     NoCondition,
-    /// Leaves the tags out of conditions that have types: what is unrelated fails, too.
+    /// Ignores the tags of conditions that have types: unrelated appends fail, too.
     WideCondition,
-    /// Every other read leaves out some of the events, as those of a transaction that commits behind a later position.
+    /// Every other read leaves out some events, as if their transaction committed after a later position.
     HiddenEvents,
 }
 
@@ -27,7 +27,7 @@ impl Flaw {
         Self::ALL.into_iter().find(|flaw| flaw.name() == name)
     }
 
-    /// Of a read, positions that are multiples of this are left out.
+    /// A read leaves out positions that are multiples of this.
     pub(crate) fn hidden(self) -> Option<u64> {
         static READS: AtomicU64 = AtomicU64::new(0);
         (self == Self::HiddenEvents && READS.fetch_add(1, Ordering::Relaxed).is_multiple_of(2)).then_some(5)

@@ -1,4 +1,4 @@
-//! A server for the public test suite of dynamic consistency boundaries, and what the suite's scripts check, in Rust.
+//! A server for the public test suite of dynamic consistency boundaries, and the checks of the suite's scripts, in Rust.
 //!
 //!     scripts/example dcb_suite                                    server and checks
 //!     scripts/example dcb_suite --listen 127.0.0.1:3000            the server alone, for the scripts themselves
@@ -10,20 +10,21 @@
 //!     k6 run dcb-monotonic.ts       -e BASE_URI=http://127.0.0.1:3000 -e REDIS_DSN=redis://localhost:6379
 //!     k6 run dcb-parallel-writes.ts -e BASE_URI=http://127.0.0.1:3000
 //!
-//! Start the server anew for each: the last script appends the same tags each time, and so fails when it finds them. What must be seen:
-//! `checks` at 100 %, and of the last one `dcb_append_error_rate` at 0 %. In the first, appends fail all the time: their writers are
-//! in each other's way on purpose.
+//! Restart the server for each script: the last one appends the same tags each time, so it fails when it finds them. Expect
+//! `checks` at 100 %, and for the last script `dcb_append_error_rate` at 0 %. In the first script, appends fail all the time:
+//! its writers conflict on purpose.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `app` | the contract over a store |
-//! | `checks` | the three scripts |
-//! | `fixture` | what they ask and append |
-//! | `client` | their adapter for HTTP |
+//! | `checks` | the checks of the three scripts |
+//! | `fixture` | what they query and append |
+//! | `client` | their HTTP adapter |
 //! | `flaw` | servers that must not pass: `--break NAME` |
 //!
-//! It starts a cluster, or uses that of MAINSTEM_PRIMARY_URL, and there the schema `mainstem_dcb_suite` only. The last line is
-//! `dcb_suite: broken=N checks=N appends=N refused=N seed=N`, and the status is 0 if nothing is broken and each script has checked something.
+//! It starts a cluster, or uses the one of MAINSTEM_PRIMARY_URL, and there only the schema `mainstem_dcb_suite`. The last line is
+//! `dcb_suite: broken=N checks=N appends=N refused=N seed=N`. The status is 0 if nothing is broken and each script has checked
+//! something.
 
 pub(crate) mod app;
 #[path = "../http/browser.rs"]
@@ -97,7 +98,7 @@ async fn main() -> Result<ExitCode> {
     if let Some(server) = against {
         return judge(server, size).await;
     }
-    // The cluster lives as long as this.
+    // The cluster lives as long as this variable.
     let (_cluster, store) = match std::env::var("MAINSTEM_PRIMARY_URL") {
         Ok(url) => (None, open(&url).await?),
         Err(_) => {
@@ -128,7 +129,7 @@ async fn open(primary: &str) -> Result<PostgresEventStore> {
     Ok(store)
 }
 
-/// All checks, one after the other.
+/// Runs all checks, one after the other.
 async fn judge(server: SocketAddr, size: Size) -> Result<ExitCode> {
     let client = Arc::new(Client::new(server));
     let scripts = [

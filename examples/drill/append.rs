@@ -10,10 +10,10 @@ use crate::{
     trouble::Counts,
 };
 
-/// How many broken rules of a kind are told in full.
+/// How many violations of one rule are reported in full.
 const TOLD: usize = 3;
 
-/// What a second has to bring, or there was no contention to speak of.
+/// How many appends each second must bring; otherwise there was no real contention.
 const LEAST_APPENDS: u64 = 10;
 const LEAST_CONFLICTS: u64 = 1;
 
@@ -23,7 +23,7 @@ pub(crate) async fn run(args: &Args) -> Outcome<ExitCode> {
     conclude(args, &verdict, &counts)
 }
 
-/// Tells what came of it; the last line is for programs.
+/// Reports the result; the last line is for programs.
 fn conclude(args: &Args, verdict: &Verdict, counts: &Counts) -> Outcome<ExitCode> {
     let Verdict { broken, appends, conflicts, across, unexplained } = verdict;
     let [appends_killed, sessions_killed, primaries_killed, others_away, old_transaction_ms] = [
@@ -83,7 +83,7 @@ mod tests {
         conclude(&args, &verdict, &counts).ok().map(|status| format!("{status:?}"))
     }
 
-    /// What ends with an error ends with status 2 (`main`).
+    /// A run that ends with an error has status 2 (`main`).
     #[test]
     fn a_run_that_shows_nothing_is_neither_good_nor_bad() {
         let (good, bad) = (Some(format!("{:?}", ExitCode::SUCCESS)), Some(format!("{:?}", ExitCode::FAILURE)));

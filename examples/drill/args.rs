@@ -63,7 +63,7 @@ pub(crate) struct Args {
     pub(crate) first_read: FirstRead,
 }
 
-/// Where the commands of `decide` are read first.
+/// Where the commands of `decide` read first.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Serialize)]
 pub(crate) enum FirstRead {
     Primary,
@@ -91,7 +91,7 @@ pub(crate) struct SoakArgs {
     pub(crate) minutes: u64,
     pub(crate) at_once: u64,
     pub(crate) seed: u64,
-    /// Nothing but this round.
+    /// Only this round.
     pub(crate) round: Option<u64>,
 }
 
@@ -185,7 +185,7 @@ fn soak(mut words: impl Iterator<Item = String>) -> Outcome<Command> {
     Ok(Command::Soak(args))
 }
 
-/// For who names no seed. It is told, so that others can name it.
+/// The seed if none is given. It is printed, so that a run can be repeated.
 pub(crate) fn seed_by_the_clock() -> Outcome<u64> {
     Ok(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH)?.subsec_nanos().into())
 }

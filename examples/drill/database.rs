@@ -1,4 +1,4 @@
-//! The log, as any tool would make it: the files in `migrations/`, one after the other.
+//! Creates the log as any tool would: with the files in `migrations/`, one after the other.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -8,10 +8,10 @@ use tokio_postgres::{Client, NoTls};
 
 use crate::Outcome;
 
-/// For connecting, and for each file.
+/// The limit of connecting, and of each file.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Makes the log, whole or broken.
+/// Creates the log, intact or with a fault.
 pub(crate) async fn create(url: &str, fault: Option<&str>) -> Outcome {
     let client = connect(url).await?;
     let mut sql = migrations()?;
@@ -31,8 +31,8 @@ fn broken(_sql: &str, name: &str) -> Outcome<(String, &'static str)> {
     Err(format!("this build has no fault {name}").into())
 }
 
-/// Behind a kill a durable server has each of its thousands of files written to the disk, which takes seconds on a slow one: in a
-/// short run nothing happens any more then. Where there is a call for all of them at once, it takes that one.
+/// After a kill, a durable server writes each of its thousands of files to disk. That takes seconds on a slow disk, and in a
+/// short run nothing else would happen. Where one call can sync all of them at once, the server uses it.
 pub(crate) fn quick_to_recover(cluster: ClusterBuilder) -> ClusterBuilder {
     if cfg!(target_os = "linux") { cluster.setting("recovery_init_sync_method", "syncfs") } else { cluster }
 }

@@ -1,29 +1,29 @@
-//! The append procedure, broken on purpose, in the database of the drill. Without `--break` nothing of this is used.
+//! Deliberate faults of the append procedure, in the drill's database. Unused without `--break`.
 
 use crate::Outcome;
 
-/// A way in which other stores were wrong, as changes of the migrations' text.
+/// A mistake that other stores have made, as changes of the migrations' text.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
     changes: &'static [(&'static str, &'static str)],
 }
 
 pub(crate) const FAULTS: &[Fault] = &[
-    // Who judges does not know what others are about to write.
+    // The check does not see what others are about to write.
     Fault { name: "no-lock", changes: &[(LOCK, "done := concat("), POSITIONS_DRAWN_AT_THE_END] },
-    // The lock is waited for in the statement that judges, whose snapshot is from before the wait.
+    // The lock is taken in the statement that checks, whose snapshot is from before the wait.
     Fault {
         name: "lock-inside-the-guard-statement",
         changes: &[
             (LOCK, "done := concat("),
             NO_LOOK_BEFORE_IT,
-            // The guard has to run in any case, since the head is read without the lock.
+            // The guard must run in any case, since the head is read without the lock.
             ("IF since < head AND key_appends", "IF since <= head AND key_appends"),
             ("WHERE l.position > since", LOCKED_WHERE),
             POSITIONS_DRAWN_AT_THE_END,
         ],
     },
-    // Under the lock, but only the last match is looked at, and a lower one may come later.
+    // Under the lock, but only the last match is examined, and a lower one may commit later.
     Fault {
         name: "guard-by-maximum",
         changes: &[
@@ -43,7 +43,7 @@ pub(crate) const FAULTS: &[Fault] = &[
         name: "flattened-items",
         changes: &[("jsonb_array_elements(a.items)", r#"jsonb_array_elements("mainstem".flattened(a.items))"#)],
     },
-    // What was looked at before the lock is not looked at again, nor is what has come while it was waited for.
+    // Under the lock, neither the part examined before is checked again, nor what was added during the wait.
     Fault { name: "no-look-under-the-lock", changes: &[("since := looked_until;", "since := head;")] },
 ];
 
@@ -60,8 +60,8 @@ const POSITIONS_DRAWN_AT_THE_END: (&str, &str) =
 
 const A_PLACE_FOR_WHAT_IS_DRAWN: (&str, &str) = ("head_id        uuid;", "head_id        uuid; drawn bigint;");
 
-/// Between the two there is the time that others take for a round trip, and now and then a pause as of a machine that is busy:
-/// who follows the log reads what others write meanwhile.
+/// Between the two lies the time of other stores' round trip, and now and then a pause as on a busy machine: followers read
+/// what others write in the meantime.
 const DRAWN_BEFORE_THE_LOCK: (&str, &str) = (
     LOCK,
     r#"drawn := "mainstem".draw(amount); PERFORM pg_sleep(CASE WHEN random() < 0.05 THEN 0.05 ELSE random() * 0.004 END);
@@ -70,7 +70,7 @@ const DRAWN_BEFORE_THE_LOCK: (&str, &str) = (
 
 const POSITIONS_DRAWN_BEFORE: (&str, &str) = (INSERT, "recorded := clock_timestamp(); head := drawn - 1;");
 
-/// What the changes call. The numbers of one append follow each other, so that the answers tell the positions.
+/// The functions that the changes call. The numbers of one append are consecutive, so the answers show the positions.
 const HELPERS: &str = r#"
     CREATE SEQUENCE "mainstem".drawn;
     CREATE FUNCTION "mainstem".draw(amount int4) RETURNS bigint LANGUAGE plpgsql AS $$
@@ -92,7 +92,7 @@ const HELPERS: &str = r#"
     $$;
 "#;
 
-/// The migrations' text with a fault, and what it needs besides, to be run after them.
+/// The migrations' text with a fault, and the helpers it needs, which run after it.
 pub(crate) fn broken(sql: &str, name: &str) -> Outcome<(String, &'static str)> {
     let fault = FAULTS.iter().find(|fault| fault.name == name).ok_or("no such fault")?;
     let mut sql = sql.to_owned();

@@ -1,4 +1,4 @@
-//! What a writer tried, and what it was told: a line of JSON for each append.
+//! What a writer attempted, and the answers it got: a line of JSON for each append.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,14 +6,14 @@ use mainstem::{EventId, Filter, Mark, NewEvent};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// One append, made once or several times.
+/// One append, attempted once or several times.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Entry {
     pub(crate) writer: u64,
     pub(crate) events: Vec<Written>,
-    /// What it was to be written under, if anything.
+    /// The append's condition, if it has one.
     pub(crate) condition: Option<Condition>,
-    /// Each answer that settled it. The later ones are of repeats.
+    /// Each answer that settled it. The later ones are those of repeats.
     pub(crate) answers: Vec<Answer>,
     /// How often no answer came.
     pub(crate) lost: u64,
@@ -22,12 +22,12 @@ pub(crate) struct Entry {
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Condition {
     pub(crate) filter: Filter,
-    /// The head of the read. `None` when there was no read before it, or the log was empty.
+    /// The head of the read. `None` if there was no read before it, or the log was empty.
     pub(crate) after: Option<Mark>,
     pub(crate) read: Option<Read>,
 }
 
-/// What a decision was made of: the matching events behind `from`.
+/// What a decision was based on: the matching events after `from`.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Read {
     pub(crate) from: u64,
@@ -47,7 +47,7 @@ pub(crate) enum Answer {
     },
     /// An answer that the drill did not expect.
     Other(String),
-    /// No answer at all, until there was no time left.
+    /// No answer at all, until time ran out.
     None(String),
 }
 

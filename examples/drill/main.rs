@@ -1,37 +1,37 @@
-//! The drills: what no single test can hold still, on real servers, judged after the fact.
+//! The drills: what no single test can reproduce, on real servers, checked afterwards.
 //!
-//! `append` makes histories of contended appends; the drills of the router are in `routing`.
+//! `append` produces histories of contended appends; the router's drills are in `routing`.
 //!
 //!     cargo run --release --features testing --example drill -- append --writers 32 --seconds 20
 //!
-//! It starts a primary with a replica on a disk, and writers in several processes, each with a store of its own. They read,
-//! decide and append under conditions that overlap, while connections are killed, the primary is killed and restarted, and
-//! an old transaction is open in another database. One reader polls the primary, one the replica. Afterwards the whole log
-//! is held against what everybody tried and was told: `oracle` has the rules.
+//! It starts a primary with a replica on a disk, and writers in several processes, each with its own store. They read, decide and
+//! append under overlapping conditions, while connections are killed, the primary is killed and restarted, and an old transaction
+//! is open in another database. One reader polls the primary, another the replica. Afterwards the whole log is compared with
+//! every attempt and its answer: `oracle` has the rules.
 //!
-//! `decide` does the same with commands that are carried out by a `CommandExecutor`: enrolments, transfers of money, bookings of
-//! seats, recorded and repeated, half of them read from the replica first. No course is overbooked, no account overdrawn, no seat
-//! taken twice, and every decision saw what was true at its place in the log.
+//! `decide` does the same with commands that a `CommandExecutor` executes: enrolments, transfers of money, bookings of seats,
+//! recorded and repeated, half of them read from the replica first. No course may be overbooked, no account overdrawn and no seat
+//! taken twice, and every decision must have seen what was true at its place in the log.
 //!
-//! The last line of standard output is `drill append: anomalies=0 appends=N conflicts=N`, with status 0. With broken rules
-//! their names come before it, and the status is 1. Whatever keeps the drill from showing anything (no contention, a server
-//! that does not come back, an answer that nobody can explain) is told on standard error, with status 2.
+//! The last line of standard output is `drill append: anomalies=0 appends=N conflicts=N`, with status 0. If rules were broken,
+//! their names come before it, and the status is 1. Anything that keeps the drill from showing anything (no contention, a server
+//! that does not come back, an answer that cannot be explained) is reported on standard error, with status 2.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `args` | the options |
 //! | `append` | the subcommand, and its verdict |
-//! | `scene` | what surrounds the writers: servers, trouble, readers, and the log at the end |
-//! | `consume` | the subcommand for those who follow the log |
-//! | `database` | the log, made by the files in `migrations/` |
+//! | `scene` | what surrounds the writers: servers, trouble, readers, and the final log |
+//! | `consume` | the subcommand for followers of the log |
+//! | `database` | the log, created from the files in `migrations/` |
 //! | `faults` | how to break it on purpose (`--break NAME`, feature `__faults`) |
 //! | `processes`, `writer`, `plan` | the processes, what each writer in them does, and what it chooses from |
-//! | `readers`, `trouble` | who reads and what breaks meanwhile |
-//! | `schedule` | which fault when, and of whom, by the seed |
+//! | `readers`, `trouble` | who reads, and what breaks in the meantime |
+//! | `schedule` | which fault happens when, and to whom, by the seed |
 //! | `routing` | the drills `causal`, `http`, `failover`, `silence`, `shield`, `balance` |
-//! | `journal`, `oracle` | what was tried and told, and what must hold of it |
-//! | `soak` | all of them, for as long as asked |
-//! | `decide` | the same for commands: what is decided on, who asks, and what must hold of it |
+//! | `journal`, `oracle` | the attempts and their answers, and the rules they must satisfy |
+//! | `soak` | all drills, for as long as asked |
+//! | `decide` | the same for commands: what decisions are based on, who asks, and the rules |
 
 mod append;
 mod args;
@@ -61,13 +61,13 @@ use args::Command;
 type Failure = Box<dyn Error + Send + Sync>;
 type Outcome<T = ()> = Result<T, Failure>;
 
-/// What cannot be said of the library: the run shows nothing, or something else went wrong.
+/// The status of a run without a verdict on the library: it shows nothing, or something else went wrong.
 const UNDECIDED: u8 = 2;
 
-/// How the reason begins why a run shows nothing, which is no fault of the library.
+/// How the reason begins when a run shows nothing, which is no fault of the library.
 const SHOWS_NOTHING: &str = "this run shows nothing";
 
-/// Whether the same call is to be made again where twice does no harm, as with an append, whose events have ids.
+/// Whether to repeat the same call, where that is harmless, as with an append, whose events have ids.
 fn may_pass(error: &mainstem::Error) -> bool {
     error.is_retryable() || error.is_outcome_unknown()
 }
@@ -79,7 +79,7 @@ fn main() -> ExitCode {
             eprintln!("drill: {}", report(&*error));
             ExitCode::from(UNDECIDED)
         }
-        // It has been told of already.
+        // The panic has been reported already.
         Err(_) => ExitCode::from(UNDECIDED),
     }
 }
@@ -100,7 +100,7 @@ fn run(command: Command) -> Outcome<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
     };
-    // A thread that waits for standard input must not keep the process.
+    // A thread that waits for standard input must not keep the process running.
     runtime.shutdown_background();
     status
 }

@@ -1,7 +1,7 @@
-//! What must hold of the log, after everybody has told what was tried and answered.
+//! What must hold of the log, given all attempts and their answers.
 //!
-//! The log is in one order, so all of it can be checked after the fact: each append that was acknowledged must have been
-//! right at its place, and who read meanwhile must have seen the log grow at its end only.
+//! The log has one order, so all of it can be checked afterwards: each acknowledged append must have been valid at its
+//! place, and whoever was reading must have seen the log grow only at its end.
 
 #[cfg(test)]
 mod tests;
@@ -19,7 +19,7 @@ use crate::{
     readers::Seen,
 };
 
-/// A rule, and how it was broken.
+/// A broken rule, and how it was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Broken {
     pub(crate) rule: Rule,
@@ -57,7 +57,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What came of it.
+/// The outcome of the check.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) broken: Vec<Broken>,
@@ -65,11 +65,11 @@ pub(crate) struct Verdict {
     pub(crate) conflicts: u64,
     /// Conflicts with an event of another process.
     pub(crate) across: u64,
-    /// Answers that are no answer, and answers that nobody expects.
+    /// Missing answers, and answers that nobody expects.
     pub(crate) unexplained: Vec<String>,
 }
 
-/// Judges what the processes tell, and what the readers have seen, by the log as it is at the end.
+/// Checks the processes' journals and the readers' observations against the final log.
 pub(crate) fn judge(journals: &[Vec<Entry>], log: &[Event], seen: &[Seen]) -> Outcome<Verdict> {
     let mut oracle = Oracle {
         log,
@@ -98,9 +98,9 @@ pub(crate) fn judge(journals: &[Vec<Entry>], log: &[Event], seen: &[Seen]) -> Ou
 struct Oracle<'a> {
     log: &'a [Event],
     by_id: HashMap<EventId, usize>,
-    /// Of each filter, the positions of the events that match.
+    /// The positions of each filter's matching events.
     matches: HashMap<Filter, Vec<u64>>,
-    /// Of each version of a boundary, who has changed it.
+    /// Who changed each version of a boundary.
     winners: HashMap<(Filter, u64), u64>,
     verdict: Verdict,
 }
@@ -110,7 +110,7 @@ impl Oracle<'_> {
         self.verdict.broken.push(Broken { rule, how });
     }
 
-    /// The positions of the matching events behind `from`, up to `to`.
+    /// The positions of the matching events after `from`, up to `to`.
     fn matching(&mut self, filter: &Filter, from: u64, to: u64) -> &[u64] {
         if !self.matches.contains_key(filter) {
             let all = self.log.iter().filter(|event| filter.matches(event)).map(Event::position).collect();
@@ -176,7 +176,7 @@ impl Oracle<'_> {
         Ok(())
     }
 
-    /// Where the append is in the log, first and last position.
+    /// The append's place in the log: first and last position.
     fn place(&mut self, entry: &Entry) -> Outcome<Option<(u64, u64)>> {
         let there: Vec<usize> = entry.events.iter().filter_map(|event| self.by_id.get(&event.id).copied()).collect();
         let Some(first) = there.first().copied() else { return Ok(None) };
@@ -192,7 +192,7 @@ impl Oracle<'_> {
         Ok(Some((self.log[first].position(), self.log[last].position())))
     }
 
-    /// The heart: was the append right at its place?
+    /// The core: was the append valid at its place?
     fn winner(&mut self, entry: &Entry, condition: &Condition, first: u64) {
         let Condition { filter, after, read } = condition;
         if let Some(mark) = after.filter(|mark| self.at(mark.position()).map(Event::mark) != Some(*mark)) {
@@ -206,7 +206,7 @@ impl Oracle<'_> {
             );
             self.breaks(Rule::TruePredecessor, how);
         }
-        // What it had read tells the version, unless the last match was out of its sight.
+        // The events it read determine the version, unless the last match was before the part it read.
         let version = match read {
             None => Some(0),
             Some(read) => read.positions.last().copied().or_else(|| (read.from == 0).then_some(0)),
@@ -257,7 +257,8 @@ impl Oracle<'_> {
         self.verdict.across += u64::from(with.is_some_and(|owner| *owner != process));
     }
 
-    /// A reader has seen the log up to its last event, in order; what it missed has appeared below what it had seen.
+    /// A reader must have seen the log up to the reader's last event, in order. An event that it missed appeared below
+    /// what it had seen.
     fn reader(&mut self, seen: &Seen) {
         let last = seen.events.iter().map(|(position, _)| *position).max().unwrap_or_default();
         let there: BTreeMap<u64, EventId> = self

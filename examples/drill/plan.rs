@@ -1,4 +1,4 @@
-//! What writers choose from: few courses and students, so that boundaries meet.
+//! What writers choose from: few courses and students, so that boundaries overlap.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -46,7 +46,7 @@ impl Subject {
         Self { course: dice.roll(COURSES), student: dice.roll(STUDENTS) }
     }
 
-    /// A boundary of any shape around it.
+    /// A boundary of any form around it.
     pub(crate) fn boundary(self, dice: &mut Dice) -> mainstem::Result<Filter> {
         let Self { course, student } = self;
         let (course_tag, student_tag) = (format!("course:{course}"), format!("student:{student}"));
@@ -115,7 +115,7 @@ impl Subject {
     }
 }
 
-/// A name that everybody wants in this moment, and the event that takes it.
+/// A name that all writers want at this moment, and the event that takes it.
 pub(crate) fn claim(dice: &mut Dice) -> mainstem::Result<(Filter, Vec<Written>)> {
     let name = format!("name:{}", now_micros() / 100_000);
     let mut event = Subject::roll(dice).event(dice);

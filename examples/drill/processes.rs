@@ -20,10 +20,10 @@ use crate::{
     writer::{Count, SETTLE, Task},
 };
 
-/// For starting, connecting and writing the journal's end.
+/// The time for starting, connecting and writing the end of the journal.
 const SLACK: Duration = Duration::from_secs(30);
 
-/// The processes, each killed when this is dropped.
+/// The processes. Each is killed when this is dropped.
 pub(crate) struct Processes {
     processes: Vec<Process>,
 }
@@ -77,12 +77,12 @@ impl Processes {
         })
     }
 
-    /// Waits for their end, and reads their journals, one for each process.
+    /// Waits for them to end, and reads their journals, one for each process.
     pub(crate) async fn finish<E: DeserializeOwned>(&mut self, seconds: u64) -> Outcome<Vec<Vec<E>>> {
         let limit = Instant::now() + Duration::from_secs(seconds) + SETTLE + SLACK;
         let mut journals = Vec::new();
         for process in &mut self.processes {
-            // Its standard input stays open meanwhile: `wait` would close it, which ends a process.
+            // Keep its standard input open: `wait` would close it, which ends a process.
             let input = process.child.stdin.take();
             let status =
                 timeout_at(limit, process.child.wait()).await.map_err(|_| "a process of writers does not end")??;

@@ -1,4 +1,4 @@
-//! Who reads the log while it is written: one on the primary, one on the replica.
+//! The readers of the log while it is written: one on the primary, one on the replica.
 
 use std::{
     sync::{
@@ -17,24 +17,24 @@ use tokio::{
 
 use crate::Outcome;
 
-/// For one call.
+/// The limit of one call.
 const CALL: Duration = Duration::from_secs(5);
 
-/// For the last events to arrive, when the writing is over.
+/// How long the last events may take to arrive after the writing is over.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// Between two looks at the log.
+/// The pause between two reads.
 const PAUSE: Duration = Duration::from_millis(2);
 
 pub(crate) struct Reader {
     name: &'static str,
     reading: JoinHandle<Outcome<Vec<(u64, EventId)>>>,
     last: Arc<AtomicU64>,
-    /// The position that it must come to.
+    /// The position that it must reach.
     end: watch::Sender<Option<u64>>,
 }
 
-/// What a reader has seen, in that order.
+/// What a reader saw, in that order.
 #[derive(Clone, Debug)]
 pub(crate) struct Seen {
     pub(crate) by: &'static str,
@@ -56,7 +56,7 @@ impl Reader {
         self.last.load(Ordering::Relaxed)
     }
 
-    /// Lets it read up to `head`, and tells what it has seen.
+    /// Lets it read up to `head`, and returns what it saw.
     pub(crate) async fn finish(mut self, head: u64) -> Outcome<Seen> {
         self.end.send_replace(Some(head));
         match timeout(LIMIT, &mut self.reading).await {
@@ -75,7 +75,7 @@ impl Drop for Reader {
     }
 }
 
-/// On from the last event that it has seen, again and again, over all that happens to its connection.
+/// Reads on from the last event it has seen, repeatedly, whatever happens to its connection.
 async fn read(
     store: PostgresEventStore,
     role: Role,
@@ -87,7 +87,7 @@ async fn read(
     let mut answered = Instant::now();
     while end.borrow().is_none_or(|end| last < end) {
         match store.query(&Filter::any_event().after_position(last)).consistency(level.clone()).await {
-            // While the replica does not answer, the primary does it: that is another reader's matter.
+            // While the replica does not answer, the primary answers instead, which is the other reader's business.
             Ok(news) if news.role() == role => {
                 seen.extend(news.iter().map(|event| (event.position(), event.id())));
                 last = seen.last().map_or(0, |(position, _)| *position);

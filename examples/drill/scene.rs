@@ -1,4 +1,4 @@
-//! The scene of a drill, whatever its writers do: servers, trouble, readers, and the log at the end.
+//! The scene of a drill, whatever its writers do: servers, trouble, readers, and the final log.
 
 use std::{
     sync::{
@@ -23,19 +23,19 @@ use crate::{
     writer::{Count, SETTLE, Task},
 };
 
-/// For what is not the writing itself: starting servers, settling, reading the log.
+/// The time for everything but the writing: starting servers, settling, reading the log.
 const SLACK: Duration = Duration::from_secs(180);
 
-/// What has been tried and told, and what is there.
+/// What was attempted and answered, and what is in the log.
 pub(crate) struct Played<E> {
-    /// Of each process.
+    /// One for each process.
     pub(crate) journals: Vec<Vec<E>>,
     pub(crate) log: Vec<Event>,
     pub(crate) seen: Vec<Seen>,
     pub(crate) counts: Arc<Counts>,
 }
 
-/// Plays it within its limit. The processes are this program, started again as `writers` are.
+/// Plays the scene within its limit. The processes are this program, started again with `writers` as the subcommand.
 pub(crate) async fn play<E: DeserializeOwned>(args: &Args, drill: &str, writers: &str) -> Outcome<Played<E>> {
     let limit = Duration::from_secs(args.seconds) + SETTLE + SLACK;
     timeout(limit, played(args, drill, writers)).await.map_err(|_| format!("not through after {limit:?}"))?
@@ -45,7 +45,7 @@ async fn played<E: DeserializeOwned>(args: &Args, drill: &str, crew: &str) -> Ou
     let Args { writers, processes, seconds, seed, .. } = args;
     let broken = args.fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
     eprintln!("drill {drill}: {writers} writers in {processes} processes, {seconds} s, seed {seed}{broken}");
-    // A kill must lose nothing: commits wait for the disk.
+    // A kill must lose nothing, so commits wait for the disk.
     let builder = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on");
     let cluster = database::quick_to_recover(builder).start().await?;
     let admin = database::connect(&cluster.primary().url()).await?;
@@ -86,7 +86,7 @@ async fn played<E: DeserializeOwned>(args: &Args, drill: &str, crew: &str) -> Ou
     Ok(Played { journals, log, seen, counts })
 }
 
-/// Lets the writers work, and servers be taken away in the middle of it; a line a second says where they are.
+/// Lets the writers work while servers are taken away; prints a line of progress every second.
 async fn watch<E: DeserializeOwned>(
     args: &Args,
     cluster: &LocalCluster,
@@ -127,7 +127,7 @@ async fn watch<E: DeserializeOwned>(
     crew.finish(args.seconds).await
 }
 
-/// Why nothing has happened that would show anything, if that is so.
+/// Why the run shows nothing, if so.
 pub(crate) fn shows_nothing(counts: &Counts) -> Option<&'static str> {
     let nothing = |count: &AtomicU64| count.load(Ordering::Relaxed) == 0;
     if nothing(&counts.appends_killed) {

@@ -1,39 +1,39 @@
-//! What breaks, when and of whom: lists that follow from a seed, with no clock, no server and no chance in them.
+//! What breaks, when and for whom: lists that follow from a seed, with no clock, no server and no chance in them.
 //!
-//! What happens at these times is the servers' matter: the same seed makes the same faults, not the same history.
+//! What follows is up to the servers: the same seed gives the same faults, not the same history.
 
 use std::{iter, time::Duration};
 
 use crate::plan::Dice;
 
-/// Which of somebody's dice these are: writers have the numbers from 0, and others those from 1000 and 2000.
+/// The lane of these dice: writers have the numbers from 0, others those from 1000 and 2000.
 const LANE: u64 = 3000;
 
-/// Something that takes one session or no more than a moment, and that everybody works on beside.
+/// A fault that hits one session or lasts a moment, while everybody else keeps working.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Nuisance {
-    /// The session of an append that is under way ends.
+    /// Kills the session of an append in flight.
     AppendKilled,
-    /// The session of anybody on the primary ends.
+    /// Kills any session on the primary.
     SessionKilled,
-    /// The session of anybody on the replica ends.
+    /// Kills any session on the replica.
     ReplicaSessionKilled,
-    /// A transaction that has written is open in another database.
+    /// Keeps a transaction that has written open in another database.
     OldTransaction,
 }
 
-/// A nuisance, so long after the beginning.
+/// A nuisance, and its time after the beginning.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Small {
     pub(crate) after: Duration,
     pub(crate) what: Nuisance,
-    /// Of those whom it may meet, in the order in which they came: a share from 0 up to below 1.
+    /// Which of the possible victims it hits, in order of their connection: a share from 0 up to but not including 1.
     pub(crate) victim: f64,
-    /// How long a transaction is open.
+    /// How long the transaction is open.
     pub(crate) lasts: Duration,
 }
 
-/// Something that happens to a whole server.
+/// A fault of a whole server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Blow {
     PrimaryKilled,
@@ -42,47 +42,47 @@ pub(crate) enum Blow {
     ReplicaFrozen,
 }
 
-/// A blow, at this share of the run.
+/// A blow at this share of the run.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Heavy {
     pub(crate) at: f64,
     pub(crate) what: Blow,
-    /// How long the server is away, starting it again not included.
+    /// How long the server is away, not counting its restart.
     pub(crate) lasts: Duration,
 }
 
-/// The blows of a run of writers lie between these shares: contention is there before the first, and what is behind the last is
-/// enough to see that all goes on.
+/// The blows of a run of writers lie between these shares: contention exists before the first, and enough time remains after the
+/// last to see that work continues.
 const BLOWS: std::ops::Range<f64> = 0.15..0.7;
 
-/// A run of so much time more has one more blow, up to four.
+/// Each additional period of this length brings one more blow, up to four.
 const ROOM_FOR_A_BLOW: Duration = Duration::from_secs(6);
 
-/// How a primary of the drill `failover` is lost.
+/// How a primary is lost in the drill `failover`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Loss {
-    /// It is killed while commits wait for their standby, of which one is cancelled before.
+    /// It is killed while commits wait for their standby; one of them is cancelled before.
     Killed,
     /// It is frozen, and thawed beside its successor.
     Frozen,
-    /// It is killed, and its successor, too, so that it is the only one that takes writes.
+    /// Both it and its successor are killed, so that it is the only one that accepts writes.
     Alone,
 }
 
-/// How a node of the drill `silence` falls silent for a moment.
+/// How a node falls silent for a moment in the drill `silence`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Silence {
-    /// At the log-in: without a connection in the pool, and on the primary, which is never left alone.
+    /// At the log-in: without a connection in the pool, and on the primary, which strong calls cannot avoid.
     LogIn,
     /// While idle.
     Idle,
-    /// In the middle of an answer, behind so many bytes of it.
+    /// In the middle of an answer, after this many bytes of it.
     InAnAnswer(u64),
-    /// Half-open, and cut in the end.
+    /// Half-open, and eventually cut.
     HalfOpen,
 }
 
-/// What happens to a replica of the drill `causal`.
+/// What happens to a replica in the drill `causal`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Lag {
     StandsStill,
@@ -90,10 +90,10 @@ pub(crate) enum Lag {
     LosesItsSessions,
 }
 
-/// Again and again, without an end: whoever has a run of a known length takes as many as fit.
+/// An endless sequence: a run of a known length takes as many as fit.
 pub(crate) fn nuisances(seed: u64) -> impl Iterator<Item = Small> + Send {
     use Nuisance::{AppendKilled, OldTransaction, ReplicaSessionKilled, SessionKilled};
-    // In each block of a second each of them is there: the shortest run has all.
+    // Each block of one second contains all of them, so that even the shortest run does.
     const BLOCK: [Nuisance; 10] = [
         AppendKilled,
         AppendKilled,
@@ -114,14 +114,14 @@ pub(crate) fn nuisances(seed: u64) -> impl Iterator<Item = Small> + Send {
     })
 }
 
-/// In the order of their times. The primary is killed once at least.
+/// In order of time. The primary is killed at least once.
 pub(crate) fn blows(seed: u64, run: Duration) -> Vec<Heavy> {
     let mut dice = Dice::new(seed, LANE + 2);
     let amount = 1 + dice.roll((run.as_secs() / ROOM_FOR_A_BLOW.as_secs() + 1).min(4));
     let kill = dice.roll(amount);
     let part = (BLOWS.end - BLOWS.start) / amount as f64;
     let blow = |number: u64| {
-        // In the first half of its part, so that there is peace between any two.
+        // In the first half of its part, so that there is a quiet time between any two.
         let at = BLOWS.start + part * (number as f64 + share(&mut dice) / 2.0);
         let what = match dice.roll(4) {
             _ if number == kill => Blow::PrimaryKilled,
@@ -135,17 +135,18 @@ pub(crate) fn blows(seed: u64, run: Duration) -> Vec<Heavy> {
     (0..amount).map(blow).collect()
 }
 
-/// The two failovers of the drill `consume`, by the share of what is written then, and whether it loses what was acknowledged last.
+/// The two failovers of the drill `consume`: the share that has been written by then, and whether the most recently acknowledged
+/// events are lost.
 pub(crate) fn failovers(seed: u64) -> [(f64, bool); 2] {
     let mut dice = Dice::new(seed, LANE + 3);
     let is_first_lossy = dice.one_in(2);
     let first = 0.2 + share(&mut dice) * 0.15;
-    // The first takes its time, in which others write on.
+    // The first failover takes some time, during which others go on writing.
     let second = 0.5 + share(&mut dice) * 0.15;
     [(first, is_first_lossy), (second, !is_first_lossy)]
 }
 
-/// One for each round. Any three that follow each other from the beginning are all there are.
+/// One for each round. Counted from the beginning, each block of three contains all of them.
 pub(crate) fn losses(seed: u64) -> impl Iterator<Item = Loss> {
     in_blocks(&[Loss::Killed, Loss::Frozen, Loss::Alone], Dice::new(seed, LANE + 4))
 }
@@ -160,25 +161,25 @@ pub(crate) fn silences(seed: u64) -> impl Iterator<Item = Silence> {
     })
 }
 
-/// One after the other, in blocks of all three, and to which of so many replicas it happens.
+/// One after the other, in blocks of all three, each with the replica that it happens to.
 pub(crate) fn lags(seed: u64, replicas: u64) -> impl Iterator<Item = (Lag, u64)> + Send {
     let mut dice = Dice::new(seed, LANE + 8);
     let all = [Lag::StandsStill, Lag::FallsBehind, Lag::LosesItsSessions];
     in_blocks(&all, Dice::new(seed, LANE + 7)).map(move |lag| (lag, dice.roll(replicas)))
 }
 
-/// One of so many, for a drill that hurts one of its replicas only, or one first.
+/// One of `of`, for a drill that hurts only one of its replicas, or one of them first.
 pub(crate) fn victim(seed: u64, of: u64) -> u64 {
     Dice::new(seed, LANE + 9).roll(of)
 }
 
-/// How the replicas of the drill `shield` are lost and come back, one behind the other.
+/// How the replicas of the drill `shield` are lost and come back, one after the other.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Outage {
-    /// By their numbers.
+    /// By number.
     pub(crate) lost: Vec<usize>,
     pub(crate) back: Vec<usize>,
-    /// Between two that are lost, and between two that come back.
+    /// Between two losses, and between two returns.
     pub(crate) pauses: [Duration; 2],
 }
 
@@ -186,19 +187,19 @@ pub(crate) fn outage(seed: u64, replicas: usize) -> Outage {
     let mut dice = Dice::new(seed, LANE + 11);
     let all: Vec<usize> = (0..replicas).collect();
     let (lost, back) = (shuffled(&all, &mut dice), shuffled(&all, &mut dice));
-    // So short that one alone has no part of its own in the figures; none at all is what most outages are like.
+    // So short that losing one replica alone has no part of its own in the figures. Most outages have no pause at all.
     let pauses = [(); 2].map(|()| if dice.one_in(2) { Duration::ZERO } else { Duration::from_millis(dice.roll(300)) });
     Outage { lost, back, pauses }
 }
 
-/// For each of two replicas, how far it is behind in the drill `http`: a fifth of a second at least, and not the same on both.
+/// How far each of two replicas lags in the drill `http`: at least a fifth of a second, and not the same on both.
 #[cfg(any(feature = "tower", test))]
 pub(crate) fn delays(seed: u64) -> [Duration; 2] {
     let mut dice = Dice::new(seed, LANE + 10);
     [(); 2].map(|()| Duration::from_millis(200 + dice.roll(60)))
 }
 
-/// The same ones in another order.
+/// The same items in another order.
 pub(crate) fn shuffled<T: Copy>(of: &[T], dice: &mut Dice) -> Vec<T> {
     let mut all = of.to_vec();
     for last in (1..all.len()).rev() {
@@ -208,13 +209,13 @@ pub(crate) fn shuffled<T: Copy>(of: &[T], dice: &mut Dice) -> Vec<T> {
     all
 }
 
-/// All of them in some order, and again all of them in some order: nothing is missing for long.
+/// All items in some order, then all of them again in another: none is missing for long.
 pub(crate) fn in_blocks<T: Copy + Send>(of: &[T], mut dice: Dice) -> impl Iterator<Item = T> + Send + use<T> {
     let of = of.to_vec();
     iter::repeat_with(move || shuffled(&of, &mut dice)).flatten()
 }
 
-/// From 0 up to below 1.
+/// From 0 up to but not including 1.
 fn share(dice: &mut Dice) -> f64 {
     const STEPS: u64 = 1 << 32;
     dice.roll(STEPS) as f64 / STEPS as f64

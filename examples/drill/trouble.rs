@@ -1,4 +1,5 @@
-//! What breaks meanwhile: connections, servers, and the peace of the other databases. What, when and of whom is in `schedule`.
+//! What breaks in the meantime: connections, servers, and the quiet of the other databases. `schedule` says what, when and for
+//! whom.
 
 use std::{
     sync::{
@@ -20,37 +21,37 @@ use crate::{
     schedule::{self, Blow, Heavy, Nuisance, Small},
 };
 
-/// For a nuisance: what meets a server that is away is no nuisance any more.
+/// The limit of a nuisance: one that hits a server that is away no longer counts.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Ends one of the sessions that `who` tells: at this share of them, in the order in which they came. The servers' own and the
-/// drill's are not among them.
+/// Ends one of the sessions that `$who` selects: the one at this share of them, in order of their connection. The servers' own
+/// sessions and the drill's are excluded.
 const KILL: &str = "SELECT count(pg_terminate_backend(pid)) FROM (\
         SELECT pid, row_number() OVER (ORDER BY backend_start, pid) - 1 AS place, count(*) OVER () AS amount \
         FROM pg_stat_activity WHERE $who) AS candidates \
     WHERE place = floor(amount * $1::float8)";
 
-/// An append that is under way.
+/// An append in flight.
 const AN_APPEND: &str = "query LIKE 'CALL%' AND state = 'active'";
 
-/// Anybody who uses the log, readers too.
+/// Any session that uses the log, readers too.
 const A_SESSION: &str = "datname = 'drill' AND backend_type = 'client backend'";
 
-/// Tasks that end with this.
+/// Background tasks, which end when this is dropped.
 pub(crate) struct Trouble {
     nuisances: JoinHandle<()>,
     pub(crate) counts: Arc<Counts>,
 }
 
-/// What has happened.
+/// What has happened so far.
 #[derive(Debug, Default)]
 pub(crate) struct Counts {
     pub(crate) appends_killed: AtomicU64,
     pub(crate) sessions_killed: AtomicU64,
     pub(crate) primaries_killed: AtomicU64,
-    /// Servers that were away besides: frozen ones, and replicas.
+    /// Other servers that were away: frozen ones, and replicas.
     pub(crate) others_away: AtomicU64,
-    /// How long a writing transaction has been open in another database, in milliseconds, altogether.
+    /// The total time during which a writing transaction was open in another database, in milliseconds.
     pub(crate) old_transaction_ms: AtomicU64,
 }
 
@@ -63,7 +64,7 @@ struct Place {
 }
 
 impl Trouble {
-    /// The nuisances of this seed, until this is dropped.
+    /// Starts this seed's nuisances, which last until this is dropped.
     pub(crate) fn start(cluster: &LocalCluster, seed: u64) -> Self {
         let counts = Arc::<Counts>::default();
         let (primary, replica) = (cluster.primary().url(), cluster.replica(0).url());
@@ -73,8 +74,8 @@ impl Trouble {
             let (begin, mut under_way) = (Instant::now(), JoinSet::new());
             for small in schedule::nuisances(seed) {
                 sleep_until(begin + small.after).await;
-                // A task for each, since one that waits for a frozen server must not keep the others. What fails while a server
-                // is away has not happened: there are more.
+                // One task for each, since one that waits for a frozen server must not delay the others. A nuisance that fails
+                // while a server is away does not count: there are more.
                 under_way.spawn(timeout(LIMIT, place.clone().meet(small)));
                 while under_way.try_join_next().is_some() {}
             }
@@ -134,15 +135,15 @@ async fn kill(url: &str, who: &str, victim: f64, count: &AtomicU64) -> Outcome {
     Ok(())
 }
 
-/// Writes in another database, and does not commit for a long time.
+/// Writes in another database, and stays uncommitted for a long time.
 async fn old_transaction(url: &str, lasts: Duration, open_ms: &AtomicU64) -> Outcome {
     let client = connect(url).await?;
-    // A number of its own is what a transaction that writes has, and what others wait for. A table that each of them makes would
-    // let them wait for each other.
+    // A writing transaction has a transaction id, and that is what others wait for. Creating a table in each of them would make
+    // them wait for each other.
     client.batch_execute("BEGIN; SELECT pg_current_xact_id()").await?;
     let begin = Instant::now();
     while begin.elapsed() < lasts {
-        // It fails when the server is gone, and the transaction with it.
+        // Fails when the server is gone, and the transaction with it.
         client.batch_execute("SELECT 1").await?;
         sleep(Duration::from_millis(100)).await;
         open_ms.fetch_add(100, Ordering::Relaxed);

@@ -1,4 +1,4 @@
-//! A process of writers: each reads, decides and appends, until the time is over, and keeps a journal.
+//! A process of writers: each reads, decides and appends until time is up, and keeps a journal.
 
 use std::{
     io::Write as _,
@@ -27,14 +27,14 @@ use crate::{
     plan::{self, Dice, Subject},
 };
 
-/// The first line of a process's standard input. What it prints is a [`Count`] a second.
+/// The first line of a process's standard input. The process prints a [`Count`] every second.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Task {
     pub(crate) primary: String,
     pub(crate) replica: String,
     pub(crate) journal: PathBuf,
     pub(crate) seed: u64,
-    /// The numbers of its writers.
+    /// The numbers of this process's writers.
     pub(crate) writers: std::ops::Range<u64>,
     pub(crate) seconds: u64,
     pub(crate) first_read: FirstRead,
@@ -45,17 +45,17 @@ pub(crate) struct Task {
 pub(crate) struct Count {
     pub(crate) appends: u64,
     pub(crate) conflicts: u64,
-    /// Tries without an answer.
+    /// Attempts without an answer.
     pub(crate) lost: u64,
 }
 
-/// For one call. Shorter than an outage, so that some outcomes are unknown for this reason, too.
+/// The limit of one call. Shorter than an outage, so that some outcomes are unknown for this reason, too.
 const CALL: Duration = Duration::from_secs(5);
 
-/// How long an unknown outcome is asked for after the end.
+/// How long after the end unknown outcomes are still asked for.
 pub(crate) const SETTLE: Duration = Duration::from_secs(60);
 
-/// How far back most reads begin: the log is long, and what a decision has to know is the drill's business.
+/// How far back most reads begin: the log is long, and the drill itself chooses what a decision must know.
 const RECENT: u64 = 400;
 
 /// What the writers of a process share.
@@ -70,7 +70,7 @@ pub(crate) struct Shared {
     pub(crate) first_read: FirstRead,
 }
 
-/// The life of a process; `run` is that of one of its writers, who has a number.
+/// Runs a process; `run` runs one of its writers, identified by a number.
 pub(crate) async fn work<F>(run: fn(Shared, u64, u64) -> F) -> Outcome
 where
     F: Future<Output = Outcome> + Send + 'static,
@@ -78,7 +78,7 @@ where
     let mut input = BufReader::new(tokio::io::stdin()).lines();
     let first = input.next_line().await?.ok_or("writers are started by `drill append` only")?;
     let task: Task = serde_json::from_str(&first)?;
-    // With the one who started it, this ends, too.
+    // This process ends together with the one that started it.
     tokio::spawn(async move {
         while let Ok(Some(_)) = input.next_line().await {}
         std::process::exit(1);
@@ -121,7 +121,7 @@ where
     }
 }
 
-/// Sessions are killed from the beginning on: also one in which a router asks a node for the first time.
+/// Sessions are killed from the very beginning, even one in which a router probes a node for the first time.
 async fn connected(task: &Task, end: Instant) -> Outcome<Router> {
     let connections = u32::try_from(task.writers.end - task.writers.start)?.min(8) + 2;
     loop {
@@ -137,7 +137,7 @@ async fn connected(task: &Task, end: Instant) -> Outcome<Router> {
 pub(crate) async fn run(shared: Shared, seed: u64, writer: u64) -> Outcome {
     let mut dice = Dice::new(seed, writer);
     let mut head = 0_u64;
-    // An earlier read, for decisions that come too late.
+    // An earlier read, for outdated decisions.
     let mut old: Option<(Subject, Condition)> = None;
     while Instant::now() < shared.end {
         let subject = Subject::roll(&mut dice);
@@ -150,7 +150,7 @@ pub(crate) async fn run(shared: Shared, seed: u64, writer: u64) -> Outcome {
             (3 | 4, Some((subject, condition))) => (subject.events(&mut dice), Some(condition)),
             _ => {
                 let filter = subject.boundary(&mut dice)?;
-                // A decision may be made on a replica's past: the append tells.
+                // A decision may be based on a replica's past: the append detects it.
                 let level = if dice.one_in(6) { Consistency::Eventual } else { Consistency::Strong };
                 let from = if dice.one_in(24) { 0 } else { head.saturating_sub(RECENT) };
                 let Some(condition) = shared.read(filter, from, level).await? else { continue };
@@ -165,7 +165,7 @@ pub(crate) async fn run(shared: Shared, seed: u64, writer: u64) -> Outcome {
 }
 
 impl Shared {
-    /// Reads the matching events behind a position. `None` when nobody answers.
+    /// Reads the matching events after a position. `None` if nobody answers.
     async fn read(&self, filter: Filter, from: u64, consistency: Consistency) -> Outcome<Option<Condition>> {
         let news = filter.clone().after_position(from);
         loop {
@@ -192,7 +192,7 @@ impl Shared {
         let new = events.iter().map(Written::event).collect::<mainstem::Result<Vec<_>>>()?;
         let mut lost = 0;
         if dice.one_in(20) {
-            // Given up half-way, and then made again.
+            // Cancelled half-way, and then repeated.
             let limit = Duration::from_micros(dice.roll(3_000));
             let _ = timeout(limit, self.store.append(new.clone(), sent(condition.as_ref())).into_future()).await;
         }
@@ -223,13 +223,13 @@ impl Shared {
         self.note(&entry)
     }
 
-    /// Writes a line into the journal.
+    /// Writes a line to the journal.
     pub(crate) fn note(&self, entry: &impl Serialize) -> Outcome {
         let line = serde_json::to_string(entry)? + "\n";
         Ok(self.journal.lock().map_err(|_| "a writer panicked")?.write_all(line.as_bytes())?)
     }
 
-    /// Makes the same append until it is answered; also how often it was not.
+    /// Repeats the same append until it is answered; also returns how many attempts got no answer.
     async fn settle(&self, events: &[NewEvent], condition: Option<&Condition>) -> (Answer, u64) {
         for lost in 0.. {
             let outcome = self.store.append(events.to_vec(), sent(condition)).await;

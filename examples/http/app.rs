@@ -32,7 +32,7 @@ use queries::{
     RegisteredReaders, RemovedCopies,
 };
 
-/// One instance. All of them have the same key, and share nothing else but the database.
+/// One instance. All instances share the key and the database, and nothing else.
 ///
 /// The token is in a cookie for browsers, and in a header for other programs.
 pub(crate) fn app(store: PostgresEventStore, key: TokenKey) -> Router {
@@ -43,7 +43,7 @@ pub(crate) fn app(store: PostgresEventStore, key: TokenKey) -> Router {
         .route("/readers", get(ask::<RegisteredReaders>).post(execute::<RegisterReader>))
         .route("/readers/cancelled", get(ask::<CancelledReaders>).post(execute::<CancelContract>))
         .route("/readers/{reader}/loans", get(loans_of))
-        // Who stands at the desk must know.
+        // The desk must have the current state.
         .route("/desk/readers/{reader}/loans", get(loans_of).layer(ConsistencyLayer::strong()))
         .route("/loans", get(ask::<CopiesLentOut>).post(execute::<LendCopy>))
         .route("/loans/finished", get(ask::<FinishedLendings>).post(execute::<ReturnCopy>))
@@ -84,12 +84,12 @@ async fn loans_of(State(app): State<App>, Path(reader): Path<u32>) -> Result<Res
 async fn answer<Q: Query>(app: &App, query: Q) -> Result<Response, AppError> {
     let projected = query.resume_from(&app.store, Q::NAME, 1)?.await?;
     let served_by = format!("{} {}", projected.role(), projected.node());
-    // How far the log went that the answer is of.
+    // The position up to which the answer is current.
     let as_of = projected.head().map_or(0, |head| head.position()).to_string();
     Ok(([("served-by", served_by), ("as-of", as_of)], Json(projected.into_state())).into_response())
 }
 
-/// The library's error as a response. What it says is for the log: it names servers.
+/// The library's error as a response. The error's text is only logged, since it names servers.
 struct AppError(mainstem::Error);
 
 impl From<mainstem::Error> for AppError {
@@ -105,7 +105,7 @@ impl IntoResponse for AppError {
     }
 }
 
-/// Ways to fail that a later version of the library may have.
+/// Error variants that a later version of the library may add.
 fn unknown(error: impl Debug) -> AppError {
     mainstem::Error::new(mainstem::ErrorKind::Database, format!("{error:?}")).into()
 }

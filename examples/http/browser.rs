@@ -1,4 +1,4 @@
-//! What a browser does, as far as it matters here: it keeps cookies, and asks one instance after the other.
+//! The part of a browser that matters here: it keeps cookies, and asks one instance after the other.
 
 use std::{
     collections::BTreeMap,
@@ -32,7 +32,7 @@ pub(crate) struct Browser {
     instances: Vec<SocketAddr>,
     requests: AtomicUsize,
     cookies: Mutex<BTreeMap<String, String>>,
-    /// Connections of the instances that nobody uses.
+    /// Idle connections, by instance.
     idle: Vec<Mutex<Vec<SendRequest<Full<Bytes>>>>>,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    /// A header, and nothing where there is none.
+    /// A header's value, empty if the header is absent.
     pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
@@ -65,7 +65,7 @@ impl Browser {
         self.send(Method::POST, path, body).await
     }
 
-    /// Asks the next instance, with all cookies, and keeps those of the answer.
+    /// Sends a request to the next instance, with all cookies, and keeps the cookies of the response.
     async fn send(&self, method: Method, path: &str, body: &Value) -> Result<Answer> {
         let request = Request::builder()
             .method(method)
@@ -119,7 +119,7 @@ async fn connect(instance: SocketAddr) -> Result<SendRequest<Full<Bytes>>> {
     let stream = TcpStream::connect(instance).await?;
     stream.set_nodelay(true)?;
     let (sender, connection) = handshake(TokioIo::new(stream)).await?;
-    // It ends with its sender.
+    // The task ends when the sender is dropped.
     tokio::spawn(async move { drop(connection.await) });
     Ok(sender)
 }

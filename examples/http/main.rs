@@ -1,4 +1,4 @@
-//! The lending library over HTTP: a browser reads what it has written, through another instance, from a replica that lags.
+//! The lending library over HTTP: a browser reads its own write, through another instance, from a lagging replica.
 //!
 //!     cargo run --example http --features migrations,testing,tower
 //!     cargo run --example http --features migrations,testing,tower -- --listen 127.0.0.1:8080
@@ -27,7 +27,7 @@ http                        two instances and a browser
 http --listen ADDRESS       one instance on a cluster of its own, until it is ended
 ";
 
-/// So far is the replica behind.
+/// How far the replica lags.
 const DELAY: Duration = Duration::from_millis(200);
 
 #[tokio::main]
@@ -43,7 +43,7 @@ async fn main() -> Result {
     stores[0].migrate().await?;
     cluster.wait_until_caught_up().await?;
     cluster.replica(0).delay_replay(DELAY).await?;
-    // Of a secret that all instances know. This one is in a public repository.
+    // Derived from a secret that all instances share. This one is in a public repository.
     let key = TokenKey::new("a secret of the example, known to all")?;
     if let Some(address) = address {
         let listener = TcpListener::bind(address).await?;
@@ -59,15 +59,15 @@ async fn main() -> Result {
     tour(&instances).await
 }
 
-/// A store of its own for each instance, as if each was a process.
+/// Each instance has a store of its own, as if it were a separate process.
 async fn store(cluster: &LocalCluster) -> Result<PostgresEventStore> {
     let builder = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url());
-    // The replica is waited for rather than the primary asked.
+    // Reads wait for the replica instead of going to the primary.
     let router = builder.replay_wait(Duration::from_secs(5)).connect().await?;
     Ok(PostgresEventStore::new(&router))
 }
 
-/// Starts an instance, which lives as long as the runtime, and says where.
+/// Starts an instance and returns its address. It lives as long as the runtime.
 pub(crate) async fn serve(app: axum::Router) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let address = listener.local_addr()?;
@@ -81,15 +81,15 @@ pub(crate) async fn tour(instances: &[SocketAddr]) -> Result {
     done(&ada, "/readers", json!({"reader": 1, "name": "Ada"})).await?;
     done(&ada, "/loans", json!({"copy": 1, "reader": 1})).await?;
 
-    // Without her cookie it is read as it was a moment ago, or as it is: nobody knows.
+    // Without her cookie the answer may be current or a moment old.
     let another = Browser::new(instances.iter().copied()).get("/readers/1/loans").await?;
     told("GET /readers/1/loans by somebody else", &another);
-    // With it, as she has left it, from wherever: each request goes to another instance than the one before.
+    // With her cookie, her loans are as she left them, through any instance: each request goes to the next one.
     let own = ada.get("/readers/1/loans").await?;
     told("GET /readers/1/loans", &own);
     check("what Ada has written", &own.body["copies"], &json!([1]))?;
     check("from a replica", &own.header("served-by").starts_with("replica"), &true)?;
-    // At the desk it is always read as it is.
+    // The desk always reads the current state.
     let desk = Browser::new(instances.iter().copied()).get("/desk/readers/1/loans").await?;
     told("GET /desk/readers/1/loans", &desk);
     check("what is known at the desk", &desk.body["copies"], &json!([1]))?;

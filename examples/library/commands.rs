@@ -1,4 +1,4 @@
-//! The six commands. What each is decided on is its model; what it comes to, its decision.
+//! The six commands. A command is decided on its model; the result is its decision.
 
 use mainstem::{Command, Decision, Result};
 use serde::{Deserialize, Serialize};
@@ -164,7 +164,7 @@ impl Command for LendCopy {
 }
 
 impl Command for ReturnCopy {
-    /// Who has the copy is all that counts, and so is all that may not change meanwhile.
+    /// Only who has the copy counts, and only that must not change in the meantime.
     type Model = Copy;
     type Refusal = Refusal;
 

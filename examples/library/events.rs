@@ -24,7 +24,7 @@ pub(crate) enum LibraryEvent {
 pub(crate) static CODEC: LazyLock<EventCodec<LibraryEvent>> = LazyLock::new(EventCodec::new);
 
 impl LibraryEvent {
-    /// The event to append, with the tags of the copy and the reader that it is about.
+    /// The event to append, with the tags of its copy and its reader.
     pub(crate) fn into_event(self) -> Result<NewEvent> {
         let (copy, reader) = match self {
             Self::CopyAdded { copy, .. } | Self::CopyRemoved { copy } | Self::CopyRemovalRefused { copy, .. } => {

@@ -3,15 +3,15 @@
 //!     cargo run --example library --features migrations,testing
 //!     cargo run --release --example library --features migrations,testing -- --simulate --readers 200 --seconds 20
 //!
-//! Commands run on the primary, queries on a replica, from their snapshots.
+//! Commands run on the primary; queries run on a replica and start from snapshots.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `events` | what can happen |
-//! | `state` | what decisions are made on: a copy, a reader |
+//! | `state` | what decisions are based on: a copy, a reader |
 //! | `commands` | the six commands |
 //! | `queries` | the seven queries |
-//! | `simulation` | readers and librarians, and what must hold of the log behind them |
+//! | `simulation` | readers and librarians, and the check of the log they leave |
 
 mod commands;
 mod events;
@@ -82,7 +82,7 @@ async fn main() -> Result {
     Ok(())
 }
 
-/// Each command and each query once, and what is refused.
+/// Runs each command and each query once, and some commands that are refused.
 pub(crate) async fn tour(store: impl SnapshotStore + Clone + 'static) -> Result {
     let executor = CommandExecutor::new(store.clone());
     let (logic, poems, ada, grace) = (1, 2, 1, 2);
@@ -94,10 +94,10 @@ pub(crate) async fn tour(store: impl SnapshotStore + Clone + 'static) -> Result 
     done(&executor, LendCopy { copy: poems, reader: grace }).await?;
     done(&executor, ReturnCopy { copy: poems, reader: grace }).await?;
 
-    // Asked for twice, it is done once.
+    // A repeated command has no further effect.
     let again = executor.execute(&LendCopy { copy: logic, reader: ada }).await?;
     check("lending again", again.outcome, CommandOutcome::Nothing)?;
-    // A refusal is an error for who asked, and an event for who reads the log.
+    // A refusal is an error for the caller, and an event for readers of the log.
     refused(&executor, LendCopy { copy: logic, reader: grace }, Refusal::LentOut).await?;
     refused(&executor, LendCopy { copy: poems, reader: 99 }, Refusal::NoContract).await?;
     refused(&executor, RemoveCopy { copy: logic }, Refusal::LentOut).await?;
@@ -119,7 +119,7 @@ pub(crate) async fn tour(store: impl SnapshotStore + Clone + 'static) -> Result 
     ask(&store).await
 }
 
-/// The queries, in an eventual scope: a replica answers them, once it has the last event.
+/// The queries, in an eventual scope: a replica answers them once it has the last event.
 async fn ask(store: &impl SnapshotStore) -> Result {
     let lent = async || with_eventual_consistency(async { answer(store, CopiesLentOut::default()).await }).await;
     let limit = tokio::time::Instant::now() + Duration::from_secs(10);

@@ -1,4 +1,4 @@
-//! The seven queries: projections with snapshots, read where the scope says.
+//! The seven queries: projections with snapshots, read from the node that the scope selects.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::events::{CODEC, LibraryEvent, reader_tag};
 
-/// From the last snapshot on, which is saved once in a hundred events.
+/// Starts from the last snapshot. A new snapshot is saved once every hundred events.
 pub(crate) async fn answer<Q: Query>(store: &impl SnapshotStore, query: Q) -> Result<Q> {
     Ok(query.resume_from(store, Q::NAME, 1)?.await?.into_state())
 }
@@ -57,7 +57,7 @@ queries! {
     FinishedLendings { of_copies: BTreeMap<u32, u64> } = "finished lendings", ["CopyReturned"];
 }
 
-/// What an answer makes of an event, and the tag that its events have, if it is about one thing.
+/// How an answer changes with an event, and the tag of its events if it is about one thing.
 trait When {
     fn when(&mut self, event: LibraryEvent);
 

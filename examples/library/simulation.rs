@@ -1,4 +1,4 @@
-//! Readers and librarians at once, and what must hold of the log behind them.
+//! Many readers and librarians at once, and the check of the log they leave.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -27,7 +27,7 @@ use super::{
     queries::{CopiesLentByReader, CopiesLentOut, answer},
 };
 
-/// Of a hundred times that a reader comes: how often he returns a copy if he has one, and borrows one.
+/// Of a hundred visits of a reader, how many return a copy if the reader has one, and how many borrow one.
 const RETURNS: u64 = 85;
 const BORROWS: u64 = 65;
 
@@ -67,7 +67,7 @@ impl fmt::Display for Figures {
     }
 }
 
-/// Lets everybody come and go for a while, and tells once a second how it goes.
+/// Lets all actors run for a while, and reports progress once a second.
 pub(crate) async fn simulate(store: impl SnapshotStore + Clone + 'static, settings: Settings) -> Result<Arc<Figures>> {
     let figures = Arc::<Figures>::default();
     let end = Instant::now() + settings.duration;
@@ -120,14 +120,14 @@ impl Actor {
         (bits ^ (bits >> 27)) % sides.max(1)
     }
 
-    /// Any copy that there may be.
+    /// Any copy that may exist.
     fn any_copy(&mut self) -> u32 {
         let copies = self.settings.copies;
         u32::try_from(self.roll(copies.into())).unwrap_or_default()
     }
 
     async fn librarian(mut self) -> Result {
-        // First the shelves are filled, by all librarians together.
+        // First all librarians together fill the shelves.
         for copy in (self.number..self.settings.copies).step_by(self.settings.librarians as usize) {
             self.ask(AddCopy { copy, title: format!("Title {}", copy / 3) }).await?;
         }
@@ -145,7 +145,7 @@ impl Actor {
         let reader = self.number;
         while Instant::now() < self.end {
             self.ask(RegisterReader { reader, name: format!("Reader {reader}") }).await?;
-            // At home he looks up what he has: a replica may tell.
+            // At home, readers look up what they have: a replica may answer.
             let has = CopiesLentByReader { reader, copies: BTreeSet::new() };
             let has = with_eventual_consistency(async { answer(&store, has).await }).await?.copies;
             if let Some(copy) = has.first().copied().filter(|_| self.roll(100) < RETURNS) {
@@ -162,7 +162,7 @@ impl Actor {
         Ok(())
     }
 
-    /// Has a command carried out, and sometimes once more, as if its message had been delivered twice.
+    /// Executes a command, and sometimes repeats it, as if its message had been delivered twice.
     async fn ask<C: Command<Refusal = Refusal> + Serialize>(&mut self, command: C) -> Result {
         self.commands += 1;
         let id = format!("{}-{}-{}", self.settings.seed, self.number, self.commands);
@@ -178,7 +178,7 @@ impl Actor {
         Ok(())
     }
 
-    /// What was decided, and whether that was so before.
+    /// What was decided, and whether this call repeated an earlier one.
     async fn once<C: Command<Refusal = Refusal>>(
         &self,
         command: &C,
@@ -202,7 +202,7 @@ impl Actor {
     }
 }
 
-/// Goes through the log: each event must have been allowed at its place.
+/// Reads the whole log and checks that each event was allowed at its position.
 pub(crate) async fn judge(store: &impl EventStore) -> Result {
     let (mut shelf, mut readers) = (BTreeMap::<u32, Option<u32>>::new(), BTreeMap::<u32, BTreeSet<u32>>::new());
     let mut log = store.stream(&Filter::any_event());

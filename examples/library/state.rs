@@ -1,4 +1,4 @@
-//! What decisions are made on: a copy, a reader.
+//! What decisions are based on: a copy, a reader.
 
 use std::collections::BTreeSet;
 

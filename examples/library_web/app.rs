@@ -1,4 +1,4 @@
-//! The routes, and the layers around them: a request is in the session of its browser, by a cookie; a `POST` is strong.
+//! The routes and the layers around them: a cookie puts each request in its browser's session; a `POST` is strong.
 
 use std::{
     sync::Arc,
@@ -33,7 +33,7 @@ use super::{
     shelf::{SCHEMA, Shelf, Shown},
 };
 
-/// For the tables of the log and of the read model, also on the replicas.
+/// How long to wait for the tables of the log and of the read model, also on the replicas.
 const START: Duration = Duration::from_secs(60);
 /// The longest title or name, in characters.
 const MOST_CHARACTERS: usize = 200;
@@ -41,7 +41,7 @@ const MOST_CHARACTERS: usize = 200;
 const TITLES: [&str; 6] = ["Emma", "Logic", "Middlemarch", "Persuasion", "Poems", "Walden"];
 const NAMES: [&str; 4] = ["Ada", "Emmy", "Grace", "Hedy"];
 
-/// All that the page needs.
+/// Everything that the page needs.
 pub(crate) struct Library {
     pub(crate) store: PostgresEventStore,
     pub(crate) nodes: Nodes,
@@ -50,17 +50,17 @@ pub(crate) struct Library {
 }
 
 impl Library {
-    /// Makes the tables, starts the read model, and puts some books on the shelf.
+    /// Creates the tables, starts the read model, and puts some books on the shelf.
     pub(crate) async fn open(nodes: Nodes) -> Result<Arc<Self>> {
         let router = nodes.router().await?;
         let store = PostgresEventStore::with_name(&router, LogName::new(SCHEMA, "events")?);
         store.migrate().timeout(START).await?;
-        // The read model reads where it writes: a replica that is held would hold it, too.
+        // The read model reads from the primary, where it writes: otherwise a paused replica would stop it, too.
         let read_models = ReadModels::builder(&store).consistency(Consistency::Strong).with(Shelf)?.start();
         let desk = Desk::new(&store, read_models);
         desk.furnish(&TITLES, &NAMES).await?;
         nodes.wait_until_caught_up().await?;
-        // Of a secret that all instances know. This one is in a public repository.
+        // Derived from a secret that all instances share. This one is in a public repository.
         let key = TokenKey::new("a secret of the example, known to all")?;
         Ok(Arc::new(Self { store, nodes, desk, key }))
     }
@@ -75,14 +75,14 @@ impl Library {
         Look::take(self.store.router(), freshness, Duration::from_secs(view.bound)).await
     }
 
-    /// What is so, for the texts of what was done.
+    /// The current state, for the descriptions of actions.
     async fn shown(&self) -> Shown {
         self.look(Freshness::Strong, &View::default()).await.map(|look| look.shown).unwrap_or_default()
     }
 }
 
 pub(crate) fn app(library: &Arc<Library>) -> Router {
-    // It is served without TLS here. A site has `https://`, and leaves `without_secure` out.
+    // This example is served without TLS. A real site has `https://`, and leaves `without_secure` out.
     let cookie = TokenCookie::signed_by(library.key.clone()).without_secure();
     Router::new()
         .route("/", get(show))
@@ -100,7 +100,7 @@ pub(crate) fn app(library: &Arc<Library>) -> Router {
         .with_state(Arc::clone(library))
 }
 
-/// Titles and names are escaped. Should one get through all the same, the browser still runs no script but ours.
+/// Titles and names are escaped. If one should get through nevertheless, the browser still runs no script but ours.
 async fn harden(mut response: Response) -> Response {
     let policy = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src data:; form-action 'self'; \
                   base-uri 'none'; frame-ancestors 'none'";
@@ -110,17 +110,17 @@ async fn harden(mut response: Response) -> Response {
     response
 }
 
-/// What the page shows: in its address, so that it works without scripts, and can be sent to somebody.
+/// What the page shows. It is part of the address, so the page works without scripts and can be shared as a link.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(default)]
 pub(crate) struct View {
     pub(crate) read: Freshness,
-    /// Of a bounded read, in seconds.
+    /// The limit of a bounded read, in seconds.
     pub(crate) bound: u64,
     /// The reader and the copy of the last command.
     pub(crate) reader: u32,
     pub(crate) copy: u32,
-    /// The action whose end is shown on top.
+    /// The action whose outcome is shown on top.
     pub(crate) done: u64,
 }
 
@@ -136,7 +136,7 @@ impl View {
         format!("read={}&bound={bound}&reader={reader}&copy={copy}&done={done}", read.name())
     }
 
-    /// Where a browser goes after an action: a reload does not repeat that.
+    /// The redirect after an action, so that a reload does not repeat the action.
     fn after(self, action: u64) -> Redirect {
         Redirect::to(&format!("/?{}", Self { done: action, ..self }.query()))
     }
@@ -144,7 +144,7 @@ impl View {
 
 async fn show(State(library): State<Arc<Library>>, Query(view): Query<View>) -> Html<String> {
     let view = View { bound: view.bound.clamp(1, 60), ..view };
-    // What is so, to be compared with what the reader of the page has asked for.
+    // The current state, to compare with what the user has asked to see.
     let desk = library.look(Freshness::Strong, &view).await;
     let room = library.look(view.read, &view).await;
     let (journal, conflicts) = library.desk.journal.entries();
@@ -211,11 +211,11 @@ struct Named {
     name: String,
 }
 
-/// The answer to a text that is no title and no name.
+/// The response to a text that is neither a title nor a name.
 type NoName = (StatusCode, String);
 
 impl Named {
-    /// The name without what surrounds it, if it can be one. NUL is no part of a text for PostgreSQL.
+    /// The trimmed name, if it is valid. PostgreSQL's texts cannot contain NUL.
     fn check(&self) -> Result<&str, NoName> {
         let name = self.name.trim();
         if name.is_empty() || name.chars().count() > MOST_CHARACTERS || name.chars().any(char::is_control) {
@@ -254,7 +254,7 @@ struct SetReplay {
     replica: String,
     #[serde(default)]
     hold: bool,
-    /// Of the slider, in seconds.
+    /// The slider's value, in seconds.
     #[serde(default)]
     delay: f64,
 }

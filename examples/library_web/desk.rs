@@ -1,4 +1,4 @@
-//! The desk: each command is carried out on the primary, and over when the read model there has it.
+//! The desk: each command runs on the primary, and is complete when the read model there includes it.
 
 use std::{
     fmt::Display,
@@ -17,17 +17,17 @@ use super::{
     shelf::{Shelf, Shown},
 };
 
-/// For one command, with all of its attempts.
+/// The limit of one command, with all of its attempts.
 const LIMIT: Duration = Duration::from_secs(10);
-/// For the read model to have what was written.
+/// How long the read model may take to include what was written.
 const KEPT: Duration = Duration::from_secs(10);
-/// How often another number is tried for a new copy or reader.
+/// How many numbers are tried for a new copy or reader.
 const NUMBERS: u32 = 10;
 
 pub(crate) struct Desk {
     store: PostgresEventStore,
     executor: CommandExecutor,
-    /// Decides on what a replica shows; the append finds out when that is the past.
+    /// Decides on what a replica shows; the append detects when that is out of date.
     replica_first: CommandExecutor,
     pub(crate) read_models: ReadModels,
     pub(crate) journal: Journal,
@@ -40,7 +40,7 @@ impl Desk {
         Self { store: store.clone(), executor: executor(), replica_first, read_models, journal: Journal::default() }
     }
 
-    /// What there is to begin with. Where it is there already, nothing happens.
+    /// Creates the initial books and readers. Existing ones stay as they are.
     pub(crate) async fn furnish(&self, titles: &[&str], names: &[&str]) -> Result {
         let mut entries = Vec::new();
         for (copy, title) in (1..).zip(titles) {
@@ -58,7 +58,7 @@ impl Desk {
         failed.map_or(Ok(()), |error| Err(error.into()))
     }
 
-    /// Carries out a command, and writes into the journal what came of it.
+    /// Executes a command, and records the outcome in the journal.
     pub(crate) async fn execute<C: Command<Refusal = Refusal>>(
         &self,
         action: u64,
@@ -74,7 +74,7 @@ impl Desk {
     async fn carry_out<C: Command<Refusal = Refusal>>(&self, command: &C, replica_first: bool) -> Entry {
         let start = Instant::now();
         let result = match replica_first {
-            // Outside of the browser's session: within it, only replicas that have its own writes would be asked.
+            // Outside the browser's session: within it, only replicas that have the browser's own writes would be asked.
             true => Scope::new().run(async { self.replica_first.execute(command).await }).await,
             false => self.executor.execute(command).await,
         };
@@ -105,8 +105,8 @@ impl Desk {
         Entry { end, served_by, position, decisions, conflicts, took, shown, ..Entry::default() }
     }
 
-    /// Two readers ask for the same copy at the same time. Each of them is decided on what it was before: the second append is
-    /// refused, and decided anew.
+    /// Two readers ask for the same copy at the same time. Both decisions are based on the earlier state, so the second append
+    /// is refused and its command is decided again.
     pub(crate) async fn lend_at_once(&self, action: u64, copy: u32, readers: [u32; 2], whats: [String; 2]) {
         let [one, other] = readers.map(|reader| LendCopy { copy, reader });
         let [of_one, of_other] = whats;
@@ -125,7 +125,7 @@ impl Desk {
         self.numbered(action, last, what, |reader| RegisterReader { reader, name: name.to_owned() }).await
     }
 
-    /// Gives the next number that nobody has been given meanwhile.
+    /// Uses the next number that is still free.
     async fn numbered<C: Command<Refusal = Refusal>>(
         &self,
         action: u64,
@@ -143,8 +143,9 @@ impl Desk {
         }
     }
 
-    /// Waits until the read model has it, and has the browser's session take that in: what it reads from then on as its own
-    /// has been written behind this place, to the read model too. The token of the append alone says nothing of that.
+    /// Waits until the read model includes the append, then advances the browser's session to the primary's current place in
+    /// the WAL. From then on the browser's reads of its own writes also see the read model's update. The append's token alone
+    /// does not cover that.
     async fn wait_until_on_the_shelf(&self, appended: &Appended) -> mainstem::Result<Duration> {
         let start = Instant::now();
         if let Some(session) = current_session() {
@@ -158,7 +159,7 @@ impl Desk {
         Ok(start.elapsed())
     }
 
-    /// Where the primary is now.
+    /// The primary's current place in the WAL.
     async fn place(&self) -> mainstem::Result<Token> {
         self.store.router().client_at(Consistency::Strong).await?.token().await
     }

@@ -1,4 +1,4 @@
-//! How fresh a look at the read model has to be: what the reader of the page chooses, and the scope that this is.
+//! How fresh a look at the read model must be: the user's choice, and the scope it stands for.
 
 use std::time::{Duration, Instant};
 
@@ -13,18 +13,18 @@ pub(crate) enum Freshness {
     /// Whatever a replica shows.
     #[default]
     Eventual,
-    /// All that is older than so many seconds.
+    /// Everything older than this number of seconds.
     Bounded,
-    /// All that this browser has written, by the token in its cookie.
+    /// Everything that this browser has written, by the token in its cookie.
     Own,
-    /// All of it.
+    /// Everything.
     Strong,
 }
 
 impl Freshness {
     pub(crate) const ALL: [Self; 4] = [Self::Eventual, Self::Bounded, Self::Own, Self::Strong];
 
-    /// As it is in the page's address.
+    /// Its name in the page's address.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Eventual => "eventual",
@@ -52,8 +52,8 @@ impl Freshness {
         }
     }
 
-    /// The scope of a look. Only that of one's own writes is within the session of the request: otherwise each of them would show
-    /// these.
+    /// The scope of a look. Only `Own` runs within the request's session; otherwise every level would show the browser's own
+    /// writes.
     fn scope(self, bound: Duration) -> Scope {
         match self {
             Self::Eventual => Scope::new().with_consistency(Consistency::Eventual),
@@ -64,7 +64,7 @@ impl Freshness {
     }
 }
 
-/// What a look has shown, and who has served it.
+/// What a look showed, and who served it.
 #[derive(Clone, Debug)]
 pub(crate) struct Look {
     pub(crate) shown: Shown,
@@ -82,7 +82,8 @@ impl Look {
             Ok(Self { shown, node: client.node().to_owned(), role: client.role(), took: start.elapsed() })
         });
         read.await.inspect_err(|error: &mainstem::Error| {
-            // What the browser's token speaks of is gone. It is told once, and begins anew.
+            // The log that the browser's token refers to is gone. The browser gets this error once, and its session starts
+            // afresh.
             if matches!(error.kind(), ErrorKind::LogDiverged | ErrorKind::Unproven) {
                 current_session().inspect(mainstem::Session::forget);
             }

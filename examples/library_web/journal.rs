@@ -1,4 +1,4 @@
-//! What was done, who served it, and what it took. In memory, and the last of it only.
+//! What was done, who served it, and how long it took. Kept in memory, and only the most recent entries.
 
 use std::{
     collections::VecDeque,
@@ -6,23 +6,23 @@ use std::{
     time::Duration,
 };
 
-/// So many entries are kept.
+/// How many entries are kept.
 const KEPT: usize = 50;
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Entry {
-    /// The action that it belongs to: two readers at once are one.
+    /// The action that it belongs to. Two readers at once are one action.
     pub(crate) action: u64,
     pub(crate) what: String,
     pub(crate) end: End,
-    /// Role and name of the node.
+    /// The node's role and name.
     pub(crate) served_by: String,
-    /// Of the last event that was written.
+    /// The position of the last event that was written.
     pub(crate) position: Option<u64>,
     pub(crate) decisions: u32,
     pub(crate) conflicts: u32,
     pub(crate) took: Duration,
-    /// Until the read model on the primary had it.
+    /// How long the read model on the primary took to include it.
     pub(crate) shown: Option<Duration>,
 }
 
@@ -46,7 +46,7 @@ struct Kept {
 }
 
 impl Journal {
-    /// A number for the next action.
+    /// The number of the next action.
     pub(crate) fn next_action(&self) -> u64 {
         let mut kept = self.lock();
         kept.actions += 1;
@@ -60,7 +60,7 @@ impl Journal {
         kept.entries.truncate(KEPT);
     }
 
-    /// The entries, newest first, and how many conflicts there were in all.
+    /// The entries, newest first, and the total number of conflicts.
     pub(crate) fn entries(&self) -> (Vec<Entry>, u64) {
         let kept = self.lock();
         (kept.entries.iter().cloned().collect(), kept.conflicts)

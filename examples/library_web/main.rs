@@ -1,22 +1,22 @@
-//! The lending library as a page to look at: what the primary decides, what a replica shows, and how far behind that is.
+//! The lending library as a web page: what the primary decides, what a replica shows, and how far behind the replica is.
 //!
 //!     scripts/example library_web
 //!     scripts/example library_web --listen 127.0.0.1:8080
 //!
-//! It starts a primary with two replicas, or uses a cluster that runs: MAINSTEM_PRIMARY_URL, and MAINSTEM_REPLICA_URLS separated by
-//! commas. There it writes to the schema `mainstem_library_web` only, and replay can be held, but not delayed.
+//! It starts a primary with two replicas, or uses a running cluster: MAINSTEM_PRIMARY_URL, and MAINSTEM_REPLICA_URLS separated by
+//! commas. On a running cluster it writes only to the schema `mainstem_library_web`, and replay can be paused, but not delayed.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `nodes` | the servers, and what the page does to their replay |
+//! | `nodes` | the servers, and how the page controls their replay |
 //! | `shelf` | the read model, in tables on the primary |
 //! | `freshness` | how fresh a look at the read model has to be |
-//! | `desk` | the commands, each until the read model has it |
-//! | `journal` | what was done, by whom, and what it took |
+//! | `desk` | the commands; each waits until the read model includes it |
+//! | `journal` | what was done, by whom, and how long it took |
 //! | `app` | the routes, and the layers around them |
 //! | `page` | the HTML; `page.css` and `page.js` are beside it |
 //!
-//! Commands and events are those of `examples/library`.
+//! The commands and events are those of `examples/library`.
 
 pub(crate) mod app;
 #[path = "../library/commands.rs"]
@@ -51,7 +51,7 @@ library_web                       the page, on a free port of 127.0.0.1
 library_web --listen ADDRESS      the page, at this address
 ";
 
-/// For requests that are under way when it ends.
+/// How long requests in flight may take when the program ends.
 const END: Duration = Duration::from_secs(5);
 
 #[tokio::main]

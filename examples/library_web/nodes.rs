@@ -1,4 +1,4 @@
-//! The servers: a cluster of our own, or one that the environment names. And what the page does to the replay of their replicas.
+//! The servers: a cluster of its own, or the one that the environment names. Also how the page controls replay on the replicas.
 
 use std::{env, time::Duration};
 
@@ -10,36 +10,36 @@ use super::Result;
 const PRIMARY: &str = "MAINSTEM_PRIMARY_URL";
 const REPLICAS: &str = "MAINSTEM_REPLICA_URLS";
 
-/// A replica may be as far behind as whoever looks wants to see, and still serves.
+/// A replica still serves, however far behind the user wants to see it.
 const MAX_LAG: Duration = Duration::from_secs(3600);
-/// Often enough that bounds of a second can be kept by replicas.
+/// Often enough for replicas to keep bounds of a second.
 const PROBE_INTERVAL: Duration = Duration::from_millis(100);
 /// The longest delay of the slider.
 pub(crate) const MAX_DELAY: Duration = Duration::from_secs(10);
 
-/// What is done to the replay of a replica.
+/// What the page does to a replica's replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Replay {
-    /// Each commit is applied so long after it was made.
+    /// Each commit is replayed this long after it was made.
     Delayed(Duration),
-    /// Nothing is applied.
+    /// Replay is paused.
     Held,
 }
 
 pub(crate) struct Nodes {
     primary: String,
     replicas: Vec<Replica>,
-    /// Real servers in a temporary folder. They end with this process, however it ends.
+    /// Real servers in a temporary folder. They stop when this process ends, however it ends.
     own: Option<LocalCluster>,
 }
 
 struct Replica {
     url: String,
-    /// As the router calls it.
+    /// The router's name for the replica.
     name: String,
-    /// What was done to it last; locked while that is being done.
+    /// The last state that was set; locked while it changes.
     replay: Mutex<Replay>,
-    /// To it alone, on a cluster that is not our own.
+    /// A router to this replica alone, on a cluster that is not our own.
     router: Option<Router>,
 }
 
@@ -52,12 +52,12 @@ impl Nodes {
         }
     }
 
-    /// Nodes of a cluster that others use, too.
+    /// The nodes of a cluster that others use, too.
     pub(crate) async fn given(primary: String, urls: impl IntoIterator<Item = impl Into<String>>) -> Result<Self> {
         let mut replicas = Vec::new();
         for url in urls {
             let url = url.into();
-            // Never the primary in its place: that has no replay.
+            // Never fall back to the primary: it has no replay.
             let builder = Router::builder().primary(&primary).replica(&url).fallback(Fallback::Never);
             let router = builder.require_replicas(true).max_replica_lag(MAX_LAG).connect().await?;
             let name = router.status().nodes.get(1).map(|node| node.name.to_string()).unwrap_or_default();
@@ -67,7 +67,7 @@ impl Nodes {
         Ok(Self { primary, replicas, own: None })
     }
 
-    /// All nodes of a cluster that is ours.
+    /// All nodes of our own cluster.
     pub(crate) fn own(cluster: LocalCluster) -> Self {
         let replica = |node: &mainstem::testing::Node| Replica {
             url: node.url(),
@@ -82,11 +82,11 @@ impl Nodes {
     pub(crate) async fn router(&self) -> Result<Router> {
         let builder = Router::builder().primary(&self.primary).replicas(self.replicas.iter().map(|it| &it.url));
         let builder = builder.max_replica_lag(MAX_LAG).probe_interval(PROBE_INTERVAL);
-        // Two readers who want the same at once don't wait for a connection first.
+        // Two readers who want the same copy at once do not have to wait for a connection first.
         Ok(builder.min_connections(2).connect().await?)
     }
 
-    /// Waits until the replicas of a cluster that is ours have what was written.
+    /// Waits until the replicas of our own cluster have what was written.
     pub(crate) async fn wait_until_caught_up(&self) -> Result {
         match &self.own {
             Some(cluster) => Ok(cluster.wait_until_caught_up().await?),
@@ -99,7 +99,7 @@ impl Nodes {
         self.own.is_some()
     }
 
-    /// The replicas by name, and what is done to their replay.
+    /// The replicas by name, and the state of their replay.
     pub(crate) async fn replays(&self) -> Vec<(String, Replay)> {
         let mut replays = Vec::new();
         for replica in &self.replicas {
@@ -108,14 +108,14 @@ impl Nodes {
         replays
     }
 
-    /// Delays the replay of a replica, holds it, or lets it go on.
+    /// Delays, pauses or resumes a replica's replay.
     pub(crate) async fn set_replay(&self, name: &str, replay: Replay) -> Result {
         let found = self.replicas.iter().enumerate().find(|(_, replica)| replica.name == name);
         let (index, replica) = found.ok_or_else(|| format!("no replica has the name {name:?}"))?;
         let mut current = replica.replay.lock().await;
         match (&self.own, &replica.router, replay) {
             (Some(cluster), _, Replay::Held) => {
-                // A replica that waits for a commit's time would pause only after that.
+                // A replica that is waiting for a delayed commit would pause only after it.
                 cluster.replica(index).delay_replay(Duration::ZERO).await?;
                 cluster.replica(index).pause_replay().await?;
             }
@@ -133,7 +133,7 @@ impl Nodes {
         Ok(())
     }
 
-    /// Leaves the servers as they were.
+    /// Restores the servers' replay.
     pub(crate) async fn release(&self) -> Result {
         for (name, replay) in self.replays().await {
             if self.own.is_none() && replay == Replay::Held {
@@ -148,7 +148,7 @@ async fn on_replica(router: &Router, sql: &str) -> Result {
     Ok(router.client_at(Consistency::Eventual).await?.batch_execute(sql).await?)
 }
 
-/// A variable of the environment; set but empty is how a script says "not set".
+/// An environment variable. Scripts leave it set but empty to say "not set".
 fn variable(name: &str) -> Option<String> {
     env::var(name).ok().filter(|value| !value.trim().is_empty())
 }

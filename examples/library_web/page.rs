@@ -13,12 +13,12 @@ use super::{
     shelf::Shown,
 };
 
-/// What is to be shown.
+/// What to show.
 pub(crate) struct Page {
     pub(crate) view: View,
-    /// What is so.
+    /// The current state, read from the primary.
     pub(crate) desk: mainstem::Result<Look>,
-    /// What is seen at the level that was chosen.
+    /// The state as seen at the chosen level.
     pub(crate) room: mainstem::Result<Look>,
     pub(crate) journal: Vec<Entry>,
     pub(crate) conflicts: u64,
@@ -61,7 +61,7 @@ pub(crate) fn render(page: &Page) -> Markup {
     }
 }
 
-/// How the last action has ended.
+/// The outcome of the last action.
 fn told(page: &Page) -> Markup {
     let entries = page.journal.iter().rev().filter(|entry| page.view.done > 0 && entry.action == page.view.done);
     html! {
@@ -148,7 +148,7 @@ fn room(page: &Page) -> Markup {
     }
 }
 
-/// Who has served a look, how far it went, and how far the desk was then.
+/// Who served a look, up to which position, and how far behind the desk that was.
 fn served(pane: &str, look: &Look, desk: Option<&Shown>) -> Markup {
     let behind = desk.map(|desk| desk.position.saturating_sub(look.shown.position));
     html! {
@@ -165,7 +165,7 @@ fn served(pane: &str, look: &Look, desk: Option<&Shown>) -> Markup {
     }
 }
 
-/// The copies of a look. Where the desk knows better, that is said.
+/// The copies in a look. Marks those for which the desk knows better.
 fn shelf(shown: &Shown, desk: &Shown) -> Markup {
     let holder =
         |shown: &Shown, copy| shown.holder(copy).map_or_else(|| "on the shelf".to_owned(), |it| shown.name(it));
@@ -236,7 +236,7 @@ fn nodes(page: &Page) -> Markup {
     }
 }
 
-/// The slider of a replica, and the button beside it.
+/// A replica's slider, and the button beside it.
 fn replay_forms(index: usize, name: &str, replay: Replay, can_delay: bool, query: &str) -> Markup {
     let delay = match replay {
         Replay::Delayed(delay) => delay.as_secs_f64(),

@@ -1,15 +1,15 @@
-//! The read model: each copy with its holder, each reader, and the position up to which that is so. `ReadModels` keeps it in tables
-//! on the primary; replicas have it as they have everything, a little later.
+//! The read model: each copy with its holder, each reader, and the position up to which they are current. `ReadModels` keeps it in
+//! tables on the primary; they reach the replicas by replication, like everything else, a little later.
 
 use mainstem::{Client, ConsumerTransaction, Event, Filter, ReadModel, Result};
 use serde::Deserialize;
 
 use super::events::{CODEC, LibraryEvent};
 
-/// Of the log, and of the tables of the read model.
+/// The schema of the log and of the read model's tables.
 pub(crate) const SCHEMA: &str = "mainstem_library_web";
 
-/// Keeps the read model.
+/// Maintains the read model.
 pub(crate) struct Shelf;
 
 impl Shelf {
@@ -69,7 +69,7 @@ async fn lent(transaction: &ConsumerTransaction, copy: u32, reader: Option<u32>)
     transaction.execute(sql, &[&i64::from(copy), &reader.map(i64::from)]).await.map(drop)
 }
 
-/// What the read model holds, all of it as of one position.
+/// The whole read model, as of one position.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(crate) struct Shown {
     pub(crate) position: u64,
@@ -91,7 +91,7 @@ pub(crate) struct ShownReader {
 }
 
 impl Shown {
-    /// What this connection's node holds. One statement: its parts are of the same moment.
+    /// What this connection's node holds. All parts are from the same moment, since it is one statement.
     pub(crate) async fn read(client: &Client) -> Result<Self> {
         let sql = "SELECT json_build_object(
                 'position', (SELECT position FROM mainstem_library_web.shelf_position),

@@ -1,5 +1,5 @@
-//! A lending library: what happens in it, and what may happen next. Nothing here says which node to ask: the scope that
-//! a command or a query runs in does.
+//! A lending library: what happens in it, and what may happen next. Nothing here says which node to ask: that is
+//! decided by the scope in which a command or a query runs.
 
 use mainstem::{Error, EventStore, Filter, History, NewEvent, PostgresEventStore};
 use serde::{Deserialize, Serialize};
@@ -19,19 +19,19 @@ pub(crate) struct Library {
     pub(crate) store: PostgresEventStore,
 }
 
-/// An event that the rules allow, and the events that say so.
+/// An event that the rules allow, and the events that it is based on.
 pub(crate) struct Decision {
     event: NewEvent,
     history: History,
 }
 
-/// What a command has written.
+/// What a command wrote.
 pub(crate) struct Done {
     pub(crate) position: u64,
     pub(crate) history: History,
 }
 
-/// Why a command has written nothing.
+/// Why a command wrote nothing.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Refusal {
     #[error("{0}")]
@@ -56,8 +56,8 @@ impl Library {
         self.carry_out(decision).await
     }
 
-    /// The rule is about a copy *and* a reader: the decision is made on the events of both, and stands as long as no
-    /// event of either has come since.
+    /// The rule is about a copy *and* a reader. The decision is based on the events of both, and holds as long as
+    /// neither has a new event.
     pub(crate) async fn decide_to_lend(&self, copy: &str, reader: &str) -> Result<Decision, Refusal> {
         let of_both = Filter::matching()
             .all_tags_of([format!("copy:{copy}")])
@@ -78,7 +78,7 @@ impl Library {
         }
     }
 
-    /// Writes the event, unless one that the decision should have seen has come since.
+    /// Writes the event, unless an event that the decision should have seen was appended in the meantime.
     pub(crate) async fn carry_out(&self, Decision { event, history }: Decision) -> Result<Done, Refusal> {
         let appended = self.store.append([event], history.unchanged()).await?;
         Ok(Done { position: appended.first_position(), history })
@@ -95,7 +95,7 @@ impl Library {
         }
     }
 
-    /// A query: who has the copy, if anybody, and the events that say so.
+    /// A query: who has the copy, if anybody, and the events that show it.
     pub(crate) async fn holder(&self, copy: &str) -> Result<(Option<String>, History), Error> {
         let history = self.store.query(&about(copy)?).await?;
         Ok((loans(&history)?.pop().map(|loan| loan.reader), history))

@@ -2,13 +2,13 @@
 //!
 //!     cargo run --example quickstart --features migrations,testing
 //!
-//! It starts a cluster of its own from the PostgreSQL programs on this machine (`scripts/quickstart` installs them if
-//! need be), or uses one that runs: MAINSTEM_PRIMARY_URL, and MAINSTEM_REPLICA_URLS separated by commas. There it
-//! writes to the schema `mainstem_quickstart` only, and pauses replay on the first replica for a moment, if it
-//! may. Who kills it in that moment resumes replay there by `SELECT pg_wal_replay_resume()`.
+//! It starts its own cluster from the PostgreSQL programs on this machine (`scripts/quickstart` installs them if
+//! needed), or uses a running one: MAINSTEM_PRIMARY_URL, and MAINSTEM_REPLICA_URLS separated by commas. On a running
+//! cluster it writes only to the schema `mainstem_quickstart`, and pauses replay on the first replica for a moment if
+//! it is allowed to. If you kill it at that moment, resume replay there with `SELECT pg_wal_replay_resume()`.
 //!
-//! A line says what happened, on which node, and how long that took. What is shown is also checked: the end is
-//! `quickstart: ok`, or the reason why not and status 1. `library.rs` holds the commands and queries.
+//! Each line says what happened, on which node, and how long it took. What is shown is also checked: the program ends
+//! with `quickstart: ok`, or with the reason for the failure and status 1. `library.rs` holds the commands and queries.
 
 mod library;
 mod nodes;
@@ -29,7 +29,7 @@ use tokio::time::{sleep, timeout};
 
 type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
 
-/// For every single wait.
+/// The limit of each single wait.
 const LIMIT: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -81,8 +81,8 @@ async fn lend_and_refuse(library: &Library, report: &mut Report) -> Outcome {
     Ok(())
 }
 
-/// Two readers find the same copy on the shelf at the same time. Each of the two appends would break what the other's
-/// decision was made on, so one is refused.
+/// Two readers find the same copy on the shelf at the same time. Each append would invalidate the history that the
+/// other decision is based on, so one of the two is refused.
 async fn two_want_the_same(library: &Library, report: &mut Report) -> Outcome {
     let [copy, grace, hedy] = &["copy-2", "grace", "hedy"].map(|name| report.id(name));
     let outcomes = with_strong_consistency(async {
@@ -109,7 +109,7 @@ async fn two_want_the_same(library: &Library, report: &mut Report) -> Outcome {
     check("who has the copy, and its events", (holder.as_deref(), history.len()), (Some(&**winner), 2))
 }
 
-/// Queries read from a replica: an eventual scope. What that means is seen when the replica's replay is paused.
+/// Queries read from a replica: an eventual scope. Pausing the replica's replay shows what that means.
 async fn fall_behind(nodes: &Nodes, report: &mut Report) -> Outcome {
     let [copy, ada] = &["copy-1", "ada"].map(|name| report.id(name));
     let router = nodes.router(&nodes.replicas[..1]).await?;
@@ -142,7 +142,7 @@ async fn while_paused(library: &Library, report: &mut Report) -> Outcome {
     check("who has the copy, on the replica", holder.as_deref(), Some(&**ada))?;
     report.served(Role::Replica, &history, &format!("who has {copy}? still {ada}"))?;
 
-    // An append goes to the primary in any scope, and the primary knows what has come since.
+    // An append goes to the primary in any scope, and the primary knows the events that the replica lacks.
     let error = match with_eventual_consistency(async { library.take_back(copy).await }).await {
         Err(Refusal::Store(error)) if error.is_conflict() => error,
         Err(error) => return Err(error.into()),
@@ -183,7 +183,7 @@ fn told(conflict: &Conflict) -> String {
     format!("conflict with {} at position {}", conflict.event_type, conflict.position)
 }
 
-/// The rule that has refused a command.
+/// The rule that refused a command.
 fn rule<T>(outcome: Result<T, Refusal>) -> Outcome<String> {
     match outcome {
         Err(Refusal::Rule(rule)) => Ok(rule),
@@ -208,7 +208,7 @@ impl Report {
         format!("{name}{}", self.run)
     }
 
-    /// A step that was served by the node that `history` names, which has to have this role.
+    /// Reports a step that was served by the node named in `history`, which must have this role.
     fn served(&mut self, role: Role, history: &History, what: &str) -> Outcome {
         check("the role of the node", history.role(), role)?;
         self.line(&format!("{role} {}", history.node()), what);

@@ -1,4 +1,4 @@
-//! The nodes to run on: those that the environment names, or a cluster of our own.
+//! The nodes to run on: those that the environment names, or a cluster of its own.
 
 use std::env::{self, VarError};
 
@@ -12,7 +12,7 @@ const REPLICAS: &str = "MAINSTEM_REPLICA_URLS";
 pub(crate) struct Nodes {
     primary: String,
     pub(crate) replicas: Vec<String>,
-    /// Real servers in a temporary folder. They end with this process, however it ends.
+    /// Real servers in a temporary folder. They stop when this process ends, however it ends.
     own: Option<LocalCluster>,
 }
 
@@ -41,7 +41,8 @@ impl Nodes {
         }
     }
 
-    /// A router over the primary and these replicas. Others start without a replica that is down; this one is about them.
+    /// A router over the primary and these replicas. Other programs start without a replica that is down; this one needs
+    /// its replicas.
     pub(crate) async fn router(&self, replicas: &[String]) -> Outcome<Router> {
         let builder = Router::builder().primary(&self.primary).replicas(replicas);
         let router = builder.require_replicas(true).call_timeout(LIMIT).connect().await;
@@ -50,7 +51,7 @@ impl Nodes {
         })
     }
 
-    /// Pauses replay on the one replica that `router` knows, or says why it can't.
+    /// Pauses replay on the one replica that `router` knows, or says why it cannot.
     pub(crate) async fn pause_replay(&self, router: &Router) -> Outcome<Result<(), String>> {
         if let Some(cluster) = &self.own {
             return Ok(Ok(cluster.replica(0).pause_replay().await?));
@@ -86,17 +87,17 @@ async fn pause_state(client: &Client) -> Outcome<String> {
     Ok(client.query_one("SELECT pg_get_wal_replay_pause_state()", &[]).await?.get(0))
 }
 
-/// A variable of the environment; set but empty is how a script says "not set".
+/// An environment variable. Scripts leave it set but empty to say "not set".
 fn variable(name: &str) -> Outcome<Option<String>> {
     match env::var(name) {
         Ok(value) => Ok(Some(value).filter(|value| !value.trim().is_empty())),
         Err(VarError::NotPresent) => Ok(None),
-        // Without its text, which may hold a password.
+        // Without the variable's text, which may hold a password.
         Err(VarError::NotUnicode(_)) => Err(format!("{name} is not valid UTF-8; set it to a URL").into()),
     }
 }
 
-/// Keeps passwords out of messages, which may name what the driver takes for the host or for an option.
+/// Keeps passwords out of error messages, which may quote what the driver takes for the host or for an option.
 fn check_url(name: &str, url: &str) -> Outcome {
     if !["postgres://", "postgresql://"].iter().any(|scheme| url.starts_with(scheme)) {
         Err(format!("what {name} holds does not begin with postgres:// or postgresql://; set it to a URL").into())

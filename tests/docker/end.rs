@@ -1,4 +1,4 @@
-//! The end of a cluster: nothing of it is left in the engine.
+//! The end of a cluster: it leaves nothing in the engine.
 
 use std::{env, process::Command, time::Duration};
 
@@ -6,7 +6,7 @@ use mainstem::testing::{DockerCluster, TestCluster};
 
 use crate::{engine_answers, replicated::until, started};
 
-/// Says to a run of this program that it is the child of a test.
+/// Tells a run of this program that it is the child of a test.
 const CHILD: &str = "MAINSTEM_TEST_CHILD";
 
 fn docker(arguments: &[&str]) -> String {
@@ -15,7 +15,7 @@ fn docker(arguments: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-/// What the engine has of a cluster: its containers, those that have ended too, and its networks.
+/// What the engine has of a cluster: its containers, including stopped ones, and its networks.
 fn remains(id: &str) -> Vec<String> {
     let filter = format!("label=mainstem.cluster={id}");
     let containers = docker(&["ps", "--all", "--quiet", "--filter", &filter]);
@@ -34,7 +34,7 @@ fn volumes(container: &str) -> Vec<String> {
     docker(&["inspect", "--format", format, container]).split_whitespace().map(str::to_owned).collect()
 }
 
-/// The id is in the name of each container.
+/// The id is part of the name of each container.
 fn id(cluster: &DockerCluster) -> String {
     cluster.primary().container().split('-').nth(1).unwrap().to_owned()
 }
@@ -76,7 +76,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
     if !engine_answers().await {
         return;
     }
-    // By a name of its own for the image: the containers of other tests are known from it.
+    // A separate name for the image, to tell these containers from those of other tests.
     let image = env::var("MAINSTEM_POSTGRES_IMAGE").unwrap_or_else(|_| "postgres:18".to_owned());
     let own = format!("mainstem-given-up:{}", std::process::id());
     docker(&["tag", &image, &own]);
@@ -102,7 +102,7 @@ async fn a_start_that_is_given_up_leaves_nothing() {
     docker(&["rmi", &own]);
 }
 
-/// As a test program that keeps its cluster in a `static` and is killed.
+/// Like a test program that keeps its cluster in a `static` and is killed.
 #[tokio::test]
 async fn a_process_that_is_killed_leaves_nothing() {
     if !engine_answers().await {

@@ -1,5 +1,5 @@
-//! The tests that need a Docker engine: a target of its own, since building it takes five times as long as the rest.
-//! `scripts/test-docker` runs it. Where no engine answers, they are skipped, and say so.
+//! The tests that need a Docker engine. They are a separate target, since building it takes five times as long as the
+//! rest. `scripts/test-docker` runs it. Without an engine the tests are skipped, and say so.
 #![allow(clippy::unwrap_used, reason = "clippy.toml allows it in tests, but not in the functions that tests share")]
 
 mod end;
@@ -14,10 +14,10 @@ use tokio::sync::{OnceCell, Semaphore};
 
 use replicated::{Clusters, replicated_tests};
 
-/// Clusters of their own that tests have at the same time: more of them make each start slower than it may be.
+/// How many tests may have their own cluster at the same time: more would make each start slower than it may be.
 static OWN: Semaphore = Semaphore::const_new(2);
 
-/// A cluster, and the right to have it.
+/// A cluster, and the permit to have it.
 struct Docker;
 
 impl Clusters for Docker {
@@ -41,7 +41,7 @@ impl Clusters for Docker {
 
 replicated_tests!(crate::Docker);
 
-/// Whether there is an engine; where not, one line says so.
+/// Whether there is an engine. If not, one line says so.
 async fn engine_answers() -> bool {
     static SAID: Once = Once::new();
     let found = DockerCluster::find_engine().await;
@@ -51,7 +51,7 @@ async fn engine_answers() -> bool {
     found.is_ok()
 }
 
-/// Starts a cluster and says how long that took.
+/// Starts a cluster and prints how long that took.
 async fn started(builder: DockerClusterBuilder) -> DockerCluster {
     let start = std::time::Instant::now();
     let cluster = builder.start().await.unwrap_or_else(|error| panic!("no cluster: {}", error.report()));

@@ -1,4 +1,4 @@
-//! What somebody is told whose cluster cannot be.
+//! The error for a cluster that cannot exist.
 
 use std::{env, time::Duration};
 
@@ -72,7 +72,7 @@ async fn settings_are_in_force_and_the_password_is_shown_nowhere() {
     assert!(password.len() == 32 && !format!("{cluster:?}").contains(password), "{cluster:?}");
 }
 
-/// In a process of its own: the environment is that of all tests.
+/// In a separate process: the environment is shared by all tests.
 #[tokio::test]
 async fn without_an_engine_the_error_says_so() {
     const CHILD: &str = "MAINSTEM_TEST_CHILD";

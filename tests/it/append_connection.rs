@@ -1,4 +1,4 @@
-//! The connection that all appends of a process go over.
+//! The connection that carries all appends of a process.
 
 use std::{collections::HashSet, time::Duration};
 

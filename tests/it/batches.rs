@@ -1,4 +1,4 @@
-//! Appends that go together: each is judged as if it were alone, and none of them harms another.
+//! Appends in one batch: each is checked as if it were alone, and none of them harms another.
 
 use std::{cell::Cell, future::IntoFuture};
 

@@ -1,4 +1,4 @@
-//! Reads on replicas that are not as far as they must be, or that have something else to do: another node serves them.
+//! Reads on replicas that lag too far or are busy: another node serves them.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Pools that the user made, as primary and replicas: of bb8 and of deadpool, each with its feature.
+//! Pools that the user created, as primary and replicas: of bb8 and of deadpool, each behind its feature.
 
 use std::time::Duration;
 

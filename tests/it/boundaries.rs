@@ -1,4 +1,4 @@
-//! Conditions on something else than what was read.
+//! Conditions on something other than what was read.
 
 use mainstem::{AppendCondition, Filter, MemoryEventStore, NewEvent, PostgresEventStore, SnapshotKey, SnapshotStore};
 use serde_json::json;

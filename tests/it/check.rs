@@ -1,4 +1,4 @@
-//! What the check at start says about tables that are not as they must be.
+//! What the check at start reports about tables that are not as they must be.
 
 use mainstem::{ErrorKind, HotKey, LogIndex, LogName, PostgresEventStore, Router, testing::TestDatabase};
 

@@ -1,4 +1,4 @@
-//! What a client says of its calls: their limit, and why a write was refused.
+//! A client's calls: their limit, and the reason why a write is refused.
 
 use std::time::Duration;
 

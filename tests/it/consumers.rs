@@ -1,4 +1,4 @@
-//! Consumers: what is shared by the tests about them.
+//! Consumers: what the tests about them share.
 
 mod checkpoints;
 mod control;

@@ -1,5 +1,5 @@
-//! The fences of the store in PostgreSQL, taken down one by one in the database, under the suite's races: the suite finds
-//! what comes through, and what the remaining fence still stops.
+//! The PostgreSQL store's fences, removed one by one in the database while the suite's races run: the suite detects what
+//! gets through, and what the remaining fence still stops.
 
 use mainstem::{Router, testing::event_store::Case};
 

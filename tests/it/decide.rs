@@ -1,4 +1,4 @@
-//! Decisions: what they are made on, how they are carried out, recorded and tested. On any store unless it is said otherwise.
+//! Decisions: what they are based on, how they are executed, recorded and tested. On any store unless stated otherwise.
 
 mod commands;
 mod domain;

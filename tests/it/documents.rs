@@ -1,5 +1,5 @@
-//! The manual (`docs`): what it says of settings is what the code does, its programs are those of `examples`, and its links
-//! lead somewhere.
+//! The manual (`docs`): what it says about settings is what the code does, its programs are those of `examples`, and its
+//! links lead somewhere.
 
 use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
 

@@ -1,4 +1,4 @@
-//! Those who work the line of appends off: one, or two for many appends, each in a task that may end at any moment.
+//! The tasks that drain the queue of appends: one, or two if there are many appends. Each may end at any moment.
 
 use std::{
     future::IntoFuture,

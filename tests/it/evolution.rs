@@ -1,4 +1,4 @@
-//! Events of every version as types of today.
+//! Events of every version, read as today's types.
 
 use std::time::SystemTime;
 

@@ -1,5 +1,5 @@
-//! The examples, run as their users run them, but for the cluster. They check themselves what they show; what is left in the log
-//! is checked here.
+//! The examples, run as their users run them, except for the cluster. They check what they show; these tests check what is left
+//! in the log.
 
 use mainstem::{AppendCondition, Event, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore};
 use serde_json::{Value, json};

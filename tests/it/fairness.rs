@@ -1,4 +1,5 @@
-//! Who appends beside a process of many writers: the server gives the log's lock in the order of asking, to one process after the other.
+//! Appending beside a process with many writers: the server grants the log's lock in the order of requests, to one process after
+//! another.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,7 +1,7 @@
-//! Servers that lie: real ones, with somebody in between who changes what they are asked and what they answer.
+//! Servers that lie: real ones, behind a proxy that changes the queries they get and the answers they give.
 //!
-//! What the router can hold against a lie it holds: who takes writes, which cluster it is, what an answer's rows show. What only the
-//! server knows, how far it has replayed, it has to believe; `docs/guarantees.md` says so.
+//! The router checks what it can: which node accepts writes, which cluster a node belongs to, what the rows of an answer show. It must
+//! believe what only the server knows, namely how far it has replayed; `docs/guarantees.md` says so.
 
 mod answers;
 mod liar;

@@ -1,4 +1,4 @@
-//! Who is known to look far back is judged before the append is sent, and no append is judged wrongly for it.
+//! An append that is known to look far back is checked before it is sent, and no append is checked wrongly because of that.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The proxy that fails on demand, on plain sockets: each fault, what it does to both ends, and that nothing else happens.
+//! The proxy that fails on demand, on plain sockets: each fault, its effect on both ends, and that nothing else happens.
 
 mod postgres;
 

@@ -1,4 +1,5 @@
-//! Figures: each outcome is told as what it is, the node is the one that has served, and the list is what is told.
+//! Metrics: each outcome is recorded as what it is, the node is the one that served, and the list matches what is
+//! recorded.
 
 mod gone;
 mod outcomes;

@@ -1,5 +1,6 @@
-//! A filter means the same three times: in the one matching function, in the statements that read and judge by index,
-//! and in the procedure that judges under the lock. Random filters are put to all three, over one log of random events.
+//! A filter means the same in three places: in the one matching function, in the statements that read and check by
+//! index, and in the procedure that checks under the lock. Random filters go to all three, over one log of random
+//! events.
 
 use std::cell::Cell;
 

@@ -1,4 +1,4 @@
-//! Following the log where a node says that it does not hold what was read, and where somebody stops in the middle.
+//! Following the log when a node says that it does not hold what was read, and when a caller stops in the middle.
 
 use std::{
     future::ready,

@@ -1,4 +1,4 @@
-//! Following a log that is too slow for what is asked at a time.
+//! Following a log that is too slow for the requested batch size.
 
 use std::{future::ready, time::Duration};
 

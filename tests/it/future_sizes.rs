@@ -1,5 +1,5 @@
-//! How large the futures of calls are: in a debug build each layer that holds one moves it through the stack, of which a test
-//! has 2 MiB, and in a release build each move is a copy.
+//! The sizes of the calls' futures. In a debug build each layer that holds one moves it through the stack, of which a test
+//! has 2 MiB; in a release build each move is a copy.
 
 use std::{
     future::{Future, IntoFuture},

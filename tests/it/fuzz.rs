@@ -1,4 +1,4 @@
-//! The checks of `fuzz/`, without a fuzzer: its corpora, and bytes that are near to them.
+//! The checks of `fuzz/`, without a fuzzer: its corpora, and bytes similar to them.
 
 use std::{fs, path::PathBuf};
 

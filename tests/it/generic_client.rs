@@ -1,4 +1,4 @@
-//! A function that runs SQL in whatever it is handed.
+//! A function that runs SQL on whatever client it is given.
 
 use std::time::Duration;
 

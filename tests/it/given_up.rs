@@ -1,4 +1,4 @@
-//! Calls that nobody waits for any more, and what may be done with the futures of all.
+//! Cancelled calls, and what may be done with the futures of all calls.
 
 use std::{
     future::{Future, IntoFuture},

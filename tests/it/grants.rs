@@ -1,4 +1,4 @@
-//! What a role must be granted: to append, to read, to migrate. Each grant is needed, and all of them are enough.
+//! The grants that a role needs to append, to read, to migrate. Each grant is needed, and together they suffice.
 
 use mainstem::{
     Access, AppendCondition, Consistency, Error, ErrorKind, EventStore, ExpectedVersion, Filter, HotKey, IndexCreated,

@@ -1,4 +1,4 @@
-//! What grows has a bound: the ones of `docs/limits.md` that are shown nowhere else.
+//! Everything that grows has a bound: the bounds of `docs/limits.md` that no other test shows.
 
 use std::time::Duration;
 

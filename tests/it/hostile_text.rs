@@ -1,5 +1,5 @@
-//! Text and numbers that break what splices, cuts, folds or trims them: each is stored, found and guarded exactly as it
-//! is, or refused with the name of its field before anything is written.
+//! Text and numbers that break code which splices, cuts, folds or trims them. Each is stored, found and guarded exactly
+//! as it is, or refused with the name of its field before anything is written.
 
 use std::time::{Duration, SystemTime};
 

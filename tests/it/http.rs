@@ -1,4 +1,4 @@
-//! HTTP: the level of a request, its token, and browsers that read what they have written.
+//! HTTP: the level of a request, its token, and browsers that read their own writes.
 
 mod caching;
 mod cookies;

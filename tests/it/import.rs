@@ -1,4 +1,4 @@
-//! Imports: more events than go into one append.
+//! Imports: more events than fit in one append.
 
 use std::{
     future::IntoFuture,

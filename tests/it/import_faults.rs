@@ -1,4 +1,5 @@
-//! Imports into PostgreSQL that fail in the middle: what they say then, and that going on neither loses nor doubles an event.
+//! Imports into PostgreSQL that fail in the middle: what they report, and that resuming neither loses nor duplicates an
+//! event.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! Indexes that are there by choice: built and dropped while the log is used, and used by what they are for.
+//! Optional indexes: created and dropped while the log is in use, and used by the queries they are for.
 
 use std::{
     sync::{

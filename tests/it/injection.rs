@@ -1,5 +1,5 @@
-//! Every text that comes from outside and gets near SQL, one by one: where it goes, and that there it is nothing but text. Each is stored
-//! and found as it is, or refused with a typed error; and what it says, if it were SQL, has not happened.
+//! Every text that comes from outside and gets near SQL, one by one: where it goes, and that it is only text there. Each is stored and
+//! found as it is, or refused with a typed error; what it would do as SQL has not happened.
 //!
 //! | place | where it goes |
 //! |---|---|
@@ -11,11 +11,11 @@
 //! | id, type, data and refusal of a command | an event, and a filter for its id |
 //! | schema and log | spliced into all statements, quoted; into the body of the procedure, and so without `'`, `$` and `\` |
 //! | path of a hot key | spliced into an index and into reads, as a constant whose characters are escaped |
-//! | role that is granted something | spliced, quoted |
+//! | role that gets a grant | spliced, quoted |
 //! | `application_name` | a parameter of the log-in |
-//! | tokens, cursors | parsed; what is no token gets nowhere |
+//! | tokens, cursors | parsed; what is not a token gets nowhere |
 //!
-//! Channels of notifications are digests of a log's name, and their payload is a number.
+//! Notification channels are digests of a log's name, and their payload is a number.
 
 mod commands;
 mod reads;

@@ -1,4 +1,5 @@
-//! JSON comes back as the text that `jsonb` gives of it, from PostgreSQL and from memory: what decodes from one does from the other.
+//! JSON comes back as the text that `jsonb` makes of it, from PostgreSQL and from memory: what decodes from one decodes from the
+//! other.
 
 use mainstem::{AppendCondition, EventStore, Filter, Json, MemoryEventStore, NewEvent};
 use proptest::{prelude::*, strategy::ValueTree, test_runner::TestRunner};

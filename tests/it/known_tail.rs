@@ -1,4 +1,4 @@
-//! What a process has written itself is not judged again under the lock, and no append is judged wrongly for it.
+//! What a process itself has written is not checked again under the lock, and no append is checked wrongly because of that.
 
 use mainstem::{AppendCondition, ErrorKind, EventStore, Filter, Mark, NewEvent, PostgresEventStore, Predicate, Router};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Events of megabytes among small ones: whatever reads them holds few of them at a time, and has all of them in their order.
+//! Events of megabytes among small ones: every reader holds few of them at a time, and gets all of them in order.
 
 use std::{
     borrow::Cow,

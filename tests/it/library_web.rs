@@ -1,4 +1,5 @@
-//! The page of the lending library: over real HTTP, on real replicas that are held, and in Chromium where there is one.
+//! The page of the lending library: over real HTTP, on real replicas whose replay is paused, and in Chromium where
+//! there is one.
 
 mod client;
 mod hostile;

@@ -1,4 +1,4 @@
-//! The cluster that all other tests stand on.
+//! The cluster that all other tests rely on.
 
 use std::{fs, net::TcpListener, os::unix::fs::PermissionsExt, time::Duration};
 

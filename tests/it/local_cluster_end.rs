@@ -1,6 +1,6 @@
 //! Nothing of a cluster is left, however its process ends.
 //!
-//! A test here is two processes: it runs itself once more with `PART` set, and does the deed there.
+//! Each test here is two processes: it runs itself once more with `PART` set, and the second process does the work.
 
 use std::{
     env,

@@ -1,8 +1,7 @@
-//! What the statements look at in a long log: the planner may choose any plan that reads few rows, and it may not choose one
-//! that walks the log.
+//! What statements read in a long log: the planner may choose any plan that reads few rows, but not one that walks the log.
 //!
-//! The server counts the rows that it takes from tables and indexes. That tells more than `EXPLAIN`, which does not see
-//! into the append procedure, and is the same in every version.
+//! The server counts the rows that it reads from tables and indexes. That shows more than `EXPLAIN`, which does not see into the append
+//! procedure, and it is the same in every version.
 
 mod plans;
 

@@ -1,4 +1,4 @@
-//! Where others write as well, an append is looked at before it waits for the log's lock, and again when it has it.
+//! Where others write as well, an append is checked before it waits for the log's lock, and again when it has it.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The lists of the indexes: kept short beside those who append, by whoever may append.
+//! The indexes' pending lists: kept short while others append, by any role that may append.
 
 use std::time::Duration;
 

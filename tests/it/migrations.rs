@@ -1,4 +1,4 @@
-//! The migrations: run once, by many, by other tools, and under any name.
+//! The migrations: run once, by many at the same time, by other tools, and under any name.
 
 use std::{collections::BTreeSet, future::IntoFuture, process::Command, time::Duration};
 

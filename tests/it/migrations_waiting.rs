@@ -1,4 +1,4 @@
-//! Migrations that wait for others, and that end half-way.
+//! Migrations that wait for others, and migrations that end half-way.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Reads of what is new: few events behind a position are found in another way than many, and it is the same answer.
+//! Reads of recent events: few events after a position are found in another way than many, with the same result.
 
 use mainstem::{AppendCondition, EventStore, Filter, PostgresEventStore, Predicate};
 use serde_json::json;

@@ -1,4 +1,4 @@
-//! Who waits for the log to go on is told, and it costs next to nothing.
+//! Waiting for new events in the log: waiters are notified, and it costs next to nothing.
 
 use std::time::{Duration, Instant};
 

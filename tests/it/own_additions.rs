@@ -1,4 +1,4 @@
-//! What users add to the log's table, and write into it themselves.
+//! What users add to the log's table, and what they write to it themselves.
 
 use std::future::IntoFuture;
 

@@ -1,4 +1,4 @@
-//! A router through a real PgBouncer in transaction mode. Skipped, and said so, where there is none.
+//! A router through a real PgBouncer in transaction mode. Skipped, with a message, if there is none.
 
 mod process;
 

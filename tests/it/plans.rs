@@ -1,4 +1,4 @@
-//! How reads of a part are planned: never by a walk through the log in the hope to meet a match soon.
+//! How reads of a part of the log are planned: never as a walk through the log in the hope of an early match.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The append procedure under settings, schemas and constraints that it did not make: each append is right or refused,
-//! and the log's lock is free afterwards.
+//! The append procedure under settings, schemas and constraints that it did not create: each append is right or refused, and the
+//! log's lock is free afterwards.
 
 use std::{future::IntoFuture, time::Duration};
 

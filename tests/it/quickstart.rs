@@ -1,5 +1,5 @@
-//! The quickstart as its user meets it: a process, its lines and its status, on clusters that are as they should be and
-//! on settings that are not.
+//! The quickstart as its users meet it: a process, its lines and its status, on healthy clusters and with wrong
+//! settings.
 
 use std::{
     ffi::OsString,

@@ -1,5 +1,5 @@
-//! The races that other event stores on PostgreSQL have lost, each held at the very moment that matters. Where a defence is
-//! in the append procedure, a `mutation` takes it away in the database of the test: then the race must be lost.
+//! The races that other event stores on PostgreSQL have lost, each paused at the moment that matters. Where the append procedure
+//! contains the defence, a `mutation` removes it in the test's database: then the race must be lost.
 
 use std::{
     future::{Future, IntoFuture},

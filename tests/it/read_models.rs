@@ -1,4 +1,4 @@
-//! Read models that are kept in tables.
+//! Read models in tables.
 
 use std::{
     future::IntoFuture,

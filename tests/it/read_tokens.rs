@@ -1,4 +1,4 @@
-//! The tokens of the reads that are no queries: of streams, of projections, and of fetches.
+//! The tokens of reads other than queries: of streams, of projections, and of fetches.
 
 use std::time::Duration;
 

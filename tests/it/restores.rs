@@ -1,4 +1,4 @@
-//! A primary that is restored from a backup, and whoever holds tokens, sessions, marks and checkpoints of what that has lost.
+//! A primary restored from a backup, and callers that hold tokens, sessions, marks and checkpoints of what the restore lost.
 
 use std::{
     fs,

@@ -1,4 +1,4 @@
-//! Which node serves, and what a call is told when none can.
+//! Which node serves, and the error of a call when none can.
 
 use std::time::Duration;
 

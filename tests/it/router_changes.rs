@@ -1,5 +1,5 @@
-//! What the router does when the cluster changes at a bad moment: while a call waits, between two probes, under a runtime that
-//! ends.
+//! What the router does when the cluster changes at a bad moment: while a call waits, between two probes, in a runtime that is
+//! shutting down.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What the router must not take for granted: that the settings are true, that a node which was behind serves once it is not, that
-//! who waits asks often, and that calls and log-ins without an answer are a silent node.
+//! What the router must not take for granted: that the settings are true, that a node which lagged serves once it does not, that a
+//! waiting caller asks often, and that calls and log-ins without an answer mean a silent node.
 
 use std::{
     sync::{

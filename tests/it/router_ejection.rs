@@ -1,4 +1,4 @@
-//! When a node is taken out of service, and for what.
+//! When and why a node is taken out of service.
 
 use std::time::Duration;
 

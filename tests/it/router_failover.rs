@@ -1,4 +1,4 @@
-//! Which node is the primary, and how fresh the replicas are, as the router finds out by asking.
+//! Which node is the primary, and how fresh the replicas are, as the router's probes find out.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! How many calls wait for a connection, and who is not counted.
+//! How many calls wait for a connection, and which are not counted.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Who gets a connection, how many there are, and how long they live.
+//! Which calls get a connection, how many connections there are, and how long they live.
 
 use std::{collections::BTreeSet, sync::Mutex, time::Duration};
 

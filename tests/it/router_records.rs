@@ -1,4 +1,4 @@
-//! What is told of each decision and each call: which node, why, how long it waited, how it ended.
+//! What is recorded about each decision and each call: which node, why, how long it waited, how it ended.
 
 use std::time::Duration;
 

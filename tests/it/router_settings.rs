@@ -1,4 +1,4 @@
-//! A router whose settings name nodes without their roles: it finds them out.
+//! A router whose settings name nodes without their roles: it finds out the roles.
 
 use std::time::Duration;
 

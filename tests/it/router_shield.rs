@@ -1,4 +1,4 @@
-//! What becomes of reads when no replica can serve them, and what the router says of itself.
+//! What happens to reads when no replica can serve them, and what the router reports about itself.
 
 use std::time::{Duration, Instant};
 

@@ -1,4 +1,4 @@
-//! A node that falls silent with its sockets open: at the log-in, idle, in the middle of an answer.
+//! A node that falls silent with its sockets open: at the log-in, while idle, in the middle of an answer.
 
 use std::{
     future::Future,

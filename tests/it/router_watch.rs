@@ -1,4 +1,4 @@
-//! Who watches the router is told what becomes of the cluster, and a readiness probe hears who can be served.
+//! Watchers of the router learn about changes of the cluster, and a readiness probe learns which calls can be served.
 
 use std::time::Duration;
 

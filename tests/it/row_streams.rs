@@ -1,4 +1,4 @@
-//! The rows of a client's statement, as they come.
+//! The rows of a client's statement, as they arrive.
 
 use std::time::Duration;
 

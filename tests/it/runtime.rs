@@ -1,4 +1,4 @@
-//! The runtimes that the library works on: one thread is enough, and where there is no runtime, there is an error.
+//! The runtimes that the library works on: one thread is enough, and without a runtime there is an error.
 
 use std::{future::IntoFuture, panic::resume_unwind, pin::pin, sync::mpsc, thread, time::Duration};
 

@@ -1,4 +1,4 @@
-//! The scope reaches what runs inside it, nothing else, and leaves no trace, whatever happens inside.
+//! The scope reaches what runs inside it and nothing else, and leaves no trace, whatever happens inside.
 
 mod program;
 mod trees;

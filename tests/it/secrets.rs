@@ -1,4 +1,4 @@
-//! Passwords are in no error, no `Debug` and no log line.
+//! Passwords appear in no error, no `Debug` output and no log line.
 
 use std::{
     fmt::{Debug, Write},

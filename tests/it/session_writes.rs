@@ -1,4 +1,4 @@
-//! Whatever SQL is written in a session, and whatever becomes of it: what follows sees it, from a replica or the primary.
+//! Whatever SQL is written in a session, and whatever its outcome: later reads see it, from a replica or the primary.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Sessions where something else happens in them: transactions, statements that the user throws away, snapshots, failovers.
+//! Sessions combined with other features: transactions, statements that the user drops, snapshots, failovers.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! Reads that are alike and share a statement, on PostgreSQL. When they do so in detail is tested beside the code, on a clock
-//! of its own.
+//! Identical reads that share a statement, on PostgreSQL. The details of when they do so are tested beside the code, on a
+//! clock of their own.
 
 use std::{collections::HashSet, future::IntoFuture, time::Duration};
 

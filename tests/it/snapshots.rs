@@ -1,5 +1,5 @@
-//! What only snapshots in PostgreSQL do; what every store with snapshots does is in
-//! `mainstem::testing::event_store::snapshots`.
+//! What only snapshots in PostgreSQL do. `mainstem::testing::event_store::snapshots` tests what every store with
+//! snapshots does.
 
 use std::{future::IntoFuture, time::Duration};
 

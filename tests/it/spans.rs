@@ -1,4 +1,4 @@
-//! The spans of the store, of commands and of consumers: what they hold at their end, and in which other they are.
+//! The spans of the store, of commands and of consumers: what they contain when they end, and which span encloses them.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Calls in tasks of their own: most own all that they need, and what borrows something takes it along.
+//! Calls in separate tasks: most own everything they need, and one that borrows something takes it along.
 
 use std::future::IntoFuture;
 

@@ -1,4 +1,4 @@
-//! What only the store in PostgreSQL does; what every store does is in `mainstem::testing::event_store`.
+//! What only the PostgreSQL store does. `mainstem::testing::event_store` tests what every store does.
 
 use mainstem::{
     AppendCondition, ErrorKind, EventStore, Filter, History, Mark, PostgresEventStore, Role, Router, Scope,

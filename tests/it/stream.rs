@@ -1,4 +1,5 @@
-//! What streams do besides being right: they wait for their consumer, survive their replica, and leave nothing behind.
+//! What streams do besides being right: they wait for their consumer, survive the loss of their replica, and leave
+//! nothing behind.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Following a log: in order, without a hole, over everything that happens to servers and connections.
+//! Following a log: in order and without gaps, whatever happens to servers and connections.
 
 use std::{sync::Arc, time::Duration};
 

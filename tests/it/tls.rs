@@ -1,4 +1,4 @@
-//! Encrypted connections, to a real server with certificates of an authority of our own (feature `rustls`).
+//! Encrypted connections, to a real server with certificates from our own authority (feature `rustls`).
 
 mod authority;
 mod recorder;

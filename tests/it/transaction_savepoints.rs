@@ -1,4 +1,4 @@
-//! A transaction that goes back to a savepoint behind what was in its way.
+//! A transaction that rolls back to a savepoint after something was in its way.
 
 use std::{
     sync::atomic::{AtomicU32, Ordering},

@@ -1,4 +1,4 @@
-//! The token of a transaction: reads elsewhere contain what it has written and seen, and it costs nobody a round trip.
+//! A transaction's token: reads elsewhere contain what it wrote and saw, and it costs no extra round trip.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Transactions of the router: their options, their end, and doing them again.
+//! The router's transactions: their options, their end, and repeating them.
 
 use std::{
     sync::{

@@ -1,4 +1,4 @@
-//! A second batch behind the one that is under way: when there is one, and what it must not change.
+//! A second batch after the one in flight: when there is one, and what it must not change.
 
 use std::{
     future::IntoFuture,

@@ -1,4 +1,4 @@
-//! Appends that wait for their turn: how many may, for how long, and what becomes of them when somebody gives up.
+//! Appends that wait for their turn: how many may, for how long, and what happens to them when one is cancelled.
 
 use std::{future::IntoFuture, time::Duration};
 

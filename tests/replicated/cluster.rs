@@ -53,7 +53,7 @@ pub(crate) async fn who_is_behind_is_named_when_the_wait_is_over<C: Clusters>() 
     let text = error.to_string();
     assert!(text.contains("paused") && text.contains(lagging.name()), "{text}");
     assert!(!text.contains(cluster.replica(0).name()), "{text}");
-    // Who does not run is waited for by nobody, and so is who is frozen.
+    // Nobody waits for a stopped node, nor for a frozen one.
     lagging.stop().await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();
     cluster.replica(0).freeze().await.unwrap();

@@ -1,4 +1,4 @@
-//! The public suite for event stores, each case on a log of its own on the shared cluster.
+//! The public suite for event stores. Each case has its own log on the shared cluster.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use mainstem::{
 
 use super::{Clusters, router};
 
-/// An empty log, connected on the runtime that asks.
+/// An empty log, connected on the caller's runtime.
 async fn fresh_log<C: TestCluster>(database: &TestDatabase<'_, C>, name: &str) -> PostgresEventStore {
     let router = router(database, |builder| builder).await;
     let store = PostgresEventStore::with_name(&router, LogName::new(name, "events").expect("a name"));

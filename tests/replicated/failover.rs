@@ -63,7 +63,8 @@ pub(crate) async fn a_promoted_replica_fences_the_primary_that_still_runs<C: Clu
         async || matches!(router.status().primary, PrimaryState::Known(name) if is_node(new, &name)),
     )
     .await;
-    // The old one takes writes all the same, but not from here; also not on a connection that somebody has.
+    // The old primary still accepts writes, but not through this router, not even on a connection that a caller already
+    // holds.
     assert!(!old.is_in_recovery().await.unwrap());
     held.batch_execute("CREATE TABLE t ()").await.unwrap_err();
     for position in 2..10 {

@@ -14,7 +14,7 @@ fn follow(store: &PostgresEventStore) -> Subscription {
     store.subscribe(&Filter::any_event()).consistency(Consistency::Eventual).build()
 }
 
-/// The positions of the next events, over errors that pass.
+/// The positions of the next events. Transient errors are skipped.
 async fn positions(subscription: &mut Subscription, amount: usize) -> Vec<u64> {
     let mut positions = Vec::new();
     let read = async {

@@ -1,5 +1,5 @@
-//! What holds on every replicated cluster: written once, generic over the cluster, and run on a `LocalCluster` by `tests/it`
-//! and on a `DockerCluster` by `tests/docker`.
+//! What holds on every replicated cluster. The tests are written once, generic over the cluster: `tests/it` runs them on a
+//! `LocalCluster`, `tests/docker` on a `DockerCluster`.
 
 pub(crate) mod cluster;
 pub(crate) mod event_store;
@@ -19,24 +19,24 @@ use mainstem::{
 use serde_json::json;
 use tokio::time::timeout;
 
-/// Far longer than anything here may take: what it ends would have hung.
+/// Far longer than anything here may take: whatever reaches it has hung.
 pub(crate) const HANG: Duration = Duration::from_secs(60);
 
 /// Where the clusters of these tests come from.
 pub(crate) trait Clusters: 'static {
     type Cluster: TestCluster + 'static;
 
-    /// Whether there can be any: where not, it says so, and the tests are skipped.
+    /// Whether clusters are possible here. If not, it prints that, and the tests are skipped.
     fn are_possible() -> impl Future<Output = bool> + Send;
 
-    /// A primary and two replicas, for all tests that do not hurt them.
+    /// A primary and two replicas, shared by all tests that do no harm to nodes.
     fn shared() -> impl Future<Output = &'static Self::Cluster> + Send;
 
-    /// One for a test that hurts nodes.
+    /// A cluster for a test that harms nodes.
     fn own(replicas: usize) -> impl Future<Output = Self::Cluster> + Send;
 }
 
-/// Makes a test of each case of each topic, on clusters of this kind.
+/// Makes a test of each case of each topic, on this kind of cluster.
 macro_rules! replicated_tests {
     ($clusters:ty) => {
         crate::replicated::replicated_tests! { $clusters;
@@ -79,7 +79,7 @@ pub(crate) async fn own<C: Clusters>(replicas: usize) -> C::Cluster {
     timeout(5 * HANG, C::own(replicas)).await.expect("a cluster in time")
 }
 
-/// A router over every node that has a database, by these settings.
+/// A router with these settings over every node that has a database.
 pub(crate) async fn router<C: TestCluster>(
     database: &TestDatabase<'_, C>,
     settings: impl FnOnce(RouterBuilder) -> RouterBuilder,
@@ -91,7 +91,7 @@ pub(crate) async fn router<C: TestCluster>(
     builder.connect().await.unwrap_or_else(|error| panic!("no router: {}", error.report()))
 }
 
-/// A log in a database of its own, which all nodes have.
+/// A log in its own database, which all nodes have.
 pub(crate) async fn log<'a, C: TestCluster>(
     cluster: &'a C,
     settings: impl FnOnce(RouterBuilder) -> RouterBuilder,
@@ -119,7 +119,7 @@ pub(crate) async fn read(store: &PostgresEventStore, level: Consistency) -> Hist
     history.unwrap_or_else(|error| panic!("no answer: {}", error.report()))
 }
 
-/// Asks again and again until it is so.
+/// Repeats the check until it holds.
 pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     let seen = async {
         while !check().await {
@@ -129,7 +129,7 @@ pub(crate) async fn until(what: &str, mut check: impl AsyncFnMut() -> bool) {
     timeout(HANG, seen).await.unwrap_or_else(|_| panic!("{what}: not within {HANG:?}"));
 }
 
-/// The name that a router gives to a node.
+/// Whether this is the router's name for the node.
 pub(crate) fn is_node(node: &impl TestNode, name: &str) -> bool {
     name.contains(&format!(":{}", node.port()))
 }

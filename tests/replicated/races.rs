@@ -1,4 +1,4 @@
-//! Many who decide at the same time, on what replicas show them.
+//! Many concurrent decisions, based on what replicas show.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Reads that contain what was written and seen, from replicas that lag.
+//! Reads from lagging replicas that contain what was written and seen.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ pub(crate) async fn a_replica_that_stands_still_is_passed_over_waited_for_and_re
     for round in 1..=20 {
         let level = Consistency::AtLeast(append(&store, "A").await.token().clone());
         let history = read(&store, level).await;
-        // On a machine that is busy the other one may take longer than the wait: then it is the primary.
+        // On a busy machine the other replica may take longer than the wait, and then the primary answers.
         assert!(!is_node(cluster.replica(0), history.node()), "{} has not got that far", history.node());
         assert_eq!(history.len(), round);
     }
@@ -58,7 +58,7 @@ pub(crate) async fn a_delayed_replica_is_waited_for<C: Clusters>() {
         assert_eq!((history.role(), history.len()), (Role::Replica, round));
     }
     assert!(seen_later > 0, "the delay is in force");
-    // It is so after a restart, too, and over when it is taken back.
+    // The replay delay outlasts a restart, and ends when it is revoked.
     cluster.replica(0).restart().await.unwrap();
     let sql = "SELECT setting FROM pg_settings WHERE name = 'recovery_min_apply_delay'";
     let setting = async || {
@@ -87,7 +87,7 @@ pub(crate) async fn a_session_reads_its_own_writes_and_never_goes_back<C: Cluste
             assert_eq!(history.len(), written, "from {}", history.node());
         }
     }
-    // Without the session somebody sees less, sooner or later.
+    // Without the session, some reader sooner or later sees less.
     let stale = async {
         while read(&store, Consistency::Eventual).await.len() == 10 {
             sleep(Duration::from_millis(1)).await;

@@ -1,4 +1,4 @@
-//! Who appends: a task with a boundary of its own, whose condition is that nobody else has written there.
+//! Appenders: tasks with a boundary each, under the condition that nobody else has written there.
 
 use mainstem::{AppendCondition, EventStore, Filter, NewEvent, PostgresEventStore};
 
@@ -9,8 +9,8 @@ use crate::{
     side::{Step, Worker},
 };
 
-/// For those of one process. Another load on the same boundaries must not write the same events: the origin's index on metadata
-/// would hardly grow.
+/// The numbers of one process. Another load on the same boundaries must not write the same events: the origin's index on
+/// metadata would hardly grow.
 const NUMBERS: u64 = 1 << 32;
 
 pub(super) struct Appender {
@@ -46,7 +46,7 @@ impl Appender {
 }
 
 impl Worker for Appender {
-    /// The log's head is what it decides on: in its boundary nobody else writes, and its events need not be read for that.
+    /// Decides on the log's head: nobody else writes in its boundary, so its events need not be read.
     async fn begin(&mut self) -> Outcome {
         let head = self.store.query(&self.library.absent(self.number).filter()?).await?.head();
         let head = head.ok_or("the log is empty")?;

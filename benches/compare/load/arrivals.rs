@@ -1,6 +1,6 @@
-//! When work arrives: at a fixed rate, whether or not what came before is done.
+//! When work arrives: at a fixed rate, whether or not earlier work is done.
 //!
-//! Latencies count from these moments. Who counted from the moment at which somebody was free to begin would leave out just the
+//! Latencies count from these moments. Counting from the moment at which a worker was free to begin would leave out exactly the
 //! arrivals that had to wait (*coordinated omission*): a side that stalls for a second would show one slow answer.
 
 use std::time::Duration;
@@ -9,14 +9,14 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Arrivals {
     first: u64,
-    /// Nanoseconds between two, and of `first` from the start.
+    /// The nanoseconds between two arrivals; `first` is in nanoseconds from the start.
     every: u64,
 }
 
 const SECOND: f64 = 1e9;
 
 impl Arrivals {
-    /// Those of the process with this number, of `processes` that share `per_second` by turns.
+    /// The arrivals of the process with this number, of `processes` that take turns at `per_second`.
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rates are above a thousandth")]
     pub(crate) fn shared(per_second: f64, process: u64, processes: u64) -> Self {
         let each = SECOND / per_second;

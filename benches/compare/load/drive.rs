@@ -1,4 +1,4 @@
-//! Has workers work: as fast as they can, or on what arrives.
+//! Drives workers: as fast as they can, or by arrivals.
 
 use std::{
     sync::{
@@ -22,22 +22,23 @@ use super::{
 };
 use crate::{Outcome, side::Worker};
 
-/// For what is under way at the end.
+/// How long what is in flight at the end may take.
 const GRACE: Duration = Duration::from_secs(120);
 
-/// What came of it.
+/// The result of a round.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Ran {
     pub(crate) done: u64,
-    /// What had arrived and nobody had begun at the end. Each is among the latencies, with what it had waited by then, which is
-    /// less than it would have taken.
+    /// Arrivals that nobody had begun by the end. Each is among the latencies, with its wait until then, which is less than it
+    /// would have taken.
     pub(crate) waiting: u64,
     /// From the start to the last answer.
     pub(crate) micros: u64,
     pub(crate) latencies: Counted,
 }
 
-/// Works from the start on for this long. Latencies are from each arrival to its answer; without arrivals, from each beginning.
+/// Works for this long from the start. Latencies are measured from each arrival to its answer; without arrivals, from each
+/// beginning.
 pub(crate) async fn drive<W: Worker>(
     workers: &mut Vec<W>,
     start: Instant,
@@ -99,7 +100,7 @@ pub(crate) async fn drive<W: Worker>(
     Ok(ran)
 }
 
-/// Lets in what arrives. On a thread of its own: the runtime's clock counts milliseconds. Returns how many there were.
+/// Admits arrivals, on a thread of its own: the runtime's clock counts milliseconds. Returns how many there were.
 fn open(arrivals: Arrivals, start: Instant, span: Duration, permits: &Semaphore) -> u64 {
     sleep(start.saturating_duration_since(Instant::now()));
     let mut told = 0;

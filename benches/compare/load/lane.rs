@@ -28,7 +28,7 @@ pub(crate) struct Site {
     pub(crate) control: Control,
     url: String,
     of: (u64, u64),
-    /// Whether the origin's table is there, with the same events.
+    /// Whether the origin's table exists, with the same events.
     has_origin: bool,
 }
 
@@ -40,7 +40,7 @@ impl Site {
         Ok(Self { cluster, control, url, of: (args.seed, database.events), has_origin: database.peers })
     }
 
-    /// How large the log is beside the server's own cache.
+    /// The size of the log compared with the server's own cache.
     pub(crate) async fn cache(&self) -> Outcome<String> {
         let sql = "SELECT pg_total_relation_size($1::text::regclass) / 1048576, pg_size_bytes(current_setting('shared_buffers')) / 1048576";
         let row = self.control.query_one(sql, &[&LOG.name]).await?;
@@ -49,7 +49,7 @@ impl Site {
         Ok(format!("a log of {log} MiB with its indexes, and {buffers} MiB of shared_buffers: {verdict} of the server"))
     }
 
-    /// What a table takes, with what its GIN indexes have not merged yet.
+    /// The size of a table, after its GIN indexes have merged their pending entries.
     async fn bytes(&self, table: Table) -> Outcome<Bytes> {
         let merge = "SELECT count(gin_clean_pending_list(i.indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
                      JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'gin' AND i.indrelid = $1::text::regclass";
@@ -61,7 +61,7 @@ impl Site {
         Ok(Bytes { table: number(0)?, indexes: number(1)?, wal: number(2)? })
     }
 
-    /// Rows behind a position. What each takes at least: its columns as they are stored, its header, and its place in the page.
+    /// The rows after a position, and the least that each takes: its stored columns, its header, and its item pointer.
     async fn rows(&self, table: Table, after: i64) -> Outcome<Rows> {
         let each = "SELECT string_agg(format('coalesce(pg_column_size(%I), 0)', attname), ' + ') FROM pg_attribute \
                     WHERE attrelid = $1::text::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''";
@@ -87,15 +87,15 @@ impl Site {
     }
 }
 
-/// One load, and what its rounds have given.
+/// One load, and the results of its rounds.
 pub(crate) struct Lane<'a> {
     pub(crate) label: String,
     pub(crate) site: &'a Site,
     shape: Shape,
     workers: Workers,
-    /// Of rounds as fast as it goes: throughput of each, and latencies.
+    /// Rounds at full speed: the throughput of each, and latencies.
     fast: Vec<f64>,
-    /// Of rounds at a rate.
+    /// Rounds at a fixed rate.
     paced: Option<Paced>,
     latencies: Latencies,
     growth: Growth,
@@ -110,7 +110,7 @@ struct Paced {
 }
 
 impl<'a> Lane<'a> {
-    /// The lanes of a site have boundaries of their own: `first` is the first one's number.
+    /// The lanes of a site have separate boundaries: `first` is the number of this lane's first one.
     pub(crate) async fn start(site: &'a Site, label: String, first: u64, shape: Shape) -> Outcome<Self> {
         let workers = Workers::start(&site.url, site.of, first, &shape).await?;
         let (growth, origin) = (Growth::default(), Growth::default());
@@ -118,7 +118,7 @@ impl<'a> Lane<'a> {
         Ok(Self { label, site, shape, workers, fast: Vec::new(), paced: None, latencies, growth, origin })
     }
 
-    /// As fast as it goes, or at a rate. The table must then have exactly what was acknowledged.
+    /// Runs at full speed, or at a rate. Afterwards the table must have exactly what was acknowledged.
     pub(crate) async fn round(&mut self, span: Duration, rate: Option<f64>, counts: bool) -> Outcome {
         self.site.control.batch_execute("CHECKPOINT").await?;
         self.workers.begin().await?;
@@ -160,7 +160,7 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// The same events in the origin's table, one by one, each committed by itself.
+    /// Writes the same events to the origin's table, one by one, each in its own transaction.
     async fn fill_origin(&mut self, head: i64, counts: bool) -> Outcome {
         let control = &self.site.control;
         control.batch_execute("CHECKPOINT").await?;
@@ -176,12 +176,12 @@ impl<'a> Lane<'a> {
         Ok(())
     }
 
-    /// Events a second as fast as it goes; the median.
+    /// The median of events per second at full speed.
     pub(crate) fn per_second(&self) -> f64 {
         median(self.fast.clone())
     }
 
-    /// At its rate if there is one.
+    /// The latencies at its rate, if it has one.
     pub(crate) fn latencies(&self) -> &Latencies {
         self.paced.as_ref().map_or(&self.latencies, |paced| &paced.latencies)
     }
@@ -194,19 +194,19 @@ impl<'a> Lane<'a> {
         self.origin.per_event()
     }
 
-    /// Beside the origin's table, if that is there. The label says of what it is a point.
+    /// Compares with the origin's table, if there is one. The label names the point.
     pub(crate) fn point(&self, of: &str) -> Option<Point> {
         let (label, payload) = (format!("{of} {}", self.label), self.shape.payload);
         Some(Point { label, payload, ours: self.growth()?, origin: self.origin()? })
     }
 
-    /// Of the whole log and the origin's whole table.
+    /// For the whole log and the origin's whole table.
     pub(crate) async fn wholes(&self) -> Outcome<[Option<PerEvent>; 2]> {
         let origin = if self.site.has_origin { self.site.whole(ORIGIN).await? } else { None };
         Ok([self.site.whole(LOG).await?, origin])
     }
 
-    /// At the rate that was asked for: what was achieved, and how many were still waiting at the ends of rounds.
+    /// At the requested rate: what was achieved, and how many were still waiting at the ends of rounds.
     pub(crate) fn achieved(&self) -> Option<(f64, f64, u64)> {
         self.paced.as_ref().map(|paced| (paced.rate, median(paced.per_second.clone()), paced.waiting))
     }

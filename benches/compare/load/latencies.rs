@@ -1,4 +1,4 @@
-//! Latencies, of any number, in little room: as a histogram with three digits.
+//! Any number of latencies in little memory: a histogram with three digits.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use crate::Outcome;
 const LONGEST: u64 = 3_600_000_000;
 const DIGITS: u8 = 3;
 
-/// How long what is named took.
+/// The latencies of one kind of work.
 #[derive(Clone, Debug)]
 pub(crate) struct Latencies(Histogram<u64>);
 
-/// The same for another process: values and how many have them.
+/// The same for another process: values, and how often each occurred.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Counted(Vec<(u64, u64)>);
 
@@ -24,7 +24,7 @@ impl Latencies {
         Ok(Self(Histogram::new_with_bounds(1, LONGEST, DIGITS)?))
     }
 
-    /// Whatever is longer than an hour counts as an hour.
+    /// Anything longer than an hour counts as an hour.
     pub(crate) fn record(&mut self, latency: Duration) {
         self.0.saturating_record(u64::try_from(latency.as_micros()).unwrap_or(LONGEST));
     }
@@ -33,7 +33,7 @@ impl Latencies {
         Counted(self.0.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value())).collect())
     }
 
-    /// Adds those of another process or another round.
+    /// Adds the latencies of another process or another round.
     pub(crate) fn add(&mut self, others: &Counted) -> Outcome {
         for &(value, count) in &others.0 {
             self.0.record_n(value, count)?;
@@ -45,7 +45,7 @@ impl Latencies {
         self.0.len()
     }
 
-    /// The latency that this part of them kept, in milliseconds.
+    /// The latency that this fraction of them did not exceed, in milliseconds.
     pub(crate) fn millis(&self, quantile: f64) -> f64 {
         if self.0.is_empty() { f64::NAN } else { self.0.value_at_quantile(quantile) as f64 / 1000.0 }
     }

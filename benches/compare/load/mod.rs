@@ -1,14 +1,14 @@
-//! `compare load`: appends that arrive at a fixed rate, and the room that they take.
+//! `compare load`: appends that arrive at a fixed rate, and the space they take.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `options` | what is asked for |
+//! | `options` | the options |
 //! | `arrivals`, `drive` | when work arrives, and how workers are driven by it |
-//! | `latencies`, `space` | what is counted: time, and bytes for each event |
+//! | `latencies`, `space` | what is measured: time, and bytes per event |
 //! | `payload`, `appender` | what is appended, and by whom |
 //! | `workers`, `lane` | the processes; one load on one server, round by round |
 //!
-//! The unit tests are run by `cargo test --test bench_units`: the benchmark itself has no harness.
+//! `cargo test --test bench_units` runs the unit tests: the benchmark itself has no harness.
 
 mod appender;
 mod arrivals;
@@ -55,7 +55,7 @@ pub(crate) const FIGURES: &[&str] = &[
     "wal_vs_origin",
 ];
 
-/// Beyond this the log is alone: the other tables would take as much again.
+/// Beyond this length there is only the log: the other tables would take as much space again.
 const WITH_ORIGIN: u64 = 1_000_000;
 
 pub(crate) async fn run(args: &Args) -> Outcome {
@@ -93,7 +93,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     report.print(args, FIGURES)
 }
 
-/// The fixture of a load, which other subcommands have as well.
+/// A load's fixture, which other subcommands use as well.
 async fn saved(args: &Args) -> Outcome<(std::path::PathBuf, Database)> {
     if args.events > WITH_ORIGIN {
         let (saved, logs) = growth::logs(args, args.events).await?;
@@ -118,7 +118,7 @@ fn figures_of_space(report: &mut Report, lane: &Lane<'_>) {
     }
 }
 
-/// `disk_vs_origin` and `wal_vs_origin`.
+/// Reports `disk_vs_origin` and `wal_vs_origin`.
 pub(crate) fn report_worst(report: &mut Report, points: &[Point]) {
     let [disk, wal] = worst(points);
     let [alike, same] = ["for such events, at all loads", "for the same events"];
@@ -130,7 +130,7 @@ pub(crate) fn report_worst(report: &mut Report, points: &[Point]) {
     }
 }
 
-/// Shows how far a long round is.
+/// Shows the progress of a long round.
 async fn counted<T>(span: Duration, round: impl Future<Output = T>) -> T {
     let mut progress = Progress::new("load: seconds", span.as_secs());
     let mut round = std::pin::pin!(round);
@@ -149,7 +149,7 @@ async fn counted<T>(span: Duration, round: impl Future<Output = T>) -> T {
     done
 }
 
-/// Loads as they are.
+/// Prints the loads.
 pub(crate) fn print_points(title: &str, lanes: &[Lane<'_>]) {
     println!("\n{title}");
     println!(

@@ -1,4 +1,4 @@
-//! What `load` is asked for.
+//! The options of `load`.
 
 use super::payload;
 use crate::Outcome;
@@ -10,9 +10,9 @@ pub(crate) const MOST_PROCESSES: u64 = 8;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Shape {
     pub(crate) writers: u64,
-    /// That they are spread over.
+    /// The number of processes that the writers are spread over.
     pub(crate) processes: u64,
-    /// Bytes of JSON of each event; none for the library's own, of about 305.
+    /// The JSON bytes of each event; none for the library's own payloads, of about 305.
     pub(crate) payload: Option<u64>,
 }
 
@@ -27,7 +27,7 @@ impl Default for Shape {
 pub(crate) struct Options {
     pub(crate) shape: Shape,
     pub(crate) replicas: usize,
-    /// Arrivals a second; none for as fast as the writers can.
+    /// Arrivals per second; none for as fast as the writers can.
     pub(crate) rate: Option<f64>,
     pub(crate) seconds: u64,
     pub(crate) shared_buffers: Option<String>,
@@ -40,7 +40,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Whether this is one of its options.
+    /// Takes an option and its value; false if this is not one of its options.
     pub(crate) fn take(&mut self, option: &str, value: impl FnOnce() -> Result<String, String>) -> Outcome<bool> {
         match option {
             "--writers" => self.shape.writers = number(option, &value()?, 1, MOST_WRITERS)?,
@@ -61,7 +61,7 @@ impl Options {
         Ok(true)
     }
 
-    /// Whether they go together.
+    /// Checks that the options are compatible.
     pub(crate) fn check(&self) -> Outcome {
         let Shape { writers, processes, .. } = self.shape;
         if processes > writers {

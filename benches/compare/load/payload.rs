@@ -1,10 +1,10 @@
-//! Payloads of a length that was asked for.
+//! Payloads of a given length.
 
 use serde::Serialize;
 
 use crate::{Outcome, library::Boundary};
 
-/// What is in it besides text.
+/// The bytes that are not text.
 pub(crate) const LEAST: u64 = 150;
 pub(crate) const MOST: u64 = 65_536;
 
@@ -25,7 +25,7 @@ pub(crate) struct Padded {
 }
 
 impl Padded {
-    /// As JSON it has exactly this many bytes. The text is other words for each number, so that it is compressed as text is.
+    /// Its JSON has exactly this many bytes. The words of the text depend on the number, so that it compresses as text does.
     pub(crate) fn new(boundary: Boundary, number: u64, bytes: u64) -> Outcome<Self> {
         let mut padded =
             Self { book: boundary.book.to_string(), reader: boundary.reader.to_string(), remark: String::new() };

@@ -1,16 +1,16 @@
-//! Bytes for each event: of a table, of its indexes, and of the write-ahead log.
+//! Bytes per event: of a table, of its indexes, and of the write-ahead log.
 
 use serde_json::{Value, json};
 
 use crate::stats::digits;
 
-/// Of fewer events nothing can be told: a page more or less, or a page image of the write-ahead log, is too much of it.
+/// Fewer events give no meaningful size: a page more or less, or a page image in the write-ahead log, is too large a part of it.
 pub(crate) const ENOUGH: u64 = 1000;
 
 pub(crate) const TOO_SHORT: &str = "too short to tell";
 pub(crate) const OLD_ROOM: &str = "went into room in pages that were there";
 
-/// What was there at a moment, in bytes. Of the write-ahead log, all that was ever written.
+/// The sizes at a moment, in bytes. For the write-ahead log, everything ever written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Bytes {
     pub(crate) table: u64,
@@ -18,15 +18,15 @@ pub(crate) struct Bytes {
     pub(crate) wal: u64,
 }
 
-/// Rows that have come between two looks.
+/// The rows added between two moments.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Rows {
     pub(crate) events: u64,
-    /// Bytes that they take in the table at least, wherever in it they are.
+    /// The least number of bytes they take in the table, wherever they are in it.
     pub(crate) least: u64,
 }
 
-/// What some events have brought.
+/// What some events have added.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Growth {
     bytes: Bytes,
@@ -39,7 +39,7 @@ pub(crate) struct PerEvent {
     pub(crate) table: f64,
     pub(crate) indexes: f64,
     pub(crate) wal: f64,
-    /// Of its row, at least.
+    /// The least that its row takes.
     pub(crate) least: f64,
     events: u64,
 }
@@ -53,7 +53,7 @@ impl Growth {
         self.rows.least += rows.least;
     }
 
-    /// None of no events.
+    /// None if there are no events.
     pub(crate) fn per_event(self) -> Option<PerEvent> {
         let Rows { events, least } = self.rows;
         let each = |bytes: u64| bytes as f64 / events as f64;
@@ -64,13 +64,13 @@ impl Growth {
 }
 
 impl PerEvent {
-    /// All that stays on the disk.
+    /// Everything that stays on disk.
     pub(crate) fn disk(self) -> f64 {
         self.table + self.indexes
     }
 
-    /// Why its bytes on disk are not those of its events. A table that has grown by less than its new rows take had room for the
-    /// others: ends of pages that larger rows had left. That room was paid for before.
+    /// Why its bytes on disk are not those of its events. If a table has grown by less than its new rows take, the others went into existing
+    /// space: ends of pages that larger rows had left. That space was paid for before.
     pub(crate) fn fault(self) -> Option<&'static str> {
         match self {
             _ if self.events < ENOUGH => Some(TOO_SHORT),
@@ -79,7 +79,7 @@ impl PerEvent {
         }
     }
 
-    /// As the files have it.
+    /// As in the files.
     pub(crate) fn json(self) -> Value {
         let Self { table, indexes, wal, least, events } = self;
         let [table, indexes, disk, wal, least] = [table, indexes, self.disk(), wal, least].map(digits);
@@ -93,30 +93,30 @@ impl PerEvent {
     }
 }
 
-/// One load, beside the same events in the origin's table.
+/// One load, compared with the same events in the origin's table.
 #[derive(Clone, Debug)]
 pub(crate) struct Point {
     pub(crate) label: String,
-    /// Of its events: those of the library, if they have no size of their own.
+    /// The size of its events' payloads; none for the library's own.
     pub(crate) payload: Option<u64>,
     pub(crate) ours: PerEvent,
     pub(crate) origin: PerEvent,
 }
 
-/// The highest of some ratios of points, NaN if there is none.
+/// The highest of the points' ratios, NaN if there is none.
 #[derive(Debug)]
 pub(crate) struct Worst {
     pub(crate) value: f64,
-    /// Which point, of how many, and without which.
+    /// Which point it is, of how many, and which are left out.
     pub(crate) of: String,
-    /// Points that were too short, so that they may be worse.
+    /// Points that were too short; with them the value could be worse.
     pub(crate) incomplete: Option<String>,
 }
 
 impl Point {
-    /// Beside the origin's table at all loads with such events. It gets them one by one whatever the load was, so what it takes for each is
-    /// the same everywhere; but its indexes take room in steps, and have what the lists of those before have left. Which of the loads
-    /// comes out as the worst would be chosen by that.
+    /// Compared with the origin's table over all loads with such events. The origin gets the events one by one whatever the load, so each
+    /// takes the same space everywhere. But its indexes grow in steps, and include pending entries from earlier loads. Comparing load by
+    /// load would let that decide which load comes out as the worst.
     fn disk(&self, all: &[Self]) -> Result<f64, &'static str> {
         match self.ours.fault().or_else(|| self.origin.fault()) {
             Some(fault) => Err(fault),
@@ -132,15 +132,15 @@ impl Point {
         bytes / events
     }
 
-    /// Whoever finds room writes it to the log all the same. Images of pages are as many for both, in the rounds of a load, and not in those
-    /// of another.
+    /// Rows that go into existing space are written to the WAL all the same. Both sides have the same number of page images within the
+    /// rounds of one load, but not within those of another.
     fn wal(&self, _: &[Self]) -> Result<f64, &'static str> {
         let too_short = self.ours.events < ENOUGH || self.origin.events < ENOUGH;
         if too_short { Err(TOO_SHORT) } else { Ok(self.ours.wal / self.origin.wal) }
     }
 }
 
-/// Of bytes on disk, and of those of the write-ahead log.
+/// The worst ratios: of bytes on disk, and of bytes in the write-ahead log.
 pub(crate) fn worst(points: &[Point]) -> [Worst; 2] {
     [Point::disk, Point::wal].map(|ratio| {
         let (mut most, mut counted, mut without, mut short) = (None::<(f64, &str)>, 0_u64, Vec::new(), Vec::new());

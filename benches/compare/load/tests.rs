@@ -1,4 +1,4 @@
-//! What the figures of `load` and `scale` are made of, held against what can be counted by hand.
+//! Compares the computations behind the figures of `load` and `scale` with what can be counted by hand.
 
 mod arrivals {
     use std::time::Duration;
@@ -44,7 +44,7 @@ mod drive {
         side::{Step, Worker},
     };
 
-    /// Answers at once, but for the 20th time.
+    /// Answers at once, except for the 20th time.
     struct Stalling {
         number: u64,
         stall: Duration,
@@ -72,7 +72,8 @@ mod drive {
         (ran, latencies)
     }
 
-    /// One of 400 answers is slow by itself, which would be no more than the p99.8; a fifth of them have waited for it.
+    /// One of 400 answers is slow by itself, which alone would be no more than the p99.8; a fifth of them waited for
+    /// it.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn whoever_waits_for_a_side_that_stalls_is_counted() {
         let (ran, latencies) = measured(400, 200.0, 2000, 1).await;
@@ -82,7 +83,7 @@ mod drive {
         assert!(latencies.millis(0.5) < 100.0, "p50 {}", latencies.millis(0.5));
     }
 
-    /// What nobody has begun at the end is there, with all that it had waited.
+    /// Arrivals that nobody has begun by the end are included, with their whole wait.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn what_is_left_at_the_end_is_counted() {
         let (ran, latencies) = measured(1500, 100.0, 1000, 1).await;
@@ -93,7 +94,7 @@ mod drive {
         assert!(ran.micros > 1_600_000, "the last answer took {} µs", ran.micros);
     }
 
-    /// Another worker is free: only what stalls is slow.
+    /// Another worker is free: only the stalled one is slow.
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn whoever_is_free_takes_what_arrives() {
         let (ran, latencies) = measured(400, 200.0, 2000, 8).await;
@@ -213,7 +214,7 @@ mod space {
         Bytes { table, indexes, wal }
     }
 
-    /// Of so many rows of 100 bytes that have grown table, indexes and log by this much each.
+    /// This many rows of 100 bytes, which have grown table, indexes and log by this much each.
     fn growth(events: u64, [table, indexes, wal]: [u64; 3]) -> Growth {
         let mut growth = Growth::default();
         growth.add(Bytes::default(), at(table * events, indexes * events, wal * events), rows(events));
@@ -233,7 +234,7 @@ mod space {
     fn bytes_are_counted_for_each_event_over_all_rounds() {
         let mut growth = Growth::default();
         growth.add(at(8_192, 16_384, 1_000), at(24_576, 24_576, 51_000), rows(50));
-        // Whatever is done between two rounds is nobody's.
+        // What happens between two rounds does not count.
         growth.add(at(81_920, 81_920, 900_000), at(98_304, 81_920, 910_000), rows(150));
         let each = growth.per_event().unwrap();
         assert_eq!(
@@ -280,13 +281,13 @@ mod space {
             )
         );
         assert_eq!(disk.incomplete, None);
-        // Whoever finds room writes it to the log all the same.
+        // Rows that go into existing space are written to the WAL all the same.
         assert_eq!((wal.value.to_bits(), wal.of.as_str()), (5.0_f64.to_bits(), "the most of 4 loads, at payload 200"));
     }
 
     #[test]
     fn where_the_origin_happens_to_have_room_is_not_the_worst_load() {
-        // Of 300 bytes in the end, with room in its indexes for those of the second load.
+        // 300 bytes per event on average, with space in its indexes for those of the second load.
         let (first, second) = (|| growth(5000, [110, 290, 100]), || growth(5000, [110, 90, 100]));
         let points = [
             point("rate 10", growth(5000, [110, 220, 100]), first()),
@@ -294,7 +295,7 @@ mod space {
         ];
         let [disk, _] = worst(&points);
         assert_eq!((disk.value.to_bits(), disk.of.as_str()), (1.1_f64.to_bits(), "the most of 2 loads, at rate 10"));
-        // Other events are another matter, and so is what went into old pages.
+        // Loads with other events are compared separately, and those that went into old pages are left out.
         let larger = Point {
             payload: Some(2000),
             ..point("payload 2000", growth(5000, [600, 200, 1]), growth(5000, [500, 100, 1]))
@@ -302,7 +303,7 @@ mod space {
         let old = point("rate 50", growth(5000, [110, 190, 100]), growth(5000, [1, 1, 100]));
         let [disk, _] = worst(&[&points[..], &[larger, old]].concat());
         assert!((disk.value - 800.0 / 600.0).abs() < 1e-9 && disk.of.contains("at payload 2000"), "{disk:?}");
-        // One that took the more of it is more of the mean.
+        // The point with more events has more weight in the mean.
         let [disk, _] = worst(&[
             point("a", growth(1000, [110, 290, 1]), growth(1000, [110, 290, 1])),
             point("b", growth(3000, [110, 90, 1]), second()),

@@ -1,4 +1,4 @@
-//! The processes that make the load: this program, started again as `loader`.
+//! The processes that generate the load: this program, started again as `loader`.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,10 +19,10 @@ use crate::{
     side::begin,
 };
 
-/// From the order to begin until all processes do.
+/// From the order to begin until all processes begin.
 const LEAD: Duration = Duration::from_millis(100);
 
-/// Connections of a process; more writers share them.
+/// The connections of a process; additional writers share them.
 const CONNECTIONS: u64 = 32;
 
 /// The first line.
@@ -40,14 +40,14 @@ struct Task {
 enum Order {
     Begin,
     Run {
-        /// Since 1970, in nanoseconds: one clock for all of them.
+        /// Nanoseconds since 1970: one clock for all of them.
         at: u64,
         millis: u64,
         arrivals: Option<(u64, u64)>,
     },
 }
 
-/// What all of them have done in a round.
+/// The results of all of them in a round.
 #[derive(Debug)]
 pub(super) struct Round {
     pub(super) done: u64,
@@ -65,7 +65,7 @@ impl Workers {
         let mut processes = Vec::new();
         let mut begun = 0;
         for process in 0..shape.processes {
-            // As equal as they can be.
+            // As equal as possible.
             let until = shape.writers * (process + 1) / shape.processes;
             let (first, writers) = (first + begun, until - begun);
             begun = until;
@@ -75,7 +75,7 @@ impl Workers {
         Ok(Self { processes })
     }
 
-    /// Before a round: whatever others have written is known.
+    /// Before a round: catches up with what others have written.
     pub(super) async fn begin(&mut self) -> Outcome {
         for process in &mut self.processes {
             process.send(&Order::Begin).await?;
@@ -105,7 +105,7 @@ impl Workers {
     }
 }
 
-/// The life of such a process.
+/// Runs such a process.
 pub(crate) async fn work() -> Outcome {
     let (mut orders, task) = Orders::open::<Task>("`compare load` and `compare scale`").await?;
     let library = Library::new(task.seed, task.events);

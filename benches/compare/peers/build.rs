@@ -1,6 +1,6 @@
 //! Builds what the peers need: a release build of `benches/peers`, and a Python environment with exact versions.
 //!
-//! Both are kept in cargo's target folder. What cannot be built is left out, with the reason.
+//! Both are kept in cargo's target folder. Anything that cannot be built is left out, with the reason.
 
 use std::{
     env, fs,
@@ -12,19 +12,19 @@ use std::{
 use super::cast::{Peer, Program, folder};
 use crate::Outcome;
 
-/// Where everything lies.
+/// Where everything is.
 #[derive(Debug)]
 pub(super) struct Built {
     python: Result<PathBuf, String>,
     programs: PathBuf,
 }
 
-/// Variables that cargo sets for what it runs.
+/// Variables that cargo sets for the programs it runs.
 const ABOUT_THE_BENCH: [&str; 5] = ["CARGO_PKG_", "CARGO_MANIFEST_", "CARGO_BIN_", "CARGO_CRATE_", "CARGO_PRIMARY_"];
 
 const PROTOC: &str = "#!/bin/sh\nexec \"${0%/*}/python\" -m grpc_tools.protoc \"$@\"\n";
 
-/// Builds for these peers. It takes minutes the first time.
+/// Builds for these peers. The first time it takes minutes.
 pub(super) fn build(peers: &[&'static Peer]) -> Outcome<Built> {
     let place = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("peers");
     fs::create_dir_all(&place)?;
@@ -40,34 +40,35 @@ pub(super) fn build(peers: &[&'static Peer]) -> Outcome<Built> {
         return Ok(Built { python, programs });
     }
     for peer in &rust {
-        // Or a program of an earlier build would be taken for this one's.
+        // Otherwise the program of an earlier build would be taken for this one's.
         let _ = fs::remove_file(programs.join(peer.name));
     }
     let protoc = python.as_ref().ok().map(|python| python.with_file_name("protoc"));
     eprintln!("building the peers' programs …");
     if !cargo_build(&place, &rust, protoc.as_deref())? && rust.len() > 1 {
-        // All of them are built with what any of them needs. One that cannot be built is no reason to have none.
+        // All of them are built together, with the features that any of them needs. If one cannot be built, the others
+        // still are.
         for peer in rust {
             cargo_build(&place, &[peer], protoc.as_deref())?;
         }
     }
-    // Whom it has failed is seen by what is missing.
+    // A missing program shows which build failed.
     Ok(Built { python, programs })
 }
 
-/// Whether these programs could be built. What was wrong, cargo says.
+/// Whether these programs could be built. Cargo prints what was wrong.
 fn cargo_build(place: &Path, peers: &[&'static Peer], protoc: Option<&Path>) -> Outcome<bool> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.args(["build", "--release", "--locked", "--manifest-path"]);
     cargo.arg(folder().join("Cargo.toml")).env("CARGO_TARGET_DIR", place.join("target"));
-    // What cargo says of this package to the bench, some build scripts would take for news of theirs, and be built again.
+    // Some build scripts would take the bench's cargo variables for changes of their own, and run again.
     for (name, _) in env::vars_os() {
         if ABOUT_THE_BENCH.iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             cargo.env_remove(name);
         }
     }
     if let Some(protoc) = protoc {
-        // UmaDB's client is made from its protocol's definition.
+        // UmaDB's client is generated from its protocol's definition.
         cargo.env("PROTOC", protoc);
     }
     for peer in peers {
@@ -98,7 +99,7 @@ impl Built {
         }
     }
 
-    /// UmaDB's server: the one of its Python package.
+    /// UmaDB's server, from its Python package.
     pub(super) fn umadb_server(&self) -> Result<tokio::process::Command, String> {
         Ok(tokio::process::Command::new(self.python.clone()?.with_file_name("umadb")))
     }

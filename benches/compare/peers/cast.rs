@@ -1,28 +1,29 @@
-//! Who takes part.
+//! The stores that take part.
 
 use std::{fs, path::PathBuf};
 
 /// A store that Mainstem is compared with.
 #[derive(Debug)]
 pub(super) struct Peer {
-    /// For `--only`, and of its schema.
+    /// For `--only`, and the name of its schema.
     pub(super) name: &'static str,
-    /// What is driven, with a version where no package has it.
+    /// What is driven, with a version if no package has it.
     pub(super) title: &'static str,
-    /// The package that has its version, in a file of `benches/peers`. One in Rust is a feature there, of the peer's name.
+    /// The package that has its version, in a file of `benches/peers`. A Rust package is a feature there, named like the
+    /// peer.
     pub(super) package: Option<(&'static str, &'static str)>,
     pub(super) program: Program,
-    /// What to know about its figures.
+    /// What readers should know about its figures.
     pub(super) note: &'static str,
 }
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Program {
-    /// Of the package `mainstem-peers`, on the common PostgreSQL, with the SQL that fills its tables from the log.
+    /// From the package `mainstem-peers`, on the common PostgreSQL, with the SQL that fills its tables from the log.
     OnPostgres { fill: &'static str },
     /// `eventsourcing_dcb.py`, likewise.
     InPython { fill: &'static str },
-    /// Of the package `mainstem-peers`, beside a server of its own, which it fills itself.
+    /// From the package `mainstem-peers`, with its own server, which it fills itself.
     WithServer,
 }
 
@@ -90,7 +91,7 @@ pub(super) fn folder() -> PathBuf {
 }
 
 impl Peer {
-    /// Whether it is known to let pass what it should refuse, whatever the oracle sees of it in a run.
+    /// Whether it is known to accept what it should refuse, whatever the oracle sees of that in a run.
     pub(super) fn is_unsafe(&self) -> bool {
         self.note.starts_with("UNSAFE")
     }

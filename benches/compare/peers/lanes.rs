@@ -1,4 +1,4 @@
-//! One store of a run: its process, what its rounds have given, and what is wrong with it.
+//! One store of a run: its process, the results of its rounds, and what is wrong with it.
 
 use std::{process::Stdio, time::Duration};
 
@@ -19,27 +19,27 @@ pub(super) struct Lane {
     pub(super) peer: Option<&'static Peer>,
     process: Process,
     _server: Option<Server>,
-    /// Why it takes part no more.
+    /// Why it no longer takes part.
     pub(super) out: Option<Failed>,
-    /// What it is about: the title of the row.
+    /// What it is working on: the title of the row.
     at: String,
-    /// Of this row.
+    /// The samples of this row.
     pub(super) samples: Vec<Sample>,
     pub(super) acknowledged: Vec<(u64, u64)>,
     /// None until it is judged.
     pub(super) row_verdict: Option<Verdict>,
-    /// Of all rows.
+    /// The verdict over all rows.
     pub(super) verdict: Verdict,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Failed {
-    /// In which row, or at what before the first.
+    /// In which row, or in which step before the first.
     pub(super) at: String,
     pub(super) reason: String,
 }
 
-/// UmaDB's. When dropped it is killed, and its folder is gone.
+/// UmaDB's server. When dropped, it is killed and its folder is removed.
 struct Server {
     _child: Child,
     address: String,
@@ -55,7 +55,7 @@ impl Lane {
         Ok(Self::new(None, process, None))
     }
 
-    /// Starts a peer's program, makes its tables, and fills them with what is in the log.
+    /// Starts a peer's program, creates its tables, and fills them from the log.
     pub(super) async fn start(
         args: &Args,
         url: &str,
@@ -95,7 +95,7 @@ impl Lane {
         self.peer.map_or_else(|| "Mainstem".to_owned(), Peer::with_version)
     }
 
-    /// What the whole log and these boundaries have in them.
+    /// The digests of the whole log and of these boundaries.
     pub(super) async fn look(&mut self, books: &[String]) -> Outcome<(Digest, Digest)> {
         self.process.ask(&Order::Look(books.to_vec())).await
     }
@@ -109,7 +109,7 @@ impl Lane {
         self.keep(begun);
     }
 
-    /// A round; `counts` when it is not the first.
+    /// Runs a round; `counts` is false for the first.
     pub(super) async fn round(&mut self, span: Duration, counts: bool) {
         let ran: Outcome<Ran> = match u64::try_from(span.as_millis()) {
             Ok(millis) => self.process.ask(&Order::Run(millis)).await,
@@ -128,13 +128,13 @@ impl Lane {
         }
     }
 
-    /// The events that the row has brought.
+    /// The events that the row added.
     pub(super) async fn end(&mut self) -> Option<Vec<Written>> {
         let written = self.process.ask(&Order::End).await;
         self.keep(written)
     }
 
-    /// Whoever fails is left out from then on, and it is said at once.
+    /// A store that fails is left out from then on, which is reported at once.
     fn keep<T>(&mut self, outcome: Outcome<T>) -> Option<T> {
         match outcome {
             Ok(value) => Some(value),
@@ -159,10 +159,10 @@ impl Failed {
     }
 }
 
-/// UmaDB's own server with its default settings. Its file lies on the disk of PostgreSQL's.
+/// UmaDB's own server with its default settings. Its file is on the same disk as PostgreSQL's.
 fn start_umadb(args: &Args, built: &Built) -> Outcome<Server> {
     let folder = tempfile::Builder::new().prefix("umadb-").tempdir_in(fixture::place(args)?)?;
-    // Free now; nobody else is likely to take it in the meantime.
+    // Free now; no other program is likely to take it in the meantime.
     let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
     let address = format!("127.0.0.1:{port}");
     let mut command = built.umadb_server()?;

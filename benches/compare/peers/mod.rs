@@ -1,16 +1,16 @@
-//! `compare peers`: Mainstem beside other event stores, each in a process of its own with its own driver, on the same PostgreSQL
-//! and data, in turns. The programs are in `benches/peers`.
+//! `compare peers`: Mainstem beside other event stores, taking turns on the same PostgreSQL and data. Each runs in its own
+//! process with its own driver. The programs are in `benches/peers`.
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `cast` | who takes part |
+//! | `cast` | the stores that take part |
 //! | `build` | builds their programs |
 //! | `driver` | drives a store in a process of its own |
 //! | `ours` | Mainstem, driven by it |
 //! | `process`, `lanes` | the bench's end of such a process; one store of a run |
 //! | `rows` | what is measured |
-//! | `oracle` | whether a store has kept what it promised |
-//! | `ratios` | the last figures, and what is missing of them |
+//! | `oracle` | whether a store kept its promises |
+//! | `ratios` | the last figures, and what is missing from them |
 //! | `table` | what is printed |
 
 mod build;
@@ -43,13 +43,13 @@ use crate::{
 
 const DATABASE: &str = "peers";
 
-/// Boundaries that are read.
+/// How many boundaries are read.
 const BOUNDARIES: u64 = 500;
 
-/// Each peer has up to 64 connections, and keeps them while the others have their turns.
+/// Each peer has up to 64 connections, and keeps them while the others take their turns.
 const SETTINGS: [(&str, &str); 1] = [("max_connections", "700")];
 
-/// The life of Mainstem's process.
+/// Runs Mainstem's process.
 pub(crate) async fn work() -> Outcome {
     driver::serve::<ours::Ours>().await
 }
@@ -99,7 +99,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
         if let Some(lane) = lanes.first()
             && let Some(failed) = &lane.out
         {
-            // What was measured until then is kept.
+            // Keeps what was measured until then.
             report.save(args)?;
             return Err(format!("without Mainstem there is nothing to compare: {}", failed.shown()).into());
         }
@@ -115,7 +115,7 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     }
 }
 
-/// All find the same events; whoever does not is left out.
+/// Checks that all find the same events; a store that does not is left out.
 async fn agree(lanes: &mut [Lane], books: &[String]) -> Outcome {
     let mut expected = None;
     for lane in lanes.iter_mut() {

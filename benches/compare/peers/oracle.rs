@@ -1,22 +1,22 @@
-//! Whether a store has kept what it promised, judged the same for all: by what it acknowledged, and by what is there.
+//! Whether a store kept its promises. The check is the same for all: it compares what was acknowledged with what is there.
 
 use std::collections::{HashMap, HashSet};
 
 use super::driver::Written;
 use crate::Outcome;
 
-/// What was wrong with the appends of one row. All of it is none.
+/// What was wrong with the appends of one row. All zero means nothing.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Verdict {
-    /// Acknowledged appends of which not everything is there.
+    /// Acknowledged appends that are not completely there.
     pub(super) lost: u64,
     /// Events that are there more than once.
     pub(super) twice: u64,
-    /// Appends of which something is there, and which nobody was told of.
+    /// Appends that are there at least partly, but were never acknowledged.
     pub(super) strangers: u64,
-    /// Acknowledged appends that stand, in the store's own order, behind an event of their boundary which their writer had not
-    /// seen when it decided: a conflict that the store has let pass. Who reads on from there never sees that event, so its later
-    /// appends lack it, too: they count only when they lack more.
+    /// Acknowledged appends that stand, in the store's own order, after an event of their boundary that their writer had not
+    /// seen when it decided: a conflict that the store accepted. A writer that reads on from there never sees that event, so its
+    /// later appends lack it, too: they count only when they lack more.
     pub(super) missed: u64,
 }
 
@@ -45,7 +45,7 @@ impl Verdict {
     }
 }
 
-/// Judges a row, of appends with so many events each. No boundary had an event before.
+/// Checks a row whose appends have this number of events each. No boundary had an event before.
 pub(super) fn judge(acknowledged: &[(u64, u64)], written: &[Written], events: u64) -> Verdict {
     let mut verdict = Verdict::default();
     let acknowledged: HashSet<_> = acknowledged.iter().copied().collect();
@@ -74,7 +74,7 @@ pub(super) fn judge(acknowledged: &[(u64, u64)], written: &[Written], events: u6
     verdict
 }
 
-/// Once for each run: it would notice.
+/// Once in each run: proves that it would notice.
 pub(super) fn prove() -> Outcome {
     let event = |writer, number, part, seen| Written { book: "x".to_owned(), writer, number, part, seen };
     let good = [event(0, 1, 0, 0), event(0, 1, 1, 0), event(1, 1, 0, 2), event(1, 1, 1, 2)];

@@ -1,4 +1,4 @@
-//! Mainstem's own side: its public API, in a process of its own as each peer has one.
+//! Mainstem's own side: its public API, in its own process like each peer.
 
 use mainstem::{AppendCondition, Event, EventStore, Filter, Mark, NewEvent, PostgresEventStore};
 
@@ -23,7 +23,7 @@ impl Store for Ours {
         Ok(())
     }
 
-    /// One store with a pool of as many connections, as an application has.
+    /// One store with a pool of this many connections, as in an application.
     async fn clients(&self, count: u64) -> Outcome<Vec<OurClient>> {
         let store = guarded::store(&self.url, u32::try_from(count)?).await?;
         Ok((0..count).map(|_| OurClient(store.clone())).collect())

@@ -1,4 +1,4 @@
-//! A process that drives one store: it is asked, and answers, line by line.
+//! A process that drives one store: it gets orders, and answers them, line by line.
 
 use std::{process::Stdio, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 use super::driver::{Opening, Order};
 use crate::Outcome;
 
-/// For one answer, beyond the length of a round. Whoever needs longer is left out.
+/// The limit of one answer, beyond the length of a round. A store that needs longer is left out.
 const LIMIT: Duration = Duration::from_secs(120);
 
 pub(super) struct Process {
@@ -32,7 +32,7 @@ impl Process {
         Ok(process)
     }
 
-    /// Whoever takes part no more is in nobody's way.
+    /// Stops a store that no longer takes part, so that it does not disturb the others.
     pub(super) fn stop(&mut self) {
         let _ = self.child.start_kill();
     }

@@ -1,11 +1,11 @@
-//! The two last figures: the lowest ratio beside a store, and what is missing of it.
+//! The two last figures: the lowest ratio beside a store, and what is missing from it.
 //!
-//! A ratio that nobody has measured may be the lowest. So it is named instead of being passed over, and nobody can take the
-//! lowest of the others for the lowest of all.
+//! A ratio that was not measured may be the lowest. So it is named instead of being skipped, and the lowest of the others
+//! cannot be mistaken for the lowest of all.
 
 use crate::stats::lowest;
 
-/// Which of the two last figures the ratios of a row are part of.
+/// Which of the two last figures includes a row's ratios.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Counts {
     Nowhere,
@@ -13,14 +13,14 @@ pub(crate) enum Counts {
     ForUmaDb,
 }
 
-/// Of all rows that have had their turns.
+/// The ratios of all rows so far.
 #[derive(Debug, Default)]
 pub(crate) struct Ratios {
     rows: Vec<(String, Counts)>,
     all: Vec<(&'static str, usize, f64)>,
 }
 
-/// The lowest of what was measured, NaN if nothing was; and what was not.
+/// The lowest of the measured ratios, NaN if there is none; and what was not measured.
 #[derive(Clone, Debug)]
 pub(crate) struct Worst {
     pub(crate) value: f64,
@@ -28,7 +28,7 @@ pub(crate) struct Worst {
 }
 
 impl Ratios {
-    /// The next row; its ratios come after it.
+    /// Begins the next row; its ratios are added after it.
     pub(crate) fn row(&mut self, title: &str, counts: Counts) {
         self.rows.push((title.to_owned(), counts));
     }
@@ -37,7 +37,7 @@ impl Ratios {
         self.all.push((store, self.rows.len(), value));
     }
 
-    /// Beside one store, over the rows that count.
+    /// The lowest ratio beside one store, over the rows that count.
     pub(crate) fn worst(&self, store: &str, counts: &[Counts]) -> Worst {
         let (mut measured, mut lacks) = (Vec::new(), Vec::new());
         for (number, (title, _)) in (1..).zip(&self.rows).filter(|(_, (_, of))| counts.contains(of)) {
@@ -52,12 +52,12 @@ impl Ratios {
 }
 
 impl Worst {
-    /// Of a store that has not even begun.
+    /// For a store that did not even begin.
     pub(crate) fn nothing_of(store: &str) -> Self {
         Self { value: f64::NAN, lacks: vec![store.to_owned()] }
     }
 
-    /// Of all of them.
+    /// The lowest of all of them.
     pub(crate) fn of(all: impl IntoIterator<Item = Self>) -> Self {
         let (mut measured, mut lacks) = (Vec::new(), Vec::new());
         for one in all {
@@ -67,7 +67,7 @@ impl Worst {
         Self { value: lowest(measured), lacks }
     }
 
-    /// Why the value may be too good; none if it is what it says.
+    /// Why the value may be too good; none if it is complete.
     pub(crate) fn incomplete(&self) -> Option<String> {
         (!self.lacks.is_empty()).then(|| format!("no ratio beside {}", self.lacks.join(", ")))
     }

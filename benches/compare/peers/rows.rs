@@ -15,19 +15,19 @@ use crate::{
     side::Sample,
 };
 
-/// Writers of the contended row.
+/// The writers of the contended row.
 const HOT: u64 = 16;
 
 pub(super) struct Planned {
     pub(super) title: String,
     pub(super) row: Row,
-    /// Which of the two last figures its ratios are part of.
+    /// Which of the two last figures includes its ratios.
     pub(super) counts: Counts,
     rounds: usize,
     span: Duration,
 }
 
-/// The rows in their order. Reads come first, while all have the same events.
+/// The rows in order. Reads come first, while all stores have the same events.
 pub(super) fn plan(args: &Args, books: &[String]) -> Vec<Planned> {
     let mut rows = Vec::new();
     let mut add = |title: String, kind, writers, events, counts| {
@@ -53,7 +53,7 @@ pub(super) fn plan(args: &Args, books: &[String]) -> Vec<Planned> {
     rows
 }
 
-/// One round that does not count, then those that do; another begins each time. Then the oracle.
+/// One round that does not count, then those that do; each begins with another store. The oracle checks at the end.
 pub(super) async fn take_turns(planned: &Planned, lanes: &mut [Lane], control: &Control) -> crate::Outcome {
     for lane in lanes.iter_mut().filter(|lane| lane.out.is_none()) {
         lane.begin(&planned.title, &planned.row).await;
@@ -62,7 +62,7 @@ pub(super) async fn take_turns(planned: &Planned, lanes: &mut [Lane], control: &
     let mut progress = Progress::new(&planned.title, ((planned.rounds + 1) * lanes.len()) as u64);
     for round in 0..=planned.rounds {
         for turn in 0..lanes.len() {
-            // Forwards and backwards: nobody always follows the same neighbour.
+            // Forwards and backwards, so that no store always follows the same neighbour.
             let place = if round % 2 == 0 { turn } else { lanes.len() - 1 - turn };
             let index = (round / 2 + place) % lanes.len();
             let Some(lane) = lanes.get_mut(index) else { continue };
@@ -83,7 +83,8 @@ pub(super) async fn take_turns(planned: &Planned, lanes: &mut [Lane], control: &
 }
 
 impl Planned {
-    /// Ours ÷ theirs, so that above 1 is better: of the latency where one reader reads, else of the throughput.
+    /// The ratio of ours and theirs, such that above 1 is better: of latencies for a single reader, otherwise of
+    /// throughputs.
     pub(super) fn ratio(&self, ours: &[Sample], theirs: &[Sample]) -> f64 {
         let better = |(ours, theirs): (&Sample, &Sample)| match self.row.kind {
             Kind::Query => theirs.percentile(50) / ours.percentile(50),

@@ -1,4 +1,4 @@
-//! What is printed of the rows, kept for `--json`, and boiled down to the last line.
+//! Prints the rows, keeps them for `--json`, and reduces them to the last line.
 
 use serde_json::{Value, json};
 
@@ -16,14 +16,14 @@ use crate::{
     stats::{highest, lowest},
 };
 
-/// All rows that are through.
+/// All completed rows.
 #[derive(Default)]
 pub(super) struct Results {
     ratios: Ratios,
 }
 
 impl Results {
-    /// Prints a row, and keeps it: of whoever fails in it, what was measured until then.
+    /// Prints and keeps a row. For a store that failed in it, it has what was measured until then.
     pub(super) fn add(&mut self, planned: &Planned, lanes: &[Lane], report: &mut Report) {
         println!("\n{}", planned.title);
         println!(
@@ -51,7 +51,7 @@ impl Results {
                 (median(each(&|sample| sample.percentile(50))), median(each(&|sample| sample.percentile(99))));
             let conflicts: u64 = lane.samples.iter().map(|sample| sample.conflicts).sum();
             let ratio = lane.peer.map(|_| planned.ratio(&ours, &lane.samples));
-            // Of a store that failed in this row some rounds are missing, and what the oracle would have said.
+            // A store that failed in this row lacks some rounds and the oracle's verdict.
             if let (Some(peer), Some(value), None) = (lane.peer, ratio, failed) {
                 self.ratios.add(peer.name, value);
             }
@@ -91,7 +91,7 @@ impl Results {
         }));
     }
 
-    /// What came of each peer, and the last line, which is for programs.
+    /// The results of each peer, and the last line, which is for programs.
     pub(super) fn print(&self, lanes: &[Lane], missing: &[(&Peer, String)], report: &mut Report) {
         println!();
         let (mut on_postgres, mut umadb) = (Vec::new(), Vec::new());

@@ -1,8 +1,8 @@
-//! What the last figures of `peers` are made of. Run by `bench_units`, like those of `load`.
+//! The computations behind the last figures of `peers`. Run by `bench_units`, like those of `load`.
 
 use crate::ratios::{Counts, Ratios, Worst};
 
-/// Three rows, of which two count for all; `x` has failed behind the first, and `y` has a ratio of nothing in the last.
+/// Three rows, of which two count for all; `x` failed after the first, and `y` has no ratio in the last.
 fn ratios() -> Ratios {
     let mut ratios = Ratios::default();
     for (title, counts, values) in [

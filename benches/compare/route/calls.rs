@@ -1,4 +1,4 @@
-//! A query on a connection that the router chooses, beside the same on a bare one.
+//! A query on a connection that the router chooses, beside the same on a bare connection.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::{
     side::{Step, Worker},
 };
 
-/// Between two calls with a pause: what the router sends behind an answer, so that nobody finds what somebody else has left in
-/// the session, is through by then. Without a pause the next call gets in line behind it.
+/// The pause between two calls. After an answer the router sends a reset, so that nobody finds another caller's session state;
+/// it completes within this pause. Without a pause the next call queues after it.
 const PAUSE: Duration = Duration::from_micros(200);
 
 const SELECT: &str = "SELECT value FROM kept WHERE id = $1";
 
-/// One prepared query, again and again.
+/// One prepared query, repeated.
 pub(super) struct Bare {
     client: Client,
     statement: Statement,
@@ -51,7 +51,7 @@ impl Worker for Bare {
     }
 }
 
-/// The same, each on a connection that the router chooses.
+/// The same, each time on a connection that the router chooses.
 pub(super) struct Routed {
     router: Router,
     level: Consistency,
@@ -79,7 +79,7 @@ impl Worker for Routed {
     }
 }
 
-/// Without sleeping: a thread that has slept is slow at first, and so is whoever is compared by it.
+/// Waits without sleeping: a thread that has slept is slow at first, which would distort the comparison.
 async fn pause(time: Duration) {
     let until = Instant::now() + time;
     while Instant::now() < until {

@@ -1,4 +1,4 @@
-//! Reads of the log from a replica that has to be as new as a token.
+//! Reads of the log from a replica that must be at least as new as a token.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Worker for Read {
     }
 }
 
-/// Writes the event, and has it replayed.
+/// Writes the event, and waits for its replay.
 pub(super) async fn written(store: &PostgresEventStore) -> Outcome<Token> {
     let event = NewEvent::new("Written", &json!({}))?.with_tag("one");
     let token = store.append([event], AppendCondition::none()).await?.token().clone();
@@ -75,7 +75,7 @@ pub(super) async fn extra(args: &Args, router: &Router, control: &Control, repor
     Ok(())
 }
 
-/// From the moment at which the replica says that it has replayed a write to the answer of who has waited for that.
+/// The time from the replica's report that it has replayed a write until the answer to the reader that waited for it.
 pub(super) async fn wake(args: &Args, cluster: &LocalCluster, report: &mut Report) -> Outcome {
     let name = "wake_ms";
     if !args.wants(&[name]) {

@@ -14,7 +14,7 @@ use crate::{
     stats::highest,
 };
 
-/// Gets a connection and gives it back, a thousand times a step.
+/// Gets a connection and returns it, a thousand times a step.
 enum Checkout {
     Ours(Router),
     Bb8(bb8::Pool<bb8_postgres::PostgresConnectionManager<NoTls>>),
@@ -32,10 +32,10 @@ impl Worker for Checkout {
     }
 }
 
-/// Decisions between two sightings of the clock.
+/// The number of decisions between two readings of the clock.
 const DECISIONS: u32 = 100_000;
 
-/// Between two replicas, so that there is a choice: here they are the same server by two ways.
+/// Between two replicas, so that there is a choice: here they are the same server at two addresses.
 pub(super) async fn decision(args: &Args, cluster: &LocalCluster, report: &mut Report) -> Outcome {
     let name = "decision_ns";
     if !args.wants(&[name]) {

@@ -1,4 +1,5 @@
-//! `compare route`: a call through the router beside the same on a bare connection, and what it costs to be at least as new.
+//! `compare route`: a call through the router beside the same on a bare connection, and the cost of reads at least as new as
+//! a token.
 //!
 //! | file | figures |
 //! |---|---|

@@ -1,4 +1,4 @@
-//! Round trips, counted by a network on which each takes much longer than all else.
+//! Round trips, counted on a network where each takes much longer than everything else.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{Outcome, args::Args, report::Report, side::Worker};
 
-/// One way of a message.
+/// The latency of a message in one direction.
 const WAY: Duration = Duration::from_millis(10);
 
 pub(super) async fn count(args: &Args, cluster: &LocalCluster, report: &mut Report) -> Outcome {
@@ -33,7 +33,7 @@ pub(super) async fn count(args: &Args, cluster: &LocalCluster, report: &mut Repo
     let mut bare =
         [Bare::connect(&primary_url, Duration::ZERO).await?, Bare::connect(&replica_url, Duration::ZERO).await?];
     let mut reads = [Read::new(&store, Consistency::AtLeast(token))?, Read::new(&store, Consistency::Eventual)?];
-    // Everything is connected and prepared.
+    // Until everything is connected and prepared.
     for _ in 0..20 {
         step(&mut routed).await?;
         step(&mut reads).await?;
@@ -64,7 +64,7 @@ async fn step<W: Worker>(workers: &mut [W; 2]) -> Outcome {
     Ok(())
 }
 
-/// How many a step of each takes: whatever else is going on can only add to that, so the shortest one counts.
+/// The round trips of a step of each worker: anything else can only add to them, so the shortest one counts.
 async fn trips<W: Worker>(workers: &mut [W; 2]) -> Outcome<[f64; 2]> {
     let mut shortest = [f64::MAX; 2];
     for _ in 0..30 {

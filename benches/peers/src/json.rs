@@ -8,7 +8,7 @@ pub(crate) struct JsonText(pub(crate) String);
 
 impl<'a> FromSql<'a> for JsonText {
     fn from_sql(of: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
-        // The only version of jsonb's binary format so far is 1: text behind that byte.
+        // The only version of jsonb's binary format so far is 1: text after that byte.
         let text = match (of, raw.split_first()) {
             (&Type::JSONB, Some((1, text))) => text,
             (&Type::JSON, _) => raw,

@@ -1,4 +1,4 @@
-//! Who starts the processes that consume, kills one now and then, and starts another one.
+//! Starts the consuming processes, kills one now and then, and starts another in its place.
 
 use std::{
     process::Stdio,
@@ -22,10 +22,10 @@ use crate::{Outcome, plan::Dice};
 
 const KINDS: [Kind; 5] = [Kind::Ledger, Kind::Ledger, Kind::Ledger, Kind::Notes, Kind::Notes];
 
-/// Consumers who handle nothing for so long, with nobody killing them, will not handle what is missing.
+/// Consumers that handle nothing for this long while nobody kills them will not handle what is missing.
 const STANDSTILL: Duration = Duration::from_secs(60);
 
-/// Who kills and starts; all processes end with this.
+/// Kills and starts processes; all of them end when this is dropped.
 pub(crate) struct Crew {
     killing: JoinHandle<Outcome>,
     killed: Arc<AtomicU64>,
@@ -49,8 +49,8 @@ impl Crew {
         self.killed.load(Ordering::Relaxed)
     }
 
-    /// Kills nobody any more, and waits until all has been handled, or nothing is handled any more: what is missing then, the
-    /// verdict tells.
+    /// Stops the killing, and waits until everything has been handled, or nothing is handled any more. The verdict then
+    /// reports what is missing.
     pub(crate) async fn finish(&self, store: &PostgresEventStore, events: u64, limit: Duration) -> Outcome {
         self.is_over.send_replace(true);
         let until = Instant::now() + limit;
@@ -65,7 +65,7 @@ impl Crew {
                 let count: i64 = store.router().client().await?.query_one(&sql, &[]).await?.get(0);
                 handled.push(count.unsigned_abs());
             }
-            // One that has skipped an event never comes so far: its checkpoint tells that it is at the end all the same.
+            // A consumer that skipped an event never reaches that count, but its checkpoint shows that it is at the end.
             let mut behind = 0;
             for name in [Kind::Ledger, Kind::Notes].map(Kind::table) {
                 behind += store.consumer_control(name).status().await?.events_behind();
@@ -136,11 +136,11 @@ async fn kill(
         }
         child.kill().await?;
         killed.fetch_add(1, Ordering::Relaxed);
-        // Sometimes there is nobody for a while.
+        // Sometimes nobody replaces it for a while.
         sleep(Duration::from_millis(dice.roll(500))).await;
         children.push(start(Task { nodes: nodes.clone(), ..task }).await?);
     }
-    // They work on until this is dropped, and none may end.
+    // They work until this is dropped, and none may end by itself.
     loop {
         sleep(Duration::from_millis(200)).await;
         for (task, child) in &mut children {

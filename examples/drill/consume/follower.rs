@@ -1,4 +1,4 @@
-//! Who follows by a subscription: it is dropped again and again, and goes on from its mark.
+//! A follower with a subscription, which is dropped repeatedly and resumes from its mark.
 
 use std::sync::{
     Arc,
@@ -15,7 +15,7 @@ use tokio::{
 use super::router;
 use crate::{Outcome, plan::Dice};
 
-/// The events that one goes back by at a time to find what the log still holds.
+/// How many events a follower goes back at a time to find what the log still holds.
 const BACK: usize = 2000;
 
 pub(crate) struct Follower {
@@ -26,14 +26,14 @@ pub(crate) struct Follower {
     end: watch::Sender<Option<u64>>,
 }
 
-/// What one has seen, in that order, without what the log has lost.
+/// What a follower saw, in that order, without the events that the log lost.
 pub(crate) struct Seen {
     pub(crate) name: &'static str,
     pub(crate) events: Vec<Mark>,
-    /// Events that were seen, and that the log has lost.
+    /// Events that it saw and the log lost.
     pub(crate) lost: usize,
     pub(crate) restarts: u64,
-    /// It was told that the log had lost events, and it had not.
+    /// How often it was told that the log had lost events although it had not.
     pub(crate) false_alarms: u64,
 }
 
@@ -65,7 +65,7 @@ impl Follower {
         self.last.load(Ordering::Relaxed)
     }
 
-    /// Lets it come to the end of the log; `None` when it does not.
+    /// Lets it reach the end of the log; `None` if it does not.
     pub(crate) async fn finish(&mut self, log: &[(Mark, bool)], limit: Duration) -> Outcome<Option<Seen>> {
         self.end.send_replace(Some(log.last().map_or(0, |(mark, _)| mark.position())));
         match timeout(limit, &mut self.following).await {
@@ -90,7 +90,7 @@ async fn follow(
     mut end: watch::Receiver<Option<u64>>,
     mut seen: Seen,
 ) -> Outcome<Seen> {
-    // Where to go on, events or not.
+    // Where to resume, whether or not there were events.
     let mut mark: Option<Mark> = None;
     loop {
         let start = mark.map_or(Start::Beginning, Start::After);
@@ -103,7 +103,7 @@ async fn follow(
             }
             let batch = tokio::select! {
                 batch = subscription.next_batch() => batch,
-                // The end is known now.
+                // The end is now known.
                 Ok(()) = end.changed() => continue,
             };
             match batch {
@@ -117,7 +117,7 @@ async fn follow(
                     let before = seen.events.len();
                     mark = common(&store, &mut seen.events, mark).await?;
                     seen.lost += before - seen.events.len();
-                    // The event of the mark itself may be the only one that is lost.
+                    // The mark's own event may be the only one that was lost.
                     seen.false_alarms += u64::from(subscription.mark() == mark);
                     break;
                 }
@@ -130,7 +130,7 @@ async fn follow(
     }
 }
 
-/// Drops what the log does not hold any more, and tells where to go on: behind the last event that is there.
+/// Drops what the log no longer holds, and returns where to resume: after the last event that is still there.
 async fn common(store: &PostgresEventStore, events: &mut Vec<Mark>, mark: Option<Mark>) -> Outcome<Option<Mark>> {
     if let Some(mark) = mark
         && held(store, mark).await?
@@ -141,7 +141,7 @@ async fn common(store: &PostgresEventStore, events: &mut Vec<Mark>, mark: Option
         if held(store, last).await? {
             break;
         }
-        // In steps, and then one by one: what is in front of one that is there, is there.
+        // In steps, and then one by one: everything before an event that is still there is there, too.
         let back = events.len().saturating_sub(BACK);
         match events.get(back).copied() {
             Some(earlier) if !held(store, earlier).await? => events.truncate(back),

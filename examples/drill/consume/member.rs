@@ -21,9 +21,9 @@ pub(crate) struct Task {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum Kind {
-    /// One of a group that shares partitions by key, and writes what it handles in the transaction of the checkpoint.
+    /// One of a group that shares partitions by key, and writes what it handles in the checkpoint's transaction.
     Ledger,
-    /// Alone, with others that wait to take over; it writes first, and then the checkpoint.
+    /// Alone, with others waiting to take over; it writes first, and then saves the checkpoint.
     Notes,
 }
 
@@ -40,7 +40,7 @@ pub(crate) async fn work() -> Outcome {
     let mut input = BufReader::new(tokio::io::stdin()).lines();
     let first = input.next_line().await?.ok_or("consumers are started by `drill consume` only")?;
     let Task { nodes, kind } = serde_json::from_str(&first)?;
-    // With the one who started it, this ends, too.
+    // This process ends together with the one that started it.
     tokio::spawn(async move {
         while let Ok(Some(_)) = input.next_line().await {}
         std::process::exit(1);
@@ -62,7 +62,8 @@ pub(crate) async fn work() -> Outcome {
         if std::env::var_os("DRILL_TRACE").is_some() {
             eprintln!("{} {kind:?}: {}", std::process::id(), error.report());
         }
-        // Both tables are lost with the events that the log has lost, and so are the checkpoints: nobody may diverge.
+        // Both tables are lost together with the events that the log loses, and so are the checkpoints: no consumer may
+        // diverge.
         let is_expected = may_pass(&error) || matches!(error.kind(), ErrorKind::Fenced | ErrorKind::SplitBrain);
         if !is_expected && error.kind() != ErrorKind::Database {
             return Err(error.into());
@@ -76,7 +77,7 @@ fn key(event: &Event) -> Option<Cow<'_, str>> {
     event.tags().find(|tag| tag.starts_with("key:")).map(Into::into)
 }
 
-/// One statement for all of a batch.
+/// One statement for a whole batch.
 const INSERT: &str = "(key, position, id, member) \
     SELECT w.key, w.position, w.id::uuid, $4 FROM unnest($1::text[], $2::int8[], $3::text[]) \
     WITH ORDINALITY AS w(key, position, id, n) ORDER BY w.n";

@@ -1,21 +1,21 @@
-//! `drill consume`: those who follow the log while it is written, and everything breaks.
+//! `drill consume`: followers of the log while it is written and everything breaks.
 //!
 //!     cargo run --release --features testing --example drill -- consume --events 1000000
 //!
-//! Writers append, little and much at a time. Subscriptions follow the primary and the replica, all events and some, and are
-//! dropped and go on from their mark. Consumers in processes of their own, alone and in a group, are killed and started again.
+//! Writers append small and large amounts. Subscriptions follow the primary and the replica, all events and some; they are
+//! dropped, and resume from their marks. Consumers in separate processes, alone and in a group, are killed and restarted.
 //! Sessions are killed, a transaction is open in another database, and there are two failovers: one that loses nothing, and one
-//! that loses acknowledged events. Afterwards everything is held against the log: nothing skipped, nothing out of order,
-//! duplicates only where they are allowed.
+//! that loses acknowledged events. Afterwards everything is compared with the log: nothing may be skipped or out of order, and
+//! duplicates may occur only where they are allowed.
 //!
-//! The last line of standard output is `drill consume: skipped=0 out_of_order=0 duplicates=0 events=N lost=N`. A run in which no
-//! follower had seen what was lost, or no consumer was killed, shows nothing.
+//! The last line of standard output is `drill consume: skipped=0 out_of_order=0 duplicates=0 events=N lost=N`. A run shows
+//! nothing if no follower had seen what was lost, or no consumer was killed.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `writers` | who appends |
-//! | `follower` | who follows by a subscription, in this process |
-//! | `member`, `crew` | who consumes, each a process, and who kills and starts them |
+//! | `follower` | who follows with a subscription, in this process |
+//! | `member`, `crew` | the consumers, each a process, and who kills and starts them |
 //! | `failover` | the two failovers |
 //! | `verdict` | what must hold |
 
@@ -37,14 +37,14 @@ use tokio::time::{sleep, timeout};
 use self::{crew::Crew, follower::Follower, verdict::Verdict, writers::Writers};
 use crate::{Outcome, args::ConsumeArgs, database, schedule, trouble::Trouble};
 
-/// For one call.
+/// The limit of one call.
 const CALL: Duration = Duration::from_secs(5);
 
-/// For what is not the writing itself, and for writing when it is slowest.
+/// The time for everything but the writing, and for writing at its slowest.
 const SLACK: Duration = Duration::from_secs(300);
 const SLOWEST: f64 = 200.0;
 
-/// For everybody to come to the end of the log when the writing is over.
+/// How long everybody may take to reach the end of the log after the writing is over.
 const SETTLE: Duration = Duration::from_secs(180);
 
 pub(crate) async fn run(args: &ConsumeArgs) -> Outcome<ExitCode> {
@@ -64,7 +64,8 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
     let broken = fault.as_ref().map(|name| format!(", broken by {name}")).unwrap_or_default();
     eprintln!("drill consume: {events} events by {writers} writers, seed {seed}{broken}");
     let builder = LocalCluster::builder().replicas(1).durable(true).setting("synchronous_commit", "on");
-    // An old primary goes back to the last checkpoint that both have: with much written, further than is kept by default.
+    // An old primary rewinds to the last checkpoint that both have. With much written, that is further back than is kept by
+    // default.
     let cluster = database::quick_to_recover(builder).setting("wal_keep_size", "1GB").start().await?;
     let admin = database::connect(&cluster.primary().url()).await?;
     for name in ["drill", "elsewhere"] {
@@ -88,7 +89,7 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
     let crew = Crew::start(&nodes, *seed).await?;
     let writing = Writers::start(&nodes, *writers, *seed)?;
     let mut trouble = Some(Trouble::start(&cluster, *seed));
-    // The failovers, by how much is written; the next one is the last of the list.
+    // The failovers, by how much has been written; the next one is last in the list.
     let mut plan = schedule::failovers(*seed).to_vec();
     plan.reverse();
     let begin = Instant::now();
@@ -112,10 +113,10 @@ async fn drill(args: &ConsumeArgs) -> Outcome<ExitCode> {
         let how = if lossy { "that loses what was acknowledged last" } else { "that loses nothing" };
         eprintln!("a failover {how}, in {} ms", took.elapsed().as_millis());
         if plan.is_empty() {
-            // Behind the last one, too, there is something to see.
+            // There is something to see after the last failover, too.
             writing.end_at((*events).max(writing.written() + events / 10));
         }
-        // Another one each time, or the first moments behind a failover would always be those of the beginning.
+        // A different seed each time; otherwise the moments after a failover would always be those of the beginning.
         trouble = Some(Trouble::start(&cluster, seed.wrapping_add(1 + plan.len() as u64)));
     }
     drop(trouble);

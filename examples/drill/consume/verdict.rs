@@ -1,4 +1,4 @@
-//! What must hold of what everybody has seen and written.
+//! What must hold of everything that was seen and written.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -11,7 +11,7 @@ use tokio::time::{Duration, sleep};
 use super::{follower::Seen, member::Kind};
 use crate::{Outcome, SHOWS_NOTHING, database::connect};
 
-/// How many cases are told in full.
+/// How many cases are reported in full.
 const TOLD: usize = 5;
 
 /// The tables that consumers write to; the numbers are in the order of writing.
@@ -23,7 +23,7 @@ pub(crate) async fn create(url: &str) -> Outcome {
     Ok(connect(url).await?.batch_execute(TABLES).await?)
 }
 
-/// The log as it is at the end: each event, and whether it is of the rare ones.
+/// The final log: each event, and whether it is one of the rare ones.
 pub(crate) async fn read_log(store: &PostgresEventStore) -> Outcome<Vec<(Mark, bool)>> {
     loop {
         let (mut log, mut stream) = (Vec::new(), store.stream(&Filter::any_event()));
@@ -42,18 +42,18 @@ pub(crate) async fn read_log(store: &PostgresEventStore) -> Outcome<Vec<(Mark, b
     }
 }
 
-/// What is wrong so far.
+/// The violations found so far.
 #[derive(Default)]
 pub(crate) struct Verdict {
     skipped: u64,
     out_of_order: u64,
     duplicates: u64,
     others: u64,
-    /// Who has not come to the end of the log.
+    /// Who did not reach the end of the log.
     stuck: u64,
     /// Events that were handled more than once where that is allowed.
     again: u64,
-    /// Events that followers had seen, and that the log has lost.
+    /// Events that followers saw and the log lost.
     lost: usize,
     restarts: u64,
     told: Vec<String>,
@@ -66,7 +66,7 @@ impl Verdict {
         }
     }
 
-    /// A subscription has seen exactly the log, each event once.
+    /// A subscription must have seen exactly the log, each event once.
     pub(crate) fn follower(&mut self, log: &[(Mark, bool)], filter: &Filter, seen: &Seen) {
         let all = filter.items().is_none();
         let expected = log.iter().filter(|(_, is_rare)| all || *is_rare).map(|(mark, _)| *mark);
@@ -97,13 +97,14 @@ impl Verdict {
         self.restarts += seen.restarts;
     }
 
-    /// A subscription has not come to the end of the log, with nothing in its way any more.
+    /// Records that a subscription did not reach the end of the log, although nothing was in its way any more.
     pub(crate) fn stands_still(&mut self, name: &str, at: u64) {
         self.stuck += 1;
         self.tell(format!("the follower {name} is at {at}, and goes no further"));
     }
 
-    /// Each event is in the ledger once, in the order of its key, and in the notes at least once, first in the order of the log.
+    /// Each event must be in the ledger exactly once, in the order of its key, and in the notes at least once, its first entry in log
+    /// order.
     pub(crate) async fn consumers(&mut self, store: &PostgresEventStore, log: &[(Mark, bool)]) -> Outcome {
         for kind in [Kind::Ledger, Kind::Notes] {
             let table = kind.table();
@@ -112,7 +113,7 @@ impl Verdict {
             let mut marks = Vec::with_capacity(rows.len());
             for row in &rows {
                 let (key, position, id): (String, i64, String) = (row.get(0), row.get(1), row.get(2));
-                // The notes are in the order of the log, the ledger in that of each key.
+                // The notes are in log order, the ledger in that of each key.
                 let key = if kind == Kind::Ledger { key } else { String::new() };
                 marks.push((key, Mark::new(position.unsigned_abs(), id.parse::<EventId>()?)));
             }
@@ -139,7 +140,7 @@ impl Verdict {
         Ok(())
     }
 
-    /// Tells what came of it; the last line is for programs.
+    /// Reports the result; the last line is for programs.
     pub(crate) fn conclude(&self, events: usize, killed: u64) -> Outcome<ExitCode> {
         let Self { skipped, out_of_order, duplicates, others, stuck, again, lost, restarts, told } = self;
         eprintln!(
@@ -163,7 +164,7 @@ impl Verdict {
         Ok(if held { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
 
-    /// Why a run in which every rule held has not tried all of them. What nobody had seen before it was lost, nobody can have been told of.
+    /// Why a run in which every rule held did not test all of them. Nobody can have been told of the loss of events that nobody had seen.
     fn shows_nothing(&self, killed: u64) -> Option<&'static str> {
         match (killed, self.lost) {
             (0, _) => Some("no consumer was killed"),
@@ -173,8 +174,8 @@ impl Verdict {
     }
 }
 
-/// The events that were handled for the first time when a later one had been for the last time: what is handled again, in
-/// order, is in order.
+/// The events that were first handled after a later one had been handled for the last time. Events that are handled again, in order, count
+/// as in order.
 fn out_of_order(marks: &[(String, Mark)]) -> Vec<(Mark, u64)> {
     let last: HashMap<Mark, usize> = marks.iter().enumerate().map(|(n, (_, mark))| (*mark, n)).collect();
     let (mut seen, mut done): (HashSet<Mark>, HashMap<&str, u64>) = Default::default();

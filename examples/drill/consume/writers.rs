@@ -1,4 +1,4 @@
-//! Who appends: each event again until it is acknowledged, little and much at a time.
+//! The writers: each repeats its append until it is acknowledged, with small and large amounts.
 
 use std::sync::{
     Arc,
@@ -18,18 +18,18 @@ use crate::{Outcome, may_pass, plan::Dice};
 /// Keys that events are about.
 pub(crate) const KEYS: u64 = 100;
 
-/// Stores, each with a pool of its own.
+/// The stores, each with its own pool.
 const STORES: u64 = 3;
 
 pub(crate) struct Writers {
     tasks: Vec<JoinHandle<Outcome>>,
     written: Arc<AtomicU64>,
-    /// How many are to be taken before they end.
+    /// How many events the writers take before they end.
     goal: Arc<AtomicU64>,
 }
 
 impl Writers {
-    /// They write until they are told how much is enough: on a slow machine a failover takes longer than all that was asked for.
+    /// They write until told how much is enough: on a slow machine a failover takes longer than everything that was asked for.
     pub(crate) fn start(nodes: &[String; 2], writers: u64, seed: u64) -> Outcome<Self> {
         let written = Arc::<AtomicU64>::default();
         let (taken, goal) = (Arc::<AtomicU64>::default(), Arc::new(AtomicU64::new(u64::MAX)));
@@ -46,7 +46,7 @@ impl Writers {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// So many are enough.
+    /// This many events are enough.
     pub(crate) fn end_at(&self, events: u64) {
         self.goal.store(events, Ordering::Relaxed);
     }
@@ -76,7 +76,7 @@ async fn write(
             return Ok(());
         }
         let batch = (0..amount).map(|_| event(&mut dice)).collect::<mainstem::Result<Vec<_>>>()?;
-        // With the same ids: what is there already is not written twice.
+        // With the same ids, so that what is already there is not written twice.
         loop {
             match store.append(batch.clone(), AppendCondition::none()).await {
                 Ok(_) => break,

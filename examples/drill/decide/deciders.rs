@@ -1,4 +1,4 @@
-//! Who asks: each rolls a deed, has it carried out, perhaps twice or half-way, and notes what was told.
+//! The callers: each draws a deed, has it executed, perhaps twice or only half-way, and notes the answers.
 
 use std::{future::IntoFuture, sync::atomic::Ordering, time::Duration};
 
@@ -14,24 +14,24 @@ use crate::{
     writer::{SETTLE, Shared},
 };
 
-/// A deed, and what was told about it.
+/// A deed, and the answers it got.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Entry {
     pub(crate) deed: Deed,
     pub(crate) is_recorded: bool,
     pub(crate) reads_replica: bool,
-    /// In their order.
+    /// In order.
     pub(crate) answers: Vec<Answer>,
     pub(crate) conflicts: u64,
     pub(crate) confirmations: u64,
-    /// How often the same append was made again.
+    /// How often the same append was repeated.
     pub(crate) repeats: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Answer {
     pub(crate) told: Told,
-    /// The first and last position that were told.
+    /// The first and last position that were returned.
     pub(crate) positions: Option<(u64, u64)>,
     pub(crate) is_repeated: bool,
 }
@@ -41,7 +41,7 @@ pub(crate) enum Told {
     Decided,
     Nothing,
     Refused(Seen),
-    /// It was given up in the middle, or the outcome is unknown.
+    /// The call was cancelled in the middle, or its outcome is unknown.
     Unknown,
     /// Nothing was written.
     GaveUp,
@@ -115,7 +115,7 @@ type Execution = Result<Executed, CommandError<Seen>>;
 async fn execute(executor: &CommandExecutor, entry: &Entry) -> Execution {
     let execution = executor.execute(&entry.deed);
     match entry.is_recorded {
-        // Without the deed: it is found by its id.
+        // Without the deed: the record is found by its id.
         true => execution.recorded(CommandRecord::new(&*entry.deed.id, "Deed")).into_future().await,
         false => execution.await,
     }

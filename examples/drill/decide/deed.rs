@@ -1,4 +1,4 @@
-//! What is asked for: enrolments, transfers, bookings. Everything is of a period, so that no history grows long.
+//! What is asked for: enrolments, transfers, bookings. Each belongs to a period, so that no history grows long.
 
 use std::{
     collections::BTreeSet,
@@ -20,17 +20,17 @@ const STUDENTS: u64 = 12;
 const ACCOUNTS: u64 = 6;
 const SEATS: u64 = 12;
 
-/// The types of the events that change something, and of those that only tell of a refusal.
+/// The types of the events that change something, and of those that only report a refusal.
 pub(crate) const CHANGES: [&str; 4] = ["Enrolled", "Left", "Transferred", "Booked"];
 pub(crate) const TOLD: &str = "Refused";
 
-/// One thing that somebody wants.
+/// Something that somebody wants.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Deed {
     pub(crate) id: String,
     pub(crate) period: u64,
     pub(crate) what: What,
-    /// Whether an event is to tell of a refusal.
+    /// Whether an event reports a refusal.
     pub(crate) tell: bool,
 }
 
@@ -42,7 +42,7 @@ pub(crate) enum What {
     Book { seat: u64 },
 }
 
-/// What a decision was made on.
+/// What a decision was based on.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) struct Seen {
     pub(crate) in_course: BTreeSet<u64>,
@@ -52,7 +52,7 @@ pub(crate) struct Seen {
     pub(crate) bookings: u64,
 }
 
-/// What an event says.
+/// An event's payload.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) struct Fact {
     pub(crate) deed: Deed,
@@ -97,7 +97,7 @@ impl Deed {
     }
 }
 
-/// What a deed is decided on: each part has a filter of its own types with its own tag.
+/// What a deed is decided on: each part has a filter for its own types and its own tag.
 #[derive(Debug, Default)]
 pub(crate) struct State {
     course: Option<Course>,
@@ -247,7 +247,7 @@ impl Command for Deed {
     }
 }
 
-/// What the rules say.
+/// The ruling on a deed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rule {
     /// It is allowed, and an event of this type says so.

@@ -1,4 +1,4 @@
-//! `drill decide`: commands that are carried out together, and the verdict on them.
+//! `drill decide`: concurrent commands, and the verdict on them.
 
 pub(crate) mod deciders;
 mod deed;
@@ -12,10 +12,10 @@ use crate::{
     scene::{self, Played, shows_nothing},
 };
 
-/// How many broken rules of a kind are told in full.
+/// How many violations of one rule are reported in full.
 const TOLD: usize = 3;
 
-/// What a second has to bring, or there was no contention to speak of.
+/// How many decisions each second must bring; otherwise there was no real contention.
 const LEAST_DECIDED: u64 = 10;
 const LEAST_CONFLICTS: u64 = 1;
 

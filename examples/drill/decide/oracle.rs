@@ -1,7 +1,7 @@
-//! What must hold of the commands, by the log as it is at the end.
+//! What must hold of the commands, by the final log.
 //!
-//! Every event says what its decision was made on. The log is in one order, so going through it tells what was true at each
-//! place: a decision that was made on anything else has lost a conflict, whether or not a course was overbooked by it.
+//! Every event says what its decision was based on. The log has one order, so reading it shows what was true at each place.
+//! A decision that was based on anything else missed a conflict, whether or not it overbooked a course.
 
 #[cfg(test)]
 mod tests;
@@ -50,7 +50,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// What came of it.
+/// The outcome of the check.
 #[derive(Debug, Default)]
 pub(crate) struct Verdict {
     pub(crate) broken: Vec<(Rule, String)>,
@@ -65,20 +65,20 @@ pub(crate) struct Figures {
     pub(crate) refused: u64,
     pub(crate) nothing: u64,
     pub(crate) conflicts: u64,
-    /// Answers that were those of an earlier execution.
+    /// Answers that were the results of an earlier execution.
     pub(crate) repeated: u64,
-    /// Appends that were made again.
+    /// Appends that were repeated.
     pub(crate) repeats: u64,
-    /// Decisions on a replica's past that were made again, since they wrote nothing.
+    /// Decisions on a replica's past that were made again, because they wrote nothing.
     pub(crate) confirmed: u64,
-    /// Conflicts of those who read a replica first.
+    /// Conflicts of executors that read a replica first.
     pub(crate) stale: u64,
-    /// How often something was changed by another process than before.
+    /// How often a process changed something that another process had changed last.
     pub(crate) across: u64,
     pub(crate) unknown: u64,
 }
 
-/// Judges what the processes tell by the log as it is at the end.
+/// Checks the processes' journals against the final log.
 pub(crate) fn judge(journals: &[Vec<Entry>], log: &[Event], seen: &[readers::Seen]) -> Outcome<Verdict> {
     let entries =
         || journals.iter().enumerate().flat_map(|(process, all)| all.iter().map(move |entry| (process, entry)));
@@ -101,7 +101,7 @@ pub(crate) fn judge(journals: &[Vec<Entry>], log: &[Event], seen: &[readers::See
     Ok(oracle.verdict)
 }
 
-/// What is so at a place in the log.
+/// The state at a place in the log.
 #[derive(Default)]
 struct Truth {
     courses: HashMap<(u64, u64), BTreeSet<u64>>,
@@ -127,7 +127,7 @@ impl Truth {
         }
     }
 
-    /// Makes a change, and says which rule it breaks.
+    /// Applies a change, and returns the rule it breaks, if any.
     fn change(&mut self, deed: &Deed) -> Option<Rule> {
         let period = deed.period;
         match deed.what {
@@ -159,9 +159,9 @@ impl Truth {
 }
 
 struct Oracle<'a> {
-    /// By its id, each deed, and the process that asked for it.
+    /// Each deed by its id, and the process that asked for it.
     asked: HashMap<&'a str, (usize, &'a Entry)>,
-    /// By the deed's id, the positions of its events, the record apart.
+    /// By the deed's id, the positions of its events other than the record.
     facts: HashMap<String, Vec<u64>>,
     records: HashMap<String, Vec<RecordedCommand>>,
     truth: Truth,
@@ -207,12 +207,12 @@ impl Oracle<'_> {
         Ok(())
     }
 
-    /// A record of a decision that wrote nothing else was made on the truth as well.
+    /// A recorded decision that wrote nothing else must also have been based on the truth.
     fn record(&mut self, deed: &Deed, record: &RecordedCommand) -> Outcome {
         let (truth, position) = (self.truth.seen(deed), record.mark().position());
         let is_true = match record.outcome() {
             Some(Decided::Nothing) => deed.rule(&truth) == deed::Rule::Nothing,
-            // The events before it have said it.
+            // The events before it have shown that.
             Some(_) => true,
             None => record.refusal().map(mainstem::Json::decode::<Seen>).transpose()?.as_ref() == Some(&truth),
         };
@@ -239,7 +239,7 @@ impl Oracle<'_> {
         if facts.len() > 1 || records.len() > 1 {
             self.breaks(Rule::OneResult, told());
         }
-        // The record is behind the event, if there is one.
+        // The record comes after the event, if there is one.
         let is_whole = match (&*facts, &*records) {
             ([fact], [record]) => *is_recorded && *record == fact + 1,
             ([_], []) => !is_recorded,
@@ -291,7 +291,7 @@ impl Oracle<'_> {
         if wrote && results.is_empty() && !unknown {
             self.breaks(Rule::NotThere, told());
         }
-        // A refusal that was not to be told leaves its record, if anything.
+        // A refusal that is not to be reported leaves at most its record.
         let is_silent = |answer: &Answer| match &answer.told {
             Told::Refused(_) => !deed.tell,
             Told::Nothing => true,

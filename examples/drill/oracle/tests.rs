@@ -1,4 +1,4 @@
-//! The oracle on histories that are written by hand: each rule, broken alone.
+//! The oracle on hand-written histories: each rule, broken alone.
 
 use std::time::SystemTime;
 
@@ -26,7 +26,7 @@ fn of_type(event_type: &str) -> Filter {
     Filter::matching().any_type_of([event_type]).finish().unwrap()
 }
 
-/// The log of these events, at 1, 2, 3 …
+/// The log of these events, at positions 1, 2, 3 …
 fn log<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Vec<Event> {
     let events = entries.into_iter().flat_map(|entry| &entry.events);
     events.zip(1..).map(|(event, position)| event.event().unwrap().into_recorded(position, SystemTime::now())).collect()
@@ -45,7 +45,7 @@ fn plain(event_type: &str, answer: Answer) -> Entry {
     Entry { writer: 0, events: vec![written(event_type)], condition: None, answers: vec![answer], lost: 0 }
 }
 
-/// The same under the condition that nothing of the type came behind `after`, when these were read.
+/// The same under the condition that no event of the type follows `after`; `positions` are those that were read.
 fn guarded(event_type: &str, after: &Entry, position: u64, positions: Vec<u64>, answer: Answer) -> Entry {
     let after = Some(Mark::new(position, after.events.last().unwrap().id));
     let read = Some(Read { from: 0, positions });

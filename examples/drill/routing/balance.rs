@@ -1,4 +1,5 @@
-//! `drill balance`: equal replicas share equally, one at twenty times the latency gets next to nothing, and recovers.
+//! `drill balance`: equal replicas get equal shares, one at twenty times the latency gets next to nothing, and
+//! recovers.
 
 use std::{
     collections::HashMap,
@@ -18,21 +19,22 @@ use tokio::time::{Instant, sleep};
 use super::{options::Options, report::Report};
 use crate::{Outcome, schedule};
 
-/// In each direction.
+/// The usual latency in each direction.
 const USUAL: Duration = Duration::from_millis(4);
 
-/// Of what a call really takes: a machine that is busy adds to both, and less would not be twenty times as much.
+/// A multiple of what a call really takes: a busy machine adds to both, and a smaller delay would not be twenty times
+/// as much.
 const TIMES: u32 = 20;
 
-/// So many calls are needed for a share that means anything.
+/// How many calls a meaningful share needs.
 const ENOUGH: u32 = 600;
 
-/// From the change of a latency until shares are judged.
+/// How long after a change of latency shares are measured.
 const NOTICED: Duration = Duration::from_secs(2);
 
 const READERS: usize = 8;
 
-/// Who has served how much since the last look, and how long it took altogether.
+/// How much each node has served since the last look, and how long that took in total.
 #[derive(Clone, Default)]
 struct Shares(Arc<Mutex<HashMap<String, (u64, Duration)>>>);
 
@@ -45,7 +47,7 @@ impl Shares {
         }
     }
 
-    /// How long a call to this node took on the average since the last look.
+    /// The average latency of a call to this node since the last look.
     fn latency(&self, node: &str) -> Duration {
         let counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (count, time) = counts.get(node).copied().unwrap_or_default();
@@ -72,7 +74,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let nodes: Vec<String> = proxies.iter().map(|proxy| proxy.address().to_string()).collect();
     proxies.iter().for_each(|proxy| proxy.delay(Direction::Both, USUAL));
 
-    // The one that becomes slow.
+    // The replica that becomes slow.
     let victim = usize::try_from(schedule::victim(options.seed, 2))?;
     let (shares, ends) = (Shares::default(), Arc::<AtomicBool>::default());
     let readers: Vec<_> =
@@ -86,7 +88,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let usual = shares.latency(&nodes[1 - victim]);
     let time = time.max(latency * (ENOUGH / READERS as u32));
     proxies[victim].delay(Direction::Both, latency * TIMES / 2);
-    // The first calls have to be through, which are on their way there.
+    // The first calls, already on their way to the slow replica, must have completed.
     sleep(NOTICED.max(latency * TIMES * 4)).await;
     let (slow, slow_calls) = shares.during(time, &nodes).await;
     let meanwhile = shares.latency(&nodes[1 - victim]);
@@ -116,15 +118,15 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         return Ok(report);
     }
     let skew = |share: &[f64]| share.iter().map(|share| (share - 50.0).abs() * 2.0).fold(0.0, f64::max);
-    // Of a few calls, chance alone takes more than its part: three standard deviations are allowed for it.
+    // With few calls, chance alone shifts the shares: three standard deviations are allowed for it.
     let by_chance = 300.0 / (calls.max(1) as f64).sqrt();
     report.holds("equal replicas share equally", skew(&equal) <= 5.0 + by_chance, format!("{equal:.1?} %"));
     report.in_time("equal replicas share within 5 %", skew(&equal) <= 5.0);
-    // What twenty times as much was at first, is not any more: the share means nothing then.
+    // What was twenty times as much at first no longer is, and then the share means nothing.
     let is_busier = meanwhile > usual * 3 / 2;
     let how = format!("a call to the other replica took {usual:.1?}, and {meanwhile:.1?} when one was slow");
     report.shows(!is_busier, format!("the machine has become busier: {how}"));
-    // Who does not look at latencies has 4.8 %.
+    // A router that ignores latencies would give it 4.8 %.
     report.holds("a slow replica gets next to nothing", is_busier || slow[victim] < 3.5, format!("{slow:.1?} %"));
     report.in_time("the share of a slow replica is below 2 %", slow[victim] < 2.0);
     report.holds(

@@ -1,5 +1,5 @@
-//! `drill causal`: clients write, and then read from replicas that lag, hesitate and lose connections, with their token or in
-//! their session. What they have written or seen they always see.
+//! `drill causal`: clients write, and then read with their token or in their session from replicas that lag, pause and lose
+//! connections. They must always see what they have written or seen.
 
 use std::{
     collections::HashMap,
@@ -24,22 +24,22 @@ use crate::{
     schedule::{self, Lag},
 };
 
-/// Of each way to read: more of them wait at the same time.
+/// For each way of reading. Several of them wait at the same time.
 const CLIENTS: u64 = 8;
 
-/// So far are the replicas behind at all times: else most of them have what was just written before anybody asks, and nothing
-/// is shown.
+/// How far the replicas always lag. Otherwise most of them would have each write before anybody asks, and the drill would show
+/// nothing.
 const LAG: Duration = Duration::from_millis(3);
 
-/// Reads behind each write.
+/// The number of reads after each write.
 const READS: u64 = 8;
 
-/// How long a read waits for a replica: longer than these stand still.
+/// How long a read waits for a replica: longer than replicas stand still.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[derive(Clone, Copy, Debug)]
 enum Way {
-    /// SQL of one's own, with the token of the connection that has written.
+    /// The client's own SQL, with the token of the connection that wrote.
     Sql,
     /// The log, with the token of the append.
     Log,
@@ -53,7 +53,7 @@ struct Counts {
     reads: AtomicU64,
     by_replicas: AtomicU64,
     writes: AtomicU64,
-    /// Calls that failed, by what was called and why: while connections are killed, some do.
+    /// Failed calls, by what was called and why: some fail while connections are killed.
     failed: Mutex<HashMap<(&'static str, ErrorKind), Failures>>,
 }
 
@@ -77,11 +77,11 @@ struct Client {
     id: i64,
     filter: Filter,
     counts: Arc<Counts>,
-    /// Whether the token is taken inside of the transaction that writes.
+    /// Whether the token is taken inside the transaction that writes.
     is_early: bool,
-    /// Whether a replica tells by a column of the read itself how far it is.
+    /// Whether the replica reports its own progress in a column of the read itself.
     is_column: bool,
-    /// What its own SQL has written last is before this.
+    /// A place in the WAL after the last write of its own SQL.
     written: AtomicU64,
 }
 
@@ -106,7 +106,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     let mut clients = Vec::new();
     for (number, way) in (0..CLIENTS).flat_map(|n| [Way::Sql, Way::Log, Way::Session].map(|way| (n, way))) {
         let id = i64::try_from(clients.len())?;
-        // That one is rare: one read in some thousands.
+        // This fault is rare: it shows in one of some thousands of reads.
         let way = if options.is_broken_by("guard-as-a-column") { Way::Sql } else { way };
         let client = Client {
             router: router.clone(),
@@ -151,7 +151,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
 }
 
 impl Client {
-    /// Writes and reads until all have read enough; each read that was stale.
+    /// Writes and reads until everybody has read enough; returns each stale read.
     async fn run(self, way: Way, goal: u64, number: u64) -> mainstem::Result<Vec<String>> {
         let insert = "INSERT INTO counters VALUES ($1, 0)";
         self.router.client_at(Consistency::Strong).await?.execute(insert, &[&self.id]).await?;
@@ -161,7 +161,7 @@ impl Client {
             let token = match way {
                 Way::Sql => self.write_sql(written).await,
                 Way::Log => self.write_log(written).await,
-                // By turns, so that each has to carry over to the other.
+                // Alternately, so that each has to carry over to the other.
                 Way::Session => {
                     with_session(&session, async {
                         match (written + number.cast_signed()) % 2 {
@@ -174,7 +174,7 @@ impl Client {
             };
             let (token, is_log) = match token {
                 Ok(token) => token,
-                // Perhaps it was written: the next one writes a greater number in any case.
+                // It may have been written; the next write has a greater number in any case.
                 Err(error) => {
                     self.counts.fail("writes", &error);
                     continue;
@@ -218,7 +218,7 @@ impl Client {
                 if value < *least {
                     stale.push(format!("client {} ({way:?}) has seen {value} behind {least}, on the {role}", self.id));
                 }
-                // Never back behind what was seen, either.
+                // No read may go back behind what was already seen, either.
                 *least = value.max(*least);
             }
         }
@@ -255,20 +255,20 @@ impl Client {
         Ok((row.get(0), client.role(), false))
     }
 
-    /// As it is done elsewhere. The snapshot is older than the functions that are called under it: what is replayed in between
-    /// is told to be there, and is not in the answer.
+    /// The way others do it. The snapshot is older than the functions called under it: writes that are replayed in between are
+    /// reported as present, but are missing from the answer.
     async fn read_sql_by_column(&self) -> mainstem::Result<(i64, Role, bool)> {
         let client = self.router.client_at(Consistency::Eventual).await?;
-        // A read that takes its time: what is replayed meanwhile is behind its snapshot, and before its guard.
+        // A slow read: what is replayed during it comes after its snapshot, but before its guard.
         let sql = "SELECT coalesce(pg_last_wal_replay_lsn() >= $2, true), (SELECT value FROM counters WHERE id = $1) \
                    FROM (SELECT pg_sleep(0.002)) AS meanwhile";
         let written = PgLsn::from(self.written.load(Ordering::Relaxed));
         let end = Instant::now() + PATIENCE;
         loop {
             let row = client.query_one(sql, &[&self.id, &written]).await?;
-            // Who waits in vain goes to the primary.
+            // If the wait is in vain, read from the primary.
             if row.get(0) {
-                // Without a value the client's own row is not there yet.
+                // Without a value, the client's own row is not there yet.
                 return Ok((row.get::<_, Option<i64>>(1).unwrap_or(0), client.role(), false));
             }
             if Instant::now() > end {
@@ -285,7 +285,7 @@ impl Client {
     }
 }
 
-/// Replicas stand still, lag, and lose their connections, one at a time.
+/// Replicas stand still, lag and lose their connections, one at a time.
 async fn trouble(seed: u64, cluster: Arc<LocalCluster>, ends: Arc<AtomicBool>) -> Outcome<u64> {
     let mut troubles = 0;
     for (lag, replica) in schedule::lags(seed, 2) {
@@ -307,7 +307,7 @@ async fn trouble(seed: u64, cluster: Arc<LocalCluster>, ends: Arc<AtomicBool>) -
             Lag::LosesItsSessions => {
                 let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
                             WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()";
-                // By a session of its own: the router's may be of the other replica.
+                // In a session of its own: the router's might be on the other replica.
                 let session = database::connect(&replica.url()).await?;
                 session.query(kill, &[]).await?;
             }

@@ -1,9 +1,9 @@
-//! `drill failover`: primaries are killed, stopped, replaced, and come back writable, again and again.
+//! `drill failover`: primaries are killed, stopped and replaced, and come back writable, repeatedly.
 //!
-//! Commits wait until one replica has applied them. In each round a replica is promoted, the one that has received more, as
-//! whatever promotes would choose; and the old primary comes back and takes writes as gladly as ever, without waiting for
-//! anybody: what is acknowledged there is lost. With `--asynchronous` nobody waits for anybody from the beginning, and each
-//! append that was acknowledged and is lost has to be told as lost, and no other.
+//! Commits wait until one replica has applied them. In each round the replica that has received more is promoted, as any
+//! failover tool would choose. The old primary comes back and still accepts writes without waiting for any standby: what it
+//! acknowledges is lost. With `--asynchronous` no commit ever waits for a replica; each acknowledged append that is lost
+//! must then be reported as lost, and no other.
 
 use std::time::Duration;
 
@@ -28,14 +28,14 @@ use crate::{
 const LIMIT: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(1);
 
-/// How long the old primary is there and takes writes, beside the new one or alone.
+/// How long the old primary runs and accepts writes, beside the new one or alone.
 const TEMPTATION: Duration = Duration::from_millis(1500);
 
 struct Drill {
     cluster: LocalCluster,
     router: Router,
     writers: Writers,
-    /// From the end of a promotion until the router knows.
+    /// From the end of a promotion until the router knows of it.
     detected: Vec<Duration>,
     cancelled: u64,
     report: Report,
@@ -83,7 +83,7 @@ impl Drill {
         }
     }
 
-    /// Whether the router has found the new primary.
+    /// Whether the router found the new primary.
     async fn round(&mut self, loss: Loss) -> Outcome<bool> {
         let old = &self.cluster.nodes()[self.index_of_primary()];
         match loss {
@@ -151,7 +151,7 @@ impl Drill {
     /// The replica that has received more, and the other one.
     async fn candidates(&self) -> Outcome<(usize, usize)> {
         let old = self.index_of_primary();
-        // What is on its way arrives.
+        // Lets what is on its way arrive.
         sleep(Duration::from_millis(200)).await;
         let mut received = Vec::new();
         for (index, node) in self.cluster.nodes().iter().enumerate().filter(|(index, _)| *index != old) {
@@ -167,7 +167,7 @@ impl Drill {
         }
     }
 
-    /// Promotes this node, and says how long it took from then on until the router knew.
+    /// Promotes this node, and returns how long it took from then until the router knew.
     async fn promote(&self, node: usize) -> Outcome<Option<Duration>> {
         let node = &self.cluster.nodes()[node];
         let name = format!("127.0.0.1:{}", node.port());
@@ -206,14 +206,14 @@ impl Drill {
     }
 }
 
-/// More than the network takes for somebody who does not read, so that what comes behind it has not been sent anywhere.
+/// Writes more than the network buffers for a receiver that does not read, so that nothing after it has been sent anywhere.
 async fn fill_the_network(node: &Node) -> Outcome {
     let client = database::connect(&node.url()).await?;
     let sql = "SELECT count(pg_logical_emit_message(false, 'drill', repeat('x', 1000))) FROM generate_series(1, 40000)";
     Ok(timeout(LIMIT, client.batch_execute(sql)).await.map_err(|_| "the primary does not answer")??)
 }
 
-/// Cancels one commit that waits for its standby. It is then on the primary, and nowhere else.
+/// Cancels one commit that waits for its standby. It then exists only on the primary.
 async fn cancel_who_waits(node: &Node) -> Outcome<u64> {
     let client = database::connect(&node.url()).await?;
     let sql = "SELECT count(pg_cancel_backend(pid)) FROM (SELECT pid FROM pg_stat_activity \
@@ -222,12 +222,12 @@ async fn cancel_who_waits(node: &Node) -> Outcome<u64> {
     Ok(row.get::<_, i64>(0).try_into()?)
 }
 
-/// Whatever is written there is acknowledged at once.
+/// Makes the node acknowledge every write at once.
 async fn take_writes_gladly(old: &Node) -> Outcome {
     alter(old, &["ALTER SYSTEM SET synchronous_standby_names = ''"]).await
 }
 
-/// For when it is promoted.
+/// For its next promotion.
 async fn restore_settings(old: &Node) -> Outcome {
     alter(old, &["ALTER SYSTEM RESET synchronous_standby_names"]).await
 }

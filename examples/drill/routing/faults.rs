@@ -1,13 +1,13 @@
-//! The router, its cluster or its callers, broken on purpose. Without `--break` nothing of this is used.
+//! Deliberate faults of the router, its cluster or its callers. Unused without `--break`.
 
 use super::options::Drill;
 use crate::Outcome;
 
-/// A way in which other routers are wrong, and what has to find it.
+/// A mistake that other routers make, and the drill that must detect it.
 pub(crate) struct Fault {
     drill: Drill,
     pub(crate) name: &'static str,
-    /// The rule of the library that it leaves out; without one it is the drill itself that does something wrong.
+    /// The rule of the library that it omits. Without one, the drill itself does something wrong.
     flaw: Option<&'static str>,
 }
 
@@ -16,33 +16,33 @@ const fn fault(drill: Drill, name: &'static str, flaw: Option<&'static str>) -> 
 }
 
 const FAULTS: &[Fault] = &[
-    // Writes go to whoever takes them.
+    // Writes go to any node that accepts them.
     fault(Drill::Failover, "any-writable", Some("AnyWritable")),
     // A fence is forgotten while the new primary is down.
     fault(Drill::Failover, "forget-newest", Some("ForgetNewest")),
-    // Commits wait for no standby.
+    // Commits do not wait for a standby.
     fault(Drill::Failover, "asynchronous", None),
-    // Who does not know what became of an append makes another one.
+    // Callers that do not know the outcome of an append make another one.
     fault(Drill::Failover, "new-ids", None),
-    // Who was gone stays so.
+    // A node that was gone stays out of service.
     fault(Drill::Silence, "never-readmit", Some("NeverReadmit")),
-    // Only the socket has a limit, the log-in has none: the driver's own.
+    // Only the socket has a limit. The log-in has none, as in the driver itself.
     fault(Drill::Silence, "no-connect-limit", Some("NoConnectLimit")),
-    // What was given up keeps its place.
+    // Cancelled calls keep their place in the pool.
     fault(Drill::Silence, "leak-places", Some("LeakPlaces")),
     // All reads fall back to the primary.
     fault(Drill::Shield, "stampede", None),
     fault(Drill::Shield, "never-readmit", Some("NeverReadmit")),
-    // Nobody asks the replica that serves.
+    // Nobody asks the replica that serves the read.
     fault(Drill::Causal, "no-guard", Some("IgnoreGuard")),
-    // The token is of before the commit.
+    // The token dates from before the commit.
     fault(Drill::Causal, "token-inside-the-write", None),
-    // The replica says in the read itself how far it is.
+    // The replica reports its own progress in the read itself.
     fault(Drill::Causal, "guard-as-a-column", None),
-    // Instances that keep the token to themselves, or look at none.
+    // Instances that do not pass the token on, or ignore it.
     fault(Drill::Http, "token-not-given", None),
     fault(Drill::Http, "token-not-taken", None),
-    // One cookie for all: an answer that comes late takes away the token of a write that it knows nothing of.
+    // One cookie for everything: a late response removes the token of a write that it does not know of.
     fault(Drill::Http, "one-cookie", None),
     fault(Drill::Balance, "always-first", Some("AlwaysFirst")),
     fault(Drill::Balance, "ignore-latency", Some("IgnoreLatency")),

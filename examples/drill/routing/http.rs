@@ -1,5 +1,5 @@
-//! `drill http`: browsers write and read through two instances of `examples/http`, one after the other, while both replicas are
-//! 200 ms behind and more. Whatever was answered before a read was sent is in it.
+//! `drill http`: browsers write and read through two instances of `examples/http`, one after the other, while both replicas lag by
+//! 200 ms and more. A read must include everything that was answered before it was sent.
 
 #[path = "../../http/app.rs"]
 mod app;
@@ -40,14 +40,14 @@ use crate::{Outcome, database, schedule};
 
 const BROWSERS: u64 = 64;
 
-/// A round is so many writes, each with a read behind it.
+/// The number of writes in a round, each followed by a read.
 const ROUND: u64 = 1000;
 
-/// Between two looks at the same page, which go on while the browser writes.
+/// The time between two looks at the same page, which go on while the browser writes.
 const LOOKS: Duration = Duration::from_millis(20);
 
-/// After so many writes somebody without cookies reads, who may see the past. On a busy machine most answers of writes take so long
-/// that the replicas have them, too: of a few strangers none would show it.
+/// After this many writes somebody without cookies reads, who may see the past. On a busy machine most answers of writes take so
+/// long that the replicas have the writes, too; with few strangers, none would show the lag.
 const STRANGER: u64 = 4;
 
 #[derive(Default)]
@@ -105,7 +105,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     Ok(report)
 }
 
-/// Starts one, with a router of its own, on a port of its own.
+/// Starts an instance with its own router, on its own port.
 async fn instance(cluster: &LocalCluster, options: &Options) -> Outcome<SocketAddr> {
     let builder =
         Router::builder().primary(cluster.primary().url()).replicas(cluster.replicas().map(|node| node.url()));
@@ -136,7 +136,7 @@ async fn without_set_cookies(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// The token of a write is in the same cookie as that of a read: the last answer wins.
+/// The tokens of writes and reads share one cookie: the last answer wins.
 async fn with_one_cookie(mut response: Response<Body>) -> Response<Body> {
     let headers = response.headers_mut();
     let lines: Vec<_> = headers.get_all(SET_COOKIE).iter().filter_map(|line| line.to_str().ok()).collect();
@@ -148,10 +148,10 @@ async fn with_one_cookie(mut response: Response<Body>) -> Response<Body> {
     response
 }
 
-/// A reader who lends a copy, looks at the list, returns it, and looks again; the page also looks by itself all the time.
+/// A reader who lends a copy, looks at the list, returns it, and looks again. Meanwhile the page also looks by itself all the time.
 async fn person(number: u64, instances: &[SocketAddr; 2], counts: &Counts, goal: u64) -> Outcome {
     let (browser, path) = (Browser::new(*instances), format!("/readers/{number}/loans"));
-    // Of the last write that was answered.
+    // The number of the last write that was answered.
     let answered = AtomicU64::new(0);
     let post = async |path: &str, body: Value| -> Outcome {
         let start = Instant::now();
@@ -194,7 +194,7 @@ async fn person(number: u64, instances: &[SocketAddr; 2], counts: &Counts, goal:
             let cookies = browser.cookie_line().split(';').count() as u64;
             counts.most_cookies.fetch_max(cookies, Ordering::Relaxed);
         }
-        // The one too many.
+        // Takes back the one too many.
         counts.pairs.fetch_sub(1, Ordering::Relaxed);
         Outcome::Ok(())
     };

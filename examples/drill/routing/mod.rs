@@ -1,15 +1,15 @@
-//! The drills of the router: real servers and a network that fail while calls go on.
+//! The router's drills: real servers and a network that fail while calls are in flight.
 //!
 //! | file | what it shows |
 //! |---|---|
-//! | `causal` | clients see what they have written and seen, from whichever replica |
+//! | `causal` | clients see what they have written and seen, from any replica |
 //! | `http` | browsers see what they have written through either of two instances (feature `tower`) |
-//! | `failover`, `writers`, `verdict` | primaries are killed, stopped, replaced, and come back: nothing acknowledged is lost, nothing is written behind a fence |
-//! | `silence` | nodes stop answering: nobody waits beyond a limit, nothing leaks, they are back within a second |
-//! | `shield` | all replicas are gone under ten times the load that the primary could bear: appends don't notice |
-//! | `balance` | equal replicas share equally, a slow one gets next to nothing |
-//! | `timeline` | what readers see meanwhile, for a picture of it |
-//! | `options`, `faults`, `report` | what was asked for, how to break it on purpose, what came of it |
+//! | `failover`, `writers`, `verdict` | primaries are killed, stopped and replaced, and come back: nothing acknowledged is lost, nothing is written behind a fence |
+//! | `silence` | nodes stop answering: no call waits beyond a limit, nothing leaks, they are back within a second |
+//! | `shield` | all replicas are gone under ten times the load that the primary could bear: appends are not affected |
+//! | `balance` | equal replicas get equal shares, a slow one gets next to nothing |
+//! | `timeline` | what readers see in the meantime, for a chart |
+//! | `options`, `faults`, `report` | what was asked for, how to break it on purpose, the result |
 
 mod balance;
 mod causal;
@@ -33,7 +33,7 @@ use tokio::time::timeout;
 pub(crate) use self::options::{Drill, HELP, Options, Parsed};
 use crate::Outcome;
 
-/// Far longer than a drill takes, and each of its rounds: what they end would have hung.
+/// Far longer than a drill or any of its rounds takes: one that reaches it has hung.
 const LIMIT: Duration = Duration::from_secs(180);
 const LIMIT_OF_A_ROUND: Duration = Duration::from_secs(5);
 

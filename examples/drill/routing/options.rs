@@ -74,14 +74,14 @@ impl Drill {
 }
 
 impl Options {
-    /// Of `causal`.
+    /// For `causal`.
     pub(crate) const READS_OF_A_ROUND: u64 = 1000;
 
     pub(crate) fn parse(drill: Drill, mut words: impl Iterator<Item = String>) -> Outcome<Parsed> {
         let rounds = match drill {
             Drill::Causal | Drill::Silence => 1000,
             Drill::Http => 10,
-            // Of fewer appends, the p99 is the longest one or the next.
+            // With fewer appends, the p99 is the longest one or the next.
             Drill::Shield => 20,
             Drill::Failover | Drill::Balance => 6,
         };
@@ -118,7 +118,7 @@ impl Options {
         Ok(Parsed::Run(options))
     }
 
-    /// Whether it is to be broken in this way.
+    /// Whether to break it in this way.
     pub(crate) fn is_broken_by(&self, fault: &str) -> bool {
         self.fault.as_deref() == Some(fault)
     }

@@ -1,17 +1,17 @@
-//! What came of a drill: promises that were broken, figures, and what keeps it from showing anything.
+//! A drill's result: broken promises, figures, and what keeps it from showing anything.
 
 use std::{fmt::Display, process::ExitCode, time::Duration};
 
 use crate::{Outcome, SHOWS_NOTHING};
 
-/// How many cases of one broken promise are told in full.
+/// How many cases of one broken promise are reported in full.
 const TOLD: usize = 3;
 
 #[derive(Default)]
 pub(crate) struct Report {
     figures: Vec<(&'static str, String)>,
     broken: Vec<(&'static str, Vec<String>)>,
-    /// Limits on time that were not kept: told, and judged on request.
+    /// Missed time limits: always reported, and judged on request.
     late: Vec<String>,
     shows_nothing: Option<String>,
 }
@@ -36,21 +36,21 @@ impl Report {
         self.promise(rule, if holds { Vec::new() } else { vec![how.into()] });
     }
 
-    /// A limit on time, which a busy machine may miss.
+    /// A time limit, which a busy machine may miss.
     pub(crate) fn in_time(&mut self, rule: &str, is_in_time: bool) {
         if !is_in_time {
             self.late.push(rule.to_owned());
         }
     }
 
-    /// What has to be so for the drill to show anything.
+    /// A condition without which the drill shows nothing.
     pub(crate) fn shows(&mut self, shows: bool, why_not: impl Into<String>) {
         if !shows && self.shows_nothing.is_none() {
             self.shows_nothing = Some(why_not.into());
         }
     }
 
-    /// Tells all of it; the last line is for programs.
+    /// Reports everything; the last line is for programs.
     pub(crate) fn conclude(self, drill: &str, judge: bool) -> Outcome<ExitCode> {
         for (rule, cases) in &self.broken {
             println!("broken {} times: {rule}", cases.len());
@@ -68,7 +68,7 @@ impl Report {
     }
 }
 
-/// The value below which so many percent of them are.
+/// The value below which this percentage of them lies.
 pub(crate) fn percentile(times: &mut [Duration], percent: usize) -> Duration {
     times.sort_unstable();
     let index = (times.len() * percent / 100).min(times.len().saturating_sub(1));

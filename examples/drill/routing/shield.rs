@@ -1,7 +1,7 @@
 //! `drill shield`: all replicas are gone under ten times the load that the primary could bear.
 //!
-//! The primary is behind a narrow network, so that it bears the same on any machine. Appends come one by one, reads at a
-//! steady rate whether or not they are answered, as from users.
+//! The primary is behind a narrow network, so that its capacity is the same on any machine. Appends come one after the
+//! other; reads come at a steady rate whether or not they are answered, as from users.
 
 use std::{
     sync::{
@@ -25,7 +25,7 @@ use super::{
 };
 use crate::{Outcome, database, schedule};
 
-/// What an answer of a read takes of the network, and what the primary's network carries in a second: 100 reads.
+/// The size of a read's answer on the network, and what the primary's network carries in a second: 100 reads.
 const ANSWER: usize = 2_000;
 const BYTES_PER_SECOND: u64 = 200_000;
 const BEARABLE: u64 = BYTES_PER_SECOND / ANSWER as u64;
@@ -35,7 +35,7 @@ const READS_PER_SECOND: u64 = 10 * BEARABLE;
 const FALLBACK_RATE: u32 = BEARABLE as u32 / 5;
 const FALLBACK_WAIT: Duration = Duration::from_millis(200);
 
-/// The way to the primary, in each direction.
+/// The latency to the primary, in each direction.
 const WAY: Duration = Duration::from_millis(25);
 
 const APPENDS_PER_SECOND: u64 = 25;
@@ -71,7 +71,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         tokio::spawn(reads(router.clone(), Arc::clone(&counts), Arc::clone(&ends))),
     ];
     let time = Duration::from_secs(options.rounds.max(3).into());
-    // The first ones open connections.
+    // The first calls open connections.
     sleep(Duration::from_secs(2)).await;
     let mut report = Report::default();
     counts.reset();
@@ -100,7 +100,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
         }
         replicas[*replica].restore()?;
     }
-    // How long it takes is told from the last one on: the pause before it is no wait of the router's.
+    // Measured from the last one: the pause before it is not due to the router.
     let start = Instant::now();
     let back = loop {
         sleep(Duration::from_millis(20)).await;
@@ -113,7 +113,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
             break None;
         }
     };
-    // Reads that were begun before are through.
+    // By then, reads that began before have completed.
     sleep(Duration::from_secs(1)).await;
     counts.reset();
     sleep(time / 2).await;
@@ -123,7 +123,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     for task in load {
         task.await??;
     }
-    // A fault may well be what keeps them back afterwards.
+    // A fault may be what delays calls afterwards.
     let calm: &[&Part] = if options.fault.is_none() { &[&before, &after] } else { &[&before] };
     if let Some(part) = calm.iter().find(|part| part.is_overloaded()) {
         let why =
@@ -139,7 +139,7 @@ pub(crate) async fn run(options: &Options) -> Outcome<Report> {
     Ok(report)
 }
 
-/// What happened in one part of the drill.
+/// The figures of one part of the drill.
 struct Part {
     by_replicas: u64,
     by_primary: u64,
@@ -166,7 +166,7 @@ impl Counts {
 }
 
 impl Part {
-    /// Whether the machine is what calls wait for, and not the network.
+    /// Whether calls wait for the machine, and not for the network.
     fn is_overloaded(&self) -> bool {
         self.p99 > WAY * 6
     }
@@ -182,7 +182,7 @@ impl Part {
 }
 
 fn judge(report: &mut Report, [before, during, after]: [Part; 3], outage: Duration) {
-    // A second's worth may come in one go.
+    // A second's worth may come at once.
     let most = f64::from(FALLBACK_RATE) * (outage.as_secs_f64() + 1.0) + 1.0;
     let is_within = during.by_primary as f64 <= most;
     let how = format!("{} reads, and {most:.0} are the limit", during.by_primary);
@@ -215,7 +215,7 @@ fn judge(report: &mut Report, [before, during, after]: [Part; 3], outage: Durati
     report.shows(before.by_replicas > 0 && before.appends > 20, "there was no load to speak of");
 }
 
-/// One after the other, at a steady rate.
+/// Appends one after the other, at a steady rate.
 async fn appends(store: PostgresEventStore, counts: Arc<Counts>, ends: Arc<AtomicBool>) -> Outcome {
     let mut ticks = interval(Duration::from_secs(1) / APPENDS_PER_SECOND as u32);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -228,7 +228,7 @@ async fn appends(store: PostgresEventStore, counts: Arc<Counts>, ends: Arc<Atomi
     Ok(())
 }
 
-/// At a steady rate, whether or not the ones before are answered.
+/// Reads at a steady rate, whether or not earlier ones are answered.
 async fn reads(router: Router, counts: Arc<Counts>, ends: Arc<AtomicBool>) -> Outcome {
     let mut ticks = interval(Duration::from_millis(20));
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -252,7 +252,7 @@ async fn read(router: Router, counts: Arc<Counts>) {
     match call.await {
         Ok((Role::Replica, Ok(_))) => _ = counts.by_replicas.fetch_add(1, Ordering::Relaxed),
         Ok((_, Ok(_))) => _ = counts.by_primary.fetch_add(1, Ordering::Relaxed),
-        // Its replica was lost under it: who sends SQL of its own is told so.
+        // The read lost its replica: callers with their own SQL get this error.
         Ok((Role::Replica, Err(error))) if error.kind() == ErrorKind::Unavailable => {}
         Err(error) if error.kind() == ErrorKind::ReplicasUnavailable => {
             counts.refused.fetch_add(1, Ordering::Relaxed);

@@ -1,6 +1,6 @@
-//! `drill silence`: nodes stop answering with their sockets open, at the log-in, idle, in the middle of an answer.
+//! `drill silence`: nodes stop answering with their sockets open: at the log-in, while idle, in the middle of an answer.
 //!
-//! The primary and one replica are behind proxies that fall silent; the other replica answers all the time.
+//! The primary and one replica are behind proxies that fall silent; the other replica always answers.
 
 use std::{future::Future, time::Duration};
 
@@ -24,12 +24,12 @@ use crate::{
 /// The limits on connecting and on a call.
 const LIMIT: Duration = Duration::from_millis(300);
 
-/// What a call may take: a connection that is not opened in time on the silent node, and one on another node, and an answer
-/// that does not come. And what a busy machine adds.
+/// How long a call may take: a connection to the silent node that is not opened in time, a connection to another node, and
+/// an answer that does not come. `SLACK` is what a busy machine adds.
 const BUDGET: Duration = Duration::from_millis(900);
 const SLACK: Duration = Duration::from_secs(2);
 
-/// For what has no limit, and would hang.
+/// For anything without a limit, which would hang.
 const HANG: Duration = Duration::from_secs(8);
 
 const CAPACITY: u32 = 4;
@@ -65,7 +65,7 @@ async fn ask(client: &Client) -> Result<(), Error> {
     client.query_one("SELECT 1", &[]).await.map(drop)
 }
 
-/// What takes so long has no limit.
+/// Anything that takes this long has no limit.
 async fn soon<T>(what: impl Future<Output = T>) -> Outcome<T> {
     timeout(HANG, what).await.map_err(|_| Failure::from("a call has no limit"))
 }
@@ -82,7 +82,7 @@ impl Drill {
         Ok(client.node().to_owned())
     }
 
-    /// Falls silent at each point, and watches how long calls take, and when the node serves again.
+    /// Falls silent at each point, and measures how long calls take and when the node serves again.
     async fn waits(&self, seed: u64, report: &mut Report) -> Outcome {
         let (mut waited_too_long, mut not_back, mut longest) = (Vec::new(), Vec::new(), Duration::ZERO);
         let (mut healed, mut dice) = (Vec::new(), Dice::new(seed, 0));
@@ -117,7 +117,7 @@ impl Drill {
                     Some(took) => healed.push(took),
                     None => {
                         not_back.push(format!("silent {point}: {:?}", self.silent_node()));
-                        // One is enough to know.
+                        // One case is enough.
                         report.promise("no call waits beyond its budget", waited_too_long);
                         report.promise("a node that answers again serves again", not_back);
                         return Ok(());
@@ -136,7 +136,7 @@ impl Drill {
         Ok(())
     }
 
-    /// When the silent node serves again.
+    /// How long it took until the silent node served again.
     async fn healed(&self) -> Option<Duration> {
         let (start, name) = (Instant::now(), self.replica.address().to_string());
         while start.elapsed() < HANG {
@@ -151,21 +151,21 @@ impl Drill {
         None
     }
 
-    /// Who is never answered at the log-in is given up, and its socket closed.
+    /// A connection that gets no answer at the log-in is abandoned, and its socket closed.
     async fn given_up_at_the_log_in(&self, report: &mut Report) -> Outcome {
         self.primary.cut()?;
         self.primary.silence(Direction::Both);
-        // With a question: a connection that was cut a moment ago may not know yet.
+        // With a query: a connection that was cut a moment ago may not have noticed yet.
         let call = || async { ask(&self.router.client().await?).await };
         let strong = || async { soon(call()).await.map(|answer| answer.is_err()) };
         let ends = join_all((0..CAPACITY).map(|_| strong())).await;
         let all_end = ends.iter().all(|ended| matches!(ended, Ok(true)));
         report.holds("a strong call ends without its primary", all_end, format!("{ends:?}"));
-        // The end of a connection travels like a byte: it has to be let through to be counted.
+        // The end of a connection travels like a byte: it must be let through to be counted.
         sleep(4 * LIMIT).await;
         self.primary.restore()?;
         sleep(LIMIT).await;
-        // A second try of each place: what hangs for ever would keep it.
+        // A second attempt in each place of the pool: an attempt that hangs for ever would keep its place.
         self.primary.cut()?;
         self.primary.silence(Direction::Both);
         let connections = self.primary.counts().connections;
@@ -180,14 +180,14 @@ impl Drill {
         Ok(())
     }
 
-    /// Many short silences, behind which every place of every pool has to be there.
+    /// Many short silences, after which every place of every pool must be available.
     async fn leaks(&self, options: &Options, report: &mut Report) -> Outcome {
         let Options { rounds, seed, .. } = *options;
         let (start, mut elsewhere, mut through) = (Instant::now(), 0, 0);
         let (mut seen, name) = (Instant::now(), self.replica.address().to_string());
         for (_, silence) in (0..rounds).zip(schedule::silences(seed)) {
             self.fall_silent(silence).await?;
-            // The next round is to meet connections that work.
+            // The next round needs working connections.
             if soon(self.eventual()).await?.is_ok_and(|node| node == name) {
                 seen = Instant::now();
             } else {
@@ -195,7 +195,7 @@ impl Drill {
             }
             let _ = timeout(HANG, async { ask(&self.router.client().await?).await }).await;
             through += 1;
-            // Out of service is it now and then, by so many silences. So long it is gone.
+            // So many silences eject the node now and then; away for this long, it is gone.
             if seen.elapsed() > HANG {
                 break;
             }
@@ -206,7 +206,7 @@ impl Drill {
         report.holds("a node that answers again serves again", back, format!("{:?}", self.silent_node()));
         let mut leaked = Vec::new();
         for level in [Consistency::Strong, Consistency::Eventual] {
-            // Of two replicas, both are needed.
+            // With two replicas, both are needed.
             let places = if level == Consistency::Strong { CAPACITY } else { 2 * CAPACITY };
             let mut failed = None;
             for _ in 0..5 {
@@ -250,7 +250,7 @@ impl Drill {
                 self.primary.silence(Direction::Both);
                 let _ = timeout(given_up, join_all((0..3).map(|_| strong()))).await;
             }
-            // Two at a time, so that the node is not taken out of service for the next rounds.
+            // Two at a time, so that the node is not ejected for the next rounds.
             Silence::Idle => {
                 self.replica.silence(Direction::Both);
                 let _ = timeout(given_up, join_all((0..2).map(|_| self.eventual()))).await;

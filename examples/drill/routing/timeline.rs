@@ -1,8 +1,8 @@
-//! What readers see while primaries come and go, over time: `--timeline FILE` writes it as JSON lines.
+//! What readers see over time while primaries come and go: `--timeline FILE` writes it as JSON lines.
 //!
-//! A line is a tenth of a second: who has served how many eventual reads, how many of them as the primary, how many have failed, how
-//! old the newest write was that a read has seen (the oldest of the answers; writes go on all the time, so while there is no primary
-//! the age grows), and how many appends were acknowledged. Or it is a mark: what was done to whom.
+//! Each line covers a tenth of a second: how many eventual reads each node served, how many of them as the primary, how many failed,
+//! the age of the newest write that a read saw (the greatest of the answers; writes never stop, so the age grows while there is no
+//! primary), and how many appends were acknowledged. Other lines are marks: what was done to which node.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ const READERS: usize = 4;
 const READS_PER_SECOND: u32 = 50;
 const WINDOW: Duration = Duration::from_millis(100);
 
-/// In milliseconds. Who writes does so many times in a window.
+/// In milliseconds. A writer writes many times in a window.
 const AGE: &str = "SELECT (extract(epoch FROM clock_timestamp() - max(at)) * 1000)::float8 FROM drill_written";
 
 #[derive(Debug, Default, PartialEq)]
@@ -46,7 +46,7 @@ struct Samples {
     marks: Vec<(u64, String)>,
 }
 
-/// An eventual read: who has served it, in which role, and the age of what it has seen.
+/// An eventual read: which node served it, in which role, and the age of what it saw.
 type Answer = Option<(String, Role, Option<f64>)>;
 
 impl Samples {
@@ -55,7 +55,7 @@ impl Samples {
         self.windows.entry(u64::try_from(number).unwrap_or(u64::MAX)).or_default()
     }
 
-    /// At the moment of the answer. Without one the read has failed.
+    /// At the moment of the answer. Without an answer, the read failed.
     fn read(&mut self, at: Duration, answer: Answer) {
         let window = self.window(at);
         let Some((node, role, age)) = answer else {
@@ -70,7 +70,7 @@ impl Samples {
         };
     }
 
-    /// In the order of time; a window without anything is a line, too, since nobody was served in it.
+    /// In order of time. A window without anything is a line, too, since nobody was served in it.
     fn lines(&self) -> Vec<Value> {
         let millis = u64::try_from(WINDOW.as_millis()).unwrap_or(u64::MAX);
         let none = Window::default();
@@ -91,7 +91,7 @@ impl Samples {
     }
 }
 
-/// Readers, until it is saved.
+/// Readers that run until the timeline is saved.
 pub(super) struct Timeline {
     start: Instant,
     samples: Arc<Mutex<Samples>>,
@@ -100,7 +100,7 @@ pub(super) struct Timeline {
 }
 
 impl Timeline {
-    /// Nodes are named as the cluster names them.
+    /// Nodes have the cluster's names.
     pub(super) fn start(cluster: &LocalCluster, router: &Router, journal: &Arc<Journal>) -> Self {
         let names: BTreeMap<String, String> =
             cluster.nodes().iter().map(|node| (format!("127.0.0.1:{}", node.port()), node.name().to_owned())).collect();
@@ -115,7 +115,7 @@ impl Timeline {
         Self { start, samples, ends, tasks }
     }
 
-    /// What was done just now.
+    /// Marks what was done at this moment.
     pub(super) fn mark(&self, what: String) {
         let ms = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         lock(&self.samples).marks.push((ms, what));
@@ -154,7 +154,7 @@ async fn read(
     }
 }
 
-/// Appends, by when they were acknowledged.
+/// Counts appends by the time of their acknowledgement.
 async fn count(journal: Arc<Journal>, start: Instant, samples: Arc<Mutex<Samples>>, ends: Arc<AtomicBool>) {
     let mut ticks = interval(WINDOW / 10);
     let mut before = journal.appended();

@@ -1,4 +1,4 @@
-//! What must hold of the log at the end of the drill `failover`.
+//! What must hold of the final log of the drill `failover`.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -25,10 +25,10 @@ struct Counted {
     serial: u64,
 }
 
-/// How many ask at a time what has become of an append.
+/// How many appends are asked for at a time.
 const ASKERS: usize = 16;
 
-/// With `may_lose` appends may be lost, as long as exactly these are told as lost.
+/// With `may_lose` appends may be lost, as long as exactly these are reported as lost.
 pub(crate) async fn judge(cluster: &LocalCluster, journal: &Journal, may_lose: bool, report: &mut Report) -> Outcome {
     let router = Router::builder().primary(cluster.primary().url()).connect().await?;
     let store = PostgresEventStore::new(&router);
@@ -88,12 +88,12 @@ pub(crate) async fn judge(cluster: &LocalCluster, journal: &Journal, may_lose: b
     Ok(())
 }
 
-/// Whether an append is told as lost.
+/// Whether an append is reported as lost.
 #[derive(Debug, PartialEq, Eq)]
 struct Answers {
-    /// To who reads with its token.
+    /// To a reader with its token.
     token: bool,
-    /// To who goes on from it: by a condition, as with a consumer's checkpoint.
+    /// To a caller that resumes from it: with a condition, or with a consumer's checkpoint.
     checkpoint: bool,
 }
 

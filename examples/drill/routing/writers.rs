@@ -1,4 +1,4 @@
-//! Who writes while primaries come and go, and what they were told.
+//! The writers while primaries come and go, and the answers they got.
 
 use std::{
     sync::{
@@ -17,16 +17,16 @@ use tokio::{
 
 use crate::{Failure, Outcome, may_pass};
 
-/// Of one try of an append. Shorter than any trouble, so that outcomes become unknown.
+/// The limit of one attempt of an append. Shorter than any trouble, so that outcomes become unknown.
 pub(crate) const CALL: Duration = Duration::from_secs(1);
 
-/// How long an append is made again behind the end of the trouble.
+/// How long after the end of the trouble an append is still repeated.
 const SETTLE: Duration = Duration::from_secs(30);
 
 const APPENDERS: u64 = 4;
 const WRITERS: usize = 2;
 
-/// It says on which timeline it was executed.
+/// Returns the timeline on which it was executed.
 const WRITE: &str = "INSERT INTO drill_written VALUES (now()) \
     RETURNING ('x' || left(pg_walfile_name(pg_current_wal_flush_lsn()), 8))::bit(32)::int4";
 
@@ -41,9 +41,9 @@ pub(crate) struct Acknowledged {
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) acknowledged: Mutex<Vec<Acknowledged>>,
-    /// Outcomes that were not known when the call returned.
+    /// Outcomes that were unknown when the call returned.
     pub(crate) unknown: AtomicU64,
-    /// Of the appends that were made again, those whose first try had been written.
+    /// Repeated appends whose first attempt had been written.
     pub(crate) repeated: AtomicU64,
     pub(crate) unresolved: Mutex<Vec<String>>,
     pub(crate) written: AtomicU64,
@@ -64,7 +64,7 @@ pub(crate) struct Writers {
 }
 
 impl Writers {
-    /// `with_new_ids` is a fault: whoever is told that the outcome is unknown makes another append.
+    /// `with_new_ids` is a fault: a writer whose outcome is unknown makes another append.
     pub(crate) fn start(router: &Router, with_new_ids: bool) -> Self {
         let (journal, ends) = (Arc::<Journal>::default(), Arc::<AtomicBool>::default());
         let store = PostgresEventStore::new(router);
@@ -122,7 +122,7 @@ impl Appender {
         Ok(())
     }
 
-    /// Makes one append until its outcome is known.
+    /// Repeats one append until its outcome is known.
     async fn append(&self, serial: u64, ends: &AtomicBool) -> Outcome {
         let new = || NewEvent::new("Counted", &json!({"appender": self.appender, "serial": serial}));
         let (mut event, mut is_unknown, mut last_try) = (new()?, false, None);
@@ -156,7 +156,7 @@ impl Appender {
     }
 }
 
-/// Any SQL, which cannot be made again, but says where it was executed.
+/// Other SQL, which cannot be repeated, but says where it was executed.
 async fn write(router: Router, journal: Arc<Journal>, ends: Arc<AtomicBool>) -> Outcome {
     while !ends.load(Ordering::Relaxed) {
         let seen = router.status().timeline;
@@ -165,7 +165,7 @@ async fn write(router: Router, journal: Arc<Journal>, ends: Arc<AtomicBool>) -> 
             let row = client.query_one(WRITE, &[]).await?;
             Ok::<_, mainstem::Error>((client.node().to_owned(), row.get::<_, i32>(0)))
         };
-        // Whoever gives up has no answer, and so no acknowledgement.
+        // A cancelled call has no answer, and so no acknowledgement.
         if let Ok(Ok((node, timeline))) = timeout(CALL, call).await {
             journal.written.fetch_add(1, Ordering::Relaxed);
             if seen.is_some_and(|seen| timeline.cast_unsigned() < seen) {

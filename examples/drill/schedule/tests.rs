@@ -9,14 +9,14 @@ fn seeds() -> std::ops::Range<u64> {
     0..300
 }
 
-/// The lengths that `--seconds` admits, about.
+/// About the lengths that `--seconds` accepts.
 const RUNS: [u64; 6] = [3, 5, 10, 20, 60, 3600];
 
 fn run(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// The same from the same seed, and something else from most of the others.
+/// The same seed gives the same result, and most other seeds give another.
 fn follows_from_the_seed<T: PartialEq + Debug>(of: impl Fn(u64) -> T) {
     seeds().for_each(|seed| assert_eq!(of(seed), of(seed), "seed {seed}"));
     let others = seeds().filter(|seed| of(*seed) != of(seed + 1)).count();

@@ -1,20 +1,20 @@
-//! `drill soak`: all drills, again and again, two at a time, for as long as asked.
+//! `drill soak`: all drills, repeatedly, two at a time, for as long as asked.
 //!
 //!     cargo run --release --features testing,tower --example drill -- soak --minutes 60
 //!
-//! Each run is a process with a cluster of its own, so that what one does to its servers is no excuse for another; they share the
-//! machine, and so get in each other's way. In a round each drill has one run. What is in a round, in which order, how long each run
-//! is and what breaks in it follows from the seed. A round's result and what a run breaks are told with the command that does it
-//! again: as far as real time lets it, since the same faults meet other moments.
+//! Each run is a process with its own cluster, so that one run's damage to its servers does not excuse another's failure. They share
+//! the machine, and so slow each other down. In a round each drill has one run. The seed determines what is in a round, in which
+//! order, how long each run is and what breaks in it. A round's result and each broken run are reported with the command that
+//! repeats them, as far as real time allows: the same faults meet other moments.
 //!
 //! The last line of standard output is `drill soak: anomalies=0 rounds=N runs=N undecided=N not_shown=none minutes=N seed=N`, with
-//! the command for the first round that broke something, if one did. Status 1 is a run that broke a rule. Status 2 is a drill that
-//! has shown nothing, or nothing in most of its runs (`tally`): whatever the others have shown says nothing of it.
+//! the command for the first round that broke something, if one did. Status 1 means that a run broke a rule. Status 2 means that a
+//! drill has shown nothing, or nothing in most of its runs (`tally`): the other drills' results say nothing about it.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `rounds` | what is in a round, by the seed |
-//! | `tally` | what has come of the runs, and what that means for the whole |
+//! | `tally` | the results of the runs, and what they mean for the whole |
 
 mod rounds;
 mod tally;
@@ -36,17 +36,17 @@ use self::{
 };
 use crate::{Outcome, UNDECIDED, args::SoakArgs};
 
-/// For one run. The longest is a matter of two minutes on two cores of its own, and each has limits of its own: one that does not
-/// end hangs.
+/// The limit of one run. The longest takes two minutes on two cores of its own, and each has its own limits: one that does not end
+/// hangs.
 const LIMIT: Duration = Duration::from_secs(20 * 60);
 
-/// So much of what a broken run has said is repeated.
+/// How many lines of a broken run's output are repeated.
 const TOLD: usize = 40;
 
-/// How a run, or a round, is done again.
+/// The command that repeats a run or a round.
 const COMMAND: &str = "cargo run --release --features testing,tower --example drill --";
 
-/// So often a drill that has shown nothing is tried again behind the end, with nothing beside it.
+/// How often a drill that has shown nothing is tried again after the end, with nothing beside it.
 const AGAIN: u64 = 2;
 
 pub(crate) async fn run(args: &SoakArgs) -> Outcome<ExitCode> {
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: &SoakArgs) -> Outcome<ExitCode> {
                         eprintln!("{result}");
                     }
                 }
-                // A machine that was busy all the time may have kept a drill from showing anything.
+                // A machine that was always busy may have kept a drill from showing anything.
                 None if again < AGAIN => {
                     queue.again(&tally.have_shown_nothing(), again);
                     again += 1;
@@ -95,12 +95,12 @@ pub(crate) async fn run(args: &SoakArgs) -> Outcome<ExitCode> {
     })
 }
 
-/// Carries it out, tells what came of it, and says which it was.
+/// Executes a run and reports its result; also returns the run.
 async fn carry_out(run: Run) -> Outcome<(Run, Came)> {
     let mut command = Command::new(std::env::current_exe()?);
     command.args(&run.words).stdin(Stdio::null()).kill_on_drop(true);
     let name = run.words.join(" ");
-    // If whoever has started the soak ends it, this tells at what it was.
+    // If the soak is killed, this line shows what it was doing.
     eprintln!("begun: drill {name}");
     let Ok(output) = timeout(LIMIT, command.output()).await else {
         println!("broken: drill {name}: it has not ended within {LIMIT:?}");

@@ -1,11 +1,11 @@
-//! What is in a round, and what is begun next: both without a clock.
+//! What is in a round, and what begins next: both without a clock.
 
 use std::collections::VecDeque;
 
 use crate::{plan::Dice, schedule::shuffled};
 
-/// Those that need the machine for themselves: they measure, and say that they show nothing where something else is under way, or, like
-/// `silence`, hold calls to limits on time.
+/// Drills that need the machine for themselves: they measure and report that they show nothing while something else runs, or, like
+/// `silence`, hold calls to time limits.
 const ALONE: [&str; 3] = ["silence", "shield", "balance"];
 
 /// Runs grow up to this round, so that a short soak has all drills, and a long one has long runs.
@@ -14,9 +14,9 @@ const GROWN: u64 = 4;
 /// One run of a drill.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Run {
-    /// `None` behind the end, of a drill that has shown nothing so far.
+    /// `None` after the end, for a drill that has shown nothing so far.
     pub(crate) round: Option<u64>,
-    /// What is written behind `drill`.
+    /// The words after `drill` on the command line.
     pub(crate) words: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Run {
     }
 }
 
-/// All that this build has.
+/// All drills of this build.
 pub(crate) fn drills() -> Vec<&'static str> {
     let mut all = vec!["append", "decide", "consume", "causal", "failover"];
     if cfg!(feature = "tower") {
@@ -40,7 +40,7 @@ pub(crate) fn drills() -> Vec<&'static str> {
     all
 }
 
-/// Each drill once, those that need the machine for themselves at the end.
+/// Each drill once; those that need the machine for themselves come last.
 pub(crate) fn of_round(seed: u64, round: u64) -> Vec<Run> {
     let mut dice = Dice::new(Dice::new(seed, round).roll(1 << 32), 0);
     let (alone, others): (Vec<_>, Vec<_>) = drills().into_iter().partition(|drill| ALONE.contains(drill));
@@ -50,7 +50,7 @@ pub(crate) fn of_round(seed: u64, round: u64) -> Vec<Run> {
 
 fn words(drill: &str, round: u64, dice: &mut Dice) -> Vec<String> {
     let grown = round.min(GROWN);
-    // From so many on, up to twice that, and more in later rounds.
+    // From `least` up to twice that, and more in later rounds.
     let mut much = |least: u64| least + dice.roll(least + 1) + least * grown / 2;
     let mut words = match drill {
         "append" | "decide" => format!("{drill} --seconds {} --writers {}", much(8), 8 + much(8)),
@@ -67,7 +67,7 @@ fn words(drill: &str, round: u64, dice: &mut Dice) -> Vec<String> {
     words.split(' ').map(str::to_owned).collect()
 }
 
-/// What has not been begun yet.
+/// What has not begun yet.
 pub(crate) struct Queue {
     seed: u64,
     first: u64,
@@ -85,8 +85,8 @@ impl Queue {
         Self { seed, first, is_one: only.is_some(), next_round: first, waiting, nobody_beside: false }
     }
 
-    /// What may be begun beside so many that are under way. The first round is carried out whole, however long that takes; of the
-    /// others nothing is begun any more when the time is over.
+    /// What may begin beside this many runs in flight. The first round is completed, however long that takes; nothing of later rounds
+    /// begins when time is up.
     pub(crate) fn next(&mut self, under_way: usize, at_once: usize, is_over: bool) -> Option<Run> {
         self.nobody_beside &= under_way > 0;
         if is_over {
@@ -106,7 +106,7 @@ impl Queue {
         self.waiting.pop_front()
     }
 
-    /// One run more of each of these, one after the other. How often this was so before makes them others.
+    /// Adds one more run of each of these, one after the other. The number of earlier additions makes them different runs.
     pub(crate) fn again(&mut self, drills: &[&str], before: u64) {
         let mut dice = Dice::new(self.seed, u64::MAX - 1 - before);
         let runs = drills.iter().map(|drill| Run { round: None, words: words(drill, 0, &mut dice) });
@@ -146,7 +146,7 @@ mod tests {
         assert!(has_lossy, "failovers that lose something are among them");
     }
 
-    /// How many of the rounds 0, 1, … are begun, with the time over after so many runs.
+    /// How many runs of the rounds 0, 1, … begin, if time is up after this many.
     fn begun(only: Option<u64>, over_after: usize) -> Vec<usize> {
         let (mut queue, mut rounds, mut number) = (Queue::new(7, only), vec![0; 12], 0);
         while let Some(run) = queue.next(0, 2, number >= over_after) {

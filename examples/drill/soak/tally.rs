@@ -1,4 +1,4 @@
-//! What has come of the runs, and what that means for the whole.
+//! The results of the runs, and what they mean for the whole.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -8,10 +8,10 @@ use std::{
 use super::rounds::Run;
 use crate::{SHOWS_NOTHING, UNDECIDED};
 
-/// From so many runs on, a drill has to have shown something in half of them. Of fewer, in one.
+/// From this many runs on, a drill must have shown something in half of them; with fewer, in one.
 const FAIR: u64 = 4;
 
-/// What has come of a run.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Came {
     Held,
@@ -23,21 +23,21 @@ pub(crate) enum Came {
 impl Came {
     pub(crate) fn of(status: Option<i32>, said: &str) -> Self {
         match status {
-            // A drill whose library has panicked cannot judge, but this is no reason to let it pass.
+            // A drill whose library panicked cannot judge, but must not pass for that reason.
             _ if said.contains("panicked at") => Self::Broken,
             Some(0) => Self::Held,
             Some(code) if code == i32::from(UNDECIDED) && said.contains(SHOWS_NOTHING) => Self::Nothing,
-            // Also one that could not judge: calls that hang and errors that nobody expects end a drill so.
+            // This includes runs that could not judge: hanging calls and unexpected errors end a drill in this way.
             _ => Self::Broken,
         }
     }
 }
 
-/// What has come of all of them.
+/// The overall result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Conclusion {
     Held,
-    /// A drill has not shown what it is there for.
+    /// A drill has not shown what it is for.
     NotShown,
     Broken,
 }
@@ -62,7 +62,7 @@ impl Counts {
         }
     }
 
-    /// A run that has found something broken has shown something, too.
+    /// A run that found something broken has shown something, too.
     fn has_shown(self) -> bool {
         self.nothing < self.runs() && (self.runs() < FAIR || self.nothing * 2 <= self.runs())
     }
@@ -73,7 +73,7 @@ pub(crate) struct Tally {
     of_drills: BTreeMap<String, Counts>,
     of_rounds: BTreeMap<u64, Counts>,
     broken_rounds: BTreeSet<u64>,
-    /// As they are written behind `drill`, of runs that belong to no round.
+    /// The words after `drill` of broken runs that belong to no round.
     broken_behind: Vec<String>,
 }
 
@@ -90,7 +90,7 @@ impl Tally {
         }
     }
 
-    /// What came of a round, once it is through.
+    /// The result of a round, once it is complete.
     pub(crate) fn result(&self, round: u64, of: usize) -> Option<String> {
         let Counts { held, nothing, broken } = self.of_rounds.get(&round).copied().unwrap_or_default();
         let is_through = held + nothing + broken == of as u64;
@@ -124,7 +124,7 @@ impl Tally {
         }
     }
 
-    /// How things stand.
+    /// The progress so far.
     pub(crate) fn line(&self, elapsed: Duration, under_way: usize) -> String {
         let each: Vec<String> =
             self.of_drills.iter().map(|(name, counts)| format!("{} {name}", counts.runs())).collect();
@@ -133,8 +133,8 @@ impl Tally {
         format!("{minutes:>4} min: ended: {each}; {broken} broken, {nothing} undecided; {under_way} under way")
     }
 
-    /// The last line, for programs; with the words that do the first broken round again, if one is: with as many runs at once, since
-    /// what is beside a run decides what it meets.
+    /// The last line, for programs. If a round was broken, it includes the words that repeat the first one, with as many runs at
+    /// once: what runs beside a run decides what it meets.
     pub(crate) fn summary(&self, minutes: u64, seed: u64, at_once: usize) -> String {
         let (all, rounds) = (self.all(), self.of_rounds.len());
         let not_shown = if self.not_shown().is_empty() { "none".to_owned() } else { self.not_shown().join(",") };
@@ -156,7 +156,7 @@ impl Tally {
 mod tests {
     use super::*;
 
-    /// What came of the runs of each drill, one a round.
+    /// The tally of each drill's runs, one a round.
     fn tally(drills: &[(&str, &[Came])]) -> Tally {
         let mut tally = Tally::default();
         for (drill, all) in drills {

@@ -1,4 +1,4 @@
-//! Figures for Prometheus and for OpenTelemetry: the facade has one recorder, and this one tells two.
+//! Metrics for Prometheus and for OpenTelemetry: the facade allows one recorder, and this one forwards to both.
 
 use std::{
     collections::HashMap,
@@ -13,11 +13,11 @@ use metrics::{
 use metrics_exporter_prometheus::PrometheusRecorder;
 use opentelemetry::{KeyValue, metrics as otel};
 
-/// Tells Prometheus, and OpenTelemetry if there is a meter.
+/// Forwards to Prometheus, and to OpenTelemetry if there is a meter.
 pub struct Both {
     prometheus: PrometheusRecorder,
     meter: Option<otel::Meter>,
-    /// An instrument for each name.
+    /// The instruments by name.
     instruments: Mutex<HashMap<String, Instrument>>,
 }
 
@@ -35,7 +35,7 @@ impl fmt::Debug for Both {
 }
 
 impl Both {
-    /// To both of them.
+    /// A recorder that forwards to both.
     #[must_use]
     pub fn new(prometheus: PrometheusRecorder, meter: Option<otel::Meter>) -> Self {
         Self { prometheus, meter, instruments: Mutex::default() }
@@ -57,7 +57,7 @@ impl Both {
     }
 }
 
-/// Where OpenTelemetry is told.
+/// The OpenTelemetry instrument that is recorded to.
 struct Told {
     instrument: Instrument,
     labels: Vec<KeyValue>,
@@ -75,7 +75,7 @@ impl CounterFn for CounterOfBoth {
         }
     }
 
-    /// Counters of OpenTelemetry only add.
+    /// OpenTelemetry's counters can only be added to.
     fn absolute(&self, amount: u64) {
         self.0.absolute(amount);
     }

@@ -1,9 +1,9 @@
-//! OTLP for traces, figures and logs, and a page for Prometheus.
+//! OTLP for traces, metrics and logs, and a page for Prometheus.
 //!
-//! The crates of OpenTelemetry read their variables themselves: `OTEL_EXPORTER_OTLP_ENDPOINT` (and one for each signal), headers,
-//! timeouts, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`. What is added
-//! here: a signal is exported if there is an endpoint for it, unless `OTEL_SDK_DISABLED` is `true` or its `OTEL_…_EXPORTER` is
-//! `none`; so that without a collector nothing complains.
+//! The OpenTelemetry crates read their variables themselves: `OTEL_EXPORTER_OTLP_ENDPOINT` (and one for each signal), headers,
+//! timeouts, `OTEL_SERVICE_NAME`, `OTEL_RESOURCE_ATTRIBUTES`, `OTEL_TRACES_SAMPLER`, `OTEL_METRIC_EXPORT_INTERVAL`. This module
+//! adds one rule: a signal is exported if there is an endpoint for it, unless `OTEL_SDK_DISABLED` is `true` or its
+//! `OTEL_…_EXPORTER` is `none`. So nothing complains when there is no collector.
 
 use std::{env, net::SocketAddr};
 
@@ -17,7 +17,7 @@ use tracing_subscriber::{EnvFilter, Layer, layer::SubscriberExt, util::Subscribe
 
 use crate::{Failure, both::Both, lines::Lines};
 
-/// What is exported until this is [shut down](Self::shut_down).
+/// The exporters that run until this is [shut down](Self::shut_down).
 #[derive(Debug)]
 pub struct Exports {
     traces: SdkTracerProvider,
@@ -26,17 +26,18 @@ pub struct Exports {
 }
 
 impl Exports {
-    /// Installs all of it: lines on standard output, the figures' page at this address, and OTLP where there is an endpoint.
+    /// Installs everything: log lines on standard output, the page of metrics at this address, and OTLP where there is an
+    /// endpoint.
     ///
-    /// It has to be called within a runtime.
+    /// Must be called within a runtime.
     ///
     /// # Errors
     ///
-    /// When a variable is wrong, the address is taken, or it was called before.
+    /// When a variable is invalid, the address is in use, or it was called before.
     pub fn install(page: SocketAddr) -> Result<Self, Failure> {
-        // The name of the service and its attributes are in the environment, too.
+        // The service's name and attributes come from the environment, too.
         let resource = Resource::builder().build();
-        // Without an exporter, spans have ids all the same.
+        // Even without an exporter, spans have ids.
         let mut traces = SdkTracerProvider::builder().with_resource(resource.clone());
         if is_wanted("TRACES") {
             traces = traces.with_batch_exporter(SpanExporter::builder().with_http().build()?);
@@ -57,8 +58,8 @@ impl Exports {
             false => None,
         };
 
-        // Lines for people at `info`; spans and logs for machines with the library's `debug`. Not those of the exporters
-        // themselves: each would cause the next one.
+        // Lines for people at `info`; spans and logs for machines with the library's `debug` level. The exporters' own events are
+        // left out: each would cause the next one.
         let lines = EnvFilter::try_from_env("RUST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
         let machines = || EnvFilter::new("info,mainstem=debug,hyper=off,opentelemetry=off,reqwest=off");
         let spans = tracing_opentelemetry::layer().with_tracer(traces.tracer("mainstem-observability"));
@@ -82,11 +83,11 @@ impl Exports {
         Ok(Self { traces, logs, figures })
     }
 
-    /// Sends what is left. Not from a task: it waits.
+    /// Sends what is left. It blocks, so do not call it from a task.
     ///
     /// # Errors
     ///
-    /// When the collector does not take it.
+    /// When the collector does not accept it.
     pub fn shut_down(self) -> Result<(), Failure> {
         let Self { traces, logs, figures } = self;
         traces.shutdown()?;
@@ -96,7 +97,7 @@ impl Exports {
     }
 }
 
-/// Whether a signal is to be exported.
+/// Whether a signal is exported.
 fn is_wanted(signal: &str) -> bool {
     let set = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let is_off = set("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))

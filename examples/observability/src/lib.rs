@@ -1,11 +1,11 @@
-//! Traces, figures and logs of a program that uses Mainstem, by the crates that the ecosystem has for them.
+//! Traces, metrics and logs of a program that uses Mainstem, with the ecosystem's usual crates.
 //!
 //! | file | what it shows |
 //! |---|---|
 //! | `export` | OTLP, wired by the `OTEL_*` variables, and a page for Prometheus |
-//! | `lines` | log lines with the ids of trace and span |
-//! | `both` | figures for two receivers |
-//! | `shop` | something to look at |
+//! | `lines` | log lines with trace and span ids |
+//! | `both` | metrics for two receivers |
+//! | `shop` | a program to observe |
 
 pub mod both;
 pub mod export;

@@ -1,4 +1,4 @@
-//! Log lines as JSON, each with the ids of the trace and the span that it is in.
+//! Log lines as JSON, each with the ids of its trace and its span.
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ use tracing_subscriber::{
     registry::LookupSpan,
 };
 
-/// A line for each event. Entering a span makes it OpenTelemetry's current one, and that has the ids.
+/// Writes a line for each event. Entering a span makes it OpenTelemetry's current span, which has the ids.
 #[derive(Clone, Copy, Debug)]
 pub struct Lines;
 

@@ -1,4 +1,4 @@
-//! A program whose traces, figures and logs can be looked at:
+//! A program whose traces, metrics and logs can be observed:
 //!
 //! ```text
 //! cargo run -p mainstem-observability --bin observability [SECONDS]
@@ -6,8 +6,8 @@
 //!
 //! | variable | meaning | default |
 //! |---|---|---|
-//! | `MAINSTEM_URL` | the nodes of a cluster that is there, in one URL; see `RouterBuilder::from_env`. All that it writes is in a schema of its own, `mainstem_observability` | a cluster of its own |
-//! | `METRICS_ADDRESS` | where Prometheus finds the figures, at `/metrics` | 127.0.0.1:9464 |
+//! | `MAINSTEM_URL` | the nodes of a running cluster, in one URL; see `RouterBuilder::from_env`. Everything is written to a separate schema, `mainstem_observability` | a cluster of its own |
+//! | `METRICS_ADDRESS` | where Prometheus finds the metrics, at `/metrics` | 127.0.0.1:9464 |
 //! | `OTEL_EXPORTER_OTLP_ENDPOINT`, … | a collector | none |
 //! | `RUST_LOG` | what is written to standard output | info |
 

@@ -1,4 +1,4 @@
-//! A shop whose last copies are in demand: commands that get in each other's way, reads from replicas, a read model, a snapshot.
+//! A shop whose last copies are in demand: conflicting commands, reads from replicas, a read model, a snapshot.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use serde_json::json;
 use tokio::{task::JoinSet, time::timeout};
 use tracing::Instrument;
 
-/// The shop's own log: the cluster may be somebody's, with a log and tables that are none of the shop's business.
+/// The shop's own log: the cluster may belong to somebody else, whose log and tables the shop must not touch.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub fn log() -> Result<LogName> {
     LogName::new("mainstem_observability", "shop")
 }
 
-/// One book, and how many of its copies are left.
+/// A book, and how many of its copies are left.
 struct Stock {
     book: u32,
     left: i64,
@@ -57,7 +57,7 @@ impl Command for SellCopy {
     }
 }
 
-/// Sales by book, kept in a table beside the log. It cannot do anything with some events, and passes over them.
+/// Sales by book, kept in a table beside the log. Some events it cannot handle, and skips.
 struct Sales;
 
 impl ReadModel for Sales {
@@ -83,11 +83,11 @@ impl ReadModel for Sales {
     }
 }
 
-/// Runs the shop for so long, or for ever.
+/// Runs the shop for this long, or for ever.
 ///
 /// # Errors
 ///
-/// Those of the database, of what is not part of the show.
+/// Database errors, except those that are part of the show.
 pub async fn run(router: &Router, store: &PostgresEventStore, duration: Option<Duration>) -> Result<()> {
     let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
     let read_models = ReadModels::builder(store).with(Sales)?.poison_policy(policy).start();
@@ -108,7 +108,7 @@ pub async fn run(router: &Router, store: &PostgresEventStore, duration: Option<D
     outcome
 }
 
-/// Some copies come in, many want them, and somebody looks at what is left. How many were sold.
+/// Some copies come in, many want them, and somebody looks at what is left. Returns how many were sold.
 async fn one_day(router: &Router, store: &PostgresEventStore, day: u32) -> Result<usize> {
     let executor = CommandExecutor::new(store.clone()).base_delay(Duration::from_millis(1)).max_attempts(3);
     let tag = format!("book:{day}");
@@ -126,7 +126,7 @@ async fn one_day(router: &Router, store: &PostgresEventStore, day: u32) -> Resul
         let _ = executor.execute(&SellCopy(day)).recorded(record.clone()).await;
     }
 
-    // Everybody's view, from a replica; and one's own, from a replica that has got so far.
+    // Everybody's view, from any replica; and one's own, from a replica that has one's own writes.
     let filter = Stock { book: day, left: 0 }.filter()?;
     let events = with_eventual_consistency(async { store.query(&filter).await }).await?;
     tracing::debug!(events = events.len(), node = events.node(), "looked");

@@ -1,4 +1,4 @@
-//! What an OpenTelemetry collector is to a program: it takes everything, and keeps it.
+//! A stand-in for an OpenTelemetry collector: it accepts everything, and keeps it.
 
 use std::{
     collections::BTreeSet,
@@ -19,13 +19,13 @@ use tokio::{
     net::{TcpListener, TcpStream},
 };
 
-/// A server that takes OTLP by HTTP.
+/// A server that accepts OTLP over HTTP.
 pub(crate) struct Collector {
     port: u16,
     told: Arc<Mutex<Told>>,
 }
 
-/// What it has got.
+/// What it has received.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Told {
     pub(crate) services: BTreeSet<String>,
@@ -73,7 +73,7 @@ impl Collector {
     }
 }
 
-/// Requests with a length, one after the other, until the program goes.
+/// Serves requests that have a length, one after the other, until the program closes the connection.
 async fn serve(mut connection: TcpStream, told: Arc<Mutex<Told>>) -> std::io::Result<()> {
     let mut buffer: Vec<u8> = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! The programs, run as their users run them; and what is made of their figures in `observability`.
+//! Runs the programs as their users do, and checks that `observability` uses only metrics that exist.
 
 mod collector;
 
@@ -27,7 +27,8 @@ use self::collector::Collector;
 
 const HANG: Duration = Duration::from_secs(120);
 
-/// What only failures tell, and a run without any does not: `figures::whole` of the library's own tests has them.
+/// Metrics that only failures record, so that a quiet run has none of them; `figures::whole` of the library's own tests
+/// covers them.
 const NOT_IN_A_QUIET_RUN: [&str; 4] = [
     "db.client.connection.timeouts",
     "mainstem.fallback.exhaustions",
@@ -39,7 +40,7 @@ fn prometheus_name(name: &str) -> String {
     name.replace('.', "_")
 }
 
-/// The program, with figures at this address and a collector.
+/// Starts the program with its metrics at this address, and a collector.
 fn start(page: &str, collector: &Collector) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_observability"));
     command.env("METRICS_ADDRESS", page).env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.url());
@@ -70,12 +71,12 @@ fn is_on(page: &BTreeSet<String>, figure: &Figure) -> bool {
     page.contains(&(name + suffix))
 }
 
-/// Ends the program as a user does, and gives what it has written.
+/// Interrupts the program as a user does, and returns its output.
 async fn interrupt(mut program: Child) -> Output {
     let pid = program.id().expect("it runs").to_string();
     let killed = Command::new("kill").args(["-INT", &pid]).status().await.expect("kill");
     assert!(killed.success());
-    // Read while it ends, so that it is never held up.
+    // Read while it ends, so that a full pipe does not block it.
     let _ = program.stdin.take();
     timeout(HANG, program.wait_with_output()).await.expect("it ends").expect("its output")
 }
@@ -85,7 +86,7 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
     let collector = Collector::start().await;
     let page = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string();
     let mut program = start(&page, &collector);
-    // Its lines are read as they come: a full pipe would hold it up.
+    // Its lines are read as they come: a full pipe would block it.
     let mut stdout = program.stdout.take().expect("its lines");
     let lines = tokio::spawn(async move {
         let mut lines = String::new();
@@ -108,14 +109,14 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
     };
     let outcome = timeout(HANG, all_there).await;
     let found = outcome.unwrap_or_else(|_| panic!("never on the page: {missing:?}"));
-    // Every name that the dashboard and the rules use is on the page, or told by failures only.
+    // Every name that the dashboard and the rules use is on the page, or recorded by failures only.
     for (file, name) in used_names() {
         let base = name.trim_end_matches("_bucket").trim_end_matches("_count").trim_end_matches("_sum");
         let is_rare = NOT_IN_A_QUIET_RUN.iter().any(|rare| prometheus_name(rare) == base);
         assert!(found.contains(&name) || is_rare, "{file} uses {name}, which the program does not tell");
     }
 
-    // The collector gets all of it, within the intervals of the exporters and at the end.
+    // The collector gets all of it, at the exporters' intervals and at the end.
     let output = interrupt(program).await;
     assert!(output.status.success(), "{output:?}");
     let told = collector.told();
@@ -126,7 +127,7 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
     for name in ["append", "query", "execute", "load_model", "handle", "commit", "project", "day"] {
         assert!(told.spans.iter().any(|span| span.name == name), "no span {name}");
     }
-    // A command's append is in its trace.
+    // A command's append is in the command's trace.
     let is_within = |span: &&collector::Span| {
         let parent = told.spans.iter().find(|parent| parent.id == span.parent && parent.trace == span.trace);
         span.name == "append" && parent.is_some_and(|parent| parent.name == "execute")
@@ -136,7 +137,7 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
     let logged: Vec<_> = told.logs.iter().filter(|log| log.body == "the shop has closed").collect();
     assert!(!logged.is_empty() && logged.iter().all(|log| spans.contains(&(log.trace.clone(), log.span.clone()))));
 
-    // And so do the lines for people.
+    // The same holds for the lines for people.
     let lines = lines.await.unwrap();
     let lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     let id = |line: &Value, name: &str| line[name].as_str().unwrap_or_default().to_owned();
@@ -210,7 +211,7 @@ fn used_names() -> Vec<(String, String)> {
         };
         assert!(!expressions.is_empty(), "{file} asks for nothing");
         for expression in &expressions {
-            // Without what is in braces and behind `by`: those are labels, some of which have the name of a figure.
+            // Without what is in braces and after `by`: those are labels, some of which share a metric's name.
             let bare = without(&without(expression, "{", "}"), "by (", ")");
             let words = bare.split(|character| !is_of_a_name(character));
             let is_series = |word: &&str| word.starts_with("mainstem_") || word.starts_with("db_client_");
@@ -222,14 +223,14 @@ fn used_names() -> Vec<(String, String)> {
     names
 }
 
-/// A text without what is between these two.
+/// A text without the parts between these two.
 fn without(text: &str, open: &str, close: &str) -> String {
     let mut parts = text.split(open);
     let first = parts.next().unwrap_or_default().to_owned();
     parts.fold(first, |left, part| left + part.split_once(close).map_or("", |(_, behind)| behind))
 }
 
-/// Whatever is called `expr` in it.
+/// All values named `expr` in it.
 fn expressions(value: &Value) -> Vec<String> {
     match value {
         Value::Object(fields) => {

@@ -1,4 +1,4 @@
-//! Where a consumer goes on.
+//! Where a consumer resumes.
 
 use std::{future::IntoFuture, time::Duration};
 

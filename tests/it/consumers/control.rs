@@ -1,4 +1,4 @@
-//! What is done to a consumer from outside.
+//! Controlling a consumer from outside.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What is written in one transaction with the checkpoint.
+//! Writes in the same transaction as the checkpoint.
 
 use mainstem::{
     ErrorKind, PostgresEventStore,

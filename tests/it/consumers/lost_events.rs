@@ -1,4 +1,4 @@
-//! A log that has lost what was handled.
+//! A log that has lost events which were already handled.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Members that die, or were taken for dead.
+//! Members that die, or are taken for dead.
 
 use std::time::Duration;
 

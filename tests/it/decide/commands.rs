@@ -1,4 +1,4 @@
-//! What becomes of commands.
+//! The outcomes of commands.
 
 use futures_util::future::join_all;
 use mainstem::{

@@ -1,4 +1,4 @@
-//! How many commands and projections may be under way, and that each path gives its place back.
+//! How many commands and projections may be in flight, and that every path frees its place.
 
 use std::{
     future::{Future, IntoFuture},

@@ -1,4 +1,4 @@
-//! What is tried again, how often, and what is told at the end.
+//! What is retried, how often, and what is reported at the end.
 
 use std::time::Duration;
 

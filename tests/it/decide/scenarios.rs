@@ -1,4 +1,4 @@
-//! Scenarios: they pass when the decision is as it should be, and say what is wrong when it is not.
+//! Scenarios: they pass when the decision is as expected, and say what is wrong when it is not.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

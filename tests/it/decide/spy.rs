@@ -1,4 +1,4 @@
-//! A store that tells what it was asked, and lets somebody else be faster.
+//! A store that records the requests it gets, and lets somebody else be faster.
 
 use std::{
     collections::VecDeque,

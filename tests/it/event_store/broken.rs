@@ -1,4 +1,4 @@
-//! The suite is worth what it catches: stores that are broken on purpose, one rule at a time.
+//! The suite is worth what it catches: deliberately broken stores, one rule at a time.
 
 use mainstem::{
     AppendCondition, ErrorKind, EventId, EventStore, ExpectedVersion, Filter, Mark, NewEvent, Payload, StreamPlace,

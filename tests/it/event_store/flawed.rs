@@ -1,6 +1,6 @@
 //! A small store that can be broken in many ways, one at a time.
 //!
-//! Without a flaw it passes the suite, so whatever a flawed one fails, it fails for the flaw.
+//! Without a flaw it passes the suite, so a flawed one can only fail because of its flaw.
 
 use std::{
     collections::HashMap,

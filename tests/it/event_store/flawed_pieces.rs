@@ -1,4 +1,4 @@
-//! How the flawed store reads on.
+//! How the flawed store continues a read.
 
 use mainstem::{After, Event, Piece, ReadBehindRequest, Result};
 

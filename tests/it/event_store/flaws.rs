@@ -1,4 +1,4 @@
-//! The ways in which a store is broken on purpose, and the cases that must notice.
+//! The deliberate flaws of a store, and the cases that must detect them.
 
 use mainstem::{Event, Filter, Json, NewEvent, Payload, PredicateGroup};
 

@@ -1,4 +1,4 @@
-//! A store that does its own counting and streaming, and streams oddly: what the crate makes of that.
+//! A store that counts and streams by itself, and streams oddly: how the crate deals with it.
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
-//! Answers that lack what they must have. (Those of the append procedure, of judgements and of consumers: the library's own tests.)
+//! Answers that lack required parts. (The library's own tests cover the answers of the append procedure, of checks and of
+//! consumers.)
 
 use mainstem::{
     AppendCondition, Consistency, Error, ErrorKind, EventStore, ExpectedVersion, Filter, PostgresEventStore, Role,

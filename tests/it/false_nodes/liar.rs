@@ -1,5 +1,5 @@
-//! Stands in front of a real server and lies for it. Questions are changed on their way there, so that the server itself gives the false
-//! answer; and its answers are spoilt on their way back, at a message of one's choice.
+//! A proxy in front of a real server that lies for it. It changes queries on their way there, so that the server itself gives the false
+//! answer, and corrupts answers on their way back, at a chosen message.
 
 use std::{
     io,

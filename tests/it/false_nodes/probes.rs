@@ -1,4 +1,4 @@
-//! How often somebody is asked whose answers are of no use.
+//! How often a node is probed whose answers are useless.
 
 use std::time::Duration;
 

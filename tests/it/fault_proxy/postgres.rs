@@ -1,5 +1,5 @@
-//! The same on connections to PostgreSQL, at the moments that a router meets it: the log-in, an idle connection, the middle of
-//! an answer.
+//! The same on connections to PostgreSQL, at the moments when a router meets them: the log-in, an idle connection, the middle
+//! of an answer.
 
 use std::time::Duration;
 

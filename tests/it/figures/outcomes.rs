@@ -1,4 +1,5 @@
-//! Succeeded, refused, conflicted, failed, timed out, cancelled: of operations, commands, calls and batches.
+//! Succeeded, refused, conflicted, failed, timed out, cancelled: the outcomes of operations, commands, calls and
+//! batches.
 
 use std::{future::IntoFuture, sync::Arc};
 

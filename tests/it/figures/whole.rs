@@ -1,4 +1,4 @@
-//! Everything that the list has is told, and nothing else, on a cluster that has a failover.
+//! On a cluster that has a failover, every metric in the list is recorded, and no other.
 
 use std::{future::IntoFuture, time::Duration};
 

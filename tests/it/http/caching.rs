@@ -1,4 +1,4 @@
-//! What caches are told.
+//! What responses tell caches.
 
 use axum::body::Body;
 use http::Method;

@@ -1,4 +1,4 @@
-//! Tokens in cookies: what is set, what is taken, and what is not believed.
+//! Tokens in cookies: which are set, which are accepted, and which are not trusted.
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Many cookies: of writes at the same time, and of whoever puts rubbish into a browser.
+//! Many cookies: from concurrent writes, and from anybody who puts rubbish into a browser.
 
 use std::collections::BTreeMap;
 

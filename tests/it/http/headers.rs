@@ -1,4 +1,4 @@
-//! Tokens in headers, signed and not, and beside a cookie.
+//! Tokens in headers, signed and unsigned, and beside a cookie.
 
 use axum::body::Body;
 use http::HeaderName;

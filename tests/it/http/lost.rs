@@ -1,4 +1,4 @@
-//! What a failover has lost is told once, to the client whose session it was, and to nobody else.
+//! A loss in a failover is reported once, to the client whose session it was, and to nobody else.
 
 use std::convert::Infallible;
 

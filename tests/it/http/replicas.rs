@@ -1,4 +1,4 @@
-//! Over real HTTP, on real replicas: the example's server, and browsers that go from one instance to the other.
+//! Over real HTTP, on real replicas: the example's server, and browsers that switch from one instance to the other.
 
 use std::{net::SocketAddr, time::Duration};
 

@@ -1,4 +1,4 @@
-//! Unsigned headers beside cookies: nothing that a client makes up is signed.
+//! Unsigned headers beside cookies: nothing that a client invents gets signed.
 
 use mainstem::{
     Error, ErrorKind, EventStore, Filter, MemoryEventStore, Token, current_session,

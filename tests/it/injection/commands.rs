@@ -1,4 +1,4 @@
-//! Commands: their ids, types and data, what is decided on, and why they are refused.
+//! Commands: their ids, types and data, what decisions are based on, and why they are refused.
 
 use mainstem::{
     Command, CommandError, CommandExecutor, CommandRecord, Decision, Error, Event, Filter, NewEvent,

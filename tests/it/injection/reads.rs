@@ -1,4 +1,4 @@
-//! The other ways by which a filter, or an event, gets to the server.
+//! The other ways in which a filter or an event reaches the server.
 
 use futures_util::StreamExt;
 use mainstem::{

@@ -1,4 +1,4 @@
-//! A browser without a screen: it sends forms, keeps cookies, goes where it is sent, and finds texts by their ids.
+//! A browser without a screen: it sends forms, keeps cookies, follows redirects, and finds texts by their ids.
 
 use std::{
     collections::BTreeMap,

@@ -1,4 +1,4 @@
-//! Titles and names of people who mean harm, and requests that are none.
+//! Malicious titles and names, and invalid requests.
 
 use super::{Site, client::Browser};
 

@@ -1,4 +1,4 @@
-//! The page as a browser shows it. `scripts/test-page` runs it; without that it is skipped, and said so.
+//! The page as a browser shows it. `scripts/test-page` runs it; otherwise it is skipped, and says so.
 
 use std::path::PathBuf;
 

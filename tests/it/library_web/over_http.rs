@@ -1,4 +1,4 @@
-//! What a person is to see: the past, what is no older than a bound, and one's own writes.
+//! What a user must see: the past, what is no older than a bound, and their own writes.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! Chromium without a screen, by its driver: as much of WebDriver as the page's test needs.
+//! Headless Chromium, through its driver: as much of WebDriver as the page's test needs.
 
 use std::{
     net::SocketAddr,

@@ -1,5 +1,5 @@
-//! The plans themselves, as the server has carried them out, those inside the append procedure included: `auto_explain` writes
-//! them into its log.
+//! The plans that the server actually executed, including those inside the append procedure: `auto_explain` writes them to its
+//! log.
 
 use std::{future::IntoFuture, time::Duration};
 

@@ -1,4 +1,4 @@
-//! A real PgBouncer in transaction mode in front of one node, as long as the test lives.
+//! A real PgBouncer in transaction mode in front of one node, for as long as the test runs.
 
 use std::{
     net::{Ipv4Addr, TcpListener, TcpStream},

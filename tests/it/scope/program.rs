@@ -1,4 +1,4 @@
-//! The language of the random programs, and what the model says of it.
+//! The language of the random programs, and what the model expects of them.
 
 use std::pin::Pin;
 

@@ -1,7 +1,8 @@
-//! Random programs of scopes, tasks, panics and cancels, held against a model: the scopes one can see in the source.
+//! Random programs of scopes, tasks, panics and cancels, compared with a model: the scopes that are visible in the
+//! source.
 //!
-//! A program is a block of nodes. The interpreter passes what the model expects down by hand, and at each step, and in
-//! each destructor, it compares that with what the scope says.
+//! A program is a block of nodes. The interpreter passes the model's expectation down explicitly, and at each step, and
+//! in each destructor, compares it with what the scope says.
 
 use std::{
     fmt::Write,

@@ -1,4 +1,5 @@
-//! The suite is worth what it catches: stores that are broken on purpose, one rule at a time. And what no store is asked.
+//! The suite is worth what it catches: deliberately broken stores, one rule at a time. Also requests that are refused
+//! before any store gets them.
 
 use std::time::Duration;
 

@@ -13,7 +13,7 @@ pub(crate) fn in_boundary(name: &str) -> Vec<NewEvent> {
     vec![event("A", json!({"b": name}))]
 }
 
-/// On condition that nothing in it is behind the log's beginning.
+/// The condition that nothing in it comes after the log's beginning.
 pub(crate) fn unless(filter: &Filter) -> AppendCondition {
     AppendCondition::fail_if_events_match(filter.clone()).after_position(0)
 }

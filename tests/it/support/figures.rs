@@ -1,4 +1,4 @@
-//! The figures of the library, on this thread.
+//! The library's metrics, on this thread.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ struct Series {
     labels: BTreeMap<String, String>,
 }
 
-/// How often something was told, and the sum of it, or the last value of a gauge.
+/// How often a metric was recorded, and the sum of its values, or the last value of a gauge.
 #[derive(Clone, Copy, Debug)]
 struct Value {
     kind: Kind,
@@ -29,14 +29,14 @@ struct Value {
     sum: f64,
 }
 
-/// Where a series tells.
+/// Where a series is recorded.
 struct Cell(Figures, Series, Kind);
 
 impl Figures {
-    /// Keeps what is told on this thread until the guard is dropped.
+    /// Keeps what is recorded on this thread until the guard is dropped.
     pub(crate) fn keep() -> (Self, LocalRecorderGuard<'static>) {
         let figures = Self::default();
-        // As long as the process, which is a test's.
+        // Lives as long as the process, which is that of one test.
         let recorder: &'static Self = Box::leak(Box::new(figures.clone()));
         (figures, set_default_local_recorder(recorder))
     }
@@ -48,17 +48,17 @@ impl Figures {
         kept.iter().filter(|(series, _)| series.name == figure.name && has(series)).map(|(_, value)| *value).collect()
     }
 
-    /// The sum of a counter, of all series with these labels.
+    /// The sum of a counter, over all series with these labels.
     pub(crate) fn sum(&self, figure: &Figure, labels: &[(&str, &str)]) -> f64 {
         self.matching(figure, labels).iter().map(|value| value.sum).sum()
     }
 
-    /// How often a histogram was told something.
+    /// How often a histogram recorded a value.
     pub(crate) fn times(&self, figure: &Figure, labels: &[(&str, &str)]) -> u64 {
         self.matching(figure, labels).iter().map(|value| value.times).sum()
     }
 
-    /// The outcomes of a histogram that were told, each with how often.
+    /// The recorded outcomes of a histogram, each with its count.
     pub(crate) fn outcomes(&self, figure: &Figure, labels: &[(&str, &str)]) -> Vec<(String, u64)> {
         let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
         let has =
@@ -69,7 +69,7 @@ impl Figures {
         outcomes.into_iter().collect()
     }
 
-    /// The names of all that was told.
+    /// The names of all recorded metrics.
     pub(crate) fn names(&self) -> BTreeSet<String> {
         self.0.lock().unwrap().keys().map(|series| series.name.clone()).collect()
     }
@@ -88,7 +88,7 @@ impl Figures {
         self.0.lock().unwrap().keys().flat_map(|series| series.labels.values().cloned()).collect()
     }
 
-    /// Forgets what was told.
+    /// Forgets everything recorded so far.
     pub(crate) fn clear(&self) {
         self.0.lock().unwrap().clear();
     }

@@ -6,7 +6,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Writes a file that its folder's owner alone may read, by renaming, so that nobody ever reads a half.
+/// Writes a file that only its folder's owner may read. It is written by renaming, so that nobody ever reads half of
+/// it.
 pub(crate) fn write(path: &Path, contents: &str) -> PathBuf {
     let new = path.with_extension("new");
     fs::write(&new, contents).unwrap();
@@ -17,7 +18,7 @@ pub(crate) fn write(path: &Path, contents: &str) -> PathBuf {
     path.to_owned()
 }
 
-/// User and group.
+/// The user and the group.
 pub(crate) fn owner(path: &Path) -> (u32, u32) {
     let owner = fs::metadata(path).unwrap();
     (owner.uid(), owner.gid())

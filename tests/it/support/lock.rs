@@ -1,11 +1,11 @@
-//! The log's lock, in the hands of a test.
+//! The log's lock, held by a test.
 
 use std::time::Duration;
 
 use mainstem::{Client, Router};
 use tokio::time::{Instant, sleep};
 
-/// The lock of the log `mainstem.events`: whoever appends waits.
+/// The lock of the log `mainstem.events`: appends wait for it.
 pub(crate) struct LogLock(Client);
 
 impl LogLock {
@@ -21,7 +21,7 @@ impl LogLock {
         self.0.batch_execute("ROLLBACK").await.unwrap();
     }
 
-    /// Gives it back with an event of a boundary appended.
+    /// Appends an event of a boundary and releases the lock.
     pub(crate) async fn append(self, boundary: &str) {
         self.insert(boundary).await;
         self.commit().await;
@@ -31,7 +31,7 @@ impl LogLock {
         self.0.batch_execute("COMMIT").await.unwrap();
     }
 
-    /// Appends an event of a boundary, which nobody sees yet.
+    /// Inserts an event of a boundary, which nobody sees yet.
     pub(crate) async fn insert(&self, boundary: &str) {
         let append = format!(
             "INSERT INTO mainstem.events (position, occurred_at, recorded_at, following, id, type, tags, metadata, payload) \
@@ -41,12 +41,12 @@ impl LogLock {
         self.0.batch_execute(&append).await.unwrap();
     }
 
-    /// Waits until somebody waits for it.
+    /// Waits until one session waits for it.
     pub(crate) async fn is_waited_for(router: &Router) {
         Self::is_waited_for_by(router, 1).await;
     }
 
-    /// Waits until so many wait for it.
+    /// Waits until this many sessions wait for it.
     pub(crate) async fn is_waited_for_by(router: &Router, amount: i64) {
         let deadline = Instant::now() + Duration::from_secs(10);
         while Self::waiting(router).await < amount {
@@ -55,7 +55,7 @@ impl LogLock {
         }
     }
 
-    /// How many wait for it.
+    /// How many sessions wait for it.
     pub(crate) async fn waiting(router: &Router) -> i64 {
         let sql = "SELECT count(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database \
                    WHERE l.locktype = 'advisory' AND NOT l.granted AND d.datname = current_database()";

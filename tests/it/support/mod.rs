@@ -1,4 +1,4 @@
-//! What the tests share: one cluster for all that do not hurt it.
+//! What the tests share: one cluster for all that do it no harm.
 
 pub(crate) mod boundary;
 #[cfg(feature = "metrics")]
@@ -26,7 +26,7 @@ pub(crate) use self::{
     rows::rows,
 };
 
-/// A primary and two replicas, started by the first test that asks. It ends with the process.
+/// A primary and two replicas, started by the first test that needs them. They end with the process.
 pub(crate) async fn cluster() -> &'static LocalCluster {
     static CLUSTER: OnceCell<LocalCluster> = OnceCell::const_new();
     CLUSTER.get_or_init(async || started(LocalCluster::builder().replicas(2)).await).await
@@ -37,7 +37,7 @@ pub(crate) async fn database() -> TestDatabase<'static> {
     cluster().await.database().await.expect("a database")
 }
 
-/// Starts a cluster and says how long that took.
+/// Starts a cluster and prints how long that took.
 pub(crate) async fn started(builder: mainstem::testing::ClusterBuilder) -> LocalCluster {
     let start = std::time::Instant::now();
     let cluster = builder.start().await.unwrap_or_else(|error| panic!("no cluster: {}", error.report()));
@@ -46,7 +46,7 @@ pub(crate) async fn started(builder: mainstem::testing::ClusterBuilder) -> Local
     cluster
 }
 
-/// A router over every node of the shared cluster, for one database of it.
+/// A router over every node of the shared cluster, for one of its databases.
 pub(crate) async fn router(database: &TestDatabase<'_>) -> Router {
     let builder = Router::builder().primary(database.primary_url()).replicas(database.replica_urls());
     builder.connect().await.unwrap_or_else(|error| panic!("no router: {}", error.report()))
@@ -61,7 +61,7 @@ pub(crate) async fn store() -> (TestDatabase<'static>, Router, PostgresEventStor
     (database, router, store)
 }
 
-/// The files in `migrations/`, in the order of their numbers, without their ending.
+/// The files in `migrations/`, in the order of their numbers, without the extension.
 pub(crate) fn migrations() -> Vec<String> {
     let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations");
     let files = std::fs::read_dir(folder).expect("the migrations").map(|file| file.expect("a file").file_name());
@@ -72,7 +72,7 @@ pub(crate) fn migrations() -> Vec<String> {
     names
 }
 
-/// A cluster of its own, a log on it, and a router by these settings.
+/// A cluster for one test, a log on it, and a router with these settings.
 pub(crate) async fn cluster_with_log(
     replicas: usize,
     settings: impl FnOnce(mainstem::RouterBuilder) -> mainstem::RouterBuilder,
@@ -92,7 +92,7 @@ pub(crate) fn event(event_type: &str, payload: serde_json::Value) -> NewEvent {
     NewEvent::new(event_type, &payload).expect("an event")
 }
 
-/// Waits until this many sessions of a database are as `condition` on `pg_stat_activity` says.
+/// Waits until this many sessions of a database satisfy `condition` on `pg_stat_activity`.
 pub(crate) async fn sessions(database: &TestDatabase<'_>, condition: &str, count: i64) {
     let router = Router::builder().primary(database.primary_url()).connect().await.expect("a router");
     let client = router.client().await.expect("a connection");
@@ -111,7 +111,7 @@ pub(crate) async fn sessions(database: &TestDatabase<'_>, condition: &str, count
     }
 }
 
-/// Makes the log refuse events of the type `Probe`: what a guard says can then be asked without writing anything.
+/// Makes the log refuse events of the type `Probe`, so that a guard can be evaluated without writing anything.
 pub(crate) async fn refuse_probes(router: &Router) {
     let refuse = "ALTER TABLE mainstem.events ADD CHECK (type <> 'Probe')";
     router.client().await.expect("a connection").batch_execute(refuse).await.expect("a constraint");

@@ -7,7 +7,7 @@ use mainstem::{
     Result, Router,
 };
 
-/// Several stores of one log, in turn. They know nothing of each other, so that their appends meet at the server.
+/// Several stores of one log, used in turn. They share nothing, so their appends meet only at the server.
 #[derive(Debug)]
 pub(crate) struct Processes {
     stores: Vec<PostgresEventStore>,

@@ -1,4 +1,4 @@
-//! Random events, and random filters that some of them match.
+//! Random events, and random filters that match some of them.
 
 use std::time::{Duration, SystemTime};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::event;
 
-/// Few, so that filters and events meet, and each would break a statement that it is spliced into.
+/// Few texts, so that filters and events overlap. Each would break a statement that it is spliced into.
 const TEXTS: [&str; 12] = [
     "A",
     "B",
@@ -48,7 +48,7 @@ pub(crate) fn new_event() -> impl Strategy<Value = NewEvent> {
     (text(), prop::collection::vec(text(), 0..4), document(), document(), 0..20_u64, opaque).prop_map(
         |(event_type, tags, payload, metadata, occurred, opaque)| {
             let event = match opaque {
-                // Just what a predicate would match, if it looked.
+                // Exactly what a predicate would match, if it looked into it.
                 true => NewEvent::from_bytes(event_type, "application/json", payload.to_string().into_bytes()),
                 false => event(&event_type, payload),
             };
@@ -78,7 +78,7 @@ fn predicate() -> impl Strategy<Value = Predicate> {
     prop_oneof![contains, at]
 }
 
-/// As the JSON form, because its parts can be left out at run time.
+/// Built from the JSON form, whose parts can be left out at run time.
 fn item() -> impl Strategy<Value = Filter> {
     let texts = || prop::collection::vec(text(), 1..4);
     let tags = || prop::collection::vec(text(), 1..3);

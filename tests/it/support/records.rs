@@ -1,4 +1,4 @@
-//! What the library tells through `tracing`, on this thread: events, and spans at their end.
+//! What the library records through `tracing` on this thread: events, and spans when they end.
 
 use std::{
     collections::BTreeMap,
@@ -21,12 +21,12 @@ pub(crate) struct Records {
     spans: Arc<Mutex<Spans>>,
 }
 
-/// The spans that have not ended.
+/// The open spans.
 #[derive(Default)]
 struct Spans {
     last_id: u64,
     open: BTreeMap<u64, Open>,
-    /// Those that are entered, the innermost last.
+    /// The entered spans, innermost last.
     entered: Vec<u64>,
 }
 
@@ -35,7 +35,7 @@ struct Open {
     handles: usize,
 }
 
-/// One of them. A span has its name as `span`, and that of the one that it is in as `parent`.
+/// An event or a span. A span has its name as `span`, and the name of its enclosing span as `parent`.
 #[derive(Clone, Debug)]
 pub(crate) struct Told {
     pub(crate) target: String,
@@ -43,7 +43,7 @@ pub(crate) struct Told {
 }
 
 impl Told {
-    /// The value of a field, empty if it has none.
+    /// The value of a field, empty if it is absent.
     pub(crate) fn get(&self, name: &str) -> &str {
         self.fields.get(name).map_or("", |value| value)
     }
@@ -54,15 +54,15 @@ impl Told {
 }
 
 impl Records {
-    /// Keeps those of this level, and of more important ones, until the guards are dropped.
+    /// Keeps records of this level and of more important ones until the guards are dropped.
     pub(crate) fn keep(most: Level) -> (Self, (DefaultGuard, Dispatch)) {
         let records = Self { most, kept: Arc::default(), spans: Arc::default() };
-        // With one subscriber only, other threads, which have none, would switch places in the code off for us too.
+        // With only one subscriber, threads without a subscriber would disable callsites for this one too.
         let second = Dispatch::new(records.clone());
         (records.clone(), (set_default(records), second))
     }
 
-    /// Those of this target since the last time.
+    /// The records of this target since the last call.
     pub(crate) fn take(&self, target: &str) -> Vec<Told> {
         let mut kept = self.kept.lock().unwrap();
         let (taken, left) = kept.drain(..).partition(|told: &Told| told.target == target);
@@ -70,12 +70,12 @@ impl Records {
         taken
     }
 
-    /// All of them since the last time.
+    /// All records since the last call.
     pub(crate) fn take_all(&self) -> Vec<Told> {
         std::mem::take(&mut *self.kept.lock().unwrap())
     }
 
-    /// The only one of this target since the last time.
+    /// The only record of this target since the last call.
     pub(crate) fn only(&self, target: &str) -> Told {
         let mut taken = self.take(target);
         assert_eq!(taken.len(), 1, "{taken:#?}");

@@ -1,4 +1,4 @@
-//! An authority of our own, what it signs, and a server with that.
+//! Our own authority, what it signs, and a server with that.
 
 use std::{
     fs,

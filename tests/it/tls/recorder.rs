@@ -1,4 +1,4 @@
-//! A way to a server that writes down how each connection begins.
+//! A proxy to a server that records how each connection begins.
 
 use std::{
     net::Ipv4Addr,

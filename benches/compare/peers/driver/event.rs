@@ -1,4 +1,4 @@
-//! What is written: an event of the library, as the fixture's are, with what the oracle needs to judge it.
+//! What is written: an event of the library, like the fixture's, with what the oracle needs.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ pub(crate) fn tag(book: &str) -> String {
     format!("book:{book}")
 }
 
-/// The fields and about the length of the fixture's payloads.
+/// The fields and the approximate length of the fixture's payloads.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Payload {
@@ -25,25 +25,25 @@ pub(crate) struct Payload {
     publisher: String,
     edition: String,
     publication_year: u64,
-    /// Absent in the fixture's.
+    /// Absent in the fixture's events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) made: Option<Made>,
 }
 
-/// Who has made an event, and on what.
+/// Who made an event, and based on what.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Made {
     pub(crate) writer: u64,
-    /// The writer's appends are counted through all rows.
+    /// The number of the append. It counts on through all rows of the writer.
     pub(crate) number: u64,
-    /// Which event of its append.
+    /// Which event of its append it is.
     pub(crate) part: u64,
     /// How many events of the boundary the writer had seen when it decided.
     pub(crate) seen: u64,
 }
 
-/// An event that is to be written.
+/// An event to write.
 #[derive(Clone, Debug)]
 pub(crate) struct Draft {
     pub(crate) event_type: &'static str,
@@ -68,7 +68,7 @@ impl Draft {
     }
 }
 
-/// An event as a store gives it back. What is inside is looked at only where that is not measured.
+/// An event as a store returns it. Its content is read only outside of measurements.
 pub(crate) trait Recorded: Send {
     fn decode(&self) -> Outcome<(String, Payload)>;
 }
@@ -88,7 +88,7 @@ impl Recorded for (String, Vec<u8>) {
 }
 
 impl Payload {
-    /// What is compared between stores, the same text in every language.
+    /// What is compared between stores: the same text in every language.
     pub(crate) fn identity(&self, event_type: &str) -> String {
         format!("{event_type} {} {} {} {}", self.book, self.reader, self.isbn, self.title)
     }

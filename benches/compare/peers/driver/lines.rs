@@ -1,6 +1,6 @@
-//! What the bench says and what is answered: one line of JSON each, in turns.
+//! The bench's orders and their answers: one line of JSON each, alternating.
 //!
-//! The first line is an [`Opening`], and it and each [`Order`] is answered by `{"Ok": …}` or `{"Err": "why"}`.
+//! The first line is an [`Opening`]. It and each [`Order`] are answered by `{"Ok": …}` or `{"Err": "why"}`.
 
 use serde::{Deserialize, Serialize};
 
@@ -15,26 +15,26 @@ pub(crate) struct Opening {
 
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(crate) enum Order {
-    /// Make the tables. Answered by nothing.
+    /// Create the tables. Answered by nothing.
     Prepare,
     /// Write the fixture, for a store that the bench cannot fill by SQL. Answered by nothing.
     Fill,
-    /// Say what is there: [`Digest`]s of the whole log, and of the boundaries of these books together.
+    /// Report what is there: [`Digest`]s of the whole log, and of the boundaries of these books together.
     Look(Vec<String>),
-    /// Get ready for rounds of this. Answered by nothing.
+    /// Prepare for rounds of this. Answered by nothing.
     Begin(Row),
-    /// A round of so many milliseconds. Answered by [`Ran`].
+    /// Run a round of this many milliseconds. Answered by [`Ran`].
     Run(u64),
-    /// Let go of the row's connections, and tell the events that have come since the last [`Order::End`], or since the
-    /// fixture, in the store's order. Answered by a list of [`Written`].
+    /// Release the row's connections, and report the events added since the last [`Order::End`], or since the fixture,
+    /// in the store's order. Answered by a list of [`Written`].
     End,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(crate) enum Kind {
-    /// Each append is about a book that nobody has written about, and must be the first.
+    /// Each append is about a book that has no events yet, and must be the first.
     Append,
-    /// All append to one book: read what is new, append, on a conflict again.
+    /// All append to one book: read what is new, append, and start again on a conflict.
     Hot,
     /// One boundary after the other is read.
     Query,
@@ -46,25 +46,25 @@ pub(crate) enum Kind {
 pub(crate) struct Row {
     pub(crate) kind: Kind,
     pub(crate) writers: u64,
-    /// Events of each append.
+    /// The number of events in each append.
     pub(crate) events: u64,
-    /// No two rows of a run have the same: it is in the ids of their books.
+    /// Unique among the rows of a run: it is part of the ids of their books.
     pub(crate) number: u64,
     /// What [`Kind::Query`] reads, in this order.
     pub(crate) books: Vec<String>,
 }
 
-/// What a round has done.
+/// The result of a round.
 #[derive(Debug, Default, Deserialize, Serialize)]
 pub(crate) struct Ran {
     /// Appends, queries, or events of a catch-up.
     pub(crate) done: u64,
-    /// Refusals by the store, each of which was answered by another attempt.
+    /// Refusals by the store, each of which was followed by another attempt.
     pub(crate) conflicts: u64,
     pub(crate) micros: u64,
-    /// Of each append or query, with all its attempts, in µs.
+    /// The latency of each append or query, with all its attempts, in µs.
     pub(crate) latencies: Vec<u32>,
-    /// Writer and number of the appends that the store said it had written.
+    /// Writer and number of the appends that the store acknowledged.
     pub(crate) acknowledged: Vec<(u64, u64)>,
 }
 

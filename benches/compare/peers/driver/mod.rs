@@ -1,13 +1,13 @@
-//! What drives one store in a process of its own: the same code for Mainstem and, by `#[path]`, for the programs in
-//! `benches/peers` that are written in Rust. `benches/peers/eventsourcing.py` does the same in Python.
+//! Drives one store in its own process: the same code for Mainstem and, by `#[path]`, for the Rust programs in
+//! `benches/peers`. `benches/peers/eventsourcing_dcb.py` does the same in Python.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `chain` | an error with its causes |
 //! | `event` | what is written, with what the oracle needs to judge it |
-//! | `lines` | what the bench says and what is answered, one line of JSON each |
-//! | `store` | what a store must be able to do |
-//! | `work` | the rounds, and the life of such a process |
+//! | `lines` | the bench's orders and their answers, one line of JSON each |
+//! | `store` | what a store must support |
+//! | `work` | the rounds, and the main loop of such a process |
 
 pub(crate) mod chain;
 mod event;

@@ -1,4 +1,4 @@
-//! What a store must be able to do.
+//! What a store must support.
 
 use std::future::Future;
 
@@ -9,7 +9,7 @@ pub(crate) trait Store: Sized + Send + Sync + 'static {
 
     fn open(opening: &Opening) -> impl Future<Output = Outcome<Self>> + Send;
 
-    /// Makes its tables, if it has any.
+    /// Creates its tables, if it has any.
     fn prepare(&self) -> impl Future<Output = Outcome> + Send;
 
     /// Writes the fixture's events, for stores that the bench cannot fill by SQL.
@@ -17,26 +17,26 @@ pub(crate) trait Store: Sized + Send + Sync + 'static {
         async { Err("the bench fills this store by SQL".into()) }
     }
 
-    /// As many clients, and as many connections where a client of this store has one.
+    /// This many clients, and as many connections if each client of this store has one.
     fn clients(&self, count: u64) -> impl Future<Output = Outcome<Vec<Self::Client>>> + Send;
 }
 
 pub(crate) trait Client: Send + 'static {
-    /// What a decision stands on: a position, a version, a mark.
+    /// What a decision is based on: a position, a version, a mark.
     type Known: Clone + Send + Sync;
     /// A place in the store's order, to read on from.
     type Place: Send;
     type Event: Recorded;
 
-    /// The boundary's events behind what is known, or all of them; and what is known with them.
+    /// The boundary's events after what is known, or all of them; and what is known after that.
     fn read(
         &mut self,
         book: &str,
         known: Option<&Self::Known>,
     ) -> impl Future<Output = Outcome<(Vec<Self::Event>, Self::Known)>> + Send;
 
-    /// Appends to the boundary if nothing has come to it behind what is known, or, with nothing known, if it has no event.
-    /// False if it has.
+    /// Appends to the boundary if it has no event after what is known or, if nothing is known, if it has no event at all.
+    /// Otherwise returns false.
     fn append(
         &mut self,
         book: &str,
@@ -44,7 +44,7 @@ pub(crate) trait Client: Send + 'static {
         drafts: Vec<Draft>,
     ) -> impl Future<Output = Outcome<bool>> + Send;
 
-    /// All events behind a place, in the store's order; and the place of the last one.
+    /// All events after a place, in the store's order; and the place of the last one.
     fn read_all(
         &mut self,
         behind: Option<&Self::Place>,

@@ -1,4 +1,4 @@
-//! The life of a process that drives one store: orders come in, rounds are done.
+//! The main loop of a process that drives one store: it receives orders and runs rounds.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use super::{
     Client, Digest, Draft, Kind, Opening, Order, Outcome, Ran, Recorded, Row, Store, Written, chain::chain, event::Made,
 };
 
-/// Serves until the end of the input.
+/// Serves until the input ends.
 pub(crate) async fn serve<S: Store>() -> Outcome {
     let mut input = BufReader::new(tokio::io::stdin()).lines();
     let mut output = tokio::io::stdout();
@@ -46,9 +46,9 @@ async fn answer<T: Serialize>(output: &mut Stdout, outcome: Outcome<T>) -> Outco
 struct Worker<S: Store> {
     store: S,
     crew: Option<Crew<S::Client>>,
-    /// Up to where the oracle has looked.
+    /// The place up to which the oracle has looked.
     place: Option<<S::Client as Client>::Place>,
-    /// Of the next append, of all writers.
+    /// The number of the next append, of all writers.
     number: u64,
 }
 
@@ -134,7 +134,7 @@ impl<C: Client> Crew<C> {
         Ok(Ran { done, micros, ..Ran::default() })
     }
 
-    /// All members at once; what is under way at the end is waited for, and counts.
+    /// All members at once; what is in flight at the end is waited for, and counts.
     async fn round(&mut self, span: Duration) -> Outcome<Ran> {
         let start = Instant::now();
         let mut set = JoinSet::new();
@@ -196,7 +196,7 @@ impl<C: Client> Member<C> {
         loop {
             let (news, known) = self.client.read(&book, self.known.as_ref()).await?;
             self.seen += news.len() as u64;
-            // Without an event there may be nothing to stand on, and the guard is that there still is none.
+            // Without an event there may be nothing to base a decision on, and the guard is that there still is none.
             let known = self.known.insert(known);
             let known = if self.seen == 0 { None } else { Some(known.clone()) };
             if self.client.append(&book, known.as_ref(), self.drafts(row, &book, self.seen)).await? {
@@ -214,7 +214,7 @@ impl<C: Client> Member<C> {
     }
 }
 
-/// A book that nobody has written about, with no order in its id that an index could profit from.
+/// A book without events. Its ids have no order that an index could profit from.
 fn fresh(row: u64, writer: u64, number: u64) -> String {
     let mut state = [row, writer, number].into_iter().fold(0, |state, part| mix(state ^ part));
     let mut next = || {

@@ -1,6 +1,6 @@
-//! go-crablet (September 2025): its statements, sent as pgx sends them. Prepared once on each connection; an append is its function in
-//! a transaction of its own, READ COMMITTED as by default; a read is a transaction, too. **Not safe**: appends at the same time do
-//! not see each other, and the guard does not look at anything that is newer than the oldest running transaction.
+//! go-crablet (September 2025): its statements, sent as pgx sends them. Prepared once on each connection. An append is its function in
+//! a transaction of its own, READ COMMITTED as by default; a read is a transaction, too. **Not safe**: concurrent appends do not see
+//! each other, and the guard ignores anything newer than the oldest running transaction.
 
 #[path = "../connect.rs"]
 mod connect;
@@ -36,7 +36,7 @@ struct Connection {
     all_after: Statement,
 }
 
-/// Transaction and position: its cursor.
+/// Its cursor: transaction and position.
 #[derive(Clone, Copy, Debug)]
 struct Cursor(Xid8, i64);
 
@@ -104,7 +104,7 @@ impl Connection {
 }
 
 impl Client for Connection {
-    /// The last event's; none while none was seen.
+    /// The last event's cursor; none if no event was seen.
     type Known = Option<Cursor>;
     type Place = Cursor;
     type Event = (String, String);

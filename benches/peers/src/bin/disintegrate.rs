@@ -10,10 +10,10 @@ use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
-/// One of PostgreSQL's codes: two transactions that cannot both have run alone.
+/// PostgreSQL's code for two transactions that cannot both have run alone.
 const SERIALIZATION_FAILURE: &str = "40001";
 
-/// The library's types. The copy is the column that its boundaries are about.
+/// The library's types. The copy is the column that defines its boundaries.
 #[derive(Clone, Debug, Deserialize, Event, Serialize)]
 enum Lending {
     BookCopyLentToReader {
@@ -84,7 +84,8 @@ impl Store for Disintegrate {
         Ok(Self { url: opening.url.clone() })
     }
 
-    /// Version 4.0.1 writes a number in hexadecimal, which PostgreSQL 15 cannot read. What it has still to make is made here.
+    /// Version 4.0.1 writes a number in hexadecimal, which PostgreSQL 15 cannot read. The objects it would still create are
+    /// created here.
     async fn prepare(&self) -> Outcome {
         let pool = self.pool(1).await?;
         let sql = "SELECT current_setting('server_version_num')::int < 160000";
@@ -110,7 +111,7 @@ fn boundary(book: &str) -> StreamQuery<PgEventId, Lending> {
 }
 
 impl Client for DisintegrateClient {
-    /// Its version: up to which event a read has seen everything.
+    /// Its version: the event up to which a read has seen everything.
     type Known = PgEventId;
     type Place = PgEventId;
     type Event = Lending;
@@ -125,12 +126,12 @@ impl Client for DisintegrateClient {
                 StreamItem::End(epoch) => version = Some(epoch),
             }
         }
-        // A writer that began long ago takes it back to where the log was then; what has been seen stays seen.
+        // A writer that began long ago sets it back to where the log was then; what has been seen stays seen.
         let version = version.ok_or("a stream without an end")?.max(known.copied().unwrap_or_default());
         Ok((events, version))
     }
 
-    /// A serialization failure is a conflict, at whichever statement it came: the library says so only for one at the commit.
+    /// A serialization failure is a conflict, whichever statement it hits: the library reports it as one only at the commit.
     async fn append(&mut self, book: &str, known: Option<&PgEventId>, drafts: Vec<Draft>) -> Outcome<bool> {
         let events = drafts.into_iter().map(lending).collect::<Outcome<Vec<_>>>()?;
         match self.0.append(events, boundary(book), known.copied().unwrap_or_default()).await {

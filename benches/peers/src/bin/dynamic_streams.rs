@@ -1,6 +1,6 @@
-//! dynamic-streams-eventstore-go 1.4: the statements of its builder, sent as pgx sends them. Literals in the text; an append
-//! by the simple protocol, at the server's default isolation and without a lock; a query prepared, executed once, and thrown
-//! away. **Not safe**: two appends at the same time see the same maximum, and both are written.
+//! dynamic-streams-eventstore-go 1.4: the statements of its builder, sent as pgx sends them. Literals are in the text. An
+//! append uses the simple protocol, at the server's default isolation and without a lock; a query is prepared, executed
+//! once, and discarded. **Not safe**: two concurrent appends see the same maximum, and both are written.
 
 #[path = "../connect.rs"]
 mod connect;
@@ -50,7 +50,7 @@ impl Store for DynamicStreams {
     }
 }
 
-/// As its builder writes a filter of one predicate.
+/// A filter of one predicate, as its builder writes it.
 fn boundary(book: &str) -> String {
     format!(r#"(payload @> '{{"BookID": "{book}"}}')"#)
 }
@@ -75,7 +75,7 @@ impl Connection {
 }
 
 impl Client for Connection {
-    /// The maximum of a boundary.
+    /// The maximum position of a boundary.
     type Known = i64;
     type Place = i64;
     type Event = (String, String);

@@ -1,4 +1,4 @@
-//! factstr-postgres, through its own API. It is blocking, and does everything on one connection of its own.
+//! factstr-postgres, through its own API. It is blocking, and does everything on a single connection.
 
 #[path = "../../../compare/peers/driver/mod.rs"]
 mod driver;
@@ -25,7 +25,7 @@ async fn main() -> Outcome {
 impl Store for Factstr {
     type Client = FactstrClient;
 
-    /// Connecting makes its tables.
+    /// Connecting creates its tables.
     async fn open(opening: &Opening) -> Outcome<Self> {
         let url = opening.url.clone();
         let store = spawn_blocking(move || PostgresStore::connect(&url)).await??;

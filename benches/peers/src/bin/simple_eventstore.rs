@@ -1,6 +1,6 @@
-//! go-simple-eventstore 0.0.8: its statements, sent as lib/pq sends them: whatever has arguments is prepared, executed and thrown
-//! away, each a round trip, and events are inserted one by one. Its boundaries are **streams**: a stream for each book, which
-//! nothing else can be a condition on. Appends are safe; a consumer may miss events whose numbers were drawn earlier and
+//! go-simple-eventstore 0.0.8: its statements, sent as lib/pq sends them. Anything with arguments is prepared, executed and
+//! discarded, each a round trip, and events are inserted one by one. Its boundaries are **streams**: one stream for each book,
+//! and conditions can be about nothing else. Appends are safe; a consumer may miss events whose numbers were drawn earlier and
 //! committed later.
 
 #[path = "../connect.rs"]
@@ -17,7 +17,7 @@ use tokio_postgres::{
     types::{Json, ToSql},
 };
 
-/// Of a consumer's fetch.
+/// The limit of a consumer's fetch.
 const LIMIT: i64 = 1000;
 
 struct SimpleEventStore {
@@ -54,7 +54,7 @@ impl Store for SimpleEventStore {
 }
 
 impl Connection {
-    /// Prepared, executed, thrown away.
+    /// Prepared, executed, discarded.
     async fn query(&self, sql: &str, arguments: &[&(dyn ToSql + Sync)]) -> Outcome<Vec<Row>> {
         let statement = self.0.prepare(sql).await?;
         Ok(self.0.query(&statement, arguments).await?)

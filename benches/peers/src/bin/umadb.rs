@@ -1,4 +1,4 @@
-//! UmaDB, through its own client over gRPC, a connection for each writer. Its server is started by the bench.
+//! UmaDB, through its own client over gRPC, with a connection for each writer. The bench starts its server.
 
 #[path = "../../../compare/peers/driver/mod.rs"]
 mod driver;
@@ -13,9 +13,9 @@ use umadb_client::{AsyncUmaDbClient, UmaDbClient};
 use umadb_dcb::{DcbAppendCondition, DcbError, DcbEvent, DcbEventStoreAsync, DcbQuery, DcbQueryItem};
 use uuid::Uuid;
 
-/// For the server's start.
+/// How long the server may take to start.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Events of an append of the fixture.
+/// The number of events in an append of the fixture.
 const BATCH: usize = 1000;
 
 struct UmaDb {
@@ -57,7 +57,7 @@ impl Store for UmaDb {
         Ok(())
     }
 
-    /// From Mainstem's log, which has the fixture.
+    /// Copied from Mainstem's log, which has the fixture.
     async fn fill(&self) -> Outcome {
         let store = self.connect().await?;
         let (client, connection) = tokio_postgres::connect(&self.opening.url, NoTls).await?;

@@ -1,4 +1,4 @@
-//! The oracle on histories that are written by hand: each rule, broken alone.
+//! The oracle on hand-written histories: each rule, broken alone.
 
 use std::{collections::BTreeSet, time::SystemTime};
 
@@ -106,7 +106,7 @@ fn what_was_not_true_is_found_even_if_no_rule_of_the_business_is_broken() {
     let two = entry("2", What::Enrol { course: 1, student: 2 }, vec![decided(2, 2)]);
     let events = vec![fact(&one, "Enrolled", Seen::default()), fact(&two, "Enrolled", Seen::default())];
     assert_eq!(broken(&[&one, &two], events), [Rule::TrueState]);
-    // Also what was refused, and what was nothing to do.
+    // This includes refusals, and commands with nothing to do.
     let refused = recorded("1", BOOK, vec![answer(Told::Refused(taken()), Some((1, 1)))]);
     assert_eq!(broken(&[&refused], vec![record(&refused, "Refused", Some(&taken()))]), [Rule::TrueState]);
     let nothing = recorded("1", BOOK, vec![answer(Told::Nothing, Some((1, 1)))]);

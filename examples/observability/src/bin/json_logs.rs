@@ -1,4 +1,4 @@
-//! Logs as JSON lines, one for each event, and no OpenTelemetry: `tracing-subscriber` alone.
+//! Logs as JSON lines, one for each event, without OpenTelemetry: `tracing-subscriber` alone.
 //!
 //! ```text
 //! cargo run -p mainstem-observability --bin json-logs
@@ -12,7 +12,7 @@ use tracing_subscriber::{EnvFilter, fmt::format::FmtSpan};
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<()> {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    // A span is told when it ends, with its outcome; and each line has the fields of those that it is in.
+    // A span is logged when it ends, with its outcome; each line has the fields of its enclosing spans.
     tracing_subscriber::fmt().json().with_span_events(FmtSpan::CLOSE).with_env_filter(filter).init();
 
     let store = MemoryEventStore::new();
