@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use mainstem::{
     ErrorKind, Router,
-    testing::{LocalCluster, Node, Rejoined, TestCluster},
+    testing::{LocalCluster, Node, Rejoined},
 };
 
 use crate::support::started;

@@ -94,7 +94,8 @@ async fn piece_within(store: Store<'_>, filter: &Filter, after: After, limit: u6
         if let Some(reached) = piece.reached {
             let within = after.position() + 1..=until;
             assert!(within.contains(&reached.position()), "a piece of {within:?} has reached {reached}");
-            let is_within = |event: &Event| within.contains(&event.position()) && event.position() <= reached.position();
+            let is_within =
+                |event: &Event| within.contains(&event.position()) && event.position() <= reached.position();
             assert!(piece.events.iter().all(is_within), "an event outside of {within:?}, or after {reached}");
             return Some(piece);
         }
@@ -208,5 +209,9 @@ pub(super) async fn pieces_among_appends_are_the_log(store: Store<'_>) {
     let (all, tagged) = (follow(Filter::any_event(), None), follow(with_tags(["t"]), Some(20)));
     let ((), all, tagged) = join3(writing, all, tagged).await;
     assert_eq!(all, positions(&log(store).await), "who followed the log has not seen it");
-    assert_eq!(tagged, positions(&read(store, &with_tags(["t"])).await), "who followed a part of the log has not seen it");
+    assert_eq!(
+        tagged,
+        positions(&read(store, &with_tags(["t"])).await),
+        "who followed a part of the log has not seen it"
+    );
 }

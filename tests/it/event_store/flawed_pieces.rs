@@ -15,7 +15,7 @@ impl FlawedStore {
             && !self.has(Flaw::ReadsOnFromAnyMark)
             && !log.events.iter().any(|event| event.mark() == mark)
         {
-            return Err(request.diverged(log.head()));
+            return Err(request.diverged(log.events.last().map_or(0, Event::position)));
         }
         let spanned = log.events.iter().filter(|event| event.position() > after && event.position() <= until);
         let last_spanned = spanned.clone().next_back().map(Event::mark);
