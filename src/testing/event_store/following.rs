@@ -89,7 +89,8 @@ async fn piece_within(store: Store<'_>, filter: &Filter, after: After, limit: u6
         let mut request = ReadBehindRequest::new(filter.clone(), after, limit, Consistency::Strong);
         let until = after.position().saturating_add(window);
         request.until = Some(until);
-        let piece = expect(store.run_read_behind(request).await, "a piece up to a position should have been read");
+        let piece = elsewhere(store.run_read_behind(request)).await;
+        let piece = expect(piece, "a piece up to a position should have been read");
         let end = piece.head.map_or(0, |head| head.position());
         if let Some(reached) = piece.reached {
             let within = after.position() + 1..=until;
