@@ -22,8 +22,8 @@ Exit status:
     1  failure; standard error gives the reason
     2  the command line, an event or a file is invalid; nothing was written
     3  append: the condition does not hold, or the stream has another version; nothing was written
-       (2 and 3, import and append --chunk: earlier chunks were written; standard error says how
-       many events)
+       (2 and 3 after earlier chunks of import or append --chunk: those stay written, and standard
+       error says how many events they have)
     4  the answer to a write was lost; the message says how to find out whether it was written
     5  append: the events were written, but standard output failed; the message has the answer
    10  doctor found a warning: something to look at
