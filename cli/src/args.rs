@@ -1,4 +1,4 @@
-//! What all commands are told.
+//! The options that all commands share.
 
 use clap::{Args, Parser, Subcommand};
 use mainstem::LogName;
@@ -8,19 +8,19 @@ use crate::{
     failure::{EXIT_STATUS, Result},
 };
 
-/// Looks after an event log of Mainstem in PostgreSQL, and the primary and replicas that it lives in.
+/// Manage a Mainstem event log in PostgreSQL, and the primary and replicas that hold it.
 ///
-/// The nodes come from --url, which names all of them or is given once for each, or from the environment, which other
-/// users of the machine cannot see: MAINSTEM_URL, or MAINSTEM_PRIMARY_URL and MAINSTEM_REPLICA_URLS (separated by
-/// commas), or PGHOST. Which node is the primary now is found out. Encryption is part of the URL: sslmode, sslrootcert,
-/// sslcert, sslkey.
+/// Name the nodes with --url (one URL for all nodes, or one --url for each), or in the environment, which other users
+/// of the machine cannot see: MAINSTEM_URL, or MAINSTEM_PRIMARY_URL and MAINSTEM_REPLICA_URLS (separated by commas), or
+/// PGHOST. The command detects which node is the primary. Encryption is set in the URL: sslmode, sslrootcert, sslcert,
+/// sslkey.
 ///
-/// Every setting of the library's router can be given: in a URL of all nodes as in ?mainstem.connect_timeout=5s, in the
-/// environment as in MAINSTEM_CONNECT_TIMEOUT=5s. What URLs leave out comes from PGUSER, PGPASSWORD, PGDATABASE,
-/// PGSSLMODE and so on.
+/// Every setting of the library's router is available: in a URL of all nodes as ?mainstem.connect_timeout=5s, in the
+/// environment as MAINSTEM_CONNECT_TIMEOUT=5s. What URLs omit comes from PGUSER, PGPASSWORD, PGDATABASE, PGSSLMODE and
+/// so on.
 ///
-/// Data goes to standard output, as JSON lines where programs may read it; everything else to standard error. No
-/// password is ever printed. Ctrl-C ends every command cleanly, a second one at once.
+/// Data goes to standard output, as JSON lines where programs may read it; everything else goes to standard error.
+/// Passwords are never printed. Ctrl-C ends every command cleanly; a second Ctrl-C ends it at once.
 #[derive(Parser)]
 #[command(name = "mainstem", version, after_long_help = EXIT_STATUS, propagate_version = true, max_term_width = 100)]
 pub(crate) struct Cli {
@@ -32,19 +32,19 @@ pub(crate) struct Cli {
 
 #[derive(Args)]
 pub(crate) struct Connection {
-    /// All nodes of the cluster: postgres://user:password@host1,host2:port/database. Or several times, a node each, the
+    /// URL of all nodes: postgres://user:password@host1,host2:port/database. Or repeat the option with one node each, the
     /// primary first
     #[arg(long = "url", value_name = "URL", global = true, help_heading = "Connection")]
     pub(crate) urls: Vec<String>,
-    /// The schema that the log is in
+    /// Schema that contains the log
     #[arg(long, value_name = "NAME", default_value = "mainstem", global = true, help_heading = "Connection")]
     schema: String,
-    /// The name of the log
+    /// Name of the log
     #[arg(long, value_name = "NAME", default_value = "events", global = true, help_heading = "Connection")]
     log: String,
-    /// The longest that a call to a server may take, and that nodes are waited for: 30 unless MAINSTEM_CALL_TIMEOUT or the
-    /// URL says another thing for calls. Too short and searches in a long log fail; too long and a server that says
-    /// nothing is noticed late
+    /// Limit for each call to a server, and for waiting for nodes. The default is 30; MAINSTEM_CALL_TIMEOUT or the URL may
+    /// set another limit for calls. If it is too short, searches in a long log fail; if it is too long, a server that
+    /// does not answer is noticed late
     #[arg(long, value_name = "SECONDS", global = true, help_heading = "Connection",
           value_parser = clap::value_parser!(u64).range(1..=86400))]
     pub(crate) timeout: Option<u64>,

@@ -1,4 +1,4 @@
-//! A filter from options.
+//! Builds a filter from options.
 
 use clap::Args;
 use mainstem::Filter;
@@ -6,22 +6,22 @@ use serde_json::{json, value::RawValue};
 
 use crate::failure::{Failure, Result};
 
-/// Which events. Without any of these: every one.
+/// Selects events. Without any of these options, every event matches.
 #[derive(Args, Debug)]
 pub(crate) struct FilterArgs {
-    /// Events of this type; given several times, of any of them
+    /// Select events of this type; if repeated, of any of these types
     #[arg(long = "type", value_name = "TYPE")]
     types: Vec<String>,
-    /// Events that have this tag; given several times, all of them
+    /// Select events with this tag; if repeated, with all of these tags
     #[arg(long = "tag", value_name = "TAG")]
     tags: Vec<String>,
-    /// Events whose payload contains this JSON, such as '{"BookID": "b-1"}'; given several times, all of them
+    /// Select events whose payload contains this JSON, such as '{"BookID": "b-1"}'; if repeated, all of these values
     #[arg(long, value_name = "JSON")]
     payload: Vec<String>,
-    /// The same for the metadata
+    /// Select events whose metadata contains this JSON; if repeated, all of these values
     #[arg(long, value_name = "JSON")]
     metadata: Vec<String>,
-    /// A whole filter as the library writes it, such as '{"matching": [{"any_type_of": ["BookLent"]}]}'
+    /// Select events by a complete filter in the library's JSON form, such as '{"matching": [{"any_type_of": ["BookLent"]}]}'
     #[arg(long, value_name = "JSON", conflicts_with_all = ["types", "tags", "payload", "metadata"])]
     filter: Option<String>,
 }
@@ -35,7 +35,7 @@ impl FilterArgs {
             let parsed = texts.iter().map(|text| {
                 let value: Box<RawValue> = serde_json::from_str(text)
                     .map_err(|error| Failure::usage(format!("{option} {text:?} is not JSON: {error}")))?;
-                // As text: a value would round its numbers.
+                // Keep the text: a parsed value would round its numbers.
                 Ok(format!("{{\"{side}\":{value}}}"))
             });
             parsed.collect::<Result<Vec<_>>>()
@@ -59,7 +59,7 @@ impl FilterArgs {
     }
 }
 
-/// A filter as the library writes it.
+/// Parses a filter in the library's JSON form.
 pub(crate) fn parse(what: &str, text: &str) -> Result<Filter> {
     serde_json::from_str(text).map_err(|error| Failure::usage(format!("{what} is not a filter: {error}")))
 }

@@ -1,4 +1,4 @@
-//! Ctrl-C: the first one asks a command to end, the second one ends it.
+//! Ctrl-C: the first one asks the command to end, the second one ends the process.
 
 use tokio::{signal::unix::SignalKind, sync::watch};
 
@@ -8,11 +8,11 @@ use crate::failure::{self, Failure, Result};
 pub(crate) struct Interrupt(watch::Receiver<bool>);
 
 impl Interrupt {
-    /// Takes SIGINT and SIGTERM over.
+    /// Handles SIGINT and SIGTERM.
     pub(crate) fn listen() -> Result<Self> {
         let listen = |kind| {
             tokio::signal::unix::signal(kind)
-                .map_err(|error| Failure::failed(format!("signals cannot be received: {error}")))
+                .map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
         };
         let (mut interrupts, mut ends) = (listen(SignalKind::interrupt())?, listen(SignalKind::terminate())?);
         let (sender, receiver) = watch::channel(false);
@@ -34,7 +34,7 @@ impl Interrupt {
         *self.0.borrow()
     }
 
-    /// Waits for it.
+    /// Waits for the interrupt.
     pub(crate) async fn come(&self) {
         let mut receiver = self.0.clone();
         if receiver.wait_for(|come| *come).await.is_err() {
@@ -42,7 +42,7 @@ impl Interrupt {
         }
     }
 
-    /// What `work` gives, unless the interrupt comes first: then `work` is dropped, and `what` says what that means.
+    /// Returns the result of `work`. If the interrupt comes first, drops `work` and fails with `what`, which says what that means.
     pub(crate) async fn or<T>(&self, what: &str, work: impl Future<Output = T>) -> Result<T> {
         tokio::select! {
             biased;

@@ -2,15 +2,15 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `args` | what all commands are told: the manual is in the comments of each command's `Args` |
-//! | `nodes` | from the URLs to a router |
-//! | `failure` | why a command did not succeed, and the exit status of each reason |
-//! | `secrets` | what keeps passwords out of everything that is printed |
+//! | `args` | the options that all commands share; the help texts are the comments of each command's `Args` |
+//! | `nodes` | builds a router from the URLs |
+//! | `failure` | why a command failed, and the exit status of each reason |
+//! | `secrets` | keeps passwords out of everything that is printed |
 //! | `interrupt` | Ctrl-C |
 //! | `output` | lines on standard output, and progress on standard error |
 //! | `time`, `record` | times and events as JSON |
-//! | `filter` | a filter from options |
-//! | `commands` | a file or folder for each |
+//! | `filter` | builds a filter from options |
+//! | `commands` | a file or folder for each command |
 
 mod args;
 mod commands;
@@ -33,7 +33,7 @@ fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
-            // It quotes what it does not understand, which may be a URL.
+            // The parser quotes what it does not understand, which may be a URL.
             eprint!("{}", secrets::hidden(&error.render().to_string()));
             return ExitCode::from(failure::USAGE);
         }
@@ -45,7 +45,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("mainstem: the runtime does not start: {error}");
+            eprintln!("mainstem: cannot start the runtime: {error}");
             return ExitCode::from(failure::FAILED);
         }
     };
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         let interrupt = Interrupt::listen()?;
         commands::run(cli, &interrupt).await
     });
-    // Connections and probes need no farewell.
+    // Connections and probes need no orderly shutdown.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,4 +1,4 @@
-//! From the command line and the environment to a router.
+//! Builds a router from the command line and the environment.
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,33 +12,33 @@ use crate::{
 /// The variables that name nodes when the command line does not.
 const VARIABLES: [&str; 3] = ["MAINSTEM_URL", "MAINSTEM_PRIMARY_URL", "PGHOST"];
 
-/// How long is waited for nodes when nobody says it.
+/// How long to wait for nodes without --timeout.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What leads to a cluster. The URLs hold passwords, so there is no `Debug`.
+/// How to reach the cluster. The URLs contain passwords, so there is no `Debug`.
 pub(crate) struct Nodes {
-    /// One for all nodes, or the primary's and then those of the replicas. None: the environment names the nodes.
+    /// One URL for all nodes, or the primary's and then those of the replicas. If empty, the environment names the nodes.
     urls: Vec<String>,
-    /// The limit of a call, if the command line says it.
+    /// The limit of a call, if the command line sets it.
     limit: Option<Duration>,
 }
 
 impl Nodes {
-    /// From the options and the environment, if these make sense.
+    /// Reads the options and the environment, and checks them.
     pub(crate) fn new(connection: &Connection) -> Result<Self> {
         let nodes = Self { urls: connection.urls.clone(), limit: connection.timeout.map(Duration::from_secs) };
         let is_set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         if nodes.urls.is_empty() && !VARIABLES.iter().any(|name| is_set(name)) {
             return Err(Failure::usage(
-                "which database? Give --url postgres://user:password@host1,host2/database, or set MAINSTEM_URL to that, or \
-                 MAINSTEM_PRIMARY_URL and MAINSTEM_REPLICA_URLS (separated by commas)",
+                "no database given: use --url postgres://user:password@host1,host2/database, or set MAINSTEM_URL to such a URL, \
+                 or set MAINSTEM_PRIMARY_URL and MAINSTEM_REPLICA_URLS (separated by commas)",
             ));
         }
         nodes.builder().map(drop)?;
         Ok(nodes)
     }
 
-    /// The one place where options and variables become settings of a router: the library's own, all of them.
+    /// The only place where options and variables become settings of a router. Every setting of the library is accepted.
     pub(crate) fn builder(&self) -> Result<RouterBuilder> {
         let of = |builder: mainstem::Result<RouterBuilder>| builder.map_err(|error| Failure::usage(error.report()));
         let builder = match &*self.urls {
@@ -52,23 +52,23 @@ impl Nodes {
         })
     }
 
-    /// A router whose nodes have been asked who they are.
+    /// A router that has probed its nodes.
     pub(crate) async fn connect(&self) -> Result<Router> {
         Ok(self.builder()?.connect().await?)
     }
 
-    /// The log, on a router whose nodes have been asked who they are.
+    /// The log, on a router that has probed its nodes.
     pub(crate) async fn store(&self, name: LogName) -> Result<PostgresEventStore> {
         Ok(PostgresEventStore::with_name(&self.connect().await?, name))
     }
 
-    /// How long is waited for nodes.
+    /// How long to wait for nodes.
     pub(crate) fn limit(&self) -> Duration {
         self.limit.unwrap_or(PATIENCE)
     }
 }
 
-/// SQL that is written with the default name of the log, with this one.
+/// Replaces the default name of the log in `sql` with `name`.
 pub(crate) fn put_into(name: &LogName, sql: &str) -> String {
     sql.replace(r#""mainstem"."events""#, &name.to_string())
 }
@@ -80,7 +80,7 @@ pub(crate) struct Reached {
     pub(crate) is_primary: bool,
 }
 
-/// A connection to each node of this router, in their order, whatever each of them is.
+/// A connection to each node of the router, in the router's order, whatever the node's role and condition.
 pub(crate) async fn reach(router: &Router) -> Vec<Reached> {
     let status = router.status();
     let leads = |node: &NodeStatus| matches!(&status.primary, PrimaryState::Known(name) if *name == node.name);

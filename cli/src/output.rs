@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::failure::{BROKEN_PIPE, Failure, Result};
 
-/// Where lines go. What was written is out when [`flush`](Self::flush) has succeeded.
+/// Where lines go. They are written out once [`flush`](Self::flush) has succeeded.
 pub(crate) struct Output {
     to: io::BufWriter<Box<dyn Write + Send>>,
     /// For messages.
@@ -36,13 +36,14 @@ impl Output {
         written.map_err(|error| unwritten(&self.name, &error))
     }
 
-    /// As it is, without an end of line.
+    /// Writes the text as it is, without a newline.
     pub(crate) fn text(&mut self, text: &str) -> Result<()> {
         self.to.write_all(text.as_bytes()).map_err(|error| unwritten(&self.name, &error))
     }
 
     pub(crate) fn json(&mut self, value: &impl Serialize) -> Result<()> {
-        let line = serde_json::to_string(value).map_err(|error| Failure::failed(format!("as JSON: {error}")))?;
+        let line =
+            serde_json::to_string(value).map_err(|error| Failure::failed(format!("cannot write JSON: {error}")))?;
         self.line(line)
     }
 
@@ -50,7 +51,7 @@ impl Output {
         self.to.flush().map_err(|error| unwritten(&self.name, &error))
     }
 
-    /// For a file that is complete: it outlives a crash of the machine.
+    /// Makes a complete file durable: it survives a crash of the machine.
     pub(crate) fn finish(mut self) -> Result<()> {
         self.flush()?;
         self.file.map_or(Ok(()), |file| file.sync_all()).map_err(|error| unwritten(&self.name, &error))
@@ -60,11 +61,11 @@ impl Output {
 fn unwritten(name: &str, error: &io::Error) -> Failure {
     match error.kind() {
         io::ErrorKind::BrokenPipe => Failure::new(BROKEN_PIPE, ""),
-        _ => Failure::failed(format!("{name} cannot be written: {error}")),
+        _ => Failure::failed(format!("cannot write {name}: {error}")),
     }
 }
 
-/// A bar on standard error, if that is a terminal.
+/// A progress bar on standard error, if that is a terminal.
 pub(crate) fn progress(amount: u64, what: &str) -> ProgressBar {
     let target = match io::stderr().is_terminal() {
         true => ProgressDrawTarget::stderr(),

@@ -13,7 +13,7 @@ use crate::{
     time::Time,
 };
 
-/// An event of a log, with all that the log knows of it.
+/// An event of a log, with everything that the log stores about it.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Record {
@@ -35,7 +35,7 @@ pub(crate) struct Record {
     pub(crate) stream: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) version: Option<u64>,
-    /// How many events of the same append come after this one. Only exports have it.
+    /// How many events of the same append follow this one. Only exports have it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) following: Option<u32>,
 }
@@ -57,11 +57,11 @@ struct Incoming {
     occurred_at: Option<Time>,
 }
 
-/// In base64.
+/// Written in base64.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Bytes(pub(crate) Vec<u8>);
 
-/// A payload may be `null`, which is not the same as none.
+/// A payload may be `null`, which differs from no payload.
 fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Box<RawValue>>, D::Error> {
     Box::<RawValue>::deserialize(deserializer).map(Some)
 }
@@ -75,7 +75,10 @@ impl Serialize for Bytes {
 impl<'de> Deserialize<'de> for Bytes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        BASE64_STANDARD.decode(text).map(Self).map_err(|error| de::Error::custom(format!("bytes in base64: {error}")))
+        BASE64_STANDARD
+            .decode(text)
+            .map(Self)
+            .map_err(|error| de::Error::custom(format!("invalid base64 in bytes: {error}")))
     }
 }
 
@@ -126,10 +129,10 @@ impl Record {
                 recorded_at: Time(row.try_get::<_, SystemTime>(12)?),
             })
         };
-        read().map_err(|error| Failure::failed(format!("an event of the log cannot be read: {error}")))
+        read().map_err(|error| Failure::failed(format!("cannot read an event of the log: {error}")))
     }
 
-    /// The first part in which the two differ. JSON is compared by value.
+    /// The first field in which the two differ. JSON is compared by value.
     pub(crate) fn differs_from(&self, other: &Self) -> Option<&'static str> {
         let json = |one: &RawValue, other: &RawValue| {
             one.get() == other.get()
@@ -159,11 +162,11 @@ impl Record {
     }
 }
 
-/// An event to append, from its JSON.
+/// Parses an event to append from its JSON.
 pub(crate) fn new_event(place: &str, text: &str) -> Result<NewEvent> {
     let wrong = |what: String| Failure::usage(format!("{place}: {what}"));
     let Incoming { event_type, tags, payload, content_type, bytes, metadata, id, occurred_at } =
-        serde_json::from_str(text).map_err(|error| wrong(format!("this is no event to append: {error}")))?;
+        serde_json::from_str(text).map_err(|error| wrong(format!("invalid event: {error}")))?;
     let json = |what: &str, text: &RawValue| {
         Json::from_text(text.get()).map_err(|error| wrong(format!("{what}: {}", error.report())))
     };
@@ -187,6 +190,5 @@ pub(crate) fn new_event(place: &str, text: &str) -> Result<NewEvent> {
 }
 
 fn raw(text: String) -> Result<Box<RawValue>> {
-    RawValue::from_string(text)
-        .map_err(|error| Failure::failed(format!("the log holds JSON that cannot be read: {error}")))
+    RawValue::from_string(text).map_err(|error| Failure::failed(format!("cannot read JSON of the log: {error}")))
 }

@@ -1,10 +1,10 @@
-//! What keeps passwords out of everything that is printed.
+//! Keeps passwords out of everything that is printed.
 //!
-//! The library's messages have none. This is for what others quote: the parser of the command line, above all.
+//! The library's messages contain none. This covers what others quote, above all the parser of the command line.
 
 const HIDDEN: &str = "…";
 
-/// The text, without the passwords of URLs and of `password=` settings in it.
+/// The text without the passwords in its URLs and `password=` settings.
 pub(crate) fn hidden(text: &str) -> String {
     without_settings(&without_userinfo(text))
 }
@@ -15,7 +15,7 @@ fn without_userinfo(text: &str) -> String {
     while let Some(at) = rest.find("://") {
         let (before, behind) = rest.split_at(at + 3);
         shown.push_str(before);
-        // The host begins behind the last @ of the line: what is in a password, nobody can tell from what follows it.
+        // The host begins after the last @ of the line, since a password may contain anything that can follow it.
         let end = behind.find('\n').unwrap_or(behind.len());
         let url = &behind[..end];
         match (url.find(':'), url.rfind('@')) {
@@ -37,7 +37,7 @@ fn without_settings(text: &str) -> String {
     let mut rest = text;
     while let Some(at) = rest.find(NAME) {
         let behind = &rest[at + NAME.len()..];
-        // As the driver reads it, there may be blanks on both sides.
+        // The driver allows blanks on both sides.
         let Some(value) = behind.trim_start().strip_prefix('=').map(str::trim_start) else {
             shown.push_str(&rest[..rest.len() - behind.len()]);
             rest = behind;
@@ -50,7 +50,7 @@ fn without_settings(text: &str) -> String {
     shown + rest
 }
 
-/// Up to its end, in bytes. A backslash hides the next character, also within quotation marks.
+/// The length of the value in bytes. A backslash escapes the next character, also within quotation marks.
 fn len_of_value(text: &str) -> usize {
     let is_quoted = text.starts_with('\'');
     let mut is_hidden = false;

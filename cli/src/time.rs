@@ -9,8 +9,8 @@ use std::{
 use jiff::Timestamp;
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A time in whole microseconds: `2026-01-31T12:00:00.123456Z`, and for years that this cannot say, the number of
-/// microseconds since 1970.
+/// A time in whole microseconds: `2026-01-31T12:00:00.123456Z`, or, for years outside the range of this form, the number
+/// of microseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Time(pub(crate) SystemTime);
 
@@ -28,9 +28,10 @@ impl FromStr for Time {
 
     fn from_str(text: &str) -> Result<Self, String> {
         if let Ok(micros) = text.parse() {
-            return from_micros(micros).map(Self).ok_or_else(|| format!("{text} microseconds are too many"));
+            return from_micros(micros).map(Self).ok_or_else(|| format!("{text} microseconds are out of range"));
         }
-        let time: Timestamp = text.parse().map_err(|_| format!("{text:?} is no time such as 2026-01-31T12:00:00Z"))?;
+        let time: Timestamp =
+            text.parse().map_err(|_| format!("{text:?} is not a time such as 2026-01-31T12:00:00Z"))?;
         Ok(Self(time.into()))
     }
 }
@@ -60,7 +61,7 @@ impl<'de> Deserialize<'de> for Time {
             }
 
             fn visit_i64<E: de::Error>(self, micros: i64) -> Result<Time, E> {
-                from_micros(micros).map(Time).ok_or_else(|| E::custom("so many microseconds are too many"))
+                from_micros(micros).map(Time).ok_or_else(|| E::custom("microseconds out of range"))
             }
 
             fn visit_u64<E: de::Error>(self, micros: u64) -> Result<Time, E> {

@@ -88,7 +88,7 @@ async fn what_was_written_is_no_failure_because_nobody_takes_the_answer() {
         assert_eq!(output.status.code(), Some(5), "{stderr}");
         let last = store.last(&Filter::any_event()).await.unwrap();
         assert!(
-            stderr.contains("it was written") && stderr.contains(&last.as_ref().unwrap().id().to_string()),
+            stderr.contains("the events were written") && stderr.contains(&last.as_ref().unwrap().id().to_string()),
             "{stderr}"
         );
     }
@@ -127,7 +127,7 @@ async fn what_is_no_event_is_refused_with_its_line_and_nothing_is_written() {
         (r#"{"type": "A", "bytes": "?", "content_type": "x/y"}"#, "base64"),
         (r#"{"type": "", "payload": 1}"#, "line 2"),
         (r#"{"type": "A", "payload": 1, "tag": "x"}"#, "unknown field `tag`"),
-        (r#"{"type": "A", "payload": 1, "occurred_at": "yesterday"}"#, "no time such as"),
+        (r#"{"type": "A", "payload": 1, "occurred_at": "yesterday"}"#, "not a time such as"),
         (r#"{"type": "A", "payload": "\u0000"}"#, "payload"),
     ] {
         let stdin = if line.is_empty() { String::new() } else { format!("{LENT}\n{line}\n") };

@@ -106,7 +106,9 @@ async fn what_was_interrupted_goes_on_and_what_has_come_since_is_added() {
     std::fs::write(&part, &whole[..line + 20]).unwrap();
 
     let (_database, to, target) = empty().await;
-    let stderr = run(&to, &["import", "--chunk", "1", &part]).await.failed(2, &["line 6", "goes on there"]);
+    let stderr = run(&to, &["import", "--chunk", "1", &part])
+        .await
+        .failed(2, &["line 6", "repeat the import to continue there"]);
     assert!(stderr.contains("3 events were written"), "an append is written whole: {stderr}");
     run(&from, &["export", "--primary", &part]).await.failed(2, &["--resume"]);
     run(&from, &["export", "--primary", "--resume", &part]).await.ok();
@@ -118,7 +120,7 @@ async fn what_was_interrupted_goes_on_and_what_has_come_since_is_added() {
     run(&from, &["export", "--primary", "--after", "1", &more]).await.failed(2, &["within an append", "position 2"]);
     run(&from, &["export", "--primary", "--after", "11", &more]).await.ok();
     let (_database, elsewhere, _store) = empty().await;
-    run(&elsewhere, &["import", &more]).await.failed(2, &["ends at position 0", "goes on at 12"]);
+    run(&elsewhere, &["import", &more]).await.failed(2, &["ends at position 0", "continues at 12"]);
     run(&to, &["import", &more]).await.ok();
     let (ours, theirs) =
         (source.query(&Filter::any_event()).await.unwrap(), target.query(&Filter::any_event()).await.unwrap());
@@ -179,17 +181,17 @@ async fn what_is_no_export_is_refused_with_its_line_before_it_is_written() {
         (String::new(), "line 1"),
         (joined(&lines[1..]), "line 1"),
         (export.replace("\"mainstem_export\":1", "\"mainstem_export\":2"), "reads 1"),
-        (swapped, "line 2: behind position 0 comes 2"),
-        (joined(&[lines[0], lines[1], lines[1]]), "line 3: behind position 1 comes 1"),
+        (swapped, "line 2: position 2 follows position 0"),
+        (joined(&[lines[0], lines[1], lines[1]]), "line 3: position 1 follows position 1"),
         (joined(&lines[..6]), "line 7: the export ends at position 5"),
-        (joined(&lines[..4]), "line 5: the export ends at position 3, and says that it goes to 6"),
+        (joined(&lines[..4]), "line 5: the export ends at position 3, but line 1 says 6"),
         (joined(&[&*lines, &lines[6..]].concat()), "line 8"),
-        (export.replace("\"following\":1", "\"following\":3"), "line 7: of the append before it, 3 events are missing"),
+        (export.replace("\"following\":1", "\"following\":3"), "line 7: 3 events of the preceding append are missing"),
         (
             export
                 .replace("\"version\":1", "\"version\":2")
                 .replace("\"version\":2,\"following\":0", "\"version\":3,\"following\":0"),
-            "without the version before it",
+            "the version before it is missing",
         ),
         (export.replace("\"payload\":{\"n\": 1},", ""), "line 2: an event has either"),
         (export.replace("\"n\": 1", "\"n\": 1,"), "line 2"),

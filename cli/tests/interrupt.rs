@@ -20,7 +20,7 @@ async fn an_import_ends_between_two_chunks_and_goes_on() {
     while *target.count(&Filter::any_event()).await.unwrap() < 5 {
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    let stderr = import.interrupt().await.failed(130, &["interrupted", "the same import again goes on there"]);
+    let stderr = import.interrupt().await.failed(130, &["interrupted", "repeat the import to continue there"]);
     assert!(stderr.contains("5 events were written, and 0 were there already, up to position 5"), "{stderr}");
     let again = crate::support::run_with(&to, &["import"], &export).await;
     drop(stdin);
@@ -112,7 +112,7 @@ async fn a_tail_that_was_to_print_all_says_that_it_has_not() {
         }
         let ended = tail.interrupt().await;
         assert_eq!(ended.status, status, "{ended:?}");
-        assert_eq!(ended.stderr.contains("not all that was there"), status == 130, "{ended:?}");
+        assert_eq!(ended.stderr.contains("not all events were printed"), status == 130, "{ended:?}");
     }
     other.rollback().await.unwrap();
 }

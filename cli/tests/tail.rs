@@ -73,7 +73,7 @@ async fn wrong_options_are_refused() {
     let (_database, urls, _store) = log().await;
     for (args, says) in [
         (vec!["--after", "1", "--since", "0"], "cannot be used with"),
-        (vec!["--since", "yesterday"], "no time such as"),
+        (vec!["--since", "yesterday"], "not a time such as"),
         (vec!["--payload", "{"], "not JSON"),
         (vec!["--payload", "{}"], "filter"),
         (vec!["--filter", "{}"], "not a filter"),

@@ -32,22 +32,16 @@ async fn change(url: &str, statement: &str) {
 #[tokio::test]
 async fn each_fault_is_found() {
     for (statement, says) in [
-        ("DELETE FROM mainstem.events WHERE position = 5", "no event is at position 5, and one at 6"),
-        ("DELETE FROM mainstem.events WHERE position = 1", "no event is at position 1, and one at 2"),
-        ("DELETE FROM mainstem.events WHERE position IN (10, 11)", "no event is at position 11, and one at 12"),
-        (
-            "UPDATE mainstem.events SET following = 3 WHERE position = 4",
-            "the append in front of position 5 is not whole",
-        ),
-        (
-            "UPDATE mainstem.events SET following = 7 WHERE position = 10",
-            "the append in front of position 11 is not whole",
-        ),
+        ("DELETE FROM mainstem.events WHERE position = 5", "position 5 has no event, but position 6 has one"),
+        ("DELETE FROM mainstem.events WHERE position = 1", "position 1 has no event, but position 2 has one"),
+        ("DELETE FROM mainstem.events WHERE position IN (10, 11)", "position 11 has no event, but position 12 has one"),
+        ("UPDATE mainstem.events SET following = 3 WHERE position = 4", "the append before position 5 is incomplete"),
+        ("UPDATE mainstem.events SET following = 7 WHERE position = 10", "the append before position 11 is incomplete"),
         ("UPDATE mainstem.events SET following = 2 WHERE position = 13", "ends within an append: 2 of its events"),
-        ("UPDATE mainstem.events SET version = 4 WHERE version = 3", "at position 13 is version 4 of the stream \"s\""),
+        ("UPDATE mainstem.events SET version = 4 WHERE version = 3", "position 13 has version 4 of the stream \"s\""),
         (
             "UPDATE mainstem.events SET version = CASE version WHEN 1 THEN 2 ELSE 1 END WHERE version < 3",
-            "is version 2 of the stream",
+            "has version 2 of the stream",
         ),
     ] {
         let (database, urls, store) = log().await;
@@ -78,7 +72,7 @@ async fn a_replica_that_has_other_events_is_told_with_the_first_of_them() {
     assert_eq!(verified.status, 20, "{verified:#?}");
     assert!(verified.stdout.contains("FAULT: at position 13 the event"), "{verified:#?}");
     assert!(verified.stdout.contains("the same as the primary, up to position 25"), "{verified:#?}");
-    assert!(verified.stdout.contains("is not a prefix of the primary"), "{verified:#?}");
+    assert!(verified.stdout.contains("is not a prefix of the primary's log"), "{verified:#?}");
 }
 
 #[tokio::test]
@@ -87,8 +81,8 @@ async fn a_node_that_does_not_answer_is_told() {
     fill(&store, "A", 1).await;
     let nowhere = "postgres://ada@127.0.0.1:1/library".to_owned();
     let verified = run(&[urls[0].clone(), nowhere], &["verify"]).await;
-    assert!(verified.stdout.contains("127.0.0.1:1: not looked at"), "{verified:#?}");
-    verified.failed(1, &["one node was not looked at"]);
+    assert!(verified.stdout.contains("127.0.0.1:1: not checked"), "{verified:#?}");
+    verified.failed(1, &["one node was not checked"]);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! A run beside the published one: which figures are the same, and which aim is not met any more.
+//! Compares a run with the published one: which figures agree, and which aims are no longer met.
 
 use crate::{
     aims,
@@ -7,7 +7,7 @@ use crate::{
     noise::Noise,
 };
 
-/// A figure that both have.
+/// A figure that both runs have.
 #[derive(Debug)]
 struct Pair {
     part: &'static str,
@@ -15,7 +15,7 @@ struct Pair {
     published: f64,
     fresh: f64,
     noise: Noise,
-    /// How each stands to its aim.
+    /// The verdict of each run on the aim.
     verdicts: [&'static str; 2],
 }
 
@@ -24,9 +24,9 @@ pub(crate) struct Comparison {
     pairs: Vec<Pair>,
     only_published: Vec<String>,
     only_fresh: Vec<String>,
-    /// Parts that have failed in the fresh run, and not in the published one.
+    /// Parts that failed in the fresh run, but not in the published one.
     failed: Vec<&'static str>,
-    /// Parts of which one of the two is a short run.
+    /// Parts with a short run on either side.
     short: Vec<&'static str>,
 }
 
@@ -57,7 +57,7 @@ pub(crate) fn compared(published: &Evidence, fresh: &Evidence) -> Comparison {
     all
 }
 
-/// Those that have a value.
+/// The figures that have a value.
 fn seen(entry: &Entry) -> Vec<(Figure<'_>, f64)> {
     let all = entry.figures().into_iter().filter_map(|figure| Some((figure, figure.value?)));
     all.filter(|(_, value)| value.is_finite()).collect()
@@ -68,7 +68,7 @@ impl Pair {
         self.noise.covers(self.published, self.fresh)
     }
 
-    /// It was met, and is missed by more than the noise.
+    /// The aim was met, and is now missed by more than the noise.
     fn is_lost(&self) -> bool {
         self.verdicts == ["met", "**missed**"] && !self.agrees()
     }
@@ -77,7 +77,7 @@ impl Pair {
         let ratio = self.fresh / self.published;
         let noise = match self.noise {
             Noise::OfRounds(width) => format!("{:.0} %", width * 100.0),
-            Noise::Tolerance => format!("{:.0} %, by rule", self.noise.width() * 100.0),
+            Noise::Tolerance => format!("{:.0} %, default", self.noise.width() * 100.0),
         };
         let agreement = if self.agrees() { "agree" } else { "**differ**" };
         let aim = aims::of(&self.name).map_or_else(String::new, aims::Aim::shown);
@@ -101,28 +101,31 @@ impl Pair {
 }
 
 impl Comparison {
-    /// Parts that have failed, and did not before.
+    /// Parts that failed, and did not fail before.
     pub(crate) fn failed(&self) -> &[&'static str] {
         &self.failed
     }
 
-    /// That were met, and are missed by more than the noise.
+    /// Aims that were met, and are now missed by more than the noise.
     pub(crate) fn lost(&self) -> Vec<String> {
         let lost = self.pairs.iter().filter(|pair| pair.is_lost());
         lost.map(|pair| format!("{} {}", pair.part, pair.name)).collect()
     }
 
-    /// The table, what only one of the two has, and a last line for programs.
+    /// The table, the figures that only one run has, and a last line for programs.
     pub(crate) fn text(&self) -> String {
         let rows: Vec<_> = self.pairs.iter().map(Pair::row).collect();
-        let mut out = table(&["of", "figure", "published", "fresh", "fresh ÷", "noise", "", "aim", ""], &rows);
+        let mut out = table(
+            &["part", "figure", "published", "fresh", "fresh ÷ published", "noise", "agreement", "aim", "verdict"],
+            &rows,
+        );
         let short: Vec<_> = self.short.iter().map(|part| (*part).to_owned()).collect();
         let failed: Vec<_> = self.failed.iter().map(|part| (*part).to_owned()).collect();
         for (what, which) in [
-            ("Only published", &self.only_published),
-            ("Only fresh", &self.only_fresh),
-            ("Of a short run, so that no aim counts", &short),
-            ("Failed, and not before", &failed),
+            ("Only in the published run", &self.only_published),
+            ("Only in the fresh run", &self.only_fresh),
+            ("Short runs, to which no aim applies", &short),
+            ("Newly failed", &failed),
         ] {
             if !which.is_empty() {
                 out += &format!("\n{what}: {}.\n", which.join(", "));
@@ -203,8 +206,8 @@ mod tests {
         let new = evidence(&[("tasks32_vs_insert", 2.2), ("max_ms", 7.0)], CALM, Some(0));
         let both = compared(&old, &new);
         let text = both.text();
-        assert!(text.contains("\nOnly published: append hot_vs_origin.\n"), "{text}");
-        assert!(text.contains("\nOnly fresh: append max_ms, drill-append anomalies.\n"), "{text}");
+        assert!(text.contains("\nOnly in the published run: append hot_vs_origin.\n"), "{text}");
+        assert!(text.contains("\nOnly in the fresh run: append max_ms, drill-append anomalies.\n"), "{text}");
         assert_eq!(both.lost(), [""; 0], "what was not measured is not missed");
     }
 
@@ -227,7 +230,7 @@ mod tests {
         };
         let both = compared(&of(false), &of(true));
         assert_eq!(both.failed(), ["append"]);
-        assert!(both.text().contains("\nFailed, and not before: append.\n"), "{}", both.text());
+        assert!(both.text().contains("\nNewly failed: append.\n"), "{}", both.text());
         for (old, new) in [(false, false), (true, true), (true, false)] {
             assert!(compared(&of(old), &of(new)).failed().is_empty());
         }
@@ -247,7 +250,7 @@ mod tests {
             .for_each(|entry| entry.data["quick"] = json!(true));
         let both = compared(&old, &new);
         assert_eq!(both.lost(), [""; 0]);
-        assert!(both.text().contains("\nOf a short run, so that no aim counts: append.\n"), "{}", both.text());
+        assert!(both.text().contains("\nShort runs, to which no aim applies: append.\n"), "{}", both.text());
         assert!(both.text().contains("met → short run"), "{}", both.text());
     }
 }

@@ -1,4 +1,4 @@
-//! What we mean to reach. Aims count on full runs.
+//! The aims of the figures. Aims apply to full runs only.
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Aim {
@@ -8,7 +8,7 @@ pub(crate) enum Aim {
 
 use Aim::{AtLeast, AtMost};
 
-/// By the names of figures, which no two benchmarks share with another meaning.
+/// Aims by figure. No two benchmarks use one name for different figures.
 const AIMS: [(&str, Aim); 43] = [
     ("one_writer_extra_us", AtMost(120.0)),
     ("tasks32_vs_insert", AtLeast(2.0)),
@@ -46,7 +46,7 @@ const AIMS: [(&str, Aim); 43] = [
     ("umadb_ratio", AtLeast(1.0)),
     ("disk_vs_origin", AtMost(1.0)),
     ("anomalies", AtMost(0.0)),
-    // The limits of the drills themselves, which they judge by `--judge`.
+    // The limits of the drills, which the drills check themselves with `--judge`.
     ("detection_median_ms", AtMost(1000.0)),
     ("longest_ms", AtMost(1100.0)),
     ("heal_max_ms", AtMost(1000.0)),
@@ -56,7 +56,7 @@ const AIMS: [(&str, Aim); 43] = [
     ("slow_share_percent", AtMost(2.0)),
 ];
 
-/// Of what a drill has counted, what there is an aim of: the rest says only how much of each there was to be judged.
+/// The values of each drill that have an aim. The other values say only how much was checked.
 const OF_DRILLS: [(&str, &[&str]); 11] = [
     ("drill-append", &["anomalies"]),
     ("drill-decide", &["anomalies"]),
@@ -71,17 +71,17 @@ const OF_DRILLS: [(&str, &[&str]); 11] = [
     ("drill-soak", &["anomalies"]),
 ];
 
-/// The figures of a drill that have an aim; none of what is no drill.
+/// The figures of a drill that have an aim. Empty for other parts.
 pub(crate) fn of_drill(part: &str) -> &'static [&'static str] {
     OF_DRILLS.iter().find(|(name, _)| *name == part).map_or(&[], |(_, figures)| figures)
 }
 
-/// The aim of a figure, and whether it is met.
+/// The aim of a figure.
 pub(crate) fn of(name: &str) -> Option<Aim> {
     AIMS.iter().find(|(aimed, _)| *aimed == name).map(|(_, aim)| *aim)
 }
 
-/// How a figure stands to its aim. What is missing, or lacks something, or is of a short run, meets none.
+/// The verdict on a figure. A figure that is missing, incomplete or from a short run does not meet its aim.
 pub(crate) fn verdict(name: &str, value: Option<f64>, incomplete: bool, quick: bool) -> &'static str {
     match (of(name), value.filter(|value| value.is_finite())) {
         (None, _) => "",

@@ -1,10 +1,10 @@
-//! Where values are on an axis, and which of them are written there.
+//! Positions of values on an axis, and its tick labels.
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scale {
     /// From zero.
     Linear,
-    /// From a power of ten to another; nothing at or below zero has a place there.
+    /// From one power of ten to another. Values at or below zero have no place on it.
     Log,
 }
 
@@ -16,11 +16,11 @@ pub(crate) struct Axis {
     step: f64,
 }
 
-/// Of a linear axis.
+/// The approximate number of ticks on a linear axis.
 const TICKS: f64 = 6.0;
 
 impl Axis {
-    /// An axis that has them all; none without any.
+    /// An axis that covers all values. None if there are no values.
     pub(crate) fn over(scale: Scale, values: impl Iterator<Item = f64>) -> Option<Self> {
         let fits = |value: &f64| value.is_finite() && (scale == Scale::Linear || *value > 0.0);
         let (low, high) = values
@@ -45,7 +45,7 @@ impl Axis {
         self.low
     }
 
-    /// From 0 at the beginning of the axis to 1 at its end.
+    /// The position of a value, from 0 at the beginning of the axis to 1 at its end.
     pub(crate) fn part(&self, value: f64) -> f64 {
         let part = match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),
@@ -54,7 +54,7 @@ impl Axis {
         part.clamp(0.0, 1.0)
     }
 
-    /// Values with what is written there.
+    /// The ticks: values and their labels.
     pub(crate) fn ticks(&self) -> Vec<(f64, String)> {
         let mut ticks = Vec::new();
         match self.scale {

@@ -1,5 +1,5 @@
-//! The figures in `docs/benchmarks.md`: blocks between `<!-- begin NAME … -->` and `<!-- end NAME -->`. The prose around them is by hand,
-//! and has no figures of runs.
+//! The figures in `docs/benchmarks.md`: blocks between `<!-- begin NAME … -->` and `<!-- end NAME -->`. The text around them is
+//! written by hand, and has no figures of runs.
 
 use std::{error::Error, fs, path::Path};
 
@@ -18,20 +18,20 @@ pub(crate) const FILE: &str = "docs/benchmarks.md";
 
 const BASELINES: &str = "benches/instructions/baselines.json";
 
-/// In `benches/instructions/cases.rs`: what is done once.
+/// The cases of `benches/instructions/cases.rs`, and the operation that each counts once.
 const CASES: [(&str, &str); 9] = [
-    ("decide_strong", "decision of a strong call, scope read included"),
-    ("decide_eventual", "decision between two replicas, scope read included"),
-    ("check_out", "`router.client_at()` and the way back to the pool"),
-    ("check_out_bb8", "the same of bb8 without its test, which is in the former"),
-    ("call", "`SELECT 1` by a client of the router, with the session put in order"),
-    ("call_bare", "the same by the driver alone"),
-    ("append", "append of one event on condition that its boundary has not changed"),
+    ("decide_strong", "decision of a strong call, including reading the scope"),
+    ("decide_eventual", "decision between two replicas, including reading the scope"),
+    ("check_out", "`router.client_at()`, and the return to the pool"),
+    ("check_out_bb8", "the same with bb8 alone, without its connection test"),
+    ("call", "`SELECT 1` by a client of the router, including the reset of the session"),
+    ("call_bare", "the same with the driver alone"),
+    ("append", "append of one event, on condition that its boundary has not changed"),
     ("read_row", "event of a query, with two tags and 150 bytes of JSON"),
-    ("stream_row", "the same of a stream"),
+    ("stream_row", "the same in a stream"),
 ];
 
-/// The page with its blocks written anew.
+/// The page with its blocks rewritten.
 pub(crate) fn page(root: &Path, evidence: &Evidence) -> Result<String, Box<dyn Error>> {
     let text = fs::read_to_string(root.join(FILE))?;
     let baselines = fs::read_to_string(root.join(BASELINES)).map_err(|error| format!("{BASELINES}: {error}"))?;
@@ -39,7 +39,7 @@ pub(crate) fn page(root: &Path, evidence: &Evidence) -> Result<String, Box<dyn E
     Ok(with_blocks(text, &blocks(evidence, &baselines)).map_err(|error| format!("{FILE}: {error}"))?)
 }
 
-/// By their names.
+/// The blocks by name.
 fn blocks(evidence: &Evidence, baselines: &Value) -> [(&'static str, String); 4] {
     let of = |names: &[&str]| {
         let entries: Vec<_> = names.iter().filter_map(|name| evidence.part(name)).collect();
@@ -56,7 +56,7 @@ fn blocks(evidence: &Evidence, baselines: &Value) -> [(&'static str, String); 4]
                 rows.push(row);
             }
         }
-        out += &table(&["of", "figure", "seen", "aim", "", "made of"], &rows);
+        out += &table(&["part", "figure", "measured", "aim", "verdict", "definition"], &rows);
         out
     };
     let (mut peers, entries) = of(&["peers"]);
@@ -65,7 +65,7 @@ fn blocks(evidence: &Evidence, baselines: &Value) -> [(&'static str, String); 4]
         peers += "\n";
         peers += &ahead(entry);
         peers += "\n";
-        peers += &table(&["figure", "seen", "aim", "", "made of"], &figures(entry));
+        peers += &table(&["figure", "measured", "aim", "verdict", "definition"], &figures(entry));
     }
     [
         ("route", told(&["route"])),
@@ -75,26 +75,26 @@ fn blocks(evidence: &Evidence, baselines: &Value) -> [(&'static str, String); 4]
     ]
 }
 
-/// Every block must be there once, and none may be there that is not written: it would look as if it were.
+/// Replaces the blocks. Each must be there exactly once, and an unknown block is an error: it would look generated.
 fn with_blocks(text: String, blocks: &[(&str, String)]) -> Result<String, String> {
     let mut marks = text.lines().filter_map(|line| line.strip_prefix("<!-- begin ")?.split([' ', ':']).next());
     if let Some(unknown) = marks.find(|name| blocks.iter().all(|(known, _)| known != name)) {
-        return Err(format!("there is no block {unknown:?} that could be written"));
+        return Err(format!("unknown block {unknown:?}"));
     }
     let mut page = text;
     for (name, block) in blocks {
         let (begin, end) =
             (format!("<!-- begin {name}: written by scripts/evidence -->"), format!("<!-- end {name} -->"));
         if page.matches(&begin).count() != 1 || page.matches(&end).count() != 1 {
-            return Err(format!("{begin} … {end} must be there once"));
+            return Err(format!("{begin} … {end} must be there exactly once"));
         }
         page = crate::markdown::with_block(&page, &begin, &end, &format!("\n{block}\n"))
-            .ok_or_else(|| format!("{end} stands before {begin}"))?;
+            .ok_or_else(|| format!("{end} is before {begin}"))?;
     }
     Ok(page)
 }
 
-/// Of each row who is ahead of us, the furthest first: nobody has to find out by reading all tables, and no store is left out by hand.
+/// The stores that are ahead of us in each row, the furthest first, so that readers need not search all tables.
 fn ahead(entry: &Entry) -> String {
     let stores = stores::of(entry);
     let (mut rows, mut all_known) = (Vec::new(), true);
@@ -114,22 +114,22 @@ fn ahead(entry: &Entry) -> String {
         }
     }
     let others = if all_known {
-        "in all other rows nobody is"
+        "in all other rows no store is ahead"
     } else {
-        "of who was not measured in a row nothing is known there"
+        "nothing is known about a store in a row where it was not measured"
     };
     match (tables.is_empty(), rows.is_empty()) {
         (true, _) => String::new(),
-        (false, true) if all_known => "Nobody is ahead in any row.\n".to_owned(),
-        (false, true) => "Nobody who was measured is ahead in any row.\n".to_owned(),
+        (false, true) if all_known => "No store is ahead in any row.\n".to_owned(),
+        (false, true) => "No measured store is ahead in any row.\n".to_owned(),
         (false, false) => {
-            let rows = table(&["row", "who"], &rows);
-            format!("Who is ahead, with *ours ÷*, which is below 1 then; {others}:\n\n{rows}")
+            let rows = table(&["row", "stores ahead"], &rows);
+            format!("Stores that are ahead, with *ours ÷*, which is then below 1; {others}:\n\n{rows}")
         }
     }
 }
 
-/// All stores, one a row: the guarded appends of 1 and 10 events, the contended ones, and the catch-up.
+/// One row per store: guarded appends of 1 and 10 events, contended appends, and the catch-up.
 fn summary(entry: &Entry) -> String {
     const WRITERS: [u64; 4] = [1, 16, 32, 64];
     let stores = stores::of(entry);
@@ -156,12 +156,12 @@ fn summary(entry: &Entry) -> String {
         row.push(store.verdict());
         rows.push(row);
     }
-    let head = ["", "1 writer", "16 writers", "32 writers", "64 writers", "contended", "catch-up", "oracle"];
+    let head = ["store", "1 writer", "16 writers", "32 writers", "64 writers", "contended", "catch-up", "oracle"];
     let mut out = "Appends per second (1 event / 10 events), and events per second of a catch-up:\n\n".to_owned();
     out += &table(&head, &rows);
     if let Some((value, store, row)) = lowest(entry, &stores) {
         out += &format!(
-            "\nThe lowest *ours ÷* of guarded appends, of all that are safe: {value}, beside {store}, {row}.\n"
+            "\nThe lowest *ours ÷* of guarded appends among the safe stores: {value}, against {store}, {row}.\n"
         );
     }
     out
@@ -187,7 +187,7 @@ fn lowest(entry: &Entry, stores: &[Store<'_>]) -> Option<(String, String, String
 fn instructions(baselines: &Value) -> String {
     let named = CASES.map(|(name, what)| (name, what));
     let known = baselines.as_object().into_iter().flatten().map(|(name, _)| name.as_str());
-    // A case that nobody has described yet is there all the same.
+    // A case without a description is listed all the same.
     let others = known.filter(|name| CASES.iter().all(|(known, _)| known != name)).map(|name| (name, ""));
     let rows: Vec<_> = named
         .into_iter()
@@ -197,7 +197,7 @@ fn instructions(baselines: &Value) -> String {
             vec![format!("`{name}`"), what.to_owned(), count]
         })
         .collect();
-    table(&["case", "of one", "instructions"], &rows)
+    table(&["case", "operation", "instructions"], &rows)
 }
 
 #[cfg(test)]
@@ -259,14 +259,14 @@ mod tests {
         }
         assert!(peers.contains("**failed at: that: no answer**"), "{peers}");
         assert!(
-            peers.contains("all that are safe: 2.50, beside SLOW, guarded append of 1 event, 16 writers."),
+            peers.contains("among the safe stores: 2.50, against SLOW, guarded append of 1 event, 16 writers."),
             "{peers}"
         );
         assert!(peers.contains("| `worst_postgres_peer_ratio` | 2.50 | ≥ 5 | **missed** | x |"), "{peers}");
-        // Also who is unsafe: that is said, and not left out.
+        // An unsafe store is listed too, and marked.
         assert!(
             peers.contains(
-                "| row | who |\n|---|---|\n| guarded append of 1 event, 16 writers | FAST (**unsafe**) 0.100 |\n\n"
+                "| row | stores ahead |\n|---|---|\n| guarded append of 1 event, 16 writers | FAST (**unsafe**) 0.100 |\n\n"
             ),
             "{peers}"
         );
@@ -286,12 +286,13 @@ mod tests {
         };
         let told = ahead(&entry([0.9, 1.0, 0.25]));
         assert!(told.ends_with("| catch-up | c 0.250; a 0.900 |\n"), "{told}");
-        assert_eq!(ahead(&entry([1.0, 2.0, 3.0])), "Nobody is ahead in any row.\n");
-        // Nothing is known of who was not measured.
+        assert_eq!(ahead(&entry([1.0, 2.0, 3.0])), "No store is ahead in any row.\n");
+        // Nothing is known about a store that was not measured.
         assert!(
-            ahead(&entry([0.9, f64::NAN, 2.0])).contains("of who was not measured in a row nothing is known there")
+            ahead(&entry([0.9, f64::NAN, 2.0]))
+                .contains("nothing is known about a store in a row where it was not measured")
         );
-        assert_eq!(ahead(&entry([1.0, f64::NAN, 2.0])), "Nobody who was measured is ahead in any row.\n");
+        assert_eq!(ahead(&entry([1.0, f64::NAN, 2.0])), "No measured store is ahead in any row.\n");
     }
 
     #[test]
@@ -299,7 +300,9 @@ mod tests {
         let told = block("instructions");
         assert!(told.contains("changed | 95 458 |\n") && told.contains("| `new` |  | 7.00 |"), "{told}");
         assert!(
-            told.contains("| `call` | `SELECT 1` by a client of the router, with the session put in order | missing |"),
+            told.contains(
+                "| `call` | `SELECT 1` by a client of the router, including the reset of the session | missing |"
+            ),
             "{told}"
         );
     }

@@ -1,4 +1,4 @@
-//! What the runs have left: `docs/evidence/data`, a file for each part.
+//! The results of the runs: `docs/evidence/data`, a file for each part.
 
 use std::{error::Error, fs, path::Path};
 
@@ -11,21 +11,21 @@ use crate::{
 
 pub(crate) const FOLDER: &str = "docs/evidence/data";
 
-/// Lines are no longer than this, where it can be helped.
+/// Lines are no longer than this where possible.
 const LINE: usize = 140;
 
-/// A figure of a benchmark, or what a drill has counted and there is an aim of.
+/// A figure of a benchmark, or a value of a drill that has an aim.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Figure<'a> {
     pub(crate) name: &'a str,
     /// None if it is missing.
     pub(crate) value: Option<f64>,
     pub(crate) made_of: &'a str,
-    /// What it lacks, and so may hide.
+    /// What is missing from it, and may change it.
     pub(crate) incomplete: Option<&'a str>,
 }
 
-/// A part, and what came of it; nothing if it was never run.
+/// A part and its result; null if it was never run.
 #[derive(Debug)]
 pub(crate) struct Entry {
     pub(crate) part: &'static Part,
@@ -33,16 +33,16 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
-    /// Why there are no figures of it.
+    /// Why it has no figures.
     pub(crate) fn failure(&self) -> Option<String> {
         match &self.data {
             Value::Null => Some("it was not run".to_owned()),
             data if data["status"] == "ok" => None,
-            data => Some(data["reason"].as_str().unwrap_or("it has failed").to_owned()),
+            data => Some(data["reason"].as_str().unwrap_or("it failed").to_owned()),
         }
     }
 
-    /// Of a short run: no aim counts on it.
+    /// Whether it is a short run, to which no aim applies.
     pub(crate) fn is_quick(&self) -> bool {
         self.data["quick"] == true
     }
@@ -56,7 +56,7 @@ impl Entry {
         self.found(name).map_or(&self.data["result"]["values"][name], |figure| &figure["value"]).as_f64()
     }
 
-    /// All that there are. Of a drill that has left nothing they are missing.
+    /// All its figures. Those of a drill without results are missing.
     pub(crate) fn figures(&self) -> Vec<Figure<'_>> {
         let all = self.data["result"]["figures"].as_array().into_iter().flatten().map(|figure| Figure {
             name: figure["name"].as_str().unwrap_or_default(),
@@ -73,13 +73,13 @@ impl Entry {
         all.chain(of_drill).collect()
     }
 
-    /// How it stands to its aim. What a part has left that failed is not all of it.
+    /// The verdict on the figure. The results of a part that failed are incomplete.
     pub(crate) fn verdict(&self, figure: &Figure<'_>) -> &'static str {
         let lacks = figure.incomplete.is_some() || self.failure().is_some();
         aims::verdict(figure.name, figure.value, lacks, self.is_quick())
     }
 
-    /// What the figure lacks, and so may hide.
+    /// What is missing from the figure, and may change it.
     pub(crate) fn incomplete(&self, name: &str) -> Option<&str> {
         self.found(name)?["incomplete"].as_str()
     }
@@ -120,7 +120,7 @@ impl Evidence {
     }
 }
 
-/// JSON that is small and can be read: whatever fits into a line is in one.
+/// Compact, readable JSON: what fits into a line is written in one line.
 pub(crate) fn layout(value: &Value) -> String {
     let mut out = String::new();
     lay(value, 0, &mut out);

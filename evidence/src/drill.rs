@@ -2,14 +2,14 @@
 
 use serde_json::{Map, Value};
 
-/// What `consume` counts one by one.
+/// The kinds of anomalies that `consume` counts separately.
 const KINDS: [&str; 3] = ["skipped", "out_of_order", "duplicates"];
 
-/// Its values, by their names; none if there is no such line.
+/// The values by name; none without such a line.
 pub(crate) fn values(output: &str) -> Option<Map<String, Value>> {
     let line = output.lines().rev().find(|line| line.starts_with("drill "))?;
     let (_, pairs) = line.split_once(": ")?;
-    // Behind the values of a soak that has found something: how it is done again.
+    // A soak that found something adds how to repeat it after its values.
     let pairs = pairs.split(" again=").next()?;
     let mut values = Map::new();
     for pair in pairs.split_whitespace() {
@@ -24,8 +24,8 @@ pub(crate) fn values(output: &str) -> Option<Map<String, Value>> {
     Some(values)
 }
 
-/// What the drill has chosen by, if it says so: `seed N` in its first line, `seed=N` in the last one of a soak. None of a drill that was run by
-/// another.
+/// The seed of the drill, if it reports one: `seed N` in its first line, or `seed=N` in the last line of a soak. Seeds of
+/// drills that another drill ran do not count.
 pub(crate) fn seed(output: &str) -> Option<u64> {
     let lines = output.lines().rev().filter(|line| line.starts_with("drill "));
     let number = |text: &str| text.trim_end_matches(',').parse().ok();

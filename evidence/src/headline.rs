@@ -1,4 +1,4 @@
-//! README's figures: a few ratios, between two marks.
+//! The figures in README: a few ratios, between two marks.
 
 use crate::{
     aims,
@@ -15,27 +15,23 @@ const FIGURES: [(&str, &str, &str); 14] = [
     ("append", "tasks256_vs_insert", "256 tasks ÷ the same INSERTs"),
     ("append", "tasks32_vs_origin", "32 tasks ÷ the origin's guarded statement"),
     ("append", "hot_vs_origin", "32 tasks on one boundary ÷ the origin's statement, made safe by a lock"),
-    ("query", "query_vs_bare", "latency of a query ÷ of the same by hand on a bare client"),
-    ("query", "query_vs_origin", "… ÷ of the origin's"),
-    ("query", "stream_vs_copy", "events per second of a stream ÷ of `COPY`"),
-    ("decide", "cycle_vs_origin", "latency of a command ÷ of the origin's query and append"),
-    ("growth", "append_growth", "latency of an append to the long log ÷ to a short one"),
-    ("route", "decision_ns", "nanoseconds of a routing decision"),
+    ("query", "query_vs_bare", "latency of a query ÷ the same SQL on a bare client"),
+    ("query", "query_vs_origin", "latency of a query ÷ the origin's query"),
+    ("query", "stream_vs_copy", "events per second of a stream ÷ `COPY`"),
+    ("decide", "cycle_vs_origin", "latency of a command ÷ the origin's query and append"),
+    ("growth", "append_growth", "latency of an append to a long log ÷ to a short log"),
+    ("route", "decision_ns", "routing decision, in nanoseconds"),
     (
         "peers",
         "worst_postgres_peer_ratio",
-        "guarded appends of 16 and 64 writers ÷ of other stores on PostgreSQL that the oracle found exact, the worst row",
+        "guarded appends of 16 and 64 writers ÷ the other stores on PostgreSQL that the oracle found exact, worst row",
     ),
-    ("peers", "umadb_ratio", "… ÷ of UmaDB, contended ones too, the worst row"),
-    (
-        "scale",
-        "disk_vs_origin",
-        "bytes on disk for each event ÷ of the origin's table with its indexes, the worst load",
-    ),
-    ("drill-failover", "detection_median_ms", "milliseconds from a promotion until the router knows"),
+    ("peers", "umadb_ratio", "guarded appends of 16 and 64 writers and contended appends ÷ UmaDB, worst row"),
+    ("scale", "disk_vs_origin", "bytes on disk per event ÷ the origin's table with its indexes, worst load"),
+    ("drill-failover", "detection_median_ms", "milliseconds from a promotion until the router detects it"),
 ];
 
-/// What stands between the marks.
+/// The text between the marks.
 pub(crate) fn block(evidence: &Evidence) -> String {
     let (mut rows, mut parts) = (Vec::new(), Vec::<&Entry>::new());
     for (part, name, what) in FIGURES {
@@ -55,9 +51,9 @@ pub(crate) fn block(evidence: &Evidence) -> String {
         let aim = aims::of(name).map_or_else(String::new, aims::Aim::shown);
         rows.push(vec![what.to_owned(), seen, aim, verdict.to_owned()]);
     }
-    let mut out = "\n".to_owned() + &table(&["figure", "seen", "aim", ""], &rows);
+    let mut out = "\n".to_owned() + &table(&["figure", "measured", "aim", "verdict"], &rows);
     out += &format!("\n{}\n", provenance::sentence(parts));
-    out += "\n[All figures](docs/evidence/README.md), with plots, the machine, and the commands that made them.\n\n";
+    out += "\n[All figures](docs/evidence/README.md), with plots, machines, and the commands that produced them.\n\n";
     out
 }
 
@@ -89,13 +85,13 @@ mod tests {
         assert!(block.contains("| 256 tasks ÷ the same INSERTs | not measured | ≥ 3 | **missing** |"), "{block}");
         assert!(
             block.contains(
-                "| … ÷ of UmaDB, contended ones too, the worst row | not measured: no Python | ≥ 1 | **missing** |"
+                "| guarded appends of 16 and 64 writers and contended appends ÷ UmaDB, worst row | not measured: no Python | ≥ 1 | **missing** |"
             ),
             "{block}"
         );
-        assert!(block.contains("until the router knows | 12.3 | ≤ 1000 | met |"), "{block}");
+        assert!(block.contains("until the router detects it | 12.3 | ≤ 1000 | met |"), "{block}");
         assert!(
-            block.contains("with its indexes, the worst load | 0.900, incomplete: rate 10: short | ≤ 1 | **open** |"),
+            block.contains("with its indexes, worst load | 0.900, incomplete: rate 10: short | ≤ 1 | **open** |"),
             "{block}"
         );
         assert!(

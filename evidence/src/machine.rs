@@ -1,4 +1,4 @@
-//! What a run was made on, and with what.
+//! The machine and the versions of a run.
 
 #[path = "../../benches/compare/utc.rs"]
 mod utc;
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use self::utc::utc;
 
-/// Names of processors and systems, versions of what was built and of what built it. Nothing that says where.
+/// Processor, memory, system and versions. Nothing that identifies the machine.
 pub(crate) fn facts() -> Value {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = after(&cpuinfo, "model name").or_else(|| after(&cpuinfo, "Model")).unwrap_or("unknown processor");
@@ -34,7 +34,7 @@ pub(crate) fn facts() -> Value {
     })
 }
 
-/// The commit that was run, and whether there was more than it.
+/// The commit that was run, and whether there were uncommitted changes.
 pub(crate) fn commit() -> String {
     let commit = output("git", &["rev-parse", "--short=12", "HEAD"]);
     let changes =
@@ -42,7 +42,7 @@ pub(crate) fn commit() -> String {
     if changes.is_empty() { commit } else { format!("{commit} and changes") }
 }
 
-/// How many wanted to run in the last minute.
+/// The load average of the last minute.
 pub(crate) fn load() -> f64 {
     let text = fs::read_to_string("/proc/loadavg").unwrap_or_default();
     text.split(' ').next().and_then(|first| first.parse().ok()).unwrap_or(f64::NAN)
@@ -63,13 +63,13 @@ fn output(program: &str, words: &[&str]) -> String {
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }
 
-/// What stands behind a name in files of the kind of `/proc/cpuinfo`.
+/// The value of a name in a file in the form of `/proc/cpuinfo`.
 fn after<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let line = text.lines().find(|line| line.split(':').next().is_some_and(|found| found.trim() == name))?;
     line.split_once(':').map(|(_, value)| value.trim())
 }
 
-/// The day and the minute of seconds since 1970, in UTC.
+/// The date and minute, in UTC, of a number of seconds since 1970.
 pub(crate) fn date(seconds: u64) -> String {
     let text = utc(SystemTime::UNIX_EPOCH + Duration::from_secs(seconds)).unwrap_or_default();
     text.replace('T', " ").chars().take("1970-01-01 00:00".len()).collect()

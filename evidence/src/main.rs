@@ -1,14 +1,14 @@
-//! `scripts/evidence` calls it: runs the benchmarks and the drills, and writes `docs/evidence`, and the figures of README and
-//! `docs/benchmarks.md`, from what they have left.
+//! Called by `scripts/evidence`: runs the benchmarks and the drills, and writes `docs/evidence`, and the figures of README
+//! and `docs/benchmarks.md`, from their results.
 //!
 //! | file | what it holds |
 //! |---|---|
 //! | `parts`, `run` | what is run, and how |
 //! | `machine`, `drill`, `data` | what is kept of a run |
-//! | `aims`, `provenance`, `stores` | what it is worth |
-//! | `against`, `noise` | how it stands to what another run has left |
-//! | `report`, `headline`, `benchmarks` | where it is told: in docs/evidence, README and docs/benchmarks.md |
-//! | `plots`, `svg`, `axis`, `markdown` | how |
+//! | `aims`, `provenance`, `stores` | what the results are worth |
+//! | `against`, `noise` | comparison with another run |
+//! | `report`, `headline`, `benchmarks` | what is written to docs/evidence, README and docs/benchmarks.md |
+//! | `plots`, `svg`, `axis`, `markdown` | plots and tables |
 
 mod against;
 mod aims;
@@ -33,14 +33,14 @@ use std::{collections::BTreeMap, error::Error, fs, path::Path, process::ExitCode
 use data::Evidence;
 
 const USAGE: &str = "\
-scripts/evidence [--quick] [--only PART,…]   run all parts, or these, and write the report
-scripts/evidence --render                    write the report from what is in docs/evidence/data
-scripts/evidence --check                     whether the report, and the figures of README and docs/benchmarks.md, are what is in docs/evidence/data
-scripts/evidence --fresh [--quick] [--only PART,…]   run them, and keep what they leave in target/evidence/fresh: nothing is written in docs
-scripts/evidence --against [FOLDER]          that, or what another run has left in FOLDER, beside docs/evidence/data
+scripts/evidence [--quick] [--only PART,…]   run all parts, or only these, and write the report
+scripts/evidence --render                    write the report from docs/evidence/data
+scripts/evidence --check                     check that the report, and the figures of README and docs/benchmarks.md, match docs/evidence/data
+scripts/evidence --fresh [--quick] [--only PART,…]   run them, and keep the results in target/evidence/fresh: nothing is written in docs
+scripts/evidence --against [FOLDER]          compare these results, or those in FOLDER, with docs/evidence/data
 ";
 
-/// Where a run is kept that is to be compared, and not to be published.
+/// Where the results of a run are kept that is compared, not published.
 const FRESH: &str = "target/evidence/fresh";
 
 type Outcome<T = ()> = Result<T, Box<dyn Error>>;
@@ -77,7 +77,7 @@ fn go(words: &[String]) -> Outcome {
                 print!("{USAGE}");
                 return Ok(());
             }
-            other => return Err(format!("there is no option {other:?}\n{USAGE}").into()),
+            other => return Err(format!("unknown option {other:?}\n{USAGE}").into()),
         }
     }
     let root = std::env::current_dir()?;
@@ -91,23 +91,23 @@ fn go(words: &[String]) -> Outcome {
         return run::run(&root, Path::new(FRESH), quick, &only);
     }
     let ran = if render { Ok(()) } else { run::run(&root, Path::new(data::FOLDER), quick, &only) };
-    // Also of what has failed: the report says so.
+    // Also write what failed: the report says so.
     write(&root)?;
     ran
 }
 
-/// What a run has left beside what is published.
+/// Compares the results of a run with the published ones.
 fn beside(root: &Path, folder: &str) -> Outcome {
     let names = fs::read_dir(root.join(folder)).map_err(|error| format!("{folder}: {error}"))?;
     if !names.flatten().any(|entry| entry.path().extension().is_some_and(|extension| extension == "json")) {
-        return Err(format!("{folder} holds nothing that a run has left").into());
+        return Err(format!("{folder} has no results of a run").into());
     }
     let comparison =
         against::compared(&Evidence::read(&root.join(data::FOLDER))?, &Evidence::read(&root.join(folder))?);
     print!("{}", comparison.text());
     let complaints = [
-        ("failed, and not before", comparison.failed().iter().map(|part| (*part).to_owned()).collect::<Vec<_>>()),
-        ("met before, and missed by more than the noise", comparison.lost()),
+        ("newly failed", comparison.failed().iter().map(|part| (*part).to_owned()).collect::<Vec<_>>()),
+        ("aims met before, and now missed by more than the noise", comparison.lost()),
     ];
     let complaints = complaints.iter().filter(|(_, which)| !which.is_empty());
     let complaints: Vec<_> = complaints.map(|(what, which)| format!("{what}: {}", which.join(", "))).collect();
@@ -124,7 +124,7 @@ fn write(root: &Path) -> Outcome {
     Ok(())
 }
 
-/// All that is written, by names from the root.
+/// All files that are written, by their paths from the root.
 fn rendered(root: &Path) -> Outcome<BTreeMap<String, String>> {
     let evidence = Evidence::read(&root.join(data::FOLDER))?;
     let mut files: BTreeMap<_, _> =
@@ -138,7 +138,7 @@ fn rendered(root: &Path) -> Outcome<BTreeMap<String, String>> {
     Ok(files)
 }
 
-/// Plots that are not written any more.
+/// Plots that are no longer written.
 fn strays(root: &Path) -> Outcome<Vec<String>> {
     let files = rendered(root)?;
     let mut strays = Vec::new();
@@ -157,17 +157,17 @@ fn checked(root: &Path) -> Outcome {
     let mut wrong: Vec<String> = files.keys().filter(differs).cloned().collect();
     wrong.extend(strays(root)?);
     if wrong.is_empty() {
-        println!("evidence: {} files are what docs/evidence/data says", files.len());
+        println!("evidence: {} files match docs/evidence/data", files.len());
         return Ok(());
     }
-    Err(format!("not what docs/evidence/data says (run scripts/evidence --render): {}", wrong.join(", ")).into())
+    Err(format!("not up to date with docs/evidence/data (run scripts/evidence --render): {}", wrong.join(", ")).into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// The smallest tree that there is something to be written in.
+    /// The smallest tree that the report can be written into.
     fn root() -> Outcome<std::path::PathBuf> {
         let root = std::env::temp_dir().join(format!("mainstem-evidence-{}", std::process::id()));
         fs::create_dir_all(root.join(data::FOLDER))?;
@@ -195,7 +195,7 @@ mod tests {
             assert!(checked(&root).unwrap_err().to_string().ends_with(&format!(": {file}")), "{file}");
             write(&root).unwrap();
         }
-        // What is around the blocks is anybody's.
+        // The text around the blocks may be edited by hand.
         let page = fs::read_to_string(root.join(benchmarks::FILE)).unwrap();
         fs::write(root.join(benchmarks::FILE), format!("prose\n{page}prose\n")).unwrap();
         checked(&root).unwrap();
@@ -216,7 +216,7 @@ mod tests {
             )
         };
         fs::write(published.join("route.json"), left(60)).unwrap();
-        assert!(beside(&root, "fresh").unwrap_err().to_string().contains("holds nothing"));
+        assert!(beside(&root, "fresh").unwrap_err().to_string().contains("has no results"));
         fs::write(fresh.join("route.json"), left(70)).unwrap();
         beside(&root, "fresh").unwrap();
         fs::write(fresh.join("route.json"), left(170)).unwrap();

@@ -1,6 +1,6 @@
 //! Markdown from values.
 
-/// A table. Whatever would end a cell is written otherwise.
+/// A table. Characters that would end a cell are escaped.
 pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) -> String {
     let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
     let mut out = line(head.iter().map(|cell| cell_of(cell)).collect());
@@ -15,7 +15,7 @@ fn cell_of(text: &str) -> String {
     text.replace('|', "\\|").replace('\n', " ")
 }
 
-/// Three digits that count.
+/// Three significant digits.
 pub(crate) fn number(value: f64) -> String {
     match value.abs() {
         _ if !value.is_finite() => "–".to_owned(),
@@ -27,7 +27,7 @@ pub(crate) fn number(value: f64) -> String {
     }
 }
 
-/// Thousands apart.
+/// Thousands are separated by spaces.
 fn grouped(value: f64) -> String {
     let digits = format!("{value:.0}");
     let mut out = String::new();
@@ -42,7 +42,7 @@ fn grouped(value: f64) -> String {
     out
 }
 
-/// The text with another block between its two marks, which stay.
+/// Replaces the block between the two marks, which stay.
 pub(crate) fn with_block(text: &str, begin: &str, end: &str, block: &str) -> Option<String> {
     let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(end)?;

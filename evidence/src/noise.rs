@@ -1,18 +1,18 @@
-//! How far a figure may be from another run's of itself and still be the same: what the rounds of the two say.
+//! How far a figure may differ between two runs and still agree, as measured by their rounds.
 
 use serde_json::Value;
 
 use crate::data::Entry;
 
-/// Where there are no rounds to tell: the rounds of what has them differ by a tenth to a third (the middle half of the ratios of two sides
-/// that took turns), and a figure that is no ratio moves with the machine.
+/// The noise of figures without rounds. Where there are rounds, they differ by a tenth to a third (the middle half of the ratios of
+/// two sides that took turns), and a figure that is not a ratio varies with the machine.
 pub(crate) const TOLERANCE: f64 = 0.3;
 
-/// Of fewer rounds no quartile says anything.
+/// With fewer rounds, quartiles mean nothing.
 const ENOUGH: usize = 5;
 
-/// Which two sides of a table a figure is made of, by the names that the benchmarks give them. That a figure is of latencies changes nothing: of a
-/// side with one task the throughput of a round is what its latency has made it.
+/// The two sides of a table that a figure compares, by the names that the benchmarks give them. This holds for latencies too: with
+/// one task, the throughput of a round follows from its latency.
 const SIDES: [(&str, &str, &str, &str); 25] = [
     ("one_writer_vs_insert", "one writer", "guarded append, 1 task", "INSERT"),
     ("tasks32_vs_insert", "tasks with a boundary each", "guarded append, 32 tasks", "INSERT"),
@@ -68,13 +68,13 @@ const BARE: &str = "prepared, on a bare client";
 /// Where the noise comes from.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Noise {
-    /// The middle half of the rounds' ratios, ÷ their median.
+    /// The interquartile range of the rounds' ratios ÷ their median.
     OfRounds(f64),
     Tolerance,
 }
 
 impl Noise {
-    /// Of a figure that two runs have. The one with more of it is what counts.
+    /// The noise of a figure in two runs: the larger of the two.
     pub(crate) fn of(name: &str, one: &Entry, other: &Entry) -> Self {
         let both = [one, other].map(|entry| ratios(name, entry).and_then(spread));
         match both {
@@ -90,14 +90,14 @@ impl Noise {
         }
     }
 
-    /// Whether the two are the same as far as that can be told. Of 0 only 0 is: nothing is a share of it.
+    /// Whether the two values agree within the noise. Only 0 agrees with 0, since the noise is relative.
     pub(crate) fn covers(self, one: f64, other: f64) -> bool {
         let (low, high) = (one.abs().min(other.abs()), one.abs().max(other.abs()));
         one.signum() == other.signum() && high <= low * (1.0 + self.width()) || high == 0.0
     }
 }
 
-/// The two sides of each round, the one ÷ the other.
+/// The ratio of the two sides in each round.
 fn ratios(name: &str, entry: &Entry) -> Option<Vec<f64>> {
     let (_, title, over, under) = SIDES.iter().find(|(figure, ..)| *figure == name)?;
     let lanes = entry.rows(title);
@@ -109,13 +109,13 @@ fn ratios(name: &str, entry: &Entry) -> Option<Vec<f64>> {
     (over.len() == under.len()).then(|| over.iter().zip(&under).map(|(over, under)| over / under).collect())
 }
 
-/// The distance of the quartiles ÷ the median.
+/// The interquartile range ÷ the median.
 fn spread(mut ratios: Vec<f64>) -> Option<f64> {
     if ratios.len() < ENOUGH || ratios.iter().any(|ratio| !ratio.is_finite()) {
         return None;
     }
     ratios.sort_by(f64::total_cmp);
-    // Between the two that are nearest to it.
+    // Interpolate between the two nearest values.
     let at = |share: f64| {
         let place = share * (ratios.len() - 1) as f64;
         let (low, high) = (ratios.get(place.floor() as usize)?, ratios.get(place.ceil() as usize)?);
@@ -146,12 +146,12 @@ mod tests {
         assert_eq!(Noise::of("tasks32_vs_insert", &calm, &calm), Noise::OfRounds(0.0));
         let Noise::OfRounds(width) = Noise::of("tasks32_vs_insert", &calm, &noisy) else { panic!("it has rounds") };
         assert!((width - 0.3).abs() < 1e-9, "{width}: the quartiles are 1.8 and 2.4, the median is 2");
-        // A machine that becomes slower for both sides is no noise of their ratio.
+        // A machine that slows down both sides adds no noise to their ratio.
         let both = entry(&[20.0, 40.0, 60.0, 80.0, 100.0], &[10.0, 20.0, 30.0, 40.0, 50.0]);
         assert_eq!(Noise::of("tasks32_vs_insert", &both, &both), Noise::OfRounds(0.0));
     }
 
-    /// A side that is called otherwise would be no error, and its figure would have the tolerance.
+    /// A wrong name of a side would not be an error: its figure would fall back to the tolerance.
     #[test]
     fn the_sides_are_those_of_the_published_run() {
         let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();

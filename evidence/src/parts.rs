@@ -1,15 +1,15 @@
-//! What the report is made from: runs of the benchmarks and of the drills.
+//! The parts of the report: runs of the benchmarks and of the drills.
 
-/// One run, and the file of what came of it.
+/// One run, and the file of its results.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Part {
     pub(crate) name: &'static str,
     pub(crate) title: &'static str,
     pub(crate) kind: Kind,
-    /// What is given to it, in a quick and in a full run.
+    /// Its options in a quick and in a full run.
     quick: &'static str,
     full: &'static str,
-    /// In minutes. The first run builds what is compared, and makes the data.
+    /// Time limits in minutes. The first run builds what is compared, and creates the data.
     quick_limit: u64,
     full_limit: u64,
 }
@@ -31,7 +31,7 @@ const fn drill(name: &'static str, title: &'static str, quick: &'static str, ful
     Part { name, title, kind: Kind::Drill, quick, full, quick_limit: 5, full_limit: 30 }
 }
 
-/// In the order in which they are run and told.
+/// In the order in which they are run and reported.
 pub(crate) const PARTS: [Part; 20] = [
     compare("append", "Appends", 60),
     compare("query", "Queries", 60),
@@ -39,33 +39,33 @@ pub(crate) const PARTS: [Part; 20] = [
     compare("consume", "Following the log", 60),
     compare("growth", "Long logs", 90),
     compare("route", "Routing", 60),
-    Part { quick_limit: 15, ..compare("peers", "Beside other event stores", 90) },
+    Part { quick_limit: 15, ..compare("peers", "Compared with other event stores", 90) },
     compare("scale", "Scale", 120),
     Part {
         quick: "--seconds 10 --rate 1000/s",
         full: "--events 1000000 --seconds 120 --rate 1000/s",
         ..compare("load", "A steady load", 60)
     },
-    drill("drill-append", "contended appends while things break", "append --seconds 5", "append --seconds 60"),
-    drill("drill-decide", "commands, in the same way", "decide --seconds 5", "decide --seconds 60"),
-    drill("drill-consume", "consumers, through a failover", "consume --events 60000", "consume --events 200000"),
-    drill("drill-failover", "primaries that are lost and come back", "failover --rounds 3", "failover --rounds 6"),
+    drill("drill-append", "contended appends under faults", "append --seconds 5", "append --seconds 60"),
+    drill("drill-decide", "commands under faults", "decide --seconds 5", "decide --seconds 60"),
+    drill("drill-consume", "consumers across a failover", "consume --events 60000", "consume --events 200000"),
+    drill("drill-failover", "primaries that are lost and return", "failover --rounds 3", "failover --rounds 6"),
     drill(
         "drill-failover-lossy",
-        "the same without waiting for standbys: what is lost is told",
+        "the same without waiting for standbys: losses are reported",
         "failover --rounds 3 --asynchronous",
         "failover --rounds 6 --asynchronous",
     ),
     drill("drill-silence", "nodes that stop answering", "silence --rounds 50", "silence --rounds 1000"),
-    drill("drill-shield", "no replicas under a load for ten primaries", "shield --rounds 4", "shield --rounds 20"),
-    drill("drill-balance", "shares of replicas", "balance --rounds 3", "balance --rounds 6"),
-    drill("drill-causal", "reads of what was written and seen", "causal --rounds 20", "causal --rounds 1000"),
+    drill("drill-shield", "a load for ten primaries, without replicas", "shield --rounds 4", "shield --rounds 20"),
+    drill("drill-balance", "load shares of replicas", "balance --rounds 3", "balance --rounds 6"),
+    drill("drill-causal", "reads of what the reader wrote or saw", "causal --rounds 20", "causal --rounds 1000"),
     drill("drill-http", "browsers and two instances", "http --rounds 1", "http --rounds 10"),
-    // What is under way at the end of the time goes on to its own end: 20 minutes at most.
+    // Drills that are running when the time is up are allowed to finish: 20 minutes at most.
     Part {
         quick_limit: 22,
         full_limit: 40,
-        ..drill("drill-soak", "all drills by turns, two at a time", "soak --minutes 1", "soak --minutes 10")
+        ..drill("drill-soak", "all drills in turn, two at a time", "soak --minutes 1", "soak --minutes 10")
     },
 ];
 
@@ -74,7 +74,7 @@ impl Part {
         PARTS.iter().find(|part| part.name == name)
     }
 
-    /// The words of the command that runs it, as one would type them.
+    /// The words of the command that runs it, as typed in a shell.
     pub(crate) fn words(&self, quick: bool, file: &str) -> Vec<String> {
         let options = if quick { self.quick } else { self.full };
         let line = match self.kind {

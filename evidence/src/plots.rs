@@ -1,4 +1,4 @@
-//! Which plots there are, and what they show.
+//! The plots, and what they show.
 
 use serde_json::Value;
 
@@ -17,7 +17,7 @@ pub(crate) struct Picture {
     pub(crate) plot: Plot,
 }
 
-/// All for which there is something to be seen.
+/// All plots that have data.
 pub(crate) fn all(evidence: &Evidence) -> Vec<Picture> {
     let mut pictures = Vec::new();
     let mut add = |part: &'static str, file: &'static str, plot: &dyn Fn(&Entry) -> Plot| {
@@ -34,11 +34,11 @@ pub(crate) fn all(evidence: &Evidence) -> Vec<Picture> {
     add("peers", "stores-10-events.svg", &|entry| stores(entry, 10));
     add("scale", "throughput-over-writers.svg", &|entry| throughput(entry, "writers", "writers", "in one process"));
     add("scale", "throughput-over-processes.svg", &|entry| {
-        throughput(entry, "processes", "processes", "32 writers, spread over processes")
+        throughput(entry, "processes", "processes", "32 writers spread over processes")
     });
     add("scale", "latency-over-rate.svg", &|entry| latencies(entry, "rate", "arrivals per second", &["paced", "rate"]));
     add("scale", "latency-over-payload.svg", &|entry| {
-        latencies(entry, "payload", "bytes of JSON in each event", &["payload"])
+        latencies(entry, "payload", "bytes of JSON per event", &["payload"])
     });
     add("scale", "latency-over-log.svg", &|entry| latencies(entry, "events", "events in the log", &["log_events"]));
     add("scale", "bytes-over-payload.svg", &bytes);
@@ -55,7 +55,7 @@ pub(crate) fn rates(lane: &Value) -> Option<f64> {
     median(lane["per_second"].as_array()?.iter().map(Value::as_f64).collect::<Option<_>>()?)
 }
 
-/// The middle one, or the mean of the two in the middle. None where one of them is missing.
+/// The middle value, or the mean of the two middle values. None if there are no values.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let (lower, upper) = (values.get(values.len().checked_sub(1)? / 2)?, values.get(values.len() / 2)?);
@@ -66,7 +66,7 @@ fn line(name: impl Into<String>, points: Vec<(f64, f64)>) -> Series {
     Series { name: name.into(), points, filled: false, dashed: false }
 }
 
-/// Guarded appends of all stores, over writers.
+/// Guarded appends of all stores, by number of writers.
 fn stores(entry: &Entry, events: u64) -> Plot {
     let mut series: Vec<Series> = Vec::new();
     let of_run = stores::of(entry);
@@ -81,7 +81,7 @@ fn stores(entry: &Entry, events: u64) -> Plot {
             else {
                 continue;
             };
-            // Whoever does less than the others is not one of them.
+            // A store that does less than the others is drawn differently.
             let dashed = stores::is_unsafe(lane, &of_run);
             let name = if dashed { format!("{title} (unsafe)") } else { title.to_owned() };
             match series.iter_mut().find(|series| series.name == name) {
@@ -105,7 +105,7 @@ fn stores(entry: &Entry, events: u64) -> Plot {
 fn throughput(entry: &Entry, table: &str, by: &str, how: &str) -> Plot {
     let points = entry.rows(table).iter().filter_map(|lane| Some((lane[by].as_f64()?, rates(lane)?))).collect();
     Plot {
-        title: format!("Guarded appends as fast as they go, {how}"),
+        title: format!("Guarded appends at full speed, {how}"),
         x: by.to_owned(),
         y: "appends per second".to_owned(),
         x_scale: Scale::Linear,
@@ -115,7 +115,7 @@ fn throughput(entry: &Entry, table: &str, by: &str, how: &str) -> Plot {
     }
 }
 
-/// From arrivals to answers.
+/// Latencies from arrival to answer.
 fn latencies(entry: &Entry, table: &str, x: &str, by: &[&str]) -> Plot {
     // The library's own payload has no length of its own in the table.
     let place = |lane: &Value| at(lane, by);
@@ -124,7 +124,7 @@ fn latencies(entry: &Entry, table: &str, x: &str, by: &[&str]) -> Plot {
         line(name, entry.rows(table).iter().filter_map(point).collect())
     });
     Plot {
-        title: format!("From arrival to answer, over {x}"),
+        title: format!("Latency from arrival to answer, by {x}"),
         x: x.to_owned(),
         y: "milliseconds".to_owned(),
         x_scale: if table == "rate" { Scale::Linear } else { Scale::Log },
@@ -143,8 +143,8 @@ fn bytes(entry: &Entry) -> Plot {
         line(name, entry.rows("payload").iter().filter_map(point).collect())
     };
     Plot {
-        title: "Bytes for each event".to_owned(),
-        x: "bytes of JSON in each event".to_owned(),
+        title: "Bytes per event".to_owned(),
+        x: "bytes of JSON per event".to_owned(),
         y: "bytes".to_owned(),
         x_scale: Scale::Log,
         y_scale: Scale::Log,
@@ -171,7 +171,7 @@ fn seconds(line: &Value) -> f64 {
     line["ms"].as_f64().unwrap_or_default() / 1000.0
 }
 
-/// Who has served reads, one above the other.
+/// The reads that each node served, stacked.
 fn reads(entry: &Entry) -> Plot {
     let (samples, marks) = timeline(entry);
     let mut names: Vec<&String> =
@@ -195,9 +195,9 @@ fn reads(entry: &Entry) -> Plot {
         }
     }
     Plot {
-        title: "Who serves eventual reads while primaries are lost".to_owned(),
+        title: "Eventual reads by serving node, while primaries are lost".to_owned(),
         x: "seconds".to_owned(),
-        y: "reads in a tenth of a second".to_owned(),
+        y: "reads per 100 ms".to_owned(),
         x_scale: Scale::Linear,
         y_scale: Scale::Linear,
         series,
@@ -211,10 +211,10 @@ fn staleness(entry: &Entry) -> Plot {
     Plot {
         title: "Age of the newest write that an eventual read sees".to_owned(),
         x: "seconds".to_owned(),
-        y: "milliseconds, the oldest in a tenth of a second".to_owned(),
+        y: "milliseconds, the oldest per 100 ms".to_owned(),
         x_scale: Scale::Linear,
         y_scale: Scale::Log,
-        series: vec![line("age; where there is no primary nobody writes, and it grows", points)],
+        series: vec![line("age; without a primary nothing is written, and it grows", points)],
         marks,
     }
 }

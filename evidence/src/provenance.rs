@@ -1,4 +1,4 @@
-//! Of which machines, commits and days the parts are: by what the files say, part by part.
+//! The machines, commits and days of the parts, as recorded in their files.
 
 use crate::{
     data::Entry,
@@ -6,16 +6,16 @@ use crate::{
     markdown::{number, table},
 };
 
-/// What every part says of itself, and how it is named when there is one of it, and when there are several.
+/// What each part records about its run, and how one and several values of it are called.
 type Asked = fn(&Entry) -> String;
 const ASKED: [(&str, &str, Asked); 5] = [
-    // Two that say the same of themselves may be two.
-    ("one kind of machine", "kinds of machines", machine),
+    // Two machines that report the same properties may still be two.
+    ("one kind of machine", "kinds of machine", machine),
     ("one commit", "commits", commit),
-    ("one PostgreSQL", "versions of PostgreSQL", |entry| {
+    ("one PostgreSQL version", "PostgreSQL versions", |entry| {
         fact(entry, "postgresql").replace("postgres (PostgreSQL) ", "")
     }),
-    ("one Rust", "versions of Rust", |entry| fact(entry, "rust").replace("rustc ", "")),
+    ("one Rust version", "Rust versions", |entry| fact(entry, "rust").replace("rustc ", "")),
     ("one day", "days", day),
 ];
 
@@ -45,7 +45,7 @@ fn day(entry: &Entry) -> String {
     entry.data["at"].as_u64().map_or_else(|| "unknown".to_owned(), |at| date(at).chars().take(10).collect())
 }
 
-/// Values with the parts that have them, in the order of the parts.
+/// The values and the parts that have them, in the order of the parts.
 fn groups<'a>(entries: &[&'a Entry], asked: Asked) -> Vec<(String, Vec<&'a str>)> {
     let mut groups: Vec<(String, Vec<&str>)> = Vec::new();
     for entry in entries {
@@ -58,7 +58,7 @@ fn groups<'a>(entries: &[&'a Entry], asked: Asked) -> Vec<(String, Vec<&'a str>)
     groups
 }
 
-/// Where, of what and when these parts were run; what they do not have in common is told of each. Short runs are named.
+/// Where, with what and when these parts were run. Lists the parts where they differ, and names short runs.
 pub(crate) fn sentence<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
     let run: Vec<_> = entries.into_iter().filter(|entry| entry.data.is_object()).collect();
     if run.is_empty() {
@@ -72,7 +72,7 @@ pub(crate) fn sentence<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Stri
         let most = groups.iter().map(|(_, parts)| parts.len()).max().unwrap_or_default();
         let mut rest = None;
         let each = groups.iter().map(|(value, parts)| {
-            // The largest group is the others, if it is long.
+            // The largest group is called "the others" if it is long.
             if parts.len() == most && most > 4 && *rest.get_or_insert(value) == value {
                 return format!("{value} (the others)");
             }
@@ -86,10 +86,10 @@ pub(crate) fn sentence<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Stri
         all if all.len() == run.len() => " **Short runs, for orientation only.**".to_owned(),
         some => format!(" **Short runs, for orientation only:** {}.", some.join(", ")),
     };
-    format!("Of {}.{short}", told.join("; of "))
+    format!("Measured on {}.{short}", told.join("; "))
 }
 
-/// Each machine, commit and set of versions once, with the parts that ran on it.
+/// Each combination of machine, versions and commit, with the parts that ran on it.
 pub(crate) fn machines(entries: &[Entry]) -> String {
     let run: Vec<_> = entries.iter().filter(|entry| entry.data.is_object()).collect();
     let mut rows: Vec<Vec<String>> = Vec::new();
@@ -102,7 +102,7 @@ pub(crate) fn machines(entries: &[Entry]) -> String {
         row.push(if only { "all".to_owned() } else { parts.join(", ") });
         rows.push(row);
     }
-    let mut out = "Machines that say the same of themselves count as one kind.\n\n".to_owned();
+    let mut out = "Machines that report the same properties count as one kind.\n\n".to_owned();
     out += &table(&["machine", "Rust", "PostgreSQL", "commit", "parts"], &rows);
     let mut settings: Vec<(&str, Vec<&str>)> = Vec::new();
     let mut disks = Vec::new();
@@ -121,21 +121,21 @@ pub(crate) fn machines(entries: &[Entry]) -> String {
     let only = settings.len() == 1;
     for (of, parts) in &settings {
         let whose = if only { String::new() } else { format!(" ({})", parts.join(", ")) };
-        out += &format!("\nServers of the benchmarks{whose}: `{of}`.\n");
+        out += &format!("\nSettings of the benchmark servers{whose}: `{of}`.\n");
     }
     if !disks.is_empty() {
-        out += "\nAn fdatasync before each part, on the disk of the servers' files:\n\n";
+        out += "\nSpeed of fdatasync before each part, on the disk that holds the servers' files:\n\n";
         out += &table(&["part", "fdatasync"], &disks);
     }
     out
 }
 
-/// What was run, part by part.
+/// The runs, one row per part.
 pub(crate) fn runs<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
     let mut rows = Vec::new();
     for entry in entries {
         let data = &entry.data;
-        let came_of = entry.failure().map_or_else(|| "through".to_owned(), |reason| format!("**{reason}**"));
+        let came_of = entry.failure().map_or_else(|| "completed".to_owned(), |reason| format!("**{reason}**"));
         let mut row = vec![entry.part.name.to_owned()];
         if data.is_object() {
             row.extend([
@@ -151,19 +151,19 @@ pub(crate) fn runs<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
         row.push(came_of);
         rows.push(row);
     }
-    let note = "The load is the mean number of those that wanted to run in the minute before: what is much above 0 at the beginning, \
-                or above that of the part before it, is other work on the machine.\n\n";
+    let note = "The load is the one-minute load average before the part. A value much above 0 for the first part, or above that of the \
+                preceding part, means other work on the machine.\n\n";
     note.to_owned() + &table(&["part", "command", "run", "commit", "UTC", "seconds", "load before", "outcome"], &rows)
 }
 
-/// Why something is not there, for all parts of which that is so.
+/// The reasons of all parts that are missing or failed.
 pub(crate) fn failures<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> String {
     let failed = entries.into_iter().filter_map(|entry| Some((entry.part.name, entry.failure()?)));
     let list: String = failed.map(|(name, reason)| format!("- **{name}**: {reason}\n")).collect();
     if list.is_empty() {
         list
     } else {
-        format!("**Missing or failed**, and so without figures here or with those that it left:\n\n{list}\n")
+        format!("**Missing or failed**, so without figures here, or with those from before the failure:\n\n{list}\n")
     }
 }
 
@@ -190,8 +190,8 @@ mod tests {
 
     #[test]
     fn what_all_have_in_common_is_said_once() {
-        let expected = "Of one kind of machine (Some CPU, 2 processors, 23.5 GiB, Debian, Linux 6); of one commit (`abc`); \
-                        of one PostgreSQL (15); of one Rust (1); of one day (1970-01-01).";
+        let expected = "Measured on one kind of machine (Some CPU, 2 processors, 23.5 GiB, Debian, Linux 6); one commit (`abc`); \
+                        one PostgreSQL version (15); one Rust version (1); one day (1970-01-01).";
         assert_eq!(sentence(&entries(&[])), expected);
         assert_eq!(sentence(&[]), "Nothing was run.");
     }
@@ -206,15 +206,15 @@ mod tests {
         ]);
         let said = sentence(&all);
         for part in [
-            "**2 kinds of machines**: Some CPU, 2 processors, 23.5 GiB, Debian, Linux 6 (the others), Other CPU, 2 processors, 23.5 GiB, Debian, Linux 6 (route)",
-            "of **2 commits**: `abc` (the others), `def` (query)",
-            "of **2 versions of PostgreSQL**: 15 (the others), 16 (query)",
-            "of **2 days**: 1970-01-01 (the others), 1970-01-02 (route)",
+            "**2 kinds of machine**: Some CPU, 2 processors, 23.5 GiB, Debian, Linux 6 (the others), Other CPU, 2 processors, 23.5 GiB, Debian, Linux 6 (route)",
+            "; **2 commits**: `abc` (the others), `def` (query)",
+            "; **2 PostgreSQL versions**: 15 (the others), 16 (query)",
+            "; **2 days**: 1970-01-01 (the others), 1970-01-02 (route)",
         ] {
             assert!(said.contains(part), "{said}");
         }
         assert!(!said.contains("one kind") && !said.contains("Short runs"), "{said}");
-        // Of two, each is named.
+        // With two parts, each is named.
         assert!(
             sentence(&all[..2]).contains("**2 commits**: `abc` (append), `def` (query)"),
             "{}",

@@ -1,4 +1,4 @@
-//! The report: from what is in `docs/evidence/data`, and nothing else.
+//! The report: generated from `docs/evidence/data` only.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ use crate::{
 const HEAD: &str = "\
 # Evidence
 
-What the benchmarks and the drills have measured. `scripts/evidence` has written all of this from the files in
-[data](data), which the runs have left: change nothing here by hand. [Benchmarks](../benchmarks.md) says what each figure is and
-how it is measured. What counts are ratios of sides that took turns in one run; figures of time and of throughput are the
-machine's. A latency of an open-loop run counts from the moment at which an append arrived, whether or not anybody was free.
+The results of the benchmarks and the drills. `scripts/evidence` generates this page from the files in [data](data), which the
+runs write: do not edit it by hand. [Benchmarks](../benchmarks.md) says what each figure is and how it is measured. Rely on the
+ratios, whose sides took turns in one run; times and throughputs depend on the machine. Latencies of an open-loop run count from
+the moment at which an append arrived, whether or not a writer was free.
 
 ";
 
@@ -40,22 +40,22 @@ pub(crate) fn files(evidence: &Evidence) -> BTreeMap<String, String> {
 fn page(evidence: &Evidence, pictures: &[Picture]) -> String {
     let mut out = HEAD.to_owned();
     let told = || evidence.0.iter();
-    out += &format!("{} Aims count on full runs.\n\n", provenance::sentence(told()));
+    out += &format!("{} Aims apply to full runs only.\n\n", provenance::sentence(told()));
     out += &provenance::failures(told());
-    out += "## Where and with what\n\n";
+    out += "## Environment\n\n";
     out += &provenance::machines(&evidence.0);
     out += "\n## The runs\n\n";
     out += &provenance::runs(told());
-    out += "\nAll of it again: `scripts/evidence`, or `scripts/evidence --quick` in some minutes; one part: `scripts/evidence --only NAME`.\n";
+    out += "\nTo repeat all parts: `scripts/evidence`, or `scripts/evidence --quick` in some minutes. To repeat one part: `scripts/evidence --only NAME`.\n";
     for entry in &evidence.0 {
         if entry.part.kind == Kind::Compare {
             out += &chapter(entry, pictures);
         }
     }
     out += "\n## Drills\n\n";
-    out += "Real servers, with faults, judged after the fact. An anomaly is a promise that was broken.\n\n";
+    out += "Real servers with injected faults, checked after the fact. An anomaly is a broken guarantee.\n\n";
     out += &drills(evidence);
-    out += "\nThe aims of each. Those beside `anomalies` are limits on time, and shares, which a drill judges by itself with `--judge`:\n\n";
+    out += "\nThe aims of each drill. Besides `anomalies` they are limits on times and shares, which a drill checks itself with `--judge`:\n\n";
     out += &aims_of_drills(evidence);
     for entry in evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill) {
         out += &shown(entry, pictures);
@@ -63,7 +63,7 @@ fn page(evidence: &Evidence, pictures: &[Picture]) -> String {
     out
 }
 
-/// A benchmark: its figures, its plots, and the tables that they are made from.
+/// A benchmark: its figures, its plots, and the tables behind them.
 fn chapter(entry: &Entry, pictures: &[Picture]) -> String {
     let mut out = format!("\n## {}: `{}`\n\n", entry.part.title, entry.part.name);
     if let Some(reason) = entry.failure() {
@@ -76,7 +76,7 @@ fn chapter(entry: &Entry, pictures: &[Picture]) -> String {
     let list = |name: &str| result[name].as_array().map_or(&[][..], Vec::as_slice);
     let rows = figures(entry);
     if !rows.is_empty() {
-        out += &table(&["figure", "seen", "aim", "", "made of"], &rows);
+        out += &table(&["figure", "measured", "aim", "verdict", "definition"], &rows);
     }
     for left_out in list("left_out") {
         let text = |name: &str| left_out[name].as_str().unwrap_or_default();
@@ -97,14 +97,14 @@ fn chapter(entry: &Entry, pictures: &[Picture]) -> String {
         out += &if is_load { loads(lanes) } else { sides(lanes, &stores) };
         for (whose, field) in [("log", "whole_bytes_per_event"), ("origin's table", "whole_origin_bytes_per_event")] {
             if let Some(disk) = one[field]["disk"].as_f64() {
-                out += &format!("\nThe whole {whose}: {} bytes on disk for each event.\n", number(disk));
+                out += &format!("\nThe whole {whose}: {} bytes on disk per event.\n", number(disk));
             }
         }
     }
     out
 }
 
-/// Each with its aim, and how it stands to that.
+/// The figures with their aims, verdicts and definitions.
 pub(crate) fn figures(entry: &Entry) -> Vec<Vec<String>> {
     let rows = entry.figures().into_iter().map(|figure| {
         let mut row = judged(entry, &figure).to_vec();
@@ -115,14 +115,14 @@ pub(crate) fn figures(entry: &Entry) -> Vec<Vec<String>> {
     rows.collect()
 }
 
-/// Its name, what was seen, its aim, and how the one stands to the other.
+/// The name of a figure, its measured value, its aim, and the verdict.
 fn judged(entry: &Entry, figure: &Figure<'_>) -> [String; 4] {
     let aim = aims::of(figure.name).map_or_else(String::new, aims::Aim::shown);
     let seen = figure.value.map_or_else(|| "missing".to_owned(), number);
     [format!("`{}`", figure.name), seen, aim, entry.verdict(figure).to_owned()]
 }
 
-/// Who they are, and what their figures are worth.
+/// The stores, and what their figures are worth.
 fn cast(stores: &[Store<'_>]) -> String {
     let rows: Vec<_> = stores
         .iter()
@@ -131,9 +131,9 @@ fn cast(stores: &[Store<'_>]) -> String {
             vec![store.title.to_owned(), safe.to_owned(), store.verdict(), store.note.to_owned()]
         })
         .collect();
-    let told = "Unsafe is who is known to let conflicts pass, or was seen to break a promise by the oracle in any row of this run: what it \
-                does is less than what the others do. Whoever was seen at it does not count in `worst_postgres_peer_ratio`.";
-    format!("\n{told}\n\n{}", table(&["store", "", "oracle, over all rows", "what to know"], &rows))
+    let told = "A store is unsafe if it is known to miss conflicts, or if the oracle saw it break a guarantee in any row of this run: it does \
+                less than the others. A store that the oracle saw break a guarantee does not count in `worst_postgres_peer_ratio`.";
+    format!("\n{told}\n\n{}", table(&["store", "safety", "oracle, all rows", "notes"], &rows))
 }
 
 fn shown(entry: &Entry, pictures: &[Picture]) -> String {
@@ -141,7 +141,7 @@ fn shown(entry: &Entry, pictures: &[Picture]) -> String {
     own.map(|picture| format!("\n![{}]({})\n", picture.plot.title, picture.file)).collect()
 }
 
-/// Throughput as median, lowest and highest round; nothing where there are no rounds.
+/// Throughput as median, lowest and highest round; empty without rounds.
 fn spread(lane: &Value) -> [String; 2] {
     let all = lane["per_second"].as_array().map_or(&[][..], Vec::as_slice);
     let (low, high) = all
@@ -155,7 +155,7 @@ fn spread(lane: &Value) -> [String; 2] {
     }
 }
 
-/// What is counted has no digits behind the point.
+/// Counts have no decimals.
 fn shown_number(value: &Value) -> String {
     if let Some(count) = value.as_u64() {
         return count.to_string();
@@ -197,7 +197,7 @@ fn sides(lanes: &[Value], stores: &[Store<'_>]) -> String {
     table(&head, &rows)
 }
 
-/// Loads: as fast as they go, and at a rate.
+/// Loads: at full speed, and at a given rate.
 fn loads(lanes: &[Value]) -> String {
     let mut rows = Vec::new();
     for lane in lanes {
@@ -220,9 +220,9 @@ fn loads(lanes: &[Value]) -> String {
     }
     let head = [
         "load",
-        "fastest /s",
-        "asked /s",
-        "got /s",
+        "full speed /s",
+        "offered /s",
+        "achieved /s",
         "waiting",
         "p50 ms",
         "p99 ms",
@@ -242,7 +242,7 @@ fn drills(evidence: &Evidence) -> String {
         let others = values.into_iter().flatten().filter(|(name, _)| *name != "anomalies");
         let mut seen: Vec<_> = others.map(|(name, value)| format!("{name}={}", plain(value))).collect();
         if let Some(tries) = entry.data["tries"].as_u64() {
-            seen.push(format!("shown by try {tries}"));
+            seen.push(format!("shown by attempt {tries}"));
         }
         if let Some(reason) = entry.failure() {
             seen.push(format!("**{reason}**"));
@@ -252,14 +252,14 @@ fn drills(evidence: &Evidence) -> String {
         let name = format!("`{}`: {}{short}", entry.part.name, entry.part.title);
         rows.push(vec![name, anomalies, seen.join(", "), seed]);
     }
-    table(&["drill", "anomalies", "seen", "seed"], &rows)
+    table(&["drill", "anomalies", "measured", "seed"], &rows)
 }
 
 fn told_drills(evidence: &Evidence) -> impl Iterator<Item = &Entry> {
     evidence.0.iter().filter(|entry| entry.part.kind == Kind::Drill)
 }
 
-/// Each with each of its aims.
+/// One row for each aim of each drill.
 fn aims_of_drills(evidence: &Evidence) -> String {
     let mut rows = Vec::new();
     for entry in told_drills(evidence) {
@@ -269,7 +269,7 @@ fn aims_of_drills(evidence: &Evidence) -> String {
             rows.push(row);
         }
     }
-    table(&["drill", "figure", "seen", "aim", ""], &rows)
+    table(&["drill", "figure", "measured", "aim", "verdict"], &rows)
 }
 
 fn plain(value: &Value) -> String {

@@ -1,4 +1,4 @@
-//! Runs the parts, one after the other, and keeps what came of each.
+//! Runs the parts, one after the other, and keeps the result of each.
 
 use std::{
     error::Error,
@@ -21,17 +21,17 @@ type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 const TOLD: Duration = Duration::from_secs(30);
 
-/// Of a drill in which nothing was broken by chance, so that it shows nothing.
+/// Attempts of a drill that, by chance, shows nothing.
 const TRIES: u32 = 4;
 
-/// Of a reason that is kept.
+/// The longest reason that is kept, in characters.
 const REASON: usize = 400;
 
-/// Builds what is run, runs these parts, or all, and keeps what came of each in this folder.
+/// Builds the programs, runs these parts, or all of them, and keeps the result of each in this folder.
 pub(crate) fn run(root: &Path, folder: &Path, quick: bool, only: &[String]) -> Outcome {
     if let Some(unknown) = only.iter().find(|name| Part::named(name).is_none()) {
         let names: Vec<_> = PARTS.iter().map(|part| part.name).collect();
-        return Err(format!("there is no part {unknown:?}; these are: {}", names.join(", ")).into());
+        return Err(format!("unknown part {unknown:?}; the parts are: {}", names.join(", ")).into());
     }
     let parts: Vec<_> =
         PARTS.iter().filter(|part| only.is_empty() || only.iter().any(|name| name == part.name)).collect();
@@ -63,18 +63,18 @@ pub(crate) fn run(root: &Path, folder: &Path, quick: bool, only: &[String]) -> O
         fs::write(root.join(folder).join(format!("{}.json", part.name)), layout(&data))?;
     }
     eprintln!(
-        "evidence: {} of {} parts are through, after {:.0?}",
+        "evidence: {} of {} parts completed, after {:.0?}",
         parts.len() - failed.len(),
         parts.len(),
         start.elapsed()
     );
     match &failed[..] {
         [] => Ok(()),
-        failed => Err(format!("failed, and the report says so: {}", failed.join(", ")).into()),
+        failed => Err(format!("failed, as the report says: {}", failed.join(", ")).into()),
     }
 }
 
-/// What came of a part: never an error of its own, unless the program cannot go on.
+/// Runs a part and returns its result. A failure of the part is a result; an error means that the program cannot go on.
 fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
     let left = format!("target/evidence/{}.left", part.name);
     let (out, err) = (work.join(format!("{}.out", part.name)), work.join(format!("{}.err", part.name)));
@@ -90,7 +90,7 @@ fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
     let mut tries = 0;
     let (ended, said, complained) = loop {
         tries += 1;
-        // Or an earlier run's would be taken for this one's.
+        // Otherwise an earlier run's results would be taken for this one's.
         let _ = fs::remove_file(root.join(&left));
         keep("at", json!(machine::now()));
         keep("load_before", json!(machine::load()));
@@ -104,7 +104,7 @@ fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
         if tries == TRIES || !shows_nothing(part, ended, [&said, &complained]) {
             break (ended, said, complained);
         }
-        eprintln!("evidence: {}: try {tries} shows nothing; again", part.name);
+        eprintln!("evidence: {}: attempt {tries} shows nothing; repeating it", part.name);
     };
     if tries > 1 {
         keep("tries", json!(tries));
@@ -113,7 +113,7 @@ fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
     let complaint = last_words(&complained, root);
     let reason = match (ended, &result) {
         (Some(status), Ok(_)) if status.success() => None,
-        (None, _) => Some(format!("not through after {} minutes", part.limit_minutes(quick))),
+        (None, _) => Some(format!("not completed after {} minutes", part.limit_minutes(quick))),
         (Some(status), Ok(_)) => Some(format!("{status}: {complaint}")),
         (Some(_), Err(error)) => Some(format!("{error}: {complaint}")),
     };
@@ -127,21 +127,21 @@ fn one(root: &Path, work: &Path, part: &Part, quick: bool) -> Outcome<Value> {
     Ok(Value::Object(data))
 }
 
-/// Whether a drill could not judge, since what it is about has not happened: a failover that lost nothing, a conflict. Its faults come by
-/// chance, and each run has others.
+/// Whether a drill could not decide, since what it tests did not happen: a failover that lost nothing, a conflict. Its faults are
+/// random, and differ in each run.
 fn shows_nothing(part: &Part, ended: Option<ExitStatus>, told: [&str; 2]) -> bool {
     let undecided = ended.and_then(|status| status.code()) == Some(2);
     part.kind == Kind::Drill && undecided && told.iter().any(|text| text.contains("shows nothing"))
 }
 
-/// What it has left: the file of a benchmark, the last line of a drill, and its time line.
+/// The results of a part: the file of a benchmark, or the last line of a drill and its time line.
 fn result(root: &Path, part: &Part, left: &str, output: &str, errors: &str) -> Result<Value, String> {
-    let read = || fs::read_to_string(root.join(left)).map_err(|_| "it has left nothing".to_owned());
+    let read = || fs::read_to_string(root.join(left)).map_err(|_| "it left no results".to_owned());
     match part.kind {
         Kind::Compare => serde_json::from_str(&read()?).map_err(|error| format!("{left}: {error}")),
         Kind::Drill => {
             let mut values = drill::values(output).ok_or("no last line with values")?;
-            // What it has chosen by is nothing that was seen.
+            // The seed is not a measured value.
             values.remove("seed");
             let mut result = json!({ "values": values });
             if let Some(seed) = drill::seed(output).or_else(|| drill::seed(errors)) {
@@ -156,7 +156,7 @@ fn result(root: &Path, part: &Part, left: &str, output: &str, errors: &str) -> R
     }
 }
 
-/// Its end; none if it had to be ended.
+/// Waits for the end of the child. None if it exceeded the limit and was ended.
 fn wait(mut child: Child, limit: Duration, name: &str) -> Outcome<Option<ExitStatus>> {
     let (start, mut told) = (Instant::now(), Instant::now());
     loop {
@@ -175,7 +175,7 @@ fn wait(mut child: Child, limit: Duration, name: &str) -> Outcome<Option<ExitSta
     }
 }
 
-/// It and what it has started: cargo alone would leave its program behind.
+/// Ends the child and all its descendants: cargo alone would leave its program running.
 fn end(child: &mut Child) -> Outcome {
     let mut all = vec![child.id()];
     let mut next = 0;
@@ -201,11 +201,11 @@ fn end(child: &mut Child) -> Outcome {
     Ok(())
 }
 
-/// The last line that says something. Where this folder is, is nobody's business.
+/// The last meaningful line, without the path of this folder.
 fn last_words(text: &str, root: &Path) -> String {
     let said =
         text.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("error: bench failed"));
-    let line = said.unwrap_or("nothing was said").replace(&*root.to_string_lossy(), "");
+    let line = said.unwrap_or("no output").replace(&*root.to_string_lossy(), "");
     line.chars().take(REASON).collect()
 }
 
@@ -217,7 +217,7 @@ mod tests {
     fn the_last_words_name_no_folder_of_the_machine() {
         let text = "warning: x\ncompare: cannot write /some/where/docs/x.json: full\nerror: bench failed, to rerun\n\n";
         assert_eq!(last_words(text, Path::new("/some/where")), "compare: cannot write /docs/x.json: full");
-        assert_eq!(last_words("", Path::new("/")), "nothing was said");
+        assert_eq!(last_words("", Path::new("/")), "no output");
     }
 
     #[test]
@@ -234,7 +234,7 @@ mod tests {
         let told =
             result(&root, drill, "", "drill append: anomalies=0\n", "drill append: 4 writers, seed=8\n").unwrap();
         assert_eq!(told["seed"], 8);
-        // Its time line is missing.
+        // The time line is missing.
         let failover = Part::named("drill-failover").unwrap();
         assert!(result(&root, failover, "no-such-file-of-evidence", "drill failover: anomalies=0\n", "").is_err());
     }

@@ -1,4 +1,4 @@
-//! The stores of `peers`, over all rows of a run: who of them keeps what it promises.
+//! The stores of `peers`, over all rows of a run: which of them keep their guarantees.
 
 use serde_json::Value;
 
@@ -18,7 +18,7 @@ pub(crate) const OURS: &str = "mainstem";
 pub(crate) struct Store<'a> {
     pub(crate) name: &'a str,
     pub(crate) title: &'a str,
-    /// What is known about it; older runs do not say it.
+    /// What is known about it. Older runs do not record this.
     pub(crate) note: &'a str,
     marked: bool,
     faults: [u64; 4],
@@ -52,24 +52,24 @@ fn lanes(entry: &Entry) -> impl Iterator<Item = &Value> {
     tables.flat_map(|table| table["lanes"].as_array().into_iter().flatten())
 }
 
-/// Sides that take turns in the other benchmarks are not.
+/// Whether a lane is a store. The sides of the other benchmarks are not.
 fn is_store(lane: &Value) -> bool {
     lane["verdict"].is_string() || lane["left_out"].is_string()
 }
 
 impl Store<'_> {
-    /// Said to be so, or seen to be: its figures are those of a store that does less.
+    /// Known to be unsafe, or seen to be: its figures are those of a store that does less.
     pub(crate) fn is_unsafe(&self) -> bool {
         self.marked || self.faults.iter().any(|count| *count > 0)
     }
 
-    /// What the oracle says of the whole run.
+    /// The oracle's verdict on the whole run.
     pub(crate) fn verdict(&self) -> String {
         let named = self.faults.iter().zip(FAULTS).filter(|(count, _)| **count > 0);
         let named: Vec<_> = named.map(|(count, (_, what))| format!("{count} {what}")).collect();
         let verdict = if named.is_empty() { "exact".to_owned() } else { named.join(", ") };
         match self.out {
-            Some(reason) => format!("{verdict}, as far as it was judged; **{reason}**"),
+            Some(reason) => format!("{verdict}, as far as it was checked; **{reason}**"),
             None => verdict,
         }
     }
@@ -113,7 +113,7 @@ mod tests {
         let found: Vec<_> = stores.iter().map(|store| (store.name, store.is_unsafe(), store.note)).collect();
         let expected = [("a", false, ""), ("known", true, "UNSAFE: no lock"), ("seen", true, ""), ("late", false, "")];
         assert_eq!(found, expected);
-        // In all rows, also in those where the oracle has seen nothing.
+        // In all rows, including those where the oracle found nothing.
         assert_eq!(name_in_table(&json!({"name": "seen", "title": "Seen"}), &stores), "Seen (**unsafe**)");
         assert_eq!(name_in_table(&json!({"name": "a", "title": "A"}), &stores), "A");
     }
@@ -122,7 +122,7 @@ mod tests {
     fn verdicts_are_of_the_whole_run() {
         let entry = entry();
         let verdicts: Vec<_> = of(&entry).iter().map(Store::verdict).collect();
-        let failed = "exact, as far as it was judged; **failed at: row 2: no answer**";
+        let failed = "exact, as far as it was checked; **failed at: row 2: no answer**";
         assert_eq!(verdicts, ["exact", "exact", "3 CONFLICTS MISSED", failed]);
     }
 }

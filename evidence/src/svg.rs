@@ -1,4 +1,4 @@
-//! Plots as SVG: a few kinds, from numbers only, the same text for the same numbers.
+//! Plots as SVG: a few kinds, from numbers only. The same numbers produce the same text.
 
 use std::fmt::Write;
 
@@ -12,10 +12,10 @@ const TOP: f64 = 60.0;
 const BOTTOM: f64 = 60.0;
 const LEGEND_LINE: f64 = 20.0;
 const LEGENDS_A_LINE: usize = 2;
-/// In characters, of which a line has room for two.
+/// The longest name, in characters, of which two fit into a line.
 const LEGEND_LENGTH: usize = 46;
 
-/// Told apart by those who see colours otherwise, too (Okabe and Ito).
+/// Distinguishable with colour vision deficiency (Okabe and Ito).
 const COLOURS: [&str; 8] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8a8a8a", "#b2a800"];
 
 const STYLE: &str = "text{font:13px sans-serif;fill:#24292f}.title{font-size:16px;font-weight:bold}\
@@ -27,13 +27,13 @@ const STYLE: &str = "text{font:13px sans-serif;fill:#24292f}.title{font-size:16p
 pub(crate) struct Series {
     pub(crate) name: String,
     pub(crate) points: Vec<(f64, f64)>,
-    /// Filled down to zero, or to the one before it: their values are those of sums.
+    /// Filled down to zero, or to the series before it: the values are sums.
     pub(crate) filled: bool,
-    /// Of something that is not to be taken for one of the others.
+    /// For something that is not comparable with the others.
     pub(crate) dashed: bool,
 }
 
-/// What happened at a moment: an upright line with a number, and below what it means.
+/// An event in time: a vertical line with a number, which is explained below the plot.
 #[derive(Clone, Debug)]
 pub(crate) struct Mark {
     pub(crate) at: f64,
@@ -52,7 +52,7 @@ pub(crate) struct Plot {
 }
 
 impl Plot {
-    /// None if there is nothing to be seen.
+    /// None if there is nothing to draw.
     pub(crate) fn svg(&self) -> Option<String> {
         let all = || self.series.iter().flat_map(|series| &series.points);
         let x = Axis::over(self.x_scale, all().map(|(x, _)| *x))?;
@@ -94,7 +94,7 @@ impl Plot {
                 out,
                 "<line class=\"axis\" stroke-dasharray=\"3 3\" x1=\"{left:.1}\" y1=\"{TOP}\" x2=\"{left:.1}\" y2=\"{bottom}\"/>"
             );
-            // One below the other, so that neighbours can be read.
+            // At alternating heights, so that neighbours stay legible.
             let above = TOP - 4.0 - 12.0 * ((number + 1) % 2) as f64;
             text(&mut out, "middle", left, above, &(number + 1).to_string());
         }
@@ -104,7 +104,7 @@ impl Plot {
     }
 
     fn draw_series(&self, out: &mut String, at: &impl Fn((f64, f64)) -> (f64, f64)) {
-        // Sums are drawn from the highest, so that each covers what is not its own.
+        // Sums are drawn from the highest down, so that each covers the part that belongs to the lower ones.
         let (filled, lines): (Vec<_>, Vec<_>) = self.series.iter().enumerate().partition(|(_, series)| series.filled);
         for (number, series) in filled.into_iter().rev().chain(lines) {
             let colour = COLOURS[number % COLOURS.len()];
@@ -135,7 +135,7 @@ impl Plot {
         }
     }
 
-    /// Two names beside each other, if they have the room.
+    /// Two names side by side, if there is room.
     fn series_a_line(&self) -> usize {
         let has_room = self.series.iter().all(|series| series.name.chars().count() <= LEGEND_LENGTH);
         if has_room { LEGENDS_A_LINE } else { 1 }
@@ -152,7 +152,7 @@ impl Plot {
             text(out, "start", x + 18.0, y + 7.0, &series.name);
         }
         let below = HEIGHT + LEGEND_LINE * self.series.len().div_ceil(a_line) as f64;
-        // Down the first column, then down the next: they are in the order of time.
+        // Down the first column, then down the next: marks are in the order of time.
         let rows = self.marks.len().div_ceil(LEGENDS_A_LINE).max(1);
         for (number, mark) in self.marks.iter().enumerate() {
             let x = LEFT + column * (number / rows) as f64;

@@ -1,10 +1,10 @@
-//! The types and traits of other crates that the public API names: a new major version of their crates is one of ours.
+//! The types and traits of other crates that the public API names. A new major version of such a crate requires one of ours.
 
 use std::{collections::BTreeSet, error::Error};
 
 use serde_json::Value;
 
-/// Their full names. What is of `std` is not told, and neither is what only a blanket or auto implementation names.
+/// Their full names, without those of `std` and those that only a blanket or auto implementation names.
 pub(crate) fn of(json: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     let json: Value = serde_json::from_str(json)?;
     let mut names = BTreeSet::new();
@@ -18,7 +18,7 @@ pub(crate) fn of(json: &str) -> Result<BTreeSet<String>, Box<dyn Error>> {
     Ok(names)
 }
 
-/// Looks for a path, which is an id with arguments, in all that an item is made of.
+/// Collects paths, which are ids with arguments, from all parts of an item.
 fn collect(part: &Value, paths: &Value, names: &mut BTreeSet<String>) {
     match part {
         Value::Object(fields) => {

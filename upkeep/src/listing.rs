@@ -1,11 +1,11 @@
-//! The public API, an item a line.
+//! The public API, one item per line.
 
 use std::{error::Error, fmt::Write};
 
 use serde_json::Value;
 
-/// All public items with their signatures, bounds and implementations, auto traits among them, since a type that is not
-/// `Send` any more breaks its users. Then what implementors of a trait have to write: a new method is no break if it has a body.
+/// All public items with their signatures, bounds and implementations, including auto traits, since a type that is no
+/// longer `Send` breaks its users. Then what implementors of a trait have to write: a new method with a body is not a break.
 pub(crate) fn of(json: &str, path: &str) -> Result<String, Box<dyn Error>> {
     let api = public_api::Builder::from_rustdoc_json(path).omit_blanket_impls(true).build().map_err(|error| {
         format!("cannot read {path} (is it from another Rust than scripts/public-api names?): {error}")

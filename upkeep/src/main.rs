@@ -1,4 +1,4 @@
-//! What the checks in `scripts/` need beyond a shell. `scripts/public-api` calls it, and says how to use it.
+//! Helpers for the checks in `scripts/` that need more than a shell. `scripts/public-api` calls them, and documents their use.
 
 mod external;
 mod listing;

@@ -1,4 +1,4 @@
-//! Whether the step from one version to the next allows what has changed in the public API.
+//! Checks whether the step from one version to the next allows the changes of the public API.
 
 use std::{collections::BTreeSet, fmt};
 
@@ -21,14 +21,14 @@ enum Step {
     Break,
 }
 
-/// Compares by line, so that a changed signature is one that is gone and one that is added. It cannot see a change of
-/// behaviour, of a variance or of a lifetime that is left out: those are for the person who releases (`RELEASING.md`).
+/// Compares line by line: a changed signature counts as one line gone and one added. It cannot detect a change of
+/// behaviour, of variance or of an elided lifetime: those are up to the person who releases (`RELEASING.md`).
 pub(crate) fn judge(old: &str, new: &str, old_version: &str, new_version: &str) -> Result<Verdict, String> {
     let (old, new): (BTreeSet<&str>, BTreeSet<&str>) = (old.lines().collect(), new.lines().collect());
     let is_required = |line: &&str| line.starts_with("required ");
     let lines = |lines: Vec<&str>| lines.into_iter().map(str::to_owned).collect();
     Ok(Verdict {
-        // What implementors need not write any more, they may write all the same; if it is gone, its own line is, too.
+        // Implementors may still write what is no longer required. If an item is gone, its own line is gone, too.
         gone: lines(old.difference(&new).copied().filter(|line| !is_required(line)).collect()),
         required: lines(new.difference(&old).copied().filter(is_required).collect()),
         added: new.difference(&old).filter(|line| !is_required(line)).count(),

@@ -15,34 +15,40 @@ use crate::{
     record,
 };
 
-/// Appends events: arguments, or JSON lines from standard input
+/// Append events from arguments, or from JSON lines on standard input
 ///
-/// An event is a JSON object such as {"type": "BookLent", "tags": ["book:b-1"], "payload": {"BookID": "b-1"}}. Instead of
-/// a payload it may have bytes (in base64) and content_type, and besides metadata, id (a UUID) and occurred_at (a time).
+/// An event is a JSON object such as
+/// {"type": "BookLent", "tags": ["book:b-1"], "payload": {"BookID": "b-1"}}.
+/// Instead of a payload it may have bytes (in base64) and content_type. It may also have metadata,
+/// id (a UUID) and occurred_at (a time).
 ///
-/// All of them are one append: they are written together or not at all. With --chunk they are several, for more events
-/// than go into one.
+/// All events form one append: they are written together or not at all. --chunk splits them into
+/// several appends, for more events than one append can hold.
 ///
-/// Give ids if you may have to repeat it: the same events with the same ids are not written twice. Without, each event
-/// gets a new id. Prints a JSON object: first_position, last_position, last_id, repeated, node.
+/// Give the events ids if you may have to repeat the command: the same events with the same ids are
+/// not written twice. An event without an id gets a new one.
+///
+/// Prints a JSON object: first_position, last_position, last_id, repeated and node; with --stream
+/// also first_version and last_version; with --chunk instead events, repeated, chunks,
+/// last_position and last_id.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct AppendArgs {
-    /// The events; none for standard input
+    /// Events to append; without any, read standard input
     events: Vec<String>,
-    /// Write nothing if an event matches this filter, as for `tail --filter`
+    /// Write nothing if an event matches this filter, in the form of `tail --filter`
     #[arg(long, value_name = "FILTER")]
     fail_if: Option<String>,
-    /// … behind this place: POSITION, or POSITION:ID, which also notices that the log has lost what was read
+    /// Check --fail-if only after this place: POSITION, or POSITION:ID, which also detects that the log has lost what was read
     #[arg(long, value_name = "PLACE", requires = "fail_if")]
     after: Option<String>,
     /// Append to this fixed stream
     #[arg(long, value_name = "ID", conflicts_with = "chunk")]
     stream: Option<String>,
-    /// The version that the stream must have: a number, `none` or `any`
+    /// Require this version of the stream: a number, `none` or `any`
     #[arg(long, value_name = "VERSION", default_value = "any", requires = "stream")]
     expect: String,
-    /// Append so many at a time, each chunk whole or not at all
+    /// Append this many events at a time, each chunk whole or not at all
     #[arg(long, value_name = "EVENTS", value_parser = clap::value_parser!(u64).range(1..=100_000))]
     chunk: Option<u64>,
 }
@@ -55,7 +61,8 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
     if interrupt.has_come() {
         return Err(Failure::interrupted("nothing was written"));
     }
-    // From here on it is not interrupted but between two chunks: each answer comes within the limit, and says what was written.
+    // From here on an interrupt takes effect only between two chunks: each answer arrives within the limit, and says what
+    // was written.
     if let Some(chunk) = args.chunk {
         let amount = events.len() as u64;
         let bar = output::progress(amount, "events");
@@ -67,7 +74,7 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
         let imported = match imported {
             Ok(imported) if imported.events < amount => {
                 return Err(Failure::interrupted(format!(
-                    "interrupted: {} of the {amount} events were written, up to {}; go on with the others",
+                    "interrupted: {} of the {amount} events were written, up to {}; append the others to complete them",
                     imported.events, imported.last
                 )));
             }
@@ -97,20 +104,21 @@ pub(crate) async fn run(args: AppendArgs, nodes: Nodes, log: LogName, interrupt:
     tell(&answer)
 }
 
-/// Says what was written. Who is told that it failed would append it again.
+/// Prints what was written. If this fails, the append has not failed: the caller must not append again.
 fn tell(answer: &serde_json::Value) -> Result<()> {
     let mut output = Output::stdout();
     let told = output.json(answer).and_then(|()| output.flush());
     told.map_err(|failure| {
-        let why = if failure.message.is_empty() { "whoever read standard output has gone" } else { &*failure.message };
-        Failure::new(UNTOLD, format!("it was written, and {why}: {answer}"))
+        let why = if failure.message.is_empty() { "its reader has closed it" } else { &*failure.message };
+        Failure::new(UNTOLD, format!("the events were written, but standard output failed ({why}): {answer}"))
     })
 }
 
-/// Without the ids nobody could ask again. So many events were written before these.
+/// Adds what was written before, and the ids of these events, without which the append cannot be repeated.
 fn explained(error: mainstem::Error, ids: &[EventId], behind: usize) -> Failure {
     let failure = Failure::from(error);
-    let failure = if behind > 0 { failure.and(format!("{behind} events were written before")) } else { failure };
+    let failure =
+        if behind > 0 { failure.and(format!("{behind} events were written before the failure")) } else { failure };
     if failure.status != OUTCOME_UNKNOWN {
         return failure;
     }
@@ -118,7 +126,7 @@ fn explained(error: mainstem::Error, ids: &[EventId], behind: usize) -> Failure 
     let shown: Vec<_> = ids.iter().take(SHOWN).map(ToString::to_string).collect();
     let more = if ids.len() > SHOWN { " …" } else { "" };
     failure.and(format!(
-        "append the same events with the same ids again: that writes them, or says that they are there. The ids: {}{more}",
+        "append the same events with the same ids again: this writes them, or reports that they are there. The ids: {}{more}",
         shown.join(" ")
     ))
 }
@@ -129,13 +137,13 @@ fn from_arguments(events: &[String]) -> Result<Vec<NewEvent>> {
 
 async fn events_of_stdin(interrupt: &Interrupt) -> Result<Vec<NewEvent>> {
     let read = interrupt.or("nothing was written", tokio::task::spawn_blocking(from_stdin)).await?;
-    read.map_err(|error| Failure::failed(format!("standard input cannot be read: {error}")))?
+    read.map_err(|error| Failure::failed(format!("cannot read standard input: {error}")))?
 }
 
 fn from_stdin() -> Result<Vec<NewEvent>> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        eprintln!("reading events from the terminal, one a line; Ctrl-D ends them");
+        eprintln!("reading events from the terminal, one per line; Ctrl-D ends the input");
     }
     let mut events = Vec::new();
     for (index, line) in stdin.lock().lines().enumerate() {
@@ -145,7 +153,7 @@ fn from_stdin() -> Result<Vec<NewEvent>> {
         }
     }
     match events.is_empty() {
-        true => Err(Failure::usage("there are no events to append: give some as arguments or on standard input")),
+        true => Err(Failure::usage("there are no events to append: pass them as arguments or on standard input")),
         false => Ok(events),
     }
 }

@@ -1,4 +1,4 @@
-//! `mainstem export`, and the file that it makes.
+//! `mainstem export`, and the format of its file.
 
 use std::{
     fs::{File, OpenOptions},
@@ -20,23 +20,25 @@ use crate::{
     record::Record,
 };
 
-/// Writes the log to a file, or to standard output, as JSON lines
+/// Write the log to a file or to standard output, as JSON lines
 ///
-/// The first line says what the export holds, each other one is an event with all that the log knows of it, in the order
-/// of the log: position, id, type, tags, payload (or content_type and bytes in base64), metadata, occurred_at,
-/// recorded_at, stream and version, and how many events of the same append follow. `mainstem import` makes the same log
-/// of it. It holds what is there when it begins, and reads from a replica, if there is one.
+/// The first line describes the export. Each other line is an event with everything that the log
+/// stores about it, in the order of the log: position, id, type, tags, payload (or content_type and
+/// bytes in base64), metadata, occurred_at, recorded_at, stream and version, and how many events of
+/// the same append follow. `mainstem import` recreates the log from it.
 ///
-/// A file that is there already is not written over. One that an interrupted export has left is completed by --resume.
+/// An export has the events that are there when it begins. It reads from a replica if there is one.
+///
+/// An existing file is not overwritten. --resume completes a file that an interrupted export left.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ExportArgs {
-    /// The file; none for standard output
+    /// File to write; without it, write to standard output
     file: Option<PathBuf>,
-    /// Begin behind this position, which must be the last of an append: for what has come since another export
+    /// Begin after this position, which must be the last of an append; exports what was added since an earlier export
     #[arg(long, value_name = "POSITION", default_value_t = 0, conflicts_with = "resume")]
     after: u64,
-    /// Go on with a file that is not complete
+    /// Complete a file that an interrupted export left
     #[arg(long, requires = "file")]
     resume: bool,
     /// Read from the primary
@@ -50,13 +52,13 @@ pub(crate) struct ExportArgs {
 pub(crate) struct Header {
     /// The version of the format.
     pub(crate) mainstem_export: u32,
-    /// The events are those behind this one,
+    /// The export begins after this event.
     pub(crate) after: Place,
-    /// up to this one.
+    /// The last event of the export.
     pub(crate) until: Place,
 }
 
-/// An event of the log; position 0 is in front of the first.
+/// The place of an event in the log; position 0 is before the first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Place {
@@ -66,7 +68,7 @@ pub(crate) struct Place {
 }
 
 pub(crate) const FORMAT: u32 = 1;
-/// Events of one read, between two looks whether to go on. They come one by one, however large they are.
+/// Events per read, between two checks for an interrupt. They arrive one by one, however large they are.
 const CHUNK: i64 = 1000;
 
 pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
@@ -88,7 +90,7 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
                 if place.position > 0 && at(&client, &log, place.position).await?.map(|(place, _)| place) != Some(place)
                 {
                     return Err(Failure::failed(format!(
-                        "{}: the log does not hold event {} of position {}, so the file is no export of it (or a replica is behind: \
+                        "{}: the log has no event {} at position {}, so the file is not an export of it (or a replica lags: \
                          try --primary)",
                         path.display(),
                         place.id.unwrap_or_default(),
@@ -109,7 +111,7 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
                         path,
                         file.map_err(|error| {
                             let more = if error.kind() == std::io::ErrorKind::AlreadyExists {
-                                ": choose another, or --resume it"
+                                ": choose another file, or complete it with --resume"
                             } else {
                                 ""
                             };
@@ -127,9 +129,12 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
     let sql = put_into(&log, include_str!("../../sql/read.sql"));
     let go_on = |done: u64| match &args.file {
         Some(path) => {
-            format!("{} is complete up to position {done} of {until}: the same with --resume goes on", path.display())
+            format!(
+                "{} is complete up to position {done} of {until}: repeat the command with --resume to continue",
+                path.display()
+            )
         }
-        None => format!("written up to position {done} of {until}: this is no complete export"),
+        None => format!("written up to position {done} of {until}: the export is incomplete"),
     };
     while done < until {
         if interrupt.has_come() {
@@ -144,7 +149,7 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
             let record = Record::read(&row)?;
             if record.position != done + 1 {
                 let message = format!(
-                    "behind position {done} comes {}: the log has a gap; `mainstem verify` says more",
+                    "position {} follows position {done}: the log has a gap; run `mainstem verify` for details",
                     record.position
                 );
                 return Err(Failure::failed(message));
@@ -154,18 +159,18 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
         }
         if done == before {
             return Err(Failure::failed(format!(
-                "the log ends at position {done}, and had an event at {until} before"
+                "the log ends at position {done}, but had an event at {until} before"
             )));
         }
         bar.set_position(done - header.after.position);
     }
     bar.finish_and_clear();
     output.finish()?;
-    eprintln!("{} events, up to position {until}, from {}", until - header.after.position, client.node());
+    eprintln!("{} events exported, up to position {until}, from {}", until - header.after.position, client.node());
     Ok(())
 }
 
-/// The place to begin behind.
+/// The place to begin after.
 async fn begin(client: &Client, log: &LogName, position: u64) -> Result<Place> {
     if position == 0 {
         return Ok(Place { position, id: None });
@@ -173,19 +178,19 @@ async fn begin(client: &Client, log: &LogName, position: u64) -> Result<Place> {
     match at(client, log, position).await? {
         Some((place, 0)) => Ok(place),
         Some((_, following)) => Err(Failure::usage(format!(
-            "--after {position} is within an append, which goes on to position {}: begin behind that",
+            "--after {position} is within an append that ends at position {}: begin after that",
             position + following
         ))),
-        None => Err(Failure::usage(format!("there is no event at position {position} to begin behind"))),
+        None => Err(Failure::usage(format!("there is no event at position {position} to begin after"))),
     }
 }
 
-/// The event there, and how many of its append follow.
+/// The event at this position, and how many events of its append follow.
 async fn at(client: &Client, log: &LogName, position: u64) -> Result<Option<(Place, u64)>> {
     first(client, &put_into(log, include_str!("../../sql/at.sql")), &[&number(position)?]).await
 }
 
-/// The same for the last event.
+/// The last event, and how many events of its append are missing.
 async fn last(client: &Client, log: &LogName) -> Result<Option<(Place, u64)>> {
     first(client, &put_into(log, include_str!("../../sql/head.sql")), &[]).await
 }
@@ -194,17 +199,17 @@ async fn first(client: &Client, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Re
     client.query(sql, params).await?.first().map(place).transpose()
 }
 
-/// From a row of `head.sql` or `at.sql`.
+/// Reads a row of `head.sql` or `at.sql`.
 pub(crate) fn place(row: &mainstem::tokio_postgres::Row) -> Result<(Place, u64)> {
     let read = || -> Result<_, Box<dyn std::error::Error>> {
         let place = Place { position: row.try_get::<_, i64>(0)?.try_into()?, id: Some(row.try_get(1)?) };
         Ok((place, row.try_get::<_, i32>(2)?.try_into()?))
     };
-    read().map_err(|error| Failure::failed(format!("the log's last event cannot be read: {error}")))
+    read().map_err(|error| Failure::failed(format!("cannot read the place of an event: {error}")))
 }
 
 pub(crate) fn number(position: u64) -> Result<i64> {
-    i64::try_from(position).map_err(|_| Failure::usage(format!("{position} is beyond every log")))
+    i64::try_from(position).map_err(|_| Failure::usage(format!("position {position} is beyond the end of any log")))
 }
 
 struct Kept {
@@ -213,12 +218,12 @@ struct Kept {
     last: Place,
 }
 
-/// What an interrupted export has left: its complete lines are kept, and the rest is cut off.
+/// Reads what an interrupted export left: keeps its complete lines, and cuts off the rest.
 fn kept(path: &Path) -> Result<Kept> {
     let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
     let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| failed(&error))?;
     let mut reader = BufReader::new(&file);
-    // It may end in the middle of a character.
+    // The file may end in the middle of a character.
     let mut line = Vec::new();
     let mut len = reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? as u64;
     let header = parse_header(&String::from_utf8_lossy(&line)).map_err(|error| failed(&error))?;
@@ -232,8 +237,8 @@ fn kept(path: &Path) -> Result<Kept> {
         let record: Record = serde_json::from_slice(&line).map_err(|error| failed(&error))?;
         if record.position != last.position + 1 {
             return Err(failed(&format!(
-                "behind position {} comes {}: this is no export",
-                last.position, record.position
+                "position {} follows position {}: this is not an export",
+                record.position, last.position
             )));
         }
         last = Place { position: record.position, id: Some(record.id) };
@@ -246,9 +251,9 @@ fn kept(path: &Path) -> Result<Kept> {
 
 pub(crate) fn parse_header(line: &str) -> Result<Header, String> {
     let header: Header =
-        serde_json::from_str(line).map_err(|error| format!("line 1 does not say what the export holds: {error}"))?;
+        serde_json::from_str(line).map_err(|error| format!("line 1 is not the header of an export: {error}"))?;
     match header.mainstem_export {
         FORMAT => Ok(header),
-        other => Err(format!("the format of this export is {other}, and this version reads {FORMAT}")),
+        other => Err(format!("the export has format {other}, but this version reads {FORMAT}")),
     }
 }

@@ -20,26 +20,28 @@ use crate::{
     record::Record,
 };
 
-/// Makes of an export the log that it was made of
+/// Recreate a log from an export
 ///
-/// The log must be empty, or hold the beginning of what the export has: then that is compared, and what is missing is
-/// written. So the same import again goes on where it was interrupted, and writes nothing twice. Positions, ids, times,
-/// payloads, metadata, streams and versions are those of the export; its order is checked before anything is written.
+/// The log must be empty, or contain the beginning of the export: then this part is compared, and
+/// the missing events are written. Repeat an interrupted import to continue it: nothing is written
+/// twice. Positions, ids, times, payloads, metadata, streams and versions are those of the export.
+/// The order of each chunk is checked before the chunk is written.
 ///
-/// It writes in chunks of whole appends, under the log's lock: others may read meanwhile, and an application that appends
-/// in between makes it fail, since its event takes a position of the export's. The role needs SELECT and INSERT on the
-/// log. Run ANALYZE on a long log afterwards, or leave it to autovacuum.
+/// The import writes chunks of whole appends under the log's lock. Others may read meanwhile. An
+/// application that appends in between makes the import fail, since its event takes a position of
+/// the export. The role needs SELECT and INSERT on the log. Afterwards run ANALYZE on a long log, or
+/// leave it to autovacuum.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ImportArgs {
-    /// The file; none for standard input
+    /// File to read; without it, read standard input
     file: Option<PathBuf>,
-    /// About so many events are written at a time. Larger, and whoever appends waits longer; smaller, and it takes longer
+    /// Write about this many events at a time. A larger chunk makes appends wait longer; a smaller one slows the import down
     #[arg(long, value_name = "EVENTS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     chunk: u64,
 }
 
-/// A chunk is written when it has so many bytes, whatever it may have.
+/// A chunk ends at this many bytes, even if it has fewer events than --chunk.
 const CHUNK_LEN: usize = 16 * 1024 * 1024;
 
 pub(crate) async fn run(args: ImportArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
@@ -64,11 +66,11 @@ pub(crate) async fn run(args: ImportArgs, nodes: Nodes, log: LogName, interrupt:
             eprintln!("{summary}");
             Ok(())
         }
-        Err(failure) => Err(failure.and(format!("{summary}; the same import again goes on there"))),
+        Err(failure) => Err(failure.and(format!("{summary}; repeat the import to continue there"))),
     }
 }
 
-/// How far it has come.
+/// The progress of an import.
 struct Done {
     position: u64,
     written: u64,
@@ -91,13 +93,13 @@ async fn work(
     progress: impl Fn(&Done),
 ) -> Result<()> {
     loop {
-        // Elsewhere, since whoever writes the other end of a pipe may take his time.
+        // On a blocking thread, since the other end of a pipe may be slow.
         let read = tokio::task::spawn_blocking(move || {
             let chunk = export.chunk(most);
             (export, chunk)
         });
         let read = interrupt.or("interrupted between two chunks", read).await?;
-        let (back, chunk) = read.map_err(|error| Failure::failed(format!("the export cannot be read: {error}")))?;
+        let (back, chunk) = read.map_err(|error| Failure::failed(format!("cannot read the export: {error}")))?;
         export = back;
         let Some(chunk) = chunk? else { return Ok(()) };
         let written = write(store, &export.header, &chunk).await?;
@@ -108,17 +110,17 @@ async fn work(
     }
 }
 
-/// Brings those that follow the log to look.
+/// Notifies those that follow the log.
 async fn tell(store: &PostgresEventStore, position: u64) {
     let tell = async {
         let client = store.router().client().await?;
         client.execute("SELECT pg_notify($1, $2)", &[&store.name().channel(), &position.to_string()]).await
     };
-    // They also look by themselves from time to time.
+    // They also poll from time to time.
     let _ = tell.await;
 }
 
-/// Writes what is missing of a chunk, and compares the rest; returns how many were written.
+/// Writes the missing events of a chunk, and compares the others. Returns how many were written.
 async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) -> Result<u64> {
     let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { return Ok(0) };
     let transaction = store.router().transaction().isolation(Isolation::ReadCommitted).await?;
@@ -129,7 +131,7 @@ async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) ->
         head.as_ref().map(export::place).transpose()?.map_or(Place { position: 0, id: None }, |(place, _)| place);
     if first.position > head.position + 1 {
         return Err(Failure::usage(format!(
-            "the log ends at position {}, and the export goes on at {}: import what is in between first",
+            "the log ends at position {}, but the export continues at {}: import the events in between first",
             head.position, first.position
         )));
     }
@@ -146,7 +148,7 @@ async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) ->
         for (record, row) in old.iter().zip(&rows) {
             if let Some(part) = Record::read(row)?.differs_from(record) {
                 return Err(Failure::failed(format!(
-                    "at position {} the log has another event than the export: their {part} differs; give --log another name, or \
+                    "at position {} the log and the export have different events: their {part} differs; choose another --log, or \
                      import into an empty database",
                     record.position
                 )));
@@ -158,7 +160,7 @@ async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) ->
         let broken = sql(include_str!("../../sql/broken_streams.sql"));
         if let Some(row) = transaction.query_opt(&broken, &[&number(head.position)?, &number(last.position)?]).await? {
             return Err(Failure::usage(format!(
-                "at position {} is version {} of the stream {:?}, without the version before it",
+                "position {} has version {} of the stream {:?}, but the version before it is missing",
                 row.get::<_, i64>(0),
                 row.get::<_, i64>(2),
                 row.get::<_, String>(1)
@@ -169,7 +171,7 @@ async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) ->
     Ok(new.len() as u64)
 }
 
-/// The export begins behind an event: the log must have just that.
+/// The export begins after an event: the log must have this very event.
 async fn follows(transaction: &Transaction, sql: &str, after: Place) -> Result<()> {
     if after.position == 0 {
         return Ok(());
@@ -179,7 +181,7 @@ async fn follows(transaction: &Transaction, sql: &str, after: Place) -> Result<(
     match there {
         Some(there) if Some(there.id) == after.id && there.following == Some(0) => Ok(()),
         _ => Err(Failure::failed(format!(
-            "the export begins behind event {} at position {}, and the log has another one there: it is of another log",
+            "the export begins after event {} at position {}, but the log has a different one there: the export is of another log",
             after.id.unwrap_or_default(),
             after.position
         ))),
@@ -225,13 +227,13 @@ async fn insert(transaction: &Transaction, sql: &str, records: &[Record]) -> Res
     match inserted == records.len() as u64 {
         true => Ok(()),
         false => Err(Failure::failed(format!(
-            "{inserted} of {} events were inserted: a trigger of yours is in the way",
+            "{inserted} of {} events were inserted: a trigger on the table interferes",
             records.len()
         ))),
     }
 }
 
-/// An export that is read, and whose order is checked.
+/// Reads an export, and checks its order.
 struct Export {
     lines: Box<dyn BufRead + Send>,
     /// For messages.
@@ -239,7 +241,7 @@ struct Export {
     line: u64,
     header: Header,
     last: Place,
-    /// How many events of the last one's append must come.
+    /// How many events of the last event's append must follow.
     following: u32,
 }
 
@@ -256,12 +258,12 @@ impl Export {
         lines.read_line(&mut line).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
         let header = export::parse_header(&line).map_err(|error| Failure::usage(format!("{name}: {error}")))?;
         if header.until.position < header.after.position {
-            return Err(Failure::usage(format!("{name}: line 1: it ends before it begins")));
+            return Err(Failure::usage(format!("{name}: line 1: the export ends before it begins")));
         }
         Ok(Self { lines, name, line: 1, last: header.after, header, following: 0 })
     }
 
-    /// The next appends, about so many events; `None` behind the last one.
+    /// The next whole appends, about `most` events; `None` after the last one.
     fn chunk(&mut self, most: u64) -> Result<Option<Vec<Record>>> {
         let (mut records, mut len) = (Vec::new(), 0);
         while (records.len() as u64) < most && len < CHUNK_LEN || self.following > 0 {
@@ -273,7 +275,7 @@ impl Export {
                     let Place { position, .. } = self.last;
                     let until = self.header.until.position;
                     return Err(self.wrong(&format!(
-                        "the export ends at position {position}, and says that it goes to {until}: it is cut off"
+                        "the export ends at position {position}, but line 1 says {until}: it is cut off"
                     )));
                 }
                 break;
@@ -289,20 +291,20 @@ impl Export {
     fn check(&mut self, record: &Record) -> Result<()> {
         let Place { position, .. } = self.last;
         if record.position != position + 1 {
-            return Err(self.wrong(&format!("behind position {position} comes {}", record.position)));
+            return Err(self.wrong(&format!("position {} follows position {position}", record.position)));
         }
         if record.position > self.header.until.position {
-            return Err(self.wrong(&format!("there is more than line 1 says: position {}", record.position)));
+            return Err(self.wrong(&format!("position {} is beyond the end that line 1 gives", record.position)));
         }
         if record.payload.is_some() == record.bytes.is_some() || record.bytes.is_some() != record.content_type.is_some()
         {
             return Err(self.wrong(&"an event has either a payload, or bytes and their content_type"));
         }
         let Some(following) = record.following else {
-            return Err(self.wrong(&"`following` is missing: this is no line of an export"));
+            return Err(self.wrong(&"`following` is missing: this is not a line of an export"));
         };
         if self.following > 0 && following != self.following - 1 {
-            return Err(self.wrong(&format!("of the append before it, {} events are missing", self.following)));
+            return Err(self.wrong(&format!("{} events of the preceding append are missing", self.following)));
         }
         self.following = following;
         self.last = Place { position: record.position, id: Some(record.id) };

@@ -12,21 +12,22 @@ use crate::{
     output::Output,
 };
 
-/// Creates the log's tables, or brings them up to this version
+/// Create the log's tables, or update them to this version
 ///
-/// Any number of these, and of applications that migrate at their start, may run at once: one works and the others wait.
-/// Each migration is a transaction, so that whatever ends this, the log is left between two of them, and the same again
-/// goes on there. The role needs CREATE on the schema, or on the database if the schema is not there.
+/// Any number of these commands, and of applications that migrate at their start, may run at once:
+/// one works and the others wait. Each migration is a transaction: whatever ends the command, the
+/// log is left between two migrations, and another run continues there. The role needs CREATE on the
+/// schema, or on the database if the schema does not exist.
 ///
-/// Prints a line for each migration: its name, and whether it is applied, pending, changed (another content was run under
-/// this name) or unknown (a newer version has run it).
+/// Prints a line for each migration: its name, and whether it is applied, pending, changed (another
+/// content was run under this name) or unknown (a newer version has run it).
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct MigrateArgs {
-    /// Say what would be run, and change nothing. The exit status is 0 whether there is something to do or not
+    /// Print what would be run, and change nothing. The exit status is 0 even if migrations are pending
     #[arg(long, visible_alias = "status")]
     dry_run: bool,
-    /// The longest that all of it may take, waiting for others included: 15 minutes
+    /// Limit for the whole command, including the wait for others. The default is 15 minutes
     #[arg(long, value_name = "SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=86400))]
     limit: u64,
 }
@@ -34,10 +35,10 @@ pub(crate) struct MigrateArgs {
 pub(crate) async fn run(args: MigrateArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
     let store = nodes.store(log).await?;
     if !args.dry_run {
-        let stopped = "the log is left between two migrations: the same again goes on there";
+        let stopped = "the log is left between two migrations: repeat the command to continue there";
         let migrated =
             interrupt.or(stopped, store.migrate().timeout(Duration::from_secs(args.limit)).into_future()).await??;
-        eprintln!("{} run now", counted(migrated.applied.len()));
+        eprintln!("{} applied", counted(migrated.applied.len()));
     }
     let mut output = Output::stdout();
     let mut refused = Vec::new();
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: MigrateArgs, nodes: Nodes, log: LogName, interrupt
     match refused.is_empty() {
         true => Ok(()),
         false => Err(Failure::failed(format!(
-            "this version would refuse to migrate the log: {}; run the version that has made it, or restore what was changed",
+            "this version would refuse to migrate the log: {}; run the version that migrated it, or restore what was changed",
             refused.join(", ")
         ))),
     }
@@ -66,8 +67,8 @@ pub(crate) async fn run(args: MigrateArgs, nodes: Nodes, log: LogName, interrupt
 
 fn counted(migrations: usize) -> String {
     match migrations {
-        0 => "no migration was".into(),
-        1 => "one migration was".into(),
-        more => format!("{more} migrations were"),
+        0 => "no migration".into(),
+        1 => "one migration".into(),
+        more => format!("{more} migrations"),
     }
 }

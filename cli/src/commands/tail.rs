@@ -13,29 +13,29 @@ use crate::{
     time::Time,
 };
 
-/// Prints the events of the log and those that come, as JSON lines
+/// Print the events of the log, and new ones as they arrive, as JSON lines
 ///
-/// In the order of the log, each once, over lost connections and failovers. The events come from a replica, if there is
-/// one. It begins at the end of the log unless an option says otherwise, and ends with Ctrl-C, which is no failure unless it
-/// was to print all that is there (--no-follow).
+/// Prints each event once, in the order of the log, across lost connections and failovers. Reads
+/// from a replica if there is one. Begins at the end of the log unless an option says otherwise.
+/// Ends with Ctrl-C, which is a failure only with --no-follow, before everything was printed.
 ///
-/// A line has position, id, type, tags, payload (or content_type and bytes in base64), metadata, occurred_at, recorded_at,
-/// and stream and version if it has some.
+/// A line has position, id, type, tags, payload (or content_type and bytes in base64), metadata,
+/// occurred_at and recorded_at, and stream and version if the event has them.
 #[derive(Args)]
 #[command(verbatim_doc_comment, group = ArgGroup::new("start").multiple(false))]
 pub(crate) struct TailArgs {
     #[command(flatten)]
     filter: FilterArgs,
-    /// Begin behind this position; 0 is the beginning of the log
+    /// Begin after this position; 0 is the beginning of the log
     #[arg(long, value_name = "POSITION", group = "start")]
     after: Option<u64>,
-    /// Begin with the first event that was recorded at this time or later, such as 2026-01-31T12:00:00Z
+    /// Begin with the first event recorded at this time or later, such as 2026-01-31T12:00:00Z
     #[arg(long, value_name = "TIME", group = "start")]
     since: Option<Time>,
-    /// End with the last event that is there now, instead of waiting for more
+    /// End after the last event that is there now, instead of waiting for more
     #[arg(long)]
     no_follow: bool,
-    /// End when so many have been printed
+    /// End after this many events
     #[arg(long, value_name = "EVENTS")]
     limit: Option<u64>,
     /// Read from the primary
@@ -57,7 +57,7 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
     };
     let end = head.as_ref().map_or(0, |event| event.position());
     let start = match (args.after, args.since) {
-        // It would wait for an event that may never come, or is not the one that was meant.
+        // It would wait for an event that may never arrive, or is not the intended one.
         (Some(position), _) if position > end => {
             return Err(Failure::usage(format!("--after {position} is beyond the log, which ends at position {end}")));
         }
@@ -67,7 +67,7 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
     };
     let mut printer = Printer { output: Output::stdout(), left: args.limit.unwrap_or(u64::MAX) };
     if args.no_follow {
-        // A replica may serve, if it has what was there when this began.
+        // A replica may serve the read if it has what was there when the command began.
         let level = if args.primary { Consistency::Strong } else { Consistency::AtLeast(head.token().clone()) };
         let read = read(&store, &filter, start, level, end, &mut printer);
         return interrupt.or(CUT, read).await?;
@@ -83,18 +83,18 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
         match batch {
             None => break,
             Some(Ok(batch)) => printer.print(batch.events())?,
-            // It goes on by itself.
-            Some(Err(error)) if error.is_retryable() => eprintln!("mainstem: {}; trying again", error.report()),
+            // The subscription continues by itself.
+            Some(Err(error)) if error.is_retryable() => eprintln!("mainstem: {}; retrying", error.report()),
             Some(Err(error)) => return Err(error.into()),
         }
     }
     Ok(())
 }
 
-/// Of one that was to print all that is there.
-const CUT: &str = "interrupted: not all that was there has been printed";
+/// The message of an interrupted `--no-follow`.
+const CUT: &str = "interrupted: not all events were printed";
 
-/// Prints what there is up to a position.
+/// Prints the events up to a position.
 async fn read(
     store: &PostgresEventStore,
     filter: &Filter,
@@ -117,7 +117,7 @@ async fn read(
 
 struct Printer {
     output: Output,
-    /// So many more events are wanted.
+    /// How many more events to print.
     left: u64,
 }
 

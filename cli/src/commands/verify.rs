@@ -13,21 +13,22 @@ use crate::{
     output::{self, Output},
 };
 
-/// Looks whether the log is whole, and the same on every node
+/// Check that the log is complete, and the same on every node
 ///
-/// On the primary: positions are 1, 2, 3 … without a gap, every append is whole, and every stream has the versions
-/// 1, 2, 3 … in the order of the log. Each replica must have the same events as the primary, compared by digests of all
-/// that is in them; one that lags is waited for, as long as --timeout says, and then compared as far as it is.
+/// On the primary: positions are 1, 2, 3 … without a gap, every append is complete, and every stream
+/// has the versions 1, 2, 3 … in the order of the log. Each replica must have the same events as the
+/// primary, compared by digests of their whole content. A replica that lags is waited for, for at
+/// most --timeout, and then compared as far as it is.
 ///
-/// It reads the whole log on every node, and writes nothing. Prints a line for each node, and one for each fault; the
-/// exit status is 20 if there are faults, and 1 if a node could not be looked at.
+/// Reads the whole log on every node, and writes nothing. Prints a line for each node and for each
+/// fault. The exit status is 20 if there are faults, and 1 if a node could not be checked.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct VerifyArgs {
-    /// Begin behind this position
+    /// Begin after this position
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     after: u64,
-    /// Look at so many events at a time. Larger, and a statement may take longer than --timeout; smaller, and it takes longer
+    /// Check this many events at a time. With a larger chunk a statement may exceed --timeout; a smaller one slows the check down
     #[arg(long, value_name = "EVENTS", default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     chunk: u64,
 }
@@ -39,7 +40,7 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
         match client {
             Ok(client) if is_primary => primary = Some(Node::new(client, &log)),
             Ok(client) => replicas.push(Node::new(client, &log)),
-            Err(error) => unseen.push(format!("{name}: not looked at: {}", error.report())),
+            Err(error) => unseen.push(format!("{name}: not checked: {}", error.report())),
         }
     }
     let Some(primary) = primary else {
@@ -72,17 +73,17 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
             fault(
                 &mut output,
                 &primary,
-                format!("there is a gap: no event is at position {}, and one at {position}", position - 1),
+                format!("there is a gap: position {} has no event, but position {position} has one", position - 1),
             )?;
         } else if ours.count != until - from {
-            fault(&mut output, &primary, format!("events are missing behind position {}", from + ours.count))?;
+            fault(&mut output, &primary, format!("events are missing after position {}", from + ours.count))?;
         }
         if let Some(position) = ours.torn {
-            fault(&mut output, &primary, format!("the append in front of position {position} is not whole"))?;
+            fault(&mut output, &primary, format!("the append before position {position} is incomplete"))?;
         }
         if let Some((position, stream, version)) = primary.broken_stream(from, until).await? {
             let what = format!(
-                "at position {position} is version {version} of the stream {stream:?}, without the version before it"
+                "position {position} has version {version} of the stream {stream:?}, but the version before it is missing"
             );
             fault(&mut output, &primary, what)?;
         }
@@ -95,7 +96,7 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
                 Ok(primary.chunk(from, until).await?.digest == replica.chunk(from, until).await?.digest)
             };
             if !compared(from, until).await? {
-                // The first one that is not the same: all up to `same` are.
+                // Find the first event that differs: all up to `same` are equal.
                 let (mut same, mut not) = (from, until);
                 while not - same > 1 {
                     let middle = same + (not - same) / 2;
@@ -105,8 +106,8 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
                 let (here, there) = (primary.id(not).await?, replica.id(not).await?);
                 let shown = |id: Option<Uuid>| id.map_or_else(|| "no event".to_owned(), |id| format!("event {id}"));
                 let what = match here == there {
-                    true => format!("at position {not} the {} is not the same as on the primary", shown(here)),
-                    false => format!("at position {not} is {}, and on the primary {}", shown(there), shown(here)),
+                    true => format!("at position {not} the {} differs from the primary's", shown(here)),
+                    false => format!("position {not} has {}, and {} on the primary", shown(there), shown(here)),
                 };
                 fault(&mut output, replica, what)?;
             }
@@ -123,10 +124,10 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
         shown(head.1)
     ))?;
     for ((replica, end), differs) in replicas.iter().zip(ends).zip(differ) {
-        // What it has beyond the primary's head of the beginning has come since.
+        // Events beyond the head that the primary had at the beginning were added since.
         let end = end.min(head.0).max(begin);
         let lag = if end < head.0 { format!("; it is {} events behind", head.0 - end) } else { String::new() };
-        let is = if differs { "is not a prefix of the primary" } else { "the same as the primary" };
+        let is = if differs { "is not a prefix of the primary's log" } else { "the same as the primary" };
         output.line(format!("{}: {is}, up to position {end}{lag}", replica.name()))?;
     }
     for line in &unseen {
@@ -135,8 +136,8 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
     output.flush()?;
     match (faults, unseen.len()) {
         (0, 0) => Ok(()),
-        (0, 1) => Err(Failure::failed("one node was not looked at")),
-        (0, more) => Err(Failure::failed(format!("{more} nodes were not looked at"))),
+        (0, 1) => Err(Failure::failed("one node was not checked")),
+        (0, more) => Err(Failure::failed(format!("{more} nodes were not checked"))),
         (1, _) => Err(Failure::new(FAULTS, "one fault was found")),
         (faults, _) => Err(Failure::new(FAULTS, format!("{faults} faults were found"))),
     }
@@ -176,13 +177,13 @@ impl Node {
         format!("{} {}", self.client.role(), self.client.node())
     }
 
-    /// Position and id of the last event, and how many of its append are to follow.
+    /// Position and id of the last event, and how many events of its append are missing.
     async fn head(&self) -> Result<(i64, Option<Uuid>, i32)> {
         let row = self.client.query_opt(&self.head, &[]).await?;
         Ok(row.map_or((0, None, 0), |row| (row.get(0), Some(row.get(1)), row.get(2))))
     }
 
-    /// Where it ends, once it has got as far as this, or time is over.
+    /// The position where the node's log ends, once it has reached `position` or the time is up.
     async fn wait_for(&self, position: i64, until: Instant) -> Result<i64> {
         loop {
             let head = self.head().await?.0;

@@ -8,33 +8,35 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::{failure::Result, interrupt::Interrupt, nodes::Nodes, output::Output};
 
-/// Shows the nodes as they are now: roles, timelines, lag, load, and who is out of service and why
+/// Show the state of the nodes: roles, timelines, lag, load, and which are out of service and why
 ///
-/// On a terminal the picture is renewed until Ctrl-C; elsewhere it is printed once per interval, as lines.
+/// On a terminal the display is refreshed until Ctrl-C; elsewhere it is printed once per interval, as
+/// lines.
 ///
-/// For each node: its role, whether it serves or why not, its timeline, how far it is behind, the sessions at work in this
-/// database (ACTIVE), how long one small question takes from here (LATENCY), its transactions per second in this database
-/// and their share of those on all nodes. These are all applications', not of this program alone.
+/// For each node: its role, whether it serves or why not, its timeline and lag, the active sessions
+/// in this database (ACTIVE), the time of one small query from here (LATENCY), its transactions per
+/// second in this database (TX/S), and their share of those on all nodes (SHARE). Sessions and
+/// transactions are those of all applications, not of this program alone.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct WatchArgs {
-    /// Print one picture and end
+    /// Print the state once, and end
     #[arg(long)]
     once: bool,
-    /// The time between two pictures
+    /// Time between two updates
     #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval)]
     interval: f64,
 }
 
 fn interval(text: &str) -> Result<f64, String> {
-    let seconds = text.parse().map_err(|_| format!("{text:?} is no number of seconds"))?;
-    if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("it is not between 0.1 and 3600 s".into()) }
+    let seconds = text.parse().map_err(|_| format!("{text:?} is not a number of seconds"))?;
+    if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("it must be between 0.1 and 3600 s".into()) }
 }
 
-/// Another screen, without wrapping of lines and without the cursor; and back.
+/// Enters the alternate screen, without line wrapping and cursor; and leaves it.
 const ENTER: &str = "\x1b[?1049h\x1b[?7l\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?7h\x1b[?1049l";
-/// To the top; and what the picture before has left behind a line or behind the last one.
+/// Moves to the top; and clears what the previous picture left after a line or below the last one.
 const TOP: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K";
 const CLEAR_REST: &str = "\x1b[J";
@@ -75,7 +77,7 @@ pub(crate) async fn run(args: WatchArgs, nodes: Nodes, interrupt: &Interrupt) ->
     outcome.and(flushed)
 }
 
-/// How much a node has to do.
+/// The load of a node.
 #[derive(Clone, Copy, Debug)]
 struct Load {
     active: i64,
@@ -86,12 +88,12 @@ struct Load {
 struct Watch {
     router: Router,
     clients: HashMap<Arc<str>, Client>,
-    /// The transactions so far, and when that was.
+    /// The transactions so far, and when they were counted.
     before: HashMap<Arc<str>, (i64, Instant)>,
 }
 
 impl Watch {
-    /// The picture after this time, during which transactions are counted.
+    /// The picture after `pause`, during which transactions are counted.
     async fn picture(&mut self, pause: Duration) -> String {
         if self.before.is_empty() {
             self.loads().await;
@@ -143,7 +145,7 @@ fn picture(status: &RouterStatus, loads: &HashMap<Arc<str>, Load>) -> String {
         PrimaryState::Known(node) => format!("primary {node}"),
         PrimaryState::SplitBrain(one, other) => format!("SPLIT BRAIN: {one} and {other} both take writes"),
         PrimaryState::Fenced(node) => {
-            format!("NO PRIMARY: {node} takes writes, and was replaced by one that is not known")
+            format!("NO PRIMARY: {node} takes writes, but was replaced by an unknown node")
         }
         _ => "NO PRIMARY: no node takes writes".to_owned(),
     };
@@ -182,12 +184,12 @@ fn picture(status: &RouterStatus, loads: &HashMap<Arc<str>, Load>) -> String {
 fn state(node: &NodeStatus) -> String {
     match node.condition {
         NodeCondition::Serving => "serves".into(),
-        NodeCondition::SlowStart => "serves, its share grows".into(),
+        NodeCondition::SlowStart => "serves, its share is growing".into(),
         NodeCondition::Ejected { cause, elapsed, .. } => format!("OUT for {}: {cause}", time(elapsed)),
-        NodeCondition::Foreign => "OUT: of another cluster".into(),
-        NodeCondition::Fenced => "OUT: takes writes, and is not the primary".into(),
+        NodeCondition::Foreign => "OUT: belongs to another cluster".into(),
+        NodeCondition::Fenced => "OUT: takes writes, but is not the primary".into(),
         NodeCondition::Lagging => "OUT: too far behind".into(),
-        NodeCondition::OlderTimeline => "OUT: has not followed the last failover".into(),
+        NodeCondition::OlderTimeline => "OUT: did not follow the last failover".into(),
         _ => "?".into(),
     }
 }

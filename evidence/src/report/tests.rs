@@ -1,4 +1,4 @@
-//! The report of data that is made up.
+//! The report from made-up data.
 
 use serde_json::{Value, json};
 
@@ -38,7 +38,7 @@ fn figures_are_told_with_their_aims() {
     assert!(page.contains("| INSERT | 200 | 100 … 300 | 3 | 412 | 999 | 0 |"), "{page}");
     assert!(
         page.contains(
-            "| append | `cargo compare append --quick` | **short** | `abc` | 1970-01-01 00:00 | 12 | 0.500 | through |"
+            "| append | `cargo compare append --quick` | **short** | `abc` | 1970-01-01 00:00 | 12 | 0.500 | completed |"
         ),
         "{page}"
     );
@@ -48,7 +48,7 @@ fn figures_are_told_with_their_aims() {
 fn a_part_that_failed_is_named_at_the_top() {
     let failed = json!({"status": "failed", "reason": "no disk left", "quick": false});
     let page = page_of(&[("append", append()), ("query", failed)]);
-    let (top, rest) = page.split_once("## Where").unwrap();
+    let (top, rest) = page.split_once("## Environment").unwrap();
     assert!(top.contains("- **query**: no disk left\n"), "{top}");
     assert!(top.contains("- **peers**: it was not run\n"), "{top}");
     assert!(!top.contains("- **append**"), "{top}");
@@ -91,11 +91,8 @@ fn loads_and_drills_are_told() {
         page.contains("| 16 | 5 000 | 2 500 | 2 499 | 3 | 1.50 | 9.00 | 20.0 | 21.0 | 900 (1 000) | 1 500 (1 400) |"),
         "{page}"
     );
-    assert!(page.contains("| `drill-append`: contended appends while things break | 0 | appends=77 |  |"), "{page}");
-    assert!(
-        page.contains("![Guarded appends as fast as they go, in one process](throughput-over-writers.svg)"),
-        "{page}"
-    );
+    assert!(page.contains("| `drill-append`: contended appends under faults | 0 | appends=77 |  |"), "{page}");
+    assert!(page.contains("![Guarded appends at full speed, in one process](throughput-over-writers.svg)"), "{page}");
 }
 
 #[test]
@@ -103,13 +100,13 @@ fn where_it_was_run_is_what_the_parts_say() {
     let mut other = append();
     other["machine"]["processor"] = json!("Other CPU");
     let page = page_of(&[("append", append()), ("query", other)]);
-    let (top, _) = page.split_once("## Where").unwrap();
+    let (top, _) = page.split_once("## Environment").unwrap();
     assert!(
-        top.contains("**2 kinds of machines**") && top.contains("Other CPU") && top.contains("of one commit (`abc`)"),
+        top.contains("**2 kinds of machine**") && top.contains("Other CPU") && top.contains("; one commit (`abc`)"),
         "{top}"
     );
     assert!(!top.contains("one kind"), "{top}");
-    assert!(page_of(&[("append", append())]).contains("Of one kind of machine (Some CPU, 2 processors"));
+    assert!(page_of(&[("append", append())]).contains("Measured on one kind of machine (Some CPU, 2 processors"));
 }
 
 #[test]
@@ -135,7 +132,7 @@ fn whoever_failed_keeps_its_rows() {
         "| LATE | 20.0 | 10.0 … 30.0 | 3 | 5.00 | 6.00 | 0 | 2.50 | not judged; **failed: no answer** |",
         "| LATE | left out: failed at: row 1: no answer |  |  |  |  |  |  |  |",
         "| MAINSTEM | 20.0 | 10.0 … 30.0 | 3 | 5.00 | 6.00 | 0 |  | exact |",
-        // A ratio that is none is not left to be overlooked.
+        // A missing ratio is shown as missing.
         "| KNOWN (**unsafe**) | 20.0 | 10.0 … 30.0 | 3 | 5.00 | 6.00 | 0 | missing | exact |",
         "| KNOWN | **unsafe** | exact | UNSAFE: no lock |",
         "| `worst_postgres_peer_ratio` | 6.00 | ≥ 5 | **open** | x; **incomplete: no ratio beside late in row 2** |",
@@ -158,7 +155,7 @@ fn bytes_that_say_nothing_are_not_told() {
 fn a_short_run_and_its_seed_are_told_where_they_are() {
     let soak = json!({"status": "ok", "quick": true, "result": {"seed": 3, "values": {"anomalies": 0, "runs": 9}}});
     let page = page_of(&[("drill-soak", soak)]);
-    let row = "| `drill-soak`: all drills by turns, two at a time (**short run**) | 0 | runs=9 | 3 |";
+    let row = "| `drill-soak`: all drills in turn, two at a time (**short run**) | 0 | runs=9 | 3 |";
     assert!(page.contains(row), "{page}");
 }
 

@@ -1,4 +1,4 @@
-//! What is asked of the nodes.
+//! What the nodes are asked.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::failure::{Failure, Result};
 
-/// What one node says of itself.
+/// What one node reports about itself.
 #[derive(Debug, Deserialize)]
 pub(crate) struct NodeFacts {
     pub(crate) version: String,
@@ -31,18 +31,18 @@ pub(crate) struct Slot {
     pub(crate) held_bytes: Option<i64>,
 }
 
-/// What the primary says of the log, and of what this role may do with it.
+/// What the primary reports about the log, and about what this role may do with it.
 #[derive(Debug, Deserialize)]
 pub(crate) struct LogFacts {
     pub(crate) is_there: bool,
-    /// As the planner estimates; negative when it does not know.
+    /// The planner's estimate; negative if it has none.
     pub(crate) rows: i64,
     pub(crate) may_use_schema: bool,
     pub(crate) may_select: bool,
     pub(crate) may_insert: bool,
     pub(crate) may_execute: bool,
     pub(crate) invalid_indexes: Vec<String>,
-    /// How conditions are searched for: by what, and the plan.
+    /// How conditions are searched: by what, and the plan.
     #[serde(skip)]
     pub(crate) plans: Vec<(&'static str, ConditionPlan)>,
 }
@@ -68,7 +68,7 @@ impl LogFacts {
         let log = store.name();
         let row = client.query_one(include_str!("../../../sql/log_facts.sql"), &[&log.schema(), &log.log()]).await?;
         let mut facts: Self = read(row.get(0))?;
-        // The store takes a connection of its own, and the settings may allow no second one.
+        // The store takes a connection of its own, and the settings may not allow a second one.
         drop(client);
         for (by, filter) in unknown()?.into_iter().filter(|_| facts.may_select) {
             match store.explain_condition(&AppendCondition::fail_if_events_match(filter)).await {
@@ -82,7 +82,7 @@ impl LogFacts {
     }
 }
 
-/// Filters for what no log has, by each thing that an index finds.
+/// Filters that match nothing in any log, one for each kind of index search.
 fn unknown() -> Result<[(&'static str, Filter); 3]> {
     Ok([
         ("type", Filter::matching().any_type_of(["mainstem doctor"]).finish()?),
@@ -92,6 +92,5 @@ fn unknown() -> Result<[(&'static str, Filter); 3]> {
 }
 
 fn read<T: DeserializeOwned>(text: &str) -> Result<T> {
-    serde_json::from_str(text)
-        .map_err(|error| Failure::failed(format!("what the server tells cannot be read: {error}")))
+    serde_json::from_str(text).map_err(|error| Failure::failed(format!("cannot read the server's answer: {error}")))
 }

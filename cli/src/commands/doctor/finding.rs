@@ -1,4 +1,4 @@
-//! What is told.
+//! What is reported.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use serde::Serialize;
 pub(crate) enum Severity {
     /// Worth knowing.
     Note,
-    /// It will hurt.
+    /// It will cause problems.
     Warning,
     /// It is broken, or loses data.
     Fault,

@@ -1,4 +1,4 @@
-//! What is wrong with the log, and with what the role may do.
+//! Problems of the log, and of the role's rights.
 
 use mainstem::{Error, ErrorKind};
 
@@ -10,7 +10,7 @@ use super::{
     },
 };
 
-/// Below this a scan of the whole log is what a good planner does.
+/// Below this number of rows, a good planner scans the whole log.
 const LONG_LOG: i64 = 10_000;
 
 pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Finding> {
@@ -22,35 +22,35 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
             Note,
             "superuser",
             format!("the role {role:?} is a superuser"),
-            "an application that is one can drop the log, and PostgreSQL checks none of its grants",
-            "give the application a role of its own (LogName::grants says which grants)",
+            "a superuser can drop the log, and PostgreSQL does not check its grants",
+            "give the application a role of its own (LogName::grants lists its grants)",
         ));
     } else if !of.sees_statistics {
         add(Finding::new(
             Note,
             "no_statistics",
-            format!("the role {role:?} is no member of pg_read_all_stats"),
-            "replicas hide their timeline from it: after a failover, reads with a bound wait for minutes",
+            format!("the role {role:?} is not a member of pg_read_all_stats"),
+            "replicas hide their timeline from the role: after a failover, reads with a bound wait for minutes",
             format!("GRANT pg_monitor TO {role:?}"),
         ));
     }
-    // What else is there, `unfit` says.
+    // `unfit` reports the rest.
     if !log.is_there {
         return findings;
     }
     let lacks = |right: &str| format!("the role {role:?} lacks {right}");
-    let grant = "run the statements that LogName::grants gives, as the owner of the log";
+    let grant = "run the statements of LogName::grants as the owner of the log";
     if !log.may_use_schema {
-        add(Finding::new(Fault, "grants", lacks("USAGE on the schema"), "it can neither read nor append", grant));
+        add(Finding::new(Fault, "grants", lacks("USAGE on the schema"), "the role can neither read nor append", grant));
     } else if !log.may_select {
-        add(Finding::new(Fault, "grants", lacks("SELECT on the log"), "it can neither read nor append", grant));
+        add(Finding::new(Fault, "grants", lacks("SELECT on the log"), "the role can neither read nor append", grant));
     } else if !log.may_insert || !log.may_execute {
         let right = if log.may_insert { "EXECUTE on the append procedure" } else { "INSERT on the log" };
         add(Finding::new(
             Warning,
             "grants",
             lacks(right),
-            "it can read, and not append: is it meant for a reader?",
+            "the role can read but not append: is it meant for a reader?",
             grant,
         ));
     }
@@ -59,8 +59,8 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
             Warning,
             "invalid_index",
             format!("the index {index} is not valid"),
-            "a build of it was interrupted: it serves no search, and each append pays for it",
-            format!("REINDEX INDEX CONCURRENTLY {index}, or drop it and build it again"),
+            "its build was interrupted: no search uses it, but each append maintains it",
+            format!("REINDEX INDEX CONCURRENTLY {index}, or drop and rebuild it"),
         ));
     }
     for (by, plan) in &log.plans {
@@ -69,11 +69,11 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
                 Warning,
                 "guard_plan",
                 format!(
-                    "a condition by {by} is judged by a scan of the whole log: {}",
+                    "a condition by {by} is checked by a scan of the whole log: {}",
                     plan.text().replace('\n', "; ")
                 ),
                 "each append with such a condition takes as long as reading the log",
-                "look for a lost index (the schema's findings), enable_… settings of the role or the database, and missing \
+                "look for a missing index (see the finding `schema`), enable_… settings of the role or the database, and missing \
                  statistics (ANALYZE)",
             ));
         }
@@ -81,10 +81,10 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
     findings
 }
 
-/// What the library's own check says.
+/// The result of the library's own check.
 pub(crate) fn unfit(error: &Error) -> Finding {
     let (severity, todo) = match error.kind() {
-        ErrorKind::Schema => (Fault, "run `mainstem migrate`; what it cannot mend, restore by hand"),
+        ErrorKind::Schema => (Fault, "run `mainstem migrate`; restore by hand what it cannot repair"),
         // Then the findings of the nodes say more.
         _ => (Warning, "see the other findings"),
     };

@@ -2,9 +2,9 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `facts` | what is asked of the nodes |
-//! | `finding` | what is told of them |
-//! | `topology`, `settings`, `log` | which facts are which findings: pure |
+//! | `facts` | what the nodes are asked |
+//! | `finding` | what is reported |
+//! | `topology`, `settings`, `log` | turn facts into findings, without I/O |
 
 mod facts;
 mod finding;
@@ -28,31 +28,33 @@ use crate::{
     output::Output,
 };
 
-/// Looks for what is wrong with the cluster and the log, and says what to do
+/// Find problems of the cluster and the log, and say what to do about them
 ///
-/// Roles and timelines of the nodes, how far replicas are behind, slots that hold WAL back, settings that lose data, stop
-/// replication or fail reads, and on the primary the log: its tables, the role's rights, invalid indexes, and how the
-/// conditions of appends are searched for.
+/// Checks the roles and timelines of the nodes, replication lag, slots that hold back WAL, and
+/// settings that lose data, stop replication or make reads fail. On the primary it also checks the
+/// log: its tables, the role's rights, invalid indexes, and how the conditions of appends are
+/// searched.
 ///
-/// A finding is a note (worth knowing), a warning (it will hurt), or a fault (it is broken, or loses data). It says what
-/// was seen, why that matters and what to do. The exit status is that of the worst one: 0, 10 or 20. Only catalogs are
-/// read. Grant pg_monitor to the role, so that it is told all of them.
+/// A finding is a note (worth knowing), a warning (it will cause problems) or a fault (something is
+/// broken, or loses data). It says what was seen, why it matters and what to do. The exit status is
+/// that of the worst finding: 0, 10 or 20. Only catalogs are read. Grant pg_monitor to the role so
+/// that it sees all of them.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct DoctorArgs {
-    /// Print JSON lines: severity, check, node, seen, why, do
+    /// Print the findings as JSON lines: severity, check, node, seen, why, do
     #[arg(long)]
     json: bool,
-    /// The connections of your application's pool to each node, to compare with what the servers have
+    /// Connections of your application's pool to each node, to compare with what the servers allow
     #[arg(long, value_name = "CONNECTIONS", default_value_t = 10)]
     pool: u32,
-    /// How many instances of your application run
+    /// Number of instances of your application
     #[arg(long, value_name = "INSTANCES", default_value_t = 1)]
     instances: u32,
-    /// A replica that is further behind than this is a warning; healthy ones are behind by milliseconds
+    /// Warn about a replica that lags by more than this; healthy replicas lag by milliseconds
     #[arg(long, value_name = "SECONDS", default_value_t = 10)]
     max_lag: u64,
-    /// A session that is idle in a transaction for this long is a warning
+    /// Warn about a session that has been idle in a transaction for this long
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     max_idle: i64,
 }
@@ -79,14 +81,14 @@ pub(crate) async fn run(args: DoctorArgs, nodes: Nodes, log: LogName) -> Result<
 }
 
 async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<Finding>> {
-    // Whatever is wrong with the nodes is to be told, so nobody refuses them.
+    // Problems of the nodes are to be reported, so build the router without refusing any node.
     let router = nodes.builder()?.probe_interval(Duration::from_millis(100)).build()?;
     settled(&router, nodes.limit().min(Duration::from_secs(6))).await;
     let status = router.status();
     let mut findings = topology::findings(&status, Duration::from_secs(args.max_lag));
     let limits = settings::Limits { pool: args.pool.saturating_mul(args.instances), max_idle: args.max_idle };
     let store = PostgresEventStore::with_name(&router, log);
-    // Where nobody is known to take writes, who cannot be asked may be the one that should.
+    // If no node is known to take writes, an unreachable node may be the one that should.
     let is_needed = |is_primary| is_primary || !matches!(status.primary, PrimaryState::Known(_));
     let mut seen = Vec::new();
     for (Reached { name, client, is_primary }, node) in reach(&router).await.into_iter().zip(&status.nodes) {
@@ -112,7 +114,7 @@ async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<F
     Ok(findings)
 }
 
-/// Waits until each node has told how it is, or is known not to answer.
+/// Waits until each node has reported its state, or is known not to answer.
 async fn settled(router: &Router, limit: Duration) {
     let until = Instant::now() + limit;
     loop {

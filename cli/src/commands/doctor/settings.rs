@@ -1,4 +1,4 @@
-//! Settings that will hurt.
+//! Settings that will cause problems.
 
 use mainstem::Role;
 
@@ -10,7 +10,7 @@ use super::{
     },
 };
 
-/// Where a setting counts.
+/// The nodes on which a setting matters.
 #[derive(Clone, Copy, PartialEq)]
 enum On {
     Any,
@@ -18,7 +18,7 @@ enum On {
     Replica,
 }
 
-/// A setting, when it hurts, and what to do.
+/// A setting, when it causes problems, and what to do.
 struct Rule {
     on: On,
     setting: &'static str,
@@ -47,14 +47,14 @@ const RULES: &[Rule] = &[
         hurts: is_off,
         severity: Fault,
         why: "a crash of the machine destroys the database, acknowledged events included",
-        todo: "fsync = on, and make nodes anew that have crashed without it",
+        todo: "fsync = on; rebuild the nodes that have crashed without it",
     },
     Rule {
         on: On::Any,
         setting: "full_page_writes",
         hurts: is_off,
         severity: Fault,
-        why: "a crash in the middle of a write leaves half a page, which nothing repairs",
+        why: "a crash during a write leaves a torn page, which nothing repairs",
         todo: "full_page_writes = on",
     },
     Rule {
@@ -62,7 +62,7 @@ const RULES: &[Rule] = &[
         setting: "synchronous_commit",
         hurts: is_off,
         severity: Warning,
-        why: "a crash of the primary loses appends that were acknowledged, and their positions are used again",
+        why: "a crash of the primary loses acknowledged appends, and their positions are used again",
         todo: "synchronous_commit = on for the role that appends",
     },
     Rule {
@@ -70,7 +70,7 @@ const RULES: &[Rule] = &[
         setting: "synchronous_commit",
         hurts: |node, value| value == "local" && !node.setting("synchronous_standby_names").is_empty(),
         severity: Warning,
-        why: "there are synchronous standbys, and appends do not wait for them: a failover loses acknowledged events",
+        why: "there are synchronous standbys, but appends do not wait for them: a failover loses acknowledged events",
         todo: "synchronous_commit = on for the role that appends",
     },
     Rule {
@@ -78,23 +78,23 @@ const RULES: &[Rule] = &[
         setting: "synchronous_standby_names",
         hurts: |_, value| value.is_empty(),
         severity: Note,
-        why: "an append is acknowledged when it is on the primary's disk alone: a failover may lose the last ones",
-        todo: "if you cannot lose any, name two standbys or more: synchronous_standby_names = 'ANY 1 (a, b)'",
+        why: "an append is acknowledged when it is on the primary's disk only: a failover may lose the last ones",
+        todo: "if you cannot lose any, name two or more standbys: synchronous_standby_names = 'ANY 1 (a, b)'",
     },
     Rule {
         on: On::Primary,
         setting: "synchronous_standby_names",
         hurts: |node, value| !value.is_empty() && node.sees_statistics && node.synchronous_standbys == 0,
         severity: Fault,
-        why: "no synchronous standby is connected: every append waits until one comes, and then has an unknown outcome",
-        todo: "start a standby of these names, or set others",
+        why: "no synchronous standby is connected: every append waits for one until it times out, and then has an unknown outcome",
+        todo: "start a standby with one of these names, or set other names",
     },
     Rule {
         on: On::Primary,
         setting: "wal_level",
         hurts: |_, value| value == "minimal",
         severity: Fault,
-        why: "no replica can follow, and no backup of the WAL can be made",
+        why: "replicas cannot follow, and WAL cannot be archived",
         todo: "wal_level = replica, and restart",
     },
     Rule {
@@ -102,7 +102,7 @@ const RULES: &[Rule] = &[
         setting: "default_transaction_isolation",
         hurts: |_, value| value != "read committed",
         severity: Fault,
-        why: "appends run at READ COMMITTED, and are refused at any other level",
+        why: "appends require READ COMMITTED, and are refused at any other level",
         todo: "ALTER ROLE … SET default_transaction_isolation = 'read committed' for the role that appends",
     },
     Rule {
@@ -118,7 +118,7 @@ const RULES: &[Rule] = &[
         setting: "wal_sender_timeout",
         hurts: is_zero,
         severity: Warning,
-        why: "a replica that is gone without a word is taken for connected, and a synchronous one holds all appends up",
+        why: "a replica that disappears silently still counts as connected; a synchronous one then blocks all appends",
         todo: "wal_sender_timeout = '60s', the default, or less",
     },
     Rule {
@@ -126,7 +126,7 @@ const RULES: &[Rule] = &[
         setting: "wal_receiver_timeout",
         hurts: is_zero,
         severity: Warning,
-        why: "when the primary is gone without a word, this replica waits for it for ever, and grows old",
+        why: "if the primary disappears silently, this replica waits for it forever, and becomes stale",
         todo: "wal_receiver_timeout = '60s', the default, or less",
     },
     Rule {
@@ -134,7 +134,7 @@ const RULES: &[Rule] = &[
         setting: "max_standby_streaming_delay",
         hurts: |_, value| value == "-1",
         severity: Warning,
-        why: "one long read stops replay for as long as it takes: everybody else reads the past",
+        why: "one long read stops replay until it ends: meanwhile all other reads are stale",
         todo: "max_standby_streaming_delay = '30s', the default, or less",
     },
     Rule {
@@ -142,7 +142,7 @@ const RULES: &[Rule] = &[
         setting: "max_standby_streaming_delay",
         hurts: |_, value| value.parse().is_ok_and(|delay: i64| (0..1000).contains(&delay)),
         severity: Warning,
-        why: "replay cancels reads that are in its way almost at once; they are made again elsewhere, at the primary's cost",
+        why: "replay cancels conflicting reads almost at once; they are retried elsewhere, which burdens the primary",
         todo: "max_standby_streaming_delay = '5s' or more, or hot_standby_feedback = on",
     },
     Rule {
@@ -150,8 +150,8 @@ const RULES: &[Rule] = &[
         setting: "hot_standby_feedback",
         hurts: is_off,
         severity: Note,
-        why: "vacuum on the primary may remove rows that a read here still sees, which cancels it. The log only grows, but read \
-              models do not",
+        why: "vacuum on the primary may remove rows that a read here still sees, which cancels the read. The log only grows, \
+              but read models do not",
         todo: "if reads are cancelled (pg_stat_database_conflicts), hot_standby_feedback = on; a long read then keeps dead rows \
                on the primary",
     },
@@ -160,7 +160,7 @@ const RULES: &[Rule] = &[
         setting: "tcp_keepalives_idle",
         hurts: |_, value| value.parse().is_ok_and(|seconds: i64| seconds > 600),
         severity: Note,
-        why: "the server notices only after so many seconds that a client is gone, and keeps its session and its locks",
+        why: "the server notices only after this many seconds that a client is gone, and keeps its session and locks until then",
         todo: "tcp_keepalives_idle = 60, tcp_keepalives_interval = 10, tcp_keepalives_count = 3",
     },
     Rule {
@@ -168,15 +168,15 @@ const RULES: &[Rule] = &[
         setting: "jit",
         hurts: is_on,
         severity: Warning,
-        why: "the URL's options turn it on: compiling takes tens of milliseconds where the planner overrates a search",
-        todo: "leave jit out of the URL's options: the router turns it off for its connections",
+        why: "the URL's options turn it on: compiling takes tens of milliseconds when the planner overestimates a search",
+        todo: "remove jit from the URL's options: the router turns it off for its connections",
     },
     Rule {
         on: On::Primary,
         setting: "idle_in_transaction_session_timeout",
         hurts: is_zero,
         severity: Note,
-        why: "a client that forgets its transaction keeps its locks, and dead rows of all tables, for ever",
+        why: "a client that forgets its transaction keeps its locks, and the dead rows of all tables, forever",
         todo: "idle_in_transaction_session_timeout = '1min' for the roles of applications",
     },
     Rule {
@@ -184,7 +184,7 @@ const RULES: &[Rule] = &[
         setting: "autovacuum",
         hurts: is_off,
         severity: Warning,
-        why: "statistics grow old, so that searches are planned badly, and transaction ids run out",
+        why: "statistics become stale, so searches are planned badly, and transaction ids run out",
         todo: "autovacuum = on",
     },
     Rule {
@@ -192,16 +192,16 @@ const RULES: &[Rule] = &[
         setting: "max_slot_wal_keep_size",
         hurts: |node, value| value == "-1" && !node.slots.is_empty(),
         severity: Note,
-        why: "a replica that is stopped for good makes its slot keep WAL until the primary's disk is full",
-        todo: "max_slot_wal_keep_size = a part of the disk that can be spared",
+        why: "if a replica is stopped for good, its slot keeps WAL until the primary's disk is full",
+        todo: "set max_slot_wal_keep_size to what the disk can spare",
     },
 ];
 
-/// What the user says.
+/// The limits that the user sets.
 pub(crate) struct Limits {
-    /// The connections of all his pools to a node.
+    /// The connections of all the user's pools to a node.
     pub(crate) pool: u32,
-    /// A transaction that is idle for so many seconds was forgotten.
+    /// A transaction that is idle for this many seconds was forgotten.
     pub(crate) max_idle: i64,
 }
 
@@ -227,9 +227,9 @@ pub(crate) fn findings(node: &str, role: Role, is_primary: bool, facts: &NodeFac
         findings.push(Finding::new(
             Warning,
             "idle_in_transaction",
-            format!("a session is idle in a transaction for {seconds} s"),
-            "it keeps its locks and dead rows, and builds of indexes wait for it",
-            "find it in pg_stat_activity, end it with pg_terminate_backend, and mend the program",
+            format!("a session has been idle in a transaction for {seconds} s"),
+            "it keeps its locks and dead rows, and index builds wait for it",
+            "find it in pg_stat_activity, end it with pg_terminate_backend, and fix the program",
         ));
     }
     if facts.encoding != "UTF8" {
@@ -237,8 +237,8 @@ pub(crate) fn findings(node: &str, role: Role, is_primary: bool, facts: &NodeFac
             Fault,
             "encoding",
             format!("the database's encoding is {}", facts.encoding),
-            "JSON and texts of events need UTF8",
-            "make a database with ENCODING 'UTF8'",
+            "the JSON and text of events require UTF8",
+            "create a database with ENCODING 'UTF8'",
         ));
     }
     findings.into_iter().map(|finding| finding.at(node)).collect()
@@ -251,8 +251,8 @@ fn of_slot(slot: &Slot) -> Option<Finding> {
             Fault,
             "slot_lost",
             format!("WAL that the slot {name} needs was removed"),
-            "its replica can never catch up by itself",
-            format!("make the replica anew (pg_basebackup), or SELECT pg_drop_replication_slot('{name}')"),
+            "its replica cannot catch up by itself",
+            format!("rebuild the replica (pg_basebackup), or SELECT pg_drop_replication_slot('{name}')"),
         ));
     }
     if *is_active {
@@ -262,9 +262,9 @@ fn of_slot(slot: &Slot) -> Option<Finding> {
     Some(Finding::new(
         Warning,
         "slot_inactive",
-        format!("the slot {name} is inactive, and holds {held} bytes of WAL"),
-        "it grows with all that is written, until the disk is full or the slot is lost",
-        format!("start its replica, or, if that is gone for good, SELECT pg_drop_replication_slot('{name}')"),
+        format!("the slot {name} is inactive, and holds back {held} bytes of WAL"),
+        "this grows with every write, until the disk is full or the slot is lost",
+        format!("start its replica; if it is gone for good, SELECT pg_drop_replication_slot('{name}')"),
     ))
 }
 
@@ -275,11 +275,11 @@ fn connections(facts: &NodeFacts, pool: u32) -> Option<Finding> {
             Warning,
             "max_connections",
             format!(
-                "your pools open up to {pool} connections, and {places} are to be had ({} are in use now)",
+                "your pools open up to {pool} connections, but only {places} are available ({} are in use now)",
                 facts.connections
             ),
-            "under load connections are refused, and the node is taken for one that lets nobody in",
-            "raise max_connections, make the pools smaller, or put PgBouncer in between",
+            "under load, connections are refused, and the router treats the node as one that accepts no connections",
+            "raise max_connections, reduce the pools, or put PgBouncer in between",
         )
     })
 }

@@ -1,4 +1,4 @@
-//! What the nodes are to one another.
+//! How the nodes relate to each other.
 
 use std::{sync::Arc, time::Duration};
 
@@ -20,22 +20,22 @@ pub(crate) fn findings(status: &RouterStatus, max_lag: Duration) -> Vec<Finding>
             Fault,
             "split_brain",
             format!("{one} and {other} both take writes, on the same timeline"),
-            "what is written to one of them will be lost",
-            "stop one of them, and make it anew as a replica of the other",
+            "the writes to one of them will be lost",
+            "stop one of them, and rebuild it as a replica of the other",
         )),
         PrimaryState::Fenced(node) => findings.push(Finding::new(
             Fault,
             "no_primary",
-            format!("only {node} takes writes, and another node has seen a newer timeline"),
-            "it was replaced: what is written to it is not in the present history",
-            "list the new primary, and make this one anew as its replica (pg_rewind)",
+            format!("only {node} takes writes, but another node has seen a newer timeline"),
+            "it was replaced: writes to it are not part of the current history",
+            "list the new primary, and rebuild this node as its replica (pg_rewind)",
         )),
         _ => findings.push(Finding::new(
             Fault,
             "no_primary",
             "no node takes writes",
             "appends and strong reads fail",
-            "start the primary, promote a replica (pg_ctl promote), or list the node that is the primary now",
+            "start the primary, promote a replica (pg_ctl promote), or list the current primary",
         )),
     }
     if let [only] = &*status.nodes {
@@ -43,9 +43,9 @@ pub(crate) fn findings(status: &RouterStatus, max_lag: Duration) -> Vec<Finding>
             Finding::new(
                 Note,
                 "no_replicas",
-                "it is the only node that was given",
-                "eventual reads go to the primary, and its loss is a restore",
-                "give the replicas too, if there are some",
+                "it is the only node in the list",
+                "eventual reads go to the primary, and losing it means a restore",
+                "list the replicas too, if there are any",
             )
             .at(&only.name),
         );
@@ -63,29 +63,29 @@ fn of_node(node: &NodeStatus, newest: Option<u32>, max_lag: Duration) -> Option<
             Fault,
             "foreign_node",
             "it belongs to another cluster: its system identifier is not that of the others",
-            "it has other data, and is never read from",
-            "correct its URL, or make it anew with pg_basebackup",
+            "it has different data, and serves no reads",
+            "correct its URL, or rebuild it with pg_basebackup",
         ),
         NodeCondition::Fenced => Finding::new(
             Fault,
             "fenced_node",
-            format!("it takes writes on timeline {}, and is not the primary", timeline(node.timeline)),
-            "whoever still writes to it will lose that",
-            "stop it, and make it anew as a replica (pg_rewind)",
+            format!("it takes writes on timeline {}, but is not the primary", timeline(node.timeline)),
+            "all that is still written to it will be lost",
+            "stop it, and rebuild it as a replica (pg_rewind)",
         ),
         NodeCondition::OlderTimeline => Finding::new(
             Fault,
             "older_timeline",
-            format!("it is on timeline {}, and the cluster on {}", timeline(node.timeline), timeline(newest)),
-            "it has not followed the last failover, and serves no reads",
-            "point its primary_conninfo at the new primary; if it has WAL that this lacks, make it anew (pg_rewind)",
+            format!("it is on timeline {}, but the cluster is on {}", timeline(node.timeline), timeline(newest)),
+            "it did not follow the last failover, and serves no reads",
+            "point its primary_conninfo at the new primary; if it has WAL that the new primary lacks, rebuild it (pg_rewind)",
         ),
         _ if node.is_receiving == Some(false) && node.role == Role::Replica => Finding::new(
             Warning,
             "not_receiving",
             "it is not connected to the node that it follows",
-            "it falls behind whatever is written, and its slot holds WAL back on the primary",
-            "look into its log: the address, the password or the slot in primary_conninfo may be wrong",
+            "it falls behind with every write, and its slot holds back WAL on the primary",
+            "check its server log: the address, the password or the slot in primary_conninfo may be wrong",
         ),
         _ if node.lag.is_some_and(|lag| lag > max_lag) => Finding::new(
             Warning,
@@ -95,7 +95,7 @@ fn of_node(node: &NodeStatus, newest: Option<u32>, max_lag: Duration) -> Option<
                 node.lag?.as_secs_f64(),
                 node.lag_bytes.unwrap_or(0)
             ),
-            "reads there are that old, and those that need newer ones go to the primary",
+            "reads there are that stale, and reads that need newer data go to the primary",
             "look for long reads that stop replay, recovery_min_apply_delay, a paused replay, and a slow disk",
         ),
         _ => return None,
@@ -103,17 +103,17 @@ fn of_node(node: &NodeStatus, newest: Option<u32>, max_lag: Duration) -> Option<
     Some(finding.at(&node.name))
 }
 
-/// A node that could not be asked.
+/// A node that could not be reached.
 pub(crate) fn unseen(name: &str, is_needed: bool, error: &str) -> Finding {
     let (severity, why) = match is_needed {
         true => (Fault, "appends and strong reads fail"),
-        false => (Warning, "the others carry its load, and nothing of it could be looked at"),
+        false => (Warning, "the others carry its load, and it could not be checked"),
     };
-    let todo = "start it, correct its URL, or take it out of the list";
+    let todo = "start it, correct its URL, or remove it from the list";
     Finding::new(severity, "unreachable", format!("it does not serve: {error}"), why, todo).at(name)
 }
 
-/// What must be the same on all nodes.
+/// Checks what must be the same on all nodes.
 pub(crate) fn alike(nodes: &[(Arc<str>, NodeFacts)]) -> Vec<Finding> {
     let Some(((first_name, first), others)) = nodes.split_first() else { return Vec::new() };
     let mut findings = Vec::new();
@@ -124,10 +124,10 @@ pub(crate) fn alike(nodes: &[(Arc<str>, NodeFacts)]) -> Vec<Finding> {
                     Fault,
                     "other_database",
                     format!(
-                        "its URL names the database {:?}, and that of {first_name} {:?}",
+                        "its URL names the database {:?}, but that of {first_name} names {:?}",
                         facts.database, first.database
                     ),
-                    "reads there find another log, or none",
+                    "reads there find a different log, or none",
                     "correct the URL",
                 )
                 .at(name),
@@ -138,8 +138,8 @@ pub(crate) fn alike(nodes: &[(Arc<str>, NodeFacts)]) -> Vec<Finding> {
                 Finding::new(
                     Warning,
                     "other_version",
-                    format!("it runs PostgreSQL {}, and {first_name} {}", facts.version, first.version),
-                    "fixes of one are not in the other, and after a failover the cluster behaves otherwise",
+                    format!("it runs PostgreSQL {}, but {first_name} runs {}", facts.version, first.version),
+                    "one lacks fixes of the other, and after a failover the cluster behaves differently",
                     "update them to the same minor version, replicas first",
                 )
                 .at(name),
