@@ -5,6 +5,7 @@ use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 use super::{Cursor, Start, reading::Plan};
 use crate::{
     Consistency, Event, EventStore, Filter, Result, Role, Token,
+    router::Deadline,
     scope::current_consistency,
     store::{BoxFuture, Piece, ReadBehindRequest},
 };
@@ -75,7 +76,9 @@ impl Fetch {
 
     async fn run(self) -> Result<Fetched> {
         let Self { store, filter, start, limit, consistency, timeout } = self;
-        let after = start.resolve(&*store, &consistency).await?;
+        let deadline = timeout.map(Deadline::after);
+        let after = start.resolve(&*store, &consistency, timeout).await?;
+        let timeout = deadline.map(|deadline| deadline.remaining());
         let mut request = ReadBehindRequest::new(filter, after, limit, consistency);
         (request.limit_bytes, request.timeout) = (Plan::BATCH_BYTES, timeout);
         let piece = store.run_read_behind(request).await?;

@@ -218,8 +218,8 @@ impl Reading {
         match self.start {
             None => self.read(false),
             Some(start) => {
-                let Plan { store, consistency, .. } = self.plan.clone();
-                Step::Resolve(Box::pin(async move { start.resolve(&*store, &consistency).await }))
+                let Plan { store, consistency, timeout, .. } = self.plan.clone();
+                Step::Resolve(Box::pin(async move { start.resolve(&*store, &consistency, timeout).await }))
             }
         }
     }

@@ -1,9 +1,10 @@
 //! Where following the log begins.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use crate::{
     Consistency, Error, Event, EventStore, Filter, Mark, Result,
+    router::Deadline,
     store::{After, Order, QueryRequest},
 };
 
@@ -30,26 +31,38 @@ pub enum Start {
 
 impl Start {
     /// The place, resolved in the log as seen at this level.
-    pub(super) async fn resolve(self, store: &dyn EventStore, consistency: &Consistency) -> Result<After> {
+    pub(super) async fn resolve(
+        self,
+        store: &dyn EventStore,
+        consistency: &Consistency,
+        timeout: Option<Duration>,
+    ) -> Result<After> {
+        let log = Log { store, consistency, deadline: Deadline::after(timeout.unwrap_or(Duration::MAX)), timeout };
         match self {
             Self::Beginning | Self::AfterPosition(0) => Ok(After::Beginning),
             Self::After(mark) => Ok(After::Mark(mark)),
             Self::AfterPosition(position) => Ok(After::Position(position)),
             Self::Now => {
-                Ok(last(store, u64::MAX, consistency).await?.map_or(After::Beginning, |it| After::Mark(it.mark())))
+                Ok(log.last(u64::MAX).await?.map_or(After::Beginning, |it| After::Mark(it.mark())))
             }
-            Self::RecordedFrom(time) => before(store, time, consistency).await,
+            Self::RecordedFrom(time) => log.before(time).await,
         }
     }
 }
 
 impl Start {
     /// The place as the event that is there, on the primary; `None` for the beginning.
-    pub(super) async fn resolve_to_mark(self, store: &dyn EventStore) -> Result<Option<Mark>> {
+    pub(super) async fn resolve_to_mark(
+        self,
+        store: &dyn EventStore,
+        timeout: Option<Duration>,
+    ) -> Result<Option<Mark>> {
         let Self::AfterPosition(position @ 1..) = self else {
-            return Ok(self.resolve(store, &Consistency::Strong).await?.mark());
+            return Ok(self.resolve(store, &Consistency::Strong, timeout).await?.mark());
         };
-        let last = last(store, position, &Consistency::Strong).await?.map(|event| event.mark());
+        let deadline = Deadline::after(timeout.unwrap_or(Duration::MAX));
+        let log = Log { store, consistency: &Consistency::Strong, deadline, timeout };
+        let last = log.last(position).await?.map(|event| event.mark());
         match last.filter(|last| last.position() == position) {
             Some(mark) => Ok(Some(mark)),
             None => Err(Error::invalid_input(format!("there is no event at position {position} to begin behind"))),
@@ -57,33 +70,45 @@ impl Start {
     }
 }
 
-/// The place after the last event that was recorded before this time.
-async fn before(store: &dyn EventStore, time: SystemTime, consistency: &Consistency) -> Result<After> {
-    let Some(head) = last(store, u64::MAX, consistency).await? else { return Ok(After::Beginning) };
-    if head.recorded_at() < time {
-        return Ok(After::Mark(head.mark()));
-    }
-    // Of the positions in between, the answer is the last whose event is too early.
-    let (mut early, mut late) = (After::Beginning, head.position());
-    while early.position() + 1 < late {
-        let middle = early.position() + (late - early.position()) / 2;
-        match last(store, middle, consistency).await? {
-            Some(event) if event.position() <= early.position() => late = middle,
-            Some(event) if event.recorded_at() < time => early = After::Mark(event.mark()),
-            // Never beyond what was asked for, whatever is answered: otherwise this would not terminate.
-            Some(event) => late = event.position().min(middle),
-            None => late = middle,
-        }
-    }
-    Ok(early)
+/// The log in which a place is resolved.
+struct Log<'a> {
+    store: &'a dyn EventStore,
+    consistency: &'a Consistency,
+    /// For all reads together; without a limit set by the caller, each has the store's own.
+    deadline: Deadline,
+    timeout: Option<Duration>,
 }
 
-/// The last event up to a position.
-async fn last(store: &dyn EventStore, until: u64, consistency: &Consistency) -> Result<Option<Event>> {
-    let mut request = QueryRequest::new(&Filter::any_event());
-    (request.order, request.limit, request.consistency) = (Order::NewestFirst, Some(1), consistency.clone());
-    request.bounds.until = (until < u64::MAX).then_some(until);
-    Ok(store.run_query(request).await?.events.pop())
+impl Log<'_> {
+    /// The place after the last event that was recorded before this time.
+    async fn before(&self, time: SystemTime) -> Result<After> {
+        let Some(head) = self.last(u64::MAX).await? else { return Ok(After::Beginning) };
+        if head.recorded_at() < time {
+            return Ok(After::Mark(head.mark()));
+        }
+        // Of the positions in between, the answer is the last whose event is too early.
+        let (mut early, mut late) = (After::Beginning, head.position());
+        while early.position() + 1 < late {
+            let middle = early.position() + (late - early.position()) / 2;
+            match self.last(middle).await? {
+                Some(event) if event.position() <= early.position() => late = middle,
+                Some(event) if event.recorded_at() < time => early = After::Mark(event.mark()),
+                // Never beyond what was asked for, whatever is answered: otherwise this would not terminate.
+                Some(event) => late = event.position().min(middle),
+                None => late = middle,
+            }
+        }
+        Ok(early)
+    }
+
+    /// The last event up to a position.
+    async fn last(&self, until: u64) -> Result<Option<Event>> {
+        let mut request = QueryRequest::new(&Filter::any_event());
+        (request.order, request.limit, request.consistency) = (Order::NewestFirst, Some(1), self.consistency.clone());
+        request.bounds.until = (until < u64::MAX).then_some(until);
+        request.timeout = self.timeout.map(|_| self.deadline.remaining());
+        Ok(self.store.run_query(request).await?.events.pop())
+    }
 }
 
 impl From<Mark> for Start {

@@ -26,7 +26,7 @@ impl StopHandle {
     }
 
     /// Ready once it was called.
-    pub(super) fn stopped(&self) -> BoxFuture<()> {
+    pub(in crate::consume) fn stopped(&self) -> BoxFuture<()> {
         let mut stopped = self.0.subscribe();
         Box::pin(async move {
             if stopped.wait_for(|stopped| *stopped).await.is_err() {

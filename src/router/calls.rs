@@ -2,8 +2,14 @@
 
 use std::future::Future;
 
+use tokio::time::timeout_at;
+
 use super::{
-    Ask, Client, Deadline, Floor, Inner, Lease, Role, Router, Tried, admission::Caller, failure::may_go_elsewhere,
+    Ask, Client, Deadline, Floor, Inner, Lease, Role, Router, Tried,
+    admission::Caller,
+    core::{Decision, NodeSet, Want},
+    failure::may_go_elsewhere,
+    node::FULL_PATIENCE,
 };
 use crate::{
     error::{Error, Result},
@@ -109,6 +115,22 @@ impl Router {
     pub(crate) async fn lease_primary(&self, deadline: Deadline) -> Result<Lease> {
         let ask = Ask { caller: Caller::Library, ..Ask::from(&Consistency::Strong) };
         self.lease(ask, self.acquire_within(deadline), &mut Tried::default()).await
+    }
+
+    /// As [`lease_primary`](Self::lease_primary), for a sign of life: if the pool's connections all stay in use, it gets an
+    /// extra one, which is closed afterwards. Whoever uses them may wait for just this sign.
+    pub(crate) async fn lease_primary_at_once(&self, deadline: Deadline) -> Result<Lease> {
+        let pooled = timeout_at(deadline.or_within(FULL_PATIENCE), self.lease_primary(deadline)).await;
+        if let Ok(lease) = pooled {
+            return lease;
+        }
+        let Decision::Route(route) = self.inner.state.choose(Want::Strong, NodeSet::EMPTY) else {
+            return self.lease_primary(deadline).await;
+        };
+        match self.inner.nodes.get(route.node) {
+            Some(node) => node.lease_for_probe(deadline).await,
+            None => self.lease_primary(deadline).await,
+        }
     }
 
     /// Runs a read where its level allows it. If the node is lost meanwhile, or has not replayed as far as required, it

@@ -30,7 +30,7 @@ use crate::{
 
 /// How long a probe waits for a connection of a full pool before it opens its own. Calls return theirs sooner, unless
 /// something is wrong.
-const FULL_PATIENCE: Duration = Duration::from_millis(50);
+pub(super) const FULL_PATIENCE: Duration = Duration::from_millis(50);
 
 /// A node: its pool, and what the [`State`](super::state::State) knows of it.
 #[derive(Debug)]

@@ -3,7 +3,10 @@
 use mainstem::{AppendCondition, ErrorKind, EventStore, Filter, Mark, NewEvent, PostgresEventStore, Predicate, Router};
 use serde_json::json;
 
-use crate::support::{event, store};
+use crate::{
+    pgbouncer::rig,
+    support::{event, store},
+};
 
 fn boundary(name: &str) -> Filter {
     Filter::matching().any_predicate_of([Predicate::payload("b", name)]).finish().unwrap()
@@ -129,5 +132,28 @@ async fn what_was_written_before_a_crash_is_judged_by_the_server() {
                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
     admin.client().await.unwrap().batch_execute(others).await.unwrap();
 
+    assert_eq!(broken_at(&store, "theirs", first).await, Some(2));
+}
+
+/// PgBouncer, and the connection to it, outlive the crash.
+#[tokio::test]
+async fn behind_a_pooler_a_crash_is_not_seen_and_the_server_judges() {
+    let Some(rig) = rig().await else { return };
+    let router = rig.router().await;
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    let first = write(&store, "a").await;
+    write(&store, "b").await;
+    let again = NewEvent::new("A", &json!({"b": "c"})).unwrap();
+    let last = store.append([again.clone()], AppendCondition::none()).await.unwrap().last();
+    assert_eq!((first.position(), last.position()), (1, 3));
+
+    let admin = Router::builder().primary(rig.database.primary_url()).connect().await.unwrap();
+    let theirs = insert(2, "gen_random_uuid()", "theirs");
+    let same = insert(3, &format!("'{}'", again.id()), "c");
+    tamper(&admin, &format!("DELETE FROM mainstem.events WHERE position > 1; {theirs}; {same}")).await;
+    let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
+                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    admin.client().await.unwrap().batch_execute(others).await.unwrap();
     assert_eq!(broken_at(&store, "theirs", first).await, Some(2));
 }

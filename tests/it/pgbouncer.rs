@@ -27,13 +27,13 @@ use crate::{
 const HANG: Duration = Duration::from_secs(60);
 
 /// A database with PgBouncer in front of the primary and of a replica.
-struct Rig {
-    database: TestDatabase<'static>,
+pub(crate) struct Rig {
+    pub(crate) database: TestDatabase<'static>,
     primary: PgBouncer,
     replica: PgBouncer,
 }
 
-async fn rig() -> Option<Rig> {
+pub(crate) async fn rig() -> Option<Rig> {
     let Some(program) = process::program() else {
         eprintln!("SKIPPED: no pgbouncer on this machine (scripts/setup-pgbouncer installs it)");
         return None;
@@ -51,7 +51,7 @@ impl Rig {
         builder.transaction_pooling(true)
     }
 
-    async fn router(&self) -> Router {
+    pub(crate) async fn router(&self) -> Router {
         self.builder().connect().await.unwrap_or_else(|error| panic!("no router: {}", error.report()))
     }
 }

@@ -332,6 +332,19 @@ async fn nobody_waits_for_a_read_model_that_has_panicked() {
 }
 
 #[tokio::test]
+async fn stopping_does_not_wait_for_a_pause_before_the_next_attempt() {
+    let (_database, _router, store) = store().await;
+    append(&store, &["Poison"]).await;
+    let counter = Counter::new("waits");
+    counter.refuses.store(true, Ordering::SeqCst);
+    let policy = PoisonPolicy::skip().retries(3, Duration::from_secs(600));
+    let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
+    told(&read_models).await;
+    timeout(HANG, read_models.stop()).await.expect("no hang");
+    assert_eq!(counter.attempts.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
 async fn for_want_of_a_table_no_event_is_passed_over() {
     let (_database, router, store) = store().await;
     append(&store, &["A", "A"]).await;

@@ -54,6 +54,12 @@ impl ConsumerBatch {
         self.is_first
     }
 
+    /// Whether more than the checkpoint is saved with it: its events' effects, or the emptying of what a first batch
+    /// begins with. Saving that twice would not be the same as once.
+    pub(super) fn is_saved_once(&self) -> bool {
+        !self.batch.events().is_empty() || self.is_first
+    }
+
     /// The batch that was read, and where from.
     #[must_use]
     pub fn batch(&self) -> &Batch {

@@ -2,7 +2,10 @@
 
 use std::{
     pin::pin,
-    sync::{Arc, atomic::Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use futures_util::future::{Either, select};
@@ -26,7 +29,8 @@ pub(super) struct Owned {
     pub(super) epoch: i64,
     /// The place up to which its events have been delivered.
     pub(super) mark: Option<Mark>,
-    /// The end of the last batch with events: the next one is saved only if this one is.
+    /// The checkpoint at the claim, or the end of the last batch with events since: the next batch is saved only if this
+    /// one still is.
     pub(super) needs: u64,
     pub(super) trail: Trail,
 }
@@ -86,7 +90,12 @@ impl Consumer {
             self.rewind();
         }
         let claim = loop {
-            self.claim().await?;
+            let stopped = self.stop.stopped();
+            // Dropped, it has changed nothing here, and is asked for again.
+            match select(pin!(self.claim()), stopped).await {
+                Either::Left((claimed, _)) => claimed?,
+                Either::Right(_) => return Ok(None),
+            }
             match self.is_checked {
                 true => break None,
                 false => match self.check_marks().await {
@@ -133,7 +142,7 @@ impl Consumer {
     async fn join(&self) -> Result<Membership> {
         let mut membership = self.store.claim(&self.member, self.deadline()).await?;
         if membership.is_none() && !self.has_joined {
-            let start = self.start.resolve_to_mark(&self.store).await?;
+            let start = self.start.resolve_to_mark(&self.store, self.plan.timeout).await?;
             self.store.create_consumer(&self.member, start, self.deadline()).await?;
             membership = self.store.claim(&self.member, self.deadline()).await?;
         }
@@ -144,16 +153,20 @@ impl Consumer {
     fn own(&mut self, claimed: Vec<Claimed>, rewind: bool) {
         let mut known = std::mem::take(&mut self.owned);
         let mut is_same = known.len() == claimed.len() && !rewind;
+        let position = |checkpoint: &Option<Mark>| checkpoint.as_ref().map_or(0, Mark::position);
+        let saved = claimed.iter().map(|claimed| position(&claimed.checkpoint)).min().unwrap_or_default();
         for Claimed { partition, epoch, checkpoint, past } in claimed {
             let at = known.iter().position(|owned| owned.partition == partition && owned.epoch == epoch && !rewind);
             is_same &= at.is_some();
             let owned = at.map(|at| known.swap_remove(at));
-            let anew = || Owned { partition, epoch, mark: checkpoint, needs: 0, trail: Trail::new(past) };
+            // A failover may lose this checkpoint later: what follows must then not be saved on top of an older one.
+            let needs = position(&checkpoint);
+            let anew = || Owned { partition, epoch, mark: checkpoint, needs, trail: Trail::new(past) };
             self.owned.push(owned.unwrap_or_else(anew));
         }
         if !is_same {
             (self.subscription, self.quiet, self.is_checked) = (None, None, false);
-            self.saved = Arc::default();
+            self.saved = Arc::new(AtomicU64::new(saved));
         }
     }
 

@@ -74,7 +74,7 @@ impl Consumer {
         let said = |error| Error::new(ErrorKind::Database, "the checkpoint could not be saved").with_source(error);
         let params = batch.checkpoint.params();
         let row = transaction.query_one(self.store.checkpoint_sql(), &params.bound()).await.map_err(said)?;
-        batch.checkpoint.judge(&row, !batch.is_empty())?;
+        batch.checkpoint.judge(&row, batch.is_saved_once())?;
         uncommitted.saved();
         Ok(())
     }

@@ -74,8 +74,9 @@ impl ConsumerControl {
     ///
     /// See [`ConsumerControl`]. [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is no event at the position.
     pub async fn reset(&self, to: impl Into<Start>) -> Result<()> {
-        let to = to.into().resolve_to_mark(&self.store).await?;
-        self.expect(self.store.reset_consumer(&self.name, to, self.deadline()).await?)
+        let deadline = self.deadline();
+        let to = to.into().resolve_to_mark(&self.store, Some(deadline.remaining())).await?;
+        self.expect(self.store.reset_consumer(&self.name, to, deadline).await?)
     }
 
     /// Deletes the consumer: its checkpoints, its members, and the records of skipped events. Running members end with

@@ -140,12 +140,8 @@ impl WaitUntilHandled {
             let checkpoint = status.as_ref().and_then(ConsumerStatus::checkpoint);
             if let Some(status) = &status
                 && checkpoint.map_or(0, |checkpoint| checkpoint.position()) >= last
+                && are_held(&control, &marks, &consistency, deadline).await?
             {
-                for mark in marks {
-                    // It may have handled an event of another history at this position.
-                    let check = ReadBehindRequest::new(Filter::any_event(), After::Mark(mark), 0, consistency.clone());
-                    control.store().run_read_behind(check).await?;
-                }
                 return Ok(Handled { checkpoint, node: status.node().into(), role: status.role() });
             }
             if deadline.remaining() <= pause {
@@ -164,6 +160,25 @@ impl WaitUntilHandled {
             pause = pause.mul_f64(1.5).min(LONGEST_PAUSE);
         }
     }
+}
+
+/// Whether the log holds these events: the consumer may have handled others at their positions, of another history. A
+/// replica that has not got that far proves nothing.
+async fn are_held(
+    control: &ConsumerControl,
+    marks: &[Mark],
+    consistency: &Consistency,
+    deadline: Deadline,
+) -> Result<bool> {
+    for mark in marks {
+        let mut check = ReadBehindRequest::new(Filter::any_event(), After::Mark(*mark), 0, consistency.clone());
+        check.timeout = Some(deadline.remaining());
+        let piece = control.store().run_read_behind(check).await?;
+        if piece.head.is_none_or(|head| head.position() < mark.position()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// The future owns everything it needs, so it can be spawned.

@@ -11,7 +11,7 @@ use std::{
 use tokio::{
     sync::watch,
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{Instant, sleep, sleep_until},
 };
 
 use crate::{
@@ -56,9 +56,12 @@ impl Heartbeat {
         let (tell, heard) = watch::channel(Heard { standing: Standing::Joined, safe_until: asked + member.lease });
         let task = tokio::spawn(async move {
             let pause = member.lease / BEATS;
+            let mut asked = asked;
             loop {
-                sleep(pause).await;
-                let (asked, before) = (Instant::now(), saved.load(Ordering::Acquire));
+                // From beat to beat, however long the one before took: all of them have to be within the lease.
+                sleep_until(asked + pause).await;
+                asked = Instant::now();
+                let before = saved.load(Ordering::Acquire);
                 // A heartbeat that hangs must leave time for the next one.
                 match store.renew(&member, Deadline::after(pause)).await {
                     Ok(pulse) => {

@@ -46,6 +46,8 @@ pub struct ConsumerTransaction {
     rewinds: Arc<AtomicU64>,
     saved: Arc<AtomicU64>,
     events: u64,
+    /// Whether it is saved once only: with events, or what a first batch clears.
+    once: bool,
     skipped: AtomicU64,
     telling: BatchTelling,
     is_committed: bool,
@@ -70,7 +72,8 @@ impl ConsumerTransaction {
         let (store, checkpoint) = (store.clone(), batch.checkpoint.clone());
         let (rewinds, saved) = (Arc::clone(rewinds), Arc::clone(saved));
         let (events, skipped) = (batch.len() as u64, AtomicU64::new(0));
-        Ok(Self { transaction, store, checkpoint, rewinds, saved, events, skipped, telling, is_committed: false })
+        let once = batch.is_saved_once();
+        Ok(Self { transaction, store, checkpoint, rewinds, saved, events, once, skipped, telling, is_committed: false })
     }
 
     /// Records that an event is skipped, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
@@ -118,7 +121,7 @@ impl ConsumerTransaction {
             _ => error,
         })?;
         let row = self.transaction.query_one(self.store.checkpoint_sql(), &self.checkpoint.params().bound()).await?;
-        self.checkpoint.judge(&row, self.events > 0)?;
+        self.checkpoint.judge(&row, self.once)?;
         self.transaction.finish().await
     }
 

@@ -1,7 +1,8 @@
 //! What the runner does for one read model, batch by batch.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, pin::pin, time::Duration};
 
+use futures_util::future::select;
 use tokio::{sync::watch, time::sleep};
 
 use super::{PoisonPolicy, ReadModel, ReadModelProgress, ReadModelState};
@@ -112,7 +113,7 @@ impl<M: ReadModel> Work<M> {
                 }
                 Err(Failure::Other(error)) => {
                     self.held_up(error);
-                    sleep(pause).await;
+                    self.rest(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
                 }
             }
@@ -171,9 +172,15 @@ impl<M: ReadModel> Work<M> {
         self.progress.send_modify(|progress| progress.error = Some(error.clone()));
         self.poison.insert(mark, Poison { attempts, error, is_given_up });
         if tries_again {
-            sleep(self.policy.pause).await;
+            self.rest(self.policy.pause).await;
         }
         tries_again || is_given_up
+    }
+
+    /// Pauses, unless it is stopped meanwhile.
+    async fn rest(&self, pause: Duration) {
+        let stop = self.consumer.stop_handle();
+        select(pin!(sleep(pause)), stop.stopped()).await;
     }
 
     /// Reports what it owns now: if nothing follows its checkpoint, no batch would report its progress.

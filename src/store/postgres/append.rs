@@ -225,6 +225,12 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
                 again.extend(early);
             }
             Err(error) if failure::is_about_data(&error) => {
+                if only_looks_up {
+                    // Nothing of theirs is to blame: asked again, the server would say the same again.
+                    let refused = overtaken.drain(..).map(Overtaken::into_waiting);
+                    refused.for_each(|one| one.answer(Err(error.clone())));
+                    continue;
+                }
                 if waiting.len() <= 1 {
                     waiting.into_iter().for_each(|one| one.answer(Err(error.clone())));
                     continue;

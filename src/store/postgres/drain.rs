@@ -232,10 +232,11 @@ fn look(
     let mut left = Vec::with_capacity(candidates.len());
     let mut overtaken = Vec::new();
     for (mut waiting, judged) in candidates.into_iter().zip(judged) {
-        waiting.holds_behind = matches!(judged, Judged::HeldBehind(_));
+        waiting.holds_behind = matches!(judged, Judged::HeldBehind(_)) && !is_pooled;
         waiting.looked_until = match judged {
+            _ if is_pooled => None,
             // Its ids decide, not its condition.
-            Judged::Broken { .. } if waiting.is_known || is_pooled => None,
+            Judged::Broken { .. } if waiting.is_known => None,
             Judged::Broken { position, event_type } => {
                 overtaken.push(Overtaken::by_event(waiting, position, event_type));
                 continue;

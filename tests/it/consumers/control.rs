@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
-use mainstem::{ErrorKind, Start};
+use mainstem::{
+    ErrorKind, Start,
+    tokio_postgres::{self, NoTls},
+};
 use tokio::time::{sleep, timeout};
 
-use super::{append, consumer, failure, next, positions};
+use super::{append, consumer, failure, next, number, positions};
 use crate::support::store;
 
 #[tokio::test]
@@ -45,4 +48,36 @@ async fn a_consumer_is_paused_reset_and_deleted_from_outside() {
     control.delete().await.unwrap();
     let error = failure(&mut consumer).await;
     assert_eq!(error.kind(), ErrorKind::Configuration, "{}", error.report());
+}
+
+/// A skip that is committed while a reset waits for it is of before the reset.
+#[tokio::test]
+async fn a_reset_leaves_no_record_of_what_was_skipped_before_it() {
+    let (database, router, store) = store().await;
+    append(&store, 10).await;
+    let mut consumer = consumer(&store);
+    let control = store.consumer_control("c");
+    for deletes in [false, true] {
+        let batch = next(&mut consumer).await;
+        let (mut client, connection) = tokio_postgres::connect(&database.primary_url(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let late = client.transaction().await.unwrap();
+        let skip = "INSERT INTO mainstem.events_skipped (consumer, position, id, reason, attempts, skipped_at) \
+                    SELECT 'c', position, id, 'why', 1, now() FROM mainstem.events WHERE position = 3";
+        late.batch_execute(skip).await.unwrap();
+        consumer.commit_in(&batch, &late).await.unwrap();
+        let control = control.clone();
+        let change = tokio::spawn(async move {
+            match deletes {
+                true => control.delete().await,
+                false => control.reset(Start::Beginning).await,
+            }
+        });
+        sleep(Duration::from_millis(300)).await;
+        assert!(!change.is_finished(), "it waits for the commit");
+        late.commit().await.unwrap();
+        change.await.unwrap().unwrap();
+        assert_eq!(number(&router, "SELECT count(*) FROM mainstem.events_skipped").await, 0);
+    }
+    assert_eq!(number(&router, "SELECT count(*) FROM mainstem.events_members").await, 0);
 }

@@ -1,11 +1,14 @@
 //! Writes in the same transaction as the checkpoint.
 
+use std::time::Duration;
+
 use mainstem::{
-    ErrorKind, PostgresEventStore,
+    Consistency, ErrorKind, Filter, PostgresEventStore,
     tokio_postgres::{self, NoTls},
 };
+use tokio::time::sleep;
 
-use super::{append, consumer, next, number, positions, run};
+use super::{append, append_of, consumer, next, number, positions, run};
 use crate::support::store;
 
 #[tokio::test]
@@ -165,6 +168,44 @@ async fn a_batch_that_was_read_again_and_is_longer_is_not_written_twice() {
     consumer.commit(&batch).await.unwrap();
     append(&store, 5).await;
     consumer.commit(&again).await.unwrap();
+}
+
+/// What a first batch clears is written, too. Nothing is in the first one that was read again, and the commit of the one
+/// before it was still under way.
+#[tokio::test]
+async fn a_first_batch_without_events_clears_nothing_that_was_committed_meanwhile() {
+    let (database, router, store) = store().await;
+    run(&router, "CREATE TABLE handled (position int8)").await;
+    append_of(&store, vec!["B"; 60]).await;
+    append(&store, 1).await;
+    append_of(&store, vec!["B"; 60]).await;
+    let of_a = Filter::matching().any_type_of(["A"]).finish().unwrap();
+    let builder = store.consumer("c", &of_a).batch_events(10).consistency(Consistency::Strong);
+    let mut consumer = builder.build().unwrap();
+    let batch = consumer.next_batch().await.unwrap().unwrap();
+    assert!(batch.is_first() && positions(&batch) == [61], "{batch:?}");
+    let (mut client, connection) = tokio_postgres::connect(&database.primary_url(), NoTls).await.unwrap();
+    tokio::spawn(connection);
+    let late = client.transaction().await.unwrap();
+    late.execute("INSERT INTO handled VALUES (61)", &[]).await.unwrap();
+    consumer.commit_in(&batch, &late).await.unwrap();
+    consumer.rewind();
+    // Long enough for it to be handed out so that its checkpoint gets on.
+    sleep(Duration::from_millis(1100)).await;
+    let empty = consumer.next_batch().await.unwrap().unwrap();
+    assert!(empty.is_first() && empty.is_empty() && empty.mark().position() < 61, "{empty:?}");
+    late.commit().await.unwrap();
+    for _ in 0..2 {
+        let clearing = consumer.transaction(&empty).await.unwrap();
+        clearing.execute("DELETE FROM handled", &[]).await.unwrap();
+        let error = clearing.commit().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    }
+    let clearing = client.transaction().await.unwrap();
+    clearing.execute("DELETE FROM handled", &[]).await.unwrap();
+    assert_eq!(consumer.commit_in(&empty, &clearing).await.unwrap_err().kind(), ErrorKind::Fenced);
+    drop(clearing);
+    assert_eq!(number(&router, "SELECT count(*) FROM handled").await, 1);
 }
 
 /// The member is the same one, but what it had begun was of the time before somebody else had the partition.

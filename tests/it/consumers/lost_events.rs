@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstem::{AppendCondition, ErrorKind, EventStore, Filter, PostgresEventStore};
+use mainstem::{AppendCondition, Consumer, ErrorKind, EventStore, Filter, PostgresEventStore};
 use tokio::time::{sleep, timeout};
 
 use super::{HANG, append, consumer, failure, keyed, lose_events_behind, member, next, number, positions, run};
@@ -48,6 +48,38 @@ async fn a_saved_checkpoint_that_is_lost_is_noticed_though_nothing_comes() {
                 FROM mainstem.events e WHERE e.position = 10";
     run(&router, back).await;
     assert_eq!(positions(&next(&mut consumer).await), (11..=20).collect::<Vec<_>>());
+}
+
+/// It was claimed anew since it was saved, as behind an answer that was lost, and nothing was saved since.
+#[tokio::test]
+async fn a_checkpoint_that_was_claimed_and_is_lost_is_noticed_as_well() {
+    let (_database, router, store) = store().await;
+    append(&store, 20).await;
+    let mut consumer = consumer(&store);
+    for _ in 0..2 {
+        let batch = next(&mut consumer).await;
+        consumer.commit(&batch).await.unwrap();
+    }
+    let claimed_anew = async |consumer: &mut Consumer| {
+        consumer.rewind();
+        assert!(timeout(Duration::from_millis(300), consumer.next_batch()).await.is_err(), "nothing is left to do");
+    };
+    claimed_anew(&mut consumer).await;
+    let back = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
+                FROM mainstem.events e WHERE e.position = 10";
+    run(&router, back).await;
+    let again = next(&mut consumer).await;
+    assert_eq!(positions(&again), (11..=20).collect::<Vec<_>>(), "heard by a heartbeat");
+    consumer.commit(&again).await.unwrap();
+
+    // Before any is heard: what comes next must not be saved on top of the older one.
+    claimed_anew(&mut consumer).await;
+    append(&store, 5).await;
+    let batch = next(&mut consumer).await;
+    run(&router, back).await;
+    let error = consumer.commit(&batch).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    assert_eq!(positions(&next(&mut consumer).await)[0], 11);
 }
 
 #[tokio::test]

@@ -42,6 +42,9 @@ pub(crate) struct SkippedRow {
     pub(crate) skipped_at: SystemTime,
 }
 
+/// A statement and its parameters.
+type Statement<'a> = (&'a str, &'a [&'a (dyn ToSql + Sync)]);
+
 impl PostgresEventStore {
     /// Returns all partitions, in order, and the node that served the read; none if there is no such consumer there.
     pub(crate) async fn consumer_rows(
@@ -75,12 +78,17 @@ impl PostgresEventStore {
     /// Returns whether there was such a consumer.
     pub(crate) async fn reset_consumer(&self, consumer: &str, to: Option<Mark>, deadline: Deadline) -> Result<bool> {
         let (position, id) = columns(to);
-        self.change(&self.log.consumers.reset, &[&consumer, &position, &id], deadline).await
+        let sql = &self.log.consumers;
+        let statements: [Statement<'_>; 2] =
+            [(&sql.reset, &[&consumer, &position, &id]), (&sql.forget, &[&consumer, &position])];
+        self.change_in_turn(consumer, &statements, deadline).await
     }
 
     /// Returns whether there was such a consumer.
     pub(crate) async fn delete_consumer(&self, consumer: &str, deadline: Deadline) -> Result<bool> {
-        self.change(&self.log.consumers.delete, &[&consumer], deadline).await
+        let sql = &self.log.consumers;
+        let statements: [Statement<'_>; 2] = [(&sql.delete_progress, &[&consumer]), (&sql.delete, &[&consumer])];
+        self.change_in_turn(consumer, &statements, deadline).await
     }
 
     /// Returns the last of these places that the log holds, as far as the primary knows.
@@ -91,6 +99,21 @@ impl PostgresEventStore {
         let held = rows.iter().map(|row| wire::mark(row, 0)).collect::<Result<Vec<_>, _>>();
         let held = held.map_err(wire::unreadable)?;
         Ok(held.into_iter().flatten().find(|held| marks.contains(held)))
+    }
+
+    /// Statements of one transaction, each of which sees what those before it have waited for. No member claims meanwhile.
+    async fn change_in_turn(&self, consumer: &str, statements: &[Statement<'_>], deadline: Deadline) -> Result<bool> {
+        let changed = async {
+            let transaction = self.router.library_transaction(deadline).await?;
+            if transaction.query_opt(&self.log.consumers.lock, &[&consumer]).await?.is_none() {
+                return Ok(false);
+            }
+            for (sql, params) in statements {
+                transaction.execute(*sql, params).await?;
+            }
+            transaction.commit().await.map(|()| true)
+        };
+        changed.await.map_err(|error| failure::classify(error, self.name()))
     }
 
     async fn change(&self, sql: &str, params: &[&(dyn ToSql + Sync)], deadline: Deadline) -> Result<bool> {

@@ -73,7 +73,7 @@ impl PostgresEventStore {
 
     /// Sends a heartbeat for the member. `None` if it is no longer a member, or there is no such consumer.
     pub(crate) async fn renew(&self, member: &Member, deadline: Deadline) -> Result<Option<Pulse>> {
-        let lease = self.router.lease_primary(deadline).await?;
+        let lease = self.router.lease_primary_at_once(deadline).await?;
         let seconds = member.lease.as_secs_f64();
         let sql = &self.log.consumers.renew;
         let rows = lease.query(Effect::Write, deadline, sql, &[&member.consumer, &member.id, &seconds]).await;

@@ -20,6 +20,8 @@ pub(in crate::store::postgres) struct Statements {
     pub(super) skipped: String,
     pub(super) pause: String,
     pub(super) reset: String,
+    pub(super) forget: String,
+    pub(super) delete_progress: String,
     pub(super) delete: String,
     pub(super) held: String,
 }
@@ -42,6 +44,8 @@ impl Statements {
             skipped: name.put_into(include_str!("../sql/progress_skipped.sql")),
             pause: name.put_into(include_str!("../sql/consumer_pause.sql")),
             reset: name.put_into(include_str!("../sql/consumer_reset.sql")),
+            forget: name.put_into(include_str!("../sql/progress_forget.sql")),
+            delete_progress: name.put_into(include_str!("../sql/progress_delete.sql")),
             delete: name.put_into(include_str!("../sql/consumer_delete.sql")),
             held: name.put_into(include_str!("../sql/marks_held.sql")),
         }
