@@ -141,14 +141,14 @@ async fn behind_a_pooler_a_crash_is_not_seen_and_the_server_judges() {
     let Some(rig) = rig().await else { return };
     let router = rig.router().await;
     let store = PostgresEventStore::new(&router);
-    store.migrate().await.unwrap();
+    let admin = Router::builder().primary(rig.database.primary_url()).connect().await.unwrap();
+    PostgresEventStore::new(&admin).migrate().await.unwrap();
     let first = write(&store, "a").await;
     write(&store, "b").await;
     let again = NewEvent::new("A", &json!({"b": "c"})).unwrap();
     let last = store.append([again.clone()], AppendCondition::none()).await.unwrap().last();
     assert_eq!((first.position(), last.position()), (1, 3));
 
-    let admin = Router::builder().primary(rig.database.primary_url()).connect().await.unwrap();
     let theirs = insert(2, "gen_random_uuid()", "theirs");
     let same = insert(3, &format!("'{}'", again.id()), "c");
     tamper(&admin, &format!("DELETE FROM mainstem.events WHERE position > 1; {theirs}; {same}")).await;
