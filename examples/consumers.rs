@@ -99,9 +99,9 @@ pub(crate) async fn run(store: PostgresEventStore) -> Result<()> {
 
     // A read model: each event takes effect exactly once, and users see their own writes.
     let read_models = ReadModels::builder(&store).with(Balances)?.start();
-    read_models.caught_up(Duration::from_secs(30), |all| all.iter().for_each(bar)).await?;
+    read_models.wait_until_caught_up(Duration::from_secs(30), |all| all.iter().for_each(bar)).await?;
     let mark = deposit(&store, "ada", 100).await?;
-    read_models.handled("balances", mark).await?;
+    read_models.wait_until_handled("balances", mark).await?;
     let row =
         store.router().client().await?.query_one("SELECT balance FROM balances WHERE account = 'ada'", &[]).await?;
     let balance: i64 = row.get(0);

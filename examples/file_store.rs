@@ -14,8 +14,9 @@ use std::{
 };
 
 use mainstem::{
-    After, Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, Event, EventId, EventStore,
-    Filter, Guard, Json, NewEvent, Payload, QueryRequest, Result, StreamPlace,
+    After, AppendCondition, Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, Json, NewEvent, Payload,
+    Result, StreamPlace,
+    backend::{Answer, AppendRequest, BoxFuture, Guard, QueryRequest},
 };
 use serde::{Deserialize, Serialize};
 

@@ -88,9 +88,9 @@ impl fmt::Display for Conflict {
 /// For implementors of stores: errors of their own, such as a server that does not answer.
 ///
 /// For each reason to refuse a call there is a separate constructor, with the same wording in every store:
-/// [`Guard::conflict`](crate::Guard::conflict), [`Guard::diverged`](crate::Guard::diverged),
-/// [`StreamAppend::judge`](crate::StreamAppend::judge) and
-/// [`AppendRequest::reused_ids`](crate::AppendRequest::reused_ids).
+/// [`Guard::conflict`](crate::backend::Guard::conflict), [`Guard::diverged`](crate::backend::Guard::diverged),
+/// [`StreamAppend::judge`](crate::backend::StreamAppend::judge) and
+/// [`AppendRequest::reused_ids`](crate::backend::AppendRequest::reused_ids).
 ///
 /// ```
 /// use mainstem::{Error, ErrorKind};

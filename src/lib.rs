@@ -107,6 +107,7 @@ pub mod _documentation;
 #[macro_use]
 pub mod telemetry;
 
+pub mod backend;
 mod codec;
 mod consume;
 mod decide;
@@ -119,6 +120,7 @@ mod json;
 mod lsn;
 mod router;
 mod runtime;
+pub mod schema;
 mod scope;
 mod store;
 #[cfg(feature = "testing")]
@@ -139,8 +141,8 @@ pub use decide::{
 pub use error::{Conflict, Error, ErrorKind, Result, VersionMismatch};
 pub use event::{Event, EventContext, EventId, Mark, NewEvent, Payload, StreamPlace};
 pub use filter::{
-    Bounds, Filter, FilterBuilder, FilterDigest, FilterItem, Fragment, JsonPath, Matching, PositionBoundedFilter,
-    Predicate, PredicateGroup, Selection, Side, TimeBoundedFilter,
+    Filter, FilterBuilder, FilterDigest, JsonPath, Matching, PositionBoundedFilter, Predicate, Selection,
+    TimeBoundedFilter,
 };
 pub use json::Json;
 pub use lsn::Lsn;
@@ -156,20 +158,14 @@ pub use scope::{
     with_eventual_consistency, with_session, with_strong_consistency,
 };
 pub use store::{
-    Access, Check, ConditionPlan, CreateIndex, DropIndex, ExplainCondition, HotKey, IndexCreated, LogIndex,
+    After, Append, AppendCondition, Appended, EventStore, ExpectedVersion, History, Import, Imported, LoadStream,
+    LoadedStream, LogName, Lookup, MemoryEventStore, Order, Page, PageQuery, PageStream, PostgresEventStore,
+    PostgresEventStoreBuilder, Query, QueryStream, StreamEnd,
 };
 pub use store::{
-    After, Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, ExpectedVersion,
-    Guard, History, Import, Imported, LoadAnswer, LoadRequest, LoadStream, LoadedStream, LogName, Lookup,
-    MemoryEventStore, Order, Page, PageQuery, PageStream, Piece, PostgresEventStore, PostgresEventStoreBuilder, Query,
-    QueryRequest, QueryStream, ReadBehindRequest, Served, StreamAppend, StreamEnd, WaitRequest,
+    DeleteSnapshot, LoadOutcome, LoadSnapshot, Project, Projected, SaveOutcome, SaveSnapshot, Saved, Snapshot,
+    SnapshotKey, SnapshotStore,
 };
-pub use store::{
-    DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
-    ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
-};
-#[cfg(feature = "migrations")]
-pub use store::{Migrate, Migrated, MigrationState, MigrationStatus};
 pub use token::{Token, TokenKey};
 /// The driver, for the types that [`Client`] takes and returns.
 pub use tokio_postgres;

@@ -100,3 +100,23 @@ async fn a_replica_that_lags_is_compared_as_far_as_it_is() {
     let verified = run(&urls, &["verify"]).await.ok();
     assert!(verified.contains("the same as the primary, up to position 7\n"), "{verified}");
 }
+
+/// The other replica and the primary are checked to the end, and what was found is the exit status.
+#[tokio::test]
+async fn a_replica_that_falls_silent_hides_no_fault() {
+    let (database, mut urls, store) = log().await;
+    fill(&store, "A", 400).await;
+    change(&database.primary_url(), "DELETE FROM mainstem.events WHERE position = 5").await;
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let proxy = cluster().await.replica(0).proxy().unwrap();
+    let port = format!(":{}/", cluster().await.replica(0).port());
+    urls[1] = urls[1].replacen(&port, &format!(":{}/", proxy.port()), 1);
+    assert!(urls[1].contains(&proxy.port().to_string()), "{urls:?}");
+    // Of four hundred answers the first ones come.
+    proxy.silence_after(20_000);
+    let verified = run(&urls, &["verify", "--chunk", "1", "--timeout", "2"]).await;
+    assert_eq!(verified.status, 20, "{verified:#?}");
+    assert!(verified.stdout.contains("FAULT: events are missing after position 4"), "{verified:#?}");
+    assert!(verified.stdout.contains("not checked after position"), "{verified:#?}");
+    assert!(verified.stdout.contains("the same as the primary, up to position 400"), "{verified:#?}");
+}

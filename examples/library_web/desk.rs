@@ -151,7 +151,7 @@ impl Desk {
         if let Some(session) = current_session() {
             session.see(appended.token());
         }
-        self.read_models.handled(Shelf::NAME, appended.last()).timeout(KEPT).await?;
+        self.read_models.wait_until_handled(Shelf::NAME, appended.last()).timeout(KEPT).await?;
         let token = self.place().await?;
         if let Some(session) = current_session() {
             session.see(&token);

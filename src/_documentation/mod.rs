@@ -40,7 +40,7 @@ chapters! {
         "\n# Reference\n[`RouterBuilder`](crate::RouterBuilder), [`PostgresEventStoreBuilder`](crate::PostgresEventStoreBuilder), \
          [`CommandExecutor`](crate::CommandExecutor), [`ConsumerBuilder`](crate::ConsumerBuilder)";
     schema, "../../docs/schema.md",
-        "\n# Reference\n[`LogName`](crate::LogName), [`Access`](crate::Access), [`LogIndex`](crate::LogIndex), [`HotKey`](crate::HotKey)";
+        "\n# Reference\n[`LogName`](crate::LogName), [`Access`](crate::schema::Access), [`LogIndex`](crate::schema::LogIndex), [`HotKey`](crate::schema::HotKey)";
     telemetry, "../../docs/telemetry.md", "\n# Reference\n[`telemetry`](mod@crate::telemetry)";
     testing, "../../docs/testing.md", "";
     performance, "../../docs/performance.md", "";

@@ -42,9 +42,7 @@ impl Start {
             Self::Beginning | Self::AfterPosition(0) => Ok(After::Beginning),
             Self::After(mark) => Ok(After::Mark(mark)),
             Self::AfterPosition(position) => Ok(After::Position(position)),
-            Self::Now => {
-                Ok(log.last(u64::MAX).await?.map_or(After::Beginning, |it| After::Mark(it.mark())))
-            }
+            Self::Now => Ok(log.last(u64::MAX).await?.map_or(After::Beginning, |it| After::Mark(it.mark()))),
             Self::RecordedFrom(time) => log.before(time).await,
         }
     }

@@ -45,7 +45,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// # Making a store
 ///
 /// A store uses these types and methods of this crate: [`AppendCondition::guard`] is what an append's condition asks
-/// for; [`Guard`](crate::Guard) and [`AppendRequest`] create the errors of refused appends;
+/// for; [`Guard`](crate::backend::Guard) and [`AppendRequest`] create the errors of refused appends;
 /// [`AppendRequest::is_recorded_as`] recognises a repeat; [`StreamAppend::judge`] says whether a stream is as expected;
 /// [`Event::in_stream`] puts an event into it; and [`NewEvent::into_recorded`] creates the event that is read back.
 /// [`Filter::matches`](crate::Filter::matches), [`QueryRequest::selects`] and [`QueryRequest::select_from`] are for

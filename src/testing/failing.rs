@@ -8,8 +8,11 @@ use std::{
 use futures_util::stream;
 
 use crate::{
-    Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, EventStore, LoadAnswer, LoadRequest, Piece,
-    QueryRequest, ReadBehindRequest, Result, Served, Token, WaitRequest,
+    Appended, Error, EventStore, Result, Token,
+    backend::{
+        Answer, AppendRequest, BoxFuture, BoxStream, LoadAnswer, LoadRequest, Piece, QueryRequest, ReadBehindRequest,
+        Served, WaitRequest,
+    },
 };
 
 /// Wraps a store and makes it fail on demand.
@@ -53,7 +56,7 @@ struct Faults {
 /// The way in which an append of a [`FailingEventStore`] fails.
 ///
 /// The errors are what the application receives: [`Error::new`] creates most of them, and
-/// [`Guard::conflict`](crate::Guard::conflict) creates a conflict.
+/// [`Guard::conflict`](crate::backend::Guard::conflict) creates a conflict.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum AppendFault {

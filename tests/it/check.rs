@@ -1,6 +1,10 @@
 //! What the check at start reports about tables that are not as they must be.
 
-use mainstem::{ErrorKind, HotKey, LogIndex, LogName, PostgresEventStore, Router, testing::TestDatabase};
+use mainstem::{
+    ErrorKind, LogName, PostgresEventStore, Router,
+    schema::{HotKey, LogIndex},
+    testing::TestDatabase,
+};
 
 use crate::support::{database, router, store};
 

@@ -4,8 +4,9 @@
 use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
 
 use mainstem::{
-    CommandExecutor, CreateIndex, DropIndex, Filter, Import, MemoryEventStore, Migrate, PostgresEventStore,
-    ReadModelsBuilder, ReplicaOptions, Router, SnapshotKey, SnapshotStore, Start, Subscribe, WaitUntilHandled,
+    CommandExecutor, Filter, Import, MemoryEventStore, PostgresEventStore, ReadModelsBuilder, ReplicaOptions, Router,
+    SnapshotKey, SnapshotStore, Start, Subscribe, WaitUntilHandled,
+    schema::{CreateIndex, DropIndex, Migrate},
 };
 
 fn page(name: &str) -> String {

@@ -6,7 +6,8 @@ use std::cell::Cell;
 
 use futures_util::TryStreamExt;
 use mainstem::{
-    AppendCondition, Event, EventStore, Filter, HotKey, IndexCreated, LogIndex, PostgresEventStore, Router, Selection,
+    AppendCondition, Event, EventStore, Filter, PostgresEventStore, Router, Selection,
+    schema::{HotKey, IndexCreated, LogIndex},
     testing::TestDatabase,
 };
 use proptest::{

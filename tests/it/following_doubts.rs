@@ -10,8 +10,9 @@ use std::{
 };
 
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Consistency, ErrorKind, EventStore, Filter, Mark,
-    MemoryEventStore, NewEvent, Piece, QueryRequest, ReadBehindRequest, Result, Start, Subscribe,
+    AppendCondition, Appended, Consistency, ErrorKind, EventStore, Filter, Mark, MemoryEventStore, NewEvent, Result,
+    Start, Subscribe,
+    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadBehindRequest},
 };
 use serde_json::json;
 use tokio::time::timeout;

@@ -3,8 +3,8 @@
 use std::{future::ready, time::Duration};
 
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, EventStore, Filter,
-    MemoryEventStore, Piece, QueryRequest, ReadBehindRequest, Result, Subscribe,
+    AppendCondition, Appended, Error, ErrorKind, EventStore, Filter, MemoryEventStore, Result, Subscribe,
+    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadBehindRequest},
 };
 use serde_json::json;
 use tokio::time::timeout;

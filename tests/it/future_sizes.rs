@@ -9,8 +9,9 @@ use std::{
 };
 
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, Command, CommandExecutor, Consistency,
-    Decision, Event, EventStore, Filter, PostgresEventStore, Projection, QueryRequest, Result,
+    AppendCondition, Appended, Command, CommandExecutor, Consistency, Decision, Event, EventStore, Filter,
+    PostgresEventStore, Projection, Result,
+    backend::{Answer, AppendRequest, BoxFuture, BoxStream, QueryRequest},
 };
 use serde_json::json;
 

@@ -1,8 +1,9 @@
 //! The grants that a role needs to append, to read, to migrate. Each grant is needed, and together they suffice.
 
 use mainstem::{
-    Access, AppendCondition, Consistency, Error, ErrorKind, EventStore, ExpectedVersion, Filter, HotKey, IndexCreated,
-    LogIndex, LogName, PostgresEventStore, Role, Router, SaveOutcome, Saved, SnapshotKey, SnapshotStore,
+    AppendCondition, Consistency, Error, ErrorKind, EventStore, ExpectedVersion, Filter, LogName, PostgresEventStore,
+    Role, Router, SaveOutcome, Saved, SnapshotKey, SnapshotStore,
+    schema::{Access, HotKey, IndexCreated, LogIndex},
     testing::TestDatabase,
 };
 use serde_json::json;

@@ -12,8 +12,9 @@ use std::{
 use futures_util::{FutureExt, TryFutureExt};
 
 use mainstem::{
-    Answer, Append, AppendCondition, AppendRequest, Appended, BoxFuture, Error, ErrorKind, Event, EventStore,
-    ExpectedVersion, Filter, Import, Imported, MemoryEventStore, NewEvent, Piece, QueryRequest, ReadBehindRequest,
+    Append, AppendCondition, Appended, Error, ErrorKind, Event, EventStore, ExpectedVersion, Filter, Import, Imported,
+    MemoryEventStore, NewEvent,
+    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadBehindRequest},
     testing::{AppendFault, FailingEventStore},
 };
 use serde_json::json;

@@ -9,8 +9,9 @@ use std::{
 };
 
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, Filter, HotKey, IndexCreated, LogIndex, LogName, PostgresEventStore,
-    Predicate, Router, SnapshotKey, SnapshotStore,
+    AppendCondition, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Predicate, Router, SnapshotKey,
+    SnapshotStore,
+    schema::{HotKey, IndexCreated, LogIndex},
 };
 use serde_json::json;
 use tokio::time::timeout;

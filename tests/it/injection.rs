@@ -23,9 +23,10 @@ mod reads;
 use std::time::Duration;
 
 use mainstem::{
-    Access, AppendCondition, Consistency, ConsumerTransaction, Cursor, Error, ErrorKind, Event, EventStore,
-    ExpectedVersion, Filter, HotKey, LogIndex, LogName, NewEvent, PoisonPolicy, PostgresEventStore, Predicate,
-    ReadModel, ReadModels, Result, Router, SnapshotKey, SnapshotStore, Token,
+    AppendCondition, Consistency, ConsumerTransaction, Cursor, Error, ErrorKind, Event, EventStore, ExpectedVersion,
+    Filter, LogName, NewEvent, PoisonPolicy, PostgresEventStore, Predicate, ReadModel, ReadModels, Result, Router,
+    SnapshotKey, SnapshotStore, Token,
+    schema::{Access, HotKey, LogIndex},
 };
 use serde_json::json;
 use tokio::time::timeout;

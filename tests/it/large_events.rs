@@ -12,9 +12,9 @@ use std::{
 
 use futures_util::TryStreamExt;
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, Consistency, ConsumerTransaction, Cursor,
-    Event, EventStore, Filter, MemoryEventStore, NewEvent, PostgresEventStore, QueryRequest, ReadModel, ReadModels,
-    Result, Router, Start, Subscribe, SubscriptionBuilder,
+    AppendCondition, Appended, Consistency, ConsumerTransaction, Cursor, Event, EventStore, Filter, MemoryEventStore,
+    NewEvent, PostgresEventStore, ReadModel, ReadModels, Result, Router, Start, Subscribe, SubscriptionBuilder,
+    backend::{Answer, AppendRequest, BoxFuture, BoxStream, QueryRequest},
 };
 use tokio::time::timeout;
 
@@ -232,7 +232,7 @@ async fn transactions_of_read_models_have_no_more_bytes_than_they_may() {
     let (_database, router, store) = store().await;
     let [all, _] = fill(&store).await;
     let read_models = ReadModels::builder(&store).batch_bytes(2 * MIB).with(Sizes).unwrap().start();
-    read_models.caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     read_models.stop().await;
     let client = router.client().await.unwrap();
     let rows = client.query("SELECT position FROM sizes ORDER BY n", &[]).await.unwrap();

@@ -4,8 +4,8 @@ use std::{collections::BTreeSet, future::IntoFuture, process::Command, time::Dur
 
 use futures_util::future::join_all;
 use mainstem::{
-    AppendCondition, ErrorKind, EventStore, Filter, LogName, MigrationState, PostgresEventStore, Router, Saved,
-    SnapshotKey, SnapshotStore, testing::TestDatabase,
+    AppendCondition, ErrorKind, EventStore, Filter, LogName, PostgresEventStore, Router, Saved, SnapshotKey,
+    SnapshotStore, schema::MigrationState, testing::TestDatabase,
 };
 use serde_json::json;
 

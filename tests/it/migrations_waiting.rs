@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mainstem::{Error, ErrorKind, Migrated, PostgresEventStore, Router, testing::TestDatabase};
+use mainstem::{Error, ErrorKind, PostgresEventStore, Router, schema::Migrated, testing::TestDatabase};
 
 use crate::{
     migrations::instance,

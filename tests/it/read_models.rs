@@ -79,7 +79,7 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     let read_models = builder.with(Counter::new("second")).unwrap().batch_events(50).start();
     let mut shown: Vec<f64> = Vec::new();
     let show = |all: &[mainstem::ReadModelProgress]| shown.push(all[0].fraction());
-    read_models.caught_up(HANG, show).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    read_models.wait_until_caught_up(HANG, show).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert!(shown.is_sorted() && shown.len() > 5 && shown.iter().any(|part| (0.1..0.9).contains(part)), "{shown:?}");
     assert!(read_models.progress().iter().all(|one| one.state == ReadModelState::Live && one.applied == 500));
     assert_eq!(rows(&router, "first").await, (1..=1000).step_by(2).collect::<Vec<i64>>());
@@ -88,7 +88,7 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     for types in [&["A"][..], &["B"], &["A", "B"]] {
         let mark = append(&store, types).await;
         for name in ["first", "second"] {
-            read_models.handled(name, mark).timeout(HANG).await.unwrap();
+            read_models.wait_until_handled(name, mark).timeout(HANG).await.unwrap();
         }
         let expected = store.query(&Counter::new("").filter().unwrap()).await.unwrap();
         let expected: Vec<i64> = expected.iter().map(|event| event.position().cast_signed()).collect();
@@ -98,16 +98,16 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
     router.client().await.unwrap().batch_execute("DELETE FROM first WHERE position % 3 = 0").await.unwrap();
     store.consumer_control("first").reset(Start::Beginning).await.unwrap();
     // This process may not have heard of it yet.
-    read_models.caught_up(HANG, |_| ()).await.unwrap();
+    read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     assert_eq!(rows(&router, "first").await, rows(&router, "second").await);
     let head = store.query(&Filter::any_event()).await.unwrap().head().unwrap();
-    read_models.handled("first", head).timeout(HANG).await.unwrap();
+    read_models.wait_until_handled("first", head).timeout(HANG).await.unwrap();
     timeout(HANG, read_models.stop()).await.expect("they stop");
 
     // What was appended meanwhile is all that the next start applies.
     append(&store, &["A", "A"]).await;
     let read_models = ReadModels::builder(&store).with(Counter::new("second")).unwrap().start();
-    timeout(HANG, read_models.caught_up(Duration::MAX, |_| ())).await.expect("no hang").unwrap();
+    timeout(HANG, read_models.wait_until_caught_up(Duration::MAX, |_| ())).await.expect("no hang").unwrap();
     assert_eq!(read_models.progress()[0].applied, 2);
     let error = ReadModels::builder(&store).with(Counter::new("a")).unwrap().with(Counter::new("a")).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::InvalidInput);
@@ -122,9 +122,9 @@ async fn who_asks_before_a_started_read_model_is_there_waits_for_it() {
     let client = another.client().await.unwrap();
     client.batch_execute("BEGIN; LOCK mainstem.events_consumers IN SHARE MODE").await.unwrap();
     let read_models = ReadModels::builder(&store).with(Counter::new("late")).unwrap().start();
-    let waiting = tokio::spawn(read_models.handled("late", mark).timeout(HANG).into_future());
+    let waiting = tokio::spawn(read_models.wait_until_handled("late", mark).timeout(HANG).into_future());
     sleep(Duration::from_millis(200)).await;
-    let error = read_models.handled("nobody's", mark).timeout(HANG).await.unwrap_err();
+    let error = read_models.wait_until_handled("nobody's", mark).timeout(HANG).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Configuration, "nobody has started it: {error}");
     assert!(!waiting.is_finished());
     client.batch_execute("COMMIT").await.unwrap();
@@ -141,7 +141,7 @@ async fn poison_stops_a_read_model_until_it_can_be_applied() {
     let policy = PoisonPolicy::stop().retries(2, Duration::from_millis(10));
     let start = || ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
     let read_models = start();
-    let error = read_models.caught_up(HANG, |_| ()).await.unwrap_err();
+    let error = read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Application && error.to_string().contains("it makes no sense"), "{error}");
     assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
     assert_eq!(counter.attempts.load(Ordering::SeqCst), 3, "once, and twice more");
@@ -150,7 +150,7 @@ async fn poison_stops_a_read_model_until_it_can_be_applied() {
     read_models.stop().await;
     counter.refuses.store(false, Ordering::SeqCst);
     let read_models = start();
-    read_models.caught_up(HANG, |_| ()).await.unwrap();
+    read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     assert_eq!(rows(&router, "stops").await, [1, 2, 3]);
 }
 
@@ -164,7 +164,7 @@ async fn attempts_are_counted_over_the_batches_that_come_before_it_again() {
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::stop().retries(2, Duration::from_millis(10));
     let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter.clone()).unwrap().start();
-    read_models.caught_up(HANG, |_| ()).await.unwrap_err();
+    read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_err();
     assert_eq!(counter.attempts.load(Ordering::SeqCst), 3, "once, and twice more");
     assert!(
         store.consumer_control("counts").status().await.unwrap().checkpoint().is_some(),
@@ -180,7 +180,7 @@ async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
     counter.refuses.store(true, Ordering::SeqCst);
     let policy = PoisonPolicy::skip().retries(1, Duration::from_millis(10));
     let read_models = ReadModels::builder(&store).poison_policy(policy).with(counter).unwrap().start();
-    read_models.caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
+    read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_or_else(|error| panic!("{}", error.report()));
     assert_eq!(rows(&router, "skips").await, [1, 3, 5], "nothing of them is left behind");
     let progress = &read_models.progress()[0];
     assert_eq!((progress.applied, progress.skipped), (3, 2));
@@ -205,7 +205,7 @@ async fn of_two_processes_one_works_and_the_other_takes_over() {
         builder.with(Counter::new("shared")).unwrap().start()
     };
     let first = start(&store);
-    first.caught_up(HANG, |_| ()).await.unwrap();
+    first.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     let other = PostgresEventStore::new(&crate::support::router(&database).await);
     let second = start(&other);
     for _ in 0..20 {
@@ -215,7 +215,7 @@ async fn of_two_processes_one_works_and_the_other_takes_over() {
     // Without a word.
     drop(first);
     let last = append(&store, &["A"]).await;
-    second.handled("shared", last).timeout(HANG).await.unwrap();
+    second.wait_until_handled("shared", last).timeout(HANG).await.unwrap();
     assert_eq!(rows(&router, "shared").await, (1..=22).collect::<Vec<i64>>());
 }
 
@@ -250,22 +250,22 @@ async fn told(read_models: &ReadModels) -> Error {
 async fn where_nothing_is_left_to_do_read_models_have_caught_up() {
     let (_database, _router, store) = store().await;
     let empty = counter(&store);
-    empty.caught_up(HANG, |_| ()).await.unwrap();
+    empty.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     becomes(&empty, ReadModelState::Live).await;
     let mark = append(&store, &["A", "B"]).await;
-    empty.caught_up(HANG, |_| ()).await.unwrap();
+    empty.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     assert_eq!(empty.progress()[0].handled, Some(mark), "what is not for it, too");
     empty.stop().await;
 
     // Nothing has come since.
     let again = counter(&store);
     let mut shown = 0.0;
-    again.caught_up(HANG, |all| shown = all[0].fraction()).await.unwrap();
+    again.wait_until_caught_up(HANG, |all| shown = all[0].fraction()).await.unwrap();
     becomes(&again, ReadModelState::Live).await;
     let progress = &again.progress()[0];
     assert_eq!((progress.state, progress.applied, progress.handled), (ReadModelState::Live, 0, Some(mark)));
     assert_eq!((shown, progress.head_position), (1.0, 2));
-    ReadModels::builder(&store).start().caught_up(HANG, |_| ()).await.unwrap();
+    ReadModels::builder(&store).start().wait_until_caught_up(HANG, |_| ()).await.unwrap();
 }
 
 #[tokio::test]
@@ -273,23 +273,24 @@ async fn who_waits_for_another_process_to_catch_up_waits_for_its_checkpoint() {
     let (database, router, store) = store().await;
     append(&store, &["A"]).await;
     let first = counter(&store);
-    first.caught_up(HANG, |_| ()).await.unwrap();
+    first.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     let other = PostgresEventStore::new(&crate::support::router(&database).await);
     let second = counter(&other);
-    second.caught_up(HANG, |_| ()).await.unwrap();
+    second.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     assert_eq!(second.progress()[0].state, ReadModelState::Waiting, "the other one works");
 
     let client = router.client().await.unwrap();
     client.batch_execute("BEGIN; LOCK counter IN SHARE MODE").await.unwrap();
     let mark = append(&store, &["A"]).await;
     let mut shown = Vec::new();
-    let error = second.caught_up(Duration::from_millis(300), |all| shown.push(all[0].clone())).await.unwrap_err();
+    let error =
+        second.wait_until_caught_up(Duration::from_millis(300), |all| shown.push(all[0].clone())).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Timeout && error.to_string().contains("at position 1 of 2"), "{error}");
     assert!(error.to_string().contains("not at work in this process"), "{error}");
     let waited = shown.last().unwrap();
     assert_eq!((waited.state, waited.fraction()), (ReadModelState::Waiting, 0.5));
     client.batch_execute("COMMIT").await.unwrap();
-    second.caught_up(HANG, |all| shown.push(all[0].clone())).await.unwrap();
+    second.wait_until_caught_up(HANG, |all| shown.push(all[0].clone())).await.unwrap();
     assert_eq!(shown.last().unwrap().handled, Some(mark));
 
     // It takes over where nothing is left to do, and says so.
@@ -326,7 +327,7 @@ async fn nobody_waits_for_a_read_model_that_has_panicked() {
     let (_database, _router, store) = store().await;
     append(&store, &["A"]).await;
     let read_models = ReadModels::builder(&store).with(Panics).unwrap().start();
-    let error = read_models.caught_up(HANG, |_| ()).await.unwrap_err();
+    let error = read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap_err();
     assert!(error.kind() == ErrorKind::Closed && error.to_string().contains("panicked"), "{error}");
     assert_eq!(read_models.progress()[0].state, ReadModelState::Failed);
 }
@@ -351,14 +352,14 @@ async fn for_want_of_a_table_no_event_is_passed_over() {
     let policy = PoisonPolicy::skip();
     let start = || ReadModels::builder(&store).poison_policy(policy).with(Counter::new("gone")).unwrap().start();
     let read_models = start();
-    read_models.caught_up(HANG, |_| ()).await.unwrap();
+    read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     let client = router.client().await.unwrap();
     client.batch_execute("ALTER TABLE gone RENAME TO elsewhere").await.unwrap();
     let mark = append(&store, &["A"]).await;
     let error = told(&read_models).await;
     assert_eq!(error.sqlstate(), Some("42P01"), "{}", error.report());
     client.batch_execute("ALTER TABLE elsewhere RENAME TO gone").await.unwrap();
-    read_models.handled("gone", mark).timeout(HANG).await.unwrap();
+    read_models.wait_until_handled("gone", mark).timeout(HANG).await.unwrap();
     assert_eq!((rows(&router, "gone").await, read_models.progress()[0].skipped), (vec![1, 2, 3], 0));
 }
 
@@ -396,6 +397,6 @@ async fn where_the_database_only_reads_no_event_is_passed_over() {
     let error = told(&read_models).await;
     assert_eq!(error.kind(), ErrorKind::ReadOnly, "{}", error.report());
     only_reads.store(false, Ordering::SeqCst);
-    read_models.handled("writes", mark).timeout(HANG).await.unwrap();
+    read_models.wait_until_handled("writes", mark).timeout(HANG).await.unwrap();
     assert_eq!((rows(&router, "writes").await, read_models.progress()[0].skipped), (vec![1], 0));
 }

@@ -174,7 +174,7 @@ async fn a_replica_that_cancels_every_stream_is_out_of_service() {
     let events = (0..3).map(|n| event("A", json!({ "n": n })));
     store.append(events, AppendCondition::none()).await.unwrap();
     let role = format!("reader_{}", database.name());
-    let grants = store.name().grants(mainstem::Access::Reader, &role).unwrap();
+    let grants = store.name().grants(mainstem::schema::Access::Reader, &role).unwrap();
     let setup = format!(
         "{CANCELLED}; CREATE ROLE {role} LOGIN PASSWORD 'p'; ALTER TABLE mainstem.events ENABLE ROW LEVEL SECURITY; \
          CREATE POLICY cancels ON mainstem.events USING (cancelled() = 1); {grants}"

@@ -142,9 +142,9 @@ async fn everything_on_this_thread() {
     consumer.close().await.unwrap();
 
     let read_models = ReadModels::builder(&store).with(Counted::default()).unwrap().start();
-    read_models.caught_up(HANG, |_| ()).await.unwrap();
+    read_models.wait_until_caught_up(HANG, |_| ()).await.unwrap();
     let last = append(&store, 1).await;
-    read_models.handled("counted", last).await.unwrap();
+    read_models.wait_until_handled("counted", last).await.unwrap();
     read_models.stop().await;
 
     let state = Counted::default().resume_from(&store, "counted", 1).unwrap().save_every(1).await.unwrap();
@@ -247,7 +247,7 @@ fn a_log_needs_a_runtime_and_says_so() {
     refused("a state", Counted::default().resume_from(&store, "counted", 1).unwrap());
     let control = store.consumer_control("c");
     refused("a status", control.status());
-    refused("a wait", control.handled(last));
+    refused("a wait", control.wait_until_handled(last));
     let executor = CommandExecutor::new(store.clone());
     let executed = pin!(executor.execute(&Count).into_future()).now_or_never().expect("it fails at once");
     assert!(executed.is_err_and(|error| error.to_string().contains("there is no tokio runtime here")), "a command");

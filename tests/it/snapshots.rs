@@ -4,10 +4,14 @@
 use std::{future::IntoFuture, time::Duration};
 
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Consistency, DeleteSnapshotRequest, ErrorKind, Event,
-    EventStore, Filter, LoadOutcome, LoadSnapshotRequest, Mark, PostgresEventStore, QueryRequest, ReadOnRequest,
-    Result, Role, Router, SaveOutcome, SaveSnapshotRequest, Saved, Scope, Snapshot, SnapshotKey, SnapshotStore,
-    testing::LocalCluster, with_eventual_consistency,
+    AppendCondition, Appended, Consistency, ErrorKind, Event, EventStore, Filter, LoadOutcome, Mark,
+    PostgresEventStore, Result, Role, Router, SaveOutcome, Saved, Scope, Snapshot, SnapshotKey, SnapshotStore,
+    backend::{
+        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest, ReadOnRequest,
+        SaveSnapshotRequest,
+    },
+    testing::LocalCluster,
+    with_eventual_consistency,
 };
 use serde_json::json;
 

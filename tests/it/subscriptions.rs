@@ -4,9 +4,9 @@ use std::{sync::Arc, time::Duration};
 
 use futures_util::StreamExt;
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, Consistency, Cursor, Error, ErrorKind, Event, EventId,
-    EventStore, Filter, Mark, MemoryEventStore, NewEvent, PostgresEventStore, QueryRequest, Result, Role, Router,
-    Start, Subscribe, Subscription,
+    AppendCondition, Appended, Consistency, Cursor, Error, ErrorKind, Event, EventId, EventStore, Filter, Mark,
+    MemoryEventStore, NewEvent, PostgresEventStore, Result, Role, Router, Start, Subscribe, Subscription,
+    backend::{Answer, AppendRequest, BoxFuture, QueryRequest},
     testing::{FailingEventStore, LocalCluster},
     tokio_postgres::{self, NoTls},
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use mainstem::{LogName, MigrationState};
+use mainstem::{LogName, schema::MigrationState};
 
 use crate::{
     failure::{Failure, Result},

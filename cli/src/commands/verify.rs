@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
-    failure::{FAULTS, Failure, Result},
+    failure::{BROKEN_PIPE, FAULTS, Failure, Result},
     nodes::{Nodes, Reached, put_into, reach},
     output::{self, Output},
 };
@@ -46,76 +46,101 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
     let Some(primary) = primary else {
         return Err(Failure::failed("there is no primary to compare with").and(unseen.join("\n")));
     };
-    let mut output = Output::stdout();
+    let mut faults = Faults { output: Output::stdout(), count: 0 };
+    let checked = check(&args, &nodes, &primary, &replicas, &mut unseen, &mut faults).await;
+    // Faults that were printed are what counts, whatever prevented the rest of the check.
+    match (checked, faults.count, unseen.len()) {
+        (Err(error), count, _) if count == 0 || error.status == BROKEN_PIPE => Err(error),
+        (Ok(()), 0, 0) => Ok(()),
+        (Ok(()), 0, 1) => Err(Failure::failed("one node was not checked")),
+        (Ok(()), 0, more) => Err(Failure::failed(format!("{more} nodes were not checked"))),
+        (checked, count, _) => {
+            let found =
+                if count == 1 { "one fault was found".to_owned() } else { format!("{count} faults were found") };
+            let rest = checked
+                .err()
+                .map_or_else(String::new, |error| format!("the check did not get to its end: {}", error.message));
+            Err(Failure::new(FAULTS, found).and(rest))
+        }
+    }
+}
+
+/// The faults, printed as they are found.
+struct Faults {
+    output: Output,
+    count: usize,
+}
+
+impl Faults {
+    fn add(&mut self, node: &Node, what: &str) -> Result<()> {
+        self.count += 1;
+        self.output.line(format!("{}: FAULT: {what}", node.name()))
+    }
+}
+
+/// A replica, as far as it was compared.
+struct Compared<'a> {
+    replica: &'a Node,
+    end: i64,
+    differs: bool,
+}
+
+async fn check(
+    args: &VerifyArgs,
+    nodes: &Nodes,
+    primary: &Node,
+    replicas: &[Node],
+    unseen: &mut Vec<String>,
+    faults: &mut Faults,
+) -> Result<()> {
     let head = primary.head().await?;
     let begin = i64::try_from(args.after).unwrap_or(i64::MAX).min(head.0);
-    let mut faults = 0;
-    let mut fault = |output: &mut Output, node: &Node, what: String| {
-        faults += 1;
-        output.line(format!("{}: FAULT: {what}", node.name()))
-    };
     if head.2 != 0 {
-        fault(&mut output, &primary, format!("the log ends within an append: {} of its events are missing", head.2))?;
+        faults.add(primary, &format!("the log ends within an append: {} of its events are missing", head.2))?;
     }
     let waited = Instant::now() + nodes.limit();
-    let mut ends = Vec::with_capacity(replicas.len());
-    for replica in &replicas {
-        ends.push(replica.wait_for(head.0, waited).await?);
+    let mut compared = Vec::with_capacity(replicas.len());
+    for replica in replicas {
+        match replica.wait_for(head.0, waited).await {
+            Ok(end) => compared.push(Compared { replica, end, differs: false }),
+            Err(error) => unseen.push(format!("{}: not checked: {}", replica.name(), error.message)),
+        }
     }
     let steps = args.chunk.cast_signed();
     let bar = output::progress((head.0 - begin).cast_unsigned(), "events");
-    let mut differ = vec![false; replicas.len()];
     let mut from = begin;
     while from < head.0 {
         let until = from.saturating_add(steps).min(head.0);
-        let ours = primary.chunk(from, until).await?;
-        if let Some(position) = ours.gap {
-            fault(
-                &mut output,
-                &primary,
-                format!("there is a gap: position {} has no event, but position {position} has one", position - 1),
-            )?;
-        } else if ours.count != until - from {
-            fault(&mut output, &primary, format!("events are missing after position {}", from + ours.count))?;
-        }
-        if let Some(position) = ours.torn {
-            fault(&mut output, &primary, format!("the append before position {position} is incomplete"))?;
-        }
-        if let Some((position, stream, version)) = primary.broken_stream(from, until).await? {
-            let what = format!(
-                "position {position} has version {version} of the stream {stream:?}, but the version before it is missing"
-            );
-            fault(&mut output, &primary, what)?;
-        }
-        for ((replica, end), differs) in replicas.iter().zip(&ends).zip(&mut differ) {
-            let until = until.min(*end);
-            if *differs || until <= from {
-                continue;
-            }
-            let compared = async |from: i64, until: i64| -> Result<bool> {
-                Ok(primary.chunk(from, until).await?.digest == replica.chunk(from, until).await?.digest)
-            };
-            if !compared(from, until).await? {
-                // Find the first event that differs: all up to `same` are equal.
-                let (mut same, mut not) = (from, until);
-                while not - same > 1 {
-                    let middle = same + (not - same) / 2;
-                    if compared(same, middle).await? { same = middle } else { not = middle }
+        check_primary(primary, from, until, faults).await?;
+        let mut left = Vec::with_capacity(compared.len());
+        for mut one in compared {
+            let until = until.min(one.end);
+            if !one.differs && until > from {
+                match difference(primary, one.replica, from, until).await {
+                    Ok(None) => {}
+                    Ok(Some(what)) => {
+                        one.differs = true;
+                        faults.add(one.replica, &what)?;
+                    }
+                    // One sick replica prevents no check of the others. If it is the primary, its own check is next.
+                    Err(error) => {
+                        unseen.push(format!(
+                            "{}: not checked after position {from}: {}",
+                            one.replica.name(),
+                            error.message
+                        ));
+                        continue;
+                    }
                 }
-                *differs = true;
-                let (here, there) = (primary.id(not).await?, replica.id(not).await?);
-                let shown = |id: Option<Uuid>| id.map_or_else(|| "no event".to_owned(), |id| format!("event {id}"));
-                let what = match here == there {
-                    true => format!("at position {not} the {} differs from the primary's", shown(here)),
-                    false => format!("position {not} has {}, and {} on the primary", shown(there), shown(here)),
-                };
-                fault(&mut output, replica, what)?;
             }
+            left.push(one);
         }
+        compared = left;
         bar.set_position((until - begin).cast_unsigned());
         from = until;
     }
     bar.finish_and_clear();
+    let output = &mut faults.output;
     output.line(format!(
         "{}: {} events, up to position {}{}",
         primary.name(),
@@ -123,24 +148,62 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
         head.0,
         shown(head.1)
     ))?;
-    for ((replica, end), differs) in replicas.iter().zip(ends).zip(differ) {
+    for Compared { replica, end, differs } in compared {
         // Events beyond the head that the primary had at the beginning were added since.
         let end = end.min(head.0).max(begin);
         let lag = if end < head.0 { format!("; it is {} events behind", head.0 - end) } else { String::new() };
         let is = if differs { "is not a prefix of the primary's log" } else { "the same as the primary" };
         output.line(format!("{}: {is}, up to position {end}{lag}", replica.name()))?;
     }
-    for line in &unseen {
+    for line in unseen.iter() {
         output.line(line)?;
     }
-    output.flush()?;
-    match (faults, unseen.len()) {
-        (0, 0) => Ok(()),
-        (0, 1) => Err(Failure::failed("one node was not checked")),
-        (0, more) => Err(Failure::failed(format!("{more} nodes were not checked"))),
-        (1, _) => Err(Failure::new(FAULTS, "one fault was found")),
-        (faults, _) => Err(Failure::new(FAULTS, format!("{faults} faults were found"))),
+    output.flush()
+}
+
+async fn check_primary(primary: &Node, from: i64, until: i64, faults: &mut Faults) -> Result<()> {
+    let ours = primary.chunk(from, until).await?;
+    if let Some(position) = ours.gap {
+        let before = position - 1;
+        faults.add(
+            primary,
+            &format!("there is a gap: position {before} has no event, but position {position} has one"),
+        )?;
+    } else if ours.count != until - from {
+        faults.add(primary, &format!("events are missing after position {}", from + ours.count))?;
     }
+    if let Some(position) = ours.torn {
+        faults.add(primary, &format!("the append before position {position} is incomplete"))?;
+    }
+    if let Some((position, stream, version)) = primary.broken_stream(from, until).await? {
+        let what = format!(
+            "position {position} has version {version} of the stream {stream:?}, but the version before it is missing"
+        );
+        faults.add(primary, &what)?;
+    }
+    Ok(())
+}
+
+/// How a replica differs from the primary in these events, if it does.
+async fn difference(primary: &Node, replica: &Node, from: i64, until: i64) -> Result<Option<String>> {
+    let is_same = async |from: i64, until: i64| -> Result<bool> {
+        Ok(primary.chunk(from, until).await?.digest == replica.chunk(from, until).await?.digest)
+    };
+    if is_same(from, until).await? {
+        return Ok(None);
+    }
+    // Find the first event that differs: all up to `same` are equal.
+    let (mut same, mut not) = (from, until);
+    while not - same > 1 {
+        let middle = same + (not - same) / 2;
+        if is_same(same, middle).await? { same = middle } else { not = middle }
+    }
+    let (here, there) = (primary.id(not).await?, replica.id(not).await?);
+    let shown = |id: Option<Uuid>| id.map_or_else(|| "no event".to_owned(), |id| format!("event {id}"));
+    Ok(Some(match here == there {
+        true => format!("at position {not} the {} differs from the primary's", shown(here)),
+        false => format!("position {not} has {}, and {} on the primary", shown(there), shown(here)),
+    }))
 }
 
 fn shown(id: Option<Uuid>) -> String {

@@ -112,7 +112,7 @@ impl ConsumerControl {
     /// Waits until the consumer has handled this event, or everything that a [`Token`](crate::Token) refers to: await
     /// what it returns; see [`WaitUntilHandled`]. The scope decides where that must be visible; it is read when this
     /// method is called.
-    pub fn handled(&self, awaited: impl Into<Awaited>) -> WaitUntilHandled {
+    pub fn wait_until_handled(&self, awaited: impl Into<Awaited>) -> WaitUntilHandled {
         WaitUntilHandled::new(self.clone(), awaited.into(), current_consistency())
     }
 

@@ -24,12 +24,12 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(50);
 /// # use mainstem::{AppendCondition, EventStore, NewEvent, PostgresEventStore};
 /// # async fn run(store: PostgresEventStore, event: NewEvent) -> mainstem::Result<()> {
 /// let appended = store.append([event], AppendCondition::none()).await?;
-/// store.consumer_control("shelf").handled(appended.last()).await?;
+/// store.consumer_control("shelf").wait_until_handled(appended.last()).await?;
 /// // … read the model: the event is in it.
 ///
 /// // In another request, by the token that the client has brought along.
 /// # let token: mainstem::Token = appended.token().clone();
-/// store.consumer_control("shelf").handled(&token).await?;
+/// store.consumer_control("shelf").wait_until_handled(&token).await?;
 /// # Ok(())
 /// # }
 /// ```

@@ -9,7 +9,7 @@ pub struct ReadModelProgress {
     /// Its name.
     pub name: String,
     /// The place up to which everything is applied, as far as this process knows; `None` at the beginning. If another
-    /// process runs the read model, only [`caught_up`](super::ReadModels::caught_up) finds it out, for what it shows.
+    /// process runs the read model, only [`wait_until_caught_up`](super::ReadModels::wait_until_caught_up) finds it out, for what it shows.
     pub handled: Option<Mark>,
     /// The position of the log's last event when this process last looked: the goal of [`handled`](Self::handled).
     pub head_position: u64,

@@ -22,7 +22,7 @@ use crate::{
 /// let read_models = ReadModels::builder(&store).with(shelf)?.with(readers)?.start();
 /// // At the first start they are built from all events. An application may wait for that, and show how far it is.
 /// read_models
-///     .caught_up(Duration::from_secs(600), |all| {
+///     .wait_until_caught_up(Duration::from_secs(600), |all| {
 ///         for one in all {
 ///             eprintln!("{}: {:.0} %", one.name, 100.0 * one.fraction());
 ///         }
@@ -33,7 +33,7 @@ use crate::{
 /// # let event = mainstem::NewEvent::new("A", &())?;
 /// # use mainstem::{AppendCondition, EventStore};
 /// let appended = store.append([event], AppendCondition::none()).await?;
-/// read_models.handled("shelf", appended.last()).await?;
+/// read_models.wait_until_handled("shelf", appended.last()).await?;
 ///
 /// read_models.stop().await;
 /// # Ok(())
@@ -107,7 +107,7 @@ impl ReadModels {
     /// # Cancel safety
     ///
     /// The read models continue to run.
-    pub async fn caught_up(&self, limit: Duration, show: impl FnMut(&[ReadModelProgress])) -> Result<()> {
+    pub async fn wait_until_caught_up(&self, limit: Duration, show: impl FnMut(&[ReadModelProgress])) -> Result<()> {
         let changes = self.running.iter().map(|running| running.progress.clone()).collect();
         CatchingUp::new(&self.store, changes, limit).run(show).await
     }
@@ -117,9 +117,9 @@ impl ReadModels {
     ///
     /// A read model of these that has only just been started need not exist in the database yet: that is waited for as
     /// well.
-    pub fn handled(&self, name: &str, awaited: impl Into<Awaited>) -> WaitUntilHandled {
+    pub fn wait_until_handled(&self, name: &str, awaited: impl Into<Awaited>) -> WaitUntilHandled {
         let is_started = self.running.iter().any(|running| running.name == name);
-        self.store.consumer_control(name).handled(awaited).started(is_started)
+        self.store.consumer_control(name).wait_until_handled(awaited).started(is_started)
     }
 
     /// Lets each of them finish its current batch, and waits for that.

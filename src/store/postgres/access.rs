@@ -35,7 +35,7 @@ impl LogName {
     /// again after each one that creates something new. The role itself must exist.
     ///
     /// ```
-    /// # use mainstem::{Access, LogName};
+    /// # use mainstem::{LogName, schema::Access};
     /// # async fn run(admin: mainstem::Router) -> mainstem::Result<()> {
     /// let sql = LogName::default().grants(Access::Writer, "library_app")?;
     /// admin.client().await?.batch_execute(&sql).await?;

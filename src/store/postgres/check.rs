@@ -47,7 +47,7 @@ impl PostgresEventStore {
     /// Use it at the start of an application whose tables are created by another tool, or by a person. It reports
     /// missing tables, columns, indexes, constraints, triggers and procedures, and those that are not as they must be:
     /// types, collations, nullability, unusable indexes, a procedure of another version, a trigger that does not refuse
-    /// changes, row-level security that would hide events from a condition, and declared [hot keys](crate::HotKey)
+    /// changes, row-level security that would hide events from a condition, and declared [hot keys](crate::schema::HotKey)
     /// without their index. It ignores your own additions: columns with a default, constraints, triggers and indexes.
     /// It only reads catalogs, on the primary: the only privilege needed is `USAGE` on the schema.
     ///

@@ -22,7 +22,7 @@ use crate::{
 /// string, a number, a boolean, null.
 ///
 /// ```
-/// use mainstem::HotKey;
+/// use mainstem::schema::HotKey;
 ///
 /// let tenant = HotKey::metadata("tenant")?;
 /// let city = HotKey::payload(["address", "city"])?;

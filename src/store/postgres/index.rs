@@ -30,7 +30,7 @@ use crate::{
 ///
 /// ```no_run
 /// # async fn run(router: mainstem::Router) -> mainstem::Result<()> {
-/// use mainstem::{HotKey, LogIndex, PostgresEventStore};
+/// use mainstem::{PostgresEventStore, schema::{HotKey, LogIndex}};
 ///
 /// let tenant = HotKey::metadata("tenant")?;
 /// let store = PostgresEventStore::builder(&router).hot_keys([tenant.clone()]).build();

@@ -174,7 +174,7 @@ pub(super) async fn an_abandoned_append_is_whole_or_not_there_and_can_be_made_ag
 }
 
 /// Polls the future at most this often, and drops it.
-async fn abandon<T>(future: crate::BoxFuture<T>, polls: usize) {
+async fn abandon<T>(future: crate::backend::BoxFuture<T>, polls: usize) {
     let mut future = future;
     let mut left = polls;
     std::future::poll_fn(|context| {

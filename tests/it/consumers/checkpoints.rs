@@ -82,14 +82,14 @@ async fn what_is_not_for_a_consumer_moves_its_checkpoint_too() {
     assert_eq!((quiet.len(), quiet.mark().position()), (0, 6));
     let mark = quiet.mark();
     let control = store.consumer_control("a");
-    let early = control.handled(mark).timeout(Duration::from_millis(100)).await.unwrap_err();
+    let early = control.wait_until_handled(mark).timeout(Duration::from_millis(100)).await.unwrap_err();
     assert_eq!(early.kind(), ErrorKind::Timeout, "{early}");
-    let waiting = tokio::spawn(IntoFuture::into_future(control.handled(mark).timeout(HANG)));
+    let waiting = tokio::spawn(IntoFuture::into_future(control.wait_until_handled(mark).timeout(HANG)));
     sleep(Duration::from_millis(50)).await;
     consumer.commit(&quiet).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap().checkpoint(), Some(mark));
     // On a replica, when it has arrived there.
-    let handled = control.handled(mark).consistency(Consistency::Eventual).timeout(HANG).await.unwrap();
+    let handled = control.wait_until_handled(mark).consistency(Consistency::Eventual).timeout(HANG).await.unwrap();
     assert_eq!(handled.role(), mainstem::Role::Replica);
 }
 
@@ -113,7 +113,7 @@ async fn what_a_token_speaks_of_is_waited_for() {
     let mut consumer = consumer(&store);
     let control = store.consumer_control("c");
     let batch = next(&mut consumer).await;
-    assert_eq!(control.handled(Token::new()).await.unwrap().checkpoint(), None, "it asks for nothing");
+    assert_eq!(control.wait_until_handled(Token::new()).await.unwrap().checkpoint(), None, "it asks for nothing");
     consumer.commit(&batch).await.unwrap();
     let appended = store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     let short = Duration::from_millis(100);
@@ -123,18 +123,18 @@ async fn what_a_token_speaks_of_is_waited_for() {
     client.batch_execute("SELECT 1").await.unwrap();
     let of_place = client.token().await.unwrap();
     for token in [&of_append, &of_place] {
-        let early = control.handled(token).timeout(short).await.unwrap_err();
+        let early = control.wait_until_handled(token).timeout(short).await.unwrap_err();
         assert_eq!(early.kind(), ErrorKind::Timeout, "{early}");
     }
     let batch = next(&mut consumer).await;
     consumer.commit(&batch).await.unwrap();
     for token in [&of_append, &of_place] {
-        let handled = control.handled(token).timeout(HANG).await.unwrap();
+        let handled = control.wait_until_handled(token).timeout(HANG).await.unwrap();
         assert_eq!(handled.checkpoint(), Some(appended.last()));
     }
     // What was lost is not taken for handled, however far the consumer is.
     lose_events_behind(&router, 1).await;
     append(&store, 5).await;
-    let lost = control.handled(&of_append).timeout(HANG).await.unwrap_err();
+    let lost = control.wait_until_handled(&of_append).timeout(HANG).await.unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::LogDiverged, "{}", lost.report());
 }

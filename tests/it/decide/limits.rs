@@ -10,8 +10,10 @@ use std::{
 
 use futures_util::FutureExt;
 use mainstem::{
-    Answer, AppendRequest, Appended, BoxFuture, Command, CommandExecutor, Decision, Error, ErrorKind, Event,
-    EventStore, Filter, MemoryEventStore, Projection, QueryRequest, Result, testing::FailingEventStore,
+    Appended, Command, CommandExecutor, Decision, Error, ErrorKind, Event, EventStore, Filter, MemoryEventStore,
+    Projection, Result,
+    backend::{Answer, AppendRequest, BoxFuture, QueryRequest},
+    testing::FailingEventStore,
 };
 use tokio::sync::Notify;
 

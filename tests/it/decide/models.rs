@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 
 use mainstem::{
-    Answer, AppendRequest, Appended, BoxFuture, Consistency, DecisionModel, ErrorKind, Event, EventStore, Filter,
-    MemoryEventStore, NewEvent, Parts, Projection, QueryRequest, Result, Scope, SnapshotKey, SnapshotStore,
+    Appended, Consistency, DecisionModel, ErrorKind, Event, EventStore, Filter, MemoryEventStore, NewEvent, Parts,
+    Projection, Result, Scope, SnapshotKey, SnapshotStore,
+    backend::{Answer, AppendRequest, BoxFuture, QueryRequest},
 };
 use proptest::prelude::*;
 

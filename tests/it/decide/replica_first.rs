@@ -1,8 +1,9 @@
 //! First reads from a replica: safe, and off the primary.
 
 use mainstem::{
-    Answer, AppendRequest, Appended, BoxFuture, CommandExecutor, CommandOutcome, CommandRecord, Consistency,
-    EventStore, Filter, MemoryEventStore, PostgresEventStore, QueryRequest, Result, Role, Router,
+    Appended, CommandExecutor, CommandOutcome, CommandRecord, Consistency, EventStore, Filter, MemoryEventStore,
+    PostgresEventStore, Result, Role, Router,
+    backend::{Answer, AppendRequest, BoxFuture, QueryRequest},
     testing::LocalCluster,
 };
 

@@ -6,8 +6,8 @@ use std::{
 };
 
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, BoxStream, Consistency, EventStore, MemoryEventStore,
-    NewEvent, QueryRequest, Result,
+    AppendCondition, Appended, Consistency, EventStore, MemoryEventStore, NewEvent, Result,
+    backend::{Answer, AppendRequest, BoxFuture, BoxStream, QueryRequest},
 };
 
 #[derive(Clone, Debug, Default)]

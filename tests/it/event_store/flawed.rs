@@ -9,8 +9,11 @@ use std::{
 };
 
 use mainstem::{
-    After, Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, ErrorKind, Event, EventId, EventStore, Filter,
-    Guard, LoadAnswer, LoadRequest, NewEvent, Piece, QueryRequest, ReadBehindRequest, Result, Served, StreamPlace,
+    After, Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, NewEvent, Result, StreamPlace,
+    backend::{
+        Answer, AppendRequest, BoxFuture, BoxStream, Guard, LoadAnswer, LoadRequest, Piece, QueryRequest,
+        ReadBehindRequest, Served,
+    },
 };
 
 use super::flaws::{Flaw, as_text, comes_from_the_same, matches, stored};

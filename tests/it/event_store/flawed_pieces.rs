@@ -1,6 +1,9 @@
 //! How the flawed store continues a read.
 
-use mainstem::{After, Event, Piece, ReadBehindRequest, Result};
+use mainstem::{
+    After, Event, Result,
+    backend::{Piece, ReadBehindRequest},
+};
 
 use super::{
     flawed::FlawedStore,

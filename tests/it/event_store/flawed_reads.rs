@@ -3,7 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use futures_util::stream::unfold;
-use mainstem::{Answer, Bounds, BoxStream, Error, ErrorKind, Event, Filter, Mark, Order, QueryRequest, Result, Served};
+use mainstem::{
+    Error, ErrorKind, Event, Filter, Mark, Order, Result,
+    backend::{Answer, Bounds, BoxStream, QueryRequest, Served},
+};
 
 use super::{
     flawed::FlawedStore,

@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use mainstem::{AppendRequest, Appended, Event, ExpectedVersion, LoadAnswer, LoadRequest, Order, Result, StreamPlace};
+use mainstem::{
+    Appended, Event, ExpectedVersion, Order, Result, StreamPlace,
+    backend::{AppendRequest, LoadAnswer, LoadRequest},
+};
 
 use super::{
     flawed::{FlawedStore, Log},

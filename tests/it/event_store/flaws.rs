@@ -1,6 +1,6 @@
 //! The deliberate flaws of a store, and the cases that must detect them.
 
-use mainstem::{Event, Filter, Json, NewEvent, Payload, PredicateGroup};
+use mainstem::{Event, Filter, Json, NewEvent, Payload, backend::PredicateGroup};
 
 macro_rules! flaws {
     ($($flaw:ident => [$($case:ident),+];)+) => {
@@ -224,7 +224,7 @@ pub(super) fn matches(flaw: Option<Flaw>, filter: &Filter, event: &Event) -> boo
             if plain { typed && tagged } else { filter.matches(event) }
         }),
         Some(Flaw::IgnoresCase) => {
-            let alike = |item: &mainstem::FilterItem| {
+            let alike = |item: &mainstem::backend::FilterItem| {
                 item.tags().len() == 0
                     && item.predicates().is_none()
                     && item.types().any(|it| it.eq_ignore_ascii_case(event.event_type()))

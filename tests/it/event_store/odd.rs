@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use futures_util::stream;
 use mainstem::{
-    Answer, AppendRequest, Appended, BoxFuture, BoxStream, Error, ErrorKind, Event, EventStore, Filter, Mark,
-    MemoryEventStore, NewEvent, QueryRequest, Result, Served,
+    Appended, Error, ErrorKind, Event, EventStore, Filter, Mark, MemoryEventStore, NewEvent, Result,
+    backend::{Answer, AppendRequest, BoxFuture, BoxStream, QueryRequest, Served},
 };
 
 /// It streams these answers, whatever is asked for.

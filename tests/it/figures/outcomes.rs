@@ -186,8 +186,8 @@ struct Rivalled(Arc<MemoryEventStore>);
 impl EventStore for Rivalled {
     fn run_append(
         &self,
-        request: mainstem::AppendRequest,
-    ) -> mainstem::BoxFuture<mainstem::Result<mainstem::Appended>> {
+        request: mainstem::backend::AppendRequest,
+    ) -> mainstem::backend::BoxFuture<mainstem::Result<mainstem::Appended>> {
         let store = Arc::clone(&self.0);
         Box::pin(async move {
             let mut rival = request.clone();
@@ -197,7 +197,10 @@ impl EventStore for Rivalled {
         })
     }
 
-    fn run_query(&self, request: mainstem::QueryRequest) -> mainstem::BoxFuture<mainstem::Result<mainstem::Answer>> {
+    fn run_query(
+        &self,
+        request: mainstem::backend::QueryRequest,
+    ) -> mainstem::backend::BoxFuture<mainstem::Result<mainstem::backend::Answer>> {
         self.0.run_query(request)
     }
 }

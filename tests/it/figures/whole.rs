@@ -167,7 +167,7 @@ async fn projects(store: &PostgresEventStore, figures: &Figures) {
     store.append(events, AppendCondition::none()).await.unwrap();
     let policy = PoisonPolicy::skip().retries(1, MS);
     let projections = ReadModels::builder(store).with(Picky).unwrap().poison_policy(policy).start();
-    projections.caught_up(HANG, |_| {}).await.unwrap();
+    projections.wait_until_caught_up(HANG, |_| {}).await.unwrap();
     let of = [(CONSUMER, "picky")];
     assert_eq!((figures.sum(&CONSUMER_EVENTS, &of), figures.sum(&CONSUMER_SKIPPED, &of)), (3.0, 1.0));
     assert_eq!(figures.sum(&CONSUMER_LAG, &of), 0.0);

@@ -4,9 +4,12 @@
 use std::time::Duration;
 
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, DeleteSnapshotRequest, Error, ErrorKind, EventStore,
-    Filter, Json, LoadOutcome, LoadSnapshotRequest, Mark, MemoryEventStore, QueryRequest, ReadOnRequest, Result,
-    SaveOutcome, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+    AppendCondition, Appended, Error, ErrorKind, EventStore, Filter, Json, LoadOutcome, Mark, MemoryEventStore, Result,
+    SaveOutcome, Saved, Snapshot, SnapshotKey, SnapshotStore,
+    backend::{
+        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest, ReadOnRequest,
+        SaveSnapshotRequest,
+    },
     testing::event_store::snapshots::{Case, failures},
 };
 use serde_json::json;

@@ -7,9 +7,12 @@ use std::{
 };
 
 use mainstem::{
-    Answer, AppendCondition, AppendRequest, Appended, BoxFuture, DeleteSnapshotRequest, Error, ErrorKind, Event,
-    EventStore, Filter, Json, LoadSnapshotRequest, Mark, MemoryEventStore, QueryRequest, ReadOnRequest, Result,
-    SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+    AppendCondition, Appended, Error, ErrorKind, Event, EventStore, Filter, Json, Mark, MemoryEventStore, Result,
+    Saved, Snapshot, SnapshotKey, SnapshotStore,
+    backend::{
+        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest, ReadOnRequest,
+        SaveSnapshotRequest,
+    },
 };
 
 macro_rules! flaws {

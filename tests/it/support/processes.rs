@@ -3,8 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mainstem::{
-    Answer, AppendRequest, Appended, BoxFuture, EventStore, LoadAnswer, LoadRequest, PostgresEventStore, QueryRequest,
-    Result, Router,
+    Appended, EventStore, PostgresEventStore, Result, Router,
+    backend::{Answer, AppendRequest, BoxFuture, LoadAnswer, LoadRequest, QueryRequest},
 };
 
 /// Several stores of one log, used in turn. They share nothing, so their appends meet only at the server.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mainstem::{AppendCondition, Client, ConditionPlan, ErrorKind, Filter, PostgresEventStore, Predicate};
+use mainstem::{AppendCondition, Client, ErrorKind, Filter, PostgresEventStore, Predicate, schema::ConditionPlan};
 use serde::{Deserialize, de::DeserializeOwned};
 
 use crate::failure::{Failure, Result};

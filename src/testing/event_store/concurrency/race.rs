@@ -12,7 +12,7 @@ use super::{
     super::fixture::{Store, expect},
     oracle::Oracle,
 };
-use crate::{AppendCondition, Appended, BoxFuture, Error, EventStore, Filter, Mark, NewEvent, Result};
+use crate::{AppendCondition, Appended, Error, EventStore, Filter, Mark, NewEvent, Result, backend::BoxFuture};
 
 /// What a racer does in a round: it reads this, and appends that, if what it has read is unchanged.
 pub(super) struct Move {

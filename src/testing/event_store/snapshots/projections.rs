@@ -6,8 +6,8 @@ use super::fixture::{
     Store, append, append_each, expect, found, json, load, log, of_type, of_types, plain, positions, save,
 };
 use crate::{
-    Consistency, ErrorKind, EventId, EventStore, LoadOutcome, Mark, Projected, ReadOnRequest, SaveOutcome, Saved,
-    SnapshotKey, SnapshotStore,
+    Consistency, ErrorKind, EventId, EventStore, LoadOutcome, Mark, Projected, SaveOutcome, Saved, SnapshotKey,
+    SnapshotStore, backend::ReadOnRequest,
 };
 
 fn key() -> SnapshotKey {
