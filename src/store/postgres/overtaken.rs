@@ -9,6 +9,7 @@ use std::{collections::HashMap, sync::Arc};
 use uuid::Uuid;
 
 use super::{answer::Verdict, group::Waiting, prepared::Prepared};
+use crate::store::After;
 
 /// An append that waits for the outcome of others.
 #[derive(Debug)]
@@ -25,9 +26,14 @@ enum By {
     Written(Verdict),
 }
 
-/// What a batch has written: each append and its first position, by its number in the queue.
+/// What has become of a batch's appends.
 #[derive(Debug, Default)]
-pub(super) struct Written(HashMap<u64, (u64, Arc<Prepared>)>);
+pub(super) struct Written {
+    /// Each append that was written and its first position, by its number in the queue.
+    appended: HashMap<u64, (u64, Arc<Prepared>)>,
+    /// Those whose condition is broken: from where on it looked, and the conflict.
+    refused: Vec<(Option<After>, Arc<Prepared>, Verdict)>,
+}
 
 impl Overtaken {
     pub(super) fn by_rivals(waiting: Waiting, rivals: Vec<(u64, usize)>) -> Self {
@@ -57,7 +63,10 @@ impl Overtaken {
         let after = self.waiting.after.map_or(0, |after| after.position());
         let verdict = match self.by {
             By::Written(verdict) => Some(verdict),
-            By::Rivals(rivals) => rivals.into_iter().find_map(|(number, event)| written.conflict(number, event, after)),
+            By::Rivals(rivals) => {
+                let by_rival = |(number, event)| written.conflict(number, event, after);
+                rivals.into_iter().find_map(by_rival).or_else(|| written.refused_like(&self.waiting))
+            }
         };
         (self.waiting, verdict)
     }
@@ -71,8 +80,12 @@ impl Overtaken {
 impl Written {
     pub(super) fn add(&mut self, waiting: &[Waiting], verdicts: &[Verdict]) {
         for (one, verdict) in waiting.iter().zip(verdicts) {
-            if let Verdict::Appended { position, .. } = verdict {
-                self.0.insert(one.number, (*position, Arc::clone(&one.append)));
+            match verdict {
+                Verdict::Appended { position, .. } => {
+                    self.appended.insert(one.number, (*position, Arc::clone(&one.append)));
+                }
+                Verdict::Conflict { .. } => self.refused.push((one.after, Arc::clone(&one.append), verdict.clone())),
+                _ => {}
             }
         }
     }
@@ -80,9 +93,20 @@ impl Written {
     /// The conflict with an event of an append, if that was written, and if it is after the place from which the
     /// condition looks.
     fn conflict(&self, number: u64, event: usize, after: u64) -> Option<Verdict> {
-        let (first, append) = self.0.get(&number)?;
+        let (first, append) = self.appended.get(&number)?;
         let position = first + event as u64;
         let event_type = append.events.get(event)?.event_type();
         (position > after).then(|| Verdict::Conflict { position, event_type: event_type.to_owned() })
+    }
+
+    /// The conflict of an append with the same condition, whose rival was refused. Otherwise all that another process has
+    /// overtaken would be refused one after the other, each in a batch, while those who read again queue behind them.
+    fn refused_like(&self, waiting: &Waiting) -> Option<Verdict> {
+        let items = &waiting.append.guard.as_ref()?.items;
+        let is_like = |after: &Option<After>, append: &Prepared| {
+            *after == waiting.after && append.guard.as_ref().is_some_and(|guard| guard.items == *items)
+        };
+        let refused = self.refused.iter().find(|(after, append, _)| is_like(after, append));
+        refused.map(|(_, _, conflict)| conflict.clone())
     }
 }
