@@ -107,7 +107,7 @@ pub(super) async fn catch_up<C: TestCluster>(cluster: &C, limit: Duration) -> Re
     match sql::within(&what, primary.name(), left.saturating_add(GRACE), waiting).await {
         Err(error) if error.is_timeout() => {
             let behind = timeout(GRACE, behind(cluster, target, &timeline)).await;
-            let behind = behind.map_or_else(|_| Ok(vec!["a replica does not answer".to_owned()]), |behind| behind)?;
+            let behind = behind.unwrap_or_else(|_| Ok(vec!["a replica does not answer".to_owned()]))?;
             Err(Error::new(ErrorKind::Timeout, format!("{error}: {}", behind.join(", "))))
         }
         result => result,

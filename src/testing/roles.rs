@@ -150,6 +150,8 @@ impl Node {
             // The primary no longer has the log that the rewound data needs.
             tracing::debug!(node = self.name(), %error, "no stream after pg_rewind: taking a base backup");
             self.shut_down().await?;
+            // The slot may have lost its log meanwhile, too.
+            self.create_slot().await?;
             self.base_backup().await?;
             self.stream_from(&primary).await?;
             rejoined = Rejoined::BaseBackup;

@@ -50,14 +50,14 @@ async fn waiting_for_a_frozen_primary_ends_with_its_limit() {
 /// Its slot is of no use any more, and pg_rewind finds nothing wrong with its data.
 #[tokio::test]
 async fn a_replica_whose_log_is_gone_rejoins_from_a_base_backup() {
-    let builder = LocalCluster::builder().setting("max_slot_wal_keep_size", "1MB").setting("wal_keep_size", "0");
+    let builder = LocalCluster::builder().setting("max_slot_wal_keep_size", "64MB").setting("wal_keep_size", "0");
     let cluster = started(builder).await;
     cluster.wait_until_caught_up().await.unwrap();
     let replica = cluster.replica(0);
     replica.stop().await.unwrap();
     let fill = ["CREATE TABLE filler (n int)", "INSERT INTO filler VALUES (1)", "SELECT pg_switch_wal()", "CHECKPOINT"];
     execute(cluster.primary(), &fill).await;
-    for _ in 0..4 {
+    for _ in 0..8 {
         execute(cluster.primary(), &fill[1..]).await;
     }
     let router = Router::builder().primary(cluster.primary().url()).connect().await.unwrap();

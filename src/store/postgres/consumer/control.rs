@@ -109,7 +109,7 @@ impl PostgresEventStore {
                 return Ok(false);
             }
             for (sql, params) in statements {
-                transaction.execute(*sql, params).await?;
+                transaction.execute(sql, params).await?;
             }
             transaction.commit().await.map(|()| true)
         };
