@@ -2,7 +2,7 @@
 
 use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
-use super::{Cursor, Start, reading::Plan};
+use super::{Cursor, Start, reading::Plan, start::ReadLimit};
 use crate::{
     Consistency, Event, EventStore, Filter, Result, Role, Token,
     router::Deadline,
@@ -77,7 +77,8 @@ impl Fetch {
     async fn run(self) -> Result<Fetched> {
         let Self { store, filter, start, limit, consistency, timeout } = self;
         let deadline = timeout.map(Deadline::after);
-        let after = start.resolve(&*store, &consistency, timeout).await?;
+        let within = deadline.map_or(ReadLimit::Each(None), ReadLimit::Together);
+        let after = start.resolve(&*store, &consistency, within).await?;
         let timeout = deadline.map(|deadline| deadline.remaining());
         let mut request = ReadBehindRequest::new(filter, after, limit, consistency);
         (request.limit_bytes, request.timeout) = (Plan::BATCH_BYTES, timeout);

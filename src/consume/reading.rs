@@ -13,7 +13,7 @@ use tokio::{
     time::{Instant, Sleep, sleep},
 };
 
-use super::{Batch, Start, exclusive::Exclusive, portion::Portion};
+use super::{Batch, Start, exclusive::Exclusive, portion::Portion, start::ReadLimit};
 use crate::{
     Consistency, Error, ErrorKind, EventStore, Filter, Mark, Result, Role,
     store::{After, BoxFuture, Piece, ReadBehindRequest, WaitRequest},
@@ -219,7 +219,9 @@ impl Reading {
             None => self.read(false),
             Some(start) => {
                 let Plan { store, consistency, timeout, .. } = self.plan.clone();
-                Step::Resolve(Box::pin(async move { start.resolve(&*store, &consistency, timeout).await }))
+                Step::Resolve(Box::pin(
+                    async move { start.resolve(&*store, &consistency, ReadLimit::Each(timeout)).await },
+                ))
             }
         }
     }

@@ -35,9 +35,9 @@ impl Start {
         self,
         store: &dyn EventStore,
         consistency: &Consistency,
-        timeout: Option<Duration>,
+        limit: ReadLimit,
     ) -> Result<After> {
-        let log = Log { store, consistency, deadline: Deadline::after(timeout.unwrap_or(Duration::MAX)), timeout };
+        let log = Log { store, consistency, limit };
         match self {
             Self::Beginning | Self::AfterPosition(0) => Ok(After::Beginning),
             Self::After(mark) => Ok(After::Mark(mark)),
@@ -50,16 +50,11 @@ impl Start {
 
 impl Start {
     /// The place as the event that is there, on the primary; `None` for the beginning.
-    pub(super) async fn resolve_to_mark(
-        self,
-        store: &dyn EventStore,
-        timeout: Option<Duration>,
-    ) -> Result<Option<Mark>> {
+    pub(super) async fn resolve_to_mark(self, store: &dyn EventStore, limit: ReadLimit) -> Result<Option<Mark>> {
         let Self::AfterPosition(position @ 1..) = self else {
-            return Ok(self.resolve(store, &Consistency::Strong, timeout).await?.mark());
+            return Ok(self.resolve(store, &Consistency::Strong, limit).await?.mark());
         };
-        let deadline = Deadline::after(timeout.unwrap_or(Duration::MAX));
-        let log = Log { store, consistency: &Consistency::Strong, deadline, timeout };
+        let log = Log { store, consistency: &Consistency::Strong, limit };
         let last = log.last(position).await?.map(|event| event.mark());
         match last.filter(|last| last.position() == position) {
             Some(mark) => Ok(Some(mark)),
@@ -68,13 +63,20 @@ impl Start {
     }
 }
 
+/// The time limit of the reads that resolve a place.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum ReadLimit {
+    /// Of each; without one, the store's own.
+    Each(Option<Duration>),
+    /// Of all of them.
+    Together(Deadline),
+}
+
 /// The log in which a place is resolved.
 struct Log<'a> {
     store: &'a dyn EventStore,
     consistency: &'a Consistency,
-    /// For all reads together; without a limit set by the caller, each has the store's own.
-    deadline: Deadline,
-    timeout: Option<Duration>,
+    limit: ReadLimit,
 }
 
 impl Log<'_> {
@@ -104,7 +106,10 @@ impl Log<'_> {
         let mut request = QueryRequest::new(&Filter::any_event());
         (request.order, request.limit, request.consistency) = (Order::NewestFirst, Some(1), self.consistency.clone());
         request.bounds.until = (until < u64::MAX).then_some(until);
-        request.timeout = self.timeout.map(|_| self.deadline.remaining());
+        request.timeout = match self.limit {
+            ReadLimit::Each(timeout) => timeout,
+            ReadLimit::Together(deadline) => Some(deadline.remaining()),
+        };
         Ok(self.store.run_query(request).await?.events.pop())
     }
 }

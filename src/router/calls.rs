@@ -120,7 +120,9 @@ impl Router {
     /// As [`lease_primary`](Self::lease_primary), for a sign of life: if the pool's connections all stay in use, it gets an
     /// extra one, which is closed afterwards. Whoever uses them may wait for just this sign.
     pub(crate) async fn lease_primary_at_once(&self, deadline: Deadline) -> Result<Lease> {
-        let pooled = timeout_at(deadline.or_within(FULL_PATIENCE), self.lease_primary(deadline)).await;
+        // A short limit must leave time to open one.
+        let patience = FULL_PATIENCE.min(deadline.remaining() / 4);
+        let pooled = timeout_at(deadline.or_within(patience), self.lease_primary(deadline)).await;
         if let Ok(lease) = pooled {
             return lease;
         }
@@ -128,7 +130,7 @@ impl Router {
             return self.lease_primary(deadline).await;
         };
         match self.inner.nodes.get(route.node) {
-            Some(node) => node.lease_for_probe(deadline).await,
+            Some(node) => node.lease_beside(deadline).await,
             None => self.lease_primary(deadline).await,
         }
     }

@@ -8,12 +8,12 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Deadline, Role,
+    Deadline, Effect, Role,
     admission::Caller,
     borrowed::{BorrowedConnection, BorrowedPool},
     connection::Connection,
     core::ConnectFailure,
-    failure::NotConnected,
+    failure::{self, NotConnected},
     held::Held,
     lease::Lease,
     own_pool::{OwnPool, rounded},
@@ -210,7 +210,21 @@ impl Node {
         }
         // Out of the queue: the next one woken there has to be listening.
         drop(pooled);
-        let single = pool.dedicated().await.map_err(|failed| self.named(failed.error))?;
+        self.extra(pool, deadline).await
+    }
+
+    /// Acquires a connection in addition to the pool's, if those are all in use, or else one of the pool's.
+    pub(super) async fn lease_beside(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
+        match self.own_pool().filter(|pool| pool.is_full()) {
+            Some(pool) => self.extra(pool, deadline).await,
+            None => self.lease(None, deadline.at(), deadline, Caller::Library).await,
+        }
+    }
+
+    async fn extra(self: &Arc<Self>, pool: &OwnPool, deadline: Deadline) -> Result<Lease, Error> {
+        let opened = timeout_at(deadline.at(), pool.dedicated()).await;
+        let opened = opened.map_err(|_| self.named(failure::on_deadline(deadline, Effect::Read)))?;
+        let single = opened.map_err(|failed| self.named(failed.error))?;
         Ok(Lease::new(Held::Own(single.into()), Arc::clone(self), None))
     }
 

@@ -50,17 +50,18 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
     let checked = check(&args, &nodes, &primary, &replicas, &mut unseen, &mut faults).await;
     // Faults that were printed are what counts, whatever prevented the rest of the check.
     match (checked, faults.count, unseen.len()) {
-        (Err(error), count, _) if count == 0 || error.status == BROKEN_PIPE => Err(error),
+        (Err(error), _, _) if error.status == BROKEN_PIPE => Err(error),
+        (Err(error), 0, _) => Err(error.and(unseen.join("\n"))),
         (Ok(()), 0, 0) => Ok(()),
         (Ok(()), 0, 1) => Err(Failure::failed("one node was not checked")),
         (Ok(()), 0, more) => Err(Failure::failed(format!("{more} nodes were not checked"))),
         (checked, count, _) => {
             let found =
                 if count == 1 { "one fault was found".to_owned() } else { format!("{count} faults were found") };
-            let rest = checked
-                .err()
-                .map_or_else(String::new, |error| format!("the check did not get to its end: {}", error.message));
-            Err(Failure::new(FAULTS, found).and(rest))
+            let failure = Failure::new(FAULTS, found);
+            let Err(error) = checked else { return Err(failure) };
+            let rest = format!("the check did not get to its end: {}", error.message);
+            Err(failure.and(rest).and(unseen.join("\n")))
         }
     }
 }

@@ -19,6 +19,7 @@ use super::{
 };
 use crate::{
     Consistency, Error, ErrorKind, Mark, Result,
+    consume::start::ReadLimit,
     store::{After, Claimed, EventStore, Membership, Pulse, ReadBehindRequest, no_consumer},
 };
 
@@ -129,6 +130,7 @@ impl Consumer {
             }
         }
         let asked = Instant::now();
+        self.may_be_member = true;
         let membership = self.join().await?;
         // Nothing is awaited between here and the check, so the state is never half updated.
         (self.has_joined, self.rewound, self.is_paused) = (true, rewinds, membership.is_paused);
@@ -142,7 +144,7 @@ impl Consumer {
     async fn join(&self) -> Result<Membership> {
         let mut membership = self.store.claim(&self.member, self.deadline()).await?;
         if membership.is_none() && !self.has_joined {
-            let start = self.start.resolve_to_mark(&self.store, self.plan.timeout).await?;
+            let start = self.start.resolve_to_mark(&self.store, ReadLimit::Each(self.plan.timeout)).await?;
             self.store.create_consumer(&self.member, start, self.deadline()).await?;
             membership = self.store.claim(&self.member, self.deadline()).await?;
         }

@@ -121,6 +121,8 @@ pub struct Consumer {
     /// Whether the log is known to contain the checkpoints.
     pub(super) is_checked: bool,
     pub(super) has_joined: bool,
+    /// Whether it has ever asked to join: the server may know it as a member, whatever has become of the answer.
+    pub(super) may_be_member: bool,
     pub(super) has_ended: bool,
     /// Whether it has gone back to its checkpoint since the log lost what was delivered.
     pub(super) has_diverged: bool,
@@ -166,6 +168,7 @@ impl Consumer {
             saved: Arc::default(),
             is_checked: false,
             has_joined: false,
+            may_be_member: false,
             has_ended: false,
             has_diverged: false,
             claim_pause: FIRST_PAUSE,
@@ -279,7 +282,7 @@ impl Consumer {
     /// If the future is dropped, others take over as if it had died.
     pub async fn close(mut self) -> Result<()> {
         self.heartbeat = None;
-        if std::mem::take(&mut self.has_joined) {
+        if std::mem::take(&mut self.may_be_member) {
             self.store.leave(&self.member, self.deadline()).await?;
         }
         Ok(())
@@ -352,7 +355,9 @@ impl Consumer {
     fn hand_out(&mut self, batch: Batch) -> ConsumerBatch {
         let mark = batch.mark();
         let is_first = self.owned.iter().any(|owned| owned.mark.is_none());
-        let needs = self.owned.iter().map(|owned| owned.needs).collect();
+        // Also what was saved without events: it may have cleared what a lost checkpoint brings back.
+        let saved = self.saved.load(Ordering::Acquire);
+        let needs = self.owned.iter().map(|owned| owned.needs.max(saved)).collect();
         let bases = self.owned.iter().map(|owned| owned.mark.map_or(0, |mark| mark.position())).collect();
         for owned in &mut self.owned {
             if owned.mark.is_none_or(|before| before.position() < mark.position()) {
@@ -382,7 +387,7 @@ impl Consumer {
 
 impl Drop for Consumer {
     fn drop(&mut self) {
-        if self.has_joined
+        if self.may_be_member
             && let Ok(runtime) = Handle::try_current()
         {
             let (store, member) = (self.store.clone(), self.member.clone());

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::{Awaited, ConsumerStatus, SkippedEvent, WaitUntilHandled};
 use crate::{
-    Consistency, PostgresEventStore, Result, Start, router::Deadline, scope::current_consistency, store::no_consumer,
+    Consistency, PostgresEventStore, Result, Start, consume::start::ReadLimit, router::Deadline,
+    scope::current_consistency, store::no_consumer,
 };
 
 /// Controls and inspects a consumer, whether members of it run or not. [`PostgresEventStore::consumer_control`] creates
@@ -20,7 +21,7 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Each change is one statement: if its future is dropped, the change may have been made.
+/// Each change is made completely or not at all: if its future is dropped, it may have been made.
 #[derive(Clone, Debug)]
 pub struct ConsumerControl {
     store: PostgresEventStore,
@@ -75,7 +76,7 @@ impl ConsumerControl {
     /// See [`ConsumerControl`]. [`InvalidInput`](crate::ErrorKind::InvalidInput) if there is no event at the position.
     pub async fn reset(&self, to: impl Into<Start>) -> Result<()> {
         let deadline = self.deadline();
-        let to = to.into().resolve_to_mark(&self.store, Some(deadline.remaining())).await?;
+        let to = to.into().resolve_to_mark(&self.store, ReadLimit::Together(deadline)).await?;
         self.expect(self.store.reset_consumer(&self.name, to, deadline).await?)
     }
 

@@ -2,10 +2,12 @@
 
 use std::time::Duration;
 
-use mainstem::{AppendCondition, Consumer, ErrorKind, EventStore, Filter, PostgresEventStore};
+use mainstem::{AppendCondition, Consistency, Consumer, ErrorKind, EventStore, Filter, PostgresEventStore};
 use tokio::time::{sleep, timeout};
 
-use super::{HANG, append, consumer, failure, keyed, lose_events_behind, member, next, number, positions, run};
+use super::{
+    HANG, append, append_of, consumer, failure, keyed, lose_events_behind, member, next, number, positions, run,
+};
 use crate::support::store;
 
 #[tokio::test]
@@ -80,6 +82,25 @@ async fn a_checkpoint_that_was_claimed_and_is_lost_is_noticed_as_well() {
     let error = consumer.commit(&batch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
     assert_eq!(positions(&next(&mut consumer).await)[0], 11);
+}
+
+/// A first batch without events has cleared a table, and nothing else.
+#[tokio::test]
+async fn a_first_batch_that_is_lost_is_not_covered_by_the_next_one() {
+    let (_database, router, store) = store().await;
+    append_of(&store, ["B"; 5]).await;
+    let of_a = Filter::matching().any_type_of(["A"]).finish().unwrap();
+    let mut consumer = store.consumer("c", &of_a).consistency(Consistency::Strong).build().unwrap();
+    let first = timeout(HANG, consumer.next_batch()).await.unwrap().unwrap().unwrap();
+    assert!(first.is_first() && first.is_empty(), "{first:?}");
+    consumer.transaction(&first).await.unwrap().commit().await.unwrap();
+    append(&store, 1).await;
+    let batch = next(&mut consumer).await;
+    // A failover has lost that checkpoint, and no event.
+    run(&router, "UPDATE mainstem.events_progress SET position = 0, id = NULL").await;
+    let error = consumer.transaction(&batch).await.unwrap().commit().await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
+    assert!(next(&mut consumer).await.is_first(), "it clears again");
 }
 
 #[tokio::test]
