@@ -10,9 +10,7 @@ use std::{
 };
 
 use futures_util::{FutureExt, future::join_all};
-use mainstem::{
-    AppendCondition, Appended, Error, EventStore, PostgresEventStore, telemetry::metrics::APPEND_BATCH_APPENDS,
-};
+use mainstem::{AppendCondition, Appended, Error, EventStore, PostgresEventStore};
 use tokio::{
     runtime::{Builder, Runtime},
     task::JoinHandle,
@@ -20,7 +18,7 @@ use tokio::{
 };
 
 use crate::support::{
-    Figures, LogLock,
+    LogLock,
     boundary::{boundary, in_boundary, unless},
     store,
 };
@@ -175,25 +173,4 @@ async fn who_is_judged_again_is_not_overtaken_for_ever() {
         task.await.unwrap();
     }
     last.unwrap();
-}
-
-/// Another process was faster: all who have decided on the same read are told so together, and not one after the other.
-#[tokio::test]
-async fn all_whom_another_process_has_overtaken_are_refused_together() {
-    const APPENDS: usize = 60;
-    let (figures, _kept) = Figures::keep();
-    let (_database, router, store) = store().await;
-    store.append(in_boundary("other"), AppendCondition::none()).await.unwrap();
-    let read = store.query(&boundary("hot")).await.unwrap();
-    let other = PostgresEventStore::new(&router);
-    let first = other.append(in_boundary("hot"), AppendCondition::none()).await.unwrap().last();
-    let batches = || figures.times(&APPEND_BATCH_APPENDS, &[]);
-    let before = batches();
-    let appends = (0..APPENDS).map(|_| append(&store, "hot", read.unchanged()));
-    for outcome in join_all(appends).await {
-        let error = outcome.unwrap().expect_err("the other was faster");
-        assert_eq!(error.conflict().unwrap().position, first.position(), "{}", error.report());
-    }
-    let batches = batches() - before;
-    assert!(batches <= 5, "{batches} batches for {APPENDS} appends with one condition");
 }

@@ -3,6 +3,7 @@
 
 mod gone;
 mod outcomes;
+mod overtaken;
 mod whole;
 
 use std::{future::Future, time::Duration};

@@ -113,47 +113,37 @@ async fn a_log_that_has_lost_what_was_written_is_looked_at_again() {
     assert_eq!(refused.kind(), ErrorKind::LogDiverged, "{}", refused.report());
 }
 
-/// A crash loses what was acknowledged, and with it all sessions. Even if an event is written again at its place, what is
-/// before it may be another history.
-#[tokio::test]
-async fn what_was_written_before_a_crash_is_judged_by_the_server() {
-    let (_database, router, store) = store().await;
-    let first = write(&store, "a").await;
-    write(&store, "b").await;
+/// A crash loses what was acknowledged, and with it all sessions of the server. Even if an event is written again at its
+/// place, what is before it may be another history, which this process has to be told of.
+async fn another_history_behind_a_crash_is_found(store: &PostgresEventStore, admin: &Router) {
+    let first = write(store, "a").await;
+    write(store, "b").await;
     let again = NewEvent::new("A", &json!({"b": "c"})).unwrap();
     let last = store.append([again.clone()], AppendCondition::none()).await.unwrap().last();
     assert_eq!((first.position(), last.position()), (1, 3));
 
     let theirs = insert(2, "gen_random_uuid()", "theirs");
     let same = insert(3, &format!("'{}'", again.id()), "c");
-    tamper(&router, &format!("DELETE FROM mainstem.events WHERE position > 1; {theirs}; {same}")).await;
-    let admin = Router::builder().primary(_database.primary_url()).connect().await.unwrap();
+    tamper(admin, &format!("DELETE FROM mainstem.events WHERE position > 1; {theirs}; {same}")).await;
     let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
                   WHERE datname = current_database() AND pid <> pg_backend_pid()";
     admin.client().await.unwrap().batch_execute(others).await.unwrap();
+    assert_eq!(broken_at(store, "theirs", first).await, Some(2));
+}
 
-    assert_eq!(broken_at(&store, "theirs", first).await, Some(2));
+#[tokio::test]
+async fn what_was_written_before_a_crash_is_judged_by_the_server() {
+    let (database, _router, store) = store().await;
+    let admin = Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    another_history_behind_a_crash_is_found(&store, &admin).await;
 }
 
 /// PgBouncer, and the connection to it, outlive the crash.
 #[tokio::test]
 async fn behind_a_pooler_a_crash_is_not_seen_and_the_server_judges() {
     let Some(rig) = rig().await else { return };
-    let router = rig.router().await;
-    let store = PostgresEventStore::new(&router);
+    let store = PostgresEventStore::new(&rig.router().await);
     let admin = Router::builder().primary(rig.database.primary_url()).connect().await.unwrap();
     PostgresEventStore::new(&admin).migrate().await.unwrap();
-    let first = write(&store, "a").await;
-    write(&store, "b").await;
-    let again = NewEvent::new("A", &json!({"b": "c"})).unwrap();
-    let last = store.append([again.clone()], AppendCondition::none()).await.unwrap().last();
-    assert_eq!((first.position(), last.position()), (1, 3));
-
-    let theirs = insert(2, "gen_random_uuid()", "theirs");
-    let same = insert(3, &format!("'{}'", again.id()), "c");
-    tamper(&admin, &format!("DELETE FROM mainstem.events WHERE position > 1; {theirs}; {same}")).await;
-    let others = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity \
-                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    admin.client().await.unwrap().batch_execute(others).await.unwrap();
-    assert_eq!(broken_at(&store, "theirs", first).await, Some(2));
+    another_history_behind_a_crash_is_found(&store, &admin).await;
 }

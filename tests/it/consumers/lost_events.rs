@@ -36,6 +36,10 @@ async fn a_consumer_whose_log_has_lost_events_says_how_far_the_two_agree() {
     assert_eq!(positions(&next(&mut other).await)[0], common.position() + 1);
 }
 
+/// A failover has lost the checkpoints behind this one, and no event.
+const LOST: &str = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
+                    FROM mainstem.events e WHERE e.position = 10";
+
 #[tokio::test]
 async fn a_saved_checkpoint_that_is_lost_is_noticed_though_nothing_comes() {
     let (_database, router, store) = store().await;
@@ -45,10 +49,7 @@ async fn a_saved_checkpoint_that_is_lost_is_noticed_though_nothing_comes() {
         let batch = next(&mut consumer).await;
         consumer.commit(&batch).await.unwrap();
     }
-    // A failover has lost the last checkpoint, and no event.
-    let back = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
-                FROM mainstem.events e WHERE e.position = 10";
-    run(&router, back).await;
+    run(&router, LOST).await;
     assert_eq!(positions(&next(&mut consumer).await), (11..=20).collect::<Vec<_>>());
 }
 
@@ -67,9 +68,7 @@ async fn a_checkpoint_that_was_claimed_and_is_lost_is_noticed_as_well() {
         assert!(timeout(Duration::from_millis(300), consumer.next_batch()).await.is_err(), "nothing is left to do");
     };
     claimed_anew(&mut consumer).await;
-    let back = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
-                FROM mainstem.events e WHERE e.position = 10";
-    run(&router, back).await;
+    run(&router, LOST).await;
     let again = next(&mut consumer).await;
     assert_eq!(positions(&again), (11..=20).collect::<Vec<_>>(), "heard by a heartbeat");
     consumer.commit(&again).await.unwrap();
@@ -78,7 +77,7 @@ async fn a_checkpoint_that_was_claimed_and_is_lost_is_noticed_as_well() {
     claimed_anew(&mut consumer).await;
     append(&store, 5).await;
     let batch = next(&mut consumer).await;
-    run(&router, back).await;
+    run(&router, LOST).await;
     let error = consumer.commit(&batch).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.report());
     assert_eq!(positions(&next(&mut consumer).await)[0], 11);
