@@ -210,21 +210,23 @@ impl Node {
         }
         // Out of the queue: the next one woken there has to be listening.
         drop(pooled);
-        self.extra(pool, deadline).await
+        // Not given up at the deadline: that it gets no answer is what the core has to be told.
+        self.extra(pool).await
     }
 
     /// Acquires a connection in addition to the pool's, if those are all in use, or else one of the pool's.
     pub(super) async fn lease_beside(self: &Arc<Self>, deadline: Deadline) -> Result<Lease, Error> {
         match self.own_pool().filter(|pool| pool.is_full()) {
-            Some(pool) => self.extra(pool, deadline).await,
+            Some(pool) => {
+                let opened = timeout_at(deadline.at(), self.extra(pool)).await;
+                opened.unwrap_or_else(|_| Err(self.named(failure::on_deadline(deadline, Effect::Read))))
+            }
             None => self.lease(None, deadline.at(), deadline, Caller::Library).await,
         }
     }
 
-    async fn extra(self: &Arc<Self>, pool: &OwnPool, deadline: Deadline) -> Result<Lease, Error> {
-        let opened = timeout_at(deadline.at(), pool.dedicated()).await;
-        let opened = opened.map_err(|_| self.named(failure::on_deadline(deadline, Effect::Read)))?;
-        let single = opened.map_err(|failed| self.named(failed.error))?;
+    async fn extra(self: &Arc<Self>, pool: &OwnPool) -> Result<Lease, Error> {
+        let single = pool.dedicated().await.map_err(|failed| self.named(failed.error))?;
         Ok(Lease::new(Held::Own(single.into()), Arc::clone(self), None))
     }
 
