@@ -4,6 +4,7 @@ mod checkpoints;
 mod control;
 mod exactly_once;
 mod groups;
+mod limits;
 mod lost_events;
 mod takeover;
 

@@ -17,6 +17,18 @@ async fn execute(node: &Node, statements: &[&str]) {
     }
 }
 
+#[tokio::test]
+async fn waiting_for_a_replica_that_cannot_catch_up_ends_and_says_where_it_is() {
+    let cluster = started(LocalCluster::builder()).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).pause_replay().await.unwrap();
+    let limit = Duration::from_millis(300);
+    let error = cluster.wait_until_caught_up_within(limit).await.unwrap_err();
+    assert!(error.is_timeout());
+    let text = error.to_string();
+    assert!(text.contains("node_2 has received 0/") && text.contains("paused"), "{text}");
+}
+
 /// It has more of its own timeline than the primary has of the new one.
 #[tokio::test]
 async fn a_replica_on_another_timeline_has_not_caught_up() {

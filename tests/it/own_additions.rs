@@ -1,6 +1,6 @@
 //! What users add to the log's table, and what they write to it themselves.
 
-use std::future::IntoFuture;
+use std::{future::IntoFuture, time::Duration};
 
 use futures_util::future::join_all;
 use mainstem::{
@@ -8,7 +8,10 @@ use mainstem::{
 };
 use serde_json::json;
 
-use crate::support::{event, store};
+use crate::support::{
+    boundary::{boundary, in_boundary},
+    event, store,
+};
 
 async fn run(router: &Router, sql: &str) {
     router.client().await.unwrap().batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", error.report()));
@@ -148,4 +151,21 @@ async fn tags_that_somebody_else_has_written_are_found_in_any_order() {
         assert_eq!(found[0].tags().collect::<Vec<_>>(), ["a", "b", "c"]);
         assert_eq!(found.iter().map(Event::position).collect::<Vec<_>>(), [1]);
     }
+}
+
+/// As when somebody freezes a log. Appends that have lost, by what this process knows, are only looked up, and are told why
+/// that is refused.
+#[tokio::test]
+async fn what_is_only_looked_up_is_refused_with_the_server_s_reason() {
+    let (_database, router, store) = store().await;
+    let read = store.query(&boundary("hot")).await.unwrap();
+    store.append(in_boundary("hot"), AppendCondition::none()).await.unwrap();
+    let frozen = "CREATE FUNCTION frozen() RETURNS trigger LANGUAGE plpgsql AS \
+                  $$ BEGIN RAISE EXCEPTION 'the log is frozen'; END $$; \
+                  CREATE TRIGGER frozen BEFORE INSERT ON mainstem.events FOR EACH STATEMENT EXECUTE FUNCTION frozen()";
+    router.client().await.unwrap().batch_execute(frozen).await.unwrap();
+    let stale = store.append(in_boundary("hot"), read.unchanged()).timeout(Duration::from_secs(5)).await;
+    let error = stale.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Database, "{}", error.report());
+    assert!(error.report().contains("the log is frozen"), "{}", error.report());
 }

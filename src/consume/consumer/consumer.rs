@@ -11,10 +11,7 @@ use std::{
 };
 
 use futures_util::future::{Either, select};
-use tokio::{
-    runtime::Handle,
-    time::{Instant, sleep_until},
-};
+use tokio::time::{Instant, sleep_until};
 
 use super::{
     ConsumerBatch,
@@ -42,9 +39,6 @@ const PROGRESS: Duration = Duration::from_secs(1);
 /// The first and the longest pause after a failed claim.
 pub(super) const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);
-
-/// The limit for releasing the partitions of a dropped consumer. Others take them over in any case, a little later.
-const LEAVE: Duration = Duration::from_secs(1);
 
 /// A named consumer, or one member of it: it delivers the events after its checkpoint, and saves its progress.
 /// [`PostgresEventStore::consumer`] creates it.
@@ -271,23 +265,6 @@ impl Consumer {
         self.rewinds.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Releases its partitions, so that others need not wait until it counts as dead.
-    ///
-    /// # Errors
-    ///
-    /// If the primary cannot be reached. Others then take over as if it had died.
-    ///
-    /// # Cancel safety
-    ///
-    /// If the future is dropped, others take over as if it had died.
-    pub async fn close(mut self) -> Result<()> {
-        self.heartbeat = None;
-        if std::mem::take(&mut self.may_be_member) {
-            self.store.leave(&self.member, self.deadline()).await?;
-        }
-        Ok(())
-    }
-
     pub(super) fn deadline(&self) -> Deadline {
         self.store.deadline(self.plan.timeout)
     }
@@ -382,17 +359,6 @@ impl Consumer {
         };
         figures! { crate::telemetry::metrics::consume::handed_out(&self.member.consumer, batch.events_behind()); }
         ConsumerBatch::new(batch, checkpoint, is_first)
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        if self.may_be_member
-            && let Ok(runtime) = Handle::try_current()
-        {
-            let (store, member) = (self.store.clone(), self.member.clone());
-            runtime.spawn(async move { store.leave(&member, Deadline::after(LEAVE)).await });
-        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `commit` | saving that it was handled |
 //! | `claim` | which partitions are this member's |
 //! | `heartbeat` | the task that keeps this member alive |
+//! | `leave` | how this member leaves |
 //! | `partitions` | which partition an event belongs to |
 //! | `trail` | earlier checkpoints, at growing distances |
 //! | `batch` | what is delivered, and what it takes to save it |
@@ -24,6 +25,7 @@ mod consumer;
 mod control;
 mod handled;
 mod heartbeat;
+mod leave;
 mod partitions;
 mod status;
 mod telling;

@@ -1,0 +1,72 @@
+//! Limits of calls that read several times, and answers that prove nothing.
+
+use std::time::Duration;
+
+use mainstem::{
+    AppendCondition, Consistency, ErrorKind, EventStore, Filter, PostgresEventStore, Router, Start, Subscribe,
+    testing::{Direction, LocalCluster},
+};
+use serde_json::json;
+use tokio::time::timeout;
+
+use super::{HANG, append, consumer, lose_events_behind, next};
+use crate::{
+    subscriptions,
+    support::{cluster, event, started, store},
+};
+
+/// Finding where it begins takes some ten reads, and each is well within the limit.
+#[tokio::test]
+async fn a_fetch_has_one_limit_and_a_subscription_one_for_each_read() {
+    let (database, _router, store) = store().await;
+    append(&store, 500).await;
+    let proxy = cluster().await.primary().proxy().unwrap();
+    let router = Router::builder().primary(database.url_through(&proxy)).connect().await.unwrap();
+    let far = PostgresEventStore::new(&router);
+    let middle = store.query(&Filter::any_event().after_position(250)).await.unwrap()[0].recorded_at();
+    let start = Start::RecordedFrom(middle);
+    far.fetch(&Filter::any_event(), start).await.unwrap();
+    proxy.delay(Direction::ToClient, Duration::from_millis(100));
+    let limit = Duration::from_millis(450);
+    let error = far.fetch(&Filter::any_event(), start).timeout(limit).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    let control = far.consumer_control("c");
+    drop(next(&mut consumer(&store)).await);
+    let error = control.clone().timeout(limit).reset(start).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout, "{}", error.report());
+    let mut each = far.subscribe(&Filter::any_event()).start(start).timeout(limit).build();
+    assert_eq!(subscriptions::next(&mut each).await.recorded_at(), middle);
+}
+
+/// One replica shows how far the consumer is, and the other one has not got as far as to say that the event is another one.
+#[tokio::test]
+async fn what_a_lagging_replica_does_not_have_is_not_taken_for_handled() {
+    let cluster = started(LocalCluster::builder().replicas(2)).await;
+    let builder = Router::builder().primary(cluster.primary().url()).max_replica_lag(HANG * 10);
+    let builder = builder.replicas([0, 1].map(|index| cluster.replica(index).url()));
+    let router = builder.connect().await.unwrap();
+    let store = PostgresEventStore::new(&router);
+    store.migrate().await.unwrap();
+    append(&store, 5).await;
+    let mut consumer = consumer(&store);
+    let batch = next(&mut consumer).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(1).pause_replay().await.unwrap();
+    let lost = store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap().last();
+    lose_events_behind(&router, 5).await;
+    append(&store, 3).await;
+    consumer.commit(&batch).await.unwrap();
+    let batch = next(&mut consumer).await;
+    consumer.commit(&batch).await.unwrap();
+    let there = async {
+        let client =
+            router.client_at(Consistency::AtLeast(router.client().await.unwrap().token().await.unwrap())).await;
+        client.unwrap().node().to_owned()
+    };
+    assert_eq!(timeout(HANG, there).await.unwrap(), *router.status().nodes[1].name, "the other one has all of it");
+    for _ in 0..20 {
+        let waiting = store.consumer_control("c").wait_until_handled(lost).consistency(Consistency::Eventual);
+        let error = waiting.timeout(Duration::from_millis(500)).await.expect_err("it is lost");
+        assert!(matches!(error.kind(), ErrorKind::LogDiverged | ErrorKind::Timeout), "{}", error.report());
+    }
+}
