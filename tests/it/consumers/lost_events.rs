@@ -36,6 +36,17 @@ async fn a_consumer_whose_log_has_lost_events_says_how_far_the_two_agree() {
     assert_eq!(positions(&next(&mut other).await)[0], common.position() + 1);
 }
 
+/// A consumer that has handled twenty events, in two batches.
+async fn twenty_handled(store: &PostgresEventStore) -> Consumer {
+    append(store, 20).await;
+    let mut consumer = consumer(store);
+    for _ in 0..2 {
+        let batch = next(&mut consumer).await;
+        consumer.commit(&batch).await.unwrap();
+    }
+    consumer
+}
+
 /// A failover has lost the checkpoints behind this one, and no event.
 const LOST: &str = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
                     FROM mainstem.events e WHERE e.position = 10";
@@ -43,12 +54,7 @@ const LOST: &str = "UPDATE mainstem.events_progress SET position = e.position, i
 #[tokio::test]
 async fn a_saved_checkpoint_that_is_lost_is_noticed_though_nothing_comes() {
     let (_database, router, store) = store().await;
-    append(&store, 20).await;
-    let mut consumer = consumer(&store);
-    for _ in 0..2 {
-        let batch = next(&mut consumer).await;
-        consumer.commit(&batch).await.unwrap();
-    }
+    let mut consumer = twenty_handled(&store).await;
     run(&router, LOST).await;
     assert_eq!(positions(&next(&mut consumer).await), (11..=20).collect::<Vec<_>>());
 }
@@ -57,12 +63,7 @@ async fn a_saved_checkpoint_that_is_lost_is_noticed_though_nothing_comes() {
 #[tokio::test]
 async fn a_checkpoint_that_was_claimed_and_is_lost_is_noticed_as_well() {
     let (_database, router, store) = store().await;
-    append(&store, 20).await;
-    let mut consumer = consumer(&store);
-    for _ in 0..2 {
-        let batch = next(&mut consumer).await;
-        consumer.commit(&batch).await.unwrap();
-    }
+    let mut consumer = twenty_handled(&store).await;
     let claimed_anew = async |consumer: &mut Consumer| {
         consumer.rewind();
         assert!(timeout(Duration::from_millis(300), consumer.next_batch()).await.is_err(), "nothing is left to do");
