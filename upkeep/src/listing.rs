@@ -10,11 +10,37 @@ pub(crate) fn of(json: &str, path: &str) -> Result<String, Box<dyn Error>> {
     let api = public_api::Builder::from_rustdoc_json(path).omit_blanket_impls(true).build().map_err(|error| {
         format!("cannot read {path} (is it from another Rust than scripts/public-api names?): {error}")
     })?;
-    let mut listing = api.to_string();
+    let mut listing = merged(&api.to_string());
     for name in required(&serde_json::from_str(json)?) {
         writeln!(listing, "required {name}")?;
     }
     Ok(listing)
+}
+
+/// The same with the blocks `impl X` of one type as one: into how many files its methods are divided is nothing users see.
+fn merged(listing: &str) -> String {
+    let mut blocks: Vec<(&str, Vec<&str>)> = Vec::new();
+    for line in listing.lines() {
+        match blocks.last_mut() {
+            _ if !line.starts_with("pub ") => {
+                if blocks.last().is_none_or(|(head, _)| *head != line) {
+                    blocks.push((line, Vec::new()));
+                }
+            }
+            // An item that is no method of the block stands alone, as the modules and types do.
+            Some((head, methods)) if head.starts_with("impl") && line.contains(" fn ") => methods.push(line),
+            _ => blocks.push((line, Vec::new())),
+        }
+    }
+    let mut merged = String::new();
+    for (head, mut methods) in blocks {
+        methods.sort_by_key(|method| method.split_once(" fn ").map(|(_, name)| name));
+        for line in std::iter::once(head).chain(methods) {
+            merged.push_str(line);
+            merged.push('\n');
+        }
+    }
+    merged
 }
 
 /// The functions and types of public traits that have no default.
@@ -43,7 +69,17 @@ fn required(json: &Value) -> Vec<String> {
 mod tests {
     use serde_json::json;
 
-    use super::required;
+    use super::{merged, required};
+
+    #[test]
+    fn methods_are_listed_alike_in_whatever_files_they_stand() {
+        let one = "pub struct a::X\nimpl a::X\npub fn a::X::b(&self)\npub async fn a::X::c(&self)\npub fn a::X::d()\n\
+                   impl Drop for a::X\npub fn a::X::drop(&mut self)\npub fn a::f()\n";
+        let two = "pub struct a::X\nimpl a::X\npub async fn a::X::c(&self)\nimpl a::X\npub fn a::X::b(&self)\n\
+                   pub fn a::X::d()\nimpl Drop for a::X\npub fn a::X::drop(&mut self)\npub fn a::f()\n";
+        assert_eq!(merged(two), one);
+        assert_eq!(merged(one), one);
+    }
 
     #[test]
     fn what_has_no_default_is_required() {
