@@ -89,8 +89,8 @@ pub struct Imported {
 }
 
 impl<'a> Import<'a> {
-    /// The most events of a chunk, unless [`chunk_events`](Self::chunk_events) sets another value: 1000.
-    pub const DEFAULT_CHUNK_EVENTS: usize = 1000;
+    /// The most events of a chunk, unless [`chunk_events`](Self::chunk_events) sets another value: 500.
+    pub const DEFAULT_CHUNK_EVENTS: usize = 500;
 
     /// The most bytes of a chunk, unless [`chunk_bytes`](Self::chunk_bytes) sets another value: 1 MiB.
     pub const DEFAULT_CHUNK_BYTES: usize = 1024 * 1024;
@@ -114,7 +114,7 @@ impl<'a> Import<'a> {
     /// [`DEFAULT_CHUNK_EVENTS`](Self::DEFAULT_CHUNK_EVENTS). A chunk has fewer if it would exceed its
     /// [bytes](Self::chunk_bytes).
     ///
-    /// An event takes some tens of microseconds while the log is locked, so a chunk of 1000 delays other appends by
+    /// An event takes some tens of microseconds while the log is locked, so a chunk of 500 delays other appends by
     /// some tens of milliseconds. If the value is larger, they wait longer; if it is smaller, the import waits for more
     /// flushes of the WAL.
     pub fn chunk_events(mut self, events: usize) -> Self {

@@ -1,15 +1,25 @@
 //! Appending beside a process with many writers: the server grants the log's lock in the order of requests, to one process after
 //! another.
 
-use std::{future::IntoFuture, time::Duration};
+use std::{
+    future::IntoFuture,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use mainstem::{AppendCondition, EventStore, Filter, PostgresEventStore, Result};
+use mainstem::{AppendCondition, EventStore, Filter, PostgresEventStore, Result, Router};
 use serde_json::json;
-use tokio::{task::JoinSet, time::timeout};
+use tokio::{
+    task::JoinSet,
+    time::{sleep, timeout},
+};
 
 use crate::{
     contention::sabotage,
-    support::{event, store},
+    support::{LogLock, event, store},
 };
 
 /// Far longer than anything here may take: what it ends would have hung.
@@ -63,4 +73,42 @@ async fn a_process_with_one_writer_takes_turns_with_one_that_has_many() {
 async fn mutation_with_a_lock_that_its_session_keeps_the_one_writer_starves() {
     let error = between(&[("done := pg_advisory_xact_lock(", "done := pg_advisory_lock(")]).await.unwrap_err();
     assert!(error.is_timeout(), "{}", error.report());
+}
+
+/// Others hold the lock in turn, each for longer than the appends with short limits can wait. One that can wait is written
+/// all the same, however many of the others come.
+#[tokio::test]
+async fn appends_with_short_limits_do_not_keep_one_that_can_wait_from_the_lock() {
+    const HELD: Duration = Duration::from_millis(150);
+    const SHORT: Duration = Duration::from_millis(120);
+    let (database, _router, store) = store().await;
+    let elsewhere = Router::builder().primary(database.primary_url()).connect().await.unwrap();
+    let over = Arc::new(AtomicBool::new(false));
+    let mut tasks = JoinSet::new();
+    for _ in 0..2 {
+        let (elsewhere, over) = (elsewhere.clone(), Arc::clone(&over));
+        tasks.spawn(async move {
+            while !over.load(Ordering::Relaxed) {
+                let lock = LogLock::take(&elsewhere).await;
+                sleep(HELD).await;
+                lock.release().await;
+            }
+        });
+    }
+    LogLock::is_waited_for(&elsewhere).await;
+    let (crowd, is_over) = (store.clone(), Arc::clone(&over));
+    tasks.spawn(async move {
+        let mut short = JoinSet::new();
+        while !is_over.load(Ordering::Relaxed) {
+            let append = crowd.append([event("Short", json!({}))], AppendCondition::none());
+            short.spawn(append.timeout(SHORT).into_future());
+            sleep(SHORT / 6).await;
+        }
+    });
+    sleep(SHORT).await;
+    let long = store.append([event("Long", json!({}))], AppendCondition::none()).timeout(LIMIT).await;
+    over.store(true, Ordering::Relaxed);
+    long.unwrap_or_else(|error| panic!("{}", error.report()));
+    timeout(HANG, tasks.join_all()).await.expect("no hang");
+    store.close().await;
 }

@@ -1,5 +1,6 @@
 //! Read models in tables.
 
+mod deferred;
 mod endings;
 
 use std::{

@@ -4,6 +4,9 @@ use std::time::Duration;
 
 /// Decides what happens to an event that a read model cannot apply. It is never skipped silently.
 ///
+/// A constraint that is deferred to the commit does not say which event broke it. The batch is then handled again, and
+/// such constraints are checked after each event: they must hold there, since a batch may end after any event.
+///
 /// ```
 /// # use std::time::Duration;
 /// # use mainstem::PoisonPolicy;

@@ -28,7 +28,13 @@ pub(super) struct Work<M> {
     is_handling: bool,
     /// The events of the current batch that could not be applied.
     poison: HashMap<Mark, Poison>,
+    /// Whether deferred constraints are checked after each event: a commit did not say which event broke one.
+    checks_each: bool,
 }
+
+/// Checks what is deferred to the commit, and defers it again. That also defers constraints that are usually checked at
+/// once, but only up to the next check.
+const CHECK: &str = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED";
 
 /// An event that its model could not apply.
 struct Poison {
@@ -75,7 +81,7 @@ impl<M: ReadModel> Work<M> {
         policy: PoisonPolicy,
         progress: watch::Sender<ReadModelProgress>,
     ) -> Self {
-        Self { model, consumer, policy, progress, is_handling: false, poison: HashMap::new() }
+        Self { model, consumer, policy, progress, is_handling: false, poison: HashMap::new(), checks_each: false }
     }
 
     /// Works until the consumer ends, or an event stops it.
@@ -130,7 +136,11 @@ impl<M: ReadModel> Work<M> {
                 return Err(failure);
             }
         };
-        transaction.commit().await.map_err(Failure::Other)?;
+        if let Err(error) = transaction.commit().await {
+            self.checks_each = may_be_of_an_event(&error);
+            return Err(Failure::Other(error));
+        }
+        self.checks_each = false;
         // Failures after this batch are kept: their events are still to come.
         self.poison.retain(|mark, _| mark.position() > batch.mark().position());
         Ok(skipped)
@@ -139,6 +149,7 @@ impl<M: ReadModel> Work<M> {
     async fn apply(&mut self, batch: &ConsumerBatch, transaction: &ConsumerTransaction) -> Result<u64, Failure> {
         if batch.is_first() {
             self.model.clear(transaction).await.map_err(Failure::Other)?;
+            self.check(transaction).await.map_err(Failure::Other)?;
         }
         let mut skipped = 0;
         for event in batch {
@@ -146,14 +157,24 @@ impl<M: ReadModel> Work<M> {
                 let skip = transaction.skip(event, &poison.error.report(), poison.attempts).await;
                 skip.map_err(Failure::Other)?;
                 skipped += 1;
-            } else if let Err(error) = self.model.apply(event, transaction).await {
-                return Err(match is_of_the_database(&error) {
-                    true => Failure::Other(error),
-                    false => Failure::Event(event.mark(), error),
-                });
+                continue;
             }
+            let applied = match self.model.apply(event, transaction).await {
+                Ok(()) => self.check(transaction).await,
+                Err(error) => Err(error),
+            };
+            applied.map_err(|error| match is_of_the_database(&error) {
+                true => Failure::Other(error),
+                false => Failure::Event(event.mark(), error),
+            })?;
         }
         Ok(skipped)
+    }
+
+    /// Checks the deferred constraints, if a commit has failed that they may have broken. A batch may end behind any
+    /// event, so they must hold behind each.
+    async fn check(&self, transaction: &ConsumerTransaction) -> Result<()> {
+        if self.checks_each { transaction.batch_execute(CHECK).await } else { Ok(()) }
     }
 
     /// Does what the policy says about an event; returns whether the read model continues.
@@ -211,6 +232,11 @@ impl<M: ReadModel> Work<M> {
         tracing::warn!(read_model = %self.consumer.name(), error = %error.for_log(), "a read model is held up");
         self.progress.send_modify(|progress| progress.error = Some(error));
     }
+}
+
+/// Whether the server has refused the commit because of what an event has written: a deferred constraint, for example.
+fn may_be_of_an_event(error: &Error) -> bool {
+    error.sqlstate().is_some() && !error.is_outcome_unknown() && !is_of_the_database(error)
 }
 
 /// Whether the database is the cause, and not the event: it was lost, the transaction conflicted with another one, or

@@ -222,7 +222,10 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
                 let now = Instant::now();
                 let (late, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.lock_until <= now);
                 late.into_iter().for_each(|one| one.answer(Err(error.clone())));
-                again.extend(early);
+                again.extend(early.into_iter().map(|mut one| {
+                    one.waited = one.waited.max(lock_timeout);
+                    one
+                }));
             }
             Err(error) if failure::is_about_data(&error) => {
                 if only_looks_up {

@@ -54,7 +54,7 @@ impl Default for GroupLimits {
     fn default() -> Self {
         Self {
             batch_appends: 128,
-            batch_events: 1024,
+            batch_events: 500,
             batch_bytes: 1024 * 1024,
             waiting_appends: 8192,
             waiting_bytes: 64 * 1024 * 1024,
@@ -103,9 +103,11 @@ impl PostgresEventStoreBuilder {
         self
     }
 
-    /// Sets the most events of the appends that go together. Defaults to 1024. A single append with more goes alone.
+    /// Sets the most events of the appends that go together. Defaults to 500. A single append with more goes alone.
     ///
-    /// It bounds how long the log is locked: an event takes some tens of microseconds, most of them for the indexes.
+    /// It bounds how long the log is locked: an event takes some tens of microseconds, most of them for the indexes. Two
+    /// batches of others may be written while an append waits for the lock, and a condition is judged under the lock on at
+    /// most 1000 events: with larger batches, conditions must more often be judged once more before it.
     pub fn batch_events(mut self, events: usize) -> Self {
         self.limits.batch_events = events.max(1);
         self
@@ -194,5 +196,18 @@ impl PostgresEventStoreBuilder {
             announcements: Arc::new(Announcements::new(self.notify_interval)),
             shared: Arc::new(Shared::new(self.shares_reads)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GroupLimits;
+    use crate::{Import, store::postgres::tail};
+
+    /// Otherwise an append whose condition was as new as can be would have to be judged again, merely since it waited.
+    #[test]
+    fn two_batches_or_chunks_of_others_are_judged_under_the_lock() {
+        let largest = GroupLimits::default().batch_events.max(Import::DEFAULT_CHUNK_EVENTS) as u64;
+        assert!(2 * largest <= tail::UNDER_THE_LOCK, "{largest}");
     }
 }

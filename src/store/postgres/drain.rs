@@ -126,6 +126,7 @@ impl Drain {
         let mut candidates = self.candidates(!tail.is_ours());
         // An append whose caller is gone is not taken, since a deferred one would have the right to be sent again.
         candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
+        let (candidates, impatient) = patient(candidates);
         let is_pooled = self.group.queue().is_pooled;
         let (candidates, mut overtaken, behind) = look(tail, session, is_pooled, candidates);
         let most = self.group.limits.batch_appends;
@@ -143,6 +144,7 @@ impl Drain {
             }
         }
         self.put_back(later);
+        self.put_back(impatient);
         (now, overtaken, behind)
     }
 
@@ -218,6 +220,24 @@ impl Drop for Drain {
         drop(left);
         self.group.idle.notify_waiters();
     }
+}
+
+/// How much longer than the last time those must be able to wait who go with one that has waited for the lock in vain.
+const LONGER: u32 = 2;
+
+/// A batch waits for the lock no longer than the one with the least time left can, and has lost its place in the line
+/// then. Those who have waited in vain get no company that ends their next wait as early: otherwise newly arrived ones
+/// with short limits could keep them from the lock until their own limits end. The second list may not go along.
+fn patient(candidates: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
+    let waited = candidates.iter().map(|one| one.waited).max().unwrap_or_default();
+    if waited.is_zero() {
+        return (candidates, Vec::new());
+    }
+    let until = Instant::now() + (waited * LONGER).div_f64(LOCK_SHARE);
+    // If nobody can wait that long, whoever has most time left still can be sent.
+    let last = candidates.iter().map(|one| one.deadline.at()).max();
+    let until = last.map_or(until, |last| last.min(until));
+    candidates.into_iter().partition(|one| one.deadline.at() >= until)
 }
 
 /// Checks against what this process itself has written: an append whose condition that breaks need not be sent. A

@@ -85,6 +85,8 @@ pub(super) struct Waiting {
     pub(super) deadline: Deadline,
     /// When waiting for the lock must end.
     pub(super) lock_until: Instant,
+    /// How long a batch with it has waited for the lock in vain.
+    pub(super) waited: Duration,
     pub(super) stage: Arc<Stage>,
     answer: oneshot::Sender<Result<Answered>>,
 }
@@ -288,6 +290,7 @@ impl Waiting {
             is_known: false,
             deadline,
             lock_until: deadline.at(),
+            waited: Duration::ZERO,
             stage: Arc::default(),
             answer,
         };

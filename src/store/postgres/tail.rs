@@ -52,7 +52,7 @@ const OURS: usize = 8;
 const COMPARED: usize = 64;
 
 /// The most events that the procedure looks at under the lock: `near` in `migrations/V2__append.sql`.
-const UNDER_THE_LOCK: u64 = 1000;
+pub(super) const UNDER_THE_LOCK: u64 = 1000;
 
 /// The guard of an append, and the place after which it looks.
 pub(super) type Condition<'a> = (Option<After>, Option<&'a PreparedGuard>);

@@ -134,6 +134,30 @@ async fn each_key_is_one_members_and_each_member_has_some() {
     assert!(keys[0].is_disjoint(&keys[1]) && keys.iter().all(|keys| !keys.is_empty()), "{keys:?}");
 }
 
+/// Four partitions are two for the first member that comes, and one for each of the others: none has nothing to do.
+#[tokio::test]
+async fn no_member_is_idle_while_another_has_two_partitions_more() {
+    let (_database, _router, store) = store().await;
+    let build = || {
+        let group = store.consumer("group", &Filter::any_event()).partitions(4, |_| None);
+        group.takeover(Duration::from_secs(1)).build().unwrap()
+    };
+    let mut members = [build(), build(), build()];
+    let shared = async {
+        loop {
+            let mut shares: Vec<usize> = members.iter().map(|member| member.partitions().len()).collect();
+            shares.sort_unstable();
+            if shares == [1, 1, 2] {
+                return;
+            }
+            for member in &mut members {
+                assert!(timeout(Duration::from_millis(100), member.next_batch()).await.is_err());
+            }
+        }
+    };
+    timeout(HANG, shared).await.expect("each has its share");
+}
+
 #[tokio::test]
 async fn a_partition_ahead_has_its_events_once_and_the_group_is_as_far_as_the_others() {
     let (_database, router, store) = store().await;

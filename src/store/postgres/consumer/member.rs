@@ -104,8 +104,8 @@ async fn claim(store: &PostgresEventStore, member: &Member, deadline: Deadline) 
         return Err(Error::configuration(message));
     }
     transaction.execute(&sql.live, &[consumer, id, &lease.as_secs_f64()]).await?;
-    let living: i64 = get(&transaction.query_one(&sql.count, &[consumer]).await?, 0)?;
-    let share = share(existing.into(), living);
+    let members = transaction.query_one(&sql.count, &[consumer, id]).await?;
+    let share = share(existing.into(), get(&members, 0)?, get(&members, 1)?);
     transaction.execute(&sql.release, &[consumer, id, &share]).await?;
     let has = transaction.query(&sql.of_member, &[consumer, id]).await?.len();
     let wanted = share.saturating_sub_unsigned(has as u64);
@@ -136,19 +136,22 @@ pub(in crate::store::postgres) fn pulse(row: &impl Columns) -> Result<Option<Pul
     let (is_member, is_paused): (bool, bool) = (row.get(0)?, row.get(1)?);
     let partitions: i32 = row.get(2)?;
     let (living, owned, free): (i64, i64, i64) = (row.get(3)?, row.get(4)?, row.get(5)?);
-    wire::amount(living)?;
-    wire::amount(free)?;
-    let share = share(partitions.into(), living);
+    let before: i64 = row.get(7)?;
+    for amount in [partitions.into(), living, free, before] {
+        wire::amount(amount)?;
+    }
+    let share = share(partitions.into(), living, before);
     let is_unfair = owned > share || owned < share && free > 0;
     let owned = usize::try_from(owned).map_err(|_| Unreadable::Amount(owned))?;
     let checkpoint = wire::position(row.get(6)?)?;
     Ok(is_member.then_some(Pulse { is_paused, owned, is_unfair, checkpoint }))
 }
 
-/// The number of partitions that each member may have.
-fn share(partitions: i64, members: i64) -> i64 {
+/// The number of partitions that a member may have, of which so many have joined `before` it. The first ones have those
+/// that are left over when all have equally many: were every share rounded up, the last members would have nothing.
+fn share(partitions: i64, members: i64, before: i64) -> i64 {
     let members = members.max(1);
-    partitions / members + i64::from(partitions % members > 0)
+    partitions / members + i64::from(before < partitions % members)
 }
 
 /// A place in the form of the table.
@@ -159,4 +162,18 @@ pub(super) fn columns(mark: Option<Mark>) -> (i64, Option<Uuid>) {
 /// The error for a consumer that has been deleted.
 pub(crate) fn no_consumer(consumer: &str) -> Error {
     Error::new(ErrorKind::Configuration, format!("there is no consumer {consumer:?}: it was deleted, or never ran"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share;
+
+    #[test]
+    fn all_partitions_are_shared_and_nobody_has_two_more_than_another() {
+        for (partitions, members) in [(16, 15), (16, 3), (4, 3), (8, 8), (2, 5), (1, 1)] {
+            let shares: Vec<i64> = (0..members).map(|before| share(partitions, members, before)).collect();
+            assert_eq!(shares.iter().sum::<i64>(), partitions, "{shares:?}");
+            assert!(shares[0] - shares[shares.len() - 1] <= 1 && shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
+        }
+    }
 }

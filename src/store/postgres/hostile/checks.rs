@@ -51,8 +51,8 @@ pub(super) const SKIPPED: [Type; 5] = [Type::INT8, Type::UUID, Type::TEXT, Type:
 /// The columns of what a member owns.
 pub(super) const CLAIMED: [Type; 5] = [Type::INT4, Type::INT8, Type::INT8, Type::UUID, Type::TEXT];
 /// The columns of the answer to a heartbeat.
-pub(super) const PULSE: [Type; 7] =
-    [Type::BOOL, Type::BOOL, Type::INT4, Type::INT8, Type::INT8, Type::INT8, Type::INT8];
+pub(super) const PULSE: [Type; 8] =
+    [Type::BOOL, Type::BOOL, Type::INT4, Type::INT8, Type::INT8, Type::INT8, Type::INT8, Type::INT8];
 /// The columns of saved and loaded snapshots.
 pub(super) const SAVED: [Type; 3] = [Type::BOOL, Type::BOOL, Type::INT8];
 pub(super) const LOADED: [Type; 6] = [Type::INT8, Type::UUID, Type::BOOL, Type::TEXT, TIME, Type::INT8];
@@ -158,13 +158,13 @@ fn heard(row: &Raw) -> bool {
     let plain = || {
         let amount = |column| plain_number(row, column).filter(|number| *number >= 0);
         let (is_member, is_paused) = (plain_bool(row, 0)?, plain_bool(row, 1)?);
-        let partitions = i128::from(i32::from_be_bytes(plain(row, 2)?));
+        let partitions = u64::try_from(i32::from_be_bytes(plain(row, 2)?)).ok()?;
         let (living, owned, free, checkpoint) = (amount(3)?, amount(4)?, amount(5)?, amount(6)?);
-        // Each may have an equal share, rounded up.
-        let members = i128::from(living.max(1));
-        let share =
-            (partitions - partitions.rem_euclid(members)) / members + i128::from(partitions.rem_euclid(members) > 0);
-        let is_unfair = i128::from(owned) > share || i128::from(owned) < share && free > 0;
+        let (members, before) = (living.cast_unsigned().max(1), amount(7)?.cast_unsigned());
+        // Each has an equal share, and the first ones have one more, so that nothing is left.
+        let share = (partitions / members) + u64::from(before < partitions - partitions / members * members);
+        let owned_share = owned.cast_unsigned().cmp(&share);
+        let is_unfair = owned_share.is_gt() || owned_share.is_lt() && free > 0;
         Some((
             is_member,
             Pulse { is_paused, owned: owned.try_into().ok()?, is_unfair, checkpoint: checkpoint.cast_unsigned() },

@@ -284,18 +284,20 @@ fn a_consumer_is_told_whole_rows() {
 
 #[test]
 fn a_pulse_is_of_amounts() {
-    let told = |partitions: i32, [living, owned, free]: [i64; 3]| {
-        pulse(&row(PULSE, [&true, &false, &partitions, &living, &owned, &free, &0_i64]))
+    let told = |partitions: i32, [living, owned, free, before]: [i64; 4]| {
+        pulse(&row(PULSE, [&true, &false, &partitions, &living, &owned, &free, &0_i64, &before]))
     };
-    assert!(told(8, [3, 3, 1]).unwrap().is_some_and(|pulse| !pulse.is_unfair && pulse.owned == 3));
-    assert!(told(8, [3, 4, 0]).unwrap().is_some_and(|pulse| pulse.is_unfair));
-    assert!(told(9, [3, 3, 1]).unwrap().is_some_and(|pulse| !pulse.is_unfair));
-    for lie in [[-1, 0, 0], [1, -1, 0], [1, 0, -1]] {
+    assert!(told(8, [3, 3, 1, 1]).unwrap().is_some_and(|pulse| !pulse.is_unfair && pulse.owned == 3));
+    assert!(told(8, [3, 3, 0, 2]).unwrap().is_some_and(|pulse| pulse.is_unfair), "somebody else has too few");
+    assert!(told(8, [3, 4, 0, 0]).unwrap().is_some_and(|pulse| pulse.is_unfair));
+    assert!(told(9, [3, 3, 1, 2]).unwrap().is_some_and(|pulse| !pulse.is_unfair));
+    for lie in [[-1, 0, 0, 0], [1, -1, 0, 0], [1, 0, -1, 0], [1, 0, 0, -1]] {
         assert!(matches!(told(1, lie), Err(Unreadable::Amount(-1))), "{lie:?}");
     }
+    assert!(told(-1, [1, 0, 0, 0]).is_err());
     // No number is too large to be divided.
-    for (partitions, living) in [(i32::MAX, i64::MAX), (i32::MAX, 1), (i32::MIN, i64::MAX), (1, 0)] {
-        assert!(told(partitions, [living, 0, 0]).is_ok());
+    for (partitions, living) in [(i32::MAX, i64::MAX), (i32::MAX, 1), (1, 0)] {
+        assert!(told(partitions, [living, 0, 0, 0]).is_ok());
     }
 }
 
@@ -329,12 +331,12 @@ proptest! {
     fn what_a_member_hears_and_what_came_of_a_save_is_what_the_columns_say(
         flags in any::<(bool, bool)>(),
         partitions in prop_oneof![0..9_i32, prop::sample::select(vec![-7, i32::MIN, i32::MAX])],
-        numbers in [number(), number(), number(), number()],
-        missing in prop::option::weighted(0.2, 0..7_usize),
+        numbers in [number(), number(), number(), number(), number()],
+        missing in prop::option::weighted(0.2, 0..8_usize),
     ) {
-        let [living, owned, free, checkpoint] = numbers;
-        let heard = row(PULSE, [&flags.0, &flags.1, &partitions, &living, &owned, &free, &checkpoint]);
-        let is_whole = missing.is_none() && numbers.iter().all(|number| *number >= 0);
+        let [living, owned, free, checkpoint, before] = numbers;
+        let heard = row(PULSE, [&flags.0, &flags.1, &partitions, &living, &owned, &free, &checkpoint, &before]);
+        let is_whole = missing.is_none() && partitions >= 0 && numbers.iter().all(|number| *number >= 0);
         prop_assert_eq!(__row(&message(b'h', &heard.without(missing))), is_whole);
         let saved = row(SAVED, [&flags.0, &flags.1, &checkpoint]);
         // Without its head the log is empty.

@@ -1,6 +1,6 @@
 -- The member ($2) lives for so many seconds more ($3). Whether it is still one, whether the consumer is paused, its
 -- partitions, its members who live, how many partitions this one has, and how many nobody has,
--- and how far the one of its partitions is that is furthest behind.
+-- how far the one of its partitions is that is furthest behind, and how many of those who live have joined before it.
 WITH me AS (
     UPDATE "mainstem"."events_members" SET alive_until = clock_timestamp() + $3::float8 * interval '1 second'
     WHERE consumer = $1 AND member = $2 RETURNING member
@@ -12,5 +12,6 @@ SELECT EXISTS (SELECT FROM me), c.is_paused, c.partitions, (SELECT count(*) FROM
        (SELECT count(*) FROM "mainstem"."events_progress" p WHERE p.consumer = $1 AND p.member = $2),
        (SELECT count(*) FROM "mainstem"."events_progress" p
         WHERE p.consumer = $1 AND (p.member IS NULL OR p.member NOT IN (SELECT member FROM living))),
-       (SELECT coalesce(min(p.position), 0) FROM "mainstem"."events_progress" p WHERE p.consumer = $1 AND p.member = $2)
+       (SELECT coalesce(min(p.position), 0) FROM "mainstem"."events_progress" p WHERE p.consumer = $1 AND p.member = $2),
+       (SELECT count(*) FROM living WHERE member < $2)
 FROM "mainstem"."events_consumers" c WHERE c.consumer = $1
