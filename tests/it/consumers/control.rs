@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use mainstem::{
-    ErrorKind, Start,
+    ErrorKind, PostgresEventStore, Start,
     tokio_postgres::{self, NoTls},
 };
 use tokio::time::{sleep, timeout};
 
-use super::{append, consumer, failure, next, number, positions};
-use crate::support::store;
+use super::{append, consumer, failure, member, next, number, positions, run};
+use crate::support::{self, store};
 
 #[tokio::test]
 async fn a_consumer_is_paused_reset_and_deleted_from_outside() {
@@ -80,4 +80,45 @@ async fn a_reset_leaves_no_record_of_what_was_skipped_before_it() {
         assert_eq!(number(&router, "SELECT count(*) FROM mainstem.events_skipped").await, 0);
     }
     assert_eq!(number(&router, "SELECT count(*) FROM mainstem.events_members").await, 0);
+}
+
+/// What locks all partitions does so in the order of a save, whatever plan the server makes: neither waits for the other in turn.
+#[tokio::test]
+async fn a_change_of_all_partitions_and_a_save_do_not_wait_for_each_other() {
+    let (database, router, _store) = store().await;
+    // Rows are found where they lie, and the first partition lies behind the others.
+    for setting in ["enable_indexscan", "enable_bitmapscan"] {
+        let off =
+            format!("DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET {setting} = off', current_database()); END $$");
+        run(&router, &off).await;
+    }
+    for change in ["reset", "leave", "delete"] {
+        let own = PostgresEventStore::new(&support::router(&database).await);
+        let mut group = member(&own);
+        assert!(timeout(Duration::from_millis(500), group.next_batch()).await.is_err(), "there is nothing yet");
+        run(&router, "VACUUM FULL mainstem.events_progress").await;
+        run(&router, "UPDATE mainstem.events_progress SET saved_at = saved_at WHERE partition = 0").await;
+        let (mut client, connection) = tokio_postgres::connect(&database.primary_url(), NoTls).await.unwrap();
+        tokio::spawn(connection);
+        let save = client.transaction().await.unwrap();
+        let lock = |partition: i32| {
+            format!(
+                "SELECT FROM mainstem.events_progress WHERE consumer = 'group' AND partition = {partition} FOR UPDATE"
+            )
+        };
+        save.batch_execute(&lock(0)).await.unwrap();
+        let control = own.consumer_control("group");
+        let changed = tokio::spawn(async move {
+            match change {
+                "reset" => control.reset(Start::Beginning).await,
+                "leave" => group.close().await,
+                _ => control.delete().await,
+            }
+        });
+        sleep(Duration::from_millis(300)).await;
+        assert!(!changed.is_finished(), "{change} waits for the save");
+        save.batch_execute(&lock(1)).await.unwrap_or_else(|error| panic!("{change}: {error:?}"));
+        save.commit().await.unwrap();
+        changed.await.unwrap().unwrap_or_else(|error| panic!("{change}: {}", error.report()));
+    }
 }

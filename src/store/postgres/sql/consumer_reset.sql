@@ -1,4 +1,8 @@
 -- All partitions of the consumer ($1) begin anew behind the event ($2, $3), and nobody's late checkpoint counts any more.
-UPDATE "mainstem"."events_progress"
-SET position = $2, id = $3, past = '[]', epoch = epoch + 1, member = NULL, saved_at = clock_timestamp()
-WHERE consumer = $1
+-- They are locked in the order in which a save locks them: otherwise the two might wait for each other.
+WITH all_of_it AS (
+    SELECT o.partition FROM "mainstem"."events_progress" o WHERE o.consumer = $1 ORDER BY o.partition FOR UPDATE
+)
+UPDATE "mainstem"."events_progress" AS p
+SET position = $2, id = $3, past = '[]', epoch = p.epoch + 1, member = NULL, saved_at = clock_timestamp()
+FROM all_of_it WHERE p.consumer = $1 AND p.partition = all_of_it.partition
