@@ -44,7 +44,10 @@ async fn everything_is_written_in_order_and_in_chunks() {
         let import = store.import(numbered(2_500), AppendCondition::none()).lock_time(Duration::MAX);
         let import = import.on_progress(|it: Imported| told.push(it));
         let imported = import.await.unwrap();
-        assert_eq!(told.iter().map(|it| (it.events, it.chunks)).collect::<Vec<_>>(), [(1000, 1), (2000, 2), (2500, 3)]);
+        assert_eq!(
+            told.iter().map(|it| (it.events, it.chunks)).collect::<Vec<_>>(),
+            [(500, 1), (1000, 2), (1500, 3), (2000, 4), (2500, 5)]
+        );
         assert_eq!((Some(&imported), imported.repeated, imported.last.position()), (told.last(), 0, 2500));
         assert_eq!(numbers(&store).await, (0..2_500).collect::<Vec<_>>());
         let error = store.import([], AppendCondition::none()).await.unwrap_err();

@@ -27,20 +27,25 @@ fn merged(listing: &str) -> String {
                     blocks.push((line, Vec::new()));
                 }
             }
-            // An item that is no method of the block stands alone, as the modules and types do.
-            Some((head, methods)) if head.starts_with("impl") && line.contains(" fn ") => methods.push(line),
+            // An item that belongs to no block stands alone, as the modules and types do.
+            Some((head, items)) if head.starts_with("impl") && is_in_a_block(line) => items.push(line),
             _ => blocks.push((line, Vec::new())),
         }
     }
     let mut merged = String::new();
-    for (head, mut methods) in blocks {
-        methods.sort_by_key(|method| method.split_once(" fn ").map(|(_, name)| name));
-        for line in std::iter::once(head).chain(methods) {
+    for (head, mut items) in blocks {
+        items.sort_by_key(|item| item.split_once(" mainstem::").map(|(_, name)| name));
+        for line in std::iter::once(head).chain(items) {
             merged.push_str(line);
             merged.push('\n');
         }
     }
     merged
+}
+
+/// Whether it is a method, or a constant or type of an implementation.
+fn is_in_a_block(line: &str) -> bool {
+    line.contains(" fn ") || ["pub const ", "pub type "].iter().any(|word| line.starts_with(word))
 }
 
 /// The functions and types of public traits that have no default.
@@ -73,12 +78,32 @@ mod tests {
 
     #[test]
     fn methods_are_listed_alike_in_whatever_files_they_stand() {
-        let one = "pub struct a::X\nimpl a::X\npub fn a::X::b(&self)\npub async fn a::X::c(&self)\npub fn a::X::d()\n\
-                   impl Drop for a::X\npub fn a::X::drop(&mut self)\npub fn a::f()\n";
-        let two = "pub struct a::X\nimpl a::X\npub async fn a::X::c(&self)\nimpl a::X\npub fn a::X::b(&self)\n\
-                   pub fn a::X::d()\nimpl Drop for a::X\npub fn a::X::drop(&mut self)\npub fn a::f()\n";
-        assert_eq!(merged(two), one);
-        assert_eq!(merged(one), one);
+        let block = |items: &[&str]| {
+            items.iter().map(|item| item.replace("X", "mainstem::X")).collect::<Vec<_>>().join("\n") + "\n"
+        };
+        let one = block(&[
+            "pub struct X",
+            "impl X",
+            "pub fn X::b(&self)",
+            "pub async fn X::c(&self)",
+            "pub const X::d: u8",
+            "impl Drop for X",
+            "pub fn X::drop(&mut self)",
+            "pub struct Y",
+        ]);
+        let two = block(&[
+            "pub struct X",
+            "impl X",
+            "pub const X::d: u8",
+            "pub async fn X::c(&self)",
+            "impl X",
+            "pub fn X::b(&self)",
+            "impl Drop for X",
+            "pub fn X::drop(&mut self)",
+            "pub struct Y",
+        ]);
+        assert_eq!(merged(&two), one);
+        assert_eq!(merged(&one), one);
     }
 
     #[test]

@@ -32,9 +32,10 @@ pub(super) struct Work<M> {
     checks_each: bool,
 }
 
-/// Checks what is deferred to the commit, and defers it again. That also defers constraints that are usually checked at
-/// once, but only up to the next check.
-const CHECK: &str = "SET CONSTRAINTS ALL IMMEDIATE; SET CONSTRAINTS ALL DEFERRED";
+/// Checks what is deferred to the commit, and leaves it deferred: with the savepoint goes the setting, and what was checked
+/// is checked again later.
+const CHECK: &str = "SAVEPOINT mainstem_check; SET CONSTRAINTS ALL IMMEDIATE; \
+                     ROLLBACK TO SAVEPOINT mainstem_check; RELEASE SAVEPOINT mainstem_check";
 
 /// An event that its model could not apply.
 struct Poison {
@@ -159,13 +160,13 @@ impl<M: ReadModel> Work<M> {
                 skipped += 1;
                 continue;
             }
-            let applied = match self.model.apply(event, transaction).await {
-                Ok(()) => self.check(transaction).await,
-                Err(error) => Err(error),
-            };
-            applied.map_err(|error| match is_of_the_database(&error) {
+            self.model.apply(event, transaction).await.map_err(|error| match is_of_the_database(&error) {
                 true => Failure::Other(error),
                 false => Failure::Event(event.mark(), error),
+            })?;
+            self.check(transaction).await.map_err(|error| match may_be_of_an_event(&error) {
+                true => Failure::Event(event.mark(), error),
+                false => Failure::Other(error),
             })?;
         }
         Ok(skipped)
@@ -234,9 +235,11 @@ impl<M: ReadModel> Work<M> {
     }
 }
 
-/// Whether the server has refused the commit because of what an event has written: a deferred constraint, for example.
+/// Whether the server has refused a commit or a check because of what an event has written: a deferred constraint, for
+/// example. Class 25 says that the transaction had ended or failed before, for whatever reason.
 fn may_be_of_an_event(error: &Error) -> bool {
-    error.sqlstate().is_some() && !error.is_outcome_unknown() && !is_of_the_database(error)
+    let is_refused = error.sqlstate().is_some_and(|state| !state.starts_with("25"));
+    is_refused && !error.is_outcome_unknown() && !is_of_the_database(error)
 }
 
 /// Whether the database is the cause, and not the event: it was lost, the transaction conflicted with another one, or

@@ -191,6 +191,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
         let is_crowded = !store.known.tail.is_ours();
         let call =
             Call { waiting: sent, ids: &ids, lock_timeout, is_crowded, name: under_way.call(), behind: behind.take() };
+        let sent_at = Instant::now();
         let outcome = call.send(&store.log.append, lease, deadline).await;
         waiting = drain.sent();
         drain.had_lock(outcome.as_ref().err().and_then(Error::sqlstate) != Some(NO_LOCK));
@@ -223,7 +224,7 @@ async fn commit(store: &PostgresEventStore, lease: &Lease, drain: &mut Drain) ->
                 let (late, early): (Vec<_>, Vec<_>) = waiting.into_iter().partition(|one| one.lock_until <= now);
                 late.into_iter().for_each(|one| one.answer(Err(error.clone())));
                 again.extend(early.into_iter().map(|mut one| {
-                    one.waited = one.waited.max(lock_timeout);
+                    one.waited = one.waited.max(now - sent_at);
                     one
                 }));
             }

@@ -7,6 +7,7 @@ use tokio::time::Instant;
 use super::{
     group::{Group, QUEUED, SENT, Waiting},
     overtaken::Overtaken,
+    patience::patient,
     queue::{Queue, UnderWay},
     tail::{Behind, Judged, Tail},
 };
@@ -143,8 +144,9 @@ impl Drain {
                 }
             }
         }
+        later.extend(impatient);
+        later.sort_by_key(|one| (!one.is_known, one.number));
         self.put_back(later);
-        self.put_back(impatient);
         (now, overtaken, behind)
     }
 
@@ -220,24 +222,6 @@ impl Drop for Drain {
         drop(left);
         self.group.idle.notify_waiters();
     }
-}
-
-/// How much longer than the last time those must be able to wait who go with one that has waited for the lock in vain.
-const LONGER: u32 = 2;
-
-/// A batch waits for the lock no longer than the one with the least time left can, and has lost its place in the line
-/// then. Those who have waited in vain get no company that ends their next wait as early: otherwise newly arrived ones
-/// with short limits could keep them from the lock until their own limits end. The second list may not go along.
-fn patient(candidates: Vec<Waiting>) -> (Vec<Waiting>, Vec<Waiting>) {
-    let waited = candidates.iter().map(|one| one.waited).max().unwrap_or_default();
-    if waited.is_zero() {
-        return (candidates, Vec::new());
-    }
-    let until = Instant::now() + (waited * LONGER).div_f64(LOCK_SHARE);
-    // If nobody can wait that long, whoever has most time left still can be sent.
-    let last = candidates.iter().map(|one| one.deadline.at()).max();
-    let until = last.map_or(until, |last| last.min(until));
-    candidates.into_iter().partition(|one| one.deadline.at() >= until)
 }
 
 /// Checks against what this process itself has written: an append whose condition that breaks need not be sent. A

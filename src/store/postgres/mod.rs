@@ -56,6 +56,7 @@ mod migration_status;
 mod names;
 mod news;
 mod overtaken;
+mod patience;
 mod prepared;
 mod query;
 mod queue;

@@ -147,10 +147,14 @@ pub(in crate::store::postgres) fn pulse(row: &impl Columns) -> Result<Option<Pul
     Ok(is_member.then_some(Pulse { is_paused, owned, is_unfair, checkpoint }))
 }
 
-/// The number of partitions that a member may have, of which so many have joined `before` it. The first ones have those
-/// that are left over when all have equally many: were every share rounded up, the last members would have nothing.
+/// The number of partitions that a member may have, if so many members come `before` it. The first ones have those that
+/// are left over when all have equally many: were every share rounded up, the last members would have nothing. Who has
+/// more comes first, so it keeps it. Of fewer partitions than members each may have one: whoever has none stands by.
 fn share(partitions: i64, members: i64, before: i64) -> i64 {
     let members = members.max(1);
+    if partitions < members {
+        return partitions.min(1);
+    }
     partitions / members + i64::from(before < partitions % members)
 }
 
@@ -170,10 +174,17 @@ mod tests {
 
     #[test]
     fn all_partitions_are_shared_and_nobody_has_two_more_than_another() {
-        for (partitions, members) in [(16, 15), (16, 3), (4, 3), (8, 8), (2, 5), (1, 1)] {
+        for (partitions, members) in [(16, 15), (16, 3), (4, 3), (8, 8), (1, 1)] {
             let shares: Vec<i64> = (0..members).map(|before| share(partitions, members, before)).collect();
             assert_eq!(shares.iter().sum::<i64>(), partitions, "{shares:?}");
             assert!(shares[0] - shares[shares.len() - 1] <= 1 && shares.is_sorted_by(|a, b| a >= b), "{shares:?}");
+        }
+    }
+
+    #[test]
+    fn who_has_the_only_partition_keeps_it_whoever_joins() {
+        for (partitions, members) in [(1, 2), (1, 3), (2, 5)] {
+            assert!((0..members).all(|before| share(partitions, members, before) == 1));
         }
     }
 }

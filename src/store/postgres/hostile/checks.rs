@@ -161,8 +161,11 @@ fn heard(row: &Raw) -> bool {
         let partitions = u64::try_from(i32::from_be_bytes(plain(row, 2)?)).ok()?;
         let (living, owned, free, checkpoint) = (amount(3)?, amount(4)?, amount(5)?, amount(6)?);
         let (members, before) = (living.cast_unsigned().max(1), amount(7)?.cast_unsigned());
-        // Each has an equal share, and the first ones have one more, so that nothing is left.
-        let share = (partitions / members) + u64::from(before < partitions - partitions / members * members);
+        // Each has an equal share, and the first ones have one more, so that nothing is left. Or each may have the one.
+        let share = match partitions.checked_sub(members) {
+            Some(_) => partitions / members + u64::from(before < partitions - partitions / members * members),
+            None => u64::from(partitions > 0),
+        };
         let owned_share = owned.cast_unsigned().cmp(&share);
         let is_unfair = owned_share.is_gt() || owned_share.is_lt() && free > 0;
         Some((
