@@ -37,7 +37,7 @@ use crate::{
 ///     .import(old, AppendCondition::none())
 ///     .on_progress(|progress| println!("{} events, up to position {}", progress.events, progress.last.position()))
 ///     .await?;
-/// assert_eq!((imported.events, imported.chunks), (5_000, 5));
+/// assert_eq!((imported.events, imported.chunks), (5_000, 10));
 /// # Ok(())
 /// # }
 /// ```
