@@ -221,6 +221,11 @@ impl Error {
         self.driver_error()?.as_db_error()?.routine()
     }
 
+    /// Whether it was raised inside something that the server was executing, a procedure for example.
+    pub(crate) fn has_context(&self) -> bool {
+        self.driver_error().and_then(tokio_postgres::Error::as_db_error).is_some_and(|error| error.where_().is_some())
+    }
+
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }

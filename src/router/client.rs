@@ -102,7 +102,9 @@ impl Client {
     /// Returns a token for reads that must contain everything committed and everything read on this connection so far.
     ///
     /// Call it after the commit, on the connection that wrote: an LSN read inside a transaction is before its commit.
-    /// In a [`Session`] this happens automatically. It is one round trip.
+    /// In a [`Session`] this happens automatically. It is one round trip. (If SQL on this connection mentions
+    /// `synchronous_commit`, the token requires the primary: a commit may have been acknowledged before its place was
+    /// known.)
     ///
     /// # Errors
     ///
@@ -115,6 +117,10 @@ impl Client {
     pub async fn token(&self) -> Result<Token> {
         let _under_way = self.lease.enter(Effect::Read)?;
         let whereabouts = self.lease.whereabouts(Deadline::after(self.limit)).await?;
+        if self.is_asynchronous.load(Ordering::Relaxed) {
+            // What was acknowledged may not be flushed up to this place.
+            return Ok(self.lease.token_of(None));
+        }
         match whereabouts.place() {
             Some(place) => Ok(self.lease.token_of(Some(place))),
             None => {
@@ -254,21 +260,22 @@ impl Client {
             // these words.
             self.may_be_open.store(true, Ordering::Relaxed);
         }
-        if self.session.is_some() && control::mentions(sql, ASYNCHRONOUS) {
+        if control::mentions(sql, ASYNCHRONOUS) {
             self.is_asynchronous.store(true, Ordering::Relaxed);
         }
         let control = control::of(sql);
+        let is_quiet = match control {
+            Some(Control::Ends) => false,
+            Some(Control::Opens | Control::Chains) => true,
+            None | Some(Control::GoesBack) => self.lease.stands().get() != Standing::Outside,
+        };
         if let Some(guard) = self.lease.guard() {
-            guard.quiet(match control {
-                Some(Control::Ends) => false,
-                Some(Control::Opens | Control::Chains) => true,
-                None | Some(Control::GoesBack) => self.lease.stands().get() != Standing::Outside,
-            });
+            guard.quiet(is_quiet);
         }
         self.lease.stands().sends(control);
         let writes_in = self.session.as_ref().filter(|_| self.effect() == Effect::Write);
         let unsettled = Unsettled::new(&self.lease, writes_in.map(|(session, _)| session));
-        Call { client: self, deadline: Deadline::after(self.limit), control, unsettled }
+        Call { client: self, deadline: Deadline::after(self.limit), control, is_quiet, unsettled }
     }
 
     fn effect(&self) -> Effect {
@@ -291,6 +298,8 @@ pub(super) struct Call<'a> {
     client: &'a Client,
     deadline: Deadline,
     control: Option<Control>,
+    /// Whether it was sent without asking for its place, since a transaction may have been open.
+    is_quiet: bool,
     unsettled: Unsettled<'a>,
 }
 
@@ -332,7 +341,11 @@ impl Call<'_> {
             // It may have committed without its LSN having been requested, or before it was flushed up to there.
             let is_elsewhere =
                 self.client.is_asynchronous.load(Ordering::Relaxed) || self.control == Some(Control::Chains);
-            if outcome.is_ok() && (is_elsewhere || lease.stands().get() == Standing::Unclear) {
+            // So may one that was sent beside the end of a transaction, or that has failed behind such an end.
+            let stands = lease.stands().get();
+            let is_behind_an_end = self.is_quiet && self.control != Some(Control::Opens) && stands == Standing::Outside;
+            let may_have_committed = outcome.is_ok() || matches!(self.control, Some(Control::Ends | Control::Chains));
+            if may_have_committed && (is_elsewhere || is_behind_an_end || stands == Standing::Unclear) {
                 session.see(&lease.token_of(None));
             }
         }

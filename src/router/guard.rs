@@ -22,6 +22,7 @@ use self::questions::{ask, prove};
 use super::{
     Deadline, Effect, Lease, Role,
     floor::{Check, Floor, Verdict, Whereabouts},
+    prepared::UNKNOWN_STATEMENT,
     record::CallRecord,
 };
 use crate::{
@@ -255,13 +256,27 @@ impl Lease {
                 // All are queued before any is awaited.
                 false => join3(proof, call, behind).await,
             };
+            let proof = proof.inspect_err(|_| {
+                // As below: the next call prepares it again.
+                if let Some(connection) = self.own() {
+                    connection.forget_all();
+                }
+            });
             // What the read says on a lagging node means nothing, not even an error: its table may not be there yet.
             let proven = self.judge(guard, proof?, sent_at);
             if proven.is_err() {
                 return Ok((proven, None));
             }
-            // Nothing can be queried in a failed transaction.
-            let value = value?;
+            let value = match value {
+                Ok(value) => value,
+                Err(error) => {
+                    // Nothing can be queried in a failed transaction. Outside of one, the call may have committed a part.
+                    if let Some(Ok(place)) = place {
+                        let _ = guard.note(Some(&place), None);
+                    }
+                    return Err(error);
+                }
+            };
             if statements.behind.is_none() {
                 return Ok((Ok(()), Some(value)));
             }
@@ -313,6 +328,14 @@ impl Lease {
         sql: &str,
         params: &[&(dyn ToSql + Sync)],
     ) -> Result<Vec<Row>> {
+        let question = self.question(deadline, sql, params.len()).await?;
+        let error = match self.call(Effect::Read, deadline, question.ask(self.client(), params)).await {
+            Err(error) if error.sqlstate() == Some(UNKNOWN_STATEMENT) => error,
+            outcome => return outcome,
+        };
+        // The user has deallocated it.
+        let Some(connection) = self.own() else { return Err(error) };
+        connection.forget_all();
         let question = self.question(deadline, sql, params.len()).await?;
         self.call(Effect::Read, deadline, question.ask(self.client(), params)).await
     }

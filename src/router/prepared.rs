@@ -23,6 +23,9 @@ use super::{
 };
 use crate::{error::Error, runtime};
 
+/// The server has no prepared statement of this name.
+pub(super) const UNKNOWN_STATEMENT: &str = "26000";
+
 impl Lease {
     /// One statement with parameters, prepared once per connection.
     pub(crate) async fn query(
@@ -265,14 +268,18 @@ impl Lease {
     }
 
     /// Whether `error` says that our prepared statement is outdated; if so, it is forgotten. The server rejects it
-    /// before it executes anything, so even a write may be resent.
+    /// before it executes anything, so even a write may be resent. (What is raised inside a procedure has a context, and the
+    /// procedure may have committed before.)
     fn was_outdated(&self, sql: &str, error: &Error) -> bool {
         let Held::Own(connection) = self.held() else { return false };
+        if error.has_context() {
+            return false;
+        }
         match error.sqlstate() {
             // The schema has changed, and with it the columns of the result. This SQLSTATE has other causes, too.
             Some("0A000") if error.routine() == Some("RevalidateCachedQuery") => connection.forget(sql),
             // All statements of the session were deallocated.
-            Some("26000") => {
+            Some(UNKNOWN_STATEMENT) => {
                 connection.forget_all();
                 true
             }

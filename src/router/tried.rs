@@ -50,7 +50,7 @@ impl Tried {
     }
 
     /// The last node could not serve: by its guard, because something is missing, or for another reason.
-    pub(super) fn last_has_failed(&mut self, guard: Option<&Guard>) {
+    pub(crate) fn last_has_failed(&mut self, guard: Option<&Guard>) {
         match guard.filter(|guard| guard.is_behind()) {
             Some(guard) => self.last_is_behind(guard.is_behind_its_place()),
             None => self.give_up_last(),

@@ -7,7 +7,7 @@ use mainstem::{
     SnapshotKey, SnapshotStore, testing::LocalCluster,
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use crate::support::{event, started, store};
 
@@ -60,7 +60,7 @@ async fn right_after_the_first_migration_reads_do_not_fail_on_replicas_that_have
 async fn a_read_that_is_in_the_way_of_a_replicas_recovery_goes_elsewhere() {
     let (_database, router, store) = store().await;
     let append = store.append([event("A", json!({}))], AppendCondition::none());
-    append.to_stream("s", ExpectedVersion::Any).await.unwrap();
+    let appended = append.to_stream("s", ExpectedVersion::Any).await.unwrap();
     // As a replica cancels a read whose rows its recovery is about to remove. The real thing needs luck.
     let in_the_way = "CREATE FUNCTION mainstem.in_the_way() RETURNS bool LANGUAGE plpgsql AS $$ BEGIN
             IF pg_is_in_recovery() THEN
@@ -73,4 +73,16 @@ async fn a_read_that_is_in_the_way_of_a_replicas_recovery_goes_elsewhere() {
     router.client().await.unwrap().batch_execute(in_the_way).await.unwrap();
     crate::support::cluster().await.wait_until_caught_up().await.unwrap();
     assert_eq!(served(&store).await, [Ok(Role::Primary); 8]);
+    // A stream whose replicas are known to be far enough is asked for its proof when it begins.
+    sleep(Duration::from_secs(1)).await;
+    for _ in 0..4 {
+        let level = Consistency::AtLeast(appended.token().clone());
+        let mut stream = store.query(&Filter::any_event()).consistency(level).stream();
+        let mut events = 0;
+        while let Some(event) = timeout(HANG, stream.next()).await.expect("no hang") {
+            event.unwrap_or_else(|error| panic!("{}", error.report()));
+            events += 1;
+        }
+        assert_eq!((events, stream.role()), (1, Some(Role::Primary)));
+    }
 }

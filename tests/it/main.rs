@@ -103,6 +103,7 @@ mod support;
 #[cfg(feature = "rustls")]
 mod tls;
 mod tokens;
+mod transaction_ends;
 mod transaction_savepoints;
 mod transaction_tokens;
 mod transactions;

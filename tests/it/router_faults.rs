@@ -172,12 +172,18 @@ async fn statements_that_somebody_threw_away_are_prepared_anew() {
 async fn only_a_statement_that_never_ran_is_sent_again() {
     let database = database().await;
     let client = router(&database).await.client().await.unwrap();
-    let sql = "CREATE TABLE ran (); CREATE PROCEDURE run_once() LANGUAGE plpgsql AS \
-               $$BEGIN INSERT INTO ran DEFAULT VALUES; COMMIT; RAISE SQLSTATE '0A000'; END$$";
-    client.batch_execute(sql).await.unwrap();
-    client.execute("CALL run_once()", &[]).await.unwrap_err();
-    let ran: i64 = client.query_one("SELECT count(*) FROM ran", &[]).await.unwrap().get(0);
-    assert_eq!(ran, 1);
+    client.batch_execute("CREATE TABLE ran ()").await.unwrap();
+    let ends = ["RAISE SQLSTATE '0A000'", "RAISE SQLSTATE '26000'", "EXECUTE 'DEALLOCATE nothing_of_this_name'"];
+    for (end, ran_before) in ends.into_iter().zip(0_i64..) {
+        let sql = format!(
+            "CREATE OR REPLACE PROCEDURE run_once() LANGUAGE plpgsql AS \
+             $$BEGIN INSERT INTO ran DEFAULT VALUES; COMMIT; {end}; END$$"
+        );
+        client.batch_execute(&sql).await.unwrap();
+        client.execute("CALL run_once()", &[]).await.unwrap_err();
+        let ran: i64 = client.query_one("SELECT count(*) FROM ran", &[]).await.unwrap().get(0);
+        assert_eq!(ran, ran_before + 1, "{end}");
+    }
 }
 
 #[tokio::test]

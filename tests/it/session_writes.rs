@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::FutureExt;
+use futures_util::{FutureExt, future::join};
 use mainstem::{
     AppendCondition, Client, Consistency, Error, ErrorKind, EventStore, Filter, PostgresEventStore, Result, Role,
     Router, Session,
@@ -99,6 +99,28 @@ async fn a_session_sees_its_writes_whatever_their_sql_looks_like() {
         client.execute(INSERT, &[]).await.map(drop)
     })
     .await;
+    let client = router.client_at(Consistency::Strong).await.unwrap();
+    let procedure =
+        format!("CREATE PROCEDURE half() LANGUAGE plpgsql AS $$BEGIN {INSERT}; COMMIT; RAISE 'broken'; END$$");
+    client.batch_execute(&procedure).await.unwrap();
+    drop(client);
+    for half in [
+        format!("BEGIN; {INSERT}; COMMIT; SELECT broken"),
+        format!("BEGIN; {INSERT}; COMMIT AND CHAIN; SELECT broken"),
+        "CALL half()".to_owned(),
+    ] {
+        seen(&router, &format!("committed by a call that has failed then: {half}"), async |client| {
+            client.batch_execute(&half).await.unwrap_err();
+            Ok(())
+        })
+        .await;
+    }
+    seen(&router, "sent beside the end of a transaction", async |client| {
+        client.batch_execute("BEGIN").await?;
+        let (end, insert) = join(client.batch_execute("COMMIT"), client.execute(INSERT, &[])).await;
+        end.and(insert.map(drop))
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -111,6 +133,11 @@ async fn a_session_sees_what_was_committed_without_waiting_for_the_disk() {
         })
         .await;
         // The replica has all that is on the disk of the primary, and no more.
+        catch_up(&cluster).await;
+        let client = router.client_at(Consistency::Strong).await.unwrap();
+        client.batch_execute(&format!("BEGIN; {local}; {INSERT}; COMMIT")).await.unwrap();
+        let token = client.token().await.unwrap();
+        assert_eq!(router.client_at(Consistency::AtLeast(token)).await.unwrap().role(), Role::Primary);
         catch_up(&cluster).await;
         let session = Session::new();
         let (token, seen) = with_session(&session, async {

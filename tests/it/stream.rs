@@ -8,9 +8,9 @@ use mainstem::{
     Selection, testing::LocalCluster, with_eventual_consistency,
 };
 use serde_json::json;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
-use crate::support::{cluster, database, event, router, sessions, started, store};
+use crate::support::{cluster, cluster_with_log, database, event, router, sessions, started, store};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -84,7 +84,7 @@ async fn a_consumer_that_stops_stops_the_server_and_no_limit_counts_its_time() {
         sessions(&database, &waiting, 1).await;
         let pid = format!("SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND {waiting}");
         let pid: i32 = router.client().await.unwrap().query_one(&pid, &[]).await.unwrap().get(0);
-        tokio::time::sleep(Duration::from_millis(2_500)).await;
+        sleep(Duration::from_millis(2_500)).await;
         sessions(&database, &waiting, 1).await;
         events.extend(read(&mut stream, usize::MAX).await);
         assert_filled(&events);
@@ -177,7 +177,7 @@ async fn a_replica_that_is_behind_the_head_of_its_start_does_not_end_a_stream() 
     let ahead = PostgresEventStore::new(&primary().replica(urls[0].clone()).connect().await.unwrap());
     let caught_up = async {
         while *ahead.count(&Filter::any_event()).consistency(Consistency::Eventual).await.unwrap() < EVENTS {
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            sleep(Duration::from_millis(10)).await;
         }
     };
     timeout(HANG, caught_up).await.expect("the first replica is up to date");
@@ -201,12 +201,64 @@ async fn a_replica_that_is_behind_the_head_of_its_start_does_not_end_a_stream() 
         cluster.replica(0).start().await.unwrap();
         timeout(HANG, async {
             while *ahead.count(&filter).consistency(Consistency::Eventual).await.unwrap() < EVENTS {
-                tokio::time::sleep(Duration::from_millis(10)).await;
+                sleep(Duration::from_millis(10)).await;
             }
         })
         .await
         .expect("it is back");
     }
+}
+
+/// A replica shows what the primary does not show yet, since its commit waits for the other replica. That is not lost when the
+/// stream goes on there.
+#[tokio::test]
+async fn a_head_whose_commit_waits_for_a_standby_is_waited_for_when_its_replica_is_lost() {
+    let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(HANG)).await;
+    fill(&router).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    let client = router.client().await.unwrap();
+    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '2 (*)'").await.unwrap();
+    client.batch_execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'").await.unwrap();
+    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
+    drop(client);
+    sleep(Duration::from_millis(300)).await;
+    cluster.replica(0).pause_replay().await.unwrap();
+    let appending = tokio::spawn({
+        let late = event("Filled", json!({})).with_tag("t");
+        let store = store.clone();
+        async move { store.append([late], AppendCondition::none()).timeout(HANG).await }
+    });
+    let builder = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(1).url());
+    let ahead = PostgresEventStore::new(&builder.connect().await.unwrap());
+    let shown = async {
+        while *ahead.count(&Filter::any_event()).consistency(Consistency::Eventual).await.unwrap() <= EVENTS {
+            sleep(Duration::from_millis(10)).await;
+        }
+    };
+    timeout(HANG, shown).await.expect("one replica shows it");
+    let port = format!(":{}", cluster.replica(1).port());
+    let begin = async {
+        loop {
+            let mut stream =
+                store.query(&Filter::any_event()).consistency(Consistency::Eventual).timeout(HANG).stream();
+            let events = read(&mut stream, 10).await;
+            if stream.node().is_some_and(|node| node.ends_with(&port)) {
+                return (stream, events);
+            }
+        }
+    };
+    let (mut stream, mut events) = timeout(HANG, begin).await.expect("a stream on the replica that is ahead");
+    cluster.replica(1).kill().await.unwrap();
+    let rest = tokio::spawn(async move {
+        events.extend(read(&mut stream, usize::MAX).await);
+        events.len() as u64
+    });
+    sleep(Duration::from_secs(1)).await;
+    assert!(!rest.is_finished() && !appending.is_finished());
+    cluster.replica(1).start().await.unwrap();
+    cluster.replica(0).resume_replay().await.unwrap();
+    assert_eq!(timeout(HANG, rest).await.expect("no hang").unwrap(), EVENTS + 1);
+    assert_eq!(appending.await.unwrap().unwrap().first_position(), EVENTS + 1);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{ENDING, FAILED_TRANSACTION, NO_TRANSACTION, OVER, Transaction};
+use super::{ENDING, FAILED_TRANSACTION, NO_TRANSACTION, OVER, SENT, Transaction};
 use crate::{
     error::{Error, ErrorKind, Result},
     router::{
@@ -81,17 +81,18 @@ impl Transaction {
     /// # Errors
     ///
     /// [`ErrorKind::Unavailable`] or [`ErrorKind::Timeout`] if the answer did not arrive. The server has rolled the
-    /// transaction back, or will. (After a stream or a `COPY` that did not complete, no answer is awaited. On a
-    /// connection of a borrowed pool, and behind a pooler, the server first runs the statement to its end, and keeps
-    /// its locks until then.)
+    /// transaction back, or will. (After a stream or a `COPY` that did not complete, and after a call that was given up,
+    /// no answer is awaited: the server is asked to cancel. On a connection of a borrowed pool, and behind a pooler, the
+    /// server first runs the statement to its end, and keeps its locks until then.)
     ///
     /// # Cancel safety
     ///
     /// If the future is dropped, the transaction is rolled back all the same.
     pub async fn rollback(self) -> Result<()> {
         self.takes_no_more();
-        if self.open.lease.was_broken_off() {
-            // The server was asked to cancel, and the connection is closed, which rolls it back.
+        let lease = &self.open.lease;
+        if lease.was_broken_off() || lease.is_abandoned() && lease.is_own() && !lease.is_pooled() {
+            // The server is asked to cancel, and the connection is closed, which rolls it back.
             self.see_unknown();
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
@@ -118,8 +119,15 @@ impl Transaction {
 
     /// Commits with this guard's statements after the commit. What they have noted is not passed on.
     async fn end(&self, guard: Option<&Guard>) -> Result<()> {
-        if self.takes_no_more() == OVER {
-            return Ok(());
+        match self.takes_no_more() {
+            OVER => return Ok(()),
+            // By work that gave its own commit up, or took its error for none.
+            SENT => {
+                self.open.lost.store(false, Ordering::Relaxed);
+                let message = "the answer to the commit of this transaction did not come, so it may have committed";
+                return Err(Error::new(ErrorKind::OutcomeUnknown, message).with_node(self.node()));
+            }
+            _ => {}
         }
         let lease = &self.open.lease;
         if lease.was_broken_off() {
@@ -138,6 +146,7 @@ impl Transaction {
             guard.quiet(false);
         }
         let commit = lease.client().batch_execute(COMMIT);
+        self.open.end.store(SENT, Ordering::Release);
         let Err(error) = self.note(lease.guarded_with(guard, effect, self.next(), commit).await) else {
             self.open.end.store(OVER, Ordering::Release);
             return Ok(());
@@ -156,6 +165,8 @@ impl Transaction {
         if error.is_outcome_unknown() {
             // Whatever conflicted before: this may have committed, so it must not be retried.
             self.open.lost.store(false, Ordering::Relaxed);
+        } else {
+            self.open.end.store(ENDING, Ordering::Release);
         }
         Err(error)
     }

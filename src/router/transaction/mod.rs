@@ -77,9 +77,11 @@ struct Open {
 
 /// The stage a transaction has reached.
 const OPEN: u8 = 0;
-/// The commit was sent. It may have failed.
+/// It takes no more calls. The commit may have been refused.
 const ENDING: u8 = 1;
-const OVER: u8 = 2;
+/// The commit was sent, and nobody knows what has become of it.
+const SENT: u8 = 2;
+const OVER: u8 = 3;
 
 impl Transaction {
     fn new(

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{BeginTransaction, Transaction};
+use super::{BeginTransaction, SENT, Transaction};
 use crate::{error::Error, router::Deadline};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -69,7 +69,10 @@ impl BeginTransaction {
                     },
                     Err(error) => {
                         // For any share of it that is still held.
-                        transaction.takes_no_more();
+                        if transaction.takes_no_more() >= SENT {
+                            // It has committed, or may have: nothing is repeated.
+                            return Err(error);
+                        }
                         error
                     }
                 };

@@ -48,7 +48,8 @@ impl PostgresEventStore {
     /// missing tables, columns, indexes, constraints, triggers and procedures, and those that are not as they must be:
     /// types, collations, nullability, unusable indexes, a procedure of another version, a trigger that does not refuse
     /// changes, row-level security that would hide events from a condition, and declared [hot keys](crate::schema::HotKey)
-    /// without their index. It ignores your own additions: columns with a default, constraints, triggers and indexes.
+    /// without their index. It ignores your own additions: columns with a default, constraints, triggers and indexes. (A
+    /// trigger of yours may refuse an event, but must not change one: conditions are also judged by what was sent.)
     /// It only reads catalogs, on the primary: the only privilege needed is `USAGE` on the schema.
     ///
     /// ```no_run

@@ -19,7 +19,7 @@ use super::{LogName, PostgresEventStore, failure, wire};
 use crate::{
     Consistency, Filter, Mark, Role, Token,
     error::Result,
-    router::{Ask, Check, Deadline, Floor, Lease, Tried, Verdict},
+    router::{Ask, Check, Deadline, Floor, Lease, Tried, Verdict, may_go_elsewhere},
     store::{EventStore, refusal},
     token::{LogMark, Place},
 };
@@ -162,15 +162,23 @@ impl PostgresEventStore {
         let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
         let ask = Ask { floor: floor.as_ref(), notes_place: asked.wants_token, ..Ask::from(asked.consistency) };
-        let lease = self.router.lease_at(ask, deadline, tried).await?;
-        if let Some(check) = check
-            && is_behind_as_primary(&lease)
-        {
-            self.wait_for_appends(&lease, deadline, self.router.replay_wait()).await?;
-            check.has_waited.store(true, Ordering::Relaxed);
+        loop {
+            let lease = self.router.lease_at(ask, deadline, tried).await?;
+            if let Some(check) = &check
+                && is_behind_as_primary(&lease)
+            {
+                self.wait_for_appends(&lease, deadline, self.router.replay_wait()).await?;
+                check.has_waited.store(true, Ordering::Relaxed);
+            }
+            match lease.prove(deadline).await {
+                Ok(()) => return Ok(lease),
+                // It was expected to be far enough, and was not asked before.
+                Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
+                    tried.last_has_failed(lease.guard().map(|guard| &**guard));
+                }
+                Err(error) => return Err(error),
+            }
         }
-        lease.prove(deadline).await?;
-        Ok(lease)
     }
 
     /// Waits until the append that holds the log's lock, if there is one, has finished; no longer than this, since the

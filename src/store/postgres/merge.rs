@@ -50,6 +50,9 @@ const TOO_MANY: usize = 6 * MANY;
 /// The longest wait of each batch: whatever holds up the merge must not hold up the log.
 const ROOM: Duration = Duration::from_secs(1);
 
+/// A merge that has not ended after this long is held up, on a server that no longer answers perhaps: nobody waits for it.
+const HELD_UP: Duration = Duration::from_secs(5);
+
 /// Fewer entries are merged after this long, so the list of an idle log is empty.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -79,6 +82,14 @@ struct State {
     /// When they are merged; none while nothing has arrived since the last merge began.
     due: Option<Instant>,
     worker: Worker,
+    /// When the merge in flight began.
+    since: Option<Instant>,
+}
+
+impl State {
+    fn is_held_up(&self) -> bool {
+        self.since.is_some_and(|since| since.elapsed() >= HELD_UP)
+    }
 }
 
 /// The task that merges. It ends when nothing is left.
@@ -134,7 +145,7 @@ impl Unmerged {
             let merged = self.merged.notified();
             let is_full = {
                 let state = self.state();
-                state.entries >= TOO_MANY && state.worker != Worker::None
+                state.entries >= TOO_MANY && state.worker != Worker::None && !state.is_held_up()
             };
             if !is_full || timeout_at(until, merged).await.is_err() {
                 return;
@@ -165,7 +176,7 @@ impl Merging {
                 let now = Instant::now();
                 let due = *state.due.get_or_insert(now + PATIENCE);
                 if due <= now {
-                    (state.due, state.worker) = (None, Worker::Merges);
+                    (state.due, state.worker, state.since) = (None, Worker::Merges, Some(now));
                     return Some(state.entries);
                 }
                 due
@@ -181,6 +192,7 @@ impl Merging {
         let has_more = {
             let mut state = self.unmerged.state();
             state.entries -= entries;
+            state.since = None;
             let has_more = state.entries > 0;
             state.worker = if has_more { Worker::Waits } else { Worker::None };
             self.is_over = !has_more;
@@ -196,7 +208,10 @@ impl Drop for Merging {
         if self.is_over {
             return;
         }
-        self.unmerged.state().worker = Worker::None;
+        {
+            let mut state = self.unmerged.state();
+            (state.worker, state.since) = (Worker::None, None);
+        }
         self.unmerged.merged.notify_waiters();
     }
 }
@@ -346,6 +361,10 @@ mod tests {
         assert_eq!(waiting.await.expect("it ends"), Ok(()));
         assert!(unmerged.add(&(60_001..=60_001), MANY).is_none());
         assert_eq!(room(&unmerged).await, ROOM);
+        assert!(merging.due().await.is_some());
+        assert_eq!(room(&unmerged).await, ROOM);
+        sleep(HELD_UP).await;
+        assert_eq!(room(&unmerged).await, Duration::ZERO, "the merge is held up");
         drop(merging);
         assert_eq!(room(&unmerged).await, Duration::ZERO, "nobody is at work");
     }

@@ -4,7 +4,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -27,6 +27,9 @@ const EACH_ROW: Duration = Duration::from_micros(50);
 const A_DEAR_ONE: u32 = 4;
 const TOO_DEAR: u32 = 8;
 
+/// Expensive ones within this time count as one: they are together in the same moment.
+const MOMENT: Duration = Duration::from_millis(100);
+
 /// How many shapes have a score before all are forgotten.
 const SHAPES: usize = 1024;
 
@@ -35,8 +38,16 @@ const SHAPES: usize = 1024;
 pub(super) struct Searches {
     pub(super) keys: Arc<[HotKey]>,
     /// How expensive the searches that are planned once are, by shape.
-    scores: Mutex<HashMap<u64, u32>>,
+    scores: Mutex<HashMap<u64, Score>>,
     hasher: RandomState,
+}
+
+/// How expensive the searches of a shape are.
+#[derive(Debug)]
+struct Score {
+    points: u32,
+    /// When the last expensive one was counted.
+    dear_at: Instant,
 }
 
 /// The condition on the table's alias `e`, and when its search is planned.
@@ -76,7 +87,7 @@ impl Searches {
                 return Search { condition, planning: Planning::Once, watched: None };
             }
             let shape = self.hasher.hash_one(&condition);
-            if self.scores().get(&shape).is_none_or(|score| *score < TOO_DEAR) {
+            if self.scores().get(&shape).is_none_or(|score| score.points < TOO_DEAR) {
                 let watched = Some(Watched { searches: Arc::clone(self), shape });
                 return Search { condition, planning: Planning::Once, watched };
             }
@@ -93,7 +104,7 @@ impl Searches {
         Search { condition, planning: for_values(filter), watched: None }
     }
 
-    fn scores(&self) -> MutexGuard<'_, HashMap<u64, u32>> {
+    fn scores(&self) -> MutexGuard<'_, HashMap<u64, Score>> {
         self.scores.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -101,16 +112,24 @@ impl Searches {
 impl Watched {
     /// Records how long it took, for this many rows.
     pub(super) fn took(&self, time: Duration, rows: usize) {
+        self.took_until(Instant::now(), time, rows);
+    }
+
+    fn took_until(&self, now: Instant, time: Duration, rows: usize) {
         let is_dear = time > DEAR + EACH_ROW * u32::try_from(rows).unwrap_or(u32::MAX);
         let mut scores = self.searches.scores();
         if is_dear {
             if scores.len() >= SHAPES {
                 scores.clear();
             }
-            *scores.entry(self.shape).or_default() += A_DEAR_ONE;
+            match scores.get_mut(&self.shape) {
+                Some(score) if now.saturating_duration_since(score.dear_at) < MOMENT => {}
+                Some(score) => *score = Score { points: score.points + A_DEAR_ONE, dear_at: now },
+                None => drop(scores.insert(self.shape, Score { points: A_DEAR_ONE, dear_at: now })),
+            }
         } else if let Some(score) = scores.get_mut(&self.shape) {
-            *score -= 1;
-            if *score == 0 {
+            score.points -= 1;
+            if score.points == 0 {
                 scores.remove(&self.shape);
             }
         }
@@ -190,9 +209,14 @@ mod tests {
     fn what_is_dear_again_and_again_is_planned_for_its_values() {
         let searches = Searches::new([].into());
         let by = |tag: &str| Filter::matching().any_type_of(["A"]).and_all_tags_of([tag]).finish().expect("a filter");
-        let took = |milliseconds, rows| match planned(&searches, &by("t")) {
-            (Planning::Once, Some(watched)) => watched.took(Duration::from_millis(milliseconds), rows),
+        let mut now = Instant::now();
+        let took_at = |now, milliseconds, rows| match planned(&searches, &by("t")) {
+            (Planning::Once, Some(watched)) => watched.took_until(now, Duration::from_millis(milliseconds), rows),
             other => panic!("{other:?}"),
+        };
+        let mut took = |milliseconds, rows| {
+            now += MOMENT;
+            took_at(now, milliseconds, rows);
         };
         // Now and then, or for many rows, it may take long.
         for _ in 0..10 {
@@ -201,7 +225,9 @@ mod tests {
             took(60, 1000);
         }
         took(21, 0);
-        took(21, 0);
+        (0..10).for_each(|_| took_at(now, 21, 0));
+        assert_eq!(planned(&searches, &by("t")).0, Planning::Once, "all of that is one moment");
+        took_at(now + MOMENT, 21, 0);
         assert_eq!(planned(&searches, &by("other")).0, Planning::ForEach, "values are no part of its shape");
         let again = by("t");
         let mut params = Vec::new();

@@ -82,6 +82,7 @@ impl Reading {
             if lease.role() != Role::Replica || !may_go_elsewhere(&error) {
                 return Err(error);
             }
+            self.require_head(&lease);
             tracing::debug!(error = %error.for_log(), "a replica could not serve a stream; trying another node");
             lost = Some(error);
         }
@@ -125,10 +126,14 @@ impl Reading {
 
     /// Starts a statement for what is still to be read, and looks at its first row.
     async fn start(&mut self, deadline: Deadline) -> Result<()> {
-        if self.lease.as_ref().is_some_and(Lease::is_closed) {
-            // Between two pieces, when the connection was unused: no reason to avoid the node.
-            self.tried = Tried::default();
-            self.lease = None;
+        if let Some(lease) = self.lease.take() {
+            if lease.is_closed() {
+                // Between two pieces, when the connection was unused: no reason to avoid the node.
+                self.tried = Tried::default();
+                self.require_head(&lease);
+            } else {
+                self.lease = Some(lease);
+            }
         }
         if self.lease.is_none() {
             let Self { store, rest, tried, .. } = self;
@@ -169,6 +174,15 @@ impl Reading {
         let more = self.rest.limit != Some(0);
         self.running = Some(Running { rows, left, more });
         Ok(())
+    }
+
+    /// The node after this one must have the head of the stream's beginning, too. A replica may be ahead of the primary,
+    /// where the commit still waits for its standby: then the event is not lost, and is waited for.
+    fn require_head(&mut self, lease: &Lease) {
+        if let (Some(Some(head)), Role::Replica) = (self.head, lease.role()) {
+            let token = self.store.token(lease.system(), head, None);
+            self.rest.floor = self.rest.floor.merge(&token);
+        }
     }
 
     fn answer(&self, events: Vec<Event>) -> Option<Answer> {
