@@ -118,7 +118,7 @@ async fn a_session_sees_its_writes_whatever_their_sql_looks_like() {
     seen(&router, "sent beside the end of a transaction", async |client| {
         client.batch_execute("BEGIN").await?;
         let (end, insert) = join(client.batch_execute("COMMIT"), client.execute(INSERT, &[])).await;
-        end.and(insert.map(drop))
+        end.and_then(|()| insert.map(drop))
     })
     .await;
 }
