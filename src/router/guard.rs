@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::future::{join, join3};
-use tokio_postgres::{Row, types::ToSql};
+use tokio_postgres::{Row, error::SqlState, types::ToSql};
 
 use self::questions::{ask, prove};
 use super::{
@@ -267,24 +267,28 @@ impl Lease {
             if proven.is_err() {
                 return Ok((proven, None));
             }
+            // The user may have deallocated them: they are then prepared again.
+            if let Some(connection) = self.own()
+                && [&place, &check].into_iter().any(|told| matches!(told, Some(Err(_))))
+            {
+                connection.forget_all();
+            }
             let value = match value {
                 Ok(value) => value,
                 Err(error) => {
                     // Nothing can be queried in a failed transaction. Outside of one, the call may have committed a part.
-                    if let Some(Ok(place)) = place {
-                        let _ = guard.note(Some(&place), None);
+                    match place {
+                        Some(Ok(place)) => drop(guard.note(Some(&place), None)),
+                        Some(Err(error)) if error.code() != Some(&SqlState::IN_FAILED_SQL_TRANSACTION) => {
+                            drop(guard.note(None, None));
+                        }
+                        _ => {}
                     }
                     return Err(error);
                 }
             };
             if statements.behind.is_none() {
                 return Ok((Ok(()), Some(value)));
-            }
-            // The user may have deallocated them: they are then prepared again.
-            if let Some(connection) = self.own()
-                && [&place, &check].into_iter().any(|told| matches!(told, Some(Err(_))))
-            {
-                connection.forget_all();
             }
             let errors = [&place, &check].into_iter().filter_map(|told| told.as_ref()?.as_ref().err());
             errors.for_each(|error| self.note_end(error));
@@ -336,7 +340,8 @@ impl Lease {
         // The user has deallocated it.
         let Some(connection) = self.own() else { return Err(error) };
         connection.forget_all();
-        let question = self.question(deadline, sql, params.len()).await?;
+        // Nothing can be prepared in a failed transaction: the first error is the informative one.
+        let Ok(question) = self.question(deadline, sql, params.len()).await else { return Err(error) };
         self.call(Effect::Read, deadline, question.ask(self.client(), params)).await
     }
 

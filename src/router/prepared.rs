@@ -268,11 +268,12 @@ impl Lease {
     }
 
     /// Whether `error` says that our prepared statement is outdated; if so, it is forgotten. The server rejects it
-    /// before it executes anything, so even a write may be resent. (What is raised inside a procedure has a context, and the
-    /// procedure may have committed before.)
+    /// before it executes anything, so even a write may be resent.
     fn was_outdated(&self, sql: &str, error: &Error) -> bool {
         let Held::Own(connection) = self.held() else { return false };
-        if error.has_context() {
+        // What is raised inside a procedure has a context, and the procedure may have committed before. (So has what the
+        // server says about the parameters, if it is set to log them.)
+        if error.has_context() && ["call", "do"].iter().any(|word| control::mentions(sql, word)) {
             return false;
         }
         match error.sqlstate() {

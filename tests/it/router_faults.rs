@@ -168,6 +168,21 @@ async fn statements_that_somebody_threw_away_are_prepared_anew() {
     }
 }
 
+/// Also where the server tells the parameters with each error, which is a context.
+#[tokio::test]
+async fn a_statement_whose_table_was_altered_is_prepared_anew() {
+    let database = database().await;
+    let client = router(&database).await.client().await.unwrap();
+    client.batch_execute("CREATE TABLE wide (a int8); INSERT INTO wide VALUES (1)").await.unwrap();
+    for setting in ["0", "100"] {
+        client.batch_execute(&format!("SET log_parameter_max_length_on_error = {setting}")).await.unwrap();
+        let before = client.query_one("SELECT * FROM wide WHERE a = $1", &[&1_i64]).await.unwrap().len();
+        client.batch_execute(&format!("ALTER TABLE wide ADD COLUMN c{setting} int8")).await.unwrap();
+        let after = client.query_one("SELECT * FROM wide WHERE a = $1", &[&1_i64]).await.unwrap().len();
+        assert_eq!(after, before + 1, "{setting}");
+    }
+}
+
 #[tokio::test]
 async fn only_a_statement_that_never_ran_is_sent_again() {
     let database = database().await;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use futures_util::TryStreamExt;
-use mainstem::{Error, ErrorKind, Router, testing::Direction};
+use mainstem::{Error, ErrorKind, Isolation, Router, testing::Direction};
 use tokio::time::{Instant, timeout};
 
 use crate::{
@@ -62,6 +62,35 @@ async fn what_the_work_has_committed_is_not_done_again() {
     let error = run.await.unwrap_err();
     assert!(error.to_string().contains("behind the commit"), "{}", error.report());
     assert_eq!((attempts.into_inner(), number(&router, "a").await), (1, 1));
+}
+
+/// What has conflicted is repeated, although the work has rolled back by itself, or took the refusal of its commit for nothing.
+#[tokio::test]
+async fn a_conflict_is_repeated_whatever_the_work_has_made_of_it() {
+    let (_database, router) = numbers().await;
+    for rolls_back in [true, false] {
+        let attempts = AtomicU32::new(0);
+        let run = router.transaction().isolation(Isolation::RepeatableRead).run(async |transaction| {
+            transaction.query("SELECT FROM numbers", &[]).await?;
+            if attempts.fetch_add(1, Ordering::Relaxed) == 0 {
+                router.client().await?.execute("UPDATE numbers SET n = n + 1", &[]).await?;
+            }
+            match add(&transaction, "a").await {
+                Err(error) if rolls_back => {
+                    transaction.rollback().await?;
+                    Err(error)
+                }
+                Err(_) => {
+                    transaction.commit().await.unwrap_err();
+                    Ok(())
+                }
+                Ok(()) => transaction.commit().await,
+            }
+        });
+        run.await.unwrap_or_else(|error| panic!("{}", error.report()));
+        assert_eq!(attempts.into_inner(), 2, "rolls back: {rolls_back}");
+    }
+    assert_eq!(number(&router, "a").await, 4);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{ENDING, FAILED_TRANSACTION, NO_TRANSACTION, OVER, SENT, Transaction};
+use super::{ENDING, FAILED_TRANSACTION, NO_TRANSACTION, OVER, REFUSED, SENT, Transaction, UNDONE};
 use crate::{
     error::{Error, ErrorKind, Result},
     router::{
@@ -94,7 +94,7 @@ impl Transaction {
         if lease.was_broken_off() || lease.is_abandoned() && lease.is_own() && !lease.is_pooled() {
             // The server is asked to cancel, and the connection is closed, which rolls it back.
             self.see_unknown();
-            self.open.end.store(OVER, Ordering::Release);
+            self.open.end.store(UNDONE, Ordering::Release);
             return Ok(());
         }
         let _alone = self.open.lease.occupy_for_the_end()?;
@@ -104,7 +104,7 @@ impl Transaction {
         let undone = self.send(Effect::Read, "ROLLBACK").await;
         self.advance(&undone);
         undone?;
-        self.open.end.store(OVER, Ordering::Release);
+        self.open.end.store(UNDONE, Ordering::Release);
         Ok(())
     }
 
@@ -120,7 +120,11 @@ impl Transaction {
     /// Commits with this guard's statements after the commit. What they have noted is not passed on.
     async fn end(&self, guard: Option<&Guard>) -> Result<()> {
         match self.takes_no_more() {
-            OVER => return Ok(()),
+            OVER | UNDONE => return Ok(()),
+            REFUSED => {
+                let message = "the server has refused the commit of this transaction, so nothing of it was committed";
+                return Err(Error::new(ErrorKind::Database, message).with_node(self.node()));
+            }
             // By work that gave its own commit up, or took its error for none.
             SENT => {
                 self.open.lost.store(false, Ordering::Relaxed);
@@ -166,7 +170,8 @@ impl Transaction {
             // Whatever conflicted before: this may have committed, so it must not be retried.
             self.open.lost.store(false, Ordering::Relaxed);
         } else {
-            self.open.end.store(ENDING, Ordering::Release);
+            let is_refused = error.sqlstate().is_some();
+            self.open.end.store(if is_refused { REFUSED } else { ENDING }, Ordering::Release);
         }
         Err(error)
     }

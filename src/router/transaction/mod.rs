@@ -77,11 +77,16 @@ struct Open {
 
 /// The stage a transaction has reached.
 const OPEN: u8 = 0;
-/// It takes no more calls. The commit may have been refused.
+/// It takes no more calls.
 const ENDING: u8 = 1;
+/// It was rolled back.
+const UNDONE: u8 = 2;
+/// The server has refused the commit: nothing was written.
+const REFUSED: u8 = 3;
 /// The commit was sent, and nobody knows what has become of it.
-const SENT: u8 = 2;
-const OVER: u8 = 3;
+const SENT: u8 = 4;
+/// It was committed.
+const OVER: u8 = 5;
 
 impl Transaction {
     fn new(
@@ -268,7 +273,7 @@ impl Transaction {
 impl Drop for Open {
     fn drop(&mut self) {
         if !self.lease.is_abandoned() {
-            self.lease.leave(*self.end.get_mut() != OVER);
+            self.lease.leave(!matches!(*self.end.get_mut(), UNDONE | OVER));
         }
     }
 }

@@ -18,7 +18,7 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{LogName, PostgresEventStore, failure, wire};
 use crate::{
     Consistency, Filter, Mark, Role, Token,
-    error::Result,
+    error::{Error, Result},
     router::{Ask, Check, Deadline, Floor, Lease, Tried, Verdict, may_go_elsewhere},
     store::{EventStore, refusal},
     token::{LogMark, Place},
@@ -162,8 +162,13 @@ impl PostgresEventStore {
         let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
         let ask = Ask { floor: floor.as_ref(), notes_place: asked.wants_token, ..Ask::from(asked.consistency) };
+        let mut said: Option<Error> = None;
         loop {
-            let lease = self.router.lease_at(ask, deadline, tried).await?;
+            let lease = match self.router.lease_at(ask, deadline, tried).await {
+                Ok(lease) => lease,
+                // An error from a server says more than that there is no further node.
+                Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
+            };
             if let Some(check) = &check
                 && is_behind_as_primary(&lease)
             {
@@ -175,6 +180,7 @@ impl PostgresEventStore {
                 // It was expected to be far enough, and was not asked before.
                 Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tried.last_has_failed(lease.guard().map(|guard| &**guard));
+                    said = Some(error);
                 }
                 Err(error) => return Err(error),
             }
