@@ -91,6 +91,22 @@ async fn a_conflict_is_repeated_whatever_the_work_has_made_of_it() {
         assert_eq!(attempts.into_inner(), 2, "rolls back: {rolls_back}");
     }
     assert_eq!(number(&router, "a").await, 4);
+    // Refused at the commit itself: the first time.
+    let refuses = "CREATE SEQUENCE tries;
+        CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+            $$ BEGIN IF nextval('tries') = 1 THEN RAISE SQLSTATE '40001'; END IF; RETURN NULL; END $$;
+        CREATE CONSTRAINT TRIGGER refuses AFTER UPDATE ON numbers DEFERRABLE INITIALLY DEFERRED
+            FOR EACH ROW EXECUTE FUNCTION refuse()";
+    router.client().await.unwrap().batch_execute(refuses).await.unwrap();
+    let attempts = AtomicU32::new(0);
+    let run = router.transaction().run(async |transaction| {
+        attempts.fetch_add(1, Ordering::Relaxed);
+        add(&transaction, "a").await?;
+        let _ = transaction.commit().await;
+        Ok::<_, Error>(())
+    });
+    run.await.unwrap_or_else(|error| panic!("{}", error.report()));
+    assert_eq!((attempts.into_inner(), number(&router, "a").await), (2, 5));
 }
 
 #[tokio::test]
