@@ -221,11 +221,6 @@ impl Error {
         self.driver_error()?.as_db_error()?.routine()
     }
 
-    /// Whether it was raised inside something that the server was executing, a procedure for example.
-    pub(crate) fn has_context(&self) -> bool {
-        self.driver_error().and_then(tokio_postgres::Error::as_db_error).is_some_and(|error| error.where_().is_some())
-    }
-
     fn inner(&mut self) -> &mut Inner {
         Arc::make_mut(&mut self.0)
     }
@@ -368,7 +363,7 @@ impl Error {
         }
     }
 
-    fn driver_error(&self) -> Option<&tokio_postgres::Error> {
+    pub(crate) fn driver_error(&self) -> Option<&tokio_postgres::Error> {
         let mut cause: Option<&(dyn StdError + 'static)> = self.source();
         while let Some(error) = cause {
             if let Some(driver) = error.downcast_ref::<tokio_postgres::Error>() {

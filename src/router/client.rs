@@ -264,18 +264,17 @@ impl Client {
             self.is_asynchronous.store(true, Ordering::Relaxed);
         }
         let control = control::of(sql);
-        let is_quiet = match control {
-            Some(Control::Ends) => false,
-            Some(Control::Opens | Control::Chains) => true,
-            None | Some(Control::GoesBack) => self.lease.stands().get() != Standing::Outside,
-        };
         if let Some(guard) = self.lease.guard() {
-            guard.quiet(is_quiet);
+            guard.quiet(match control {
+                Some(Control::Ends) => false,
+                Some(Control::Opens | Control::Chains) => true,
+                None | Some(Control::GoesBack) => self.lease.stands().get() != Standing::Outside,
+            });
         }
         self.lease.stands().sends(control);
         let writes_in = self.session.as_ref().filter(|_| self.effect() == Effect::Write);
         let unsettled = Unsettled::new(&self.lease, writes_in.map(|(session, _)| session));
-        Call { client: self, deadline: Deadline::after(self.limit), control, is_quiet, unsettled }
+        Call { client: self, deadline: Deadline::after(self.limit), control, unsettled }
     }
 
     fn effect(&self) -> Effect {
@@ -298,8 +297,6 @@ pub(super) struct Call<'a> {
     client: &'a Client,
     deadline: Deadline,
     control: Option<Control>,
-    /// Whether it was sent without asking for its place, since a transaction may have been open.
-    is_quiet: bool,
     unsettled: Unsettled<'a>,
 }
 
@@ -341,11 +338,9 @@ impl Call<'_> {
             // It may have committed without its LSN having been requested, or before it was flushed up to there.
             let is_elsewhere =
                 self.client.is_asynchronous.load(Ordering::Relaxed) || self.control == Some(Control::Chains);
-            // So may one that was sent beside the end of a transaction, or that has failed behind such an end.
-            let stands = lease.stands().get();
-            let is_behind_an_end = self.is_quiet && self.control != Some(Control::Opens) && stands == Standing::Outside;
+            // So may one that has failed behind the end of a transaction.
             let may_have_committed = outcome.is_ok() || matches!(self.control, Some(Control::Ends | Control::Chains));
-            if may_have_committed && (is_elsewhere || is_behind_an_end || stands == Standing::Unclear) {
+            if may_have_committed && (is_elsewhere || lease.stands().get() == Standing::Unclear) {
                 session.see(&lease.token_of(None));
             }
         }

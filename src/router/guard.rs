@@ -16,13 +16,12 @@ use std::{
 };
 
 use futures_util::future::{join, join3};
-use tokio_postgres::{Row, error::SqlState, types::ToSql};
+use tokio_postgres::{Row, error::SqlState};
 
 use self::questions::{ask, prove};
 use super::{
     Deadline, Effect, Lease, Role,
     floor::{Check, Floor, Verdict, Whereabouts},
-    prepared::UNKNOWN_STATEMENT,
     record::CallRecord,
 };
 use crate::{
@@ -256,22 +255,17 @@ impl Lease {
                 // All are queued before any is awaited.
                 false => join3(proof, call, behind).await,
             };
-            let proof = proof.inspect_err(|_| {
-                // As below: the next call prepares it again.
-                if let Some(connection) = self.own() {
-                    connection.forget_all();
-                }
-            });
+            // The user may have deallocated them: they are then prepared again.
+            let is_unanswered = |told: &Option<_>| matches!(told, Some(Err(_)));
+            if let Some(connection) = self.own()
+                && (proof.is_err() || is_unanswered(&place) || is_unanswered(&check))
+            {
+                connection.forget_all();
+            }
             // What the read says on a lagging node means nothing, not even an error: its table may not be there yet.
             let proven = self.judge(guard, proof?, sent_at);
             if proven.is_err() {
                 return Ok((proven, None));
-            }
-            // The user may have deallocated them: they are then prepared again.
-            if let Some(connection) = self.own()
-                && [&place, &check].into_iter().any(|told| matches!(told, Some(Err(_))))
-            {
-                connection.forget_all();
             }
             let value = match value {
                 Ok(value) => value,
@@ -323,32 +317,6 @@ impl Lease {
             (None, Err(error)) if error.is_outcome_unknown() => session.see(&self.token_of(None)),
             (None, _) => {}
         }
-    }
-
-    /// One read-only statement, with nothing around it.
-    pub(crate) async fn unguarded(
-        &self,
-        deadline: Deadline,
-        sql: &str,
-        params: &[&(dyn ToSql + Sync)],
-    ) -> Result<Vec<Row>> {
-        let question = self.question(deadline, sql, params.len()).await?;
-        let error = match self.call(Effect::Read, deadline, question.ask(self.client(), params)).await {
-            Err(error) if error.sqlstate() == Some(UNKNOWN_STATEMENT) => error,
-            outcome => return outcome,
-        };
-        // The user has deallocated it.
-        let Some(connection) = self.own() else { return Err(error) };
-        connection.forget_all();
-        // Nothing can be prepared in a failed transaction: the first error is the informative one.
-        let Ok(question) = self.question(deadline, sql, params.len()).await else { return Err(error) };
-        self.call(Effect::Read, deadline, question.ask(self.client(), params)).await
-    }
-
-    /// Queries the node's place.
-    pub(super) async fn whereabouts(&self, deadline: Deadline) -> Result<Whereabouts> {
-        let rows = self.unguarded(deadline, Whereabouts::SQL, &[]).await?;
-        Whereabouts::read(&rows).map_err(|error| error.with_node(Arc::clone(self.node().name())))
     }
 
     /// Lets the guard record the node's place, in a separate call: for calls whose rows are still to be read.

@@ -273,7 +273,8 @@ impl Lease {
         let Held::Own(connection) = self.held() else { return false };
         // What is raised inside a procedure has a context, and the procedure may have committed before. (So has what the
         // server says about the parameters, if it is set to log them.)
-        if error.has_context() && ["call", "do"].iter().any(|word| control::mentions(sql, word)) {
+        let has_context = error.driver_error().and_then(|error| error.as_db_error()?.where_()).is_some();
+        if has_context && ["call", "do"].iter().any(|word| control::mentions(sql, word)) {
             return false;
         }
         match error.sqlstate() {

@@ -10,7 +10,9 @@ use mainstem::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{cluster, cluster_with_log, database, event, router, sessions, started, store};
+use crate::support::{
+    cluster, cluster_with_log, commits_wait_for_both, database, event, router, sessions, started, store,
+};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -216,12 +218,7 @@ async fn a_head_whose_commit_waits_for_a_standby_is_waited_for_when_its_replica_
     let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(HANG)).await;
     fill(&router).await;
     cluster.wait_until_caught_up().await.unwrap();
-    let client = router.client().await.unwrap();
-    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '2 (*)'").await.unwrap();
-    client.batch_execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    drop(client);
-    sleep(Duration::from_millis(300)).await;
+    commits_wait_for_both(&router).await;
     cluster.replica(0).pause_replay().await.unwrap();
     let appending = tokio::spawn({
         let late = event("Filled", json!({})).with_tag("t");

@@ -13,7 +13,7 @@ use mainstem::{
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use crate::support::{cluster_with_log, database, event, started, store};
+use crate::support::{cluster_with_log, commits_wait_for_both, database, event, started, store};
 
 /// Far longer than anything here may take: what it ends would have hung.
 const HANG: Duration = Duration::from_secs(60);
@@ -238,13 +238,8 @@ async fn a_primary_that_has_not_shown_yet_what_a_replica_shows_is_waited_for() {
     let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(HANG)).await;
     append(&store).await;
     cluster.wait_until_caught_up().await.unwrap();
-    let client = router.client().await.unwrap();
     // A commit waits for both, and one does not go on: the other one shows it, the primary does not.
-    client.batch_execute("ALTER SYSTEM SET synchronous_standby_names = '2 (*)'").await.unwrap();
-    client.batch_execute("ALTER SYSTEM SET synchronous_commit = 'remote_apply'").await.unwrap();
-    client.batch_execute("SELECT pg_reload_conf()").await.unwrap();
-    drop(client);
-    sleep(Duration::from_millis(300)).await;
+    commits_wait_for_both(&router).await;
     cluster.replica(0).pause_replay().await.unwrap();
     let appending = tokio::spawn({
         let store = store.clone();

@@ -3,12 +3,15 @@
 use std::sync::{Arc, atomic::Ordering};
 
 use futures_util::future::{OptionFuture, join};
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Row, types::ToSql};
 
 use super::Guard;
 use crate::{
     error::{Error, ErrorKind, Result},
-    router::{Deadline, Lease, floor::Whereabouts, pooled::Question, transaction::FAILED_TRANSACTION},
+    router::{
+        Deadline, Effect, Lease, floor::Whereabouts, pooled::Question, prepared::UNKNOWN_STATEMENT,
+        transaction::FAILED_TRANSACTION,
+    },
 };
 
 /// The statements, prepared.
@@ -19,6 +22,32 @@ pub(super) struct Prepared {
 }
 
 impl Lease {
+    /// One read-only statement, with nothing around it.
+    pub(crate) async fn unguarded(
+        &self,
+        deadline: Deadline,
+        sql: &str,
+        params: &[&(dyn ToSql + Sync)],
+    ) -> Result<Vec<Row>> {
+        let question = self.question(deadline, sql, params.len()).await?;
+        let error = match self.call(Effect::Read, deadline, question.ask(self.client(), params)).await {
+            Err(error) if error.sqlstate() == Some(UNKNOWN_STATEMENT) => error,
+            outcome => return outcome,
+        };
+        // The user has deallocated it.
+        let Some(connection) = self.own() else { return Err(error) };
+        connection.forget_all();
+        // Nothing can be prepared in a failed transaction: the first error is the informative one.
+        let Ok(question) = self.question(deadline, sql, params.len()).await else { return Err(error) };
+        self.call(Effect::Read, deadline, question.ask(self.client(), params)).await
+    }
+
+    /// Queries the node's place.
+    pub(in crate::router) async fn whereabouts(&self, deadline: Deadline) -> Result<Whereabouts> {
+        let rows = self.unguarded(deadline, Whereabouts::SQL, &[]).await?;
+        Whereabouts::read(&rows).map_err(|error| error.with_node(Arc::clone(self.node().name())))
+    }
+
     pub(super) async fn prepare_guard(&self, guard: &Guard, deadline: Deadline) -> Result<Prepared> {
         let proves = guard.must_prove();
         let place = match guard.place.filter(|_| proves) {

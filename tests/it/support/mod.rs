@@ -87,6 +87,20 @@ pub(crate) async fn cluster_with_log(
     (cluster, router, store)
 }
 
+/// From now on each commit waits until two replicas have applied it.
+pub(crate) async fn commits_wait_for_both(router: &Router) {
+    let client = router.client().await.unwrap();
+    for sql in [
+        "ALTER SYSTEM SET synchronous_standby_names = '2 (*)'",
+        "ALTER SYSTEM SET synchronous_commit = 'remote_apply'",
+        "SELECT pg_reload_conf()",
+    ] {
+        client.batch_execute(sql).await.unwrap();
+    }
+    // The processes of the server read it one by one.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+}
+
 /// An event with a payload.
 pub(crate) fn event(event_type: &str, payload: serde_json::Value) -> NewEvent {
     NewEvent::new(event_type, &payload).expect("an event")
