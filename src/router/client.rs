@@ -265,6 +265,9 @@ impl Client {
         }
         let control = control::of(sql);
         if let Some(guard) = self.lease.guard() {
+            if self.lease.stands().get() != Standing::Outside {
+                guard.goes_into_a_transaction();
+            }
             guard.quiet(match control {
                 Some(Control::Ends) => false,
                 Some(Control::Opens | Control::Chains) => true,

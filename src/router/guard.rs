@@ -43,6 +43,8 @@ pub(crate) struct Guard {
     verdict: AtomicU8,
     /// Whether the next call leaves a transaction open: nothing is sent into it.
     is_quiet: AtomicBool,
+    /// Whether a transaction may have been open before anything was proven: its snapshot may be older than any proof.
+    is_too_late: AtomicBool,
     seen: Mutex<Option<Seen>>,
 }
 
@@ -126,6 +128,15 @@ impl Guard {
     /// Sends nothing after the next calls while a transaction is open: it would be its first statement, or fail in it.
     pub(super) fn quiet(&self, is_quiet: bool) {
         self.is_quiet.store(is_quiet, Ordering::Relaxed);
+    }
+
+    /// The next call may be inside a transaction that is already open. If nothing was proven before, nothing can be any
+    /// more: a call is sent together with its proof, so the one that opened the transaction was executed although its
+    /// proof failed.
+    pub(super) fn goes_into_a_transaction(&self) {
+        if self.must_prove() {
+            self.is_too_late.store(true, Ordering::Relaxed);
+        }
     }
 
     fn sends_behind(&self) -> bool {
@@ -341,8 +352,13 @@ impl Lease {
         if place.is_none() && check.is_none() {
             return Ok(());
         }
-        guard.verdict.store(ASKED, Ordering::Relaxed);
         let named = |error: Error| error.with_node(Arc::clone(self.node().name()));
+        if guard.is_too_late.load(Ordering::Relaxed) && guard.must_prove() {
+            let message = "a transaction was begun on this connection before the node was known to have got as far as its reads must \
+                           be: get another connection";
+            return Err(named(Error::new(ErrorKind::Unavailable, message)));
+        }
+        guard.verdict.store(ASKED, Ordering::Relaxed);
         let mut verdict = Verdict::Contained;
         if let Some((rows, asked)) = place.zip(guard.place) {
             let whereabouts = Whereabouts::read(&rows).map_err(named)?;

@@ -4,15 +4,15 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU16, Ordering},
     },
     time::Duration,
 };
 
 use futures_util::future::{join_all, poll_immediate};
 use mainstem::{
-    AppendCondition, Consistency, EventStore, Fallback, Filter, NodeCondition, PrimaryState, Role, Router, Session,
-    testing::LocalCluster, with_session,
+    AppendCondition, Consistency, ErrorKind, EventStore, Fallback, Filter, NodeCondition, PrimaryState, Role, Router,
+    Session, testing::LocalCluster, with_session,
 };
 use serde_json::json;
 use tokio::{
@@ -131,6 +131,63 @@ async fn readers_of_the_log_who_wait_for_replay_do_not_ask_again_and_again() {
     let asked = asked() - before;
     // For each the proof that fails, the proof that does not, the read, and where the node is behind it; and some for those who watch.
     assert!((3 * READERS..=20 * READERS).contains(&asked), "{asked} statements for {READERS} reads");
+}
+
+/// Behind one address a server that lags takes the place of one that does not. What opens a transaction there is executed, since it is
+/// sent together with its proof, and the snapshot stays.
+#[tokio::test]
+async fn a_transaction_begun_behind_a_proof_that_failed_shows_nothing() {
+    let cluster = started(LocalCluster::builder().replicas(2)).await;
+    let [primary, ahead, lagging] = cluster.nodes() else { panic!("three nodes") };
+    let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let through = format!(":{}/", door.local_addr().unwrap().port());
+    let through = ahead.url().replacen(&format!(":{}/", ahead.port()), &through, 1);
+    let leads_to = Arc::new(AtomicU16::new(ahead.port()));
+    let relaying = {
+        let leads_to = Arc::clone(&leads_to);
+        tokio::spawn(async move {
+            let mut relays = JoinSet::new();
+            while let Ok((mut client, _)) = door.accept().await {
+                let mut server = TcpStream::connect(("127.0.0.1", leads_to.load(Ordering::SeqCst))).await.unwrap();
+                relays.spawn(async move { copy_bidirectional(&mut client, &mut server).await });
+            }
+        })
+    };
+    let builder = Router::builder().primary(primary.url()).replica(&*through).probe_interval(50 * MS);
+    let router = builder.replay_wait(HANG).connect().await.unwrap();
+    let writer = router.client().await.unwrap();
+    writer.batch_execute("CREATE TABLE jobs (n int)").await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    lagging.pause_replay().await.unwrap();
+    writer.batch_execute("INSERT INTO jobs VALUES (1)").await.unwrap();
+    let level = Consistency::AtLeast(writer.token().await.unwrap());
+
+    // Until the address is known to be far enough, and beyond its connections that lead there.
+    let known = router.client_at(level.clone()).await.unwrap();
+    assert_eq!(known.role(), Role::Replica);
+    known.query("SELECT n FROM jobs", &[]).await.unwrap();
+    leads_to.store(lagging.port(), Ordering::SeqCst);
+    let mut held = vec![known];
+    let opening = "BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT n FROM jobs";
+    let client = loop {
+        let client = router.client_at(level.clone()).await.unwrap();
+        assert!(held.len() < 10, "none leads to the server that lags");
+        match client.batch_execute(opening).await {
+            Ok(()) => held.push(client),
+            Err(error) => {
+                assert_eq!((client.role(), error.kind()), (Role::Replica, ErrorKind::Unavailable), "{error}");
+                break client;
+            }
+        }
+    };
+    lagging.resume_replay().await.unwrap();
+    cluster.wait_until_caught_up().await.unwrap();
+    let shown = client.query("SELECT n FROM jobs", &[]).await.map(|rows| rows.len());
+    assert_eq!(shown.map_err(|error| error.kind()), Err(ErrorKind::Unavailable));
+    drop(client);
+    let client = router.client_at(level).await.unwrap();
+    assert_eq!(client.query("SELECT n FROM jobs", &[]).await.unwrap().len(), 1, "{}", client.node());
+    relaying.abort();
 }
 
 /// Their limits end in the same moment, and the node has answered all others.
