@@ -52,10 +52,11 @@ impl Keys {
     /// A person's key, created if there is none.
     async fn of(&self, person: &str) -> Result<XChaCha20Poly1305> {
         let new = Key::<XChaCha20Poly1305>::generate();
-        let sql = "INSERT INTO public.person_keys (person, key) VALUES ($1, $2) \
-                   ON CONFLICT (person) DO UPDATE SET person = excluded.person RETURNING key";
         let client = self.0.client_at(Consistency::Strong).await?;
-        let row = client.query_one(sql, &[&person, &new.as_slice()]).await?;
+        // A key that is there is not written again, for each version of a row is another copy of the key on disk.
+        let sql = "INSERT INTO public.person_keys (person, key) VALUES ($1, $2) ON CONFLICT (person) DO NOTHING";
+        client.execute(sql, &[&person, &new.as_slice()]).await?;
+        let row = client.query_one("SELECT key FROM public.person_keys WHERE person = $1", &[&person]).await?;
         match row.get::<_, Option<&[u8]>>(0) {
             Some(key) => cipher(key),
             None => Err(Error::application(format!("{person:?} was erased, and gets no new key"))),
@@ -71,13 +72,23 @@ impl Keys {
         Ok(KeyRing(keys.collect::<Result<_>>()?))
     }
 
-    /// After this, nobody can read what was sealed for this person.
+    /// After this, nobody can read what was sealed for this person. Until the key is gone from the disk may take longer: see
+    /// [`sweep`](Self::sweep).
     pub(crate) async fn erase(&self, person: &str) -> Result<()> {
         let client = self.0.client_at(Consistency::Strong).await?;
-        let sql = "UPDATE public.person_keys SET key = NULL, erased_at = now() WHERE person = $1";
+        // Someone who had no key yet gets none, either: the key may just be being created, or was lost in a restore.
+        let sql = "INSERT INTO public.person_keys (person, erased_at) VALUES ($1, now()) \
+                   ON CONFLICT (person) DO UPDATE SET key = NULL, erased_at = now()";
         client.execute(sql, &[&person]).await?;
-        // The old row is still on disk.
-        client.batch_execute("VACUUM public.person_keys").await
+        drop(client);
+        self.sweep().await
+    }
+
+    /// Writes the table anew, without the old versions of its rows. A plain VACUUM would leave their bytes in the free space of
+    /// the pages. Run it daily as well: as long as a transaction, a replication slot or a replica with `hot_standby_feedback`
+    /// is older than an erasure, the old row stays. While it runs, nobody reads a key.
+    pub(crate) async fn sweep(&self) -> Result<()> {
+        self.0.client_at(Consistency::Strong).await?.batch_execute("VACUUM FULL public.person_keys").await
     }
 
     /// An event whose payload only the person's key opens. Its type and its tags stay readable, so `person` is a number or a

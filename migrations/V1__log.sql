@@ -13,7 +13,7 @@ END
 $body$;
 
 CREATE TABLE "mainstem"."events" (
-    -- 1, 2, 3 … without a gap, in the order of commit. The primary key is the second fence behind the log's lock.
+    -- 1, 2, 3 … without a gap, in the order of commit. Should the log's lock ever fail, the primary key is the second fence.
     position    bigint      NOT NULL CONSTRAINT "events_pkey" PRIMARY KEY CHECK (position > 0),
     occurred_at timestamptz NOT NULL,
     recorded_at timestamptz NOT NULL,

@@ -1,7 +1,7 @@
 -- The only way into the log: lock, judge, insert and commit in one statement whose arguments have fully arrived.
 --
 -- It takes a batch: several appends, each with a condition of its own, each judged alone against the log. No append may break
--- the condition of one behind it in the batch: the client sees to that. One append is a batch of one.
+-- the condition of one after it in the batch: the client sees to that. One append is a batch of one.
 --
 -- It is a procedure because it commits by itself: the lock is free before the client's next message is due, so that no
 -- slow or dead client ever holds it. It must be called outside of a transaction block. The number in its name is the
@@ -11,9 +11,9 @@
 -- path is preferred to a polymorphic one of pg_catalog. So whatever takes "any" array or element here is qualified.
 --
 -- outcome     meaning                                                                 position, type
--- NULL        written, behind `head` and what the appends before it have written
+-- NULL        written, after `head` and  what the appends before it have written
 -- repeated    these very events are there already: an earlier try had succeeded       their first position
--- conflict    an event behind `after_positions` matches one of the items              that event
+-- conflict    an event after `after_positions`  matches one of the items              that event
 -- diverged    the log does not hold the event `after_ids` at `after_positions`        the log's head
 -- far         too many events since `after_positions` to look at under the lock       the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
@@ -35,11 +35,11 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     -- which append it belongs to, from 1, and how many events of that append come after it.
     IN new_appends       int4[],
     IN new_following     int4[],
-    -- Of each append: the condition that no event behind `after_positions` may match any of the items. NULL for none.
+    -- Of each append: the condition that no event after `after_positions` may match any of the items. NULL for none.
     --   item = {"types": [text, …], "tags": [text, …], "groups": [[predicate, …], …]}, each part optional;
     --   a type matches one of the types, all tags must be there, and of each group one predicate must be contained:
     --   predicate = {"payload": document} or {"metadata": document}.
-    --   They are texts of JSON arrays, since most are never looked into: nothing behind `after_positions` has their keys.
+    --   They are texts of JSON arrays, since most are never looked into: nothing after `after_positions` has their keys.
     IN after_positions   bigint[],
     IN after_ids         uuid[],
     IN items             text[],
@@ -71,9 +71,9 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     -- The call before it, of which the client had no answer yet: its id, the head that it found and the id of the event there. If that
     -- is what the session remembers, nobody has written between that head and what that call has written, which the client has
     -- looked at. Then these stand for `after_positions` and `after_ids`.
-    IN behind            text,
-    IN behind_positions  bigint[],
-    IN behind_ids        uuid[],
+    IN predecessor       text,
+    IN predecessor_positions bigint[],
+    IN predecessor_ids   uuid[],
     -- Ids of appends that are not sent, since something else breaks their condition: which of them are in the log all the same.
     INOUT looked_up      uuid[],
     -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
@@ -131,16 +131,18 @@ BEGIN
     -- search for the ids each time would take longer than the search. Made while the log is nearly empty, that plan must not be
     -- a scan of the whole table. (Assignments, since PERFORM would run the executor for each.)
     done := set_config('lock_timeout', lock_timeout_ms::text, true) || set_config('jit', 'off', true)
-        || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true);
+        || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true)
+        -- Above it, an index on tags leaves out what it likes of what it finds.
+        || set_config('gin_fuzzy_search_limit', '0', true);
 
     -- Nobody else changes what the session remembers, so this needs no lock.
-    IF behind = current_setting('mainstem.written', true) THEN
-        after_positions := behind_positions;
-        after_ids := behind_ids;
+    IF predecessor = current_setting('mainstem.written', true) THEN
+        after_positions := predecessor_positions;
+        after_ids := predecessor_ids;
     END IF;
 
     -- A condition on the whole log holds up to its head if no event has its tags, as for whatever is new. That is looked up
-    -- without the lock, so that nobody waits for it, behind the head: a newer snapshot has all events up to there.
+    -- without the lock, so that nobody waits for it, after the head was: a newer snapshot has all events up to there.
     IF whole_tags IS NOT NULL THEN
         searched := coalesce((SELECT e.position FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1), 0);
         with_tags := ARRAY(
@@ -308,18 +310,18 @@ BEGIN
                 FROM pair
                 JOIN guard a ON a.append = pair.append
                 JOIN event e ON e.position = pair.position
-                -- Behind the head there may be what our own first try has written since we looked for it.
+                -- After the head there may be what our own first try has written since we looked for it.
                 WHERE e.position > a.position AND (locked OR e.position <= head)
                   AND EXISTS (
                       SELECT FROM jsonb_array_elements(a.items) AS i(item)
-                      WHERE (i.item -> 'types' IS NULL OR i.item -> 'types' ? e.type)
-                        AND (i.item -> 'tags' IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'))
+                      WHERE (i.item -> 'types'::text IS NULL OR i.item -> 'types'::text ? e.type)
+                        AND (i.item -> 'tags'::text IS NULL OR pg_catalog.to_jsonb(e.tags) @> (i.item -> 'tags'::text))
                         AND NOT EXISTS (
-                            SELECT FROM jsonb_array_elements(i.item -> 'groups') AS g(alternatives)
+                            SELECT FROM jsonb_array_elements(i.item -> 'groups'::text) AS g(alternatives)
                             WHERE NOT EXISTS (
                                 SELECT FROM jsonb_array_elements(g.alternatives) AS p(predicate)
-                                WHERE e.payload @> (p.predicate -> 'payload')
-                                   OR e.metadata @> (p.predicate -> 'metadata'))))
+                                WHERE e.payload @> (p.predicate -> 'payload'::text)
+                                   OR e.metadata @> (p.predicate -> 'metadata'::text))))
                 ORDER BY a.append, e.position
             LOOP
                 refused := true;
@@ -330,7 +332,7 @@ BEGIN
             END LOOP;
         END IF;
 
-        -- Who has lost needs no lock. The others are judged behind this head only, once they have it.
+        -- Who has lost needs no lock. The others are judged after this head only, once they have it.
         EXIT WHEN locked OR looked_up IS NULL AND pg_catalog.array_position(outcomes, NULL) IS NULL;
         locked := true;
         looked_until := head;
@@ -426,7 +428,7 @@ BEGIN
     -- Whatever the outcome, this frees the lock, before the client's next message is due.
     COMMIT;
 
-    -- Behind the commit, and what is flushed holds it. Without a flush it is what is inserted, which may be a little more.
+    -- After the commit, and what is flushed holds it. Without a flush it is what is inserted, which may be a little more.
     lsn := CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn() ELSE pg_current_wal_flush_lsn() END;
 END
 $body$;

@@ -1,7 +1,7 @@
 //! What an implementor of [`EventStore`](crate::EventStore) or [`SnapshotStore`](crate::SnapshotStore) works with.
 //!
 //! Applications call the methods of the two traits, which return builders, and never name these types. A store receives
-//! requests, and returns answers; [`Guard`], [`StreamAppend`] and [`ReadBehindRequest`] have the methods that make its
+//! requests, and returns answers; [`Guard`], [`StreamAppend`] and [`ReadAfterRequest`] have the methods that make its
 //! decisions and its errors equal to those of every other store. [`FilterItem`] and its parts are what a finished
 //! [`Filter`](crate::Filter) consists of, for a store that translates filters into a query language of its own.
 //!
@@ -14,7 +14,7 @@ pub use crate::{
     filter::{Bounds, FilterItem, Fragment, PredicateGroup, Side},
     store::{
         Answer, AppendRequest, BoxFuture, BoxStream, DeleteSnapshotRequest, Guard, LoadAnswer, LoadRequest,
-        LoadSnapshotRequest, Piece, QueryRequest, ReadBehindRequest, ReadOnRequest, SaveSnapshotRequest, Served,
-        StreamAppend, WaitRequest,
+        LoadSnapshotRequest, Piece, QueryRequest, ReadAfterRequest, ReadAfterSnapshotRequest, SaveSnapshotRequest,
+        Served, StreamAppend, WaitRequest,
     },
 };

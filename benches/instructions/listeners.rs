@@ -17,21 +17,21 @@ pub(crate) const VARIABLE: &str = "MAINSTEM_TEST_LISTEN";
 pub(crate) fn listen() -> Outcome {
     match std::env::var(VARIABLE).as_deref() {
         Err(_) => {}
-        Ok("figures") => metrics::set_global_recorder(Figures)?,
+        Ok("metrics") => metrics::set_global_recorder(Receives)?,
         Ok("spans") => tracing::subscriber::set_global_default(Spans)?,
         Ok("log") => {
             log::set_logger(&Log).map_err(|error| error.to_string())?;
             log::set_max_level(log::LevelFilter::Debug);
         }
-        Ok(other) => return Err(format!("nobody listens to {other:?}; it is figures, spans or log").into()),
+        Ok(other) => return Err(format!("nobody listens to {other:?}; it is metrics, spans or log").into()),
     }
     Ok(())
 }
 
 /// Each series is one number that is written to.
-struct Figures;
+struct Receives;
 
-impl Recorder for Figures {
+impl Recorder for Receives {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}

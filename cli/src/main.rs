@@ -7,10 +7,13 @@
 //! | `failure` | why a command failed, and the exit status of each reason |
 //! | `secrets` | keeps passwords out of everything that is printed |
 //! | `interrupt` | Ctrl-C |
-//! | `output` | lines on standard output, and progress on standard error |
+//! | `output` | lines on standard output, lines and progress on standard error |
 //! | `time`, `record` | times and events as JSON |
 //! | `filter` | builds a filter from options |
 //! | `commands` | a file or folder for each command |
+
+// They panic when nobody reads what they print, so that the exit status is 101 whatever has happened.
+#![deny(clippy::print_stderr, clippy::print_stdout)]
 
 mod args;
 mod commands;
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) if error.use_stderr() => {
             // The parser quotes what it does not understand, which may be a URL.
-            eprint!("{}", secrets::hidden(&error.render().to_string()));
+            output::say(secrets::hidden(&error.render().to_string()).trim_end());
             return ExitCode::from(failure::USAGE);
         }
         Err(help) => {
@@ -45,7 +48,7 @@ fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("mainstem: cannot start the runtime: {error}");
+            output::say(format_args!("mainstem: cannot start the runtime: {error}"));
             return ExitCode::from(failure::FAILED);
         }
     };
@@ -59,7 +62,7 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { status, message }) => {
             if !message.is_empty() {
-                eprintln!("mainstem: {}", secrets::hidden(&message));
+                output::say(format_args!("mainstem: {}", secrets::hidden(&message)));
             }
             ExitCode::from(status)
         }

@@ -1,6 +1,7 @@
-//! Lines on standard output, and progress on standard error.
+//! Lines on standard output, lines and progress on standard error.
 
 use std::{
+    fmt,
     fs::File,
     io::{self, IsTerminal, Write},
     path::Path,
@@ -63,6 +64,11 @@ fn unwritten(name: &str, error: &io::Error) -> Failure {
         io::ErrorKind::BrokenPipe => Failure::new(BROKEN_PIPE, ""),
         _ => Failure::failed(format!("cannot write {name}: {error}")),
     }
+}
+
+/// Writes a line to standard error. If nobody reads it, the command goes on: what it does counts, and its exit status.
+pub(crate) fn say(line: impl fmt::Display) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// A progress bar on standard error, if that is a terminal.

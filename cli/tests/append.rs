@@ -78,7 +78,7 @@ async fn more_than_one_append_goes_in_chunks() {
 
 /// Whoever is told that it failed would append it again.
 #[tokio::test]
-async fn what_was_written_is_no_failure_because_nobody_takes_the_answer() {
+async fn append_reports_written_events_when_its_output_cannot_be_written() {
     let (_database, urls, store) = log().await;
     for chunk in [&[][..], &["--chunk", "10"]] {
         let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
@@ -96,7 +96,7 @@ async fn what_was_written_is_no_failure_because_nobody_takes_the_answer() {
 }
 
 #[tokio::test]
-async fn what_is_refused_behind_chunks_says_how_much_was_written() {
+async fn an_append_refused_after_some_chunks_reports_how_much_was_written() {
     let (_database, urls, store) = log().await;
     let id = "01890000-0000-7000-8000-000000000001";
     run(&urls, &["append", &format!(r#"{{"type": "A", "payload": 0, "id": "{id}"}}"#)]).await.ok();
@@ -117,7 +117,7 @@ async fn what_is_refused_behind_chunks_says_how_much_was_written() {
 }
 
 #[tokio::test]
-async fn what_is_no_event_is_refused_with_its_line_and_nothing_is_written() {
+async fn append_refuses_invalid_input_with_its_line_and_writes_nothing() {
     let (_database, urls, store) = log().await;
     for (line, says) in [
         ("", "there are no events"),

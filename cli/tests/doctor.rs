@@ -140,7 +140,7 @@ async fn without_wal_for_replicas_it_is_a_fault() {
 }
 
 #[tokio::test]
-async fn what_the_role_and_the_database_set_is_found() {
+async fn doctor_finds_harmful_database_settings() {
     let (database, urls, store) = log().await;
     let (url, name) = (database.primary_url(), database.name().to_owned());
     for (setting, check) in [
@@ -168,7 +168,7 @@ async fn what_the_role_and_the_database_set_is_found() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_the_log_is_found() {
+async fn doctor_finds_invalid_indexes_and_schema_faults_of_the_log() {
     let (database, urls, store) = log().await;
     let url = database.primary_url();
     fill(&store, "A", 2).await;
@@ -183,7 +183,7 @@ async fn what_is_wrong_with_the_log_is_found() {
 }
 
 #[tokio::test]
-async fn what_the_role_may_not_do_is_found() {
+async fn doctor_finds_missing_grants_of_the_role() {
     let (database, _, _store) = log().await;
     let role = format!("plain_{}", database.name());
     let url = database.primary_url();

@@ -2,11 +2,53 @@
 
 use std::time::{Duration, SystemTime};
 
-use mainstem::{AppendCondition, EventStore, ExpectedVersion, Filter, NewEvent, PostgresEventStore};
+use mainstem::{
+    AppendCondition, EventStore, ExpectedVersion, Filter, NewEvent, PostgresEventStore, testing::LocalCluster,
+};
 use serde_json::json;
 use tempfile::TempDir;
 
-use crate::support::{cluster, fill, log, run, run_with, store, urls};
+use crate::support::{cluster, command, fill, log, nodes, ran, run, run_with, sql, started, store, urls};
+
+/// A replica that lags is as good as any, but not for what it lacks.
+#[tokio::test]
+async fn an_export_has_all_that_was_acknowledged_before_it_began() {
+    let cluster = started(LocalCluster::builder()).await;
+    let urls = nodes(&cluster);
+    let store = store(&urls).await;
+    fill(&store, "A", 5).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    let export = async |args: &[&str]| run(&urls, &[&["export"], args].concat()).await;
+    // On a busy machine the replica may need longer than it usually gets.
+    let mut patient = command(&urls, &["export"]);
+    patient.env("MAINSTEM_REPLAY_WAIT", "5s");
+    let (port, five) = (cluster.replica(0).port(), ran(patient, "").await);
+    assert!(five.stderr.contains(&format!("5 events exported, up to position 5, from 127.0.0.1:{port}")), "{five:?}");
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("log").to_str().unwrap().to_owned();
+
+    cluster.replica(0).pause_replay().await.unwrap();
+    fill(&store, "A", 2).await;
+    let all = run(&urls, &["export", "--primary"]).await.ok();
+    assert_eq!(export(&[]).await.ok(), all);
+    let more = export(&["--after", "5"]).await.ok();
+    assert_eq!(more.lines().skip(1).collect::<Vec<_>>(), all.lines().skip(6).collect::<Vec<_>>());
+    // What the replica does not have yet is in the file already.
+    std::fs::write(&file, &all[..all.len() - 5]).unwrap();
+    export(&["--resume", &file]).await.ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), all);
+
+    cluster.primary().stop().await.unwrap();
+    for args in [&[][..], &["--after", "5"], &["--resume", &file]] {
+        export(args).await.failed(1, &["only the primary knows", "--stale"]);
+    }
+    let replica = [urls[1].clone()];
+    run(&replica, &["export"]).await.failed(1, &["they all are replicas", "--stale"]);
+    assert_eq!(export(&["--stale"]).await.ok(), five.stdout);
+    assert_eq!(run(&replica, &["export", "--stale"]).await.ok(), five.stdout);
+    std::fs::write(&file, &all[..all.len() - 5]).unwrap();
+    export(&["--stale", "--resume", &file]).await.failed(1, &["or the replica lags"]);
+}
 
 /// A log with everything in it that a log can have.
 async fn varied(store: &PostgresEventStore) {
@@ -94,7 +136,7 @@ async fn an_import_makes_the_very_log_that_was_exported() {
 }
 
 #[tokio::test]
-async fn what_was_interrupted_goes_on_and_what_has_come_since_is_added() {
+async fn interrupted_exports_and_imports_resume_and_take_later_events() {
     let (_database, from, source) = log().await;
     varied(&source).await;
     let folder = TempDir::new().unwrap();
@@ -129,7 +171,7 @@ async fn what_was_interrupted_goes_on_and_what_has_come_since_is_added() {
 
 /// A disk that is full is no judge of characters.
 #[tokio::test]
-async fn what_was_cut_off_within_a_character_goes_on() {
+async fn an_export_cut_off_within_a_character_is_resumed() {
     let (_database, urls, store) = log().await;
     let events = ["one", "zwölf", "drei"].map(|text| NewEvent::new("A", text).unwrap());
     store.append(events, AppendCondition::none()).await.unwrap();
@@ -141,6 +183,73 @@ async fn what_was_cut_off_within_a_character_goes_on() {
     std::fs::write(&file, &whole[..within]).unwrap();
     run(&urls, &["export", "--primary", "--resume", &file]).await.ok();
     assert_eq!(std::fs::read(&file).unwrap(), whole);
+}
+
+/// Whatever ends an export, --resume goes on from there, also when there is next to nothing.
+#[tokio::test]
+async fn what_was_ended_before_the_first_event_begins_again() {
+    let (_database, urls, store) = log().await;
+    fill(&store, "A", 3).await;
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("log").to_str().unwrap().to_owned();
+    let export = async |args: &[&str]| run(&urls, &[&["export", "--primary", &file], args].concat()).await;
+    let whole = run(&urls, &["export", "--primary"]).await.ok();
+    let header = whole.find('\n').unwrap();
+    for len in [0, 1, 30, header, header + 1] {
+        std::fs::write(&file, &whole[..len]).unwrap();
+        export(&[]).await.failed(2, &["--resume"]);
+        export(&["--resume"]).await.ok();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), whole, "{len}");
+    }
+    // Where it was to begin is not in the file then.
+    let later = run(&urls, &["export", "--primary", "--after", "2"]).await.ok();
+    for len in [10, later.len() - 5] {
+        std::fs::write(&file, &later[..len]).unwrap();
+        export(&["--resume", "--after", "2"]).await.ok();
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), later, "{len}");
+    }
+    export(&["--resume", "--after", "1"]).await.failed(2, &["begins after position 2, and not after 1"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), later);
+    // Other files are left alone.
+    for text in ["a diary", "{\"mainstem\": 1}", "{\n\"mainstem_export\":1"] {
+        std::fs::write(&file, text).unwrap();
+        export(&["--resume"]).await.failed(2, &["line 1 is not the header of an export"]);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    }
+}
+
+/// The first line is in the file before the first event is read.
+#[tokio::test]
+async fn what_was_killed_at_its_first_event_goes_on() {
+    let (database, urls, store) = log().await;
+    fill(&store, "A", 3).await;
+    let whole = run(&urls, &["export", "--primary"]).await.ok();
+    let folder = TempDir::new().unwrap();
+    let file = folder.path().join("log").to_str().unwrap().to_owned();
+    // Whoever reads what is in the events waits for it. The function is called stable, so that nobody else calls it.
+    let slow = "CREATE FUNCTION slow(jsonb) RETURNS jsonb STABLE LANGUAGE plpgsql
+                AS 'BEGIN PERFORM pg_sleep(300); RETURN $1; END';
+                ALTER TABLE mainstem.events RENAME TO real;
+                CREATE VIEW mainstem.events AS
+                SELECT position, following, id, type, tags, payload, slow(metadata) AS metadata, bytes, content_type, stream, version,
+                       occurred_at, recorded_at
+                FROM mainstem.real";
+    sql(&database.primary_url(), slow).await;
+    let mut export = crate::support::start(&urls, &["export", "--primary", &file]);
+    let has_begun = async {
+        while !std::fs::read(&file).is_ok_and(|content| content.contains(&b'\n')) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), has_begun).await.expect("a first line");
+    export.child.kill().await.unwrap();
+    let fast = "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+                WHERE datname = current_database() AND query LIKE '%mainstem%' AND pid <> pg_backend_pid();
+                DROP VIEW mainstem.events;
+                ALTER TABLE mainstem.real RENAME TO events";
+    sql(&database.primary_url(), fast).await;
+    run(&urls, &["export", "--primary", "--resume", &file]).await.ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole);
 }
 
 #[tokio::test]
@@ -167,7 +276,7 @@ async fn nothing_is_written_over_another_history() {
 }
 
 #[tokio::test]
-async fn what_is_no_export_is_refused_with_its_line_before_it_is_written() {
+async fn import_refuses_an_invalid_export_with_its_line_and_writes_nothing() {
     let (_database, from, source) = log().await;
     fill(&source, "A", 4).await;
     let append = |n| NewEvent::new("B", &n).unwrap();

@@ -41,7 +41,7 @@ async fn run_on(urls: &[String], (schema, log): (&str, &str), args: &[&str], std
 }
 
 #[tokio::test]
-async fn whatever_a_log_and_its_events_are_called_each_command_works_on_them() {
+async fn every_command_works_with_hostile_names_and_events() {
     for name in NAMES {
         let ((_database, from), (_other, to)) = (database().await, database().await);
         let on = async |urls: &[String], args: &[&str], stdin: &str| run_on(urls, name, args, stdin).await;
@@ -107,7 +107,7 @@ async fn names_that_cannot_be_are_refused_by_each_command() {
 }
 
 #[tokio::test]
-async fn what_is_no_export_is_refused_whatever_it_says() {
+async fn hostile_text_in_an_export_or_filter_is_refused() {
     let (_database, urls) = database().await;
     let name = NAMES[0];
     run_on(&urls, name, &["migrate"], "").await.ok();

@@ -4,7 +4,7 @@ use mainstem::{EventStore, Filter};
 use tempfile::TempDir;
 use tokio::io::AsyncWriteExt;
 
-use crate::support::{Running, fill, log, run, start};
+use crate::support::{Running, change, fill, log, run, start};
 
 #[tokio::test]
 async fn an_import_ends_between_two_chunks_and_goes_on() {
@@ -25,6 +25,36 @@ async fn an_import_ends_between_two_chunks_and_goes_on() {
     let again = crate::support::run_with(&to, &["import"], &export).await;
     drop(stdin);
     assert!(again.stderr.contains("15 events were written, and 5 were there already"), "{again:?}");
+}
+
+/// A failover may lose what was imported, and the application may append as many events before the next chunk.
+#[tokio::test]
+async fn an_import_joins_no_two_histories() {
+    let (_database, from, source) = log().await;
+    fill(&source, "A", 10).await;
+    let export = run(&from, &["export", "--primary"]).await.ok();
+    let lines: Vec<&str> = export.split_inclusive('\n').collect();
+    for others in [5, 2, 0] {
+        let (database, to, target) = log().await;
+        let mut import = start(&to, &["import", "--chunk", "5"]);
+        let mut stdin = import.child.stdin.take().unwrap();
+        stdin.write_all(lines[..6].concat().as_bytes()).await.unwrap();
+        let is_there = async {
+            while *target.count(&Filter::any_event()).await.unwrap() < 5 {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(crate::support::HANG, is_there).await.expect("the first chunk");
+        change(&database.primary_url(), "DELETE FROM mainstem.events").await;
+        fill(&target, "Other", others).await;
+        stdin.write_all(lines[6..].concat().as_bytes()).await.unwrap();
+        drop(stdin);
+        import
+            .end()
+            .await
+            .failed(1, &["at position 5 the log and the export have different events", "5 events were written"]);
+        assert_eq!(*target.count(&Filter::any_event()).await.unwrap(), others);
+    }
 }
 
 #[tokio::test]

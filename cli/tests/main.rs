@@ -8,6 +8,7 @@ mod injection;
 mod interrupt;
 mod manual;
 mod migrate;
+mod stderr;
 mod support;
 mod tail;
 mod verify;

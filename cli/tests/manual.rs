@@ -16,6 +16,14 @@ async fn the_manual_names_each_command_and_each_exit_status() {
     }
 }
 
+/// The appends of others have to look at what a chunk has written, and the library knows how much of that they can bear.
+#[tokio::test]
+async fn an_import_has_the_chunks_of_the_library() {
+    let manual = run(&[], &["import", "--help"]).await.ok();
+    let default = format!("[default: {}]", mainstem::Import::DEFAULT_CHUNK_EVENTS);
+    assert!(manual.contains("--chunk <EVENTS>") && manual.contains(&default), "{manual}");
+}
+
 #[tokio::test]
 async fn without_a_database_it_says_how_to_name_one() {
     for name in COMMANDS {
@@ -42,7 +50,7 @@ fn list(urls: &[String]) -> String {
 }
 
 #[tokio::test]
-async fn one_url_names_all_nodes_in_any_order() {
+async fn a_single_url_names_all_nodes_in_any_order() {
     let (_database, urls, store) = log().await;
     fill(&store, "A", 1).await;
     let list = list(&urls);

@@ -22,7 +22,7 @@ async fn a_dry_run_changes_nothing_and_a_run_makes_the_log() {
 }
 
 #[tokio::test]
-async fn what_another_version_has_made_is_told() {
+async fn migrate_reports_unknown_and_changed_migrations() {
     let (database, urls, _store) = log().await;
     let history = "mainstem.events_migrations";
     sql(

@@ -57,6 +57,13 @@ pub(crate) async fn sql(url: &str, sql: &str) {
     router.client().await.unwrap().batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", error.report()));
 }
 
+/// Changes what nobody may change.
+pub(crate) async fn change(url: &str, statement: &str) {
+    let table = "ALTER TABLE mainstem.events";
+    let trigger = "TRIGGER events_append_only";
+    sql(url, &format!("{table} DISABLE {trigger}; {statement}; {table} ENABLE ALWAYS {trigger}")).await;
+}
+
 /// Appends so many events of a type, one by one.
 pub(crate) async fn fill(store: &PostgresEventStore, event_type: &str, amount: u64) {
     for number in 1..=amount {

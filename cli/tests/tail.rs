@@ -10,7 +10,7 @@ fn positions(ran: Ran) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn what_comes_is_printed_until_ctrl_c() {
+async fn tail_prints_new_events_until_ctrl_c() {
     let (_database, urls, store) = log().await;
     fill(&store, "Old", 2).await;
     let mut tail = start(&urls, &["tail", "--after", "1"]);
@@ -25,7 +25,7 @@ async fn what_comes_is_printed_until_ctrl_c() {
 }
 
 #[tokio::test]
-async fn it_goes_on_over_lost_connections() {
+async fn tail_continues_after_its_connections_are_lost() {
     let (database, urls, store) = log().await;
     let mut tail = start(&urls, &["tail", "--after", "0", "--primary"]);
     fill(&store, "A", 1).await;
@@ -46,7 +46,7 @@ async fn it_goes_on_over_lost_connections() {
 }
 
 #[tokio::test]
-async fn it_begins_and_ends_where_it_is_told() {
+async fn tail_prints_the_events_selected_by_its_options() {
     let (_database, urls, store) = log().await;
     fill(&store, "A", 3).await;
     let third = store.query(&mainstem::Filter::any_event()).await.unwrap()[2].recorded_at();
@@ -85,7 +85,7 @@ async fn wrong_options_are_refused() {
 }
 
 #[tokio::test]
-async fn whoever_stops_reading_is_no_failure_of_ours() {
+async fn tail_ends_quietly_when_its_reader_stops() {
     let (_database, urls, store) = log().await;
     fill(&store, "A", 1).await;
     let mut tail = start(&urls, &["tail", "--after", "0"]);

@@ -2,7 +2,7 @@
 
 use mainstem::{AppendCondition, EventStore, ExpectedVersion, NewEvent};
 
-use crate::support::{cluster, fill, log, run, sql};
+use crate::support::{change, cluster, fill, log, run};
 
 #[tokio::test]
 async fn a_whole_log_is_whole_on_every_node() {
@@ -20,13 +20,6 @@ async fn a_whole_log_is_whole_on_every_node() {
             "{verified}"
         );
     }
-}
-
-/// Changes what nobody may change.
-async fn change(url: &str, statement: &str) {
-    let table = "ALTER TABLE mainstem.events";
-    let trigger = "TRIGGER events_append_only";
-    sql(url, &format!("{table} DISABLE {trigger}; {statement}; {table} ENABLE ALWAYS {trigger}")).await;
 }
 
 #[tokio::test]
@@ -83,6 +76,69 @@ async fn a_node_that_does_not_answer_is_told() {
     let verified = run(&[urls[0].clone(), nowhere], &["verify"]).await;
     assert!(verified.stdout.contains("127.0.0.1:1: not checked"), "{verified:#?}");
     verified.failed(1, &["one node was not checked"]);
+}
+
+/// As an old primary has them, if nobody had waited for the replicas before the failover.
+#[tokio::test]
+async fn events_that_the_primary_lacks_are_found() {
+    let (_database, ours, store) = log().await;
+    fill(&store, "A", 25).await;
+    let export = run(&ours, &["export", "--primary"]).await.ok();
+    let (_other, theirs, other) = log().await;
+    crate::support::run_with(&theirs, &["import"], &export).await.ok();
+    fill(&other, "A", 3).await;
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let nodes = [ours[0].clone(), ours[1].clone(), theirs[2].clone()];
+    let verified = run(&nodes, &["verify", "--timeout", "1"]).await;
+    assert_eq!(verified.status, 20, "{verified:#?}");
+    assert!(verified.stderr.contains("one fault was found"), "{verified:#?}");
+    assert!(verified.stdout.contains("FAULT: has 3 events that the primary lacks, after position 25"), "{verified:#?}");
+    let (same, more) = ("the same as the primary, up to position 25", "; the primary lacks what it has after that");
+    assert!(verified.stdout.contains(&format!("{same}\n")), "{verified:#?}");
+    assert!(verified.stdout.contains(&format!("{same}{more}\n")), "{verified:#?}");
+}
+
+/// What was not looked at is not called the same.
+#[tokio::test]
+async fn a_node_that_ends_before_the_check_begins_is_not_compared() {
+    let (_database, ours, store) = log().await;
+    fill(&store, "A", 5).await;
+    let (_other, theirs, _store) = log().await;
+    let export = run(&ours, &["export", "--primary"]).await.ok();
+    crate::support::run_with(&theirs, &["import"], &export).await.ok();
+    fill(&store, "A", 22).await;
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let nodes = [ours[0].clone(), ours[1].clone(), theirs[2].clone()];
+    let verify = async |after: &str| run(&nodes, &["verify", "--timeout", "1", "--after", after]).await;
+    for after in ["5", "10", "27"] {
+        let verified = verify(after).await;
+        assert!(verified.stdout.contains("not compared: it ends at position 5, 22 events behind"), "{verified:#?}");
+        assert_eq!(verified.stdout.matches("the same as the primary").count(), 1, "{verified:#?}");
+        verified.failed(1, &["one node was not checked"]);
+    }
+    let verified = verify("4").await.ok();
+    assert!(verified.contains("the same as the primary, up to position 5; it is 22 events behind"), "{verified}");
+    for after in ["28", "18446744073709551615"] {
+        verify(after).await.failed(2, &[&format!("--after {after} is beyond the log, which ends at position 27")]);
+    }
+}
+
+/// What is appended while they are asked is on all of them, and compared as well.
+#[tokio::test]
+async fn events_that_have_come_since_are_no_fault() {
+    let (_database, urls, store) = log().await;
+    fill(&store, "A", 50).await;
+    let (appending, verifying) = (fill(&store, "B", 200), async {
+        let mut ran = Vec::new();
+        for _ in 0..5 {
+            ran.push(run(&urls, &["verify"]).await);
+        }
+        ran
+    });
+    let ((), ran) = tokio::join!(appending, verifying);
+    for verified in ran {
+        assert_eq!(verified.ok().matches("the same as the primary").count(), 2);
+    }
 }
 
 #[tokio::test]

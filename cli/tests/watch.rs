@@ -5,7 +5,7 @@ use mainstem::testing::LocalCluster;
 use crate::support::{fill, nodes, run, start, started, store};
 
 #[tokio::test]
-async fn one_picture_shows_every_node_and_whose_share_is_what() {
+async fn watch_once_shows_the_primary_and_every_node() {
     let cluster = started(LocalCluster::builder().replicas(2)).await;
     let urls = nodes(&cluster);
     store(&urls).await;

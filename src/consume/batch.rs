@@ -1,8 +1,11 @@
 //! What a subscription delivers at a time.
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
-use crate::{Event, Mark, Role, store::Piece};
+use crate::{
+    Event, Mark, Role,
+    store::{Piece, event_list},
+};
 
 /// The next events of a subscription, in log order. It dereferences to a slice of them.
 ///
@@ -22,7 +25,7 @@ impl Batch {
     pub(super) fn new(piece: Piece) -> Option<Self> {
         let Piece { events, reached, head, node, role, .. } = piece;
         let mark = reached?;
-        Some(Self { events, mark, head: head.map_or(0, |head| head.position()), node, role })
+        Some(Self { events, mark, head: Mark::position_or_zero(head), node, role })
     }
 
     /// Returns the events.
@@ -82,28 +85,4 @@ impl Batch {
     }
 }
 
-impl Deref for Batch {
-    type Target = [Event];
-
-    fn deref(&self) -> &[Event] {
-        &self.events
-    }
-}
-
-impl IntoIterator for Batch {
-    type Item = Event;
-    type IntoIter = std::vec::IntoIter<Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a Batch {
-    type Item = &'a Event;
-    type IntoIter = std::slice::Iter<'a, Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.iter()
-    }
-}
+event_list!(Batch);

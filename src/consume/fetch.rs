@@ -1,13 +1,13 @@
 //! Following the log by polling.
 
-use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
 use super::{Cursor, Start, reading::Plan, start::ReadLimit};
 use crate::{
     Consistency, Event, EventStore, Filter, Result, Role, Token,
     router::Deadline,
     scope::current_consistency,
-    store::{BoxFuture, Piece, ReadBehindRequest},
+    store::{BoxFuture, Piece, ReadAfterRequest, event_list},
 };
 
 /// Reads the next events once: await it, after setting how many, where and how long if necessary.
@@ -80,9 +80,9 @@ impl Fetch {
         let within = deadline.map_or(ReadLimit::Each(None), ReadLimit::Together);
         let after = start.resolve(&*store, &consistency, within).await?;
         let timeout = deadline.map(|deadline| deadline.remaining());
-        let mut request = ReadBehindRequest::new(filter, after, limit, consistency);
+        let mut request = ReadAfterRequest::new(filter, after, limit, consistency);
         (request.limit_bytes, request.timeout) = (Plan::BATCH_BYTES, timeout);
-        let piece = store.run_read_behind(request).await?;
+        let piece = store.run_read_after(request).await?;
         let is_at_head = piece.is_at_head() || piece.reached.is_none();
         let Piece { events, reached, node, role, token, .. } = piece;
         let cursor = reached.map_or_else(|| Cursor::of(after), Cursor::from);
@@ -157,10 +157,4 @@ impl Fetched {
     }
 }
 
-impl Deref for Fetched {
-    type Target = [Event];
-
-    fn deref(&self) -> &[Event] {
-        &self.events
-    }
-}
+event_list!(Fetched);

@@ -117,12 +117,12 @@ mod tests {
         assert_eq!(portion.events(), 1000);
         for (bytes, expected) in [(4 * MIB, 1), (MIB - 4, 4), (MIB - 3, 3), (64 * 1024 - 4, 64), (16 * MIB, 1)] {
             portion.saw(&piece(1, bytes, 1), 1);
-            assert_eq!(portion.events(), expected, "behind an event of {bytes} bytes");
+            assert_eq!(portion.events(), expected, "after an event of {bytes} bytes");
         }
     }
 
     #[test]
-    fn what_follows_large_events_grows_by_steps() {
+    fn portions_grow_in_steps_after_large_events() {
         let mut portion = Portion::new(1000, 4 * MIB);
         portion.saw(&piece(1, 16 * MIB - 4, 1), 1);
         let mut amounts = vec![portion.events()];
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_come_in_time_becomes_less_and_grows_slowly() {
+    fn a_portion_that_times_out_is_halved_and_grows_back_slowly() {
         let mut portion = Portion::new(1000, 4 * MIB);
         portion.saw(&piece(64, 200, 1), 64);
         let mut amounts = vec![(portion.events(), portion.window())];

@@ -16,7 +16,7 @@ use tokio::{
 use super::{Batch, Start, exclusive::Exclusive, portion::Portion, start::ReadLimit};
 use crate::{
     Consistency, Error, ErrorKind, EventStore, Filter, Mark, Result, Role,
-    store::{After, BoxFuture, Piece, ReadBehindRequest, WaitRequest},
+    store::{After, BoxFuture, Piece, ReadAfterRequest, WaitRequest},
 };
 
 /// The first and the longest pause after an error.
@@ -90,7 +90,7 @@ enum Step {
     Resolve(BoxFuture<Result<After>>),
     Read(BoxFuture<Result<Piece>>),
     /// The primary is asked whether the log still holds what was read.
-    Judge(BoxFuture<Result<Piece>>),
+    AskPrimary(BoxFuture<Result<Piece>>),
     Wait(BoxFuture<Result<()>>),
     Pause(Pin<Box<Sleep>>),
     Over,
@@ -164,7 +164,7 @@ impl Reading {
                     }
                     Err(error) => return Poll::Ready(Some(Err(self.failed(error)))),
                 },
-                Step::Judge(judging) => match ready!(judging.as_mut().poll(cx)) {
+                Step::AskPrimary(judging) => match ready!(judging.as_mut().poll(cx)) {
                     Err(error) if error.kind() == ErrorKind::LogDiverged => {
                         return Poll::Ready(Some(Err(self.failed(error))));
                     }
@@ -232,12 +232,12 @@ impl Reading {
         let Plan { store, filter, consistency, batch_bytes, timeout, .. } = &self.plan;
         let consistency = if self.is_fresh() { &Consistency::Bounded(FRESH) } else { consistency };
         let events = self.portion.events();
-        let mut request = ReadBehindRequest::new(filter.clone(), self.after, events, consistency.clone());
+        let mut request = ReadAfterRequest::new(filter.clone(), self.after, events, consistency.clone());
         (request.limit_bytes, request.timeout) = (*batch_bytes, *timeout);
         if filter.items().is_some() {
             request.until = Some(self.after.position().saturating_add(self.portion.window()));
         }
-        let piece = store.run_read_behind(request);
+        let piece = store.run_read_after(request);
         match Handle::try_current() {
             Ok(runtime) if ahead => Step::Read(Box::pin(Ahead(runtime.spawn(piece)))),
             _ => Step::Read(piece),
@@ -257,7 +257,7 @@ impl Reading {
     }
 
     fn read_on(&mut self, piece: Piece) -> Option<Batch> {
-        let (position, end) = (self.after.position(), piece.head.map_or(0, |head| head.position()));
+        let (position, end) = (self.after.position(), Mark::position_or_zero(piece.head));
         let Some(reached) = piece.reached else {
             let is_hole = self.plan.filter.items().is_some() && end > position.saturating_add(self.portion.window());
             let next = match self.after {
@@ -294,9 +294,9 @@ impl Reading {
     /// Asks the primary whether the log still contains what was read.
     fn judge(&self) -> Step {
         let Plan { store, filter, timeout, .. } = &self.plan;
-        let mut request = ReadBehindRequest::new(filter.clone(), self.after, 0, Consistency::Strong);
+        let mut request = ReadAfterRequest::new(filter.clone(), self.after, 0, Consistency::Strong);
         request.timeout = *timeout;
-        Step::Judge(store.run_read_behind(request))
+        Step::AskPrimary(store.run_read_after(request))
     }
 
     /// There is known to be more, but the node that was asked does not have it.

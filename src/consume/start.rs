@@ -58,7 +58,7 @@ impl Start {
         let last = log.last(position).await?.map(|event| event.mark());
         match last.filter(|last| last.position() == position) {
             Some(mark) => Ok(Some(mark)),
-            None => Err(Error::invalid_input(format!("there is no event at position {position} to begin behind"))),
+            None => Err(Error::invalid_input(format!("there is no event at position {position} to begin after"))),
         }
     }
 }

@@ -12,13 +12,13 @@ use tracing::{Instrument, Span};
 use super::{
     Command, CommandError, CommandExecutor, CommandOutcome, CommandRecord, Decision, DecisionModel, Executed,
     ModelState, RecordedCommand,
-    pace::Pace,
     record::First,
-    telling::{CommandTelling, command_span},
+    retry_state::RetryState,
+    telemetry::{CommandSpan, command_span},
 };
 use crate::{
     AppendCondition, Appended, Consistency, ErrorKind, EventContext, EventStore, Json, NewEvent, Result, Scope, Token,
-    telemetry::Outcome as Told,
+    telemetry::Outcome,
 };
 
 /// The execution of a command: await it, after configuring how it is recorded if needed.
@@ -135,15 +135,15 @@ impl<'a, C: Command> IntoFuture for Execute<'a, C> {
 
 impl<C: Command> Execute<'_, C> {
     async fn run(self, span: Span) -> Result<Executed, CommandError<C::Refusal>> {
-        let mut telling = CommandTelling::begin::<C>(&self.executor.retries, span);
-        let settled = self.settle(&mut telling.pace).await;
+        let mut call_span = CommandSpan::begin::<C>(&self.executor.retries, span);
+        let settled = self.settle(&mut call_span.retry).await;
         let told = match &settled {
-            Ok(Settled { outcome: Ok(CommandOutcome::Decided), .. }) => Told::Succeeded,
-            Ok(Settled { outcome: Ok(CommandOutcome::Nothing), .. }) => Told::Nothing,
-            Ok(Settled { outcome: Err(_), .. }) => Told::Refused,
+            Ok(Settled { outcome: Ok(CommandOutcome::Decided), .. }) => Outcome::Succeeded,
+            Ok(Settled { outcome: Ok(CommandOutcome::Nothing), .. }) => Outcome::Nothing,
+            Ok(Settled { outcome: Err(_), .. }) => Outcome::Refused,
             Err(error) => error.into(),
         };
-        let attempts = telling.end(told, settled.as_ref().err(), settled.as_ref().is_ok_and(|it| it.is_repeated));
+        let attempts = call_span.end(told, settled.as_ref().err(), settled.as_ref().is_ok_and(|it| it.is_repeated));
         match settled {
             Ok(Settled { outcome, appended, is_repeated }) => match outcome {
                 Ok(outcome) => Ok(Executed { outcome, appended, is_repeated, attempts }),
@@ -153,14 +153,14 @@ impl<C: Command> Execute<'_, C> {
         }
     }
 
-    async fn settle(&self, pace: &mut Pace) -> Result<Settled<C::Refusal>> {
+    async fn settle(&self, retry: &mut RetryState) -> Result<Settled<C::Refusal>> {
         let _place = self.executor.commands.enter()?;
         let mut level = self.executor.first_read.clone();
         loop {
             let read = match self.read(&level).await {
                 Ok(read) => read,
                 Err(error) if error.may_pass() => {
-                    pace.wait(error).await?;
+                    retry.wait(error).await?;
                     level = Consistency::Strong;
                     continue;
                 }
@@ -173,11 +173,11 @@ impl<C: Command> Execute<'_, C> {
                 if level == Consistency::Strong {
                     return recording.result(&found, &node, token);
                 }
-                pace.attempts.confirmations += 1;
+                retry.attempts.confirmations += 1;
                 level = Consistency::Strong;
                 continue;
             }
-            pace.attempts.decisions += 1;
+            retry.attempts.decisions += 1;
             let decision = self.command.decide(&model)?;
             drop(model);
             let events = self.events(&decision)?;
@@ -186,8 +186,8 @@ impl<C: Command> Execute<'_, C> {
                 if level == Consistency::Strong {
                     return Ok(Settled::of(decision, None));
                 }
-                pace.attempts.confirmations += 1;
-            } else if let Some(appended) = self.append(&events, &condition, pace).await? {
+                retry.attempts.confirmations += 1;
+            } else if let Some(appended) = self.append(&events, &condition, retry).await? {
                 return Ok(Settled::of(decision, Some(appended)));
             }
             level = Consistency::Strong;
@@ -219,7 +219,7 @@ impl<C: Command> Execute<'_, C> {
         &self,
         events: &[NewEvent],
         condition: &AppendCondition,
-        pace: &mut Pace,
+        retry: &mut RetryState,
     ) -> Result<Option<Appended>> {
         let mut is_unknown = false;
         loop {
@@ -235,8 +235,8 @@ impl<C: Command> Execute<'_, C> {
             match error.kind() {
                 // Ids are checked first: what an unanswered attempt has written would have been found.
                 ErrorKind::Conflict | ErrorKind::LogDiverged => {
-                    pace.attempts.conflicts += 1;
-                    pace.wait(error).await?;
+                    retry.attempts.conflicts += 1;
+                    retry.wait(error).await?;
                     return Ok(None);
                 }
                 ErrorKind::InvalidInput => return Err(error),
@@ -244,10 +244,10 @@ impl<C: Command> Execute<'_, C> {
             }
             is_unknown |= error.is_outcome_unknown();
             if !error.may_pass() {
-                return Err(if is_unknown { super::pace::unknown(error) } else { error });
+                return Err(if is_unknown { super::retry_state::unknown(error) } else { error });
             }
-            pace.attempts.repeats += 1;
-            pace.wait_for_append(error, is_unknown).await?;
+            retry.attempts.repeats += 1;
+            retry.wait_for_append(error, is_unknown).await?;
         }
     }
 }

@@ -2,12 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Command, DecisionModel, Execute, ModelQuery, RecordedCommand, limit::Limit, pace::Retries, record::First};
+use super::{
+    Command, DecisionModel, Execute, ModelQuery, RecordedCommand, limit::Limit, record::First, retry_state::Retries,
+};
 use crate::{Consistency, EventStore, Result};
 
 const MOST_COMMANDS: usize = 256;
 
-const MOST_PROJECTIONS: usize = 256;
+const MOST_READS: usize = 256;
+
+const COMMANDS: [&str; 2] = ["commands", "max_concurrent_commands"];
+const READS: [&str; 2] = ["reads of models", "max_concurrent_reads"];
 
 /// Executes commands: reads the model, decides, appends the decision if nothing has changed, and starts again if
 /// something has.
@@ -68,7 +73,7 @@ pub struct CommandExecutor {
     pub(super) first_read: Consistency,
     pub(super) call_timeout: Option<Duration>,
     pub(super) commands: Limit,
-    projections: Limit,
+    reads: Limit,
 }
 
 impl CommandExecutor {
@@ -80,8 +85,8 @@ impl CommandExecutor {
             retries: Retries::default(),
             first_read: Consistency::Strong,
             call_timeout: None,
-            commands: Limit::new("commands", MOST_COMMANDS),
-            projections: Limit::new("projections", MOST_PROJECTIONS),
+            commands: Limit::new(COMMANDS, MOST_COMMANDS),
+            reads: Limit::new(READS, MOST_READS),
         }
     }
 
@@ -154,7 +159,7 @@ impl CommandExecutor {
     /// router's connections is of no use.
     #[must_use]
     pub fn max_concurrent_commands(mut self, most: usize) -> Self {
-        self.commands = Limit::new("commands", most);
+        self.commands = Limit::new(COMMANDS, most);
         self
     }
 
@@ -162,7 +167,7 @@ impl CommandExecutor {
     /// Everything else is as for [`max_concurrent_commands`](Self::max_concurrent_commands).
     #[must_use]
     pub fn max_concurrent_reads(mut self, most: usize) -> Self {
-        self.projections = Limit::new("projections", most);
+        self.reads = Limit::new(READS, most);
         self
     }
 
@@ -178,7 +183,7 @@ impl CommandExecutor {
     ///
     /// The scope is read when this method is called.
     pub fn read<M: DecisionModel>(&self, model: M) -> ModelQuery<'_, M> {
-        let query = model.read_from(&self.store).limited(self.projections.clone());
+        let query = model.read_from(&self.store).limited(self.reads.clone());
         match self.call_timeout {
             Some(limit) => query.timeout(limit),
             None => query,

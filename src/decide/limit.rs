@@ -6,31 +6,30 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Error, ErrorKind, Result};
 
-/// A number of places for operations of one kind. An operation that finds no place fails at once.
+/// A number of permits for operations of one kind. An operation that gets none fails at once.
 #[derive(Clone, Debug)]
 pub(super) struct Limit {
-    what: &'static str,
+    /// What they are, and the setting that limits them.
+    what: [&'static str; 2],
     most: usize,
-    places: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
 }
 
-/// A place, released when it is dropped: at the end, or by a return, cancellation or panic.
+/// A permit, released when it is dropped: at the end, or by a return, cancellation or panic.
 #[derive(Debug)]
-pub(super) struct Place(#[expect(dead_code, reason = "it is there for its drop")] OwnedSemaphorePermit);
+pub(super) struct Permit(#[expect(dead_code, reason = "it is there for its drop")] OwnedSemaphorePermit);
 
 impl Limit {
-    pub(super) fn new(what: &'static str, most: usize) -> Self {
+    pub(super) fn new(what: [&'static str; 2], most: usize) -> Self {
         let most = most.clamp(1, Semaphore::MAX_PERMITS);
-        Self { what, most, places: Arc::new(Semaphore::new(most)) }
+        Self { what, most, permits: Arc::new(Semaphore::new(most)) }
     }
 
-    pub(super) fn enter(&self) -> Result<Place> {
-        Arc::clone(&self.places).try_acquire_owned().map(Place).map_err(|_| {
-            let Self { what, most, .. } = self;
-            Error::new(
-                ErrorKind::Overloaded,
-                format!("{most} {what} are under way, which is the limit; try again later"),
-            )
+    pub(super) fn enter(&self) -> Result<Permit> {
+        Arc::clone(&self.permits).try_acquire_owned().map(Permit).map_err(|_| {
+            let Self { what: [what, setting], most, .. } = self;
+            let message = format!("{most} {what} are in flight, as many as `{setting}` allows; try again later");
+            Error::new(ErrorKind::Overloaded, message)
         })
     }
 }

@@ -11,8 +11,8 @@
 //! | `executor`, `execute` | executing commands |
 //! | `record` | the log of commands |
 //! | `executed` | the outcome of a command |
-//! | `telling` | telemetry of commands and of reads of models |
-//! | `pace`, `limit` | how often and how long an execution is attempted, and how many run at the same time |
+//! | `telemetry` | telemetry of commands and of reads of models |
+//! | `retry_state`, `limit` | how often and how long an execution is attempted, and how many run at the same time |
 
 mod boundary;
 mod command;
@@ -20,11 +20,11 @@ mod execute;
 mod executed;
 mod executor;
 mod limit;
-mod pace;
 mod projection;
 mod query;
 mod record;
-mod telling;
+mod retry_state;
+mod telemetry;
 
 pub use self::{
     command::{Command, Decision},

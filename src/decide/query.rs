@@ -14,7 +14,7 @@ use super::{
     boundary::Boundary,
     limit::Limit,
     projection::{DecisionModel, Parts},
-    telling::{ModelTelling, model_span},
+    telemetry::{ModelReadSpan, model_span},
 };
 use crate::{
     AppendCondition, Consistency, Filter, Mark, Result, Role, Scope, Token,
@@ -102,9 +102,9 @@ impl<'a, M: DecisionModel + 'a> IntoFuture for ModelQuery<'a, M> {
         let (scope, span, name) = (self.scope.clone(), model_span(self.name), self.name);
         let within = span.clone();
         let read = async move {
-            let telling = ModelTelling::begin(name, span);
+            let call_span = ModelReadSpan::begin(name, span);
             let read = Box::pin(self.run()).await;
-            telling.end(read.as_ref().map(|read| (read.node(), read.role(), read.applied())));
+            call_span.end(read.as_ref().map(|read| (read.node(), read.role(), read.applied())));
             read
         };
         Box::pin(scope.run(read.instrument(within)))

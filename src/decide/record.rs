@@ -40,7 +40,7 @@ struct Body {
     command_type: Box<str>,
     #[serde(default, deserialize_with = "stored")]
     data: Option<Json>,
-    outcome: Told,
+    outcome: RecordedOutcome,
     #[serde(default, deserialize_with = "stored")]
     refusal: Option<Json>,
     events: u64,
@@ -53,7 +53,7 @@ fn stored<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Json>, D:
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
-enum Told {
+enum RecordedOutcome {
     Decided,
     Nothing,
     Refused,
@@ -96,9 +96,9 @@ impl CommandRecord {
     pub(super) fn event<R>(&self, decision: &Decision<R>, refusal: Option<Json>) -> Result<NewEvent> {
         let events = decision.events.len() as u64;
         let outcome = match (&decision.refusal, events) {
-            (Some(_), _) => Told::Refused,
-            (None, 0) => Told::Nothing,
-            (None, _) => Told::Decided,
+            (Some(_), _) => RecordedOutcome::Refused,
+            (None, 0) => RecordedOutcome::Nothing,
+            (None, _) => RecordedOutcome::Decided,
         };
         let Self { id, command_type, data } = self.clone();
         let body = Body { id, command_type, data, outcome, refusal, events };
@@ -162,9 +162,9 @@ impl RecordedCommand {
     #[must_use]
     pub fn outcome(&self) -> Option<CommandOutcome> {
         match self.body.outcome {
-            Told::Decided => Some(CommandOutcome::Decided),
-            Told::Nothing => Some(CommandOutcome::Nothing),
-            Told::Refused => None,
+            RecordedOutcome::Decided => Some(CommandOutcome::Decided),
+            RecordedOutcome::Nothing => Some(CommandOutcome::Nothing),
+            RecordedOutcome::Refused => None,
         }
     }
 

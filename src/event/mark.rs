@@ -1,4 +1,4 @@
-//! A place in the log.
+//! Marks: events of the log, by position and id.
 
 use std::fmt;
 
@@ -34,6 +34,11 @@ impl Mark {
     #[must_use]
     pub fn position(&self) -> u64 {
         self.position
+    }
+
+    /// The position of the last event, 0 for a log without events.
+    pub(crate) fn position_or_zero(mark: Option<Self>) -> u64 {
+        mark.map_or(0, |mark| mark.position)
     }
 
     /// Returns the id of the event at that position.

@@ -70,7 +70,7 @@ fn tags_are_a_set() {
 }
 
 #[test]
-fn what_the_database_would_refuse_is_refused_before() {
+fn events_the_database_would_refuse_fail_validation() {
     let of_type = |event_type: String| NewEvent::from_json(event_type, Json::default());
     let at_limit = "x".repeat(NewEvent::MAX_TYPE_LEN);
     of_type(at_limit.clone()).validate().unwrap();

@@ -124,7 +124,7 @@ impl Predicate {
 }
 
 #[test]
-fn what_would_widen_a_filter_is_refused_with_its_place() {
+fn empty_and_invalid_filter_lists_are_refused_with_their_place() {
     let none: [&str; 0] = [];
     let start = Filter::matching;
     let text = refusal(start().any_type_of(["A"]).or_matching().any_type_of(none).finish());

@@ -2,7 +2,7 @@
 
 use http::HeaderMap;
 
-use super::{cookie::TokenCookie, header::TokenHeader, together::UnderWay};
+use super::{cookie::TokenCookie, header::TokenHeader, together::InFlight};
 use crate::{error::Error, scope::Session, token::Token};
 
 /// The most valid tokens taken from one request: those of concurrent writes. The rest is left in place.
@@ -79,7 +79,7 @@ pub(super) struct Answer<'a> {
     /// Whether the session was restarted, so that the token does not include what the request had.
     pub(super) is_anew: bool,
     /// The other requests of the client that are in flight.
-    pub(super) under_way: Option<&'a UnderWay>,
+    pub(super) in_flight: Option<&'a InFlight>,
 }
 
 impl TokenCarrier {

@@ -197,8 +197,8 @@ impl TokenCookie {
         answer: &Answer<'_>,
     ) -> (Option<String>, Vec<String>) {
         if answer.is_anew {
-            if let Some(under_way) = answer.under_way {
-                under_way.forget();
+            if let Some(in_flight) = answer.in_flight {
+                in_flight.forget();
             }
             // What is kept includes none of them.
             let name = if answer.is_read { self.name.clone() } else { self.name_of_a_write() };
@@ -225,13 +225,13 @@ impl TokenCookie {
 
     /// Sets a cookie that also replaces others of the client, whose names are returned; `None` if it could not be set.
     fn set_for_others(&self, response: &mut HeaderMap, name: &str, answer: &Answer<'_>) -> Option<Vec<String>> {
-        let Some(under_way) = answer.under_way else {
+        let Some(in_flight) = answer.in_flight else {
             return self.set(response, name, answer.token).then(Vec::new);
         };
         let now = Instant::now();
-        let (token, others) = under_way.fold(answer.token, now);
+        let (token, others) = in_flight.fold(answer.token, now);
         if self.set(response, name, &token) {
-            under_way.note(name, &token, &others, now);
+            in_flight.note(name, &token, &others, now);
             return Some(others);
         }
         // Together they are too long. This response's own write must not be lost for that; the others keep their
@@ -239,8 +239,8 @@ impl TokenCookie {
         if others.is_empty() || !self.set(response, name, answer.token) {
             return None;
         }
-        under_way.forget();
-        under_way.note(name, answer.token, &[], now);
+        in_flight.forget();
+        in_flight.note(name, answer.token, &[], now);
         Some(Vec::new())
     }
 

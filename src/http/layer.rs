@@ -14,7 +14,7 @@ use super::{
     carrier::{Answer, Taken},
     error::TokenIsLost,
     is_safe,
-    together::{Together, UnderWay},
+    together::{InFlight, Together},
 };
 use crate::{
     scope::{Scope, Session},
@@ -124,7 +124,7 @@ where
             before: Before { looks: session.looks(), forgets: session.forgets() },
             session: session.clone(),
             is_read,
-            under_way: carrier.is_one_of_many(&taken).then(|| together.enter(request.headers())),
+            in_flight: carrier.is_one_of_many(&taken).then(|| together.enter(request.headers())),
             taken,
         };
         let scope = current.with_session(session);
@@ -143,7 +143,7 @@ pub(super) struct Giving {
     asked: Token,
     before: Before,
     is_read: bool,
-    under_way: Option<UnderWay>,
+    in_flight: Option<InFlight>,
 }
 
 /// The state of the session when the request arrived.
@@ -172,8 +172,8 @@ impl Giving {
             caching::make_private(response.headers_mut(), self.is_read)
         };
         if is_private {
-            let (is_read, under_way) = (self.is_read, self.under_way.as_ref());
-            let answer = Answer { token: &token, is_news: token != self.asked, is_read, is_anew, under_way };
+            let (is_read, in_flight) = (self.is_read, self.in_flight.as_ref());
+            let answer = Answer { token: &token, is_news: token != self.asked, is_read, is_anew, in_flight };
             if self.settings.carrier.give(response.headers_mut(), &self.taken, &answer) {
                 caching::remove_targeted(response.headers_mut());
             }

@@ -9,7 +9,7 @@ use super::{
     TokenCookie, TokenHeader,
     carrier::{Answer, Taken},
     seal::Seal,
-    together::{Together, UnderWay},
+    together::{InFlight, Together},
 };
 use crate::{
     lsn::Lsn,
@@ -34,11 +34,11 @@ fn key() -> TokenKey {
 }
 
 fn answer(token: &Token, is_read: bool) -> Answer<'_> {
-    Answer { token, is_news: true, is_read, is_anew: false, under_way: None }
+    Answer { token, is_news: true, is_read, is_anew: false, in_flight: None }
 }
 
 #[test]
-fn of_many_logs_a_cookie_has_the_places() {
+fn a_cookie_of_too_many_logs_holds_places_instead_of_marks() {
     let cookie = TokenCookie::signed_by(key()).with_path(format!("/{}", "p".repeat(500))).unwrap();
     let cookie = cookie.with_name("n".repeat(128)).unwrap();
     let few = merged((1..=30).map(|log| mark(1, log)));
@@ -66,7 +66,7 @@ fn a_token_that_is_too_long_in_any_case_is_not_given_and_takes_no_other_away() {
 }
 
 #[test]
-fn what_is_not_known_to_be_anywhere_stays_a_mark() {
+fn marks_of_unknown_place_are_kept_when_a_token_is_shortened() {
     let seal = Seal::unsigned();
     let unknown = Token::of_unknown_place(Some(1));
     let many = merged((1..=300).map(|log| mark(1, log))).merge(&unknown);
@@ -98,9 +98,9 @@ fn set(response: &HeaderMap) -> (Vec<Token>, usize) {
 }
 
 /// The response to a write of a client with one write cookie, whose other requests are in flight.
-fn write(cookie: &TokenCookie, under_way: &UnderWay, own: &Token) -> (Vec<Token>, usize) {
+fn write(cookie: &TokenCookie, in_flight: &InFlight, own: &Token) -> (Vec<Token>, usize) {
     let mut response = HeaderMap::new();
-    let answer = Answer { under_way: Some(under_way), ..answer(own, false) };
+    let answer = Answer { in_flight: Some(in_flight), ..answer(own, false) };
     cookie.give(&mut response, &Taken::default(), &answer);
     set(&response)
 }
@@ -108,57 +108,57 @@ fn write(cookie: &TokenCookie, under_way: &UnderWay, own: &Token) -> (Vec<Token>
 #[test]
 fn beyond_eight_a_cookie_stands_for_those_of_the_last_seconds() {
     let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
-    let under_way = together.enter(&HeaderMap::new());
+    let in_flight = together.enter(&HeaderMap::new());
     let first_eight = merged((1..=8).map(|log| mark(1, log)));
     for log in 1..=8 {
-        assert_eq!(write(&cookie, &under_way, &mark(1, log)), (vec![mark(1, log)], 0), "answer {log}");
+        assert_eq!(write(&cookie, &in_flight, &mark(1, log)), (vec![mark(1, log)], 0), "answer {log}");
     }
     let own = mark(1, 9);
     let soon = Instant::now() + Together::KEPT / 2;
-    assert_eq!(under_way.fold(&own, soon).0, own.merge(&first_eight));
+    assert_eq!(in_flight.fold(&own, soon).0, own.merge(&first_eight));
     // A client that always has a request in flight is not held to tokens from long ago.
-    assert_eq!(under_way.fold(&own, soon + Together::KEPT), (own.clone(), Vec::new()));
+    assert_eq!(in_flight.fold(&own, soon + Together::KEPT), (own.clone(), Vec::new()));
     // Nor to what was carried from one cookie to the next.
-    let (folded, others) = under_way.fold(&own, soon);
+    let (folded, others) = in_flight.fold(&own, soon);
     assert_eq!(others, [""; 0], "they are gone");
-    under_way.note("folded", &folded, &others, soon);
+    in_flight.note("folded", &folded, &others, soon);
     for log in 10..=17 {
         let late = soon + Together::KEPT / 2;
-        let (folded, others) = under_way.fold(&mark(1, log), late);
+        let (folded, others) = in_flight.fold(&mark(1, log), late);
         assert_eq!(others.len(), if log == 17 { 8 } else { 0 });
-        under_way.note(&log.to_string(), &folded, &others, late);
+        in_flight.note(&log.to_string(), &folded, &others, late);
     }
     // With seven more it would be one of eight.
     let (alone, later) = (mark(1, 25), soon + Together::KEPT);
     for log in 18..=24 {
-        under_way.note(&log.to_string(), &mark(1, log), &[], later);
+        in_flight.note(&log.to_string(), &mark(1, log), &[], later);
     }
-    assert_eq!(under_way.fold(&alone, later), (alone, Vec::new()));
+    assert_eq!(in_flight.fold(&alone, later), (alone, Vec::new()));
 }
 
 #[test]
 fn a_session_that_is_given_up_has_no_later_answer_stand_for_what_is_lost() {
     let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
-    let under_way = together.enter(&HeaderMap::new());
+    let in_flight = together.enter(&HeaderMap::new());
     for log in 1..=8 {
-        write(&cookie, &under_way, &mark(1, log));
+        write(&cookie, &in_flight, &mark(1, log));
     }
     let (read, nothing) = (together.enter(&HeaderMap::new()), Token::new());
-    let lost = Answer { under_way: Some(&read), is_anew: true, ..answer(&nothing, true) };
+    let lost = Answer { in_flight: Some(&read), is_anew: true, ..answer(&nothing, true) };
     cookie.give(&mut HeaderMap::new(), &Taken::default(), &lost);
-    assert_eq!(write(&cookie, &under_way, &mark(1, 9)), (vec![mark(1, 9)], 0));
+    assert_eq!(write(&cookie, &in_flight, &mark(1, 9)), (vec![mark(1, 9)], 0));
 }
 
 #[test]
-fn what_is_too_long_together_takes_no_write_away() {
+fn answers_too_long_to_share_a_cookie_still_carry_their_own_writes() {
     let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
-    let under_way = together.enter(&HeaderMap::new());
+    let in_flight = together.enter(&HeaderMap::new());
     // Each of them fits into a cookie, and no two do.
     let own = |answer: u64| merged((answer * 100..answer * 100 + 45).map(|system| mark(system, 1)));
     for number in 1..=20 {
         let (mut response, own) = (HeaderMap::new(), own(number));
         let taken = Taken { cookies: vec!["mainstem-token.01234567".to_owned()], ..Taken::default() };
-        let answer = Answer { under_way: Some(&under_way), ..answer(&own, false) };
+        let answer = Answer { in_flight: Some(&in_flight), ..answer(&own, false) };
         cookie.give(&mut response, &taken, &answer);
         let (tokens, gone) = set(&response);
         // As places, if necessary.
@@ -168,16 +168,16 @@ fn what_is_too_long_together_takes_no_write_away() {
 }
 
 #[test]
-fn who_differs_in_anything_is_another_client() {
+fn requests_with_different_cookies_belong_to_different_clients() {
     let (together, cookie) = (Together::default(), TokenCookie::signed_by(key()));
     let requests = (1..=20).map(|client| {
         let mut request = HeaderMap::new();
         request.insert("cookie", format!("mainstem-token.0123abcd={client}").parse().unwrap());
         together.enter(&request)
     });
-    for (log, under_way) in (1..).zip(&requests.collect::<Vec<_>>()) {
+    for (log, in_flight) in (1..).zip(&requests.collect::<Vec<_>>()) {
         let (mut response, own) = (HeaderMap::new(), mark(1, log));
-        let answer = Answer { under_way: Some(under_way), ..answer(&own, false) };
+        let answer = Answer { in_flight: Some(in_flight), ..answer(&own, false) };
         cookie.give(&mut response, &Taken::default(), &answer);
         assert_eq!(set(&response), (vec![own], 0));
     }

@@ -25,7 +25,7 @@ use sha2::{Digest, Sha256};
 use crate::token::Token;
 
 /// The headers that distinguish clients.
-const TELLING: [HeaderName; 7] =
+const DISTINGUISHING: [HeaderName; 7] =
     [COOKIE, AUTHORIZATION, HOST, USER_AGENT, ACCEPT_LANGUAGE, FORWARDED, HeaderName::from_static("x-forwarded-for")];
 
 type Client = [u8; 32];
@@ -38,7 +38,7 @@ pub(super) struct Together {
 
 #[derive(Default)]
 struct Group {
-    under_way: usize,
+    in_flight: usize,
     given: Vec<Given>,
 }
 
@@ -65,9 +65,9 @@ impl Together {
     pub(super) const KEPT: Duration = Duration::from_secs(5);
 
     /// Registers a request of this client until the returned value is dropped. One of its cookies has a random name.
-    pub(super) fn enter(&self, request: &HeaderMap) -> UnderWay {
+    pub(super) fn enter(&self, request: &HeaderMap) -> InFlight {
         let mut digest = Sha256::new();
-        for name in &TELLING {
+        for name in &DISTINGUISHING {
             for value in request.get_all(name) {
                 // Neither can be in a value or a name, so no two clients have the same text.
                 digest.update(name.as_str());
@@ -77,8 +77,8 @@ impl Together {
             }
         }
         let client = digest.finalize().into();
-        self.lock().entry(client).or_default().under_way += 1;
-        UnderWay { together: self.clone(), client }
+        self.lock().entry(client).or_default().in_flight += 1;
+        InFlight { together: self.clone(), client }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Client, Group>> {
@@ -87,12 +87,12 @@ impl Together {
 }
 
 /// A request that has not been answered.
-pub(super) struct UnderWay {
+pub(super) struct InFlight {
     together: Together,
     client: Client,
 }
 
-impl UnderWay {
+impl InFlight {
     /// This response's token, and the cookies that it includes as well: none as long as they are few.
     pub(super) fn fold(&self, token: &Token, now: Instant) -> (Token, Vec<String>) {
         let mut clients = self.together.lock();
@@ -128,12 +128,12 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         let mut clients = self.together.lock();
         if let Some(group) = clients.get_mut(&self.client) {
-            group.under_way -= 1;
-            if group.under_way == 0 {
+            group.in_flight -= 1;
+            if group.in_flight == 0 {
                 clients.remove(&self.client);
             }
         }
@@ -146,8 +146,8 @@ impl fmt::Debug for Together {
     }
 }
 
-impl fmt::Debug for UnderWay {
+impl fmt::Debug for InFlight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UnderWay").finish_non_exhaustive()
+        f.debug_struct("InFlight").finish_non_exhaustive()
     }
 }

@@ -60,7 +60,7 @@ mod tests {
     use crate::Json;
 
     #[test]
-    fn it_is_the_text_that_the_server_gives() {
+    fn jsonb_text_is_formatted_as_postgresql_formats_it() {
         for (given, text) in [
             ("1e2", "100"),
             ("1.50e1", "15.0"),

@@ -139,7 +139,7 @@ impl Json {
     }
 
     /// Walks the document, which begins at this place, without building a tree.
-    pub(crate) fn walk<'a, W: Walk<'a>>(&'a self, document: W::Place, walk: W) {
+    pub(crate) fn walk<'a, W: Walk<'a>>(&'a self, document: W::Path, walk: W) {
         parse::walk(&self.0, document, walk);
     }
 }

@@ -18,7 +18,7 @@ pub(super) fn check(text: &str) -> Result<(), Refused> {
     struct Nowhere;
 
     impl Walk<'_> for Nowhere {
-        type Place = ();
+        type Path = ();
 
         fn member(&self, (): (), _: &str) {}
 
@@ -42,7 +42,7 @@ pub(crate) fn stored(text: &str) -> Value<'_> {
 ///
 /// A value that is nested too deep is visited as one value. Of a text that is not JSON, everything before the error is
 /// visited.
-pub(super) fn walk<'a, W: Walk<'a>>(text: &'a str, document: W::Place, walk: W) {
+pub(super) fn walk<'a, W: Walk<'a>>(text: &'a str, document: W::Path, walk: W) {
     let _ = Parser::new(text, Walking(walk)).document(document);
 }
 
@@ -103,7 +103,7 @@ impl<'a, R: Reading<'a>> Parser<'a, R> {
         Self { stored: false, written_out: self.text.len(), ..self }
     }
 
-    fn document(mut self, place: R::Place) -> Result<R::Read, Refused> {
+    fn document(mut self, place: R::Path) -> Result<R::Read, Refused> {
         self.skip_space();
         if self.peek().is_none() {
             return self.refuse("the text is empty; an empty object is {}");
@@ -111,12 +111,12 @@ impl<'a, R: Reading<'a>> Parser<'a, R> {
         let read = self.value(place)?;
         self.skip_space();
         if self.peek().is_some() {
-            return self.refuse("there is more text behind the value");
+            return self.refuse("there is more text after the value");
         }
         Ok(read)
     }
 
-    fn value(&mut self, place: R::Place) -> Result<R::Read, Refused> {
+    fn value(&mut self, place: R::Path) -> Result<R::Read, Refused> {
         let scalar = match self.peek() {
             Some(b'{') => return self.nested(place, Self::object),
             Some(b'[') => return self.nested(place, Self::array),
@@ -133,8 +133,8 @@ impl<'a, R: Reading<'a>> Parser<'a, R> {
 
     fn nested(
         &mut self,
-        place: R::Place,
-        parse: fn(&mut Self, R::Place) -> Result<R::Read, Refused>,
+        place: R::Path,
+        parse: fn(&mut Self, R::Path) -> Result<R::Read, Refused>,
     ) -> Result<R::Read, Refused> {
         if self.depth == Json::MAX_DEPTH {
             if self.stored {
@@ -151,7 +151,7 @@ impl<'a, R: Reading<'a>> Parser<'a, R> {
         Ok(read)
     }
 
-    fn object(&mut self, place: R::Place) -> Result<R::Read, Refused> {
+    fn object(&mut self, place: R::Path) -> Result<R::Read, Refused> {
         let mut members = R::Members::default();
         if self.take(b'}') {
             return Ok(R::object(members));
@@ -163,7 +163,7 @@ impl<'a, R: Reading<'a>> Parser<'a, R> {
             let key = self.string()?;
             self.skip_space();
             if !self.take(b':') {
-                return self.refuse("a colon was expected behind the key");
+                return self.refuse("a colon was expected after the key");
             }
             self.skip_space();
             let member = self.reading.member(place, &key);
@@ -180,7 +180,7 @@ impl<'a, R: Reading<'a>> Parser<'a, R> {
         }
     }
 
-    fn array(&mut self, place: R::Place) -> Result<R::Read, Refused> {
+    fn array(&mut self, place: R::Path) -> Result<R::Read, Refused> {
         let mut elements = R::Elements::default();
         if self.take(b']') {
             return Ok(R::array(elements));

@@ -7,17 +7,17 @@ use super::value::Value;
 /// A visitor of every scalar of a document, and its place.
 pub(crate) trait Walk<'a> {
     /// Where in the document a value is, as far as it matters.
-    type Place: Copy;
+    type Path: Copy;
 
-    fn member(&self, object: Self::Place, key: &str) -> Self::Place;
-    fn element(&self, array: Self::Place) -> Self::Place;
+    fn member(&self, object: Self::Path, key: &str) -> Self::Path;
+    fn element(&self, array: Self::Path) -> Self::Path;
     /// Visits a scalar, or a value that is nested too deep.
-    fn scalar(&mut self, place: Self::Place, value: Value<'a>);
+    fn scalar(&mut self, place: Self::Path, value: Value<'a>);
 }
 
 /// What is built from a document while it is read.
 pub(super) trait Reading<'a> {
-    type Place: Copy;
+    type Path: Copy;
     /// The result for a value.
     type Read;
     /// The result for the members of an object.
@@ -25,9 +25,9 @@ pub(super) trait Reading<'a> {
     /// The result for the elements of an array.
     type Elements: Default;
 
-    fn member(&self, object: Self::Place, key: &str) -> Self::Place;
-    fn element(&self, array: Self::Place) -> Self::Place;
-    fn scalar(&mut self, place: Self::Place, value: Value<'a>) -> Self::Read;
+    fn member(&self, object: Self::Path, key: &str) -> Self::Path;
+    fn element(&self, array: Self::Path) -> Self::Path;
+    fn scalar(&mut self, place: Self::Path, value: Value<'a>) -> Self::Read;
     fn add_member(members: &mut Self::Members, key: Cow<'a, str>, value: Self::Read);
     fn add_element(elements: &mut Self::Elements, value: Self::Read);
     fn object(members: Self::Members) -> Self::Read;
@@ -41,7 +41,7 @@ pub(super) struct Tree;
 const USUAL_MEMBERS: usize = 12;
 
 impl<'a> Reading<'a> for Tree {
-    type Place = ();
+    type Path = ();
     type Read = Value<'a>;
     type Members = Vec<(Cow<'a, str>, Value<'a>)>;
     type Elements = Vec<Value<'a>>;
@@ -78,20 +78,20 @@ impl<'a> Reading<'a> for Tree {
 pub(super) struct Walking<W>(pub(super) W);
 
 impl<'a, W: Walk<'a>> Reading<'a> for Walking<W> {
-    type Place = W::Place;
+    type Path = W::Path;
     type Read = ();
     type Members = ();
     type Elements = ();
 
-    fn member(&self, object: W::Place, key: &str) -> W::Place {
+    fn member(&self, object: W::Path, key: &str) -> W::Path {
         self.0.member(object, key)
     }
 
-    fn element(&self, array: W::Place) -> W::Place {
+    fn element(&self, array: W::Path) -> W::Path {
         self.0.element(array)
     }
 
-    fn scalar(&mut self, place: W::Place, value: Value<'a>) {
+    fn scalar(&mut self, place: W::Path, value: Value<'a>) {
         self.0.scalar(place, value);
     }
 

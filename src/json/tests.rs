@@ -71,7 +71,7 @@ proptest! {
 }
 
 #[test]
-fn what_jsonb_cannot_hold_is_refused_with_its_place() {
+fn json_that_jsonb_cannot_hold_is_refused_with_its_location() {
     assert_eq!(refusal(""), "invalid JSON at byte 0, path $: the text is empty; an empty object is {}");
     assert!(refusal(" \n ").contains("the text is empty"));
     let nul = refusal(r#"{"a":{"b":[0,"x\u0000"]}}"#);
@@ -88,7 +88,7 @@ fn what_jsonb_cannot_hold_is_refused_with_its_place() {
     assert!(refusal(r#""\ud800\u00""#).contains("hexadecimal"));
     assert!(refusal(r#"{"a":1,}"#).contains("a key in double quotes"));
     assert!(refusal(r#"[1,]"#).contains("path $[1]"));
-    assert!(refusal("[1] 2").contains("more text behind"));
+    assert!(refusal("[1] 2").contains("more text after"));
     let long = format!("{{{:?}:[", "k".repeat(100));
     assert!(refusal(&long).contains(&format!("path $[\"{}\"… (100 bytes)][0]", "k".repeat(60))));
 }
@@ -167,7 +167,7 @@ fn numbers_count_as_they_are_written_out() {
 
 /// Nobody has stored such a number, but a store may return one.
 #[test]
-fn what_the_server_would_refuse_is_not_written_out() {
+fn numbers_the_server_would_refuse_are_not_written_out() {
     for number in ["1e999999999", "-1E-999999999", "1e131072"] {
         assert_eq!(number::written_out(number), number);
     }

@@ -161,13 +161,13 @@ pub(super) fn escaped(text: &mut String, string: &str, write_control: impl Fn(&m
         let (plain, special) = rest.split_at(at);
         text.push_str(plain);
         // One byte, since it is ASCII.
-        let (special, behind) = special.split_at(1);
+        let (special, after) = special.split_at(1);
         match special {
             "\"" => text.push_str("\\\""),
             "\\" => text.push_str("\\\\"),
             control => control.chars().for_each(|it| write_control(text, it)),
         }
-        rest = behind;
+        rest = after;
     }
     text.push_str(rest);
     text.push('"');

@@ -36,7 +36,7 @@ pub(super) struct Admission {
 
 /// A permit, until it is dropped: after the connection that it was for.
 #[derive(Debug)]
-pub(super) struct Place {
+pub(super) struct Permit {
     _permit: OwnedSemaphorePermit,
 }
 
@@ -56,15 +56,15 @@ impl Admission {
     }
 
     /// A permit, if nobody waits for one. No lock, no allocation.
-    pub(super) fn try_enter(&self) -> Option<Place> {
+    pub(super) fn try_enter(&self) -> Option<Permit> {
         // A permit that becomes free belongs to the first waiter before anyone can see that it is free.
-        Arc::clone(&self.places).try_acquire_owned().ok().map(|permit| Place { _permit: permit })
+        Arc::clone(&self.places).try_acquire_owned().ok().map(|permit| Permit { _permit: permit })
     }
 
     /// A permit, once it is this caller's turn.
-    pub(super) async fn enter(&self) -> Place {
+    pub(super) async fn enter(&self) -> Permit {
         match Arc::clone(&self.places).acquire_owned().await {
-            Ok(permit) => Place { _permit: permit },
+            Ok(permit) => Permit { _permit: permit },
             // It is never closed.
             Err(_) => std::future::pending().await,
         }
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_gives_up_leaves_the_line_to_the_others() {
+    async fn a_cancelled_waiter_leaves_its_turn_to_the_others() {
         let admission = Arc::new(Admission::new(1, u32::MAX));
         let place = admission.try_enter().unwrap();
         let enter = |admission: &Arc<Admission>| {

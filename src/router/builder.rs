@@ -113,7 +113,8 @@ impl RouterBuilder {
     /// Unix socket: write `sslmode=disable` if such a connection may be in plaintext.
     ///
     /// Unless its `options` mention `jit`, connections have `jit = off`: compilation does not pay off for short
-    /// statements.
+    /// statements. They always have `gin_fuzzy_search_limit = 0`: above that limit the server leaves out of long results
+    /// what it likes.
     ///
     /// For a URL that names all nodes, use [`from_url`](Self::from_url).
     pub fn primary(self, url: impl Into<String>) -> Self {

@@ -9,6 +9,7 @@ use super::{
     admission::Caller,
     core::{Decision, NodeSet, Want},
     failure::may_go_elsewhere,
+    guard::Guard,
     node::FULL_PATIENCE,
 };
 use crate::{
@@ -59,7 +60,7 @@ impl Router {
             let asked = asked(&consistency, session.as_ref());
             let floor = Floor::of(asked.clone());
             let ask = Ask { floor: floor.as_ref(), notes_place: session.is_some(), ..Ask::from(&consistency) };
-            let lease = router.lease_proven(ask, deadline, &mut Tried::default()).await?;
+            let lease = router.lease_expected(ask, deadline).await?;
             let judged = judged(&consistency, asked);
             let only_reads = consistency != Consistency::Strong;
             Ok(Client::new(lease, limits.call_timeout, only_reads, session.map(|session| (session, judged))))
@@ -147,8 +148,7 @@ impl Router {
         loop {
             let lease = match self.lease(ask, self.acquire_within(deadline), &mut tried).await {
                 Ok(lease) => lease,
-                // An error from a server says more than that there is no further node.
-                Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
+                Err(error) => return Err(Self::last_word(said, error)),
             };
             let (replica, guard) = (lease.role() == Role::Replica, lease.guard().cloned());
             match read(lease).await {
@@ -162,28 +162,49 @@ impl Router {
         }
     }
 
-    /// A connection that the level allows, to a node that is not in `tried`; that node is then the last one in it. For
-    /// a read that continues elsewhere if its node is lost.
+    /// A connection that the level allows, to a node that is not in `tried`; that node is then the last one in it, and has
+    /// proven that it contains what the floor requires. For a read that continues elsewhere if its node is lost.
     pub(crate) async fn lease_at(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
-        self.lease_proven(ask, self.acquire_within(deadline), tried).await
+        self.lease_proven(ask, self.acquire_within(deadline), tried, |_| true).await
     }
 
-    /// A connection to a node that is known to contain what the floor requires, or has just proven it. (A node that is
-    /// only known to proves it with its first call, since it may have been restarted.)
-    async fn lease_proven(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+    /// A connection that the level allows, to a node that is expected to contain what the floor requires: it proves that
+    /// with its first call. One that is not has proven it already.
+    pub(super) async fn lease_expected(&self, ask: Ask<'_>, deadline: Deadline) -> Result<Lease> {
+        let must_prove = |guard: &Guard| !guard.is_expected();
+        self.lease_proven(ask, self.acquire_within(deadline), &mut Tried::default(), must_prove).await
+    }
+
+    async fn lease_proven(
+        &self,
+        ask: Ask<'_>,
+        deadline: Deadline,
+        tried: &mut Tried,
+        must_prove: fn(&Guard) -> bool,
+    ) -> Result<Lease> {
+        let mut said: Option<Error> = None;
         loop {
-            let lease = self.lease(ask, deadline, tried).await?;
-            let Some(guard) = lease.guard().cloned().filter(|guard| !guard.is_expected()) else { return Ok(lease) };
+            let lease = match self.lease(ask, deadline, tried).await {
+                Ok(lease) => lease,
+                Err(error) => return Err(Self::last_word(said, error)),
+            };
+            let Some(guard) = lease.guard().cloned().filter(|guard| must_prove(guard)) else { return Ok(lease) };
             match Box::pin(lease.prove(deadline)).await {
                 Ok(()) => return Ok(lease),
                 Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
                     tried.last_has_failed(Some(&guard));
+                    said = Some(error);
                 }
                 // What is committed there may only be waiting for its standby: the layer that checks can wait for it.
                 Err(_) if guard.is_behind() => return Ok(lease),
                 Err(error) => return Err(error),
             }
         }
+    }
+
+    /// What a read fails with when there is no further node: an error from a server says more than that.
+    fn last_word(said: Option<Error>, none_left: Error) -> Error {
+        said.filter(|said| said.sqlstate().is_some()).unwrap_or(none_left)
     }
 
     /// The deadline for acquiring a connection: within the call's own, and never later than the router's limit.

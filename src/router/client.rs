@@ -10,14 +10,14 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{
     Deadline, Role,
     connection::Planning,
-    control::{self, ASYNCHRONOUS, Control, Standing},
     failure::Effect,
     guard::Unsettled,
     lease::Lease,
-    occupied::UnderWay,
+    occupied::CallInFlight,
     piecewise::PieceCall,
     rows::Count,
     standby,
+    transaction_control::{self, ASYNCHRONOUS, TransactionControl, TransactionState},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
@@ -230,9 +230,9 @@ impl Client {
         call.end(done)
     }
 
-    fn enter(&self, sql: &str) -> Result<UnderWay<'_>> {
-        let under_way = self.lease.enter(self.effect())?;
-        self.may_run(sql).map(|()| under_way)
+    fn enter(&self, sql: &str) -> Result<CallInFlight<'_>> {
+        let in_flight = self.lease.enter(self.effect())?;
+        self.may_run(sql).map(|()| in_flight)
     }
 
     fn may_run(&self, sql: &str) -> Result<()> {
@@ -255,26 +255,28 @@ impl Client {
 
     fn start(&self, sql: &str) -> Call<'_> {
         self.used.store(true, Ordering::Relaxed);
-        if control::mentions(sql, "begin") || control::mentions(sql, "start") {
+        if transaction_control::mentions(sql, "begin") || transaction_control::mentions(sql, "start") {
             // However the SQL is classified: no later user may find an open transaction, and none can be opened without
             // these words.
             self.may_be_open.store(true, Ordering::Relaxed);
         }
-        if control::mentions(sql, ASYNCHRONOUS) {
+        if transaction_control::mentions(sql, ASYNCHRONOUS) {
             self.is_asynchronous.store(true, Ordering::Relaxed);
         }
-        let control = control::of(sql);
+        let control = transaction_control::of(sql);
         if let Some(guard) = self.lease.guard() {
-            if self.lease.stands().get() != Standing::Outside {
+            if self.lease.transaction_state().get() != TransactionState::Outside {
                 guard.goes_into_a_transaction();
             }
             guard.quiet(match control {
-                Some(Control::Ends) => false,
-                Some(Control::Opens | Control::Chains) => true,
-                None | Some(Control::GoesBack) => self.lease.stands().get() != Standing::Outside,
+                Some(TransactionControl::Ends) => false,
+                Some(TransactionControl::Opens | TransactionControl::Chains) => true,
+                None | Some(TransactionControl::GoesBack) => {
+                    self.lease.transaction_state().get() != TransactionState::Outside
+                }
             });
         }
-        self.lease.stands().sends(control);
+        self.lease.transaction_state().sends(control);
         let writes_in = self.session.as_ref().filter(|_| self.effect() == Effect::Write);
         let unsettled = Unsettled::new(&self.lease, writes_in.map(|(session, _)| session));
         Call { client: self, deadline: Deadline::after(self.limit), control, unsettled }
@@ -299,7 +301,7 @@ impl Drop for Client {
 pub(super) struct Call<'a> {
     client: &'a Client,
     deadline: Deadline,
-    control: Option<Control>,
+    control: Option<TransactionControl>,
     unsettled: Unsettled<'a>,
 }
 
@@ -328,22 +330,23 @@ impl Call<'_> {
 
     /// Ends a call that did not complete but may have read or written something: up to which LSN is unknown.
     pub(super) fn break_off(self) {
-        self.client.lease.stands().told(self.control, false);
+        self.client.lease.transaction_state().call_ended(self.control, false);
     }
 
     /// Records the outcome of the call, including what was written or read in the session.
     pub(super) fn end<T>(self, outcome: Result<T>) -> Result<T> {
         self.unsettled.settled();
         let Client { lease, session, .. } = self.client;
-        lease.stands().told(self.control, outcome.is_ok());
+        lease.transaction_state().call_ended(self.control, outcome.is_ok());
         if let Some((session, asked)) = session {
             lease.advance(session, asked, &outcome);
             // It may have committed without its LSN having been requested, or before it was flushed up to there.
             let is_elsewhere =
-                self.client.is_asynchronous.load(Ordering::Relaxed) || self.control == Some(Control::Chains);
-            // So may one that has failed behind the end of a transaction.
-            let may_have_committed = outcome.is_ok() || matches!(self.control, Some(Control::Ends | Control::Chains));
-            if may_have_committed && (is_elsewhere || lease.stands().get() == Standing::Unclear) {
+                self.client.is_asynchronous.load(Ordering::Relaxed) || self.control == Some(TransactionControl::Chains);
+            // So may one that has failed after the end of a transaction.
+            let may_have_committed =
+                outcome.is_ok() || matches!(self.control, Some(TransactionControl::Ends | TransactionControl::Chains));
+            if may_have_committed && (is_elsewhere || lease.transaction_state().get() == TransactionState::Unclear) {
                 session.see(&lease.token_of(None));
             }
         }

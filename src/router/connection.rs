@@ -3,11 +3,12 @@
 use std::{
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use crossbeam_utils::atomic::AtomicCell;
 use futures_util::FutureExt;
 use tokio::{
     runtime::Handle,
@@ -20,10 +21,10 @@ use tokio_postgres::{CancelToken, Client, Config, Error, NoTls, Statement, types
 use super::{
     Role, ServerSession,
     reset::Reset,
+    server_reports::{ReportListeners, ServerReports, listen},
     state::NodeHandle,
     statements::StatementCache,
     tls::Encryption,
-    told::{Hears, Told, listen},
     upkeep::NextLook,
 };
 
@@ -44,12 +45,12 @@ pub(super) struct Connection {
     /// Since when it has been idle in the pool.
     idle_since: Instant,
     /// Whether it was taken out of the pool only for a check.
-    is_looked_at: bool,
+    is_being_checked: bool,
     settings: SessionSettings,
     statements: Mutex<StatementCache>,
     /// For the statements of a pooled connection, the types of their parameters.
     types: Mutex<StatementCache<Arc<[Type]>>>,
-    told: Arc<Told>,
+    reports: Arc<ServerReports>,
     /// Calls whose answer has not arrived.
     pending: AtomicUsize,
     /// Those of them that are appends, and must not be cancelled.
@@ -57,7 +58,7 @@ pub(super) struct Connection {
     reset: Arc<Reset>,
     /// Whether the server has said that it ends the session.
     has_ended: AtomicBool,
-    planning: AtomicU8,
+    planning: AtomicCell<Planning>,
     /// The server's cluster, once it was asked; empty inside if the server does not reveal it.
     system: OnceLock<Option<u64>>,
     driver: AbortHandle,
@@ -98,13 +99,13 @@ impl Connection {
         next_look: &Arc<NextLook>,
     ) -> Result<Self, Error> {
         let reset = Arc::<Reset>::default();
-        let hears = Hears { reset: Arc::clone(&reset), next_look: Arc::clone(next_look) };
+        let listeners = ReportListeners { reset: Arc::clone(&reset), next_look: Arc::clone(next_look) };
         let opening = match &encryption {
-            Encryption::Off => listen(config.connect(NoTls).await?, hears),
+            Encryption::Off => listen(config.connect(NoTls).await?, listeners),
             #[cfg(feature = "rustls")]
-            Encryption::On(tls) => listen(config.connect(tls.connector().await).await?, hears),
+            Encryption::On(tls) => listen(config.connect(tls.connector().await).await?, listeners),
         };
-        let ((client, told, driver), opened) = (opening, Instant::now());
+        let ((client, reports, driver), opened) = (opening, Instant::now());
         Ok(Self {
             client,
             node,
@@ -113,16 +114,16 @@ impl Connection {
             opened,
             expires: None,
             idle_since: opened,
-            is_looked_at: false,
+            is_being_checked: false,
             settings,
             statements: Mutex::new(StatementCache::new(settings.statements)),
             types: Mutex::new(StatementCache::new(settings.statements)),
-            told,
+            reports,
             pending: AtomicUsize::new(0),
             appends: AtomicUsize::new(0),
             reset,
             has_ended: AtomicBool::new(false),
-            planning: AtomicU8::new(Planning::ByTheServer as u8),
+            planning: AtomicCell::new(Planning::ByTheServer),
             system: OnceLock::new(),
             driver,
             encryption,
@@ -144,17 +145,19 @@ impl Connection {
         now.saturating_duration_since(self.idle_since)
     }
 
-    /// The pool takes it out and puts it back for a check, which is no use of it; or closes it, if it is `too_old`.
-    pub(super) fn is_looked_at(&mut self, now: Instant, too_old: bool) {
-        self.is_looked_at = true;
-        if too_old {
-            self.expires = Some(now);
-        }
+    /// The pool takes it out and puts it back for a check, which is no use of it.
+    pub(super) fn begin_check(&mut self) {
+        self.is_being_checked = true;
+    }
+
+    /// Its return to the pool closes it.
+    pub(super) fn expire(&mut self, now: Instant) {
+        self.expires = Some(now);
     }
 
     /// It returns to the pool. Returns whether it should be closed.
     pub(super) fn came_back(&mut self, now: Instant) -> bool {
-        if !std::mem::take(&mut self.is_looked_at) {
+        if !std::mem::take(&mut self.is_being_checked) {
             self.idle_since = now;
         }
         self.is_spent() || self.is_expired(now)
@@ -179,7 +182,7 @@ impl Connection {
 
     /// How many commits did not wait for their standby to the end.
     pub(super) fn unreplicated(&self) -> usize {
-        self.told.unreplicated()
+        self.reports.unreplicated()
     }
 
     /// See the field.
@@ -189,12 +192,12 @@ impl Connection {
 
     /// The major version of the server, 0 if unknown.
     pub(super) fn version(&self) -> u32 {
-        self.told.version()
+        self.reports.version()
     }
 
     /// The notifications on the channels of this session; `None` once the connection has ended.
     pub(super) fn notified(&self) -> watch::Receiver<Option<Box<str>>> {
-        self.told.notified()
+        self.reports.notified()
     }
 
     /// The node's role when this was opened.
@@ -208,7 +211,7 @@ impl Connection {
 
     /// The other role, if the server has reported, at connecting or in its last answer, that it has that one now.
     pub(super) fn other_role(&self) -> Option<Role> {
-        self.told.role().filter(|role| *role != self.role)
+        self.reports.role().filter(|role| *role != self.role)
     }
 
     /// Whether the node has changed into something else since this was opened.
@@ -242,7 +245,7 @@ impl Connection {
         if self.is_pooled() {
             return;
         }
-        if self.planning.swap(planning as u8, Ordering::Relaxed) != planning as u8 {
+        if self.planning.swap(planning) != planning {
             let sql = match planning {
                 Planning::ByTheServer => {
                     "RESET plan_cache_mode; RESET enable_seqscan; RESET max_parallel_workers_per_gather"
@@ -256,25 +259,25 @@ impl Connection {
                      SET max_parallel_workers_per_gather = 0"
                 }
             };
-            self.tell(sql);
+            self.send_unawaited(sql);
         }
     }
 
     /// Sends `sql` before the next statements. Its answer is not awaited.
-    pub(super) fn tell(&self, sql: &str) {
+    pub(super) fn send_unawaited(&self, sql: &str) {
         let _ = self.client.simple_query_raw(sql).now_or_never();
     }
 
     /// Sends `sql`, which resets what a user has left, without waiting for the answer: the next user's first statement
     /// queues after it.
-    pub(super) fn reset_behind(&self, sql: &str) {
+    pub(super) fn send_reset(&self, sql: &str) {
         if !self.reset.has_failed() {
-            self.planning.store(Planning::ByTheServer as u8, Ordering::Relaxed);
+            self.planning.store(Planning::ByTheServer);
             self.reset.send(&self.client, sql);
         }
     }
 
-    /// See [`reset_behind`](Self::reset_behind).
+    /// See [`send_reset`](Self::send_reset).
     pub(super) fn reset(&self) -> &Reset {
         &self.reset
     }

@@ -223,7 +223,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// As [`query_stream`](Self::query_stream), and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) behind
+    /// As [`query_stream`](Self::query_stream), and [`ErrorKind::InvalidInput`](crate::ErrorKind::InvalidInput) after
     /// a [pooler](crate::RouterBuilder::transaction_pooling). A statement other than `COPY … TO STDOUT` is executed,
     /// and costs the connection: [`ErrorKind::OutcomeUnknown`](crate::ErrorKind::OutcomeUnknown).
     ///

@@ -12,6 +12,12 @@ use super::{
 };
 use crate::error::{Cause, Error, ErrorKind};
 
+/// Undoes what work that was cancelled has left in the session of a pool that was handed in: its locks, and its time limits,
+/// of which older servers have fewer.
+pub(super) const GIVE_BACK: &str = "SELECT pg_catalog.pg_advisory_unlock_all(); \
+                                    SELECT pg_catalog.set_config(s.name, s.reset_val, false) FROM pg_catalog.pg_settings s \
+                                    WHERE s.name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')";
+
 impl Lease {
     /// Lends the driver's client to work that needs it exclusively. If the work is cancelled, the connection is not
     /// reused.

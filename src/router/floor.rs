@@ -19,7 +19,7 @@ use crate::{
 /// What a layer above asks of the serving connection.
 pub(crate) trait Check: fmt::Debug + Send + Sync {
     /// The statement before the read, if there is anything to prove.
-    fn front(&self) -> Option<&str>;
+    fn sql_before(&self) -> Option<&str>;
 
     fn params(&self) -> Vec<&(dyn ToSql + Sync)>;
 
@@ -28,10 +28,10 @@ pub(crate) trait Check: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// Errors that no other node and no waiting will change.
-    fn judge(&self, rows: &[Row], role: Role) -> Result<Verdict>;
+    fn judge(&self, rows: &[Row], role: Role) -> Result<Freshness>;
 
     /// The statement after the read, if its place is recorded.
-    fn behind(&self) -> &str;
+    fn sql_after(&self) -> &str;
 
     /// The log that it judges, and the place of the newest event that it looks for.
     fn log(&self) -> (u64, Option<Place>);
@@ -39,7 +39,7 @@ pub(crate) trait Check: fmt::Debug + Send + Sync {
 
 /// Whether a node contains what it must.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Freshness {
     Contained,
     /// Not yet.
     Behind,
@@ -204,10 +204,10 @@ impl Whereabouts {
     /// # Errors
     ///
     /// [`LogDiverged`](ErrorKind::LogDiverged) if the primary of that timeline has not got this far.
-    pub(super) fn judge(self, place: Place) -> Result<Verdict> {
-        let Some(timeline) = self.timeline else { return Ok(Verdict::Unknown) };
+    pub(super) fn judge(self, place: Place) -> Result<Freshness> {
+        let Some(timeline) = self.timeline else { return Ok(Freshness::Unknown) };
         Ok(match timeline.cmp(&place.timeline) {
-            std::cmp::Ordering::Equal if self.has >= place.lsn => Verdict::Contained,
+            std::cmp::Ordering::Equal if self.has >= place.lsn => Freshness::Contained,
             std::cmp::Ordering::Equal if self.role == Role::Primary => {
                 let message = format!(
                     "the token asks for the place {} of timeline {timeline}, and the primary has only got to {}: it was \
@@ -216,11 +216,11 @@ impl Whereabouts {
                 );
                 return Err(Error::new(ErrorKind::LogDiverged, message));
             }
-            std::cmp::Ordering::Equal => Verdict::Behind,
+            std::cmp::Ordering::Equal => Freshness::Behind,
             // It may yet follow the failover.
-            std::cmp::Ordering::Less if self.role == Role::Replica => Verdict::Behind,
+            std::cmp::Ordering::Less if self.role == Role::Replica => Freshness::Behind,
             // There was a failover that this router has not seen yet.
-            std::cmp::Ordering::Less | std::cmp::Ordering::Greater => Verdict::Unknown,
+            std::cmp::Ordering::Less | std::cmp::Ordering::Greater => Freshness::Unknown,
         })
     }
 }
@@ -238,13 +238,13 @@ mod tests {
         let place = Place { timeline: 2, lsn: Lsn::new(100) };
         let judge = |role, timeline, has| at(role, timeline, has).judge(place);
         for role in [Role::Primary, Role::Replica] {
-            assert_eq!(judge(role, Some(2), 100).unwrap(), Verdict::Contained);
-            assert_eq!(judge(role, Some(3), 999).unwrap(), Verdict::Unknown);
-            assert_eq!(judge(role, None, 999).unwrap(), Verdict::Unknown);
+            assert_eq!(judge(role, Some(2), 100).unwrap(), Freshness::Contained);
+            assert_eq!(judge(role, Some(3), 999).unwrap(), Freshness::Unknown);
+            assert_eq!(judge(role, None, 999).unwrap(), Freshness::Unknown);
         }
-        assert_eq!(judge(Role::Replica, Some(2), 99).unwrap(), Verdict::Behind);
-        assert_eq!(judge(Role::Replica, Some(1), 999).unwrap(), Verdict::Behind);
-        assert_eq!(judge(Role::Primary, Some(1), 999).unwrap(), Verdict::Unknown);
+        assert_eq!(judge(Role::Replica, Some(2), 99).unwrap(), Freshness::Behind);
+        assert_eq!(judge(Role::Replica, Some(1), 999).unwrap(), Freshness::Behind);
+        assert_eq!(judge(Role::Primary, Some(1), 999).unwrap(), Freshness::Unknown);
         assert_eq!(judge(Role::Primary, Some(2), 99).unwrap_err().kind(), ErrorKind::LogDiverged);
     }
 
@@ -276,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_seen_nobody_knows_where_only_the_primary_has_for_sure() {
+    fn tokens_of_unknown_place_demand_the_primary() {
         let unknown = Token::of_unknown_place(CLUSTER);
         assert!(demand(unknown.clone(), &Consistency::Eventual).unwrap().only_primary);
         let known = Token::of_place(CLUSTER, place(2, 5));
@@ -285,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_a_token_of_another_cluster_is_told_and_a_session_goes_through_several() {
+    fn foreign_tokens_are_refused_unless_they_come_from_a_session() {
         let foreign = Token::of_place(Some(8), place(1, 1));
         let level = Consistency::AtLeast(foreign.clone());
         assert_eq!(demand(foreign.clone(), &level), Err(Unplaceable::Foreign));
@@ -298,16 +298,16 @@ mod tests {
         #[derive(Debug)]
         struct Written(Place);
         impl Check for Written {
-            fn front(&self) -> Option<&str> {
+            fn sql_before(&self) -> Option<&str> {
                 None
             }
             fn params(&self) -> Vec<&(dyn ToSql + Sync)> {
                 Vec::new()
             }
-            fn judge(&self, _: &[Row], _: Role) -> Result<Verdict> {
-                Ok(Verdict::Contained)
+            fn judge(&self, _: &[Row], _: Role) -> Result<Freshness> {
+                Ok(Freshness::Contained)
             }
-            fn behind(&self) -> &'static str {
+            fn sql_after(&self) -> &'static str {
                 ""
             }
             fn log(&self) -> (u64, Option<Place>) {

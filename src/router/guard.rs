@@ -6,22 +6,25 @@
 //! has seen is before the place reported afterwards.
 
 mod questions;
+mod unsettled;
 
 use std::{
     pin::pin,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
 };
 
+use crossbeam_utils::atomic::AtomicCell;
 use futures_util::future::{join, join3};
 use tokio_postgres::{Row, error::SqlState};
 
 use self::questions::{ask, prove};
+pub(super) use self::unsettled::Unsettled;
 use super::{
     Deadline, Effect, Lease, Role,
-    floor::{Check, Floor, Verdict, Whereabouts},
+    floor::{Check, Floor, Freshness, Whereabouts},
     record::CallRecord,
 };
 use crate::{
@@ -40,7 +43,7 @@ pub(crate) struct Guard {
     is_expected: bool,
     /// Whether its place is not known to be as far as what is checked: then waiting for its place helps.
     waits_for_place: bool,
-    verdict: AtomicU8,
+    proof: AtomicCell<Proof>,
     /// Whether the next call leaves a transaction open: nothing is sent into it.
     is_quiet: AtomicBool,
     /// Whether a transaction may have been open before anything was proven: its snapshot may be older than any proof.
@@ -55,12 +58,21 @@ struct Seen {
     check: Option<Vec<Row>>,
 }
 
-const ASKED: u8 = 1;
-const CONTAINED: u8 = 2;
-const BEHIND: u8 = 3;
-const UNKNOWN: u8 = 4;
-/// Its place is far enough, but what has to be there is not.
-const BEHIND_ITS_PLACE: u8 = 5;
+/// What is known of the node, by its own answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Proof {
+    #[default]
+    NotAsked,
+    /// The answer was of no use.
+    Asked,
+    /// It has got far enough. That does not change any more.
+    Contained,
+    Behind,
+    /// Its place is far enough, but what has to be there is not.
+    BehindItsPlace,
+    /// It does not say, or is on another timeline.
+    Unknown,
+}
 
 impl Guard {
     /// Proves the place, and what the floor checks, before the first call that succeeds.
@@ -91,23 +103,23 @@ impl Guard {
 
     /// Whether there is anything to send.
     fn is_armed(&self) -> bool {
-        self.sends_behind() || self.must_prove()
+        self.sends_after() || self.must_prove()
     }
 
     /// Whether something is still to be proven.
     pub(super) fn must_prove(&self) -> bool {
-        let checks = self.check.as_ref().is_some_and(|check| check.front().is_some());
-        (self.place.is_some() || checks) && self.verdict.load(Ordering::Relaxed) != CONTAINED
+        let checks = self.check.as_ref().is_some_and(|check| check.sql_before().is_some());
+        (self.place.is_some() || checks) && self.proof.load() != Proof::Contained
     }
 
     /// Whether the node had not replayed far enough when it was asked.
     pub(crate) fn is_behind(&self) -> bool {
-        matches!(self.verdict.load(Ordering::Relaxed), BEHIND | BEHIND_ITS_PLACE)
+        matches!(self.proof.load(), Proof::Behind | Proof::BehindItsPlace)
     }
 
     /// Whether it is not far enough although its place says so: no place tells when it will be.
     pub(super) fn is_behind_its_place(&self) -> bool {
-        self.verdict.load(Ordering::Relaxed) == BEHIND_ITS_PLACE
+        self.proof.load() == Proof::BehindItsPlace
     }
 
     /// The node's place after the last call, if it was queried and known.
@@ -139,7 +151,7 @@ impl Guard {
         }
     }
 
-    fn sends_behind(&self) -> bool {
+    fn sends_after(&self) -> bool {
         self.notes_place && !self.is_quiet.load(Ordering::Relaxed)
     }
 
@@ -153,33 +165,6 @@ impl Guard {
 
     fn lock(&self) -> MutexGuard<'_, Option<Seen>> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A write in progress in a session. If it is dropped before it is settled, the call was cancelled: it may have been
-/// written, and its place is unknown.
-#[derive(Debug)]
-pub(super) struct Unsettled<'a> {
-    lease: &'a Lease,
-    session: Option<&'a Session>,
-}
-
-impl<'a> Unsettled<'a> {
-    pub(super) fn new(lease: &'a Lease, session: Option<&'a Session>) -> Self {
-        Self { lease, session }
-    }
-
-    /// The call was answered, or is known not to have been.
-    pub(super) fn settled(mut self) {
-        self.session = None;
-    }
-}
-
-impl Drop for Unsettled<'_> {
-    fn drop(&mut self) {
-        if let Some(session) = self.session {
-            session.see(&self.lease.token_of(None));
-        }
     }
 }
 
@@ -257,14 +242,14 @@ impl Lease {
         let around = async {
             let proof = prove(self.client(), guard, &statements);
             let (place, check) =
-                statements.behind.as_ref().map_or((None, None), |(place, check)| (Some(place), check.as_ref()));
-            let behind = join(ask(self.client(), place), ask(self.client(), check));
+                statements.after.as_ref().map_or((None, None), |(place, check)| (Some(place), check.as_ref()));
+            let after = join(ask(self.client(), place), ask(self.client(), check));
             let (proof, value, (place, check)) = match self.is_pooled() {
                 // A pooler takes the session back at each answer, even in the middle of a long message: one after the
                 // other.
-                true => (proof.await, call.await, behind.await),
+                true => (proof.await, call.await, after.await),
                 // All are queued before any is awaited.
-                false => join3(proof, call, behind).await,
+                false => join3(proof, call, after).await,
             };
             // The user may have deallocated them: they are then prepared again.
             let is_unanswered = |told: &Option<_>| matches!(told, Some(Err(_)));
@@ -292,7 +277,7 @@ impl Lease {
                     return Err(error);
                 }
             };
-            if statements.behind.is_none() {
+            if statements.after.is_none() {
                 return Ok((Ok(()), Some(value)));
             }
             let errors = [&place, &check].into_iter().filter_map(|told| told.as_ref()?.as_ref().err());
@@ -302,9 +287,9 @@ impl Lease {
         };
         let record = CallRecord::begin(self, effect);
         let outcome = match self.exchange(effect, deadline, around).await {
-            Ok((Err(behind), _)) => Err(behind.into()),
+            Ok((Err(unproven), _)) => Err(unproven.into()),
             Ok((Ok(()), Some(value))) => Ok(value),
-            Ok((Ok(()), None)) => Err(Error::new(ErrorKind::Database, "the call behind a proof was not made").into()),
+            Ok((Ok(()), None)) => Err(Error::new(ErrorKind::Database, "the call with a proof was not made").into()),
             Err(failed) => Err(failed),
         };
         record.end(outcome.as_ref().err());
@@ -333,7 +318,7 @@ impl Lease {
     /// Lets the guard record the node's place, in a separate call: for calls whose rows are still to be read.
     pub(crate) async fn note_place(&self, deadline: Deadline) -> Result<()> {
         match &self.guard {
-            Some(guard) if guard.sends_behind() => {
+            Some(guard) if guard.sends_after() => {
                 self.guarded(Effect::Read, deadline, std::future::ready(Ok(()))).await
             }
             _ => Ok(()),
@@ -358,34 +343,34 @@ impl Lease {
                            be: get another connection";
             return Err(named(Error::new(ErrorKind::Unavailable, message)));
         }
-        guard.verdict.store(ASKED, Ordering::Relaxed);
-        let mut verdict = Verdict::Contained;
+        guard.proof.store(Proof::Asked);
+        let mut freshness = Freshness::Contained;
         if let Some((rows, asked)) = place.zip(guard.place) {
             let whereabouts = Whereabouts::read(&rows).map_err(named)?;
             if let Some(replayed) = whereabouts.replayed() {
                 self.node().handle().replayed(replayed, sent_at);
             }
-            verdict = whereabouts.judge(asked).map_err(named)?;
+            freshness = whereabouts.judge(asked).map_err(named)?;
         }
-        let mut behind = BEHIND;
+        let mut lag = Proof::Behind;
         if let Some((rows, check)) = check.zip(guard.check.as_ref())
-            && verdict == Verdict::Contained
+            && freshness == Freshness::Contained
         {
-            verdict = check.judge(&rows, self.role()).map_err(named)?;
-            behind = if guard.waits_for_place { BEHIND } else { BEHIND_ITS_PLACE };
+            freshness = check.judge(&rows, self.role()).map_err(named)?;
+            lag = if guard.waits_for_place { Proof::Behind } else { Proof::BehindItsPlace };
         }
-        let (code, message) = match verdict {
-            Verdict::Contained => {
-                guard.verdict.store(CONTAINED, Ordering::Relaxed);
+        let (proof, message) = match freshness {
+            Freshness::Contained => {
+                guard.proof.store(Proof::Contained);
                 return Ok(());
             }
-            Verdict::Behind => (behind, "it has not got as far as the read must be"),
-            Verdict::Unknown if self.role() == Role::Replica => {
-                (UNKNOWN, "it does not tell its timeline, or is on another one than the read must be on")
+            Freshness::Behind => (lag, "it has not got as far as the read must be"),
+            Freshness::Unknown if self.role() == Role::Replica => {
+                (Proof::Unknown, "it does not tell its timeline, or is on another one than the read must be on")
             }
-            Verdict::Unknown => (UNKNOWN, "it is on another timeline than the read must be on"),
+            Freshness::Unknown => (Proof::Unknown, "it is on another timeline than the read must be on"),
         };
-        guard.verdict.store(code, Ordering::Relaxed);
+        guard.proof.store(proof);
         Err(named(Error::new(ErrorKind::Unavailable, message)))
     }
 }

@@ -13,7 +13,6 @@ use tokio_postgres::Client;
 use super::{
     Deadline, Role, ServerSession,
     connection::{Connection, Planning},
-    control::Stands,
     failure::{self, Effect},
     guard::Guard,
     held::Held,
@@ -21,6 +20,7 @@ use super::{
     occupied::Occupation,
     record::{CallRecord, Failed},
     state::InFlight,
+    transaction_control::TransactionTracker,
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -50,7 +50,7 @@ pub(crate) struct Lease {
     /// Whether it may write even if the node is no longer the primary.
     whoever_leads: bool,
     /// Whether a transaction of the user's is open.
-    stands: Stands,
+    transaction_state: TransactionTracker,
     pub(super) occupation: Occupation,
     pub(super) guard: Option<Arc<Guard>>,
     /// Runs since the connection was acquired.
@@ -76,7 +76,7 @@ impl Lease {
             exclusive: false,
             must_lead: false,
             whoever_leads: false,
-            stands: Stands::outside(),
+            transaction_state: TransactionTracker::outside(),
             occupation: Occupation::default(),
             guard: None,
             stopwatch: Stopwatch::start(),
@@ -134,14 +134,14 @@ impl Lease {
     }
 
     /// Whether a transaction of the user's is open.
-    pub(super) fn stands(&self) -> &Stands {
-        &self.stands
+    pub(super) fn transaction_state(&self) -> &TransactionTracker {
+        &self.transaction_state
     }
 
     /// Makes the server refuse writes until the user [leaves](Self::leave). Not if the session belongs to someone else.
     pub(super) fn only_reads(&self) -> bool {
         let own = self.own().filter(|connection| !connection.is_pooled());
-        own.map(|connection| connection.tell("SET default_transaction_read_only = on")).is_some()
+        own.map(|connection| connection.send_unawaited("SET default_transaction_read_only = on")).is_some()
     }
 
     /// Whether we notice when the server's role changes, and the session is read-only on a replica.
@@ -340,12 +340,12 @@ impl Lease {
             // Nothing of its session belongs to the user, except for an open transaction.
             Held::Own(connection) if connection.is_pooled() => {
                 if opened_transaction {
-                    connection.reset_behind("ROLLBACK");
+                    connection.send_reset("ROLLBACK");
                 }
             }
-            Held::Own(connection) if opened_transaction => connection.reset_behind(&format!("ROLLBACK; {RESET}")),
+            Held::Own(connection) if opened_transaction => connection.send_reset(&format!("ROLLBACK; {RESET}")),
             // Without a transaction, the server would log a warning about a ROLLBACK.
-            Held::Own(connection) => connection.reset_behind(RESET),
+            Held::Own(connection) => connection.send_reset(RESET),
             // The rest of a borrowed session belongs to its owner.
             Held::Borrowed { connection, .. } if opened_transaction => {
                 let _ = connection.client().batch_execute("ROLLBACK").now_or_never();
@@ -366,9 +366,9 @@ impl Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
-        figures! {
+        with_metrics! {
             if self.is_for_user() {
-                self.node.figures().used(self.node.name(), self.stopwatch.elapsed());
+                self.node.metrics().used(self.node.name(), self.stopwatch.elapsed());
             }
         }
         let _ = self.stopwatch;
@@ -386,7 +386,7 @@ impl Drop for Lease {
                 let client = connection.client();
                 let _ = client.batch_execute("ROLLBACK").await;
                 if exclusive {
-                    let _ = client.batch_execute("SELECT pg_catalog.pg_advisory_unlock_all()").await;
+                    let _ = client.batch_execute(super::exclusive::GIVE_BACK).await;
                 }
             });
         }

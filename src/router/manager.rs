@@ -76,7 +76,7 @@ impl Manager {
         let stopwatch = Stopwatch::start();
         let opened = self.open_in_time().await;
         let _ = stopwatch;
-        figures! {
+        with_metrics! {
             let outcome = opened.as_ref().map_or_else(|failed| Outcome::from(&failed.error), |_| Outcome::Succeeded);
             if let Some(name) = self.node.name() {
                 opened_in(name, outcome, stopwatch.elapsed());

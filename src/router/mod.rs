@@ -9,16 +9,16 @@
 //! | `state` | the core with a clock, a lock and its counters |
 //! | `calls`, `route` | the calls that return a connection, and the way from a decision to a connection or an error |
 //! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `assemble`, `check` | settings, in code and as text, the router built from them, and what is verified before the first call |
-//! | `node`, `own_pool`, `admission`, `supply`, `upkeep`, `manager`, `connection`, `told`, `statements`, `borrowed`, `names` | a node's pool, the order in which calls get its connections, and how long connections live |
+//! | `node`, `own_pool`, `admission`, `supply`, `upkeep`, `manager`, `connection`, `server_reports`, `statements`, `borrowed`, `names` | a node's pool, the order in which calls get its connections, and how long connections live |
 //! | `probe` | one task per node that asks for its state |
-//! | `lease`, `exclusive`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `failure`, `deadline` | a connection in use: limits, rows as they arrive, the server session, and what errors mean |
+//! | `lease`, `exclusive`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `reset`, `failure`, `deadline` | a connection in use: limits, rows as they arrive, the server session and its reset, and what errors mean |
 //! | `tried`, `record` | the nodes that a call has tried, and what is reported about it |
 //! | `nodes`, `factory`, `discovery` | the nodes as they come and go, how they are created, and where they are found |
 //! | `floor`, `guard`, `replay` | what a read must contain, how its connection proves it, and waiting until it can |
 //! | `watch` | reports changes of the cluster to watchers and to the log |
 //! | `listen` | a connection that listens for notifications |
 //! | `row_stream`, `copy`, `piecewise`, `occupied` | results that are read, and data that are sent, piece by piece |
-//! | `client`, `transaction`, `generic_client`, `control`, `standby` | the raw connection for any SQL, with or without a transaction, how SQL affects that transaction, and what a standby only appears to do |
+//! | `client`, `transaction`, `generic_client`, `transaction_control`, `standby` | the raw connection for any SQL, with or without a transaction, how SQL affects that transaction, and what a standby only appears to do |
 
 /// Whether this rule is broken on purpose: only in unit tests and in the drills (`core::flaw`).
 #[cfg(any(test, feature = "__faults"))]
@@ -43,7 +43,6 @@ mod calls;
 mod check;
 mod client;
 mod connection;
-mod control;
 mod copy;
 mod core;
 mod deadline;
@@ -74,6 +73,7 @@ mod reset;
 mod route;
 mod row_stream;
 mod rows;
+mod server_reports;
 mod server_session;
 mod settings;
 mod source;
@@ -82,8 +82,8 @@ mod state;
 mod statements;
 mod supply;
 mod tls;
-mod told;
 mod transaction;
+mod transaction_control;
 mod tried;
 mod upkeep;
 mod url;
@@ -121,7 +121,7 @@ pub(crate) use self::{
     connection::Planning,
     deadline::Deadline,
     failure::{Effect, may_go_elsewhere},
-    floor::{Check, Floor, Verdict},
+    floor::{Check, Floor, Freshness},
     lease::Lease,
     listen::Listener,
     route::Ask,

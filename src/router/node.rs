@@ -22,7 +22,7 @@ use super::{
     state::{InFlight, NodeHandle},
 };
 #[cfg(feature = "metrics")]
-use crate::telemetry::metrics::{gauges, router::NodeFigures};
+use crate::telemetry::metrics::{gauges, router::NodeMetrics};
 use crate::{
     error::{Error, ErrorKind},
     telemetry::{Outcome, Stopwatch},
@@ -47,7 +47,7 @@ pub(crate) struct Node {
     hides_control_data: AtomicBool,
     replay_watch: ReplayWatch,
     #[cfg(feature = "metrics")]
-    figures: NodeFigures,
+    metrics: NodeMetrics,
 }
 
 #[derive(Debug)]
@@ -70,7 +70,7 @@ impl Node {
             hides_control_data,
             replay_watch,
             #[cfg(feature = "metrics")]
-            figures: NodeFigures::default(),
+            metrics: NodeMetrics::default(),
         }
     }
 
@@ -104,8 +104,8 @@ impl Node {
     }
 
     #[cfg(feature = "metrics")]
-    pub(super) fn figures(&self) -> &NodeFigures {
-        &self.figures
+    pub(super) fn metrics(&self) -> &NodeMetrics {
+        &self.metrics
     }
 
     /// Sets the gauges of its state and of the cluster's.
@@ -113,7 +113,7 @@ impl Node {
     pub(super) fn set_gauges(&self) {
         let status = self.handle.router_status();
         if let Some(node) = status.nodes.iter().find(|node| node.name == self.name) {
-            gauges::node(node, self.own_pool().map(OwnPool::figures));
+            gauges::node(node, self.own_pool().map(OwnPool::gauges));
             gauges::router(&status);
         }
     }
@@ -244,8 +244,8 @@ struct Waiting<'a> {
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        figures! {
-            self.node.figures.waited(&self.node.name, self.outcome, self.since.elapsed());
+        with_metrics! {
+            self.node.metrics.waited(&self.node.name, self.outcome, self.since.elapsed());
         }
         let _ = (self.node, self.outcome, self.since);
     }

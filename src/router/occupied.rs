@@ -22,11 +22,11 @@ impl Lease {
     ///
     /// [`ErrorKind::InvalidInput`] while it is [occupied](Self::occupy), and [`ErrorKind::Unavailable`] if the
     /// operation that occupied it was not completed.
-    pub(super) fn enter(&self, effect: Effect) -> Result<UnderWay<'_>, Error> {
+    pub(super) fn enter(&self, effect: Effect) -> Result<CallInFlight<'_>, Error> {
         let occupation = &self.occupation.0;
         let one_more = |calls: u32| (calls < OCCUPIED - 1).then_some(calls + 1);
         match occupation.fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more) {
-            Ok(_) => Ok(UnderWay(occupation)),
+            Ok(_) => Ok(CallInFlight(occupation)),
             Err(state) => Err(self.refuse(effect, why_not(state))),
         }
     }
@@ -97,9 +97,9 @@ fn why_not(state: u32) -> Error {
 /// A call in progress.
 #[derive(Debug)]
 #[must_use = "the call is over when this is dropped"]
-pub(super) struct UnderWay<'a>(&'a AtomicU32);
+pub(super) struct CallInFlight<'a>(&'a AtomicU32);
 
-impl Drop for UnderWay<'_> {
+impl Drop for CallInFlight<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::AcqRel);
     }

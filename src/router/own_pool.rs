@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     Deadline,
-    admission::{Admission, Caller, Place},
+    admission::{Admission, Caller, Permit},
     connection::Connection,
     core::ConnectFailure,
     failure::NotConnected,
@@ -41,7 +41,7 @@ pub(super) struct OwnPool {
 #[derive(Debug)]
 pub(super) struct Pooled {
     pub(super) connection: Connected,
-    _place: Place,
+    _place: Permit,
 }
 
 /// A waiting call: its deadline, and what tells it that waiting is in vain.
@@ -87,7 +87,7 @@ impl OwnPool {
 
     /// How many connections there are, and how many calls wait for one.
     #[cfg(feature = "metrics")]
-    pub(super) fn figures(&self) -> PoolState {
+    pub(super) fn gauges(&self) -> PoolState {
         let state = self.supply.state();
         let (open, idle) = (state.connections, state.idle_connections);
         PoolState { open, idle, most: self.size, waiting: self.admission.waiting() }
@@ -194,7 +194,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits for a permit; a user's call only while there is room in the queue.
-    async fn for_place(&self, so_far: &mut u64, caller: Caller) -> Result<Place, Error> {
+    async fn for_place(&self, so_far: &mut u64, caller: Caller) -> Result<Permit, Error> {
         let OwnPool { admission, .. } = self.pool;
         let in_line = (caller == Caller::User).then(|| admission.get_in_line()).transpose();
         let _in_line = in_line.map_err(|waiting| self.pool.overloaded(waiting))?;

@@ -1,5 +1,5 @@
--- Where a node is, for guards and tokens. The place before the timeline: who is still on this timeline after it has told
--- its place has told a place of it.
+-- Where a node is, for guards and tokens. The place comes before the timeline: a server
+-- that reports this timeline after its place was already on it when it reported the place.
 SELECT pg_is_in_recovery(),
        -- What it has; of a primary, including what is not flushed yet.
        CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_insert_lsn() END,

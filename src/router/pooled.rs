@@ -13,7 +13,7 @@ use tokio_postgres::{
     types::{ToSql, Type},
 };
 
-use super::{Deadline, Effect, Lease, Rows, control::Standing, failure, held::Held, rows::Part};
+use super::{Deadline, Effect, Lease, Rows, failure, held::Held, rows::Part, transaction_control::TransactionState};
 use crate::error::{Error, Result};
 
 /// A statement around a read: prepared, or unnamed through a pooler.
@@ -103,7 +103,7 @@ impl Lease {
         let types = self.types(deadline, sql, params.len()).await?;
         let rows = async {
             let rows = self.client().query_typed_raw(sql, typed(params, &types)).await?;
-            Ok(self.under_way(Rows::new(rows)))
+            Ok(self.in_progress(Rows::new(rows)))
         };
         // Nothing is sent after it: that answer would come after rows that have not been read yet.
         let outcome = self.around(None, effect, deadline, rows).await;
@@ -159,7 +159,7 @@ impl Lease {
     async fn ask_for_types(&self, sql: &str) -> Result<Vec<Type>, tokio_postgres::Error> {
         let client = self.client();
         // In the user's transaction the session is already the user's, and we must not end it.
-        let is_pinned = self.stands().get() != Standing::Outside;
+        let is_pinned = self.transaction_state().get() != TransactionState::Outside;
         if !is_pinned {
             // The driver queues a message at the first poll, and this answer is not needed.
             drop(client.simple_query_raw("BEGIN").now_or_never());
@@ -169,7 +169,7 @@ impl Lease {
         let types = prepared.map(|statement| statement.params().to_vec());
         if !is_pinned && let Held::Own(connection) = self.held() {
             // Nothing else is sent before its answer has arrived.
-            connection.reset_behind("ROLLBACK");
+            connection.send_reset("ROLLBACK");
         }
         types
     }

@@ -13,13 +13,13 @@ use tokio_postgres::{CopyInSink, Row, Statement, types::ToSql};
 use super::{
     Deadline,
     connection::Planning,
-    control,
     failure::{self, Effect},
     guard::Guard,
     held::Held,
     lease::Lease,
     record::{CallRecord, Failed},
     rows::{CopyData, Incoming, Part, Rows, Source},
+    transaction_control,
 };
 use crate::{error::Error, runtime};
 
@@ -113,7 +113,7 @@ impl Lease {
         self.plan(planning);
         let run = |statement| async move {
             let rows = self.client().query_raw(&statement, params.iter().copied()).await?;
-            Ok(self.under_way(Incoming::new(rows)))
+            Ok(self.in_progress(Incoming::new(rows)))
         };
         self.start_with(effect, deadline, sql, run).await
     }
@@ -128,7 +128,7 @@ impl Lease {
         self.check_copies()?;
         let run = |statement| async move {
             let data = self.client().copy_out(&statement).await?;
-            Ok(self.under_way(Incoming::new(CopyData::new(data))))
+            Ok(self.in_progress(Incoming::new(CopyData::new(data))))
         };
         self.start_with(effect, deadline, sql, run).await
     }
@@ -137,7 +137,7 @@ impl Lease {
     pub(super) async fn prepare_copy_in(&self, deadline: Deadline, sql: &str) -> Result<Statement, Error> {
         self.check_copies()?;
         let refuse = |message| Err(self.refuse(Effect::Write, Error::invalid_input(message)));
-        if !control::copies_in(sql) {
+        if !transaction_control::copies_in(sql) {
             return refuse("copy_in takes a COPY … FROM STDIN, and nothing else; nothing was sent");
         }
         if !self.is_own() {
@@ -155,7 +155,7 @@ impl Lease {
         deadline: Deadline,
         statement: Statement,
     ) -> Result<CopyInSink<Bytes>, Error> {
-        let start = async { Ok(self.under_way(self.client().copy_in(&statement).await?)) };
+        let start = async { Ok(self.in_progress(self.client().copy_in(&statement).await?)) };
         self.step(Effect::Read, deadline, start).await
     }
 
@@ -178,12 +178,12 @@ impl Lease {
     }
 
     /// The rest of its answer is still to come. This is recorded before anything else of the call can fail.
-    pub(super) fn under_way<T>(&self, started: T) -> T {
+    pub(super) fn in_progress<T>(&self, started: T) -> T {
         self.held().pending().fetch_add(1, Ordering::AcqRel);
         started
     }
 
-    /// The answer to what was [in progress](Self::under_way) is complete.
+    /// The answer to what was [in progress](Self::in_progress) is complete.
     pub(super) fn came_to_its_end(&self) {
         self.held().pending().fetch_sub(1, Ordering::AcqRel);
     }
@@ -274,7 +274,7 @@ impl Lease {
         // What is raised inside a procedure has a context, and the procedure may have committed before. (So has what the
         // server says about the parameters, if it is set to log them.)
         let has_context = error.driver_error().and_then(|error| error.as_db_error()?.where_()).is_some();
-        if has_context && ["call", "do"].iter().any(|word| control::mentions(sql, word)) {
+        if has_context && ["call", "do"].iter().any(|word| transaction_control::mentions(sql, word)) {
             return false;
         }
         match error.sqlstate() {

@@ -135,7 +135,7 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
     loop {
         if !is_asking {
             upkeep::look_after(&node);
-            figures! { node.set_gauges(); }
+            with_metrics! { node.set_gauges(); }
             sleep(UPKEEP_PAUSE).await;
             continue;
         }
@@ -153,7 +153,7 @@ async fn run(node: Arc<Node>, is_asking: bool, limit: Duration) {
                 rest = (2 * rest).min(LONGEST_REST);
             }
         }
-        figures! { node.set_gauges(); }
+        with_metrics! { node.set_gauges(); }
         sleep(rest.min(node.handle().until_next_probe()).max(LEAST_PAUSE)).await;
     }
 }

@@ -173,9 +173,9 @@ impl Decided<'_> {
         }
     }
 
-    fn tell(&mut self) {
+    fn emit(&mut self) {
         self.stop_waiting();
-        figures! {
+        with_metrics! {
             let reason = self.route.map(|route| route.reason);
             metrics::router::decision(self.outcome, self.level, reason, self.error, &self.waits);
             if !tracing::enabled!(target: ROUTE, Level::DEBUG) {
@@ -239,7 +239,7 @@ impl Decided<'_> {
 impl Drop for RouteRecord<'_> {
     fn drop(&mut self) {
         if let Some(decided) = &mut self.0 {
-            decided.tell();
+            decided.emit();
         }
     }
 }
@@ -264,16 +264,16 @@ impl<'a> CallRecord<'a> {
 }
 
 impl Called<'_> {
-    fn tell(&self) {
+    fn emit(&self) {
         let node = self.lease.node();
         let endpoint = node.endpoint();
         let status = self.error.as_ref().and_then(Error::sqlstate);
         let kind = self.error.as_ref().map(|error| error.kind().as_str());
         let duration = self.started.elapsed();
-        figures! {
+        with_metrics! {
             let (role, effect, outcome, error_type) = (self.lease.role(), self.effect, self.outcome, status.or(kind));
             let call = metrics::router::Call { role, effect, outcome, error_type, status, duration };
-            node.figures().called(node.name(), endpoint, &call);
+            node.metrics().called(node.name(), endpoint, &call);
             if !tracing::enabled!(target: CALL, Level::DEBUG) {
                 return;
             }
@@ -303,7 +303,7 @@ impl Called<'_> {
 impl Drop for CallRecord<'_> {
     fn drop(&mut self) {
         if let Some(called) = &self.0 {
-            called.tell();
+            called.emit();
         }
     }
 }

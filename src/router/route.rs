@@ -357,7 +357,7 @@ mod tests {
 
     /// The node left between the choice and the call.
     #[tokio::test]
-    async fn who_does_not_find_the_chosen_node_keeps_no_place_of_the_fallback() {
+    async fn a_fallback_to_a_node_that_has_left_returns_its_budget() {
         let builder = Router::builder().primary("postgres://localhost/shop?sslmode=disable").probe_interval(None);
         let router = builder.replica("postgres://localhost:1/shop?sslmode=disable").build().unwrap();
         let budget = router.inner.state.budget();

@@ -20,9 +20,9 @@ fn takes_advisory_lock(sql: &[u8]) -> bool {
     let calls = |rest: &[u8]| {
         LOCKS.iter().any(|name| rest.len() > name.len() && rest[..name.len()].eq_ignore_ascii_case(name)) && {
             let is_name = |byte: &&u8| byte.is_ascii_alphanumeric() || **byte == b'_';
-            let mut behind =
+            let mut after =
                 rest.iter().skip_while(is_name).skip_while(|byte| **byte == b'"' || byte.is_ascii_whitespace());
-            behind.next() == Some(&b'(')
+            after.next() == Some(&b'(')
         }
     };
     (0..sql.len()).any(|start| matches!(sql[start], b'p' | b'P') && calls(&sql[start..]))

@@ -32,7 +32,7 @@ pub(super) use self::handle::{InFlight, NodeHandle};
 
 #[derive(Debug)]
 pub(super) struct State {
-    cluster: Mutex<Told>,
+    cluster: Mutex<Watchable>,
     table: ArcSwap<Table>,
     live: Live,
     standings: Box<[AtomicU64]>,
@@ -53,13 +53,13 @@ pub(super) struct State {
     /// A replica has reported its place.
     replayed: Notify,
     watched: Watched,
-    /// Whether watchers have been told that the fallback budget is exhausted.
+    /// Whether watchers have been watchable that the fallback budget is exhausted.
     is_told_spent: AtomicBool,
 }
 
-/// The cluster, and what watchers have been told about it.
+/// The cluster, and what watchers have been watchable about it.
 #[derive(Debug)]
-struct Told {
+struct Watchable {
     cluster: Cluster,
     outline: Outline,
     /// The last known primary.
@@ -87,7 +87,7 @@ impl State {
         let outline = cluster.outline(&live, nodes_of(unasked), Duration::ZERO);
         Self {
             table: ArcSwap::new(Arc::clone(cluster.table())),
-            cluster: Mutex::new(Told {
+            cluster: Mutex::new(Watchable {
                 cluster,
                 #[cfg(feature = "metrics")]
                 last_primary: match outline.writer {
@@ -114,12 +114,12 @@ impl State {
 
     pub(super) fn choose(&self, want: Want, asked: impl Into<Asked>) -> Decision {
         let decision = self.table.load().choose(want, &self.live, asked, self.now(), self.random());
-        // Only these can be because the budget has refused the call, which nothing else reports.
+        // Only these decisions can result from an exhausted budget, and nothing else tells watchers that it is.
         if let Decision::WaitForBudget | Decision::Route(Route { reason: Reason::Lagging | Reason::OlderTimeline, .. }) =
             decision
             && !self.is_told_spent.load(Ordering::Relaxed)
         {
-            self.tell(self.told());
+            self.notify_watchers(self.lock());
         }
         decision
     }
@@ -143,15 +143,15 @@ impl State {
     /// Waits until one of these replicas is known to satisfy `want`. Their places must be queried meanwhile.
     pub(super) async fn until_fresh(&self, nodes: NodeSet, want: Want, until: tokio::time::Instant) {
         loop {
-            let told = self.replayed.notified();
-            let mut told = std::pin::pin!(told);
+            let watchable = self.replayed.notified();
+            let mut watchable = std::pin::pin!(watchable);
             // Enabled now, so that nothing is missed between the check and the wait.
-            told.as_mut().enable();
+            watchable.as_mut().enable();
             let table = self.table.load_full();
             if nodes.into_iter().any(|node| table.is_fresh(node, want, self.now())) {
                 return;
             }
-            if tokio::time::timeout_at(until, told).await.is_err() {
+            if tokio::time::timeout_at(until, watchable).await.is_err() {
                 return;
             }
         }
@@ -178,15 +178,15 @@ impl State {
 
     pub(super) fn status(&self) -> RouterStatus {
         let is_starting = self.is_starting();
-        let status = self.told().cluster.status(&self.live, self.unasked(), self.now());
+        let status = self.lock().cluster.status(&self.live, self.unasked(), self.now());
         RouterStatus { is_starting, ..status }
     }
 
     /// The name of a node, while it is there.
     #[cfg(feature = "metrics")]
     pub(super) fn name_of(&self, node: usize) -> Option<Arc<str>> {
-        let told = self.told();
-        told.outline.nodes.iter().find(|there| there.index == node).map(|there| Arc::clone(&there.name))
+        let watchable = self.lock();
+        watchable.outline.nodes.iter().find(|there| there.index == node).map(|there| Arc::clone(&there.name))
     }
 
     pub(super) fn watched(&self) -> &Watched {
@@ -224,7 +224,7 @@ impl State {
         if self.looking.fetch_sub(1, Ordering::AcqRel) == 1 {
             self.all_asked.notify_waiters();
         }
-        self.tell(self.told());
+        self.notify_watchers(self.lock());
     }
 
     /// Changes with each failed connect.
@@ -235,8 +235,8 @@ impl State {
     /// Adds a replica with this many connections, if there is room for one. Calls wait for it like for those in the
     /// settings if it `is_first`.
     pub(super) fn add(self: &Arc<Self>, node: NodeConfig, capacity: u32, is_first: bool) -> Option<NodeHandle> {
-        let mut told = self.told();
-        let index = told.cluster.add(node, self.now())?;
+        let mut watchable = self.lock();
+        let index = watchable.cluster.add(node, self.now())?;
         if let Some(standing) = self.standings.get(index) {
             standing.store(encode(Role::Replica, 0), Ordering::Release);
         }
@@ -244,15 +244,15 @@ impl State {
         if is_first {
             self.unasked.fetch_or(1_u64 << index, Ordering::AcqRel);
         }
-        self.publish(told);
+        self.publish(watchable);
         Some(NodeHandle::new(Arc::clone(self), index))
     }
 
     /// Removes a node; see [`Cluster::remove`].
     pub(super) fn remove(&self, node: usize) -> bool {
-        let mut told = self.told();
-        let has_gone = told.cluster.remove(node, self.now());
-        self.publish(told);
+        let mut watchable = self.lock();
+        let has_gone = watchable.cluster.remove(node, self.now());
+        self.publish(watchable);
         if has_gone {
             self.was_asked(node);
         }
@@ -269,7 +269,7 @@ impl State {
         if self.unasked.fetch_and(!bit, Ordering::AcqRel) == bit {
             self.all_asked.notify_waiters();
         }
-        self.tell(self.told());
+        self.notify_watchers(self.lock());
     }
 
     /// The nodes that have not been probed yet.
@@ -287,14 +287,14 @@ impl State {
         if matches!(observation, Observation::ConnectFailed(_)) {
             self.failures.send_modify(|failures| *failures = failures.wrapping_add(1));
         }
-        let mut told = self.told();
-        told.cluster.observe(node, observation, now);
-        self.publish(told);
+        let mut watchable = self.lock();
+        watchable.cluster.observe(node, observation, now);
+        self.publish(watchable);
     }
 
     /// Publishes the newest table, and carries out the core's requests.
-    fn publish(&self, mut told: MutexGuard<'_, Told>) {
-        let cluster = &mut told.cluster;
+    fn publish(&self, mut watchable: MutexGuard<'_, Watchable>) {
+        let cluster = &mut watchable.cluster;
         // In order, and therefore under the lock.
         let before = self.table.swap(Arc::clone(cluster.table()));
         if cluster.table().has_more_than(&before) {
@@ -310,34 +310,34 @@ impl State {
                 Wish::Probe { node } => self.wished.get(node).into_iter().for_each(Notify::notify_one),
             }
         }
-        self.tell(told);
+        self.notify_watchers(watchable);
         self.changed.notify_one();
     }
 
     /// Notifies watchers and the log, if there is anything to report.
-    fn tell(&self, mut told: MutexGuard<'_, Told>) {
+    fn notify_watchers(&self, mut watchable: MutexGuard<'_, Watchable>) {
         let is_looking = self.looking.load(Ordering::Acquire) != 0;
-        let outline = Outline { is_looking, ..told.cluster.outline(&self.live, self.unasked(), self.now()) };
-        if outline == told.outline {
+        let outline = Outline { is_looking, ..watchable.cluster.outline(&self.live, self.unasked(), self.now()) };
+        if outline == watchable.outline {
             return;
         }
         self.is_told_spent.store(outline.is_budget_spent, Ordering::Relaxed);
-        let before = std::mem::replace(&mut told.outline, outline.clone());
-        figures! {
+        let before = std::mem::replace(&mut watchable.outline, outline.clone());
+        with_metrics! {
             // In between there may have been no primary.
             if let Writer::One(node) = outline.writer
-                && told.last_primary.replace(node).is_some_and(|last| last != node)
+                && watchable.last_primary.replace(node).is_some_and(|last| last != node)
                 && let Some(first) = outline.nodes.first()
             {
                 crate::telemetry::metrics::gauges::primary_changed(&first.name);
             }
         }
-        drop(told);
-        self.watched.tell();
+        drop(watchable);
+        self.watched.notify();
         log_changes(&before, &outline);
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn lock(&self) -> MutexGuard<'_, Watchable> {
         self.cluster.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -201,8 +201,8 @@ impl<M: ManageConnection> Drop for Looking<'_, M> {
     fn drop(&mut self) {
         self.0.counts().looking -= 1;
         // The waiter may have been notified of this one and dropped before it looked. Only then: after a failed
-        // connect, another waiter that is woken has the next one opened at once, and the waiters beside it would take
-        // that for a prospect.
+        // connect, another waiter that is woken has the next one opened at once, and all other waiters would take that
+        // for a connection that they can wait for.
         if self.0.pool.state().idle_connections > 0 {
             self.0.news.notify_one();
         }

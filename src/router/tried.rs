@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn of_those_that_were_asked_the_last_one_may_be_kept() {
+    fn keep_last_forgets_all_tried_nodes_but_the_last() {
         let mut tried = Tried::default();
         tried.keep_last();
         assert!(tried.nodes().is_empty());
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_got_something_waits_the_next_time_as_the_first_time() {
+    fn keep_last_resets_the_wait_for_lagging_nodes() {
         let mut tried = Tried::default();
         tried.push(1);
         tried.last_is_behind(true);
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn who_fails_otherwise_is_not_waited_for_although_it_was_behind() {
+    fn a_lagging_node_that_fails_otherwise_is_no_longer_waited_for() {
         let mut tried = Tried::default();
         tried.push(1);
         tried.last_is_behind(false);

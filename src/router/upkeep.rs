@@ -134,7 +134,7 @@ impl NextLook {
         self.at.store(0, Ordering::Release);
     }
 
-    /// Whether a check is due. The caller that is told so makes it, and the next is due after this pause.
+    /// Whether a check is due. The caller that gets `true` must make it, and the next is due after this pause.
     fn take(&self, now: Instant, pause: Duration) -> bool {
         let micros = |time: Duration| u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let now = micros(now.duration_since(self.epoch));
@@ -193,21 +193,24 @@ impl OwnPool {
         let mut taken = Vec::new();
         loop {
             // Waiting calls come first.
-            let Some(place) = self.admission.try_enter() else {
+            let Some(permit) = self.admission.try_enter() else {
                 self.next_look.at_once();
                 break;
             };
             let Some(connection) = self.supply.idle() else { break };
-            taken.push((place, connection));
+            taken.push((permit, connection));
         }
-        while let Some((_place, mut connection)) = taken.pop() {
+        while let Some((_permit, mut connection)) = taken.pop() {
             if connection.client().is_closed() {
                 node.gone();
             }
             let is_spare = self.supply.connections() > self.upkeep.min_connections;
             let idle = connection.idle_for(now);
             let is_idle = is_spare && self.upkeep.idle_timeout.is_some_and(|limit| idle >= limit);
-            connection.is_looked_at(now, is_idle);
+            connection.begin_check();
+            if is_idle {
+                connection.expire(now);
+            }
         }
     }
 

@@ -167,6 +167,8 @@ impl NodeUrl {
             // never ends.
             options.push_str(" -c jit=off");
         }
+        // Whatever is given: above this limit, an index on tags or payloads leaves out what it likes of what it finds.
+        options.push_str(" -c gin_fuzzy_search_limit=0");
         if role == Role::Replica {
             // A standby refuses writes itself, until it is promoted: then this setting does.
             options.push_str(" -c default_transaction_read_only=on");
@@ -203,12 +205,15 @@ mod tests {
         let url = "postgres://localhost/shop?options=-c%20work_mem%3D1MB";
         let parsed = parse(url, "it", Duration::from_secs(1), &Defaults::default()).unwrap();
         assert_eq!(parsed.name, "localhost:5432");
-        let read_only = "-c work_mem=1MB -c jit=off -c default_transaction_read_only=on";
+        let read_only = "-c work_mem=1MB -c jit=off -c gin_fuzzy_search_limit=0 -c default_transaction_read_only=on";
         assert_eq!(parsed.config(Role::Replica, false).get_options(), Some(read_only));
-        assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c work_mem=1MB -c jit=off"));
+        assert_eq!(
+            parsed.config(Role::Primary, false).get_options(),
+            Some("-c work_mem=1MB -c jit=off -c gin_fuzzy_search_limit=0")
+        );
         let url = "postgres://localhost/shop?options=-c%20jit%3Don";
         let parsed = parse(url, "it", Duration::from_secs(1), &Defaults::default()).unwrap();
-        assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c jit=on"));
+        assert_eq!(parsed.config(Role::Primary, false).get_options(), Some("-c jit=on -c gin_fuzzy_search_limit=0"));
         let parsed = parse("postgres://localhost/shop", "it", Duration::from_secs(1), &Defaults::default()).unwrap();
         assert_eq!(parsed.config(Role::Replica, true).get_options(), None);
     }

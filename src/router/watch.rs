@@ -88,7 +88,7 @@ impl Watched {
     }
 
     /// Signals a change.
-    pub(super) fn tell(&self) {
+    pub(super) fn notify(&self) {
         self.changes.send_modify(|change| change.number += 1);
     }
 
@@ -132,7 +132,7 @@ pub(super) fn log_changes(before: &Outline, now: &Outline) {
         // Nodes that come and go are logged where they are added or removed.
         let Some(before) = before.nodes.iter().find(|before| before.name == now.name) else { continue };
         let (node, role, condition) = (&*now.name, now.role.as_str(), now.condition);
-        figures! {
+        with_metrics! {
             let is_out = |condition: NodeCondition| matches!(condition, NodeCondition::Ejected { .. });
             if let NodeCondition::Ejected { cause, .. } = condition
                 && !is_out(before.condition)
@@ -148,7 +148,7 @@ pub(super) fn log_changes(before: &Outline, now: &Outline) {
     }
     match (before.is_budget_spent, now.is_budget_spent) {
         (false, true) => {
-            figures! {
+            with_metrics! {
                 now.nodes.first().into_iter().for_each(|first| gauges::fallback_exhausted(&first.name));
             }
             let message = "the primary serves as many reads for replicas as it may";
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_measured_is_no_news_and_who_is_asked_first_is() {
+    fn a_watch_reports_the_first_probe_of_a_node_but_no_measurements() {
         let (state, primary, replica) = state();
         report(&primary, 100);
         let mut watch = RouterWatch::new(Arc::clone(&state), Weak::new());
@@ -268,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn it_ends_once_and_for_all() {
+    fn an_ended_watch_reports_no_later_change() {
         let (state, _, replica) = state();
         let (mut watch, mut late) =
             (RouterWatch::new(Arc::clone(&state), Weak::new()), RouterWatch::new(Arc::clone(&state), Weak::new()));

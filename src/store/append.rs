@@ -107,12 +107,12 @@ impl IntoFuture for Append<'_> {
         let events = self.request.events.len() as u64;
         let checked = self.request.condition.check().and_then(|()| check(&self.request.events));
         if let Err(error) = checked.and_then(|()| self.request.stream.as_ref().map_or(Ok(()), StreamAppend::check)) {
-            return Box::pin(Operation::Append.tell(async { Err(error) }, |_: &Appended| Done::default()));
+            return Box::pin(Operation::Append.record(async { Err(error) }, |_: &Appended| Done::default()));
         }
         let Self { store, request, noted } = self;
         let (appended, noted) = (store.run_append(request), noted.append(store));
         let append = noted.follow(appended);
-        Box::pin(Operation::Append.tell(append, move |appended| appended.done(events)))
+        Box::pin(Operation::Append.record(append, move |appended| appended.done(events)))
     }
 }
 

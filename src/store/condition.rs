@@ -77,7 +77,7 @@ impl AppendCondition {
     /// On [`none`](Self::none), it makes the append fail with [`InvalidInput`](crate::ErrorKind::InvalidInput): without
     /// a filter, it would guard nothing. To refuse the append if anything has come since, use [`Filter::any_event`].
     pub fn after(self, mark: Mark) -> Self {
-        self.behind(After::Mark(mark))
+        self.looking_after(After::Mark(mark))
     }
 
     /// Counts only events after this position, as in the Dynamic Consistency Boundary specification.
@@ -86,15 +86,15 @@ impl AppendCondition {
     /// condition cannot detect that. Prefer [`after`](Self::after). A position beyond the log's head is
     /// [`LogDiverged`](crate::ErrorKind::LogDiverged).
     pub fn after_position(self, position: u64) -> Self {
-        self.behind(After::Position(position))
+        self.looking_after(After::Position(position))
     }
 
     /// Creates the condition that guards a read whose log ended there.
     pub(crate) fn since(head: Option<Mark>, filter: Filter) -> Self {
-        Self::fail_if_events_match(filter).behind(head.map_or(After::Position(0), After::Mark))
+        Self::fail_if_events_match(filter).looking_after(head.map_or(After::Position(0), After::Mark))
     }
 
-    fn behind(mut self, after: After) -> Self {
+    fn looking_after(mut self, after: After) -> Self {
         match &mut self.guard {
             Some(guard) => guard.after = after,
             None => self.after_nothing = true,
@@ -103,7 +103,7 @@ impl AppendCondition {
     }
 
     /// For the next of several appends that form one: counts from its predecessor on, whose own events do not count.
-    pub(super) fn go_on_behind(&mut self, mark: Mark) {
+    pub(super) fn continue_after(&mut self, mark: Mark) {
         if let Some(guard) = &mut self.guard {
             guard.after = After::Mark(mark);
         }
@@ -113,13 +113,13 @@ impl AppendCondition {
     pub(super) fn check(&self) -> Result<()> {
         if self.after_nothing {
             return Err(Error::invalid_input(
-                "the condition says behind what, but not what may not be there, so it would guard nothing; begin it with \
+                "the condition has an `after` but no filter, so it would guard nothing; begin it with \
                  AppendCondition::fail_if_events_match",
             ));
         }
         match self.guard.as_ref().and_then(|guard| guard.after.mark()) {
             Some(mark) if mark.position() == 0 => Err(Error::invalid_input(
-                "the condition is behind an event at position 0, where none can be: leave out `after` to look from the beginning",
+                "the condition starts after an event at position 0, where none can be: leave out `after` to look from the beginning",
             )),
             _ => Ok(()),
         }

@@ -6,7 +6,7 @@ use futures_util::stream;
 
 use super::{
     Append, AppendCondition, Appended, BoxStream, Import, LoadAnswer, LoadRequest, LoadStream, Lookup, Piece, Query,
-    QueryRequest, QueryStream, ReadBehindRequest, Served, StreamAppend, WaitRequest, behind, lookup, refusal,
+    QueryRequest, QueryStream, ReadAfterRequest, Served, StreamAppend, WaitRequest, lookup, read_after, refusal,
 };
 use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, Token, filter::Selection};
 
@@ -51,7 +51,7 @@ pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 /// [`Filter::matches`](crate::Filter::matches), [`QueryRequest::selects`] and [`QueryRequest::select_from`] are for
 /// stores that look at the events themselves. `examples/file_store.rs` is a complete store in a file.
 ///
-/// Implement the methods that begin with `run_`, and [`unknown_place`](Self::unknown_place) if you need it. Leave the
+/// Implement the methods that begin with `run_`, and [`token_of_unknown_place`](Self::token_of_unknown_place) if you need it. Leave the
 /// others as they are: behind an `Arc` or a `Box`, and so in a [`CommandExecutor`](crate::CommandExecutor), only these
 /// methods are yours.
 pub trait EventStore: fmt::Debug + Send + Sync {
@@ -101,12 +101,12 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     }
 
     /// Reads the next events after a place, and reports how far it has looked. The event named by
-    /// [`after`](ReadBehindRequest::after) must exist in the snapshot of the read. If it does not, the answer is
-    /// [`ReadBehindRequest::diverged`], unless a replica has not replayed that far yet: it answers with nothing. A
-    /// piece has no more large events than [fit](ReadBehindRequest::fitting). By default, it uses
+    /// [`after`](ReadAfterRequest::after) must exist in the snapshot of the read. If it does not, the answer is
+    /// [`ReadAfterRequest::diverged`], unless a replica has not replayed that far yet: it answers with nothing. A
+    /// piece has no more large events than [fit](ReadAfterRequest::fitting). By default, it uses
     /// [`run_query`](Self::run_query), once for each of these.
-    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
-        behind::of_queries(self, request)
+    fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
+        read_after::of_queries(self, request)
     }
 
     /// Waits until [`WaitRequest::is_over`] may be true of the log. This is a hint: the waiting caller then reads, and
@@ -115,12 +115,12 @@ pub trait EventStore: fmt::Debug + Send + Sync {
     /// By default, it uses [`run_query`](Self::run_query), which requests the head once, and waits a moment if it is
     /// still the same.
     fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
-        behind::by_polling(self, request)
+        read_after::by_polling(self, request)
     }
 
     /// Returns what a read must contain to show an append of unknown outcome, if it was written; a session requests it
     /// after such an append. By default, it is nothing, which is right where each read shows every append before it.
-    fn unknown_place(&self) -> Token {
+    fn token_of_unknown_place(&self) -> Token {
         Token::new()
     }
 
@@ -234,16 +234,16 @@ macro_rules! forward {
                 (**self).run_stream(request)
             }
 
-            fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
-                (**self).run_read_behind(request)
+            fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
+                (**self).run_read_after(request)
             }
 
             fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
                 (**self).run_wait(request)
             }
 
-            fn unknown_place(&self) -> Token {
-                (**self).unknown_place()
+            fn token_of_unknown_place(&self) -> Token {
+                (**self).token_of_unknown_place()
             }
         }
     )+ };

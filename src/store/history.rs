@@ -1,8 +1,8 @@
 //! The result of a query.
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
-use super::AppendCondition;
+use super::{AppendCondition, event_list::event_list};
 use crate::{Event, Filter, Mark, Role, Token};
 
 /// All events of a filter, in the order of the log, with the log's head at the moment of the read.
@@ -125,28 +125,4 @@ impl History {
     }
 }
 
-impl<S> Deref for History<S> {
-    type Target = [Event];
-
-    fn deref(&self) -> &[Event] {
-        &self.events
-    }
-}
-
-impl<S> IntoIterator for History<S> {
-    type Item = Event;
-    type IntoIter = std::vec::IntoIter<Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.into_iter()
-    }
-}
-
-impl<'a, S> IntoIterator for &'a History<S> {
-    type Item = &'a Event;
-    type IntoIter = std::slice::Iter<'a, Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.iter()
-    }
-}
+event_list!(History<S>);

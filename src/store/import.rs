@@ -1,6 +1,6 @@
 //! Appending more events than fit into one append.
 
-mod pace;
+mod chunk_size;
 
 use std::{
     collections::VecDeque,
@@ -11,9 +11,9 @@ use std::{
     time::Duration,
 };
 
-use self::pace::Pace;
+use self::chunk_size::ChunkSize;
 use super::{
-    After, Append, AppendCondition, AppendRequest, Appended, EventStore, ReadBehindRequest, append, noted::Noted,
+    After, Append, AppendCondition, AppendRequest, Appended, EventStore, ReadAfterRequest, append, noted::Noted,
 };
 use crate::{
     Consistency, Error, Event, EventContext, Filter, Mark, NewEvent, Result, scope::current_item, telemetry::Operation,
@@ -164,10 +164,10 @@ impl<'a> Import<'a> {
 
     async fn run(mut self) -> Result<Imported> {
         let mut events = Rest::new(std::mem::replace(&mut self.events, Box::new(iter::empty())));
-        let mut pace = Pace::new(self.chunk_events, self.lock_time);
+        let mut size = ChunkSize::new(self.chunk_events, self.lock_time);
         let mut imported: Option<Imported> = None;
         loop {
-            let mut chunk = events.take(pace.events(), self.chunk_bytes);
+            let mut chunk = events.take(size.events(), self.chunk_bytes);
             if chunk.is_empty() {
                 return imported.ok_or_else(|| Error::invalid_input("there are no events to import"));
             }
@@ -180,7 +180,7 @@ impl<'a> Import<'a> {
             };
             let (amount, appended) = appended.map_err(|error| match imported {
                 Some(so_far) => {
-                    error.within(&format!("behind {} imported events, up to {}", so_far.events, so_far.last))
+                    error.within(&format!("after {} imported events, up to {}", so_far.events, so_far.last))
                 }
                 None => error.within("before the first event was imported"),
             })?;
@@ -188,13 +188,13 @@ impl<'a> Import<'a> {
             if appended.is_repeated() {
                 // Nothing was inserted, so its time says nothing. What was written in chunks of this size continues in
                 // chunks of this size.
-                pace.found(amount);
+                size.found(amount);
             } else if let Some(locked) = appended.lock_time() {
-                pace.took(amount, locked);
+                size.took(amount, locked);
             }
             events.put_back(rest);
             self.noted.saw(appended.token());
-            self.condition.go_on_behind(appended.last());
+            self.condition.continue_after(appended.last());
             let amount = amount as u64;
             let before = imported.map_or((0, 0, 0), |it| (it.events, it.repeated, it.chunks));
             let so_far = Imported {
@@ -220,7 +220,7 @@ impl<'a> Import<'a> {
             let (appended, noted) = appended?;
             noted.follow(appended).await
         };
-        Operation::Append.tell(append, move |appended| appended.done(amount))
+        Operation::Append.record(append, move |appended| appended.done(amount))
     }
 }
 
@@ -241,9 +241,9 @@ async fn found(
         before => After::Position(before),
     };
     // What comes after the chunk may be from another client, and of any size.
-    let mut request = ReadBehindRequest::new(Filter::any_event(), after, chunk.len() as u64, Consistency::Strong);
+    let mut request = ReadAfterRequest::new(Filter::any_event(), after, chunk.len() as u64, Consistency::Strong);
     (request.limit_bytes, request.timeout) = (FOUND_BYTES, timeout);
-    let there = store.run_read_behind(request).await?.events;
+    let there = store.run_read_after(request).await?.events;
     let is_recorded = |(new, old): &(&NewEvent, &Event)| old.stream().is_none() && new.is_recorded_as(old);
     let amount = chunk.iter().zip(&there).take_while(is_recorded).count();
     let Some(last) = there[..amount].last().map(Event::mark) else { return Ok(None) };

@@ -1,8 +1,8 @@
 //! Loading a fixed stream: the call, the store's request, and its answer.
 
-use std::{future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
+use std::{future::IntoFuture, sync::Arc, time::Duration};
 
-use super::{BoxFuture, EventStore, ExpectedVersion, Order, QueryRequest, noted::Noted};
+use super::{BoxFuture, EventStore, ExpectedVersion, Order, QueryRequest, event_list::event_list, noted::Noted};
 use crate::{
     Consistency, Error, Event, EventId, Filter, Result, Role, Token,
     event::check_stream,
@@ -107,7 +107,7 @@ impl IntoFuture for LoadStream<'_> {
     fn into_future(self) -> Self::IntoFuture {
         if let Err(what) = check_stream(&self.request.stream) {
             let refused = async { Err(Error::invalid_input(what)) };
-            return Box::pin(Operation::LoadStream.tell(refused, |_: &LoadedStream| Done::default()));
+            return Box::pin(Operation::LoadStream.record(refused, |_: &LoadedStream| Done::default()));
         }
         let id = Arc::clone(&self.request.stream);
         let Self { store, mut request, mut noted } = self;
@@ -118,7 +118,9 @@ impl IntoFuture for LoadStream<'_> {
             noted.saw(&token);
             Ok(LoadedStream { id, events, version, last, node, role, token })
         };
-        Box::pin(Operation::LoadStream.tell(load, |loaded| Done::read(&loaded.node, loaded.role, loaded.events.len())))
+        Box::pin(
+            Operation::LoadStream.record(load, |loaded| Done::read(&loaded.node, loaded.role, loaded.events.len())),
+        )
     }
 }
 
@@ -306,28 +308,4 @@ impl LoadedStream {
     }
 }
 
-impl Deref for LoadedStream {
-    type Target = [Event];
-
-    fn deref(&self) -> &[Event] {
-        &self.events
-    }
-}
-
-impl IntoIterator for LoadedStream {
-    type Item = Event;
-    type IntoIter = std::vec::IntoIter<Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.into_iter()
-    }
-}
-
-impl<'a> IntoIterator for &'a LoadedStream {
-    type Item = &'a Event;
-    type IntoIter = std::slice::Iter<'a, Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.iter()
-    }
-}
+event_list!(LoadedStream);

@@ -139,7 +139,7 @@ impl<T: Send + 'static> IntoFuture for Lookup<'_, T> {
             noted.saw(&served.token);
             Ok(served)
         };
-        Box::pin(operation.tell(lookup, |served| Done::read(&served.node, served.role, 0)))
+        Box::pin(operation.record(lookup, |served| Done::read(&served.node, served.role, 0)))
     }
 }
 

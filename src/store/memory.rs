@@ -111,8 +111,8 @@ impl EventStore for MemoryEventStore {
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);
             log.holds(request.floor.marks_of(number))?;
-            let behind = request.bounds.after.map_or(0, |after| usize::try_from(after).unwrap_or(usize::MAX));
-            let events = request.select_from(log.events.get(behind..).unwrap_or_default().iter());
+            let first = request.bounds.after.map_or(0, |after| usize::try_from(after).unwrap_or(usize::MAX));
+            let events = request.select_from(log.events.get(first..).unwrap_or_default().iter());
             Ok(Answer::new(events, log.events.last().map(Event::mark)).with_token(log.token(number)))
         })
     }
@@ -231,7 +231,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn what_a_token_asks_for_is_there_or_lost() {
+    async fn reads_with_a_token_contain_its_event_or_report_divergence() {
         let store = MemoryEventStore::new();
         let event = NewEvent::new("A", &1).unwrap();
         let written = store.append([event], AppendCondition::none()).await.unwrap();

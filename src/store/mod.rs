@@ -9,7 +9,8 @@
 //! | `expected`, `load` | fixed streams: appending to them, and loading them |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | the result of a query, and the condition that guards it |
-//! | `behind` | reading on after a place, and waiting for new events there |
+//! | `event_list` | results as lists of events |
+//! | `read_after` | reading on after a position, and waiting for new events there |
 //! | `page`, `stream` | partial reads, and reads event by event |
 //! | `noted` | how calls update their session |
 //! | `refusal` | why an append is refused, with the same wording in every store |
@@ -20,9 +21,9 @@
 
 mod append;
 mod batch;
-mod behind;
 mod condition;
 mod contract;
+mod event_list;
 mod expected;
 mod history;
 mod import;
@@ -33,19 +34,21 @@ mod noted;
 mod page;
 mod postgres;
 mod query;
+mod read_after;
 mod refusal;
 mod request;
 mod snapshot;
 mod stream;
 
+pub(crate) use self::event_list::event_list;
 pub(crate) use self::postgres::{
-    CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
+    CheckpointRequest, Claimed, Member, Membership, PartitionCheckpoint, PartitionRow, Pulse, Skip, SkippedRow,
+    no_consumer,
 };
 #[cfg(feature = "migrations")]
 pub use self::postgres::{Migrate, Migrated, MigrationState, MigrationStatus};
 pub use self::{
     append::{Append, Appended},
-    behind::{Piece, ReadBehindRequest, WaitRequest},
     condition::{After, AppendCondition, Guard},
     contract::{Answer, AppendRequest, BoxFuture, EventStore},
     expected::{ExpectedVersion, StreamAppend},
@@ -60,10 +63,12 @@ pub use self::{
         LogName, PostgresEventStore, PostgresEventStoreBuilder,
     },
     query::{PageQuery, Query},
+    read_after::{Piece, ReadAfterRequest, WaitRequest},
     request::{Order, QueryRequest},
     snapshot::{
         DeleteSnapshot, DeleteSnapshotRequest, LoadOutcome, LoadSnapshot, LoadSnapshotRequest, Project, Projected,
-        ReadOnRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey, SnapshotStore,
+        ReadAfterSnapshotRequest, SaveOutcome, SaveSnapshot, SaveSnapshotRequest, Saved, Snapshot, SnapshotKey,
+        SnapshotStore,
     },
     stream::{BoxStream, PageStream, QueryStream, StreamEnd},
 };

@@ -41,7 +41,7 @@ impl Noted {
 
     /// For an append to this store.
     pub(super) fn append(&self, store: &dyn EventStore) -> NotedAppend {
-        NotedAppend { session: self.session.clone().map(|session| (session, store.unknown_place())) }
+        NotedAppend { session: self.session.clone().map(|session| (session, store.token_of_unknown_place())) }
     }
 }
 
@@ -54,18 +54,18 @@ pub(super) struct NotedAppend {
 impl NotedAppend {
     /// Executes it, and adds the outcome to the session, even if it is dropped in the middle.
     pub(super) async fn follow(self, append: impl Future<Output = Result<Appended>>) -> Result<Appended> {
-        let under_way = UnderWay(self);
+        let in_flight = AppendInFlight(self);
         let outcome = append.await;
-        under_way.end(&outcome);
+        in_flight.end(&outcome);
         outcome
     }
 }
 
 /// An append that may have been written, at an unknown place.
 #[derive(Debug)]
-struct UnderWay(NotedAppend);
+struct AppendInFlight(NotedAppend);
 
-impl UnderWay {
+impl AppendInFlight {
     fn end(mut self, outcome: &Result<Appended>) {
         match outcome {
             // Then it stays as it is.
@@ -80,7 +80,7 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for AppendInFlight {
     fn drop(&mut self) {
         if let Some((session, unknown)) = &self.0.session {
             session.see(unknown);

@@ -1,8 +1,8 @@
 //! The result of a partial query.
 
-use std::{ops::Deref, sync::Arc};
+use std::sync::Arc;
 
-use super::Answer;
+use super::{Answer, event_list::event_list};
 use crate::{Event, Filter, Mark, Role, Token};
 
 /// Some events of a filter, in the requested order.
@@ -94,28 +94,4 @@ impl<S> Page<S> {
     }
 }
 
-impl<S> Deref for Page<S> {
-    type Target = [Event];
-
-    fn deref(&self) -> &[Event] {
-        &self.events
-    }
-}
-
-impl<S> IntoIterator for Page<S> {
-    type Item = Event;
-    type IntoIter = std::vec::IntoIter<Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.into_iter()
-    }
-}
-
-impl<'a, S> IntoIterator for &'a Page<S> {
-    type Item = &'a Event;
-    type IntoIter = std::slice::Iter<'a, Event>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.events.iter()
-    }
-}
+event_list!(Page<S>);

@@ -165,7 +165,7 @@ impl<S: Selection> IntoFuture for Query<'_, S> {
             noted.saw(&token);
             Ok(History { selection, events, head, node, role, token })
         };
-        Box::pin(Operation::Query.tell(query, |history| Done::read(history.node(), history.role(), history.len())))
+        Box::pin(Operation::Query.record(query, |history| Done::read(history.node(), history.role(), history.len())))
     }
 }
 
@@ -183,6 +183,6 @@ impl<S: Selection> IntoFuture for PageQuery<'_, S> {
             noted.saw(&answer.token);
             Ok(Page::new(answer, selection))
         };
-        Box::pin(Operation::Query.tell(query, |page| Done::read(page.node(), page.role(), page.len())))
+        Box::pin(Operation::Query.record(query, |page| Done::read(page.node(), page.role(), page.len())))
     }
 }

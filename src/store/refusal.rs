@@ -29,7 +29,7 @@ pub(super) fn version(stream: &str, expected: u64, actual: u64) -> Error {
 /// The stream has the version, but another event has it.
 pub(super) fn replaced(stream: &str, version: u64) -> Error {
     let message = format!(
-        "the stream {} is at version {version}, as expected, and another event has it than the one that was read: the log was restored, \
+        "the stream {} is at version {version}, as expected, but the event at that version is not the one that was read: the log was restored, \
          or events were lost in a failover; read again",
         quoted(stream)
     );

@@ -92,7 +92,7 @@ impl QueryRequest {
     }
 
     /// Removes what was read, up to its last event, from what is requested. Returns whether there can be more.
-    pub(super) fn go_on_behind(&mut self, read: &[Event]) -> bool {
+    pub(super) fn continue_after(&mut self, read: &[Event]) -> bool {
         if let Some(last) = read.last().map(Event::position) {
             match self.order {
                 Order::OldestFirst => self.bounds.after = Some(last),
@@ -142,7 +142,7 @@ impl<E: EventStore> Pages<E> {
             (Some(first), _) => answer.head = first,
         }
         let is_full = answer.events.len() as u64 == amount;
-        self.over = !self.rest.go_on_behind(&answer.events) || !is_full || answer.head.is_none();
+        self.over = !self.rest.continue_after(&answer.events) || !is_full || answer.head.is_none();
         Ok(Some((answer, self)))
     }
 }

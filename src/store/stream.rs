@@ -16,7 +16,7 @@ use crate::{
     Error, ErrorKind, Event, Filter, Mark, Role, Token,
     error::Result,
     filter::Selection,
-    telemetry::{Done, Operation, Telling},
+    telemetry::{Done, Operation, OperationSpan},
 };
 
 /// A boxed stream, as a method of a trait object returns it.
@@ -81,7 +81,7 @@ pub struct QueryStream<S = Filter> {
     end: Option<StreamEnd<S>>,
     /// The store is called in this span.
     span: Span,
-    telling: Option<Telling>,
+    call_span: Option<OperationSpan>,
     read: u64,
 }
 
@@ -107,7 +107,7 @@ impl<S: Selection> QueryStream<S> {
             noted,
             end: None,
             span,
-            telling: None,
+            call_span: None,
             read: 0,
         }
     }
@@ -147,10 +147,10 @@ impl<S: Selection> QueryStream<S> {
     }
 
     /// Reports that it has ended by itself.
-    fn tell(&mut self, error: Option<&Error>) {
-        if let Some(telling) = self.telling.take() {
+    fn record(&mut self, error: Option<&Error>) {
+        if let Some(call_span) = self.call_span.take() {
             let served = self.served.as_ref().map(|(node, role)| (&**node, *role));
-            telling.end(error.map_or(Ok(Done { served, events: self.read }), Err));
+            call_span.end(error.map_or(Ok(Done { served, events: self.read }), Err));
         }
         self.span = Span::none();
     }
@@ -161,7 +161,7 @@ impl<S: Selection> QueryStream<S> {
                 return Poll::Ready(Some(Ok(event)));
             }
             let Some(answers) = &mut self.answers else { return Poll::Ready(None) };
-            self.telling.get_or_insert_with(|| Telling::begin(Operation::Stream, self.span.clone()));
+            self.call_span.get_or_insert_with(|| OperationSpan::begin(Operation::Stream, self.span.clone()));
             match ready!(self.span.in_scope(|| answers.as_mut().poll_next(cx))) {
                 Some(Ok(Answer { events, head, node, role, token })) => {
                     self.head.get_or_insert(head);
@@ -173,7 +173,7 @@ impl<S: Selection> QueryStream<S> {
                 }
                 Some(Err(error)) => {
                     self.answers = None;
-                    self.tell(Some(&error));
+                    self.record(Some(&error));
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => {
@@ -181,10 +181,10 @@ impl<S: Selection> QueryStream<S> {
                     let Some(head) = self.head else {
                         let message = "the store ended the stream without an answer";
                         let error = Error::new(ErrorKind::Database, message);
-                        self.tell(Some(&error));
+                        self.record(Some(&error));
                         return Poll::Ready(Some(Err(error)));
                     };
-                    self.tell(None);
+                    self.record(None);
                     self.end = Some(StreamEnd { selection: self.selection.clone(), head, token: self.token.clone() });
                     return Poll::Ready(None);
                 }

@@ -25,7 +25,7 @@
 //! no `tracing` subscriber.
 
 /// Records metrics: the code inside is compiled only with the feature `metrics`.
-macro_rules! figures {
+macro_rules! with_metrics {
     ($($code:tt)*) => {
         #[cfg(feature = "metrics")]
         {
@@ -41,7 +41,7 @@ mod outcome;
 mod stopwatch;
 
 pub(crate) use self::{
-    operation::{Done, Operation, Telling, end_span},
+    operation::{Done, Operation, OperationSpan, end_span},
     outcome::Outcome,
     stopwatch::Stopwatch,
 };

@@ -44,7 +44,7 @@ impl<'a> Done<'a> {
 
 /// One operation in progress. If it is dropped before it has [ended](Self::end), it was cancelled.
 #[derive(Debug)]
-pub(crate) struct Telling {
+pub(crate) struct OperationSpan {
     operation: Operation,
     span: Span,
     /// Runs from the first poll.
@@ -107,7 +107,7 @@ impl Operation {
     }
 
     /// Runs the operation in its span and reports it. `done` extracts what to report from its result.
-    pub(crate) fn tell<T>(
+    pub(crate) fn record<T>(
         self,
         future: impl Future<Output = Result<T, Error>>,
         done: impl FnOnce(&T) -> Done<'_>,
@@ -115,16 +115,16 @@ impl Operation {
         let span = self.span();
         let within = span.clone();
         async move {
-            let telling = Telling::begin(self, span);
+            let call_span = OperationSpan::begin(self, span);
             let outcome = future.await;
-            telling.end(outcome.as_ref().map(done));
+            call_span.end(outcome.as_ref().map(done));
             outcome
         }
         .instrument(within)
     }
 }
 
-impl Telling {
+impl OperationSpan {
     /// Marks the operation as in progress.
     pub(crate) fn begin(operation: Operation, span: Span) -> Self {
         Self { operation, span, stopwatch: Stopwatch::start(), is_over: false }
@@ -133,12 +133,12 @@ impl Telling {
     pub(crate) fn end(mut self, outcome: Result<Done<'_>, &Error>) {
         self.is_over = true;
         match outcome {
-            Ok(done) => self.tell(Outcome::Succeeded, done, None),
-            Err(error) => self.tell(error.into(), Done::default(), Some(error)),
+            Ok(done) => self.emit(Outcome::Succeeded, done, None),
+            Err(error) => self.emit(error.into(), Done::default(), Some(error)),
         }
     }
 
-    fn tell(&self, outcome: Outcome, done: Done<'_>, error: Option<&Error>) {
+    fn emit(&self, outcome: Outcome, done: Done<'_>, error: Option<&Error>) {
         if !self.span.is_disabled() {
             end_span(&self.span, outcome, error);
             if let Some(node) = done.served.map(|(node, _)| node).or_else(|| error?.node()) {
@@ -151,17 +151,17 @@ impl Telling {
                 self.span.record(EVENTS, done.events);
             }
         }
-        figures! {
+        with_metrics! {
             super::metrics::store::operation(self.operation, outcome, done, error, self.stopwatch.elapsed());
         }
         let _ = (self.operation, self.stopwatch);
     }
 }
 
-impl Drop for Telling {
+impl Drop for OperationSpan {
     fn drop(&mut self) {
         if !self.is_over {
-            self.tell(Outcome::Cancelled, Done::default(), None);
+            self.emit(Outcome::Cancelled, Done::default(), None);
         }
     }
 }

@@ -10,7 +10,7 @@ use futures_util::stream;
 use crate::{
     Appended, Error, EventStore, Result, Token,
     backend::{
-        Answer, AppendRequest, BoxFuture, BoxStream, LoadAnswer, LoadRequest, Piece, QueryRequest, ReadBehindRequest,
+        Answer, AppendRequest, BoxFuture, BoxStream, LoadAnswer, LoadRequest, Piece, QueryRequest, ReadAfterRequest,
         Served, WaitRequest,
     },
 };
@@ -29,7 +29,7 @@ use crate::{
 /// # #[tokio::main(flavor = "current_thread")]
 /// # async fn main() -> mainstem::Result<()> {
 /// let store = FailingEventStore::new(MemoryEventStore::new());
-/// store.fail_next_append(AppendFault::Behind(Error::new(ErrorKind::OutcomeUnknown, "the answer was lost")));
+/// store.fail_next_append(AppendFault::AfterCommit(Error::new(ErrorKind::OutcomeUnknown, "the answer was lost")));
 ///
 /// let event = NewEvent::new("CopyLent", &serde_json::json!({"copy": 7}))?;
 /// assert!(store.append([event.clone()], AppendCondition::none()).await.unwrap_err().is_outcome_unknown());
@@ -61,9 +61,9 @@ struct Faults {
 #[non_exhaustive]
 pub enum AppendFault {
     /// Nothing is written.
-    Before(Error),
+    BeforeCommit(Error),
     /// The append is written, but its answer is lost. If the store refuses it, the refusal is returned.
-    Behind(Error),
+    AfterCommit(Error),
 }
 
 impl<S> FailingEventStore<S> {
@@ -115,8 +115,8 @@ impl<S: EventStore> EventStore for FailingEventStore<S> {
         let fault = self.faults().appends.pop_front().flatten();
         match fault {
             None => self.store.run_append(request),
-            Some(AppendFault::Before(error)) => Box::pin(async { Err(error) }),
-            Some(AppendFault::Behind(error)) => {
+            Some(AppendFault::BeforeCommit(error)) => Box::pin(async { Err(error) }),
+            Some(AppendFault::AfterCommit(error)) => {
                 let appended = self.store.run_append(request);
                 Box::pin(async {
                     appended.await?;
@@ -133,15 +133,15 @@ impl<S: EventStore> EventStore for FailingEventStore<S> {
         }
     }
 
-    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+    fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
         match self.next_read() {
-            None => self.store.run_read_behind(request),
+            None => self.store.run_read_after(request),
             Some(error) => Box::pin(async { Err(error) }),
         }
     }
 
-    fn unknown_place(&self) -> Token {
-        self.store.unknown_place()
+    fn token_of_unknown_place(&self) -> Token {
+        self.store.token_of_unknown_place()
     }
 
     /// A wait is a hint, and never fails here.

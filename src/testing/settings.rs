@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_break_the_file_or_the_harness_is_refused() {
+    fn settings_that_break_the_config_file_or_harness_are_refused() {
         for (name, value) in [("", "1"), ("a b", "1"), ("x=1\ny", "1"), ("work_mem", "1\nport = 1"), ("Port", "1")] {
             settings(name, value).check().unwrap_err();
         }

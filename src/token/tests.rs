@@ -30,7 +30,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_read_is_written_as_it_was(bytes in vec(prop_oneof![0..4_u8, any::<u8>()], 0..80)) {
+    fn a_parsed_token_is_formatted_as_the_same_text(bytes in vec(prop_oneof![0..4_u8, any::<u8>()], 0..80)) {
         let text = format!("1.{}", base64::Engine::encode(&base64::prelude::BASE64_URL_SAFE_NO_PAD, bytes));
         if let Ok(token) = text.parse::<Token>() {
             prop_assert_eq!(token.to_string(), text);
@@ -96,7 +96,7 @@ fn an_unusual_text_is_refused() {
 }
 
 #[test]
-fn of_two_timelines_neither_stands_for_the_other() {
+fn merging_tokens_keeps_marks_and_places_of_both_timelines() {
     let (old, new) = (place(1, 900), place(2, 100));
     let merged = Token::of_place(Some(1), old).merge(&Token::of_place(Some(1), new));
     assert_eq!(merged.places(Some(1), None).collect::<Vec<_>>(), [Some(old), Some(new)]);

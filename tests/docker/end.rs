@@ -54,7 +54,7 @@ async fn dropped_it_leaves_nothing() {
 }
 
 #[test]
-fn it_ends_with_a_panic_outside_of_any_runtime() {
+fn a_docker_cluster_is_removed_after_a_panic_outside_any_runtime() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let Some(cluster) = runtime.block_on(async {
         if engine_answers().await { Some(started(DockerCluster::builder().replicas(0)).await) } else { None }

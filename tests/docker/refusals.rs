@@ -47,7 +47,7 @@ async fn settings_that_would_break_the_harness_are_refused() {
         (builder().replicas(10), "too many"),
         (builder().setting("port", "1"), "belongs to the test cluster"),
         (builder().image("postgres:"), "no name of an image"),
-        (builder().image("postgres@sha256:0123"), "no digest behind its @"),
+        (builder().image("postgres@sha256:0123"), "no digest after its @"),
     ] {
         let error = builder.start().await.unwrap_err();
         assert!(error.kind() == ErrorKind::Configuration && error.to_string().contains(words), "{error}");

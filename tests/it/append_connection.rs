@@ -16,7 +16,7 @@ const HANG: Duration = Duration::from_secs(60);
 
 /// While there is always a batch under way, it never comes back to the pool, which would see to its age.
 #[tokio::test]
-async fn it_ends_with_its_time_although_it_is_always_used() {
+async fn a_busy_append_connection_is_replaced_after_its_max_lifetime() {
     let (database, observer, _) = store().await;
     let builder = Router::builder().primary(database.primary_url()).max_connections(4);
     let router = builder.max_lifetime(Duration::from_millis(300)).connect().await.unwrap();

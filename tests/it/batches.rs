@@ -60,7 +60,7 @@ async fn appends_that_arrive_together_are_one_transaction() {
 }
 
 #[tokio::test]
-async fn of_appends_to_one_boundary_that_arrive_together_one_wins() {
+async fn concurrent_appends_to_one_boundary_have_one_winner() {
     let (_database, router, store) = store().await;
     let hot = boundary("hot");
     let appends = (0..30).map(|_| (in_boundary("hot"), unless(&hot)));
@@ -214,7 +214,7 @@ async fn behind_many_that_are_refused_an_append_is_judged_again() {
 }
 
 #[tokio::test]
-async fn what_only_the_server_can_refuse_harms_nobody_else() {
+async fn appends_refused_only_by_the_server_harm_no_others_in_the_batch() {
     let (_database, router, store) = store().await;
     let client = router.client().await.unwrap();
     client

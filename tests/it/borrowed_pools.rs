@@ -83,7 +83,7 @@ async fn a_stream_leaves_its_connection_as_it_was() {
 }
 
 #[tokio::test]
-async fn they_serve_as_primary_and_replica_and_carry_a_store() {
+async fn borrowed_pools_serve_as_primary_and_replica_of_a_store() {
     for kind in KINDS.iter().copied() {
         let database = database().await;
         let primary = pool(kind, &database.primary_url(), 4).await;
@@ -176,9 +176,11 @@ async fn an_open_transaction_is_rolled_back_and_the_rest_of_the_session_is_left_
 }
 
 #[tokio::test]
-async fn a_migration_that_is_given_up_leaves_no_lock_behind() {
+async fn a_migration_that_is_given_up_leaves_neither_its_lock_nor_its_time_limits() {
     for kind in KINDS.iter().copied() {
         let (database, admin, store) = store().await;
+        let limit = format!("ALTER DATABASE {} SET statement_timeout = '20s'", database.name());
+        admin.client().await.unwrap().batch_execute(&limit).await.unwrap();
         let blocker = admin.client().await.unwrap();
         blocker.batch_execute("BEGIN; LOCK TABLE mainstem.events_migrations").await.unwrap();
         let router =
@@ -188,6 +190,15 @@ async fn a_migration_that_is_given_up_leaves_no_lock_behind() {
         timeout(Duration::from_millis(500), borrowed.migrate()).await.expect_err("the table is locked");
         blocker.batch_execute("ROLLBACK").await.unwrap();
         timeout(HANG, store.migrate()).await.expect("the lock is free").unwrap();
+        let shown = async || {
+            let client = router.client().await.unwrap();
+            client.query_one("SHOW statement_timeout", &[]).await.unwrap().get::<_, String>(0)
+        };
+        assert_eq!(shown().await, "20s", "given up");
+        // The pool's own, which is not the role's.
+        router.client().await.unwrap().batch_execute("SET statement_timeout = '19s'").await.unwrap();
+        borrowed.migrate().await.unwrap();
+        assert_eq!(shown().await, "19s", "at its end");
     }
 }
 

@@ -24,7 +24,7 @@ async fn faults(store: &PostgresEventStore) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn what_the_migrations_make_is_in_order_under_any_name() {
+async fn migrated_logs_of_any_name_have_no_faults() {
     let database = database().await;
     let router = router(&database).await;
     let longest = "x".repeat(LogName::MAX_LOG_LEN);
@@ -148,6 +148,29 @@ const FAULTS: &[(&str, &str, &str)] = &[
         "ALTER PROCEDURE mainstem.events_append_1 RESET search_path",
     ),
     (
+        "ALTER PROCEDURE mainstem.events_append_1 SECURITY DEFINER",
+        "the procedure events_append_1 is not as this version has it",
+        "ALTER PROCEDURE mainstem.events_append_1 SECURITY INVOKER",
+    ),
+    (
+        "ALTER FUNCTION mainstem.events_merge_pending SECURITY INVOKER",
+        "the function events_merge_pending is not as this version has it",
+        "ALTER FUNCTION mainstem.events_merge_pending SECURITY DEFINER",
+    ),
+    (
+        "UPDATE pg_proc SET prosrc = prosrc || '-' WHERE proname = 'events_refuse_change'",
+        "the function events_refuse_change is not as this version has it: it may let changes through",
+        "UPDATE pg_proc SET prosrc = left(prosrc, -1) WHERE proname = 'events_refuse_change'",
+    ),
+    (
+        "ALTER TABLE mainstem.events_consumers DROP CONSTRAINT events_consumers_key; \
+         ALTER TABLE mainstem.events_consumers ADD CONSTRAINT events_consumers_key PRIMARY KEY (consumer) DEFERRABLE",
+        "the index \"mainstem\".\"events_consumers_key\" is CREATE UNIQUE INDEX events_consumers_key ON mainstem.events_consumers \
+         USING btree (consumer)",
+        "ALTER TABLE mainstem.events_consumers DROP CONSTRAINT events_consumers_key; \
+         ALTER TABLE mainstem.events_consumers ADD CONSTRAINT events_consumers_key PRIMARY KEY (consumer)",
+    ),
+    (
         "ALTER TABLE mainstem.events ENABLE TRIGGER events_append_only",
         "the trigger events_append_only of \"mainstem\".\"events\" is not enabled always",
         "ALTER TABLE mainstem.events ENABLE ALWAYS TRIGGER events_append_only",
@@ -209,7 +232,7 @@ async fn each_fault_of_a_table_is_told_exactly() {
 }
 
 #[tokio::test]
-async fn what_is_the_users_own_is_no_fault() {
+async fn a_users_own_columns_indexes_and_triggers_are_no_faults() {
     let (_database, router, store) = store().await;
     let own = "ALTER TABLE mainstem.events ADD tenant text NOT NULL DEFAULT 'none', ADD note text, \
                    ADD n int8 GENERATED ALWAYS AS (position) STORED NOT NULL, ADD CHECK (type <> 'Never');

@@ -37,7 +37,7 @@ async fn the_limit_of_a_clients_calls_is_its_own() {
 
 /// Who writes by mistake finds out on the first day, and not when the first replica is there.
 #[tokio::test]
-async fn what_is_asked_for_at_another_level_than_strong_only_reads_whoever_serves() {
+async fn non_strong_clients_are_read_only_even_on_the_primary() {
     let database = database().await;
     let alone = mainstem::Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
     let strong = async || alone.client_at(Consistency::Strong).await.unwrap();

@@ -75,7 +75,7 @@ async fn number(router: &Router, sql: &str) -> i64 {
     router.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
 }
 
-async fn lose_events_behind(router: &Router, position: u64) {
+async fn lose_events_after(router: &Router, position: u64) {
     let lose = format!(
         "ALTER TABLE mainstem.events DISABLE TRIGGER events_append_only; \
          DELETE FROM mainstem.events WHERE position > {position}; \

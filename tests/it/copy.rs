@@ -30,7 +30,7 @@ async fn process(client: &Client) -> i32 {
 }
 
 #[tokio::test]
-async fn what_is_copied_in_comes_out_again() {
+async fn rows_copied_in_are_copied_out_unchanged() {
     let database = database().await;
     let router = one_connection(database.primary_url()).await;
     let client = router.client().await.unwrap();
@@ -81,7 +81,7 @@ async fn a_copy_that_cannot_be_committed_is_an_error() {
 
 /// The driver and the server may count their messages differently then: an answer behind it could be another call's.
 #[tokio::test]
-async fn behind_a_copy_that_has_failed_the_connection_is_not_used() {
+async fn after_a_failed_copy_the_connection_is_not_used() {
     let database = database().await;
     let router = one_connection(database.primary_url()).await;
     let mut last = 0;

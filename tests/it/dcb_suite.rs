@@ -138,7 +138,7 @@ async fn the_contract_of_the_suite_is_kept() {
 }
 
 #[tokio::test]
-async fn what_is_not_of_the_contract_is_refused_and_writes_nothing() {
+async fn requests_outside_the_dcb_contract_are_refused_and_write_nothing() {
     let store = fresh_log().await;
     let browser = Browser::new([serve(store.clone(), None).await]);
     let event = json!({"type": "A", "tags": [], "data": "{}"});

@@ -1,7 +1,12 @@
 //! The manual (`docs`): what it says about settings is what the code does, its programs are those of `examples`, and its
 //! links lead somewhere.
 
-use std::{collections::BTreeMap, fmt::Debug, fs, path::Path};
+use std::{
+    collections::BTreeMap,
+    fmt::Debug,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use mainstem::{
     CommandExecutor, Filter, Import, MemoryEventStore, PostgresEventStore, ReadModelsBuilder, ReplicaOptions, Router,
@@ -43,17 +48,17 @@ fn field(printed: &str, name: &str) -> String {
 
 #[cfg(feature = "metrics")]
 #[test]
-fn the_table_of_figures_is_the_list_of_figures() {
+fn the_table_of_metrics_is_the_list_of_metrics() {
     use mainstem::telemetry::metrics::ALL;
     let page = page("docs/telemetry.md");
     let rows = page.lines().filter(|line| line.starts_with("| `db.client.") || line.starts_with("| `mainstem."));
-    let of_figures = rows.filter(|line| line.split('|').count() == 7).map(str::to_owned);
-    let row = |figure: &mainstem::telemetry::metrics::Figure| {
-        let labels: Vec<String> = figure.labels.iter().map(|label| format!("`{label}`")).collect();
-        let kind = format!("{:?}", figure.kind).to_lowercase();
-        format!("| `{}` | {kind} | {} | {} | {} |", figure.name, figure.unit, labels.join(", "), figure.description)
+    let of_metrics = rows.filter(|line| line.split('|').count() == 7).map(str::to_owned);
+    let row = |metric: &mainstem::telemetry::metrics::MetricDescription| {
+        let labels: Vec<String> = metric.labels.iter().map(|label| format!("`{label}`")).collect();
+        let kind = format!("{:?}", metric.kind).to_lowercase();
+        format!("| `{}` | {kind} | {} | {} | {} |", metric.name, metric.unit, labels.join(", "), metric.description)
     };
-    let (told, listed): (Vec<_>, Vec<_>) = (of_figures.collect(), ALL.iter().map(row).collect());
+    let (told, listed): (Vec<_>, Vec<_>) = (of_metrics.collect(), ALL.iter().map(row).collect());
     assert_eq!(told, listed, "docs/telemetry.md should have\n{}", listed.join("\n"));
 }
 
@@ -124,8 +129,8 @@ async fn the_table_of_defaults_is_what_the_builders_have() {
     ] {
         same(&format!("CommandExecutor::{method}"), &field(&printed, name));
     }
-    for (method, what) in [("commands", "commands"), ("reads", "projections")] {
-        let limit = printed.split_once(&format!("what: \"{what}\"")).expect("the limit").1;
+    for (method, what) in [("commands", "commands"), ("reads", "reads of models")] {
+        let limit = printed.split_once(&format!("what: [\"{what}\"")).expect("the limit").1;
         same(&format!("CommandExecutor::max_concurrent_{method}"), &field(limit, "most"));
     }
 
@@ -209,6 +214,35 @@ fn every_setting_with_a_default_is_in_the_table() {
     }
     assert!(missing.is_empty(), "docs/limits.md does not have {missing:?}");
     assert!(found > 50, "{found} settings");
+}
+
+fn rust_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let of = |path: PathBuf| match path.is_dir() {
+        true => rust_files(&path),
+        false if path.extension().is_some_and(|extension| extension == "rs") => vec![path],
+        false => Vec::new(),
+    };
+    entries.flat_map(of).collect()
+}
+
+/// Where a module says what its files hold, it leaves none out.
+#[test]
+fn the_tables_of_files_have_every_module() {
+    let mut tables = 0;
+    for path in rust_files(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = fs::read_to_string(&path).unwrap();
+        if !text.contains("//! | file | what it holds |") {
+            continue;
+        }
+        tables += 1;
+        let table: String = text.lines().filter(|line| line.starts_with("//! |")).collect();
+        let modules = text.lines().filter_map(|line| line.split_once("mod ")?.1.strip_suffix(';'));
+        let missing: Vec<&str> =
+            modules.filter(|name| *name != "tests" && !table.contains(&format!("`{name}`"))).collect();
+        assert!(missing.is_empty(), "the table of {} lacks {missing:?}", path.display());
+    }
+    assert!(tables > 10, "{tables}");
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn a_store_closes_beside_a_drain_that_does_not_run() {
 
 /// Who is judged again keeps its place in the line, so the store that closes meanwhile still answers it.
 #[tokio::test]
-async fn who_is_judged_again_is_answered_by_a_store_that_closes() {
+async fn a_rechecked_append_is_still_answered_by_a_closing_store() {
     let (_database, router, store) = store().await;
     store.append(in_boundary("old"), AppendCondition::none()).await.unwrap();
     let lock = LogLock::take(&router).await;
@@ -153,7 +153,7 @@ async fn who_is_judged_again_is_answered_by_a_store_that_closes() {
 }
 
 #[tokio::test]
-async fn who_is_judged_again_is_not_overtaken_for_ever() {
+async fn a_rechecked_append_is_not_overtaken_for_ever() {
     let (_database, _router, store) = store().await;
     store.append(in_boundary("old"), AppendCondition::none()).await.unwrap();
     let over = Arc::new(AtomicBool::new(false));

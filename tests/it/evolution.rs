@@ -62,7 +62,7 @@ fn all() -> Vec<CourseEvent> {
 }
 
 #[test]
-fn what_was_encoded_is_decoded() {
+fn encoded_events_decode_to_the_same_value() {
     let types = ["CourseDefined", "StudentEnrolled", "Rated", "Closed", "Noted"];
     for (course_event, event_type) in all().into_iter().zip(types) {
         let event = codec().encode(&course_event).unwrap();
@@ -112,7 +112,7 @@ fn an_upcaster_is_tested_alone() {
 }
 
 #[test]
-fn what_is_unknown_is_an_error_or_is_counted_and_never_silent() {
+fn unknown_events_are_errors_or_are_skipped_and_counted() {
     let unknown = [
         event("CourseMoved", json!({"name": "Logic"})),
         event("CourseMoved", json!({"name": "Logic"})).with_schema_version(9),
@@ -130,7 +130,7 @@ fn what_is_unknown_is_an_error_or_is_counted_and_never_silent() {
 }
 
 #[test]
-fn what_is_known_and_cannot_be_read_is_an_error_whatever_the_policy() {
+fn known_events_that_cannot_be_decoded_are_errors_even_when_skipping() {
     let broken = [
         event("CourseDefined", json!({"title": 7, "capacity": 1})).with_schema_version(3),
         // Written by a newer program.
@@ -154,7 +154,7 @@ fn what_is_known_and_cannot_be_read_is_an_error_whatever_the_policy() {
 }
 
 #[test]
-fn what_is_no_enum_of_events_is_told() {
+fn types_that_are_not_externally_tagged_enums_are_refused() {
     #[derive(Serialize, Deserialize)]
     struct NoEnum {
         x: u8,

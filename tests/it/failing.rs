@@ -20,12 +20,12 @@ fn lost() -> Error {
 }
 
 #[tokio::test]
-async fn an_append_fails_before_or_behind_the_write() {
+async fn an_append_fails_before_or_after_the_write() {
     let store = FailingEventStore::new(MemoryEventStore::new());
-    store.fail_next_append(AppendFault::Before(lost()));
+    store.fail_next_append(AppendFault::BeforeCommit(lost()));
     store.pass_next_append();
-    store.fail_next_append(AppendFault::Behind(lost()));
-    store.fail_next_append(AppendFault::Behind(lost()));
+    store.fail_next_append(AppendFault::AfterCommit(lost()));
+    store.fail_next_append(AppendFault::AfterCommit(lost()));
     let any = Filter::any_event();
     let append = async |condition| store.append([event("A", json!({}))], condition).await;
     assert!(append(AppendCondition::none()).await.unwrap_err().is_outcome_unknown());

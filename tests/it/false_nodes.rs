@@ -68,7 +68,7 @@ fn impatient(primary: String, replica: String) -> RouterBuilder {
 }
 
 #[tokio::test]
-async fn who_says_that_it_is_the_primary_of_an_older_timeline_gets_no_write() {
+async fn a_node_claiming_to_be_primary_of_an_older_timeline_gets_no_write() {
     let database = database().await;
     let before_primary = Liar::before(cluster().await.primary().port()).await;
     let (liar, url) = before_a_replica(&database).await;
@@ -102,7 +102,7 @@ async fn who_says_that_it_is_the_primary_of_an_older_timeline_gets_no_write() {
 /// Who has a newer timeline than the primary may have been written to, so it is believed, and writes are stopped. None is lost, and an
 /// operator ends it.
 #[tokio::test]
-async fn who_invents_a_newer_timeline_stops_writes_until_he_is_forgotten() {
+async fn a_node_that_invents_a_newer_timeline_stops_writes_until_forgotten() {
     let (cluster, _router, by_owner) = cluster_with_log(1, |builder| builder).await;
     by_owner.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     cluster.wait_until_caught_up().await.unwrap();
@@ -141,7 +141,7 @@ async fn who_invents_a_newer_timeline_stops_writes_until_he_is_forgotten() {
 
 /// The parameter that comes with the log-in says one thing, and the answer to a question another.
 #[tokio::test]
-async fn who_contradicts_himself_on_his_role_gets_no_write() {
+async fn a_node_that_contradicts_itself_about_its_role_gets_no_write() {
     let database = database().await;
     let (liar, url) = before_a_replica(&database).await;
     let router = impatient(database.primary_url(), url).connect().await.unwrap();
@@ -157,7 +157,7 @@ async fn who_contradicts_himself_on_his_role_gets_no_write() {
 }
 
 #[tokio::test]
-async fn who_is_of_another_cluster_serves_nobody() {
+async fn a_node_of_another_cluster_serves_nobody() {
     let database = database().await;
     let (liar, url) = before_a_replica(&database).await;
     liar.tells(&[SYSTEM], None);
@@ -177,7 +177,7 @@ async fn who_is_of_another_cluster_serves_nobody() {
 }
 
 #[tokio::test]
-async fn who_says_that_he_is_far_ahead_and_serves_old_rows_is_found_out_by_the_rows() {
+async fn a_node_that_overstates_its_replay_is_found_out_by_its_rows() {
     let (cluster, _router, by_owner) = cluster_with_log(1, |builder| builder).await;
     let liar = Liar::before(cluster.replica(0).port()).await;
     liar.tells(&[REPLAYED], None);

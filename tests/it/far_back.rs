@@ -46,7 +46,7 @@ fn nobody_wrote(name: &str) -> AppendCondition {
 }
 
 #[tokio::test]
-async fn who_has_lost_far_back_does_not_wait_for_the_lock() {
+async fn an_append_with_a_far_back_conflict_does_not_wait_for_the_lock() {
     let (_database, router, _) = store().await;
     let (store, first, _) = long_log(&router).await;
     let last = write_alone(&store).await;
@@ -63,7 +63,7 @@ async fn who_has_lost_far_back_does_not_wait_for_the_lock() {
 
 /// Between the judgement and the lock.
 #[tokio::test]
-async fn what_comes_behind_the_judgement_is_found() {
+async fn a_conflict_between_the_far_back_check_and_the_lock_is_found() {
     let (_database, router, _) = store().await;
     let (store, first, last) = long_log(&router).await;
     let lock = LogLock::take(&router).await;
@@ -76,7 +76,7 @@ async fn what_comes_behind_the_judgement_is_found() {
 
 /// What breaks the condition in this log says nothing of one that is based on another log.
 #[tokio::test]
-async fn what_a_condition_is_based_on_must_be_there_far_back_as_well() {
+async fn a_far_back_condition_based_on_a_missing_event_reports_divergence() {
     let (_database, router, _) = store().await;
     let (store, first, last) = long_log(&router).await;
     for name in ["a", "nobody's"] {
@@ -90,7 +90,7 @@ async fn what_a_condition_is_based_on_must_be_there_far_back_as_well() {
 
 /// A restored log ends earlier than the store knows, before what the condition is based on.
 #[tokio::test]
-async fn what_a_condition_is_based_on_may_be_lost_with_the_end_of_the_log() {
+async fn conditions_based_on_a_lost_end_of_the_log_report_divergence() {
     let (_database, router, _) = store().await;
     let (store, _, last) = long_log(&router).await;
     let since = PostgresEventStore::new(&router);
@@ -109,7 +109,7 @@ async fn what_a_condition_is_based_on_may_be_lost_with_the_end_of_the_log() {
 
 /// What is lost is the event up to which it was judged, which the user never heard of.
 #[tokio::test]
-async fn what_it_was_judged_by_may_be_lost_before_it_has_the_lock() {
+async fn an_append_succeeds_if_the_event_it_was_checked_up_to_is_lost() {
     let (_database, router, _) = store().await;
     let (store, first, _) = long_log(&router).await;
     write_alone(&store).await;

@@ -256,7 +256,7 @@ async fn a_half_open_connection_forwards_in_one_direction_only() {
 }
 
 #[tokio::test]
-async fn it_falls_silent_after_exactly_so_many_bytes_of_answers() {
+async fn the_proxy_goes_silent_after_the_given_number_of_answer_bytes() {
     let rig = Rig::start().await;
     let (mut client, mut server) = rig.pair().await;
     let (answer, left) = (pattern(100_000), 40_003);

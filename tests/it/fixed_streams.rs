@@ -172,7 +172,7 @@ async fn a_repeat_in_a_batch_tells_its_first_versions() {
 
 /// The index on streams is the second fence, as the primary key is for positions.
 #[tokio::test]
-async fn who_inserts_without_the_procedure_is_told_apart_from_bad_data() {
+async fn inserts_without_the_procedure_are_distinguished_from_bad_data() {
     let (_database, router, store) = store().await;
     // A version that comes after a gap, and that the procedure would take next but one.
     let insert = "CREATE FUNCTION sneak() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \

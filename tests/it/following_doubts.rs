@@ -12,7 +12,7 @@ use std::{
 use mainstem::{
     AppendCondition, Appended, Consistency, ErrorKind, EventStore, Filter, Mark, MemoryEventStore, NewEvent, Result,
     Start, Subscribe,
-    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadBehindRequest},
+    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadAfterRequest},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -44,20 +44,20 @@ impl EventStore for Branched {
         self.log.run_query(request)
     }
 
-    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+    fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
         if request.consistency == Consistency::Eventual && request.after.position() > 0 {
             self.asked.fetch_add(1, Ordering::SeqCst);
             let refused = Err(request.diverged(request.after.position()));
             return Box::pin(ready(refused));
         }
         self.judged.fetch_add(u64::from(request.consistency == Consistency::Strong), Ordering::SeqCst);
-        self.log.run_read_behind(request)
+        self.log.run_read_after(request)
     }
 }
 
 /// It may be the one that has not followed a failover.
 #[tokio::test(start_paused = true)]
-async fn what_a_replica_does_not_hold_ends_nobody_before_the_primary_says_so() {
+async fn a_diverged_replica_ends_no_subscription_unless_the_primary_agrees() {
     let store = Branched::default();
     store.append(numbered(10), AppendCondition::none()).await.unwrap();
     let mut subscription = store.subscribe(&Filter::any_event()).batch_events(4).build();

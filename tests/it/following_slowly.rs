@@ -4,7 +4,7 @@ use std::{future::ready, time::Duration};
 
 use mainstem::{
     AppendCondition, Appended, Error, ErrorKind, EventStore, Filter, MemoryEventStore, Result, Subscribe,
-    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadBehindRequest},
+    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadAfterRequest},
 };
 use serde_json::json;
 use tokio::time::timeout;
@@ -28,18 +28,18 @@ impl EventStore for Slow {
         self.log.run_query(request)
     }
 
-    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+    fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
         let span = request.until.map_or(0, |until| until - request.after.position());
         if request.limit > self.events || span > self.positions {
             return Box::pin(ready(Err(Error::new(ErrorKind::Timeout, "it is too much"))));
         }
-        self.log.run_read_behind(request)
+        self.log.run_read_after(request)
     }
 }
 
 /// Asking for the same again would fail again, and nobody would ever get on.
 #[tokio::test(start_paused = true)]
-async fn who_reads_on_asks_for_less_where_that_does_not_come_in_time() {
+async fn a_subscription_asks_for_less_after_a_timeout() {
     let log = MemoryEventStore::new();
     for n in 0..600 {
         let event_type = if n % 100 == 0 { "Rare" } else { "A" };

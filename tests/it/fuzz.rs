@@ -149,7 +149,7 @@ fn any_bytes_may_be_a_row() {
 }
 
 #[test]
-fn what_a_filter_matches_has_one_of_its_keys() {
+fn an_event_matched_by_a_filter_shares_one_of_its_keys() {
     run("guard", checks::guard);
     // Files that nobody can read any more would show nothing.
     let shown: Vec<_> =

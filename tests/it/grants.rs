@@ -131,7 +131,7 @@ async fn the_grants_for_snapshots_are_these_and_no_others() {
 }
 
 #[tokio::test]
-async fn who_migrates_must_own_the_schema_or_be_let_in() {
+async fn a_migrating_role_must_own_the_schema_or_be_granted_create() {
     let database = database().await;
     let admin = crate::support::router(&database).await;
     let (role, router) = role(&database, &admin).await;

@@ -40,7 +40,7 @@ async fn a_router_has_sixty_four_nodes_at_most() {
 
 /// Those that leave keep their places until nobody has them any more. Then the others come; and the former list does not come back.
 #[tokio::test]
-async fn of_a_list_that_finds_too_few_places_the_rest_comes_in_time() {
+async fn replicas_that_find_no_free_slot_join_later() {
     let primary = cluster().await.primary().url();
     let builder =
         || Router::builder().primary(&primary).probe_interval(HANG).resolve_interval(Duration::from_millis(50));
@@ -84,7 +84,7 @@ async fn of_a_list_that_finds_too_few_places_the_rest_comes_in_time() {
 }
 
 #[tokio::test]
-async fn of_each_snapshot_there_is_one_however_often_it_is_saved() {
+async fn a_snapshot_saved_repeatedly_is_kept_only_once() {
     let (_database, router, store) = store().await;
     let key = SnapshotKey::new("p", 1, &Filter::any_event());
     for n in 0..20 {
@@ -96,7 +96,7 @@ async fn of_each_snapshot_there_is_one_however_often_it_is_saved() {
 
 /// Each process is another member, and most of them end without a word.
 #[tokio::test]
-async fn of_members_that_are_gone_nothing_stays() {
+async fn members_that_are_gone_are_removed() {
     let (_database, router, store) = store().await;
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     for _ in 0..4 {

@@ -135,7 +135,7 @@ fn refused<T: std::fmt::Debug>(outcome: Result<T, Error>, parts: &[&str]) {
 }
 
 #[tokio::test]
-async fn what_postgres_cannot_hold_is_refused_by_its_field_before_anything_is_sent() {
+async fn values_postgres_cannot_hold_are_refused_by_field_before_sending() {
     let (_database, _router, store) = store().await;
     let append =
         async |event: NewEvent| store.append([self::event("Fine", json!({})), event], AppendCondition::none()).await;

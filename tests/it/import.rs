@@ -14,7 +14,7 @@ use futures_util::{FutureExt, TryFutureExt};
 use mainstem::{
     Append, AppendCondition, Appended, Error, ErrorKind, Event, EventStore, ExpectedVersion, Filter, Import, Imported,
     MemoryEventStore, NewEvent,
-    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadBehindRequest},
+    backend::{Answer, AppendRequest, BoxFuture, Piece, QueryRequest, ReadAfterRequest},
     testing::{AppendFault, FailingEventStore},
 };
 use serde_json::json;
@@ -61,11 +61,11 @@ async fn an_import_that_failed_goes_on_when_it_is_made_again() {
         let store = FailingEventStore::new(MemoryEventStore::new());
         (1..at).for_each(|_| store.pass_next_append());
         let lost = Error::new(ErrorKind::OutcomeUnknown, "as the test wants it");
-        store.fail_next_append(if behind { AppendFault::Behind(lost) } else { AppendFault::Before(lost) });
+        store.fail_next_append(if behind { AppendFault::AfterCommit(lost) } else { AppendFault::BeforeCommit(lost) });
         let events = numbered(50);
         let import = || store.import(events.clone(), AppendCondition::none()).chunk_events(10).lock_time(Duration::MAX);
         let error = import().await.unwrap_err();
-        let so_far = if at == 1 { "before the first event" } else { "behind 20 imported events" };
+        let so_far = if at == 1 { "before the first event" } else { "after 20 imported events" };
         assert!(error.is_outcome_unknown() && error.to_string().contains(so_far), "{error}");
         let imported = import().await.unwrap();
         let repeated = (at - 1 + u64::from(behind)) * 10;
@@ -85,7 +85,10 @@ async fn an_import_goes_on_in_chunks_of_another_size() {
             let events = numbered(50);
             let store = FailingEventStore::new(store);
             (0..3).for_each(|_| store.pass_next_append());
-            store.fail_next_append(AppendFault::Before(Error::new(ErrorKind::Unavailable, "as the test wants it")));
+            store.fail_next_append(AppendFault::BeforeCommit(Error::new(
+                ErrorKind::Unavailable,
+                "as the test wants it",
+            )));
             let import = async |part: &[NewEvent]| {
                 store.import(part.to_vec(), AppendCondition::none()).chunk_events(first).lock_time(Duration::MAX).await
             };
@@ -124,12 +127,12 @@ async fn an_import_goes_on_in_other_chunks_under_its_condition() {
         let other = (&store).append([other], AppendCondition::none()).await.unwrap().first_position();
         let error = import(20, 4).await.unwrap_err();
         assert_eq!(error.conflict().map(|conflict| conflict.position), Some(other), "{}", error.report());
-        assert!(error.to_string().contains("behind 10 imported events"), "{error}");
+        assert!(error.to_string().contains("after 10 imported events"), "{error}");
     }
 }
 
 #[tokio::test]
-async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
+async fn a_repeated_import_with_differing_events_is_refused() {
     let store = FailingEventStore::new(MemoryEventStore::new());
     let events = numbered(20);
     store.import(events[..10].to_vec(), AppendCondition::none()).await.unwrap();
@@ -145,7 +148,7 @@ async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
     // Other content, another order, something before it, and something in between.
     let mut other = events.clone();
     other[5] = event("Imported", json!({"n": "other"})).with_id(events[5].id());
-    refused(&other, "behind 5 imported events").await;
+    refused(&other, "after 5 imported events").await;
     let mut swapped = events.clone();
     swapped.swap(0, 1);
     refused(&swapped, "before the first event").await;
@@ -155,7 +158,7 @@ async fn what_is_there_is_what_is_imported_or_it_is_an_error() {
         with_more
     };
     refused(&with_more(0), "before the first event").await;
-    refused(&with_more(6), "behind 6 imported events").await;
+    refused(&with_more(6), "after 6 imported events").await;
     // In a stream they are others.
     let in_stream = numbered(8);
     store.append(in_stream.clone(), AppendCondition::none()).to_stream("s", ExpectedVersion::NoStream).await.unwrap();
@@ -298,8 +301,8 @@ impl EventStore for Measured {
         Box::pin(query.inspect_ok(move |answer| _ = largest.fetch_max(len(&answer.events), Ordering::Relaxed)))
     }
 
-    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<mainstem::Result<Piece>> {
-        let (read, largest) = (self.log.run_read_behind(request), Arc::clone(&self.largest));
+    fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<mainstem::Result<Piece>> {
+        let (read, largest) = (self.log.run_read_after(request), Arc::clone(&self.largest));
         Box::pin(read.inspect_ok(move |piece| _ = largest.fetch_max(len(&piece.events), Ordering::Relaxed)))
     }
 }

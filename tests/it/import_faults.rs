@@ -105,7 +105,7 @@ impl Running {
         let error = soon(self.import).await.unwrap().unwrap_err();
         assert_eq!(progress(&self.told), [(10, 0, 1), (20, 0, 2)], "{error}");
         let last = self.told.lock().unwrap().last().unwrap().last;
-        let so_far = format!("behind 20 imported events, up to {last}: ");
+        let so_far = format!("after 20 imported events, up to {last}: ");
         assert!(error.to_string().contains(&so_far), "{so_far:?} is not in {error}");
         error
     }
@@ -207,7 +207,7 @@ async fn the_server_is_killed_with_a_chunk_under_way() {
     cluster.primary().kill().await.unwrap();
     let error = soon(import).await.unwrap().unwrap_err();
     let told = *progress.borrow();
-    assert!(error.to_string().contains(&format!("behind {told} imported events")), "{error}");
+    assert!(error.to_string().contains(&format!("after {told} imported events")), "{error}");
     cluster.primary().start().await.unwrap();
     let there = imported(&store).await.len() as u64 - before as u64;
     assert!(there == told || there == told + CHUNK, "{there} are there, and {told} were told");
@@ -234,7 +234,7 @@ async fn a_chunk_conflicts() {
     for _ in 0..2 {
         let again = in_chunks(&store, events.clone(), nobody_else()).await.unwrap_err();
         assert_eq!(again.conflict(), error.conflict(), "{}", again.report());
-        assert!(again.to_string().contains("behind 20 imported events"), "{again}");
+        assert!(again.to_string().contains("after 20 imported events"), "{again}");
     }
     goes_on(&store, &events, BEFORE).await;
 }
@@ -259,7 +259,7 @@ async fn the_server_refuses_a_chunk() {
         assert_eq!((error.kind(), error.sqlstate()), (ErrorKind::InvalidInput, Some(state)), "{}", error.report());
         // Made again, it stops at the same place.
         let again = in_chunks(&store, events.clone(), AppendCondition::none()).await.unwrap_err();
-        assert!(again.to_string().contains("behind 20 imported events"), "{again}");
+        assert!(again.to_string().contains("after 20 imported events"), "{again}");
         admin.client().await.unwrap().batch_execute(&allow).await.unwrap();
         goes_on(&store, &events, BEFORE).await;
     }

@@ -99,7 +99,7 @@ async fn logs_of_any_name_have_indexes_of_their_own() {
 }
 
 #[tokio::test]
-async fn what_an_interrupted_build_has_left_is_built_anew() {
+async fn an_index_left_invalid_by_an_interrupted_build_is_rebuilt() {
     let (database, router, _) = store().await;
     // The build gets the connection of an append, and appends are never cancelled.
     let single = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);

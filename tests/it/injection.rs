@@ -251,7 +251,7 @@ async fn application_name(url: &str, text: &str) -> Result<()> {
 }
 
 #[tokio::test]
-async fn what_is_put_into_sql_is_nothing_but_text() {
+async fn hostile_text_that_reaches_sql_is_never_executed() {
     let (database, router, store) = store().await;
     let admin = router.client().await.unwrap();
     admin.batch_execute("CREATE TABLE public.canary AS SELECT 1 AS n").await.unwrap();

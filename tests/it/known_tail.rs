@@ -42,7 +42,7 @@ fn insert(position: u64, id: &str, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_this_process_has_written_breaks_conditions_all_the_same() {
+async fn events_of_this_process_break_conditions_too() {
     let (_database, _router, store) = store().await;
     let first = write(&store, "a").await;
     write(&store, "b").await;
@@ -55,7 +55,7 @@ async fn what_this_process_has_written_breaks_conditions_all_the_same() {
 }
 
 #[tokio::test]
-async fn what_others_have_written_in_between_is_found() {
+async fn events_appended_by_others_in_between_are_found() {
     let (_database, router, store) = store().await;
     let other = PostgresEventStore::new(&router);
     let first = write(&store, "a").await;
@@ -70,7 +70,7 @@ async fn what_others_have_written_in_between_is_found() {
 
 /// Nobody else could have written there; so an event that only a miracle has put there is not seen.
 #[tokio::test]
-async fn what_this_process_has_written_is_not_looked_at_again() {
+async fn events_of_this_process_are_not_checked_again() {
     let (_database, router, store) = store().await;
     let first = write(&store, "a").await;
     write(&store, "b").await;
@@ -132,7 +132,7 @@ async fn another_history_behind_a_crash_is_found(store: &PostgresEventStore, adm
 }
 
 #[tokio::test]
-async fn what_was_written_before_a_crash_is_judged_by_the_server() {
+async fn events_written_before_a_crash_are_checked_by_the_server() {
     let (database, _router, store) = store().await;
     let admin = Router::builder().primary(database.primary_url()).connect().await.unwrap();
     another_history_behind_a_crash_is_found(&store, &admin).await;

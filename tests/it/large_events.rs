@@ -148,7 +148,7 @@ async fn batches_of_subscriptions_have_no_more_bytes_than_they_may() {
 }
 
 #[tokio::test]
-async fn what_is_fetched_has_no_more_bytes_than_it_may() {
+async fn a_fetched_page_stays_within_its_byte_budget() {
     let (_database, _router, store) = store().await;
     let positions = fill(&store).await;
     for ((filter, which), limit) in filters().into_iter().zip([1000, 30, 1000]) {
@@ -250,12 +250,12 @@ async fn backend(router: &Router) -> i32 {
 }
 
 #[tokio::test]
-async fn what_is_behind_a_cut_is_read_to_its_end_or_ended_with_its_connection() {
+async fn the_rest_of_a_cut_answer_is_read_or_closed_with_its_connection() {
     cut_and_ended(false).await;
 }
 
 #[tokio::test]
-async fn what_is_behind_a_cut_is_ended_as_well_where_statements_are_unnamed() {
+async fn the_rest_of_a_cut_answer_is_read_or_closed_with_unnamed_statements() {
     cut_and_ended(true).await;
 }
 

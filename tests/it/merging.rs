@@ -85,7 +85,7 @@ async fn many_events_are_merged_together_while_more_of_them_come() {
 
 /// Somebody at work is not waited for, and what is not merged is found all the same.
 #[tokio::test]
-async fn one_merges_at_a_time_and_what_waits_is_found() {
+async fn pending_entries_are_found_while_another_merge_holds_the_lock() {
     let (_database, router, store) = store().await;
     let client = router.client().await.unwrap();
     let lock = "BEGIN; SELECT pg_advisory_xact_lock(1296651087, \

@@ -36,7 +36,7 @@ async fn a_fresh_database_gets_all_and_a_second_run_nothing() {
 }
 
 #[tokio::test]
-async fn what_is_to_be_migrated_is_told_without_migrating() {
+async fn migration_status_reports_pending_migrations_without_migrating() {
     let database = database().await;
     let router = router(&database).await;
     let store = PostgresEventStore::new(&router);
@@ -61,7 +61,7 @@ async fn what_is_to_be_migrated_is_told_without_migrating() {
 }
 
 #[tokio::test]
-async fn of_eight_instances_at_once_one_migrates_and_all_can_append() {
+async fn eight_concurrent_instances_migrate_once_and_can_append() {
     let database = database().await;
     let routers = join_all((0..8).map(|_| instance(&database))).await;
     let stores: Vec<_> = routers.iter().map(PostgresEventStore::new).collect();

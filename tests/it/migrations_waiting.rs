@@ -60,7 +60,7 @@ async fn after_a_migration_whose_session_was_ended_the_next_goes_on() {
 const SCHEMA_LOCK: &str = "SELECT pg_advisory_lock(1296651086, hashtext('mainstem'))";
 
 #[tokio::test]
-async fn who_waits_for_another_that_migrates_waits_within_the_limit() {
+async fn a_migration_waits_for_another_only_within_its_timeout() {
     let (_database, router, store) = store().await;
     let other = router.client().await.unwrap();
     other.batch_execute(SCHEMA_LOCK).await.unwrap();
@@ -71,7 +71,7 @@ async fn who_waits_for_another_that_migrates_waits_within_the_limit() {
 }
 
 #[tokio::test]
-async fn who_waits_for_another_that_migrates_is_not_waited_for_in_turn() {
+async fn a_waiting_migration_does_not_block_the_one_it_waits_for() {
     let (database, router, store) = store().await;
     let other = router.client().await.unwrap();
     other.batch_execute(SCHEMA_LOCK).await.unwrap();

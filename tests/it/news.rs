@@ -57,7 +57,7 @@ async fn next(subscription: &mut Subscription) -> u64 {
 }
 
 #[tokio::test]
-async fn an_append_is_told_of_on_the_logs_channel_behind_its_commit() {
+async fn an_append_is_announced_on_the_logs_channel_after_its_commit() {
     let (database, _router, store) = store().await;
     let (client, mut connection) = tokio_postgres::connect(&database.primary_url(), NoTls).await.unwrap();
     let (send, mut told) = tokio::sync::mpsc::unbounded_channel();
@@ -92,7 +92,7 @@ async fn an_append_is_told_of_on_the_logs_channel_behind_its_commit() {
 }
 
 #[tokio::test]
-async fn what_another_process_appends_arrives_and_one_connection_listens_for_all() {
+async fn appends_of_another_process_arrive_and_one_connection_listens() {
     let (database, own_router, store) = store().await;
     // Another store shares nothing with the first one but the database.
     let other = PostgresEventStore::new(&router(&database).await);

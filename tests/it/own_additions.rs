@@ -103,7 +103,7 @@ async fn own_columns_may_be_called_like_anything_in_the_procedure() {
 
 /// A trigger that leaves a row out says nothing, and so the server says that all is well.
 #[tokio::test]
-async fn what_a_trigger_leaves_out_is_not_acknowledged() {
+async fn events_dropped_by_a_trigger_are_not_acknowledged() {
     let (_database, router, store) = store().await;
     let trigger = "CREATE FUNCTION quiet() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN \
                        IF NEW.type = 'Quiet' THEN RETURN NULL; END IF; RETURN NEW; END $$; \
@@ -156,7 +156,7 @@ async fn tags_that_somebody_else_has_written_are_found_in_any_order() {
 /// As when somebody freezes a log. Appends that have lost, by what this process knows, are only looked up, and are told why
 /// that is refused.
 #[tokio::test]
-async fn what_is_only_looked_up_is_refused_with_the_server_s_reason() {
+async fn a_stale_append_to_a_frozen_log_is_refused_with_the_servers_reason() {
     let (database, _router, store) = store().await;
     // What comes behind this is known to this process.
     store.append(in_boundary("old"), AppendCondition::none()).await.unwrap();

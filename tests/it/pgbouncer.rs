@@ -164,7 +164,7 @@ async fn transactions_keep_their_session_and_reads_go_to_the_replica() {
 }
 
 #[tokio::test]
-async fn what_needs_a_session_is_refused() {
+async fn migrations_are_refused_with_transaction_pooling() {
     let Some(rig) = rig().await else { return };
     let store = PostgresEventStore::new(&rig.router().await);
     let error = store.migrate().await.unwrap_err();
@@ -312,7 +312,7 @@ async fn a_session_reads_its_own_writes_through_it() {
 /// The pooler gives a connection another session of the server each time: what is cancelled there is found by the answer that
 /// does not come, so the connection stays until then.
 #[tokio::test]
-async fn what_is_given_up_on_an_unnamed_connection_is_cancelled_before_it_closes() {
+async fn an_abandoned_query_is_cancelled_with_transaction_pooling() {
     let database = database().await;
     // A cancel through PgBouncer 1.18 is dropped by it, so this is the server itself.
     let builder = Router::builder().primary(database.primary_url()).transaction_pooling(true);

@@ -162,7 +162,7 @@ async fn a_raw_connection_plans_as_its_settings_say() {
 
 /// What has several ways is planned for its values, and no other call of the connection is.
 #[tokio::test]
-async fn what_depends_on_its_values_is_planned_for_each_call() {
+async fn searches_that_depend_on_their_values_are_planned_for_each_call() {
     let (database, admin, _store) = crate::support::store().await;
     let client = admin.client().await.unwrap();
     let any_value = format!("ALTER DATABASE {} SET plan_cache_mode TO force_generic_plan", database.name());

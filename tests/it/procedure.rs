@@ -4,8 +4,8 @@
 use std::{future::IntoFuture, time::Duration};
 
 use mainstem::{
-    AppendCondition, Client, Error, ErrorKind, EventId, EventStore, ExpectedVersion, Filter, PostgresEventStore,
-    Router, testing::TestDatabase,
+    AppendCondition, Client, Consistency, Error, ErrorKind, EventId, EventStore, ExpectedVersion, Filter,
+    PostgresEventStore, Router, testing::TestDatabase,
 };
 use serde_json::json;
 
@@ -54,7 +54,7 @@ fn noise(len: usize) -> String {
 }
 
 #[tokio::test]
-async fn what_a_constraint_of_the_users_refuses_is_not_written_and_holds_nothing_up() {
+async fn an_append_refused_by_a_user_constraint_writes_and_blocks_nothing() {
     let (database, admin, _store) = store().await;
     let (_router, store) = with_one_connection(&database).await;
     assert_eq!(append(&store, json!({"serial": 1})).await.unwrap(), 1);
@@ -297,6 +297,31 @@ async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
     sql += &bait("set_config", "x varchar, y text, z bool", "text");
     sql += &bait("current_setting", "x varchar", "text");
     sql += &bait("pg_logical_emit_message", "x bool, y varchar, z varchar", "pg_lsn");
+    for arguments in ["int4", "oid", "regtype"] {
+        sql += &bait("pg_typeof", &format!("x {arguments}"), "regtype");
+    }
+    sql += &bait("unnest", "x int2[]", "SETOF int2");
+    for arguments in ["x text", "x text, y text", "x text, y text, z text", "x text, y name", "x text, y text, z name"]
+    {
+        sql += &bait("format", arguments, "text");
+    }
+    sql += &bait("parse_ident", "x text", "text[]");
+    sql += &bait("starts_with", "x name, y text", "bool");
+    sql += &bait("quote_ident", "x name", "text");
+    for (symbol, name, left, right) in [
+        ("&", "int2_and", "int2", "int4"),
+        ("<>", "names_differ", "name[]", "name[]"),
+        ("=", "oid_is", "oid", "regclass"),
+        ("<>", "oid_is_not", "oid", "regcollation"),
+        ("=", "type_is", "regtype", "regtype"),
+        ("<>", "vectors_differ", "int2vector", "int2vector"),
+        ("->", "jsonb_member", "jsonb", "jsonb"),
+    ] {
+        sql += &bait(name, &format!("x {left}, y {right}"), "int4");
+        sql += &format!(
+            "CREATE OPERATOR public.{symbol} (LEFTARG = {left}, RIGHTARG = {right}, FUNCTION = public.{name});"
+        );
+    }
     admin.client().await.unwrap().batch_execute(&sql).await.unwrap();
     let taken = admin.client().await.unwrap().query("SELECT cardinality(ARRAY['a'])", &[]).await.unwrap_err();
     assert!(taken.to_string().contains("bait taken"), "{taken}");
@@ -314,11 +339,40 @@ async fn functions_in_the_callers_path_are_never_taken_for_the_servers() {
     }
     assert_eq!(store.query(&all).await.unwrap().len(), 1);
     assert_eq!(store.migrate().await.unwrap().applied.len(), 0);
+    store.check().await.unwrap_or_else(|error| panic!("{}", error.report()));
+    // A fault has a text of its own to be made.
+    admin
+        .client()
+        .await
+        .unwrap()
+        .batch_execute("ALTER PROCEDURE mainstem.events_append_1 RENAME TO events_append_0")
+        .await
+        .unwrap();
+    let fault = store.check().await.unwrap_err();
+    assert!(fault.kind() == ErrorKind::Schema && fault.to_string().contains("events_append_0"), "{}", fault.report());
+    admin
+        .client()
+        .await
+        .unwrap()
+        .batch_execute("ALTER PROCEDURE mainstem.events_append_0 RENAME TO events_append_1")
+        .await
+        .unwrap();
+    let few = Filter::matching().any_type_of(["A"]).finish().unwrap();
+    let level = Consistency::AtLeast(history.token().clone());
+    assert_eq!(store.query(&few).limit(1).consistency(level).await.unwrap().len(), 1);
+    let mut consumer = store.consumer("c", &all).consistency(Consistency::Strong).build().unwrap();
+    let batch = loop {
+        let batch = consumer.next_batch().await.unwrap().unwrap_or_else(|error| panic!("{}", error.report()));
+        if !batch.is_empty() {
+            break batch;
+        }
+    };
+    consumer.commit(&batch).await.unwrap_or_else(|error| panic!("{}", error.report()));
 }
 
 /// `statement_timeout` and administrators cancel without asking whether the procedure has committed.
 #[tokio::test]
-async fn a_cancel_behind_the_commit_is_an_unknown_outcome() {
+async fn a_cancel_after_the_commit_is_an_unknown_outcome() {
     let (database, admin, _store) = store().await;
     let commit = "    COMMIT;\n";
     let sql = include_str!("../../migrations/V2__append.sql");
@@ -335,7 +389,7 @@ async fn a_cancel_behind_the_commit_is_an_unknown_outcome() {
 
 /// The wait for the lock counts into the append's limit, and leaves time for the answer.
 #[tokio::test]
-async fn who_waits_too_long_for_the_lock_knows_that_nothing_was_written() {
+async fn an_append_that_gets_no_lock_in_time_is_known_to_be_unwritten() {
     let (database, admin, _store) = store().await;
     let (_router, store) = with_one_connection(&database).await;
     let client = admin.client().await.unwrap();

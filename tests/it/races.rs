@@ -264,7 +264,7 @@ async fn append_amid_look_up(
 }
 
 #[tokio::test]
-async fn what_comes_while_the_tags_are_looked_up_is_behind_the_head_of_before() {
+async fn an_event_appended_during_the_tag_look_up_is_found() {
     let (database, router, store) = store().await;
     let error = append_amid_look_up(&database, &router, &store).await.unwrap_err();
     assert_eq!(error.conflict().map(|it| (it.position, &*it.event_type)), Some((1502, "B")), "{}", error.report());

@@ -117,7 +117,7 @@ async fn models_are_built_at_the_start_kept_and_rebuilt() {
 }
 
 #[tokio::test]
-async fn who_asks_before_a_started_read_model_is_there_waits_for_it() {
+async fn waiting_for_a_read_model_that_is_still_starting_succeeds() {
     let (database, router, store) = store().await;
     let mark = append(&store, &["A"]).await;
     // It reads the log, and cannot put down that it is there.
@@ -200,7 +200,7 @@ async fn poison_is_passed_over_and_recorded_and_never_in_silence() {
 }
 
 #[tokio::test]
-async fn of_two_processes_one_works_and_the_other_takes_over() {
+async fn a_second_process_takes_over_a_read_model() {
     let (database, router, store) = store().await;
     append(&store, &["A"]).await;
     let start = |store: &PostgresEventStore| {
@@ -272,7 +272,7 @@ async fn where_nothing_is_left_to_do_read_models_have_caught_up() {
 }
 
 #[tokio::test]
-async fn who_waits_for_another_process_to_catch_up_waits_for_its_checkpoint() {
+async fn catching_up_in_another_process_is_awaited_by_its_checkpoint() {
     let (database, router, store) = store().await;
     append(&store, &["A"]).await;
     let first = counter(&store);

@@ -62,7 +62,7 @@ async fn a_token_is_of_what_was_read_and_of_a_load_there_is_one_in_a_session() {
 }
 
 #[tokio::test]
-async fn of_an_empty_log_a_token_asks_for_nothing() {
+async fn reads_of_an_empty_log_return_an_empty_token() {
     let (_database, _router, store) = store().await;
     let all = Filter::any_event();
     assert_eq!(store.fetch(&all, Start::Beginning).await.unwrap().token(), &Token::new());

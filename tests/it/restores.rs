@@ -259,7 +259,7 @@ fn consumer(store: &PostgresEventStore) -> Consumer {
 }
 
 #[tokio::test]
-async fn what_a_restore_to_a_point_in_time_has_lost_is_never_taken_for_there() {
+async fn writes_lost_in_a_point_in_time_restore_are_never_taken_as_present() {
     let rig = Rig::start().await;
     rig.back_up().await;
     let mut running = consumer(&rig.store);
@@ -286,7 +286,7 @@ async fn what_a_restore_to_a_point_in_time_has_lost_is_never_taken_for_there() {
 }
 
 #[tokio::test]
-async fn what_a_restore_on_the_same_timeline_has_lost_is_never_taken_for_there() {
+async fn writes_lost_in_a_same_timeline_restore_are_never_taken_as_present() {
     let rig = Rig::start().await;
     let kept = append(&rig.store).await;
     let kept_place = rig.place().await;

@@ -255,7 +255,7 @@ async fn nobody_gets_a_connection_on_which_somebody_gave_up() {
 }
 
 #[tokio::test]
-async fn what_one_user_left_in_the_session_the_next_one_does_not_find() {
+async fn session_state_left_by_one_client_is_gone_for_the_next() {
     let database = database().await;
     let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
     let client = router.client().await.unwrap();

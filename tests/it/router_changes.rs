@@ -115,7 +115,7 @@ fn a_router_outlives_the_runtime_that_made_it() {
 }
 
 #[tokio::test]
-async fn what_a_server_has_said_is_told_when_nobody_else_can_serve() {
+async fn the_servers_error_is_reported_when_no_other_node_can_serve() {
     let cluster = started(LocalCluster::builder()).await;
     let router = both(&cluster).fallback(Fallback::Never).connect().await.unwrap();
     let store = PostgresEventStore::new(&router);

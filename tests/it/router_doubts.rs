@@ -136,7 +136,7 @@ async fn readers_of_the_log_who_wait_for_replay_do_not_ask_again_and_again() {
 /// Behind one address a server that lags takes the place of one that does not. What opens a transaction there is executed, since it is
 /// sent together with its proof, and the snapshot stays.
 #[tokio::test]
-async fn a_transaction_begun_behind_a_proof_that_failed_shows_nothing() {
+async fn a_transaction_begun_after_a_failed_proof_shows_nothing() {
     let cluster = started(LocalCluster::builder().replicas(2)).await;
     let [primary, ahead, lagging] = cluster.nodes() else { panic!("three nodes") };
     let door = TcpListener::bind("127.0.0.1:0").await.unwrap();

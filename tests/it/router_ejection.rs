@@ -126,7 +126,7 @@ async fn a_node_that_is_slow_to_let_anybody_in_serves_while_it_answers_those_who
 }
 
 #[tokio::test]
-async fn who_answers_and_lets_nobody_in_is_told_from_who_cannot_be_reached() {
+async fn refusing_and_unreachable_nodes_are_distinguished() {
     let database = database().await;
     let wrong = database.replica_urls().remove(0).replacen("mainstem:", "mainstem:wrong", 1);
     let builder = Router::builder().primary(database.primary_url()).replica(wrong).probe_interval(50 * MS);

@@ -109,7 +109,7 @@ async fn a_failed_connect_fails_nobody_while_another_is_under_way() {
 }
 
 #[tokio::test]
-async fn one_refused_connect_fails_nobody_who_can_be_served_by_another_connection() {
+async fn a_refused_connect_fails_no_call_that_another_connection_can_serve() {
     let database = database().await;
     let admin = router(&database).await;
     let role = format!("limited_{}", database.name());
@@ -144,7 +144,7 @@ async fn one_refused_connect_fails_nobody_who_can_be_served_by_another_connectio
 }
 
 #[tokio::test]
-async fn what_is_given_up_is_cancelled_on_the_server() {
+async fn an_abandoned_query_is_cancelled_on_the_server() {
     let database = database().await;
     let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
     for _ in 0..10 {

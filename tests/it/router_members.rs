@@ -256,7 +256,7 @@ async fn a_server_of_another_cluster_that_is_added_serves_nobody() {
 }
 
 #[tokio::test]
-async fn who_takes_writes_stays_until_another_one_does() {
+async fn the_node_that_takes_writes_stays_until_another_takes_over() {
     let cluster = started(LocalCluster::builder().replicas(2)).await;
     let (old, urls) = (cluster.primary(), [0, 1].map(|replica| cluster.replica(replica).url()));
     let builder = Router::builder().primary(old.url()).replicas(&urls);

@@ -111,7 +111,7 @@ async fn nobody_is_starved_where_the_server_lets_in_fewer_than_the_pool_may_have
 }
 
 #[tokio::test]
-async fn who_waits_in_vain_is_told_how_many_others_wait() {
+async fn a_timed_out_call_reports_how_many_other_calls_wait() {
     let database = database().await;
     let builder = Router::builder().primary(database.primary_url()).max_connections(1).probe_interval(None);
     let router = builder.acquire_timeout(200 * MS).connect().await.unwrap();

@@ -28,7 +28,7 @@ fn urls(database: &TestDatabase<'_>) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn of_a_url_list_the_roles_are_found_by_asking() {
+async fn roles_of_nodes_in_a_url_list_are_discovered() {
     let database = database().await;
     let list = list(&urls(&database));
     let separator = if list.contains('?') { '&' } else { '?' };

@@ -124,7 +124,7 @@ async fn silent_idle_connections_cost_no_call_more_than_its_limit() {
 }
 
 #[tokio::test]
-async fn what_is_given_up_for_want_of_an_answer_leaves_no_session_behind() {
+async fn calls_that_time_out_on_a_silent_node_leave_no_session_behind() {
     let database = database().await;
     let proxy = cluster().await.primary().proxy().unwrap();
     let builder = Router::builder().primary(database.url_through(&proxy)).max_connections(2);

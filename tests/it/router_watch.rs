@@ -39,7 +39,7 @@ fn by(availability: &Availability) -> Option<(&str, Role)> {
 }
 
 #[tokio::test]
-async fn whoever_watches_is_told_of_outages_returns_and_failovers() {
+async fn a_watch_reports_outages_returns_and_failovers() {
     let cluster = started(LocalCluster::builder()).await;
     let builder = Router::builder().primary(cluster.primary().url()).replica(cluster.replica(0).url());
     let router = builder.probe_interval(50 * MS).slow_start(100 * MS).connect().await.unwrap();

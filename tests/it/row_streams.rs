@@ -101,7 +101,7 @@ async fn a_stream_does_not_begin_beside_a_call_that_has_sent_nothing_yet() {
 }
 
 #[tokio::test]
-async fn who_stops_in_the_middle_leaves_nothing_running() {
+async fn a_row_stream_dropped_halfway_leaves_nothing_running() {
     let database = database().await;
     let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
     let client = router.client().await.unwrap();

@@ -84,7 +84,7 @@ async fn append(store: &PostgresEventStore, amount: usize) -> mainstem::Mark {
 
 /// On a thread of its own, since whoever blocks the only thread of a runtime stops its clock, too.
 #[test]
-fn one_thread_is_enough() {
+fn the_library_works_on_a_single_threaded_runtime() {
     let (done, ended) = mpsc::channel();
     let thread = thread::spawn(move || {
         one_thread().block_on(everything_on_this_thread());

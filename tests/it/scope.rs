@@ -163,7 +163,7 @@ fn an_executor_that_is_driven_inside_a_scope_gives_it_to_all_its_tasks() {
 }
 
 #[tokio::test]
-async fn what_is_made_inside_and_polled_outside_loses_the_scope() {
+async fn futures_created_inside_and_polled_outside_lose_the_scope() {
     let eventual = Scope::new().with_consistency(Eventual);
     assert_eq!(eventual.run_sync(level).await, Strong);
     let stream = eventual.run(async { stream::iter(0..4).map(|_| level()).buffered(2) }).await;

@@ -63,7 +63,7 @@ impl Subscriber for Log {
 }
 
 #[tokio::test]
-async fn whatever_goes_wrong_nobody_reads_the_password() {
+async fn passwords_never_appear_in_errors_debug_output_or_logs() {
     let log = Log::default();
     // With one subscriber only, other threads, which have none, would switch places in the code off for us too.
     let _second = Dispatch::new(Log::default());

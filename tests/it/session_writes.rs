@@ -216,7 +216,7 @@ async fn a_session_sees_an_append_whose_outcome_is_not_known() {
     assert_eq!(read().await, (Role::Replica, 0));
     with_session(&Session::new(), async {
         let lost = Error::new(ErrorKind::OutcomeUnknown, "the answer was lost");
-        store.fail_next_append(AppendFault::Behind(lost));
+        store.fail_next_append(AppendFault::AfterCommit(lost));
         assert!(append().await.unwrap_err().is_outcome_unknown());
         assert_eq!(read().await, (Role::Primary, 1), "the answer was lost");
         // The primary has told where it is: from now on that will do.

@@ -140,7 +140,7 @@ async fn a_read_is_cancelled_when_nobody_waits_for_it_any_more() {
 }
 
 #[tokio::test]
-async fn who_shares_a_read_keeps_their_own_limit() {
+async fn callers_that_share_a_read_keep_their_own_timeout() {
     let (database, admin, _) = store().await;
     let (_router, store) = wide(&database, true).await;
     let all = Filter::any_event();
@@ -212,7 +212,7 @@ async fn an_error_reaches_all_who_share_the_read() {
 /// Everybody asks for the same all the time, and still nobody misses what they have just written, or what they know
 /// somebody else to have written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn who_shares_a_read_sees_all_that_was_written_before_they_asked() {
+async fn a_shared_read_contains_everything_written_before_the_call() {
     let (database, _, _) = store().await;
     let (_router, store) = wide(&database, true).await;
     let all = Filter::any_event();

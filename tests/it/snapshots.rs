@@ -7,8 +7,8 @@ use mainstem::{
     AppendCondition, Appended, Consistency, ErrorKind, Event, EventStore, Filter, LoadOutcome, Mark,
     PostgresEventStore, Result, Role, Router, SaveOutcome, Saved, Scope, Snapshot, SnapshotKey, SnapshotStore,
     backend::{
-        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest, ReadOnRequest,
-        SaveSnapshotRequest,
+        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest,
+        ReadAfterSnapshotRequest, SaveSnapshotRequest,
     },
     testing::LocalCluster,
     with_eventual_consistency,
@@ -46,7 +46,7 @@ fn types(state: &mut Vec<String>, event: &Event) -> Result<()> {
 
 /// What a restore to a point in time does to the log, but not to the snapshots: so the last events are as good as never
 /// written, and their positions free.
-async fn lose_events_behind(router: &Router, position: u64) {
+async fn lose_events_after(router: &Router, position: u64) {
     let lose = format!(
         "ALTER TABLE mainstem.events DISABLE TRIGGER events_append_only; \
          DELETE FROM mainstem.events WHERE position > {position}; \
@@ -64,7 +64,7 @@ async fn a_snapshot_of_events_that_are_lost_is_told_and_replaced_and_never_hande
     assert_eq!(save(&store, lost, "of another history").await, Saved::Stored);
     assert_eq!(save(&store, first, "lower").await, Saved::Outdated);
     for others in [false, true] {
-        lose_events_behind(&router, 1).await;
+        lose_events_after(&router, 1).await;
         if others {
             append(&store, "X").await;
             append(&store, "Y").await;
@@ -91,7 +91,7 @@ async fn a_projection_passes_a_snapshot_of_lost_events_over_and_replaces_it() {
     append(&store, "B").await;
     let projected = store.project(&key(), vec![], types).save_every(1).await.unwrap();
     assert_eq!(projected.state(), &["A", "B"]);
-    lose_events_behind(&router, 1).await;
+    lose_events_after(&router, 1).await;
     append(&store, "X").await;
     append(&store, "Y").await;
     let projected = store.project(&key(), vec![], types).await.unwrap();
@@ -232,8 +232,8 @@ impl SnapshotStore for HasLoaded {
         self.0.run_delete_snapshot(request)
     }
 
-    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
-        self.0.run_read_on(request)
+    fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>> {
+        self.0.run_read_after_snapshot(request)
     }
 }
 
@@ -263,7 +263,7 @@ async fn a_replica_behind_the_snapshot_is_not_a_lost_history_but_a_primary_is() 
     assert_eq!((projected.role(), projected.state().join("")), (Role::Primary, "ABC".to_owned()));
 
     // The primary's log has lost what the snapshot was computed from: it ends before, or has other events there.
-    lose_events_behind(&router, 1).await;
+    lose_events_after(&router, 1).await;
     for expected in ["A", "AXYZ"] {
         let projected = project(Consistency::Strong).await.unwrap();
         assert_eq!(projected.state().join(""), expected);

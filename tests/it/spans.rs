@@ -144,7 +144,7 @@ impl ReadModel for Misfit {
 }
 
 #[tokio::test]
-async fn what_a_server_says_of_a_value_is_in_no_line() {
+async fn values_in_server_errors_and_notices_are_in_no_log_line() {
     let (_database, _router, store) = store().await;
     store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap();
     let (records, _kept) = Records::keep(Level::TRACE);

@@ -71,7 +71,7 @@ async fn end(subscription: &mut Subscription) -> Error {
     error
 }
 
-async fn lose_events_behind(router: &Router, position: u64) {
+async fn lose_events_after(router: &Router, position: u64) {
     lose_events(router, &format!("position > {position}")).await;
 }
 
@@ -221,7 +221,7 @@ async fn polling_goes_on_from_a_cursor() {
     for text in ["x", "m1.0.", "m1.5", "m1.5.x", "p1.0", "p1.", "m2.5", "17"] {
         assert_eq!(text.parse::<Cursor>().unwrap_err().kind(), ErrorKind::InvalidInput, "{text:?}");
     }
-    lose_events_behind(&router, 3).await;
+    lose_events_after(&router, 3).await;
     let error = store.fetch(&of_type("A"), cursor).await.unwrap_err();
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
 }
@@ -236,7 +236,7 @@ async fn a_live_subscription_notices_that_the_log_has_lost_what_it_has_read() {
         positions(&mut subscription, read).await;
         let live = subscription.mark().unwrap();
         // Nothing is appended behind it: the end alone has to tell.
-        lose_events_behind(&router, live.position() - 1).await;
+        lose_events_after(&router, live.position() - 1).await;
         let error = end(&mut subscription).await;
         assert_eq!(error.kind(), ErrorKind::LogDiverged, "{level}: {}", error.report());
         assert_eq!(subscription.mark(), Some(live));

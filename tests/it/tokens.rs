@@ -276,7 +276,7 @@ async fn a_primary_that_has_not_shown_yet_what_a_replica_shows_is_waited_for() {
 }
 
 #[tokio::test]
-async fn what_a_failover_has_lost_is_reported_and_never_taken_for_there() {
+async fn tokens_of_writes_lost_in_a_failover_are_never_satisfied() {
     let (cluster, router, store) = cluster_with_log(2, |builder| builder.replay_wait(Duration::from_millis(300))).await;
     let kept = append(&store).await;
     let kept_place = router.client().await.unwrap().token().await.unwrap();

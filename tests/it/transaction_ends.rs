@@ -19,7 +19,7 @@ const HANG: Duration = Duration::from_secs(60);
 
 /// Work sends the commit itself, does not wait for the answer or takes its loss for nothing, and says that all is well.
 #[tokio::test]
-async fn of_a_commit_that_the_work_gave_up_the_outcome_is_unknown() {
+async fn a_commit_unanswered_within_the_work_has_an_unknown_outcome() {
     let (database, router) = numbers().await;
     let proxy = cluster().await.primary().proxy().unwrap();
     for (gives_up, written) in [(true, 1), (false, 2)] {
@@ -46,7 +46,7 @@ async fn of_a_commit_that_the_work_gave_up_the_outcome_is_unknown() {
 
 /// Once it has committed, whatever the work fails with afterwards.
 #[tokio::test]
-async fn what_the_work_has_committed_is_not_done_again() {
+async fn work_that_has_committed_is_not_repeated() {
     let (_database, router) = numbers().await;
     let attempts = AtomicU32::new(0);
     let run = router.transaction().run(async |transaction| {

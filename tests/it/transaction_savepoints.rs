@@ -20,7 +20,7 @@ const HANG: Duration = Duration::from_secs(60);
 const DEADLOCK: &str = "DO $$ BEGIN RAISE EXCEPTION 'in the way' USING ERRCODE = '40P01'; END $$";
 
 #[tokio::test]
-async fn what_was_in_the_way_of_a_savepoint_is_over_when_that_is_undone() {
+async fn a_deadlock_undone_by_rollback_to_savepoint_causes_no_retry() {
     let (database, router) = numbers().await;
     let proxy = cluster().await.primary().proxy().unwrap();
     let far = Router::builder().primary(database.url_through(&proxy)).probe_interval(None).connect().await.unwrap();

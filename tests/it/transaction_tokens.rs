@@ -36,7 +36,7 @@ async fn read(router: &Router, token: Token) -> (Role, i64) {
 }
 
 #[tokio::test]
-async fn what_a_transaction_has_committed_replicas_show_who_are_asked_by_its_token() {
+async fn replicas_asked_with_a_transactions_token_show_what_it_committed() {
     let (_database, router) = kept().await;
     for written in 1..=30 {
         let token = if written % 3 == 0 {

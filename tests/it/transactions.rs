@@ -50,7 +50,7 @@ async fn setting(transaction: &Transaction, name: &str) -> String {
 }
 
 #[tokio::test]
-async fn what_is_committed_is_there_and_the_rest_is_not() {
+async fn only_committed_work_of_a_transaction_is_kept() {
     let (_database, router) = numbers().await;
     let transaction = router.transaction().await.unwrap();
     add(&transaction, "a").await.unwrap();
@@ -116,7 +116,7 @@ async fn a_commit_that_rolls_back_is_an_error() {
 }
 
 #[tokio::test]
-async fn its_own_sql_does_not_end_it() {
+async fn sql_that_ends_its_transaction_is_refused_or_detected_at_commit() {
     let (_database, router) = numbers().await;
     let transaction = router.transaction().await.unwrap();
     for sql in ["COMMIT", "rollback", "SELECT 1; ROLLBACK"] {
@@ -132,7 +132,7 @@ async fn its_own_sql_does_not_end_it() {
 }
 
 #[tokio::test]
-async fn its_options_are_told_to_the_server() {
+async fn transaction_options_take_effect_and_invalid_ones_are_refused() {
     let (_database, router) = numbers().await;
     let shown = async |transaction: Transaction| {
         let names = ["transaction_isolation", "transaction_read_only", "transaction_deferrable"];
@@ -200,7 +200,7 @@ async fn a_lock_that_nobody_else_would_see_is_refused() {
 }
 
 #[tokio::test]
-async fn those_who_lose_begin_again_until_all_have_been_counted() {
+async fn losing_transactions_are_retried_until_every_increment_counts() {
     let (_database, router) = numbers().await;
     let begun = Arc::new(AtomicU32::new(0));
     let adders = (0..6).map(|_| {
@@ -226,7 +226,7 @@ async fn those_who_lose_begin_again_until_all_have_been_counted() {
 }
 
 #[tokio::test]
-async fn of_a_deadlock_both_get_through() {
+async fn both_transactions_of_a_deadlock_succeed() {
     let (_database, router) = numbers().await;
     let both_have_one = Barrier::new(2);
     let cross = async |first: &str, second: &str| {
@@ -248,7 +248,7 @@ async fn of_a_deadlock_both_get_through() {
 }
 
 #[tokio::test]
-async fn it_gives_up_after_so_many_attempts_and_tries_nothing_else_again() {
+async fn transactions_retry_only_conflicts_and_only_up_to_max_attempts() {
     let (_database, router) = numbers().await;
     let attempts = AtomicU32::new(0);
     let begin = || router.transaction().isolation(Isolation::RepeatableRead).max_attempts(3);

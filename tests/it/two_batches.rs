@@ -97,7 +97,7 @@ async fn a_process_that_is_alone_sends_smaller_batches_behind_each_other() {
 /// What is sent behind a batch is looked at as if that had been written at the end of what this process knows. Here somebody
 /// else writes between the two.
 #[tokio::test]
-async fn what_others_write_before_the_batch_that_another_one_is_behind_is_looked_at() {
+async fn a_second_batch_notices_what_others_wrote_before_the_first() {
     let (database, _router, store) = store().await;
     let elsewhere = elsewhere(&database).await;
     let other = PostgresEventStore::new(&elsewhere);
@@ -152,10 +152,10 @@ async fn counted(router: &Router, sequence: &str) -> i64 {
 
 /// The client knows what the session remembers of the batch before: its conditions need not be judged under the lock.
 #[tokio::test]
-async fn what_is_sent_behind_a_batch_is_looked_at_as_if_that_were_written() {
+async fn a_batch_sent_after_another_is_checked_as_if_that_were_written() {
     let (database, _router, store) = store().await;
     let elsewhere = elsewhere(&database).await;
-    count(&elsewhere, "taken_over", "after_positions := behind_positions;").await;
+    count(&elsewhere, "taken_over", "after_positions := predecessor_positions;").await;
     for _ in 0..10 {
         all_are_written(arrive(&store, 1, LIMIT)).await;
     }
@@ -219,7 +219,7 @@ async fn while_the_lock_is_not_to_be_had_there_are_few_calls_and_everybody_is_to
 
 /// Nobody waits for a lock behind somebody else who does, until his limit has run out: he would not know what became of it.
 #[tokio::test]
-async fn who_is_behind_a_batch_that_gets_no_lock_is_told_that_he_was_not_written() {
+async fn appends_after_a_batch_that_gets_no_lock_are_reported_unwritten() {
     let (_database, router, store) = store().await;
     let lock = LogLock::take(&router).await;
     let limits = [Duration::from_secs(1), Duration::from_millis(600)];

@@ -26,7 +26,7 @@ async fn types(store: &PostgresEventStore) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn who_gives_up_before_its_turn_is_not_written_and_loses_nobody() {
+async fn an_append_cancelled_before_its_turn_is_not_written() {
     let (_database, router, store) = store().await;
     let lock = LogLock::take(&router).await;
     let first = start(&store, "Sent", LIMIT).await;
@@ -42,7 +42,7 @@ async fn who_gives_up_before_its_turn_is_not_written_and_loses_nobody() {
 
 /// What is under way goes on, for the others of its batch; only its own caller does not hear of it.
 #[tokio::test]
-async fn who_gives_up_after_it_was_sent_is_written_whole() {
+async fn an_append_cancelled_after_it_was_sent_is_written_whole() {
     let (_database, router, store) = store().await;
     let lock = LogLock::take(&router).await;
     let sent = start(&store, "Sent", LIMIT).await;
@@ -172,7 +172,7 @@ fn a_runtime_that_ends_leaves_nobody_waiting() {
 
 /// Those who wait on another runtime than the drain's have the same outcome as it, if they were in its batch.
 #[test]
-fn who_was_in_the_batch_of_a_runtime_that_ends_learns_that_nobody_knows() {
+fn an_append_batched_by_a_runtime_that_ends_is_still_answered() {
     let here = Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let (database, admin, _) = here.block_on(store());
     let there = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -210,7 +210,7 @@ fn who_was_in_the_batch_of_a_runtime_that_ends_learns_that_nobody_knows() {
 
 /// Conditions that reach far back are judged on connections of their own, and not on all of them.
 #[tokio::test]
-async fn who_judges_far_back_leaves_a_connection_to_those_who_append() {
+async fn far_back_checks_leave_a_connection_for_appends() {
     let (database, admin, _) = store().await;
     let router = Router::builder().primary(database.primary_url()).max_connections(4).connect().await.unwrap();
     let store = PostgresEventStore::new(&router);

@@ -98,7 +98,7 @@ pub(super) async fn compare(
     for (name, (url, level), pause, how) in [
         ("strong_vs_bare", &strong, PAUSE, "with a pause of 200 µs between two"),
         ("eventual_vs_bare", &eventual, PAUSE, "the same"),
-        ("strong_at_once_vs_bare", &strong, Duration::ZERO, "one right behind the other"),
+        ("strong_at_once_vs_bare", &strong, Duration::ZERO, "one right after the other"),
         ("eventual_at_once_vs_bare", &eventual, Duration::ZERO, "the same"),
     ] {
         if !args.wants(&[name]) {

@@ -143,7 +143,7 @@ async fn events_of_stdin(interrupt: &Interrupt) -> Result<Vec<NewEvent>> {
 fn from_stdin() -> Result<Vec<NewEvent>> {
     let stdin = std::io::stdin();
     if stdin.is_terminal() {
-        eprintln!("reading events from the terminal, one per line; Ctrl-D ends the input");
+        output::say("reading events from the terminal, one per line; Ctrl-D ends the input");
     }
     let mut events = Vec::new();
     for (index, line) in stdin.lock().lines().enumerate() {

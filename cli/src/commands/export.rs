@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use mainstem::{Client, Consistency, LogName, tokio_postgres::types::ToSql};
+use mainstem::{Client, Consistency, ErrorKind, LogName, tokio_postgres::types::ToSql};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -27,23 +27,29 @@ use crate::{
 /// bytes in base64), metadata, occurred_at, recorded_at, stream and version, and how many events of
 /// the same append follow. `mainstem import` recreates the log from it.
 ///
-/// An export has the events that are there when it begins. It reads from a replica if there is one.
+/// An export has every event whose append was acknowledged before it began: the primary says which
+/// these are, and a replica that has them is read if there is one. Without a primary, --stale exports
+/// what a replica has.
 ///
-/// An existing file is not overwritten. --resume completes a file that an interrupted export left.
+/// An existing file is not overwritten. --resume completes a file that an interrupted export left, and
+/// begins the export if nothing of it was written yet.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ExportArgs {
     /// File to write; without it, write to standard output
     file: Option<PathBuf>,
     /// Begin after this position, which must be the last of an append; exports what was added since an earlier export
-    #[arg(long, value_name = "POSITION", default_value_t = 0, conflicts_with = "resume")]
-    after: u64,
-    /// Complete a file that an interrupted export left
+    #[arg(long, value_name = "POSITION")]
+    after: Option<u64>,
+    /// Complete a file that an interrupted export left; repeat its --after, in case that its first line is missing
     #[arg(long, requires = "file")]
     resume: bool,
     /// Read from the primary
     #[arg(long)]
     primary: bool,
+    /// Export what a replica has, without asking the primary: the newest events may be missing
+    #[arg(long, conflicts_with = "primary")]
+    stale: bool,
 }
 
 /// The first line of an export.
@@ -72,58 +78,8 @@ pub(crate) const FORMAT: u32 = 1;
 const CHUNK: i64 = 1000;
 
 pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
-    let level = if args.primary { Consistency::Strong } else { Consistency::Eventual };
-    let (client, head) = interrupt
-        .or("nothing was written", async {
-            let client = nodes.connect().await?.client_at(level).await?;
-            let head = last(&client, &log).await?;
-            Ok::<_, Failure>((
-                client,
-                head.ok_or_else(|| Failure::failed("the log is empty: there is nothing to export"))?.0,
-            ))
-        })
-        .await??;
-    let (mut output, header, mut done) = match &args.file {
-        Some(path) if args.resume => {
-            let Kept { file, header, last } = kept(path)?;
-            for place in [last, header.until] {
-                if place.position > 0 && at(&client, &log, place.position).await?.map(|(place, _)| place) != Some(place)
-                {
-                    return Err(Failure::failed(format!(
-                        "{}: the log has no event {} at position {}, so the file is not an export of it (or a replica lags: \
-                         try --primary)",
-                        path.display(),
-                        place.id.unwrap_or_default(),
-                        place.position
-                    )));
-                }
-            }
-            (Output::file(path, file)?, header, last.position)
-        }
-        _ => {
-            let header =
-                Header { mainstem_export: FORMAT, after: begin(&client, &log, args.after).await?, until: head };
-            let mut output = match &args.file {
-                None => Output::stdout(),
-                Some(path) => {
-                    let file = OpenOptions::new().write(true).create_new(true).open(path);
-                    Output::file(
-                        path,
-                        file.map_err(|error| {
-                            let more = if error.kind() == std::io::ErrorKind::AlreadyExists {
-                                ": choose another file, or complete it with --resume"
-                            } else {
-                                ""
-                            };
-                            Failure::usage(format!("{}: {error}{more}", path.display()))
-                        })?,
-                    )?
-                }
-            };
-            output.json(&header)?;
-            (output, header, args.after)
-        }
-    };
+    let (client, head) = interrupt.or("nothing was written", source(&args, &nodes, &log)).await??;
+    let (mut output, header, mut done) = begun(&args, &client, &log, head).await?;
     let until = header.until.position;
     let bar = output::progress(until - header.after.position, "events");
     let sql = put_into(&log, include_str!("../../sql/read.sql"));
@@ -166,16 +122,119 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
     }
     bar.finish_and_clear();
     output.finish()?;
-    eprintln!("{} events exported, up to position {until}, from {}", until - header.after.position, client.node());
+    let amount = until - header.after.position;
+    output::say(format_args!("{amount} events exported, up to position {until}, from {}", client.node()));
+    Ok(())
+}
+
+/// A connection to read from, and the last event to export, which it has.
+async fn source(args: &ExportArgs, nodes: &Nodes, log: &LogName) -> Result<(Client, Place)> {
+    if args.stale {
+        let router = nodes.builder()?.build()?;
+        // Nothing else waits until it is known which nodes answer, since there need not be a primary.
+        router.ask_readiness().await;
+        let client = router.client_at(Consistency::Eventual).await?;
+        let head = head(&client, log).await?;
+        return Ok((client, head));
+    }
+    let router = nodes.builder()?.connect().await.map_err(without_primary)?;
+    let primary = router.client_at(Consistency::Strong).await.map_err(without_primary)?;
+    let last = head(&primary, log).await?;
+    if args.primary {
+        return Ok((primary, last));
+    }
+    // All that was acknowledged is before this place: who has replayed that far has it.
+    let token = primary.token().await?;
+    // The router may be allowed one connection to each node.
+    drop(primary);
+    let client = router.client_at(Consistency::AtLeast(token)).await?;
+    if at(&client, log, last.position).await?.map(|(place, _)| place) == Some(last) {
+        return Ok((client, last));
+    }
+    // What is committed without a flush is seen before replicas can have it. And there may have been a failover.
+    drop(client);
+    let primary = router.client_at(Consistency::Strong).await.map_err(without_primary)?;
+    let last = head(&primary, log).await?;
+    Ok((primary, last))
+}
+
+fn without_primary(error: mainstem::Error) -> Failure {
+    let is_absent = matches!(error.kind(), ErrorKind::SplitBrain | ErrorKind::Timeout | ErrorKind::Unavailable);
+    let failure = Failure::from(error);
+    match is_absent {
+        true => failure.and("only the primary knows what an export must have: --stale exports what a replica has"),
+        false => failure,
+    }
+}
+
+/// Where to write, what its first line says, and the position up to which it has the events.
+async fn begun(args: &ExportArgs, client: &Client, log: &LogName, head: Place) -> Result<(Output, Header, u64)> {
+    let mut left = None;
+    if let Some(path) = args.file.as_deref().filter(|_| args.resume) {
+        let Kept { file, content } = kept(path)?;
+        if let Some((header, last)) = content {
+            fits(args, client, log, path, &header, last).await?;
+            return Ok((Output::file(path, file)?, header, last.position));
+        }
+        left = Some(file);
+    }
+    let after = begin(client, log, args.after.unwrap_or(0), head.position).await?;
+    let header = Header { mainstem_export: FORMAT, after, until: head };
+    let mut output = match &args.file {
+        None => Output::stdout(),
+        Some(path) => Output::file(path, left.map_or_else(|| create(path), Ok)?)?,
+    };
+    output.json(&header)?;
+    // Otherwise an export that is killed leaves nothing that says what it was.
+    output.flush()?;
+    Ok((output, header, after.position))
+}
+
+fn create(path: &Path) -> Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path).map_err(|error| {
+        let more = match error.kind() {
+            std::io::ErrorKind::AlreadyExists => ": choose another file, or complete it with --resume",
+            _ => "",
+        };
+        Failure::usage(format!("{}: {error}{more}", path.display()))
+    })
+}
+
+/// Checks that what a file has is of this log, and of the export that is wanted.
+async fn fits(
+    args: &ExportArgs,
+    client: &Client,
+    log: &LogName,
+    path: &Path,
+    header: &Header,
+    last: Place,
+) -> Result<()> {
+    let begins = header.after.position;
+    if let Some(after) = args.after.filter(|after| *after != begins) {
+        let path = path.display();
+        return Err(Failure::usage(format!("{path}: it begins after position {begins}, and not after {after}")));
+    }
+    for place in [last, header.until] {
+        if place.position > 0 && at(client, log, place.position).await?.map(|(place, _)| place) != Some(place) {
+            return Err(Failure::failed(format!(
+                "{}: the log has no event {} at position {}, so the file is not an export of it{}",
+                path.display(),
+                place.id.unwrap_or_default(),
+                place.position,
+                if args.stale { " (or the replica lags: try without --stale)" } else { "" }
+            )));
+        }
+    }
     Ok(())
 }
 
 /// The place to begin after.
-async fn begin(client: &Client, log: &LogName, position: u64) -> Result<Place> {
+async fn begin(client: &Client, log: &LogName, position: u64, end: u64) -> Result<Place> {
     if position == 0 {
         return Ok(Place { position, id: None });
     }
-    match at(client, log, position).await? {
+    // What was appended since may be there already, and is not exported.
+    match at(client, log, position).await?.filter(|(place, _)| place.position <= end) {
         Some((place, 0)) => Ok(place),
         Some((_, following)) => Err(Failure::usage(format!(
             "--after {position} is within an append that ends at position {}: begin after that",
@@ -190,9 +249,10 @@ async fn at(client: &Client, log: &LogName, position: u64) -> Result<Option<(Pla
     first(client, &put_into(log, include_str!("../../sql/at.sql")), &[&number(position)?]).await
 }
 
-/// The last event, and how many events of its append are missing.
-async fn last(client: &Client, log: &LogName) -> Result<Option<(Place, u64)>> {
-    first(client, &put_into(log, include_str!("../../sql/head.sql")), &[]).await
+/// The last event.
+async fn head(client: &Client, log: &LogName) -> Result<Place> {
+    let head = first(client, &put_into(log, include_str!("../../sql/head.sql")), &[]).await?;
+    head.map(|(place, _)| place).ok_or_else(|| Failure::failed("the log is empty: there is nothing to export"))
 }
 
 async fn first(client: &Client, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<(Place, u64)>> {
@@ -214,9 +274,12 @@ pub(crate) fn number(position: u64) -> Result<i64> {
 
 struct Kept {
     file: File,
-    header: Header,
-    last: Place,
+    /// Its first line, and the last event. `None` if it does not even have a whole first line: then the file is empty.
+    content: Option<(Header, Place)>,
 }
+
+/// How each export begins.
+const BEGINNING: &[u8] = br#"{"mainstem_export":"#;
 
 /// Reads what an interrupted export left: keeps its complete lines, and cuts off the rest.
 fn kept(path: &Path) -> Result<Kept> {
@@ -226,6 +289,14 @@ fn kept(path: &Path) -> Result<Kept> {
     // The file may end in the middle of a character.
     let mut line = Vec::new();
     let mut len = reader.read_until(b'\n', &mut line).map_err(|error| failed(&error))? as u64;
+    if !line.ends_with(b"\n") {
+        // It may be any file, named by mistake: only what an export has begun is thrown away.
+        if !line.starts_with(BEGINNING) && !BEGINNING.starts_with(&line) {
+            return Err(failed(&"line 1 is not the header of an export"));
+        }
+        file.set_len(0).and_then(|()| file.rewind()).map_err(|error| failed(&error))?;
+        return Ok(Kept { file, content: None });
+    }
     let header = parse_header(&String::from_utf8_lossy(&line)).map_err(|error| failed(&error))?;
     let mut last = header.after;
     loop {
@@ -246,7 +317,7 @@ fn kept(path: &Path) -> Result<Kept> {
     }
     file.set_len(len).map_err(|error| failed(&error))?;
     file.seek(SeekFrom::End(0)).map_err(|error| failed(&error))?;
-    Ok(Kept { file, header, last })
+    Ok(Kept { file, content: Some((header, last)) })
 }
 
 pub(crate) fn parse_header(line: &str) -> Result<Header, String> {

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Args;
-use mainstem::{Isolation, LogName, PostgresEventStore, Transaction};
+use mainstem::{Import, Isolation, LogName, PostgresEventStore, Transaction};
 use uuid::Uuid;
 
 use super::export::{self, Header, Place, number};
@@ -29,15 +29,16 @@ use crate::{
 ///
 /// The import writes chunks of whole appends under the log's lock. Others may read meanwhile. An
 /// application that appends in between makes the import fail, since its event takes a position of
-/// the export. The role needs SELECT and INSERT on the log. Afterwards run ANALYZE on a long log, or
-/// leave it to autovacuum.
+/// the export. So does a failover that has lost what was imported. The role needs SELECT and INSERT
+/// on the log. Afterwards run ANALYZE on a long log, or leave it to autovacuum.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct ImportArgs {
     /// File to read; without it, read standard input
     file: Option<PathBuf>,
-    /// Write about this many events at a time. A larger chunk makes appends wait longer; a smaller one slows the import down
-    #[arg(long, value_name = "EVENTS", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..=100_000))]
+    /// Write about this many events at a time. With a larger chunk, the appends of others wait longer, and have more events to
+    /// look at while they lock the log; a smaller one slows the import down
+    #[arg(long, value_name = "EVENTS", default_value_t = Import::DEFAULT_CHUNK_EVENTS as u64, value_parser = clap::value_parser!(u64).range(1..=100_000))]
     chunk: u64,
 }
 
@@ -63,7 +64,7 @@ pub(crate) async fn run(args: ImportArgs, nodes: Nodes, log: LogName, interrupt:
     let summary = done.summary();
     match outcome {
         Ok(()) => {
-            eprintln!("{summary}");
+            output::say(summary);
             Ok(())
         }
         Err(failure) => Err(failure.and(format!("{summary}; repeat the import to continue there"))),
@@ -92,6 +93,7 @@ async fn work(
     done: &mut Done,
     progress: impl Fn(&Done),
 ) -> Result<()> {
+    let mut before = export.header.after;
     loop {
         // On a blocking thread, since the other end of a pipe may be slow.
         let read = tokio::task::spawn_blocking(move || {
@@ -102,8 +104,9 @@ async fn work(
         let (back, chunk) = read.map_err(|error| Failure::failed(format!("cannot read the export: {error}")))?;
         export = back;
         let Some(chunk) = chunk? else { return Ok(()) };
-        let written = write(store, &export.header, &chunk).await?;
-        done.position = chunk.last().map_or(done.position, |record| record.position);
+        let written = write(store, &export.header, before, &chunk).await?;
+        before = export.last;
+        done.position = before.position;
         done.written += written;
         done.compared += chunk.len() as u64 - written;
         progress(done);
@@ -120,8 +123,9 @@ async fn tell(store: &PostgresEventStore, position: u64) {
     let _ = tell.await;
 }
 
-/// Writes the missing events of a chunk, and compares the others. Returns how many were written.
-async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) -> Result<u64> {
+/// Writes the missing events of a chunk, which goes on behind `before`, and compares the others. Returns how many were
+/// written.
+async fn write(store: &PostgresEventStore, header: &Header, before: Place, chunk: &[Record]) -> Result<u64> {
     let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { return Ok(0) };
     let transaction = store.router().transaction().isolation(Isolation::ReadCommitted).await?;
     let sql = |text| put_into(store.name(), text);
@@ -129,14 +133,26 @@ async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) ->
     let head = transaction.query_opt(&sql(include_str!("../../sql/head.sql")), &[]).await?;
     let head =
         head.as_ref().map(export::place).transpose()?.map_or(Place { position: 0, id: None }, |(place, _)| place);
-    if first.position > head.position + 1 {
+    let is_first = before == header.after;
+    if is_first && first.position > head.position + 1 {
         return Err(Failure::usage(format!(
             "the log ends at position {}, but the export continues at {}: import the events in between first",
             head.position, first.position
         )));
     }
-    if first.position == header.after.position + 1 {
-        follows(&transaction, &sql(include_str!("../../sql/read.sql")), header.after).await?;
+    if !follows(&transaction, &sql(include_str!("../../sql/at.sql")), before).await? {
+        let Place { position, id } = before;
+        let id = id.unwrap_or_default();
+        return Err(Failure::failed(match is_first {
+            true => format!(
+                "the export begins after event {id} at position {position}, but the log has a different one there: the export is of \
+                 another log"
+            ),
+            false => format!(
+                "at position {position} the log and the export have different events: the log has lost event {id}, which it had \
+                 before, as in a failover"
+            ),
+        }));
     }
     let there = usize::try_from((head.position + 1 - first.position).min(chunk.len() as u64)).unwrap_or(chunk.len());
     let (old, new) = chunk.split_at(there);
@@ -171,21 +187,14 @@ async fn write(store: &PostgresEventStore, header: &Header, chunk: &[Record]) ->
     Ok(new.len() as u64)
 }
 
-/// The export begins after an event: the log must have this very event.
-async fn follows(transaction: &Transaction, sql: &str, after: Place) -> Result<()> {
-    if after.position == 0 {
-        return Ok(());
+/// Whether the log has this very event there, as the last one of its append. Each chunk asks, since between two of them there
+/// may have been a failover that has lost the one before, and others may have appended as many events since.
+async fn follows(transaction: &Transaction, sql: &str, before: Place) -> Result<bool> {
+    if before.position == 0 {
+        return Ok(true);
     }
-    let row = transaction.query_opt(sql, &[&number(after.position - 1)?, &number(after.position)?, &1_i64]).await?;
-    let there = row.as_ref().map(Record::read).transpose()?;
-    match there {
-        Some(there) if Some(there.id) == after.id && there.following == Some(0) => Ok(()),
-        _ => Err(Failure::failed(format!(
-            "the export begins after event {} at position {}, but the log has a different one there: the export is of another log",
-            after.id.unwrap_or_default(),
-            after.position
-        ))),
-    }
+    let row = transaction.query_opt(sql, &[&number(before.position)?]).await?;
+    Ok(row.as_ref().map(export::place).transpose()? == Some((before, 0)))
 }
 
 async fn insert(transaction: &Transaction, sql: &str, records: &[Record]) -> Result<()> {

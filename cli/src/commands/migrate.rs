@@ -9,7 +9,7 @@ use crate::{
     failure::{Failure, Result},
     interrupt::Interrupt,
     nodes::Nodes,
-    output::Output,
+    output::{self, Output},
 };
 
 /// Create the log's tables, or update them to this version
@@ -38,7 +38,7 @@ pub(crate) async fn run(args: MigrateArgs, nodes: Nodes, log: LogName, interrupt
         let stopped = "the log is left between two migrations: repeat the command to continue there";
         let migrated =
             interrupt.or(stopped, store.migrate().timeout(Duration::from_secs(args.limit)).into_future()).await??;
-        eprintln!("{} applied", counted(migrated.applied.len()));
+        output::say(format_args!("{} applied", counted(migrated.applied.len())));
     }
     let mut output = Output::stdout();
     let mut refused = Vec::new();

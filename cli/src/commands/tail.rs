@@ -8,7 +8,7 @@ use crate::{
     filter::FilterArgs,
     interrupt::Interrupt,
     nodes::Nodes,
-    output::Output,
+    output::{self, Output},
     record::Record,
     time::Time,
 };
@@ -84,7 +84,9 @@ pub(crate) async fn run(args: TailArgs, nodes: Nodes, log: LogName, interrupt: &
             None => break,
             Some(Ok(batch)) => printer.print(batch.events())?,
             // The subscription continues by itself.
-            Some(Err(error)) if error.is_retryable() => eprintln!("mainstem: {}; retrying", error.report()),
+            Some(Err(error)) if error.is_retryable() => {
+                output::say(format_args!("mainstem: {}; retrying", error.report()));
+            }
             Some(Err(error)) => return Err(error.into()),
         }
     }

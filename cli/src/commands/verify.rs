@@ -17,15 +17,17 @@ use crate::{
 ///
 /// On the primary: positions are 1, 2, 3 … without a gap, every append is complete, and every stream
 /// has the versions 1, 2, 3 … in the order of the log. Each replica must have the same events as the
-/// primary, compared by digests of their whole content. A replica that lags is waited for, for at
-/// most --timeout, and then compared as far as it is.
+/// primary, compared by digests of their whole content, and none that the primary lacks, as an old
+/// primary has after a failover. A replica that lags is waited for, for at most --timeout, and then
+/// compared as far as it is.
 ///
 /// Reads the whole log on every node, and writes nothing. Prints a line for each node and for each
-/// fault. The exit status is 20 if there are faults, and 1 if a node could not be checked.
+/// fault. The exit status is 20 if there are faults, and 1 if a node could not be checked, or has
+/// nothing yet of what was to be compared.
 #[derive(Args)]
 #[command(verbatim_doc_comment)]
 pub(crate) struct VerifyArgs {
-    /// Begin after this position
+    /// Begin after this position; the log must reach it
     #[arg(long, value_name = "POSITION", default_value_t = 0)]
     after: u64,
     /// Check this many events at a time. With a larger chunk a statement may exceed --timeout; a smaller one slows the check down
@@ -79,9 +81,14 @@ impl Faults {
     }
 }
 
+/// A replica may show a commit before the primary does, which waits until a synchronous one has confirmed it. The events of a
+/// replica are waited for on the primary for this long.
+const CONFIRMED: Duration = Duration::from_secs(5);
+
 /// A replica, as far as it was compared.
 struct Compared<'a> {
     replica: &'a Node,
+    /// Where its log ended.
     end: i64,
     differs: bool,
 }
@@ -94,24 +101,47 @@ async fn check(
     unseen: &mut Vec<String>,
     faults: &mut Faults,
 ) -> Result<()> {
-    let head = primary.head().await?;
-    let begin = i64::try_from(args.after).unwrap_or(i64::MAX).min(head.0);
-    if head.2 != 0 {
-        faults.add(primary, &format!("the log ends within an append: {} of its events are missing", head.2))?;
-    }
+    let begun = primary.head().await?.position;
+    let begin = match i64::try_from(args.after) {
+        Ok(begin) if begin <= begun => begin,
+        _ => {
+            let what = format!("--after {} is beyond the log, which ends at position {begun}", args.after);
+            return Err(Failure::usage(what));
+        }
+    };
     let waited = Instant::now() + nodes.limit();
     let mut compared = Vec::with_capacity(replicas.len());
     for replica in replicas {
-        match replica.wait_for(head.0, waited).await {
-            Ok(end) => compared.push(Compared { replica, end, differs: false }),
+        match replica.wait_for(begun, waited).await {
+            Ok(Head { position: end, .. }) if end < begin || end == begin && begin < begun => {
+                let lag = begun - end;
+                unseen
+                    .push(format!("{}: not compared: it ends at position {end}, {lag} events behind", replica.name()));
+            }
+            Ok(Head { position: end, .. }) => compared.push(Compared { replica, end, differs: false }),
             Err(error) => unseen.push(format!("{}: not checked: {}", replica.name(), error.message)),
         }
     }
+    // What a replica has beyond the end that was, has come to the primary since, or is of another history.
+    let furthest = compared.iter().map(|one| one.end).max().unwrap_or(begun);
+    let head = primary.wait_for(furthest, Instant::now() + CONFIRMED.min(nodes.limit())).await?;
+    if head.missing != 0 {
+        faults.add(primary, &format!("the log ends within an append: {} of its events are missing", head.missing))?;
+    }
+    for one in compared.iter().filter(|one| one.end > head.position) {
+        let what = format!(
+            "has {} events that the primary lacks, after position {}: it was the primary before a failover, or the primary still \
+             waits for a synchronous replica to confirm them",
+            one.end - head.position,
+            head.position
+        );
+        faults.add(one.replica, &what)?;
+    }
     let steps = args.chunk.cast_signed();
-    let bar = output::progress((head.0 - begin).cast_unsigned(), "events");
+    let bar = output::progress((head.position - begin).cast_unsigned(), "events");
     let mut from = begin;
-    while from < head.0 {
-        let until = from.saturating_add(steps).min(head.0);
+    while from < head.position {
+        let until = from.saturating_add(steps).min(head.position);
         check_primary(primary, from, until, faults).await?;
         let mut left = Vec::with_capacity(compared.len());
         for mut one in compared {
@@ -145,16 +175,22 @@ async fn check(
     output.line(format!(
         "{}: {} events, up to position {}{}",
         primary.name(),
-        head.0 - begin,
-        head.0,
-        shown(head.1)
+        head.position - begin,
+        head.position,
+        shown(head.id)
     ))?;
     for Compared { replica, end, differs } in compared {
-        // Events beyond the head that the primary had at the beginning were added since.
-        let end = end.min(head.0).max(begin);
-        let lag = if end < head.0 { format!("; it is {} events behind", head.0 - end) } else { String::new() };
+        let rest = if end > head.position {
+            "; the primary lacks what it has after that".to_owned()
+        } else if end < begun {
+            // What the primary has got since, it need not have.
+            format!("; it is {} events behind", begun - end)
+        } else {
+            String::new()
+        };
+        let end = end.min(head.position);
         let is = if differs { "is not a prefix of the primary's log" } else { "the same as the primary" };
-        output.line(format!("{}: {is}, up to position {end}{lag}", replica.name()))?;
+        output.line(format!("{}: {is}, up to position {end}{rest}", replica.name()))?;
     }
     for line in unseen.iter() {
         output.line(line)?;
@@ -219,6 +255,15 @@ struct Node {
     id: String,
 }
 
+/// The last event of a node's log.
+struct Head {
+    /// 0 if there is none.
+    position: i64,
+    id: Option<Uuid>,
+    /// How many events of its append are missing.
+    missing: i32,
+}
+
 struct Chunk {
     count: i64,
     gap: Option<i64>,
@@ -241,17 +286,20 @@ impl Node {
         format!("{} {}", self.client.role(), self.client.node())
     }
 
-    /// Position and id of the last event, and how many events of its append are missing.
-    async fn head(&self) -> Result<(i64, Option<Uuid>, i32)> {
+    async fn head(&self) -> Result<Head> {
         let row = self.client.query_opt(&self.head, &[]).await?;
-        Ok(row.map_or((0, None, 0), |row| (row.get(0), Some(row.get(1)), row.get(2))))
+        Ok(row.map_or(Head { position: 0, id: None, missing: 0 }, |row| Head {
+            position: row.get(0),
+            id: Some(row.get(1)),
+            missing: row.get(2),
+        }))
     }
 
-    /// The position where the node's log ends, once it has reached `position` or the time is up.
-    async fn wait_for(&self, position: i64, until: Instant) -> Result<i64> {
+    /// Where the node's log ends, once it has reached `position` or the time is up.
+    async fn wait_for(&self, position: i64, until: Instant) -> Result<Head> {
         loop {
-            let head = self.head().await?.0;
-            if head >= position || Instant::now() >= until {
+            let head = self.head().await?;
+            if head.position >= position || Instant::now() >= until {
                 return Ok(head);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;

@@ -6,7 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mainstem::telemetry::metrics::{ALL, Figure, TIME_BUCKETS};
+use mainstem::telemetry::metrics::{ALL, MetricDescription, TIME_BUCKETS};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, Metadata, Recorder, SharedString, Unit,
 };
@@ -41,13 +41,17 @@ impl Both {
         Self { prometheus, meter, instruments: Mutex::default() }
     }
 
-    fn instrument(&self, key: &Key, make: impl FnOnce(&otel::Meter, Option<&Figure>) -> Instrument) -> Option<Told> {
+    fn instrument(
+        &self,
+        key: &Key,
+        make: impl FnOnce(&otel::Meter, Option<&MetricDescription>) -> Instrument,
+    ) -> Option<Told> {
         let meter = self.meter.as_ref()?;
         let mut instruments = self.instruments.lock().unwrap_or_else(PoisonError::into_inner);
         let instrument = match instruments.get(key.name()) {
             Some(instrument) => instrument.clone(),
             None => {
-                let made = make(meter, ALL.iter().find(|figure| figure.name == key.name()));
+                let made = make(meter, ALL.iter().find(|metric| metric.name == key.name()));
                 instruments.insert(key.name().to_owned(), made.clone());
                 made
             }
@@ -121,30 +125,30 @@ impl Recorder for Both {
     }
 
     fn register_counter(&self, key: &Key, metadata: &Metadata<'_>) -> Counter {
-        let told = self.instrument(key, |meter, figure| {
+        let told = self.instrument(key, |meter, metric| {
             let builder = meter.u64_counter(key.name().to_owned());
-            let builder = builder.with_unit(figure.map_or("1", |figure| figure.unit));
-            Instrument::Counter(builder.with_description(figure.map_or("", |figure| figure.description)).build())
+            let builder = builder.with_unit(metric.map_or("1", |metric| metric.unit));
+            Instrument::Counter(builder.with_description(metric.map_or("", |metric| metric.description)).build())
         });
         let counter = self.prometheus.register_counter(key, metadata);
         Counter::from_arc(Arc::new(CounterOfBoth(counter, told)))
     }
 
     fn register_gauge(&self, key: &Key, metadata: &Metadata<'_>) -> Gauge {
-        let told = self.instrument(key, |meter, figure| {
+        let told = self.instrument(key, |meter, metric| {
             let builder = meter.f64_gauge(key.name().to_owned());
-            let builder = builder.with_unit(figure.map_or("1", |figure| figure.unit));
-            Instrument::Gauge(builder.with_description(figure.map_or("", |figure| figure.description)).build())
+            let builder = builder.with_unit(metric.map_or("1", |metric| metric.unit));
+            Instrument::Gauge(builder.with_description(metric.map_or("", |metric| metric.description)).build())
         });
         Gauge::from_arc(Arc::new(GaugeOfBoth(self.prometheus.register_gauge(key, metadata), told)))
     }
 
     fn register_histogram(&self, key: &Key, metadata: &Metadata<'_>) -> Histogram {
-        let told = self.instrument(key, |meter, figure| {
+        let told = self.instrument(key, |meter, metric| {
             let builder = meter.f64_histogram(key.name().to_owned());
-            let builder = builder.with_unit(figure.map_or("1", |figure| figure.unit));
-            let builder = builder.with_description(figure.map_or("", |figure| figure.description));
-            let buckets = figure.and_then(Figure::buckets).unwrap_or(TIME_BUCKETS);
+            let builder = builder.with_unit(metric.map_or("1", |metric| metric.unit));
+            let builder = builder.with_description(metric.map_or("", |metric| metric.description));
+            let buckets = metric.and_then(MetricDescription::buckets).unwrap_or(TIME_BUCKETS);
             Instrument::Histogram(builder.with_boundaries(buckets.to_vec()).build())
         });
         let histogram = self.prometheus.register_histogram(key, metadata);

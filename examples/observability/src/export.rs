@@ -22,7 +22,7 @@ use crate::{Failure, both::Both, lines::Lines};
 pub struct Exports {
     traces: SdkTracerProvider,
     logs: Option<SdkLoggerProvider>,
-    figures: Option<SdkMeterProvider>,
+    metrics: Option<SdkMeterProvider>,
 }
 
 impl Exports {
@@ -50,7 +50,7 @@ impl Exports {
             }
             false => None,
         };
-        let figures = match is_wanted("METRICS") {
+        let metrics = match is_wanted("METRICS") {
             true => {
                 let exporter = MetricExporter::builder().with_http().build()?;
                 Some(SdkMeterProvider::builder().with_resource(resource).with_periodic_exporter(exporter).build())
@@ -70,17 +70,17 @@ impl Exports {
             .try_init()?;
 
         let mut builder = PrometheusBuilder::new().with_http_listener(page);
-        for figure in ALL {
-            if let Some(buckets) = figure.buckets() {
-                builder = builder.set_buckets_for_metric(Matcher::Full(figure.name.replace('.', "_")), buckets)?;
+        for metric in ALL {
+            if let Some(buckets) = metric.buckets() {
+                builder = builder.set_buckets_for_metric(Matcher::Full(metric.name.replace('.', "_")), buckets)?;
             }
         }
         let (prometheus, serving) = builder.build()?;
         tokio::spawn(serving);
-        let meter = figures.as_ref().map(|figures| figures.meter("mainstem"));
-        metrics::set_global_recorder(Both::new(prometheus, meter)).map_err(|_| "figures are recorded already")?;
+        let meter = metrics.as_ref().map(|metrics| metrics.meter("mainstem"));
+        metrics::set_global_recorder(Both::new(prometheus, meter)).map_err(|_| "metrics are recorded already")?;
         mainstem::telemetry::metrics::describe();
-        Ok(Self { traces, logs, figures })
+        Ok(Self { traces, logs, metrics })
     }
 
     /// Sends what is left. It blocks, so do not call it from a task.
@@ -89,10 +89,10 @@ impl Exports {
     ///
     /// When the collector does not accept it.
     pub fn shut_down(self) -> Result<(), Failure> {
-        let Self { traces, logs, figures } = self;
+        let Self { traces, logs, metrics } = self;
         traces.shutdown()?;
         logs.map_or(Ok(()), |logs| logs.shutdown())?;
-        figures.map_or(Ok(()), |figures| figures.shutdown())?;
+        metrics.map_or(Ok(()), |metrics| metrics.shutdown())?;
         Ok(())
     }
 }

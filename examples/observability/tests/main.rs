@@ -12,7 +12,7 @@ use std::{
 
 use mainstem::{
     AppendCondition, EventStore, Filter, NewEvent, PostgresEventStore, Router,
-    telemetry::metrics::{ALL, Figure, Kind},
+    telemetry::metrics::{ALL, MetricDescription, MetricKind},
     testing::LocalCluster,
 };
 use serde_json::Value;
@@ -65,9 +65,9 @@ fn series(page: &str) -> BTreeSet<String> {
     names.filter(|name| name.contains('_')).map(str::to_owned).collect()
 }
 
-fn is_on(page: &BTreeSet<String>, figure: &Figure) -> bool {
-    let name = prometheus_name(figure.name);
-    let suffix = if figure.kind == Kind::Histogram { "_bucket" } else { "" };
+fn is_on(page: &BTreeSet<String>, metric: &MetricDescription) -> bool {
+    let name = prometheus_name(metric.name);
+    let suffix = if metric.kind == MetricKind::Histogram { "_bucket" } else { "" };
     page.contains(&(name + suffix))
 }
 
@@ -94,13 +94,14 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
         lines
     });
 
-    let expected: Vec<&Figure> = ALL.iter().filter(|figure| !NOT_IN_A_QUIET_RUN.contains(&figure.name)).collect();
+    let expected: Vec<&MetricDescription> =
+        ALL.iter().filter(|metric| !NOT_IN_A_QUIET_RUN.contains(&metric.name)).collect();
     let mut missing: Vec<&str> = Vec::new();
     let all_there = async {
         loop {
             let found = series(&scrape(&page).await.unwrap_or_default());
-            let is_missing = |figure: &&&Figure| !is_on(&found, figure);
-            missing = expected.iter().filter(is_missing).map(|figure| figure.name).collect();
+            let is_missing = |metric: &&&MetricDescription| !is_on(&found, metric);
+            missing = expected.iter().filter(is_missing).map(|metric| metric.name).collect();
             if missing.is_empty() {
                 return found;
             }
@@ -122,7 +123,7 @@ async fn the_program_exports_each_documented_figure_and_traces_and_logs_with_the
     let told = collector.told();
     assert_eq!(told.services, BTreeSet::from(["shop-under-test".to_owned()]));
     let figures: BTreeSet<&str> = told.figures.iter().map(String::as_str).collect();
-    let missing: Vec<_> = expected.iter().filter(|figure| !figures.contains(figure.name)).collect();
+    let missing: Vec<_> = expected.iter().filter(|metric| !figures.contains(metric.name)).collect();
     assert!(missing.is_empty(), "never at the collector: {missing:#?}");
     for name in ["append", "query", "execute", "load_model", "handle", "commit", "project", "day"] {
         assert!(told.spans.iter().any(|span| span.name == name), "no span {name}");

@@ -45,7 +45,7 @@ impl ConsumerBatch {
     /// Returns the partitions that it belongs to.
     #[must_use]
     pub fn partitions(&self) -> impl ExactSizeIterator<Item = u32> + '_ {
-        self.checkpoint.partitions.iter().map(|partition| partition.unsigned_abs())
+        self.checkpoint.partitions.iter().map(|one| one.partition.unsigned_abs())
     }
 
     /// Returns whether it begins at the start of the log: nothing has been handled before it.

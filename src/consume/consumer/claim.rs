@@ -14,13 +14,13 @@ use tokio::time::{Instant, sleep_until};
 use super::{
     Consumer, ConsumerBatch,
     consumer::FIRST_PAUSE,
-    heartbeat::{Heard, Heartbeat, Standing},
+    heartbeat::{Heard, Heartbeat, MembershipState},
     trail::Trail,
 };
 use crate::{
     Consistency, Error, ErrorKind, Mark, Result,
     consume::start::ReadLimit,
-    store::{After, Claimed, EventStore, Membership, Pulse, ReadBehindRequest, no_consumer},
+    store::{After, Claimed, EventStore, Membership, Pulse, ReadAfterRequest, no_consumer},
 };
 
 /// A partition owned by this member.
@@ -66,9 +66,9 @@ impl Consumer {
         let Heard { standing, safe_until } = heartbeat.heard();
         Instant::now() >= safe_until
             || match standing {
-                Standing::Joined => false,
-                Standing::Gone | Standing::Lost => true,
-                Standing::Member(Pulse { is_paused, owned, is_unfair, .. }) => {
+                MembershipState::Joined => false,
+                MembershipState::Gone | MembershipState::Lost => true,
+                MembershipState::Member(Pulse { is_paused, owned, is_unfair, .. }) => {
                     is_unfair || is_paused != self.is_paused || owned != self.owned.len()
                 }
             }
@@ -86,7 +86,7 @@ impl Consumer {
                 return Ok(None);
             }
         }
-        if self.heartbeat.as_ref().is_some_and(|it| matches!(it.heard().standing, Standing::Lost)) {
+        if self.heartbeat.as_ref().is_some_and(|it| matches!(it.heard().standing, MembershipState::Lost)) {
             tracing::warn!(consumer = %self.member.consumer, "checkpoints were lost with a primary; going on from those that are there");
             self.rewind();
         }
@@ -124,7 +124,7 @@ impl Consumer {
         // A rewind that happens meanwhile is carried out next time.
         let rewinds = self.rewinds.load(Ordering::Acquire);
         let rewind = rewinds != self.rewound;
-        figures! {
+        with_metrics! {
             if rewind {
                 crate::telemetry::metrics::consume::restarted(&self.member.consumer);
             }
@@ -182,11 +182,11 @@ impl Consumer {
             }
             seen.push(mark);
             let (filter, after) = (self.plan.filter.clone(), mark.map_or(After::Beginning, After::Mark));
-            let mut request = ReadBehindRequest::new(filter, after, 0, Consistency::Strong);
+            let mut request = ReadAfterRequest::new(filter, after, 0, Consistency::Strong);
             request.timeout = self.plan.timeout;
-            head_position = self.store.run_read_behind(request).await?.head.map_or(0, |head| head.position());
+            head_position = Mark::position_or_zero(self.store.run_read_after(request).await?.head);
         }
-        let handled = seen.into_iter().min_by_key(|mark| mark.map_or(0, |mark| mark.position()));
+        let handled = seen.into_iter().min_by_key(|mark| Mark::position_or_zero(*mark));
         Ok(Claim { is_owner: !self.owned.is_empty(), handled: handled.flatten(), head_position })
     }
 
@@ -200,7 +200,7 @@ impl Consumer {
         for owned in &self.owned {
             let marks: Vec<Mark> = owned.trail.marks().iter().copied().chain(owned.mark).collect();
             let Ok(held) = self.store.last_held(&marks, self.deadline()).await else { return error };
-            let position = |mark: Option<Mark>| mark.map_or(0, |mark| mark.position());
+            let position = Mark::position_or_zero;
             if common.is_none_or(|common| position(held) < position(common)) {
                 common = Some(held);
             }

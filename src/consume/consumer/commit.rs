@@ -9,7 +9,7 @@ use tokio_postgres::Transaction;
 
 use super::{
     Consumer, ConsumerBatch, ConsumerTransaction,
-    telling::{BatchTelling, commit},
+    telemetry::{BatchSpan, commit},
 };
 use crate::{Error, ErrorKind, Result, telemetry::Outcome};
 
@@ -30,11 +30,11 @@ impl Consumer {
     pub async fn commit(&self, batch: &ConsumerBatch) -> Result<()> {
         let uncommitted = Uncommitted(Some(&self.rewinds));
         let saved = Arc::clone(&self.saved);
-        let mut telling = BatchTelling::begin(batch);
+        let mut call_span = BatchSpan::begin(batch);
         // Boxed, like the other instrumented calls: otherwise each layer around it moves it through the stack.
         let save = Box::pin(self.store.save_checkpoint(&batch.checkpoint, self.deadline()));
         let outcome = commit(self.name(), batch.len() as u64, save).await;
-        telling.end(outcome.as_ref().map_or_else(Outcome::from, |_| Outcome::Succeeded));
+        call_span.end(outcome.as_ref().map_or_else(Outcome::from, |_| Outcome::Succeeded));
         outcome?;
         saved.fetch_max(batch.mark().position(), Ordering::AcqRel);
         uncommitted.saved();

@@ -20,13 +20,13 @@ use super::{
     partitions::Partitions,
 };
 use crate::{
-    Error, ErrorKind, PostgresEventStore, Result,
+    Error, ErrorKind, Mark, PostgresEventStore, Result,
     consume::{
         Batch, Start, StopHandle, Subscription,
         reading::{Plan, is_final},
     },
     router::Deadline,
-    store::{CheckpointRequest, Member},
+    store::{CheckpointRequest, Member, PartitionCheckpoint},
 };
 
 /// How long a step forward without events waits for the next one: on a busy log with little for this consumer, not every append
@@ -287,7 +287,7 @@ impl Consumer {
                 Either::Right(_) => Next::Stopped,
             };
         }
-        let start = self.owned.iter().map(|owned| owned.mark).min_by_key(|mark| mark.map_or(0, |it| it.position()));
+        let start = self.owned.iter().map(|owned| owned.mark).min_by_key(|mark| Mark::position_or_zero(*mark));
         let start = start.flatten().map_or(Start::Beginning, Start::After);
         let plan = &self.plan;
         let subscription = self.subscription.get_or_insert_with(|| Subscription::new(plan.clone(), start));
@@ -334,9 +334,9 @@ impl Consumer {
         let is_first = self.owned.iter().any(|owned| owned.mark.is_none());
         // Also what was saved without events: it may have cleared what a lost checkpoint brings back.
         let saved = self.saved.load(Ordering::Acquire);
-        let needs = self.owned.iter().map(|owned| owned.needs.max(saved)).collect();
-        let bases = self.owned.iter().map(|owned| owned.mark.map_or(0, |mark| mark.position())).collect();
+        let mut partitions = Vec::with_capacity(self.owned.len());
         for owned in &mut self.owned {
+            let (needs, base) = (owned.needs.max(saved), Mark::position_or_zero(owned.mark));
             if owned.mark.is_none_or(|before| before.position() < mark.position()) {
                 if let Some(before) = owned.mark.replace(mark) {
                     owned.trail.push(before);
@@ -345,19 +345,13 @@ impl Consumer {
                     owned.needs = mark.position();
                 }
             }
+            let Owned { partition, epoch, .. } = *owned;
+            partitions.push(PartitionCheckpoint { partition, epoch, past: owned.trail.to_text(), needs, base });
         }
         (self.handed_out, self.has_diverged) = (Instant::now(), false);
-        let checkpoint = CheckpointRequest {
-            consumer: self.member.consumer.clone(),
-            member: self.member.id,
-            partitions: self.owned.iter().map(|owned| owned.partition).collect(),
-            epochs: self.owned.iter().map(|owned| owned.epoch).collect(),
-            past: self.owned.iter().map(|owned| owned.trail.to_text()).collect(),
-            needs,
-            bases,
-            mark,
-        };
-        figures! { crate::telemetry::metrics::consume::handed_out(&self.member.consumer, batch.events_behind()); }
+        let checkpoint =
+            CheckpointRequest { consumer: self.member.consumer.clone(), member: self.member.id, partitions, mark };
+        with_metrics! { crate::telemetry::metrics::consume::handed_out(&self.member.consumer, batch.events_behind()); }
         ConsumerBatch::new(batch, checkpoint, is_first)
     }
 }

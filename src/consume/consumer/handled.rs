@@ -8,7 +8,7 @@ use super::{ConsumerControl, ConsumerStatus};
 use crate::{
     Consistency, Error, ErrorKind, Filter, Mark, Result, Role, Token,
     router::Deadline,
-    store::{After, BoxFuture, EventStore, ReadBehindRequest, no_consumer},
+    store::{After, BoxFuture, EventStore, ReadAfterRequest, no_consumer},
 };
 
 /// The first and the longest pause between two looks.
@@ -139,7 +139,7 @@ impl WaitUntilHandled {
             }
             let checkpoint = status.as_ref().and_then(ConsumerStatus::checkpoint);
             if let Some(status) = &status
-                && checkpoint.map_or(0, |checkpoint| checkpoint.position()) >= last
+                && Mark::position_or_zero(checkpoint) >= last
                 && are_held(&control, &marks, &consistency, deadline).await?
             {
                 return Ok(Handled { checkpoint, node: status.node().into(), role: status.role() });
@@ -171,9 +171,9 @@ async fn are_held(
     deadline: Deadline,
 ) -> Result<bool> {
     for mark in marks {
-        let mut check = ReadBehindRequest::new(Filter::any_event(), After::Mark(*mark), 0, consistency.clone());
+        let mut check = ReadAfterRequest::new(Filter::any_event(), After::Mark(*mark), 0, consistency.clone());
         check.timeout = Some(deadline.remaining());
-        let piece = control.store().run_read_behind(check).await?;
+        let piece = control.store().run_read_after(check).await?;
         if piece.head.is_none_or(|head| head.position() < mark.position()) {
             return Ok(false);
         }

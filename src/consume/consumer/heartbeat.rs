@@ -26,13 +26,13 @@ const BEATS: u32 = 3;
 /// What was heard last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
-    pub(super) standing: Standing,
+    pub(super) standing: MembershipState,
     /// Until then no other member takes its partitions.
     pub(super) safe_until: Instant,
 }
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Standing {
+pub(super) enum MembershipState {
     /// It has just joined.
     Joined,
     Member(Pulse),
@@ -53,7 +53,8 @@ impl Heartbeat {
     /// Starts the task for a member that asked to join at this moment, and has joined. Its checkpoints are known to be
     /// saved up to the position `saved`.
     pub(super) fn start(store: PostgresEventStore, member: Member, asked: Instant, saved: Arc<AtomicU64>) -> Self {
-        let (tell, heard) = watch::channel(Heard { standing: Standing::Joined, safe_until: asked + member.lease });
+        let (tell, heard) =
+            watch::channel(Heard { standing: MembershipState::Joined, safe_until: asked + member.lease });
         let task = tokio::spawn(async move {
             let pause = member.lease / BEATS;
             let mut asked = asked;
@@ -66,9 +67,9 @@ impl Heartbeat {
                 match store.renew(&member, Deadline::after(pause)).await {
                     Ok(pulse) => {
                         let standing = match pulse {
-                            Some(pulse) if pulse.checkpoint < before && pulse.owned > 0 => Standing::Lost,
-                            Some(pulse) => Standing::Member(pulse),
-                            None => Standing::Gone,
+                            Some(pulse) if pulse.checkpoint < before && pulse.owned > 0 => MembershipState::Lost,
+                            Some(pulse) => MembershipState::Member(pulse),
+                            None => MembershipState::Gone,
                         };
                         tell.send_replace(Heard { standing, safe_until: asked + member.lease });
                     }

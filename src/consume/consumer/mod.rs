@@ -13,7 +13,7 @@
 //! | `batch` | what is delivered, and what it takes to save it |
 //! | `transaction` | saving it together with its effects |
 //! | `control`, `status` | pausing, resetting, deleting from outside, and the status of a consumer |
-//! | `telling` | the telemetry of batches |
+//! | `telemetry` | the telemetry of batches |
 //! | `handled` | waiting until a consumer has handled an event |
 
 mod batch;
@@ -28,7 +28,7 @@ mod heartbeat;
 mod leave;
 mod partitions;
 mod status;
-mod telling;
+mod telemetry;
 mod trail;
 mod transaction;
 
@@ -43,5 +43,5 @@ pub use self::{
 };
 pub(super) use self::{
     claim::{Claim, News},
-    telling::handle,
+    telemetry::handle,
 };

@@ -72,7 +72,7 @@ impl ConsumerStatus {
     #[must_use]
     pub fn checkpoint(&self) -> Option<Mark> {
         let checkpoints = self.partitions.iter().map(|partition| partition.checkpoint);
-        checkpoints.min_by_key(|mark| mark.map_or(0, |mark| mark.position())).flatten()
+        checkpoints.min_by_key(|mark| Mark::position_or_zero(*mark)).flatten()
     }
 
     /// Returns the number of events in the log after the checkpoint of the partition that is furthest behind.

@@ -11,7 +11,7 @@ use std::{
 
 use super::{
     ConsumerBatch,
-    telling::{BatchTelling, commit},
+    telemetry::{BatchSpan, commit},
 };
 use crate::{
     Error, ErrorKind, Event, PostgresEventStore, Result, Transaction,
@@ -49,7 +49,7 @@ pub struct ConsumerTransaction {
     /// Whether it is saved once only: with events, or what a first batch clears.
     once: bool,
     skipped: AtomicU64,
-    telling: BatchTelling,
+    call_span: BatchSpan,
     is_committed: bool,
 }
 
@@ -64,16 +64,27 @@ impl ConsumerTransaction {
             let transaction = store.router().transaction().consistency(crate::Consistency::Strong);
             transaction.timeout(Duration::MAX).await
         };
-        let mut telling = BatchTelling::begin(batch);
+        let mut call_span = BatchSpan::begin(batch);
         let transaction = begun.await.inspect_err(|error: &Error| {
-            telling.end(error.into());
+            call_span.end(error.into());
             rewinds.fetch_add(1, Ordering::AcqRel);
         })?;
         let (store, checkpoint) = (store.clone(), batch.checkpoint.clone());
         let (rewinds, saved) = (Arc::clone(rewinds), Arc::clone(saved));
         let (events, skipped) = (batch.len() as u64, AtomicU64::new(0));
         let once = batch.is_saved_once();
-        Ok(Self { transaction, store, checkpoint, rewinds, saved, events, once, skipped, telling, is_committed: false })
+        Ok(Self {
+            transaction,
+            store,
+            checkpoint,
+            rewinds,
+            saved,
+            events,
+            once,
+            skipped,
+            call_span,
+            is_committed: false,
+        })
     }
 
     /// Records that an event is skipped, and why: see [`ConsumerControl::skipped`](crate::ConsumerControl::skipped).
@@ -101,8 +112,8 @@ impl ConsumerTransaction {
     /// then not saved. In each case, as after every error, the consumer continues from the stored checkpoint.
     pub async fn commit(mut self) -> Result<()> {
         let outcome = commit(&self.checkpoint.consumer, self.events, Box::pin(self.save())).await;
-        self.telling.skipped(self.skipped.load(Ordering::Acquire));
-        self.telling.end(outcome.as_ref().map_or_else(Outcome::from, |()| Outcome::Succeeded));
+        self.call_span.skipped(self.skipped.load(Ordering::Acquire));
+        self.call_span.end(outcome.as_ref().map_or_else(Outcome::from, |()| Outcome::Succeeded));
         outcome?;
         self.is_committed = true;
         self.saved.fetch_max(self.checkpoint.mark.position(), Ordering::AcqRel);
@@ -127,7 +138,7 @@ impl ConsumerTransaction {
 
     /// Records that it is not committed because of this error.
     pub(in crate::consume) fn failed(mut self, error: &Error) {
-        self.telling.end(error.into());
+        self.call_span.end(error.into());
     }
 }
 

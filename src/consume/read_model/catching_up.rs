@@ -12,7 +12,7 @@ use crate::{
     Consistency, Error, ErrorKind, Filter, Mark, PostgresEventStore, Result,
     consume::reading::is_final,
     router::Deadline,
-    store::{After, EventStore, ReadBehindRequest},
+    store::{After, EventStore, ReadAfterRequest},
 };
 
 /// The first and the longest pause between two looks at a checkpoint. Progress in this process is seen at once.
@@ -59,7 +59,7 @@ impl Wait {
 
     /// Whether its checkpoint may have arrived: if another process runs it, only a look can tell.
     fn may_be_over(&self, progress: &ReadModelProgress, head: u64) -> bool {
-        !self.is_over && (progress.state == ReadModelState::Waiting || position(progress.handled) >= head)
+        !self.is_over && (progress.state == ReadModelState::Waiting || Mark::position_or_zero(progress.handled) >= head)
     }
 }
 
@@ -114,16 +114,16 @@ impl<'a> CatchingUp<'a> {
             let control = self.store.consumer_control(&*progress.name);
             let status = control.status_at(&Consistency::Strong, call).await?;
             wait.checkpoint = status.and_then(|status| status.checkpoint());
-            wait.is_over = position(wait.checkpoint) >= head;
+            wait.is_over = Mark::position_or_zero(wait.checkpoint) >= head;
         }
         Ok(())
     }
 
     async fn ask_for_head(&self) -> Result<u64> {
-        let mut request = ReadBehindRequest::new(Filter::any_event(), After::Beginning, 0, Consistency::Strong);
+        let mut request = ReadAfterRequest::new(Filter::any_event(), After::Beginning, 0, Consistency::Strong);
         request.timeout = Some(self.call().limit());
-        let piece = self.store.run_read_behind(request).await?;
-        Ok(position(piece.head))
+        let piece = self.store.run_read_after(request).await?;
+        Ok(Mark::position_or_zero(piece.head))
     }
 
     /// Waits until one of them progresses here, or the next look is due.
@@ -152,7 +152,7 @@ impl<'a> CatchingUp<'a> {
             (Some(head), Some((_, one))) => {
                 let elsewhere =
                     if one.state == ReadModelState::Waiting { ", and not at work in this process" } else { "" };
-                let (name, at) = (&one.name, position(one.handled));
+                let (name, at) = (&one.name, Mark::position_or_zero(one.handled));
                 format!("the read model {name:?} has not caught up: it is at position {at} of {head}{elsewhere}")
             }
             _ => "nobody has told where the log ends".to_owned(),
@@ -163,10 +163,6 @@ impl<'a> CatchingUp<'a> {
             None => error,
         }
     }
-}
-
-fn position(mark: Option<Mark>) -> u64 {
-    mark.map_or(0, |mark| mark.position())
 }
 
 fn has_ended(progress: &ReadModelProgress) -> bool {

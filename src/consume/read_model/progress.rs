@@ -50,7 +50,7 @@ impl ReadModelProgress {
     #[must_use]
     #[expect(clippy::cast_precision_loss, reason = "nobody sees the difference")]
     pub fn fraction(&self) -> f64 {
-        let position = self.handled.map_or(0, |mark| mark.position());
+        let position = Mark::position_or_zero(self.handled);
         if self.state == ReadModelState::Live {
             1.0
         } else {

@@ -172,8 +172,8 @@ impl<M: ReadModel> Work<M> {
         Ok(skipped)
     }
 
-    /// Checks the deferred constraints, if a commit has failed that they may have broken. A batch may end behind any
-    /// event, so they must hold behind each.
+    /// Checks the deferred constraints, if a commit has failed that they may have broken. A batch may end after any
+    /// event, so they must hold after each.
     async fn check(&self, transaction: &ConsumerTransaction) -> Result<()> {
         if self.checks_each { transaction.batch_execute(CHECK).await } else { Ok(()) }
     }
@@ -213,7 +213,7 @@ impl<M: ReadModel> Work<M> {
                 return;
             }
             (progress.handled, progress.head_position) = (claim.handled, claim.head_position);
-            let is_live = claim.handled.map_or(0, |mark| mark.position()) >= claim.head_position;
+            let is_live = Mark::position_or_zero(claim.handled) >= claim.head_position;
             progress.state = if is_live { ReadModelState::Live } else { ReadModelState::CatchingUp };
         });
     }

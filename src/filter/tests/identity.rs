@@ -57,7 +57,7 @@ fn digests_are_pinned() {
 }
 
 #[test]
-fn what_looks_alike_has_another_digest() {
+fn filters_that_look_alike_have_different_digests() {
     let t = |types: &[&str]| Filter::matching().any_type_of(types.iter().copied()).finish().unwrap();
     let g = |tags: &[&str]| Filter::matching().all_tags_of(tags.iter().copied()).finish().unwrap();
     let one = |key: &str, value: &str| of_predicates([p(key, value)]);

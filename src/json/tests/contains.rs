@@ -105,7 +105,7 @@ fn stored_documents_of_any_depth_are_matched() {
 }
 
 #[test]
-fn what_only_looks_like_a_member_is_none() {
+fn text_that_only_looks_like_a_member_is_not_contained() {
     let document = r#" { "a" : "\"b\":1,\\" , "c" : {"b":2,"x":"}"} , "e\u0062" : [ "]" , 3 ] , "é" : -1.50 } "#;
     for fragment in [r#"{"c":{"b":2}}"#, r#"{"c":{"x":"}"}}"#, r#"{"eb":[3]}"#, r#"{"eb":["]"]}"#, r#"{"é":-1.5}"#] {
         assert!(contains(document, fragment), "{fragment}");
@@ -132,7 +132,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_no_json_ends_the_search(text in near_json(), fragment in texts()) {
+    fn a_search_in_invalid_json_terminates(text in near_json(), fragment in texts()) {
         found(&text, &json(&fragment).value());
     }
 }

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_spent_from_its_first_refusal_to_a_second_behind_the_last() {
+    fn the_budget_counts_as_exhausted_until_a_second_after_its_last_refusal() {
         for budget in [Budget::new(1, None), Budget::new(1000, Some(1))] {
             let at = Duration::from_millis;
             assert!(budget.take(at(0)) && !budget.is_spent(at(0)));

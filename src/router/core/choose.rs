@@ -64,7 +64,7 @@ impl Table {
             // costs nothing.
             let perhaps = (current & self.in_time) - tried;
             if let Some(route) = self.pick(perhaps, live, now, random) {
-                return Decision::Route(Route { reason: Reason::Unproven, ..route });
+                return Decision::Route(Route { reason: Reason::Unconfirmed, ..route });
             }
         }
         if may_wait && !(current & behind).is_empty() {

@@ -193,7 +193,7 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn one_slow_statement_is_no_slow_node_and_three_are() {
+    fn a_single_slow_statement_does_not_make_a_node_slow_but_three_do() {
         let live = live();
         let node = live.node(0);
         for call in 0..20 {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_measured_fades_to_as_good_as_the_other_and_no_further() {
+    fn an_unmeasured_latency_fades_to_the_other_nodes_and_no_further() {
         let live = live();
         let (slow, fast) = (live.node(0), live.node(1));
         (0..9).for_each(|_| slow.measured(Duration::ZERO, 20 * MS));
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn of_many_calls_one_tries_an_ejected_node() {
+    fn an_ejected_node_is_tried_by_one_call_per_interval() {
         let live = live();
         let tried = |now| (0..9).filter(|_| live.node(0).claim_trial(5 * MS, now, 10 * MS)).count();
         assert_eq!([4, 5, 14, 15].map(|now| tried(now * MS)), [0, 1, 0, 1]);

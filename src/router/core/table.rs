@@ -67,7 +67,7 @@ pub(crate) enum Reason {
     /// A replica that qualifies, near if any near one does.
     Replica,
     /// None is known to have replayed as far as the call needs. This one may have, and its connection has to prove it.
-    Unproven,
+    Unconfirmed,
     /// No near replica qualifies, or all of them are full.
     SpillOver,
     /// All that qualify are full: the call waits for this one.
@@ -92,7 +92,7 @@ impl Reason {
         match self {
             Self::Primary => "primary",
             Self::Replica => "replica",
-            Self::Unproven => "unproven",
+            Self::Unconfirmed => "unconfirmed",
             Self::SpillOver => "spill_over",
             Self::Full => "full",
             Self::OlderTimeline => "older_timeline",

@@ -136,7 +136,7 @@ fn near_before_far_and_free_before_full() {
 }
 
 #[test]
-fn of_two_replicas_the_one_with_less_to_do_is_taken() {
+fn the_less_loaded_of_two_replicas_is_chosen() {
     let core = Core::replicas(2);
     core.live.node(1).enter();
     for random in 0..100 {
@@ -174,7 +174,7 @@ fn a_floor_of_an_old_timeline_is_unproven() {
     let route = |node, reason| Decision::Route(Route { node, reason });
     assert_eq!(core.choose(at_least(2, 90), &[], 0), route(1, Reason::Replica));
     // Its connection may prove that it has caught up since; the primary is next.
-    assert_eq!(core.choose(at_least(2, 91), &[], 0), route(1, Reason::Unproven));
+    assert_eq!(core.choose(at_least(2, 91), &[], 0), route(1, Reason::Unconfirmed));
     assert_eq!(core.choose(at_least(2, 91), &[1], 0), route(0, Reason::Fallback));
     let asked = Asked { tried: NodeSet::one(1), behind: NodeSet::one(1), may_wait: true, has_floor: true };
     let again = |core: &Core| core.cluster.table().choose(at_least(2, 91), &core.live, asked, NOW, 0);
@@ -186,7 +186,7 @@ fn a_floor_of_an_old_timeline_is_unproven() {
 }
 
 #[test]
-fn what_the_promoted_node_had_is_held_by_the_new_timeline() {
+fn a_new_timeline_holds_what_the_promoted_node_had_reported() {
     let mut core = Core::replicas(2);
     core.report(0, NOW, 1, primary(100));
     core.report(1, NOW, 1, replica(90));
@@ -201,7 +201,7 @@ fn what_the_promoted_node_had_is_held_by_the_new_timeline() {
 }
 
 #[test]
-fn what_was_told_before_a_restart_is_held_by_nobody() {
+fn positions_reported_before_a_restart_do_not_count_as_held() {
     let mut core = Core::replicas(1);
     core.tell(0, NOW, (1, 1, 10), primary(100));
     core.tell(1, NOW, (1, 1, 11), replica(90));

@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_and_no_password_told() {
+    fn invalid_name_urls_are_refused_without_revealing_the_password() {
         let wrong = [
             "host=db.example password=secret",
             "postgres://app:secret@10.0.0.1/shop",

@@ -18,7 +18,7 @@ use crate::{
 pub(super) struct Prepared {
     pub(super) place: Option<Question>,
     pub(super) check: Option<Question>,
-    pub(super) behind: Option<(Question, Option<Question>)>,
+    pub(super) after: Option<(Question, Option<Question>)>,
 }
 
 impl Lease {
@@ -57,28 +57,28 @@ impl Lease {
             }
             None => None,
         };
-        let check = match guard.check.as_ref().and_then(|check| check.front()).filter(|_| proves) {
+        let check = match guard.check.as_ref().and_then(|check| check.sql_before()).filter(|_| proves) {
             Some(sql) => {
                 let params = guard.check.as_ref().map_or(0, |check| check.params().len());
                 Some(self.question(deadline, sql, params).await?)
             }
             None => None,
         };
-        let behind = match self.prepare_behind(guard, deadline).await {
+        let after = match self.prepare_after(guard, deadline).await {
             // Nothing can be prepared in a failed transaction, and the call may well be the one that ends it.
             Err(error) if error.sqlstate() == Some(FAILED_TRANSACTION) => None,
-            behind => behind?,
+            after => after?,
         };
-        Ok(Prepared { place, check, behind })
+        Ok(Prepared { place, check, after })
     }
 
-    async fn prepare_behind(&self, guard: &Guard, deadline: Deadline) -> Result<Option<(Question, Option<Question>)>> {
-        if !guard.sends_behind() {
+    async fn prepare_after(&self, guard: &Guard, deadline: Deadline) -> Result<Option<(Question, Option<Question>)>> {
+        if !guard.sends_after() {
             return Ok(None);
         }
         let place = self.question(deadline, Whereabouts::SQL, 0).await?;
         Ok(Some(match &guard.check {
-            Some(check) => (place, Some(self.question(deadline, check.behind(), 0).await?)),
+            Some(check) => (place, Some(self.question(deadline, check.sql_after(), 0).await?)),
             None => (place, None),
         }))
     }

@@ -191,7 +191,7 @@ async fn a_url_list_names_its_nodes_and_nobodys_role() {
 }
 
 #[tokio::test]
-async fn what_is_no_url_list_is_refused() {
+async fn invalid_url_lists_are_refused() {
     let cases = [
         ("mysql://app:hunter2@a,b/d", "postgres://"),
         ("host=a,b password=hunter2", "postgres://"),
@@ -322,7 +322,7 @@ async fn a_connect_timeout_of_a_url_holds_for_all_that_waits_for_a_connection() 
 /// A requirement for encryption is not overruled by what happens to be in the environment.
 #[cfg(feature = "rustls")]
 #[tokio::test]
-async fn what_the_builder_says_of_tls_counts_more_than_the_environment() {
+async fn tls_settings_of_the_builder_override_the_environment() {
     use crate::{TlsMode, TlsOptions};
 
     let vars = [("MAINSTEM_URL", "postgres://far.example/d"), ("PGSSLMODE", "disable"), ("PGSSLROOTCERT", "/vars.pem")];
@@ -339,7 +339,7 @@ async fn what_the_builder_says_of_tls_counts_more_than_the_environment() {
 }
 
 #[tokio::test]
-async fn what_the_environment_says_besides_the_nodes_is_added_to_nodes_of_elsewhere() {
+async fn environment_settings_other_than_nodes_apply_to_given_nodes() {
     let url = format!("postgres://app@a,b/d?mainstem.call_timeout=1s&mainstem.max_connections=7&password={SECRET}");
     let list = || RouterBuilder::from_url(&url).unwrap();
     // Variables that name nodes are ignored, whether or not they make sense.

@@ -106,7 +106,7 @@ impl NodeHandle {
     }
 
     pub(in crate::router) fn until_next_probe(&self) -> Duration {
-        self.slot.state.told().cluster.next_probe(self.slot.index).saturating_sub(self.now())
+        self.slot.state.lock().cluster.next_probe(self.slot.index).saturating_sub(self.now())
     }
 
     /// Waits until it should be probed at once.
@@ -233,7 +233,7 @@ impl NodeHandle {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.state.told().cluster.release(self.index);
+        self.state.lock().cluster.release(self.index);
     }
 }
 

@@ -25,7 +25,7 @@ async fn a_decision_allocates_nothing_and_waits_for_nobody_who_tells_news() {
     let state = state();
     let decide = async || {
         let (sender, decided) = std::sync::mpsc::channel();
-        let news = state.told();
+        let news = state.lock();
         std::thread::scope(|threads| {
             // A thread allocates what it needs for its first decision once.
             let scope = Scope::current();
@@ -88,7 +88,7 @@ async fn a_place_that_is_known_is_no_news() {
 
 /// It accepts logins, and answers nothing after them.
 #[tokio::test]
-async fn who_only_lets_others_in_is_silent() {
+async fn a_node_that_answers_nothing_after_login_is_ejected() {
     let state = Arc::new(state());
     let handle = NodeHandle::new(Arc::clone(&state), 1);
     let calls: Vec<_> = (0..3)

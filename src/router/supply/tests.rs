@@ -106,7 +106,7 @@ fn runtime() -> Runtime {
 
 /// Between the notification of a connection and the look at it.
 #[tokio::test]
-async fn who_is_dropped_with_the_news_in_hand_leaves_it_to_the_next_one() {
+async fn a_waiter_dropped_after_its_notification_passes_it_on() {
     let nowhere = ToNowhere::default();
     let supply = supply(&nowhere, 1);
     let only = supply.next().await;
@@ -132,7 +132,7 @@ async fn a_connection_that_is_being_opened_is_not_opened_a_second_time() {
 }
 
 #[test]
-fn what_ends_with_its_runtime_keeps_no_place() {
+fn a_connect_that_ends_with_its_runtime_frees_its_slot() {
     let nowhere = ToNowhere::default();
     let supply = supply(&nowhere, 1);
     nowhere.0.is_silent.store(true, Ordering::SeqCst);

@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn what_asks_for_encryption_is_refused_and_never_sent_in_the_clear() {
+    fn urls_that_require_tls_are_refused_without_the_rustls_feature() {
         let asks = |host: &str, query: &str| {
             let (rest, parameters) = TlsParameters::split(&format!("postgres://app:secret@{host}/d?{query}"));
             Resolver.resolve(&parameters, &rest.parse().unwrap(), "replica 1").map(drop)

@@ -287,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_kept_is_refused_at_once() {
+    fn tls_parameters_that_cannot_be_honoured_are_refused_at_once() {
         let cases = [
             ("sslmode=allow", "invalid sslmode"),
             ("sslmode=verify-full&sslcert=/c", "sslkey"),

@@ -43,13 +43,13 @@ impl TlsParameters {
     fn take_from_pairs(&mut self, text: &str) -> Option<String> {
         let (mut rest, mut left) = (text.trim_start(), String::new());
         while !rest.is_empty() {
-            let (key, behind) = rest.split_once('=')?;
-            let (value, behind) = first_value(behind.trim_start())?;
+            let (key, after) = rest.split_once('=')?;
+            let (value, after) = first_value(after.trim_start())?;
             if !self.take(key.trim_end(), &value) {
-                left.push_str(&rest[..rest.len() - behind.len()]);
+                left.push_str(&rest[..rest.len() - after.len()]);
                 left.push(' ');
             }
-            rest = behind.trim_start();
+            rest = after.trim_start();
         }
         Some(left)
     }
@@ -102,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn they_are_taken_out_of_both_forms_and_nothing_else_is() {
+    fn tls_parameters_are_removed_from_urls_and_key_value_strings() {
         let cases = [
             ("postgres://a:b@h/d", "postgres://a:b@h/d", [None, None, None]),
             (

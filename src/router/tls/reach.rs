@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_is_told_by_the_host_and_by_the_address_beside_it() {
+    fn reach_is_determined_by_both_host_and_hostaddr() {
         let cases = [
             ("postgres://localhost/d", Reach::Local),
             ("postgres://127.0.0.1/d", Reach::Local),

@@ -11,8 +11,8 @@ use super::Transaction;
 use crate::{
     error::{Error, Result},
     router::{
-        Ask, Deadline, Effect, Floor, Router, admission::Caller, asked, connection::Planning, control::Standing,
-        judged, tried::Tried,
+        Ask, Deadline, Effect, Floor, Router, admission::Caller, asked, connection::Planning, judged,
+        transaction_control::TransactionState,
     },
     scope::{Consistency, Session, current_consistency, current_session},
 };
@@ -209,9 +209,9 @@ impl BeginTransaction {
         let ask = Ask { floor: floor.as_ref(), notes_place, caller, ..Ask::from(&self.consistency) };
         // The wait for a connection always has a limit.
         let waits = if self.timeout == Duration::MAX { Deadline::after(self.router.call_timeout()) } else { deadline };
-        let lease = self.router.lease_at(ask, waits, &mut Tried::default()).await?;
+        let lease = self.router.lease_expected(ask, waits).await?;
         lease.plan(Planning::ByTheServer);
-        lease.stands().set(Standing::Inside);
+        lease.transaction_state().set(TransactionState::Inside);
         let limit = self.router.call_timeout();
         if let Some(guard) = lease.guard() {
             // Until the commit.

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{ENDING, FAILED_TRANSACTION, NO_TRANSACTION, OVER, REFUSED, SENT, Transaction, UNDONE};
+use super::{FAILED_TRANSACTION, NO_TRANSACTION, Stage, Transaction};
 use crate::{
     error::{Error, ErrorKind, Result},
     router::{
@@ -94,7 +94,7 @@ impl Transaction {
         if lease.was_broken_off() || lease.is_abandoned() && lease.is_own() && !lease.is_pooled() {
             // The server is asked to cancel, and the connection is closed, which rolls it back.
             self.see_unknown();
-            self.open.end.store(UNDONE, Ordering::Release);
+            self.open.stage.store(Stage::RolledBack);
             return Ok(());
         }
         let _alone = self.open.lease.occupy_for_the_end()?;
@@ -104,7 +104,7 @@ impl Transaction {
         let undone = self.send(Effect::Read, "ROLLBACK").await;
         self.advance(&undone);
         undone?;
-        self.open.end.store(UNDONE, Ordering::Release);
+        self.open.stage.store(Stage::RolledBack);
         Ok(())
     }
 
@@ -120,18 +120,18 @@ impl Transaction {
     /// Commits with this guard's statements after the commit. What they have noted is not passed on.
     async fn end(&self, guard: Option<&Guard>) -> Result<()> {
         match self.takes_no_more() {
-            OVER | UNDONE => return Ok(()),
-            REFUSED => {
+            Stage::Committed | Stage::RolledBack => return Ok(()),
+            Stage::CommitRefused => {
                 let message = "the server has refused the commit of this transaction, so nothing of it was committed";
                 return Err(Error::new(ErrorKind::Database, message).with_node(self.node()));
             }
             // By work that gave its own commit up, or took its error for none.
-            SENT => {
+            Stage::CommitSent => {
                 self.open.lost.store(false, Ordering::Relaxed);
                 let message = "the answer to the commit of this transaction did not come, so it may have committed";
                 return Err(Error::new(ErrorKind::OutcomeUnknown, message).with_node(self.node()));
             }
-            _ => {}
+            Stage::Open | Stage::Ending => {}
         }
         let lease = &self.open.lease;
         if lease.was_broken_off() {
@@ -150,9 +150,9 @@ impl Transaction {
             guard.quiet(false);
         }
         let commit = lease.client().batch_execute(COMMIT);
-        self.open.end.store(SENT, Ordering::Release);
+        self.open.stage.store(Stage::CommitSent);
         let Err(error) = self.note(lease.guarded_with(guard, effect, self.next(), commit).await) else {
-            self.open.end.store(OVER, Ordering::Release);
+            self.open.stage.store(Stage::Committed);
             return Ok(());
         };
         let error = match error.sqlstate() {
@@ -171,15 +171,16 @@ impl Transaction {
             self.open.lost.store(false, Ordering::Relaxed);
         } else {
             let is_refused = error.sqlstate().is_some();
-            self.open.end.store(if is_refused { REFUSED } else { ENDING }, Ordering::Release);
+            self.open.stage.store(if is_refused { Stage::CommitRefused } else { Stage::Ending });
         }
         Err(error)
     }
 
     /// From here on every call is refused, except those that have begun and the end itself. Returns the stage it had
     /// reached.
-    pub(super) fn takes_no_more(&self) -> u8 {
-        self.open.end.fetch_max(ENDING, Ordering::AcqRel)
+    pub(super) fn takes_no_more(&self) -> Stage {
+        let stage = &self.open.stage;
+        stage.compare_exchange(Stage::Open, Stage::Ending).unwrap_or_else(|reached| reached)
     }
 
     /// From the moment the commit is sent.

@@ -13,21 +13,22 @@ mod run;
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU8, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     time::Duration,
 };
 
+use crossbeam_utils::atomic::AtomicCell;
 use tokio_postgres::{Row, types::ToSql};
 
 pub use self::begin::{BeginTransaction, Isolation};
 use super::{
     Deadline, Effect, Lease, Role,
-    control::{self, ASYNCHRONOUS},
-    occupied::UnderWay,
+    occupied::CallInFlight,
     piecewise::PieceCall,
     rows::Count,
     standby,
+    transaction_control::{self, ASYNCHRONOUS},
 };
 use crate::{
     error::{Error, Result},
@@ -70,23 +71,24 @@ struct Open {
     lost: AtomicBool,
     /// Whether its commit may be acknowledged before it is on disk.
     is_asynchronous: AtomicBool,
-    end: AtomicU8,
+    stage: AtomicCell<Stage>,
     /// The session, and what the transaction had to contain when it began.
     session: Option<(Session, Token)>,
 }
 
-/// The stage a transaction has reached.
-const OPEN: u8 = 0;
-/// It takes no more calls.
-const ENDING: u8 = 1;
-/// It was rolled back.
-const UNDONE: u8 = 2;
-/// The server has refused the commit: nothing was written.
-const REFUSED: u8 = 3;
-/// The commit was sent, and nobody knows what has become of it.
-const SENT: u8 = 4;
-/// It was committed.
-const OVER: u8 = 5;
+/// The stage that a transaction has reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Open,
+    /// It takes no more calls.
+    Ending,
+    RolledBack,
+    /// The server has refused the commit: nothing was written.
+    CommitRefused,
+    /// The commit was sent, and nobody knows what has become of it.
+    CommitSent,
+    Committed,
+}
 
 impl Transaction {
     fn new(
@@ -97,8 +99,8 @@ impl Transaction {
         session: Option<(Session, Token)>,
     ) -> Self {
         let [lost, is_asynchronous] = [const { AtomicBool::new(false) }; 2];
-        let end = AtomicU8::new(OPEN);
-        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, is_asynchronous, end, session }) }
+        let stage = AtomicCell::new(Stage::Open);
+        Self { open: Arc::new(Open { lease, deadline, limit, read_only, lost, is_asynchronous, stage, session }) }
     }
 
     /// The same transaction for another owner. Whichever ends it ends it for both.
@@ -224,9 +226,9 @@ impl Transaction {
         Ok(PieceCall::in_transaction(occupied, self))
     }
 
-    fn enter(&self, sql: &str) -> Result<UnderWay<'_>> {
-        let under_way = self.open.lease.enter(Effect::Read)?;
-        self.may_run(sql).map(|()| under_way)
+    fn enter(&self, sql: &str) -> Result<CallInFlight<'_>> {
+        let in_flight = self.open.lease.enter(Effect::Read)?;
+        self.may_run(sql).map(|()| in_flight)
     }
 
     fn may_run(&self, sql: &str) -> Result<()> {
@@ -234,13 +236,13 @@ impl Transaction {
         if self.role() == Role::Replica {
             standby::check(sql).map_err(named)?;
         }
-        if self.open.end.load(Ordering::Acquire) != OPEN {
+        if self.open.stage.load() != Stage::Open {
             return Err(named(Error::invalid_input("this transaction is over; nothing was sent")));
         }
-        if control::mentions(sql, ASYNCHRONOUS) {
+        if transaction_control::mentions(sql, ASYNCHRONOUS) {
             self.open.is_asynchronous.store(true, Ordering::Relaxed);
         }
-        if control::ends(sql) {
+        if transaction_control::ends(sql) {
             let message = "a transaction is ended by commit() or rollback(), and not in SQL; nothing was sent";
             return Err(named(Error::invalid_input(message)));
         }
@@ -259,7 +261,7 @@ impl Transaction {
 
     /// The conflict is undone if this statement rolled back to a savepoint.
     fn went_on(&self, sql: &str) {
-        if self.has_lost() && control::goes_back(sql) {
+        if self.has_lost() && transaction_control::goes_back(sql) {
             self.open.lost.store(false, Ordering::Relaxed);
         }
     }
@@ -273,7 +275,7 @@ impl Transaction {
 impl Drop for Open {
     fn drop(&mut self) {
         if !self.lease.is_abandoned() {
-            self.lease.leave(!matches!(*self.end.get_mut(), UNDONE | OVER));
+            self.lease.leave(!matches!(self.stage.load(), Stage::RolledBack | Stage::Committed));
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{future::Future, time::Duration};
 
 use tokio::time::sleep;
 
-use super::{BeginTransaction, SENT, Transaction};
+use super::{BeginTransaction, Stage, Transaction};
 use crate::{error::Error, router::Deadline};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
@@ -69,7 +69,7 @@ impl BeginTransaction {
                     },
                     Err(error) => {
                         // For any share of it that is still held.
-                        if transaction.takes_no_more() >= SENT {
+                        if matches!(transaction.takes_no_more(), Stage::CommitSent | Stage::Committed) {
                             // It has committed, or may have: nothing is repeated.
                             return Err(error);
                         }

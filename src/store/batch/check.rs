@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use super::{EventKeys, GuardKeys, Place, keys};
+use super::{EventKeys, GuardKeys, KeyField, keys};
 use crate::{Filter, NewEvent, filter::Subject};
 
 /// Whether the event matches. If it does, it has one of the filter's keys: hashed, as they are looked up here, and in
@@ -19,7 +19,7 @@ pub fn __guard(filter: &Filter, event: &NewEvent) -> bool {
         let guard = GuardKeys::of(filter);
         let hashes: HashSet<u64> = EventKeys::of(event).hashes().iter().copied().collect();
         assert!(guard.hashes().iter().any(|key| hashes.contains(key)), "no hash of {filter:?} is one of {event:?}");
-        let places: HashSet<(Place, String)> = keys::places(event).into_iter().collect();
+        let places: HashSet<(KeyField, String)> = keys::places(event).into_iter().collect();
         assert!(guard.places().iter().any(|key| places.contains(key)), "no key of {filter:?} is one of {event:?}");
     }
     is_match

@@ -39,12 +39,12 @@ pub(in crate::store) struct EventKeys {
 #[derive(Clone, Debug)]
 pub(in crate::store) struct GuardKeys {
     hashes: Vec<u64>,
-    places: Vec<(Place, String)>,
+    places: Vec<(KeyField, String)>,
 }
 
 /// Where in an event the value of a key is found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(in crate::store) enum Place {
+pub(in crate::store) enum KeyField {
     /// Every event has it.
     Anywhere,
     Type,
@@ -76,7 +76,7 @@ struct Leaves<'h>(&'h mut Vec<u64>);
 
 impl<'a> Walk<'a> for Leaves<'_> {
     /// A hash of the path to a value.
-    type Place = u64;
+    type Path = u64;
 
     fn member(&self, object: u64, key: &str) -> u64 {
         step_hash(object, Step::Member(key))
@@ -134,7 +134,7 @@ impl GuardKeys {
     }
 
     /// The keys as they are looked up in the log: where, and the value as JSON.
-    pub(in crate::store) fn places(&self) -> &[(Place, String)] {
+    pub(in crate::store) fn places(&self) -> &[(KeyField, String)] {
         &self.places
     }
 
@@ -142,7 +142,7 @@ impl GuardKeys {
     fn add(&mut self, item: &FilterItem) {
         if let Some(tag) = item.tags().next() {
             self.hashes.push(tag_hash(tag));
-            self.places.push((Place::Tags, json_text(tag)));
+            self.places.push((KeyField::Tags, json_text(tag)));
             return;
         }
         if !item.predicates().is_some_and(|group| self.add_predicates(item, group)) {
@@ -180,22 +180,22 @@ impl GuardKeys {
 
     fn add_any(&mut self) {
         self.hashes.push(hash(&"any"));
-        self.places.push((Place::Anywhere, "null".to_owned()));
+        self.places.push((KeyField::Anywhere, "null".to_owned()));
     }
 }
 
-fn type_places(item: &FilterItem) -> Vec<(Place, String)> {
+fn type_places(item: &FilterItem) -> Vec<(KeyField, String)> {
     if item.types().len() == 0 {
-        return vec![(Place::Anywhere, "null".to_owned())];
+        return vec![(KeyField::Anywhere, "null".to_owned())];
     }
-    item.types().map(|event_type| (Place::Type, json_text(event_type))).collect()
+    item.types().map(|event_type| (KeyField::Type, json_text(event_type))).collect()
 }
 
 /// One scalar of a fragment, and its place.
 struct Leaf {
     hash: u64,
     /// `None` when it is in an array.
-    place: Option<(Place, String)>,
+    place: Option<(KeyField, String)>,
 }
 
 impl Leaf {
@@ -223,9 +223,9 @@ impl Leaf {
 
 /// Everything that the log finds in an event by the keys of filters.
 #[cfg(any(test, feature = "testing"))]
-pub(super) fn places(event: &NewEvent) -> Vec<(Place, String)> {
-    let mut places = vec![(Place::Anywhere, "null".to_owned()), (Place::Type, json_text(event.event_type()))];
-    places.extend(event.tags().map(|tag| (Place::Tags, json_text(tag))));
+pub(super) fn places(event: &NewEvent) -> Vec<(KeyField, String)> {
+    let mut places = vec![(KeyField::Anywhere, "null".to_owned()), (KeyField::Type, json_text(event.event_type()))];
+    places.extend(event.tags().map(|tag| (KeyField::Tags, json_text(tag))));
     let documents = [(Side::Payload, event.payload().as_json()), (Side::Metadata, Some(event.metadata()))];
     for (side, json) in documents.into_iter().filter_map(|(side, json)| Some((side, json?))) {
         leaves(&json.value(), 0, &mut Vec::new(), &mut |_, steps, value| {
@@ -241,10 +241,10 @@ fn path(steps: &[Step<'_>]) -> Option<String> {
     Some(array_text(names?.into_iter()))
 }
 
-fn of_side(side: Side) -> fn(String) -> Place {
+fn of_side(side: Side) -> fn(String) -> KeyField {
     match side {
-        Side::Payload => Place::Payload,
-        Side::Metadata => Place::Metadata,
+        Side::Payload => KeyField::Payload,
+        Side::Metadata => KeyField::Metadata,
     }
 }
 

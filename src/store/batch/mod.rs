@@ -17,6 +17,6 @@ mod tests;
 pub use self::check::__guard;
 pub(super) use self::{
     array_text::array_text,
-    keys::{EventKeys, GuardKeys, KeyMap, KeySet, Place},
+    keys::{EventKeys, GuardKeys, KeyField, KeyMap, KeySet},
     overlap::{Candidate, Turn, plan},
 };

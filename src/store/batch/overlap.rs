@@ -39,7 +39,7 @@ pub(in crate::store) enum Turn {
     /// In a later batch.
     Later,
     /// When the outcome of these is known; never, if one of them is written.
-    Behind(Vec<Rival>),
+    After(Vec<Rival>),
 }
 
 /// Plans a batch of `most` appends: nothing in it breaks the condition of anything after it. The first candidate is
@@ -61,7 +61,7 @@ pub(in crate::store) fn plan(candidates: &[Candidate<'_>], most: usize) -> Vec<T
         let rivals = if is_free { batch.rivals(candidate) } else { Vec::new() };
         let turn = match () {
             () if !is_free || candidate.goes_first && batch.appends > 0 => Turn::Later,
-            () if !rivals.is_empty() => Turn::Behind(rivals),
+            () if !rivals.is_empty() => Turn::After(rivals),
             () if batch.appends == most.max(1) => Turn::Later,
             () => {
                 ids.extend(candidate.events.iter().map(NewEvent::id));

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use serde_json::json;
 
-use super::{Candidate, EventKeys, GuardKeys, Place, Turn, check::__guard, overlap::Rival, plan};
+use super::{Candidate, EventKeys, GuardKeys, KeyField, Turn, check::__guard, overlap::Rival, plan};
 use crate::{
     EventId, Filter, NewEvent, Predicate,
     filter::tests::model::{filters, new_events},
@@ -39,8 +39,8 @@ fn planned(appends: &[Owned], most: usize) -> Vec<Turn> {
     plan(&appends.iter().map(Owned::candidate).collect::<Vec<_>>(), most)
 }
 
-fn behind<const N: usize>(rivals: [(usize, usize); N]) -> Turn {
-    Turn::Behind(rivals.map(|(append, event)| Rival { append, event }).to_vec())
+fn after<const N: usize>(rivals: [(usize, usize); N]) -> Turn {
+    Turn::After(rivals.map(|(append, event)| Rival { append, event }).to_vec())
 }
 
 fn hot(guard: Option<&str>) -> Owned {
@@ -48,7 +48,7 @@ fn hot(guard: Option<&str>) -> Owned {
 }
 
 #[test]
-fn who_would_be_broken_goes_behind_the_first_event_of_each_that_would_break_it() {
+fn an_append_goes_after_the_first_event_of_each_conflicting_append() {
     let of = |name| event("A", &json!({"b": name}));
     let appends = [
         Owned::new(vec![of("cold"), of("hot"), of("hot")], None),
@@ -58,29 +58,29 @@ fn who_would_be_broken_goes_behind_the_first_event_of_each_that_would_break_it()
         Owned::new(vec![of("hot")], Some(boundary("elsewhere"))),
     ];
     // An append that goes after others breaks nothing.
-    let expected = [Turn::Now, behind([(0, 0)]), Turn::Now, behind([(0, 1), (2, 0)]), Turn::Now];
+    let expected = [Turn::Now, after([(0, 0)]), Turn::Now, after([(0, 1), (2, 0)]), Turn::Now];
     assert_eq!(planned(&appends, 9), expected);
 }
 
 #[test]
-fn of_many_to_one_boundary_the_first_goes() {
+fn appends_to_one_boundary_go_after_the_first_of_them() {
     let appends: Vec<Owned> = (0..20).map(|_| hot(Some("hot"))).collect();
     let turns = planned(&appends, 9);
     assert_eq!(turns[0], Turn::Now);
-    assert_eq!(turns[1..], vec![behind([(0, 0)]); 19]);
+    assert_eq!(turns[1..], vec![after([(0, 0)]); 19]);
 }
 
 #[test]
 fn nobody_is_compared_with_all_others() {
     let mut appends: Vec<Owned> = (0..20).map(|_| hot(None)).collect();
     appends.push(hot(Some("hot")));
-    assert_eq!(planned(&appends, 50)[20], behind([0, 1, 2, 3, 4, 5, 6, 7].map(|append| (append, 0))));
+    assert_eq!(planned(&appends, 50)[20], after([0, 1, 2, 3, 4, 5, 6, 7].map(|append| (append, 0))));
 }
 
 #[test]
 fn a_batch_has_so_many_appends_and_who_need_not_go_does_not_count() {
     let mut appends: Vec<Owned> = vec![hot(Some("hot")), hot(Some("hot")), hot(None), hot(None), hot(Some("hot"))];
-    assert_eq!(planned(&appends, 2), [Turn::Now, behind([(0, 0)]), Turn::Now, Turn::Later, behind([(0, 0), (2, 0)])]);
+    assert_eq!(planned(&appends, 2), [Turn::Now, after([(0, 0)]), Turn::Now, Turn::Later, after([(0, 0), (2, 0)])]);
     appends.truncate(1);
     assert_eq!(planned(&appends, 0), [Turn::Now]);
 }
@@ -102,11 +102,11 @@ fn nobody_overtakes_another_one_of_the_same_stream() {
     let streams = [None, Some("s"), Some("s"), Some("t")];
     let candidates = appends.iter().zip(streams).map(|(it, stream)| Candidate { stream, ..it.candidate() });
     let turns = plan(&candidates.collect::<Vec<_>>(), 9);
-    assert_eq!(turns, [Turn::Now, behind([(0, 0)]), Turn::Later, Turn::Now]);
+    assert_eq!(turns, [Turn::Now, after([(0, 0)]), Turn::Later, Turn::Now]);
 }
 
 #[test]
-fn who_has_to_go_first_does_or_waits() {
+fn an_append_that_must_go_first_goes_first_or_waits() {
     let appends = [hot(None), hot(Some("hot"))];
     let first: Vec<_> = appends.iter().map(|it| Candidate { goes_first: true, ..it.candidate() }).collect();
     assert_eq!(plan(&first, 9), [Turn::Now, Turn::Later]);
@@ -119,11 +119,11 @@ fn a_condition_asks_for_what_is_rarest() {
         let keys = GuardKeys::of(&filter);
         keys.places().iter().map(|(place, value)| (place.clone(), value.clone())).collect::<Vec<_>>()
     };
-    let path = |path: &str| Place::Payload(path.to_owned());
+    let path = |path: &str| KeyField::Payload(path.to_owned());
     let types = || Filter::matching().any_type_of(["A", "B"]);
-    assert_eq!(asks(Filter::any_event()), [(Place::Anywhere, "null".to_owned())]);
-    assert_eq!(asks(types().finish().unwrap()), [(Place::Type, "\"A\"".into()), (Place::Type, "\"B\"".into())]);
-    assert_eq!(asks(types().and_all_tags_of(["t\"", "u"]).finish().unwrap()), [(Place::Tags, "\"t\\\"\"".into())]);
+    assert_eq!(asks(Filter::any_event()), [(KeyField::Anywhere, "null".to_owned())]);
+    assert_eq!(asks(types().finish().unwrap()), [(KeyField::Type, "\"A\"".into()), (KeyField::Type, "\"B\"".into())]);
+    assert_eq!(asks(types().and_all_tags_of(["t\"", "u"]).finish().unwrap()), [(KeyField::Tags, "\"t\\\"\"".into())]);
     let payload = |json| types().and_any_predicate_of([Predicate::payload_contains(&json)]).finish().unwrap();
     assert_eq!(asks(payload(json!({"a": {"b": 1.50}}))), [(path(r#"{"a","b"}"#), "1.5".into())]);
     // An element has no path, a bare scalar may be an element, and an empty object says nothing.

@@ -10,8 +10,8 @@ use super::{Log, MemoryEventStore};
 use crate::{
     Event, FilterDigest, Mark, Result,
     store::{
-        Answer, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, ReadOnRequest, SaveSnapshotRequest, Saved,
-        Snapshot, SnapshotKey, SnapshotStore,
+        Answer, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, ReadAfterSnapshotRequest, SaveSnapshotRequest,
+        Saved, Snapshot, SnapshotKey, SnapshotStore,
     },
 };
 
@@ -67,7 +67,7 @@ impl SnapshotStore for MemoryEventStore {
         })
     }
 
-    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
+    fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>> {
         let (log, number) = (Arc::clone(&self.log), self.number);
         Box::pin(async move {
             let log = log.read().unwrap_or_else(PoisonError::into_inner);

@@ -83,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_of_a_role_is_refused() {
+    fn invalid_role_names_are_refused() {
         for role in ["", "a\0", &*"x".repeat(64)] {
             let error = LogName::default().grants(Access::Reader, role).unwrap_err();
             assert_eq!(error.kind(), ErrorKind::InvalidInput);

@@ -34,26 +34,26 @@ pub(super) struct Announcements {
     /// How many events this process has appended since its last announcement.
     events: AtomicU64,
     /// Whether a task announces. It ends when nothing is left.
-    telling: AtomicBool,
+    announcing: AtomicBool,
 }
 
 /// The right to announce; there is one for each store.
-struct Telling(Arc<Announcements>);
+struct Announcing(Arc<Announcements>);
 
 impl Announcements {
     pub(super) fn new(interval: Option<Duration>) -> Self {
         let [position, told, events] = [const { AtomicU64::new(0) }; 3];
-        Self { interval, position, told, events, telling: AtomicBool::new(false) }
+        Self { interval, position, told, events, announcing: AtomicBool::new(false) }
     }
 
-    fn begin(self: &Arc<Self>) -> Option<Telling> {
-        (!self.telling.swap(true, Ordering::SeqCst)).then(|| Telling(Arc::clone(self)))
+    fn begin(self: &Arc<Self>) -> Option<Announcing> {
+        (!self.announcing.swap(true, Ordering::SeqCst)).then(|| Announcing(Arc::clone(self)))
     }
 }
 
-impl Drop for Telling {
+impl Drop for Announcing {
     fn drop(&mut self) {
-        self.0.telling.store(false, Ordering::SeqCst);
+        self.0.announcing.store(false, Ordering::SeqCst);
     }
 }
 
@@ -65,32 +65,32 @@ pub(super) fn appended(store: &PostgresEventStore, position: u64, events: u64) {
     announcements.events.fetch_add(events, Ordering::Relaxed);
     // In one order with the right to announce: a caller that finds it taken has stored its position before.
     announcements.position.fetch_max(position, Ordering::SeqCst);
-    if let Some(telling) = announcements.begin() {
-        tokio::spawn(run(store.clone(), interval, telling));
+    if let Some(announcing) = announcements.begin() {
+        tokio::spawn(run(store.clone(), interval, announcing));
     }
 }
 
-async fn run(store: PostgresEventStore, interval: Duration, mut telling: Telling) {
+async fn run(store: PostgresEventStore, interval: Duration, mut announcing: Announcing) {
     loop {
-        while let position @ 1.. = telling.0.position.swap(0, Ordering::SeqCst) {
+        while let position @ 1.. = announcing.0.position.swap(0, Ordering::SeqCst) {
             if let Err(error) = tell(&store, position).await {
                 tracing::debug!(error = %error.for_log(), log = %store.name(), "nobody was told of an append");
             }
-            let events = telling.0.events.swap(0, Ordering::Relaxed);
-            let growth = match telling.0.told.swap(position, Ordering::Relaxed) {
+            let events = announcing.0.events.swap(0, Ordering::Relaxed);
+            let growth = match announcing.0.told.swap(position, Ordering::Relaxed) {
                 0 => events,
                 told => position.saturating_sub(told),
             };
             sleep(pause(interval, growth, events)).await;
         }
-        drop(telling);
+        drop(announcing);
         // A caller that has come in between has found the right taken. The position is checked first: while this task
         // holds the right, others rely on it to look, although it is about to end.
         if store.announcements.position.load(Ordering::SeqCst) == 0 {
             return;
         }
         match store.announcements.begin() {
-            Some(again) => telling = again,
+            Some(again) => announcing = again,
             None => return,
         }
     }

@@ -1,7 +1,7 @@
 //! The answer of the append procedure. `migrations/V2__append.sql` says what it means.
 //!
-//! NULL carries much meaning in it: as an outcome, that the append is written. So everything else in the answer must
-//! agree with that; otherwise, the outcome of the batch is unknown.
+//! An outcome of NULL means that the append is written, so a malformed answer could look like a success. Therefore every
+//! other column is checked against it, and if they disagree, the outcome of the batch is unknown.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::lsn::Lsn;
 
 /// The outcome of one append of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum AppendOutcome {
     /// Written, from this position on; its last event has this version, if it went to a stream.
     Appended { position: u64, version: Option<u64> },
     /// It had been written before, there.
@@ -40,7 +40,7 @@ pub(super) enum Verdict {
 #[derive(Debug)]
 pub(super) struct Answers {
     /// One for each append.
-    pub(super) verdicts: Vec<Verdict>,
+    pub(super) outcomes: Vec<AppendOutcome>,
     /// The looked-up ids that are in the log.
     pub(super) known: Vec<Uuid>,
     /// Everything that was written is before this place.
@@ -110,42 +110,42 @@ impl Answer {
     /// One for each append, or `None` if this version does not know one of them, or one is impossible. `looks_up` is
     /// whether the call asked which ids exist.
     pub(super) fn read_for(self, sent: &[Sent], looks_up: bool) -> Option<Answers> {
-        let outcomes = self.outcomes.unwrap_or_else(|| vec![(None, None, None); sent.len()]);
+        let words = self.outcomes.unwrap_or_else(|| vec![(None, None, None); sent.len()]);
         let versions = self.versions.unwrap_or_else(|| vec![None; sent.len()]);
         // With too many outcomes, nobody knows which append they belong to.
-        if outcomes.len() != sent.len() || versions.len() != sent.len() {
+        if words.len() != sent.len() || versions.len() != sent.len() {
             return None;
         }
-        let mut verdicts: Vec<Verdict> = Vec::with_capacity(sent.len());
+        let mut outcomes: Vec<AppendOutcome> = Vec::with_capacity(sent.len());
         let mut next = self.head.checked_add(1)?;
-        for ((one, (outcome, position, event_type)), version) in sent.iter().zip(outcomes).zip(versions) {
+        for ((one, (word, position, event_type)), version) in sent.iter().zip(words).zip(versions) {
             let version = version.map(wire::position).transpose().ok()?;
-            let Some(outcome) = outcome else {
+            let Some(word) = word else {
                 if position.is_some() || event_type.is_some() || !one.may_have(version) {
                     return None;
                 }
-                verdicts.push(Verdict::Appended { position: next, version });
+                outcomes.push(AppendOutcome::Appended { position: next, version });
                 next = next.checked_add(one.events)?;
                 continue;
             };
             let position = wire::position(position?).ok()?;
             // Positions begin at 1.
             let of_event = (position > 0).then_some(position);
-            verdicts.push(match (&*outcome, one.has_condition) {
-                ("repeated", _) if one.may_have(version) => Verdict::Repeated { position: of_event?, version },
-                ("conflict", true) => Verdict::Conflict { position: of_event?, event_type: event_type? },
-                ("diverged", true) => Verdict::Diverged(position),
-                ("far", true) => Verdict::Far,
-                ("version", _) if one.goes_to_stream => Verdict::Version(position),
-                ("replaced", _) if one.goes_to_stream => Verdict::Replaced(of_event?),
-                ("reused", _) => Verdict::Reused(of_event?),
+            outcomes.push(match (&*word, one.has_condition) {
+                ("repeated", _) if one.may_have(version) => AppendOutcome::Repeated { position: of_event?, version },
+                ("conflict", true) => AppendOutcome::Conflict { position: of_event?, event_type: event_type? },
+                ("diverged", true) => AppendOutcome::Diverged(position),
+                ("far", true) => AppendOutcome::Far,
+                ("version", _) if one.goes_to_stream => AppendOutcome::Version(position),
+                ("replaced", _) if one.goes_to_stream => AppendOutcome::Replaced(of_event?),
+                ("reused", _) => AppendOutcome::Reused(of_event?),
                 _ => return None,
             });
         }
         // The last position is one that the log can hold.
         i64::try_from(next - 1).ok()?;
         let known = if looks_up { self.known? } else { Vec::new() };
-        Some(Answers { verdicts, known, lsn: self.lsn, lock_time: self.lock_time })
+        Some(Answers { outcomes, known, lsn: self.lsn, lock_time: self.lock_time })
     }
 }
 

@@ -8,13 +8,13 @@ use uuid::Uuid;
 use super::{
     answer::{Answer, Answers, Sent},
     group::Waiting,
-    tail::Behind,
+    tail::Predecessor,
     wire::{self, JsonText, Micros},
 };
 use crate::{
     error::{Error, ErrorKind, Result},
     router::{Deadline, Effect, Lease},
-    store::{StreamAppend, batch::Place, condition::After},
+    store::{StreamAppend, batch::KeyField, condition::After},
 };
 
 /// What is sent together.
@@ -28,22 +28,22 @@ pub(super) struct Call<'a> {
     /// The name under which the session remembers the call.
     pub(super) name: Uuid,
     /// The call before it, if what that writes has been checked.
-    pub(super) behind: Option<Behind>,
+    pub(super) predecessor: Option<Predecessor>,
 }
 
 impl Call<'_> {
     /// Sends the call, and waits for the outcome of each append, and for which of the ids are in the log.
     pub(super) async fn send(self, sql: &str, lease: &Lease, deadline: Deadline) -> Result<Answers> {
-        let Self { waiting, ids, lock_timeout, is_crowded, name, behind } = self;
+        let Self { waiting, ids, lock_timeout, is_crowded, name, predecessor } = self;
         let columns = Columns::new(waiting);
         let keys = Keys::new(waiting);
-        let behind = behind.and_then(|behind| HeldBehind::new(waiting, &columns, behind));
+        let predecessor = predecessor.and_then(|predecessor| AfterPredecessor::new(waiting, &columns, predecessor));
         let looked_up = (!ids.is_empty()).then_some(ids);
         // Rounded up: an append without time for another attempt would otherwise get one.
         let lock_timeout_ms = i32::try_from(lock_timeout.as_micros().div_ceil(1000)).unwrap_or(i32::MAX).max(1);
-        let behind_call = behind.as_ref().map(|behind| &behind.call);
-        let behind_positions = behind.as_ref().map(|behind| &behind.positions);
-        let behind_ids = behind.as_ref().map(|behind| &behind.ids);
+        let predecessor_call = predecessor.as_ref().map(|predecessor| &predecessor.call);
+        let predecessor_positions = predecessor.as_ref().map(|predecessor| &predecessor.positions);
+        let predecessor_ids = predecessor.as_ref().map(|predecessor| &predecessor.ids);
         let params: [&(dyn ToSql + Sync); 30] = [
             &columns.ids,
             &columns.types,
@@ -71,9 +71,9 @@ impl Call<'_> {
             &lock_timeout_ms,
             &is_crowded,
             &name,
-            &behind_call,
-            &behind_positions,
-            &behind_ids,
+            &predecessor_call,
+            &predecessor_positions,
+            &predecessor_ids,
             &looked_up,
         ];
         let rows = lease.query(Effect::Append, deadline, sql, &params).await?;
@@ -86,24 +86,24 @@ impl Call<'_> {
 
 /// The place after which the conditions must be checked, if the call before this one has written everything that it
 /// brings.
-struct HeldBehind {
+struct AfterPredecessor {
     /// The name under which the session remembers it.
     call: String,
     positions: Vec<Option<i64>>,
     ids: Vec<Option<Uuid>>,
 }
 
-impl HeldBehind {
+impl AfterPredecessor {
     /// `None` if it makes no difference.
-    fn new(waiting: &[Waiting], columns: &Columns<'_>, behind: Behind) -> Option<Self> {
-        if !waiting.iter().any(|one| one.holds_behind) {
+    fn new(waiting: &[Waiting], columns: &Columns<'_>, predecessor: Predecessor) -> Option<Self> {
+        if !waiting.iter().any(|one| one.holds_after_predecessor) {
             return None;
         }
-        let Behind { call, head, events } = behind;
+        let Predecessor { call, head, events } = predecessor;
         let end = wire::position_param(head.position() + events);
         let (mut positions, mut ids) = (columns.after_positions.clone(), columns.after_ids.clone());
         for ((one, position), id) in waiting.iter().zip(&mut positions).zip(&mut ids) {
-            if one.holds_behind {
+            if one.holds_after_predecessor {
                 (*position, *id) = (Some(end), None);
             }
         }
@@ -204,11 +204,11 @@ impl<'a> Keys<'a> {
             for (place, value) in one.append.guard.iter().flat_map(|guard| guard.keys.places()) {
                 appends.push(number(index));
                 places.push(match place {
-                    Place::Tags => 0,
-                    Place::Type => -1,
-                    Place::Anywhere => -2,
-                    Place::Payload(path) => of_payload.number(path),
-                    Place::Metadata(path) => -2 - of_metadata.number(path),
+                    KeyField::Tags => 0,
+                    KeyField::Type => -1,
+                    KeyField::Anywhere => -2,
+                    KeyField::Payload(path) => of_payload.number(path),
+                    KeyField::Metadata(path) => -2 - of_metadata.number(path),
                 });
                 values.push_str(if values.len() > 1 { "," } else { "" });
                 values.push_str(value);

@@ -92,13 +92,20 @@ pub(super) fn not_ours(store: &PostgresEventStore, faults: &[String]) -> String 
 /// Returns everything that is not as it must be.
 pub(super) async fn faults(store: &PostgresEventStore, lease: &Lease, deadline: Deadline) -> Result<Vec<String>> {
     let name = store.name();
-    let migration = name.put_into(include_str!("../../../migrations/V2__append.sql"));
-    let body = migration.split("$body$").nth(1).unwrap_or_default();
+    let body_of = |migration: &str, number: usize| {
+        let sql = name.put_into(migration);
+        // Each body stands between two of these.
+        sql.split("$body$").nth(2 * number + 1).unwrap_or_default().to_owned()
+    };
+    let log = include_str!("../../../migrations/V1__log.sql");
+    let body = body_of(include_str!("../../../migrations/V2__append.sql"), 0);
+    // The first one is what creates the schema.
+    let [merge, refuse] = [body_of(log, 1), body_of(log, 2)];
     let [procedure, any_version] = [APPEND, "_append_"].map(|suffix| format!("{}{suffix}", name.log()));
     let keys = || store.log.searches.keys.iter().cloned().map(LogIndex::key);
     let indexes: Vec<String> = keys().map(|index| name.full_with_suffix(&index.suffix())).collect();
     let shown: Vec<String> = keys().map(|index| index.to_string()).collect();
-    let params: [&(dyn ToSql + Sync); 5] = [&body, &procedure, &any_version, &indexes, &shown];
+    let params: [&(dyn ToSql + Sync); 7] = [&body, &procedure, &any_version, &indexes, &shown, &refuse, &merge];
     let sql = name.put_into(include_str!("sql/check.sql"));
     let rows = lease.query(Effect::Read, deadline, &sql, &params).await?;
     let faults = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();

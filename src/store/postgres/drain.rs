@@ -5,11 +5,11 @@ use std::{sync::Arc, time::Duration};
 use tokio::time::Instant;
 
 use super::{
-    group::{Group, QUEUED, SENT, Waiting},
+    group::{Group, Stage, Waiting},
     overtaken::Overtaken,
     patience::patient,
-    queue::{Queue, UnderWay},
-    tail::{Behind, Judged, Tail},
+    queue::{BatchInFlight, Queue},
+    tail::{LocalCheck, Predecessor, Tail},
 };
 use crate::{
     error::{Error, ErrorKind},
@@ -25,7 +25,7 @@ pub(super) const LOOK_AHEAD: usize = 2;
 pub(super) const LOCK_SHARE: f64 = 0.8;
 
 /// The same for a batch that follows another one of its session, which may itself have waited for the lock.
-pub(super) const SHARE_BEHIND: f64 = 0.1;
+pub(super) const LOCK_SHARE_OF_SUCCESSOR: f64 = 0.1;
 
 /// The right to work through the queue.
 #[derive(Debug)]
@@ -36,14 +36,25 @@ pub(super) struct Drain {
     /// Whether it has a connection.
     connected: bool,
     /// Its batch.
-    under_way: Option<UnderWay>,
+    in_flight: Option<BatchInFlight>,
     /// Whether it has ended because it is no longer needed.
     over: bool,
 }
 
+/// What is sent next.
+#[derive(Debug)]
+pub(super) struct NextBatch {
+    /// In order, each with the right to be sent: given-up ones are not among them.
+    pub(super) appends: Vec<Waiting>,
+    /// Those that need not be sent, if these are written or because of what the tail knows.
+    pub(super) overtaken: Vec<Overtaken>,
+    /// The batch that this one follows.
+    pub(super) predecessor: Option<Predecessor>,
+}
+
 impl Drain {
     pub(super) fn new(group: Arc<Group>) -> Self {
-        Self { group, sent: Vec::new(), connected: false, under_way: None, over: false }
+        Self { group, sent: Vec::new(), connected: false, in_flight: None, over: false }
     }
 
     /// When the last waiting append gives up; `None`, and the drain is over, if none waits, or so few that they may
@@ -76,7 +87,7 @@ impl Drain {
     }
 
     fn end_batch(&mut self, queue: &mut Queue) {
-        if let Some(batch) = self.under_way.take() {
+        if let Some(batch) = self.in_flight.take() {
             queue.end_batch(batch);
         }
     }
@@ -116,29 +127,23 @@ impl Drain {
         refused.into_iter().for_each(|waiting| waiting.answer(Err(error.clone())));
     }
 
-    /// Takes the appends that are sent next, in order, each with the right to be sent: given-up ones are not among
-    /// them. Also returns those that need not be sent, if these are written or because of what the tail knows, and the
-    /// batch that this one follows.
-    pub(super) fn take(
-        &mut self,
-        tail: &Tail,
-        session: ServerSession,
-    ) -> (Vec<Waiting>, Vec<Overtaken>, Option<Behind>) {
+    /// Takes what is sent next.
+    pub(super) fn take(&mut self, tail: &Tail, session: ServerSession) -> NextBatch {
         let mut candidates = self.candidates(!tail.is_ours());
         // An append whose caller is gone is not taken, since a deferred one would have the right to be sent again.
-        candidates.retain(|waiting| waiting.is_wanted() && waiting.stage.step(QUEUED, SENT));
+        candidates.retain(|waiting| waiting.is_wanted() && Stage::step(&waiting.stage, Stage::Queued, Stage::Sent));
         let (candidates, impatient) = patient(candidates);
         let is_pooled = self.group.queue().is_pooled;
-        let (candidates, mut overtaken, behind) = look(tail, session, is_pooled, candidates);
+        let NextBatch { appends: candidates, mut overtaken, predecessor } = look(tail, session, is_pooled, candidates);
         let most = self.group.limits.batch_appends;
         let turns = batch::plan(&candidates.iter().map(Waiting::candidate).collect::<Vec<_>>(), most);
         let numbers: Vec<u64> = candidates.iter().map(|waiting| waiting.number).collect();
-        let (mut now, mut later) = (Vec::new(), Vec::new());
+        let (mut appends, mut later) = (Vec::new(), Vec::new());
         for (waiting, turn) in candidates.into_iter().zip(turns) {
             match turn {
-                Turn::Now => now.push(waiting),
+                Turn::Now => appends.push(waiting),
                 Turn::Later => later.push(waiting),
-                Turn::Behind(rivals) => {
+                Turn::After(rivals) => {
                     let rivals = rivals.into_iter().map(|rival| (numbers[rival.append], rival.event)).collect();
                     overtaken.push(Overtaken::by_rivals(waiting, rivals));
                 }
@@ -147,7 +152,7 @@ impl Drain {
         later.extend(impatient);
         later.sort_by_key(|one| (!one.is_known, one.number));
         self.put_back(later);
-        (now, overtaken, behind)
+        NextBatch { appends, overtaken, predecessor }
     }
 
     /// The candidates for a batch: as many as may be sent together, and some more.
@@ -158,7 +163,7 @@ impl Drain {
         self.end_batch(&mut queue);
         queue.is_shared = is_shared;
         let taken = queue.take_batch(&limits, limits.batch_appends * LOOK_AHEAD);
-        self.under_way = taken.under_way;
+        self.in_flight = taken.in_flight;
         taken.waiting
     }
 
@@ -171,7 +176,7 @@ impl Drain {
     /// Puts back appends that were not sent, or whose sending had no effect: they are next.
     pub(super) fn put_back(&self, waiting: Vec<Waiting>) {
         for one in &waiting {
-            one.stage.step(SENT, QUEUED);
+            Stage::step(&one.stage, Stage::Sent, Stage::Queued);
         }
         self.group.queue().put_back(waiting);
     }
@@ -184,7 +189,7 @@ impl Drain {
             one.lock_until = now + one.deadline.remaining().mul_f64(LOCK_SHARE);
         }
         self.sent = waiting;
-        let share = self.under_way.as_ref().map_or(LOCK_SHARE, |batch| batch.lock_share);
+        let share = self.in_flight.as_ref().map_or(LOCK_SHARE, |batch| batch.lock_share);
         let lock_timeout = first.mul_f64(share);
         self.group.queue().waits_for_lock(lock_timeout);
         (&self.sent, lock_timeout)
@@ -226,29 +231,24 @@ impl Drop for Drain {
 
 /// Checks against what this process itself has written: an append whose condition that breaks need not be sent. A
 /// pooler's connection survives a crash of the server, which may have lost what was written: there, the server decides.
-fn look(
-    tail: &Tail,
-    session: ServerSession,
-    is_pooled: bool,
-    candidates: Vec<Waiting>,
-) -> (Vec<Waiting>, Vec<Overtaken>, Option<Behind>) {
-    let (judged, behind) = tail.judge(session, candidates.iter().map(Waiting::condition));
-    let mut left = Vec::with_capacity(candidates.len());
+fn look(tail: &Tail, session: ServerSession, is_pooled: bool, candidates: Vec<Waiting>) -> NextBatch {
+    let (judged, predecessor) = tail.judge(session, candidates.iter().map(Waiting::condition));
+    let mut appends = Vec::with_capacity(candidates.len());
     let mut overtaken = Vec::new();
     for (mut waiting, judged) in candidates.into_iter().zip(judged) {
-        waiting.holds_behind = matches!(judged, Judged::HeldBehind(_)) && !is_pooled;
+        waiting.holds_after_predecessor = matches!(judged, LocalCheck::HeldAfterPredecessor(_)) && !is_pooled;
         waiting.looked_until = match judged {
             _ if is_pooled => None,
             // Its ids decide, not its condition.
-            Judged::Broken { .. } if waiting.is_known => None,
-            Judged::Broken { position, event_type } => {
+            LocalCheck::Broken { .. } if waiting.is_known => None,
+            LocalCheck::Broken { position, event_type } => {
                 overtaken.push(Overtaken::by_event(waiting, position, event_type));
                 continue;
             }
-            Judged::HeldUntil(head) | Judged::HeldBehind(head) => Some(head),
-            Judged::Unknown => None,
+            LocalCheck::HeldUntil(head) | LocalCheck::HeldAfterPredecessor(head) => Some(head),
+            LocalCheck::Unknown => None,
         };
-        left.push(waiting);
+        appends.push(waiting);
     }
-    (left, overtaken, behind)
+    NextBatch { appends, overtaken, predecessor }
 }

@@ -157,7 +157,7 @@ mod tests {
     use super::goes_through_all;
 
     #[test]
-    fn it_is_told_from_a_plan_whether_the_whole_log_is_read() {
+    fn a_plan_shows_whether_the_whole_log_is_read() {
         let head = "Sort\n  CTE head\n    ->  Limit\n          ->  Index Scan Backward using events_pkey on events";
         for (found, is_whole) in [
             ("->  Seq Scan on events e\n            Filter: (type = 'A'::text)", true),

@@ -18,8 +18,8 @@ use tokio_postgres::{Row, types::ToSql};
 use super::{LogName, PostgresEventStore, failure, wire};
 use crate::{
     Consistency, Filter, Mark, Role, Token,
-    error::{Error, Result},
-    router::{Ask, Check, Deadline, Floor, Lease, Tried, Verdict, may_go_elsewhere},
+    error::Result,
+    router::{Ask, Check, Deadline, Floor, Freshness, Lease, Tried},
     store::{EventStore, refusal},
     token::{LogMark, Place},
 };
@@ -54,7 +54,7 @@ pub(super) fn number(database: Option<&str>, name: &LogName) -> u64 {
 
 /// What a read requests besides its events.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Asked<'a> {
+pub(super) struct ReadNeeds<'a> {
     pub(super) consistency: &'a Consistency,
     pub(super) floor: &'a Token,
     pub(super) wants_token: bool,
@@ -78,7 +78,7 @@ impl LogCheck {
 }
 
 impl Check for LogCheck {
-    fn front(&self) -> Option<&str> {
+    fn sql_before(&self) -> Option<&str> {
         (!self.marks.is_empty()).then_some(&self.log.floor.marked)
     }
 
@@ -86,31 +86,31 @@ impl Check for LogCheck {
         vec![&self.positions]
     }
 
-    fn judge(&self, rows: &[Row], role: Role) -> Result<Verdict> {
+    fn judge(&self, rows: &[Row], role: Role) -> Result<Freshness> {
         let found = rows.iter().map(|row| wire::mark(row, 0)).collect::<Result<Vec<_>, _>>();
         let found: Vec<Mark> = found.map_err(wire::unreadable)?.into_iter().flatten().collect();
         // A borrowed connection does not report when its server becomes a replica.
         let is_replica = rows.first().map(|row| row.try_get(2)).transpose();
         let is_replica = is_replica.map_err(|error| wire::unreadable(error.into()))? == Some(true);
         let role = if is_replica { Role::Replica } else { role };
-        let mut verdict = Verdict::Contained;
+        let mut freshness = Freshness::Contained;
         for mark in self.marks.iter().copied().map(LogMark::mark) {
             match found.iter().find(|found| found.position() == mark.position()) {
                 Some(found) if found.id() == mark.id() => {}
                 // A replica that has not followed a failover shows what the others have lost, and vice versa.
-                Some(_) if role == Role::Replica => verdict = Verdict::Unknown,
+                Some(_) if role == Role::Replica => freshness = Freshness::Unknown,
                 Some(_) => return Err(refusal::lost(mark)),
                 None if role == Role::Primary && self.has_waited.load(Ordering::Relaxed) => {
                     return Err(refusal::lost(mark));
                 }
-                None if verdict == Verdict::Contained => verdict = Verdict::Behind,
+                None if freshness == Freshness::Contained => freshness = Freshness::Behind,
                 None => {}
             }
         }
-        Ok(verdict)
+        Ok(freshness)
     }
 
-    fn behind(&self) -> &str {
+    fn sql_after(&self) -> &str {
         &self.log.floor.head
     }
 
@@ -122,7 +122,7 @@ impl Check for LogCheck {
 
 impl PostgresEventStore {
     /// Runs a read on a node that its level allows, and that has what the read must contain.
-    pub(super) async fn read<T, F, Fut>(&self, asked: Asked<'_>, deadline: Deadline, read: F) -> Result<T>
+    pub(super) async fn read<T, F, Fut>(&self, asked: ReadNeeds<'_>, deadline: Deadline, read: F) -> Result<T>
     where
         F: Fn(Arc<Lease>) -> Fut,
         Fut: Future<Output = Result<T>>,
@@ -158,33 +158,19 @@ impl PostgresEventStore {
 
     /// Returns a connection for a read that leaves rows to be fetched, to a node that has proven what the read must
     /// contain.
-    pub(super) async fn lease_at(&self, asked: Asked<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
+    pub(super) async fn lease_at(&self, asked: ReadNeeds<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
         let check = self.log_check(asked, deadline).await;
         let floor = check.as_ref().map(|check| Floor::with_check(asked.floor.clone(), Arc::clone(check) as _));
         let ask = Ask { floor: floor.as_ref(), notes_place: asked.wants_token, ..Ask::from(asked.consistency) };
-        let mut said: Option<Error> = None;
-        loop {
-            let lease = match self.router.lease_at(ask, deadline, tried).await {
-                Ok(lease) => lease,
-                // An error from a server says more than that there is no further node.
-                Err(error) => return Err(said.filter(|said| said.sqlstate().is_some()).unwrap_or(error)),
-            };
-            if let Some(check) = &check
-                && is_behind_as_primary(&lease)
-            {
-                self.wait_for_appends(&lease, deadline, self.router.replay_wait()).await?;
-                check.has_waited.store(true, Ordering::Relaxed);
-            }
-            match lease.prove(deadline).await {
-                Ok(()) => return Ok(lease),
-                // It was expected to be far enough, and was not asked before.
-                Err(error) if lease.role() == Role::Replica && may_go_elsewhere(&error) && !deadline.is_over() => {
-                    tried.last_has_failed(lease.guard().map(|guard| &**guard));
-                    said = Some(error);
-                }
-                Err(error) => return Err(error),
-            }
+        let lease = self.router.lease_at(ask, deadline, tried).await?;
+        if let Some(check) = &check
+            && is_behind_as_primary(&lease)
+        {
+            self.wait_for_appends(&lease, deadline, self.router.replay_wait()).await?;
+            check.has_waited.store(true, Ordering::Relaxed);
+            lease.prove(deadline).await?;
         }
+        Ok(lease)
     }
 
     /// Waits until the append that holds the log's lock, if there is one, has finished; no longer than this, since the
@@ -198,7 +184,7 @@ impl PostgresEventStore {
 
     async fn log_check(
         &self,
-        Asked { floor, wants_token, .. }: Asked<'_>,
+        ReadNeeds { floor, wants_token, .. }: ReadNeeds<'_>,
         deadline: Deadline,
     ) -> Option<Arc<LogCheck>> {
         if floor.is_empty() && !wants_token {
@@ -235,7 +221,7 @@ impl PostgresEventStore {
     }
 
     /// The same if the log's end was only requested after the call, as in a session.
-    pub(super) fn seen_behind(&self, lease: &Lease, wants_token: bool) -> Token {
+    pub(super) fn token_after_read(&self, lease: &Lease, wants_token: bool) -> Token {
         if !wants_token {
             return Token::new();
         }

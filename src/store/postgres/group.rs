@@ -12,13 +12,11 @@
 
 use std::{
     future::Future,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
     time::Duration,
 };
 
+use crossbeam_utils::atomic::AtomicCell;
 use tokio::{
     sync::{Mutex as AsyncMutex, Notify, oneshot},
     time::{Instant, timeout_at},
@@ -27,7 +25,7 @@ use tokio::{
 use super::{
     GroupLimits,
     drain::Drain,
-    judge::Judges,
+    precheck::Prechecks,
     prepared::Prepared,
     queue::{self, Queue},
     tail::Condition,
@@ -36,12 +34,12 @@ use crate::{
     Mark,
     error::{Error, ErrorKind, Result},
     router::{Deadline, Lease, Router},
-    store::{batch, condition::After, postgres::answer::Verdict},
+    store::{batch, condition::After, postgres::answer::AppendOutcome},
     token::Place,
 };
 
 /// The outcome of an append, and where it was executed.
-pub(super) type Answered = (Server, Verdict);
+pub(super) type Answered = (Server, AppendOutcome);
 
 /// Where an append was checked.
 #[derive(Clone, Debug)]
@@ -64,9 +62,9 @@ pub(super) struct Group {
     lease: Mutex<Weak<Lease>>,
     connecting: AsyncMutex<()>,
     pub(super) idle: Notify,
-    pub(super) judges: Judges,
+    pub(super) judges: Prechecks,
     #[cfg(feature = "metrics")]
-    pub(super) figures: std::sync::OnceLock<crate::telemetry::metrics::store::BatchFigures>,
+    pub(super) metrics: std::sync::OnceLock<crate::telemetry::metrics::store::BatchMetrics>,
 }
 
 /// One append that waits for its answer.
@@ -79,7 +77,7 @@ pub(super) struct Waiting {
     /// The place after which the server must look instead, since this process has checked everything before it.
     pub(super) looked_until: Option<Mark>,
     /// Whether the condition also holds after what the preceding batch brings, if that is written.
-    pub(super) holds_behind: bool,
+    pub(super) holds_after_predecessor: bool,
     /// Whether its ids are already in the log: they decide, whatever breaks its condition.
     pub(super) is_known: bool,
     pub(super) deadline: Deadline,
@@ -87,34 +85,32 @@ pub(super) struct Waiting {
     pub(super) lock_until: Instant,
     /// How long a batch with it has waited for the lock in vain.
     pub(super) waited: Duration,
-    pub(super) stage: Arc<Stage>,
+    pub(super) stage: Arc<AtomicCell<Stage>>,
     answer: oneshot::Sender<Result<Answered>>,
 }
 
 /// The stage of an append. Its caller and the drain both want to know it, and one of them decides.
-#[derive(Debug, Default)]
-pub(super) struct Stage(AtomicU8);
-
-pub(super) const QUEUED: u8 = 0;
-pub(super) const SENT: u8 = 1;
-pub(super) const GIVEN_UP: u8 = 2;
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Stage {
+    #[default]
+    Queued,
+    Sent,
+    GivenUp,
+}
 
 impl Stage {
-    pub(super) fn step(&self, from: u8, to: u8) -> bool {
-        self.0.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    }
-
-    pub(super) fn is(&self, stage: u8) -> bool {
-        self.0.load(Ordering::Acquire) == stage
+    /// Whether it was at that stage, and so has gone from it to the other one.
+    pub(super) fn step(stage: &AtomicCell<Self>, from: Self, to: Self) -> bool {
+        stage.compare_exchange(from, to).is_ok()
     }
 }
 
 /// Gives an append up when its caller is dropped, if it has not been sent.
-struct Caller(Arc<Stage>);
+struct Caller(Arc<AtomicCell<Stage>>);
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.0.step(QUEUED, GIVEN_UP);
+        Stage::step(&self.0, Stage::Queued, Stage::GivenUp);
     }
 }
 
@@ -126,9 +122,9 @@ impl Group {
             lease: Mutex::default(),
             connecting: AsyncMutex::default(),
             idle: Notify::new(),
-            judges: Judges::new(judges, limits),
+            judges: Prechecks::new(judges, limits),
             #[cfg(feature = "metrics")]
-            figures: std::sync::OnceLock::new(),
+            metrics: std::sync::OnceLock::new(),
         }
     }
 
@@ -195,10 +191,10 @@ impl Group {
                 tokio::spawn(Box::pin(drain()));
             }
             match timeout_at(deadline.at(), answered).await {
-                Ok(Ok(verdict)) => return verdict,
+                Ok(Ok(outcome)) => return outcome,
                 // The drain ended with its runtime, and had not sent it.
                 Ok(Err(_)) => {}
-                Err(_) if stage.step(QUEUED, GIVEN_UP) => {
+                Err(_) if Stage::step(&stage, Stage::Queued, Stage::GivenUp) => {
                     let message = format!("the limit of {:?} ran out before the append was sent", deadline.limit());
                     return Err(Error::new(ErrorKind::Timeout, message));
                 }
@@ -286,7 +282,7 @@ impl Waiting {
             append,
             after,
             looked_until: None,
-            holds_behind: false,
+            holds_after_predecessor: false,
             is_known: false,
             deadline,
             lock_until: deadline.at(),
@@ -297,9 +293,9 @@ impl Waiting {
         (waiting, answered)
     }
 
-    pub(super) fn answer(self, verdict: Result<Answered>) {
+    pub(super) fn answer(self, outcome: Result<Answered>) {
         // A caller that no longer listens has given up, and knows that the outcome is unknown.
-        let _ = self.answer.send(verdict);
+        let _ = self.answer.send(outcome);
     }
 
     /// Whether the caller still listens.
@@ -309,7 +305,7 @@ impl Waiting {
 
     /// Withdraws its right to be sent: it may be given up.
     pub(super) fn not_sent(self) -> Self {
-        self.stage.step(SENT, QUEUED);
+        Stage::step(&self.stage, Stage::Sent, Stage::Queued);
         self
     }
 

@@ -4,7 +4,7 @@ use std::{fmt, future::IntoFuture, time::Duration};
 
 use tokio_postgres::Client;
 
-use super::{LogName, PostgresEventStore, alone::alone, failure, hot_key, hot_key::HotKey, read_sql::Template};
+use super::{LogName, PostgresEventStore, failure, hot_key, hot_key::HotKey, read_sql::Template, schema_lock::alone};
 use crate::{
     error::{Cause, Error, ErrorKind, Result},
     filter::Side,

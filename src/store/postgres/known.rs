@@ -18,29 +18,29 @@ use crate::{
 
 /// What the clones of a store share.
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct LogKnowledge {
     /// Where it ends, approximately.
-    pub(super) seen: Seen,
+    pub(super) seen: ApproximateHead,
     /// What this process has written at its end.
     pub(super) tail: Arc<Tail>,
     /// How much of that is not merged into the indexes.
     pub(super) unmerged: Arc<Unmerged>,
-    /// What conditions on the whole log have searched for in vain.
-    pub(super) taken: Taken,
+    /// What conditions on the whole log need not look up any more.
+    pub(super) tags_in_use: TagsInUse,
 }
 
-/// Conditions on the whole log whose tags have events. They would look the tags up in the batch, and learn nothing, at
-/// the expense of the whole batch: there may be a million such events.
+/// Conditions on the whole log whose tags are known to have events: perhaps a million. To look these up within a batch
+/// would decide nothing, and delay every append in it.
 #[derive(Debug, Default)]
-pub(super) struct Taken {
+pub(super) struct TagsInUse {
     hasher: RandomState,
     conditions: Mutex<HashSet<u64>>,
 }
 
 /// How many of them are remembered before all are forgotten.
-const TAKEN: usize = 4096;
+const MOST_IN_USE: usize = 4096;
 
-impl Taken {
+impl TagsInUse {
     /// Whether the condition must be checked separately, before the lock.
     pub(super) fn has(&self, guard: &PreparedGuard) -> bool {
         let conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +49,7 @@ impl Taken {
 
     pub(super) fn add(&self, guard: &PreparedGuard) {
         let mut conditions = self.conditions.lock().unwrap_or_else(PoisonError::into_inner);
-        if conditions.len() >= TAKEN {
+        if conditions.len() >= MOST_IN_USE {
             conditions.clear();
         }
         conditions.insert(self.hasher.hash_one(&guard.items));
@@ -59,11 +59,11 @@ impl Taken {
 /// Where the log was last seen to end. It may end further on by now, or have lost what was seen: this only chooses
 /// between statements that return the same answer.
 #[derive(Debug, Default)]
-pub(super) struct Seen(AtomicU64);
+pub(super) struct ApproximateHead(AtomicU64);
 
-impl Seen {
+impl ApproximateHead {
     pub(super) fn head(&self, head: Option<Mark>) {
-        self.0.fetch_max(head.map_or(0, |head| head.position()), Ordering::Relaxed);
+        self.0.fetch_max(Mark::position_or_zero(head), Ordering::Relaxed);
     }
 
     /// Whether at most this many events seem to follow a position.
@@ -95,7 +95,7 @@ mod tests {
             Prepared::new(request).guard.expect("it has one")
         };
         let by_tag = |tag: &str| guard(Filter::matching().all_tags_of([tag]).finish().expect("it is valid"));
-        let taken = Taken::default();
+        let taken = TagsInUse::default();
         assert!(!taken.has(&by_tag("new")));
         taken.add(&by_tag("old"));
         assert_eq!((taken.has(&by_tag("old")), taken.has(&by_tag("new"))), (true, false));
@@ -106,13 +106,13 @@ mod tests {
             guard(Filter::union(each).expect("there is one"))
         };
         assert_eq!((taken.has(&many(64)), taken.has(&many(65))), (false, true), "others would wait for so many");
-        (0..TAKEN).for_each(|n| taken.add(&by_tag(&n.to_string())));
+        (0..MOST_IN_USE).for_each(|n| taken.add(&by_tag(&n.to_string())));
         assert!(!taken.has(&by_tag("old")));
     }
 
     #[test]
     fn few_events_behind_a_position_are_near() {
-        let seen = Seen::default();
+        let seen = ApproximateHead::default();
         let request = |after| QueryRequest::new(&Filter::any_event().after_position(after));
         assert_eq!(seen.is_near(&request(5)), None, "nothing has been seen");
         seen.0.store(1000, Ordering::Relaxed);

@@ -50,5 +50,5 @@ async fn load(
         return Err(wire::no_row());
     }
     let answer = LoadAnswer::new(events, version).served_by(Arc::clone(lease.node().name()), lease.role());
-    Ok(answer.with_last(last).with_token(store.seen_behind(&lease, request.wants_token)))
+    Ok(answer.with_last(last).with_token(store.token_after_read(&lease, request.wants_token)))
 }

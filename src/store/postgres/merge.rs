@@ -300,11 +300,11 @@ mod tests {
             sleep(PATIENCE / 4).await;
             assert!(unmerged.add(&(position..=position), 1).is_none());
         }
-        assert_eq!((merging.due().await, start.elapsed()), (Some(4), PATIENCE), "a second behind the first");
+        assert_eq!((merging.due().await, start.elapsed()), (Some(4), PATIENCE), "a second after the first");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_others_merge_is_not_merged_again_before_the_log_rests() {
+    async fn entries_that_others_merge_are_not_due_before_the_log_rests() {
         let unmerged = Arc::new(Unmerged::default());
         let block = |number: u64| number * 1024 + 1..=number * 1024 + 1;
         let few = MANY / 1024;

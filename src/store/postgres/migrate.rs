@@ -5,7 +5,7 @@ use std::{future::IntoFuture, time::Duration};
 use refinery::{Migration, Runner, error::Kind};
 use tokio_postgres::{Client, error::SqlState};
 
-use super::{LogName, PostgresEventStore, alone::alone, check, failure};
+use super::{LogName, PostgresEventStore, check, failure, schema_lock::alone};
 use crate::{
     error::{Cause, Error, ErrorKind, Result},
     router::Deadline,
@@ -214,6 +214,8 @@ fn explained(error: refinery::Error, name: &LogName) -> Error {
                 ),
                 Some(&DENIED) => (ErrorKind::Database, message),
                 Some(&(SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED)) => (ErrorKind::Timeout, message),
+                // transaction_timeout, from PostgreSQL 17 on: the driver has no name for it.
+                Some(state) if state.code() == "25P04" => (ErrorKind::Timeout, message),
                 Some(state) if !state.code().starts_with("57P") => (ErrorKind::Schema, message),
                 // The server went away, with or without saying so.
                 _ => (ErrorKind::Unavailable, message),

@@ -3,14 +3,16 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `builder` | the settings of a store |
-//! | `append` | what each caller of an append does, and what one of them does for all |
-//! | `group`, `drain`, `prepared`, `call` | the queue of waiting appends, the task that sends them, the form in which they wait, and the one statement that is sent |
+//! | `append`, `batch_run` | what each caller of an append does, and what one of them does for all: sending a batch, and answering it |
+//! | `group`, `queue`, `drain`, `patience`, `prepared`, `call` | the waiting appends, which of them go together, the task that sends them, the form in which they wait, and the one statement that is sent |
+//! | `precheck`, `search` | conditions that reach far back, checked before the lock, and how such searches are planned |
+//! | `overtaken` | appends whose condition another one of this process has broken |
 //! | `answer` | the answer to that statement |
 //! | `query`, `stream`, `load`, `read_sql` | reads, and their statements |
 //! | `shared_reads` | identical reads, made once for all callers that wait for them |
 //! | `floor` | what a read must contain because of tokens and sessions, and the token of what it has seen |
 //! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
-//! | `behind` | reading on after a place |
+//! | `read_after` | reading on after a position |
 //! | `news`, `watch_primary`, `watch_replicas` | waiting for new events, and noticing them |
 //! | `announce` | notifications to other processes after appends |
 //! | `merge` | maintenance that appends leave to be done separately |
@@ -20,17 +22,16 @@
 //! | `hostile` | rows that no server of ours would send, for tests |
 //! | `failure` | what the server's errors mean here |
 //! | `hot_key`, `index` | the optional indexes |
-//! | `migrate`, `migration_status`, `alone` | the tables, their migration state, and the lock for changing them |
+//! | `migrate`, `migration_status`, `schema_lock` | the tables, their migration state, and the lock for changing them |
 //! | `access` | the privileges of roles |
 //! | `check`, `explain` | whether the tables are what this version needs, and how the server searches them |
 
 mod access;
-mod alone;
 mod announce;
 mod answer;
 mod append;
 mod array;
-mod behind;
+mod batch_run;
 mod builder;
 mod call;
 mod check;
@@ -45,7 +46,6 @@ mod group;
 mod hostile;
 mod hot_key;
 mod index;
-mod judge;
 mod known;
 mod load;
 mod merge;
@@ -57,10 +57,13 @@ mod names;
 mod news;
 mod overtaken;
 mod patience;
+mod precheck;
 mod prepared;
 mod query;
 mod queue;
+mod read_after;
 mod read_sql;
+mod schema_lock;
 mod search;
 mod shared_reads;
 mod snapshot;
@@ -73,7 +76,8 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 pub(crate) use self::consumer::{
-    CheckpointRequest, Claimed, Member, Membership, PartitionRow, Pulse, Skip, SkippedRow, no_consumer,
+    CheckpointRequest, Claimed, Member, Membership, PartitionCheckpoint, PartitionRow, Pulse, Skip, SkippedRow,
+    no_consumer,
 };
 #[cfg(feature = "testing")]
 #[doc(hidden)]
@@ -88,7 +92,7 @@ pub use self::{
     names::LogName,
 };
 use self::{
-    announce::Announcements, builder::GroupLimits, group::Group, known::Known, news::News, read_sql::ReadSql,
+    announce::Announcements, builder::GroupLimits, group::Group, known::LogKnowledge, news::News, read_sql::ReadSql,
     search::Searches, shared_reads::Shared,
 };
 #[cfg(feature = "migrations")]
@@ -98,7 +102,7 @@ pub use self::{
 };
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, Piece, QueryRequest,
-    ReadBehindRequest, Served, WaitRequest,
+    ReadAfterRequest, Served, WaitRequest,
 };
 use crate::{Result, Router, Token, router::Deadline};
 
@@ -162,7 +166,7 @@ pub struct PostgresEventStore {
     router: Router,
     log: Arc<Log>,
     group: Arc<Group>,
-    known: Arc<Known>,
+    known: Arc<LogKnowledge>,
     news: Arc<News>,
     announcements: Arc<Announcements>,
     shared: Arc<Shared>,
@@ -189,8 +193,8 @@ struct Log {
 /// the placeholder.
 #[derive(Debug)]
 struct FilterStatement {
-    before: String,
-    behind: String,
+    before_filter: String,
+    after_filter: String,
 }
 
 impl Log {
@@ -200,7 +204,7 @@ impl Log {
             append: name.put_into(include_str!("sql/append.sql")),
             notify: name.put_into(include_str!("sql/notify.sql")),
             merge: name.put_into(include_str!("sql/merge.sql")),
-            judge: FilterStatement::new(&name, include_str!("sql/judge.sql")),
+            judge: FilterStatement::new(&name, include_str!("sql/precheck.sql")),
             read: ReadSql::new(&name, Arc::clone(&searches)),
             snapshots: snapshot::Statements::new(&name),
             floor: floor::Statements::new(&name),
@@ -214,12 +218,12 @@ impl Log {
 
 impl FilterStatement {
     fn new(name: &LogName, sql: &str) -> Self {
-        let (before, behind) = sql.split_once("/* filter */").unwrap_or((sql, ""));
-        Self { before: name.put_into(before), behind: name.put_into(behind) }
+        let (before, after) = sql.split_once("/* filter */").unwrap_or((sql, ""));
+        Self { before_filter: name.put_into(before), after_filter: name.put_into(after) }
     }
 
     fn with(&self, condition: &str) -> String {
-        [&self.before, condition, &self.behind].concat()
+        [&self.before_filter, condition, &self.after_filter].concat()
     }
 }
 
@@ -309,16 +313,16 @@ impl EventStore for PostgresEventStore {
         stream::run(self.clone(), request)
     }
 
-    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+    fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
         let deadline = self.deadline(request.timeout);
-        Box::pin(behind::run(self.clone(), request, deadline))
+        Box::pin(read_after::run(self.clone(), request, deadline))
     }
 
     fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {
         Box::pin(news::wait(self.clone(), request))
     }
 
-    fn unknown_place(&self) -> Token {
+    fn token_of_unknown_place(&self) -> Token {
         Token::of_unknown_place(self.router.system())
     }
 }

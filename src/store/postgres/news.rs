@@ -43,7 +43,7 @@ pub(super) enum Side {
 /// What this process knows of the end of the log.
 #[derive(Debug, Default)]
 pub(super) struct News {
-    known: watch::Sender<Known>,
+    known: watch::Sender<HeadSightings>,
     primary: Watchers,
     replicas: Watchers,
 }
@@ -57,9 +57,9 @@ struct Watchers {
 
 /// What is known.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Known {
-    pub(super) primary: Seen,
-    pub(super) replicas: Seen,
+pub(super) struct HeadSightings {
+    pub(super) primary: Sighting,
+    pub(super) replicas: Sighting,
     /// The position up to which new events were announced.
     pub(super) announced: u64,
     /// Whether the primary announces what is appended.
@@ -68,7 +68,7 @@ pub(super) struct Known {
 
 /// What was seen on one side.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct Sighting {
     /// The last event at the last look.
     pub(super) head: Option<Mark>,
     /// The number of looks so far.
@@ -86,11 +86,11 @@ impl News {
         }
     }
 
-    pub(super) fn subscribe(&self) -> watch::Receiver<Known> {
+    pub(super) fn subscribe(&self) -> watch::Receiver<HeadSightings> {
         self.known.subscribe()
     }
 
-    pub(super) fn known(&self) -> Known {
+    pub(super) fn known(&self) -> HeadSightings {
         self.known.borrow().clone()
     }
 
@@ -106,7 +106,7 @@ impl News {
     /// Records what a look has shown. What was announced before it, and cannot be seen, is lost.
     pub(super) fn seen(&self, side: Side, head: Option<Mark>, announced_before: u64) {
         self.known.send_if_modified(|known| {
-            let end = head.map_or(0, |head| head.position());
+            let end = Mark::position_or_zero(head);
             if side == Side::Primary && known.announced == announced_before && end < announced_before {
                 known.announced = end;
             }
@@ -138,8 +138,8 @@ impl News {
     }
 }
 
-impl Known {
-    fn side(&mut self, side: Side) -> &mut Seen {
+impl HeadSightings {
+    fn side(&mut self, side: Side) -> &mut Sighting {
         match side {
             Side::Primary => &mut self.primary,
             Side::Replicas => &mut self.replicas,
@@ -152,9 +152,9 @@ impl Known {
     }
 }
 
-impl Seen {
+impl Sighting {
     pub(super) fn position(&self) -> u64 {
-        self.head.map_or(0, |head| head.position())
+        Mark::position_or_zero(self.head)
     }
 }
 
@@ -187,7 +187,7 @@ impl Watch {
         is_free.then(|| {
             // What was seen before says nothing about now.
             news.known.send_if_modified(|known| {
-                *known.side(side) = Seen { looks: 0, head: None, ..known.side(side).clone() };
+                *known.side(side) = Sighting { looks: 0, head: None, ..known.side(side).clone() };
                 false
             });
             Self { news: Arc::clone(news), side, unwanted_since: None }

@@ -6,7 +6,8 @@ use tokio::time::Instant;
 
 use super::{drain::LOCK_SHARE, group::Waiting};
 
-/// How much longer than the last time those must be able to wait who go with one that has waited for the lock in vain.
+/// An append may share a batch with one that has already waited for the lock in vain only if it can wait this many times
+/// longer than that one has.
 const LONGER: u32 = 2;
 
 /// A batch waits for the lock no longer than the one with the least time left can, and has lost its place in the line
@@ -71,14 +72,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn those_with_short_limits_wait_while_one_that_can_wait_is_without_the_lock() {
+    async fn appends_with_short_limits_stay_out_of_a_batch_that_may_wait_long() {
         assert_eq!(go(vec![append(100, 0), append(60_000, 0)]), [0, 1], "nobody has waited in vain");
         assert_eq!(go(vec![append(60_000, 1000), append(1000, 0), append(2000, 0), append(3000, 0)]), [0, 3]);
         assert_eq!(go(vec![append(60_000, 1000), append(1000, 1000)]), [0], "each wait is longer than the one before");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_waited_in_vain_is_kept_back_by_none_who_came_later() {
+    async fn appends_that_waited_in_vain_are_not_held_back_by_later_ones() {
         // All have the same limit, of which little is left to those who have waited.
         let candidates = (0..10).map(|n| append(200 + 10 * n, 800)).chain((0..10).map(|_| append(1000, 0)));
         assert_eq!(go(candidates.collect()), (0..20).collect::<Vec<_>>());

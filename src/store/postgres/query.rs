@@ -103,7 +103,7 @@ async fn ask<T: FromSqlOwned>(
         let value = rows.first().map(|row| row.try_get::<_, T>(0)).transpose();
         let value = value.map_err(|error| wire::unreadable(error.into()))?.ok_or_else(wire::no_row)?;
         let served = Served::new(value).served_by(Arc::clone(lease.node().name()), lease.role());
-        Ok(served.with_token(store.seen_behind(&lease, request.wants_token)))
+        Ok(served.with_token(store.token_after_read(&lease, request.wants_token)))
     };
     store.read(request.asked(), deadline, ask).await
 }

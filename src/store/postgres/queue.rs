@@ -6,8 +6,8 @@ use tokio::time::Instant;
 
 use super::{
     GroupLimits,
-    drain::{LOCK_SHARE, LOOK_AHEAD, SHARE_BEHIND},
-    group::{GIVEN_UP, Waiting},
+    drain::{LOCK_SHARE, LOCK_SHARE_OF_SUCCESSOR, LOOK_AHEAD},
+    group::{Stage, Waiting},
 };
 use crate::error::{Error, ErrorKind};
 
@@ -22,7 +22,7 @@ const WORTH_A_BATCH: usize = 16;
 /// While other processes write as well, each batch waits for theirs: then it takes more to justify one.
 const WORTH_A_TURN: usize = 64;
 
-/// Or this part of what a batch may have.
+/// A batch is also worth sending once it has reached this part of any of its limits: a half.
 const PART_WORTH_A_BATCH: usize = 2;
 
 /// The error of a closed store.
@@ -42,9 +42,9 @@ pub(super) struct Queue {
     /// How many of these have a connection.
     pub(super) connected: usize,
     /// How many have a batch in flight.
-    under_way: usize,
+    in_flight: usize,
     /// How many appends to streams there are in these batches.
-    streams_under_way: usize,
+    streams_in_flight: usize,
     /// Whether a half was left to another drain, and none has taken anything next to the first one since.
     has_a_half_left: bool,
     /// Whether other processes write as well, as far as can be told.
@@ -148,7 +148,7 @@ impl Queue {
     }
 
     pub(super) fn forget_the_given_up(&mut self) {
-        self.waiting.retain(|waiting| !waiting.stage.is(GIVEN_UP) && waiting.is_wanted());
+        self.waiting.retain(|waiting| waiting.stage.load() != Stage::GivenUp && waiting.is_wanted());
         self.load = Load::of(&self.waiting);
     }
 
@@ -168,7 +168,7 @@ impl Queue {
     /// undefined. Nor if an append's limit would run out while the one before still waits for the log's lock: an append
     /// that has not been sent can time out cleanly, and one that has been sent cannot. Nor when the lock cannot be had.
     pub(super) fn is_worth_a_batch(&self, limits: &GroupLimits) -> bool {
-        let may_be_out_of_order = self.load.streams > 0 && self.streams_under_way > 0;
+        let may_be_out_of_order = self.load.streams > 0 && self.streams_in_flight > 0;
         !may_be_out_of_order
             && !self.had_no_lock
             && self.load.is_worth_a_batch(limits, self.worth())
@@ -181,10 +181,10 @@ impl Queue {
 
     /// Whether those that would be taken have time.
     fn all_have_time(&self, limits: &GroupLimits) -> bool {
-        let Some(until) = self.lock_until.filter(|_| self.under_way > 0 && !self.is_pooled) else { return true };
+        let Some(until) = self.lock_until.filter(|_| self.in_flight > 0 && !self.is_pooled) else { return true };
         let next = self.waiting.iter().take(limits.batch_appends * LOOK_AHEAD);
-        next.filter(|one| !one.stage.is(GIVEN_UP))
-            .all(|one| until + one.deadline.remaining().mul_f64(SHARE_BEHIND) < one.deadline.at())
+        next.filter(|one| one.stage.load() != Stage::GivenUp)
+            .all(|one| until + one.deadline.remaining().mul_f64(LOCK_SHARE_OF_SUCCESSOR) < one.deadline.at())
     }
 
     /// Records that something is sent that may wait this long for the log's lock.
@@ -196,26 +196,26 @@ impl Queue {
     /// Takes the candidates for a batch, at most so many appends, for a drain whose batch is in flight from now on.
     /// Takes none if they do not justify a batch next to the one in flight.
     pub(super) fn take_batch(&mut self, limits: &GroupLimits, most: usize) -> Taken {
-        if self.under_way > 0 && !self.is_worth_a_batch(limits) {
+        if self.in_flight > 0 && !self.is_worth_a_batch(limits) {
             return Taken::default();
         }
         let half = self.half(limits);
         // Only a drain that takes next to another one has taken that half.
-        self.has_a_half_left = self.under_way == 0 && (self.has_a_half_left || half.is_some());
+        self.has_a_half_left = self.in_flight == 0 && (self.has_a_half_left || half.is_some());
         let amount = half.unwrap_or_else(|| self.first_within(limits.batch_events, limits.batch_bytes)).min(most);
         let waiting = self.remove_first(amount);
         let streams = Load::of(&waiting).streams;
-        let is_behind = self.under_way > 0 && !self.is_pooled;
-        if self.under_way == 0 {
+        let is_successor = self.in_flight > 0 && !self.is_pooled;
+        if self.in_flight == 0 {
             self.lock_until = None;
         }
-        let lock_share = if is_behind { SHARE_BEHIND } else { LOCK_SHARE };
+        let lock_share = if is_successor { LOCK_SHARE_OF_SUCCESSOR } else { LOCK_SHARE };
         // What is sent, and how long it waits, is decided in a moment; until then nothing may rely on less.
         let longest = waiting.iter().map(|one| one.deadline.remaining()).max().unwrap_or_default();
         self.waits_for_lock(longest.mul_f64(lock_share));
-        self.under_way += 1;
-        self.streams_under_way += streams;
-        Taken { waiting, under_way: Some(UnderWay { streams, lock_share }) }
+        self.in_flight += 1;
+        self.streams_in_flight += streams;
+        Taken { waiting, in_flight: Some(BatchInFlight { streams, lock_share }) }
     }
 
     /// Records that a drain has ended.
@@ -229,10 +229,10 @@ impl Queue {
     }
 
     /// Records that the batch is no longer in flight.
-    pub(super) fn end_batch(&mut self, batch: UnderWay) {
-        self.under_way -= 1;
-        self.streams_under_way -= batch.streams;
-        if self.under_way > 0 {
+    pub(super) fn end_batch(&mut self, batch: BatchInFlight) {
+        self.in_flight -= 1;
+        self.streams_in_flight -= batch.streams;
+        if self.in_flight > 0 {
             // It begins to wait only now.
             self.waits_for_lock(self.lock_timeout);
         }
@@ -242,7 +242,7 @@ impl Queue {
     /// the server has written the first. Not again before a drain has taken the last half that was left: that drain may
     /// not run any more.
     fn half(&self, limits: &GroupLimits) -> Option<usize> {
-        if self.under_way > 0 || self.has_a_half_left || self.load.streams > 0 || self.had_no_lock {
+        if self.in_flight > 0 || self.has_a_half_left || self.load.streams > 0 || self.had_no_lock {
             return None;
         }
         let [events, bytes] = [self.load.events, self.load.bytes].map(|all| all.div_ceil(2));
@@ -268,12 +268,12 @@ impl Queue {
 #[derive(Debug, Default)]
 pub(super) struct Taken {
     pub(super) waiting: Vec<Waiting>,
-    pub(super) under_way: Option<UnderWay>,
+    pub(super) in_flight: Option<BatchInFlight>,
 }
 
 /// What the queue must know of a batch until it is settled.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct BatchInFlight {
     streams: usize,
     /// The share of a limit that it may wait for the log's lock.
     pub(super) lock_share: f64,

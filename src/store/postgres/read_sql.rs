@@ -18,7 +18,7 @@ use crate::{
     Filter, Result,
     filter::Bounds,
     router::{Deadline, Lease, Planning},
-    store::{Order, QueryRequest, ReadBehindRequest},
+    store::{Order, QueryRequest, ReadAfterRequest},
 };
 
 /// The texts, with the log's names.
@@ -177,9 +177,9 @@ impl ReadSql {
 
     /// What a read after a place requests: the head, the events at the place and at the end of the piece, and the
     /// events between them, within their limit. If that is near, they are looked at one by one.
-    pub(super) fn behind<'a>(
+    pub(super) fn read_after<'a>(
         &self,
-        request: &'a ReadBehindRequest,
+        request: &'a ReadAfterRequest,
         query: &'a QueryRequest,
         is_near: bool,
     ) -> Statement<'a> {

@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn what_leaves_a_choice_is_planned_for_its_values() {
+    fn searches_with_a_choice_of_indexes_are_planned_for_their_values() {
         let searches = Searches::new([].into());
         let start = Filter::matching;
         let (payload, metadata) = ([Predicate::payload("a", 1)], [Predicate::metadata("a", 1)]);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_dear_again_and_again_is_planned_for_its_values() {
+    fn search_shapes_that_are_repeatedly_expensive_are_planned_per_call() {
         let searches = Searches::new([].into());
         let by = |tag: &str| Filter::matching().any_type_of(["A"]).and_all_tags_of([tag]).finish().expect("a filter");
         let mut now = Instant::now();

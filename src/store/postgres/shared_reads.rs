@@ -101,7 +101,7 @@ impl<R> Hash for Key<R> {
 /// Exists while a read is in flight or about to begin.
 #[derive(Debug)]
 struct Line<R, A> {
-    under_way: u32,
+    in_flight: u32,
     /// Closed when the youngest of them is over.
     youngest: watch::Receiver<()>,
     next: Option<Group<R, A>>,
@@ -121,12 +121,12 @@ struct Group<R, A> {
 }
 
 /// How a read is made.
-enum Place<R, A>
+enum Admission<R, A>
 where
     R: Eq + Hash,
 {
     /// By the caller, since there is nothing to wait for.
-    Now(UnderWay<R, A>),
+    Now(ReadInFlight<R, A>),
     /// With others. If there is a reader for them, the caller must spawn it.
     Shared(watch::Receiver<Option<Result<A>>>, Option<Reader<R, A>>),
 }
@@ -159,8 +159,8 @@ where
         let (alike, runtime) = (alike(&request), runtime::current()?.id());
         let key = Key { hash: self.hasher.hash_one(&alike), request: alike, runtime };
         let (mut answers, reader) = match self.place(key, &request, deadline) {
-            Place::Now(_under_way) => return alone().await,
-            Place::Shared(answers, reader) => (answers, reader),
+            Admission::Now(_under_way) => return alone().await,
+            Admission::Shared(answers, reader) => (answers, reader),
         };
         let is_read_for = reader.is_none();
         if let Some(reader) = reader {
@@ -183,7 +183,7 @@ where
                     // The events of the nodes that were asked belong to another operation.
                     let waited = deadline.elapsed().as_secs_f64();
                     tracing::debug!(target: STORE, { { DURATION } = waited }, "answered by a read that others share");
-                    figures! { crate::telemetry::metrics::store::shared_read(); }
+                    with_metrics! { crate::telemetry::metrics::store::shared_read(); }
                 }
                 answer
             }
@@ -192,12 +192,12 @@ where
         }
     }
 
-    fn place(self: &Arc<Self>, key: Key<R>, request: &Arc<R>, deadline: Deadline) -> Place<R, A> {
+    fn place(self: &Arc<Self>, key: Key<R>, request: &Arc<R>, deadline: Deadline) -> Admission<R, A> {
         let mut lines = self.lines();
         let Some(line) = lines.get_mut(&key) else {
             let (over, youngest) = watch::channel(());
-            lines.insert(key.clone(), Line { under_way: 1, youngest, next: None });
-            return Place::Now(UnderWay { reads: Arc::clone(self), key, _over: over });
+            lines.insert(key.clone(), Line { in_flight: 1, youngest, next: None });
+            return Admission::Now(ReadInFlight { reads: Arc::clone(self), key, _over: over });
         };
         let now = Instant::now();
         let patience = deadline.remaining().mul_f64(PATIENCE_SHARE).min(LONGEST_PATIENCE);
@@ -212,9 +212,9 @@ where
                 next.deadline = deadline;
             }
             join(&mut next.request, request);
-            return Place::Shared(next.answers.subscribe(), None);
+            return Admission::Shared(next.answers.subscribe(), None);
         }
-        let doubled = PATIENCE * (1 << line.under_way.saturating_sub(1).min(8));
+        let doubled = PATIENCE * (1 << line.in_flight.saturating_sub(1).min(8));
         let (begins_by, told_when) = watch::channel(now + doubled.min(patience));
         let (answers, told) = watch::channel(None);
         let answers = Arc::new(answers);
@@ -222,11 +222,11 @@ where
         let request = Arc::clone(request);
         line.next = Some(Group { request, answers: Arc::clone(&answers), deadline, begins_by });
         let (reads, answers) = (Arc::clone(self), Some(answers));
-        Place::Shared(told, Some(Reader { reads, key, answers, before, begins_by: told_when }))
+        Admission::Shared(told, Some(Reader { reads, key, answers, before, begins_by: told_when }))
     }
 
     /// Begins the next read of a line, which no caller joins any more, if any caller waits for it.
-    fn begin(self: &Arc<Self>, key: &Key<R>) -> Option<(UnderWay<R, A>, Arc<R>, Deadline)> {
+    fn begin(self: &Arc<Self>, key: &Key<R>) -> Option<(ReadInFlight<R, A>, Arc<R>, Deadline)> {
         let mut lines = self.lines();
         let line = lines.get_mut(key)?;
         let next = line.next.take();
@@ -235,9 +235,9 @@ where
             return None;
         };
         let (over, youngest) = watch::channel(());
-        line.under_way += 1;
+        line.in_flight += 1;
         line.youngest = youngest;
-        Some((UnderWay { reads: Arc::clone(self), key: key.clone(), _over: over }, next.request, next.deadline))
+        Some((ReadInFlight { reads: Arc::clone(self), key: key.clone(), _over: over }, next.request, next.deadline))
     }
 }
 
@@ -248,13 +248,13 @@ impl<R: Eq + Hash, A> SharedReads<R, A> {
 }
 
 fn forget_if_done<R: Eq + Hash, A>(lines: &mut HashMap<Key<R>, Line<R, A>>, key: &Key<R>) {
-    if lines.get(key).is_some_and(|line| line.under_way == 0 && line.next.is_none()) {
+    if lines.get(key).is_some_and(|line| line.in_flight == 0 && line.next.is_none()) {
         lines.remove(key);
     }
 }
 
 /// A read in flight, until it is dropped.
-struct UnderWay<R, A>
+struct ReadInFlight<R, A>
 where
     R: Eq + Hash,
 {
@@ -263,11 +263,11 @@ where
     _over: watch::Sender<()>,
 }
 
-impl<R: Eq + Hash, A> Drop for UnderWay<R, A> {
+impl<R: Eq + Hash, A> Drop for ReadInFlight<R, A> {
     fn drop(&mut self) {
         let mut lines = self.reads.lines();
         if let Some(line) = lines.get_mut(&self.key) {
-            line.under_way -= 1;
+            line.in_flight -= 1;
         }
         forget_if_done(&mut lines, &self.key);
     }
@@ -298,7 +298,7 @@ where
     {
         self.turn().await;
         let Some(answers) = self.answers.take() else { return };
-        let Some((under_way, request, deadline)) = self.reads.begin(&self.key) else { return };
+        let Some((in_flight, request, deadline)) = self.reads.begin(&self.key) else { return };
         let (first, begun) = (read(Arc::clone(&request), deadline), Instant::now());
         let read = async move {
             match first.await {
@@ -313,7 +313,7 @@ where
             Either::Left((answer, _)) => answer,
             Either::Right(_) => return,
         };
-        drop(under_way);
+        drop(in_flight);
         answers.send_replace(Some(answer));
     }
 

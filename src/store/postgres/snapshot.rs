@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     PostgresEventStore, failure, filter_sql,
-    floor::Asked,
+    floor::ReadNeeds,
     names::LogName,
     read_sql::Statement,
     wire::{self, Columns, Line, Micros, Unreadable},
@@ -19,8 +19,8 @@ use crate::{
     error::{Error, ErrorKind, Result},
     router::{Deadline, Effect, Lease},
     store::{
-        Answer, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, ReadOnRequest, SaveSnapshotRequest, Saved,
-        Snapshot, SnapshotKey, SnapshotStore,
+        Answer, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, ReadAfterSnapshotRequest, SaveSnapshotRequest,
+        Saved, Snapshot, SnapshotKey, SnapshotStore,
     },
 };
 
@@ -59,7 +59,7 @@ impl SnapshotStore for PostgresEventStore {
             let request = Arc::new(request);
             let load = |lease| load(store.clone(), Arc::clone(&request), lease, deadline);
             let LoadSnapshotRequest { consistency, floor, wants_token, .. } = &*request;
-            store.read(Asked { consistency, floor, wants_token: *wants_token }, deadline, load).await
+            store.read(ReadNeeds { consistency, floor, wants_token: *wants_token }, deadline, load).await
         })
     }
 
@@ -71,26 +71,26 @@ impl SnapshotStore for PostgresEventStore {
         })
     }
 
-    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
+    fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>> {
         let (store, deadline) = (self.clone(), self.deadline(request.timeout));
         Box::pin(async move {
             let request = Arc::new(request);
             let read = |lease| read_on(store.clone(), Arc::clone(&request), lease, deadline);
-            let ReadOnRequest { consistency, floor, wants_token, .. } = &*request;
-            store.read(Asked { consistency, floor, wants_token: *wants_token }, deadline, read).await
+            let ReadAfterSnapshotRequest { consistency, floor, wants_token, .. } = &*request;
+            store.read(ReadNeeds { consistency, floor, wants_token: *wants_token }, deadline, read).await
         })
     }
 }
 
 /// The statement's answer: whether the mark exists, whether the snapshot is saved, and the log's head.
 #[derive(Debug)]
-pub(super) struct Judged {
+pub(super) struct SaveAnswer {
     pub(super) held: bool,
     pub(super) saved: bool,
     pub(super) head: u64,
 }
 
-impl Judged {
+impl SaveAnswer {
     pub(super) fn read(row: &impl Columns) -> Result<Self, Unreadable> {
         let head: Option<i64> = row.get(2)?;
         Ok(Self { held: row.get(0)?, saved: row.get(1)?, head: wire::position(head.unwrap_or(0))? })
@@ -106,9 +106,9 @@ async fn save(store: &PostgresEventStore, request: &SaveSnapshotRequest, deadlin
         judged = try_save(store, request, &lease, deadline).await?;
     }
     match judged {
-        Judged { held: true, saved: true, .. } => Ok(Saved::Stored),
-        Judged { held: true, saved: false, .. } => Ok(Saved::Outdated),
-        Judged { head, .. } => Err(request.diverged(head).with_node(Arc::clone(lease.node().name()))),
+        SaveAnswer { held: true, saved: true, .. } => Ok(Saved::Stored),
+        SaveAnswer { held: true, saved: false, .. } => Ok(Saved::Outdated),
+        SaveAnswer { head, .. } => Err(request.diverged(head).with_node(Arc::clone(lease.node().name()))),
     }
 }
 
@@ -117,7 +117,7 @@ async fn try_save(
     request: &SaveSnapshotRequest,
     lease: &Lease,
     deadline: Deadline,
-) -> Result<Judged> {
+) -> Result<SaveAnswer> {
     let SaveSnapshotRequest { key, mark, state, .. } = request;
     let (position, id) = bound(*mark);
     let (version, digest) = (i64::from(key.version()), key.digest());
@@ -132,9 +132,9 @@ async fn try_save(
     // It has been executed, and perhaps saved.
     let unknown = || Error::new(ErrorKind::OutcomeUnknown, "the answer to the save cannot be read");
     let row = rows.first().ok_or_else(unknown)?;
-    match Judged::read(row).map_err(|cause| unknown().with_source(cause))? {
+    match SaveAnswer::read(row).map_err(|cause| unknown().with_source(cause))? {
         // A snapshot is saved where the event exists, and nowhere else.
-        Judged { held: false, saved: true, .. } => Err(unknown()),
+        SaveAnswer { held: false, saved: true, .. } => Err(unknown()),
         judged => Ok(judged),
     }
 }
@@ -161,7 +161,7 @@ async fn load(
         Loaded { mark, state: Some(state), saved_at, .. } => {
             let snapshot = Snapshot::new(mark, Json::from_stored(state), saved_at);
             let snapshot = snapshot.served_by(Arc::clone(node.name()), lease.role());
-            Ok(Some(snapshot.with_token(store.seen_behind(&lease, request.wants_token))))
+            Ok(Some(snapshot.with_token(store.token_after_read(&lease, request.wants_token))))
         }
         Loaded { mark, head, .. } => Err(request.diverged(mark, head).with_node(Arc::clone(node.name()))),
     }
@@ -215,7 +215,7 @@ async fn delete(store: &PostgresEventStore, key: &SnapshotKey, deadline: Deadlin
 
 async fn read_on(
     store: PostgresEventStore,
-    request: Arc<ReadOnRequest>,
+    request: Arc<ReadAfterSnapshotRequest>,
     lease: Arc<Lease>,
     deadline: Deadline,
 ) -> Result<Answer> {

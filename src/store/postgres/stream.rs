@@ -108,7 +108,7 @@ impl Reading {
             }
             let events = rows.into_iter().map(event).collect::<Result<Vec<_>>>()?;
             running.left = running.left.map(|left| left.saturating_sub(events.len() as u64));
-            running.more = self.rest.go_on_behind(&events);
+            running.more = self.rest.continue_after(&events);
             self.tried.keep_last();
             return Ok(self.answer(events));
         }

@@ -10,7 +10,7 @@
 //! acknowledged, by a crash or a restore, has lost its sessions, too: so what was written counts only for sessions that
 //! are [older](ServerSession::opened).
 //!
-//! A batch that is sent [after](Behind) another one of its session, whose answer is outstanding, is checked as if that
+//! A batch that is sent [after](Predecessor) another one of its session, whose answer is outstanding, is checked as if that
 //! one had written everything that it has, at the end of what is known. The session itself remembers whether it has.
 
 use std::{
@@ -54,18 +54,18 @@ const COMPARED: usize = 64;
 /// The most events that the procedure looks at under the lock: `near` in `migrations/V2__append.sql`.
 pub(super) const UNDER_THE_LOCK: u64 = 1000;
 
-/// The guard of an append, and the place after which it looks.
+/// The guard of an append, and the position after which it looks.
 pub(super) type Condition<'a> = (Option<After>, Option<&'a PreparedGuard>);
 
 /// What is known of a condition.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Judged {
+pub(super) enum LocalCheck {
     /// Nothing: the server must look after its `after`.
     Unknown,
     /// No event up to this one breaks it: the server must look after that.
     HeldUntil(Mark),
     /// Nor does any event of the batch that this one is sent after.
-    HeldBehind(Mark),
+    HeldAfterPredecessor(Mark),
     /// This event breaks it, and none before it does.
     Broken { position: u64, event_type: String },
 }
@@ -76,7 +76,7 @@ pub(super) struct Tail(Mutex<Written>);
 
 /// The batch that another one is sent after, in the same session, and what it finds there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Behind {
+pub(super) struct Predecessor {
     /// The call.
     pub(super) call: Uuid,
     /// The log's last event before it.
@@ -87,7 +87,7 @@ pub(super) struct Behind {
 
 /// A call that has no answer yet.
 #[derive(Debug)]
-pub(super) struct UnderWay {
+pub(super) struct BatchInFlight {
     tail: Arc<Tail>,
     call: Uuid,
 }
@@ -119,8 +119,8 @@ struct Written {
     /// How many batches follow each other without a foreign one between them.
     in_a_row: usize,
     /// The batches without an answer yet.
-    under_way: Vec<Sent>,
-    /// What others after them have written.
+    in_flight: Vec<Sent>,
+    /// Batches answered before an earlier one was; they are applied once that one is.
     early: Vec<Batch>,
 }
 
@@ -143,10 +143,10 @@ struct Batch {
 
 impl Tail {
     /// Records that these are about to be sent, all together.
-    pub(super) fn send(self: &Arc<Self>, session: ServerSession, appends: Vec<Arc<Prepared>>) -> UnderWay {
+    pub(super) fn send(self: &Arc<Self>, session: ServerSession, appends: Vec<Arc<Prepared>>) -> BatchInFlight {
         let call = Uuid::now_v7();
-        self.written().under_way.push(Sent { call, session, at: Instant::now(), appends });
-        UnderWay { tail: Arc::clone(self), call }
+        self.written().in_flight.push(Sent { call, session, at: Instant::now(), appends });
+        BatchInFlight { tail: Arc::clone(self), call }
     }
 
     /// Returns what is known of each condition, given its `after`, for a caller in this session; and the call that this
@@ -155,21 +155,21 @@ impl Tail {
         &self,
         session: ServerSession,
         conditions: impl Iterator<Item = Condition<'a>>,
-    ) -> (Vec<Judged>, Option<Behind>) {
+    ) -> (Vec<LocalCheck>, Option<Predecessor>) {
         let written = self.written();
         let Some((head, known)) = written.known_to(session) else {
-            return (conditions.map(|_| Judged::Unknown).collect(), None);
+            return (conditions.map(|_| LocalCheck::Unknown).collect(), None);
         };
         let before = written.sent_before(session, head);
         let judge = |condition: Condition<'a>| match (written.judge(head, known, condition), condition.1, &before) {
-            (Judged::HeldUntil(head), Some(guard), Some((_, keys)))
+            (LocalCheck::HeldUntil(head), Some(guard), Some((_, keys)))
                 if !guard.keys.hashes().iter().any(|key| keys.contains(key)) =>
             {
-                Judged::HeldBehind(head)
+                LocalCheck::HeldAfterPredecessor(head)
             }
             (judged, ..) => judged,
         };
-        (conditions.map(judge).collect(), before.as_ref().map(|(behind, _)| *behind))
+        (conditions.map(judge).collect(), before.as_ref().map(|(predecessor, _)| *predecessor))
     }
 
     /// Whether no other process has written for some batches.
@@ -187,7 +187,7 @@ impl Tail {
     pub(super) fn forget(&self) {
         let mut written = self.written();
         let head = written.head();
-        written.begin_behind(head);
+        written.begin_after(head);
     }
 
     fn written(&self) -> MutexGuard<'_, Written> {
@@ -195,7 +195,7 @@ impl Tail {
     }
 }
 
-impl UnderWay {
+impl BatchInFlight {
     /// The name under which the session remembers it.
     pub(super) fn call(&self) -> Uuid {
         self.call
@@ -204,7 +204,7 @@ impl UnderWay {
     /// Records what it has written, after this position.
     pub(super) fn has_written(self, head: u64, appends: Vec<Arc<Prepared>>) {
         let mut written = self.tail.written();
-        if let Some(sent) = written.under_way.iter().find(|sent| sent.call == self.call) {
+        if let Some(sent) = written.in_flight.iter().find(|sent| sent.call == self.call) {
             let batch = Batch { session: sent.session, sent: sent.at, head, appends };
             written.early.push(batch);
         }
@@ -213,11 +213,11 @@ impl UnderWay {
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for BatchInFlight {
     fn drop(&mut self) {
         let mut written = self.tail.written();
         let call = self.call;
-        written.under_way.retain(|sent| sent.call != call);
+        written.in_flight.retain(|sent| sent.call != call);
         written.take_up();
     }
 }
@@ -235,33 +235,33 @@ impl Written {
     }
 
     /// The only call of this session without an answer, and the keys of what it brings.
-    fn sent_before(&self, session: ServerSession, head: Mark) -> Option<(Behind, KeySet)> {
-        let [sent] = &self.under_way[..] else { return None };
+    fn sent_before(&self, session: ServerSession, head: Mark) -> Option<(Predecessor, KeySet)> {
+        let [sent] = &self.in_flight[..] else { return None };
         if sent.session != session {
             return None;
         }
         let keys = || sent.appends.iter().flat_map(|append| &append.keys);
-        let behind = Behind { call: sent.call, head, events: keys().count() as u64 };
-        Some((behind, keys().flat_map(|keys| keys.hashes()).copied().collect()))
+        let predecessor = Predecessor { call: sent.call, head, events: keys().count() as u64 };
+        Some((predecessor, keys().flat_map(|keys| keys.hashes()).copied().collect()))
     }
 
-    fn judge(&self, head: Mark, known: u64, condition: Condition<'_>) -> Judged {
-        let (Some(after), Some(guard)) = condition else { return Judged::Unknown };
+    fn judge(&self, head: Mark, known: u64, condition: Condition<'_>) -> LocalCheck {
+        let (Some(after), Some(guard)) = condition else { return LocalCheck::Unknown };
         let position = after.position();
         let is_known = (known..=head.position()).contains(&position)
             && after.mark().is_none_or(|mark| self.id(position) == Some(mark.id()));
         if !is_known {
-            return Judged::Unknown;
+            return LocalCheck::Unknown;
         }
         if guard.keys.hashes().iter().all(|key| self.last(*key) <= position) {
-            return Judged::HeldUntil(head);
+            return LocalCheck::HeldUntil(head);
         }
         // An event has one of its keys: it may match.
         let breaks = |at: &u64| self.event(*at).is_none_or(|event| guard.filter.matches_subject(&Subject::from(event)));
         let first = (position + 1..=head.position()).take(COMPARED).find(breaks);
         match first.and_then(|at| Some((at, self.event(at)?))) {
-            Some((position, event)) => Judged::Broken { position, event_type: event.event_type().to_owned() },
-            None => Judged::Unknown,
+            Some((position, event)) => LocalCheck::Broken { position, event_type: event.event_type().to_owned() },
+            None => LocalCheck::Unknown,
         }
     }
 
@@ -286,7 +286,7 @@ impl Written {
     /// more, another process has written there.
     fn take_up(&mut self) {
         while let Some(next) = (0..self.early.len()).min_by_key(|&index| self.early[index].head) {
-            if self.early.len() <= self.under_way.len() && self.early[next].head > self.head() {
+            if self.early.len() <= self.in_flight.len() && self.early[next].head > self.head() {
                 return;
             }
             let batch = self.early.swap_remove(next);
@@ -296,7 +296,7 @@ impl Written {
 
     fn add(&mut self, batch: &Batch) {
         if self.head() != batch.head || self.server != batch.session.server {
-            self.begin_behind(batch.head);
+            self.begin_after(batch.head);
             self.in_a_row = 0;
             self.server = batch.session.server;
         }
@@ -329,31 +329,31 @@ impl Written {
     fn forget_the_older_half(&mut self) {
         mem::swap(&mut self.newer, &mut self.older);
         let since = self.older.since;
-        self.newer.begin_behind(self.head());
+        self.newer.begin_after(self.head());
         self.ids.drain(..usize::try_from(since - self.since).unwrap_or(self.ids.len()));
         let forgotten = self.batches.partition_point(|(first, _)| *first <= since);
         self.batches.drain(..forgotten);
         self.since = since;
         // A large batch may have more than is kept: then there is only this one, and it is dropped.
         if self.older.last.len() >= 2 * KEYS {
-            self.begin_behind(self.head());
+            self.begin_after(self.head());
         }
     }
 
     /// Forgets what is before the position, and starts with nothing after it.
-    fn begin_behind(&mut self, position: u64) {
+    fn begin_after(&mut self, position: u64) {
         self.since = position;
         self.ids.clear();
         self.batches.clear();
         self.appends.clear();
         self.bytes = 0;
-        self.newer.begin_behind(position);
-        self.older.begin_behind(position);
+        self.newer.begin_after(position);
+        self.older.begin_after(position);
     }
 }
 
 impl Keys {
-    fn begin_behind(&mut self, position: u64) {
+    fn begin_after(&mut self, position: u64) {
         self.since = position;
         if self.last.capacity() > 4 * KEYS {
             self.last = KeyMap::default();

@@ -54,7 +54,8 @@ pub(super) async fn run(store: PostgresEventStore, mut watch: Watch) {
         if known.is_listening {
             // Until the primary announces more, or stops announcing.
             let until = Instant::now() + LOOK;
-            let is_news = |known: &super::news::Known| !known.is_listening || known.replicas.position() < known.end();
+            let is_news =
+                |known: &super::news::HeadSightings| !known.is_listening || known.replicas.position() < known.end();
             let _ = timeout_at(until, changes.wait_for(is_news)).await;
         } else {
             let _ = timeout(POLL, changes.wait_for(|known| known.replicas.position() < known.end())).await;

@@ -247,7 +247,7 @@ pub(super) fn version(row: &impl Columns) -> Result<u64, Unreadable> {
 /// Checks that no event is after the head, since an answer is of one moment: otherwise, a row that was left out would
 /// make a log with events look empty.
 pub(super) fn up_to_head(head: Option<Mark>, events: &[Event]) -> Result<()> {
-    let end = head.map_or(0, |head| head.position());
+    let end = Mark::position_or_zero(head);
     if events.iter().any(|event| event.position > end) { Err(no_row()) } else { Ok(()) }
 }
 

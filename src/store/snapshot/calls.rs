@@ -69,7 +69,7 @@ impl IntoFuture for SaveSnapshot<'_> {
     fn into_future(self) -> Self::IntoFuture {
         let store = self.store;
         let saved = self.request().map(|request| store.run_save_snapshot(request));
-        Box::pin(Operation::SaveSnapshot.tell(async move { saved?.await }, |_| Done::default()))
+        Box::pin(Operation::SaveSnapshot.record(async move { saved?.await }, |_| Done::default()))
     }
 }
 
@@ -130,7 +130,7 @@ impl IntoFuture for LoadSnapshot<'_> {
             loaded.iter().for_each(|snapshot| noted.saw(snapshot.token()));
             Ok(loaded)
         };
-        Box::pin(Operation::LoadSnapshot.tell(load, |loaded: &Option<Snapshot>| Done {
+        Box::pin(Operation::LoadSnapshot.record(load, |loaded: &Option<Snapshot>| Done {
             served: loaded.as_ref().map(|snapshot| (snapshot.node(), snapshot.role())),
             events: 0,
         }))
@@ -176,6 +176,6 @@ impl IntoFuture for DeleteSnapshot<'_> {
 
     fn into_future(self) -> Self::IntoFuture {
         let deleted = self.request.key.validate().map(|()| self.store.run_delete_snapshot(self.request));
-        Box::pin(Operation::DeleteSnapshot.tell(async move { deleted?.await }, |_| Done::default()))
+        Box::pin(Operation::DeleteSnapshot.record(async move { deleted?.await }, |_| Done::default()))
     }
 }

@@ -68,10 +68,10 @@ pub trait SnapshotStore: EventStore {
 
     /// Reads on from a snapshot: the matching events after its mark, and the log's head at the same moment.
     ///
-    /// If the log holds another event at the mark, it answers [`ReadOnRequest::diverged`], since the history may have
+    /// If the log holds another event at the mark, it answers [`ReadAfterSnapshotRequest::diverged`], since the history may have
     /// been lost after the snapshot was loaded. It does the same if the log ends before the mark, except on a replica:
     /// that may merely lag behind the node which served the snapshot, and answers with no events and its head.
-    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>>;
+    fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>>;
 
     /// Saves the state that was computed from all events of the key's filter up to `mark`, which is the log's
     /// [head](crate::History::head) at the read. Await the returned value; see [`SaveSnapshot`].
@@ -133,8 +133,8 @@ macro_rules! forward {
                 (**self).run_delete_snapshot(request)
             }
 
-            fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
-                (**self).run_read_on(request)
+            fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>> {
+                (**self).run_read_after_snapshot(request)
             }
         }
     )+ };
@@ -172,7 +172,7 @@ pub struct LoadSnapshotRequest {
     pub timeout: Option<Duration>,
 }
 
-impl ReadOnRequest {
+impl ReadAfterSnapshotRequest {
     /// Creates a request for the events of this filter after this mark, at this level.
     #[must_use]
     pub fn new(filter: Filter, mark: Mark, consistency: Consistency) -> Self {
@@ -199,7 +199,7 @@ pub struct DeleteSnapshotRequest {
 /// A read of the events appended since a snapshot, as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct ReadOnRequest {
+pub struct ReadAfterSnapshotRequest {
     /// The filter: which events.
     pub filter: Filter,
     /// The event after which to read, which must exist.
@@ -233,7 +233,7 @@ impl LoadSnapshotRequest {
     }
 }
 
-impl ReadOnRequest {
+impl ReadAfterSnapshotRequest {
     /// Creates the error for a log, whose last event is at `head`, that does not hold the mark. An empty log ends at 0.
     #[must_use]
     pub fn diverged(&self, head: u64) -> Error {

@@ -17,7 +17,9 @@ mod projected;
 
 pub use self::{
     calls::{DeleteSnapshot, LoadSnapshot, SaveSnapshot},
-    contract::{DeleteSnapshotRequest, LoadSnapshotRequest, ReadOnRequest, SaveSnapshotRequest, SnapshotStore},
+    contract::{
+        DeleteSnapshotRequest, LoadSnapshotRequest, ReadAfterSnapshotRequest, SaveSnapshotRequest, SnapshotStore,
+    },
     found::{Saved, Snapshot},
     key::SnapshotKey,
     project::Project,

@@ -5,8 +5,8 @@ use std::{future::Future, future::IntoFuture, pin::Pin, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    LoadOutcome, LoadSnapshotRequest, Projected, ReadOnRequest, SaveOutcome, SaveSnapshotRequest, SnapshotKey,
-    SnapshotStore,
+    LoadOutcome, LoadSnapshotRequest, Projected, ReadAfterSnapshotRequest, SaveOutcome, SaveSnapshotRequest,
+    SnapshotKey, SnapshotStore,
 };
 use crate::{
     Consistency, Error, ErrorKind, Event, Json, Mark, Result, Token,
@@ -160,7 +160,7 @@ where
     type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send + 'a>>;
 
     fn into_future(self) -> Self::IntoFuture {
-        Box::pin(Operation::Project.tell(Box::pin(self.run()), |projected: &Projected<S>| {
+        Box::pin(Operation::Project.record(Box::pin(self.run()), |projected: &Projected<S>| {
             Done::read(&projected.node, projected.role, projected.applied)
         }))
     }
@@ -201,7 +201,7 @@ where
             }
             _ => SaveOutcome::NotDue,
         };
-        figures! { crate::telemetry::metrics::store::projected(loaded.as_str(), saved.as_str()); }
+        with_metrics! { crate::telemetry::metrics::store::projected(loaded.as_str(), saved.as_str()); }
         Ok(Projected { key: call.key, state, head, applied, loaded, saved, node, role, token })
     }
 }
@@ -253,7 +253,7 @@ impl Call<'_> {
         };
         let (mark, floor) = (snapshot.mark(), floor.merge(snapshot.token()));
         drop(snapshot);
-        let read_on = ReadOnRequest {
+        let read_on = ReadAfterSnapshotRequest {
             filter: self.key.filter().clone(),
             mark,
             consistency: self.consistency.clone(),
@@ -261,7 +261,7 @@ impl Call<'_> {
             wants_token: self.noted.is_on(),
             timeout: remaining(),
         };
-        match self.store.run_read_on(read_on).await {
+        match self.store.run_read_after_snapshot(read_on).await {
             Ok(answer) => Ok(Ok(Some(Start::Snapshot(state, mark, answer)))),
             Err(error) if error.kind() == ErrorKind::LogDiverged => Ok(Err(error)),
             Err(error) => Err(error),

@@ -1,8 +1,8 @@
 //! The list of metrics.
 
 use super::{
-    Figure,
-    Kind::{Counter, Gauge, Histogram},
+    MetricDescription,
+    MetricKind::{Counter, Gauge, Histogram},
 };
 use crate::telemetry::{
     COMMAND, CONDITION, CONNECTION_STATE, CONSUMER, EFFECT, ERROR_KIND, ERROR_TYPE, LEVEL, LOG, MODEL, NAMESPACE, NODE,
@@ -37,11 +37,11 @@ macro_rules! list {
     ($($name:ident = $text:literal, $kind:ident, $unit:literal, [$($label:expr),*], $description:literal;)+) => {
         $(
             #[doc = concat!("`", $text, "`, in `", $unit, "`: ", $description)]
-            pub const $name: Figure = Figure::new($text, $kind, $unit, &[$($label),*], $description);
+            pub const $name: MetricDescription = MetricDescription::new($text, $kind, $unit, &[$($label),*], $description);
         )+
 
         /// All metrics.
-        pub const ALL: &[Figure] = &[$($name),+];
+        pub const ALL: &[MetricDescription] = &[$($name),+];
     };
 }
 
@@ -118,7 +118,7 @@ list! {
     COMMAND_CONFLICTS = "mainstem.command.conflicts", Counter, "{conflict}", [COMMAND],
         "decisions that came to nothing since an event had come in between";
     COMMAND_RETRIES = "mainstem.command.retries", Counter, "{retry}", [COMMAND],
-        "attempts behind the first";
+        "attempts after the first";
     COMMAND_RETRY_DELAY = "mainstem.command.retry.delay", Histogram, "s", [COMMAND],
         "waits between attempts, all of a command together, if there were any";
     COMMAND_GAVE_UP = "mainstem.command.gave_up", Counter, "{command}", [COMMAND, LIMIT],
@@ -130,7 +130,7 @@ list! {
     MODEL_EVENTS = "mainstem.model.events", Counter, "{event}", [MODEL],
         "events that were applied to models";
     CONSUMER_LAG = "mainstem.consumer.lag", Gauge, "{event}", [CONSUMER],
-        "events of the log behind the last batch that was handed out";
+        "events of the log after the last batch that was handed out";
     CONSUMER_DURATION = "mainstem.consumer.batch.duration", Histogram, "s", [CONSUMER, OUTCOME],
         "batches, from being handed out to their commit";
     CONSUMER_EVENTS = "mainstem.consumer.events", Counter, "{event}", [CONSUMER],

@@ -38,8 +38,8 @@ pub(crate) fn commanded(command: &str, end: &CommandEnd<'_>) {
         (COMMAND_RETRIES, u64::from(end.retries)),
         (COMMAND_REPEATED, u64::from(end.is_repeated)),
     ];
-    for (figure, amount) in counts.into_iter().filter(|(_, amount)| *amount > 0) {
-        add(&figure.key(of()), amount);
+    for (metric, amount) in counts.into_iter().filter(|(_, amount)| *amount > 0) {
+        add(&metric.key(of()), amount);
     }
     if end.retries > 0 {
         time(&COMMAND_RETRY_DELAY.key(of()), end.delay);

@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{
     CAUSE, CONNECTION_COUNT, CONNECTION_MAX, CONNECTION_PENDING, FALLBACK_EXHAUSTIONS, FALLBACK_IN_FLIGHT,
-    FALLBACK_LIMIT, FALLBACK_SPENT_NOW, Figure, NODE_CONDITION, NODE_EJECTIONS, NODE_IN_FLIGHT, NODE_LAG,
+    FALLBACK_LIMIT, FALLBACK_SPENT_NOW, MetricDescription, NODE_CONDITION, NODE_EJECTIONS, NODE_IN_FLIGHT, NODE_LAG,
     NODE_LAG_BYTES, NODE_LATENCY, NODE_ROLE, NODE_STALENESS, PRIMARY_CHANGES, PRIMARY_IS, PRIMARY_STATE, ROUTER,
     TIMELINE_NUMBER,
     meter::{add, label, set},
@@ -52,8 +52,8 @@ pub(crate) struct PoolState {
     pub(crate) waiting: u32,
 }
 
-fn of_node(figure: &Figure, node: &Arc<str>, value: f64) {
-    set(&figure.key(vec![label(NODE, Arc::clone(node))]), value);
+fn of_node(metric: &MetricDescription, node: &Arc<str>, value: f64) {
+    set(&metric.key(vec![label(NODE, Arc::clone(node))]), value);
 }
 
 fn seconds(duration: Option<Duration>) -> f64 {
@@ -83,8 +83,8 @@ pub(crate) fn node(node: &NodeStatus, pool: Option<PoolState>) {
 pub(crate) fn node_gone(name: &Arc<str>) {
     each_condition(name, None);
     each_role(name, None);
-    for figure in [NODE_LAG, NODE_LAG_BYTES, NODE_STALENESS, NODE_LATENCY] {
-        of_node(&figure, name, f64::NAN);
+    for metric in [NODE_LAG, NODE_LAG_BYTES, NODE_STALENESS, NODE_LATENCY] {
+        of_node(&metric, name, f64::NAN);
     }
     of_node(&NODE_IN_FLIGHT, name, 0.0);
     PoolState { open: 0, idle: 0, most: 0, waiting: 0 }.set(name);
@@ -119,7 +119,7 @@ impl PoolState {
 pub(crate) fn router(status: &RouterStatus) {
     let Some(first) = status.nodes.first() else { return };
     let router = || label(ROUTER, Arc::clone(&first.name));
-    let of_router = |figure: &Figure, value| set(&figure.key(vec![router()]), value);
+    let of_router = |metric: &MetricDescription, value| set(&metric.key(vec![router()]), value);
     for state in STATES {
         let is = state_name(&status.primary) == state;
         set(&PRIMARY_STATE.key(vec![router(), label(PRIMARY_IS, state)]), flag(is));
@@ -138,11 +138,11 @@ pub(crate) fn router_gone(status: &RouterStatus) {
     for state in STATES {
         set(&PRIMARY_STATE.key(vec![router(), label(PRIMARY_IS, state)]), 0.0);
     }
-    for figure in [TIMELINE_NUMBER, FALLBACK_LIMIT] {
-        set(&figure.key(vec![router()]), f64::NAN);
+    for metric in [TIMELINE_NUMBER, FALLBACK_LIMIT] {
+        set(&metric.key(vec![router()]), f64::NAN);
     }
-    for figure in [FALLBACK_IN_FLIGHT, FALLBACK_SPENT_NOW] {
-        set(&figure.key(vec![router()]), 0.0);
+    for metric in [FALLBACK_IN_FLIGHT, FALLBACK_SPENT_NOW] {
+        set(&metric.key(vec![router()]), 0.0);
     }
 }
 

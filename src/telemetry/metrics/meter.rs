@@ -7,7 +7,7 @@ use std::{sync::OnceLock, time::Duration};
 
 use metrics::{Key, Label, Level, Metadata, SharedString, with_recorder};
 
-use super::Figure;
+use super::MetricDescription;
 
 static METADATA: Metadata<'static> = Metadata::new("mainstem", Level::INFO, Some("mainstem"));
 
@@ -25,7 +25,7 @@ impl<const N: usize> Keys<N> {
     }
 }
 
-impl Figure {
+impl MetricDescription {
     pub(super) fn key(&self, labels: Vec<Label>) -> Key {
         debug_assert!(labels.iter().all(|label| self.labels.contains(&label.key())), "{labels:?} of {self:?}");
         Key::from_parts(self.name, labels)

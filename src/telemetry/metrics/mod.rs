@@ -7,10 +7,10 @@
 //! ```
 //! use mainstem::telemetry::metrics;
 //!
-//! // The exporter first; then what there is to know of each figure, and the limits of histograms.
+//! // The exporter first; then what there is to know of each metric, and the limits of histograms.
 //! metrics::describe();
-//! for figure in metrics::ALL {
-//!     println!("{} ({:?}, {}): {}", figure.name, figure.kind, figure.unit, figure.description);
+//! for metric in metrics::ALL {
+//!     println!("{} ({:?}, {}): {}", metric.name, metric.kind, metric.unit, metric.description);
 //! }
 //! ```
 //!
@@ -35,11 +35,11 @@ pub use self::all::*;
 /// The description of one metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Figure {
+pub struct MetricDescription {
     /// Its name, with dots. Exporters adapt it to their receivers: Prometheus uses underscores, and appends units.
     pub name: &'static str,
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Its unit, in [UCUM](https://ucum.org) notation: `s`, `By`, `{event}`, `1`.
     pub unit: &'static str,
     /// The labels that it may have. Labels about an error are present only if there is one.
@@ -48,10 +48,10 @@ pub struct Figure {
     pub description: &'static str,
 }
 
-/// The kind of a [`Figure`].
+/// The kind of a [`MetricDescription`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum MetricKind {
     /// A value that only grows.
     Counter,
     /// The present value. An unknown value is not a number (`NaN`).
@@ -60,7 +60,7 @@ pub enum Kind {
     Histogram,
 }
 
-/// The bucket limits of histograms of [times](Figure::is_time), in seconds, from a tenth of a millisecond to ten
+/// The bucket limits of histograms of [times](MetricDescription::is_time), in seconds, from a tenth of a millisecond to ten
 /// seconds: those of OpenTelemetry's conventions, and some smaller ones, since a read by key takes less than their
 /// lowest.
 pub const TIME_BUCKETS: &[f64] =
@@ -69,10 +69,10 @@ pub const TIME_BUCKETS: &[f64] =
 /// The bucket limits of histograms of amounts.
 pub const AMOUNT_BUCKETS: &[f64] = &[1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0];
 
-impl Figure {
+impl MetricDescription {
     const fn new(
         name: &'static str,
-        kind: Kind,
+        kind: MetricKind,
         unit: &'static str,
         labels: &'static [&'static str],
         description: &'static str,
@@ -90,26 +90,26 @@ impl Figure {
     #[must_use]
     pub fn buckets(&self) -> Option<&'static [f64]> {
         match self.kind {
-            Kind::Histogram if self.is_time() => Some(TIME_BUCKETS),
-            Kind::Histogram => Some(AMOUNT_BUCKETS),
-            Kind::Counter | Kind::Gauge => None,
+            MetricKind::Histogram if self.is_time() => Some(TIME_BUCKETS),
+            MetricKind::Histogram => Some(AMOUNT_BUCKETS),
+            MetricKind::Counter | MetricKind::Gauge => None,
         }
     }
 }
 
 /// Tells the installed recorder the meaning and unit of each metric.
 pub fn describe() {
-    for figure in ALL {
-        let unit = match figure.unit {
+    for metric in ALL {
+        let unit = match metric.unit {
             "s" => Unit::Seconds,
             "By" => Unit::Bytes,
             _ => Unit::Count,
         };
-        let (name, text) = (figure.name, figure.description);
-        match figure.kind {
-            Kind::Counter => metrics::describe_counter!(name, unit, text),
-            Kind::Gauge => metrics::describe_gauge!(name, unit, text),
-            Kind::Histogram => metrics::describe_histogram!(name, unit, text),
+        let (name, text) = (metric.name, metric.description);
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(name, unit, text),
+            MetricKind::Gauge => metrics::describe_gauge!(name, unit, text),
+            MetricKind::Histogram => metrics::describe_histogram!(name, unit, text),
         }
     }
 }

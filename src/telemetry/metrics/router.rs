@@ -68,7 +68,7 @@ pub(crate) fn decision(
 
 /// The metrics of one node.
 #[derive(Debug, Default)]
-pub(crate) struct NodeFigures(Box<Of>);
+pub(crate) struct NodeMetrics(Box<Of>);
 
 #[derive(Debug)]
 struct Of {
@@ -94,7 +94,7 @@ pub(crate) struct Call<'a> {
     pub(crate) duration: Duration,
 }
 
-impl NodeFigures {
+impl NodeMetrics {
     /// A call has ended.
     pub(crate) fn called(&self, name: &Arc<str>, endpoint: &Endpoint, call: &Call<'_>) {
         let Call { role, effect, outcome, error_type, status, duration } = *call;

@@ -80,13 +80,13 @@ pub(crate) fn projected(loaded: &'static str, saved: &'static str) {
 
 /// The metrics of one log's batches.
 #[derive(Debug)]
-pub(crate) struct BatchFigures {
+pub(crate) struct BatchMetrics {
     appends: Key,
     events: Key,
     queue: Key,
 }
 
-impl BatchFigures {
+impl BatchMetrics {
     pub(crate) fn new(log: &LogName) -> Self {
         let labels = || vec![label(LOG, format!("{}.{}", log.schema(), log.log()))];
         let (appends, events) = (APPEND_BATCH_APPENDS.key(labels()), APPEND_BATCH_EVENTS.key(labels()));

@@ -39,7 +39,7 @@ impl Image {
                 && tag.bytes().all(|it| matches!(it, b'0'..=b'9' | b'a'..=b'f'));
             if image.is_empty() || !is_digest {
                 let message =
-                    format!("{text:?} has no digest behind its @: write name@sha256: and 64 hexadecimal digits");
+                    format!("{text:?} has no digest after its @: write name@sha256: and 64 hexadecimal digits");
                 return Err(Error::configuration(message));
             }
         }
@@ -89,7 +89,7 @@ mod tests {
             format!("@sha256:{digest}"),
             "postgres@17".to_owned(),
         ] {
-            assert!(Image::parse(&wrong).unwrap_err().to_string().contains("no digest behind its @"), "{wrong}");
+            assert!(Image::parse(&wrong).unwrap_err().to_string().contains("no digest after its @"), "{wrong}");
         }
     }
 }

@@ -23,7 +23,7 @@ pub(super) async fn an_unchanged_boundary_takes_the_append(store: Store<'_>) {
     assert_eq!(types(&log(store).await), ["A", "B", "B", "C"]);
 }
 
-pub(super) async fn a_matching_event_behind_the_read_is_a_conflict(store: Store<'_>) {
+pub(super) async fn a_matching_event_after_the_read_is_a_conflict(store: Store<'_>) {
     append_one(store, "A").await;
     let history = read(store, &of_types(["A", "X"])).await;
     append_one(store, "B").await;

@@ -60,7 +60,7 @@ pub(super) async fn the_query_of_all_events_matches_every_event(store: Store<'_>
     refused(store, [plain("C")], none_of(&Filter::any_event()), ErrorKind::Conflict).await;
 }
 
-pub(super) async fn reading_can_start_behind_a_position(store: Store<'_>) {
+pub(super) async fn reading_can_start_after_a_position(store: Store<'_>) {
     let first = append_one(store, "A").await.first_position();
     append(store, [plain("B"), plain("A")]).await;
     assert_eq!(types(&read(store, &Filter::any_event().after_position(first)).await), ["B", "A"]);
@@ -181,7 +181,7 @@ pub(super) async fn the_tail_of_the_log_never_reorders(store: Store<'_>) {
             let tail = expect(elsewhere(store.query(&Filter::any_event().after_position(from))).await, "the tail");
             let now: BTreeMap<u64, EventId> = tail.iter().map(|event| (event.position(), event.id())).collect();
             let (before, again) = (seen.range(from + 1..), now.range(..=last));
-            assert!(before.eq(again), "the tail behind {from} is not what it was up to {last}");
+            assert!(before.eq(again), "the tail after {from} is not what it was up to {last}");
             seen.extend(now);
             if is_last {
                 return seen;

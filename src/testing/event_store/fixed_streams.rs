@@ -110,17 +110,17 @@ pub(super) async fn a_stream_is_loaded_whole_or_in_part(store: Store<'_>) {
     let all = || store.load_stream("s");
     let cases: Vec<(&str, LoadStream<'_>, Vec<u64>)> = vec![
         ("all", all(), (1..=10).collect()),
-        ("behind 0", all().after_version(0), (1..=10).collect()),
-        ("behind 7", all().after_version(7), vec![8, 9, 10]),
-        ("behind the last", all().after_version(10), vec![]),
+        ("after 0", all().after_version(0), (1..=10).collect()),
+        ("after 7", all().after_version(7), vec![8, 9, 10]),
+        ("after the last", all().after_version(10), vec![]),
         ("beyond the last", all().after_version(u64::MAX), vec![]),
         ("the first 3", all().limit(3), vec![1, 2, 3]),
-        ("3 behind 4", all().after_version(4).limit(3), vec![5, 6, 7]),
+        ("3 after 4", all().after_version(4).limit(3), vec![5, 6, 7]),
         ("more than there are", all().limit(u64::MAX), (1..=10).collect()),
         ("none", all().limit(0), vec![]),
         ("backwards", all().newest_first(), (1..=10).rev().collect()),
         ("the last 2", all().newest_first().limit(2), vec![10, 9]),
-        ("backwards behind 7", all().newest_first().after_version(7), vec![10, 9, 8]),
+        ("backwards after 7", all().newest_first().after_version(7), vec![10, 9, 8]),
         ("backwards before 4", all().newest_first().before_version(4), vec![3, 2, 1]),
         ("2 backwards before 9", all().before_version(9).limit(2).newest_first(), vec![8, 7]),
         ("before 3", all().before_version(3), vec![1, 2]),
@@ -306,7 +306,7 @@ pub(super) async fn each_version_of_a_stream_has_one_winner(store: Store<'_>) {
                 let there =
                     stream.iter().filter(|event| (expected + 1..=last).contains(&versions(&[(*event).clone()])[0]));
                 let there: Vec<_> = there.map(Event::id).collect();
-                assert_eq!(there, events.iter().map(NewEvent::id).collect::<Vec<_>>(), "of {id} behind {expected}");
+                assert_eq!(there, events.iter().map(NewEvent::id).collect::<Vec<_>>(), "of {id} after {expected}");
             }
             Err(error) => {
                 let Some(found) = error.version_mismatch() else { panic!("not a matter of versions: {error}") };

@@ -12,25 +12,25 @@ use super::{
 };
 use crate::{
     After, AppendCondition, Consistency, ErrorKind, Event, EventId, EventStore, Filter, Mark, Result,
-    backend::{Piece, ReadBehindRequest},
+    backend::{Piece, ReadAfterRequest},
 };
 
 /// All pieces from the beginning of the log to its end, each after the one before it.
 async fn pieces(store: Store<'_>, filter: &Filter, limit: u64, limit_bytes: usize) -> Vec<Piece> {
     let (mut pieces, mut after) = (Vec::<Piece>::new(), After::Beginning);
     loop {
-        let mut request = ReadBehindRequest::new(filter.clone(), after, limit, Consistency::Strong);
+        let mut request = ReadAfterRequest::new(filter.clone(), after, limit, Consistency::Strong);
         request.limit_bytes = limit_bytes;
-        let piece = expect(store.run_read_behind(request).await, "a piece should have been read");
+        let piece = expect(store.run_read_after(request).await, "a piece should have been read");
         let Some(reached) = piece.reached else {
-            assert!(piece.events.is_empty(), "events, and no place behind them");
+            assert!(piece.events.is_empty(), "events, and no place after them");
             let end = piece.head.map_or(0, |head| head.position());
             assert_eq!(after.position(), end, "nothing more, and that is not the end of the log");
             return pieces;
         };
-        assert!(reached.position() > after.position(), "the piece behind {after:?} is no step forward: {reached}");
+        assert!(reached.position() > after.position(), "the piece after {after:?} is no step forward: {reached}");
         let up_to = |event: &Event| event.position() <= reached.position();
-        assert!(piece.events.iter().all(up_to), "an event behind {reached}, which the piece has reached");
+        assert!(piece.events.iter().all(up_to), "an event after {reached}, which the piece has reached");
         after = After::Mark(reached);
         pieces.push(piece);
     }
@@ -86,10 +86,10 @@ pub(super) async fn a_piece_ends_at_its_bytes(store: Store<'_>) {
 async fn piece_within(store: Store<'_>, filter: &Filter, after: After, limit: u64, window: u64) -> Option<Piece> {
     let mut window = window;
     loop {
-        let mut request = ReadBehindRequest::new(filter.clone(), after, limit, Consistency::Strong);
+        let mut request = ReadAfterRequest::new(filter.clone(), after, limit, Consistency::Strong);
         let until = after.position().saturating_add(window);
         request.until = Some(until);
-        let piece = elsewhere(store.run_read_behind(request)).await;
+        let piece = elsewhere(store.run_read_after(request)).await;
         let piece = expect(piece, "a piece up to a position should have been read");
         let end = piece.head.map_or(0, |head| head.position());
         if let Some(reached) = piece.reached {
@@ -100,7 +100,7 @@ async fn piece_within(store: Store<'_>, filter: &Filter, after: After, limit: u6
             assert!(piece.events.iter().all(is_within), "an event outside of {within:?}, or after {reached}");
             return Some(piece);
         }
-        assert!(piece.events.is_empty(), "events, and no place behind them");
+        assert!(piece.events.is_empty(), "events, and no place after them");
         if until >= end {
             return None;
         }
@@ -128,8 +128,8 @@ pub(super) async fn a_piece_up_to_a_position_looks_no_further(store: Store<'_>) 
 
 pub(super) async fn reading_on_from_what_the_log_does_not_hold_has_diverged(store: Store<'_>) {
     let ask = async |mark: Mark, limit: u64| -> Result<Piece> {
-        let request = ReadBehindRequest::new(of_type("B"), After::Mark(mark), limit, Consistency::Strong);
-        store.run_read_behind(request).await
+        let request = ReadAfterRequest::new(of_type("B"), After::Mark(mark), limit, Consistency::Strong);
+        store.run_read_after(request).await
     };
     let diverges = async |marks: &[Mark]| {
         for (mark, limit) in marks.iter().flat_map(|mark| [(*mark, 0), (*mark, 5)]) {
@@ -163,8 +163,8 @@ pub(super) async fn a_piece_of_no_events_only_asks_for_its_place(store: Store<'_
     append(store, [tagged("A", ["t"]), plain("B")]).await;
     for filter in [Filter::any_event(), of_type("A"), of_type("Z")] {
         for after in [After::Beginning, After::Mark(first)] {
-            let request = ReadBehindRequest::new(filter.clone(), after, 0, Consistency::Strong);
-            let piece = expect(store.run_read_behind(request).await, "a piece of no events");
+            let request = ReadAfterRequest::new(filter.clone(), after, 0, Consistency::Strong);
+            let piece = expect(store.run_read_after(request).await, "a piece of no events");
             assert!(piece.events.is_empty(), "{} events after {after:?}, of at most none", piece.events.len());
             // Where it has looked all the same, there must be none.
             let reached = piece.reached.map_or(0, |reached| reached.position());
@@ -196,8 +196,8 @@ pub(super) async fn pieces_among_appends_are_the_log(store: Store<'_>) {
             let piece = match window {
                 Some(window) => piece_within(store, &filter, after, 7, window).await,
                 None => {
-                    let request = ReadBehindRequest::new(filter.clone(), after, 7, Consistency::Strong);
-                    let piece = expect(elsewhere(store.run_read_behind(request)).await, "a follower's piece");
+                    let request = ReadAfterRequest::new(filter.clone(), after, 7, Consistency::Strong);
+                    let piece = expect(elsewhere(store.run_read_after(request)).await, "a follower's piece");
                     Some(piece).filter(|piece| piece.reached.is_some())
                 }
             };

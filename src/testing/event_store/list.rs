@@ -24,7 +24,7 @@ macro_rules! __event_store_cases {
             predicates_never_match_opaque_bytes: "bytes are not looked into, even if they are JSON; the rest of the event is",
             types_and_tags_are_compared_byte_by_byte: "no case, no accent, no space, no pattern and no beginning is taken for the same",
             the_head_is_the_logs_last_event_whatever_was_asked_for: "the head comes with every read, also with an empty one",
-            a_position_bound_reads_what_is_behind_it: "a read begins behind a position, which is not part of it, and ends with one that is",
+            a_position_bound_reads_what_comes_after_it: "a read begins behind a position, which is not part of it, and ends with one that is",
             a_time_bound_reads_what_occurred_in_it: "a span of time has both its ends, and is about when an event occurred",
             a_long_read_is_complete: "thousands of events are read whole, in the order of the log",
             a_strong_read_sees_every_append_that_was_acknowledged: "who has appended reads what was written",
@@ -32,7 +32,7 @@ macro_rules! __event_store_cases {
         page {
             a_limit_reads_the_first_that_match: "a limited read is the beginning of the whole one",
             newest_first_is_the_same_read_backwards: "from the end, it is the whole one the other way round",
-            pages_behind_each_other_are_the_whole: "reading on behind the last event that was read misses and repeats nothing",
+            pages_one_after_the_other_are_the_whole: "reading on after the last event that was read misses and repeats nothing",
             the_last_match_is_the_last_of_the_read: "the last match, if there is one",
             a_count_is_that_of_the_read: "a count is the number of events that a read gives",
             existence_is_that_of_the_read: "an event exists if a read gives one",
@@ -46,8 +46,8 @@ macro_rules! __event_store_cases {
             a_stream_among_appends_is_the_log_up_to_its_head: "many appends at the same time change nothing of that",
         }
         following {
-            pieces_of_the_log_are_the_whole: "what is read on behind a place, a few events at a time, misses and repeats nothing",
-            a_piece_up_to_a_position_looks_no_further: "one that spans so many positions reaches none behind them, and all together miss nothing",
+            pieces_of_the_log_are_the_whole: "what is read on after a place, a few events at a time, misses and repeats nothing",
+            a_piece_up_to_a_position_looks_no_further: "one that spans so many positions reaches none after them, and all together miss nothing",
             reading_on_from_what_the_log_does_not_hold_has_diverged: "a mark that is not there, or is another event's, is an error and no place",
             a_piece_of_no_events_only_asks_for_its_place: "with a limit of 0 nothing is read, and only the place is judged",
             pieces_among_appends_are_the_log: "who follows while many append misses and repeats nothing",
@@ -55,7 +55,7 @@ macro_rules! __event_store_cases {
         }
         condition {
             an_unchanged_boundary_takes_the_append: "events that do not match the filter do not break it",
-            a_matching_event_behind_the_read_is_a_conflict: "one that matches does, and the conflict names the first",
+            a_matching_event_after_the_read_is_a_conflict: "one that matches does, and the conflict names the first",
             a_read_of_an_empty_log_is_broken_by_the_first_match: "nothing read from an empty log is something to vouch for",
             a_read_that_found_nothing_is_broken_by_the_first_match: "nothing found in a log with other events is, too",
             a_condition_without_after_counts_every_event: "without `after` any match in the whole log is a conflict",
@@ -124,7 +124,7 @@ macro_rules! __event_store_cases {
             a_query_item_matches_one_of_its_types_and_all_of_its_tags: "query item: types are alternatives, tags are not",
             query_items_are_alternatives: "query: an event matches if one item does, as a whole",
             the_query_of_all_events_matches_every_event: "query: all events",
-            reading_can_start_behind_a_position: "read: from a position on",
+            reading_can_start_after_a_position: "read: from a position on",
             sequence_positions_are_unique_and_increase: "sequence position: unique and increasing",
             an_append_fails_if_any_event_matches_its_query: "append: fails, as a whole, if an event matches the condition",
             events_up_to_after_are_ignored: "append condition: events up to `after` are ignored",

@@ -73,7 +73,7 @@ pub(super) async fn newest_first_is_the_same_read_backwards(store: Store<'_>) {
     }
 }
 
-pub(super) async fn pages_behind_each_other_are_the_whole(store: Store<'_>) {
+pub(super) async fn pages_one_after_the_other_are_the_whole(store: Store<'_>) {
     let events = (0..50).map(|n| event(if n % 3 == 0 { "A" } else { "B" }, json!({"n": n})).with_tag("t"));
     append(store, events.collect::<Vec<_>>()).await;
     for filter in [Filter::any_event(), of_type("A"), of_types(["A", "B"]), with_tags(["t"])] {

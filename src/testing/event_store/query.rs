@@ -37,13 +37,13 @@ pub(super) async fn the_head_is_the_logs_last_event_whatever_was_asked_for(store
     for filter in [Filter::any_event(), of_type("A"), of_type("B"), of_type("C")] {
         assert_eq!(read(store, &filter).await.head(), Some(last), "head of a read by {filter:?}");
     }
-    let behind = Filter::any_event().after_position(last.position());
-    assert_eq!(read(store, &behind).await.head(), Some(last), "head of a read behind the head");
+    let beyond = Filter::any_event().after_position(last.position());
+    assert_eq!(read(store, &beyond).await.head(), Some(last), "head of a read beyond the head");
     let never = Filter::any_event().occurred_until(SystemTime::UNIX_EPOCH);
     assert_eq!(read(store, &never).await.head(), Some(last), "head of a read of another time");
 }
 
-pub(super) async fn a_position_bound_reads_what_is_behind_it(store: Store<'_>) {
+pub(super) async fn a_position_bound_reads_what_comes_after_it(store: Store<'_>) {
     let mut at = Vec::new();
     for event_type in ["A", "B", "A", "B", "A"] {
         at.push(append_one(store, event_type).await.first_position());
@@ -60,7 +60,7 @@ pub(super) async fn a_position_bound_reads_what_is_behind_it(store: Store<'_>) {
     ];
     for (bound, expected) in cases {
         let history = read(store, &of_type("A").after_position(bound)).await;
-        assert_eq!(positions(&history), expected, "behind {bound}");
+        assert_eq!(positions(&history), expected, "after {bound}");
     }
     let a = || of_type("A");
     let cases = [
@@ -155,10 +155,10 @@ pub(super) async fn predicates_never_match_opaque_bytes(store: Store<'_>) {
     for (expected, filter) in filters {
         let filter = expect(filter, "a filter of the test");
         assert_eq!(positions(&read(store, &filter).await), expected, "by {filter:?}");
-        let behind = none_of(&filter).after_position(json_at);
+        let after_it = none_of(&filter).after_position(json_at);
         match expected.contains(&opaque_at) {
-            true => _ = refused(store, [plain("Probe")], behind, ErrorKind::Conflict).await,
-            false => _ = append_if(store, [plain("Probe")], behind).await,
+            true => _ = refused(store, [plain("Probe")], after_it, ErrorKind::Conflict).await,
+            false => _ = append_if(store, [plain("Probe")], after_it).await,
         }
     }
 }

@@ -23,7 +23,7 @@ async fn rest<S: Selection>(stream: &mut QueryStream<S>) -> Vec<Event> {
         assert!(stream.end().is_none(), "the end before the end");
         events.push(expect(event, "a stream should have gone on"));
     }
-    assert!(stream.next().await.is_none(), "an event behind the end");
+    assert!(stream.next().await.is_none(), "an event after the end");
     events
 }
 
@@ -53,8 +53,12 @@ pub(super) async fn a_stream_is_the_read_event_by_event(store: Store<'_>) {
         assert!(stream.end().is_none(), "an end before the beginning");
         assert_eq!(rest(&mut stream).await, history.events(), "by {filter:?}");
         assert_eq!((head(&stream), stream.role()), (Some(last), Some(Role::Primary)), "by {filter:?}");
-        let behind = filter.clone().after_position(history.head().map_or(0, |head| head.position() / 2));
-        assert_eq!(rest(&mut store.stream(&behind)).await, read(store, &behind).await.events(), "by {behind:?}");
+        let second_half = filter.clone().after_position(history.head().map_or(0, |head| head.position() / 2));
+        assert_eq!(
+            rest(&mut store.stream(&second_half)).await,
+            read(store, &second_half).await.events(),
+            "by {second_half:?}"
+        );
         let past = filter.occurred_until(std::time::SystemTime::now());
         assert_eq!(rest(&mut store.stream(&past)).await, read(store, &past).await.events(), "by {past:?}");
     }

@@ -6,7 +6,7 @@ use mainstem::{AppendCondition, Consistency, ErrorKind, EventStore, Filter, Star
 use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{HANG, append, append_of, consumer, failure, lose_events_behind, next, positions};
+use super::{HANG, append, append_of, consumer, failure, lose_events_after, next, positions};
 use crate::support::{cluster, event, store};
 
 #[tokio::test]
@@ -70,7 +70,7 @@ async fn batches_are_committed_in_their_order() {
 }
 
 #[tokio::test]
-async fn what_is_not_for_a_consumer_moves_its_checkpoint_too() {
+async fn events_that_a_consumer_filters_out_advance_its_checkpoint_too() {
     let (_database, _router, store) = store().await;
     append_of(&store, ["A", "B", "B", "B"]).await;
     let of_a = Filter::matching().any_type_of(["A"]).finish().unwrap();
@@ -107,7 +107,7 @@ async fn a_checkpoint_never_goes_back() {
 
 /// As an endpoint waits that shows a user what he has written, in a request that has brought his token along.
 #[tokio::test]
-async fn what_a_token_speaks_of_is_waited_for() {
+async fn waiting_with_a_token_lasts_until_its_events_are_handled() {
     let (_database, router, store) = store().await;
     append(&store, 1).await;
     let mut consumer = consumer(&store);
@@ -133,7 +133,7 @@ async fn what_a_token_speaks_of_is_waited_for() {
         assert_eq!(handled.checkpoint(), Some(appended.last()));
     }
     // What was lost is not taken for handled, however far the consumer is.
-    lose_events_behind(&router, 1).await;
+    lose_events_after(&router, 1).await;
     append(&store, 5).await;
     let lost = control.wait_until_handled(&of_append).timeout(HANG).await.unwrap_err();
     assert_eq!(lost.kind(), ErrorKind::LogDiverged, "{}", lost.report());

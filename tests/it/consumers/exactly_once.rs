@@ -12,7 +12,7 @@ use super::{append, append_of, consumer, next, number, positions, run};
 use crate::support::store;
 
 #[tokio::test]
-async fn what_is_written_in_a_transaction_is_there_once_whatever_fails() {
+async fn writes_in_a_consumers_transaction_take_effect_exactly_once() {
     let (database, router, store) = store().await;
     run(&router, "CREATE TABLE handled (position int8, attempt int8)").await;
     append(&store, 60).await;
@@ -101,7 +101,7 @@ async fn the_transaction_of_a_batch_is_not_ended_in_sql() {
 
 /// Who does not know whether a commit has arrived may handle the same batch again.
 #[tokio::test]
-async fn what_is_written_with_a_batch_that_was_committed_before_is_refused() {
+async fn writes_with_an_already_committed_batch_are_refused() {
     let (database, router, store) = store().await;
     run(&router, "CREATE TABLE handled (position int8)").await;
     append(&store, 10).await;
@@ -210,7 +210,7 @@ async fn a_first_batch_without_events_clears_nothing_that_was_committed_meanwhil
 
 /// The member is the same one, but what it had begun was of the time before somebody else had the partition.
 #[tokio::test]
-async fn what_was_begun_before_a_takeover_is_refused_when_the_partition_is_back() {
+async fn a_transaction_begun_before_a_takeover_and_return_is_refused() {
     let (database, router, store) = store().await;
     run(&router, "CREATE TABLE handled (position int8)").await;
     append(&store, 10).await;

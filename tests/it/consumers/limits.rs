@@ -9,7 +9,7 @@ use mainstem::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use super::{HANG, append, consumer, lose_events_behind, next};
+use super::{HANG, append, consumer, lose_events_after, next};
 use crate::{
     subscriptions,
     support::{cluster, event, started, store},
@@ -40,7 +40,7 @@ async fn a_fetch_has_one_limit_and_a_subscription_one_for_each_read() {
 
 /// One replica shows how far the consumer is, and the other one has not got as far as to say that the event is another one.
 #[tokio::test]
-async fn what_a_lagging_replica_does_not_have_is_not_taken_for_handled() {
+async fn a_lagging_replica_never_lets_a_lost_event_count_as_handled() {
     let cluster = started(LocalCluster::builder().replicas(2)).await;
     let builder = Router::builder().primary(cluster.primary().url()).max_replica_lag(HANG * 10);
     let builder = builder.replicas([0, 1].map(|index| cluster.replica(index).url()));
@@ -53,7 +53,7 @@ async fn what_a_lagging_replica_does_not_have_is_not_taken_for_handled() {
     cluster.wait_until_caught_up().await.unwrap();
     cluster.replica(1).pause_replay().await.unwrap();
     let lost = store.append([event("A", json!({}))], AppendCondition::none()).await.unwrap().last();
-    lose_events_behind(&router, 5).await;
+    lose_events_after(&router, 5).await;
     append(&store, 3).await;
     consumer.commit(&batch).await.unwrap();
     let batch = next(&mut consumer).await;

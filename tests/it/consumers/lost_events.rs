@@ -6,7 +6,7 @@ use mainstem::{AppendCondition, Consistency, Consumer, ErrorKind, EventStore, Fi
 use tokio::time::{sleep, timeout};
 
 use super::{
-    HANG, append, append_of, consumer, failure, keyed, lose_events_behind, member, next, number, positions, run,
+    HANG, append, append_of, consumer, failure, keyed, lose_events_after, member, next, number, positions, run,
 };
 use crate::support::store;
 
@@ -19,7 +19,7 @@ async fn a_consumer_whose_log_has_lost_events_says_how_far_the_two_agree() {
         let batch = next(&mut consumer).await;
         consumer.commit(&batch).await.unwrap();
     }
-    lose_events_behind(&router, 75).await;
+    lose_events_after(&router, 75).await;
     append(&store, 50).await;
     let error = failure(&mut consumer).await;
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "{}", error.report());
@@ -117,21 +117,21 @@ async fn a_partition_ahead_of_the_others_is_checked_as_well() {
     let id: String = ahead.id().to_string();
     let sql = "UPDATE mainstem.events_progress SET position = $1, id = $2::text::uuid WHERE partition = 3";
     client.execute(sql, &[&ahead.position().cast_signed(), &id]).await.unwrap();
-    lose_events_behind(&router, 30).await;
+    lose_events_after(&router, 30).await;
     store.append((0..40).map(keyed), AppendCondition::none()).await.unwrap();
     let error = failure(&mut member(&store)).await;
     assert_eq!(error.kind(), ErrorKind::LogDiverged, "its new events would be skipped: {}", error.report());
 }
 
 #[tokio::test]
-async fn what_was_handed_out_and_not_committed_may_be_lost() {
+async fn events_handed_out_but_not_committed_may_be_lost_without_error() {
     let (_database, router, store) = store().await;
     append(&store, 20).await;
     let mut consumer = consumer(&store);
     let batch = next(&mut consumer).await;
     consumer.commit(&batch).await.unwrap();
     assert_eq!(next(&mut consumer).await.mark().position(), 20);
-    lose_events_behind(&router, 15).await;
+    lose_events_after(&router, 15).await;
     append(&store, 5).await;
     // The checkpoint is there, so it is no error: the events behind it are handed out as they are now.
     let again = next(&mut consumer).await;
@@ -159,7 +159,7 @@ async fn a_member_that_keeps_some_partitions_goes_on_from_their_checkpoints() {
         }
     };
     timeout(HANG, halves).await.expect("each has a half");
-    lose_events_behind(&router, 30).await;
+    lose_events_after(&router, 30).await;
     let back = "UPDATE mainstem.events_progress SET position = e.position, id = e.id \
                 FROM mainstem.events e WHERE e.position = 30";
     run(&router, back).await;

@@ -9,7 +9,7 @@ use super::{append, consumer, next, number, positions, run};
 use crate::support::{self, store};
 
 #[tokio::test]
-async fn one_that_was_taken_for_dead_commits_nothing_any_more() {
+async fn a_consumer_that_was_taken_over_can_no_longer_commit_its_batch() {
     let (database, router, store) = store().await;
     run(&router, "CREATE TABLE handled (position int8)").await;
     append(&store, 20).await;
@@ -57,7 +57,7 @@ async fn a_dead_members_work_is_taken_over() {
 }
 
 #[tokio::test]
-async fn who_lives_keeps_its_partition_however_long_a_batch_takes() {
+async fn a_live_consumer_keeps_its_partition_during_a_long_batch() {
     let (database, _router, store) = store().await;
     append(&store, 10).await;
     let mut slow = consumer(&store);
@@ -72,7 +72,7 @@ async fn who_lives_keeps_its_partition_however_long_a_batch_takes() {
 
 /// Its batch has the only connection, many times as long as one lives who has not said so.
 #[tokio::test]
-async fn who_lives_keeps_its_partition_although_its_pool_is_full() {
+async fn a_live_consumer_keeps_its_partition_even_if_its_pool_is_full() {
     let (database, _router, store) = store().await;
     append(&store, 10).await;
     let narrow = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();

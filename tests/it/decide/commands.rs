@@ -78,7 +78,7 @@ async fn a_decision_is_made_anew_when_somebody_was_faster() {
 }
 
 #[tokio::test]
-async fn of_many_who_want_the_last_places_no_more_get_one_than_there_are() {
+async fn concurrent_commands_never_overbook_courses_or_students() {
     for (place, store) in stores().await {
         append(&store, [defined(1, 3), defined(2, 40), defined(3, 40), defined(4, 40)]).await;
         let executor = CommandExecutor::new(store.clone()).max_attempts(200);

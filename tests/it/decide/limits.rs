@@ -1,4 +1,4 @@
-//! How many commands and projections may be in flight, and that every path frees its place.
+//! How many commands and reads of models may be in flight, and that every path gives its permit back.
 
 use std::{
     future::{Future, IntoFuture},
@@ -82,14 +82,17 @@ async fn beyond_the_limit_a_command_and_a_projection_fail_at_once() {
     // At once: nothing is let go, so who waits would wait for ever.
     let clone = executor.clone();
     let error = clone.execute(&command).into_future().now_or_never().expect("an answer at once").unwrap_err();
-    assert!(error.to_string().contains("2 commands are under way"), "{error}");
+    assert!(
+        error.to_string().contains("2 commands are in flight, as many as `max_concurrent_commands` allows"),
+        "{error}"
+    );
     assert_eq!(kind::<()>(Err(error)), Some(ErrorKind::Overloaded));
     // The other limit is another one.
     let mut reading = executor.read(course(1)).into_future();
     assert!(is_pending(&mut reading));
     let error = executor.read(course(1)).into_future().now_or_never().expect("an answer at once").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Overloaded);
-    assert!(error.is_retryable() && error.to_string().contains("1 projections"), "{error}");
+    assert!(error.is_retryable() && error.to_string().contains("1 reads of models"), "{error}");
 }
 
 /// Polls it once.
@@ -153,7 +156,7 @@ async fn a_place_is_given_back_after_an_error() {
 }
 
 #[tokio::test]
-async fn what_is_never_awaited_takes_no_place() {
+async fn commands_that_are_never_polled_take_no_permit() {
     let executor = CommandExecutor::new(MemoryEventStore::new()).max_concurrent_commands(1);
     let command = enrol(1, 7);
     let idle = executor.execute(&command);

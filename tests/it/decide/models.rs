@@ -260,7 +260,7 @@ async fn the_scope_counts_where_the_model_is_asked_for() {
 }
 
 #[tokio::test]
-async fn what_cannot_be_read_is_told() {
+async fn models_without_parts_and_undecodable_events_are_errors() {
     struct Growing(Vec<Count>);
     impl DecisionModel for Growing {
         fn parts<'a>(&'a mut self, parts: &mut Parts<'a>) {

@@ -129,7 +129,7 @@ async fn after_an_unknown_outcome_another_execution_tells() {
         let store = FailingEventStore::new(MemoryEventStore::new());
         append(&store, [defined(1, 100)]).await;
         let lost = Error::new(ErrorKind::OutcomeUnknown, "the answer was lost");
-        let (behind, before) = (AppendFault::Behind(lost.clone()), AppendFault::Before(lost));
+        let (behind, before) = (AppendFault::AfterCommit(lost.clone()), AppendFault::BeforeCommit(lost));
         store.fail_next_append(if was_written { behind } else { before });
         let executor = CommandExecutor::new(store.clone()).max_attempts(1);
         let command = enrol(1, 7);

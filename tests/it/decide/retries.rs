@@ -30,11 +30,11 @@ async fn enrolments(store: &dyn EventStore) -> usize {
 
 #[tokio::test]
 async fn an_append_whose_answer_is_lost_is_made_again_and_written_once() {
-    for fault in [AppendFault::Behind, AppendFault::Before] {
+    for fault in [AppendFault::AfterCommit, AppendFault::BeforeCommit] {
         let store = failing();
         append(&store, [defined(1, 3)]).await;
         store.fail_next_append(fault(error(ErrorKind::OutcomeUnknown)));
-        store.fail_next_append(AppendFault::Before(error(ErrorKind::Unavailable)));
+        store.fail_next_append(AppendFault::BeforeCommit(error(ErrorKind::Unavailable)));
         let executed = quick(store.clone()).execute(&enrol(1, 7)).await.unwrap();
         assert_eq!((executed.attempts.decisions, executed.attempts.repeats, executed.attempts.conflicts), (1, 2, 0));
         assert_eq!(enrolments(&store).await, 1);
@@ -46,7 +46,7 @@ async fn a_repeat_has_the_same_ids_and_the_same_condition() {
     let spy = Spy::default();
     append(&spy, [defined(1, 3)]).await;
     let store = FailingEventStore::new(spy.clone());
-    store.fail_next_append(AppendFault::Behind(error(ErrorKind::OutcomeUnknown)));
+    store.fail_next_append(AppendFault::AfterCommit(error(ErrorKind::OutcomeUnknown)));
     spy.calls();
     quick(store).execute(&enrol(1, 7)).await.unwrap();
     let appends: Vec<_> = spy.calls().into_iter().filter(|call| matches!(call, Call::Append(..))).collect();
@@ -59,9 +59,9 @@ async fn if_nobody_answers_to_the_end_the_outcome_is_unknown_whatever_the_last_e
     for last in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Overloaded, ErrorKind::Closed] {
         let store = failing();
         append(&store, [defined(1, 3)]).await;
-        store.fail_next_append(AppendFault::Before(error(ErrorKind::Overloaded)));
-        store.fail_next_append(AppendFault::Behind(error(ErrorKind::OutcomeUnknown)));
-        store.fail_next_append(AppendFault::Before(error(last)));
+        store.fail_next_append(AppendFault::BeforeCommit(error(ErrorKind::Overloaded)));
+        store.fail_next_append(AppendFault::AfterCommit(error(ErrorKind::OutcomeUnknown)));
+        store.fail_next_append(AppendFault::BeforeCommit(error(last)));
         let told = quick(store.clone()).max_attempts(3).execute(&enrol(1, 7)).await.unwrap_err();
         assert_eq!(told.error().map(Error::kind), Some(ErrorKind::OutcomeUnknown), "{last:?}: {told}");
         assert_eq!(enrolments(&store).await, 1);
@@ -73,7 +73,7 @@ async fn if_no_try_can_have_written_the_last_error_is_told() {
     for last in [ErrorKind::Unavailable, ErrorKind::Timeout, ErrorKind::Overloaded] {
         let store = failing();
         append(&store, [defined(1, 3)]).await;
-        (0..3).for_each(|_| store.fail_next_append(AppendFault::Before(error(last))));
+        (0..3).for_each(|_| store.fail_next_append(AppendFault::BeforeCommit(error(last))));
         let told = quick(store.clone()).max_attempts(3).execute(&enrol(1, 7)).await.unwrap_err();
         assert_eq!(told.error().map(Error::kind), Some(last), "{told}");
         assert_eq!((enrolments(&store).await, store.planned()), (0, 0));
@@ -150,7 +150,7 @@ async fn reads_that_fail_for_now_are_made_again_and_others_are_not() {
 async fn a_decision_on_a_history_that_the_log_has_lost_is_made_anew() {
     let store = failing();
     append(&store, [defined(1, 3)]).await;
-    store.fail_next_append(AppendFault::Before(error(ErrorKind::LogDiverged)));
+    store.fail_next_append(AppendFault::BeforeCommit(error(ErrorKind::LogDiverged)));
     let executed = quick(store.clone()).execute(&enrol(1, 7)).await.unwrap();
     assert_eq!((executed.attempts.decisions, executed.attempts.conflicts), (2, 1));
 }

@@ -47,7 +47,7 @@ fn each_case_is_there_for_a_flaw() {
 }
 
 #[tokio::test]
-async fn what_no_store_may_be_asked_is_refused_before() {
+async fn invalid_appends_are_refused_before_the_store_is_called() {
     let valid = event("A", json!({}));
     let twice = [valid.clone(), valid.clone()];
     let long_type = NewEvent::new("x".repeat(256), &()).unwrap();
@@ -86,7 +86,7 @@ async fn an_after_without_a_filter_is_refused_before() {
 }
 
 #[tokio::test]
-async fn what_is_no_id_of_a_stream_is_refused_before() {
+async fn invalid_stream_ids_are_refused_before_the_store_is_called() {
     for id in ["", "a\0b", &"x".repeat(StreamPlace::MAX_ID_LEN + 1)] {
         let append = NeverAsked.append([event("A", json!({}))], AppendCondition::none());
         let error = append.to_stream(id, ExpectedVersion::Any).await.expect_err(id);

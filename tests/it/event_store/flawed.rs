@@ -12,7 +12,7 @@ use mainstem::{
     After, Appended, Error, ErrorKind, Event, EventId, EventStore, Filter, NewEvent, Result, StreamPlace,
     backend::{
         Answer, AppendRequest, BoxFuture, BoxStream, Guard, LoadAnswer, LoadRequest, Piece, QueryRequest,
-        ReadBehindRequest, Served,
+        ReadAfterRequest, Served,
     },
 };
 
@@ -338,7 +338,7 @@ impl EventStore for FlawedStore {
         self.pages(request)
     }
 
-    fn run_read_behind(&self, request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+    fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
         let store = self.clone();
         Box::pin(async move { store.read_on(&request) })
     }

@@ -2,7 +2,7 @@
 
 use mainstem::{
     After, Event, Result,
-    backend::{Piece, ReadBehindRequest},
+    backend::{Piece, ReadAfterRequest},
 };
 
 use super::{
@@ -11,7 +11,7 @@ use super::{
 };
 
 impl FlawedStore {
-    pub(super) fn read_on(&self, request: &ReadBehindRequest) -> Result<Piece> {
+    pub(super) fn read_on(&self, request: &ReadAfterRequest) -> Result<Piece> {
         let log = self.log();
         let (after, until) = (request.after.position(), request.until.unwrap_or(u64::MAX));
         if let After::Mark(mark) = request.after

@@ -15,7 +15,7 @@ macro_rules! flaws {
 flaws! {
     // Conditions.
     IgnoresConditions => [
-        a_matching_event_behind_the_read_is_a_conflict, a_read_of_an_empty_log_is_broken_by_the_first_match,
+        a_matching_event_after_the_read_is_a_conflict, a_read_of_an_empty_log_is_broken_by_the_first_match,
         a_read_that_found_nothing_is_broken_by_the_first_match, an_append_need_not_match_its_own_condition,
         a_condition_is_judged_anew_each_time, an_append_fails_if_any_event_matches_its_query,
         nobody_wins_what_was_taken_before, a_name_is_taken_by_exactly_one, a_course_is_never_overbooked
@@ -26,14 +26,14 @@ flaws! {
     CountsTheEventAtAfter => [only_events_behind_after_count, events_up_to_after_are_ignored];
     BeginsAtTheHead => [a_condition_without_after_counts_every_event, an_append_fails_if_any_event_matches_its_query];
     LooksAtTheLastThousand => [a_condition_from_far_back_is_judged_like_a_near_one];
-    NamesTheLastMatch => [a_matching_event_behind_the_read_is_a_conflict, a_condition_without_after_counts_every_event];
+    NamesTheLastMatch => [a_matching_event_after_the_read_is_a_conflict, a_condition_without_after_counts_every_event];
     BreaksOnAnyEvent => [
         an_unchanged_boundary_takes_the_append, boundaries_without_common_events_never_conflict,
         unrelated_appends_do_not_fail
     ];
     CountsItsOwnEvents => [an_append_does_not_break_its_own_condition];
     GuardsOnlyItsOwnKind => [an_append_need_not_match_its_own_condition, each_shape_of_filter_guards_what_it_reads];
-    OverlooksUnconditional => [conditions_see_appends_that_have_none, a_matching_event_behind_the_read_is_a_conflict];
+    OverlooksUnconditional => [conditions_see_appends_that_have_none, a_matching_event_after_the_read_is_a_conflict];
     FlattensItemsInConditions => [each_shape_of_filter_guards_what_it_reads];
     IgnoresTheIdOfAfter => [another_event_at_the_position_has_diverged, divergence_is_told_before_conflict];
     PassesBeyondTheHead => [what_is_beyond_the_head_has_diverged, an_empty_log_holds_nothing_to_go_on_from];
@@ -74,10 +74,10 @@ flaws! {
     TakesTheLastMatchForTheHead => [the_head_is_the_logs_last_event_whatever_was_asked_for];
     ReadsAtMostAThousand => [a_long_read_is_complete];
     ReadsBackwards => [each_shape_of_filter_reads_what_matches, positions_follow_the_order_of_the_appends];
-    LeavesOutTheLastPosition => [a_position_bound_reads_what_is_behind_it];
+    LeavesOutTheLastPosition => [a_position_bound_reads_what_comes_after_it];
     ReadsTheEventAtTheBound => [
-        a_position_bound_reads_what_is_behind_it, reading_can_start_behind_a_position,
-        pages_behind_each_other_are_the_whole
+        a_position_bound_reads_what_comes_after_it, reading_can_start_after_a_position,
+        pages_one_after_the_other_are_the_whole
     ];
     LeavesOutTheEndOfTime => [a_time_bound_reads_what_occurred_in_it];
     ReadsWhatWasBefore => [a_strong_read_sees_every_append_that_was_acknowledged];

@@ -39,7 +39,7 @@ async fn through(liar: &Liar, database: &TestDatabase<'_>) -> Router {
 }
 
 #[tokio::test]
-async fn who_leaves_out_what_an_answer_must_have_is_not_believed() {
+async fn answers_that_lack_required_parts_are_not_believed() {
     let database = database().await;
     let liar = Liar::before(cluster().await.primary().port()).await;
     let store = PostgresEventStore::new(&through(&liar, &database).await);
@@ -70,7 +70,7 @@ async fn who_leaves_out_what_an_answer_must_have_is_not_believed() {
 }
 
 #[tokio::test]
-async fn who_answers_with_what_is_beyond_the_question_is_not_asked_for_ever() {
+async fn answers_beyond_the_requested_range_cause_no_endless_read() {
     let database = database().await;
     let liar = Liar::before(cluster().await.primary().port()).await;
     let store = PostgresEventStore::new(&through(&liar, &database).await);
@@ -89,7 +89,7 @@ async fn who_answers_with_what_is_beyond_the_question_is_not_asked_for_ever() {
 }
 
 #[tokio::test]
-async fn who_does_not_say_where_he_is_has_shown_more_than_nothing() {
+async fn a_node_that_hides_its_position_makes_sessions_read_the_primary() {
     let database = database().await;
     let liar = Liar::before(cluster().await.primary().port()).await;
     for (lies, expected) in [(&[][..], Role::Replica), (&[PLACE], Role::Primary)] {

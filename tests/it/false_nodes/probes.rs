@@ -23,7 +23,7 @@ async fn grown(count: impl Fn() -> u64) -> u64 {
 }
 
 #[tokio::test]
-async fn who_is_of_no_use_is_not_asked_more_often_than_others() {
+async fn useless_nodes_are_not_probed_more_often_than_others() {
     let database = database().await;
     let (liar, url) = before_a_replica(&database).await;
     let builder = || Router::builder().primary(database.primary_url()).probe_interval(INTERVAL);

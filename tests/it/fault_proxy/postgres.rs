@@ -21,7 +21,7 @@ async fn number(client: &Client, sql: &str) -> i64 {
 }
 
 #[tokio::test]
-async fn it_stands_in_front_of_the_node_that_it_was_made_for() {
+async fn the_proxy_of_a_node_connects_to_that_node() {
     let database = database().await;
     for node in cluster().await.nodes() {
         let proxy = node.proxy().unwrap();
@@ -70,7 +70,7 @@ async fn an_answer_stops_in_its_middle_and_goes_on() {
 }
 
 #[tokio::test]
-async fn what_a_half_open_connection_asks_for_is_done_without_an_answer() {
+async fn a_half_open_connection_executes_statements_without_an_answer() {
     let database = database().await;
     let proxy = cluster().await.primary().proxy().unwrap();
     let direct = soon(connect(&database.primary_url())).await;

@@ -75,7 +75,7 @@ async fn targeted(response: http::response::Builder, session_is_forgotten: bool)
 }
 
 #[tokio::test]
-async fn what_is_said_to_some_caches_alone_lets_none_keep_a_cookie() {
+async fn targeted_cache_control_is_removed_when_a_token_or_cookie_is_set() {
     let builder = http::Response::builder;
     assert_eq!(targeted(builder(), true).await, (vec!["x-cdn".to_owned()], 1));
     // Where nothing is in it that is the client's alone, the handler knows best.

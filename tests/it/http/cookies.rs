@@ -62,7 +62,7 @@ async fn seen(layer: &TokenLayer, line: &str) -> (u16, Token) {
 }
 
 #[tokio::test]
-async fn what_is_written_and_read_goes_round_by_cookie() {
+async fn tokens_of_writes_and_reads_make_the_round_trip_by_cookie() {
     let store = MemoryEventStore::new();
     let mut service = TokenLayer::new(cookie()).layer(handler(store.clone()));
     let mut jar = Jar::default();

@@ -59,7 +59,7 @@ async fn sixty_writes_at_once_leave_few_cookies_and_none_is_forgotten() {
 }
 
 #[tokio::test]
-async fn who_only_looks_like_another_client_is_held_to_nothing_of_it() {
+async fn requests_without_cookies_are_not_held_to_each_others_writes() {
     // Whatever comes to be lost of it, and however long the one or the other always has a request under way.
     let layer = TokenLayer::new(cookie());
     for (response, token) in sixty(&layer, &Jar::default()).await {
@@ -128,7 +128,7 @@ async fn cookies_that_are_not_valid_hide_none_that_is_and_many_are_taken_away() 
 }
 
 #[tokio::test]
-async fn of_any_number_of_cookies_the_last_128_are_looked_at() {
+async fn only_the_last_128_token_cookies_are_read() {
     let token = written(&MemoryEventStore::new()).await;
     let valid = format!("mainstem-token={}", key().sign(&token));
     let layer = TokenLayer::new(cookie());

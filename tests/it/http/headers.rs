@@ -27,7 +27,7 @@ async fn seen(layer: &TokenLayer, headers: &[(&str, &str)]) -> (u16, Token) {
 }
 
 #[tokio::test]
-async fn what_is_written_and_read_goes_round_by_header() {
+async fn tokens_of_writes_and_reads_make_the_round_trip_by_header() {
     let store = MemoryEventStore::new();
     let mut service = TokenLayer::new(TokenHeader::signed_by(key())).layer(handler(store.clone()));
     let mut text = String::new();

@@ -63,7 +63,7 @@ async fn a_browser_goes_through_the_example_from_one_instance_to_the_other() {
 }
 
 #[tokio::test]
-async fn who_has_written_sees_it_through_any_instance_while_others_see_the_past() {
+async fn a_writer_sees_its_writes_on_any_instance_while_others_lag() {
     let (cluster, instances) = instances(|builder| builder.replay_wait(Duration::from_millis(300))).await;
     let ada = Browser::new(instances);
     cluster.replica(0).pause_replay().await.unwrap();

@@ -23,7 +23,7 @@ fn header(response: &Response) -> Token {
 }
 
 #[tokio::test]
-async fn what_came_unsigned_is_signed_by_nobody() {
+async fn a_token_from_an_unsigned_header_is_never_signed() {
     for [outer, inner] in layers() {
         let (store, made_up) = (MemoryEventStore::new(), written(&MemoryEventStore::new()).await);
         let mut service = outer.layer(inner.layer(handler(store.clone())));
@@ -42,7 +42,7 @@ async fn what_came_unsigned_is_signed_by_nobody() {
 }
 
 #[tokio::test]
-async fn what_a_read_has_shown_is_signed_in_the_servers_words() {
+async fn a_read_that_confirms_an_unsigned_token_sets_a_signed_cookie() {
     for [outer, inner] in layers() {
         let store = MemoryEventStore::new();
         let own = written(&store).await;

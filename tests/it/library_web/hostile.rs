@@ -40,7 +40,7 @@ async fn hostile_titles_and_names_are_text_everywhere_and_no_markup() {
 }
 
 #[tokio::test]
-async fn what_is_no_title_and_no_view_is_refused_and_harms_nothing() {
+async fn invalid_titles_and_views_are_refused_and_harm_nothing() {
     let site = Site::open().await;
     let page = Browser::new(site.address);
     let long = "x".repeat(201);

@@ -130,7 +130,7 @@ async fn a_decision_on_what_a_held_replica_shows_is_a_conflict_and_made_anew() {
 }
 
 #[tokio::test]
-async fn of_two_readers_at_once_one_gets_the_book_and_conflicts_are_counted() {
+async fn concurrent_loans_of_a_copy_have_one_winner_and_count_conflicts() {
     let site = Site::open().await;
     let both = Browser::new(site.address);
     let mut conflicts = 0;

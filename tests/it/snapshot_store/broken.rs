@@ -7,8 +7,8 @@ use mainstem::{
     AppendCondition, Appended, Error, ErrorKind, EventStore, Filter, Json, LoadOutcome, Mark, MemoryEventStore, Result,
     SaveOutcome, Saved, Snapshot, SnapshotKey, SnapshotStore,
     backend::{
-        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest, ReadOnRequest,
-        SaveSnapshotRequest,
+        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest,
+        ReadAfterSnapshotRequest, SaveSnapshotRequest,
     },
     testing::event_store::snapshots::{Case, failures},
 };
@@ -102,8 +102,8 @@ impl SnapshotStore for Answers {
         self.asked(None, || self.log.run_delete_snapshot(request))
     }
 
-    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
-        self.asked(None, || self.log.run_read_on(request))
+    fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>> {
+        self.asked(None, || self.log.run_read_after_snapshot(request))
     }
 }
 
@@ -116,7 +116,7 @@ fn key() -> SnapshotKey {
 }
 
 #[tokio::test]
-async fn what_no_store_may_be_asked_is_refused_before() {
+async fn invalid_snapshot_requests_are_refused_before_the_store_is_called() {
     let store = Answers { never_asked: true, ..Answers::default() };
     let mark = append(&store).await;
     let too_long = "x".repeat(SnapshotKey::MAX_NAME_LEN + 1);
@@ -239,8 +239,8 @@ async fn a_hundred_events_make_a_snapshot_and_the_save_has_a_limit_of_its_own() 
         fn run_delete_snapshot(&self, request: DeleteSnapshotRequest) -> BoxFuture<Result<bool>> {
             self.0.run_delete_snapshot(request)
         }
-        fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
-            self.0.run_read_on(request)
+        fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>> {
+            self.0.run_read_after_snapshot(request)
         }
     }
 

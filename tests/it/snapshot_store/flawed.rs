@@ -10,8 +10,8 @@ use mainstem::{
     AppendCondition, Appended, Error, ErrorKind, Event, EventStore, Filter, Json, Mark, MemoryEventStore, Result,
     Saved, Snapshot, SnapshotKey, SnapshotStore,
     backend::{
-        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest, ReadOnRequest,
-        SaveSnapshotRequest,
+        Answer, AppendRequest, BoxFuture, DeleteSnapshotRequest, LoadSnapshotRequest, QueryRequest,
+        ReadAfterSnapshotRequest, SaveSnapshotRequest,
     },
 };
 
@@ -177,7 +177,7 @@ impl FlawedStore {
         if !held { Err(request.diverged(0)) } else { Ok(Saved::Stored) }
     }
 
-    async fn read_on(self, request: ReadOnRequest) -> Result<Answer> {
+    async fn read_on(self, request: ReadAfterSnapshotRequest) -> Result<Answer> {
         if !self.holds(request.mark).await && !self.has(Flaw::ReadsOnFromAnything) {
             return Err(request.diverged(self.head().await));
         }
@@ -253,7 +253,7 @@ impl SnapshotStore for FlawedStore {
         })
     }
 
-    fn run_read_on(&self, request: ReadOnRequest) -> BoxFuture<Result<Answer>> {
+    fn run_read_after_snapshot(&self, request: ReadAfterSnapshotRequest) -> BoxFuture<Result<Answer>> {
         Box::pin(self.clone().read_on(request))
     }
 }

@@ -1,11 +1,11 @@
 //! What the tests share: one cluster for all that do it no harm.
 
 pub(crate) mod boundary;
-#[cfg(feature = "metrics")]
-mod figures;
 #[cfg(unix)]
 pub(crate) mod files;
 mod lock;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod processes;
 pub(crate) mod random;
 mod records;
@@ -18,7 +18,7 @@ use mainstem::{
 use tokio::sync::OnceCell;
 
 #[cfg(feature = "metrics")]
-pub(crate) use self::figures::Figures;
+pub(crate) use self::metrics::RecordedMetrics;
 pub(crate) use self::{
     lock::LogLock,
     processes::Processes,

@@ -25,7 +25,7 @@ use self::{
 use crate::{
     failure::{FAULTS, Failure, Result, WARNINGS},
     nodes::{Nodes, Reached, reach},
-    output::Output,
+    output::{self, Output},
 };
 
 /// Find problems of the cluster and the log, and say what to do about them
@@ -72,7 +72,7 @@ pub(crate) async fn run(args: DoctorArgs, nodes: Nodes, log: LogName) -> Result<
     let count = |severity| findings.iter().filter(|finding| finding.severity == severity).count();
     let (faults, warnings, notes) = (count(Severity::Fault), count(Severity::Warning), count(Severity::Note));
     output.flush()?;
-    eprintln!("{faults} faults, {warnings} warnings, {notes} notes");
+    output::say(format_args!("{faults} faults, {warnings} warnings, {notes} notes"));
     match (faults, warnings) {
         (0, 0) => Ok(()),
         (0, _) => Err(Failure::new(WARNINGS, "")),

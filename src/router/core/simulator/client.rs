@@ -282,7 +282,7 @@ impl Client {
                 self.served[node].eventual += 1;
             }
             Want::AtLeast { timeline, lsn }
-                if call.route.reason == Reason::Unproven
+                if call.route.reason == Reason::Unconfirmed
                     && !flawed!(IgnoreGuard)
                     && (server.system != 1 || world.timeline(server) != timeline || Lsn::new(server.place) < lsn) =>
             {

@@ -49,7 +49,7 @@ fn seeds() -> std::ops::Range<u64> {
 }
 
 #[test]
-fn whatever_goes_wrong_every_rule_holds() {
+fn every_rule_holds_in_the_simulator_for_all_seeds() {
     let started = Instant::now();
     let tally = match first_broken(seeds()) {
         Ok(tally) => tally,
@@ -200,6 +200,6 @@ fn trying_a_node_again_is_noticed() {
 }
 
 #[test]
-fn one_node_for_all_is_noticed() {
+fn choosing_the_same_node_for_everything_is_noticed() {
     catches(Flaw::AlwaysFirst, &[Rule::UsedAgain, Rule::Full]);
 }

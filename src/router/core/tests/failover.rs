@@ -219,7 +219,7 @@ fn an_empty_server_in_place_of_the_primary_gets_no_write() {
 }
 
 #[test]
-fn who_has_replaced_a_primary_that_is_out_of_service_says_which_cluster_it_is() {
+fn the_successor_of_an_unavailable_primary_identifies_the_cluster() {
     let mut core = Core::probing(2);
     core.cluster.observe(0, Observation::ConnectFailed(ConnectFailure::NobodyListens), SECOND);
     core.tell(1, SECOND, (1, 2, 11), primary(100));
@@ -273,7 +273,7 @@ fn an_answer_that_was_overtaken_before_the_cluster_is_known_still_tells_of_its_t
 
 /// A clone of the cluster was among the nodes, and was promoted.
 #[test]
-fn what_only_a_forgotten_node_has_told_does_not_count_any_more() {
+fn reports_of_a_forgotten_node_alone_no_longer_count() {
     let mut core = Core::probing(2);
     core.tell(0, SECOND, (1, 1, 10), primary(100));
     core.tell(1, SECOND, (1, 1, 11), replica(100));
@@ -296,7 +296,7 @@ fn what_only_a_forgotten_node_has_told_does_not_count_any_more() {
 }
 
 #[test]
-fn what_others_have_told_too_is_not_forgotten() {
+fn facts_also_reported_by_other_nodes_are_not_forgotten() {
     let mut core = Core::probing(2);
     core.tell(0, SECOND, (1, 1, 10), primary(100));
     core.tell(1, SECOND, (1, 2, 11), primary(100));
@@ -360,7 +360,7 @@ fn a_replica_that_does_not_tell_which_timeline_it_follows_is_not_taken_for_one_t
 }
 
 #[test]
-fn of_a_node_that_is_promoted_from_ever_other_timelines_not_all_is_kept() {
+fn only_the_newest_timelines_are_kept_after_many_promotions() {
     let mut core = Core::replicas(2);
     core.report(0, NOW, 1, primary(100));
     core.report(2, NOW, 1000, replica(100));

@@ -10,19 +10,25 @@ use crate::{
     store::postgres::{failure, wire},
 };
 
-/// What is saved: one place for some partitions of a member, with the earlier places of each.
+/// What is saved: one checkpoint for some partitions of a member.
 #[derive(Clone, Debug)]
 pub(crate) struct CheckpointRequest {
     pub(crate) consumer: String,
     pub(crate) member: Uuid,
-    pub(crate) partitions: Vec<i32>,
-    pub(crate) epochs: Vec<i64>,
-    pub(crate) past: Vec<String>,
-    /// The position up to which each must already be saved.
-    pub(crate) needs: Vec<u64>,
-    /// The place after which the events of each begin.
-    pub(crate) bases: Vec<u64>,
+    pub(crate) partitions: Vec<PartitionCheckpoint>,
     pub(crate) mark: Mark,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct PartitionCheckpoint {
+    pub(crate) partition: i32,
+    pub(crate) epoch: i64,
+    /// Its earlier checkpoints, as text.
+    pub(crate) past: String,
+    /// The position up to which it must already be saved.
+    pub(crate) needs: u64,
+    /// The position after which its events begin.
+    pub(crate) base: u64,
 }
 
 /// An event that is skipped.
@@ -39,14 +45,19 @@ pub(crate) struct CheckpointParams<'a> {
     request: &'a CheckpointRequest,
     position: i64,
     id: Uuid,
+    partitions: Vec<i32>,
+    epochs: Vec<i64>,
+    past: Vec<&'a str>,
     needs: Vec<i64>,
     bases: Vec<i64>,
 }
 
 impl CheckpointParams<'_> {
     pub(crate) fn bound(&self) -> [&(dyn ToSql + Sync); 9] {
-        let CheckpointRequest { consumer, member, partitions, epochs, past, .. } = self.request;
-        [consumer, member, partitions, epochs, past, &self.position, &self.id, &self.needs, &self.bases]
+        let Self {
+            request: CheckpointRequest { consumer, member, .. }, partitions, epochs, past, needs, bases, ..
+        } = self;
+        [consumer, member, partitions, epochs, past, &self.position, &self.id, needs, bases]
     }
 }
 
@@ -68,10 +79,17 @@ impl SkipParams<'_> {
 
 impl CheckpointRequest {
     pub(crate) fn params(&self) -> CheckpointParams<'_> {
-        let position = wire::position_param(self.mark.position());
-        let [needs, bases] =
-            [&self.needs, &self.bases].map(|positions| positions.iter().copied().map(wire::position_param).collect());
-        CheckpointParams { request: self, position, id: self.mark.id().into(), needs, bases }
+        let each = || self.partitions.iter();
+        CheckpointParams {
+            request: self,
+            position: wire::position_param(self.mark.position()),
+            id: self.mark.id().into(),
+            partitions: each().map(|one| one.partition).collect(),
+            epochs: each().map(|one| one.epoch).collect(),
+            past: each().map(|one| &*one.past).collect(),
+            needs: each().map(|one| wire::position_param(one.needs)).collect(),
+            bases: each().map(|one| wire::position_param(one.base)).collect(),
+        }
     }
 
     /// Interprets the statement's answer: saved, or the reason why not. Saving again changes nothing, unless it must

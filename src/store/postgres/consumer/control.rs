@@ -12,7 +12,7 @@ use crate::{
     router::{Deadline, Effect, Lease, asked},
     store::postgres::{
         failure,
-        floor::Asked,
+        floor::ReadNeeds,
         wire::{self, Columns, Micros, Unreadable},
     },
 };
@@ -59,7 +59,7 @@ impl PostgresEventStore {
             Ok((rows, Arc::clone(lease.node().name()), lease.role()))
         };
         let floor = asked(consistency, None);
-        self.read(Asked { consistency, floor: &floor, wants_token: false }, deadline, ask).await
+        self.read(ReadNeeds { consistency, floor: &floor, wants_token: false }, deadline, ask).await
     }
 
     pub(crate) async fn skipped_rows(&self, consumer: &str, limit: u64, deadline: Deadline) -> Result<Vec<SkippedRow>> {

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn who_has_the_only_partition_keeps_it_whoever_joins() {
+    fn a_member_may_keep_one_partition_however_many_members_join() {
         for (partitions, members) in [(1, 2), (1, 3), (2, 5)] {
             assert!((0..members).all(|before| share(partitions, members, before) == 1));
         }

@@ -15,7 +15,7 @@ mod sql;
 
 pub(super) use self::sql::Statements;
 pub(crate) use self::{
-    checkpoint::{CheckpointRequest, Skip},
+    checkpoint::{CheckpointRequest, PartitionCheckpoint, Skip},
     control::{PartitionRow, SkippedRow},
     member::{Claimed, Member, Membership, Pulse, no_consumer},
 };

@@ -9,10 +9,10 @@ use crate::{
     Event, Json, Mark,
     event::time::floor_micros,
     store::postgres::{
-        answer::{Answer, Sent, Verdict},
+        answer::{Answer, AppendOutcome, Sent},
         consumer::{Pulse, claimed, partition, pulse, skipped},
-        judge::Judgement,
-        snapshot::{Judged, Loaded},
+        precheck::PrecheckRow,
+        snapshot::{Loaded, SaveAnswer},
         wire::{self, JsonText, Line, Micros},
     },
 };
@@ -145,7 +145,7 @@ pub fn __row(bytes: &[u8]) -> bool {
 }
 
 fn judgement(row: &Raw) -> bool {
-    let Ok(judgement) = Judgement::read(row) else { return false };
+    let Ok(judgement) = PrecheckRow::read(row) else { return false };
     assert_eq!(Some(judgement.head), plain_mark(row, 0));
     assert_eq!(judgement.broken.is_some(), row.0[2].1.is_some());
     assert_eq!(judgement.broken.is_some(), row.0[3].1.is_some());
@@ -185,7 +185,7 @@ fn saved(row: &Raw) -> bool {
         let head = if row.0[2].1.is_none() { 0 } else { plain_number(row, 2).filter(|head| *head >= 0)? };
         Some((plain_bool(row, 0)?, plain_bool(row, 1)?, head.cast_unsigned()))
     };
-    let read = Judged::read(row).ok().map(|Judged { held, saved, head }| (held, saved, head));
+    let read = SaveAnswer::read(row).ok().map(|SaveAnswer { held, saved, head }| (held, saved, head));
     assert_eq!(read, plain());
     read.is_some()
 }
@@ -215,21 +215,23 @@ fn answer(byte: u8, row: &Raw) -> bool {
     let sent: Vec<Sent> = sent.collect();
     let Ok(answer) = Answer::read(row) else { return false };
     let Some(answers) = answer.read_for(&sent, flag(5)) else { return false };
-    assert_eq!(answers.verdicts.len(), sent.len());
+    assert_eq!(answers.outcomes.len(), sent.len());
     let head = row.0[1].1.as_deref().and_then(|head| head.try_into().ok()).map(u64::from_be_bytes);
     let mut next = head.expect("there is a head") + 1;
-    for (one, verdict) in sent.iter().zip(&answers.verdicts) {
-        match verdict {
-            Verdict::Appended { position, version } => {
+    for (one, outcome) in sent.iter().zip(&answers.outcomes) {
+        match outcome {
+            AppendOutcome::Appended { position, version } => {
                 assert_eq!((*position, version.is_some()), (next, one.goes_to_stream));
                 next += one.events;
             }
-            Verdict::Repeated { position, version } => {
+            AppendOutcome::Repeated { position, version } => {
                 assert_eq!((*position > 0, version.is_some()), (true, one.goes_to_stream));
             }
-            Verdict::Conflict { .. } | Verdict::Diverged(_) | Verdict::Far => assert!(one.has_condition),
-            Verdict::Version(_) | Verdict::Replaced(_) => assert!(one.goes_to_stream),
-            Verdict::Reused(position) => assert!(*position > 0),
+            AppendOutcome::Conflict { .. } | AppendOutcome::Diverged(_) | AppendOutcome::Far => {
+                assert!(one.has_condition)
+            }
+            AppendOutcome::Version(_) | AppendOutcome::Replaced(_) => assert!(one.goes_to_stream),
+            AppendOutcome::Reused(position) => assert!(*position > 0),
         }
     }
     assert!(next - 1 <= i64::MAX.cast_unsigned());

@@ -14,10 +14,10 @@ use super::{
 use crate::{
     Event, Mark, NewEvent, Payload,
     store::postgres::{
-        answer::{Answer, Answers, Sent, Verdict},
+        answer::{Answer, Answers, AppendOutcome, Sent},
         array::Array,
         consumer::{claimed, partition, pulse, skipped},
-        judge::Judgement,
+        precheck::PrecheckRow,
         snapshot::Loaded,
         wire::{self, Line, Micros, Unreadable},
     },
@@ -134,13 +134,13 @@ fn half_a_mark_is_none_that_can_be_believed() {
 #[test]
 fn a_forbidden_event_without_its_type_is_not_none() {
     let all = || row(JUDGEMENT, [&9_i64, &ID, &5_i64, &"A", &false, &true]);
-    let judgement = Judgement::read(&all()).unwrap();
+    let judgement = PrecheckRow::read(&all()).unwrap();
     assert_eq!((judgement.head, judgement.broken), (mark(9), Some((5, "A".to_owned()))));
-    assert_eq!(Judgement::read(&all().without([2, 3])).unwrap().broken, None);
+    assert_eq!(PrecheckRow::read(&all().without([2, 3])).unwrap().broken, None);
     for column in 0..6 {
-        assert!(Judgement::read(&all().without([column])).is_err(), "without its column {column}");
+        assert!(PrecheckRow::read(&all().without([column])).is_err(), "without its column {column}");
     }
-    assert!(Judgement::read(&all().without([0, 1])).is_err(), "where there is a row there is a head");
+    assert!(PrecheckRow::read(&all().without([0, 1])).is_err(), "where there is a row there is a head");
 }
 
 const PLAIN: Sent = Sent { events: 2, has_condition: false, goes_to_stream: false };
@@ -166,10 +166,10 @@ fn read(row: &Raw, sent: &[Sent]) -> Option<Answers> {
 }
 
 #[test]
-fn what_is_said_to_be_written_nothing_else_speaks_against() {
+fn append_answers_with_missing_or_contradictory_columns_are_rejected() {
     let all_written = read(&written(), &[PLAIN, GUARDED]).unwrap();
-    let appended = |position| Verdict::Appended { position, version: None };
-    assert_eq!(all_written.verdicts, [appended(11), appended(13)]);
+    let appended = |position| AppendOutcome::Appended { position, version: None };
+    assert_eq!(all_written.outcomes, [appended(11), appended(13)]);
     for column in [1, 6] {
         assert!(read(&written().without([column]), &[PLAIN]).is_none(), "without its column {column}");
     }
@@ -180,8 +180,8 @@ fn what_is_said_to_be_written_nothing_else_speaks_against() {
     assert_eq!(lock_time(written().without([7])), Some(None));
     // Outcomes without their positions or types, and the reverse.
     let some = || told(&[(None, None, None), (Some("conflict"), Some(5), Some("A"))], None);
-    let conflict = Verdict::Conflict { position: 5, event_type: "A".to_owned() };
-    assert_eq!(read(&some(), &[PLAIN, GUARDED]).unwrap().verdicts, [appended(11), conflict]);
+    let conflict = AppendOutcome::Conflict { position: 5, event_type: "A".to_owned() };
+    assert_eq!(read(&some(), &[PLAIN, GUARDED]).unwrap().outcomes, [appended(11), conflict]);
     for missing in [&[2][..], &[3], &[4], &[2, 3], &[2, 4], &[3, 4]] {
         let outcome = read(&some().without(missing.iter().copied()), &[PLAIN, GUARDED]);
         assert!(outcome.is_none(), "without {missing:?}: {outcome:?}");
@@ -223,8 +223,8 @@ fn an_outcome_has_what_belongs_to_it() {
 fn a_version_is_there_if_the_append_went_to_a_stream_and_only_then() {
     let versions = |versions: &[Option<i64>]| written().with(5, &versions);
     assert_eq!(
-        read(&versions(&[Some(2), None]), &[IN_STREAM, PLAIN]).unwrap().verdicts[0],
-        Verdict::Appended { position: 11, version: Some(2) }
+        read(&versions(&[Some(2), None]), &[IN_STREAM, PLAIN]).unwrap().outcomes[0],
+        AppendOutcome::Appended { position: 11, version: Some(2) }
     );
     assert!(read(&written(), &[IN_STREAM]).is_none());
     for lie in [&[None][..], &[Some(1)], &[Some(-2)], &[Some(2), None], &[]] {
@@ -328,7 +328,7 @@ fn number() -> impl Strategy<Value = i64> {
 
 proptest! {
     #[test]
-    fn what_a_member_hears_and_what_came_of_a_save_is_what_the_columns_say(
+    fn pulse_and_save_rows_are_accepted_only_if_complete_and_valid(
         flags in any::<(bool, bool)>(),
         partitions in prop_oneof![0..9_i32, prop::sample::select(vec![-7, i32::MIN, i32::MAX])],
         numbers in [number(), number(), number(), number(), number()],

@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_others_have_written_across_is_theirs_and_not_for_ever() {
+    fn blocks_that_others_wrote_across_are_left_to_them_up_to_a_limit() {
         let mut blocks = Blocks::default();
         let now = Instant::now();
         let mut append = |position: u64, after: u64| {
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn who_is_alone_never_leaves_it_to_others_whatever_is_in_his_events() {
+    fn a_process_that_is_alone_never_leaves_merging_to_others() {
         let mut blocks = Blocks::default();
         let start = Instant::now();
         let (mut position, mut ours) = (1, 0);

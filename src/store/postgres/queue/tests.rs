@@ -30,15 +30,15 @@ fn take(queue: &mut Queue) -> Taken {
 }
 
 fn share(taken: &Taken) -> f64 {
-    taken.under_way.as_ref().expect("it is under way").lock_share
+    taken.in_flight.as_ref().expect("it is under way").lock_share
 }
 
 fn end(queue: &mut Queue, taken: Taken) {
-    queue.end_batch(taken.under_way.expect("it is under way"));
+    queue.end_batch(taken.in_flight.expect("it is under way"));
 }
 
 #[test]
-fn of_those_who_come_at_once_half_are_left_if_each_half_is_worth_a_batch() {
+fn a_batch_takes_half_of_the_queue_if_each_half_is_worth_a_batch() {
     let taken = |appends: Vec<Waiting>| take(&mut queue(appends)).waiting.len();
     assert_eq!(taken(ones(32).collect()), 16);
     assert_eq!(taken(ones(31).collect()), 31, "one of the halves would be too small");
@@ -90,18 +90,18 @@ fn no_half_is_left_again_before_somebody_has_come_for_the_last_one() {
     // The drain that was to come is gone with all the others.
     queue.drains = 1;
     queue.end_drain(false);
-    queue.under_way = 0;
+    queue.in_flight = 0;
     queue.put_back(ones(64).collect());
     assert_eq!(take(&mut queue).waiting.len(), 64);
 }
 
 #[test]
-fn who_would_be_a_small_batch_waits_for_the_one_under_way() {
+fn appends_too_few_for_a_batch_wait_for_the_one_in_flight() {
     let mut queue = queue(ones(20));
     let first = take(&mut queue);
     queue.put_back(ones(15).collect());
     let none = take(&mut queue);
-    assert!(none.waiting.is_empty() && none.under_way.is_none());
+    assert!(none.waiting.is_empty() && none.in_flight.is_none());
     end(&mut queue, first);
     assert_eq!(take(&mut queue).waiting.len(), 15);
 }
@@ -144,8 +144,12 @@ async fn nobody_is_sent_behind_a_batch_that_may_wait_for_its_lock_until_his_limi
     let next = take(&mut queue);
     assert_eq!((next.waiting.len(), share(&next)), (21, LOCK_SHARE));
     queue.put_back((0..16).map(|_| with_limit(10)).collect());
-    let behind = take(&mut queue);
-    assert_eq!((behind.waiting.len(), share(&behind)), (16, SHARE_BEHIND), "of the one before nothing is left");
+    let successor = take(&mut queue);
+    assert_eq!(
+        (successor.waiting.len(), share(&successor)),
+        (16, LOCK_SHARE_OF_SUCCESSOR),
+        "of the one before nothing is left"
+    );
 }
 
 #[test]
@@ -176,7 +180,7 @@ fn behind_a_pooler_no_batch_is_behind_another_one() {
 }
 
 #[test]
-fn of_two_batches_one_has_appends_to_streams() {
+fn only_one_of_two_batches_has_appends_to_streams() {
     let limits = GroupLimits::default();
     let mut queue = queue(ones(127).chain([append(1, Some("s"))]));
     assert!(queue.is_worth_a_batch(&limits));
@@ -192,7 +196,7 @@ fn of_two_batches_one_has_appends_to_streams() {
 }
 
 #[test]
-fn what_waits_is_counted_whichever_way_it_comes_and_goes() {
+fn counts_of_waiting_appends_follow_every_change_of_the_queue() {
     let mut queue = queue([append(3, None), append(5, Some("s")), append(7, None), append(9, None)]);
     let counted = |queue: &Queue| (queue.load.appends, queue.load.events, queue.load.streams);
     assert_eq!(counted(&queue), (4, 24, 1));

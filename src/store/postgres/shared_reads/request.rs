@@ -4,7 +4,7 @@ use std::{hash::Hash, sync::Arc};
 
 use crate::{
     Consistency,
-    store::{LoadRequest, QueryRequest, postgres::floor::Asked},
+    store::{LoadRequest, QueryRequest, postgres::floor::ReadNeeds},
 };
 
 /// Everything that a read requests.
@@ -12,7 +12,7 @@ pub(in crate::store::postgres) trait Request:
     Eq + Hash + Clone + Send + Sync + 'static
 {
     /// What it requests besides its events.
-    fn asked(&self) -> Asked<'_>;
+    fn asked(&self) -> ReadNeeds<'_>;
 
     fn want_token(&mut self, wants_token: bool);
 
@@ -23,9 +23,9 @@ pub(in crate::store::postgres) trait Request:
 macro_rules! requests {
     ($($request:ty),*) => {$(
         impl Request for $request {
-            fn asked(&self) -> Asked<'_> {
+            fn asked(&self) -> ReadNeeds<'_> {
                 let Self { consistency, floor, wants_token, .. } = self;
-                Asked { consistency, floor, wants_token: *wants_token }
+                ReadNeeds { consistency, floor, wants_token: *wants_token }
             }
 
             fn want_token(&mut self, wants_token: bool) {
@@ -50,7 +50,7 @@ pub(super) fn alike<R: Request>(request: &Arc<R>) -> Arc<R> {
     let mut alike = Arc::clone(request);
     // The primary reports its place at almost no cost. On other nodes, callers with a session and callers without are
     // kept apart.
-    let Asked { consistency, wants_token, .. } = request.asked();
+    let ReadNeeds { consistency, wants_token, .. } = request.asked();
     if wants_token && *consistency == Consistency::Strong {
         Arc::make_mut(&mut alike).want_token(false);
     }

@@ -10,7 +10,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::{Consistency, Token, store::postgres::floor::Asked};
+use crate::{Consistency, Token, store::postgres::floor::ReadNeeds};
 
 mod limits;
 mod sessions;
@@ -38,8 +38,8 @@ struct Question {
 }
 
 impl Request for Question {
-    fn asked(&self) -> Asked<'_> {
-        Asked { consistency: &self.level, floor: &self.floor, wants_token: self.wants_token }
+    fn asked(&self) -> ReadNeeds<'_> {
+        ReadNeeds { consistency: &self.level, floor: &self.floor, wants_token: self.wants_token }
     }
 
     fn want_token(&mut self, wants_token: bool) {
@@ -129,7 +129,7 @@ fn is_forgotten(reads: &Reads) -> bool {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_during_a_read_shares_the_next_one_and_not_that_one() {
+async fn callers_during_a_read_share_the_next_one() {
     let (reads, log) = (SharedReads::new(true), Log::new());
     let first = spawn(&reads, &log);
     settle().await;
@@ -141,14 +141,14 @@ async fn who_comes_during_a_read_shares_the_next_one_and_not_that_one() {
     log.answer(2);
     assert_eq!(first.await.unwrap().unwrap(), 1);
     for other in join_all(others).await {
-        assert_eq!(other.unwrap().unwrap(), 3, "it began behind the second append, of which the first knew nothing");
+        assert_eq!(other.unwrap().unwrap(), 3, "it began after the second append, of which the first knew nothing");
     }
     assert_eq!((log.begun(), log.answered()), (2, 2));
     assert!(is_forgotten(&reads));
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_comes_when_the_shared_read_has_begun_waits_for_the_one_behind_it() {
+async fn callers_after_the_shared_read_has_begun_wait_for_the_next_one() {
     let (reads, log) = (SharedReads::new(true), Log::new());
     let first = spawn(&reads, &log);
     settle().await;
@@ -184,7 +184,7 @@ async fn only_what_is_alike_is_shared_and_nothing_where_it_is_turned_off() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_gives_up_takes_nobody_with_him() {
+async fn a_caller_that_gives_up_cancels_no_read_of_others() {
     let (reads, log) = (SharedReads::new(true), Log::new());
     let first = spawn(&reads, &log);
     settle().await;
@@ -346,7 +346,7 @@ fn a_reader_whose_runtime_ends_leaves_nothing_behind() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_was_read_for_by_somebody_who_is_gone_reads_himself() {
+async fn callers_read_for_themselves_after_the_shared_read_panics() {
     let reads: Reads = SharedReads::new(true);
     let begun = Arc::new(AtomicU64::new(0));
     let outcome = |read| {

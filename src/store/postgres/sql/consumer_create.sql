@@ -1,4 +1,4 @@
--- A new consumer ($1) of so many partitions ($2), which all begin behind the event ($3, $4). One that is there stays as it is.
+-- A new consumer ($1) of so many partitions ($2), which all begin after the event ($3, $4). One that is there stays as it is.
 WITH consumer AS (
     INSERT INTO "mainstem"."events_consumers" (consumer, partitions, is_paused) VALUES ($1, $2, false)
     ON CONFLICT (consumer) DO NOTHING

@@ -1,4 +1,4 @@
--- All partitions of the consumer ($1) begin anew behind the event ($2, $3), and nobody's late checkpoint counts any more.
+-- All partitions of the consumer ($1) begin anew after the event ($2, $3), and nobody's late checkpoint counts any more.
 -- They are locked in the order in which a save locks them: otherwise the two might wait for each other.
 WITH all_of_it AS (
     SELECT o.partition FROM "mainstem"."events_progress" o WHERE o.consumer = $1 ORDER BY o.partition FOR UPDATE

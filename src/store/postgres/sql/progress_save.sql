@@ -15,7 +15,7 @@ WITH mine AS (
     SET position = $6, id = $7, past = mine.past::json, saved_at = clock_timestamp()
     FROM mine
     WHERE p.consumer = $1 AND p.partition = mine.partition AND p.position < $6
-      AND (SELECT count(*) FROM mine) = cardinality($3)
+      AND (SELECT count(*) FROM mine) = pg_catalog.cardinality($3)
     RETURNING p.partition
 )
-SELECT (SELECT count(*) FROM mine) = cardinality($3), EXISTS (SELECT FROM saved), NOT EXISTS (SELECT FROM mine WHERE position > base)
+SELECT (SELECT count(*) FROM mine) = pg_catalog.cardinality($3), EXISTS (SELECT FROM saved), NOT EXISTS (SELECT FROM mine WHERE position > base)

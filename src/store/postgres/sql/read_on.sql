@@ -1,4 +1,4 @@
--- What has come behind the event ($1, $2), and whether that is in the log, of one moment; the head is as in query.sql.
+-- What has come after the event ($1, $2), and whether that is in the log, of one moment; the head is as in query.sql.
 WITH head AS MATERIALIZED (
     SELECT position, id FROM "mainstem"."events" ORDER BY position DESC LIMIT 1
 )

@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 
 use serde_json::json;
 
-use super::{Behind, COMPARED, Judged, KEPT_BYTES, OURS, ServerSession, Tail, UnderWay};
+use super::{BatchInFlight, COMPARED, KEPT_BYTES, LocalCheck, OURS, Predecessor, ServerSession, Tail};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
     store::{AppendRequest, condition::After, postgres::prepared::Prepared},
@@ -52,13 +52,13 @@ impl Log {
     /// It is on the way to the log.
     fn send(&self, events: Vec<NewEvent>) -> Answer {
         let appends = vec![Arc::new(prepared(events, AppendCondition::none()))];
-        Answer { under_way: self.tail.send(self.session, appends.clone()), head: 0, appends }
+        Answer { in_flight: self.tail.send(self.session, appends.clone()), head: 0, appends }
     }
 
     /// It is committed.
     fn receive(&mut self, sent: Answer) -> Answer {
         let head = self.head();
-        self.remembered = (head > 0).then(|| (sent.under_way.call(), self.mark(head)));
+        self.remembered = (head > 0).then(|| (sent.in_flight.call(), self.mark(head)));
         self.events.extend(sent.events().cloned());
         Answer { head, ..sent }
     }
@@ -70,32 +70,32 @@ impl Log {
     /// The place after which a condition must be checked; `None` if nothing is known about it.
     fn judge_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Option<Mark> {
         match self.judge_all_as(session, filter, after) {
-            Judged::HeldUntil(head) | Judged::HeldBehind(head) => Some(head),
-            Judged::Unknown | Judged::Broken { .. } => None,
+            LocalCheck::HeldUntil(head) | LocalCheck::HeldAfterPredecessor(head) => Some(head),
+            LocalCheck::Unknown | LocalCheck::Broken { .. } => None,
         }
     }
 
-    fn judge_all_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> Judged {
-        self.judge_behind(session, filter, after).0
+    fn judge_all_as(&self, session: ServerSession, filter: &Filter, after: impl Into<Option<After>>) -> LocalCheck {
+        self.judge_after_predecessor(session, filter, after).0
     }
 
-    fn judge_behind(
+    fn judge_after_predecessor(
         &self,
         session: ServerSession,
         filter: &Filter,
         after: impl Into<Option<After>>,
-    ) -> (Judged, Option<Behind>) {
+    ) -> (LocalCheck, Option<Predecessor>) {
         let condition = AppendCondition::fail_if_events_match(filter.clone());
         let append = prepared(vec![event("x")], condition);
-        let (mut looked, behind) = self.tail.judge(session, [(after.into(), append.guard.as_ref())].into_iter());
-        (looked.pop().expect("one"), behind)
+        let (mut looked, predecessor) = self.tail.judge(session, [(after.into(), append.guard.as_ref())].into_iter());
+        (looked.pop().expect("one"), predecessor)
     }
 
     /// The position of the event that is known to break a condition.
     fn broken(&self, name: &str, after: u64) -> Option<u64> {
         match self.judge_all_as(self.session, &boundary(name), After::Mark(self.mark(after))) {
-            Judged::Broken { position, .. } => Some(position),
-            Judged::Unknown | Judged::HeldUntil(_) | Judged::HeldBehind(_) => None,
+            LocalCheck::Broken { position, .. } => Some(position),
+            LocalCheck::Unknown | LocalCheck::HeldUntil(_) | LocalCheck::HeldAfterPredecessor(_) => None,
         }
     }
 
@@ -105,7 +105,7 @@ impl Log {
 }
 
 struct Answer {
-    under_way: UnderWay,
+    in_flight: BatchInFlight,
     head: u64,
     appends: Vec<Arc<Prepared>>,
 }
@@ -116,7 +116,7 @@ impl Answer {
     }
 
     fn arrive(self) {
-        self.under_way.has_written(self.head, self.appends);
+        self.in_flight.has_written(self.head, self.appends);
     }
 }
 
@@ -141,16 +141,16 @@ fn events(names: &[&str]) -> Vec<NewEvent> {
 }
 
 #[test]
-fn what_was_written_is_not_looked_at_again() {
+fn events_of_the_known_tail_are_not_checked_again() {
     let mut log = Log::new();
     log.write(events(&["mine", "other"]));
     log.write(events(&["third"]));
     let head = Some(log.mark(3));
-    assert_eq!(log.judge("mine", 1), head, "its own event is not behind it");
+    assert_eq!(log.judge("mine", 1), head, "its own event is not after it");
     assert_eq!(log.judge("third", 1), None, "an event of it is");
     assert_eq!(log.judge("nobody's", 2), head);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(1)), head);
-    assert_eq!(log.judge("third", 3), head, "nothing is behind it");
+    assert_eq!(log.judge("third", 3), head, "nothing is after it");
     // Nothing can be known about these.
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), After::Position(4)), None);
     assert_eq!(log.judge_as(log.session, &boundary("nobody's"), None), None);
@@ -172,11 +172,11 @@ fn the_first_of_its_events_that_breaks_a_condition_is_known() {
     log.write(events(&["d", "b"]));
     assert_eq!([log.broken("b", 4), log.broken("b", 6), log.broken("b", 7)], [None, None, Some(8)]);
     let other = After::Mark(Mark::new(7, event("a").id()));
-    assert_eq!(log.judge_all_as(log.session, &boundary("b"), other), Judged::Unknown, "another history");
+    assert_eq!(log.judge_all_as(log.session, &boundary("b"), other), LocalCheck::Unknown, "another history");
 }
 
 #[test]
-fn whoever_is_far_behind_or_may_have_missed_something_is_left_to_the_server() {
+fn conditions_far_behind_or_with_gaps_are_left_to_the_server() {
     let mut log = Log::new();
     log.write(events(&["first"]));
     let many: Vec<NewEvent> = (1..COMPARED).map(|n| event(&n.to_string())).collect();
@@ -205,7 +205,7 @@ fn a_mark_of_another_history_is_left_to_the_server() {
 }
 
 #[test]
-fn what_is_before_an_event_of_others_is_not_known() {
+fn nothing_is_known_of_the_log_before_an_event_of_others() {
     let mut log = Log::new();
     log.write(events(&["a"]));
     log.others_write(events(&["theirs"]));
@@ -261,7 +261,7 @@ fn a_batch_is_as_old_as_those_behind_it() {
     log.receive(sent_first).arrive();
     assert_eq!(log.judge("z", 1), Some(log.mark(8)));
     for after in 1..=7 {
-        assert_eq!(log.judge_as(between, &boundary("z"), After::Mark(log.mark(after))), None, "behind {after}");
+        assert_eq!(log.judge_as(between, &boundary("z"), After::Mark(log.mark(after))), None, "after {after}");
     }
 }
 
@@ -285,7 +285,7 @@ fn answers_may_come_in_any_order_or_not_at_all() {
     log.write(events(&["a"]));
     let [first, second] = [&["b"], &["c"]].map(|names| log.commit(events(names)));
     second.arrive();
-    assert_eq!(log.judge("z", 1), Some(log.mark(1)), "nothing is known behind it yet");
+    assert_eq!(log.judge("z", 1), Some(log.mark(1)), "nothing is known after it yet");
     first.arrive();
     assert_eq!(log.judge("z", 1), Some(log.mark(3)));
     assert_eq!(log.judge("b", 1), None);
@@ -303,11 +303,11 @@ fn answers_may_come_in_any_order_or_not_at_all() {
 fn nothing_is_waited_for_for_ever() {
     let mut log = Log::new();
     log.others_write(events(&["theirs"]));
-    let mut under_way = log.commit(events(&["0", "0"]));
+    let mut in_flight = log.commit(events(&["0", "0"]));
     for name in 1..10 {
         let next = log.commit(events(&[name.to_string().as_str(); 2]));
-        under_way.arrive();
-        under_way = next;
+        in_flight.arrive();
+        in_flight = next;
     }
     assert_eq!(log.judge("z", 4), Some(log.mark(19)));
     assert!(log.tail.written().early.len() < 2);
@@ -319,26 +319,26 @@ fn a_batch_may_be_looked_at_as_if_the_one_under_way_were_written() {
     log.write(events(&["a", "b"]));
     let head = log.mark(2);
     let judge = |log: &Log, name: &str, after: u64| {
-        log.judge_behind(log.session, &boundary(name), After::Mark(log.mark(after)))
+        log.judge_after_predecessor(log.session, &boundary(name), After::Mark(log.mark(after)))
     };
-    assert_eq!(judge(&log, "z", 2), (Judged::HeldUntil(head), None), "nothing is under way");
+    assert_eq!(judge(&log, "z", 2), (LocalCheck::HeldUntil(head), None), "nothing is under way");
     let first = log.send(events(&["c", "d"]));
-    let behind = Some(Behind { call: first.under_way.call(), head, events: 2 });
-    assert_eq!(judge(&log, "z", 1), (Judged::HeldBehind(head), behind));
-    assert_eq!(judge(&log, "z", 2), (Judged::HeldBehind(head), behind));
-    assert_eq!(judge(&log, "d", 2), (Judged::HeldUntil(head), behind), "it would be broken by that");
-    assert!(matches!(judge(&log, "b", 1), (Judged::Broken { position: 2, .. }, _)));
+    let predecessor = Some(Predecessor { call: first.in_flight.call(), head, events: 2 });
+    assert_eq!(judge(&log, "z", 1), (LocalCheck::HeldAfterPredecessor(head), predecessor));
+    assert_eq!(judge(&log, "z", 2), (LocalCheck::HeldAfterPredecessor(head), predecessor));
+    assert_eq!(judge(&log, "d", 2), (LocalCheck::HeldUntil(head), predecessor), "it would be broken by that");
+    assert!(matches!(judge(&log, "b", 1), (LocalCheck::Broken { position: 2, .. }, _)));
     // In another session nothing follows it; nor are two of them remembered.
     let other = ServerSession { opened: log.session.opened - Duration::from_nanos(1), ..log.session };
     log.session = other;
-    assert_eq!(log.judge_behind(other, &boundary("z"), After::Mark(head)).1, None);
+    assert_eq!(log.judge_after_predecessor(other, &boundary("z"), After::Mark(head)).1, None);
     let second = log.send(events(&["e"]));
-    assert_eq!(log.judge_behind(other, &boundary("z"), After::Mark(head)).1, None);
+    assert_eq!(log.judge_after_predecessor(other, &boundary("z"), After::Mark(head)).1, None);
     drop((first, second));
 }
 
 #[test]
-fn who_has_written_some_batches_without_others_is_likely_to_be_alone() {
+fn a_process_that_wrote_several_batches_in_a_row_is_likely_alone() {
     let mut log = Log::new();
     for n in 0..OURS {
         assert!(!log.tail.is_ours(), "{n}");

@@ -118,7 +118,7 @@ impl Log {
             self.at(conflict.position).filter(|event| conflict.position > after && attempt.filter.matches(event));
         let found = found.map(|event| (event.position(), event.event_type()));
         let told = (conflict.position, &*conflict.event_type);
-        (found != Some(told)).then(|| format!("a conflict with {told:?} behind {after}, where the log has {found:?}"))
+        (found != Some(told)).then(|| format!("a conflict with {told:?} after {after}, where the log has {found:?}"))
     }
 
     fn leftover(&self, attempt: &Attempt) -> Option<String> {

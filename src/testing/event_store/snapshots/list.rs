@@ -26,7 +26,7 @@ macro_rules! __snapshot_store_cases {
         }
         projections {
             without_a_snapshot_all_events_are_applied: "a projection is computed from all that match, in their order",
-            a_projection_goes_on_from_its_snapshot: "only what matches and is behind the snapshot is read",
+            a_projection_goes_on_from_its_snapshot: "only what matches and is after the snapshot is read",
             so_many_events_make_a_snapshot: "a snapshot is saved when it is due, and not before",
             a_snapshot_that_does_not_decode_is_passed_over_and_replaced: "a bad snapshot costs time, and no answer",
             the_state_vouches_for_its_boundary: "an append under its condition sees what has come since, and nothing else",

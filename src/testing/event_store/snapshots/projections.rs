@@ -7,7 +7,7 @@ use super::fixture::{
 };
 use crate::{
     Consistency, ErrorKind, EventId, EventStore, LoadOutcome, Mark, Projected, SaveOutcome, Saved, SnapshotKey,
-    SnapshotStore, backend::ReadOnRequest,
+    SnapshotStore, backend::ReadAfterSnapshotRequest,
 };
 
 fn key() -> SnapshotKey {
@@ -150,7 +150,7 @@ pub(super) async fn a_state_is_that_of_its_whole_history_while_others_append(sto
 pub(super) async fn nothing_is_read_on_from_what_the_log_does_not_hold(store: Store<'_>) {
     let read_on = async |mark| {
         let filter = of_types(["A", "B"]);
-        store.run_read_on(ReadOnRequest::new(filter, mark, Consistency::Strong)).await
+        store.run_read_after_snapshot(ReadAfterSnapshotRequest::new(filter, mark, Consistency::Strong)).await
     };
     let refused = async |mark| match read_on(mark).await {
         Ok(answer) => panic!("{:?} is read on from {mark}", answer.events),

@@ -31,7 +31,7 @@ async fn a_read_that_takes_long_holds_the_next_up_for_a_while_only() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_a_slow_read_there_are_few_at_a_time() {
+async fn only_a_few_slow_reads_are_in_flight_at_a_time() {
     let (reads, log) = (SharedReads::new(true), Log::new());
     // A hundred callers a second, none of which is answered for three seconds.
     let mut asked = Vec::new();
@@ -120,7 +120,7 @@ async fn many_who_have_little_time_share_a_read_all_the_same() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_was_waited_for_in_vain_is_not_waited_for_again() {
+async fn a_read_that_was_waited_for_in_vain_is_not_waited_for_again() {
     let (reads, log) = (SharedReads::new(true), Log::new());
     // A node that does not answer has got it.
     let mut held = ask(&reads, &log, LIMIT);
@@ -151,7 +151,7 @@ async fn limits_may_be_nothing_or_endless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn those_who_came_together_get_the_error_of_the_read() {
+async fn callers_that_arrive_together_get_the_error_of_the_shared_read() {
     let (reads, log) = (SharedReads::new(true), Log::new());
     let first = spawn(&reads, &log);
     let asked: Vec<_> = (0..5)

@@ -71,7 +71,7 @@ async fn reads_are_shared_by_those_who_have_seen_the_same() {
 
 /// A lost event that one reader has seen concerns only that reader, and so does a wait in vain.
 #[tokio::test(start_paused = true)]
-async fn what_is_wrong_with_what_one_has_seen_is_no_error_of_the_others() {
+async fn an_error_about_what_one_reader_has_seen_spares_the_others() {
     for kind in [ErrorKind::LogDiverged, ErrorKind::Unproven, ErrorKind::Timeout] {
         let lost = match kind {
             ErrorKind::LogDiverged => |asked: &Question| has_seen_nothing(asked, ErrorKind::LogDiverged),

@@ -9,7 +9,7 @@ use super::{
 use crate::{NewEvent, store::condition::After};
 
 #[test]
-fn of_events_that_are_all_alike_only_so_many_are_known() {
+fn the_known_tail_of_identical_events_is_bounded() {
     let mut log = Log::new();
     for batch in 1..=200 {
         log.write(events(&["a"; 500]));

@@ -3,7 +3,7 @@
 use super::{super::UNDER_THE_LOCK, *};
 
 #[test]
-fn what_is_far_behind_is_known_to_be() {
+fn conditions_too_far_back_for_the_lock_are_recognized() {
     let mut log = Log::new();
     let is_far = |log: &Log, position| log.tail.is_far_behind(After::Position(position));
     assert!(!is_far(&log, 0), "nothing is known");
@@ -15,6 +15,6 @@ fn what_is_far_behind_is_known_to_be() {
     assert!(is_far(&log, 0) && !is_far(&log, 1));
     log.write(many(10));
     assert!(is_far(&log, 2), "before the first event that is known, there may be another history");
-    assert!(!is_far(&log, 3), "all behind it is known");
+    assert!(!is_far(&log, 3), "all after it is known");
     assert!(!is_far(&log, u64::MAX), "beyond the head");
 }

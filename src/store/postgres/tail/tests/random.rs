@@ -2,7 +2,7 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{super::Judged, Answer, Log};
+use super::{super::LocalCheck, Answer, Log};
 use crate::{
     NewEvent,
     filter::{
@@ -20,31 +20,31 @@ proptest! {
         conditions in vec((filters(), any::<prop::sample::Index>()), 8),
     ) {
         let mut log = Log::new();
-        let mut under_way = Vec::new();
+        let mut in_flight = Vec::new();
         for (how, events) in steps {
             match how {
                 0 => log.others_write(events),
-                1 => under_way.push(log.commit(events)),
+                1 => in_flight.push(log.commit(events)),
                 2 => log.write(events),
-                _ => under_way.pop().into_iter().for_each(Answer::arrive),
+                _ => in_flight.pop().into_iter().for_each(Answer::arrive),
             }
             for (filter, after) in &conditions {
                 let after = after.index(log.events.len() + 1) as u64;
                 let Some(mark) = (after > 0).then(|| log.mark(after)) else { continue };
-                let (judged, behind) = log.judge_behind(log.session, filter, After::Mark(mark));
+                let (judged, predecessor) = log.judge_after_predecessor(log.session, filter, After::Mark(mark));
                 let until = match judged {
-                    Judged::Unknown => continue,
-                    Judged::HeldUntil(until) => until,
-                    Judged::HeldBehind(until) => {
-                        let behind = behind.expect("a batch");
-                        prop_assert_eq!(behind.head, until);
-                        if log.remembered == Some((behind.call, until)) {
-                            log.mark(until.position() + behind.events)
+                    LocalCheck::Unknown => continue,
+                    LocalCheck::HeldUntil(until) => until,
+                    LocalCheck::HeldAfterPredecessor(until) => {
+                        let predecessor = predecessor.expect("a batch");
+                        prop_assert_eq!(predecessor.head, until);
+                        if log.remembered == Some((predecessor.call, until)) {
+                            log.mark(until.position() + predecessor.events)
                         } else {
                             until
                         }
                     }
-                    Judged::Broken { position, .. } => {
+                    LocalCheck::Broken { position, .. } => {
                         let breaks = |event: &NewEvent| filter.matches_subject(&Subject::from(event));
                         let first = log.events.iter().skip(usize::try_from(after).unwrap()).position(breaks);
                         prop_assert_eq!(first.map(|first| after + first as u64 + 1), Some(position), "{:?}", filter);

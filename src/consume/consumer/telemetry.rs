@@ -12,7 +12,7 @@ use crate::{
 
 /// A batch that is to be committed. If this is dropped before it has [ended](Self::end), the batch was abandoned.
 #[derive(Debug)]
-pub(super) struct BatchTelling {
+pub(super) struct BatchSpan {
     consumer: Box<str>,
     events: u64,
     skipped: u64,
@@ -20,7 +20,7 @@ pub(super) struct BatchTelling {
     is_over: bool,
 }
 
-impl BatchTelling {
+impl BatchSpan {
     pub(super) fn begin(batch: &ConsumerBatch) -> Self {
         let (consumer, events, since) = (batch.checkpoint.consumer.clone(), batch.len() as u64, batch.handed_out);
         Self { consumer: (*consumer).into(), events, skipped: 0, since, is_over: false }
@@ -33,7 +33,7 @@ impl BatchTelling {
 
     pub(super) fn end(&mut self, outcome: Outcome) {
         if !std::mem::replace(&mut self.is_over, true) {
-            figures! {
+            with_metrics! {
                 let Self { consumer, events, skipped, since, .. } = self;
                 crate::telemetry::metrics::consume::committed(consumer, outcome, *events, *skipped, since.elapsed());
             }
@@ -42,7 +42,7 @@ impl BatchTelling {
     }
 }
 
-impl Drop for BatchTelling {
+impl Drop for BatchSpan {
     fn drop(&mut self) {
         self.end(Outcome::Cancelled);
     }
@@ -105,15 +105,15 @@ fn within<T, E>(
     future: impl Future<Output = Result<T, E>>,
     error: impl FnOnce(&E) -> &Error,
 ) -> impl Future<Output = Result<T, E>> {
-    let mut telling = InSpan { span: span.clone(), is_over: false };
+    let mut call_span = InSpan { span: span.clone(), is_over: false };
     async move {
         let ended = future.await;
-        telling.is_over = true;
+        call_span.is_over = true;
         match &ended {
-            Ok(_) => end_span(&telling.span, Outcome::Succeeded, None),
+            Ok(_) => end_span(&call_span.span, Outcome::Succeeded, None),
             Err(failed) => {
                 let error = error(failed);
-                end_span(&telling.span, error.into(), Some(error));
+                end_span(&call_span.span, error.into(), Some(error));
             }
         }
         ended

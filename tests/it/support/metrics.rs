@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use mainstem::telemetry::metrics::{Figure, Kind};
+use mainstem::telemetry::metrics::{MetricDescription, MetricKind};
 use metrics::{
     Counter, CounterFn, Gauge, GaugeFn, Histogram, HistogramFn, Key, KeyName, LocalRecorderGuard, Metadata, Recorder,
     SharedString, Unit, set_default_local_recorder,
@@ -13,7 +13,7 @@ use metrics::{
 
 /// A recorder that keeps everything.
 #[derive(Clone, Default)]
-pub(crate) struct Figures(Arc<Mutex<BTreeMap<Series, Value>>>);
+pub(crate) struct RecordedMetrics(Arc<Mutex<BTreeMap<Series, Value>>>);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Series {
@@ -24,24 +24,24 @@ struct Series {
 /// How often a metric was recorded, and the sum of its values, or the last value of a gauge.
 #[derive(Clone, Copy, Debug)]
 struct Value {
-    kind: Kind,
+    kind: MetricKind,
     times: u64,
     sum: f64,
 }
 
 /// Where a series is recorded.
-struct Cell(Figures, Series, Kind);
+struct Cell(RecordedMetrics, Series, MetricKind);
 
-impl Figures {
+impl RecordedMetrics {
     /// Keeps what is recorded on this thread until the guard is dropped.
     pub(crate) fn keep() -> (Self, LocalRecorderGuard<'static>) {
-        let figures = Self::default();
+        let metrics = Self::default();
         // Lives as long as the process, which is that of one test.
-        let recorder: &'static Self = Box::leak(Box::new(figures.clone()));
-        (figures, set_default_local_recorder(recorder))
+        let recorder: &'static Self = Box::leak(Box::new(metrics.clone()));
+        (metrics, set_default_local_recorder(recorder))
     }
 
-    fn matching(&self, figure: &Figure, labels: &[(&str, &str)]) -> Vec<Value> {
+    fn matching(&self, figure: &MetricDescription, labels: &[(&str, &str)]) -> Vec<Value> {
         let kept = self.0.lock().unwrap();
         let has =
             |series: &Series| labels.iter().all(|(name, value)| series.labels.get(*name).is_some_and(|it| it == value));
@@ -49,17 +49,17 @@ impl Figures {
     }
 
     /// The sum of a counter, over all series with these labels.
-    pub(crate) fn sum(&self, figure: &Figure, labels: &[(&str, &str)]) -> f64 {
+    pub(crate) fn sum(&self, figure: &MetricDescription, labels: &[(&str, &str)]) -> f64 {
         self.matching(figure, labels).iter().map(|value| value.sum).sum()
     }
 
     /// How often a histogram recorded a value.
-    pub(crate) fn times(&self, figure: &Figure, labels: &[(&str, &str)]) -> u64 {
+    pub(crate) fn times(&self, figure: &MetricDescription, labels: &[(&str, &str)]) -> u64 {
         self.matching(figure, labels).iter().map(|value| value.times).sum()
     }
 
     /// The recorded outcomes of a histogram, each with its count.
-    pub(crate) fn outcomes(&self, figure: &Figure, labels: &[(&str, &str)]) -> Vec<(String, u64)> {
+    pub(crate) fn outcomes(&self, figure: &MetricDescription, labels: &[(&str, &str)]) -> Vec<(String, u64)> {
         let mut outcomes: BTreeMap<String, u64> = BTreeMap::new();
         let has =
             |series: &Series| labels.iter().all(|(name, value)| series.labels.get(*name).is_some_and(|it| it == value));
@@ -75,7 +75,7 @@ impl Figures {
     }
 
     /// Each name with its kind and its labels.
-    pub(crate) fn shapes(&self) -> Vec<(String, Kind, Vec<String>)> {
+    pub(crate) fn shapes(&self) -> Vec<(String, MetricKind, Vec<String>)> {
         let kept = self.0.lock().unwrap();
         let shape = |(series, value): (&Series, &Value)| {
             (series.name.clone(), value.kind, series.labels.keys().cloned().collect())
@@ -93,7 +93,7 @@ impl Figures {
         self.0.lock().unwrap().clear();
     }
 
-    fn cell(&self, key: &Key, kind: Kind) -> Arc<Cell> {
+    fn cell(&self, key: &Key, kind: MetricKind) -> Arc<Cell> {
         let labels = key.labels().map(|label| (label.key().to_owned(), label.value().to_owned())).collect();
         Arc::new(Cell(self.clone(), Series { name: key.name().to_owned(), labels }, kind))
     }
@@ -138,7 +138,7 @@ impl HistogramFn for Cell {
     }
 }
 
-impl Recorder for Figures {
+impl Recorder for RecordedMetrics {
     fn describe_counter(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn describe_gauge(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
@@ -146,14 +146,14 @@ impl Recorder for Figures {
     fn describe_histogram(&self, _: KeyName, _: Option<Unit>, _: SharedString) {}
 
     fn register_counter(&self, key: &Key, _: &Metadata<'_>) -> Counter {
-        Counter::from_arc(self.cell(key, Kind::Counter))
+        Counter::from_arc(self.cell(key, MetricKind::Counter))
     }
 
     fn register_gauge(&self, key: &Key, _: &Metadata<'_>) -> Gauge {
-        Gauge::from_arc(self.cell(key, Kind::Gauge))
+        Gauge::from_arc(self.cell(key, MetricKind::Gauge))
     }
 
     fn register_histogram(&self, key: &Key, _: &Metadata<'_>) -> Histogram {
-        Histogram::from_arc(self.cell(key, Kind::Histogram))
+        Histogram::from_arc(self.cell(key, MetricKind::Histogram))
     }
 }

@@ -1,11 +1,11 @@
 //! What a user's SQL does to the transaction of its session. The server reports with each answer whether one is open,
 //! but the driver does not pass that on.
 
-use std::sync::atomic::{AtomicU8, Ordering};
+use crossbeam_utils::atomic::AtomicCell;
 
 /// The effect of a transaction control statement, if it succeeds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Control {
+pub(super) enum TransactionControl {
     /// `BEGIN`, `START TRANSACTION`.
     Opens,
     /// `COMMIT`, `END`, `ROLLBACK`, `ABORT`, `PREPARE TRANSACTION`.
@@ -18,7 +18,7 @@ pub(super) enum Control {
 
 /// Whether a transaction is open in a session.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
+pub(super) enum TransactionState {
     Outside,
     Inside,
     /// A statement that opens or ends one is in progress, or was cancelled, or has failed, by itself or because of
@@ -28,51 +28,49 @@ pub(super) enum Standing {
 
 /// The same for a connection in use.
 #[derive(Debug)]
-pub(super) struct Stands(AtomicU8);
+pub(super) struct TransactionTracker(AtomicCell<TransactionState>);
 
-impl Stands {
+impl TransactionTracker {
     pub(super) const fn outside() -> Self {
-        Self(AtomicU8::new(Standing::Outside as u8))
+        Self(AtomicCell::new(TransactionState::Outside))
     }
 
-    pub(super) fn get(&self) -> Standing {
-        match self.0.load(Ordering::Relaxed) {
-            0 => Standing::Outside,
-            1 => Standing::Inside,
-            _ => Standing::Unclear,
-        }
+    pub(super) fn get(&self) -> TransactionState {
+        self.0.load()
     }
 
-    pub(super) fn set(&self, standing: Standing) {
-        self.0.store(standing as u8, Ordering::Relaxed);
+    pub(super) fn set(&self, state: TransactionState) {
+        self.0.store(state);
     }
 
     /// A call that contains this is about to be sent.
-    pub(super) fn sends(&self, control: Option<Control>) {
+    pub(super) fn sends(&self, control: Option<TransactionControl>) {
         if control.is_some() {
-            self.set(Standing::Unclear);
+            self.set(TransactionState::Unclear);
         }
     }
 
     /// The call is over.
-    pub(super) fn told(&self, control: Option<Control>, is_ok: bool) {
+    pub(super) fn call_ended(&self, control: Option<TransactionControl>, is_ok: bool) {
         match control {
             None => {}
-            Some(Control::Opens | Control::Chains) if is_ok => self.set(Standing::Inside),
-            Some(Control::Ends) if is_ok => self.set(Standing::Outside),
-            Some(_) => self.set(Standing::Unclear),
+            Some(TransactionControl::Opens | TransactionControl::Chains) if is_ok => self.set(TransactionState::Inside),
+            Some(TransactionControl::Ends) if is_ok => self.set(TransactionState::Outside),
+            Some(_) => self.set(TransactionState::Unclear),
         }
     }
 }
 
 /// The combined effect of the statements of `sql`: the last one that opens or ends a transaction decides.
-pub(super) fn of(sql: &str) -> Option<Control> {
+pub(super) fn of(sql: &str) -> Option<TransactionControl> {
     let mut last = None;
     each(sql, |control| {
         last = match (last, control) {
-            (_, Control::GoesBack) => last,
+            (_, TransactionControl::GoesBack) => last,
             // Something was committed before, as by a chain.
-            (Some(Control::Ends | Control::Chains), Control::Opens) => Some(Control::Chains),
+            (Some(TransactionControl::Ends | TransactionControl::Chains), TransactionControl::Opens) => {
+                Some(TransactionControl::Chains)
+            }
             _ => Some(control),
         };
     });
@@ -82,7 +80,7 @@ pub(super) fn of(sql: &str) -> Option<Control> {
 /// Whether one of the statements of `sql` ends the transaction, as far as that can be determined.
 pub(super) fn ends(sql: &str) -> bool {
     let mut ends = false;
-    each(sql, |control| ends |= matches!(control, Control::Ends | Control::Chains));
+    each(sql, |control| ends |= matches!(control, TransactionControl::Ends | TransactionControl::Chains));
     ends
 }
 
@@ -117,11 +115,11 @@ pub(super) fn copies_in(sql: &str) -> bool {
 /// Whether one of the statements rolls back to a savepoint.
 pub(super) fn goes_back(sql: &str) -> bool {
     let mut goes_back = false;
-    each(sql, |control| goes_back |= control == Control::GoesBack);
+    each(sql, |control| goes_back |= control == TransactionControl::GoesBack);
     goes_back
 }
 
-fn each(sql: &str, mut told: impl FnMut(Control)) {
+fn each(sql: &str, mut told: impl FnMut(TransactionControl)) {
     let mut tokens = Tokens { sql: sql.as_bytes(), at: 0 };
     // The first words of the current statement, as long as nothing else is between them.
     let (mut words, mut count, mut is_head) = ([&b""[..]; WORDS], 0, true);
@@ -131,7 +129,7 @@ fn each(sql: &str, mut told: impl FnMut(Control)) {
             *place = word;
             count += 1;
         }
-        if let Some(control) = judge(&words[..count]) {
+        if let Some(control) = classify(&words[..count]) {
             told(control);
         }
         return;
@@ -154,7 +152,7 @@ fn each(sql: &str, mut told: impl FnMut(Control)) {
                 let words = &words[..count];
                 if in_body {
                     in_body = !words.first().is_some_and(|word| is(word, "END"));
-                } else if let Some(control) = judge(words) {
+                } else if let Some(control) = classify(words) {
                     told(control);
                 }
                 (count, is_head) = (0, true);
@@ -171,18 +169,18 @@ fn each(sql: &str, mut told: impl FnMut(Control)) {
 const WORDS: usize = 5;
 
 /// The effect of a statement that begins with these words.
-fn judge(words: &[&[u8]]) -> Option<Control> {
+fn classify(words: &[&[u8]]) -> Option<TransactionControl> {
     let (first, second) = (*words.first()?, words.get(1).copied().unwrap_or_default());
     let mut pairs = words.windows(2);
-    let ended = |is_chained: bool| Some(if is_chained { Control::Chains } else { Control::Ends });
+    let ended = |is_chained: bool| Some(if is_chained { TransactionControl::Chains } else { TransactionControl::Ends });
     match () {
-        () if is(first, "BEGIN") || is(first, "START") && is(second, "TRANSACTION") => Some(Control::Opens),
-        () if is(first, "PREPARE") && is(second, "TRANSACTION") => Some(Control::Ends),
+        () if is(first, "BEGIN") || is(first, "START") && is(second, "TRANSACTION") => Some(TransactionControl::Opens),
+        () if is(first, "PREPARE") && is(second, "TRANSACTION") => Some(TransactionControl::Ends),
         () if is(second, "PREPARED") => None,
         () if is(first, "COMMIT") || is(first, "END") || is(first, "ABORT") || is(first, "ROLLBACK") => {
             // To a savepoint: ROLLBACK [WORK | TRANSACTION] TO [SAVEPOINT] name.
             if words.iter().take(3).any(|word| is(word, "TO")) {
-                return Some(Control::GoesBack);
+                return Some(TransactionControl::GoesBack);
             }
             ended(pairs.any(|pair| is(pair[0], "AND") && is(pair[1], "CHAIN")))
         }

@@ -6,7 +6,7 @@ use tracing::{Span, field::Empty};
 
 use super::{
     Attempts,
-    pace::{Pace, Retries},
+    retry_state::{Retries, RetryState},
 };
 use crate::{
     Error, Role,
@@ -18,17 +18,17 @@ use crate::{
 
 /// The execution of one command. If it is dropped before it has [ended](Self::end), it was cancelled.
 #[derive(Debug)]
-pub(super) struct CommandTelling {
+pub(super) struct CommandSpan {
     name: &'static str,
     span: Span,
     stopwatch: Stopwatch,
-    pub(super) pace: Pace,
+    pub(super) retry: RetryState,
     is_over: bool,
 }
 
 /// The read of one model; the same applies to it.
 #[derive(Debug)]
-pub(super) struct ModelTelling {
+pub(super) struct ModelReadSpan {
     name: &'static str,
     span: Span,
     stopwatch: Stopwatch,
@@ -76,20 +76,20 @@ pub(super) fn model_span(name: &'static str) -> Span {
     span
 }
 
-impl CommandTelling {
+impl CommandSpan {
     pub(super) fn begin<C: ?Sized>(retries: &Retries, span: Span) -> Self {
-        let (name, pace) = (type_name::<C>(), Pace::new(retries));
-        Self { name, span, stopwatch: Stopwatch::start(), pace, is_over: false }
+        let (name, retry) = (type_name::<C>(), RetryState::new(retries));
+        Self { name, span, stopwatch: Stopwatch::start(), retry, is_over: false }
     }
 
     pub(super) fn end(mut self, outcome: Outcome, error: Option<&Error>, is_repeated: bool) -> Attempts {
         self.is_over = true;
-        self.tell(outcome, error, is_repeated);
-        std::mem::take(&mut self.pace.attempts)
+        self.emit(outcome, error, is_repeated);
+        std::mem::take(&mut self.retry.attempts)
     }
 
-    fn tell(&self, outcome: Outcome, error: Option<&Error>, is_repeated: bool) {
-        let Pace { attempts, retries_made, limit, .. } = &self.pace;
+    fn emit(&self, outcome: Outcome, error: Option<&Error>, is_repeated: bool) {
+        let RetryState { attempts, retries_made, limit, .. } = &self.retry;
         if !self.span.is_disabled() {
             end_span(&self.span, outcome, error);
             self.span.record(DECISIONS, attempts.decisions);
@@ -97,7 +97,7 @@ impl CommandTelling {
             self.span.record(RETRIES, *retries_made);
             self.span.record(RETRY_DELAY, attempts.delay.as_secs_f64());
         }
-        figures! {
+        with_metrics! {
             use crate::telemetry::metrics::decide::{CommandEnd, commanded};
             let end = CommandEnd {
                 outcome,
@@ -115,15 +115,15 @@ impl CommandTelling {
     }
 }
 
-impl Drop for CommandTelling {
+impl Drop for CommandSpan {
     fn drop(&mut self) {
         if !self.is_over {
-            self.tell(Outcome::Cancelled, None, false);
+            self.emit(Outcome::Cancelled, None, false);
         }
     }
 }
 
-impl ModelTelling {
+impl ModelReadSpan {
     pub(super) fn begin(name: &'static str, span: Span) -> Self {
         Self { name, span, stopwatch: Stopwatch::start(), is_over: false }
     }
@@ -132,12 +132,12 @@ impl ModelTelling {
     pub(super) fn end(mut self, read: Result<(&str, Role, u64), &Error>) {
         self.is_over = true;
         match read {
-            Ok(read) => self.tell(Outcome::Succeeded, Some(read), None),
-            Err(error) => self.tell(error.into(), None, Some(error)),
+            Ok(read) => self.emit(Outcome::Succeeded, Some(read), None),
+            Err(error) => self.emit(error.into(), None, Some(error)),
         }
     }
 
-    fn tell(&self, outcome: Outcome, read: Option<(&str, Role, u64)>, error: Option<&Error>) {
+    fn emit(&self, outcome: Outcome, read: Option<(&str, Role, u64)>, error: Option<&Error>) {
         if !self.span.is_disabled() {
             end_span(&self.span, outcome, error);
             if let Some((node, role, events)) = read {
@@ -146,7 +146,7 @@ impl ModelTelling {
                 self.span.record(EVENTS, events);
             }
         }
-        figures! {
+        with_metrics! {
             use crate::telemetry::metrics::decide;
             let name = short(self.name);
             decide::read(&name, outcome, read.map(|(_, role, _)| role), error, self.stopwatch.elapsed());
@@ -156,10 +156,10 @@ impl ModelTelling {
     }
 }
 
-impl Drop for ModelTelling {
+impl Drop for ModelReadSpan {
     fn drop(&mut self) {
         if !self.is_over {
-            self.tell(Outcome::Cancelled, None, None);
+            self.emit(Outcome::Cancelled, None, None);
         }
     }
 }
@@ -170,11 +170,11 @@ fn short(name: &str) -> String {
     let mut short = String::with_capacity(name.len());
     let mut rest = name;
     while !rest.is_empty() {
-        let (path, behind) = rest.split_at(rest.find(|it| !is_of_a_path(it)).unwrap_or(rest.len()));
+        let (path, after) = rest.split_at(rest.find(|it| !is_of_a_path(it)).unwrap_or(rest.len()));
         short.push_str(path.rsplit("::").next().unwrap_or(path));
-        let other = behind.find(is_of_a_path).unwrap_or(behind.len());
-        short.push_str(&behind[..other]);
-        rest = &behind[other..];
+        let other = after.find(is_of_a_path).unwrap_or(after.len());
+        short.push_str(&after[..other]);
+        rest = &after[other..];
     }
     short
 }

@@ -5,13 +5,13 @@ use std::time::Duration;
 /// Chooses the number of events so that other appends wait for a chunk about as long as they may, judging by the chunk
 /// before.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Pace {
+pub(super) struct ChunkSize {
     events: usize,
     most: usize,
     limit: Duration,
 }
 
-impl Pace {
+impl ChunkSize {
     /// The first chunk has the largest size allowed: nothing is known about its time.
     pub(super) fn new(most: usize, limit: Duration) -> Self {
         Self { events: most, most, limit }
@@ -51,9 +51,9 @@ mod tests {
     const LIMIT: Duration = Duration::from_millis(100);
 
     fn after(events: usize, locked_ms: u64) -> usize {
-        let mut pace = Pace { events, ..Pace::new(1000, LIMIT) };
-        pace.took(events, Duration::from_millis(locked_ms));
-        pace.events()
+        let mut size = ChunkSize { events, ..ChunkSize::new(1000, LIMIT) };
+        size.took(events, Duration::from_millis(locked_ms));
+        size.events()
     }
 
     #[test]
@@ -64,54 +64,54 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_while_less_than_half_of_the_limit_is_taken() {
+    fn the_chunk_size_grows_if_a_chunk_took_at_most_half_of_the_limit() {
         assert_eq!((after(100, 0), after(100, 50), after(100, 51), after(100, 100)), (200, 200, 100, 100));
         assert_eq!((after(1, 50), after(600, 50), after(1000, 0)), (2, 1000, 1000));
     }
 
     #[test]
     fn a_chunk_that_its_bytes_kept_small_shows_nothing_of_large_ones() {
-        let mut pace = Pace { events: 100, ..Pace::new(1000, LIMIT) };
-        pace.took(10, Duration::ZERO);
-        assert_eq!(pace.events(), 100);
-        pace.took(60, Duration::ZERO);
-        assert_eq!(pace.events(), 120);
-        pace.took(4, Duration::from_millis(200));
-        assert_eq!(pace.events(), 2);
+        let mut size = ChunkSize { events: 100, ..ChunkSize::new(1000, LIMIT) };
+        size.took(10, Duration::ZERO);
+        assert_eq!(size.events(), 100);
+        size.took(60, Duration::ZERO);
+        assert_eq!(size.events(), 120);
+        size.took(4, Duration::from_millis(200));
+        assert_eq!(size.events(), 2);
     }
 
     #[test]
-    fn what_is_there_is_asked_for_in_its_own_sizes_and_what_is_not_grows_from_there() {
-        let mut pace = Pace::new(1000, LIMIT);
-        pace.found(10);
-        assert_eq!(pace.events(), 10);
-        pace.took(10, Duration::ZERO);
-        assert_eq!(pace.events(), 20);
-        pace.found(5000);
-        assert_eq!(pace.events(), 1000);
+    fn a_chunk_found_in_the_log_sets_the_size_of_the_next_chunk() {
+        let mut size = ChunkSize::new(1000, LIMIT);
+        size.found(10);
+        assert_eq!(size.events(), 10);
+        size.took(10, Duration::ZERO);
+        assert_eq!(size.events(), 20);
+        size.found(5000);
+        assert_eq!(size.events(), 1000);
     }
 
     #[test]
     fn without_a_limit_it_stays_as_it_is_and_with_none_at_all_it_is_one() {
         for (limit, events) in [(Duration::MAX, 1000), (Duration::ZERO, 1)] {
-            let mut pace = Pace::new(1000, limit);
-            pace.took(1000, Duration::from_secs(1_000_000));
-            assert_eq!(pace.events(), events, "{limit:?}");
+            let mut size = ChunkSize::new(1000, limit);
+            size.took(1000, Duration::from_secs(1_000_000));
+            assert_eq!(size.events(), events, "{limit:?}");
         }
     }
 
     proptest! {
         /// Whatever an event takes, it finds the size within a few chunks, and none is larger than it may be.
         #[test]
-        fn it_finds_what_takes_as_long_as_it_may(most in 1..100_000_usize, event_us in 0..10_000_000_u64) {
-            let mut pace = Pace::new(most, LIMIT);
-            let locked = |pace: Pace| Duration::from_micros(event_us) * u32::try_from(pace.events()).unwrap();
+        fn the_chunk_size_approaches_the_limit_within_a_few_chunks(most in 1..100_000_usize, event_us in 0..10_000_000_u64) {
+            let mut size = ChunkSize::new(most, LIMIT);
+            let locked = |size: ChunkSize| Duration::from_micros(event_us) * u32::try_from(size.events()).unwrap();
             for chunk in 0..20 {
-                prop_assert!((1..=most).contains(&pace.events()));
-                prop_assert!(chunk == 0 || locked(pace) <= LIMIT || pace.events() == 1);
-                pace.took(pace.events(), locked(pace));
+                prop_assert!((1..=most).contains(&size.events()));
+                prop_assert!(chunk == 0 || locked(size) <= LIMIT || size.events() == 1);
+                size.took(size.events(), locked(size));
             }
-            prop_assert!(pace.events() == most || pace.events() == 1 || locked(pace) > LIMIT / 4);
+            prop_assert!(size.events() == most || size.events() == 1 || locked(size) > LIMIT / 4);
         }
     }
 }

@@ -43,7 +43,7 @@ pub(super) async fn judge(
     let Some(row) = rows.first() else {
         return Ok((after.position() == 0).then_some(After::Position(0)));
     };
-    let judgement = Judgement::read(row).map_err(wire::unreadable)?;
+    let judgement = PrecheckRow::read(row).map_err(wire::unreadable)?;
     if !judgement.has_after {
         return Ok(None);
     }
@@ -59,7 +59,7 @@ pub(super) async fn judge(
 /// connections, and the drain would get none. Those that wait for the right have their own queue, with the bounds of
 /// the queue of appends.
 #[derive(Debug)]
-pub(super) struct Judges {
+pub(super) struct Prechecks {
     rights: Semaphore,
     line: Mutex<Line>,
     limits: GroupLimits,
@@ -72,9 +72,9 @@ struct Line {
 }
 
 /// An append waiting for the right, with its number of bytes.
-struct InLine<'a>(&'a Judges, usize);
+struct InLine<'a>(&'a Prechecks, usize);
 
-impl Judges {
+impl Prechecks {
     pub(super) fn new(amount: usize, limits: GroupLimits) -> Self {
         Self { rights: Semaphore::new(amount.max(1)), line: Mutex::default(), limits }
     }
@@ -94,7 +94,7 @@ impl Judges {
             Ok(right) => right.map_err(|_| queue::closed()),
             Err(_) => {
                 let message = format!(
-                    "the limit of {:?} ran out before the condition was judged, behind others that reach as far back; \
+                    "the limit of {:?} ran out before the condition was judged, after others that reach as far back; \
                      nothing was written",
                     deadline.limit()
                 );
@@ -130,9 +130,9 @@ impl Drop for InLine<'_> {
     }
 }
 
-/// The answer of `judge.sql`.
+/// The answer of `precheck.sql`.
 #[derive(Debug)]
-pub(super) struct Judgement {
+pub(super) struct PrecheckRow {
     pub(super) head: Mark,
     /// The first event that the condition forbids.
     pub(super) broken: Option<(u64, String)>,
@@ -142,7 +142,7 @@ pub(super) struct Judgement {
     has_after: bool,
 }
 
-impl Judgement {
+impl PrecheckRow {
     pub(super) fn read(row: &impl Columns) -> Result<Self, Unreadable> {
         Ok(Self {
             head: wire::mark(row, 0)?.ok_or(Unreadable::Null("the log's head"))?,
@@ -168,6 +168,7 @@ impl PostgresEventStore {
         let after = (after.position() > 0).then_some(after.position());
         let bounds = Bounds { after, ..Bounds::default() };
         let mut search = self.log.searches.of(filter, bounds, true, &mut params);
+        search.condition = format!("({})", search.condition);
         if filter.items().is_none() {
             // Here the next event in the primary key is the first match; with the fence, all of them would be sorted.
             search.condition.push_str(" ORDER BY e.position LIMIT 1");

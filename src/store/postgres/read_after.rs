@@ -10,7 +10,7 @@ use tokio_postgres::Row;
 
 use super::{
     PostgresEventStore,
-    floor::Asked,
+    floor::ReadNeeds,
     read_sql::NEAR,
     wire::{self, Line},
 };
@@ -18,21 +18,21 @@ use crate::{
     Mark, Role,
     error::Result,
     router::{Deadline, Lease, asked},
-    store::{Answer, Piece, ReadBehindRequest},
+    store::{Answer, Piece, ReadAfterRequest},
 };
 
 /// Executes the read, on a node that its level allows.
-pub(super) async fn run(store: PostgresEventStore, request: ReadBehindRequest, deadline: Deadline) -> Result<Piece> {
+pub(super) async fn run(store: PostgresEventStore, request: ReadAfterRequest, deadline: Deadline) -> Result<Piece> {
     let request = Arc::new(request);
     let read = |lease| read(store.clone(), Arc::clone(&request), lease, deadline);
     let floor = asked(&request.consistency, None);
-    let ask = Asked { consistency: &request.consistency, floor: &floor, wants_token: false };
+    let ask = ReadNeeds { consistency: &request.consistency, floor: &floor, wants_token: false };
     store.read(ask, deadline, read).await
 }
 
 async fn read(
     store: PostgresEventStore,
-    request: Arc<ReadBehindRequest>,
+    request: Arc<ReadAfterRequest>,
     lease: Arc<Lease>,
     deadline: Deadline,
 ) -> Result<Piece> {
@@ -40,7 +40,7 @@ async fn read(
     // A replica can be ahead: it has shown a commit that still waits for its standby here. That append holds the log's
     // lock.
     let is_beyond = |head: Option<Mark>| {
-        let head = head.map_or(0, |head| head.position());
+        let head = Mark::position_or_zero(head);
         request.after.mark().is_some_and(|mark| mark.position() > head)
     };
     match piece {
@@ -56,7 +56,7 @@ async fn read(
 /// Returns the piece, or why there is none, and the head against which it was checked.
 async fn try_read(
     store: &PostgresEventStore,
-    request: &ReadBehindRequest,
+    request: &ReadAfterRequest,
     lease: &Lease,
     deadline: Deadline,
 ) -> Result<(Result<Piece>, Option<Mark>)> {
@@ -71,7 +71,7 @@ async fn try_read(
         request.until = Some(after);
     }
     let query = request.query();
-    let statement = store.log.read.behind(&request, &query, is_near);
+    let statement = store.log.read.read_after(&request, &query, is_near);
     let reader = || {
         let mut room = request.room();
         move |row: Row| match wire::line(&row) {

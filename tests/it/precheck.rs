@@ -39,7 +39,7 @@ fn conflict(result: Result<Appended, Error>) -> Option<u64> {
 }
 
 #[tokio::test]
-async fn who_has_lost_already_does_not_wait_for_the_lock() {
+async fn an_append_with_an_existing_conflict_does_not_wait_for_the_lock() {
     let (_database, router, store) = store().await;
     let read = read_and_written(&store).await;
     let lock = LogLock::take(&router).await;
@@ -52,7 +52,7 @@ async fn who_has_lost_already_does_not_wait_for_the_lock() {
 }
 
 #[tokio::test]
-async fn what_comes_while_the_lock_is_waited_for_is_found() {
+async fn conflicts_appended_while_waiting_for_the_lock_are_found() {
     let (_database, router, store) = store().await;
     let read = read_and_written(&store).await;
     let lock = LogLock::take(&router).await;
@@ -65,7 +65,7 @@ async fn what_comes_while_the_lock_is_waited_for_is_found() {
 
 /// A replica shows what its primary does not before its commit has heard from the standby: that is no other history.
 #[tokio::test]
-async fn what_only_a_replica_shows_yet_is_waited_for() {
+async fn an_event_that_only_a_replica_shows_so_far_is_waited_for() {
     let (_database, router, store) = store().await;
     read_and_written(&store).await;
     let lock = LogLock::take(&router).await;
@@ -107,7 +107,7 @@ async fn the_first_try_that_is_committed_meanwhile_is_no_conflict() {
 
 /// Whatever a condition looks for, and in as many places: by the first look as by the one under the lock.
 #[tokio::test]
-async fn whatever_is_looked_for_is_found() {
+async fn conflicts_are_found_for_every_kind_of_filter() {
     let (_database, router, store) = store().await;
     let payload = |name: &str, value| Filter::matching().any_predicate_of([Predicate::payload(name, value)]);
     let five = || ["p", "q", "r", "s", "t"].map(|name| Predicate::payload(name, 1));
@@ -165,7 +165,7 @@ async fn the_first_event_that_breaks_a_condition_is_told_whenever_it_was_seen() 
 
 /// Of two appends in one call the second one comes behind the first: another event has the version that it expects.
 #[tokio::test]
-async fn who_expects_a_lost_event_is_refused_behind_whoever_gives_the_stream_its_version_again() {
+async fn an_append_that_expects_a_replaced_stream_event_is_refused() {
     let (_database, router, store) = store().await;
     let client = router.client().await.unwrap();
     let call = TWO.replace(

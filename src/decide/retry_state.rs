@@ -33,7 +33,7 @@ impl Default for Retries {
 
 /// The progress of one execution.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct RetryState {
     retries: Retries,
     delays: ExponentialBackoff,
     begin: Instant,
@@ -44,7 +44,7 @@ pub(super) struct Pace {
     pub(super) limit: Option<&'static str>,
 }
 
-impl Pace {
+impl RetryState {
     pub(super) fn new(retries: &Retries) -> Self {
         let delays = ExponentialBuilder::new()
             .with_min_delay(retries.base_delay)

@@ -12,7 +12,7 @@ use mainstem::{
 use tokio::time::{sleep, timeout};
 
 use super::{HANG, MS};
-use crate::support::{Figures, database};
+use crate::support::{RecordedMetrics, database};
 
 async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let so = async {
@@ -25,7 +25,7 @@ async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
 
 #[tokio::test]
 async fn a_router_that_was_dropped_leaves_no_gauges_as_they_were() {
-    let (figures, _kept) = Figures::keep();
+    let (metrics, _kept) = RecordedMetrics::keep();
     let database = database().await;
     for probe_interval in [Some(Duration::from_millis(50)), None] {
         let builder = Router::builder().primary(database.primary_url()).probe_interval(probe_interval);
@@ -34,15 +34,15 @@ async fn a_router_that_was_dropped_leaves_no_gauges_as_they_were() {
         let known = [(ROUTER, &*primary), (PRIMARY_IS, "known")];
         let serving = [(NODE, &*replica), (CONDITION, "serving")];
         until("the state is shown", || {
-            figures.sum(&PRIMARY_STATE, &known) == 1.0 && figures.sum(&NODE_CONDITION, &serving) == 1.0
+            metrics.sum(&PRIMARY_STATE, &known) == 1.0 && metrics.sum(&NODE_CONDITION, &serving) == 1.0
         })
         .await;
         drop(router);
-        until("the router's is reset", || figures.sum(&PRIMARY_STATE, &known) == 0.0).await;
-        until("the replica's is reset", || figures.sum(&NODE_CONDITION, &serving) == 0.0).await;
-        until("the primary's is reset", || figures.sum(&NODE_ROLE, &[(NODE, &*primary), (ROLE, "primary")]) == 0.0)
+        until("the router's is reset", || metrics.sum(&PRIMARY_STATE, &known) == 0.0).await;
+        until("the replica's is reset", || metrics.sum(&NODE_CONDITION, &serving) == 0.0).await;
+        until("the primary's is reset", || metrics.sum(&NODE_ROLE, &[(NODE, &*primary), (ROLE, "primary")]) == 0.0)
             .await;
-        assert!(figures.sum(&TIMELINE_NUMBER, &[(ROUTER, &*primary)]).is_nan());
-        assert_eq!(figures.sum(&CONNECTION_MAX, &[]), 0.0);
+        assert!(metrics.sum(&TIMELINE_NUMBER, &[(ROUTER, &*primary)]).is_nan());
+        assert_eq!(metrics.sum(&CONNECTION_MAX, &[]), 0.0);
     }
 }

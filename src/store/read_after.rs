@@ -10,7 +10,7 @@ use crate::{
 /// A read of the next events after a place, as a store receives it.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
-pub struct ReadBehindRequest {
+pub struct ReadAfterRequest {
     /// The filter: which events.
     pub filter: Filter,
     /// The place after which to read. An event that it names must exist.
@@ -58,7 +58,7 @@ pub struct WaitRequest {
     pub consistency: Consistency,
 }
 
-impl ReadBehindRequest {
+impl ReadAfterRequest {
     /// Creates a request for the next matching events, up to the limit, at this level, whatever their size.
     #[must_use]
     pub fn new(filter: Filter, after: After, limit: u64, consistency: Consistency) -> Self {
@@ -116,7 +116,7 @@ impl ReadBehindRequest {
     /// to [`until`](Self::until), each if it exists.
     pub(super) fn piece(&self, answer: Answer, at_mark: Option<Mark>, at_until: Option<Mark>) -> Result<Piece> {
         let Answer { mut events, head, node, role, token } = answer;
-        let end = head.map_or(0, |head| head.position());
+        let end = Mark::position_or_zero(head);
         let after = self.after.position();
         if let Some(mark) = self.after.mark()
             && at_mark != Some(mark)
@@ -199,7 +199,7 @@ impl WaitRequest {
     /// Whether a log with this head ends the wait: it has new events, or it has lost what the waiting reader has read.
     #[must_use]
     pub fn is_over(&self, head: Option<Mark>) -> bool {
-        let position = head.map_or(0, |head| head.position());
+        let position = Mark::position_or_zero(head);
         position > self.after.position()
             || self.after.mark().is_some_and(|mark| mark.position() == position && Some(mark) != head)
     }
@@ -207,7 +207,7 @@ impl WaitRequest {
 
 /// Builds a piece out of queries: the events first, then what they must come after. If that exists then, it existed
 /// when the events were read: a log that has lost it does not get it back.
-pub(super) fn of_queries(store: &(impl EventStore + ?Sized), request: ReadBehindRequest) -> BoxFuture<Result<Piece>> {
+pub(super) fn of_queries(store: &(impl EventStore + ?Sized), request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
     let events = store.run_query(request.query());
     let at_mark = request.after.mark().map(|mark| store.run_query(request.last_until(mark.position())));
     let at_until = request.until.map(|until| store.run_query(request.last_until(until)));

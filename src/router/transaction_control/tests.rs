@@ -39,7 +39,7 @@ fn words_count_where_a_statement_begins_and_nowhere_else() {
 
 #[test]
 fn the_last_statement_for_transactions_has_the_last_word() {
-    use Control::{Chains, Ends, Opens};
+    use TransactionControl::{Chains, Ends, Opens};
     for (sql, expected) in [
         ("BEGIN", Opens),
         (" begin;", Opens),
@@ -73,29 +73,29 @@ fn the_body_of_a_function_is_the_functions() {
     for body in ["SELECT 1; SELECT CASE WHEN a THEN 1 END; END", "END", "SELECT 1; END SECURITY DEFINER"] {
         let function = format!("CREATE FUNCTION f() RETURNS int BEGIN ATOMIC {body}");
         assert_eq!((of(&function), ends(&function)), (None, false), "{function}");
-        assert_eq!(of(&format!("BEGIN; {function}; SELECT 1")), Some(Control::Opens), "{function}");
-        assert_eq!(of(&format!("BEGIN; {function}; COMMIT")), Some(Control::Ends), "{function}");
+        assert_eq!(of(&format!("BEGIN; {function}; SELECT 1")), Some(TransactionControl::Opens), "{function}");
+        assert_eq!(of(&format!("BEGIN; {function}; COMMIT")), Some(TransactionControl::Ends), "{function}");
     }
-    assert_eq!(of("SELECT atomic FROM begin; COMMIT"), Some(Control::Ends));
+    assert_eq!(of("SELECT atomic FROM begin; COMMIT"), Some(TransactionControl::Ends));
 }
 
 #[test]
 fn a_session_stands_where_the_last_word_that_has_succeeded_says() {
-    let stands = Stands::outside();
+    let stands = TransactionTracker::outside();
     for (sql, is_ok, expected) in [
-        ("SELECT 1", true, Standing::Outside),
-        ("BEGIN", true, Standing::Inside),
-        ("SELECT broken", false, Standing::Inside),
-        ("COMMIT AND CHAIN", true, Standing::Inside),
-        ("COMMIT", true, Standing::Outside),
-        ("SELECT 1; COMMIT", false, Standing::Unclear),
-        ("SELECT 1", true, Standing::Unclear),
-        ("ROLLBACK", true, Standing::Outside),
-        ("BEGIN", false, Standing::Unclear),
+        ("SELECT 1", true, TransactionState::Outside),
+        ("BEGIN", true, TransactionState::Inside),
+        ("SELECT broken", false, TransactionState::Inside),
+        ("COMMIT AND CHAIN", true, TransactionState::Inside),
+        ("COMMIT", true, TransactionState::Outside),
+        ("SELECT 1; COMMIT", false, TransactionState::Unclear),
+        ("SELECT 1", true, TransactionState::Unclear),
+        ("ROLLBACK", true, TransactionState::Outside),
+        ("BEGIN", false, TransactionState::Unclear),
     ] {
         stands.sends(of(sql));
-        assert!(of(sql).is_none() || stands.get() == Standing::Unclear, "until it is over: {sql}");
-        stands.told(of(sql), is_ok);
+        assert!(of(sql).is_none() || stands.get() == TransactionState::Unclear, "until it is over: {sql}");
+        stands.call_ended(of(sql), is_ok);
         assert_eq!(stands.get(), expected, "{sql}");
     }
 }

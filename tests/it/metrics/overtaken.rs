@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use mainstem::{AppendCondition, EventStore, PostgresEventStore, telemetry::metrics::APPEND_BATCH_APPENDS};
 
 use crate::support::{
-    Figures,
+    RecordedMetrics,
     boundary::{boundary, in_boundary},
     store,
 };
@@ -15,13 +15,13 @@ use crate::support::{
 #[tokio::test]
 async fn all_whom_another_process_has_overtaken_are_refused_together() {
     const APPENDS: usize = 60;
-    let (figures, _kept) = Figures::keep();
+    let (metrics, _kept) = RecordedMetrics::keep();
     let (_database, router, store) = store().await;
     store.append(in_boundary("other"), AppendCondition::none()).await.unwrap();
     let read = store.query(&boundary("hot")).await.unwrap();
     let other = PostgresEventStore::new(&router);
     let first = other.append(in_boundary("hot"), AppendCondition::none()).await.unwrap().last();
-    let batches = || figures.times(&APPEND_BATCH_APPENDS, &[]);
+    let batches = || metrics.times(&APPEND_BATCH_APPENDS, &[]);
     let before = batches();
     let appends = (0..APPENDS).map(|_| store.append(in_boundary("hot"), read.unchanged()).into_future());
     for outcome in join_all(appends).await {

@@ -20,7 +20,7 @@ use super::{Role, reset::Reset, upkeep::NextLook};
 
 /// What the server reports without being asked.
 #[derive(Debug)]
-pub(super) struct Told {
+pub(super) struct ServerReports {
     in_hot_standby: AtomicU8,
     /// How many commits did not wait for their standby to the end.
     unreplicated: AtomicUsize,
@@ -35,7 +35,7 @@ const UNKNOWN: u8 = 0;
 const OFF: u8 = 1;
 const ON: u8 = 2;
 
-impl Told {
+impl ServerReports {
     /// The server's present role, if it reports it.
     pub(super) fn role(&self) -> Option<Role> {
         match self.in_hot_standby.load(Ordering::Acquire) {
@@ -71,7 +71,7 @@ impl Told {
 }
 
 /// The listeners for what arrives, besides the calls that wait for an answer.
-pub(super) struct Hears {
+pub(super) struct ReportListeners {
     pub(super) reset: Arc<Reset>,
     /// The pool is checked when the connection has ended.
     pub(super) next_look: Arc<NextLook>,
@@ -81,8 +81,8 @@ pub(super) struct Hears {
 /// notified.
 struct Driven<S> {
     connection: Option<DriverConnection<Socket, S>>,
-    told: Arc<Told>,
-    hears: Hears,
+    reports: Arc<ServerReports>,
+    listeners: ReportListeners,
 }
 
 impl<S> Driven<S>
@@ -93,8 +93,8 @@ where
         let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
         let message = connection.poll_message(cx);
         let in_hot_standby = encode(connection.parameter("in_hot_standby"));
-        self.told.in_hot_standby.store(in_hot_standby, Ordering::Release);
-        self.hears.reset.hear();
+        self.reports.in_hot_standby.store(in_hot_standby, Ordering::Release);
+        self.listeners.reset.hear();
         message
     }
 }
@@ -103,9 +103,9 @@ impl<S> Drop for Driven<S> {
     fn drop(&mut self) {
         // The client is closed once its other half is dropped.
         self.connection = None;
-        self.hears.reset.hear();
-        self.hears.next_look.at_once();
-        self.told.notified.send_replace(None);
+        self.listeners.reset.hear();
+        self.listeners.next_look.at_once();
+        self.reports.notified.send_replace(None);
     }
 }
 
@@ -116,22 +116,22 @@ impl<S> Drop for Driven<S> {
 /// reset is consumed there as well.
 pub(super) fn listen<S>(
     (client, connection): (Client, DriverConnection<Socket, S>),
-    hears: Hears,
-) -> (Client, Arc<Told>, AbortHandle)
+    listeners: ReportListeners,
+) -> (Client, Arc<ServerReports>, AbortHandle)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let in_hot_standby = AtomicU8::new(encode(connection.parameter("in_hot_standby")));
     let notified = watch::Sender::new(None);
     let version = connection.parameter("server_version").map_or(0, major);
-    let told = Arc::new(Told { in_hot_standby, unreplicated: AtomicUsize::new(0), notified, version });
-    let mut driven = Driven { connection: Some(connection), told: Arc::clone(&told), hears };
+    let reports = Arc::new(ServerReports { in_hot_standby, unreplicated: AtomicUsize::new(0), notified, version });
+    let mut driven = Driven { connection: Some(connection), reports: Arc::clone(&reports), listeners };
     let driver = tokio::spawn(async move {
         loop {
             match poll_fn(|cx| driven.poll(cx)).await {
-                Some(Ok(AsyncMessage::Notice(notice))) => driven.told.notice(&notice),
+                Some(Ok(AsyncMessage::Notice(notice))) => driven.reports.notice(&notice),
                 Some(Ok(AsyncMessage::Notification(notification))) => {
-                    driven.told.notified.send_replace(Some(notification.payload().into()));
+                    driven.reports.notified.send_replace(Some(notification.payload().into()));
                 }
                 Some(Ok(_)) => {}
                 Some(Err(error)) => {
@@ -142,7 +142,7 @@ where
             }
         }
     });
-    (client, told, driver.abort_handle())
+    (client, reports, driver.abort_handle())
 }
 
 /// Of `15.18 (Debian 15.18-0+deb12u1)`, or `19rc1`.
