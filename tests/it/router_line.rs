@@ -65,7 +65,7 @@ async fn no_more_calls_wait_than_may() {
 
 /// They are few, and have bounds of their own. Nor are those in line who have a place and wait until their connection is open.
 #[tokio::test]
-async fn the_librarys_own_requests_wait_despite_the_waiting_calls_limit() {
+async fn own_requests_of_the_library_wait_despite_the_waiting_calls_limit() {
     let database = database().await;
     let builder = Router::builder().primary(database.primary_url()).max_connections(2).waiting_calls(0);
     let router = builder.acquire_timeout(HANG).build().unwrap();
