@@ -1,21 +1,21 @@
 -- The only way into the log: lock, judge, insert and commit in one statement whose arguments have fully arrived.
 --
--- It takes a batch: several appends, each with a condition of its own, each judged alone against the log. No append may break
--- the condition of one after it in the batch: the client sees to that. One append is a batch of one.
+-- It takes a batch: several appends, each with a condition of its own, each judged alone against the log. The client makes sure
+-- that no append breaks the condition of a later one in the batch. A single append is a batch of one.
 --
--- It is a procedure because it commits by itself: the lock is free before the client's next message is due, so that no
--- slow or dead client ever holds it. It must be called outside of a transaction block. The number in its name is the
+-- It is a procedure because it commits by itself: the lock is free before the client's next message is due, so a slow or
+-- dead client never holds it. It must be called outside of a transaction block. The number in its name is the
 -- version of its arguments: while instances of two versions of an application run, each finds its own.
 --
--- A procedure that commits cannot fix its search_path, and a function or operator of another schema in the caller's
--- path is preferred to a polymorphic one of pg_catalog. So whatever takes "any" array or element here is qualified.
+-- A procedure that commits cannot have a search_path of its own, and a function or operator of another schema in the caller's
+-- path is preferred to a polymorphic one of pg_catalog. So every call here that takes "any" array or element is qualified.
 --
 -- outcome     meaning                                                                 position, type
 -- NULL        written, after `head` and  what the appends before it have written
--- repeated    these very events are there already: an earlier try had succeeded       their first position
+-- repeated    these very events are already there: an earlier attempt succeeded         their first position
 -- conflict    an event after `after_positions`  matches one of the items              that event
 -- diverged    the log does not hold the event `after_ids` at `after_positions`        the log's head
--- far         too many events since `after_positions` to look at under the lock       the log's head
+-- far         too many events since `after_positions` to check under the lock         the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
 -- version     the stream's version is not the expected one                            the stream's version
 -- replaced    it is, and another event has it than the expected one                   the stream's version
@@ -39,7 +39,7 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     --   item = {"types": [text, …], "tags": [text, …], "groups": [[predicate, …], …]}, each part optional;
     --   a type matches one of the types, all tags must be there, and of each group one predicate must be contained:
     --   predicate = {"payload": document} or {"metadata": document}.
-    --   They are texts of JSON arrays, since most are never looked into: nothing after `after_positions` has their keys.
+    --   They are texts of JSON arrays, since most are never parsed: usually no event after `after_positions` has their keys.
     IN after_positions   bigint[],
     IN after_ids         uuid[],
     IN items             text[],
@@ -49,32 +49,33 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
     IN stream_versions   bigint[],
     -- The id of the stream's last event, which must have that version. NULL for whatever event has (also altogether).
     IN stream_events     uuid[],
-    -- What the conditions of a batch look for. An event that has none of an append's values at the places that these
-    -- numbers stand for cannot match its items: 0 its tags, -1 its type, -2 any event has it, null; n what is at the n-th
-    -- path of its payload, -2 - n of its metadata.
+    -- What the conditions of a batch look for, as pairs of a field and a value. An event that has none of an append's values in
+    -- these fields cannot match its items. The fields are: 0 the tags; -1 the type; -2 matches any event, the value is null;
+    -- n the n-th path of the payload; -2 - n the n-th path of the metadata.
     IN key_appends       int4[],
     IN key_places        int4[],
-    -- an array of JSON, as text: nobody looks into it unless somebody else has written;
+    -- an array of JSON, as text: it is parsed only if another client has written in between;
     IN key_values        text,
     -- each an array of texts, as text like `new_tags`.
     IN payload_paths     text[],
     IN metadata_paths    text[],
-    -- Of conditions on the whole log, all of whose items have tags: whose item it is, and its tags, as text like `new_tags`.
-    -- If no event has all tags of one of an append's items, none matches it. NULL for none.
+    -- Of conditions on the whole log, all of whose items have tags: the append of each item, and its tags, as text like
+    -- `new_tags`. If no event has all tags of an item, no event matches that item. NULL for none.
     IN whole_appends     int4[],
     IN whole_tags        text[],
-    -- How long to wait for the lock, in milliseconds, and whether somebody else is likely to have it.
+    -- How long to wait for the lock, in milliseconds, and whether another process is likely to have it.
     IN lock_timeout_ms   int4,
     IN crowded           bool,
-    -- What this call is remembered as by its session, once all that it brings is written. (NULL for nothing.)
+    -- The name under which the session remembers this call once all of it is written. NULL: it does not.
     IN call_id           uuid,
-    -- The call before it, of which the client had no answer yet: its id, the head that it found and the id of the event there. If that
-    -- is what the session remembers, nobody has written between that head and what that call has written, which the client has
-    -- looked at. Then these stand for `after_positions` and `after_ids`.
+    -- The call before it, to which the client had no answer yet: its name, the head that it found, and the id of the event there.
+    -- If the session remembers exactly that, nobody has written between that head and the events of that call, and those the
+    -- client has checked itself. Then the next two parameters replace `after_positions` and `after_ids`.
     IN predecessor       text,
     IN predecessor_positions bigint[],
     IN predecessor_ids   uuid[],
-    -- Ids of appends that are not sent, since something else breaks their condition: which of them are in the log all the same.
+    -- Ids of appends that are not sent, since their condition is known to be broken; returned are those that are in the log
+    -- all the same.
     INOUT looked_up      uuid[],
     -- The position of the last event before the batch, 0 for none; the outcome of each append, or NULL when all are
     -- written; the version of each append's last event, or NULL when none goes to a stream; a place in the WAL that a
@@ -91,10 +92,10 @@ CREATE PROCEDURE "mainstem"."events_append_1"(
 -- A column of the user's may be called like a variable; all that is meant as a column here is qualified.
 #variable_conflict use_variable
 DECLARE
-    -- Events that are judged under the lock, at most: about a millisecond's worth of small ones, and tens of them when the
-    -- conditions look into payloads of 20 kB.
+    -- The most events that are checked under the lock: this takes about a millisecond for small ones, and tens of milliseconds
+    -- when the conditions look into payloads of 20 kB.
     near CONSTANT  bigint := 1000;
-    -- What says where an event comes from is no part of what it is: a repeat may come from elsewhere.
+    -- These say where an event comes from, which is not part of what it is: a repeat may come from elsewhere.
     context_ids CONSTANT text[] := '{MessageID,CausationID,CorrelationID}';
     count          int4   := pg_catalog.cardinality(after_positions);
     amount         int4   := pg_catalog.cardinality(new_ids);
@@ -127,22 +128,22 @@ BEGIN
             USING ERRCODE = 'invalid_transaction_state',
                   HINT = 'set default_transaction_isolation to ''read committed'' for the role that appends';
     END IF;
-    -- Every statement here takes a few rows by an index, whatever the arguments are. So its plan can be made once: to plan the
-    -- search for the ids each time would take longer than the search. Made while the log is nearly empty, that plan must not be
-    -- a scan of the whole table. (Assignments, since PERFORM would run the executor for each.)
+    -- Every statement here takes a few rows by an index, whatever the arguments are, so its plan can be made once: planning the
+    -- search for the ids each time would take longer than the search. A plan made while the log is nearly empty must not be a scan
+    -- of the whole table. (Assignments, since PERFORM would run the executor for each.)
     done := set_config('lock_timeout', lock_timeout_ms::text, true) || set_config('jit', 'off', true)
         || set_config('plan_cache_mode', 'force_generic_plan', true) || set_config('enable_seqscan', 'off', true)
         -- Above it, an index on tags leaves out what it likes of what it finds.
         || set_config('gin_fuzzy_search_limit', '0', true);
 
-    -- Nobody else changes what the session remembers, so this needs no lock.
+    -- Only this session changes what it remembers, so this needs no lock.
     IF predecessor = current_setting('mainstem.written', true) THEN
         after_positions := predecessor_positions;
         after_ids := predecessor_ids;
     END IF;
 
-    -- A condition on the whole log holds up to its head if no event has its tags, as for whatever is new. That is looked up
-    -- without the lock, so that nobody waits for it, after the head was: a newer snapshot has all events up to there.
+    -- A condition on the whole log holds up to the head if no event has its tags, as is the case for everything new. The tags are
+    -- looked up without the lock, so that nobody waits for it. The head is read first: the later snapshot has all events up to it.
     IF whole_tags IS NOT NULL THEN
         searched := coalesce((SELECT e.position FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1), 0);
         with_tags := ARRAY(
@@ -160,8 +161,8 @@ BEGIN
     types := outcomes;
     versions := CASE WHEN streams IS NOT NULL THEN positions END;
 
-    -- Where others write as well, nearly all that there is to judge is there before we have the lock, and they would wait while
-    -- we look at it. So this is looked at before, and under the lock what has come since.
+    -- Where others write as well, nearly all events to be checked are there before we have the lock, and everybody would wait while
+    -- we check them. So they are checked first without it, and then under the lock only those that have come since.
     LOOP
         -- One lock per log. The table's oid, moved into the range of int4, beside a number of our own.
         IF locked THEN
@@ -169,18 +170,18 @@ BEGIN
             locked_at := clock_timestamp();
         END IF;
 
-        -- Under the lock every statement sees all that was ever committed to this log. The head comes first: should anybody
-        -- insert without the lock, the guard sees it or the primary key does.
+        -- Under the lock every statement sees everything that was ever committed to this log. The head is read first: if anybody
+        -- inserts without the lock, either the check sees it or the primary key refuses ours.
         SELECT e.position, e.id INTO head, head_id FROM "mainstem"."events" e ORDER BY e.position DESC LIMIT 1;
         head := coalesce(head, 0);
-        -- What replicas show may be hidden here while its commit waits for its standby, with the lock.
+        -- An event that replicas show may be hidden here, while its commit waits for its standby and holds the lock.
         IF NOT locked AND head < ANY (after_positions) THEN locked := true; CONTINUE; END IF;
 
         IF locked AND looked_up IS NOT NULL THEN
             looked_up := ARRAY(SELECT e.id FROM "mainstem"."events" e WHERE e.id = ANY (looked_up));
         END IF;
 
-        -- Were these ids appended before? That comes before the guard, which the first try's own events might break.
+        -- Were these ids appended before? This comes before the conditions, which the first attempt's own events might break.
         IF EXISTS (SELECT FROM "mainstem"."events" e WHERE e.id = ANY (new_ids)) THEN
             FOR hit IN
                 SELECT n.append, min(e.position) AS position
@@ -221,8 +222,8 @@ BEGIN
             refused := true;
         END IF;
 
-        -- Is what the clients have read still the history of this log, and is it near enough? Nothing is to be looked up, or
-        -- judged, for those who know the head.
+        -- Is what the clients have read still the history of this log, and is it recent enough? For those that have read up to the
+        -- head, there is nothing to look up or to check.
         unfit := false;
         since := head;
         IF head - looked_until <= near THEN
@@ -247,11 +248,11 @@ BEGIN
             SELECT min(a.position) INTO since FROM pg_catalog.unnest(after_positions) AS a(position);
         END IF;
 
-        -- Has an event come that one of the conditions forbids? Most have nothing in common with what those look for.
+        -- Has an event come that one of the conditions forbids? Most events have nothing that the conditions look for.
         some_in_common := false;
         IF since < head AND key_appends IS NOT NULL THEN
             DECLARE
-                -- Nearly all batches have no more. A list of them would take several times as long.
+                -- Nearly all batches have no more paths. A loop over a list would take several times as long.
                 path_1    CONSTANT text[] := payload_paths[1]::text[]; path_2 CONSTANT text[] := payload_paths[2]::text[];
                 path_3    CONSTANT text[] := payload_paths[3]::text[]; path_4 CONSTANT text[] := payload_paths[4]::text[];
                 no_others CONSTANT bool   := payload_paths[5] IS NULL AND metadata_paths IS NULL AND -2 <> ALL (key_places);
@@ -262,8 +263,8 @@ BEGIN
                 END IF;
                 -- Equal values have equal hashes, others may have.
                 some_in_common := NOT no_others OR EXISTS (
-                    -- The limit changes nothing, there are no more. It tells the planner, whatever the numbers are, to walk
-                    -- the few entries at the end of the primary key.
+                    -- There are no more than that, so the limit changes no result. It makes the planner walk the few entries at
+                    -- the end of the primary key, whatever it estimates.
                     SELECT FROM (SELECT * FROM "mainstem"."events" l WHERE l.position > since
                                  ORDER BY l.position LIMIT 1000) AS e
                     WHERE jsonb_hash(e.payload #> path_1) = ANY (hashes) OR jsonb_hash(e.payload #> path_2) = ANY (hashes)
@@ -274,8 +275,8 @@ BEGIN
             END;
         END IF;
         IF some_in_common THEN
-            -- Every event against every condition would be quadratic. So what the conditions look for is joined with what the
-            -- events have, and only the pairs that have something in common are judged.
+            -- Checking every event against every condition would be quadratic. So the values that the conditions look for are joined
+            -- with those that the events have, and only pairs with a value in common are checked.
             FOR hit IN
                 WITH event AS MATERIALIZED (
                     SELECT l.position, l.type, l.tags, l.payload, l.metadata
@@ -310,7 +311,7 @@ BEGIN
                 FROM pair
                 JOIN guard a ON a.append = pair.append
                 JOIN event e ON e.position = pair.position
-                -- After the head there may be what our own first try has written since we looked for it.
+                -- After the head there may be events that our own first attempt has written since we looked for them.
                 WHERE e.position > a.position AND (locked OR e.position <= head)
                   AND EXISTS (
                       SELECT FROM jsonb_array_elements(a.items) AS i(item)
@@ -332,7 +333,7 @@ BEGIN
             END LOOP;
         END IF;
 
-        -- Who has lost needs no lock. The others are judged after this head only, once they have it.
+        -- Appends that have lost need no lock. The others are checked only after this head, once they have it.
         EXIT WHEN locked OR looked_up IS NULL AND pg_catalog.array_position(outcomes, NULL) IS NULL;
         locked := true;
         looked_until := head;
@@ -342,9 +343,9 @@ BEGIN
     END LOOP;
 
     IF refused AND ('repeated' = ANY (outcomes) OR 'reused' = ANY (outcomes)) THEN
-        -- The first try may still be waiting for its standby, or its answer was lost in that wait. A record of our
-        -- own makes this commit wait as well, so that "repeated" promises as much as "appended". So does "reused": an import
-        -- finds there what it has written in chunks of another size.
+        -- The first attempt may still wait for its standby, or its answer was lost in that wait. A WAL record of our own makes
+        -- this commit wait as well, so "repeated" promises as much as "appended". So does "reused", by which an import finds what
+        -- it has written in chunks of another size.
         PERFORM pg_logical_emit_message(true, 'mainstem', '');
     END IF;
 
@@ -406,8 +407,8 @@ BEGIN
             AS n(id, type, tags, metadata, payload, bytes, content_type, occurred_at, append, following, index)
         WHERE outcomes[n.append] IS NULL;
     END IF;
-    -- A trigger of somebody's may leave a row out without a word, and it would be acknowledged. Of several appends the client finds out
-    -- which one that is.
+    -- A trigger of the user's may silently leave out a row, which would then be acknowledged. If there are several appends, the
+    -- client finds out which one it was.
     GET DIAGNOSTICS written = ROW_COUNT;
     due := amount;
     IF refused THEN
