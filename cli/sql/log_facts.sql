@@ -1,5 +1,5 @@
 -- What is there of the log $2 in the schema $1, and what this role may do with it, as JSON.
-SELECT json_build_object(
+SELECT pg_catalog.json_build_object(
     'is_there', c.oid IS NOT NULL,
     'rows', coalesce(c.reltuples, -1)::bigint,
     'may_use_schema', coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
@@ -7,7 +7,7 @@ SELECT json_build_object(
     'may_insert', coalesce(has_table_privilege(c.oid, 'INSERT'), false),
     'may_execute', coalesce((SELECT bool_and(has_function_privilege(p.oid, 'EXECUTE')) FROM pg_proc p
                              WHERE p.pronamespace = n.oid AND p.proname = $2::text || '_append_1'), false),
-    'invalid_indexes', (SELECT coalesce(json_agg(i.indexrelid::regclass::text), '[]') FROM pg_index i
+    'invalid_indexes', (SELECT coalesce(pg_catalog.json_agg(i.indexrelid::regclass::text), '[]') FROM pg_index i
                         WHERE i.indrelid = c.oid AND NOT (i.indisvalid AND i.indisready)
                           AND NOT EXISTS (SELECT FROM pg_stat_progress_create_index b WHERE b.index_relid = i.indexrelid))
 )::text
