@@ -11,14 +11,14 @@
 -- path is preferred to a polymorphic one of pg_catalog. So every call here that takes "any" array or element is qualified.
 --
 -- outcome     meaning                                                                 position, type
--- NULL        written, after `head` and  what the appends before it have written
--- repeated    these very events are already there: an earlier attempt succeeded         their first position
--- conflict    an event after `after_positions`  matches one of the items              that event
+-- NULL        written, after `head` and what the appends before it have written
+-- repeated    these very events are already there: an earlier attempt succeeded       their first position
+-- conflict    an event after `after_positions` matches one of the items               that event
 -- diverged    the log does not hold the event `after_ids` at `after_positions`        the log's head
 -- far         too many events since `after_positions` to check under the lock         the log's head
 -- reused      some of the ids are taken: by other content, or not by all of them      the first position with one
 -- version     the stream's version is not the expected one                            the stream's version
--- replaced    it is, and another event has it than the expected one                   the stream's version
+-- replaced    it is, but another event has it than the expected one                   the stream's version
 CREATE PROCEDURE "mainstem"."events_append_1"(
     -- Of each event, in the order of the appends:
     IN new_ids           uuid[],

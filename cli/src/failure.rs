@@ -38,11 +38,13 @@ pub(crate) struct Failure {
     pub(crate) status: u8,
     /// Empty if there is nothing more to say.
     pub(crate) message: String,
+    /// Whether the node may merely not be there.
+    is_outage: bool,
 }
 
 impl Failure {
     pub(crate) fn new(status: u8, message: impl Into<String>) -> Self {
-        Self { status, message: message.into() }
+        Self { status, message: message.into(), is_outage: false }
     }
 
     pub(crate) fn failed(message: impl Into<String>) -> Self {
@@ -65,6 +67,19 @@ impl Failure {
         }
         self
     }
+
+    /// Adds what the caller knows, if the node may merely not be there.
+    pub(crate) fn if_outage(self, more: &str) -> Self {
+        if self.is_outage { self.and(more) } else { self }
+    }
+
+    /// For a command that writes nothing: a call without an answer has no unknown outcome.
+    pub(crate) fn of_reads(mut self) -> Self {
+        if self.status == OUTCOME_UNKNOWN {
+            self.status = FAILED;
+        }
+        self
+    }
 }
 
 impl From<Error> for Failure {
@@ -75,6 +90,10 @@ impl From<Error> for Failure {
             ErrorKind::InvalidInput => USAGE,
             _ => FAILED,
         };
-        Self::new(status, error.report())
+        let is_outage = matches!(
+            error.kind(),
+            ErrorKind::OutcomeUnknown | ErrorKind::SplitBrain | ErrorKind::Timeout | ErrorKind::Unavailable
+        );
+        Self { is_outage, ..Self::new(status, error.report()) }
     }
 }

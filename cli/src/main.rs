@@ -60,7 +60,7 @@ fn main() -> ExitCode {
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { status, message }) => {
+        Err(Failure { status, message, .. }) => {
             if !message.is_empty() {
                 output::say(format_args!("mainstem: {}", secrets::hidden(&message)));
             }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mainstem::{Client, LogName, NodeStatus, PostgresEventStore, PrimaryState, Router, RouterBuilder};
+use mainstem::{Client, LogName, PostgresEventStore, PrimaryState, Router, RouterBuilder, RouterStatus};
 
 use crate::{
     args::Connection,
@@ -80,14 +80,18 @@ pub(crate) struct Reached {
     pub(crate) is_primary: bool,
 }
 
+/// Whether this node is the primary.
+pub(crate) fn leads(status: &RouterStatus, node: &str) -> bool {
+    matches!(&status.primary, PrimaryState::Known(name) if **name == *node)
+}
+
 /// A connection to each node of the router, in the router's order, whatever the node's role and condition.
 pub(crate) async fn reach(router: &Router) -> Vec<Reached> {
     let status = router.status();
-    let leads = |node: &NodeStatus| matches!(&status.primary, PrimaryState::Known(name) if *name == node.name);
     let mut reached = Vec::with_capacity(status.nodes.len());
     for node in &status.nodes {
         let client = router.client_on(&node.name).await;
-        reached.push(Reached { name: Arc::clone(&node.name), client, is_primary: leads(node) });
+        reached.push(Reached { name: Arc::clone(&node.name), client, is_primary: leads(&status, &node.name) });
     }
     reached
 }

@@ -163,6 +163,9 @@ async fn interrupted_exports_and_imports_resume_and_take_later_events() {
     run(&from, &["export", "--primary", "--after", "11", &more]).await.ok();
     let (_database, elsewhere, _store) = empty().await;
     run(&elsewhere, &["import", &more]).await.failed(2, &["ends at position 0", "continues at 12"]);
+    // An export of nothing new also says what a log must have.
+    let nothing = run(&from, &["export", "--primary", "--after", "14"]).await.ok();
+    run_with(&elsewhere, &["import"], &nothing).await.failed(2, &["ends at position 0", "continues at 15"]);
     run(&to, &["import", &more]).await.ok();
     let (ours, theirs) =
         (source.query(&Filter::any_event()).await.unwrap(), target.query(&Filter::any_event()).await.unwrap());
@@ -201,6 +204,9 @@ async fn what_was_ended_before_the_first_event_begins_again() {
         export(&["--resume"]).await.ok();
         assert_eq!(std::fs::read_to_string(&file).unwrap(), whole, "{len}");
     }
+    std::fs::remove_file(&file).unwrap();
+    export(&["--resume"]).await.ok();
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), whole, "it was not even created");
     // Where it was to begin is not in the file then.
     let later = run(&urls, &["export", "--primary", "--after", "2"]).await.ok();
     for len in [10, later.len() - 5] {

@@ -123,6 +123,40 @@ async fn a_node_that_ends_before_the_check_begins_is_not_compared() {
     }
 }
 
+/// The check begins in the middle, and before that they are different.
+#[tokio::test]
+async fn a_node_of_another_history_is_found_by_the_event_that_the_check_begins_after() {
+    let (_database, ours, store) = log().await;
+    fill(&store, "A", 5).await;
+    let (_other, theirs, other) = log().await;
+    fill(&other, "A", 5).await;
+    cluster().await.wait_until_caught_up().await.unwrap();
+    let nodes = [ours[0].clone(), theirs[1].clone()];
+    let verified = run(&nodes, &["verify", "--after", "5"]).await;
+    assert_eq!(verified.status, 20, "{verified:#?}");
+    assert!(verified.stdout.contains("FAULT: position 5 has event "), "{verified:#?}");
+}
+
+/// It still runs, and its events after the promotion are nowhere else.
+#[tokio::test]
+async fn a_running_old_primary_is_compared_whatever_the_order_of_the_nodes() {
+    let cluster = crate::support::started(mainstem::testing::LocalCluster::builder()).await;
+    let [old, new] = crate::support::nodes(&cluster).try_into().unwrap();
+    let store = crate::support::store(std::slice::from_ref(&old)).await;
+    fill(&store, "A", 5).await;
+    cluster.wait_until_caught_up().await.unwrap();
+    cluster.replica(0).promote().await.unwrap();
+    fill(&store, "A", 3).await;
+    for nodes in [[&new, &old], [&old, &new]] {
+        let verified = run(&nodes.map(String::clone), &["verify", "--timeout", "1"]).await;
+        assert_eq!(verified.status, 20, "{verified:#?}");
+        assert!(
+            verified.stdout.contains("FAULT: has 3 events that the primary lacks, after position 5"),
+            "{verified:#?}"
+        );
+    }
+}
+
 /// What is appended while they are asked is on all of them, and compared as well.
 #[tokio::test]
 async fn events_that_have_come_since_are_no_fault() {

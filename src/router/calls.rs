@@ -165,7 +165,7 @@ impl Router {
     /// A connection that the level allows, to a node that is not in `tried`; that node is then the last one in it, and has
     /// proven that it contains what the floor requires. For a read that continues elsewhere if its node is lost.
     pub(crate) async fn lease_at(&self, ask: Ask<'_>, deadline: Deadline, tried: &mut Tried) -> Result<Lease> {
-        self.lease_proven(ask, self.acquire_within(deadline), tried, |_| true).await
+        self.lease_proven(ask, deadline, tried, |_| true).await
     }
 
     /// A connection that the level allows, to a node that is expected to contain what the floor requires: it proves that
@@ -184,7 +184,7 @@ impl Router {
     ) -> Result<Lease> {
         let mut said: Option<Error> = None;
         loop {
-            let lease = match self.lease(ask, deadline, tried).await {
+            let lease = match self.lease(ask, self.acquire_within(deadline), tried).await {
                 Ok(lease) => lease,
                 Err(error) => return Err(Self::last_word(said, error)),
             };
@@ -196,7 +196,7 @@ impl Router {
                     said = Some(error);
                 }
                 // What is committed there may only be waiting for its standby: the layer that checks can wait for it.
-                Err(_) if guard.is_behind() => return Ok(lease),
+                Err(_) if lease.role() == Role::Primary && guard.is_behind() => return Ok(lease),
                 Err(error) => return Err(error),
             }
         }

@@ -115,7 +115,7 @@ impl Client {
     ///
     /// If the future is dropped, the connection is closed.
     pub async fn token(&self) -> Result<Token> {
-        let _under_way = self.lease.enter(Effect::Read)?;
+        let _in_flight = self.lease.enter(Effect::Read)?;
         let whereabouts = self.lease.whereabouts(Deadline::after(self.limit)).await?;
         if self.is_asynchronous.load(Ordering::Relaxed) {
             // What was acknowledged may not be flushed up to this place.
@@ -160,7 +160,7 @@ impl Client {
     /// [`ErrorKind::Timeout`]: crate::ErrorKind::Timeout
     /// [`ErrorKind::Unavailable`]: crate::ErrorKind::Unavailable
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        let _under_way = self.enter(sql)?;
+        let _in_flight = self.enter(sql)?;
         let call = self.start(sql);
         let rows = self.lease.query(self.effect(), call.deadline, sql, params).await;
         call.end(rows)
@@ -202,7 +202,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
-        let _under_way = self.enter(sql)?;
+        let _in_flight = self.enter(sql)?;
         let call = self.start(sql);
         let changed = self.lease.execute(self.effect(), call.deadline, sql, params).await;
         call.end(changed)
@@ -218,7 +218,7 @@ impl Client {
     ///
     /// See [`Client`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        let _under_way = self.enter(sql)?;
+        let _in_flight = self.enter(sql)?;
         let call = self.start(sql);
         let done = match self.lease.settled(call.deadline).await {
             Ok(()) => {
@@ -265,9 +265,6 @@ impl Client {
         }
         let control = transaction_control::of(sql);
         if let Some(guard) = self.lease.guard() {
-            if self.lease.transaction_state().get() != TransactionState::Outside {
-                guard.goes_into_a_transaction();
-            }
             guard.quiet(match control {
                 Some(TransactionControl::Ends) => false,
                 Some(TransactionControl::Opens | TransactionControl::Chains) => true,

@@ -12,11 +12,25 @@ use super::{
 };
 use crate::error::{Cause, Error, ErrorKind};
 
-/// Undoes what work that was cancelled has left in the session of a pool that was handed in: its locks, and its time limits,
-/// of which older servers have fewer.
-pub(super) const GIVE_BACK: &str = "SELECT pg_catalog.pg_advisory_unlock_all(); \
-                                    SELECT pg_catalog.set_config(s.name, s.reset_val, false) FROM pg_catalog.pg_settings s \
-                                    WHERE s.name IN ('statement_timeout', 'lock_timeout', 'transaction_timeout')";
+/// Lifts the time limits of the session, which are for short statements, and has the session remember them. The last one exists
+/// from PostgreSQL 17 on.
+pub(crate) const LIFT_LIMITS: &str = "SELECT pg_catalog.set_config('mainstem.' || l.name, pg_catalog.current_setting(l.name, true), false), \
+     pg_catalog.set_config(l.name, '0', false) \
+     FROM pg_catalog.unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) AS l(name) \
+     WHERE pg_catalog.current_setting(l.name, true) IS NOT NULL";
+
+/// Sets them again, if they were lifted.
+pub(crate) const RESTORE_LIMITS: &str = "SELECT pg_catalog.set_config(l.name, pg_catalog.current_setting('mainstem.' || l.name, true), false), \
+     pg_catalog.set_config('mainstem.' || l.name, '', false) \
+     FROM pg_catalog.unnest(ARRAY['statement_timeout', 'lock_timeout', 'transaction_timeout']) AS l(name) \
+     WHERE pg_catalog.current_setting('mainstem.' || l.name, true) <> ''";
+
+/// Undoes what work that was cancelled has left in a session of a pool that was handed in.
+pub(super) async fn give_back(client: &Client) {
+    for sql in ["SELECT pg_catalog.pg_advisory_unlock_all()", RESTORE_LIMITS] {
+        let _ = client.batch_execute(sql).await;
+    }
+}
 
 impl Lease {
     /// Lends the driver's client to work that needs it exclusively. If the work is cancelled, the connection is not

@@ -46,7 +46,7 @@ pub(crate) struct Guard {
     proof: AtomicCell<Proof>,
     /// Whether the next call leaves a transaction open: nothing is sent into it.
     is_quiet: AtomicBool,
-    /// Whether a transaction may have been open before anything was proven: its snapshot may be older than any proof.
+    /// Whether a transaction may have been opened without a proof: its snapshot may be older than any later one.
     is_too_late: AtomicBool,
     seen: Mutex<Option<Seen>>,
 }
@@ -142,11 +142,10 @@ impl Guard {
         self.is_quiet.store(is_quiet, Ordering::Relaxed);
     }
 
-    /// The next call may be inside a transaction that is already open. If nothing was proven before, nothing can be any
-    /// more: a call is sent together with its proof, so the one that opened the transaction was executed although its
-    /// proof failed.
-    pub(super) fn goes_into_a_transaction(&self) {
-        if self.must_prove() {
+    /// The last call has proven nothing. A call is sent together with its proof, so one that opens a transaction was executed
+    /// all the same: then nothing can be proven any more.
+    fn was_unproven(&self) {
+        if self.is_quiet.load(Ordering::Relaxed) {
             self.is_too_late.store(true, Ordering::Relaxed);
         }
     }
@@ -259,9 +258,10 @@ impl Lease {
                 connection.forget_all();
             }
             // What the read says on a lagging node means nothing, not even an error: its table may not be there yet.
-            let proven = self.judge(guard, proof?, sent_at);
-            if proven.is_err() {
-                return Ok((proven, None));
+            let proven = proof.map(|proof| self.judge(guard, proof, sent_at));
+            if !matches!(proven, Ok(Ok(()))) {
+                guard.was_unproven();
+                return Ok((proven?, None));
             }
             let value = match value {
                 Ok(value) => value,

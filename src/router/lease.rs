@@ -386,7 +386,7 @@ impl Drop for Lease {
                 let client = connection.client();
                 let _ = client.batch_execute("ROLLBACK").await;
                 if exclusive {
-                    let _ = client.batch_execute(super::exclusive::GIVE_BACK).await;
+                    super::exclusive::give_back(client).await;
                 }
             });
         }

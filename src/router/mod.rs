@@ -120,6 +120,7 @@ pub(crate) use self::{
     calls::{asked, judged},
     connection::Planning,
     deadline::Deadline,
+    exclusive::{LIFT_LIMITS, RESTORE_LIMITS},
     failure::{Effect, may_go_elsewhere},
     floor::{Check, Floor, Freshness},
     lease::Lease,

@@ -41,7 +41,7 @@ pub(super) struct OwnPool {
 #[derive(Debug)]
 pub(super) struct Pooled {
     pub(super) connection: Connected,
-    _place: Permit,
+    _permit: Permit,
 }
 
 /// A waiting call: its deadline, and what tells it that waiting is in vain.
@@ -115,9 +115,9 @@ impl OwnPool {
         let failures_before = self.failures.count();
         let mut so_far = failures_before;
         let wait = Wait { pool: self, node, until, deadline, failures_before };
-        let place = match self.admission.try_enter() {
-            Some(place) => place,
-            None => Box::pin(wait.for_place(&mut so_far, caller)).await?,
+        let permit = match self.admission.try_enter() {
+            Some(permit) => permit,
+            None => Box::pin(wait.for_permit(&mut so_far, caller)).await?,
         };
         let mut turn = None;
         if self.admission.is_short() {
@@ -138,7 +138,7 @@ impl OwnPool {
                 node.gone();
                 continue;
             }
-            return Ok(Pooled { connection: self.ready_one(connection, node), _place: place });
+            return Ok(Pooled { connection: self.ready_one(connection, node), _permit: permit });
         }
     }
 
@@ -194,7 +194,7 @@ impl<'a> Wait<'a> {
     }
 
     /// Waits for a permit; a user's call only while there is room in the queue.
-    async fn for_place(&self, so_far: &mut u64, caller: Caller) -> Result<Permit, Error> {
+    async fn for_permit(&self, so_far: &mut u64, caller: Caller) -> Result<Permit, Error> {
         let OwnPool { admission, .. } = self.pool;
         let in_line = (caller == Caller::User).then(|| admission.get_in_line()).transpose();
         let _in_line = in_line.map_err(|waiting| self.pool.overloaded(waiting))?;

@@ -53,11 +53,11 @@ pub(super) struct State {
     /// A replica has reported its place.
     replayed: Notify,
     watched: Watched,
-    /// Whether watchers have been watchable that the fallback budget is exhausted.
+    /// Whether watchers know that the fallback budget is exhausted.
     is_told_spent: AtomicBool,
 }
 
-/// The cluster, and what watchers have been watchable about it.
+/// The cluster, and what watchers know of it.
 #[derive(Debug)]
 struct Watchable {
     cluster: Cluster,
@@ -143,15 +143,15 @@ impl State {
     /// Waits until one of these replicas is known to satisfy `want`. Their places must be queried meanwhile.
     pub(super) async fn until_fresh(&self, nodes: NodeSet, want: Want, until: tokio::time::Instant) {
         loop {
-            let watchable = self.replayed.notified();
-            let mut watchable = std::pin::pin!(watchable);
+            let replayed = self.replayed.notified();
+            let mut replayed = std::pin::pin!(replayed);
             // Enabled now, so that nothing is missed between the check and the wait.
-            watchable.as_mut().enable();
+            replayed.as_mut().enable();
             let table = self.table.load_full();
             if nodes.into_iter().any(|node| table.is_fresh(node, want, self.now())) {
                 return;
             }
-            if tokio::time::timeout_at(until, watchable).await.is_err() {
+            if tokio::time::timeout_at(until, replayed).await.is_err() {
                 return;
             }
         }

@@ -8,7 +8,7 @@ use std::{
 
 use clap::Args;
 use futures_util::TryStreamExt;
-use mainstem::{Client, Consistency, ErrorKind, LogName, tokio_postgres::types::ToSql};
+use mainstem::{Client, Consistency, LogName, Role, Router, tokio_postgres::types::ToSql};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -78,9 +78,13 @@ pub(crate) const FORMAT: u32 = 1;
 const CHUNK: i64 = 1000;
 
 pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
+    work(args, nodes, log, interrupt).await.map_err(Failure::of_reads)
+}
+
+async fn work(args: ExportArgs, nodes: Nodes, log: LogName, interrupt: &Interrupt) -> Result<()> {
     let (client, head) = interrupt.or("nothing was written", source(&args, &nodes, &log)).await??;
-    let (mut output, header, mut done) = begun(&args, &client, &log, head).await?;
-    let until = header.until.position;
+    let (mut output, header, mut last) = begun(&args, &client, &log, head).await?;
+    let (until, mut done) = (header.until.position, last.position);
     let bar = output::progress(until - header.after.position, "events");
     let sql = put_into(&log, include_str!("../../sql/read.sql"));
     let go_on = |done: u64| match &args.file {
@@ -111,7 +115,8 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
                 return Err(Failure::failed(message));
             }
             output.json(&record)?;
-            done = record.position;
+            last = Place { position: record.position, id: Some(record.id) };
+            done = last.position;
         }
         if done == before {
             return Err(Failure::failed(format!(
@@ -121,6 +126,14 @@ pub(crate) async fn run(args: ExportArgs, nodes: Nodes, log: LogName, interrupt:
         bar.set_position(done - header.after.position);
     }
     bar.finish_and_clear();
+    // What is there up to it comes before it in every history. Behind a pooler another server may have gone on with ours.
+    if last != header.until {
+        let (position, id) = (header.until.position, header.until.id.unwrap_or_default());
+        return Err(Failure::failed(format!(
+            "the log has lost event {id} at position {position}, which it had when the export began, as in a failover: what was \
+             written is no export of it, and cannot be resumed"
+        )));
+    }
     output.finish()?;
     let amount = until - header.after.position;
     output::say(format_args!("{amount} events exported, up to position {until}, from {}", client.node()));
@@ -137,44 +150,47 @@ async fn source(args: &ExportArgs, nodes: &Nodes, log: &LogName) -> Result<(Clie
         let head = head(&client, log).await?;
         return Ok((client, head));
     }
-    let router = nodes.builder()?.connect().await.map_err(without_primary)?;
-    let primary = router.client_at(Consistency::Strong).await.map_err(without_primary)?;
-    let last = head(&primary, log).await?;
+    let router = nodes.builder()?.connect().await.map_err(|error| without_primary(error.into()))?;
+    let (primary, last) = on_primary(&router, log).await.map_err(without_primary)?;
     if args.primary {
         return Ok((primary, last));
     }
-    // All that was acknowledged is before this place: who has replayed that far has it.
-    let token = primary.token().await?;
+    // All that was acknowledged is before this place, so a replica that has replayed that far has it.
+    let token = primary.token().await.map_err(|error| without_primary(error.into()))?;
     // The router may be allowed one connection to each node.
     drop(primary);
-    let client = router.client_at(Consistency::AtLeast(token)).await?;
-    if at(&client, log, last.position).await?.map(|(place, _)| place) == Some(last) {
-        return Ok((client, last));
+    // A role without pg_monitor is not told how far a replica is. But whoever has that event has all before it.
+    for level in [Consistency::AtLeast(token), Consistency::Eventual] {
+        let Ok(client) = router.client_at(level).await else { continue };
+        let has_last = async || at(&client, log, last.position).await.is_ok_and(|it| it.is_some_and(|it| it.0 == last));
+        if client.role() == Role::Replica && has_last().await {
+            return Ok((client, last));
+        }
     }
-    // What is committed without a flush is seen before replicas can have it. And there may have been a failover.
-    drop(client);
-    let primary = router.client_at(Consistency::Strong).await.map_err(without_primary)?;
+    // What is committed without a flush is seen before replicas can have it, and there may have been a failover.
+    on_primary(&router, log).await.map_err(without_primary)
+}
+
+/// The primary, and the last event there.
+async fn on_primary(router: &Router, log: &LogName) -> Result<(Client, Place)> {
+    let primary = router.client_at(Consistency::Strong).await?;
     let last = head(&primary, log).await?;
     Ok((primary, last))
 }
 
-fn without_primary(error: mainstem::Error) -> Failure {
-    let is_absent = matches!(error.kind(), ErrorKind::SplitBrain | ErrorKind::Timeout | ErrorKind::Unavailable);
-    let failure = Failure::from(error);
-    match is_absent {
-        true => failure.and("only the primary knows what an export must have: --stale exports what a replica has"),
-        false => failure,
-    }
+fn without_primary(failure: Failure) -> Failure {
+    failure.if_outage("only the primary knows what an export must have: --stale exports what a replica has")
 }
 
-/// Where to write, what its first line says, and the position up to which it has the events.
-async fn begun(args: &ExportArgs, client: &Client, log: &LogName, head: Place) -> Result<(Output, Header, u64)> {
+/// Where to write, what its first line says, and the last event that it has.
+async fn begun(args: &ExportArgs, client: &Client, log: &LogName, head: Place) -> Result<(Output, Header, Place)> {
     let mut left = None;
-    if let Some(path) = args.file.as_deref().filter(|_| args.resume) {
-        let Kept { file, content } = kept(path)?;
+    if let Some(path) = args.file.as_deref().filter(|_| args.resume)
+        && let Some(Kept { file, content }) = kept(path)?
+    {
         if let Some((header, last)) = content {
             fits(args, client, log, path, &header, last).await?;
-            return Ok((Output::file(path, file)?, header, last.position));
+            return Ok((Output::file(path, file)?, header, last));
         }
         left = Some(file);
     }
@@ -187,7 +203,7 @@ async fn begun(args: &ExportArgs, client: &Client, log: &LogName, head: Place) -
     output.json(&header)?;
     // Otherwise an export that is killed leaves nothing that says what it was.
     output.flush()?;
-    Ok((output, header, after.position))
+    Ok((output, header, after))
 }
 
 fn create(path: &Path) -> Result<File> {
@@ -281,10 +297,14 @@ struct Kept {
 /// How each export begins.
 const BEGINNING: &[u8] = br#"{"mainstem_export":"#;
 
-/// Reads what an interrupted export left: keeps its complete lines, and cuts off the rest.
-fn kept(path: &Path) -> Result<Kept> {
+/// Reads what an interrupted export left: keeps its complete lines, and cuts off the rest. `None` if it did not even create
+/// the file.
+fn kept(path: &Path) -> Result<Option<Kept>> {
     let failed = |error: &dyn std::fmt::Display| Failure::usage(format!("{}: {error}", path.display()));
-    let mut file = OpenOptions::new().read(true).write(true).open(path).map_err(|error| failed(&error))?;
+    let mut file = match OpenOptions::new().read(true).write(true).open(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.map_err(|error| failed(&error))?,
+    };
     let mut reader = BufReader::new(&file);
     // The file may end in the middle of a character.
     let mut line = Vec::new();
@@ -295,7 +315,7 @@ fn kept(path: &Path) -> Result<Kept> {
             return Err(failed(&"line 1 is not the header of an export"));
         }
         file.set_len(0).and_then(|()| file.rewind()).map_err(|error| failed(&error))?;
-        return Ok(Kept { file, content: None });
+        return Ok(Some(Kept { file, content: None }));
     }
     let header = parse_header(&String::from_utf8_lossy(&line)).map_err(|error| failed(&error))?;
     let mut last = header.after;
@@ -317,7 +337,7 @@ fn kept(path: &Path) -> Result<Kept> {
     }
     file.set_len(len).map_err(|error| failed(&error))?;
     file.seek(SeekFrom::End(0)).map_err(|error| failed(&error))?;
-    Ok(Kept { file, content: Some((header, last)) })
+    Ok(Some(Kept { file, content: Some((header, last)) }))
 }
 
 pub(crate) fn parse_header(line: &str) -> Result<Header, String> {

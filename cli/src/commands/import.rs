@@ -103,7 +103,14 @@ async fn work(
         let read = interrupt.or("interrupted between two chunks", read).await?;
         let (back, chunk) = read.map_err(|error| Failure::failed(format!("cannot read the export: {error}")))?;
         export = back;
-        let Some(chunk) = chunk? else { return Ok(()) };
+        let Some(chunk) = chunk? else {
+            // An export of nothing new also says what the log must have.
+            return if before == export.header.after {
+                write(store, &export.header, before, &[]).await.map(drop)
+            } else {
+                Ok(())
+            };
+        };
         let written = write(store, &export.header, before, &chunk).await?;
         before = export.last;
         done.position = before.position;
@@ -126,7 +133,6 @@ async fn tell(store: &PostgresEventStore, position: u64) {
 /// Writes the missing events of a chunk, which goes on behind `before`, and compares the others. Returns how many were
 /// written.
 async fn write(store: &PostgresEventStore, header: &Header, before: Place, chunk: &[Record]) -> Result<u64> {
-    let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { return Ok(0) };
     let transaction = store.router().transaction().isolation(Isolation::ReadCommitted).await?;
     let sql = |text| put_into(store.name(), text);
     transaction.query_one(&sql(include_str!("../../sql/lock.sql")), &[]).await?;
@@ -134,10 +140,11 @@ async fn write(store: &PostgresEventStore, header: &Header, before: Place, chunk
     let head =
         head.as_ref().map(export::place).transpose()?.map_or(Place { position: 0, id: None }, |(place, _)| place);
     let is_first = before == header.after;
-    if is_first && first.position > head.position + 1 {
+    if is_first && before.position > head.position {
         return Err(Failure::usage(format!(
             "the log ends at position {}, but the export continues at {}: import the events in between first",
-            head.position, first.position
+            head.position,
+            before.position + 1
         )));
     }
     if !follows(&transaction, &sql(include_str!("../../sql/at.sql")), before).await? {
@@ -154,6 +161,7 @@ async fn write(store: &PostgresEventStore, header: &Header, before: Place, chunk
             ),
         }));
     }
+    let (Some(first), Some(last)) = (chunk.first(), chunk.last()) else { return Ok(0) };
     let there = usize::try_from((head.position + 1 - first.position).min(chunk.len() as u64)).unwrap_or(chunk.len());
     let (old, new) = chunk.split_at(there);
     if let Some(end) = old.last() {

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use clap::Args;
-use mainstem::{Client, LogName, tokio_postgres::types::ToSql};
+use mainstem::{Client, LogName, Router, tokio_postgres::types::ToSql};
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::{
     failure::{BROKEN_PIPE, FAULTS, Failure, Result},
-    nodes::{Nodes, Reached, put_into, reach},
+    nodes::{Nodes, Reached, leads, put_into, reach},
     output::{self, Output},
 };
 
@@ -36,7 +36,13 @@ pub(crate) struct VerifyArgs {
 }
 
 pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<()> {
-    let router = nodes.connect().await?;
+    verify(args, nodes, log).await.map_err(Failure::of_reads)
+}
+
+async fn verify(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<()> {
+    // No node is refused: an old primary that still runs is one of those to be looked at.
+    let router = nodes.builder()?.build()?;
+    router.ask_readiness().await;
     let (mut primary, mut replicas, mut unseen) = (None, Vec::new(), Vec::new());
     for Reached { name, client, is_primary } in reach(&router).await {
         match client {
@@ -49,7 +55,7 @@ pub(crate) async fn run(args: VerifyArgs, nodes: Nodes, log: LogName) -> Result<
         return Err(Failure::failed("there is no primary to compare with").and(unseen.join("\n")));
     };
     let mut faults = Faults { output: Output::stdout(), count: 0 };
-    let checked = check(&args, &nodes, &primary, &replicas, &mut unseen, &mut faults).await;
+    let checked = check(&args, (&nodes, &router), &primary, &replicas, &mut unseen, &mut faults).await;
     // Faults that were printed are what counts, whatever prevented the rest of the check.
     match (checked, faults.count, unseen.len()) {
         (Err(error), _, _) if error.status == BROKEN_PIPE => Err(error),
@@ -95,7 +101,7 @@ struct Compared<'a> {
 
 async fn check(
     args: &VerifyArgs,
-    nodes: &Nodes,
+    (nodes, router): (&Nodes, &Router),
     primary: &Node,
     replicas: &[Node],
     unseen: &mut Vec<String>,
@@ -128,6 +134,9 @@ async fn check(
     if head.missing != 0 {
         faults.add(primary, &format!("the log ends within an append: {} of its events are missing", head.missing))?;
     }
+    if compared.iter().any(|one| one.end > head.position) && !leads(&router.status(), primary.client.node()) {
+        return Err(Failure::failed("there was a failover during the check: repeat it"));
+    }
     for one in compared.iter().filter(|one| one.end > head.position) {
         let what = format!(
             "has {} events that the primary lacks, after position {}: it was the primary before a failover, or the primary still \
@@ -137,6 +146,7 @@ async fn check(
         );
         faults.add(one.replica, &what)?;
     }
+    let mut compared = of_one_history(begin, primary, compared, unseen, faults).await?;
     let steps = args.chunk.cast_signed();
     let bar = output::progress((head.position - begin).cast_unsigned(), "events");
     let mut from = begin;
@@ -198,6 +208,41 @@ async fn check(
     output.flush()
 }
 
+/// Compares the event that the check begins after, which tells one history from another, and leaves out nodes that cannot say.
+async fn of_one_history<'a>(
+    begin: i64,
+    primary: &Node,
+    compared: Vec<Compared<'a>>,
+    unseen: &mut Vec<String>,
+    faults: &mut Faults,
+) -> Result<Vec<Compared<'a>>> {
+    if begin == 0 {
+        return Ok(compared);
+    }
+    let here = primary.id(begin).await?;
+    let mut left = Vec::with_capacity(compared.len());
+    for mut one in compared {
+        match one.replica.id(begin).await {
+            Ok(there) if there == here => {}
+            Ok(there) => {
+                one.differs = true;
+                faults.add(one.replica, &other_event(begin, there, here))?;
+            }
+            Err(error) => {
+                unseen.push(format!("{}: not checked: {}", one.replica.name(), error.message));
+                continue;
+            }
+        }
+        left.push(one);
+    }
+    Ok(left)
+}
+
+fn other_event(position: i64, there: Option<Uuid>, here: Option<Uuid>) -> String {
+    let shown = |id: Option<Uuid>| id.map_or_else(|| "no event".to_owned(), |id| format!("event {id}"));
+    format!("position {position} has {}, and {} on the primary", shown(there), shown(here))
+}
+
 async fn check_primary(primary: &Node, from: i64, until: i64, faults: &mut Faults) -> Result<()> {
     let ours = primary.chunk(from, until).await?;
     if let Some(position) = ours.gap {
@@ -236,10 +281,9 @@ async fn difference(primary: &Node, replica: &Node, from: i64, until: i64) -> Re
         if is_same(same, middle).await? { same = middle } else { not = middle }
     }
     let (here, there) = (primary.id(not).await?, replica.id(not).await?);
-    let shown = |id: Option<Uuid>| id.map_or_else(|| "no event".to_owned(), |id| format!("event {id}"));
-    Ok(Some(match here == there {
-        true => format!("at position {not} the {} differs from the primary's", shown(here)),
-        false => format!("position {not} has {}, and {} on the primary", shown(there), shown(here)),
+    Ok(Some(match here {
+        Some(id) if here == there => format!("at position {not} the event {id} differs from the primary's"),
+        _ => other_event(not, there, here),
     }))
 }
 

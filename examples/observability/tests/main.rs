@@ -27,7 +27,7 @@ use self::collector::Collector;
 
 const HANG: Duration = Duration::from_secs(120);
 
-/// Metrics that only failures record, so that a quiet run has none of them; `figures::whole` of the library's own tests
+/// Metrics that only failures record, so that a quiet run has none of them; `metrics::whole` of the library's own tests
 /// covers them.
 const NOT_IN_A_QUIET_RUN: [&str; 4] = [
     "db.client.connection.timeouts",

@@ -63,9 +63,9 @@ impl Consumer {
     /// Whether the partitions of this member may have changed.
     fn may_have_changed(&self) -> bool {
         let Some(heartbeat) = self.heartbeat.as_ref().filter(|heartbeat| !heartbeat.is_over()) else { return true };
-        let Heard { standing, safe_until } = heartbeat.heard();
+        let Heard { state, safe_until } = heartbeat.heard();
         Instant::now() >= safe_until
-            || match standing {
+            || match state {
                 MembershipState::Joined => false,
                 MembershipState::Gone | MembershipState::Lost => true,
                 MembershipState::Member(Pulse { is_paused, owned, is_unfair, .. }) => {
@@ -86,7 +86,7 @@ impl Consumer {
                 return Ok(None);
             }
         }
-        if self.heartbeat.as_ref().is_some_and(|it| matches!(it.heard().standing, MembershipState::Lost)) {
+        if self.heartbeat.as_ref().is_some_and(|it| matches!(it.heard().state, MembershipState::Lost)) {
             tracing::warn!(consumer = %self.member.consumer, "checkpoints were lost with a primary; going on from those that are there");
             self.rewind();
         }

@@ -26,7 +26,7 @@ const BEATS: u32 = 3;
 /// What was heard last.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Heard {
-    pub(super) standing: MembershipState,
+    pub(super) state: MembershipState,
     /// Until then no other member takes its partitions.
     pub(super) safe_until: Instant,
 }
@@ -53,8 +53,7 @@ impl Heartbeat {
     /// Starts the task for a member that asked to join at this moment, and has joined. Its checkpoints are known to be
     /// saved up to the position `saved`.
     pub(super) fn start(store: PostgresEventStore, member: Member, asked: Instant, saved: Arc<AtomicU64>) -> Self {
-        let (tell, heard) =
-            watch::channel(Heard { standing: MembershipState::Joined, safe_until: asked + member.lease });
+        let (tell, heard) = watch::channel(Heard { state: MembershipState::Joined, safe_until: asked + member.lease });
         let task = tokio::spawn(async move {
             let pause = member.lease / BEATS;
             let mut asked = asked;
@@ -66,12 +65,12 @@ impl Heartbeat {
                 // A heartbeat that hangs must leave time for the next one.
                 match store.renew(&member, Deadline::after(pause)).await {
                     Ok(pulse) => {
-                        let standing = match pulse {
+                        let state = match pulse {
                             Some(pulse) if pulse.checkpoint < before && pulse.owned > 0 => MembershipState::Lost,
                             Some(pulse) => MembershipState::Member(pulse),
                             None => MembershipState::Gone,
                         };
-                        tell.send_replace(Heard { standing, safe_until: asked + member.lease });
+                        tell.send_replace(Heard { state, safe_until: asked + member.lease });
                     }
                     Err(error) => {
                         tracing::debug!(error = %error.for_log(), consumer = %member.consumer, "a member could not say that it lives");

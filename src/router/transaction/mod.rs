@@ -132,7 +132,7 @@ impl Transaction {
     ///
     /// See [`Transaction`].
     pub async fn query(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Vec<Row>> {
-        let _under_way = self.enter(sql)?;
+        let _in_flight = self.enter(sql)?;
         let rows = self.open.lease.query(Effect::Read, self.next(), sql, params).await;
         self.note(rows).inspect(|_| self.went_on(sql))
     }
@@ -173,7 +173,7 @@ impl Transaction {
     ///
     /// See [`Transaction`].
     pub async fn execute(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<u64> {
-        let _under_way = self.enter(sql)?;
+        let _in_flight = self.enter(sql)?;
         let changed = self.open.lease.execute(Effect::Read, self.next(), sql, params).await;
         self.note(changed).inspect(|_| self.went_on(sql))
     }
@@ -188,7 +188,7 @@ impl Transaction {
     ///
     /// See [`Transaction`].
     pub async fn batch_execute(&self, sql: &str) -> Result<()> {
-        let _under_way = self.enter(sql)?;
+        let _in_flight = self.enter(sql)?;
         self.send(Effect::Read, sql).await.inspect(|()| self.went_on(sql))
     }
 

@@ -42,7 +42,7 @@ async fn submit(
     if let (Some(guard), Some(from)) = (&append.guard, after)
         && is_far(store, guard, from)
     {
-        after = precheck::judge(store, append, guard, from, deadline).await?.or(after);
+        after = precheck::run(store, append, guard, from, deadline).await?.or(after);
     }
     loop {
         let (server, outcome) = store.group.submit(append, after, deadline, || drains(store)).await?;
@@ -71,7 +71,7 @@ async fn submit(
                     if from == After::Beginning {
                         store.known.tags_in_use.add(guard);
                     }
-                    match precheck::judge(store, append, guard, from, deadline).await? {
+                    match precheck::run(store, append, guard, from, deadline).await? {
                         Some(judged) => after = Some(judged),
                         // The lock's holder has just seen what does not exist now: there are two servers, one of which
                         // is about to go away.

@@ -35,7 +35,7 @@ pub struct PostgresEventStoreBuilder {
 }
 
 /// How many conditions are checked before the lock at a time, in a pool of unknown size.
-const JUDGES: usize = 4;
+const PRECHECKS: usize = 4;
 
 /// Often enough for waiting readers, and so rare that it takes no more than a few percent of the cost of appends.
 const NOTIFY_INTERVAL: Duration = Duration::from_millis(5);
@@ -184,8 +184,8 @@ impl PostgresEventStoreBuilder {
     pub fn build(self) -> PostgresEventStore {
         // Half of the connections, so appends and reads get theirs.
         let size = self.router.primary_size().map(|size| size as usize);
-        let judges = size.map_or(JUDGES, |size| size / 2);
-        let group = Arc::new(Group::new(self.limits, judges));
+        let prechecks = size.map_or(PRECHECKS, |size| size / 2);
+        let group = Arc::new(Group::new(self.limits, prechecks));
         let log = Log::new(self.name, self.router.database(), self.keys.into());
         PostgresEventStore {
             router: self.router,

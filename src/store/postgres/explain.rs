@@ -123,7 +123,7 @@ async fn explain(store: &PostgresEventStore, condition: &AppendCondition, deadli
                        AppendCondition::fail_if_events_match";
         return Err(Error::invalid_input(message));
     };
-    let mut statement = store.judgement(&guard.filter, guard.after, &[]);
+    let mut statement = store.precheck_statement(&guard.filter, guard.after, &[]);
     statement.sql.insert_str(0, "EXPLAIN (COSTS OFF) ");
     let lease = store.router.lease_primary(deadline).await?;
     let rows = statement.ask(&lease, deadline).await?;

@@ -62,7 +62,7 @@ pub(super) struct Group {
     lease: Mutex<Weak<Lease>>,
     connecting: AsyncMutex<()>,
     pub(super) idle: Notify,
-    pub(super) judges: Prechecks,
+    pub(super) prechecks: Prechecks,
     #[cfg(feature = "metrics")]
     pub(super) metrics: std::sync::OnceLock<crate::telemetry::metrics::store::BatchMetrics>,
 }
@@ -115,14 +115,14 @@ impl Drop for Caller {
 }
 
 impl Group {
-    pub(super) fn new(limits: GroupLimits, judges: usize) -> Self {
+    pub(super) fn new(limits: GroupLimits, prechecks: usize) -> Self {
         Self {
             limits,
             queue: Mutex::default(),
             lease: Mutex::default(),
             connecting: AsyncMutex::default(),
             idle: Notify::new(),
-            judges: Prechecks::new(judges, limits),
+            prechecks: Prechecks::new(prechecks, limits),
             #[cfg(feature = "metrics")]
             metrics: std::sync::OnceLock::new(),
         }
@@ -245,7 +245,7 @@ impl Group {
             let last_limit = {
                 let mut queue = self.queue();
                 queue.closed = true;
-                self.judges.close();
+                self.prechecks.close();
                 if queue.drains == 0 {
                     return;
                 }

@@ -29,29 +29,29 @@ use crate::{
 /// or only hidden while it waits for its standby.
 ///
 /// If the events already exist, the condition says nothing: their first append may itself have broken it.
-pub(super) async fn judge(
+pub(super) async fn run(
     store: &PostgresEventStore,
     append: &Prepared,
     guard: &PreparedGuard,
     after: After,
     deadline: Deadline,
 ) -> Result<Option<After>> {
-    let _right = store.group.judges.right(append, deadline).await?;
+    let _right = store.group.prechecks.right(append, deadline).await?;
     let lease = store.router.lease_primary(deadline).await?;
     let ids: Vec<Uuid> = append.events.iter().map(|event| event.id().into()).collect();
-    let rows = store.judgement(&guard.filter, after, &ids).ask(&lease, deadline).await?;
+    let rows = store.precheck_statement(&guard.filter, after, &ids).ask(&lease, deadline).await?;
     let Some(row) = rows.first() else {
         return Ok((after.position() == 0).then_some(After::Position(0)));
     };
-    let judgement = PrecheckRow::read(row).map_err(wire::unreadable)?;
-    if !judgement.has_after {
+    let checked = PrecheckRow::read(row).map_err(wire::unreadable)?;
+    if !checked.has_after {
         return Ok(None);
     }
-    match judgement.broken {
-        Some((position, event_type)) if !judgement.repeated => {
+    match checked.broken {
+        Some((position, event_type)) if !checked.repeated => {
             Err(refusal::conflict(position, event_type).with_node(Arc::clone(lease.node().name())))
         }
-        _ => Ok(Some(After::Mark(judgement.head))),
+        _ => Ok(Some(After::Mark(checked.head))),
     }
 }
 
@@ -160,7 +160,7 @@ impl PrecheckRow {
 
 impl PostgresEventStore {
     /// The statement that looks for a matching event after this place, and for the ids of the append itself.
-    pub(super) fn judgement<'a>(&self, filter: &'a Filter, after: After, ids: &'a [Uuid]) -> Statement<'a> {
+    pub(super) fn precheck_statement<'a>(&self, filter: &'a Filter, after: After, ids: &'a [Uuid]) -> Statement<'a> {
         let mark: Option<Uuid> = after.mark().map(|mark| mark.id().into());
         let mut params: Vec<Param<'a>> =
             vec![Box::new(ids), Box::new(wire::position_param(after.position())), Box::new(mark)];
@@ -173,7 +173,7 @@ impl PostgresEventStore {
             // Here the next event in the primary key is the first match; with the fence, all of them would be sorted.
             search.condition.push_str(" ORDER BY e.position LIMIT 1");
         }
-        let sql = self.log.judge.with(&search.condition);
+        let sql = self.log.precheck.with(&search.condition);
         Statement { sql, planning: search.planning, params, watched: search.watched }
     }
 }

@@ -158,8 +158,8 @@ where
         }
         let (alike, runtime) = (alike(&request), runtime::current()?.id());
         let key = Key { hash: self.hasher.hash_one(&alike), request: alike, runtime };
-        let (mut answers, reader) = match self.place(key, &request, deadline) {
-            Admission::Now(_under_way) => return alone().await,
+        let (mut answers, reader) = match self.admit(key, &request, deadline) {
+            Admission::Now(_in_flight) => return alone().await,
             Admission::Shared(answers, reader) => (answers, reader),
         };
         let is_read_for = reader.is_none();
@@ -192,7 +192,7 @@ where
         }
     }
 
-    fn place(self: &Arc<Self>, key: Key<R>, request: &Arc<R>, deadline: Deadline) -> Admission<R, A> {
+    fn admit(self: &Arc<Self>, key: Key<R>, request: &Arc<R>, deadline: Deadline) -> Admission<R, A> {
         let mut lines = self.lines();
         let Some(line) = lines.get_mut(&key) else {
             let (over, youngest) = watch::channel(());

@@ -1,5 +1,5 @@
 -- Planned for all that matches, and read only up to the first. Without MATERIALIZED the planner would hope to meet one soon,
--- and read the whole log if there is none. Without parallel workers, as in judge.sql.
+-- and read the whole log if there is none. Without parallel workers, as in precheck.sql.
 WITH found AS MATERIALIZED (
     SELECT FROM "mainstem"."events" e WHERE /* filter */
 )
