@@ -169,10 +169,15 @@ impl Router {
     }
 
     /// A connection that the level allows, to a node that is expected to contain what the floor requires: it proves that
-    /// with its first call. One that is not has proven it already.
-    pub(super) async fn lease_expected(&self, ask: Ask<'_>, deadline: Deadline) -> Result<Lease> {
-        let must_prove = |guard: &Guard| !guard.is_expected();
-        self.lease_proven(ask, self.acquire_within(deadline), &mut Tried::default(), must_prove).await
+    /// with its first call. One that is not has proven it already. `acquire` is the [limit](Self::acquire_within) of the
+    /// wait.
+    pub(super) async fn lease_expected(&self, ask: Ask<'_>, acquire: Deadline) -> Result<Lease> {
+        let mut tried = Tried::default();
+        if ask.floor.is_none() {
+            return self.lease(ask, acquire, &mut tried).await;
+        }
+        // Boxed: inside the future of all calls it would be moved about with it.
+        Box::pin(self.lease_proven(ask, acquire, &mut tried, |guard| !guard.is_expected())).await
     }
 
     async fn lease_proven(
@@ -208,7 +213,7 @@ impl Router {
     }
 
     /// The deadline for acquiring a connection: within the call's own, and never later than the router's limit.
-    fn acquire_within(&self, deadline: Deadline) -> Deadline {
+    pub(super) fn acquire_within(&self, deadline: Deadline) -> Deadline {
         Deadline::after(deadline.remaining().min(self.inner.limits.acquire_timeout))
     }
 }

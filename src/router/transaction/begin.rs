@@ -209,7 +209,7 @@ impl BeginTransaction {
         let ask = Ask { floor: floor.as_ref(), notes_place, caller, ..Ask::from(&self.consistency) };
         // The wait for a connection always has a limit.
         let waits = if self.timeout == Duration::MAX { Deadline::after(self.router.call_timeout()) } else { deadline };
-        let lease = self.router.lease_expected(ask, waits).await?;
+        let lease = self.router.lease_expected(ask, self.router.acquire_within(waits)).await?;
         lease.plan(Planning::ByTheServer);
         lease.transaction_state().set(TransactionState::Inside);
         let limit = self.router.call_timeout();
