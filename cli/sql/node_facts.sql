@@ -9,14 +9,14 @@ SELECT pg_catalog.json_build_object(
     'settings', (SELECT pg_catalog.json_object_agg(name, setting) FROM pg_settings WHERE name IN (
         'autovacuum', 'default_transaction_isolation', 'default_transaction_read_only', 'fsync', 'full_page_writes',
         'hot_standby_feedback', 'idle_in_transaction_session_timeout', 'jit', 'max_connections',
-        'max_slot_wal_keep_size', 'max_standby_streaming_delay', 'superuser_reserved_connections', 'synchronous_commit',
+        'max_slot_wal_keep_size', 'max_standby_streaming_delay', 'reserved_connections', 'superuser_reserved_connections', 'synchronous_commit',
         'synchronous_standby_names', 'tcp_keepalives_idle', 'wal_level', 'wal_receiver_timeout', 'wal_sender_timeout')),
     'slots', (SELECT coalesce(pg_catalog.json_agg(pg_catalog.json_build_object(
-            'name', slot_name, 'is_active', active, 'wal_status', wal_status,
+            'name', slot_name, 'is_logical', slot_type = 'logical', 'is_active', active, 'wal_status', wal_status,
             'held_bytes', CASE WHEN NOT pg_is_in_recovery()
                                THEN pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::bigint END)), '[]')
         FROM pg_replication_slots),
-    'synchronous_standbys', (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum')),
+    'synchronous_standbys', (SELECT count(*) FROM pg_stat_replication WHERE sync_state IN ('sync', 'quorum', 'potential')),
     'connections', (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'),
     'idle_in_transaction_seconds', (SELECT max(extract(epoch FROM clock_timestamp() - state_change))::bigint
         FROM pg_stat_activity WHERE datname = current_database() AND state LIKE 'idle in transaction%')

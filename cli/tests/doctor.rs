@@ -65,7 +65,7 @@ async fn set_for_system(url: &str, setting: &str) {
 async fn a_healthy_cluster_has_notes_at_most() {
     let builder = LocalCluster::builder().setting("fsync", "on").setting("tcp_keepalives_idle", "60");
     let builder = builder.setting("idle_in_transaction_session_timeout", "1min").setting("hot_standby_feedback", "on");
-    let cluster = started(builder.setting("synchronous_standby_names", "*")).await;
+    let cluster = started(builder.replicas(2).setting("synchronous_standby_names", "*")).await;
     let urls = nodes(&cluster);
     store(&urls).await;
     let found = doctor(&urls, &[]).await;
@@ -113,15 +113,25 @@ async fn settings_that_hurt_are_found() {
     }
     set_for_system(primary, "synchronous_standby_names = 'nobody'").await;
     let url = |url: &String| format!("{url}?options=-c%20jit%3Don");
-    let urls: Vec<_> = urls.iter().map(url).collect();
-    let found =
-        until(&urls, &[], |found| found.0.iter().any(|it| it.0 == "fault" && it.1 == "synchronous_standby_names"))
-            .await;
-    found
-        .has("warning", "synchronous_commit")
-        .has("fault", "synchronous_standby_names")
-        .has("warning", "jit")
-        .has_not("max_connections");
+    let with_jit: Vec<_> = urls.iter().map(url).collect();
+    let is_there = |severity: &'static str, check: &'static str| {
+        move |found: &Found| found.0.iter().any(|it| it.0 == severity && it.1 == check)
+    };
+    let found = until(&with_jit, &[], is_there("warning", "other_durability")).await;
+    found.has("warning", "synchronous_commit").has("warning", "jit");
+    found.has_not("synchronous_standby_names").has_not("max_connections");
+    set_for_system(primary, "synchronous_commit = 'on'").await;
+    let found = until(&urls, &[], is_there("fault", "synchronous_standby_names")).await;
+    found.has("fault", "synchronous_standby_names").has("warning", "other_durability");
+    // One is connected, and a commit waits for two.
+    let name = "SELECT application_name FROM pg_stat_replication";
+    let replica = crate::support::text(primary, name).await;
+    set_for_system(primary, &format!("synchronous_standby_names = 'ANY 2 (nobody, \"{replica}\")'")).await;
+    let found = until(&urls, &[], is_there("fault", "synchronous_standby_names")).await;
+    found.has("fault", "synchronous_standby_names");
+    set_for_system(primary, &format!("synchronous_standby_names = 'ANY 1 (nobody, \"{replica}\")'")).await;
+    let found = until(&urls, &[], is_there("note", "synchronous_standby_names")).await;
+    found.has("note", "synchronous_standby_names");
 }
 
 #[tokio::test]

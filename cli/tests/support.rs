@@ -57,6 +57,12 @@ pub(crate) async fn sql(url: &str, sql: &str) {
     router.client().await.unwrap().batch_execute(sql).await.unwrap_or_else(|error| panic!("{sql}: {}", error.report()));
 }
 
+/// The one text that a query gives.
+pub(crate) async fn text(url: &str, sql: &str) -> String {
+    let router = Router::builder().primary(url).connect().await.unwrap();
+    router.client().await.unwrap().query_one(sql, &[]).await.unwrap().get(0)
+}
+
 /// Changes what nobody may change.
 pub(crate) async fn change(url: &str, statement: &str) {
     let table = "ALTER TABLE mainstem.events";

@@ -243,7 +243,7 @@ impl RouterBuilder {
     /// Give each node its own entry in the pooler, so that a name always means the same server.
     ///
     /// If this is `false` in front of such a pooler, connecting or the first statement fails with the pooler's own
-    /// error. For session mode leave it `false`, and let the pooler pass the start-up parameter `options`.
+    /// error. For session mode leave it `false`, and let the pooler ignore the start-up parameter `options`.
     pub fn transaction_pooling(mut self, is_pooled: bool) -> Self {
         self.session.is_pooled = is_pooled;
         self

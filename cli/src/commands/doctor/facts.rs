@@ -26,8 +26,10 @@ pub(crate) struct NodeFacts {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Slot {
     pub(crate) name: String,
+    pub(crate) is_logical: bool,
     pub(crate) is_active: bool,
     pub(crate) wal_status: Option<String>,
+    /// Nothing if it holds none back.
     pub(crate) held_bytes: Option<i64>,
 }
 

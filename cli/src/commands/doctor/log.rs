@@ -60,7 +60,10 @@ pub(crate) fn findings(node: &str, of: &NodeFacts, log: &LogFacts) -> Vec<Findin
             "invalid_index",
             format!("the index {index} is not valid"),
             "its build was interrupted: no search uses it, but each append maintains it",
-            format!("REINDEX INDEX CONCURRENTLY {index}, or drop and rebuild it"),
+            format!(
+                "REINDEX INDEX CONCURRENTLY {index}; but if its name ends in _ccnew or _ccold (or that and a number), it is left over from \
+                 such a command: DROP INDEX CONCURRENTLY {index}"
+            ),
         ));
     }
     for (by, plan) in &log.plans {

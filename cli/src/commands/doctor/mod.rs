@@ -86,7 +86,9 @@ async fn examine(args: &DoctorArgs, nodes: &Nodes, log: LogName) -> Result<Vec<F
     settled(&router, nodes.limit().min(Duration::from_secs(6))).await;
     let status = router.status();
     let mut findings = topology::findings(&status, Duration::from_secs(args.max_lag));
-    let limits = settings::Limits { pool: args.pool.saturating_mul(args.instances), max_idle: args.max_idle };
+    // Each instance has one more for probes, and one that listens.
+    let connections = args.pool.saturating_add(2).saturating_mul(args.instances);
+    let limits = settings::Limits { pool: connections, max_idle: args.max_idle };
     let store = PostgresEventStore::with_name(&router, log);
     // If no node is known to take writes, an unreachable node may be the one that should.
     let is_needed = |is_primary| is_primary || !matches!(status.primary, PrimaryState::Known(_));

@@ -84,10 +84,20 @@ const RULES: &[Rule] = &[
     Rule {
         on: On::Primary,
         setting: "synchronous_standby_names",
-        hurts: |node, value| !value.is_empty() && node.sees_statistics && node.synchronous_standbys == 0,
+        hurts: |node, value| waits(node, value) && node.synchronous_standbys < standbys_of(value),
         severity: Fault,
-        why: "no synchronous standby is connected: every append waits for one until it times out, and then has an unknown outcome",
-        todo: "start a standby with one of these names, or set other names",
+        why: "fewer synchronous standbys are connected than a commit waits for: every append waits until it times out, and then has an \
+              unknown outcome",
+        todo: "start standbys with these names, or set others. To write without any, knowing that a failover may then lose events: ALTER \
+               SYSTEM SET synchronous_standby_names = ''; SELECT pg_reload_conf()",
+    },
+    Rule {
+        on: On::Primary,
+        setting: "synchronous_standby_names",
+        hurts: |node, value| waits(node, value) && node.synchronous_standbys == standbys_of(value),
+        severity: Note,
+        why: "as many synchronous standbys are connected as a commit waits for: if one is lost, every append waits for it",
+        todo: "name and run one more than a commit waits for: synchronous_standby_names = 'ANY 1 (a, b)'",
     },
     Rule {
         on: On::Primary,
@@ -168,8 +178,9 @@ const RULES: &[Rule] = &[
         setting: "jit",
         hurts: is_on,
         severity: Warning,
-        why: "the URL's options turn it on: compiling takes tens of milliseconds when the planner overestimates a search",
-        todo: "remove jit from the URL's options: the router turns it off for its connections",
+        why: "compiling takes tens of milliseconds when the planner overestimates a search",
+        todo: "remove jit from the URL's options: the router turns it off for its connections. Behind a pooler it cannot: ALTER ROLE … SET \
+               jit = off",
     },
     Rule {
         on: On::Primary,
@@ -199,7 +210,7 @@ const RULES: &[Rule] = &[
 
 /// The limits that the user sets.
 pub(crate) struct Limits {
-    /// The connections of all the user's pools to a node.
+    /// The connections of all the user's instances to a node.
     pub(crate) pool: u32,
     /// A transaction that is idle for this many seconds was forgotten.
     pub(crate) max_idle: i64,
@@ -221,7 +232,10 @@ pub(crate) fn findings(node: &str, role: Role, is_primary: bool, facts: &NodeFac
             Finding::new(rule.severity, rule.setting, seen, rule.why, rule.todo)
         })
         .collect();
-    findings.extend(facts.slots.iter().filter_map(of_slot));
+    // What a standby has of slots is kept for a failover, by the server or by what manages it.
+    if is_primary {
+        findings.extend(facts.slots.iter().filter_map(of_slot));
+    }
     findings.extend(connections(facts, limits.pool));
     if let Some(seconds) = facts.idle_in_transaction_seconds.filter(|seconds| *seconds >= limits.max_idle) {
         findings.push(Finding::new(
@@ -245,37 +259,62 @@ pub(crate) fn findings(node: &str, role: Role, is_primary: bool, facts: &NodeFac
 }
 
 fn of_slot(slot: &Slot) -> Option<Finding> {
-    let Slot { name, is_active, wal_status, held_bytes } = slot;
-    if wal_status.as_deref() == Some("lost") {
-        return Some(Finding::new(
+    let Slot { name, is_logical, is_active, wal_status, held_bytes } = slot;
+    let drop = format!("SELECT pg_drop_replication_slot('{name}')");
+    match wal_status.as_deref() {
+        Some("lost") => Some(Finding::new(
             Fault,
             "slot_lost",
             format!("WAL that the slot {name} needs was removed"),
-            "its replica cannot catch up by itself",
-            format!("rebuild the replica (pg_basebackup), or SELECT pg_drop_replication_slot('{name}')"),
-        ));
+            "whoever follows it cannot catch up",
+            match is_logical {
+                true => format!("create the subscription anew, with a copy of its data, and {drop}"),
+                false => format!("rebuild the replica (pg_basebackup), or {drop}"),
+            },
+        )),
+        Some("unreserved") => Some(Finding::new(
+            Warning,
+            "slot_unreserved",
+            format!("the slot {name} needs WAL beyond max_slot_wal_keep_size"),
+            "the next checkpoint may remove it, and whoever follows the slot cannot catch up then",
+            "let its replica catch up, or raise max_slot_wal_keep_size".to_owned(),
+        )),
+        // It holds nothing back before it has been used.
+        _ => held_bytes.filter(|_| !is_active).map(|held| {
+            Finding::new(
+                Warning,
+                "slot_inactive",
+                format!("the slot {name} is inactive, and holds back {} bytes of WAL", held.max(0)),
+                "this grows with every write, until the disk is full or the slot is lost",
+                format!("start its replica; if it is gone for good, and no tool like Patroni manages the slot, {drop}"),
+            )
+        }),
     }
-    if *is_active {
-        return None;
-    }
-    let held = held_bytes.unwrap_or(0).max(0);
-    Some(Finding::new(
-        Warning,
-        "slot_inactive",
-        format!("the slot {name} is inactive, and holds back {held} bytes of WAL"),
-        "this grows with every write, until the disk is full or the slot is lost",
-        format!("start its replica; if it is gone for good, SELECT pg_drop_replication_slot('{name}')"),
-    ))
+}
+
+/// Whether appends of this role wait for synchronous standbys, as far as the role may see.
+fn waits(node: &NodeFacts, names: &str) -> bool {
+    !names.is_empty() && node.sees_statistics && !matches!(node.setting("synchronous_commit"), "off" | "local")
+}
+
+/// For how many standbys a commit waits: `ANY 2 (a, b, c)`, `FIRST 2 (…)` or `2 (…)`; one for a list of names alone.
+fn standbys_of(names: &str) -> i64 {
+    let before = names.split_once('(').map_or("", |(before, _)| before);
+    before.split_whitespace().last().and_then(|number| number.parse().ok()).unwrap_or(1)
 }
 
 fn connections(facts: &NodeFacts, pool: u32) -> Option<Finding> {
-    let places = facts.number("max_connections")? - facts.number("superuser_reserved_connections").unwrap_or(0);
+    let reserved = |setting| facts.number(setting).unwrap_or(0);
+    let places = facts.number("max_connections")?
+        - reserved("superuser_reserved_connections")
+        - reserved("reserved_connections");
     (i64::from(pool) > places).then(|| {
         Finding::new(
             Warning,
             "max_connections",
             format!(
-                "your pools open up to {pool} connections, but only {places} are available ({} are in use now)",
+                "your instances open up to {pool} connections, those for probes and notifications included, but only {places} are available ({} are \
+                 in use now)",
                 facts.connections
             ),
             "under load, connections are refused, and the router treats the node as one that accepts no connections",

@@ -133,6 +133,20 @@ pub(crate) fn alike(nodes: &[(Arc<str>, NodeFacts)]) -> Vec<Finding> {
                 .at(name),
             );
         }
+        let waits = |facts: &NodeFacts| !facts.setting("synchronous_standby_names").is_empty();
+        if waits(facts) != waits(first) {
+            let (with, without) = if waits(facts) { (name, first_name) } else { (first_name, name) };
+            findings.push(
+                Finding::new(
+                    Warning,
+                    "other_durability",
+                    format!("synchronous_standby_names is set on {with}, and empty on {without}"),
+                    "the setting is a node's own: if that one is promoted, appends are acknowledged that no other node has",
+                    "ALTER SYSTEM SET synchronous_standby_names on every node, naming all that may be standbys; with Patroni, synchronous_mode",
+                )
+                .at(name),
+            );
+        }
         if facts.version != first.version {
             findings.push(
                 Finding::new(
