@@ -10,7 +10,7 @@ use crate::{
 pub(crate) const BEGIN: &str = "<!-- figures: written by scripts/evidence -->";
 pub(crate) const END: &str = "<!-- end of figures -->";
 
-const FIGURES: [(&str, &str, &str); 14] = [
+const FIGURES: [(&str, &str, &str); 17] = [
     ("append", "tasks32_vs_insert", "32 tasks: guarded appends per second ÷ plain INSERTs"),
     ("append", "tasks256_vs_insert", "256 tasks ÷ the same INSERTs"),
     ("append", "tasks32_vs_origin", "32 tasks ÷ the origin's guarded statement"),
@@ -18,16 +18,27 @@ const FIGURES: [(&str, &str, &str); 14] = [
     ("query", "query_vs_bare", "latency of a query ÷ the same SQL on a bare client"),
     ("query", "query_vs_origin", "latency of a query ÷ the origin's query"),
     ("query", "stream_vs_copy", "events per second of a stream ÷ `COPY`"),
-    ("decide", "cycle_vs_origin", "latency of a command ÷ the origin's query and append"),
+    ("decide", "cycle_vs_bare", "latency of a command ÷ the same read by hand and an INSERT without a condition"),
     ("growth", "append_growth", "latency of an append to a long log ÷ to a short log"),
+    ("growth", "query_growth", "latency of a query on a long log ÷ on a short log"),
     ("route", "decision_ns", "routing decision, in nanoseconds"),
+    ("route", "client_vs_bb8", "time to get a connection ÷ from bb8 alone"),
+    ("route", "strong_vs_bare", "latency of a call on the primary ÷ on a bare client"),
     (
         "peers",
         "worst_postgres_peer_ratio",
-        "guarded appends of 16 and 64 writers ÷ the other stores on PostgreSQL that the oracle found exact, worst row",
+        "guarded appends of 16 and 64 writers ÷ the other stores on PostgreSQL that the oracle found exact, lowest of these rows",
     ),
-    ("peers", "umadb_ratio", "guarded appends of 16 and 64 writers and contended appends ÷ UmaDB, worst row"),
-    ("scale", "disk_vs_origin", "bytes on disk per event ÷ the origin's table with its indexes, worst load"),
+    (
+        "peers",
+        "umadb_ratio",
+        "guarded appends of 16 and 64 writers and contended appends ÷ UmaDB, lowest of these rows",
+    ),
+    (
+        "scale",
+        "disk_vs_origin",
+        "bytes on disk per event, at the load with the most ÷ the origin's table with its indexes, over all loads",
+    ),
     ("drill-failover", "detection_median_ms", "milliseconds from a promotion until the router detects it"),
 ];
 
