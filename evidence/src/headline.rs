@@ -96,13 +96,13 @@ mod tests {
         assert!(block.contains("| 256 tasks ÷ the same INSERTs | not measured | ≥ 3 | **missing** |"), "{block}");
         assert!(
             block.contains(
-                "| guarded appends of 16 and 64 writers and contended appends ÷ UmaDB, worst row | not measured: no Python | ≥ 1 | **missing** |"
+                "| guarded appends of 16 and 64 writers and contended appends ÷ UmaDB, lowest of these rows | not measured: no Python | ≥ 1 | **missing** |"
             ),
             "{block}"
         );
         assert!(block.contains("until the router detects it | 12.3 | ≤ 1000 | met |"), "{block}");
         assert!(
-            block.contains("with its indexes, worst load | 0.900, incomplete: rate 10: short | ≤ 1 | **open** |"),
+            block.contains("with its indexes, over all loads | 0.900, incomplete: rate 10: short | ≤ 1 | **open** |"),
             "{block}"
         );
         assert!(
