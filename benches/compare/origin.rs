@@ -20,9 +20,21 @@ pub(crate) struct Origin {
     client: Client,
 }
 
+/// The planner's settings in the origin's own configuration of a replica. They keep it from walking the primary key backwards for a
+/// boundary that has long not been written to, and may be worse for others.
+const BY_ITS_INDEXES: &str =
+    "SET random_page_cost = 1.1; SET enable_seqscan = off; SET enable_indexscan = off; SET jit = off";
+
 impl Origin {
     pub(crate) async fn connect(url: &str) -> Outcome<Self> {
         Ok(Self { client: server::connect(url).await? })
+    }
+
+    /// The same with the planner held to bitmap scans, as the origin recommends.
+    pub(crate) async fn by_its_indexes(url: &str) -> Outcome<Self> {
+        let origin = Self::connect(url).await?;
+        origin.client.batch_execute(BY_ITS_INDEXES).await?;
+        Ok(origin)
     }
 
     /// Its guarded append. Returns the new position, or nothing when `expected` is no longer the boundary's last one.
