@@ -61,8 +61,11 @@ pub(crate) fn by_hand(bare: Bare, insert: Insert, library: &Library) -> Crew<ByH
     Crew { workers: vec![ByHand { bare, insert, next: Next::new(library) }], connections: 2, table: Some(PLAIN) }
 }
 
-pub(crate) fn theirs(origin: Origin, library: &Library) -> Crew<Theirs> {
-    Crew { workers: vec![Theirs { origin, next: Next::new(library) }], connections: 1, table: Some(ORIGIN) }
+/// Begins after so many decisions: what one lane has written about lately, the other one would find at the end of the table.
+pub(crate) fn theirs(origin: Origin, library: &Library, skipped: u64) -> Crew<Theirs> {
+    let mut next = Next::new(library);
+    (0..skipped).for_each(|_| drop(next.decision()));
+    Crew { workers: vec![Theirs { origin, next }], connections: 1, table: Some(ORIGIN) }
 }
 
 /// A copy or a reader, and how many of it are lent.

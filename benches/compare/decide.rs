@@ -18,6 +18,9 @@ use crate::{
 
 pub(crate) const FIGURES: &[&str] = &["cycle_vs_bare", "cycle_vs_origin"];
 
+/// More decisions than one lane makes.
+const APART: u64 = 100_000;
+
 pub(crate) async fn run(args: &Args) -> Outcome {
     print_title("decide", args);
     let saved = fixture::saved(args, "compare", &databases(args)).await?;
@@ -38,10 +41,10 @@ pub(crate) async fn run(args: &Args) -> Outcome {
     let mut lanes = [
         Lane::new("a command", cycle::ours(&store, &library), &control),
         Lane::new("bare query and plain INSERT", cycle::by_hand(bare, insert, &library), &control),
-        Lane::new("origin's two statements", cycle::theirs(Origin::connect(&url).await?, &library), &control),
+        Lane::new("origin's two statements", cycle::theirs(Origin::connect(&url).await?, &library, 0), &control),
         Lane::new(
             "… with its planner settings",
-            cycle::theirs(Origin::by_its_indexes(&url).await?, &library),
+            cycle::theirs(Origin::by_its_indexes(&url).await?, &library, APART),
             &control,
         ),
     ];
