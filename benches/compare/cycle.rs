@@ -64,7 +64,9 @@ pub(crate) fn by_hand(bare: Bare, insert: Insert, library: &Library) -> Crew<ByH
 /// Begins after so many decisions: what one lane has written about lately, the other one would find at the end of the table.
 pub(crate) fn theirs(origin: Origin, library: &Library, skipped: u64) -> Crew<Theirs> {
     let mut next = Next::new(library);
-    (0..skipped).for_each(|_| drop(next.decision()));
+    for _ in 0..skipped {
+        let _ = next.decision();
+    }
     Crew { workers: vec![Theirs { origin, next }], connections: 1, table: Some(ORIGIN) }
 }
 
