@@ -7,6 +7,7 @@ use futures_util::stream;
 use super::{
     Append, AppendCondition, Appended, BoxStream, Import, LoadAnswer, LoadRequest, LoadStream, Lookup, Piece, Query,
     QueryRequest, QueryStream, ReadAfterRequest, Served, StreamAppend, WaitRequest, lookup, read_after, refusal,
+    served_by::served_by,
 };
 use crate::{Error, Event, Mark, NewEvent, Result, Role, StreamPlace, Token, filter::Selection};
 
@@ -308,25 +309,13 @@ pub struct Answer {
     pub token: Token,
 }
 
+served_by!(Answer);
+
 impl Answer {
     /// Creates an answer from the requested events, in the requested order, and the last event of the whole log in the
     /// same snapshot, which is `None` if the log is empty.
     #[must_use]
     pub fn new(events: Vec<Event>, head: Option<Mark>) -> Self {
         Self { events, head, node: "local".into(), role: Role::Primary, token: Token::new() }
-    }
-
-    /// Adds the token for reads that contain what this one has seen.
-    #[must_use]
-    pub fn with_token(mut self, token: Token) -> Self {
-        self.token = token;
-        self
-    }
-
-    /// Sets the node that served the read. Without it, the node is a primary named `local`.
-    #[must_use]
-    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
-        (self.node, self.role) = (node.into(), role);
-        self
     }
 }

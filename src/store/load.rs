@@ -2,7 +2,10 @@
 
 use std::{future::IntoFuture, sync::Arc, time::Duration};
 
-use super::{BoxFuture, EventStore, ExpectedVersion, Order, QueryRequest, event_list::event_list, noted::Noted};
+use super::{
+    BoxFuture, EventStore, ExpectedVersion, Order, QueryRequest, event_list::event_list, noted::Noted,
+    served_by::served_by,
+};
 use crate::{
     Consistency, Error, Event, EventId, Filter, Result, Role, Token,
     event::check_stream,
@@ -193,6 +196,8 @@ pub struct LoadAnswer {
     pub token: Token,
 }
 
+served_by!(LoadAnswer);
+
 impl LoadAnswer {
     /// Creates an answer from the requested events, in the requested order, and the version of the stream's last event
     /// in the same snapshot, which is 0 if it has none.
@@ -205,20 +210,6 @@ impl LoadAnswer {
     #[must_use]
     pub fn with_last(mut self, id: impl Into<Option<EventId>>) -> Self {
         self.last = id.into();
-        self
-    }
-
-    /// Sets the node that served the read. Without it, the node is a primary named `local`.
-    #[must_use]
-    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
-        (self.node, self.role) = (node.into(), role);
-        self
-    }
-
-    /// Adds the token for reads that contain what this one has seen.
-    #[must_use]
-    pub fn with_token(mut self, token: Token) -> Self {
-        self.token = token;
         self
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{fmt, future::IntoFuture, ops::Deref, sync::Arc, time::Duration};
 
-use super::{Answer, BoxFuture, EventStore, Order, QueryRequest, query::Call};
+use super::{Answer, BoxFuture, EventStore, Order, QueryRequest, query::Call, served_by::served_by};
 use crate::{
     Consistency, Event, Result, Role, Token,
     filter::Selection,
@@ -70,26 +70,14 @@ pub(super) fn exists<'a>(store: &'a dyn EventStore, selection: &impl Selection) 
     Lookup::new(store, selection, Operation::Exists, |store, request| store.run_exists(request))
 }
 
+served_by!(Served<T>);
+
 impl<T> Served<T> {
     /// Creates an answer; for implementors of stores. The node is a primary named `local`, unless
     /// [`served_by`](Self::served_by) sets another.
     #[must_use]
     pub fn new(value: T) -> Self {
         Self { value, node: "local".into(), role: Role::Primary, token: Token::new() }
-    }
-
-    /// Sets the node that served it.
-    #[must_use]
-    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
-        (self.node, self.role) = (node.into(), role);
-        self
-    }
-
-    /// Adds the token for reads that contain what this one has seen.
-    #[must_use]
-    pub fn with_token(mut self, token: Token) -> Self {
-        self.token = token;
-        self
     }
 
     /// Returns the token that [`with_token`](Self::with_token) added; for implementors of stores.

@@ -9,7 +9,7 @@
 //! | `expected`, `load` | fixed streams: appending to them, and loading them |
 //! | `condition` | what must still be true when an append is written |
 //! | `history` | the result of a query, and the condition that guards it |
-//! | `event_list` | results as lists of events |
+//! | `event_list`, `served_by` | what results have in common: they are lists of events, and some node has served them |
 //! | `read_after` | reading on after a position, and waiting for new events there |
 //! | `page`, `stream` | partial reads, and reads event by event |
 //! | `noted` | how calls update their session |
@@ -37,10 +37,10 @@ mod query;
 mod read_after;
 mod refusal;
 mod request;
+mod served_by;
 mod snapshot;
 mod stream;
 
-pub(crate) use self::event_list::event_list;
 pub(crate) use self::postgres::{
     CheckpointRequest, Claimed, Member, Membership, PartitionCheckpoint, PartitionRow, Pulse, Skip, SkippedRow,
     no_consumer,
@@ -77,3 +77,4 @@ pub use self::{
     batch::__guard,
     postgres::{__column, __row},
 };
+pub(crate) use self::{event_list::event_list, served_by::served_by};

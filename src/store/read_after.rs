@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{After, Answer, BoxFuture, EventStore, Order, QueryRequest};
+use super::{After, Answer, BoxFuture, EventStore, Order, QueryRequest, served_by::served_by};
 use crate::{
     Consistency, Error, ErrorKind, Event, Filter, Mark, Result, Role, Token, filter::Bounds, router::asked, runtime,
 };
@@ -160,26 +160,14 @@ impl Room {
     }
 }
 
+served_by!(Piece);
+
 impl Piece {
     /// Creates a piece from the matching events, the place up to which there are no others, and the last event of the
     /// whole log in the same snapshot. The fields say when the latter two are `None`.
     #[must_use]
     pub fn new(events: Vec<Event>, reached: Option<Mark>, head: Option<Mark>) -> Self {
         Self { events, reached, head, node: "local".into(), role: Role::Primary, token: Token::new() }
-    }
-
-    /// Sets the node that served the read. Without it, the node is a primary named `local`.
-    #[must_use]
-    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
-        (self.node, self.role) = (node.into(), role);
-        self
-    }
-
-    /// Adds the token for reads that contain what this one has seen.
-    #[must_use]
-    pub fn with_token(mut self, token: Token) -> Self {
-        self.token = token;
-        self
     }
 
     /// Whether the log had nothing more after this piece when it was read.

@@ -1,18 +1,9 @@
-//! Settings of the server's that would change what a log answers, or how long a change of its tables may take.
+//! Settings of the server's that would change what a log answers.
 
-use std::time::Duration;
-
-use mainstem::{
-    AppendCondition, EventStore, Filter, PostgresEventStore, Router,
-    schema::{IndexCreated, LogIndex},
-};
+use mainstem::{AppendCondition, EventStore, Filter, PostgresEventStore, Router};
 use serde_json::json;
-use tokio::time::timeout;
 
-use crate::support::{cluster, event, sessions, store};
-
-/// Far longer than anything here may take: what it ends would have hung.
-const HANG: Duration = Duration::from_secs(60);
+use crate::support::{event, store};
 
 /// The server then leaves out of long results what it likes: a random part of what each key has.
 #[tokio::test]
@@ -54,28 +45,4 @@ async fn a_limit_on_results_of_gin_indexes_hides_no_event() {
         let fault = store.check().await.unwrap_err();
         assert!(fault.to_string().contains("gin_fuzzy_search_limit"), "{fault}");
     }
-}
-
-#[tokio::test]
-async fn a_limit_on_transactions_does_not_end_the_build_of_an_index() {
-    if cluster().await.programs().version() < 17 {
-        return;
-    }
-    let (database, admin, _store) = store().await;
-    let short = format!("ALTER DATABASE {} SET transaction_timeout = 300", database.name());
-    admin.client().await.unwrap().batch_execute(&short).await.unwrap();
-    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
-    let store = PostgresEventStore::new(&router);
-    let older = admin.client().await.unwrap();
-    older.batch_execute("SET transaction_timeout = 0; BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
-    let index = LogIndex::metadata();
-    let building = tokio::spawn(async move { store.create_index(&index).await });
-    sessions(&database, "query LIKE '%INDEX CONCURRENTLY%' AND state = 'active'", 1).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    older.batch_execute("ROLLBACK").await.unwrap();
-    let built = timeout(HANG, building).await.expect("no hang").unwrap();
-    assert_eq!(built.unwrap_or_else(|error| panic!("{}", error.report())), IndexCreated::New);
-    let client = router.client().await.unwrap();
-    let limit: String = client.query_one("SHOW transaction_timeout", &[]).await.unwrap().get(0);
-    assert_eq!(limit, "300ms");
 }

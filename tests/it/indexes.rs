@@ -16,7 +16,7 @@ use mainstem::{
 use serde_json::json;
 use tokio::time::timeout;
 
-use crate::support::{database, event, router, rows, sessions, store};
+use crate::support::{cluster, database, event, router, rows, sessions, store};
 
 const HANG: Duration = Duration::from_secs(60);
 
@@ -124,23 +124,27 @@ async fn an_index_left_invalid_by_an_interrupted_build_is_rebuilt() {
 
 #[tokio::test]
 async fn the_limits_of_a_role_are_for_short_statements() {
-    let (database, admin, _store) = store().await;
-    let short = format!("ALTER DATABASE {} SET statement_timeout = 300", database.name());
-    admin.client().await.unwrap().batch_execute(&short).await.unwrap();
-    let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
-    let store = PostgresEventStore::new(&router);
-    let older = admin.client().await.unwrap();
-    older.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
-    let index = LogIndex::metadata();
-    let building = tokio::spawn(async move { store.create_index(&index).await });
-    sessions(&database, "query LIKE '%INDEX CONCURRENTLY%' AND state = 'active'", 1).await;
-    tokio::time::sleep(Duration::from_millis(600)).await;
-    older.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(timeout(HANG, building).await.expect("no hang").unwrap().unwrap(), IndexCreated::New);
-    // And afterwards they hold again.
-    let client = router.client().await.unwrap();
-    let limit: String = client.query_one("SELECT current_setting('statement_timeout')", &[]).await.unwrap().get(0);
-    assert_eq!(limit, "300ms");
+    let is_17 = cluster().await.programs().version() >= 17;
+    for limit in ["statement_timeout"].into_iter().chain(is_17.then_some("transaction_timeout")) {
+        let (database, admin, _store) = store().await;
+        let older = admin.client().await.unwrap();
+        older.batch_execute("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT 1").await.unwrap();
+        let short = format!("ALTER DATABASE {} SET {limit} = 300", database.name());
+        admin.client().await.unwrap().batch_execute(&short).await.unwrap();
+        let router = Router::builder().primary(database.primary_url()).max_connections(1).connect().await.unwrap();
+        let store = PostgresEventStore::new(&router);
+        let index = LogIndex::metadata();
+        let building = tokio::spawn(async move { store.create_index(&index).await });
+        sessions(&database, "query LIKE '%INDEX CONCURRENTLY%' AND state = 'active'", 1).await;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        older.batch_execute("ROLLBACK").await.unwrap();
+        let built = timeout(HANG, building).await.expect("no hang").unwrap();
+        assert_eq!(built.unwrap_or_else(|error| panic!("{limit}: {}", error.report())), IndexCreated::New);
+        // And afterwards they hold again.
+        let client = router.client().await.unwrap();
+        let shown: String = client.query_one(&format!("SHOW {limit}"), &[]).await.unwrap().get(0);
+        assert_eq!(shown, "300ms", "{limit}");
+    }
 }
 
 #[tokio::test]

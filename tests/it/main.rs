@@ -89,6 +89,7 @@ mod router_watch;
 mod row_streams;
 mod runtime;
 mod scope;
+mod search_path;
 mod secrets;
 mod session_writes;
 mod sessions;

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::SystemTime};
 
 use serde::Deserialize;
 
-use crate::{Json, Mark, Result, Role, Token};
+use crate::{Json, Mark, Result, Role, Token, store::served_by};
 
 /// The state of a projection at a place in the log.
 #[derive(Clone, Debug)]
@@ -17,25 +17,13 @@ pub struct Snapshot {
     token: Token,
 }
 
+served_by!(Snapshot);
+
 impl Snapshot {
     /// Creates a snapshot from what was saved, and when; for implementors of stores.
     #[must_use]
     pub fn new(mark: Mark, state: Json, saved_at: SystemTime) -> Self {
         Self { mark, state, saved_at, node: "local".into(), role: Role::Primary, token: Token::new() }
-    }
-
-    /// Sets the node that served it; for implementors of stores. Without it, the node is a primary named `local`.
-    #[must_use]
-    pub fn served_by(mut self, node: impl Into<Arc<str>>, role: Role) -> Self {
-        (self.node, self.role) = (node.into(), role);
-        self
-    }
-
-    /// Adds the token for reads that contain what this one has seen.
-    #[must_use]
-    pub fn with_token(mut self, token: Token) -> Self {
-        self.token = token;
-        self
     }
 
     /// Returns a token for reads that contain what this one has seen; empty if the store returns none.
