@@ -6,11 +6,11 @@ use tokio::time::timeout_at;
 
 use super::{
     Ask, Client, Deadline, Floor, Inner, Lease, Role, Router, Tried,
-    admission::Caller,
     core::{Decision, NodeSet, Want},
-    failure::may_go_elsewhere,
-    guard::Guard,
-    node::FULL_PATIENCE,
+    freshness::guard::Guard,
+    lease::failure::may_go_elsewhere,
+    nodes::node::FULL_PATIENCE,
+    pool::admission::Caller,
 };
 use crate::{
     error::{Error, Result},

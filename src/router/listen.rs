@@ -10,10 +10,10 @@ use tokio_postgres::{Row, types::ToSql};
 
 use super::{
     Deadline, Role, Router,
-    connection::Connection,
     core::{Decision, NodeSet, Want},
-    failure::{self, Effect},
-    node::Node,
+    lease::failure::{self, Effect},
+    nodes::node::Node,
+    pool::connection::Connection,
 };
 use crate::{
     error::{Error, ErrorKind, Result},

@@ -7,18 +7,15 @@
 //! |---|---|
 //! | `core` | the routing decisions as pure code: no I/O, no clock |
 //! | `state` | the core with a clock, a lock and its counters |
-//! | `calls`, `route` | the calls that return a connection, and the way from a decision to a connection or an error |
-//! | `builder`, `settings`, `parameters`, `source`, `url`, `tls`, `assemble`, `check` | settings, in code and as text, the router built from them, and what is verified before the first call |
-//! | `node`, `own_pool`, `admission`, `supply`, `upkeep`, `manager`, `connection`, `server_reports`, `statements`, `borrowed`, `names` | a node's pool, the order in which calls get its connections, and how long connections live |
-//! | `probe` | one task per node that asks for its state |
-//! | `lease`, `exclusive`, `prepared`, `pooled`, `held`, `rows`, `server_session`, `reset`, `failure`, `deadline` | a connection in use: limits, rows as they arrive, the server session and its reset, and what errors mean |
-//! | `tried`, `record` | the nodes that a call has tried, and what is reported about it |
-//! | `nodes`, `factory`, `discovery` | the nodes as they come and go, how they are created, and where they are found |
-//! | `floor`, `guard`, `replay` | what a read must contain, how its connection proves it, and waiting until it can |
+//! | `calls`, `route`, `tried`, `record` | the calls that return a connection, the way from a decision to a connection or an error, the nodes that a call has tried, and what is reported about it |
+//! | `config` | settings, in code and as text, and the router built from them |
+//! | `nodes` | the nodes as they come and go, and the task for each that asks for its state |
+//! | `pool` | the connections to a node while no call uses them |
+//! | `lease` | a connection in use: limits, rows, the server session and its reset, and what errors mean |
+//! | `freshness` | what a read must contain, how its connection proves it, and waiting until it can |
+//! | `client` | the raw connection for any SQL, with or without a transaction |
 //! | `watch` | reports changes of the cluster to watchers and to the log |
 //! | `listen` | a connection that listens for notifications |
-//! | `row_stream`, `copy`, `piecewise`, `occupied` | results that are read, and data that are sent, piece by piece |
-//! | `client`, `transaction`, `generic_client`, `transaction_control`, `standby` | the raw connection for any SQL, with or without a transaction, how SQL affects that transaction, and what a standby only appears to do |
 
 /// Whether this rule is broken on purpose: only in unit tests and in the drills (`core::flaw`).
 #[cfg(any(test, feature = "__faults"))]
@@ -35,101 +32,67 @@ macro_rules! flawed {
     };
 }
 
-mod admission;
-mod assemble;
-mod borrowed;
-mod builder;
 mod calls;
-mod check;
 mod client;
-mod connection;
-mod copy;
+mod config;
 mod core;
-mod deadline;
-mod discovery;
-mod exclusive;
-mod factory;
-mod failure;
-mod floor;
-mod generic_client;
-mod guard;
-mod held;
+mod freshness;
 mod lease;
 mod listen;
-mod manager;
-mod names;
-mod node;
 mod nodes;
-mod occupied;
-mod own_pool;
-mod parameters;
-mod piecewise;
-mod pooled;
-mod prepared;
-mod probe;
+mod pool;
 mod record;
-mod replay;
-mod reset;
 mod route;
-mod row_stream;
-mod rows;
-mod server_reports;
-mod server_session;
-mod settings;
-mod source;
-mod standby;
 mod state;
-mod statements;
-mod supply;
-mod tls;
-mod transaction;
-mod transaction_control;
 mod tried;
-mod upkeep;
-mod url;
 mod watch;
 
 use std::sync::Arc;
 
 use futures_util::future::join_all;
 
+#[cfg(feature = "rustls")]
+pub use self::config::tls::{TlsMode, TlsOptions};
 #[cfg(feature = "__faults")]
 pub use self::core::flaw::turn_on;
-#[cfg(feature = "rustls")]
-pub use self::tls::{TlsMode, TlsOptions};
+pub(crate) use self::{
+    calls::{asked, judged},
+    client::transaction::NO_TRANSACTION,
+    freshness::floor::{Check, Floor, Freshness},
+    lease::{
+        Lease,
+        deadline::Deadline,
+        exclusive::{LIFT_LIMITS, RESTORE_LIMITS},
+        failure::{Effect, may_go_elsewhere},
+        rows::Rows,
+        server_session::ServerSession,
+    },
+    listen::Listener,
+    pool::connection::Planning,
+    route::Ask,
+    tried::Tried,
+};
 pub use self::{
-    borrowed::ExistingPool,
-    builder::RouterBuilder,
-    client::Client,
-    copy::{CopyIn, CopyOut},
+    client::{
+        Client,
+        copy::{CopyIn, CopyOut},
+        generic_client::GenericClient,
+        row_stream::RowStream,
+        transaction::{BeginTransaction, Isolation, Transaction},
+    },
+    config::{builder::RouterBuilder, settings::ReplicaOptions},
     core::{
         Availability, EjectionCause, Fallback, FallbackStatus, NodeCondition, NodeStatus, PrimaryState, Readiness,
         Role, RouterStatus,
     },
-    discovery::{HostResolver, SourceStatus},
-    generic_client::GenericClient,
-    row_stream::RowStream,
-    settings::ReplicaOptions,
-    transaction::{BeginTransaction, Isolation, Transaction},
+    nodes::discovery::{HostResolver, SourceStatus},
+    pool::borrowed::ExistingPool,
     watch::RouterWatch,
 };
 use self::{
-    builder::Limits, discovery::Discovery, factory::Factory, node::Node, nodes::Nodes, probe::Probes, state::State,
-};
-pub(crate) use self::{
-    calls::{asked, judged},
-    connection::Planning,
-    deadline::Deadline,
-    exclusive::{LIFT_LIMITS, RESTORE_LIMITS},
-    failure::{Effect, may_go_elsewhere},
-    floor::{Check, Floor, Freshness},
-    lease::Lease,
-    listen::Listener,
-    route::Ask,
-    rows::Rows,
-    server_session::ServerSession,
-    transaction::NO_TRANSACTION,
-    tried::Tried,
+    config::builder::Limits,
+    nodes::{Nodes, discovery::Discovery, factory::Factory, node::Node, probe::Probes},
+    state::State,
 };
 #[cfg(feature = "metrics")]
 pub(crate) use self::{core::Reason, record::Endpoint};
@@ -286,7 +249,7 @@ impl Router {
         let Inner { nodes, limits, .. } = &*self.inner;
         let deadline = Deadline::after(limits.connect_timeout);
         // A node that does not answer is marked as such by the probe itself.
-        let _ = join_all(nodes.all().iter().map(|node| probe::ask(node, deadline))).await;
+        let _ = join_all(nodes.all().iter().map(|node| nodes::probe::ask(node, deadline))).await;
         self.readiness()
     }
 

@@ -12,7 +12,7 @@ use tracing::Level;
 use super::{
     Effect, Lease, Role, Router,
     core::{NodeSet, Reason, Route, Want},
-    node::Node,
+    nodes::node::Node,
 };
 #[cfg(feature = "metrics")]
 use crate::telemetry::metrics;

@@ -6,11 +6,13 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::{
     Deadline, Inner, Lease, Role, Router, Tried,
-    admission::Caller,
     core::{Decision, NodeSet, Reason, Refusal, Route, Want},
-    floor::{Demand, Floor, Unplaceable},
-    guard::Guard,
-    probe,
+    freshness::{
+        floor::{Demand, Floor, Unplaceable},
+        guard::Guard,
+    },
+    nodes::probe,
+    pool::admission::Caller,
     record::{Failed, RouteRecord, Wait},
 };
 use crate::{

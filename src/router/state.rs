@@ -21,7 +21,7 @@ use super::{
         Asked, Budget, Cluster, Config, Decision, Exclusion, Live, MOST_NODES, NodeConfig, NodeSet, Observation,
         Outline, Reason, Route, STEP, Table, Want, Wish, Writer, mix,
     },
-    floor::{Demand, Floor, Unplaceable},
+    freshness::floor::{Demand, Floor, Unplaceable},
     watch::{Watched, log_changes},
 };
 use crate::scope::Consistency;

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 use super::{
     Deadline,
     core::{Asked, NodeSet},
-    guard::Guard,
+    freshness::guard::Guard,
 };
 
 /// The nodes that a call has already tried, so that it tries each of them once. A word, without allocation.

@@ -1,6 +1,5 @@
 use super::*;
-use crate::router::core::Standing;
-use crate::{Lsn, Scope, current_consistency, with_eventual_consistency};
+use crate::{Lsn, Scope, current_consistency, router::core::Standing, with_eventual_consistency};
 
 fn state() -> State {
     let node = |role| NodeConfig { name: "node".into(), role, weight: 1, is_near: true };

@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{HotKey, Log, LogName, PostgresEventStore, announce::Announcements, group::Group, shared_reads::Shared};
+use super::{
+    HotKey, Log, LogName, PostgresEventStore, append::group::Group, news::announce::Announcements,
+    read::shared_reads::Shared,
+};
 use crate::Router;
 
 /// The settings of a [`PostgresEventStore`].

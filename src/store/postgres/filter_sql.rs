@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use tokio_postgres::types::ToSql;
 
 use super::{
-    hot_key::HotKey,
+    schema::hot_key::HotKey,
     wire::{JsonText, Micros, position_param},
 };
 use crate::{

@@ -10,7 +10,11 @@ use std::{
     },
 };
 
-use super::{merge::Unmerged, prepared::PreparedGuard, read_sql::NEAR, tail::Tail};
+use super::{
+    append::{merge::Unmerged, prepared::PreparedGuard},
+    read::read_sql::NEAR,
+    tail::Tail,
+};
 use crate::{
     Mark,
     store::{Order, QueryRequest},
@@ -84,7 +88,7 @@ mod tests {
     use super::*;
     use crate::{
         AppendCondition, Filter,
-        store::{AppendRequest, postgres::prepared::Prepared},
+        store::{AppendRequest, postgres::append::prepared::Prepared},
     };
 
     #[test]

@@ -3,74 +3,32 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `builder` | the settings of a store |
-//! | `append`, `batch_run` | what each caller of an append does, and what one of them does for all: sending a batch, and answering it |
-//! | `group`, `queue`, `drain`, `patience`, `prepared`, `call` | the waiting appends, which of them go together, the task that sends them, the form in which they wait, and the one statement that is sent |
-//! | `precheck`, `search` | conditions that reach far back, checked before the lock, and how such searches are planned |
-//! | `overtaken` | appends whose condition another one of this process has broken |
-//! | `answer` | the answer to that statement |
-//! | `query`, `stream`, `load`, `read_sql` | reads, and their statements |
-//! | `shared_reads` | identical reads, made once for all callers that wait for them |
-//! | `floor` | what a read must contain because of tokens and sessions, and the token of what it has seen |
+//! | `append` | appends: what waits goes together in one statement |
+//! | `read` | reads, and their statements |
 //! | `known`, `tail` | what this process knows of the log, and what it has itself written at its end |
-//! | `read_after` | reading on after a position |
-//! | `news`, `watch_primary`, `watch_replicas` | waiting for new events, and noticing them |
-//! | `announce` | notifications to other processes after appends |
-//! | `merge` | maintenance that appends leave to be done separately |
+//! | `news` | waiting for new events, noticing them, and notifying other processes |
 //! | `snapshot` | the states of projections |
 //! | `consumer` | consumers of the log, and their progress |
 //! | `names`, `filter_sql`, `wire`, `array` | the user's names, filters and values in SQL, and back |
 //! | `hostile` | rows that no server of ours would send, for tests |
 //! | `failure` | what the server's errors mean here |
-//! | `hot_key`, `index` | the optional indexes |
-//! | `migrate`, `migration_status`, `schema_lock` | the tables, their migration state, and the lock for changing them |
-//! | `access` | the privileges of roles |
-//! | `check`, `explain` | whether the tables are what this version needs, and how the server searches them |
+//! | `schema` | the tables and indexes: migrating, checking and explaining them, and the privileges of roles |
 
-mod access;
-mod announce;
-mod answer;
 mod append;
 mod array;
-mod batch_run;
 mod builder;
-mod call;
-mod check;
 mod consumer;
-mod drain;
-mod explain;
 mod failure;
 mod filter_sql;
-mod floor;
-mod group;
 #[cfg(any(test, feature = "testing"))]
 mod hostile;
-mod hot_key;
-mod index;
 mod known;
-mod load;
-mod merge;
-#[cfg(feature = "migrations")]
-mod migrate;
-#[cfg(feature = "migrations")]
-mod migration_status;
 mod names;
 mod news;
-mod overtaken;
-mod patience;
-mod precheck;
-mod prepared;
-mod query;
-mod queue;
-mod read_after;
-mod read_sql;
-mod schema_lock;
-mod search;
-mod shared_reads;
+mod read;
+mod schema;
 mod snapshot;
-mod stream;
 mod tail;
-mod watch_primary;
-mod watch_replicas;
 mod wire;
 
 use std::{sync::Arc, time::Duration};
@@ -82,23 +40,28 @@ pub(crate) use self::consumer::{
 #[cfg(feature = "testing")]
 #[doc(hidden)]
 pub use self::hostile::{__column, __row};
-pub use self::{
-    access::Access,
-    builder::PostgresEventStoreBuilder,
-    check::Check,
-    explain::{ConditionPlan, ExplainCondition},
-    hot_key::HotKey,
-    index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
-    names::LogName,
-};
-use self::{
-    announce::Announcements, builder::GroupLimits, group::Group, known::LogKnowledge, news::News, read_sql::ReadSql,
-    search::Searches, shared_reads::Shared,
-};
 #[cfg(feature = "migrations")]
-pub use self::{
+pub use self::schema::{
     migrate::{Migrate, Migrated},
     migration_status::{MigrationState, MigrationStatus},
+};
+use self::{
+    append::{group::Group, search::Searches},
+    builder::GroupLimits,
+    known::LogKnowledge,
+    news::{News, announce::Announcements},
+    read::{read_sql::ReadSql, shared_reads::Shared},
+};
+pub use self::{
+    builder::PostgresEventStoreBuilder,
+    names::LogName,
+    schema::{
+        access::Access,
+        check::Check,
+        explain::{ConditionPlan, ExplainCondition},
+        hot_key::HotKey,
+        index::{CreateIndex, DropIndex, IndexCreated, LogIndex},
+    },
 };
 use super::{
     Answer, AppendRequest, Appended, BoxFuture, BoxStream, EventStore, LoadAnswer, LoadRequest, Piece, QueryRequest,
@@ -183,7 +146,7 @@ struct Log {
     merge: String,
     precheck: FilterStatement,
     snapshots: snapshot::Statements,
-    floor: floor::Statements,
+    floor: read::floor::Statements,
     consumers: consumer::Statements,
     read: ReadSql,
     searches: Arc<Searches>,
@@ -207,8 +170,8 @@ impl Log {
             precheck: FilterStatement::new(&name, include_str!("sql/precheck.sql")),
             read: ReadSql::new(&name, Arc::clone(&searches)),
             snapshots: snapshot::Statements::new(&name),
-            floor: floor::Statements::new(&name),
-            number: floor::number(database, &name),
+            floor: read::floor::Statements::new(&name),
+            number: read::floor::number(database, &name),
             consumers: consumer::Statements::new(&name),
             searches,
             name,
@@ -291,31 +254,31 @@ impl EventStore for PostgresEventStore {
 
     fn run_query(&self, request: QueryRequest) -> BoxFuture<Result<Answer>> {
         let deadline = self.deadline(request.timeout);
-        Box::pin(query::run(self.clone(), request, deadline))
+        Box::pin(read::query::run(self.clone(), request, deadline))
     }
 
     fn run_load(&self, request: LoadRequest) -> BoxFuture<Result<LoadAnswer>> {
         let deadline = self.deadline(request.timeout);
-        Box::pin(load::run(self.clone(), request, deadline))
+        Box::pin(read::load::run(self.clone(), request, deadline))
     }
 
     fn run_count(&self, request: QueryRequest) -> BoxFuture<Result<Served<u64>>> {
         let deadline = self.deadline(request.timeout);
-        Box::pin(query::count(self.clone(), request, deadline))
+        Box::pin(read::query::count(self.clone(), request, deadline))
     }
 
     fn run_exists(&self, request: QueryRequest) -> BoxFuture<Result<Served<bool>>> {
         let deadline = self.deadline(request.timeout);
-        Box::pin(query::exists(self.clone(), request, deadline))
+        Box::pin(read::query::exists(self.clone(), request, deadline))
     }
 
     fn run_stream(&self, request: QueryRequest) -> BoxStream<Result<Answer>> {
-        stream::run(self.clone(), request)
+        read::stream::run(self.clone(), request)
     }
 
     fn run_read_after(&self, request: ReadAfterRequest) -> BoxFuture<Result<Piece>> {
         let deadline = self.deadline(request.timeout);
-        Box::pin(read_after::run(self.clone(), request, deadline))
+        Box::pin(read::read_after::run(self.clone(), request, deadline))
     }
 
     fn run_wait(&self, request: WaitRequest) -> BoxFuture<Result<()>> {

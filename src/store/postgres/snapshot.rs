@@ -9,9 +9,8 @@ use uuid::Uuid;
 
 use super::{
     PostgresEventStore, failure, filter_sql,
-    floor::ReadNeeds,
     names::LogName,
-    read_sql::Statement,
+    read::{floor::ReadNeeds, read_sql::Statement},
     wire::{self, Columns, Line, Micros, Unreadable},
 };
 use crate::{

@@ -22,7 +22,7 @@ use std::{
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::prepared::{Prepared, PreparedGuard};
+use super::append::prepared::{Prepared, PreparedGuard};
 use crate::{
     EventId, Mark, NewEvent,
     filter::Subject,

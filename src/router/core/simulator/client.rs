@@ -3,7 +3,14 @@
 use std::{collections::BinaryHeap, sync::Arc, time::Duration};
 
 use super::{
-    super::{
+    Tally, duration,
+    oracle::{Oracle, Rule, Violation, broken},
+    probes::Probe,
+    world::{SECOND, Time, World},
+};
+use crate::{
+    lsn::Lsn,
+    router::core::{
         Fallback, Role,
         budget::Budget,
         cluster::{Cluster, Config},
@@ -14,12 +21,7 @@ use super::{
         set::NodeSet,
         table::{Decision, Reason, Refusal, Route, Table, Want},
     },
-    Tally, duration,
-    oracle::{Oracle, Rule, Violation, broken},
-    probes::Probe,
-    world::{SECOND, Time, World},
 };
-use crate::lsn::Lsn;
 
 const CALL_LIMIT: Time = 300_000;
 pub(super) const CAPACITY: u32 = 4;

@@ -1,9 +1,7 @@
 //! What the router has been told so far, stored in the simplest way, and what follows from it.
 
-use super::{
-    super::{Role, node::STOPPED_AFTER, observation::Report, table::Table},
-    world::Time,
-};
+use super::world::Time;
+use crate::router::core::{Role, node::STOPPED_AFTER, observation::Report, table::Table};
 
 /// A violated rule, and how it was violated.
 #[derive(Debug)]

@@ -1,16 +1,18 @@
 //! How the router's shell in miniature probes the nodes.
 
 use super::{
-    super::{
-        observation::{ConnectFailure, Observation, Report, Standing},
-        random::Random,
-    },
     client::Client,
     duration,
     oracle::Violation,
     world::{Time, World},
 };
-use crate::lsn::Lsn;
+use crate::{
+    lsn::Lsn,
+    router::core::{
+        observation::{ConnectFailure, Observation, Report, Standing},
+        random::Random,
+    },
+};
 
 const PROBE_LIMIT: Time = 500_000;
 

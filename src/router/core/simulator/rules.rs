@@ -3,10 +3,10 @@
 use std::time::Instant;
 
 use super::{
-    super::flaw::{self, Flaw},
     Simulation, Tally,
     oracle::{Rule, Violation},
 };
+use crate::router::core::flaw::{self, Flaw};
 
 const STEPS: u64 = 6000;
 

@@ -3,20 +3,20 @@
 use std::{collections::BinaryHeap, sync::Arc, time::Duration};
 
 use super::{
-    super::{
-        Fallback, Role,
-        budget::Budget,
-        cluster::{Cluster, Config},
-        flaw::{self, Flaw},
-        live::Live,
-        node::NodeConfig,
-        observation::{ConnectFailure, Observation},
-        random::Random,
-        set::NodeSet,
-        table::{Decision, Want},
-    },
     duration,
     world::{SECOND, Time},
+};
+use crate::router::core::{
+    Fallback, Role,
+    budget::Budget,
+    cluster::{Cluster, Config},
+    flaw::{self, Flaw},
+    live::Live,
+    node::NodeConfig,
+    observation::{ConnectFailure, Observation},
+    random::Random,
+    set::NodeSet,
+    table::{Decision, Want},
 };
 
 /// A replica on which nothing ever fails.

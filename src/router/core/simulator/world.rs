@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::super::random::Random;
+use crate::router::core::random::Random;
 
 /// Microseconds.
 pub(super) type Time = u64;

@@ -12,7 +12,7 @@ use crate::{
     router::{Deadline, Effect, Lease, asked},
     store::postgres::{
         failure,
-        floor::ReadNeeds,
+        read::floor::ReadNeeds,
         wire::{self, Columns, Micros, Unreadable},
     },
 };

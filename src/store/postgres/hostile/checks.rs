@@ -9,9 +9,11 @@ use crate::{
     Event, Json, Mark,
     event::time::floor_micros,
     store::postgres::{
-        answer::{Answer, AppendOutcome, Sent},
+        append::{
+            answer::{Answer, AppendOutcome, Sent},
+            precheck::PrecheckRow,
+        },
         consumer::{Pulse, claimed, partition, pulse, skipped},
-        precheck::PrecheckRow,
         snapshot::{Loaded, SaveAnswer},
         wire::{self, JsonText, Line, Micros},
     },

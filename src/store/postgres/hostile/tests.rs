@@ -14,10 +14,12 @@ use super::{
 use crate::{
     Event, Mark, NewEvent, Payload,
     store::postgres::{
-        answer::{Answer, Answers, AppendOutcome, Sent},
+        append::{
+            answer::{Answer, Answers, AppendOutcome, Sent},
+            precheck::PrecheckRow,
+        },
         array::Array,
         consumer::{claimed, partition, pulse, skipped},
-        precheck::PrecheckRow,
         snapshot::Loaded,
         wire::{self, Line, Micros, Unreadable},
     },

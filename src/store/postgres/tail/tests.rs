@@ -9,7 +9,7 @@ use serde_json::json;
 use super::{BatchInFlight, COMPARED, KEPT_BYTES, LocalCheck, OURS, Predecessor, ServerSession, Tail};
 use crate::{
     AppendCondition, Filter, Mark, NewEvent, Predicate,
-    store::{AppendRequest, condition::After, postgres::prepared::Prepared},
+    store::{AppendRequest, condition::After, postgres::append::prepared::Prepared},
 };
 
 const SERVER: (usize, u32) = (0, 0);

@@ -2,11 +2,14 @@
 
 use serde_json::json;
 
-use super::{
-    super::{EVENTS, KEYS},
-    Log, boundary_of, events,
+use super::{Log, boundary_of, events};
+use crate::{
+    NewEvent,
+    store::{
+        condition::After,
+        postgres::tail::{EVENTS, KEYS},
+    },
 };
-use crate::{NewEvent, store::condition::After};
 
 #[test]
 fn the_known_tail_of_identical_events_is_bounded() {

@@ -1,6 +1,7 @@
 //! Which conditions are known to look too far back for the lock.
 
-use super::{super::UNDER_THE_LOCK, *};
+use super::*;
+use crate::store::postgres::tail::UNDER_THE_LOCK;
 
 #[test]
 fn conditions_too_far_back_for_the_lock_are_recognized() {

@@ -2,14 +2,14 @@
 
 use proptest::{collection::vec, prelude::*};
 
-use super::{super::LocalCheck, Answer, Log};
+use super::{Answer, Log};
 use crate::{
     NewEvent,
     filter::{
         Subject,
         tests::model::{filters, new_events},
     },
-    store::condition::After,
+    store::{condition::After, postgres::tail::LocalCheck},
 };
 
 proptest! {
